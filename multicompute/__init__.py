@@ -1,0 +1,56 @@
+"""Accelerator fleets from any cloud in one call: the cheapest offer, all or nothing, and nothing left running."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multicompute import errors
+    from multicompute._version import __version__
+    from multicompute.cluster import Cluster
+    from multicompute.node import ClusterState, Event, Node, NodeState
+    from multicompute.offer import Offer
+    from multicompute.plan import Candidate, Plan
+    from multicompute.spec import ClusterSpec
+
+__all__ = [
+    "Candidate",
+    "Cluster",
+    "ClusterSpec",
+    "ClusterState",
+    "Event",
+    "Node",
+    "NodeState",
+    "Offer",
+    "Plan",
+    "__version__",
+    "errors",
+]
+
+_HOMES = {
+    "Candidate": "plan",
+    "Cluster": "cluster",
+    "ClusterSpec": "spec",
+    "ClusterState": "node",
+    "Event": "node",
+    "Node": "node",
+    "NodeState": "node",
+    "Offer": "offer",
+    "Plan": "plan",
+    "__version__": "_version",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Lazy (PEP 562): importing the package costs nothing until a name is used.
+    from importlib import import_module
+
+    if name == "errors":
+        return import_module("multicompute.errors")
+    if name in _HOMES:
+        value: object = getattr(import_module(f"multicompute.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,169 @@
+"""What is intended: candidates in the order in which they will be tried, and why everything else lost."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from multicompute.offer import InstanceType, Part, PriceBasis, Purchase
+
+if TYPE_CHECKING:
+    from multicompute.spec import ClusterSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An offer times the number of nodes that meets the spec, with its total price.
+
+    A gang that is filled from several offers (a reservation and the rest, or a spread placement) has several `parts`; the
+    single-valued properties then describe the first.
+
+    Attributes:
+        parts: what is launched, all of it or nothing.
+        is_stale: whether a price is older than it may be (on demand 30 days, spot 1 day).
+        is_configured: whether the provider can be used here and now.
+    """
+
+    parts: tuple[Part, ...]
+    is_stale: bool = False
+    is_configured: bool = True
+
+    @property
+    def provider(self) -> str:
+        return self.parts[0].offer.instance.provider
+
+    @property
+    def region(self) -> str:
+        return self.parts[0].offer.region
+
+    @property
+    def zone(self) -> str:
+        return self.parts[0].offer.zone
+
+    @property
+    def instance(self) -> InstanceType:
+        return self.parts[0].offer.instance
+
+    @property
+    def instance_type(self) -> str:
+        return self.parts[0].offer.instance.name
+
+    @property
+    def purchase(self) -> Purchase:
+        return self.parts[0].offer.purchase
+
+    @property
+    def nodes(self) -> int:
+        return sum(part.nodes for part in self.parts)
+
+    @property
+    def accelerators(self) -> float:
+        """Accelerators in all, surplus included."""
+        return sum(part.nodes * part.offer.instance.accelerators for part in self.parts)
+
+    @property
+    def hourly_cost(self) -> float:
+        """USD per hour for the whole gang."""
+        return round(sum(part.nodes * part.offer.quote.hourly_cost for part in self.parts), 6)
+
+    @property
+    def price_per_accelerator(self) -> float:
+        """USD per accelerator-hour; 0 where it has no accelerators."""
+        return round(self.hourly_cost / self.accelerators, 6) if self.accelerators else 0.0
+
+    @property
+    def price_as_of(self) -> date:
+        """The date of the oldest price in it."""
+        return min(part.offer.quote.as_of for part in self.parts)
+
+    @property
+    def price_source(self) -> str:
+        return self.parts[0].offer.quote.source
+
+    @property
+    def price_basis(self) -> PriceBasis:
+        """ "estimate" as soon as one price in it is."""
+        return "estimate" if any(part.offer.quote.basis == "estimate" for part in self.parts) else "list"
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON form that the command line prints."""
+        return {
+            "provider": self.provider,
+            "region": self.region,
+            "zone": self.zone,
+            "instance_type": self.instance_type,
+            "nodes": self.nodes,
+            "accelerators": self.accelerators,
+            "purchase": self.purchase,
+            "hourly_usd": self.hourly_cost,
+            "usd_per_accelerator_hour": self.price_per_accelerator,
+            "price_as_of": self.price_as_of.isoformat(),
+            "price_source": self.price_source,
+            "price_basis": self.price_basis,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """How many offers one reason left out, with a few of them and what would let them in."""
+
+    count: int
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """What one try at one candidate came to; `code` and `message` are the cloud's words."""
+
+    provider: str
+    region: str
+    zone: str
+    instance_type: str
+    purchase: Purchase
+    nodes: int
+    outcome: str
+    code: str | None = None
+    message: str = ""
+
+    def __str__(self) -> str:
+        place = self.zone or self.region
+        said = f" ({self.code}: {self.message})" if self.code else f" ({self.message})" if self.message else ""
+        return f"{self.provider} {place} {self.nodes} x {self.instance_type} {self.purchase}: {self.outcome}{said}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The candidates, cheapest first, and the reasons for what was left out.
+
+    Attributes:
+        spec: what was asked for.
+        candidates: in the order in which they will be tried.
+        rejected: reason -> how many offers it left out, and examples.
+        notes: what the reader should know: cheaper offers passed over for want of a fabric, stale prices, unconfigured clouds.
+        nearest: when there is no candidate, the nearest change of the spec that has one.
+    """
+
+    spec: "ClusterSpec"
+    candidates: Sequence[Candidate]
+    rejected: Mapping[str, Rejection]
+    notes: tuple[str, ...] = ()
+    nearest: str | None = None
+
+    @property
+    def best(self) -> Candidate | None:
+        """The first candidate, or None."""
+        return self.candidates[0] if self.candidates else None
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.candidates)
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON form that the command line prints."""
+        return {
+            "spec": self.spec.to_dict(),
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "rejected": {reason: rejection.count for reason, rejection in self.rejected.items()},
+        }

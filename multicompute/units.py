@@ -1,0 +1,76 @@
+"""Parses what people write ("12h", "80GiB") into units, once, at the edge."""
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+
+from multicompute.errors import SpecError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(g|gb|gib|t|tb|tib|m|mb|mib)?", re.IGNORECASE)
+_GIB = {"m": 1 / 1024, "mib": 1 / 1024, "mb": 1e6 / 2**30, "g": 1.0, "gib": 1.0, "gb": 1e9 / 2**30}
+_GIB |= {"t": 1024.0, "tib": 1024.0, "tb": 1e12 / 2**30}
+
+
+def parse_duration(value: str | timedelta, *, what: str) -> timedelta:
+    """Read a duration such as "90m", "12h", "1h30m" or "7d".
+
+    Raises:
+        SpecError: `value` is none, or not positive; `what` names the argument in the message.
+    """
+    if isinstance(value, timedelta):
+        duration = value
+    elif isinstance(value, str) and value.strip() and not _DURATION.sub("", value).strip():
+        seconds = sum(float(number) * _SECONDS[unit.lower()] for number, unit in _DURATION.findall(value))
+        duration = timedelta(seconds=min(seconds, 1e12))
+    else:
+        raise SpecError(f'{what}={value!r}: not a duration; write "90m", "12h" or "7d"')
+    if duration <= timedelta(0):
+        raise SpecError(f"{what}={value!r}: must be longer than nothing")
+    return duration
+
+
+def parse_gib(value: str | float, *, what: str) -> float:
+    """Read a size such as "80GiB", "1TiB" or a bare number of GiB, into GiB.
+
+    Raises:
+        SpecError: `value` is none, or not positive and finite.
+    """
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            raise SpecError(f'{what}={value!r}: not a size; write "80GiB", "1TiB" or a number of GiB')
+        size = float(match[1]) * _GIB[(match[2] or "gib").lower()]
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SpecError(f'{what}={value!r}: not a size; write "80GiB", "1TiB" or a number of GiB')
+    else:
+        size = float(value)
+    if not math.isfinite(size) or size <= 0:
+        raise SpecError(f"{what}={value!r}: must be a positive size")
+    return size
+
+
+def format_duration(duration: timedelta) -> str:
+    """The shortest exact way to write `duration`: "90m", "12h", "7d"."""
+    seconds = int(duration.total_seconds())
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds // _SECONDS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+def format_instant(instant: datetime) -> str:
+    """RFC 3339 in UTC, to the second: "2026-11-24T15:27:31Z"."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_instant(text: str) -> datetime:
+    """Read what `format_instant` and ISO 8601 write; a missing zone means UTC."""
+    instant = datetime.fromisoformat(text)
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def format_usd(amount: float) -> str:
+    """Money for people: "$440.32", with thousands marked."""
+    return f"${amount:,.2f}"
