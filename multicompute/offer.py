@@ -55,6 +55,24 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A region of one provider.
+
+    Attributes:
+        provider, name: "aws", "eu-central-1".
+        residency: where data stays, lower case: "eu" for the member states, else the country ("us", "uk", "ch", ...).
+        country: ISO 3166 code, upper case.
+        partition: "aws", "aws-us-gov", ...; other than the provider's main one needs a separate account.
+    """
+
+    provider: str
+    name: str
+    residency: str
+    country: str = ""
+    partition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """One instance type in one zone, bought in one way, at one price.
 
@@ -79,6 +97,26 @@ class Offer:
     def hourly_cost(self) -> float:
         """USD per node-hour."""
         return self.quote.hourly_cost
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One line of an offer table: offers that differ in nothing but the zone.
+
+    `zones` is empty where the cloud does not say which zones of the region sell it; that is one offer, of zone "".
+    """
+
+    instance: InstanceType
+    region: Region
+    purchase: Purchase
+    quote: Quote
+    zones: tuple[str, ...] = ()
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        """The offers of this line, in the order of their zones."""
+        zones = self.zones or ("",)
+        return tuple(Offer(self.instance, self.region.name, zone, self.purchase, self.quote) for zone in zones)
 
 
 @dataclass(frozen=True, slots=True)

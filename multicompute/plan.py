@@ -2,13 +2,49 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from multicompute.offer import InstanceType, Part, PriceBasis, Purchase
+from multicompute.offer import InstanceType, Offer, Part, PriceBasis, Purchase
 
 if TYPE_CHECKING:
     from multicompute.spec import ClusterSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A remembered lack: what is not worth asking for until when.
+
+    Attributes:
+        place: a zone, a region, or "" for the whole provider.
+        instance_type: the vendor's name, or a glob ("p5.*") where the answer rules out more than one type.
+        purchase: the way of buying that failed.
+        reason: "capacity", "quota", "not offered", "access".
+        until: when it is forgotten, in UTC.
+        nodes: gangs of this many nodes or more are ruled out; smaller ones may still fit.
+        strikes: how often in a row it was met; each time it lasts longer.
+    """
+
+    provider: str
+    place: str
+    instance_type: str
+    purchase: Purchase
+    reason: str
+    until: datetime
+    nodes: int = 1
+    strikes: int = 1
+
+    def covers(self, offer: Offer, *, nodes: int, now: datetime) -> bool:
+        """Whether `nodes` of `offer` are not worth asking for at `now`."""
+        return (
+            self.provider == offer.provider
+            and self.place in ("", offer.region, offer.zone)
+            and self.purchase == offer.purchase
+            and nodes >= self.nodes
+            and now < self.until
+            and (self.instance_type == offer.instance_type or fnmatchcase(offer.instance_type, self.instance_type))
+        )
 
 
 @dataclass(frozen=True, slots=True)
