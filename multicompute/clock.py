@@ -1,9 +1,13 @@
 """Time as an argument: the one place that asks the system for it."""
 
+import os
 import random
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+
+Random = random.Random
 
 
 class Clock(Protocol):
@@ -31,3 +35,8 @@ class SystemClock:
 def system_random() -> random.Random:
     """A generator seeded by the system, for names, tokens and jitter."""
     return random.SystemRandom()
+
+
+def process_id() -> int:
+    """The id of this process; another one after a fork."""
+    return os.getpid()
