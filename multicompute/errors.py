@@ -39,6 +39,7 @@ class MulticomputeError(Exception):
         hint: what to do next, in one sentence.
         attempts: what was tried before, in order.
         scope: what else the cloud's answer rules out.
+        retry_after: seconds that the cloud asked to wait, None where it did not.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class MulticomputeError(Exception):
         self.hint = hint
         self.attempts = tuple(attempts)
         self.scope: Scope = scope
+        self.retry_after: float | None = None
 
     def __str__(self) -> str:
         if self.hint and self.hint not in self.message:
@@ -80,7 +82,13 @@ class ConfigError(SpecError):
 
 
 class _PlanError(MulticomputeError):
-    """An error that carries the plan it failed on."""
+    """An error that carries the plan it failed on.
+
+    Attributes:
+        zones_with_capacity: zones that the cloud's answer names as having what was asked for.
+        is_offered: False where the place does not sell it at all, which lasts longer than a lack of capacity.
+        blocks: a glob on instance types that the answer rules out beside the one that was asked for.
+    """
 
     def __init__(
         self,
@@ -96,6 +104,8 @@ class _PlanError(MulticomputeError):
         attempts: "Sequence[AttemptReport]" = (),
         scope: Scope = "request",
         zones_with_capacity: Sequence[str] = (),
+        is_offered: bool = True,
+        blocks: str | None = None,
     ) -> None:
         super().__init__(
             message,
@@ -110,6 +120,8 @@ class _PlanError(MulticomputeError):
         )
         self.plan = plan
         self.zones_with_capacity = tuple(zones_with_capacity)
+        self.is_offered = is_offered
+        self.blocks = blocks
 
 
 class NoOfferError(_PlanError):

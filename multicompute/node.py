@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 
 class ClusterState(StrEnum):
@@ -33,6 +34,9 @@ class NodeState(StrEnum):
     GONE = "gone"
 
 
+Cause = Literal["", "capacity", "quota", "preemption", "request"]
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One machine of a cluster.
@@ -45,6 +49,8 @@ class Node:
         hourly_cost: USD per hour for this machine.
         token: the attempt that launched it.
         reason: why it stopped, in the cloud's words, where it says so.
+        cause: the kind of that reason: "capacity", "quota", "preemption", "request" (the launch asked for what can't be
+            had anywhere), "" where the cloud does not say.
     """
 
     id: str
@@ -60,6 +66,7 @@ class Node:
     hourly_cost: float = 0.0
     token: str = ""
     reason: str | None = None
+    cause: Cause = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,115 @@
+"""One connection to an SQLite file: opening, upgrading, transactions, and the sentence for each way it can fail."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from multicompute.errors import LedgerError
+from multicompute.ledger.schema import UPGRADES, VERSION
+
+_BUSY_SECONDS: Final = 30.0
+_HINTS: Final = (
+    ("readonly", "its file or folder can't be written; give yourself the right, or set another `state`"),
+    ("unable to open", "its folder can't be read or written; give yourself the right, or set another `state`"),
+    ("not a database", "move the file away, then `multicompute reconcile` finds what runs by its tags"),
+    ("malformed", "move the file away, then `multicompute reconcile` finds what runs by its tags"),
+    ("full", "free some space; nothing is launched that can't be written down first"),
+    ("disk i/o", "check the disk; nothing is launched that can't be written down first"),
+    ("locked", "another process has kept it for 30 s; look for one that hangs"),
+)
+
+
+class Database:
+    """A connection that several threads may share; one transaction at a time.
+
+    The statements are plain SQL with `?` for values, so that another engine needs no more than this class.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._path = _path(url)
+        self._lock = threading.RLock()
+        with self._errors("open"):
+            self._connection = self._open()
+        self._upgrade()
+
+    @staticmethod
+    def exists(url: str) -> bool:
+        """Whether there is a ledger at `url`, without making one."""
+        return _path(url).exists()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Cursor]:
+        """A transaction that nobody else writes in; on disk when it ends, undone when the block raises."""
+        with self._lock, self._errors("write"):
+            # IMMEDIATE: take the write lock now, so that two processes queue up here and never deadlock later.
+            self._connection.execute("BEGIN IMMEDIATE")
+            cursor = self._connection.cursor()
+            try:
+                yield cursor
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def read(self, statement: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        """All rows of one SELECT."""
+        with self._lock, self._errors("read"):
+            return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        """Close the connection; what was committed stays."""
+        with self._lock:
+            self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._path.exists():
+            # 0600 from the first byte: names and tags of clusters are nobody else's business.
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: an intent must survive a power cut before the cloud hears of it (I1); WAL's own default does not promise that.
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def _upgrade(self) -> None:
+        found = self._version()
+        if found > VERSION:
+            raise LedgerError(
+                f"ledger {self._path}: written by a newer version of multicompute (schema {found}, this one knows {VERSION})",
+                hint="upgrade with `pip install --upgrade multicompute`, or set another `state`",
+            )
+        if found == VERSION:
+            return
+        with self.transaction() as cursor:
+            # Another process may have been quicker: ask again, now that nobody else writes.
+            for upgrade in UPGRADES[self._version() :]:
+                for statement in upgrade:
+                    cursor.execute(statement)
+            cursor.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _version(self) -> int:
+        return int(self.read("PRAGMA user_version")[0][0])
+
+    @contextmanager
+    def _errors(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            text = str(error).lower()
+            hint = next((hint for words, hint in _HINTS if words in text), "check the file and its folder")
+            raise LedgerError(f"ledger {self._path}: can't {verb} it: {error}", hint=hint) from error
+
+
+def _path(url: str) -> Path:
+    if not url.startswith("sqlite:///"):
+        known = "sqlite:////home/me/.local/share/multicompute/state.db"
+        raise LedgerError(f"state={url!r}: only SQLite ledgers are known to this version", hint=f"write {known}")
+    return Path(url.removeprefix("sqlite:///")).expanduser()

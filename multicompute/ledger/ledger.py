@@ -1,0 +1,375 @@
+"""The ledger's verbs: each is one transaction, committed to disk when it returns."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from multicompute.errors import ClusterExists, ClusterNotFound
+from multicompute.ledger.database import Database
+from multicompute.ledger.records import (
+    AttemptRecord,
+    AttemptState,
+    ClusterRecord,
+    NodeRecord,
+    part_from_json,
+    part_to_json,
+)
+from multicompute.node import ClusterState, Event
+from multicompute.plan import Outage
+from multicompute.units import parse_instant
+
+_ENDED: Final = "('TERMINATED', 'FAILED')"
+
+
+class Ledger:
+    """What is remembered of clusters. Safe to use from several threads and several processes at once.
+
+    Raises:
+        LedgerError: the file can't be opened, read or written, is no ledger, or is of a newer version.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+
+    @staticmethod
+    def exists(url: str) -> bool:
+        """Whether there is a ledger at `url`; looks without making one."""
+        return Database.exists(url)
+
+    def close(self) -> None:
+        """Close it; nothing is lost."""
+        self._database.close()
+
+    # Clusters
+
+    def claim(self, cluster: ClusterRecord, event: Event) -> ClusterRecord:
+        """Write a new cluster down, or return the live one that the same request made before (I6).
+
+        Raises:
+            ClusterExists: a live cluster of that name was made by another request.
+        """
+        with self._database.transaction() as cursor:
+            statement = f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {_ENDED}"
+            row = cursor.execute(statement, (cluster.name,)).fetchone()
+            if row is None:
+                _insert(cursor, "clusters", _cluster_row(cluster))
+                _append(cursor, event)
+                return cluster
+        return _same(_cluster(row), cluster.identity)
+
+    def claimed(self, name: str, identity: str) -> ClusterRecord | None:
+        """The live cluster of this name, None where there is none.
+
+        Raises:
+            ClusterExists: it was made by another request.
+        """
+        rows = self._database.read(f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {_ENDED}", (name,))
+        return _same(_cluster(rows[0]), identity) if rows else None
+
+    def adopt(self, cluster: ClusterRecord, attempts: Sequence[AttemptRecord], nodes: Sequence[NodeRecord]) -> None:
+        """Write down a cluster that was found in a cloud and in no ledger."""
+        with self._database.transaction() as cursor:
+            _insert(cursor, "clusters", _cluster_row(cluster))
+            for attempt in attempts:
+                _insert(cursor, "attempts", _attempt_row(attempt))
+            for node in nodes:
+                _insert(cursor, "nodes", {"cluster_id": cluster.id, **_node_row(node)})
+
+    def cluster(self, cluster_id: str) -> ClusterRecord:
+        """The cluster of this id, live or ended."""
+        rows = self._database.read("SELECT * FROM clusters WHERE id = ?", (cluster_id,))
+        if not rows:
+            raise ClusterNotFound(f"no cluster of id {cluster_id} in the ledger")
+        return _cluster(rows[0])
+
+    def find(self, name: str) -> ClusterRecord:
+        """The live cluster of this name, else the one of this name that ended last; an id is taken for a name, too.
+
+        Raises:
+            ClusterNotFound: there was never one.
+        """
+        rows = self._database.read(
+            f"SELECT * FROM clusters WHERE name = ? OR id = ? ORDER BY state IN {_ENDED}, created_at DESC LIMIT 1",
+            (name, name),
+        )
+        if not rows:
+            raise ClusterNotFound(
+                f"{name}: no cluster of this name", hint="`multicompute ls --all` lists what there is"
+            )
+        return _cluster(rows[0])
+
+    def clusters(self, *, include_ended: bool = False) -> list[ClusterRecord]:
+        """All live clusters, oldest first; with `include_ended` those that have ended, too."""
+        where = "" if include_ended else f"WHERE state NOT IN {_ENDED}"
+        return [_cluster(row) for row in self._database.read(f"SELECT * FROM clusters {where} ORDER BY created_at, id")]
+
+    def update_cluster(self, cluster_id: str, event: Event | None = None, **changes: object) -> ClusterRecord:
+        """Change fields of a cluster, and add the event that tells why, in one transaction."""
+        with self._database.transaction() as cursor:
+            _update(cursor, "clusters", {"id": cluster_id}, changes)
+            if event is not None:
+                _append(cursor, event)
+        return self.cluster(cluster_id)
+
+    def make_ready(self, cluster_id: str, nodes: Sequence[NodeRecord], event: Event, **changes: object) -> bool:
+        """Write down that the gang is complete; False, and nothing written, where the end has begun meanwhile."""
+        with self._database.transaction() as cursor:
+            statement = "UPDATE clusters SET state = 'READY' WHERE id = ? AND state IN ('REQUESTED', 'PROVISIONING')"
+            if cursor.execute(statement, (cluster_id,)).rowcount != 1:
+                return False
+            _update(cursor, "clusters", {"id": cluster_id}, changes)
+            _put_nodes(cursor, cluster_id, nodes)
+            _append(cursor, event)
+        return True
+
+    def end_cluster(self, cluster_id: str, *, state: ClusterState, at: datetime, reason: str, event: Event) -> None:
+        """Write down that nothing of a cluster lives: its attempts are closed, its nodes have ended (I4)."""
+        instant = _value(at)
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE attempts SET state = 'closed', closed_at = ?, outcome = ? WHERE cluster_id = ? AND state <> 'closed'",
+                (instant, "ended", cluster_id),
+            )
+            cursor.execute(
+                "UPDATE nodes SET state = 'gone', ended_at = ? WHERE cluster_id = ? AND ended_at IS NULL",
+                (instant, cluster_id),
+            )
+            changes = {"state": state, "ended_at": at, "reason": reason}
+            _update(cursor, "clusters", {"id": cluster_id}, changes)
+            _append(cursor, event)
+
+    # Attempts
+
+    def open_attempt(self, attempt: AttemptRecord, event: Event) -> bool:
+        """Write an attempt down before the cloud hears of it (I1); False, and nothing written, where the end has begun."""
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "UPDATE clusters SET state = 'PROVISIONING', provider = ?, region = ?, zone = ? "
+                "WHERE id = ? AND state IN ('REQUESTED', 'PROVISIONING')",
+                (attempt.provider, attempt.region, attempt.parts[0].offer.zone or None, attempt.cluster_id),
+            )
+            if cursor.rowcount != 1:
+                return False
+            _insert(cursor, "attempts", _attempt_row(attempt))
+            _append(cursor, event)
+        return True
+
+    def record_launch(self, attempt: AttemptRecord, nodes: Sequence[NodeRecord], event: Event) -> None:
+        """Write down what the cloud has named."""
+        with self._database.transaction() as cursor:
+            _update(cursor, "attempts", {"token": attempt.token}, {"state": AttemptState.LAUNCHED})
+            _put_nodes(cursor, attempt.cluster_id, nodes)
+            _append(cursor, event)
+
+    def close_attempt(
+        self,
+        attempt: AttemptRecord,
+        *,
+        at: datetime,
+        outcome: str,
+        event: Event,
+        code: str | None = None,
+        message: str = "",
+    ) -> None:
+        """Write down that nothing of the attempt lives (I4), and why."""
+        changes = {"state": AttemptState.CLOSED, "closed_at": at, "outcome": outcome, "code": code, "message": message}
+        with self._database.transaction() as cursor:
+            _update(cursor, "attempts", {"token": attempt.token}, changes)
+            cursor.execute(
+                "UPDATE nodes SET ended_at = ?, state = 'gone' WHERE token = ? AND ended_at IS NULL",
+                (_value(at), attempt.token),
+            )
+            _append(cursor, event)
+
+    def attempts(self, cluster_id: str) -> list[AttemptRecord]:
+        """The attempts of a cluster in the order in which they were made."""
+        rows = self._database.read("SELECT * FROM attempts WHERE cluster_id = ? ORDER BY number", (cluster_id,))
+        return [_attempt(row) for row in rows]
+
+    # Nodes
+
+    def put_nodes(
+        self, cluster_id: str, nodes: Sequence[NodeRecord], event: Event | None = None, **changes: object
+    ) -> None:
+        """Write down what was seen of a cluster's nodes, with changes of the cluster itself in the same transaction."""
+        with self._database.transaction() as cursor:
+            _put_nodes(cursor, cluster_id, nodes)
+            if changes:
+                _update(cursor, "clusters", {"id": cluster_id}, changes)
+            if event is not None:
+                _append(cursor, event)
+
+    def nodes(self, cluster_id: str) -> list[NodeRecord]:
+        """Every node that the cluster has had, by rank, the live ones first."""
+        rows = self._database.read(
+            "SELECT * FROM nodes WHERE cluster_id = ? ORDER BY ended_at IS NOT NULL, rank, id", (cluster_id,)
+        )
+        return [_node(row) for row in rows]
+
+    # Events
+
+    def append(self, event: Event) -> None:
+        """Add a line to a cluster's story."""
+        with self._database.transaction() as cursor:
+            _append(cursor, event)
+
+    def events(self, cluster_id: str) -> list[Event]:
+        """A cluster's story, oldest line first."""
+        rows = self._database.read("SELECT * FROM events WHERE cluster_id = ? ORDER BY seq", (cluster_id,))
+        return [
+            Event(parse_instant(row["at"]), row["kind"], row["message"], cluster_id, json.loads(row["data"]))
+            for row in rows
+        ]
+
+    # Outages
+
+    def remember(self, outage: Outage) -> None:
+        """Write an outage down, in place of an earlier one of the same thing."""
+        with self._database.transaction() as cursor:
+            _put(cursor, "outages", _outage_row(outage), key=5)
+
+    def outages(self, *, now: datetime) -> list[Outage]:
+        """The outages that are not over yet."""
+        return [_outage(row) for row in self._database.read("SELECT * FROM outages WHERE until > ?", (_value(now),))]
+
+    def past_outages(self, provider: str, since: datetime) -> list[Outage]:
+        """Outages of a provider that ended after `since` or are not over: they make the next one longer."""
+        statement = "SELECT * FROM outages WHERE provider = ? AND until > ?"
+        return [_outage(row) for row in self._database.read(statement, (provider, _value(since)))]
+
+    # Leases
+
+    def take_lease(
+        self, cluster_id: str, holder: str, *, now: datetime, length: timedelta, dead: Collection[str] = ()
+    ) -> str:
+        """Take or renew the right to work on a cluster (I7): returns who has it now, `holder` on success.
+
+        `dead` are holders that are known to be gone although their time is not up.
+        """
+        with self._database.transaction() as cursor:
+            row = cursor.execute("SELECT holder, until FROM leases WHERE cluster_id = ?", (cluster_id,)).fetchone()
+            if row is not None and row["holder"] != holder and row["holder"] not in dead and row["until"] > _value(now):
+                return str(row["holder"])
+            _put(cursor, "leases", {"cluster_id": cluster_id, "holder": holder, "until": now + length}, key=1)
+        return holder
+
+    def drop_lease(self, cluster_id: str, holder: str) -> None:
+        """Give the right back; nothing happens where somebody else has it."""
+        with self._database.transaction() as cursor:
+            cursor.execute("DELETE FROM leases WHERE cluster_id = ? AND holder = ?", (cluster_id, holder))
+
+
+def _value(value: object) -> Any:
+    # Microseconds always, so that the texts sort as the instants do.
+    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
+
+
+def _insert(cursor: Any, table: str, row: Mapping[str, object]) -> None:
+    marks = ", ".join("?" * len(row))
+    # Table and column names are our own, values are bound.
+    cursor.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(map(_value, row.values())))
+
+
+def _put(cursor: Any, table: str, row: Mapping[str, object], *, key: int) -> None:
+    """Insert, or replace the row with the same first `key` columns."""
+    columns = list(row)
+    sets = ", ".join(f"{name} = excluded.{name}" for name in columns[key:])
+    cursor.execute(
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
+        f"ON CONFLICT ({', '.join(columns[:key])}) DO UPDATE SET {sets}",
+        tuple(map(_value, row.values())),
+    )
+
+
+def _put_nodes(cursor: Any, cluster_id: str, nodes: Sequence[NodeRecord]) -> None:
+    for node in nodes:
+        _put(cursor, "nodes", {"cluster_id": cluster_id, **_node_row(node)}, key=2)
+
+
+def _update(cursor: Any, table: str, key: Mapping[str, object], changes: Mapping[str, object]) -> None:
+    sets = ", ".join(f"{name} = ?" for name in changes)
+    where = " AND ".join(f"{name} = ?" for name in key)
+    values = tuple(map(_value, [*changes.values(), *key.values()]))
+    cursor.execute(f"UPDATE {table} SET {sets} WHERE {where}", values)
+
+
+def _append(cursor: Any, event: Event) -> None:
+    cursor.execute(
+        "INSERT INTO events (cluster_id, seq, at, kind, message, data) "
+        "SELECT ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ?, ? FROM events WHERE cluster_id = ?",
+        (
+            event.cluster_id,
+            _value(event.at),
+            event.kind,
+            event.message,
+            json.dumps(dict(event.data), default=str),
+            event.cluster_id,
+        ),
+    )
+
+
+def _same(found: ClusterRecord, identity: str) -> ClusterRecord:
+    """The cluster that was found, if the request of this identity is the one that made it (I6)."""
+    if found.identity == identity:
+        return found
+    raise ClusterExists(
+        f"{found.name}: a live cluster of this name ({found.state}) was requested with other {_differences(found.identity, identity)}",
+        hint=f"choose another name, repeat the same request, or end it with `multicompute down {found.name}`",
+    )
+
+
+def _differences(old: str, new: str) -> str:
+    before, after = json.loads(old), json.loads(new)
+    names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    return ", ".join(f"{name} ({before.get(name)!r}, now {after.get(name)!r})" for name in names) or "arguments"
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else parse_instant(text)
+
+
+def _cluster_row(cluster: ClusterRecord) -> dict[str, object]:
+    row = {name: getattr(cluster, name) for name in ClusterRecord.__dataclass_fields__}
+    return row | {"spec": json.dumps(dict(cluster.spec))}
+
+
+def _cluster(row: Any) -> ClusterRecord:
+    values = dict(row)
+    values |= {"state": ClusterState(row["state"]), "spec": json.loads(row["spec"])}
+    values |= {name: _instant(row[name]) for name in ("created_at", "expires_at", "ended_at")}
+    return ClusterRecord(**values)
+
+
+def _attempt_row(attempt: AttemptRecord) -> dict[str, object]:
+    row = {name: getattr(attempt, name) for name in AttemptRecord.__dataclass_fields__}
+    return row | {"parts": json.dumps([part_to_json(part) for part in attempt.parts])}
+
+
+def _attempt(row: Any) -> AttemptRecord:
+    values = dict(row)
+    values |= {"state": AttemptState(row["state"]), "opened_at": _instant(row["opened_at"])}
+    values |= {"closed_at": _instant(row["closed_at"])}
+    values["parts"] = tuple(part_from_json(part) for part in json.loads(row["parts"]))
+    return AttemptRecord(**values)
+
+
+def _node_row(node: NodeRecord) -> dict[str, object]:
+    # The key comes first: `_put` counts on it.
+    return {name: getattr(node, name) for name in NodeRecord.__dataclass_fields__}
+
+
+def _node(row: Any) -> NodeRecord:
+    values = {name: row[name] for name in NodeRecord.__dataclass_fields__}
+    return NodeRecord(
+        **values | {"started_at": parse_instant(row["started_at"]), "ended_at": _instant(row["ended_at"])}
+    )
+
+
+def _outage_row(outage: Outage) -> dict[str, object]:
+    names = ("provider", "place", "instance_type", "purchase", "reason", "until", "nodes", "strikes")
+    return {name: getattr(outage, name) for name in names}
+
+
+def _outage(row: Any) -> Outage:
+    return Outage(**dict(row) | {"until": parse_instant(row["until"])})

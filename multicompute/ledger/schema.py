@@ -1,0 +1,36 @@
+"""The tables of the ledger, version by version; the statements are those that SQLite and PostgreSQL have in common."""
+
+from typing import Final
+
+UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
+    # Version 1. Instants are RFC 3339 texts in UTC, which sort as they are; money is USD.
+    (
+        """CREATE TABLE clusters (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL, owner TEXT NOT NULL,
+            spec TEXT NOT NULL, identity TEXT NOT NULL, created_at TEXT NOT NULL, expires_at TEXT, ended_at TEXT,
+            provider TEXT, region TEXT, zone TEXT, reason TEXT NOT NULL DEFAULT '')""",
+        # I6: of all live clusters, one has the name.
+        "CREATE UNIQUE INDEX live_names ON clusters (name) WHERE state NOT IN ('TERMINATED', 'FAILED')",
+        """CREATE TABLE attempts (
+            token TEXT PRIMARY KEY, cluster_id TEXT NOT NULL REFERENCES clusters (id), number INTEGER NOT NULL,
+            state TEXT NOT NULL, parts TEXT NOT NULL, opened_at TEXT NOT NULL, closed_at TEXT,
+            outcome TEXT NOT NULL DEFAULT '', code TEXT, message TEXT NOT NULL DEFAULT '')""",
+        "CREATE INDEX attempts_of_cluster ON attempts (cluster_id, number)",
+        """CREATE TABLE nodes (
+            cluster_id TEXT NOT NULL REFERENCES clusters (id), id TEXT NOT NULL, rank INTEGER NOT NULL,
+            token TEXT NOT NULL, provider TEXT NOT NULL, instance_type TEXT NOT NULL, region TEXT NOT NULL,
+            zone TEXT NOT NULL, state TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT, private_ip TEXT,
+            public_ip TEXT, accelerators REAL NOT NULL, hourly_cost REAL NOT NULL, PRIMARY KEY (cluster_id, id))""",
+        """CREATE TABLE events (
+            cluster_id TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, kind TEXT NOT NULL,
+            message TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (cluster_id, seq))""",
+        """CREATE TABLE outages (
+            provider TEXT NOT NULL, place TEXT NOT NULL, instance_type TEXT NOT NULL, purchase TEXT NOT NULL,
+            reason TEXT NOT NULL, until TEXT NOT NULL, nodes INTEGER NOT NULL, strikes INTEGER NOT NULL,
+            PRIMARY KEY (provider, place, instance_type, purchase, reason))""",
+        "CREATE TABLE leases (cluster_id TEXT PRIMARY KEY, holder TEXT NOT NULL, until TEXT NOT NULL)",
+    ),
+)
+"""The statements that lead from version N to N + 1, for N = 0, 1, ...; what has been released is never edited."""
+
+VERSION: Final = len(UPGRADES)
