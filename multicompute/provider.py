@@ -106,7 +106,8 @@ class Selector:
     Attributes:
         region: one region, or None for every region that the provider works in.
         cluster_id, token, owner: the values of our tags.
-        node_ids: ids known from a launch: a hint that may save a listing, never a proof (I3).
+        node_ids: ids known from a launch so recent that a listing may not show them yet: beside what the tags find, they are
+            selected too, and one that the cloud does not show counts as still there (I4).
     """
 
     region: str | None = None

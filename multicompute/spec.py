@@ -3,11 +3,12 @@
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import Any, Literal, Self, TypedDict
 
 from multicompute.errors import SpecError
 from multicompute.node import Event
@@ -17,6 +18,7 @@ MAX_ACCELERATORS = 1_000_000
 """More than any cloud has in one place; a larger number is a slip."""
 MAX_TTL = timedelta(days=365)
 
+_PUBLIC_KEY = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\r\n]*)?")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
 
 
@@ -30,6 +32,42 @@ Progress = bool | Callable[[Event], None] | None
 
 _NOT_IDENTITY = frozenset({"wait", "progress", "timeout", "attempt_timeout", "keep_trying", "name"})
 """Fields that say how to go about it, not what is wanted: two requests that differ only here are the same request (I6)."""
+
+
+class SpecArguments(TypedDict, total=False):
+    """The arguments of `Cluster.request` and `Cluster.plan` beside the first two, in the forms that people write."""
+
+    order: Literal["price", "given"]
+    reservations: str | Sequence[str]
+    name: str | None
+    nodes: int | None
+    gpus_per_node: int | None
+    min_gpu_memory: str | float | None
+    vcpus: int | None
+    memory: str | float | None
+    spot: bool | Literal["prefer"]
+    flex_start: bool
+    estimates: bool
+    clouds: str | Sequence[str] | None
+    regions: str | Sequence[str]
+    exclude: str | Sequence[str]
+    placement: Literal["zone", "region", "cloud", "any"]
+    interconnect: Literal["auto", "any", "rdma"]
+    max_price: float | None
+    max_hourly: float | None
+    budget: float | None
+    ttl: str | timedelta | None
+    disk: str | float | None
+    image: str | None
+    setup: str | None
+    ssh_key: str | None
+    private: bool
+    tags: Mapping[str, str]
+    wait: bool
+    timeout: str | timedelta
+    attempt_timeout: str | timedelta | None
+    keep_trying: str | timedelta | None
+    progress: Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +147,24 @@ class ClusterSpec:
     def to_dict(self) -> dict[str, object]:
         """In JSON terms, without `progress`; `ClusterSpec.of(spec.to_dict())` gives the same spec."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.name != "progress"}
+
+    def ssh_public_key(self) -> str | None:
+        """The line of the public key file that `ssh_key` names, None where it names none.
+
+        Raises:
+            SpecError: there is no such file, or it holds no OpenSSH public key (a private key never leaves this machine).
+        """
+        if self.ssh_key is None:
+            return None
+        try:
+            text = Path(self.ssh_key).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecError(f"ssh_key={self.ssh_key!r}: can't be read: {error}") from error
+        if not _PUBLIC_KEY.fullmatch(text):
+            raise SpecError(
+                f"ssh_key={self.ssh_key!r}: holds no OpenSSH public key", hint="name the file that ends in .pub"
+            )
+        return text
 
     def with_ttl(self, ttl: timedelta | None) -> Self:
         """The same with the default ttl filled in."""

@@ -1,0 +1,330 @@
+"""Carries out one attempt at one candidate: intent, launch, wait; and closes it only when nothing of it lives (I1, I4)."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from multicompute.accelerators import find
+from multicompute.engine.operation import Operation, Superseded, report_of
+from multicompute.engine.teardown import drain
+from multicompute.errors import (
+    AccessDeniedError,
+    AuthError,
+    CapacityError,
+    InvalidRequestError,
+    MulticomputeError,
+    ProvisionTimeout,
+    QuotaError,
+)
+from multicompute.ledger import AttemptRecord, AttemptState, NodeRecord
+from multicompute.node import Node, NodeState
+from multicompute.offer import Part
+from multicompute.plan import Candidate
+from multicompute.provider import (
+    TAG_ATTEMPT,
+    TAG_CLUSTER,
+    TAG_EXPIRES_AT,
+    TAG_ID,
+    TAG_OWNER,
+    LaunchRequest,
+    Provider,
+    Selector,
+    expiry_tag,
+)
+from multicompute.spec import ClusterSpec
+from multicompute.units import format_usd
+
+_REFUSALS = (CapacityError, QuotaError, InvalidRequestError, AuthError, AccessDeniedError)
+"""Answers after which, by the seam's contract, no node of the token lives or will."""
+
+
+def open_attempt(op: Operation, candidate: Candidate) -> AttemptRecord:
+    """Write the intent down (I1).
+
+    Raises:
+        Superseded: the cluster was ended meanwhile.
+    """
+    tries = op.ledger.attempts(op.cluster_id)
+    attempt = AttemptRecord(
+        token=f"mc-{op.session.random.getrandbits(96):024x}",
+        cluster_id=op.cluster_id,
+        number=len(tries) + 1,
+        state=AttemptState.OPEN,
+        parts=candidate.parts,
+        opened_at=op.clock.now(),
+    )
+    price = f"{format_usd(candidate.hourly_cost)}/h"
+    line = op.story.line("attempt", f"trying {describe(attempt)} at {price}", **facts(attempt))
+    if not op.ledger.open_attempt(attempt, line):
+        raise Superseded
+    op.story.tell(line)
+    return attempt
+
+
+def launch(op: Operation, attempt: AttemptRecord) -> None:
+    """Launch what the attempt says; safe to call again for the same attempt, by any process (I5).
+
+    Raises:
+        MulticomputeError: the cloud refused, and the attempt is closed; or it answered nothing that can be trusted, and
+            the attempt was watched to the end of the consistency window before it was closed.
+    """
+    provider = op.session.provider(attempt.provider)
+    request = launch_request(op, attempt)
+    place = attempt.parts[0].offer.zone or attempt.region
+    try:
+        nodes = op.ask(provider, f"launch in {place}", lambda: provider.launch(request))
+    except _REFUSALS as error:
+        close(op, attempt, error)
+        raise
+    except MulticomputeError as error:
+        nodes = _watch(op, provider, attempt)
+        if not nodes:
+            close(op, attempt, error)
+            raise
+    line = op.story.line("launched", f"{place}: {len(nodes)} x {request.parts[0].offer.instance_type} launched")
+    op.ledger.record_launch(attempt, node_records(attempt, nodes, at=op.clock.now()), line)
+    op.story.tell(line)
+
+
+def await_running(op: Operation, attempt: AttemptRecord) -> None:
+    """Wait until every node of a launched attempt runs, and make the cluster READY.
+
+    Raises:
+        Superseded: the cluster was ended meanwhile.
+        CapacityError: nodes were lost, or were not running in time; the attempt is torn down and closed.
+        ProvisionTimeout: the request's own time is over.
+    """
+    provider = op.session.provider(attempt.provider)
+    limit = op.spec.attempt_timeout or provider.attempt_timeout
+    overdue = attempt.opened_at + limit
+    ready = -1
+    while True:
+        op.heartbeat()
+        nodes = op.ask(provider, "look at the nodes", lambda: provider.nodes(_selector(op, provider, attempt)))
+        running = sum(node.state is NodeState.RUNNING for node in nodes)
+        lost = [node for node in nodes if node.state not in (NodeState.PENDING, NodeState.RUNNING)]
+        if lost or len(nodes) > attempt.nodes:
+            error = _loss(attempt, lost)
+            give_up(op, provider, attempt, error)
+            raise error
+        if running == attempt.nodes:
+            return make_ready(op, attempt, nodes)
+        if running != ready:
+            ready = running
+            op.story.tell(
+                op.story.line(
+                    "waiting", f"{ready} of {attempt.nodes} nodes run", nodes_ready=ready, nodes=attempt.nodes
+                )
+            )
+        _check_time(op, provider, attempt, overdue, f"{running} of {attempt.nodes} nodes ran")
+        op.pause(provider.poll_interval)
+
+
+def make_ready(op: Operation, attempt: AttemptRecord, nodes: Sequence[Node]) -> None:
+    """Write down that the gang is complete, with its nodes ranked in the provider's order.
+
+    Raises:
+        Superseded: the cluster was ended meanwhile.
+    """
+    records = node_records(attempt, nodes, at=attempt.opened_at, ranked=True)
+    cost = format_usd(sum(node.hourly_cost for node in records))
+    until = expiry_text(op.record().expires_at)
+    line = op.story.line("ready", f"ready: {describe(attempt)}, {cost}/h, {until}", **facts(attempt))
+    zone = records[0].zone if len({node.zone for node in records}) == 1 else None
+    if not op.ledger.make_ready(op.cluster_id, records, line, zone=zone):
+        raise Superseded
+    op.story.tell(line)
+
+
+def expiry_text(expires_at: datetime | None) -> str:
+    """The end of life in words."""
+    return f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else "with no end of life (ttl=None)"
+
+
+def give_up(op: Operation, provider: Provider, attempt: AttemptRecord, error: MulticomputeError) -> None:
+    """Terminate what an attempt launched, ask until it is gone, and close it."""
+    drain(op, provider, [attempt], Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token))
+    close(op, attempt, error)
+
+
+def close(op: Operation, attempt: AttemptRecord, error: MulticomputeError) -> None:
+    """Write down that nothing of the attempt lives, and why it failed."""
+    outcome = outcome_of(error)
+    report = report_of(attempt, outcome, code=error.code, message=error.message)
+    op.reports.append(report)
+    kind = {"no capacity": "capacity", "not offered here": "capacity", "no quota": "quota"}.get(outcome, "refused")
+    line = op.story.line(kind, str(report), **facts(attempt), code=error.code)
+    now = op.clock.now()
+    op.ledger.close_attempt(attempt, at=now, outcome=outcome, code=error.code, message=error.message, event=line)
+    op.story.tell(line)
+
+
+def outcome_of(error: MulticomputeError) -> str:
+    """A failure in two or three words."""
+    if isinstance(error, CapacityError):
+        return "no capacity" if error.is_offered else "not offered here"
+    words = {QuotaError: "no quota", AuthError: "not authenticated", AccessDeniedError: "access denied"}
+    words |= {InvalidRequestError: "refused as invalid", ProvisionTimeout: "timed out"}
+    return next((text for kind, text in words.items() if isinstance(error, kind)), "failed")
+
+
+def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
+    """What the provider is asked for: the same each time that it is made from the same attempt and spec."""
+    record, spec = op.record(), op.spec
+    tags = {
+        **spec.tags,
+        TAG_CLUSTER: record.name,
+        TAG_ID: record.id,
+        TAG_ATTEMPT: attempt.token,
+        TAG_OWNER: record.owner,
+        TAG_EXPIRES_AT: expiry_tag(record.expires_at),
+    }
+    instance = attempt.parts[0].offer.instance
+    return LaunchRequest(
+        token=attempt.token,
+        cluster_id=record.id,
+        cluster_name=record.name,
+        owner=record.owner,
+        parts=attempt.parts,
+        tags=tags,
+        expires_at=record.expires_at,
+        fabric=attempt.nodes > 1 and bool(instance.fabric) and _wants_fabric(spec, instance.accelerator),
+        image=spec.image,
+        setup=spec.setup or "",
+        ssh_public_key=spec.ssh_public_key(),
+        private=spec.private,
+        disk_gib=spec.disk,
+        max_price=spec.max_price * instance.accelerators if spec.max_price and instance.accelerators else None,
+    )
+
+
+def _wants_fabric(spec: ClusterSpec, accelerator: str) -> bool:
+    """Whether nodes are to be linked: asked for, or by themselves where the accelerator is built for it."""
+    if spec.interconnect == "auto":
+        return any(model.linked for model in find(accelerator))
+    return spec.interconnect == "rdma"
+
+
+def node_records(
+    attempt: AttemptRecord, nodes: Sequence[Node], *, at: datetime, ranked: bool = False
+) -> list[NodeRecord]:
+    """The nodes as the ledger keeps them, with the price of the part that each belongs to."""
+    return [
+        NodeRecord(
+            id=node.id,
+            rank=rank if ranked else -1,
+            token=attempt.token,
+            provider=node.provider,
+            instance_type=node.instance_type,
+            region=node.region,
+            zone=node.zone,
+            state=node.state,
+            started_at=at,
+            private_ip=node.private_ip,
+            public_ip=node.public_ip,
+            accelerators=part.offer.instance.accelerators,
+            hourly_cost=part.offer.hourly_cost,
+        )
+        for rank, node in enumerate(nodes)
+        for part in [_part_of(attempt.parts, rank, node)]
+    ]
+
+
+def _part_of(parts: Sequence[Part], index: int, node: Node) -> Part:
+    """The part that a node belongs to: by type and zone where that tells, else by its place in the launch's order."""
+    fitting = [
+        part for part in parts if part.offer.instance_type == node.instance_type and part.offer.zone in ("", node.zone)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    for part in parts:
+        if index < part.nodes:
+            return part
+        index -= part.nodes
+    return parts[-1]
+
+
+def describe(attempt: AttemptRecord) -> str:
+    """The attempt in words: "8 x p5.48xlarge on_demand in aws us-east-1a"."""
+    offer = attempt.parts[0].offer
+    what = " + ".join(
+        f"{part.nodes} x {part.offer.instance_type} {f'of {part.reservation}' if part.reservation else part.offer.purchase}"
+        for part in attempt.parts
+    )
+    return f"{what} in {offer.provider} {offer.zone or offer.region}"
+
+
+def facts(attempt: AttemptRecord) -> dict[str, object]:
+    """The attempt for programs that read events."""
+    offer = attempt.parts[0].offer
+    return {
+        "provider": offer.provider,
+        "region": offer.region,
+        "zone": offer.zone,
+        "instance_type": offer.instance_type,
+        "purchase": offer.purchase,
+        "nodes": attempt.nodes,
+        "token": attempt.token,
+    }
+
+
+def _selector(op: Operation, provider: Provider, attempt: AttemptRecord) -> Selector:
+    """Our nodes of this attempt; while a listing may lag behind the launch, also by their ids."""
+    return Selector(
+        region=attempt.region,
+        cluster_id=op.cluster_id,
+        token=attempt.token,
+        node_ids=tuple(node.id for node in op.ledger.nodes(op.cluster_id) if node.token == attempt.token),
+    )
+
+
+def _watch(op: Operation, provider: Provider, attempt: AttemptRecord) -> tuple[Node, ...]:
+    """Look for nodes of a launch whose answer is not known, until they show or the consistency window is over (I4)."""
+    end = op.clock.now() + provider.consistency_window
+    selector = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
+    message = f"no answer from {provider.name}: watching until {end:%H:%M:%S} UTC whether anything was launched"
+    op.story.add("in doubt", message, token=attempt.token)
+    while True:
+        op.heartbeat()
+        nodes = op.ask(provider, "look for nodes", lambda: provider.nodes(selector))
+        if nodes or op.clock.now() >= end:
+            return nodes
+        op.pause(provider.poll_interval)
+
+
+def _loss(attempt: AttemptRecord, lost: Sequence[Node]) -> MulticomputeError:
+    """What it means that nodes ended before they ran; where the cloud does not say why, a lack of capacity."""
+    if not lost:
+        return CapacityError("more nodes answer to the attempt than were asked for", provider=attempt.provider)
+    node = lost[0]
+    kinds: dict[str, type[CapacityError | QuotaError | InvalidRequestError]]
+    kinds = {"quota": QuotaError, "request": InvalidRequestError}
+    code, _, message = (node.reason or "").rpartition(": ")
+    return kinds.get(node.cause, CapacityError)(
+        f"{len(lost)} of {attempt.nodes} nodes ended before they ran: {message or 'the cloud does not say why'}",
+        provider=attempt.provider,
+        region=attempt.region,
+        zone=node.zone,
+        instance_type=node.instance_type,
+        code=code or None,
+        scope="zone",
+    )
+
+
+def _check_time(op: Operation, provider: Provider, attempt: AttemptRecord, overdue: datetime, seen: str) -> None:
+    now = op.clock.now()
+    if op.deadline is not None and now >= op.deadline:
+        raise ProvisionTimeout(
+            f"not ready by {op.deadline:%H:%M:%S} UTC: {seen}", provider=attempt.provider, region=attempt.region
+        )
+    if now >= overdue:
+        took = timedelta(seconds=round((overdue - attempt.opened_at).total_seconds()))
+        error = CapacityError(
+            f"{seen} after {took}, which counts as a lack of capacity",
+            provider=attempt.provider,
+            region=attempt.region,
+            zone=attempt.parts[0].offer.zone or None,
+            instance_type=attempt.parts[0].offer.instance_type,
+            scope="zone",
+        )
+        give_up(op, provider, attempt, error)
+        raise error

@@ -1,0 +1,83 @@
+"""One worker per cluster (I7): a row in the ledger with a holder and a heartbeat."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from multicompute.clock import process_id
+from multicompute.engine.session import Session
+
+LENGTH: Final = timedelta(seconds=120)
+"""How long a holder that stays silent is believed to be alive: longer than any one call of a cloud with its time limit."""
+_RENEW_AFTER: Final = LENGTH / 6
+
+
+class Lease:
+    """The right to work on one cluster, held until it is dropped or its holder falls silent."""
+
+    def __init__(self, session: Session, cluster_id: str) -> None:
+        self._session = session
+        self._cluster_id = cluster_id
+        self._renewed: datetime | None = None
+        self._me = f"{_process(process_id())}:{session.random.getrandbits(48):012x}"
+
+    def take(self) -> bool:
+        """Take or renew it; False where somebody else who is alive has it."""
+        now = self._session.clock.now()
+        if self._renewed is not None and now - self._renewed < _RENEW_AFTER:
+            return True
+        ledger = self._session.ledger
+        holder = ledger.take_lease(self._cluster_id, self._me, now=now, length=LENGTH)
+        if holder != self._me and _is_dead(holder):
+            holder = ledger.take_lease(self._cluster_id, self._me, now=now, length=LENGTH, dead=(holder,))
+        self._renewed = now if holder == self._me else None
+        return holder == self._me
+
+    def drop(self) -> None:
+        """Give it back."""
+        self._renewed = None
+        self._session.ledger.drop_lease(self._cluster_id, self._me)
+
+
+@contextmanager
+def holding(session: Session, cluster_id: str) -> Iterator[Lease | None]:
+    """The lease of a cluster for the length of the block, or None where somebody else works on it."""
+    lease = Lease(session, cluster_id)
+    if not lease.take():
+        yield None
+        return
+    try:
+        yield lease
+    finally:
+        lease.drop()
+
+
+def _process(pid: int) -> str:
+    """Names a process so that another one with the same id, later, is told apart."""
+    host = os.uname().nodename if hasattr(os, "uname") else "host"
+    return f"{host}:{pid}:{_started(pid)}"
+
+
+def _started(pid: int) -> str:
+    try:
+        # Field 22, counted after the command's name, which may hold anything but ends at the last bracket (proc(5)).
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return "0"
+
+
+def _is_dead(holder: str) -> bool:
+    """Whether the holder is a process of this machine that is gone; one of another machine may always be alive."""
+    try:
+        host, pid, started, _ = holder.rsplit(":", 3)
+        if not hasattr(os, "uname") or host != os.uname().nodename:
+            return False
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OSError):
+        return False
+    return _started(int(pid)) != started

@@ -1,0 +1,85 @@
+"""Makes plans: gives the resolver what this session knows, and checks what no single cloud's table can tell."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from multicompute.engine.session import Session
+from multicompute.errors import LedgerError, SpecError
+from multicompute.plan import Outage, Plan
+from multicompute.provider import Reservation, TagLimits
+from multicompute.resolver import resolve
+from multicompute.spec import ClusterSpec
+
+
+def plan_for(
+    session: Session,
+    spec: ClusterSpec,
+    *,
+    reservations: Sequence[Reservation] = (),
+    outages: Sequence[Outage] | None = None,
+) -> Plan:
+    """The plan for `spec` over everything this session knows; asks no cloud.
+
+    Args:
+        reservations: what the clouds said of the reservations that the spec names.
+        outages: instead of those that the ledger remembers.
+
+    Raises:
+        SpecError: the spec contradicts itself, or names what does not exist.
+    """
+    _check_tags(session, spec)
+    notes: tuple[str, ...] = ()
+    if outages is None:
+        try:
+            outages = remembered(session)
+        except LedgerError as error:
+            # A plan is worth having even where the ledger is not; a launch is refused there anyway.
+            outages, notes = (), (f"remembered outages are not in this plan: {error}",)
+    plan = resolve(
+        spec,
+        session.catalog,
+        now=session.clock.now(),
+        configured=session.usable,
+        outages=outages,
+        reservations=reservations,
+    )
+    return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
+
+
+def remembered(session: Session) -> Sequence[Outage]:
+    """The outages that this ledger remembers; none where there is no ledger yet, which is not made for that.
+
+    Raises:
+        LedgerError: there is one, and it can't be read.
+    """
+    if not session.has_ledger:
+        return ()
+    return session.ledger.outages(now=session.clock.now())
+
+
+def _check_tags(session: Session, spec: ClusterSpec) -> None:
+    """Refuse tags that a cloud which may be chosen does not take."""
+    if not spec.tags:
+        return
+    for name, plugin in session.plugins.items():
+        if session.usable[name] == "" and (spec.clouds is None or name in spec.clouds):
+            wrong = _against(plugin.tag_limits, spec)
+            if wrong:
+                others = [cloud for cloud in session.plugins if cloud != name]
+                hint = f"change them, or name the clouds to use, such as clouds={others!r}"
+                raise SpecError(f"tags: {wrong} on {name}", provider=name, hint=hint)
+
+
+def _against(limits: TagLimits, spec: ClusterSpec) -> str:
+    """What is wrong with the tags of `spec` under `limits`, "" for nothing."""
+    # Five are ours.
+    if len(spec.tags) > limits.count - 5:
+        return f"{len(spec.tags)} are more than the {limits.count - 5} that can be had beside ours"
+    for key, value in spec.tags.items():
+        if len(key) > limits.key_length:
+            return f"the name {key[:20]!r}... is longer than the {limits.key_length} characters it may have"
+        if len(value) > limits.value_length:
+            return f"the value of {key!r} is longer than the {limits.value_length} characters it may have"
+        if any(key.lower().startswith(prefix) for prefix in limits.reserved_prefixes):
+            return f"{key!r} begins with a prefix that is reserved"
+    return ""

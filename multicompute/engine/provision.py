@@ -1,0 +1,303 @@
+"""Brings a cluster up: claims its name, tries candidate after candidate, and leaves nothing behind when none will do."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+from multicompute.engine.attempts import await_running, expiry_text, launch, open_attempt
+from multicompute.engine.failover import MEMORY, Course, ends_all, ends_provider, outage_of
+from multicompute.engine.foresight import confirmed, find_reservations, quota_error
+from multicompute.engine.interrupt import Stop, on_signals
+from multicompute.engine.lease import holding
+from multicompute.engine.operation import Operation, Superseded
+from multicompute.engine.planning import plan_for, remembered
+from multicompute.engine.session import Session
+from multicompute.engine.story import Story, Watcher
+from multicompute.engine.summary import cluster_name, require_candidate, summary
+from multicompute.engine.teardown import drain, end, places
+from multicompute.errors import (
+    CapacityError,
+    ClusterExists,
+    ClusterNotFound,
+    LedgerError,
+    MulticomputeError,
+    ProvisionTimeout,
+)
+from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
+from multicompute.node import ClusterState
+from multicompute.plan import Candidate, Plan
+from multicompute.provider import Capability, Selector
+from multicompute.spec import ClusterSpec, Default
+
+_log = logging.getLogger("multicompute")
+_LOOK: Final = timedelta(seconds=1)
+_FIRST_ROUND: Final = timedelta(seconds=30)
+_LONGEST_ROUND: Final = timedelta(minutes=5)
+
+
+def request(
+    session: Session, spec: ClusterSpec, *, watch: Watcher | None = None, stop: Stop | None = None
+) -> ClusterRecord:
+    """Get the cluster that `spec` asks for: the live one of that name, or a new one.
+
+    Returns:
+        The cluster, READY; with `wait=False` as soon as one cloud has taken the launch.
+
+    Raises:
+        NoOfferError: nothing in the catalog meets the spec.
+        ClusterExists: a live cluster of that name was requested otherwise.
+        CapacityError, QuotaError, AuthError, AccessDeniedError, InvalidRequestError, ProviderError: every candidate was
+            tried or ruled out; nothing of it is left.
+        ProvisionTimeout: not ready within `timeout`; nothing of it is left.
+    """
+    if isinstance(spec.ttl, Default):
+        spec = spec.with_ttl(session.config.default_ttl)
+    spec.ssh_public_key()
+    stop = stop or Stop()
+    with on_signals(stop):
+        # Asked first: the same request again returns its cluster, whatever a new plan would say.
+        record = session.ledger.claimed(spec.name, identity_of(spec)) if spec.name else None
+        plan = None
+        if record is None:
+            plan = _plan(session, spec)
+            record = _claim(session, spec, plan, watch)
+        if record.state is ClusterState.TERMINATING:
+            raise ClusterExists(
+                f"{record.name}: the live cluster of this name is being torn down ({record.reason})",
+                hint=f"wait for it with `multicompute down {record.name} --yes`, or choose another name",
+            )
+        return bring_up(session, record, plan=plan, watch=watch, stop=stop, timeout=spec.timeout, wait=spec.wait)
+
+
+def bring_up(
+    session: Session,
+    record: ClusterRecord,
+    *,
+    plan: Plan | None = None,
+    watch: Watcher | None = None,
+    stop: Stop | None = None,
+    timeout: timedelta,
+    wait: bool = True,
+) -> ClusterRecord:
+    """Go on with a cluster that is not READY yet, in this process or by waiting for the one that works on it.
+
+    Raises:
+        As `request`; ClusterNotFound where somebody ended it meanwhile.
+    """
+    stop = stop or Stop()
+    deadline = session.clock.now() + timeout
+    with on_signals(stop):
+        while record.state in (ClusterState.REQUESTED, ClusterState.PROVISIONING, ClusterState.TERMINATING):
+            with holding(session, record.id) as lease:
+                record = session.ledger.cluster(record.id)
+                if lease is not None and record.state not in (ClusterState.READY, ClusterState.DEGRADED):
+                    op = Operation.on(session, record, lease, stop=stop, watch=watch)
+                    op.deadline = deadline
+                    _work(op, plan, wait=wait)
+                    return op.record()
+            if lease is None:
+                if session.clock.now() >= deadline:
+                    raise ProvisionTimeout(f"{record.name}: another process works on it and was not through in time")
+                stop.sleep(session.clock, _LOOK)
+    if not record.state.is_live:
+        raise ClusterNotFound(f"{record.name}: {record.state}: {record.reason}")
+    return record
+
+
+def _plan(session: Session, spec: ClusterSpec) -> Plan:
+    """The plan to work from, with the reservations that the spec names looked up.
+
+    Raises:
+        NoOfferError, CapacityError: it has no candidate.
+    """
+    found = find_reservations(session, spec) if spec.reservations else ()
+    plan = plan_for(session, spec, reservations=found)
+    require_candidate(plan, lambda: plan_for(session, spec, reservations=found, outages=()))
+    return plan
+
+
+def _claim(session: Session, spec: ClusterSpec, plan: Plan, watch: Watcher | None) -> ClusterRecord:
+    """Write the cluster down under its name, or find the one that the same request made before (I6)."""
+    now = session.clock.now()
+    cluster_id = f"c-{session.random.getrandbits(64):016x}"
+    record = ClusterRecord(
+        id=cluster_id,
+        name=spec.name or cluster_name(spec, session.random),
+        state=ClusterState.REQUESTED,
+        owner=session.config.owner,
+        spec=spec.to_dict(),
+        identity=identity_of(spec),
+        created_at=now,
+        expires_at=now + spec.ttl if isinstance(spec.ttl, timedelta) else None,
+    )
+    story = Story(session.ledger, session.clock, cluster_id, watch)
+    count = len(plan.candidates)
+    text = f"{record.name}: {count} candidates; lives {expiry_text(record.expires_at)}"
+    line = story.line("requested", text, candidates=count)
+    found = session.ledger.claim(record, line)
+    if found.id == record.id:
+        story.tell(line)
+    return found
+
+
+def identity_of(spec: ClusterSpec) -> str:
+    """What makes two requests the same one, as text."""
+    return json.dumps(spec.identity(), sort_keys=True)
+
+
+def _work(op: Operation, plan: Plan | None, *, wait: bool) -> None:
+    """Bring the cluster up under its lease; whatever stops that ends in a teardown."""
+    with _torn_down(op):
+        if op.record().state is ClusterState.TERMINATING:
+            raise Superseded
+        if not _resume(op, wait=wait):
+            _go(op, plan or _plan(op.session, op.spec), wait=wait)
+        _tidy(op)
+
+
+@contextmanager
+def _torn_down(op: Operation) -> Iterator[None]:
+    """Tear everything down when the block raises, whatever it is, and say so."""
+    name = op.record().name
+    try:
+        yield
+    except BaseException as error:
+        # From here on the first Ctrl-C is noted only: half a teardown is what leaks.
+        op.stop.shield()
+        if not isinstance(error, MulticomputeError):
+            _log.warning("%s: %s: tearing it down", name, _words(error))
+        try:
+            op.lease.take()
+            end(op, ClusterState.FAILED, _words(error))
+        except MulticomputeError as trouble:
+            error.add_note(f"{name} is not torn down yet: {trouble}")
+            _log.error("%s is TERMINATING, something of it may live: %s", name, trouble)
+            raise
+        if isinstance(error, Superseded):
+            raise ClusterNotFound(f"{name}: was ended while it was being provisioned; nothing of it is left") from error
+        if isinstance(error, MulticomputeError):
+            error.message = f"{error.message}; torn down, nothing of it is left"
+        else:
+            _log.warning("%s: torn down, nothing of it is left", name)
+        raise
+
+
+def _words(error: BaseException) -> str:
+    """A failure in one line."""
+    if isinstance(error, Superseded):
+        return "ended by request"
+    if isinstance(error, MulticomputeError):
+        return error.message.splitlines()[0]
+    return {KeyboardInterrupt: "interrupted", SystemExit: "asked to stop"}.get(type(error), "") or repr(error)
+
+
+def _resume(op: Operation, *, wait: bool) -> bool:
+    """Go on with the attempt that another call or process has begun; True where it succeeds."""
+    for attempt in op.ledger.attempts(op.cluster_id):
+        if attempt.is_open and _try(op, Course(()), attempt, Candidate(attempt.parts), wait=wait) is None:
+            return True
+    return False
+
+
+def _go(op: Operation, plan: Plan, *, wait: bool) -> None:
+    """Try the candidates in order, round after round as long as `keep_trying` asks.
+
+    Raises:
+        MulticomputeError: what they came to.
+    """
+    give_up = op.clock.now() + (op.spec.keep_trying or timedelta(0))
+    pause = _FIRST_ROUND
+    course = Course(_usable(op, plan), remembered(op.session))
+    while True:
+        errors = []
+        while (candidate := course.next(now=op.clock.now())) is not None:
+            error = _try_candidate(op, course, candidate, wait=wait)
+            if error is None:
+                return
+            errors.append(error)
+        lacking = [error for error in errors if isinstance(error, CapacityError)]
+        if not lacking or op.clock.now() + pause > give_up:
+            raise summary(op, plan, errors)
+        op.story.add("waiting", f"no capacity anywhere: trying all again in {pause}")
+        op.pause(pause * (0.75 + 0.5 * op.session.random.random()))
+        pause = min(pause * 2, _LONGEST_ROUND)
+        course = Course(_usable(op, plan))
+
+
+def _usable(op: Operation, plan: Plan) -> list[Candidate]:
+    """The candidates whose cloud can be used here; says once which clouds can't, where that passes over something cheaper."""
+    usable = [candidate for candidate in plan.candidates if candidate.is_configured]
+    best = usable[0].hourly_cost if usable else float("inf")
+    passed = {c.provider for c in plan.candidates if not c.is_configured and c.hourly_cost < best}
+    for provider in sorted(passed):
+        why = op.session.usable.get(provider, "not installed")
+        op.story.add("note", f"{provider}: cheaper, but not configured: {why}")
+    return usable
+
+
+def _try_candidate(op: Operation, course: Course, candidate: Candidate, *, wait: bool) -> MulticomputeError | None:
+    """One candidate, from a look at quota and price to the running gang; None where it runs, else what it came to."""
+    op.heartbeat()
+    if op.deadline is not None and op.clock.now() >= op.deadline:
+        raise ProvisionTimeout(f"not ready by {op.deadline:%H:%M:%S} UTC, after {len(op.reports)} tries")
+    try:
+        if short := quota_error(op, candidate):
+            return short
+        checked = confirmed(op, candidate)
+        if checked is None or (checked is not candidate and course.put_back(checked)):
+            return CapacityError("its price has risen", provider=candidate.provider, region=candidate.region)
+        attempt = open_attempt(op, checked)
+    except (LedgerError, ProvisionTimeout):
+        raise
+    except MulticomputeError as error:
+        # Nothing was launched yet: the provider can't be opened, or does not answer at all.
+        course.drop(candidate.provider)
+        op.story.add("note", f"{candidate.provider}: {error.message}", code=error.code)
+        return error
+    return _try(op, course, attempt, checked, wait=wait)
+
+
+def _try(
+    op: Operation, course: Course, attempt: AttemptRecord, candidate: Candidate, *, wait: bool
+) -> MulticomputeError | None:
+    """Launch and wait; None where the gang runs (or, without `wait`, is launched), else what it came to."""
+    try:
+        if attempt.state is AttemptState.OPEN:
+            launch(op, attempt)
+        if wait:
+            await_running(op, attempt)
+        return None
+    except (LedgerError, ProvisionTimeout):
+        raise
+    except MulticomputeError as error:
+        now = op.clock.now()
+        past = op.ledger.past_outages(candidate.provider, now - MEMORY)
+        outage = outage_of(error, candidate, now=now, past=past)
+        if outage is not None:
+            op.ledger.remember(outage)
+        course.learn(candidate, error, outage)
+        still_open = any(each.token == attempt.token and each.is_open for each in op.ledger.attempts(op.cluster_id))
+        if still_open or ends_all(error):
+            # Going on elsewhere while something of this may live would pay twice.
+            raise
+        if ends_provider(error):
+            course.drop(candidate.provider)
+        return error
+
+
+def _tidy(op: Operation) -> None:
+    """Remove what failed attempts left in other regions than the one that won; it costs nothing, so trouble is only noted."""
+    attempts = op.ledger.attempts(op.cluster_id)
+    home = {(attempt.provider, attempt.region) for attempt in attempts if attempt.is_open}
+    for name, region in places(attempts):
+        if (name, region) in home:
+            continue
+        try:
+            provider = op.session.provider(name)
+            if Capability.SIDE_RESOURCES in provider.capabilities:
+                drain(op, provider, (), Selector(region=region, cluster_id=op.cluster_id))
+        except MulticomputeError as error:
+            op.story.add("note", f"{name} {region}: left for the teardown: {error.message}", code=error.code)

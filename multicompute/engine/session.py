@@ -1,0 +1,162 @@
+"""What every operation works with: configuration, providers, catalog, ledger, clock and chance, opened when first used."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from multicompute.catalog import Catalog
+from multicompute.clock import Clock, Random, SystemClock, process_id, system_random
+from multicompute.config import Config, load
+from multicompute.errors import ConfigError
+from multicompute.plugins import discover, install_line, missing_modules
+from multicompute.provider import Provider, ProviderPlugin, Settings
+
+if TYPE_CHECKING:
+    from multicompute.ledger import Ledger
+
+
+class Session:
+    """The parts that belong together. Cheap to make: nothing is read or opened before it is needed."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        plugins: Mapping[str, ProviderPlugin],
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        self.config = config
+        self.plugins = MappingProxyType(dict(plugins))
+        self.clock: Clock = clock or SystemClock()
+        self.random = random or system_random()
+        self._providers: dict[str, Provider] = {}
+        self._lock = threading.RLock()
+        self._check_settings()
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The offer tables of all providers."""
+        if self.config.catalog is not None:
+            return Catalog.at(self.config.catalog)
+        return Catalog({name: plugin.tables for name, plugin in self.plugins.items() if plugin.tables is not None})
+
+    @property
+    def ledger(self) -> "Ledger":
+        """The ledger, made if there is none yet.
+
+        Raises:
+            LedgerError: it can't be opened or made.
+        """
+        with self._lock:
+            return self._ledger
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether there is a ledger already; looks without making one."""
+        from multicompute.ledger import Ledger
+
+        return "_ledger" in self.__dict__ or Ledger.exists(self.config.state)
+
+    @cached_property
+    def _ledger(self) -> "Ledger":
+        # Here, so that a plan where there is no ledger yet does not pay for sqlite3.
+        from multicompute.ledger import Ledger
+
+        return Ledger(self.config.state)
+
+    @cached_property
+    def usable(self) -> Mapping[str, str]:
+        """Provider -> "" where it can launch here and now, else why not; told without a network call."""
+        return MappingProxyType({name: self._why_not(plugin) for name, plugin in self.plugins.items()})
+
+    def provider(self, name: str) -> Provider:
+        """The opened provider.
+
+        Raises:
+            ConfigError: there is none of that name.
+            AuthError: it is not configured.
+        """
+        with self._lock:
+            if name not in self._providers:
+                self._providers[name] = self._open(name)
+            return self._providers[name]
+
+    def close(self) -> None:
+        """Close the ledger, if it was opened."""
+        if "_ledger" in self.__dict__:
+            self._ledger.close()
+
+    def _open(self, name: str) -> Provider:
+        plugin = self.plugins.get(name)
+        if plugin is None:
+            raise ConfigError(f"no provider is named {name!r}", hint=f"installed are {', '.join(self.plugins)}")
+        if missing_modules(plugin):
+            raise ConfigError(f"{name}: its SDK is not installed", hint=install_line(plugin), provider=name)
+        return plugin.open(self.settings(name))
+
+    def settings(self, name: str) -> Settings:
+        """What the plug-in of this name is opened with."""
+        return Settings(values=self.config.providers.get(name, {}), environment=self.config.environment)
+
+    def _why_not(self, plugin: ProviderPlugin) -> str:
+        if plugin.can_launch and missing_modules(plugin):
+            return f"its SDK is not installed: {install_line(plugin)}"
+        configured = plugin.configured(self.settings(plugin.name))
+        return "" if configured.ok else configured.why or "not configured"
+
+    def _check_settings(self) -> None:
+        for name, values in self.config.providers.items():
+            if name not in self.plugins:
+                where = self.config.where(f"providers.{name}")
+                known = ", ".join(self.plugins)
+                raise ConfigError(f"{where}: providers.{name}: no such provider is installed; there are {known}")
+            for key in values:
+                if key not in self.plugins[name].setting_names:
+                    where = self.config.where(f"providers.{name}.{key}")
+                    known = ", ".join(self.plugins[name].setting_names)
+                    raise ConfigError(f"{where}: providers.{name}.{key}: unknown key; known are {known}")
+
+
+class _Current:
+    """The session that was installed for this process, if any, and the last one that was made from the environment."""
+
+    def __init__(self) -> None:
+        self.installed: list[Session] = []
+        self.last: tuple[object, Session] | None = None
+        self.lock = threading.Lock()
+
+
+_current = _Current()
+
+
+def open_session() -> Session:
+    """The installed session, else the one that the configuration and the environment describe as they are now.
+
+    It is made anew only when they have changed, so that SDK clients and the ledger stay open between calls.
+
+    Raises:
+        ConfigError: the configuration can't be read.
+    """
+    if _current.installed:
+        return _current.installed[-1]
+    config = load()
+    # The process belongs to the key: an SQLite connection must not be used on both sides of a fork.
+    key = (process_id(), config)
+    with _current.lock:
+        if _current.last is None or _current.last[0] != key:
+            _current.last = (key, Session(config=config, plugins=discover()))
+        return _current.last[1]
+
+
+@contextmanager
+def use_session(session: Session) -> Iterator[Session]:
+    """Make `session` the one that everything in this process works with, for tests."""
+    _current.installed.append(session)
+    try:
+        yield session
+    finally:
+        _current.installed.remove(session)

@@ -1,0 +1,93 @@
+"""Puts what a request came to into one error, and gives clusters their names."""
+
+from collections.abc import Callable, Sequence
+
+from multicompute.clock import Random
+from multicompute.engine.operation import Operation
+from multicompute.errors import AuthError, CapacityError, MulticomputeError, QuotaError
+from multicompute.plan import Plan
+from multicompute.resolver import require
+from multicompute.spec import ClusterSpec
+
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+def cluster_name(spec: ClusterSpec, random: Random) -> str:
+    """A name from the spec and a random part: "h100-64-k3x9"."""
+    kind = "".join(c if c.isalnum() and c.isascii() else "-" for c in (spec.type or ("reserved",))[0].lower()).strip(
+        "-"
+    )
+    count = f"-{spec.gpus}" if spec.gpus else ""
+    tail = "".join(random.choice(_LETTERS) for _ in range(5))
+    head = kind if kind[:1].isalpha() else f"c{kind}"
+    return f"{head[:20].rstrip('-')}{count}-{tail}"
+
+
+def require_candidate(plan: Plan, without_outages: Callable[[], Plan]) -> None:
+    """Refuse a plan that has nothing to try.
+
+    Raises:
+        CapacityError: all that would do was found to be out of capacity or quota a short while ago.
+        NoOfferError: nothing would do at any time.
+    """
+    if plan.candidates:
+        return
+    if count := len(without_outages().candidates):
+        raise CapacityError(
+            f"all {count} candidates are ruled out by remembered outages: each was tried a short while ago",
+            plan=plan,
+            hint="try again in some minutes; widen the spec, or set keep_trying, such as keep_trying='2h'",
+        )
+    require(plan)
+
+
+def summary(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]) -> MulticomputeError:
+    """The error for a request of which every candidate has failed: what was tried, and what each try answered."""
+    what = f"{op.spec.gpus or op.spec.nodes or ''} x {', '.join(op.spec.type) or 'the reservations'}".lstrip(" x")
+    if not errors:
+        return _unusable(op, plan, what)
+    kind: type[CapacityError | QuotaError]
+    if any(isinstance(error, CapacityError) for error in errors):
+        kind, word = CapacityError, "no capacity"
+    elif any(isinstance(error, QuotaError) for error in errors):
+        kind, word = QuotaError, "no quota"
+    else:
+        error = errors[0]
+        error.attempts = tuple(op.reports)
+        return error
+    tries = "".join(f"\n  {report}" for report in op.reports)
+    last = errors[-1]
+    return kind(
+        f"{word} for {what} in any of {len(op.reports)} tries:{tries}",
+        plan=plan,
+        provider=last.provider,
+        region=last.region,
+        zone=last.zone,
+        instance_type=last.instance_type,
+        code=last.code,
+        attempts=op.reports,
+        hint=_advice(op.spec, kind),
+    )
+
+
+def _unusable(op: Operation, plan: Plan, what: str) -> MulticomputeError:
+    """Nothing was tried: no cloud that sells it can be used here, or outages rule out the rest."""
+    providers = dict.fromkeys(c.provider for c in plan.candidates if not c.is_configured)
+    if len(providers) < len({c.provider for c in plan.candidates}):
+        return CapacityError(
+            f"no capacity for {what}: remembered outages rule out every place that can be used here",
+            plan=plan,
+            hint="try again in some minutes, or set keep_trying, such as keep_trying='2h'",
+        )
+    reasons = "; ".join(f"{name}: {op.session.usable.get(name, 'not installed')}" for name in providers)
+    return AuthError(f"no cloud that sells {what} can be used here: {reasons}", hint="`multicompute doctor` tells more")
+
+
+def _advice(spec: ClusterSpec, kind: type[MulticomputeError]) -> str:
+    if kind is QuotaError:
+        return "ask the cloud to raise the quota; `multicompute doctor` shows what can be used"
+    wider = ["keep_trying='2h' goes on trying" if spec.keep_trying is None else ""]
+    wider += ["spot='prefer' asks for spot, too" if spec.spot is False else ""]
+    wider += ["fewer regions= and exclude= leave more places" if spec.regions or spec.exclude else ""]
+    wider += ["smaller gpus=" if not spec.reservations else ""]
+    return "; ".join(text for text in wider if text)

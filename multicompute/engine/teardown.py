@@ -1,0 +1,110 @@
+"""Ends what runs, and says so only after the clouds have been asked (I4, I8)."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from multicompute.engine.operation import Operation
+from multicompute.errors import MulticomputeError, ProviderError
+from multicompute.ledger import AttemptRecord, AttemptState
+from multicompute.node import ClusterState
+from multicompute.provider import Provider, Selector, Teardown
+
+PATIENCE: Final = timedelta(minutes=30)
+"""How long a teardown is waited for before the caller is told; the reaper goes on where this stops."""
+
+
+def drain(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector) -> None:
+    """Terminate what is selected, and repeat it until the cloud has nothing left and can't be about to show more.
+
+    Raises:
+        ProviderError: something is left after half an hour.
+    """
+    deadline = op.clock.now() + PATIENCE
+    pause = provider.poll_interval
+    told = ""
+    while True:
+        op.lease.take()
+        left = step(op, provider, attempts, selector)
+        if left.is_done and op.clock.now() >= _settled_at(provider, attempts, selector):
+            return
+        if op.clock.now() >= deadline:
+            things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5])
+            raise ProviderError(
+                f"{provider.name} {selector.region}: still there after {PATIENCE}: {things} ({left.waiting_for or 'no reason given'})",
+                provider=provider.name,
+                region=selector.region,
+                hint="`multicompute reap` goes on trying",
+            )
+        if left.waiting_for and left.waiting_for != told:
+            told = left.waiting_for
+            op.story.tell(op.story.line("terminating", f"{provider.name} {selector.region}: waiting for {told}"))
+        op.pause(pause)
+        pause = min(pause * 1.5, max(provider.poll_interval, timedelta(seconds=20)))
+
+
+def step(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector) -> Teardown:
+    """One step of a teardown: delete, and look at what is left."""
+    fresh = {
+        attempt.token
+        for attempt in attempts
+        if attempt.state is AttemptState.LAUNCHED and op.clock.now() < attempt.opened_at + provider.consistency_window
+    }
+    recent = tuple(
+        node.id
+        for node in op.ledger.nodes(op.cluster_id)
+        if node.token in fresh and node.ended_at is None and node.region == selector.region
+    )
+    full = Selector(region=selector.region, cluster_id=selector.cluster_id, token=selector.token, node_ids=recent)
+    return op.ask(provider, "terminate", lambda: provider.terminate(full))
+
+
+def _settled_at(provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector) -> datetime:
+    """When the launches whose answer is not known can't show anything new any more."""
+    doubtful = [attempt.opened_at for attempt in attempts if attempt.state is AttemptState.OPEN]
+    return max(doubtful, default=datetime.min.replace(tzinfo=UTC)) + (
+        provider.consistency_window if doubtful else timedelta(0)
+    )
+
+
+def end(op: Operation, state: ClusterState, reason: str) -> None:
+    """Tear the whole cluster down, in every place where something of it was tried, and close it as `state`.
+
+    Safe to call again, by any process, until it is through. Until then the cluster is TERMINATING.
+    """
+    begin(op, reason)
+    attempts = op.ledger.attempts(op.cluster_id)
+    failed: list[MulticomputeError] = []
+    for name, region in places(attempts):
+        mine = [each for each in attempts if each.is_open and (each.provider, each.region) == (name, region)]
+        try:
+            drain(op, op.session.provider(name), mine, Selector(region=region, cluster_id=op.cluster_id))
+        except MulticomputeError as error:
+            # One place that does not answer must not keep the others running.
+            failed.append(error)
+            op.story.add("note", f"{name} {region}: teardown is not through: {error.message}", code=error.code)
+    if failed:
+        raise failed[0]
+    finish(op, state, reason)
+
+
+def begin(op: Operation, reason: str) -> None:
+    """Write down that the end has begun, so that whoever comes next goes on with it."""
+    if op.record().state is not ClusterState.TERMINATING:
+        line = op.story.line("terminating", f"terminating: {reason}")
+        op.ledger.update_cluster(op.cluster_id, line, state=ClusterState.TERMINATING, reason=reason)
+        op.story.tell(line)
+
+
+def finish(op: Operation, state: ClusterState, reason: str) -> None:
+    """Write down that nothing lives: attempts closed, nodes ended, cluster at its end."""
+    now = op.clock.now()
+    kind = "failed" if state is ClusterState.FAILED else "terminated"
+    line = op.story.line(kind, f"{kind}: {reason}; nothing of it is left")
+    op.ledger.end_cluster(op.cluster_id, state=state, at=now, reason=reason, event=line)
+    op.story.tell(line)
+
+
+def places(attempts: Sequence[AttemptRecord]) -> list[tuple[str, str]]:
+    """Every provider and region in which something was tried, in the order of the first try."""
+    return list(dict.fromkeys((attempt.provider, attempt.region) for attempt in attempts))
