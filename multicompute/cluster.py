@@ -116,7 +116,8 @@ class Cluster:
         from multicompute.engine.twin import in_thread
 
         stop = Stop()
-        return await in_thread(lambda: cls._request(_spec(gpus, type, arguments), stop), stop=stop)
+        spec = _spec(gpus, type, arguments)
+        return await in_thread(lambda: cls._request(spec, stop), stop=stop, undo=lambda cluster: cluster.terminate())
 
     @classmethod
     def _request(cls, spec: ClusterSpec, stop: "Stop | None") -> Self:

@@ -30,6 +30,11 @@ class Stop:
         self._cause = None
         self._is_shielded = True
 
+    def lower(self) -> None:
+        """The end of what had to be finished: meets what was wished meanwhile."""
+        self._is_shielded = False
+        self.check()
+
     def check(self) -> None:
         """A safe point: raises the cause where a stop is wished, once."""
         if self._cause is not None and not self._is_shielded:

@@ -7,7 +7,7 @@ from typing import Final
 
 from multicompute.engine.interrupt import Stop, on_signals
 from multicompute.engine.lease import holding
-from multicompute.engine.operation import Operation
+from multicompute.engine.operation import LostLease, Operation
 from multicompute.engine.session import Session
 from multicompute.engine.story import Watcher
 from multicompute.engine.teardown import PATIENCE, begin, end, places, step
@@ -50,7 +50,7 @@ def terminate(
                     if not wait:
                         begin(op, reason)
                         return _first_step(op)
-                    end(op, ClusterState.TERMINATED, record.reason or reason)
+                    op = _end_unless_lost(op, record.reason or reason)
             if op is None:
                 _tell_holder(session, record, reason)
                 if not wait:
@@ -58,7 +58,16 @@ def terminate(
                 if session.clock.now() >= deadline:
                     raise ProviderError(f"{record.name}: the process that works on it did not end it in {PATIENCE}")
                 stop.sleep(session.clock, _LOOK)
+        stop.lower()
     return session.ledger.cluster(cluster_id)
+
+
+def _end_unless_lost(op: Operation, reason: str) -> Operation | None:
+    try:
+        end(op, ClusterState.TERMINATED, reason)
+    except LostLease:
+        return None
+    return op
 
 
 def _tell_holder(session: Session, record: ClusterRecord, reason: str) -> None:

@@ -22,7 +22,11 @@ T = TypeVar("T")
 
 
 class Superseded(Exception):
-    """Somebody else has ended the cluster, or works on it, while this operation was at it."""
+    """Somebody else has asked for the end of the cluster while this operation was at it."""
+
+
+class LostLease(Exception):
+    """Somebody else works on the cluster now: this operation fell silent for too long, and must not touch it any more."""
 
 
 @dataclass(slots=True)
@@ -75,18 +79,29 @@ class Operation:
         """A safe point between two calls: renews the lease, and meets whoever wants this to stop.
 
         Raises:
-            Superseded: somebody else ended the cluster or took it over.
+            LostLease: somebody else took the cluster over.
+            Superseded: somebody else wants its end.
             BaseException: what a signal or another thread asked for.
         """
         self.stop.check()
-        if not self.lease.take() or self.record().state is ClusterState.TERMINATING:
+        self.keep()
+        if self.record().state is ClusterState.TERMINATING:
             raise Superseded
+
+    def keep(self) -> None:
+        """Renew the lease.
+
+        Raises:
+            LostLease: somebody else has it.
+        """
+        if not self.lease.take():
+            raise LostLease
 
     def ask(self, provider: Provider, what: str, call: Callable[[], T]) -> T:
         """Call a cloud, patiently; `what` names the call in the story."""
 
         def on_retry(error: MulticomputeError, seconds: float) -> None:
-            self.lease.take()
+            self.keep()
             message = f"{provider.name}: {what}: {error.code or error.message}; again in {seconds:.1f} s"
             self.story.add("retry", message, code=error.code)
 

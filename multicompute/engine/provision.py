@@ -12,10 +12,10 @@ from multicompute.engine.failover import MEMORY, Course, ends_all, ends_provider
 from multicompute.engine.foresight import confirmed, find_reservations, quota_error
 from multicompute.engine.interrupt import Stop, on_signals
 from multicompute.engine.lease import holding
-from multicompute.engine.operation import Operation, Superseded
+from multicompute.engine.operation import LostLease, Operation, Superseded
 from multicompute.engine.planning import plan_for, remembered
 from multicompute.engine.session import Session
-from multicompute.engine.story import Story, Watcher
+from multicompute.engine.story import Watcher
 from multicompute.engine.summary import cluster_name, require_candidate, summary
 from multicompute.engine.teardown import drain, end, places
 from multicompute.errors import (
@@ -63,7 +63,7 @@ def request(
         plan = None
         if record is None:
             plan = _plan(session, spec)
-            record = _claim(session, spec, plan, watch)
+            record = _claim(session, spec)
         if record.state is ClusterState.TERMINATING:
             raise ClusterExists(
                 f"{record.name}: the live cluster of this name is being torn down ({record.reason})",
@@ -96,8 +96,9 @@ def bring_up(
                 if lease is not None and record.state not in (ClusterState.READY, ClusterState.DEGRADED):
                     op = Operation.on(session, record, lease, stop=stop, watch=watch)
                     op.deadline = deadline
-                    _work(op, plan, wait=wait)
-                    return op.record()
+                    if _work(op, plan, wait=wait):
+                        return op.record()
+                    lease = None
             if lease is None:
                 if session.clock.now() >= deadline:
                     raise ProvisionTimeout(f"{record.name}: another process works on it and was not through in time")
@@ -119,7 +120,7 @@ def _plan(session: Session, spec: ClusterSpec) -> Plan:
     return plan
 
 
-def _claim(session: Session, spec: ClusterSpec, plan: Plan, watch: Watcher | None) -> ClusterRecord:
+def _claim(session: Session, spec: ClusterSpec) -> ClusterRecord:
     """Write the cluster down under its name, or find the one that the same request made before (I6)."""
     now = session.clock.now()
     cluster_id = f"c-{session.random.getrandbits(64):016x}"
@@ -133,14 +134,7 @@ def _claim(session: Session, spec: ClusterSpec, plan: Plan, watch: Watcher | Non
         created_at=now,
         expires_at=now + spec.ttl if isinstance(spec.ttl, timedelta) else None,
     )
-    story = Story(session.ledger, session.clock, cluster_id, watch)
-    count = len(plan.candidates)
-    text = f"{record.name}: {count} candidates; lives {expiry_text(record.expires_at)}"
-    line = story.line("requested", text, candidates=count)
-    found = session.ledger.claim(record, line)
-    if found.id == record.id:
-        story.tell(line)
-    return found
+    return session.ledger.claim(record)
 
 
 def identity_of(spec: ClusterSpec) -> str:
@@ -148,14 +142,31 @@ def identity_of(spec: ClusterSpec) -> str:
     return json.dumps(spec.identity(), sort_keys=True)
 
 
-def _work(op: Operation, plan: Plan | None, *, wait: bool) -> None:
-    """Bring the cluster up under its lease; whatever stops that ends in a teardown."""
-    with _torn_down(op):
-        if op.record().state is ClusterState.TERMINATING:
-            raise Superseded
-        if not _resume(op, wait=wait):
-            _go(op, plan or _plan(op.session, op.spec), wait=wait)
-        _tidy(op)
+def _work(op: Operation, plan: Plan | None, *, wait: bool) -> bool:
+    """Bring the cluster up under its lease; whatever stops that ends in a teardown.
+
+    Returns:
+        False where somebody else took it over; then nothing was torn down, and that one goes on with it.
+    """
+    try:
+        with _torn_down(op):
+            if op.record().state is ClusterState.TERMINATING:
+                raise Superseded
+            if not _resume(op, wait=wait):
+                plan = plan or _plan(op.session, op.spec)
+                _announce(op, plan)
+                _go(op, plan, wait=wait)
+            _tidy(op)
+            op.stop.check()
+    except LostLease:
+        return False
+    return True
+
+
+def _announce(op: Operation, plan: Plan) -> None:
+    record, count = op.record(), len(plan.candidates)
+    until = expiry_text(record.expires_at)
+    op.story.add("requested", f"{record.name}: {count} candidates; will live {until}", candidates=count)
 
 
 @contextmanager
@@ -164,13 +175,14 @@ def _torn_down(op: Operation) -> Iterator[None]:
     name = op.record().name
     try:
         yield
+    except LostLease:
+        raise
     except BaseException as error:
         # From here on the first Ctrl-C is noted only: half a teardown is what leaks.
         op.stop.shield()
         if not isinstance(error, MulticomputeError):
             _log.warning("%s: %s: tearing it down", name, _words(error))
         try:
-            op.lease.take()
             end(op, ClusterState.FAILED, _words(error))
         except MulticomputeError as trouble:
             error.add_note(f"{name} is not torn down yet: {trouble}")

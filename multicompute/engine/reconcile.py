@@ -9,7 +9,7 @@ from multicompute.engine.attempts import launch, make_ready
 from multicompute.engine.interrupt import Stop
 from multicompute.engine.lease import holding
 from multicompute.engine.lifecycle import look
-from multicompute.engine.operation import Operation, Superseded
+from multicompute.engine.operation import LostLease, Operation, Superseded
 from multicompute.engine.session import Session
 from multicompute.engine.teardown import end, step
 from multicompute.errors import ClusterNotFound, MulticomputeError
@@ -96,7 +96,9 @@ def reconcile(session: Session, *, dry_run: bool = False) -> ReconcileReport:
     for record in session.ledger.clusters():
         try:
             _mend(session, record, report, dry_run=dry_run)
-        except (MulticomputeError, Superseded) as error:
+        except (LostLease, Superseded):
+            report.notes.append(f"{record.name}: another process works on it")
+        except MulticomputeError as error:
             report.notes.append(f"{record.name}: {error}")
     for orphan in find_orphans(session, report.notes):
         if not orphan.is_known:

@@ -24,7 +24,7 @@ def drain(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], 
     pause = provider.poll_interval
     told = ""
     while True:
-        op.lease.take()
+        op.keep()
         left = step(op, provider, attempts, selector)
         if left.is_done and op.clock.now() >= _settled_at(provider, attempts, selector):
             return

@@ -9,26 +9,28 @@ from multicompute.engine.interrupt import Stop
 T = TypeVar("T")
 
 
-async def in_thread(work: Callable[[], T], *, stop: Stop | None = None) -> T:
+async def in_thread(work: Callable[[], T], *, stop: Stop | None = None, undo: Callable[[T], object] | None = None) -> T:
     """Return what `work` returns, without blocking the loop.
 
     When the task is cancelled the work is asked to stop at its next safe point and waited for, so that its teardown is
-    through when the cancellation goes on; work that knows no `stop` is only waited for.
+    through when the cancellation goes on. Work that was through already is undone; work that knows no `stop` is only
+    waited for.
     """
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         if stop is not None:
-            stop.wish(_Cancelled())
+            stop.wish(Cancelled())
         await asyncio.wait([task])
-        if not task.cancelled() and task.exception() is not None:
-            raise asyncio.CancelledError from task.exception()
+        if task.exception() is None and undo is not None:
+            result = task.result()
+            await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(lambda: undo(result)))])
         raise
 
 
-class _Cancelled(BaseException):
+class Cancelled(Exception):
     """The task that asked for this work was cancelled."""
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return "the task was cancelled"

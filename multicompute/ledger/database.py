@@ -104,7 +104,10 @@ class Database:
             yield
         except (sqlite3.Error, OSError) as error:
             text = str(error).lower()
-            hint = next((hint for words, hint in _HINTS if words in text), "check the file and its folder")
+            hint = next(
+                (hint for words, hint in _HINTS if words in text),
+                "check the file and its folder, or set another `state`",
+            )
             raise LedgerError(f"ledger {self._path}: can't {verb} it: {error}", hint=hint) from error
 
 

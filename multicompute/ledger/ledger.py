@@ -43,7 +43,7 @@ class Ledger:
 
     # Clusters
 
-    def claim(self, cluster: ClusterRecord, event: Event) -> ClusterRecord:
+    def claim(self, cluster: ClusterRecord) -> ClusterRecord:
         """Write a new cluster down, or return the live one that the same request made before (I6).
 
         Raises:
@@ -54,7 +54,6 @@ class Ledger:
             row = cursor.execute(statement, (cluster.name,)).fetchone()
             if row is None:
                 _insert(cursor, "clusters", _cluster_row(cluster))
-                _append(cursor, event)
                 return cluster
         return _same(_cluster(row), cluster.identity)
 

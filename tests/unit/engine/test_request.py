@@ -1,0 +1,347 @@
+"""A request, from the first candidate to the running gang, on clouds in memory."""
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from multicompute import Cluster, ClusterState, Event, errors
+from multicompute.provider import Quota
+from multicompute.testing import FakeCloud, fake_cloud
+
+
+@pytest.fixture(name="cloud")
+def _cloud() -> Iterator[FakeCloud]:
+    with fake_cloud("aws") as cloud:
+        yield cloud
+
+
+def kinds(cluster: Cluster) -> list[str]:
+    return [event.kind for event in cluster.events()]
+
+
+def launches(cloud: FakeCloud) -> list[tuple[object, object]]:
+    return [
+        (call.fields["zone"], call.fields["purchase"]) for call in cloud.aws.faults.calls if call.operation == "launch"
+    ]
+
+
+def test_a_gang_comes_up_whole_and_ends_with_its_block(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=64, type="h100", ttl="12h", tags={"team": "nlp"}) as cluster:
+        assert cluster.state is ClusterState.READY
+        assert [node.rank for node in cluster.nodes] == list(range(8))
+        assert sorted(node.id for node in cluster.nodes) == sorted(cloud.aws.running_ids())
+        assert cluster.gpus == 64
+        assert cluster.hourly_cost == pytest.approx(440.32)
+        assert {tag["team"] for resource in cloud.alive() if "team" in (tag := resource.tags)} == {"nlp"}
+    assert cluster.state is ClusterState.TERMINATED
+    assert cloud.alive() == []
+
+
+def test_a_lack_of_capacity_fails_over_to_the_next_zone_with_one_call_each(cloud: FakeCloud) -> None:
+    cloud.set_capacity("p5.48xlarge", "us-east-1a", 0)
+    with Cluster.request(gpus=64, type="h100") as cluster:
+        assert cluster.zone == "us-east-1b"
+        assert launches(cloud) == [("us-east-1a", "on_demand"), ("us-east-1b", "on_demand")]
+        assert kinds(cluster) == ["requested", "attempt", "capacity", "attempt", "launched", "ready"]
+
+
+def test_an_outage_is_remembered_so_that_the_next_request_does_not_walk_into_it(cloud: FakeCloud) -> None:
+    cloud.set_capacity("p5.48xlarge", "us-east-1a", 0)
+    Cluster.request(gpus=64, type="h100").terminate()
+    before = len(launches(cloud))
+    Cluster.request(gpus=64, type="h100").terminate()
+    assert launches(cloud)[before:] == [("us-east-1b", "on_demand")]
+
+
+def test_an_outage_is_forgotten_and_lasts_longer_when_it_recurs(cloud: FakeCloud) -> None:
+    cloud.set_capacity("p5.48xlarge", "us-east-1a", 0)
+    waits = []
+    for _ in range(3):
+        Cluster.request(gpus=64, type="h100").terminate()
+        start = cloud.clock.now()
+        (outage,) = cloud.session.ledger.outages(now=start)
+        waits.append(outage.until - start)
+        cloud.advance(outage.until - start + timedelta(seconds=1))
+    assert waits[0] < waits[1] < waits[2]
+    assert [zone for zone, _ in launches(cloud)].count("us-east-1a") == 3
+
+
+def test_a_smaller_gang_may_still_fit_where_a_larger_one_did_not(cloud: FakeCloud) -> None:
+    cloud.set_capacity("p5.48xlarge", "us-east-1a", 4)
+    Cluster.request(gpus=64, type="h100").terminate()
+    with Cluster.request(gpus=32, type="h100") as cluster:
+        assert cluster.zone == "us-east-1a"
+
+
+def test_no_capacity_anywhere_tells_each_try_and_leaves_nothing(cloud: FakeCloud) -> None:
+    cloud.set_capacity("*", "*", 0)
+    with pytest.raises(errors.CapacityError) as caught:
+        Cluster.request(gpus=64, type="h100", regions=["us-east-1"], name="story")
+    error = caught.value
+    assert len(error.attempts) == len(launches(cloud)) > 6
+    assert all(str(report) in str(error) for report in error.attempts)
+    assert error.plan is not None
+    assert error.plan.best is not None
+    assert "keep_trying" in (error.hint or "")
+    assert cloud.alive() == []
+    assert Cluster.get("story").state is ClusterState.FAILED
+
+
+def test_everything_in_a_remembered_outage_is_a_capacity_error_without_a_call(cloud: FakeCloud) -> None:
+    cloud.set_capacity("*", "*", 0)
+    for _ in range(2):
+        before = len(launches(cloud))
+        with pytest.raises(errors.CapacityError, match="nothing of it is left|remembered"):
+            Cluster.request(gpus=64, type="h100", regions=["us-east-1"])
+    assert len(launches(cloud)) == before
+
+
+def test_keep_trying_goes_round_again_until_there_is_capacity(cloud: FakeCloud) -> None:
+    cloud.set_capacity("*", "*", 0)
+
+    def relent(event: Event) -> None:
+        if event.kind == "waiting" and "trying all again" in event.message:
+            cloud.set_capacity("*", "*", None)
+
+    with Cluster.request(gpus=8, type="h100", regions=["us-east-1"], keep_trying="2h", progress=relent) as cluster:
+        assert cluster.state is ClusterState.READY
+
+
+def test_keep_trying_ends_when_its_time_is_over(cloud: FakeCloud) -> None:
+    cloud.set_capacity("*", "*", 0)
+    start = cloud.clock.now()
+    with pytest.raises(errors.CapacityError):
+        Cluster.request(gpus=8, type="h100", regions=["us-east-1"], keep_trying="20m", timeout="2h")
+    assert timedelta(minutes=10) < cloud.clock.now() - start < timedelta(minutes=30)
+
+
+def test_an_input_error_stops_at_once(cloud: FakeCloud) -> None:
+    cloud.aws.faults.fail("launch", "invalid")
+    with pytest.raises(errors.InvalidRequestError, match="nothing of it is left"):
+        Cluster.request(gpus=64, type="h100")
+    assert len(launches(cloud)) == 1
+    assert cloud.alive() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("auth", errors.AuthError), ("denied", errors.AccessDeniedError), ("what-is-this", errors.ProviderError)],
+)
+def test_what_holds_for_the_account_is_not_asked_in_every_region(
+    cloud: FakeCloud, code: str, kind: type[errors.MulticomputeError]
+) -> None:
+    cloud.aws.faults.fail("launch", code, times=None)
+    with pytest.raises(kind) as caught:
+        Cluster.request(gpus=64, type="h100")
+    assert caught.value.code == code
+    assert len(launches(cloud)) == 1
+
+
+def test_a_cloud_that_refuses_us_is_passed_over_for_the_next() -> None:
+    with fake_cloud("aws", "gcp") as cloud:
+        cloud.aws.faults.fail("launch", "auth", times=None)
+        with Cluster.request(gpus=64, type="h100") as cluster:
+            assert cluster.provider == "gcp"
+
+
+def test_a_throttled_launch_is_repeated_with_the_same_token(cloud: FakeCloud) -> None:
+    cloud.aws.faults.throttle("launch", times=3)
+    with Cluster.request(gpus=64, type="h100") as cluster:
+        calls = [call for call in cloud.aws.faults.calls if call.operation == "launch"]
+        assert len(calls) == 4
+        assert len({call.fields["token"] for call in calls}) == 1
+        assert kinds(cluster).count("retry") == 3
+
+
+def test_a_launch_whose_answer_was_lost_is_not_bought_twice(cloud: FakeCloud) -> None:
+    cloud.aws.faults.lose_answer("launch")
+    with Cluster.request(gpus=64, type="h100") as cluster:
+        assert sorted(node.id for node in cluster.nodes) == sorted(cloud.aws.running_ids())
+        assert len(cluster.nodes) == 8
+    assert cloud.alive() == []
+
+
+def test_a_launch_that_never_answers_is_watched_and_taken_over_when_it_shows(cloud: FakeCloud) -> None:
+    cloud.aws.lag = timedelta(seconds=40)
+    cloud.aws.faults.lose_answer("launch")
+    cloud.aws.faults.drop("launch", times=4)
+    with Cluster.request(gpus=64, type="h100") as cluster:
+        assert len(cluster.nodes) == len(cloud.aws.running_ids()) == 8
+        assert "in doubt" in kinds(cluster)
+
+
+def test_a_listing_that_lags_behind_does_not_lose_the_gang(cloud: FakeCloud) -> None:
+    cloud.aws.lag = timedelta(seconds=50)
+    with Cluster.request(gpus=64, type="h100") as cluster:
+        assert len(cluster.nodes) == 8
+        assert len(launches(cloud)) == 1
+    assert cloud.alive() == []
+
+
+def test_a_quota_that_is_too_small_is_seen_before_the_launch(cloud: FakeCloud) -> None:
+    cloud.aws.set_quota(Quota("P instances", "us-east-1", "on_demand", ("p*",), limit=100, used=0))
+    with Cluster.request(gpus=64, type="h100") as cluster:
+        assert cluster.region != "us-east-1"
+        assert all(not str(zone).startswith("us-east-1") for zone, _ in launches(cloud))
+        assert "quota" in kinds(cluster)
+
+
+def test_quota_everywhere_is_a_quota_error(cloud: FakeCloud) -> None:
+    cloud.aws.faults.fail("launch", "quota", times=None)
+    with pytest.raises(errors.QuotaError) as caught:
+        Cluster.request(gpus=64, type="h100")
+    regions = [call.region for call in cloud.aws.faults.calls if call.operation == "launch"]
+    assert len(regions) == len({(report.region, report.instance_type) for report in caught.value.attempts})
+
+
+def test_nodes_that_do_not_come_up_in_time_count_as_a_lack_of_capacity(cloud: FakeCloud) -> None:
+    cloud.aws.boot_time = timedelta(minutes=6)
+    with pytest.raises(errors.CapacityError, match="0 of 8 nodes ran"):
+        Cluster.request(gpus=64, type="h100", regions=["us-east-2"], attempt_timeout="5m", timeout="5h")
+    assert cloud.alive() == []
+
+
+def test_a_request_that_is_not_ready_in_time_is_torn_down(cloud: FakeCloud) -> None:
+    cloud.aws.boot_time = timedelta(hours=2)
+    with pytest.raises(errors.ProvisionTimeout, match="torn down") as caught:
+        Cluster.request(gpus=64, type="h100", timeout="3m", name="slow")
+    assert isinstance(caught.value, TimeoutError)
+    assert cloud.alive() == []
+    assert Cluster.get("slow").state is ClusterState.FAILED
+
+
+def test_a_node_that_dies_while_booting_takes_the_gang_to_the_next_place(cloud: FakeCloud) -> None:
+    cloud.aws.faults.fail("boot", "capacity")
+    with Cluster.request(gpus=64, type="h100") as cluster:
+        assert cluster.zone == "us-east-1b"
+        assert len(cloud.aws.running_ids()) == 8
+
+
+class _Broken(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["requested", "attempt", "launched", "waiting", "ready"])
+@pytest.mark.parametrize("raised", [_Broken, KeyboardInterrupt, SystemExit])
+def test_a_callback_that_raises_ends_in_a_teardown(
+    cloud: FakeCloud, kind: str, raised: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def watch(event: Event) -> None:
+        if event.kind == kind:
+            raise raised
+
+    with pytest.raises(raised):
+        Cluster.request(gpus=64, type="h100", name="broken", progress=watch)
+    assert cloud.alive() == []
+    assert not Cluster.get("broken").state.is_live
+    assert kind == "requested" or "nothing of it is left" in caplog.text
+
+
+@pytest.mark.parametrize("raised", [_Broken, KeyboardInterrupt, SystemExit])
+def test_leaving_the_block_by_an_exception_ends_the_cluster_and_says_so(
+    cloud: FakeCloud, raised: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(raised), Cluster.request(gpus=8, type="h100") as cluster:
+        raise raised
+    assert cloud.alive() == []
+    assert cluster.state is ClusterState.TERMINATED
+    assert raised.__name__ in cluster.reason
+    assert "nothing of it is left" in caplog.text
+
+
+def test_the_same_request_by_name_returns_the_same_cluster(cloud: FakeCloud) -> None:
+    first = Cluster.request(gpus=64, type="h100", name="train", tags={"a": "b"})
+    again = Cluster.request(gpus=64, type="h100", name="train", tags={"a": "b"}, timeout="1h")
+    assert again.id == first.id
+    assert len(cloud.aws.running_ids()) == 8
+    first.terminate()
+
+
+def test_another_request_of_the_same_name_is_refused_and_says_what_differs(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=64, type="h100", name="train"):
+        with pytest.raises(errors.ClusterExists, match=r"gpus \(64, now 8\)"):
+            Cluster.request(gpus=8, type="h100", name="train")
+        assert len(cloud.aws.running_ids()) == 8
+
+
+def test_a_name_is_free_again_when_its_cluster_has_ended(cloud: FakeCloud) -> None:
+    Cluster.request(gpus=8, type="h100", name="train").terminate()
+    with Cluster.request(gpus=16, type="h100", name="train") as second:
+        assert len(cloud.aws.running_ids()) == 2
+        assert Cluster.get("train").id == second.id
+
+
+def test_many_threads_that_make_the_same_request_get_one_cluster(cloud: FakeCloud) -> None:
+    ids: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: ids.append(Cluster.request(gpus=8, type="h100", name="one", timeout="5h").id))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ids) == 8
+    assert len(set(ids)) == 1
+    assert len(cloud.aws.running_ids()) == 1
+
+
+def test_without_wait_a_request_returns_when_a_cloud_has_taken_it(cloud: FakeCloud) -> None:
+    cluster = Cluster.request(gpus=64, type="h100", wait=False)
+    assert cluster.state is ClusterState.PROVISIONING
+    assert cloud.aws.running_ids() == []
+    assert cluster.wait().state is ClusterState.READY
+    assert len(cluster.nodes) == 8
+    cluster.terminate()
+    assert cloud.alive() == []
+
+
+def test_a_wait_goes_on_to_the_next_place_when_the_first_fails(cloud: FakeCloud) -> None:
+    cloud.aws.faults.fail("boot", "capacity")
+    cluster = Cluster.request(gpus=64, type="h100", wait=False)
+    assert cluster.wait().zone == "us-east-1b"
+    cluster.terminate()
+    assert cloud.alive() == []
+
+
+def test_the_default_ttl_is_the_configured_one_and_none_means_none(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=8, type="h100") as day, Cluster.request(gpus=8, type="h100", ttl=None) as endless:
+        assert day.expires_at == day.created_at + timedelta(hours=24)
+        assert endless.expires_at is None
+    assert cloud.alive() == []
+
+
+def test_an_estimated_price_is_confirmed_before_the_launch(cloud: FakeCloud) -> None:
+    plan = Cluster.plan(gpus=64, type="h100", regions=["us-east-2"])
+    assert plan.best is not None
+    assert plan.best.price_basis == "estimate"
+    for part in plan.best.parts:
+        cloud.aws.set_price(part.offer, 99.0)
+    with pytest.raises(errors.CapacityError, match="no capacity"):
+        Cluster.request(gpus=64, type="h100", regions=["us-east-2"], max_hourly=500.0, nodes=8)
+    assert launches(cloud) == []
+
+
+@pytest.mark.parametrize("when", ["requested", "attempt", "launched"])
+def test_ending_a_cluster_while_it_is_provisioned_stops_the_provisioning(cloud: FakeCloud, when: str) -> None:
+    def end(event: Event) -> None:
+        if event.kind == when:
+            Cluster.get("doomed").terminate(wait=False)
+
+    with pytest.raises(errors.ClusterNotFound, match="was ended"):
+        Cluster.request(gpus=64, type="h100", name="doomed", progress=end)
+    assert cloud.alive() == []
+    assert not Cluster.get("doomed").state.is_live
+
+
+def test_a_private_key_is_never_taken_for_a_public_one(cloud: FakeCloud, tmp_path: object) -> None:
+    from pathlib import Path
+
+    key = Path(str(tmp_path)) / "id"
+    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
+    with pytest.raises(errors.SpecError, match="no OpenSSH public key"):
+        Cluster.request(gpus=8, type="h100", ssh_key=str(key))
+    assert cloud.alive() == []
+    assert Cluster.list() == []
