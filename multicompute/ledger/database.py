@@ -5,13 +5,16 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from multicompute.clock import SystemClock
 from multicompute.errors import LedgerError
 from multicompute.ledger.schema import UPGRADES, VERSION
 
 _BUSY_SECONDS: Final = 30.0
+_SWITCH_PAUSE: Final = timedelta(milliseconds=20)
 _HINTS: Final = (
     ("readonly", "its file or folder can't be written; give yourself the right, or set another `state`"),
     ("unable to open", "its folder can't be read or written; give yourself the right, or set another `state`"),
@@ -74,7 +77,7 @@ class Database:
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
         # FULL: an intent must survive a power cut before the cloud hears of it (I1); WAL's own default does not promise that.
         connection.execute("PRAGMA synchronous = FULL")
         return connection
@@ -109,6 +112,21 @@ class Database:
                 "check the file and its folder, or set another `state`",
             )
             raise LedgerError(f"ledger {self._path}: can't {verb} it: {error}", hint=hint) from error
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging, also while other processes do the same to a new file."""
+    # SQLite does not wait by itself here: two that switch at once would wait for each other.
+    clock = SystemClock()
+    for _ in range(int(_BUSY_SECONDS / _SWITCH_PAUSE.total_seconds())):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+        clock.sleep(_SWITCH_PAUSE)
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _path(url: str) -> Path:
