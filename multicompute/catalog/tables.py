@@ -1,0 +1,257 @@
+"""Reads one provider's folder of offer tables, shard by shard; `docs/design/catalog.md` describes the layout."""
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from multicompute.errors import CatalogError
+from multicompute.offer import InstanceType, Listing, PriceBasis, Purchase, Quote, Region
+
+CPU = "cpu"
+"""The shard of the types without accelerators."""
+
+SHARDS = ("shard", "types", "lines", "offers", "oldest", "newest")
+INDEX = ("instance_type", "shard")
+REGIONS = ("region", "residency", "country", "partition")
+SOURCES = ("key", "source")
+TYPES = (
+    "instance_type",
+    "accelerators",
+    "accelerator_memory_gib",
+    "vcpus",
+    "memory_gib",
+    "hosts",
+    "network_gbps",
+    "fabric",
+    "arch",
+    "network_cards",
+    "attached",
+    "retired",
+    "purchases",
+    "source",
+)
+OFFERS = ("instance_type", "accelerators", "region", "purchase", "hourly_usd", "as_of", "basis", "source", "zones")
+
+_PURCHASES: Mapping[str, Purchase] = {"on_demand": "on_demand", "spot": "spot", "flex_start": "flex_start"}
+_BASES: Mapping[str, PriceBasis] = {"list": "list", "estimate": "estimate"}
+_BOOLEANS = {"true": True, "false": False}
+_ARCHES = frozenset({"x86_64", "arm64"})
+
+_Types = Mapping[tuple[str, str], InstanceType]
+_T = TypeVar("_T")
+
+
+class Shard(NamedTuple):
+    """One line of `shards.csv`: what a shard holds, known without reading it."""
+
+    name: str
+    types: int
+    lines: int
+    offers: int
+    oldest: date | None
+    newest: date | None
+
+
+class Tables:
+    """One provider's tables. Reads each file when it is first asked for, and keeps what it read.
+
+    Args:
+        provider: the provider's name.
+        path: the folder.
+    """
+
+    def __init__(self, provider: str, path: Path) -> None:
+        self.provider = provider
+        self.path = path
+        self._shards: dict[str, Shard] | None = None
+        self._regions: dict[str, Region] | None = None
+        self._sources: dict[str, str] | None = None
+        self._index: tuple[tuple[str, str], ...] | None = None
+        self._types: dict[str, _Types] = {}
+        self._listings: dict[str, tuple[Listing, ...]] = {}
+
+    def shards(self) -> Mapping[str, Shard]:
+        """What each shard holds."""
+        if self._shards is None:
+            found: dict[str, Shard] = {}
+            path = self.path / "shards.csv"
+            for line, row in rows(path, SHARDS):
+                shard = _parsed(path, line, row, _shard)
+                if shard.name in found:
+                    raise _malformed(path, line, f"shard {shard.name!r} stands there twice")
+                found[shard.name] = shard
+            self._shards = found
+        return self._shards
+
+    def regions(self) -> Mapping[str, Region]:
+        """The regions by name."""
+        if self._regions is None:
+            path = self.path / "regions.csv"
+            found: dict[str, Region] = {}
+            for line, (name, residency, country, partition) in rows(path, REGIONS):
+                if name in found or not name or not residency:
+                    raise _malformed(path, line, f"region {name!r}: must be unique, with a residency")
+                found[name] = Region(self.provider, name, residency, country, partition)
+            self._regions = found
+        return self._regions
+
+    def sources(self) -> Mapping[str, str]:
+        """The texts that the tables' source keys stand for."""
+        if self._sources is None:
+            self._sources = {key: text for _, (key, text) in rows(self.path / "sources.csv", SOURCES)}
+        return self._sources
+
+    def index(self) -> tuple[tuple[str, str], ...]:
+        """Each instance type's name with its shard; a name may be in several (a machine with other accelerators)."""
+        if self._index is None:
+            self._index = tuple((name, shard) for _, (name, shard) in rows(self.path / "index.csv", INDEX))
+        return self._index
+
+    def types(self, shard: str) -> _Types:
+        """The instance types of a shard, by name and number of accelerators as written."""
+        if shard not in self._types:
+            self._types[shard] = self._read_types(shard)
+        return self._types[shard]
+
+    def listings(self, shard: str) -> tuple[Listing, ...]:
+        """The lines of a shard, by region, instance type, accelerators and purchase; () when there is no such shard."""
+        if shard not in self._listings:
+            self._listings[shard] = self._read_listings(shard) if shard in self.shards() else ()
+        return self._listings[shard]
+
+    def _read_types(self, shard: str) -> _Types:
+        path = self.path / shard / "types.csv"
+        found: dict[tuple[str, str], InstanceType] = {}
+        accelerator = "" if shard == CPU else shard
+        for line, row in rows(path, TYPES):
+            key = (row[0], row[1])
+            if key in found:
+                raise _malformed(path, line, f"{row[0]} with {row[1]} accelerators stands there twice")
+            found[key] = _parsed(path, line, row, lambda row: _instance(row, self.provider, accelerator))
+        return found
+
+    def _read_listings(self, shard: str) -> tuple[Listing, ...]:
+        path = self.path / shard / "offers.csv"
+        types, regions, sources, dates = self.types(shard), self.regions(), self.sources(), _Dates()
+        found: list[Listing] = []
+        line, row = 1, [""]
+        try:
+            # One flat loop with nothing but look-ups: this is the whole cost of a cold query. What is wrong with a line
+            # is found out only when something is.
+            for line, row in rows(path, OFFERS):
+                name, count, region, purchase, price, as_of, basis, source, zones = row
+                cost = float(price)
+                if not 0.0 < cost < math.inf:
+                    raise ValueError(price)
+                quote = Quote(cost, dates[as_of], sources[source], _BASES[basis])
+                places = tuple(zones.split(";")) if zones else ()
+                found.append(Listing(types[name, count], regions[region], _PURCHASES[purchase], quote, places))
+        except (KeyError, ValueError) as error:
+            raise _malformed(path, line, self._fault(row, shard)) from error
+        found.sort(key=_order)
+        return tuple(found)
+
+    def _fault(self, row: list[str], shard: str) -> str:
+        """What is wrong with a line of `offers.csv`."""
+        name, count, region, purchase, price, as_of, basis, source, _ = row
+        if (name, count) not in self.types(shard):
+            return f"{name} with {count} accelerators is not in {shard}/types.csv"
+        if region not in self.regions():
+            return f"region {region!r} is not in regions.csv"
+        if purchase not in _PURCHASES:
+            return f"purchase {purchase!r} must be one of {', '.join(_PURCHASES)}"
+        if source not in self.sources():
+            return f"source {source!r} is not in sources.csv"
+        if basis not in _BASES:
+            return f"basis {basis!r} must be one of {', '.join(_BASES)}"
+        try:
+            date.fromisoformat(as_of)
+        except ValueError:
+            return f"as_of {as_of!r} must be a date, such as 2026-11-24"
+        return f"hourly_usd {price!r} must be a positive number"
+
+
+class _Dates(dict[str, date]):
+    """Dates by their text; a table has a handful of them on thousands of lines."""
+
+    def __missing__(self, text: str) -> date:
+        self[text] = found = date.fromisoformat(text)
+        return found
+
+
+def _order(listing: Listing) -> tuple[str, str, float, str]:
+    instance = listing.instance
+    return listing.region.name, instance.name, instance.accelerators, listing.purchase
+
+
+def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a table below its header, with their numbers."""
+    width = len(columns)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            if tuple(next(reader, ())) != columns:
+                raise _malformed(path, 1, f"the columns must be {','.join(columns)}")
+            for row in reader:
+                if len(row) != width:
+                    raise _malformed(path, reader.line_num, f"has {len(row)} fields instead of {width}")
+                yield reader.line_num, row
+    except FileNotFoundError as error:
+        raise CatalogError(
+            f"{path}: an offer table is missing",
+            hint="install multicompute again, or let `catalog` in the configuration name a complete folder",
+        ) from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CatalogError(f"{path}: can't be read: {error}", hint="mend or replace the file") from error
+
+
+def _malformed(path: Path, line: int, what: str) -> CatalogError:
+    return CatalogError(f"{path}, line {line}: {what}", hint="mend the line; it is one of the offer tables")
+
+
+def _parsed(path: Path, line: int, row: list[str], parse: Callable[[list[str]], _T]) -> _T:
+    try:
+        return parse(row)
+    except (KeyError, ValueError) as error:
+        raise _malformed(path, line, f"{row[0]}: {error.args[0]!r} can't be") from error
+
+
+def _shard(row: list[str]) -> Shard:
+    name, types, lines, offers, oldest, newest = row
+    return Shard(name, int(types), int(lines), int(offers), _date(oldest), _date(newest))
+
+
+def _date(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+def _instance(row: list[str], provider: str, accelerator: str) -> InstanceType:
+    name, count, memory, vcpus, ram, hosts, network, fabric, arch, cards, attached, retired, _, _ = row
+    if arch not in _ARCHES:
+        raise ValueError(arch)
+    return InstanceType(
+        provider=provider,
+        name=name,
+        accelerator=accelerator,
+        accelerators=_number(count),
+        accelerator_memory_gib=_number(memory),
+        vcpus=int(vcpus or 0),
+        memory_gib=_number(ram),
+        hosts=int(hosts),
+        network_gbps=_number(network),
+        fabric=fabric,
+        arch=arch,
+        network_cards=int(cards or 0),
+        attached=_BOOLEANS[attached],
+        retired=_BOOLEANS[retired],
+    )
+
+
+def _number(text: str) -> float:
+    number = float(text or 0.0)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(text)
+    return number
