@@ -1,12 +1,58 @@
-# make quickstart | test | lint | bench | install
+# make quickstart | test | lint | bench | docs | campaign | install
+# Needs CPython 3.11 or newer with venv, and nothing else; PYTHON=python3.13 chooses another than python3.
 PYTHON ?= python3
+EXAMPLES ?= 20000
 VENV := .venv
 BIN := $(VENV)/bin
+
+.PHONY: quickstart
+quickstart: $(VENV)/.installed-testing
+	$(BIN)/python examples/quickstart.py
+
+.PHONY: test
+test: $(VENV)/.installed-test
+	$(BIN)/pytest -n auto
+
+.PHONY: lint
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# Each script measures, prints, and keeps what it printed in benchmarks/results/.
+.PHONY: bench
+bench: $(VENV)/.installed-test
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# The reference of the command line and of the public names, from the code itself.
+.PHONY: docs
+docs: $(VENV)/.installed-testing
+	$(BIN)/python tools/write_reference.py
+
+# The same properties on many more random cases than `make test` has time for.
+.PHONY: campaign
+campaign: $(VENV)/.installed-test
+	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver
 
 .PHONY: install
 install: $(VENV)/.installed-lint
 
-$(VENV)/.installed-lint: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[all,lint]'
+# The extras hold each other: lint has all of test, test all of testing.
+$(VENV)/.installed-testing: pyproject.toml
+	$(call install,testing)
 	touch $@
+
+$(VENV)/.installed-test: pyproject.toml
+	$(call install,test)
+	touch $@ $(VENV)/.installed-testing
+
+$(VENV)/.installed-lint: pyproject.toml
+	$(call install,lint)
+	touch $@ $(VENV)/.installed-test $(VENV)/.installed-testing
+
+define install
+$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; write PYTHON=... to name one" if sys.version_info < (3, 11) else 0)'
+test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,$(1)]'
+endef

@@ -1,15 +1,28 @@
 """What is intended: candidates in the order in which they will be tried, and why everything else lost."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from multicompute.offer import InstanceType, Offer, Part, PriceBasis, Purchase
 
 if TYPE_CHECKING:
     from multicompute.spec import ClusterSpec
+
+_SHOWN_BY_STR: Final = 10
+
+
+@functools.cache
+def exact_accelerators(accelerators: float) -> tuple[int, int]:
+    """A number of accelerators as numerator and denominator: tables round a third of one to 0.3333, but three are one."""
+    near = ((round(accelerators * denominator), denominator) for denominator in range(1, 33))
+    # Not fractions.Fraction: importing it takes as long as making a plan.
+    return next(
+        (pair for pair in near if abs(pair[0] / pair[1] - accelerators) < 5e-4), (round(accelerators * 1000), 1000)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,11 @@ class Candidate:
     @property
     def accelerators(self) -> float:
         """Accelerators in all, surplus included."""
-        return sum(part.nodes * part.offer.instance.accelerators for part in self.parts)
+        amount = 0.0
+        for part in self.parts:
+            numerator, denominator = exact_accelerators(part.offer.instance.accelerators)
+            amount += part.nodes * numerator / denominator
+        return round(amount, 6)
 
     @property
     def hourly_cost(self) -> float:
@@ -167,7 +184,7 @@ class AttemptReport:
         return f"{self.provider} {place} {self.nodes} x {self.instance_type} {self.purchase}: {self.outcome}{said}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """The candidates, cheapest first, and the reasons for what was left out.
 
@@ -195,6 +212,31 @@ class Plan:
 
     def __iter__(self) -> Iterator[Candidate]:
         return iter(self.candidates)
+
+    def __str__(self) -> str:
+        from multicompute.plan_text import render
+
+        return render(self, limit=_SHOWN_BY_STR, reasons=False)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from multicompute.plan_text import render_html
+
+        return render_html(self, limit=_SHOWN_BY_STR)
+
+    def explain(self, *, limit: int = 20) -> str:
+        """The plan for people: the candidates as a table, the notes, and why everything else was left out.
+
+        Args:
+            limit: how many candidates to show.
+
+        Returns:
+            Plain text, at most 100 characters a line.
+        """
+        from multicompute.plan_text import render
+
+        return render(self, limit=limit, reasons=True)
 
     def to_dict(self) -> dict[str, object]:
         """The JSON form that the command line prints."""

@@ -308,7 +308,8 @@ class ProviderPlugin(Protocol):
     can_launch: bool
     """False while only the offer tables are there."""
     tables: Path | None
-    """Folder with the offer tables (`instances.csv`, `regions.csv`, `offers/`), or None for a cloud without prices."""
+    """Folder with the offer tables (`shards.csv`, `index.csv`, `regions.csv`, `sources.csv`, and `types.csv` and `offers.csv` for each
+    accelerator; the catalog's design note describes them), or None for a cloud without prices."""
     tag_limits: TagLimits
     setting_names: tuple[str, ...]
     """The keys that `[providers.<name>]` may have."""
