@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
-from multicompute.engine.planning import plan_for
+from multicompute.engine.planning import plan_for, require_candidate
 from multicompute.engine.session import Session, open_session
 from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.node import ClusterState, Event, Node, NodeState
@@ -51,8 +51,6 @@ class _Planner:
             NoOfferError: nothing in the catalog meets the spec; carries the plan.
             CapacityError: what meets it is ruled out by remembered outages.
         """
-        from multicompute.engine.summary import require_candidate
-
         session = open_session()
         spec = _spec(gpus, type, arguments)
         plan = plan_for(session, spec)

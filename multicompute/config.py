@@ -13,6 +13,7 @@ from multicompute.errors import ConfigError, SpecError
 from multicompute.units import parse_duration
 
 PREFIX = "MULTICOMPUTE_"
+_SQLITE = "sqlite:///"
 _KEYS = ("state", "default_ttl", "catalog", "owner")
 _OWNER = re.compile(r"[^A-Za-z0-9._@-]")
 
@@ -72,6 +73,11 @@ def load(environment: Mapping[str, str] | None = None) -> Config:
         environment=MappingProxyType(environment),
         places=MappingProxyType(places),
     )
+
+
+def state_file(state: str) -> Path | None:
+    """The file of an SQLite ledger, None where `state` names a server."""
+    return Path(state.removeprefix(_SQLITE)).expanduser() if state.startswith(_SQLITE) else None
 
 
 def _read(path: Path) -> tuple[dict[str, object], dict[str, str]]:

@@ -1,13 +1,13 @@
 """Makes plans: gives the resolver what this session knows, and checks what no single cloud's table can tell."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from multicompute.engine.session import Session
-from multicompute.errors import LedgerError, SpecError
+from multicompute.errors import CapacityError, LedgerError, SpecError
 from multicompute.plan import Outage, Plan
 from multicompute.provider import Reservation, TagLimits
-from multicompute.resolver import resolve
+from multicompute.resolver import require, resolve
 from multicompute.spec import ClusterSpec
 
 
@@ -44,6 +44,24 @@ def plan_for(
         reservations=reservations,
     )
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
+
+
+def require_candidate(plan: Plan, without_outages: Callable[[], Plan]) -> None:
+    """Refuse a plan that has nothing to try.
+
+    Raises:
+        CapacityError: all that would do was found to be out of capacity or quota a short while ago.
+        NoOfferError: nothing would do at any time.
+    """
+    if plan.candidates:
+        return
+    if count := len(without_outages().candidates):
+        raise CapacityError(
+            f"all {count} candidates are ruled out by remembered outages: each was tried a short while ago",
+            plan=plan,
+            hint="try again in some minutes; widen the spec, or set keep_trying, such as keep_trying='2h'",
+        )
+    require(plan)
 
 
 def remembered(session: Session) -> Sequence[Outage]:

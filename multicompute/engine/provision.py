@@ -13,10 +13,10 @@ from multicompute.engine.foresight import confirmed, find_reservations, quota_er
 from multicompute.engine.interrupt import Stop, on_signals
 from multicompute.engine.lease import holding
 from multicompute.engine.operation import LostLease, Operation, Superseded
-from multicompute.engine.planning import plan_for, remembered
+from multicompute.engine.planning import plan_for, remembered, require_candidate
 from multicompute.engine.session import Session
 from multicompute.engine.story import Watcher
-from multicompute.engine.summary import cluster_name, require_candidate, summary
+from multicompute.engine.summary import cluster_name, summary
 from multicompute.engine.teardown import drain, end, places
 from multicompute.errors import (
     CapacityError,

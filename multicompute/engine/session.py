@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from multicompute.catalog import Catalog
 from multicompute.clock import Clock, Random, SystemClock, process_id, system_random
-from multicompute.config import Config, load
+from multicompute.config import Config, load, state_file
 from multicompute.errors import ConfigError
 from multicompute.plugins import discover, install_line, missing_modules
 from multicompute.provider import Provider, ProviderPlugin, Settings
@@ -57,9 +57,8 @@ class Session:
     @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger already; looks without making one."""
-        from multicompute.ledger import Ledger
-
-        return "_ledger" in self.__dict__ or Ledger.exists(self.config.state)
+        file = state_file(self.config.state)
+        return "_ledger" in self.__dict__ or file is None or file.exists()
 
     @cached_property
     def _ledger(self) -> "Ledger":

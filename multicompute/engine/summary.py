@@ -1,12 +1,11 @@
 """Puts what a request came to into one error, and gives clusters their names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from multicompute.clock import Random
 from multicompute.engine.operation import Operation
 from multicompute.errors import AuthError, CapacityError, MulticomputeError, QuotaError
 from multicompute.plan import Plan
-from multicompute.resolver import require
 from multicompute.spec import ClusterSpec
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -21,24 +20,6 @@ def cluster_name(spec: ClusterSpec, random: Random) -> str:
     tail = "".join(random.choice(_LETTERS) for _ in range(5))
     head = kind if kind[:1].isalpha() else f"c{kind}"
     return f"{head[:20].rstrip('-')}{count}-{tail}"
-
-
-def require_candidate(plan: Plan, without_outages: Callable[[], Plan]) -> None:
-    """Refuse a plan that has nothing to try.
-
-    Raises:
-        CapacityError: all that would do was found to be out of capacity or quota a short while ago.
-        NoOfferError: nothing would do at any time.
-    """
-    if plan.candidates:
-        return
-    if count := len(without_outages().candidates):
-        raise CapacityError(
-            f"all {count} candidates are ruled out by remembered outages: each was tried a short while ago",
-            plan=plan,
-            hint="try again in some minutes; widen the spec, or set keep_trying, such as keep_trying='2h'",
-        )
-    require(plan)
 
 
 def summary(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]) -> MulticomputeError:

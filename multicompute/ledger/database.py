@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from multicompute.clock import SystemClock
+from multicompute.config import state_file
 from multicompute.errors import LedgerError
 from multicompute.ledger.schema import UPGRADES, VERSION
 
@@ -39,11 +40,6 @@ class Database:
         with self._errors("open"):
             self._connection = self._open()
         self._upgrade()
-
-    @staticmethod
-    def exists(url: str) -> bool:
-        """Whether there is a ledger at `url`, without making one."""
-        return _path(url).exists()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
@@ -130,7 +126,8 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _path(url: str) -> Path:
-    if not url.startswith("sqlite:///"):
+    file = state_file(url)
+    if file is None:
         known = "sqlite:////home/me/.local/share/multicompute/state.db"
         raise LedgerError(f"state={url!r}: only SQLite ledgers are known to this version", hint=f"write {known}")
-    return Path(url.removeprefix("sqlite:///")).expanduser()
+    return file

@@ -32,11 +32,6 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
 
-    @staticmethod
-    def exists(url: str) -> bool:
-        """Whether there is a ledger at `url`; looks without making one."""
-        return Database.exists(url)
-
     def close(self) -> None:
         """Close it; nothing is lost."""
         self._database.close()
