@@ -1,0 +1,66 @@
+"""A session: what it opens when, and what it says of configuration that fits nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from multicompute import errors
+from multicompute.config import apply_environment, load
+from multicompute.engine.session import Session, open_session, use_session
+from multicompute.plugins import discover
+
+
+def session(tmp_path: Path, text: str = "", **variables: str) -> Session:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    config = load({"HOME": str(tmp_path), "USER": "me", "MULTICOMPUTE_CONFIG": str(path), **variables})
+    return Session(config=config, plugins=discover())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[providers.awz]\nprofile = "lab"\n', ["config.toml, line 1", "providers.awz", "aws"]),
+        ('[providers.aws]\nprofil = "lab"\n', ["config.toml, line 2", "providers.aws.profil", "profile"]),
+    ],
+)
+def test_a_provider_or_key_that_does_not_exist_is_named(tmp_path: Path, text: str, said: list[str]) -> None:
+    with pytest.raises(errors.ConfigError) as caught:
+        session(tmp_path, text)
+    assert all(words in str(caught.value) for words in said)
+
+
+def test_nothing_is_made_on_disk_before_something_is_to_be_remembered(tmp_path: Path) -> None:
+    opened = session(tmp_path, MULTICOMPUTE_STATE=f"sqlite:///{tmp_path}/ledger/state.db")
+    assert not opened.has_ledger
+    assert opened.catalog.offer_count > 10_000
+    assert not (tmp_path / "ledger").exists()
+    assert opened.ledger.clusters() == []
+    assert opened.has_ledger
+    opened.close()
+
+
+def test_a_provider_that_is_not_installed_or_not_configured_is_told_apart(tmp_path: Path) -> None:
+    opened = session(tmp_path)
+    with pytest.raises(errors.ConfigError, match="no provider is named 'hetzner'"):
+        opened.provider("hetzner")
+    assert opened.usable["aws"] != ""
+    with pytest.raises(errors.MulticomputeError):
+        opened.provider("aws")
+
+
+def test_the_session_is_kept_until_the_environment_changes(tmp_path: Path) -> None:
+    with apply_environment(
+        {"MULTICOMPUTE_CONFIG": str(tmp_path / "none"), "MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/a"}
+    ):
+        first = open_session()
+        assert open_session() is first
+        with apply_environment({"MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/b"}):
+            assert open_session() is not first
+
+
+def test_an_installed_session_is_the_one_that_is_used(tmp_path: Path) -> None:
+    mine = session(tmp_path)
+    with use_session(mine):
+        assert open_session() is mine
+    assert open_session() is not mine

@@ -1,0 +1,417 @@
+"""A slow resolver, written from the documented rules alone: looks at every offer by itself, with every rule in turn."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from math import ceil, floor
+
+from multicompute import accelerators
+from multicompute.catalog import Catalog
+from multicompute.offer import InstanceType, Listing, Offer
+from multicompute.plan import Outage
+from multicompute.provider import Quota, Reservation
+from multicompute.spec import ClusterSpec
+
+PartKey = tuple[str, str, str, str, str, float, str, int, str | None]
+"""Provider, region, zone, type, accelerator, accelerators, purchase, nodes, reservation."""
+
+
+def universe(catalog: Catalog) -> list[tuple[Listing, Offer]]:
+    """Every offer of every table."""
+    return [
+        (line, offer)
+        for name in ("", *catalog.accelerators())
+        for line in catalog.listings(name)
+        for offer in line.offers
+    ]
+
+
+def key_of(offer: Offer, nodes: int, reservation: str | None = None) -> PartKey:
+    instance = offer.instance
+    place = (offer.provider, offer.region, offer.zone)
+    return (*place, instance.name, instance.accelerator, instance.accelerators, offer.purchase, nodes, reservation)
+
+
+@dataclass(frozen=True)
+class Answer:
+    candidates: list[tuple[PartKey, ...]]
+    rejected: dict[str, int]
+
+
+@dataclass
+class Oracle:
+    """One question, asked of one offer after the other."""
+
+    spec: ClusterSpec
+    catalog: Catalog
+    offers: Sequence[tuple[Listing, Offer]]
+    now: datetime
+    unusable: frozenset[str] = frozenset()
+    outages: Sequence[Outage] = ()
+    quotas: Mapping[str, Sequence[Quota]] | None = None
+    reservations: Sequence[Reservation] = ()
+
+    def __post_init__(self) -> None:
+        reserved = [r for name in self.spec.reservations for r in self.reservations if r.id == name]
+        self.names = self.spec.type or tuple(r.instance_type for r in reserved)
+        self.models: list[frozenset[str]] = [frozenset(a.name for a in accelerators.find(name)) for name in self.names]
+
+    # What a name means
+
+    def place_in_list(self, instance: InstanceType) -> int | None:
+        for index, name in enumerate(self.names):
+            if instance.accelerator in self.models[index]:
+                return index
+            if not self.models[index] and instance.name.lower() == name.lower():
+                return index
+        return None
+
+    def is_named(self, instance: InstanceType) -> bool:
+        return any(not m and n.lower() == instance.name.lower() for n, m in zip(self.names, self.models, strict=True))
+
+    def shares_accelerator(self, instance: InstanceType) -> bool:
+        """Whether some name in the list is an instance type with this accelerator."""
+        wanted = {name.lower() for name, model in zip(self.names, self.models, strict=True) if not model}
+        return instance.accelerator in self._accelerators_of(frozenset(wanted))
+
+    def _accelerators_of(self, names: frozenset[str]) -> set[str]:
+        cache = self.__dict__.setdefault("_cache", {})
+        if names not in cache:
+            cache[names] = {i.accelerator for name in names for i in self.catalog.instances(name)}
+        return cache[names]
+
+    def region_matches(self, pattern: str, provider: str, region: str) -> bool:
+        pattern = pattern.lower()
+        if ":" in pattern:
+            cloud, pattern = pattern.split(":")
+            if cloud != provider:
+                return False
+        else:
+            cloud = ""
+        known = [r for r in self.catalog.regions() if cloud in ("", r.provider)]
+        if any(r.residency == pattern for r in known):
+            return any(r.residency == pattern and (r.provider, r.name) == (provider, region) for r in known)
+        return fnmatchcase(region, pattern)
+
+    def means_a_region(self, pattern: str) -> bool:
+        return any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
+
+    # Amounts
+
+    def per_accelerator(self, instance: InstanceType) -> int:
+        """How many nodes with a part of an accelerator make a whole one."""
+        return round(1 / instance.accelerators)
+
+    def whole(self, instance: InstanceType) -> float:
+        """Accelerators per node, not rounded as in the tables."""
+        return 1 / self.per_accelerator(instance) if 0 < instance.accelerators < 1 else instance.accelerators
+
+    def node_count(self, instance: InstanceType) -> int:
+        if self.spec.nodes is not None:
+            return self.spec.nodes
+        if self.spec.gpus is None or instance.accelerators == 0:
+            return 1
+        if instance.accelerators < 1:
+            return self.spec.gpus * self.per_accelerator(instance)
+        return ceil(self.spec.gpus / instance.accelerators)
+
+    def has_enough(self, instance: InstanceType) -> bool:
+        assert self.spec.gpus is not None
+        if instance.accelerators < 1:
+            return self.node_count(instance) >= self.spec.gpus * self.per_accelerator(instance)
+        return self.node_count(instance) * instance.accelerators >= self.spec.gpus
+
+    def surplus(self, instance: InstanceType) -> float:
+        if self.spec.gpus is None:
+            return 0.0
+        if 0 < instance.accelerators < 1:
+            return self.node_count(instance) / self.per_accelerator(instance) - self.spec.gpus
+        return self.node_count(instance) * instance.accelerators - self.spec.gpus
+
+    def memory_per_accelerator(self, instance: InstanceType) -> float:
+        model = accelerators.get(instance.accelerator)
+        if instance.accelerators == 0:
+            return 0.0
+        if instance.accelerators < 1:
+            whole = model.memory_gib if model else instance.accelerator_memory_gib
+            return min(instance.accelerator_memory_gib, whole * instance.accelerators)
+        return max(instance.accelerator_memory_gib, model.memory_gib if model else 0.0)
+
+    # The rules, one after the other
+
+    def objection(self, instance: InstanceType) -> str | None:  # noqa: C901
+        spec = self.spec
+        if self.place_in_list(instance) is None:
+            return "other instance type" if self.shares_accelerator(instance) else "wrong accelerator"
+        if spec.clouds is not None and instance.provider not in spec.clouds:
+            return "cloud not asked for"
+        for pattern in spec.exclude:
+            if not self.means_a_region(pattern) and fnmatchcase(instance.name.lower(), pattern.lower()):
+                return "instance type excluded"
+        if instance.retired and not self.is_named(instance):
+            return "retired"
+        if 0 < instance.accelerators < 1 and not self.is_named(instance):
+            return "fraction of an accelerator"
+        if spec.gpus is not None and instance.accelerators == 0:
+            return "no accelerators"
+        if spec.gpus_per_node is not None and instance.accelerators != spec.gpus_per_node:
+            return "other number of accelerators per node"
+        if spec.gpus is not None and not self.has_enough(instance):
+            return "too few accelerators for that many nodes"
+        if spec.min_gpu_memory is not None and self.memory_per_accelerator(instance) < spec.min_gpu_memory:
+            return "too little accelerator memory"
+        if spec.vcpus is not None and instance.vcpus < spec.vcpus:
+            return "too few vCPUs"
+        if spec.memory is not None and instance.memory_gib < spec.memory:
+            return "too little memory"
+        return None
+
+    def instance_objection(self, instance: InstanceType) -> str | None:
+        """The same, kept for each instance type: there are 40 times as many offers."""
+        kept = self.__dict__.setdefault("_kept", {})
+        if id(instance) not in kept:
+            kept[id(instance)] = self.objection(instance)
+        return kept[id(instance)]
+
+    def allowed(self, purchase: str) -> bool:
+        return {
+            "on_demand": self.spec.spot in (False, "prefer"),
+            "spot": self.spec.spot in (True, "prefer"),
+            "flex_start": self.spec.flex_start,
+            "reserved": False,
+        }[purchase]
+
+    def region_objection(self, provider: str, region: str) -> str | None:
+        if self.spec.regions and not any(self.region_matches(p, provider, region) for p in self.spec.regions):
+            return "region not asked for"
+        if any(self.region_matches(p, provider, region) for p in self.spec.exclude):
+            return "region excluded"
+        return None
+
+    def money_objection(self, hourly: float, per_accelerator: float) -> str | None:
+        spec = self.spec
+        if spec.max_price is not None and per_accelerator > spec.max_price:
+            return "over max_price"
+        if spec.max_hourly is not None and hourly > spec.max_hourly:
+            return "over max_hourly"
+        hours = spec.ttl.total_seconds() / 3600 if isinstance(spec.ttl, timedelta) else 0
+        return "over budget" if spec.budget is not None and hourly * hours > spec.budget else None
+
+    def offer_objection(self, offer: Offer) -> str | None:
+        """Everything but limits and fabric."""
+        if found := self.instance_objection(offer.instance):
+            return found
+        if not self.allowed(offer.purchase):
+            words = {"on_demand": "on demand", "spot": "spot", "flex_start": "flex-start", "reserved": "reserved"}
+            return f"{words[offer.purchase]} not asked for"
+        if found := self.region_objection(offer.provider, offer.region):
+            return found
+        if offer.quote.basis == "estimate" and not self.spec.estimates:
+            return "price is an estimate"
+        count = self.whole(offer.instance)
+        each = round(offer.quote.hourly_cost / count, 6) if count else 0.0
+        return self.money_objection(round(self.node_count(offer.instance) * offer.quote.hourly_cost, 6), each)
+
+    def blocked(self, offer: Offer, nodes: int) -> bool:
+        """Whether an outage rules `nodes` of it out."""
+        return any(
+            o.provider == offer.provider
+            and o.place in ("", offer.region, offer.zone)
+            and o.purchase == offer.purchase
+            and fnmatchcase(offer.instance_type, o.instance_type)
+            and nodes >= o.nodes
+            and self.now < o.until
+            for o in self.outages
+        )
+
+    def over_quota(self, offer: Offer, nodes: int, others: Iterable[tuple[Offer, int]] = ()) -> bool:
+        """Whether `nodes` of it, beside the others, are more than a quota has left."""
+        taken = [*others, (offer, nodes)]
+        for quota in (self.quotas or {}).get(offer.provider, ()):
+            if self.counts_against(offer, quota):
+                amount = sum(n * self.unit(o.instance, quota) for o, n in taken if self.counts_against(o, quota))
+                if self.unit(offer.instance, quota) and amount > quota.limit - quota.used + 1e-6:
+                    return True
+        return False
+
+    def counts_against(self, offer: Offer, quota: Quota) -> bool:
+        quotas = (self.quotas or {}).get(offer.provider, ())
+        return (
+            any(quota is other for other in quotas)
+            and quota.purchase == offer.purchase
+            and quota.region in ("", offer.region)
+            and any(fnmatchcase(offer.instance_type, glob) for glob in quota.families)
+        )
+
+    def unit(self, instance: InstanceType, quota: Quota) -> float:
+        return {"vcpus": instance.vcpus * instance.hosts, "accelerators": instance.accelerators, "nodes": 1}[quota.unit]
+
+    def fits(self, offer: Offer, nodes: int, others: Iterable[tuple[Offer, int]] = ()) -> bool:
+        return not self.blocked(offer, nodes) and not self.over_quota(offer, nodes, others)
+
+    def is_linked(self, instance: InstanceType) -> bool:
+        model = accelerators.get(instance.accelerator)
+        return model is not None and model.linked
+
+    def lacks_fabric(self, instance: InstanceType) -> bool:
+        return self.node_count(instance) > 1 and not instance.fabric
+
+    # The answer
+
+    def answer(self) -> Answer:
+        first: dict[int, str] = {}
+        for index, (_, offer) in enumerate(self.offers):
+            if found := self.offer_objection(offer):
+                first[index] = found
+            elif self.blocked(offer, self.node_count(offer.instance)):
+                first[index] = "outage"
+            elif self.over_quota(offer, self.node_count(offer.instance)):
+                first[index] = "quota"
+        alive = [(index, offer) for index, (_, offer) in enumerate(self.offers) if index not in first]
+        asks = self.spec.interconnect == "rdma" or (
+            self.spec.interconnect == "auto"
+            and any(self.is_linked(o.instance) and not self.lacks_fabric(o.instance) for _, o in alive)
+        )
+        for index, offer in alive:
+            meant = self.spec.interconnect == "rdma" or self.is_linked(offer.instance)
+            if asks and meant and self.lacks_fabric(offer.instance):
+                first[index] = "no fabric"
+        gangs = [((offer, self.node_count(offer.instance), None),) for i, offer in alive if i not in first]
+        if self.spec.placement != "zone" and self.spec.interconnect != "rdma":
+            gangs += self.spread_gangs(first, asks=asks)
+        reserved = self.reserved_gangs()
+        used = {key_of(part[0], 0) for gang in (*gangs, *reserved) for part in gang}
+        counts = Counter(reason for index, reason in first.items() if key_of(self.offers[index][1], 0) not in used)
+        gangs = sorted(reserved, key=self.rank) + sorted(gangs, key=self.rank)
+        return Answer([tuple(key_of(*part) for part in gang) for gang in gangs], dict(counts))
+
+    def rank(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> tuple[object, ...]:
+        head = gang[0][0]
+        instance = head.instance
+        total = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)
+        is_reserved = any(reservation for _, _, reservation in gang)
+        position = self.place_in_list(instance) if self.spec.order == "given" and not is_reserved else 0
+        estimated = any(offer.quote.basis == "estimate" for offer, _, _ in gang)
+        nodes = sum(nodes for _, nodes, _ in gang)
+        place = (head.provider, head.region, head.zone)
+        parts = tuple((*key_of(o, 0)[:4], o.purchase) for o, _, _ in gang) if is_reserved or len(gang) > 1 else ()
+        front = (
+            position,
+            total,
+            estimated,
+            nodes,
+            round(self.surplus(instance), 3),
+            *place,
+            instance.name,
+            head.purchase,
+        )
+        return (*front, instance.accelerator, instance.accelerators, parts)
+
+    def spread_gangs(self, first: dict[int, str], *, asks: bool) -> list[tuple[tuple[Offer, int, None], ...]]:
+        stand_ins: dict[object, list[tuple[int, Offer]]] = {}
+        for index, (_, offer) in enumerate(self.offers):
+            if first.get(index) not in (None, "outage", "quota") or (asks and self.is_linked(offer.instance)):
+                continue
+            what: object = (offer.instance, offer.purchase)
+            if self.spec.placement == "region":
+                what = (what, offer.region)
+            if self.spec.placement == "any":
+                what = (
+                    offer.instance.accelerator,
+                    offer.instance.accelerators,
+                    offer.purchase,
+                    offer.provider in self.unusable,
+                )
+            if self.spec.order == "given":
+                what = (what, self.place_in_list(offer.instance))
+            stand_ins.setdefault(what, []).append((index, offer))
+        found = []
+        for group in stand_ins.values():
+            if not any(index in first for index, _ in group):
+                continue
+            ordered = sorted((offer for _, offer in group), key=self.cheapness)
+            parts = self.fill(ordered, self.node_count(ordered[0].instance))
+            hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in parts), 6)
+            if len(parts) > 1 and self.money_objection(hourly, 0.0) is None:
+                found.append(parts)
+        return found
+
+    def cheapness(self, offer: Offer) -> tuple[object, ...]:
+        place = (offer.provider, offer.region, offer.zone)
+        return (
+            offer.quote.hourly_cost,
+            offer.quote.basis == "estimate",
+            *place,
+            offer.instance.name,
+            offer.instance.accelerator,
+        )
+
+    def fill(self, offers: Sequence[Offer], nodes: int) -> tuple[tuple[Offer, int, None], ...]:
+        parts: list[tuple[Offer, int, None]] = []
+        for offer in offers:
+            others = [(other, count) for other, count, _ in parts]
+            take = self.most(offer, nodes, others)
+            if take:
+                parts.append((offer, take, None))
+                nodes -= take
+            if not nodes:
+                return tuple(parts)
+        return ()
+
+    def most(self, offer: Offer, nodes: int, others: list[tuple[Offer, int]]) -> int:
+        """The largest number up to `nodes` that fits; halved down to, since what does not fit does not fit in more."""
+        low, high = 0, nodes + 1
+        while high - low > 1:
+            middle = floor((low + high) / 2)
+            if self.fits(offer, middle, others):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def reserved_gangs(self) -> list[tuple[tuple[Offer, int, str | None], ...]]:
+        places: dict[object, list[Reservation]] = {}
+        for name in self.spec.reservations:
+            for r in sorted(self.reservations, key=lambda r: (r.provider, r.region, r.zone)):
+                if r.id == name:
+                    places.setdefault((r.provider, r.region, r.zone, r.instance_type.lower()), []).append(r)
+        return [gang for group in places.values() for gang in self.reserved_in(group)]
+
+    def reserved_in(self, group: Sequence[Reservation]) -> list[tuple[tuple[Offer, int, str | None], ...]]:
+        from multicompute.offer import Quote
+
+        head = group[0]
+        fitting = [
+            i
+            for i in self.catalog.instances(head.instance_type)
+            if i.provider == head.provider
+            and self.objection(i) is None
+            and self.region_objection(i.provider, head.region) is None
+        ]
+        if not fitting or (self.spec.interconnect == "rdma" and self.lacks_fabric(fitting[0])):
+            return []
+        instance, missing = fitting[0], self.node_count(fitting[0])
+        inside: list[tuple[Offer, int, str | None]] = []
+        for r in group:
+            offer = Offer(instance, r.region, r.zone, "reserved", Quote(r.hourly_cost, self.now.date(), r.id))
+            take = min(r.available, missing)
+            if take > 0 and self.fits(offer, take):
+                inside.append((offer, take, r.id))
+                missing -= take
+        if not inside:
+            return []
+        gangs: list[tuple[tuple[Offer, int, str | None], ...]] = [tuple(inside)] if not missing else []
+        for _, offer in self.offers if missing else ():
+            is_meant = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
+            is_beside = offer.zone in ("", head.zone) or head.zone == ""
+            may_be_chosen = offer.quote.basis == "list" or self.spec.estimates
+            if is_meant and is_beside and may_be_chosen and self.fits(offer, missing):
+                gangs.append((*inside, (offer, missing, None)))
+        return [gang for gang in gangs if self.bears(gang)]
+
+    def bears(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> bool:
+        hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)
+        count = round(sum(nodes * self.whole(offer.instance) for offer, nodes, _ in gang), 6)
+        return self.money_objection(hourly, round(hourly / count, 6) if count else 0.0) is None

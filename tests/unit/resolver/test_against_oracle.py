@@ -1,0 +1,62 @@
+"""The resolver and a brute-force one that looks at every offer by itself give the same answers."""
+
+import os
+import sys
+from pathlib import Path
+
+from hypothesis import HealthCheck, assume, given, settings
+
+from multicompute.catalog import Catalog
+from multicompute.errors import SpecError
+from multicompute.plan import Candidate
+from multicompute.resolver import resolve
+
+# Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
+sys.path.insert(0, str(Path(__file__).parent))
+from oracle import Oracle, PartKey, key_of, universe
+from wishes import NOW, Question, questions, tight_questions
+
+PROVIDERS = Path(__file__).parents[3] / "providers"
+CATALOG = Catalog({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "gcp", "azure")})
+EXAMPLES = int(os.environ.get("MULTICOMPUTE_CAMPAIGN_EXAMPLES", "300"))
+"""`make campaign` asks for many thousands."""
+
+_offers = universe(CATALOG)
+
+
+def described(candidate: Candidate) -> tuple[PartKey, ...]:
+    return tuple(key_of(part.offer, part.nodes, part.reservation) for part in candidate.parts)
+
+
+settings.register_profile("oracle", max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@settings(settings.get_profile("oracle"))
+@given(questions(CATALOG))
+def test_candidates_their_order_and_the_counts_of_reasons_are_those_of_the_brute_force_resolver(
+    question: Question,
+) -> None:
+    assert_same_answer(question)
+
+
+@settings(settings.get_profile("oracle"))
+@given(tight_questions(CATALOG))
+def test_gangs_that_spread_or_use_reservations_are_those_of_the_brute_force_resolver(question: Question) -> None:
+    assert_same_answer(question)
+
+
+def assert_same_answer(question: Question) -> None:
+    configured = {name: "no key" if name in question.unusable else "" for name in CATALOG.providers}
+    known = {"outages": question.outages, "quotas": question.quotas, "reservations": question.reservations}
+    try:
+        plan = resolve(question.spec, CATALOG, now=NOW, configured=configured, **known)
+    except SpecError:
+        assume(condition=False)
+        raise
+    expected = Oracle(question.spec, CATALOG, _offers, NOW, unusable=question.unusable, **known).answer()
+    assert [described(candidate) for candidate in plan.candidates] == expected.candidates
+    assert {reason: rejection.count for reason, rejection in plan.rejected.items()} == expected.rejected
+    in_candidates = {key_of(part.offer, 0) for item in plan for part in item.parts if part.reservation is None}
+    assert len(in_candidates) + sum(item.count for item in plan.rejected.values()) == CATALOG.offer_count
+    for candidate in plan:
+        assert candidate.is_configured == (not question.unusable & {part.offer.provider for part in candidate.parts})

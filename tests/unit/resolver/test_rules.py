@@ -1,0 +1,299 @@
+"""Each rule of the resolver, on a catalog small enough to see the answer."""
+
+import sys
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from multicompute.plan import Outage
+from multicompute.provider import Quota, Reservation
+
+# Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
+sys.path.insert(0, str(Path(__file__).parent))
+from shop import BIG, CPU, EAST, GREEN, NORTH, NOW, SMALL, TEA, WEST, Shop, line, plan, retired, shown
+
+SOON = NOW + timedelta(minutes=5)
+
+
+def test_the_cheapest_total_comes_first_and_every_zone_is_a_candidate() -> None:
+    found = plan(Shop(line(BIG, 80), line(GREEN, 70, NORTH)), gpus=16, type="h100")
+    assert shown(found) == ["2 x g8 north-1a", "2 x g8 north-1b", "2 x b8 east-1a", "2 x b8 east-1b"]
+    assert [item.hourly_cost for item in found] == [140, 140, 160, 160]
+
+
+def test_at_the_same_total_a_list_price_comes_before_an_estimate_and_fewer_nodes_before_more() -> None:
+    shop = Shop(line(SMALL, 10, zones="a"), line(BIG, 80, zones="a", basis="estimate"), line(GREEN, 80, NORTH, "a"))
+    found = plan(shop, gpus=8, type="h100", interconnect="any")
+    assert shown(found) == ["1 x g8 north-1a", "8 x b1 east-1a", "1 x b8 east-1a"]
+
+
+def test_order_given_puts_every_offer_of_the_first_type_before_any_of_the_second() -> None:
+    shop = Shop(line(BIG, 80, zones="a"), line(TEA, 1, zones="a"))
+    assert shown(plan(shop, gpus=8, type=["h100", "t4"], order="given")) == ["1 x b8 east-1a", "8 x t4.one east-1a"]
+    assert shown(plan(shop, gpus=8, type=["h100", "t4"])) == ["8 x t4.one east-1a", "1 x b8 east-1a"]
+
+
+def test_surplus_accelerators_are_paid_for_and_shown() -> None:
+    best = plan(Shop(line(BIG, 80)), gpus=9, type="h100").best
+    assert best is not None
+    assert (best.nodes, best.accelerators, best.hourly_cost, best.price_per_accelerator) == (2, 16, 160, 10)
+
+
+def test_many_single_machines_without_a_fabric_are_passed_over_with_a_note_how_to_allow_them() -> None:
+    shop = Shop(line(BIG, 80, zones="a"), line(SMALL, 9, zones="a"))
+    found = plan(shop, gpus=8, type="h100")
+    assert shown(found) == ["1 x b8 east-1a"]
+    assert found.rejected["no fabric"].count == 1
+    assert (
+        "1 cheaper offer passed over for want of a fabric between the nodes; interconnect='any' allows them"
+        in found.notes
+    )
+    assert shown(plan(shop, gpus=8, type="h100", interconnect="any"))[0] == "8 x b1 east-1a"
+
+
+def test_where_nobody_has_a_fabric_auto_takes_what_there_is_and_rdma_takes_nothing() -> None:
+    shop = Shop(line(SMALL, 9, zones="a"))
+    assert shown(plan(shop, gpus=8, type="h100")) == ["8 x b1 east-1a"]
+    assert shown(plan(shop, gpus=8, type="h100", interconnect="rdma")) == []
+
+
+def test_auto_asks_nothing_of_accelerators_that_are_not_built_to_be_linked() -> None:
+    assert shown(plan(Shop(line(TEA, 1, zones="a")), gpus=4, type="t4")) == ["4 x t4.one east-1a"]
+
+
+def test_one_node_needs_no_fabric() -> None:
+    assert shown(plan(Shop(line(SMALL, 9, zones="a")), gpus=1, type="h100", interconnect="rdma")) == ["1 x b1 east-1a"]
+
+
+def test_parts_of_an_accelerator_and_retired_types_are_taken_only_when_named() -> None:
+    third = replace(TEA, name="t4.third", accelerators=0.3333)
+    shop = Shop(line(TEA, 1), line(third, 0.1, zones="a"), line(retired(TEA), 0.1, zones="a"))
+    found = plan(shop, gpus=1, type="t4")
+    assert shown(found) == ["1 x t4.one east-1a", "1 x t4.one east-1b"]
+    assert (found.rejected["fraction of an accelerator"].count, found.rejected["retired"].count) == (1, 1)
+    assert shown(plan(shop, gpus=1, type="t4.one-old")) == ["1 x t4.one-old east-1a"]
+    best = plan(shop, gpus=2, type="t4.third").best
+    assert best is not None
+    assert (best.nodes, best.accelerators, best.price_per_accelerator) == (6, 2.0, 0.3)
+
+
+def test_the_nominal_memory_of_an_accelerator_counts_although_the_cloud_reports_a_little_less() -> None:
+    reported = replace(TEA, accelerator_memory_gib=14.9)
+    assert len(plan(Shop(line(reported, 1)), gpus=1, type="t4", min_gpu_memory="16GiB")) == 2
+
+
+def test_a_cpu_only_type_is_had_with_nodes_or_alone() -> None:
+    shop = Shop(line(CPU, 0.2, zones="a"))
+    assert shown(plan(shop, type="c4", nodes=3)) == ["3 x c4 east-1a"]
+    assert shown(plan(shop, type="C4")) == ["1 x c4 east-1a"]
+
+
+def test_only_the_accelerators_that_are_asked_for_are_read() -> None:
+    shop = Shop(line(BIG, 80), line(TEA, 1), line(CPU, 0.1))
+    found = plan(shop, gpus=8, type="h100")
+    assert shop.read == ["h100", "h100-nvl"]
+    assert found.rejected["wrong accelerator"].count == 4
+
+
+def test_spot_and_flex_start_are_had_only_when_asked_for() -> None:
+    shop = Shop(
+        line(BIG, 80), line(BIG, 30, zones="a", purchase="spot"), line(BIG, 50, zones="a", purchase="flex_start")
+    )
+    purchases = {
+        "none": [item.purchase for item in plan(shop, gpus=8, type="h100")],
+        "spot": [item.purchase for item in plan(shop, gpus=8, type="h100", spot=True)],
+        "prefer": [item.purchase for item in plan(shop, gpus=8, type="h100", spot="prefer")],
+        "flex": [item.purchase for item in plan(shop, gpus=8, type="h100", flex_start=True)],
+    }
+    assert purchases == {
+        "none": ["on_demand", "on_demand"],
+        "spot": ["spot"],
+        "prefer": ["spot", "on_demand", "on_demand"],
+        "flex": ["flex_start", "on_demand", "on_demand"],
+    }
+    assert plan(shop, gpus=8, type="h100", spot=True).rejected["on demand not asked for"].count == 2
+
+
+@pytest.mark.parametrize(
+    ("regions", "where"),
+    [
+        (["east-*"], {"east-1"}),
+        (["eu"], {"west-1", "north-1"}),
+        (["blue:eu"], {"west-1"}),
+        (["blue:*-1"], {"east-1", "west-1"}),
+        (["us", "green:north-?"], {"east-1", "north-1"}),
+        (["EAST-1"], {"east-1"}),
+    ],
+)
+def test_regions_are_globs_or_residencies_with_or_without_the_cloud(regions: list[str], where: set[str]) -> None:
+    shop = Shop(line(BIG, 80), line(BIG, 80, WEST), line(GREEN, 80, NORTH))
+    assert {item.region for item in plan(shop, gpus=8, type="h100", regions=regions)} == where
+    others = {"east-1", "west-1", "north-1"} - where
+    assert {item.region for item in plan(shop, gpus=8, type="h100", exclude=regions)} == others
+
+
+def test_exclude_takes_instance_types_and_globs_on_them() -> None:
+    shop = Shop(line(BIG, 80), line(GREEN, 80, NORTH))
+    assert {item.instance_type for item in plan(shop, gpus=8, type="h100", exclude=["B8"])} == {"g8"}
+    assert {item.instance_type for item in plan(shop, gpus=8, type="h100", exclude=["g?"])} == {"b8"}
+
+
+def test_clouds_that_are_not_configured_stay_in_the_plan_and_are_marked() -> None:
+    shop = Shop(line(BIG, 80, zones="a"), line(GREEN, 70, NORTH, "a"))
+    found = plan(shop, known={"configured": {"blue": "", "green": "no credentials found"}}, gpus=8, type="h100")
+    assert [(item.provider, item.is_configured) for item in found] == [("green", False), ("blue", True)]
+    assert "green is not configured: no credentials found" in found.notes
+
+
+def test_prices_older_than_they_may_be_are_marked_and_stay() -> None:
+    day = date(2026, 10, 25)
+    shop = Shop(
+        line(BIG, 1, zones="a", as_of=day),
+        line(BIG, 2, WEST, "a", as_of=day - timedelta(days=1)),
+        line(GREEN, 3, NORTH, "a", purchase="spot", as_of=date(2026, 11, 23)),
+        line(GREEN, 4, NORTH, "b", purchase="spot", as_of=date(2026, 11, 22)),
+    )
+    assert [item.is_stale for item in plan(shop, gpus=8, type="h100", spot="prefer")] == [False, True, False, True]
+
+
+def test_limits_of_money_hold_for_each_accelerator_for_the_hour_and_for_the_life() -> None:
+    shop = Shop(line(BIG, 80, zones="a"), line(GREEN, 88, NORTH, "a"))
+    assert shown(plan(shop, gpus=16, type="h100", max_price=10)) == ["2 x b8 east-1a"]
+    assert shown(plan(shop, gpus=16, type="h100", max_hourly=160)) == ["2 x b8 east-1a"]
+    assert shown(plan(shop, gpus=16, type="h100", budget=320, ttl="2h")) == ["2 x b8 east-1a"]
+    assert plan(shop, gpus=16, type="h100", budget=320, ttl="2h").rejected["over budget"].count == 1
+
+
+def test_a_ttl_that_nobody_wrote_does_not_hold_against_the_budget() -> None:
+    found = plan(Shop(line(BIG, 80, zones="a")), gpus=8, type="h100", budget=40)
+    assert shown(found) == ["1 x b8 east-1a"]
+    assert "the budget of $40.00 ends the cheapest after 30m" in found.notes
+
+
+def test_an_outage_holds_in_its_place_for_its_way_of_buying_its_size_of_gang_and_its_time() -> None:
+    shop = Shop(line(BIG, 80), line(BIG, 80, WEST))
+
+    def left(outage: Outage, gpus: int = 16) -> list[str]:
+        return [item.zone for item in plan(shop, known={"outages": [outage]}, gpus=gpus, type="h100")]
+
+    everywhere = ["east-1a", "east-1b", "west-1a", "west-1b"]
+    assert left(Outage("blue", "east-1a", "b8", "on_demand", "capacity", SOON)) == everywhere[1:]
+    assert left(Outage("blue", "east-1", "b*", "on_demand", "capacity", SOON)) == everywhere[2:]
+    assert left(Outage("blue", "", "b8", "spot", "capacity", SOON)) == everywhere
+    assert left(Outage("blue", "", "b8", "on_demand", "capacity", NOW)) == everywhere
+    only_large = Outage("blue", "east-1", "b8", "on_demand", "capacity", SOON, nodes=2)
+    assert (left(only_large, 16), left(only_large, 8)) == (everywhere[2:], everywhere)
+
+
+def test_an_outage_is_shown_with_its_reason_and_end() -> None:
+    outage = Outage("blue", "east-1a", "b8", "on_demand", "capacity", SOON)
+    rejection = plan(Shop(line(BIG, 80)), known={"outages": [outage]}, gpus=8, type="h100").rejected["outage"]
+    assert rejection.count == 1
+    assert rejection.examples[0].endswith("capacity, until 2026-11-24 12:05 UTC")
+
+
+@pytest.mark.parametrize(("unit", "limit", "fits"), [("vcpus", 384, True), ("vcpus", 383, False), ("nodes", 1, False)])
+def test_a_quota_counts_in_its_own_unit_against_what_is_used(unit: str, limit: float, *, fits: bool) -> None:
+    quota = Quota("the limit", "east-1", "on_demand", ("b*",), limit + 10, 10, unit)
+    found = plan(Shop(line(BIG, 80)), known={"quotas": {"blue": [quota]}}, gpus=16, type="h100")
+    assert bool(found.candidates) == fits
+    assert fits or "the limit: needs" in found.rejected["quota"].examples[0]
+
+
+def test_a_gang_that_may_spread_is_filled_cheapest_first_where_one_place_is_too_small() -> None:
+    shop = Shop(line(TEA, 1), line(TEA, 2, WEST, "a"))
+    outage = Outage("blue", "east-1a", "t4.one", "on_demand", "capacity", SOON, nodes=3)
+    quota = Quota("limit", "east-1", "on_demand", ("t4*",), 24, 0)
+    known = {"outages": [outage], "quotas": {"blue": [quota]}}
+    assert shown(plan(shop, known=known, gpus=4, type="t4")) == ["4 x t4.one west-1a"]
+    assert shown(plan(shop, known=known, gpus=4, type="t4", placement="region")) == ["4 x t4.one west-1a"]
+    spread = plan(shop, known=known, gpus=4, type="t4", placement="cloud")
+    assert shown(spread) == [
+        "2 x t4.one east-1a + 1 x t4.one east-1b + 1 x t4.one west-1a",
+        "4 x t4.one west-1a",
+    ]
+    assert spread.candidates[0].hourly_cost == 5
+    assert "quota" not in spread.rejected
+
+
+def test_a_gang_that_spreads_has_no_fabric() -> None:
+    shop = Shop(line(BIG, 80))
+    known = {
+        "outages": [Outage("blue", f"east-1{zone}", "b8", "on_demand", "capacity", SOON, nodes=2) for zone in "ab"]
+    }
+    assert shown(plan(shop, known=known, gpus=16, type="h100", placement="region")) == [
+        "1 x b8 east-1a + 1 x b8 east-1b"
+    ]
+    assert shown(plan(shop, known=known, gpus=16, type="h100", placement="region", interconnect="rdma")) == []
+
+
+def reservation(free: int, **changes: object) -> Reservation:
+    return replace(Reservation("blue", "cr-1", "east-1", "east-1b", "b8", free), **changes)  # type: ignore[arg-type]
+
+
+def test_a_reservation_comes_first_at_its_own_price_and_the_rest_is_bought_beside_it() -> None:
+    known = {"reservations": [reservation(1), reservation(5, id="cr-not-named")]}
+    found = plan(Shop(line(BIG, 80)), known=known, gpus=24, type="h100", reservations=["cr-1"])
+    assert shown(found) == ["1 x b8 east-1b + 2 x b8 east-1b", "3 x b8 east-1a", "3 x b8 east-1b"]
+    best = found.candidates[0]
+    assert (best.purchase, best.hourly_cost, [part.reservation for part in best.parts]) == (
+        "reserved",
+        160,
+        ["cr-1", None],
+    )
+
+
+def test_reservations_in_one_place_are_used_together() -> None:
+    known = {"reservations": [reservation(1), reservation(5, id="cr-2", hourly_cost=3)]}
+    best = plan(Shop(line(BIG, 80)), known=known, gpus=24, type="h100", reservations=["cr-2", "cr-1"]).candidates[0]
+    assert [(part.reservation, part.nodes) for part in best.parts] == [("cr-2", 3)]
+    best = plan(Shop(line(BIG, 80)), known=known, gpus=24, type="h100", reservations=["cr-1", "cr-2"]).candidates[0]
+    assert [(part.reservation, part.nodes) for part in best.parts] == [("cr-1", 1), ("cr-2", 2)]
+    assert best.hourly_cost == 6
+
+
+def test_a_reservation_says_what_is_wanted_where_no_type_is_given_even_if_it_is_not_on_sale() -> None:
+    unsold = replace(BIG, name="b8-block")
+    known = {"reservations": [reservation(4, instance_type="b8-block")]}
+    found = plan(Shop(line(BIG, 80), more=[unsold]), known=known, reservations=["cr-1"], nodes=2)
+    assert shown(found) == ["2 x b8-block east-1b"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"available": 0}, "no node of it is free"),
+        ({"instance_type": "b1"}, "can't be used: it has 1 of 8 nodes"),
+        ({"region": "west-1", "zone": "west-1a"}, "the rest can't be bought beside it"),
+        ({"instance_type": "c4"}, "can't be used: other instance type"),
+        ({"instance_type": "zz"}, "zz is not in the tables"),
+        ({"id": "cr-2"}, "reservation cr-1 is not known here"),
+    ],
+)
+def test_a_reservation_that_can_not_be_used_is_a_note_and_the_plan_goes_on(
+    changes: dict[str, object], why: str
+) -> None:
+    shop = Shop(line(BIG, 80), more=[CPU, SMALL])
+    found = plan(
+        shop,
+        known={"reservations": [reservation(1, **changes)]},
+        gpus=8 * (1 + ("zone" in changes)),
+        type="h100",
+        reservations=["cr-1"],
+    )
+    assert any(why in note for note in found.notes)
+    assert found.best is not None
+    assert found.best.purchase == "on_demand"
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    shop = Shop(line(BIG, 80), line(GREEN, 80, NORTH), line(BIG, 80, WEST))
+    assert plan(shop, gpus=16, type="h100") == plan(shop, gpus=16, type="h100")
+
+
+def test_the_provider_that_sells_in_no_named_zone_is_one_candidate_for_the_region() -> None:
+    found = plan(Shop(line(GREEN, 70, NORTH, zones=())), gpus=8, type="h100")
+    assert [(item.region, item.zone) for item in found] == [("north-1", "")]
+    assert EAST.name not in {item.region for item in found}

@@ -1,0 +1,120 @@
+"""How a plan is shown."""
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multicompute.catalog import Catalog
+from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.plan import Candidate, Plan, Rejection
+from multicompute.resolver import resolve
+from multicompute.spec import ClusterSpec
+from multicompute.text import table
+
+PROVIDERS = Path(__file__).parents[2] / "providers"
+CATALOG = Catalog({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "gcp", "azure")})
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+CONFIGURED = {"aws": "", "gcp": "no project", "azure": "no subscription was found in the environment or in a profile"}
+
+
+def real(**values: Any) -> Plan:
+    return resolve(ClusterSpec.of(values), CATALOG, now=NOW, configured=CONFIGURED)
+
+
+SPECS: Sequence[dict[str, Any]] = (
+    {"gpus": 64, "type": "h100"},
+    {"gpus": 2048, "type": ["h100", "a100", "mi300x"], "spot": "prefer", "interconnect": "any", "clouds": ["azure"]},
+    {"gpus": 1, "type": "t4", "estimates": False, "regions": ["gcp:*"], "spot": "prefer"},
+    {"gpus": 64, "type": "h100", "regions": ["il"], "max_price": 1},
+    {"type": "c6i.12xlarge", "nodes": 4, "disk": "100GiB", "budget": 50},
+)
+
+
+@pytest.mark.parametrize("values", SPECS)
+def test_an_explained_plan_fits_into_a_hundred_columns(values: dict[str, Any]) -> None:
+    text = real(**values).explain(limit=1000)
+    assert max(map(len, text.splitlines())) <= 100
+    assert not any(line != line.rstrip() for line in text.splitlines())
+
+
+def test_an_explained_plan_shows_price_date_source_marks_notes_and_reasons() -> None:
+    text = real(gpus=64, type="h100").explain(limit=200)
+    assert "64 x h100, on demand: 123 candidates, the cheapest first" in text
+    first = next(line for line in text.splitlines() if line.lstrip().startswith("1 "))
+    assert first.split() == [
+        "1",
+        "aws",
+        "us-east-1a",
+        "8",
+        "x",
+        "p5.48xlarge",
+        "440.32",
+        "6.88",
+        "2026-07-20",
+        "a",
+        "S",
+    ]
+    assert "S  stale price" in text
+    assert "N  not configured" in text
+    assert "a  karpenter-provider-aws" in text
+    assert "gcp is not configured: no project" in text
+    assert "48,335  wrong accelerator" in text
+
+
+def test_the_short_form_shows_the_first_ten_without_the_reasons() -> None:
+    found = real(gpus=64, type="h100")
+    assert repr(found) == str(found)
+    assert "... and 113 more" in str(found)
+    assert "wrong accelerator" not in str(found)
+
+
+def test_a_plan_without_candidates_shows_the_nearest_change() -> None:
+    text = str(real(gpus=64, type="h100", max_price=3.9))
+    assert "64 x h100: no candidate" in text
+    assert "nearest: max_price=6.88 would have one: aws us-east-1a" in text
+
+
+def test_the_html_form_escapes_what_tables_say() -> None:
+    instance = InstanceType("<b>", "x & y", "h100", 8)
+    offer = Offer(instance, "r", "", "on_demand", Quote(8, date(2026, 1, 1), "<script>", "estimate"))
+    found = Plan(ClusterSpec(gpus=8, type=("h100",)), (Candidate((Part(offer, 1),)),), {"retired": Rejection(1)})
+    html = found._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert "x &amp; y" in html
+
+
+def test_the_json_form_has_every_candidate_and_count() -> None:
+    found = real(gpus=64, type="h100")
+    told = json.loads(json.dumps(found.to_dict()))
+    assert len(told["candidates"]) == len(found) == 123
+    assert told["candidates"][0]["hourly_usd"] == 440.32
+    assert told["rejected"] == {reason: item.count for reason, item in found.rejected.items()}
+
+
+def test_candidates_are_a_sequence() -> None:
+    candidates = real(gpus=64, type="h100").candidates
+    assert candidates[-1] == list(candidates)[-1]
+    assert candidates[1:3] == (candidates[1], candidates[2])
+    assert candidates == tuple(candidates)
+    assert candidates != ()
+    with pytest.raises(IndexError):
+        candidates[len(candidates)]
+
+
+def test_a_plan_with_several_ways_of_buying_says_for_each_row_which() -> None:
+    text = real(gpus=64, type="h100", spot="prefer").explain(limit=1000)
+    assert "64 x h100: " in text
+    assert {"spot", "on demand"} <= {word for line in text.splitlines() for word in re.split("  +", line)}
+
+
+def test_a_table_shortens_its_widest_column_and_drops_empty_ones() -> None:
+    text = table(
+        ("name", "empty", "n"), [("a" * 15 + "b" * 15, "", "1"), ("b", "", "22")], right=frozenset({2}), width=20
+    )
+    assert text.splitlines() == ["name               n", "aaaaaaaa…bbbbbbb   1", "b                 22"]
