@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from multicompute.clock import Clock
 from multicompute.engine.interrupt import Stop
 from multicompute.errors import MulticomputeError, ThrottledError, TransientError
+
+if TYPE_CHECKING:
+    from tenacity import Retrying
 
 _TRIES: Final = {ThrottledError: 8, TransientError: 5}
 _LONGEST: Final = 30.0
@@ -32,7 +35,25 @@ def patiently(
     Raises:
         ThrottledError, TransientError: it did not help, eight or five times. What became of the call is not known.
     """
-    # Here, not above: tenacity imports asyncio, which a plan does not need.
+    failed: list[MulticomputeError] = []
+
+    def again() -> T:
+        # The first try was made already: its outcome is the first that the schedule sees.
+        if failed:
+            raise failed.pop()
+        return call()
+
+    try:
+        return call()
+    except (ThrottledError, TransientError) as error:
+        failed.append(error)
+    return _schedule(clock, stop, base, on_retry)(again)
+
+
+def _schedule(
+    clock: Clock, stop: Stop, base: timedelta, on_retry: Callable[[MulticomputeError, float], None]
+) -> "Retrying":
+    # Here, not above: tenacity imports asyncio, 22 ms that a request without trouble need not pay.
     from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
     first = min(base.total_seconds(), 1.0)
@@ -54,7 +75,7 @@ def patiently(
         if isinstance(error, MulticomputeError) and state.next_action is not None:
             on_retry(error, state.next_action.sleep)
 
-    retrying = Retrying(
+    return Retrying(
         stop=is_over,
         wait=wait,
         retry=lambda state: isinstance(error_of(state), (ThrottledError, TransientError)),
@@ -62,4 +83,3 @@ def patiently(
         sleep=lambda seconds: stop.sleep(clock, timedelta(seconds=seconds)),
         reraise=True,
     )
-    return retrying(call)
