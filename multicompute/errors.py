@@ -40,6 +40,7 @@ class MulticomputeError(Exception):
         attempts: what was tried before, in order.
         scope: what else the cloud's answer rules out.
         retry_after: seconds that the cloud asked to wait, None where it did not.
+        said: the cloud's own words, without place and code; None where `message` is all there is.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class MulticomputeError(Exception):
         self.attempts = tuple(attempts)
         self.scope: Scope = scope
         self.retry_after: float | None = None
+        self.said: str | None = None
 
     def __str__(self) -> str:
         if self.hint and self.hint not in self.message:

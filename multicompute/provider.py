@@ -54,6 +54,8 @@ class TagLimits:
     key_length: int
     value_length: int
     reserved_prefixes: tuple[str, ...] = ()
+    key_pattern: str = ""
+    """A regular expression that a name must match in full; "" for any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """Carries out one attempt at one candidate: intent, launch, wait; and closes it only when nothing of it lives (I1, I4)."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from multicompute.accelerators import find
 from multicompute.engine.operation import Operation, Superseded, report_of
@@ -33,6 +35,7 @@ from multicompute.provider import (
 from multicompute.spec import ClusterSpec
 from multicompute.units import format_usd
 
+_LINE: Final = 160
 _REFUSALS = (CapacityError, QuotaError, InvalidRequestError, AuthError, AccessDeniedError)
 """Answers after which, by the seam's contract, no node of the token lives or will."""
 
@@ -149,13 +152,19 @@ def give_up(op: Operation, provider: Provider, attempt: AttemptRecord, error: Mu
 def close(op: Operation, attempt: AttemptRecord, error: MulticomputeError) -> None:
     """Write down that nothing of the attempt lives, and why it failed."""
     outcome = outcome_of(error)
-    report = report_of(attempt, outcome, code=error.code, message=error.message)
+    report = report_of(attempt, outcome, code=error.code, message=first_sentence(error.said or error.message))
     op.reports.append(report)
     kind = {"no capacity": "capacity", "not offered here": "capacity", "no quota": "quota"}.get(outcome, "refused")
     line = op.story.line(kind, str(report), **facts(attempt), code=error.code)
     now = op.clock.now()
     op.ledger.close_attempt(attempt, at=now, outcome=outcome, code=error.code, message=error.message, event=line)
     op.story.tell(line)
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of a cloud's answer, in one line of bearable length; the ledger keeps all of it."""
+    sentence = re.split(r"(?<=[.!?])\s", " ".join(text.split()), maxsplit=1)[0]
+    return sentence if len(sentence) <= _LINE else sentence[: _LINE - 3] + "..."
 
 
 def outcome_of(error: MulticomputeError) -> str:

@@ -1,6 +1,7 @@
 """Makes plans: gives the resolver what this session knows, and checks what no single cloud's table can tell."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 
 from multicompute.engine.session import Session
@@ -90,9 +91,8 @@ def _check_tags(session: Session, spec: ClusterSpec) -> None:
 
 def _against(limits: TagLimits, spec: ClusterSpec) -> str:
     """What is wrong with the tags of `spec` under `limits`, "" for nothing."""
-    # Five are ours.
-    if len(spec.tags) > limits.count - 5:
-        return f"{len(spec.tags)} are more than the {limits.count - 5} that can be had beside ours"
+    if len(spec.tags) > limits.count:
+        return f"{len(spec.tags)} are more than the {limits.count} that can be had beside ours"
     for key, value in spec.tags.items():
         if len(key) > limits.key_length:
             return f"the name {key[:20]!r}... is longer than the {limits.key_length} characters it may have"
@@ -100,4 +100,6 @@ def _against(limits: TagLimits, spec: ClusterSpec) -> str:
             return f"the value of {key!r} is longer than the {limits.value_length} characters it may have"
         if any(key.lower().startswith(prefix) for prefix in limits.reserved_prefixes):
             return f"{key!r} begins with a prefix that is reserved"
+        if limits.key_pattern and not re.fullmatch(limits.key_pattern, key):
+            return f"the name {key!r} has characters that it may not have"
     return ""

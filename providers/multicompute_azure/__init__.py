@@ -18,9 +18,9 @@ class AzurePlugin:
     modules: tuple[str, ...] = ()
     can_launch = False
     tables = Path(__file__).parent / "data"
-    # https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources: 50 tags, names of 512, values of 256 characters.
+    # https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources: 50 tags, five of them ours, names of 512, values of 256 characters.
     tag_limits = TagLimits(
-        count=50, key_length=512, value_length=256, reserved_prefixes=("azure", "microsoft", "windows")
+        count=45, key_length=512, value_length=256, reserved_prefixes=("azure", "microsoft", "windows")
     )
     setting_names = (
         "subscription_id",

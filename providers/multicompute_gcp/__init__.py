@@ -18,8 +18,8 @@ class GcpPlugin:
     modules: tuple[str, ...] = ()
     can_launch = False
     tables = Path(__file__).parent / "data"
-    # https://cloud.google.com/compute/docs/labeling-resources: 64 labels, keys and values of up to 63 characters.
-    tag_limits = TagLimits(count=64, key_length=63, value_length=63, reserved_prefixes=("goog",))
+    # https://cloud.google.com/compute/docs/labeling-resources: 64 labels, five of them ours, keys and values of up to 63 characters.
+    tag_limits = TagLimits(count=59, key_length=63, value_length=63, reserved_prefixes=("goog",))
     setting_names = (
         "project",
         "credentials_file",

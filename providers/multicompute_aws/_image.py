@@ -1,0 +1,142 @@
+"""Chooses the machine image of a node, and reads what of it a launch has to know."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from multicompute.errors import InvalidRequestError
+from multicompute.offer import InstanceType
+from multicompute_aws._errors import Place, asking, code_of, not_here
+from multicompute_aws._session import Clients
+
+# AWS's base images carry driver, CUDA, EFA and container runtime. Parameter names: https://docs.aws.amazon.com/dlami/latest/devguide
+# (release notes of "Deep Learning Base OSS Nvidia Driver GPU AMI") and https://awsdocs-neuron.readthedocs-hosted.com (Neuron DLAMI).
+_NVIDIA: Final = "/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+_NEURON: Final = "/aws/service/neuron/dlami/base/ubuntu-24.04/latest/image_id"
+_PLAIN: Final = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id"
+_CANONICAL_ARCH: Final = {"x86_64": "amd64", "arm64": "arm64"}
+
+# Accelerators for which none of AWS's current images has a driver: the open NVIDIA driver begins with Turing, Neuron with Inferentia2.
+_WITHOUT_IMAGE: Final = frozenset(
+    {
+        *("k80", "m60", "v100", "v100-32gb", "radeon-pro-v520", "gaudi", "cloud-ai-100"),
+        *("fpga-vu9p", "fpga-vu47p", "alveo-u30", "inferentia1"),
+    }
+)
+# Fractions of a GPU need NVIDIA's licensed GRID driver, which the base images do not have.
+_FRACTIONAL_FAMILIES: Final = frozenset({"g6f", "gr6f"})
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A machine image in one region, as far as a launch needs to know it.
+
+    Attributes:
+        id: the AMI.
+        root_device: the name of its root device.
+        size_gib: how large its root volume is at least.
+        other_volumes: further volumes that it brings, as device name and whether they are deleted with the instance.
+    """
+
+    id: str
+    root_device: str
+    size_gib: int
+    other_volumes: tuple[tuple[str, bool], ...] = ()
+
+
+class Images:
+    """Looks images up, each once per region and process, so that a repeated launch gets the same one."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._ids: dict[tuple[str, str], str] = {}
+        self._images: dict[tuple[str, str], Image] = {}
+
+    def find(self, instance: InstanceType, place: Place, *, named: str | None) -> Image:
+        """The image for `instance` in the region of `place`; `named` is the user's own choice.
+
+        Raises:
+            InvalidRequestError: there is no such image in this region, or none of AWS's fits the type.
+            CapacityError: AWS publishes no image of this kind in this region.
+        """
+        image_id = named or self._default(instance, place)
+        key = (place.region, image_id)
+        if key not in self._images:
+            self._images[key] = self._described(image_id, place)
+        return self._images[key]
+
+    def _default(self, instance: InstanceType, place: Place) -> str:
+        parameter = default_parameter(instance)
+        key = (place.region, parameter)
+        if key not in self._ids:
+            self._ids[key] = self._parameter(parameter, place)
+        return self._ids[key]
+
+    def _parameter(self, name: str, place: Place) -> str:
+        ssm = self._clients.ssm(place.region)
+        with asking("GetParameter", place):
+            try:
+                return str(ssm.get_parameter(Name=name)["Parameter"]["Value"])
+            except ClientError as error:
+                if code_of(error) != "ParameterNotFound":
+                    raise
+                raise not_here(
+                    f"no image in this region under {name}",
+                    code="ParameterNotFound",
+                    place=place,
+                    scope="region",
+                    hint="name one with image=, or try another region",
+                ) from error
+
+    def _described(self, image_id: str, place: Place) -> Image:
+        with asking("DescribeImages", place):
+            images = self._clients.ec2(place.region).describe_images(ImageIds=[image_id])["Images"]
+        if not images:
+            raise InvalidRequestError(
+                f"{place}: there is no image {image_id} that this account may use",
+                provider="aws",
+                region=place.region,
+                code="InvalidAMIID.NotFound",
+                scope="region",
+                hint="an image id is valid in one region only: name that region with regions=",
+            )
+        return _image(image_id, dict(images[0]))
+
+
+def default_parameter(instance: InstanceType) -> str:
+    """The public SSM parameter with the id of the image for `instance`.
+
+    Raises:
+        InvalidRequestError: none of AWS's current images has a driver for its accelerator.
+    """
+    family = instance.name.partition(".")[0]
+    if not instance.accelerator:
+        return _PLAIN.format(arch=_CANONICAL_ARCH.get(instance.arch, "amd64"))
+    if instance.accelerator in _WITHOUT_IMAGE or family in _FRACTIONAL_FAMILIES:
+        raise InvalidRequestError(
+            f"aws {instance.name}: none of AWS's current base images has a driver for {instance.accelerator}",
+            provider="aws",
+            instance_type=instance.name,
+            code="NoDefaultImage",
+            # Another cloud's image may have one, so this must not end the whole request.
+            scope="zone",
+            hint="name an image that has one: image=",
+        )
+    if instance.accelerator.startswith(("trainium", "inferentia")):
+        return _NEURON
+    return _NVIDIA.format(arch=instance.arch)
+
+
+def _image(image_id: str, described: dict[str, Any]) -> Image:
+    root = str(described.get("RootDeviceName") or "/dev/sda1")
+    size, others = 0, []
+    for mapping in described.get("BlockDeviceMappings", ()):
+        ebs = mapping.get("Ebs")
+        if ebs is None:
+            continue
+        if mapping["DeviceName"] == root:
+            size = int(ebs.get("VolumeSize", 0))
+        else:
+            others.append((str(mapping["DeviceName"]), bool(ebs.get("DeleteOnTermination", True))))
+    return Image(image_id, root, size, tuple(others))

@@ -1,0 +1,93 @@
+"""Asks AWS for today's prices: the price list on demand, the spot price history for spot."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from multicompute.errors import MulticomputeError
+from multicompute.offer import Offer, Quote
+from multicompute_aws._errors import Place, asking, log
+from multicompute_aws._session import Clients
+
+# What a plain Linux machine on shared hardware is called in the price list.
+_LINUX_SHARED: Final = {
+    "operatingSystem": "Linux",
+    "tenancy": "Shared",
+    "preInstalledSw": "NA",
+    "capacitystatus": "Used",
+}
+_SPOT_PRODUCT: Final = "Linux/UNIX"
+
+
+def quotes(clients: Clients, offers: Sequence[Offer], *, now: datetime) -> Mapping[Offer, Quote]:
+    """Today's prices of `offers`; one that AWS does not tell, or that may not be asked for, is missing."""
+    found: dict[Offer, Quote] = {}
+    for (region, instance_type, purchase), group in _grouped(offers).items():
+        place = Place(region, instance_type=instance_type)
+        try:
+            if purchase == "spot":
+                found |= _spot(clients, place, group, now)
+            elif purchase == "on_demand":
+                found |= _on_demand(clients, place, group, now)
+        except MulticomputeError as error:
+            log.debug("%s: no %s price: %s", place, purchase, error.message)
+    return found
+
+
+def _grouped(offers: Sequence[Offer]) -> dict[tuple[str, str, str], list[Offer]]:
+    groups: dict[tuple[str, str, str], list[Offer]] = defaultdict(list)
+    for offer in offers:
+        groups[offer.region, offer.instance_type, offer.purchase].append(offer)
+    return groups
+
+
+def _on_demand(clients: Clients, place: Place, offers: list[Offer], now: datetime) -> dict[Offer, Quote]:
+    wanted = {"instanceType": place.instance_type, "regionCode": place.region, **_LINUX_SHARED}
+    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+    with asking("GetProducts", place):
+        answer = clients.pricing().get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=100)
+    prices = {price for item in answer["PriceList"] for price in hourly_prices(item)}
+    if len(prices) != 1:
+        # None, or several that differ in something these filters do not know: no price is better than a wrong one.
+        return {}
+    quote = Quote(prices.pop(), now.date(), "AWS price list")
+    return dict.fromkeys(offers, quote)
+
+
+def hourly_prices(item: str | Mapping[str, Any]) -> list[float]:
+    """The on-demand USD per hour in one item of the price list; 0 stands for "not sold so" there, and is left out."""
+    product: Mapping[str, Any] = json.loads(item) if isinstance(item, str) else item
+    prices = []
+    for term in product.get("terms", {}).get("OnDemand", {}).values():
+        for dimension in term.get("priceDimensions", {}).values():
+            price = float(dimension.get("pricePerUnit", {}).get("USD", 0))
+            if dimension.get("unit") == "Hrs" and price > 0:
+                prices.append(price)
+    return prices
+
+
+def _spot(clients: Clients, place: Place, offers: list[Offer], now: datetime) -> dict[Offer, Quote]:
+    with asking("DescribeSpotPriceHistory", place):
+        pages: Any = (
+            clients.ec2(place.region)
+            .get_paginator("describe_spot_price_history")
+            .paginate(
+                InstanceTypes=[place.instance_type],  # type: ignore[list-item]
+                ProductDescriptions=[_SPOT_PRODUCT],
+                # A start of now gives the price that holds now, one entry for each zone.
+                StartTime=now,
+            )
+        )
+        entries = [entry for page in pages for entry in page["SpotPriceHistory"]]
+    newest: dict[str, tuple[datetime, float]] = {}
+    for entry in entries:
+        zone, stamp, price = entry["AvailabilityZone"], entry["Timestamp"], float(entry["SpotPrice"])
+        if zone not in newest or stamp > newest[zone][0]:
+            newest[zone] = (stamp, price)
+    return {
+        offer: Quote(newest[offer.zone][1], now.date(), "AWS spot price history")
+        for offer in offers
+        if offer.zone in newest
+    }

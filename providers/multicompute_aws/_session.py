@@ -1,0 +1,128 @@
+"""Holds the SDK's clients: one per service and region, made when first needed, shared by all threads."""
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+import botocore.loaders
+import botocore.session
+from botocore.config import Config
+
+from multicompute_aws._access import AwsSettings, check_endpoint, is_loopback
+from multicompute_aws._errors import Place, asking
+from multicompute_aws._trim import trim_answers
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_service_quotas import ServiceQuotasClient
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
+
+# One try per call: a lack of capacity comes as HTTP 500, which the SDK would ask again for seconds before it fails over. What is worth
+# another try is known to the engine, which repeats with the same token. A RunInstances of 1,000 nodes takes EC2 tens of seconds.
+_CONFIG: Final = Config(
+    retries={"mode": "standard", "total_max_attempts": 1},
+    connect_timeout=10,
+    read_timeout=90,
+    max_pool_connections=32,
+    user_agent_extra="multicompute",
+)
+# Pricing has few endpoints; this one has the prices of all regions.
+_PRICING_REGION: Final = "us-east-1"
+
+
+class Clients:
+    """The SDK's clients for one set of settings."""
+
+    def __init__(self, settings: AwsSettings) -> None:
+        self.settings = settings
+        # A boto3 session must not be used by two threads at once, its clients may be.
+        self._lock = threading.Lock()
+        self._session: boto3.Session | None = None
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._regions: tuple[str, ...] = settings.regions
+
+    def ec2(self, region: str) -> "EC2Client":
+        client: EC2Client = self._client("ec2", region)
+        return client
+
+    def ssm(self, region: str) -> "SSMClient":
+        client: SSMClient = self._client("ssm", region)
+        return client
+
+    def service_quotas(self, region: str) -> "ServiceQuotasClient":
+        client: ServiceQuotasClient = self._client("service-quotas", region)
+        return client
+
+    def sts(self, region: str) -> "STSClient":
+        client: STSClient = self._client("sts", region)
+        return client
+
+    def pricing(self) -> Any:
+        return self._client("pricing", _PRICING_REGION)
+
+    def regions(self) -> tuple[str, ...]:
+        """The configured regions, else every one that the account has enabled, as EC2 tells once."""
+        if not self._regions:
+            place = Place(self.settings.home_region)
+            with asking("DescribeRegions", place):
+                answer = self.ec2(place.region).describe_regions()
+            self._regions = tuple(sorted(item["RegionName"] for item in answer["Regions"]))
+        return self._regions
+
+    def _client(self, service: str, region: str) -> Any:
+        found = self._clients.get((service, region))
+        if found is not None:
+            return found
+        with self._lock, asking(f"the {service} client", Place(region)):
+            found = self._clients.get((service, region))
+            if found is None:
+                found = self._made(service, region)
+                self._clients[service, region] = found
+        return found
+
+    def _made(self, service: str, region: str) -> Any:
+        if self._session is None:
+            self._session = self._opened()
+        endpoint = self.settings.endpoint(service)
+        keys = self._keys(endpoint)
+        # A proxy of the user's is for the world outside.
+        config = _CONFIG.merge(Config(proxies={})) if endpoint is not None and is_loopback(endpoint) else _CONFIG
+        client = self._session.client(service, region_name=region, endpoint_url=endpoint, config=config, **keys)  # type: ignore[call-overload]
+        # The profile may name an endpoint too; the rule about plain http holds wherever it comes from.
+        check_endpoint(client.meta.endpoint_url)
+        if service == "ec2":
+            trim_answers(client)
+        return client
+
+    def _keys(self, endpoint: str | None) -> dict[str, str]:
+        env, settings = self.settings.environment, self.settings
+        if env.get("AWS_ACCESS_KEY_ID") and env.get("AWS_SECRET_ACCESS_KEY") and not settings.profile:
+            keys = {
+                "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
+                "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
+            }
+            return keys | ({"aws_session_token": env["AWS_SESSION_TOKEN"]} if env.get("AWS_SESSION_TOKEN") else {})
+        if endpoint is not None and is_loopback(endpoint) and not settings.named_profile:
+            # A local cloud asks for a signature and not for who signs: nothing of the user's is sent to it.
+            return {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+        return {}
+
+    def _opened(self) -> boto3.Session:
+        core = botocore.session.Session()
+        core.register_component("data_loader", _api_models())
+        environment = self.settings.environment
+        for variable, option in (
+            ("AWS_SHARED_CREDENTIALS_FILE", "credentials_file"),
+            ("AWS_CONFIG_FILE", "config_file"),
+        ):
+            if environment.get(variable):
+                core.set_config_variable(option, environment[variable])
+        return boto3.Session(botocore_session=core, profile_name=self.settings.named_profile)
+
+
+@functools.cache
+def _api_models() -> botocore.loaders.Loader:
+    """The SDK's descriptions of the services, read once per process: EC2's takes 60 ms, and a test opens many providers."""
+    return botocore.loaders.create_loader()

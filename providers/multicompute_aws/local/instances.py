@@ -1,0 +1,257 @@
+"""The actions on instances, with the instances in our own store: what moto takes minutes for at ten thousand."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from multicompute_aws.local import describing, wire
+from multicompute_aws.local.filters import Getter, matcher, page_size, paged
+from multicompute_aws.local.launching import Launcher
+from multicompute_aws.local.moto_cloud import Moto
+from multicompute_aws.local.server import Request
+from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Region, State
+from multicompute_aws.local.wire import AwsError
+
+# DescribeInstanceStatus, EC2 API: "Maximum 100 explicitly specified instance IDs".
+_STATUS_IDS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of EC2: the action, where, with what, and as it came."""
+
+    action: str
+    region: Region
+    params: Mapping[str, Any]
+    request: Request
+
+
+Handler = Callable[[Call], bytes]
+
+
+class Instances:
+    """RunInstances and what follows from it."""
+
+    def __init__(self, state: State, moto: Moto, launcher: Launcher) -> None:
+        self._state = state
+        self._moto = moto
+        self._launcher = launcher
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The actions that are answered here."""
+        return {
+            "RunInstances": self.run,
+            "DescribeInstances": self.describe,
+            "DescribeInstanceStatus": self.status,
+            "TerminateInstances": self.terminate,
+            "StopInstances": self.stop,
+            "StartInstances": self.start,
+            "RebootInstances": self.reboot,
+            "DescribeInstanceAttribute": self.attribute,
+            "ModifyInstanceAttribute": self.modify,
+        }
+
+    def run(self, call: Call) -> bytes:
+        launch = self._launcher.replayed(call.region, call.params)
+        if launch is None:
+            launch, count = self._launcher.prepare(call.region, call.params)
+            self._launcher.make(call.region, launch, count, call.params)
+        members = describing.reservation_members(
+            launch, launch.instances, self._moto.account, self._state.now()
+        )
+        return wire.envelope("RunInstances", members)
+
+    def describe(self, call: Call) -> bytes:
+        size = page_size(call.params, "InstanceIds")
+        found = self._selected(call)
+        page, more = paged(found, size, call.params.get("NextToken"), lambda instance: instance.id)
+        items = describing.reservation_items(page, self._moto.account, self._state.now())
+        token = f"<nextToken>{more}</nextToken>" if more else ""
+        return wire.envelope("DescribeInstances", f"<reservationSet>{items}</reservationSet>{token}")
+
+    def status(self, call: Call) -> bytes:
+        if len(call.params.get("InstanceIds", ())) > _STATUS_IDS:
+            raise AwsError("InvalidParameterValue", f"At most {_STATUS_IDS} instance IDs can be specified")
+        size = page_size(call.params, "InstanceIds")
+        now = self._state.now()
+        found = self._selected(call)
+        if not call.params.get("IncludeAllInstances"):
+            found = [instance for instance in found if instance.state(now) == "running"]
+        page, more = paged(found, size, call.params.get("NextToken"), lambda instance: instance.id)
+        items = "".join(describing.status_item(instance, now) for instance in page)
+        token = f"<nextToken>{more}</nextToken>" if more else ""
+        return wire.envelope(call.action, f"<instanceStatusSet>{items}</instanceStatusSet>{token}")
+
+    def terminate(self, call: Call) -> bytes:
+        found = known(call.region, call.params["InstanceIds"], self._state.now())
+        refuse_protected(found)
+        now = self._state.now()
+        before = [instance.state(now) for instance in found]
+        for instance in found:
+            call.region.end(instance, now + self._state.shutdown_delay, USER_TERMINATED, now)
+        # EC2 answers shutting-down, however soon the instance is terminated.
+        after = ["terminated" if state == "terminated" else "shutting-down" for state in before]
+        return _changes(call.action, "TerminatingInstances", found, before, after)
+
+    def stop(self, call: Call) -> bytes:
+        found = known(call.region, call.params["InstanceIds"], self._state.now())
+        now = self._state.now()
+        before = [instance.state(now) for instance in found]
+        for instance, state in zip(found, before, strict=True):
+            _refuse_ended(instance, state)
+            if instance.spot_request is not None and instance.spot_request.kind == "one-time":
+                raise AwsError(
+                    "UnsupportedOperation",
+                    f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time Spot"
+                    " Instance request.",
+                )
+        for instance in found:
+            instance.is_stopped, instance.reason, instance.reason_at = True, USER_TERMINATED, now
+        return _changes(call.action, "StoppingInstances", found, before, ["stopping"] * len(found))
+
+    def start(self, call: Call) -> bytes:
+        found = known(call.region, call.params["InstanceIds"], self._state.now())
+        now = self._state.now()
+        before = [instance.state(now) for instance in found]
+        for instance, state in zip(found, before, strict=True):
+            _refuse_ended(instance, state)
+        for instance in found:
+            instance.is_stopped, instance.reason, instance.runs_from = False, None, now + self._state.boot_delay
+        return _changes(call.action, "StartingInstances", found, before, ["pending"] * len(found))
+
+    def reboot(self, call: Call) -> bytes:
+        known(call.region, call.params["InstanceIds"], self._state.now())
+        return wire.answer(call.action, {})
+
+    def attribute(self, call: Call) -> bytes:
+        instance = known(call.region, [call.params["InstanceId"]], self._state.now())[0]
+        values: dict[str, dict[str, Any]] = {
+            "userData": {"UserData": {"Value": instance.launch.user_data}},
+            "instanceType": {"InstanceType": {"Value": instance.launch.instance_type}},
+            "disableApiTermination": {"DisableApiTermination": {"Value": instance.is_protected}},
+            "instanceInitiatedShutdownBehavior": {
+                "InstanceInitiatedShutdownBehavior": {"Value": instance.shutdown_behavior}
+            },
+        }
+        asked = call.params["Attribute"]
+        if asked not in values:
+            raise AwsError("InvalidParameterValue", f"The local EC2 does not know the attribute '{asked}'")
+        return wire.answer(call.action, {"InstanceId": instance.id, **values[asked]})
+
+    def modify(self, call: Call) -> bytes:
+        instance = known(call.region, [call.params["InstanceId"]], self._state.now())[0]
+        if "DisableApiTermination" in call.params:
+            instance.is_protected = call.params["DisableApiTermination"].get("Value", False)
+        if "InstanceInitiatedShutdownBehavior" in call.params:
+            instance.shutdown_behavior = call.params["InstanceInitiatedShutdownBehavior"].get("Value", "stop")
+        return wire.answer(call.action, {})
+
+    def _selected(self, call: Call) -> list[Instance]:
+        now = self._state.now()
+        getters = filters_at(now, self._moto.account)
+        matches = matcher(call.params.get("Filters", ()), getters, lambda instance: instance.tags)
+        ids = call.params.get("InstanceIds")
+        candidates = known(call.region, ids, now) if ids else call.region.visible(now)
+        return [instance for instance in candidates if matches(instance)]
+
+
+def known(region: Region, ids: Sequence[str], now: datetime) -> list[Instance]:
+    """The instances with these ids; one that can't be found yet is as unknown as one that never was.
+
+    Raises:
+        AwsError: any of them is unknown: then EC2 refuses the whole call.
+    """
+    unknown = [
+        identifier
+        for identifier in ids
+        if (instance := region.instances.get(identifier)) is None or now < instance.listed_from
+    ]
+    for identifier in unknown:
+        if not identifier.startswith("i-"):
+            raise AwsError("InvalidInstanceID.Malformed", f'Invalid id: "{identifier}"')
+    if len(unknown) == 1:
+        raise AwsError("InvalidInstanceID.NotFound", f"The instance ID '{unknown[0]}' does not exist")
+    if unknown:
+        raise AwsError("InvalidInstanceID.NotFound", f"The instance IDs '{', '.join(unknown)}' do not exist")
+    return [region.instances[identifier] for identifier in dict.fromkeys(ids)]
+
+
+def filters_at(now: datetime, account: str) -> Mapping[str, Getter[Instance]]:
+    """The filters of DescribeInstances, with the states as they are at an instant."""
+    return _FILTERS | {
+        "instance-state-name": lambda instance: (instance.state(now),),
+        "instance-state-code": lambda instance: (str(STATE_CODES[instance.state(now)]),),
+        "owner-id": lambda instance: (account,),
+    }
+
+
+def refuse_protected(instances: Iterable[Instance]) -> None:
+    """Refuse to terminate when any of them is protected against it."""
+    for instance in instances:
+        if instance.is_protected:
+            raise AwsError(
+                "OperationNotPermitted",
+                f"The instance '{instance.id}' may not be terminated. Modify its 'disableApiTermination' instance"
+                " attribute and try again.",
+            )
+
+
+def _changes(
+    action: str, member: str, instances: Iterable[Instance], before: Iterable[str], after: Iterable[str]
+) -> bytes:
+    changes = [
+        {
+            "InstanceId": instance.id,
+            "CurrentState": {"Code": STATE_CODES[new], "Name": new},
+            "PreviousState": {"Code": STATE_CODES[old], "Name": old},
+        }
+        for instance, old, new in zip(instances, before, after, strict=True)
+    ]
+    return wire.answer(action, {member: changes})
+
+
+def _refuse_ended(instance: Instance, state: str) -> None:
+    if state in ("terminated", "shutting-down"):
+        raise AwsError(
+            "IncorrectInstanceState", f"The instance '{instance.id}' is not in a state from which it can do that."
+        )
+
+
+def _lifecycle(instance: Instance) -> tuple[str, ...]:
+    if instance.launch.capacity_block:
+        return ("capacity-block",)
+    return ("spot",) if instance.launch.spot else ()
+
+
+def _some(value: str | None) -> tuple[str, ...]:
+    return (value,) if value else ()
+
+
+_FILTERS: dict[str, Getter[Instance]] = {
+    "instance-id": lambda instance: (instance.id,),
+    "instance-type": lambda instance: (instance.launch.instance_type,),
+    "availability-zone": lambda instance: (instance.launch.zone,),
+    "client-token": lambda instance: (instance.launch.token,),
+    "instance-lifecycle": _lifecycle,
+    "placement-group-name": lambda instance: _some(instance.launch.placement_group),
+    "reservation-id": lambda instance: (instance.launch.id,),
+    "capacity-reservation-id": lambda instance: _some(instance.launch.capacity_reservation),
+    "spot-instance-request-id": lambda instance: _some(instance.spot_request and instance.spot_request.id),
+    "image-id": lambda instance: (instance.launch.image,),
+    "key-name": lambda instance: _some(instance.launch.key),
+    "vpc-id": lambda instance: (instance.launch.vpc,),
+    "network-interface.vpc-id": lambda instance: (instance.launch.vpc,),
+    "subnet-id": lambda instance: (instance.launch.interfaces[0].subnet,),
+    "instance.group-id": lambda instance: instance.launch.group_ids,
+    "network-interface.group-id": lambda instance: instance.launch.group_ids,
+    "architecture": lambda instance: (instance.launch.arch,),
+    "private-ip-address": lambda instance: (instance.address,),
+    "ip-address": lambda instance: _some(instance.public_address),
+    "root-device-name": lambda instance: (instance.launch.root_device,),
+    "root-device-type": lambda instance: ("ebs",),
+    "tenancy": lambda instance: ("default",),
+    "state-reason-code": lambda instance: (instance.reason[0],) if instance.reason else (),
+    "instance-group-id": lambda instance: instance.launch.group_ids,
+    "launch-time": lambda instance: (wire.text(instance.launch.launched_at),),
+}

@@ -1,0 +1,207 @@
+"""moto as one isolated account: its WSGI application, and what it knows of networks, images and keys."""
+
+import hashlib
+import io
+import re
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from multicompute.provider import Resource
+from multicompute_aws.local.server import HOST, Request, Response
+
+_IMAGE_PARAMETERS = re.compile(
+    r"/aws/service/(?:"
+    r"deeplearning/ami/(?P<arch>x86_64|arm64)/[a-z0-9.-]+/(?:latest|v\d[\w.]*)/ami-id"
+    r"|neuron/dlami/[a-z0-9.-]+/[a-z0-9.-]+/latest/image_id"
+    r"|canonical/ubuntu/server/[0-9.]+/stable/current/(?P<cpu>amd64|arm64)/hvm/ebs-gp[23]/ami-id)"
+)
+_AMAZON = "137112412989"
+
+
+class Moto:
+    """moto in this process, under an account id of its own, so that several local clouds don't see each other."""
+
+    def __init__(self) -> None:
+        self.account = str(10**11 + secrets.randbelow(9 * 10**11))
+        self._application: Any = None
+
+    def start(self) -> None:
+        """Import moto and make its application; most of the time that a local cloud takes to start goes here."""
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+        self._application = DomainDispatcherApplication(create_backend_app)
+        self.ec2("us-east-1")
+
+    def stop(self) -> None:
+        """Forget everything in the account."""
+        from moto.core.base_backend import BackendDict
+
+        for service in list(BackendDict._instances):
+            if self.account in service:
+                service[self.account].reset()
+                del service[self.account]
+        self._application = None
+
+    def call(self, request: Request) -> Response:
+        """Let moto answer."""
+        status: list[str] = []
+        headers: list[tuple[str, str]] = []
+
+        def start_response(line: str, fields: list[tuple[str, str]], _: object = None) -> None:
+            status.append(line)
+            headers.extend(fields)
+
+        chunks = self._application(self._environ(request), start_response)
+        try:
+            body = b"".join(chunks)
+        finally:
+            if hasattr(chunks, "close"):
+                chunks.close()
+        kept = {name: value for name, value in headers if name.lower().startswith("x-amz")}
+        content_type = next((value for name, value in headers if name.lower() == "content-type"), "text/xml")
+        return Response(int(status[0].split(" ", 1)[0]), body, content_type, kept)
+
+    def _environ(self, request: Request) -> dict[str, Any]:
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": request.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": request.path,
+            "RAW_URI": request.path + (f"?{request.query}" if request.query else ""),
+            "QUERY_STRING": request.query,
+            "SERVER_NAME": HOST,
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": HOST,
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(request.body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        for name, value in request.headers.items():
+            environ["HTTP_" + name.upper().replace("-", "_")] = value
+        environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")
+        environ["CONTENT_LENGTH"] = str(len(request.body))
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self.account
+        return environ
+
+    def ec2(self, region: str) -> Any:
+        """moto's EC2 backend of a region, made when it is first asked for."""
+        from moto.ec2.models import ec2_backends
+
+        return ec2_backends[self.account][region]
+
+    def touched_regions(self) -> tuple[str, ...]:
+        """The regions in which anybody did anything."""
+        from moto.ec2.models import ec2_backends
+
+        return tuple(sorted(ec2_backends[self.account]))
+
+    def zones(self, region: str) -> tuple[str, ...]:
+        """The zones of a region."""
+        return tuple(zone.name for zone in self.ec2(region).describe_availability_zones())
+
+    def has_region(self, region: str) -> bool:
+        """Whether there is such a region."""
+        from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
+
+        return region in RegionsAndZonesBackend.zones
+
+    def image(self, region: str, image_id: str) -> Any | None:
+        """moto's record of an image, or None."""
+        return self.ec2(region).amis.get(image_id)
+
+    def image_parameter(self, region: str, name: str) -> str | None:
+        """The image that a public SSM parameter names, known to DescribeImages from now on; None for other names."""
+        match = _IMAGE_PARAMETERS.fullmatch(name)
+        if match is None:
+            return None
+        image_id = "ami-" + hashlib.sha256(f"{region} {name}".encode()).hexdigest()[:17]
+        backend = self.ec2(region)
+        if image_id not in backend.amis:
+            backend.amis[image_id] = self._make_image(backend, region, image_id, name, match)
+        return image_id
+
+    def _make_image(self, backend: Any, region: str, image_id: str, name: str, match: "re.Match[str]") -> Any:
+        from moto.ec2.models.amis import Ami
+
+        is_arm = "arm64" in (match["arch"], match["cpu"])
+        is_amazon_linux = "amazon-linux" in name
+        return Ami(
+            backend,
+            image_id,
+            name=name.removeprefix("/aws/service/"),
+            description="stands in for the image of this public parameter",
+            owner_id=_AMAZON,
+            owner_alias="amazon",
+            public=True,
+            virtualization_type="hvm",
+            architecture="arm64" if is_arm else "x86_64",
+            hypervisor="xen",
+            root_device_type="ebs",
+            root_device_name="/dev/xvda" if is_amazon_linux else "/dev/sda1",
+            region_name=self.zones(region)[0],
+        )
+
+    def subnet(self, region: str, subnet_id: str) -> Any | None:
+        """moto's record of a subnet, or None."""
+        for by_id in self.ec2(region).subnets.values():
+            if subnet_id in by_id:
+                return by_id[subnet_id]
+        return None
+
+    def default_subnets(self, region: str) -> Mapping[str, Any]:
+        """Zone -> its default subnet."""
+        subnets: Mapping[str, Any] = self.ec2(region).get_default_subnets()
+        return subnets
+
+    def security_group(self, region: str, group_id: str) -> Any | None:
+        """moto's record of a security group by its id, or None."""
+        return self.ec2(region).get_security_group_from_id(group_id)
+
+    def default_group(self, region: str, vpc_id: str) -> Any:
+        """The default security group of a VPC."""
+        return self.ec2(region).get_default_security_group(vpc_id)
+
+    def has_key(self, region: str, name: str) -> bool:
+        """Whether there is a key pair of that name."""
+        return name in self.ec2(region).key_pairs
+
+    def has_profile(self, name_or_arn: str) -> bool:
+        """Whether IAM has the instance profile."""
+        from moto.iam.models import iam_backends
+
+        profiles = iam_backends[self.account]["aws"].instance_profiles.values()
+        return any(name_or_arn in (profile.name, profile.arn) for profile in profiles)
+
+    def resources(self) -> Iterator[Resource]:
+        """What somebody made: without the default VPC of each region and what comes with it."""
+        for region in self.touched_regions():
+            backend = self.ec2(region)
+            for groups in list(backend.groups.values()):
+                for group in list(groups.values()):
+                    if not group.is_default:
+                        yield _resource("security-group", group.id, region, group, billable=False)
+            for key in list(backend.key_pairs.values()):
+                yield _resource("key-pair", key.id, region, key, billable=False)
+            for address in list(backend.addresses):
+                yield _resource("elastic-ip", address.allocation_id, region, address, billable=True)
+            for volume in list(backend.volumes.values()):
+                yield _resource("volume", volume.id, region, volume, billable=True)
+            for interface in list(backend.enis.values()):
+                yield _resource("network-interface", interface.id, region, interface, billable=False)
+            for template in list(backend.launch_templates.values()):
+                yield _resource("launch-template", template.id, region, template, billable=False)
+            for instance in backend.all_instances():
+                if instance.state not in ("terminated", "shutting-down"):
+                    yield _resource("instance", instance.id, region, instance, billable=True)
+
+
+def _resource(kind: str, identifier: str, region: str, record: Any, *, billable: bool) -> Resource:
+    tags: Sequence[Mapping[str, str]] = record.get_tags()
+    pairs = {tag.get("key", tag.get("Key", "")): tag.get("value", tag.get("Value", "")) for tag in tags}
+    return Resource("aws", kind, identifier, region, billable=billable, tags=pairs)

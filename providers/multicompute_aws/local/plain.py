@@ -1,0 +1,236 @@
+"""The actions on instances with the instances in moto: moto is the judge of all that it can do, we add the rest to its answers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+from multicompute_aws.local import wire
+from multicompute_aws.local.filters import matcher
+from multicompute_aws.local.groups import moto_error
+from multicompute_aws.local.instances import Call, Handler, filters_at, known, refuse_protected
+from multicompute_aws.local.launching import Launcher
+from multicompute_aws.local.moto_cloud import Moto
+from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Launch, State
+
+_NAME = f"{{{wire.NAMESPACE}}}"
+# Filters that moto does not have, or answers by states of its own.
+_OURS = frozenset(
+    {
+        "client-token",
+        "instance-lifecycle",
+        "placement-group-name",
+        "capacity-reservation-id",
+        "spot-instance-request-id",
+        "instance-state-name",
+        "instance-state-code",
+    }
+)
+
+
+class PlainInstances:
+    """Instances that live in moto. Slow at scale, and the touchstone for our own store."""
+
+    def __init__(self, state: State, moto: Moto, launcher: Launcher) -> None:
+        self._state = state
+        self._moto = moto
+        self._launcher = launcher
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The actions that are answered here; those on volumes and interfaces are left to moto."""
+        return {
+            "RunInstances": self.run,
+            "DescribeInstances": self.describe,
+            "DescribeInstanceStatus": self.checked(lambda call: None),
+            "TerminateInstances": self.terminate,
+            "StopInstances": self.checked(self._note_stop),
+            "StartInstances": self.checked(self._note_start),
+        }
+
+    def run(self, call: Call) -> bytes:
+        launch = self._launcher.replayed(call.region, call.params)
+        if launch is not None:
+            return self._described(call, launch)
+        launch, count = self._launcher.prepare(call.region, call.params)
+        body = self._ask("RunInstances", call, _for_moto(launch, count, call.params))
+        root = ElementTree.fromstring(body)
+        ids = [element.text or "" for element in root.iter(_NAME + "instanceId")]
+        self._launcher.adopt(call.region, launch, ids, call.params)
+        self._tag_interfaces(call.region.name, launch)
+        return self._decorated(call, root)
+
+    def _described(self, call: Call, launch: Launch) -> bytes:
+        """RunInstances' answer once more, for a token that comes again."""
+        ids = [instance.id for instance in launch.instances]
+        root = ElementTree.fromstring(self._ask("DescribeInstances", call, {"InstanceIds": ids}))
+        answer = ElementTree.Element(_NAME + "RunInstancesResponse")
+        reservation = root.find(f"{_NAME}reservationSet/{_NAME}item")
+        answer.extend(list(reservation if reservation is not None else ()))
+        return self._decorated(call, answer)
+
+    def describe(self, call: Call) -> bytes:
+        now = self._state.now()
+        ids = call.params.get("InstanceIds")
+        if ids:
+            known(call.region, ids, now)
+        filters = call.params.get("Filters", [])
+        ours = [entry for entry in filters if entry.get("Name") in _OURS]
+        theirs = [entry for entry in filters if entry.get("Name") not in _OURS]
+        matches = matcher(ours, filters_at(now, self._moto.account), lambda instance: instance.tags)
+        params = {**call.params, "Filters": theirs}
+        if not theirs:
+            del params["Filters"]
+        root = ElementTree.fromstring(self._ask("DescribeInstances", call, params))
+
+        def is_shown(instance: Instance) -> bool:
+            return now >= instance.listed_from and matches(instance)
+
+        for reservations in root.iter(_NAME + "reservationSet"):
+            _thin_out(reservations, call.region.instances, is_shown)
+        return self._decorated(call, root)
+
+    def terminate(self, call: Call) -> bytes:
+        now = self._state.now()
+        found = known(call.region, call.params["InstanceIds"], now)
+        refuse_protected(found)
+        body = self._ask(call.action, call, call.params)
+        for instance in found:
+            call.region.end(instance, now + self._state.shutdown_delay, USER_TERMINATED, now)
+        return body
+
+    def checked(self, note: Callable[[Call], None]) -> Handler:
+        """A handler that knows what can't be found yet, lets moto answer, and notes what was done."""
+
+        def handle(call: Call) -> bytes:
+            known(call.region, call.params.get("InstanceIds", ()), self._state.now())
+            body = self._ask(call.action, call, call.params)
+            note(call)
+            return body
+
+        return handle
+
+    def _note_stop(self, call: Call) -> None:
+        for instance in known(call.region, call.params["InstanceIds"], self._state.now()):
+            instance.is_stopped = True
+
+    def _note_start(self, call: Call) -> None:
+        for instance in known(call.region, call.params["InstanceIds"], self._state.now()):
+            instance.is_stopped = False
+
+    def _ask(self, action: str, call: Call, params: Mapping[str, Any]) -> bytes:
+        body = urlencode(wire.form_of(action, params)).encode()
+        response = self._moto.call(replace(call.request, body=body))
+        if response.status != 200:
+            raise moto_error(response.body, response.status)
+        return response.body
+
+    def _tag_interfaces(self, region: str, launch: Launch) -> None:
+        tags = launch.tags.get("network-interface")
+        if not tags:
+            return
+        ids = {instance.id for instance in launch.instances}
+        for interface in self._moto.ec2(region).enis.values():
+            if interface.instance is not None and interface.instance.id in ids:
+                interface.add_tags(tags)
+
+    def _decorated(self, call: Call, root: ElementTree.Element) -> bytes:
+        now = self._state.now()
+        for item in root.iter(_NAME + "item"):
+            identifier = item.findtext(_NAME + "instanceId")
+            instance = call.region.instances.get(identifier or "")
+            if instance is not None and item.find(_NAME + "instanceState") is not None:
+                _decorate(item, instance, instance.state(now))
+        body: bytes = ElementTree.tostring(root, encoding="utf-8", default_namespace=wire.NAMESPACE)
+        return body
+
+
+def _thin_out(
+    reservations: ElementTree.Element, instances: Mapping[str, Instance], is_shown: Callable[[Instance], bool]
+) -> None:
+    for reservation in list(reservations):
+        members = reservation.find(_NAME + "instancesSet")
+        for item in list(members if members is not None else ()):
+            instance = instances.get(item.findtext(_NAME + "instanceId") or "")
+            if members is not None and (instance is None or not is_shown(instance)):
+                members.remove(item)
+        if members is None or not len(members):
+            reservations.remove(reservation)
+
+
+def _decorate(item: ElementTree.Element, instance: Instance, state: str) -> None:
+    """Write what moto does not know into its description of an instance."""
+    launch = instance.launch
+    _set(item, "clientToken", launch.token)
+    _set(item, "instanceState/name", state)
+    _set(item, "instanceState/code", str(STATE_CODES[state]))
+    _set(item, "placement/groupName", launch.placement_group or "")
+    _set(item, "cpuOptions/coreCount", str(launch.cores))
+    _set(item, "cpuOptions/threadsPerCore", str(max(launch.vcpus // launch.cores, 1)))
+    if instance.spot_request is not None:
+        _set(item, "spotInstanceRequestId", instance.spot_request.id)
+    if launch.capacity_reservation:
+        _set(item, "capacityReservationId", launch.capacity_reservation)
+    if launch.capacity_block:
+        _set(item, "instanceLifecycle", "capacity-block")
+    if instance.reason is not None:
+        _set(item, "stateReason/code", instance.reason[0])
+        _set(item, "stateReason/message", instance.reason[1])
+
+
+def _set(item: ElementTree.Element, path: str, value: str) -> None:
+    for step in path.split("/"):
+        found = item.find(_NAME + step)
+        item = found if found is not None else ElementTree.SubElement(item, _NAME + step)
+    item.text = value
+
+
+def _for_moto(launch: Launch, count: int, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as moto understands it: a fixed count, and every interface and disk spelt out.
+
+    moto knows one network card only, on which device indexes are unique: what is on the others is left out.
+    """
+    passed = ("ImageId", "InstanceType", "KeyName", "UserData", "IamInstanceProfile", "MetadataOptions", "Monitoring")
+    wanted: dict[str, Any] = {name: params[name] for name in passed if name in params}
+    wanted |= {
+        "MinCount": count,
+        "MaxCount": count,
+        "ClientToken": launch.token or "none",
+        "InstanceInitiatedShutdownBehavior": launch.shutdown_behavior,
+        "NetworkInterfaces": _interfaces(launch),
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": disk.device,
+                "Ebs": {
+                    "VolumeSize": disk.size,
+                    "VolumeType": disk.type,
+                    "Encrypted": disk.encrypted,
+                    "DeleteOnTermination": disk.delete_on_termination,
+                },
+            }
+            for disk in launch.disks
+        ],
+        "TagSpecifications": [
+            {"ResourceType": kind, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+            for kind, tags in launch.tags.items()
+            if kind in ("instance", "volume")
+        ],
+    }
+    if launch.spot:
+        wanted["InstanceMarketOptions"] = {"MarketType": "spot"}
+    return wanted
+
+
+def _interfaces(launch: Launch) -> list[dict[str, Any]]:
+    listed: Sequence[dict[str, Any]] = [
+        {
+            "DeviceIndex": spec.device,
+            "SubnetId": spec.subnet,
+            "Groups": [group for group, _ in spec.groups],
+            "DeleteOnTermination": spec.delete_on_termination,
+            "AssociatePublicIpAddress": launch.public_address and spec.device == 0,
+        }
+        for spec in launch.interfaces
+        if spec.card == 0
+    ]
+    return list(listed)

@@ -1,0 +1,86 @@
+"""Prices from the packaged offer tables, for the local price list and spot price history; estimates among them, as marked there."""
+
+import csv
+import functools
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+# Answered where the tables have no spot price: a local cloud without a spot price would be one without spot.
+_NO_SPOT_PRICE = 1.0
+
+
+@functools.cache
+def _shards() -> Mapping[str, str]:
+    """Instance type -> the folder of its table."""
+    return {row["instance_type"]: row["shard"] for row in _rows("index.csv")}
+
+
+@functools.cache
+def _prices(shard: str) -> Mapping[tuple[str, str, str], float]:
+    """(instance type, region, purchase) -> USD per hour."""
+    return {
+        (row["instance_type"], row["region"], row["purchase"]): float(row["hourly_usd"])
+        for row in _rows(f"{shard}/offers.csv")
+    }
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    table = files("multicompute_aws").joinpath("data").joinpath(name)
+    if not table.is_file():
+        return []
+    return list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+
+
+def price(instance_type: str, region: str, purchase: str) -> float | None:
+    """USD per hour, or None where the tables have none."""
+    shard = _shards().get(instance_type)
+    return _prices(shard).get((instance_type, region, purchase)) if shard else None
+
+
+def product(instance_type: str, region: str) -> dict[str, Any] | None:
+    """A product of the price list with its on-demand term, or None where there is no price."""
+    hourly = price(instance_type, region, "on_demand")
+    if hourly is None:
+        return None
+    dimension = {
+        "unit": "Hrs",
+        "description": f"${hourly} per On Demand Linux {instance_type} Instance Hour",
+        "pricePerUnit": {"USD": f"{hourly:.10f}"},
+    }
+    return {
+        "product": {
+            "productFamily": "Compute Instance",
+            "sku": f"{instance_type}.{region}",
+            "attributes": {
+                "instanceType": instance_type,
+                "regionCode": region,
+                "operatingSystem": "Linux",
+                "tenancy": "Shared",
+                "preInstalledSw": "NA",
+                "capacitystatus": "Used",
+                "licenseModel": "No License required",
+                "marketoption": "OnDemand",
+                "servicecode": "AmazonEC2",
+            },
+        },
+        "serviceCode": "AmazonEC2",
+        "terms": {"OnDemand": {"term": {"priceDimensions": {"dimension": dimension}, "termAttributes": {}}}},
+        "version": "local",
+    }
+
+
+def spot_history(instance_types: Sequence[str], region: str, zones: Mapping[str, Sequence[str]], now: datetime) -> list[dict[str, Any]]:
+    """Today's spot price of each instance type in each of its zones."""
+    return [
+        {
+            "AvailabilityZone": zone,
+            "InstanceType": instance_type,
+            "ProductDescription": "Linux/UNIX",
+            "SpotPrice": f"{price(instance_type, region, 'spot') or _NO_SPOT_PRICE:.6f}",
+            "Timestamp": now,
+        }
+        for instance_type in instance_types
+        for zone in zones.get(instance_type, ())
+    ]

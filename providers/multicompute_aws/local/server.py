@@ -1,0 +1,152 @@
+"""A small HTTP server on 127.0.0.1 that leaves no thread behind and can break a connection on purpose."""
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.client import responses
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+HOST = "127.0.0.1"
+_MAXIMUM_BODY = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; header names are in lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer."""
+
+    status: int
+    body: bytes
+    content_type: str = "text/xml;charset=UTF-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Application = Callable[[Request], Response | None]
+"""Answers a request; None breaks the connection without an answer."""
+
+
+class Server:
+    """Serves an application on a free port of 127.0.0.1, each connection in a thread of its own."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is reached; only after `start`."""
+        if self._server is None:
+            raise RuntimeError("the server is not started")
+        return f"http://{HOST}:{self._server.server_address[1]}"
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._server = _Server(self._application)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="aws-local", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close every connection and wait until all threads have ended."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._server.close_connections()
+        self._server.server_close()
+        self._thread.join()
+        self._server = self._thread = None
+
+
+class _Server(ThreadingHTTPServer):
+    # server_close() joins the threads of the connections only when they are no daemons.
+    daemon_threads = False
+    block_on_close = True
+    request_queue_size = 256
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self._open: set[socket.socket] = set()
+        self._open_lock = threading.Lock()
+        super().__init__((HOST, 0), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._open_lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._open_lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def close_connections(self) -> None:
+        """Wake the threads that wait for the next request of a connection that is kept open."""
+        with self._open_lock:
+            waiting = list(self._open)
+        for connection in waiting:
+            _hang_up(connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's: it looks up the machine's full name, which may ask a name server.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = HOST, self.server_address[1]
+
+
+def _hang_up(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        # The client was faster.
+        return
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def _serve(self) -> None:
+        length = min(int(self.headers.get("Content-Length") or 0), _MAXIMUM_BODY)
+        body = self.rfile.read(length)
+        path, _, query = self.path.partition("?")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        response = self.server.application(Request(self.command, path, query, headers, body))
+        if response is None:
+            self.close_connection = True
+            _hang_up(self.connection)
+            return
+        self._send(response)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _serve
+
+    def _send(self, response: Response) -> None:
+        lines = [
+            f"HTTP/1.1 {response.status} {responses.get(response.status, '')}",
+            f"Content-Type: {response.content_type}",
+            f"Content-Length: {len(response.body)}",
+            *(f"{name}: {value}" for name, value in response.headers.items()),
+        ]
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        self.wfile.write(head if self.command == "HEAD" else head + response.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: what was called is in the record of calls."""

@@ -1,0 +1,318 @@
+"""What the local EC2 holds beside moto: instances with their disks and interfaces, groups, reservations, requests."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+Tags = dict[str, str]
+STATE_CODES: Mapping[str, int] = {
+    "pending": 0,
+    "running": 16,
+    "shutting-down": 32,
+    "terminated": 48,
+    "stopping": 64,
+    "stopped": 80,
+}
+USER_TERMINATED = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
+SPOT_TERMINATED = ("Server.SpotInstanceTermination", "Server.SpotInstanceTermination: Instance was terminated by EC2 Spot")
+TERMINATED_IS_LISTED_FOR = timedelta(hours=1)
+"""So long a terminated instance stays in listings ("Terminate your instance", EC2 user guide)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSpec:
+    """A volume that each instance of a launch gets."""
+
+    device: str
+    size: int
+    type: str
+    encrypted: bool
+    delete_on_termination: bool
+    iops: int | None = None
+    throughput: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceSpec:
+    """A network interface that each instance of a launch gets; `kind` is interface, efa or efa-only."""
+
+    card: int
+    device: int
+    kind: str
+    subnet: str
+    groups: tuple[tuple[str, str], ...]
+    delete_on_termination: bool
+    description: str = ""
+    existing_id: str | None = None
+
+
+@dataclass(slots=True)
+class Launch:
+    """What the instances of one RunInstances call share; also one reservation in EC2's older sense of the word."""
+
+    id: str
+    region: str
+    zone: str
+    vpc: str
+    instance_type: str
+    vcpus: int
+    cores: int
+    arch: str
+    image: str
+    root_device: str
+    key: str | None
+    profile: str | None
+    token: str
+    spot: bool
+    capacity_block: bool
+    capacity_reservation: str | None
+    placement_group: str | None
+    public_address: bool
+    user_data: str
+    shutdown_behavior: str
+    metadata: Mapping[str, object]
+    monitoring: bool
+    disks: tuple[DiskSpec, ...]
+    interfaces: tuple[InterfaceSpec, ...]
+    tags: Mapping[str, Tags]
+    launched_at: datetime
+    instances: "list[Instance]" = field(default_factory=list)
+    templates: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> tuple[tuple[str, str], ...]:
+        return self.interfaces[0].groups
+
+    @property
+    def group_ids(self) -> frozenset[str]:
+        """The security groups that any of its interfaces is in."""
+        return frozenset(group for interface in self.interfaces for group, _ in interface.groups)
+
+
+@dataclass(slots=True)
+class Interface:
+    """A network interface; `address` is "" for one that has none (efa-only)."""
+
+    id: str
+    spec: InterfaceSpec
+    address: str
+    mac: str
+    attachment: str
+    tags: Tags
+    instance: "Instance | None"
+
+
+@dataclass(slots=True)
+class Volume:
+    """A disk, attached or not."""
+
+    id: str
+    zone: str
+    spec: DiskSpec
+    tags: Tags
+    created_at: datetime
+    instance: "Instance | None" = None
+
+
+@dataclass(slots=True)
+class Instance:
+    """One instance. What it is doing follows from the time, so that nothing has to be woken up.
+
+    Attributes:
+        listed_from: when it can first be found.
+        ends_at: when a termination that was asked for is through, or None.
+        reason: code and message of why it stopped or ended.
+    """
+
+    id: str
+    launch: Launch
+    index: int
+    address: str
+    public_address: str
+    tags: Tags
+    listed_from: datetime
+    runs_from: datetime
+    interfaces: list[Interface] = field(default_factory=list)
+    volumes: list[Volume] = field(default_factory=list)
+    spot_request: "SpotRequest | None" = None
+    ends_at: datetime | None = None
+    reason: tuple[str, str] | None = None
+    reason_at: datetime | None = None
+    is_stopped: bool = False
+    is_protected: bool = False
+    shutdown_behavior: str = "stop"
+    is_swept: bool = False
+
+    def state(self, now: datetime) -> str:
+        if self.ends_at is not None:
+            return "terminated" if now >= self.ends_at else "shutting-down"
+        if self.is_stopped:
+            return "stopped"
+        return "running" if now >= self.runs_from else "pending"
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether it exists and takes capacity; also while it is shutting down."""
+        return self.ends_at is None or now < self.ends_at
+
+
+@dataclass(slots=True)
+class SpotRequest:
+    """A spot instance request; each spot instance has one."""
+
+    id: str
+    instance: Instance
+    max_price: str
+    kind: str
+    interruption: str
+    tags: Tags
+    created_at: datetime
+    state: str = "active"
+    status: str = "fulfilled"
+
+
+@dataclass(slots=True)
+class PlacementGroup:
+    """A placement group; with the strategy "cluster" its members are in one zone."""
+
+    id: str
+    name: str
+    strategy: str
+    partitions: int | None
+    tags: Tags
+
+
+@dataclass(slots=True)
+class CapacityReservation:
+    """A capacity reservation or capacity block: capacity of its own, beside what a zone has."""
+
+    id: str
+    instance_type: str
+    zone: str
+    total: int
+    is_block: bool
+    is_open: bool
+    tags: Tags
+    created_at: datetime
+    state: str = "active"
+
+
+class Region:
+    """One region's records, by id."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.launches: dict[str, Launch] = {}
+        self.instances: dict[str, Instance] = {}
+        self.volumes: dict[str, Volume] = {}
+        self.interfaces: dict[str, Interface] = {}
+        self.spot_requests: dict[str, SpotRequest] = {}
+        self.placement_groups: dict[str, PlacementGroup] = {}
+        self.reservations: dict[str, CapacityReservation] = {}
+        self.tokens: dict[str, tuple[Mapping[str, object], Launch]] = {}
+        self._ending: list[Instance] = []
+
+    def live(self, now: datetime) -> Iterator[Instance]:
+        """The instances that take capacity."""
+        return (instance for instance in self.instances.values() if instance.is_live(now))
+
+    def visible(self, now: datetime) -> Iterator[Instance]:
+        """The instances that listings show."""
+        return (instance for instance in self.instances.values() if now >= instance.listed_from)
+
+    def members(self, group: PlacementGroup, now: datetime) -> list[Instance]:
+        """The instances in a placement group."""
+        return [instance for instance in self.live(now) if instance.launch.placement_group == group.name]
+
+    def reserved(self, reservation: CapacityReservation, now: datetime) -> int:
+        """How many instances of a reservation are taken."""
+        return sum(1 for instance in self.live(now) if instance.launch.capacity_reservation == reservation.id)
+
+    def end(self, instance: Instance, ends_at: datetime, reason: tuple[str, str], now: datetime) -> None:
+        """Let an instance end; again is no difference."""
+        if instance.ends_at is not None:
+            return
+        instance.ends_at, instance.reason, instance.reason_at = ends_at, reason, now
+        self._ending.append(instance)
+
+    def sweep(self, now: datetime) -> None:
+        """Remove what goes with the instances that have ended, and forget those that ended long ago."""
+        if not self._ending:
+            return
+        later = []
+        for instance in self._ending:
+            ends_at = instance.ends_at or now
+            if now >= ends_at and not instance.is_swept:
+                self._take_apart(instance)
+            if now < ends_at + TERMINATED_IS_LISTED_FOR:
+                later.append(instance)
+            else:
+                self.instances.pop(instance.id, None)
+        self._ending = later
+
+    def _take_apart(self, instance: Instance) -> None:
+        instance.is_swept = True
+        for volume in instance.volumes:
+            volume.instance = None
+            if volume.spec.delete_on_termination:
+                self.volumes.pop(volume.id, None)
+        for interface in instance.interfaces:
+            interface.instance = None
+            if interface.spec.delete_on_termination:
+                self.interfaces.pop(interface.id, None)
+        instance.volumes, instance.interfaces = [], []
+        if instance.spot_request is not None:
+            preempted = instance.reason == SPOT_TERMINATED
+            instance.spot_request.state = "closed"
+            instance.spot_request.status = (
+                "instance-terminated-no-capacity" if preempted else "instance-terminated-by-user"
+            )
+
+
+class State:
+    """All regions, what the harness prescribes, and the one lock that guards both.
+
+    Attributes:
+        capacity: (zone, instance type) -> how many there are in all; missing for as many as anyone likes.
+        quotas: (region, quota code) -> limit in vCPU.
+        lag: how long what was just launched can't be found.
+        boot_delay, shutdown_delay: how long an instance is pending, and shutting down.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self.lock = threading.RLock()
+        self.now = now
+        self.regions: dict[str, Region] = {}
+        self.capacity: dict[tuple[str, str], int] = {}
+        self.quotas: dict[tuple[str, str], float] = {}
+        self.lag = self.boot_delay = self.shutdown_delay = timedelta(0)
+        self._numbers = itertools.count(1)
+
+    def region(self, name: str) -> Region:
+        """The records of a region, up to date with the time; the caller holds the lock."""
+        region = self.regions.setdefault(name, Region(name))
+        region.sweep(self.now())
+        return region
+
+    def number(self) -> int:
+        """The next number, for ids and addresses."""
+        return next(self._numbers)
+
+    def new_id(self, prefix: str) -> str:
+        """A new resource id."""
+        return f"{prefix}-0{self.number():016x}"
+
+    def left(self, region: Region, zone: str, instance_type: str) -> int | None:
+        """How many more of an instance type a zone has; None for any number."""
+        limit = self.capacity.get((zone, instance_type))
+        if limit is None:
+            return None
+        used = sum(
+            1
+            for instance in region.live(self.now())
+            if instance.launch.zone == zone
+            and instance.launch.instance_type == instance_type
+            and instance.launch.capacity_reservation is None
+        )
+        return limit - used

@@ -1,0 +1,140 @@
+"""CreateTags, DeleteTags and DescribeTags over what we hold and what moto holds."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from multicompute_aws.local import wire
+from multicompute_aws.local.attached import spliced, without_ids
+from multicompute_aws.local.filters import Getter, matcher
+from multicompute_aws.local.groups import moto_error
+from multicompute_aws.local.instances import Call, Handler
+from multicompute_aws.local.moto_cloud import Moto
+from multicompute_aws.local.state import Region, State, Tags
+from multicompute_aws.local.tag_rules import check_count, read_tags
+from multicompute_aws.local.wire import AwsError
+
+TagRow = tuple[str, str, str, str]
+"""Resource id, resource type, key, value."""
+_NOT_FOUND = {
+    "i": ("InvalidInstanceID.NotFound", "The instance ID '{}' does not exist"),
+    "pg": ("InvalidPlacementGroup.Unknown", "The Placement Group '{}' is unknown."),
+    "cr": ("InvalidCapacityReservationId.NotFound", "The capacity reservation '{}' does not exist"),
+    "sir": ("InvalidSpotInstanceRequestID.NotFound", "The spot instance request ID '{}' does not exist"),
+    "vol": ("InvalidVolume.NotFound", "The volume '{}' does not exist."),
+}
+
+
+class Tagging:
+    """Tags of everything."""
+
+    def __init__(self, state: State, moto: Moto, *, instances_in_moto: bool) -> None:
+        self._state = state
+        self._moto = moto
+        self._theirs = frozenset({"i", "vol", "eni"}) if instances_in_moto else frozenset()
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The actions that are answered here."""
+        return {"CreateTags": self.create, "DeleteTags": self.delete, "DescribeTags": self.describe}
+
+    def create(self, call: Call) -> bytes:
+        new = read_tags(call.params.get("Tags", []))
+        ours = self._ours(call)
+        for tags in ours:
+            check_count((*tags, *new))
+        self._forward(call)
+        for tags in ours:
+            tags.update(new)
+        return wire.answer(call.action, {})
+
+    def delete(self, call: Call) -> bytes:
+        ours = self._ours(call)
+        self._forward(call)
+        for tags in ours:
+            _remove(tags, call.params.get("Tags"))
+        return wire.answer(call.action, {})
+
+    def describe(self, call: Call) -> bytes:
+        matches = matcher(call.params.get("Filters", ()), _FILTERS, lambda row: {row[2]: row[3]})
+        rows = [row for row in self._rows(call.region) if matches(row)]
+        listed = [
+            {"ResourceId": identifier, "ResourceType": kind, "Key": key, "Value": value}
+            for identifier, kind, key, value in rows
+        ]
+        values: dict[str, Any] = {"Tags": listed}
+        return spliced(wire.answer(call.action, values), self._moto, call, "ResourceId", lambda identifier: False)
+
+    def _ours(self, call: Call) -> list[Tags]:
+        """The tags of those resources of the request that we hold; one that is unknown fails the whole call."""
+        found = []
+        for identifier in call.params["Resources"]:
+            tags = self._tags_of(call.region, identifier)
+            if tags is not None:
+                found.append(tags)
+            elif self._is_ours(identifier):
+                code, message = _NOT_FOUND[identifier.split("-", 1)[0]]
+                raise AwsError(code, message.format(identifier))
+        return found
+
+    def _is_ours(self, identifier: str) -> bool:
+        kind = identifier.split("-", 1)[0]
+        return kind in _NOT_FOUND and kind not in self._theirs
+
+    def _forward(self, call: Call) -> None:
+        """Let moto do its part, first, so that its refusal leaves everything as it was."""
+        ids = call.params["Resources"]
+        theirs = [identifier for identifier in ids if self._tags_of(call.region, identifier) is None]
+        if not theirs:
+            return
+        response = self._moto.call(without_ids(call, "ResourceId", lambda identifier: identifier not in theirs))
+        if response.status != 200:
+            raise moto_error(response.body, response.status)
+
+    def _tags_of(self, region: Region, identifier: str) -> Tags | None:
+        kind = identifier.split("-", 1)[0]
+        if kind in self._theirs:
+            return None
+        if kind == "i":
+            instance = region.instances.get(identifier)
+            return instance.tags if instance and self._state.now() >= instance.listed_from else None
+        if kind == "pg":
+            return next((group.tags for group in region.placement_groups.values() if group.id == identifier), None)
+        by_kind: Mapping[str, Mapping[str, Any]] = {
+            "vol": region.volumes,
+            "eni": region.interfaces,
+            "cr": region.reservations,
+            "sir": region.spot_requests,
+        }
+        record = by_kind.get(kind, {}).get(identifier)
+        return record.tags if record is not None else None
+
+    def _rows(self, region: Region) -> Iterator[TagRow]:
+        kinds: list[tuple[str, Mapping[str, Any]]] = [
+            ("placement-group", region.placement_groups),
+            ("capacity-reservation", region.reservations),
+            ("spot-instances-request", region.spot_requests),
+        ]
+        if not self._theirs:
+            kinds += [("instance", region.instances), ("volume", region.volumes)]
+            kinds += [("network-interface", region.interfaces)]
+        for kind, records in kinds:
+            for record in records.values():
+                for key, value in record.tags.items():
+                    yield record.id, kind, key, value
+
+
+def _remove(tags: Tags, pairs: list[Mapping[str, str]] | None) -> None:
+    if pairs is None:
+        tags.clear()
+        return
+    for pair in pairs:
+        key = pair.get("Key", "")
+        if "Value" not in pair or tags.get(key) == pair["Value"]:
+            tags.pop(key, None)
+
+
+_FILTERS: dict[str, Getter[TagRow]] = {
+    "resource-id": lambda row: (row[0],),
+    "resource-type": lambda row: (row[1],),
+    "key": lambda row: (row[2],),
+    "value": lambda row: (row[3],),
+}

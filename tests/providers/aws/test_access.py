@@ -1,0 +1,129 @@
+"""Where credentials and endpoints are looked for, and what is refused, without asking anybody."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from multicompute import errors
+from multicompute.provider import Settings
+from multicompute_aws import _access, plugin
+from multicompute_aws._access import AwsSettings
+from multicompute_aws._session import Clients
+
+
+@pytest.fixture(autouse=True)
+def not_on_ec2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # The machine that runs the tests may be an EC2 instance; what is ours to decide must not depend on it.
+    monkeypatch.setattr(_access, "_VENDOR_FILE", tmp_path / "sys_vendor")
+
+
+def test_asking_whether_it_is_configured_loads_no_sdk() -> None:
+    code = (
+        "import sys; from multicompute_aws import plugin; from multicompute.provider import Settings; "
+        "plugin.configured(Settings(environment={'AWS_ACCESS_KEY_ID': 'a', 'AWS_SECRET_ACCESS_KEY': 'b'})); "
+        "print([name for name in ('boto3', 'botocore', 'moto') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:5000"},
+        {"AWS_ENDPOINT_URL_EC2": "http://localhost:5000"},
+        {"AWS_ENDPOINT_URL": "http://[::1]:5000"},
+        {"AWS_WEB_IDENTITY_TOKEN_FILE": "/t", "AWS_ROLE_ARN": "arn:aws:iam::1:role/r"},
+        {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/c"},
+    ],
+    ids=lambda environment: next(iter(environment)),
+)
+def test_the_conventions_of_aws_count_as_configured(environment: dict[str, str]) -> None:
+    assert plugin.configured(Settings(environment=environment)).ok
+
+
+def test_profiles_are_looked_for_in_both_files(tmp_path: Path) -> None:
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("[keys]\naws_access_key_id = a\n")
+    (tmp_path / ".aws" / "config").write_text("[profile sso]\nsso_session = s\n")
+    home = {"HOME": str(tmp_path)}
+    assert not plugin.configured(Settings(environment=home)).ok
+    for name in ("keys", "sso"):
+        assert plugin.configured(Settings(environment=home | {"AWS_PROFILE": name})).ok
+        assert plugin.configured(Settings({"profile": name}, home)).ok
+    missing = plugin.configured(Settings({"profile": "other"}, home))
+    assert not missing.ok and "'other'" in missing.why
+
+
+def test_a_machine_on_ec2_may_have_a_role_unless_its_metadata_is_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = tmp_path / "vendor"
+    vendor.write_text("Amazon EC2\n")
+    monkeypatch.setattr(_access, "_VENDOR_FILE", vendor)
+    home = {"HOME": str(tmp_path)}
+    assert plugin.configured(Settings(environment=home)).ok
+    assert not plugin.configured(Settings(environment=home | {"AWS_EC2_METADATA_DISABLED": "true"})).ok
+
+
+def test_opening_without_credentials_says_what_to_do() -> None:
+    with pytest.raises(errors.AuthError, match="aws configure"):
+        plugin.open(Settings())
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1:5000", "http://example.com", "ftp://127.0.0.1", "127.0.0.1:5000"])
+def test_an_endpoint_that_is_open_to_listeners_is_refused(url: str) -> None:
+    with pytest.raises(errors.ConfigError, match="endpoint_url"):
+        plugin.configured(Settings({"endpoint_url": url}))
+    with pytest.raises(errors.ConfigError):
+        plugin.configured(Settings(environment={"AWS_ENDPOINT_URL": url}))
+
+
+def test_an_endpoint_in_a_profile_is_held_to_the_same_rule(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("[profile p]\nregion = us-east-1\nendpoint_url = http://example.com\n")
+    settings = AwsSettings.of(Settings({"profile": "p"}, {"AWS_CONFIG_FILE": str(config)}))
+    with pytest.raises(errors.ConfigError, match=r"example\.com"):
+        Clients(settings).ec2("us-east-1")
+
+
+def test_nothing_of_the_users_is_sent_to_a_local_cloud(tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text("[default]\naws_access_key_id = AKIAMINE\naws_secret_access_key = secret\n")
+    environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_SHARED_CREDENTIALS_FILE": str(credentials)}
+    client = Clients(AwsSettings.of(Settings(environment=environment))).ec2("us-east-1")
+    assert client._request_signer._credentials.access_key == "local"  # type: ignore[attr-defined]
+
+
+def test_one_client_serves_each_region_and_is_made_once() -> None:
+    clients = Clients(AwsSettings.of(Settings({"endpoint_url": "http://127.0.0.1:1"})))
+    assert clients.ec2("us-east-1") is clients.ec2("us-east-1")
+    assert clients.ec2("us-east-1") is not clients.ec2("eu-west-1")
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"regions": 3}, "regions"),
+        ({"vpc": ["v"]}, "vpc"),
+        ({"ssh_from": "anywhere"}, "ssh_from"),
+        ({"subnets": [1]}, "subnets"),
+    ],
+)
+def test_a_setting_that_is_not_of_its_kind_is_named(values: dict[str, object], named: str) -> None:
+    with pytest.raises(errors.ConfigError, match=named):
+        AwsSettings.of(Settings(values))
+
+
+def test_lists_may_be_written_with_commas_as_in_a_variable() -> None:
+    assert AwsSettings.of(Settings({"regions": "us-east-1, eu-west-1"})).regions == ("us-east-1", "eu-west-1")
+
+
+def test_a_local_cloud_is_polled_quickly_and_ec2_is_not(tmp_path: Path) -> None:
+    local = plugin.open(Settings({"endpoint_url": "http://127.0.0.1:1"}))
+    real = plugin.open(Settings(environment={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}))
+    assert local.poll_interval.total_seconds() <= 0.1 < real.poll_interval.total_seconds()
+    assert local.consistency_window < real.consistency_window < real.attempt_timeout

@@ -1,0 +1,43 @@
+"""The policy in the documentation allows what the adapter calls, and nothing that it does not."""
+
+import json
+import re
+from pathlib import Path
+
+import multicompute_aws
+
+ROOT = Path(__file__).parents[3]
+POLICY = ROOT / "docs" / "permissions" / "aws-policy.json"
+SOURCES = sorted(Path(multicompute_aws.__file__).parent.glob("_*.py"))
+NOT_CALLED = {"CreateServiceLinkedRole"}
+"""EC2 makes this call in the caller's name at the first spot request of an account."""
+
+
+def _allowed() -> set[str]:
+    statements = json.loads(POLICY.read_text())["Statement"]
+    actions = [
+        action
+        for item in statements
+        for action in ([item["Action"]] if isinstance(item["Action"], str) else item["Action"])
+    ]
+    return {action.partition(":")[2] for action in actions}
+
+
+def _called() -> set[str]:
+    """The operations in the sources: methods of the SDK's clients, and names of paginators."""
+    text = "\n".join(path.read_text() for path in SOURCES)
+    verbs = "authorize|cancel|create|delete|describe|get|list|run|terminate"
+    methods = re.findall(rf"\.((?:{verbs})_[a-z_]+)\b(?=[(,])", text) + re.findall(r'get_paginator\("(\w+)"\)', text)
+    not_calls = {"get_paginator", "create_loader"}
+    return {"".join(word.capitalize() for word in name.split("_")) for name in methods if name not in not_calls}
+
+
+def test_the_policy_names_exactly_what_is_called() -> None:
+    assert _called() == _allowed() - NOT_CALLED
+
+
+def test_what_is_changed_or_deleted_must_carry_our_tag() -> None:
+    for statement in json.loads(POLICY.read_text())["Statement"]:
+        actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+        if any(re.match(r"ec2:(Delete|Terminate|Cancel|Authorize)", action) for action in actions):
+            assert statement["Condition"] == {"Null": {"aws:ResourceTag/multicompute-id": "false"}}
