@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from multicompute.accelerators import find
-from multicompute.engine.operation import Operation, Superseded, report_of
+from multicompute.engine.failover import MEMORY, outage_of
+from multicompute.engine.operation import Operation, report_of
 from multicompute.engine.teardown import drain
 from multicompute.errors import (
     AccessDeniedError,
@@ -44,13 +45,12 @@ def open_attempt(op: Operation, candidate: Candidate) -> AttemptRecord:
     """Write the intent down (I1).
 
     Raises:
-        Superseded: the cluster was ended meanwhile.
+        Superseded, LostLease: the cluster was ended, or taken over, meanwhile.
     """
-    tries = op.ledger.attempts(op.cluster_id)
     attempt = AttemptRecord(
         token=f"mc-{op.session.random.getrandbits(96):024x}",
         cluster_id=op.cluster_id,
-        number=len(tries) + 1,
+        number=op.ledger.count_attempts(op.cluster_id) + 1,
         state=AttemptState.OPEN,
         parts=candidate.parts,
         opened_at=op.clock.now(),
@@ -58,7 +58,7 @@ def open_attempt(op: Operation, candidate: Candidate) -> AttemptRecord:
     price = f"{format_usd(candidate.hourly_cost)}/h"
     line = op.story.line("attempt", f"trying {describe(attempt)} at {price}", **facts(attempt))
     if not op.ledger.open_attempt(attempt, line):
-        raise Superseded
+        raise op.overtaken()
     op.story.tell(line)
     return attempt
 
@@ -92,7 +92,7 @@ def await_running(op: Operation, attempt: AttemptRecord) -> None:
     """Wait until every node of a launched attempt runs, and make the cluster READY.
 
     Raises:
-        Superseded: the cluster was ended meanwhile.
+        Superseded, LostLease: the cluster was ended, or taken over, meanwhile.
         CapacityError: nodes were lost, or were not running in time; the attempt is torn down and closed.
         ProvisionTimeout: the request's own time is over.
     """
@@ -126,7 +126,7 @@ def make_ready(op: Operation, attempt: AttemptRecord, nodes: Sequence[Node]) -> 
     """Write down that the gang is complete, with its nodes ranked in the provider's order.
 
     Raises:
-        Superseded: the cluster was ended meanwhile.
+        Superseded, LostLease: the cluster was ended, or taken over, meanwhile.
     """
     records = node_records(attempt, nodes, at=attempt.opened_at, ranked=True)
     cost = format_usd(sum(node.hourly_cost for node in records))
@@ -134,7 +134,7 @@ def make_ready(op: Operation, attempt: AttemptRecord, nodes: Sequence[Node]) -> 
     line = op.story.line("ready", f"ready: {describe(attempt)}, {cost}/h, {until}", **facts(attempt))
     zone = records[0].zone if len({node.zone for node in records}) == 1 else None
     if not op.ledger.make_ready(op.cluster_id, records, line, zone=zone):
-        raise Superseded
+        raise op.overtaken()
     op.story.tell(line)
 
 
@@ -150,14 +150,18 @@ def give_up(op: Operation, provider: Provider, attempt: AttemptRecord, error: Mu
 
 
 def close(op: Operation, attempt: AttemptRecord, error: MulticomputeError) -> None:
-    """Write down that nothing of the attempt lives, and why it failed."""
+    """Write down that nothing of the attempt lives, why it failed, and what that rules out for a while."""
     outcome = outcome_of(error)
     report = report_of(attempt, outcome, code=error.code, message=first_sentence(error.said or error.message))
     op.reports.append(report)
     kind = {"no capacity": "capacity", "not offered here": "capacity", "no quota": "quota"}.get(outcome, "refused")
     line = op.story.line(kind, str(report), **facts(attempt), code=error.code)
     now = op.clock.now()
-    op.ledger.close_attempt(attempt, at=now, outcome=outcome, code=error.code, message=error.message, event=line)
+    past = op.ledger.past_outages(attempt.provider, now - MEMORY)
+    outage = outage_of(error, Candidate(attempt.parts), now=now, past=past)
+    op.ledger.close_attempt(
+        attempt, at=now, outcome=outcome, code=error.code, message=error.message, event=line, outage=outage
+    )
     op.story.tell(line)
 
 

@@ -97,6 +97,11 @@ class Operation:
         if not self.lease.take():
             raise LostLease
 
+    def overtaken(self) -> Exception:
+        """Why the ledger refused what this operation wanted to write: somebody wants the end, or was quicker."""
+        self.keep()
+        return LostLease() if self.record().state in (ClusterState.READY, ClusterState.DEGRADED) else Superseded()
+
     def ask(self, provider: Provider, what: str, call: Callable[[], T]) -> T:
         """Call a cloud, patiently; `what` names the call in the story."""
 

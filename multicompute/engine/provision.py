@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from multicompute.engine.attempts import await_running, expiry_text, launch, open_attempt
-from multicompute.engine.failover import MEMORY, Course, ends_all, ends_provider, outage_of
+from multicompute.engine.failover import Course, ends_all, ends_provider, outage_of
 from multicompute.engine.foresight import confirmed, find_reservations, quota_error
 from multicompute.engine.interrupt import Stop, on_signals
 from multicompute.engine.lease import holding
@@ -180,6 +180,8 @@ def _torn_down(op: Operation) -> Iterator[None]:
     except BaseException as error:
         # From here on the first Ctrl-C is noted only: half a teardown is what leaks.
         op.stop.shield()
+        if not op.lease.take():
+            raise
         if not isinstance(error, MulticomputeError):
             _log.warning("%s: %s: tearing it down", name, _words(error))
         try:
@@ -285,14 +287,10 @@ def _try(
     except (LedgerError, ProvisionTimeout):
         raise
     except MulticomputeError as error:
-        now = op.clock.now()
-        past = op.ledger.past_outages(candidate.provider, now - MEMORY)
-        outage = outage_of(error, candidate, now=now, past=past)
-        if outage is not None:
-            op.ledger.remember(outage)
-        course.learn(candidate, error, outage)
-        still_open = any(each.token == attempt.token and each.is_open for each in op.ledger.attempts(op.cluster_id))
-        if still_open or ends_all(error):
+        course.learn(candidate, error, outage_of(error, candidate, now=op.clock.now()))
+        after = op.ledger.attempt(attempt.token)
+        is_open = after is not None and after.is_open
+        if is_open or ends_all(error):
             # Going on elsewhere while something of this may live would pay twice.
             raise
         if ends_provider(error):

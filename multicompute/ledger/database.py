@@ -37,14 +37,22 @@ class Database:
         self.url = url
         self._path = _path(url)
         self._lock = threading.RLock()
+        self._waits_for_disk = True
         with self._errors("open"):
             self._connection = self._open()
         self._upgrade()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Cursor]:
-        """A transaction that nobody else writes in; on disk when it ends, undone when the block raises."""
+    def transaction(self, *, is_intent: bool = False) -> Iterator[sqlite3.Cursor]:
+        """A transaction that nobody else writes in; kept when it ends, undone when the block raises.
+
+        What was kept survives any death of this process. An intent survives a power cut, too, at the price of waiting for the
+        disk; everything else that a power cut may undo is found again by asking the clouds about the intents.
+        """
         with self._lock, self._errors("write"):
+            if is_intent != self._waits_for_disk:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_intent else 'NORMAL'}")
+                self._waits_for_disk = is_intent
             # IMMEDIATE: take the write lock now, so that two processes queue up here and never deadlock later.
             self._connection.execute("BEGIN IMMEDIATE")
             cursor = self._connection.cursor()
@@ -74,7 +82,6 @@ class Database:
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         _use_wal(connection)
-        # FULL: an intent must survive a power cut before the cloud hears of it (I1); WAL's own default does not promise that.
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 

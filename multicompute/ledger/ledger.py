@@ -44,7 +44,7 @@ class Ledger:
         Raises:
             ClusterExists: a live cluster of that name was made by another request.
         """
-        with self._database.transaction() as cursor:
+        with self._database.transaction(is_intent=True) as cursor:
             statement = f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {_ENDED}"
             row = cursor.execute(statement, (cluster.name,)).fetchone()
             if row is None:
@@ -63,7 +63,7 @@ class Ledger:
 
     def adopt(self, cluster: ClusterRecord, attempts: Sequence[AttemptRecord], nodes: Sequence[NodeRecord]) -> None:
         """Write down a cluster that was found in a cloud and in no ledger."""
-        with self._database.transaction() as cursor:
+        with self._database.transaction(is_intent=True) as cursor:
             _insert(cursor, "clusters", _cluster_row(cluster))
             for attempt in attempts:
                 _insert(cursor, "attempts", _attempt_row(attempt))
@@ -100,7 +100,7 @@ class Ledger:
 
     def update_cluster(self, cluster_id: str, event: Event | None = None, **changes: object) -> ClusterRecord:
         """Change fields of a cluster, and add the event that tells why, in one transaction."""
-        with self._database.transaction() as cursor:
+        with self._database.transaction(is_intent=True) as cursor:
             _update(cursor, "clusters", {"id": cluster_id}, changes)
             if event is not None:
                 _append(cursor, event)
@@ -137,7 +137,7 @@ class Ledger:
 
     def open_attempt(self, attempt: AttemptRecord, event: Event) -> bool:
         """Write an attempt down before the cloud hears of it (I1); False, and nothing written, where the end has begun."""
-        with self._database.transaction() as cursor:
+        with self._database.transaction(is_intent=True) as cursor:
             cursor.execute(
                 "UPDATE clusters SET state = 'PROVISIONING', provider = ?, region = ?, zone = ? "
                 "WHERE id = ? AND state IN ('REQUESTED', 'PROVISIONING')",
@@ -151,7 +151,7 @@ class Ledger:
 
     def record_launch(self, attempt: AttemptRecord, nodes: Sequence[NodeRecord], event: Event) -> None:
         """Write down what the cloud has named."""
-        with self._database.transaction() as cursor:
+        with self._database.transaction(is_intent=True) as cursor:
             _update(cursor, "attempts", {"token": attempt.token}, {"state": AttemptState.LAUNCHED})
             _put_nodes(cursor, attempt.cluster_id, nodes)
             _append(cursor, event)
@@ -165,8 +165,9 @@ class Ledger:
         event: Event,
         code: str | None = None,
         message: str = "",
+        outage: Outage | None = None,
     ) -> None:
-        """Write down that nothing of the attempt lives (I4), and why."""
+        """Write down that nothing of the attempt lives (I4), why, and what is worth remembering of it."""
         changes = {"state": AttemptState.CLOSED, "closed_at": at, "outcome": outcome, "code": code, "message": message}
         with self._database.transaction() as cursor:
             _update(cursor, "attempts", {"token": attempt.token}, changes)
@@ -174,12 +175,23 @@ class Ledger:
                 "UPDATE nodes SET ended_at = ?, state = 'gone' WHERE token = ? AND ended_at IS NULL",
                 (_value(at), attempt.token),
             )
+            if outage is not None:
+                _put(cursor, "outages", _outage_row(outage), key=5)
             _append(cursor, event)
 
     def attempts(self, cluster_id: str) -> list[AttemptRecord]:
         """The attempts of a cluster in the order in which they were made."""
         rows = self._database.read("SELECT * FROM attempts WHERE cluster_id = ? ORDER BY number", (cluster_id,))
         return [_attempt(row) for row in rows]
+
+    def attempt(self, token: str) -> AttemptRecord | None:
+        """The attempt of this token, None where there is none."""
+        rows = self._database.read("SELECT * FROM attempts WHERE token = ?", (token,))
+        return _attempt(rows[0]) if rows else None
+
+    def count_attempts(self, cluster_id: str) -> int:
+        """How many attempts a cluster has had."""
+        return int(self._database.read("SELECT COUNT(*) FROM attempts WHERE cluster_id = ?", (cluster_id,))[0][0])
 
     # Nodes
 

@@ -1,7 +1,10 @@
 """Holds the SDK's clients: one per service and region, made when first needed, shared by all threads."""
 
 import functools
+import gc
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
@@ -78,7 +81,8 @@ class Clients:
         with self._lock, asking(f"the {service} client", Place(region)):
             found = self._clients.get((service, region))
             if found is None:
-                found = self._made(service, region)
+                with _collector_paused():
+                    found = self._made(service, region)
                 self._clients[service, region] = found
         return found
 
@@ -120,6 +124,18 @@ class Clients:
             if environment.get(variable):
                 core.set_config_variable(option, environment[variable])
         return boto3.Session(botocore_session=core, profile_name=self.settings.named_profile)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector away: a service's description is 200,000 objects, none of them garbage, which it would walk again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @functools.cache

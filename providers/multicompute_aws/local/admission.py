@@ -43,9 +43,7 @@ QUOTAS: Final = (
     QuotaKind("L-85EED4F7", "All DL Spot Instance Requests", ("dl[0-9]*",), spot=True),
     QuotaKind("L-74FC7D96", "Running On-Demand F instances", ("f[0-9]*",), spot=False),
     QuotaKind("L-88CF9481", "All F Spot Instance Requests", ("f[0-9]*",), spot=True),
-    QuotaKind(
-        "L-1216C47A", "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", _STANDARD, spot=False
-    ),
+    QuotaKind("L-1216C47A", "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", _STANDARD, spot=False),
     QuotaKind("L-34B43A08", "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests", _STANDARD, spot=True),
 )
 

@@ -59,9 +59,7 @@ class Attached:
         ids = call.params.get("VolumeIds")
         volumes = [self._volume(call, identifier) for identifier in ids] if ids else list(call.region.volumes.values())
         matches = matcher(call.params.get("Filters", ()), _VOLUME_FILTERS, lambda volume: volume.tags)
-        found = [
-            volume for volume in volumes if matches(volume) and (ids or self._is_listed(volume.instance))
-        ]
+        found = [volume for volume in volumes if matches(volume) and (ids or self._is_listed(volume.instance))]
         page, more = paged(found, size, call.params.get("NextToken"), lambda volume: volume.id)
         values: dict[str, Any] = {"Volumes": [_volume_values(volume) for volume in page], "NextToken": more}
         return wire.answer(call.action, values)
@@ -103,16 +101,12 @@ class Attached:
         if interface is None:
             return self._moto.call(call.request).body
         if interface.instance is not None:
-            raise AwsError(
-                "InvalidParameterValue", f"Network interface '{interface.id}' is currently in use."
-            )
+            raise AwsError("InvalidParameterValue", f"Network interface '{interface.id}' is currently in use.")
         del call.region.interfaces[interface.id]
         return wire.answer(call.action, {})
 
 
-def spliced(
-    body: bytes, moto: Moto, call: Call, id_parameter: str, is_ours: Callable[[str], bool]
-) -> bytes:
+def spliced(body: bytes, moto: Moto, call: Call, id_parameter: str, is_ours: Callable[[str], bool]) -> bytes:
     """Our answer with moto's items of the same list behind our own; `is_ours` tells which ids moto is not to be asked for."""
     response = moto.call(without_ids(call, id_parameter, is_ours))
     if response.status != 200:

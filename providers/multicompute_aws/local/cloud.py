@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -89,7 +90,10 @@ class AwsLocalCloud:
             "AWS_DEFAULT_REGION": _REGION,
             "AWS_REGION": _REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": os.devnull,
+            # With a profile of the user's still in the environment, the SDK insists on finding it: this one is there.
+            "AWS_PROFILE": "default",
+            "AWS_DEFAULT_PROFILE": "default",
+            "AWS_CONFIG_FILE": str(Path(__file__).with_name("profile.ini")),
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_USE_FIPS_ENDPOINT": "false",
             "AWS_USE_DUALSTACK_ENDPOINT": "false",
@@ -193,7 +197,13 @@ class AwsLocalCloud:
             self._state.quotas[region, code] = value
 
     def add_reservation(
-        self, instance_type: str, zone: str, nodes: int, *, is_block: bool = False, tags: Mapping[str, str] | None = None
+        self,
+        instance_type: str,
+        zone: str,
+        nodes: int,
+        *,
+        is_block: bool = False,
+        tags: Mapping[str, str] | None = None,
     ) -> str:
         """Make a capacity reservation, or a capacity block, with capacity of its own; returns its id."""
         if instance_type not in shapes():
@@ -282,7 +292,9 @@ class AwsLocalCloud:
                 for volume in region.volumes.values():
                     yield Resource("aws", "volume", volume.id, region.name, billable=True, tags=dict(volume.tags))
                 for card in region.interfaces.values():
-                    yield Resource("aws", "network-interface", card.id, region.name, billable=False, tags=dict(card.tags))
+                    yield Resource(
+                        "aws", "network-interface", card.id, region.name, billable=False, tags=dict(card.tags)
+                    )
             for group in region.placement_groups.values():
                 yield Resource("aws", "placement-group", group.name, region.name, billable=False, tags=dict(group.tags))
             for request in region.spot_requests.values():

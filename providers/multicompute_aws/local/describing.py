@@ -1,7 +1,7 @@
 """Instances as answers show them: one template per launch, filled in for each instance."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +13,8 @@ from multicompute_aws.local.tag_rules import tag_set
 _HOLE = re.compile(r"\x01(\w+)\x01")
 
 
-def instance_item(instance: Instance, account: str, now: datetime) -> str:
-    """The <item> of an instance in an instancesSet."""
-    state = instance.state(now)
+def instance_item(instance: Instance, account: str, state: str) -> str:
+    """The <item> of an instance in an instancesSet, in this state."""
     kind = "gone" if state == "terminated" else "live"
     pieces = instance.launch.templates.get(kind)
     if pieces is None:
@@ -57,9 +56,7 @@ def _reason(instance: Instance) -> str:
     code, message = (wire.text(word) for word in instance.reason)
     when = f" ({instance.reason_at:%Y-%m-%d %H:%M:%S} GMT)" if instance.reason_at else ""
     said = "User initiated" if code.startswith("Client.User") else code
-    return (
-        f"<reason>{said}{when}</reason><stateReason><code>{code}</code><message>{message}</message></stateReason>"
-    )
+    return f"<reason>{said}{when}</reason><stateReason><code>{code}</code><message>{message}</message></stateReason>"
 
 
 def _private_name(address: str, region: str) -> str:
@@ -203,14 +200,16 @@ def reservation_items(instances: Iterable[Instance], account: str, now: datetime
     for instance in instances:
         by_launch.setdefault(instance.launch.id, []).append(instance)
     return "".join(
-        f"<item>{reservation_members(members[0].launch, members, account, now)}</item>"
+        f"<item>{reservation_members(members[0].launch, members, account, lambda member: member.state(now))}</item>"
         for members in by_launch.values()
     )
 
 
-def reservation_members(launch: Launch, instances: Iterable[Instance], account: str, now: datetime) -> str:
+def reservation_members(
+    launch: Launch, instances: Iterable[Instance], account: str, state_of: Callable[[Instance], str]
+) -> str:
     """The members of one reservation, which is also what RunInstances answers."""
-    items = "".join(instance_item(instance, account, now) for instance in instances)
+    items = "".join(instance_item(instance, account, state_of(instance)) for instance in instances)
     return (
         f"<reservationId>{launch.id}</reservationId><ownerId>{account}</ownerId><groupSet/>"
         f"<instancesSet>{items}</instancesSet>"

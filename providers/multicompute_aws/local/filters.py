@@ -56,9 +56,7 @@ def _accepts(values: Sequence[str]) -> Callable[[str], bool]:
     plain = frozenset(value for value in values if "*" not in value and "?" not in value)
     if len(plain) == len(values):
         return plain.__contains__
-    patterns = [
-        re.compile(fnmatch.translate(value.replace("[", "[[]"))) for value in values if value not in plain
-    ]
+    patterns = [re.compile(fnmatch.translate(value.replace("[", "[[]"))) for value in values if value not in plain]
     return lambda value: value in plain or any(pattern.match(value) for pattern in patterns)
 
 
@@ -84,9 +82,9 @@ def page_size(params: Mapping[str, Any], with_ids: str) -> int | None:
     return min(most, _MOST)
 
 
-def paged(items: Sequence[Item], size: int | None, token: str | None, id_of: Callable[[Item], str]) -> tuple[
-    Sequence[Item], str | None
-]:
+def paged(
+    items: Sequence[Item], size: int | None, token: str | None, id_of: Callable[[Item], str]
+) -> tuple[Sequence[Item], str | None]:
     """One page of items whose ids grow, and the token of the next page."""
     start = 0
     if token:

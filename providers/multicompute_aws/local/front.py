@@ -132,8 +132,8 @@ class Front:
     def _theirs(self, asked: Asked, request: Request) -> Response:
         with self._moto_lock:
             response = self._moto.call(request)
-        if response.status >= 500 and b"<html" in response.body[:200].lower():
-            # moto's way to say that it does not have the action.
+        if response.status == 501 or (response.status >= 500 and b"<html" in response.body[:200].lower()):
+            # The second is how moto says of a whole service that it does not have it.
             raise AwsError("InvalidAction", f"The action {asked.action} is not valid for this web service.")
         return response
 

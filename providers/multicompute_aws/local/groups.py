@@ -182,9 +182,7 @@ def moto_error(body: bytes, status: int) -> AwsError:
 
     code = re.search(rb"<Code>(.*?)</Code>", body, re.DOTALL)
     message = re.search(rb"<Message>(.*?)</Message>", body, re.DOTALL)
-    return AwsError(
-        code[1].decode() if code else "InternalError", message[1].decode() if message else "", status
-    )
+    return AwsError(code[1].decode() if code else "InternalError", message[1].decode() if message else "", status)
 
 
 def _spot_values(item: SpotRequest) -> dict[str, Any]:

@@ -53,12 +53,16 @@ class Instances:
         }
 
     def run(self, call: Call) -> bytes:
+        now = self._state.now()
         launch = self._launcher.replayed(call.region, call.params)
+        states = [instance.state(now) for instance in launch.instances] if launch else []
         if launch is None:
             launch, count = self._launcher.prepare(call.region, call.params)
             self._launcher.make(call.region, launch, count, call.params)
+            # EC2 answers pending, however soon the instance runs.
+            states = ["pending"] * count
         members = describing.reservation_members(
-            launch, launch.instances, self._moto.account, self._state.now()
+            launch, launch.instances, self._moto.account, lambda instance: states[instance.index]
         )
         return wire.envelope("RunInstances", members)
 
@@ -92,7 +96,7 @@ class Instances:
             call.region.end(instance, now + self._state.shutdown_delay, USER_TERMINATED, now)
         # EC2 answers shutting-down, however soon the instance is terminated.
         after = ["terminated" if state == "terminated" else "shutting-down" for state in before]
-        return _changes(call.action, "TerminatingInstances", found, before, after)
+        return state_changes(call.action, "TerminatingInstances", found, before, after)
 
     def stop(self, call: Call) -> bytes:
         found = known(call.region, call.params["InstanceIds"], self._state.now())
@@ -108,7 +112,7 @@ class Instances:
                 )
         for instance in found:
             instance.is_stopped, instance.reason, instance.reason_at = True, USER_TERMINATED, now
-        return _changes(call.action, "StoppingInstances", found, before, ["stopping"] * len(found))
+        return state_changes(call.action, "StoppingInstances", found, before, ["stopping"] * len(found))
 
     def start(self, call: Call) -> bytes:
         found = known(call.region, call.params["InstanceIds"], self._state.now())
@@ -118,7 +122,7 @@ class Instances:
             _refuse_ended(instance, state)
         for instance in found:
             instance.is_stopped, instance.reason, instance.runs_from = False, None, now + self._state.boot_delay
-        return _changes(call.action, "StartingInstances", found, before, ["pending"] * len(found))
+        return state_changes(call.action, "StartingInstances", found, before, ["pending"] * len(found))
 
     def reboot(self, call: Call) -> bytes:
         known(call.region, call.params["InstanceIds"], self._state.now())
@@ -197,9 +201,10 @@ def refuse_protected(instances: Iterable[Instance]) -> None:
             )
 
 
-def _changes(
+def state_changes(
     action: str, member: str, instances: Iterable[Instance], before: Iterable[str], after: Iterable[str]
 ) -> bytes:
+    """The answer of an action that changes states."""
     changes = [
         {
             "InstanceId": instance.id,
@@ -237,7 +242,7 @@ _FILTERS: dict[str, Getter[Instance]] = {
     "placement-group-name": lambda instance: _some(instance.launch.placement_group),
     "reservation-id": lambda instance: (instance.launch.id,),
     "capacity-reservation-id": lambda instance: _some(instance.launch.capacity_reservation),
-    "spot-instance-request-id": lambda instance: _some(instance.spot_request and instance.spot_request.id),
+    "spot-instance-request-id": lambda instance: _some(instance.spot_request.id if instance.spot_request else None),
     "image-id": lambda instance: (instance.launch.image,),
     "key-name": lambda instance: _some(instance.launch.key),
     "vpc-id": lambda instance: (instance.launch.vpc,),

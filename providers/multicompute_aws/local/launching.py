@@ -175,9 +175,7 @@ class Launcher:
         if launch.token:
             region.tokens[launch.token] = (_comparable(params), launch)
 
-    def _note(
-        self, region: Region, launch: Launch, identifier: str, index: int, params: Mapping[str, Any]
-    ) -> Instance:
+    def _note(self, region: Region, launch: Launch, identifier: str, index: int, params: Mapping[str, Any]) -> Instance:
         now = self._state.now()
         instance = Instance(
             id=identifier,
@@ -283,7 +281,9 @@ def _comparable(params: Mapping[str, Any]) -> Mapping[str, Any]:
 def _counts(params: Mapping[str, Any]) -> tuple[int, int]:
     least, most = params["MinCount"], params["MaxCount"]
     if least < 1:
-        raise AwsError("InvalidParameterValue", f"Value ({least}) for parameter minCount is invalid. Must be at least 1")
+        raise AwsError(
+            "InvalidParameterValue", f"Value ({least}) for parameter minCount is invalid. Must be at least 1"
+        )
     if most < least:
         raise AwsError(
             "InvalidParameterValue", f"Value ({most}) for parameter maxCount is invalid. It is less than minCount"
@@ -312,7 +312,11 @@ def _user_data(params: Mapping[str, Any]) -> str:
 def _market(params: Mapping[str, Any]) -> tuple[bool, bool]:
     """Whether it is spot, and whether it is a capacity block."""
     market = params.get("InstanceMarketOptions", {}).get("MarketType", "")
-    if "InstanceMarketOptions" in params and market not in ("spot", "capacity-block", "interruptible-capacity-reservation"):
+    if "InstanceMarketOptions" in params and market not in (
+        "spot",
+        "capacity-block",
+        "interruptible-capacity-reservation",
+    ):
         raise AwsError("InvalidParameterValue", f"Invalid value '{market}' for InstanceMarketOptions.MarketType.")
     return market == "spot", market == "capacity-block"
 

@@ -36,16 +36,17 @@ class Moto:
 
     def stop(self) -> None:
         """Forget everything in the account."""
-        from moto.core.base_backend import BackendDict
+        from moto.core import base_backend
 
-        for service in list(BackendDict._instances):
+        services: list[Any] = list(vars(base_backend.BackendDict)["_instances"])
+        for service in services:
             if self.account in service:
                 service[self.account].reset()
                 del service[self.account]
         self._application = None
 
     def call(self, request: Request) -> Response:
-        """Let moto answer."""
+        """Let moto answer; status 501 says that it does not have the action."""
         status: list[str] = []
         headers: list[tuple[str, str]] = []
 
@@ -53,7 +54,10 @@ class Moto:
             status.append(line)
             headers.extend(fields)
 
-        chunks = self._application(self._environ(request), start_response)
+        try:
+            chunks = self._application(self._environ(request), start_response)
+        except NotImplementedError:
+            return Response(501, b"", "text/plain")
         try:
             body = b"".join(chunks)
         finally:
@@ -147,7 +151,7 @@ class Moto:
             region_name=self.zones(region)[0],
         )
 
-    def subnet(self, region: str, subnet_id: str) -> Any | None:
+    def subnet(self, region: str, subnet_id: str) -> Any:
         """moto's record of a subnet, or None."""
         for by_id in self.ec2(region).subnets.values():
             if subnet_id in by_id:
@@ -181,27 +185,32 @@ class Moto:
     def resources(self) -> Iterator[Resource]:
         """What somebody made: without the default VPC of each region and what comes with it."""
         for region in self.touched_regions():
-            backend = self.ec2(region)
-            for groups in list(backend.groups.values()):
-                for group in list(groups.values()):
-                    if not group.is_default:
-                        yield _resource("security-group", group.id, region, group, billable=False)
-            for key in list(backend.key_pairs.values()):
-                yield _resource("key-pair", key.id, region, key, billable=False)
-            for address in list(backend.addresses):
-                yield _resource("elastic-ip", address.allocation_id, region, address, billable=True)
-            for volume in list(backend.volumes.values()):
-                yield _resource("volume", volume.id, region, volume, billable=True)
-            for interface in list(backend.enis.values()):
-                yield _resource("network-interface", interface.id, region, interface, billable=False)
-            for template in list(backend.launch_templates.values()):
-                yield _resource("launch-template", template.id, region, template, billable=False)
-            for instance in backend.all_instances():
-                if instance.state not in ("terminated", "shutting-down"):
-                    yield _resource("instance", instance.id, region, instance, billable=True)
+            for kind, record in _records(self.ec2(region)):
+                yield _resource(kind, record, region)
 
 
-def _resource(kind: str, identifier: str, region: str, record: Any, *, billable: bool) -> Resource:
+_BILLABLE = frozenset({"instance", "volume", "elastic-ip"})
+
+
+def _records(backend: Any) -> Iterator[tuple[str, Any]]:
+    """What somebody made in one of moto's EC2 backends: its kind and moto's record of it."""
+    for groups in list(backend.groups.values()):
+        yield from (("security-group", group) for group in list(groups.values()) if not group.is_default)
+    for kind, records in (
+        ("key-pair", backend.key_pairs),
+        ("volume", backend.volumes),
+        ("network-interface", backend.enis),
+        ("launch-template", backend.launch_templates),
+    ):
+        yield from ((kind, record) for record in list(records.values()))
+    yield from (("elastic-ip", address) for address in list(backend.addresses))
+    for instance in backend.all_instances():
+        if instance.state not in ("terminated", "shutting-down"):
+            yield "instance", instance
+
+
+def _resource(kind: str, record: Any, region: str) -> Resource:
     tags: Sequence[Mapping[str, str]] = record.get_tags()
     pairs = {tag.get("key", tag.get("Key", "")): tag.get("value", tag.get("Value", "")) for tag in tags}
-    return Resource("aws", kind, identifier, region, billable=billable, tags=pairs)
+    identifier = record.allocation_id if kind == "elastic-ip" else record.id
+    return Resource("aws", kind, identifier, region, billable=kind in _BILLABLE, tags=pairs)

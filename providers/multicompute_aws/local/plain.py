@@ -1,5 +1,6 @@
 """The actions on instances with the instances in moto: moto is the judge of all that it can do, we add the rest to its answers."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,12 @@ from xml.etree import ElementTree
 from multicompute_aws.local import wire
 from multicompute_aws.local.filters import matcher
 from multicompute_aws.local.groups import moto_error
-from multicompute_aws.local.instances import Call, Handler, filters_at, known, refuse_protected
+from multicompute_aws.local.instances import Call, Handler, filters_at, known, refuse_protected, state_changes
 from multicompute_aws.local.launching import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Launch, State
 
-_NAME = f"{{{wire.NAMESPACE}}}"
+_XMLNS = re.compile(rb' xmlns="[^"]*"')
 # Filters that moto does not have, or answers by states of its own.
 _OURS = frozenset(
     {
@@ -54,18 +55,18 @@ class PlainInstances:
             return self._described(call, launch)
         launch, count = self._launcher.prepare(call.region, call.params)
         body = self._ask("RunInstances", call, _for_moto(launch, count, call.params))
-        root = ElementTree.fromstring(body)
-        ids = [element.text or "" for element in root.iter(_NAME + "instanceId")]
+        root = _parsed(body)
+        ids = [element.text or "" for element in root.iter("instanceId")]
         self._launcher.adopt(call.region, launch, ids, call.params)
         self._tag_interfaces(call.region.name, launch)
-        return self._decorated(call, root)
+        return self._decorated(call, root, state="pending")
 
     def _described(self, call: Call, launch: Launch) -> bytes:
         """RunInstances' answer once more, for a token that comes again."""
         ids = [instance.id for instance in launch.instances]
-        root = ElementTree.fromstring(self._ask("DescribeInstances", call, {"InstanceIds": ids}))
-        answer = ElementTree.Element(_NAME + "RunInstancesResponse")
-        reservation = root.find(f"{_NAME}reservationSet/{_NAME}item")
+        root = _parsed(self._ask("DescribeInstances", call, {"InstanceIds": ids}))
+        answer = ElementTree.Element("RunInstancesResponse")
+        reservation = root.find("reservationSet/item")
         answer.extend(list(reservation if reservation is not None else ()))
         return self._decorated(call, answer)
 
@@ -81,12 +82,12 @@ class PlainInstances:
         params = {**call.params, "Filters": theirs}
         if not theirs:
             del params["Filters"]
-        root = ElementTree.fromstring(self._ask("DescribeInstances", call, params))
+        root = _parsed(self._ask("DescribeInstances", call, params))
 
         def is_shown(instance: Instance) -> bool:
             return now >= instance.listed_from and matches(instance)
 
-        for reservations in root.iter(_NAME + "reservationSet"):
+        for reservations in root.iter("reservationSet"):
             _thin_out(reservations, call.region.instances, is_shown)
         return self._decorated(call, root)
 
@@ -94,10 +95,15 @@ class PlainInstances:
         now = self._state.now()
         found = known(call.region, call.params["InstanceIds"], now)
         refuse_protected(found)
-        body = self._ask(call.action, call, call.params)
+        before = [instance.state(now) for instance in found]
+        # moto stumbles over one that is terminated already; EC2 does not mind.
+        live = [instance.id for instance in found if instance.ends_at is None]
+        if live:
+            self._ask(call.action, call, {"InstanceIds": live})
         for instance in found:
             call.region.end(instance, now + self._state.shutdown_delay, USER_TERMINATED, now)
-        return body
+        after = ["terminated" if state == "terminated" else "shutting-down" for state in before]
+        return state_changes(call.action, "TerminatingInstances", found, before, after)
 
     def checked(self, note: Callable[[Call], None]) -> Handler:
         """A handler that knows what can't be found yet, lets moto answer, and notes what was done."""
@@ -134,24 +140,29 @@ class PlainInstances:
             if interface.instance is not None and interface.instance.id in ids:
                 interface.add_tags(tags)
 
-    def _decorated(self, call: Call, root: ElementTree.Element) -> bytes:
+    def _decorated(self, call: Call, root: ElementTree.Element, state: str | None = None) -> bytes:
         now = self._state.now()
-        for item in root.iter(_NAME + "item"):
-            identifier = item.findtext(_NAME + "instanceId")
+        for item in root.iter("item"):
+            identifier = item.findtext("instanceId")
             instance = call.region.instances.get(identifier or "")
-            if instance is not None and item.find(_NAME + "instanceState") is not None:
-                _decorate(item, instance, instance.state(now))
-        body: bytes = ElementTree.tostring(root, encoding="utf-8", default_namespace=wire.NAMESPACE)
+            if instance is not None and item.find("instanceState") is not None:
+                _decorate(item, instance, state or instance.state(now))
+        root.set("xmlns", wire.NAMESPACE)
+        body: bytes = ElementTree.tostring(root, encoding="utf-8")
         return body
+
+
+def _parsed(body: bytes) -> ElementTree.Element:
+    return ElementTree.fromstring(_XMLNS.sub(b"", body, count=1))
 
 
 def _thin_out(
     reservations: ElementTree.Element, instances: Mapping[str, Instance], is_shown: Callable[[Instance], bool]
 ) -> None:
     for reservation in list(reservations):
-        members = reservation.find(_NAME + "instancesSet")
+        members = reservation.find("instancesSet")
         for item in list(members if members is not None else ()):
-            instance = instances.get(item.findtext(_NAME + "instanceId") or "")
+            instance = instances.get(item.findtext("instanceId") or "")
             if members is not None and (instance is None or not is_shown(instance)):
                 members.remove(item)
         if members is None or not len(members):
@@ -180,8 +191,8 @@ def _decorate(item: ElementTree.Element, instance: Instance, state: str) -> None
 
 def _set(item: ElementTree.Element, path: str, value: str) -> None:
     for step in path.split("/"):
-        found = item.find(_NAME + step)
-        item = found if found is not None else ElementTree.SubElement(item, _NAME + step)
+        found = item.find(step)
+        item = found if found is not None else ElementTree.SubElement(item, step)
     item.text = value
 
 

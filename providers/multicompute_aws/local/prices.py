@@ -71,7 +71,9 @@ def product(instance_type: str, region: str) -> dict[str, Any] | None:
     }
 
 
-def spot_history(instance_types: Sequence[str], region: str, zones: Mapping[str, Sequence[str]], now: datetime) -> list[dict[str, Any]]:
+def spot_history(
+    instance_types: Sequence[str], region: str, zones: Mapping[str, Sequence[str]], now: datetime
+) -> list[dict[str, Any]]:
     """Today's spot price of each instance type in each of its zones."""
     return [
         {

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.client import responses
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 HOST = "127.0.0.1"
@@ -71,37 +71,41 @@ class Server:
         self._server = self._thread = None
 
 
-class _Server(ThreadingHTTPServer):
-    # server_close() joins the threads of the connections only when they are no daemons.
-    daemon_threads = False
-    block_on_close = True
+class _Server(HTTPServer):
     request_queue_size = 256
 
     def __init__(self, application: Application) -> None:
         self.application = application
-        self._open: set[socket.socket] = set()
-        self._open_lock = threading.Lock()
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
         super().__init__((HOST, 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._open_lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
+        # Not ThreadingMixIn: its threads either keep the process alive when nobody calls stop(), or can't be waited for.
+        thread = threading.Thread(target=self._serve, args=(request, client_address), name="aws-local", daemon=True)
+        with self._lock:
+            self._connections[request] = thread
+        thread.start()
 
-    def shutdown_request(self, request: Any) -> None:
-        with self._open_lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
+    def _serve(self, request: Any, client_address: Any) -> None:
+        try:
+            self.finish_request(request, client_address)
+        except ConnectionError:
+            # A client that went away is no news.
+            return
+        finally:
+            self.shutdown_request(request)
+            with self._lock:
+                self._connections.pop(request, None)
 
     def close_connections(self) -> None:
-        """Wake the threads that wait for the next request of a connection that is kept open."""
-        with self._open_lock:
-            waiting = list(self._open)
-        for connection in waiting:
+        """Wake the threads that wait for the next request of a connection that is kept open, and wait for their end."""
+        with self._lock:
+            connections = dict(self._connections)
+        for connection in connections:
             _hang_up(connection)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        for thread in connections.values():
+            thread.join()
 
     def server_bind(self) -> None:
         # Not HTTPServer's: it looks up the machine's full name, which may ask a name server.

@@ -16,7 +16,10 @@ STATE_CODES: Mapping[str, int] = {
     "stopped": 80,
 }
 USER_TERMINATED = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
-SPOT_TERMINATED = ("Server.SpotInstanceTermination", "Server.SpotInstanceTermination: Instance was terminated by EC2 Spot")
+SPOT_TERMINATED = (
+    "Server.SpotInstanceTermination",
+    "Server.SpotInstanceTermination: Instance was terminated by EC2 Spot",
+)
 TERMINATED_IS_LISTED_FOR = timedelta(hours=1)
 """So long a terminated instance stays in listings ("Terminate your instance", EC2 user guide)."""
 

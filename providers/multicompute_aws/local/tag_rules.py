@@ -33,9 +33,7 @@ def _check(key: str, value: str) -> None:
     if not key:
         raise AwsError("InvalidParameterValue", "Tag keys can't be empty.")
     if key.lower().startswith("aws:"):
-        raise AwsError(
-            "InvalidParameterValue", f"Tag keys starting with 'aws:' are reserved for internal use: '{key}'"
-        )
+        raise AwsError("InvalidParameterValue", f"Tag keys starting with 'aws:' are reserved for internal use: '{key}'")
     if len(key) > _MAXIMUM_KEY:
         raise AwsError("InvalidParameterValue", f"Tag key exceeds the maximum length of {_MAXIMUM_KEY} characters")
     if len(value) > _MAXIMUM_VALUE:

@@ -122,7 +122,9 @@ def _scalar(shape: "Shape", value: str, name: str) -> Any:
         try:
             return int(value)
         except ValueError as error:
-            raise AwsError("InvalidParameterValue", f"Invalid value '{value}' for {name}. Must be an integer") from error
+            raise AwsError(
+                "InvalidParameterValue", f"Invalid value '{value}' for {name}. Must be an integer"
+            ) from error
     if shape.type_name == "boolean":
         if value.lower() not in ("true", "false"):
             raise AwsError("InvalidParameterValue", f"Invalid value '{value}' for {name}. Must be true or false")

@@ -103,9 +103,24 @@ def test_an_intent_survives_a_kill_right_after_it_was_written(url: str) -> None:
     ledger.close()
 
 
-def test_commits_wait_for_the_disk(ledger: Ledger) -> None:
-    assert ledger._database.read("PRAGMA synchronous")[0][0] == 2  # FULL
+def test_an_intent_waits_for_the_disk_and_a_line_of_the_story_does_not(ledger: Ledger) -> None:
+    def waits() -> bool:
+        return int(ledger._database.read("PRAGMA synchronous")[0][0]) == 2  # FULL
+
     assert ledger._database.read("PRAGMA journal_mode")[0][0] == "wal"
+    ledger.append(event())
+    assert not waits()
+    ledger.claim(cluster())
+    assert waits()
+    ledger.append(event())
+    ledger.open_attempt(attempt(), event())
+    assert waits()
+    ledger.append(event())
+    ledger.record_launch(attempt(), [], event())
+    assert waits()
+    ledger.append(event())
+    ledger.update_cluster("c-1", state=ClusterState.TERMINATING)
+    assert waits()
 
 
 def test_a_name_belongs_to_one_live_cluster(ledger: Ledger) -> None:
