@@ -171,7 +171,7 @@ class TestPlain(ProviderConformance):
 
 def test_of_a_provider_without_capabilities_only_what_is_about_them_is_skipped(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(MODULE)
-    result = pytester.runpytest_inprocess("-q", "-rs", "-p", "no:randomly", "-p", "no:asyncio")
+    result = pytester.runpytest_subprocess("-q", "-rs", "-p", "no:randomly", "-p", "no:asyncio")
     about = [test for name in dir(suite) if hasattr(test := getattr(suite, name), "needs")]
     outcomes = result.parseoutcomes()
     assert outcomes["skipped"] == len(about) > 5

@@ -12,7 +12,8 @@ QUIETLY = ("-q", "-p", "no:randomly", "-p", "no:asyncio")
 
 def run(pytester: pytest.Pytester, code: str) -> pytest.RunResult:
     pytester.makepyfile(code)
-    return pytester.runpytest_inprocess(*QUIETLY)
+    # In a process of its own: in this one pytester would import a part of the package a second time.
+    return pytester.runpytest_subprocess(*QUIETLY)
 
 
 def test_a_test_that_cleans_up_passes(pytester: pytest.Pytester) -> None:
@@ -98,3 +99,21 @@ print(sorted(name for name in set(sys.modules) - before))
         "multicompute.testing.pytest_plugin",
     }
     assert not loaded & {"boto3", "moto", "rich", "sqlite3", "tenacity"}
+
+
+def test_a_cluster_left_behind_in_a_local_cloud_is_found_too(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        from multicompute import Cluster
+
+        def test_untidy(local_clouds):
+            Cluster.request(gpus=8, type="h100", name="forgotten")
+
+        def test_tidy(local_clouds):
+            with Cluster.request(gpus=8, type="h100"):
+                assert local_clouds.alive()
+        """,
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*left clusters behind*: forgotten;*"])

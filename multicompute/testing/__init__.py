@@ -1,0 +1,61 @@
+"""For tests: clouds in memory and on 127.0.0.1, virtual time, injected faults, and the suite for a provider's author."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multicompute.testing.clock import FakeClock
+    from multicompute.testing.conformance import ProviderConformance
+    from multicompute.testing.fake import FakeProvider
+    from multicompute.testing.fake_session import FakeCloud, FakePlugin, fake_cloud
+    from multicompute.testing.faults import Call, Fault, Faults
+    from multicompute.testing.local import LocalClouds, local_clouds
+    from multicompute.testing.world import FailureKind, World, launch_request
+
+__all__ = [
+    "Call",
+    "FailureKind",
+    "FakeClock",
+    "FakeCloud",
+    "FakePlugin",
+    "FakeProvider",
+    "Fault",
+    "Faults",
+    "LocalClouds",
+    "ProviderConformance",
+    "World",
+    "fake_cloud",
+    "launch_request",
+    "local_clouds",
+]
+
+_HOMES = {
+    "Call": "faults",
+    "FailureKind": "world",
+    "FakeClock": "clock",
+    "FakeCloud": "fake_session",
+    "FakePlugin": "fake_session",
+    "FakeProvider": "fake",
+    "Fault": "faults",
+    "Faults": "faults",
+    "LocalClouds": "local",
+    "ProviderConformance": "conformance",
+    "World": "world",
+    "fake_cloud": "fake_session",
+    "launch_request": "world",
+    "local_clouds": "local",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Lazy (PEP 562): the pytest plug-in is loaded in every run of every user, so what it does not need must not load.
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"multicompute.testing.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

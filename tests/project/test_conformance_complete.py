@@ -1,0 +1,71 @@
+"""Every provider that can launch runs the whole conformance suite, and skips only what it does not declare."""
+
+import ast
+import importlib.util
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from multicompute.plugins import discover
+from multicompute.provider import Provider
+from multicompute.testing import ProviderConformance
+
+ROOT = Path(__file__).parents[2]
+SUITES = sorted((ROOT / "tests" / "conformance").glob("test_*.py"))
+PROMISES = {name: value for name, value in vars(ProviderConformance).items() if name.startswith("test_")}
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"conformance_of_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def suites(path: Path) -> list[type[ProviderConformance]]:
+    """The subclasses of the suite that pytest collects from a module."""
+    return [
+        value
+        for name, value in vars(load(path)).items()
+        if name.startswith("Test") and isinstance(value, type) and issubclass(value, ProviderConformance)
+    ]
+
+
+def test_every_provider_that_can_launch_has_a_suite_of_its_own() -> None:
+    covered = {suite.provider_name for path in SUITES for suite in suites(path)}  # type: ignore[attr-defined]
+    launching = {name for name, plugin in discover().items() if plugin.can_launch}
+    assert launching | {"fake"} <= covered
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_a_suite_runs_every_test_as_it_is_written(path: Path) -> None:
+    found = suites(path)
+    assert found
+    for suite in found:
+        for name, test in PROMISES.items():
+            assert inspect.getattr_static(suite, name) is test, f"{suite.__name__} replaces {name}"
+        assert "_skip_what_is_not_declared" not in vars(suite)
+        assert not getattr(suite, "pytestmark", []), f"{suite.__name__} is marked as a whole"
+
+
+@pytest.mark.parametrize("path", [*SUITES, Path(inspect.getfile(ProviderConformance))], ids=lambda path: path.stem)
+def test_nothing_is_skipped_but_for_a_capability_that_is_not_declared(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    called = [
+        function.name
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and node.attr in {"skip", "skipif", "xfail", "importorskip"}
+    ]
+    assert called == (["_skip_what_is_not_declared"] if path not in SUITES else [])
+
+
+def test_every_method_of_the_seam_is_exercised() -> None:
+    source = inspect.getsource(inspect.getmodule(ProviderConformance))  # type: ignore[arg-type]
+    methods = [name for name, value in vars(Provider).items() if inspect.isfunction(value) and name[0] != "_"]
+    assert len(methods) == 8
+    assert [name for name in methods if f"provider.{name}" not in source] == []
