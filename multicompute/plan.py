@@ -181,7 +181,8 @@ class AttemptReport:
     def __str__(self) -> str:
         place = self.zone or self.region
         said = f" ({self.code}: {self.message})" if self.code else f" ({self.message})" if self.message else ""
-        return f"{self.provider} {place} {self.nodes} x {self.instance_type} {self.purchase}: {self.outcome}{said}"
+        what = f"{self.nodes} x {self.instance_type} {self.purchase.replace('_', ' ')}"
+        return f"{self.provider} {place} {what}: {self.outcome}{said}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

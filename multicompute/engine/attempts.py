@@ -259,10 +259,9 @@ def _part_of(parts: Sequence[Part], index: int, node: Node) -> Part:
 def describe(attempt: AttemptRecord) -> str:
     """The attempt in words: "8 x p5.48xlarge on_demand in aws us-east-1a"."""
     offer = attempt.parts[0].offer
-    what = " + ".join(
-        f"{part.nodes} x {part.offer.instance_type} {f'of {part.reservation}' if part.reservation else part.offer.purchase}"
-        for part in attempt.parts
-    )
+    bought = [part.reservation or part.offer.purchase.replace("_", " ") for part in attempt.parts]
+    parts = zip(attempt.parts, bought, strict=True)
+    what = " + ".join(f"{part.nodes} x {part.offer.instance_type} {how}" for part, how in parts)
     return f"{what} in {offer.provider} {offer.zone or offer.region}"
 
 

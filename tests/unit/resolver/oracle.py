@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from fnmatch import fnmatchcase
 from math import ceil, floor
 
@@ -97,6 +97,30 @@ class Oracle:
 
     def means_a_region(self, pattern: str) -> bool:
         return any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
+
+    def is_refused(self) -> bool:
+        """Whether the spec names what does not exist or contradicts itself. (All types that are drawn exist.)"""
+        spec = self.spec
+        instances = [
+            i
+            for name, model in zip(self.names, self.models, strict=True)
+            if not model
+            for i in self.catalog.instances(name)
+        ]
+        has_models = any(self.models)
+        if not self.names or (spec.gpus is None and has_models):
+            return True
+        if spec.gpus is not None and not has_models and not any(i.accelerators for i in instances):
+            return True
+        if not all(self.means_a_region(pattern) for pattern in spec.regions):
+            return True
+        names = [name.lower() for name in self.catalog.instance_names()]
+        for pattern in spec.exclude:
+            if not self.means_a_region(pattern) and not any(fnmatchcase(name, pattern.lower()) for name in names):
+                return True
+        places = [(r.provider, r.name) for r in self.catalog.regions()]
+        meant = {p for p, name in places if any(self.region_matches(pattern, p, name) for pattern in spec.regions)}
+        return bool(spec.regions and spec.clouds is not None and not meant & set(spec.clouds))
 
     # Amounts
 
@@ -196,8 +220,7 @@ class Oracle:
             return "over max_price"
         if spec.max_hourly is not None and hourly > spec.max_hourly:
             return "over max_hourly"
-        hours = spec.ttl.total_seconds() / 3600 if isinstance(spec.ttl, timedelta) else 0
-        return "over budget" if spec.budget is not None and hourly * hours > spec.budget else None
+        return None
 
     def offer_objection(self, offer: Offer) -> str | None:
         """Everything but limits and fabric."""

@@ -116,7 +116,7 @@ def arguments(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
         values["gpus"] = max(values["gpus"], values["nodes"])
     options: dict[str, st.SearchStrategy[Any]] = {
         "order": st.sampled_from(("price", "given")),
-        "min_gpu_memory": maybe(st.sampled_from((16, 24, 40, 80, 80.5, 94, 141)), 6),
+        "min_gpu_memory": maybe(st.sampled_from((4, 8, 16, 24, 40, 80, 80.5, 94, 141)), 6),
         "vcpus": maybe(st.sampled_from((4, 8, 48, 96, 192)), 6),
         "memory": maybe(st.sampled_from((16, 64, 256, 1024, 2000)), 6),
         "spot": st.sampled_from((False, True, "prefer", "prefer")),
@@ -136,6 +136,11 @@ def arguments(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def bought(line: Listing) -> st.SearchStrategy[Any]:
+    """Mostly the way in which the line is bought: limits on reserved capacity concern only reservations."""
+    return st.sampled_from((line.purchase, line.purchase, line.purchase, "reserved"))
+
+
 @st.composite
 def outages(draw: st.DrawFn, lines: list[Listing]) -> Outage:
     line = draw(st.sampled_from(lines))
@@ -143,7 +148,7 @@ def outages(draw: st.DrawFn, lines: list[Listing]) -> Outage:
     kind = draw(st.sampled_from((line.instance.name, line.instance.name, line.instance.name[:3] + "*")))
     until = NOW + timedelta(minutes=draw(st.sampled_from((-5, 0, 5, 600))))
     return Outage(
-        *(line.instance.provider, place, kind, line.purchase, "capacity", until),
+        *(line.instance.provider, place, kind, draw(bought(line)), "capacity", until),
         nodes=draw(st.sampled_from((1, 1, 2, 4, 9))),
     )
 
@@ -156,7 +161,7 @@ def quotas(draw: st.DrawFn, lines: list[Listing]) -> tuple[str, Quota]:
     used = draw(st.sampled_from((0, 0, 4, 192)))
     unit = draw(st.sampled_from(("vcpus", "vcpus", "accelerators", "nodes")))
     region = draw(st.sampled_from((line.region.name, line.region.name, "")))
-    return line.instance.provider, Quota("limit", region, line.purchase, globs, limit, used, unit)
+    return line.instance.provider, Quota("limit", region, draw(bought(line)), globs, limit, used, unit)
 
 
 @st.composite

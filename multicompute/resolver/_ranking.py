@@ -1,0 +1,112 @@
+"""Gangs in the order in which they will be tried, made into candidates when they are looked at."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby
+from operator import attrgetter
+from typing import overload
+
+from multicompute.offer import Offer, Part, Purchase
+from multicompute.plan import Candidate
+from multicompute.resolver._shelf import Row, Shape
+
+Key = tuple[int, float, bool, int, float, str, str]
+"""What ranks: position of the type (if that counts), total price, whether estimated, nodes, surplus, provider, region."""
+
+
+class Gang:
+    """One line of an offer table times nodes, in each of some zones; or several parts that make one gang together."""
+
+    __slots__ = ("key", "nodes", "parts", "row", "shape", "zones")
+
+    def __init__(
+        self, key: Key, shape: Shape, row: Row | None, nodes: int, zones: Sequence[str], parts: tuple[Part, ...] = ()
+    ) -> None:
+        self.key = key
+        self.shape = shape
+        self.row = row
+        self.nodes = nodes
+        self.zones = zones
+        self.parts = parts
+
+    @property
+    def hourly_cost(self) -> float:
+        return self.key[1]
+
+    @property
+    def purchase(self) -> Purchase:
+        return self.row.purchase if self.row is not None else self.parts[0].offer.purchase
+
+    @property
+    def tail(self) -> tuple[object, ...]:
+        """What ranks behind the zone. One name may stand for several shapes (N1 with this or that GPU)."""
+        instance = self.shape.instance
+        offers = (part.offer for part in self.parts)
+        parts = tuple(
+            (offer.provider, offer.region, offer.zone, offer.instance_type, offer.purchase) for offer in offers
+        )
+        return (instance.name, self.purchase, instance.accelerator, instance.accelerators, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a candidate is marked by: prices from before these days are stale; these providers can't be used."""
+
+    fresh_since: Mapping[str, date]
+    unusable: frozenset[str]
+
+    def is_stale(self, offer: Offer) -> bool:
+        return offer.quote.as_of < self.fresh_since[offer.purchase]
+
+
+class Ranked(Sequence[Candidate]):
+    """Candidates in order. Each is made when it is first looked at: a plan has hundreds, and most are never tried."""
+
+    def __init__(self, gangs: Iterable[Gang], marks: Marks) -> None:
+        self._items: list[Candidate | tuple[Gang, str]] = []
+        self._marks = marks
+        for _, run in groupby(sorted(gangs, key=attrgetter("key")), key=attrgetter("key")):
+            equals = list(run)
+            items = [(gang, zone) for gang in equals for zone in gang.zones]
+            if len(equals) > 1:
+                items.sort(key=lambda item: (item[1], item[0].tail))
+            self._items += items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> "tuple[Candidate, ...]": ...
+    def __getitem__(self, index: int | slice) -> "Candidate | tuple[Candidate, ...]":
+        if isinstance(index, slice):
+            return tuple(self._at(position) for position in range(*index.indices(len(self._items))))
+        return self._at(range(len(self._items))[index])
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return map(self._at, range(len(self._items)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and not isinstance(other, str) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} candidates>"
+
+    def _at(self, position: int) -> Candidate:
+        item = self._items[position]
+        if isinstance(item, Candidate):
+            return item
+        gang, zone = item
+        parts = gang.parts or (Part(gang.row.offer(zone), gang.nodes),) if gang.row is not None else gang.parts
+        candidate = Candidate(
+            parts,
+            is_stale=any(self._marks.is_stale(part.offer) for part in parts),
+            is_configured=not any(part.offer.provider in self._marks.unusable for part in parts),
+        )
+        self._items[position] = candidate
+        return candidate
