@@ -4,10 +4,10 @@ The prices and the choice among all regions of all clouds are the real ones; onl
 """
 
 import pytest
-from my_pipeline import train
 
 from multicompute import Cluster, errors
 from multicompute.testing import FakeCloud
+from my_pipeline import train
 
 
 def test_training_runs_on_the_whole_gang_and_leaves_nothing_running(fake_cloud: FakeCloud) -> None:

@@ -6,7 +6,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-
 Random = random.Random
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from multicompute.accelerators import find
@@ -34,15 +34,23 @@ from multicompute.provider import (
     expiry_tag,
 )
 from multicompute.spec import ClusterSpec
-from multicompute.units import format_usd
+from multicompute.units import format_duration, format_usd
 
 _LINE: Final = 160
 _REFUSALS = (CapacityError, QuotaError, InvalidRequestError, AuthError, AccessDeniedError)
 """Answers after which, by the seam's contract, no node of the token lives or will."""
 
 
-def open_attempt(op: Operation, candidate: Candidate) -> AttemptRecord:
-    """Write the intent down (I1).
+def by_region(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
+    """The parts of a candidate as they are launched together: one cloud and one region at a time."""
+    groups: dict[tuple[str, str], list[Part]] = {}
+    for part in parts:
+        groups.setdefault((part.offer.provider, part.offer.region), []).append(part)
+    return [tuple(group) for group in groups.values()]
+
+
+def open_attempt(op: Operation, parts: tuple[Part, ...]) -> AttemptRecord:
+    """Write the intent down (I1); all parts are of one region.
 
     Raises:
         Superseded, LostLease: the cluster was ended, or taken over, meanwhile.
@@ -52,10 +60,10 @@ def open_attempt(op: Operation, candidate: Candidate) -> AttemptRecord:
         cluster_id=op.cluster_id,
         number=op.ledger.count_attempts(op.cluster_id) + 1,
         state=AttemptState.OPEN,
-        parts=candidate.parts,
+        parts=parts,
         opened_at=op.clock.now(),
     )
-    price = f"{format_usd(candidate.hourly_cost)}/h"
+    price = f"{format_usd(Candidate(parts).hourly_cost)}/h"
     line = op.story.line("attempt", f"trying {describe(attempt)} at {price}", **facts(attempt))
     if not op.ledger.open_attempt(attempt, line):
         raise op.overtaken()
@@ -84,58 +92,77 @@ def launch(op: Operation, attempt: AttemptRecord) -> None:
             close(op, attempt, error)
             raise
     line = op.story.line("launched", f"{place}: {len(nodes)} x {request.parts[0].offer.instance_type} launched")
-    op.ledger.record_launch(attempt, node_records(attempt, nodes, at=op.clock.now()), line)
+    op.ledger.record_launch(attempt, node_records(attempt, nodes, at=op.clock.now(), first_rank=None), line)
     op.story.tell(line)
 
 
-def await_running(op: Operation, attempt: AttemptRecord) -> None:
-    """Wait until every node of a launched attempt runs, and make the cluster READY.
+def await_running(op: Operation, attempts: Sequence[AttemptRecord]) -> None:
+    """Wait until every node of the launched attempts runs, and make the cluster READY.
 
     Raises:
         Superseded, LostLease: the cluster was ended, or taken over, meanwhile.
-        CapacityError: nodes were lost, or were not running in time; the attempt is torn down and closed.
+        CapacityError: nodes were lost, or were not running in time.
+        QuotaError, InvalidRequestError: nodes were lost for such a reason.
         ProvisionTimeout: the request's own time is over.
     """
-    provider = op.session.provider(attempt.provider)
-    limit = op.spec.attempt_timeout or provider.attempt_timeout
-    overdue = attempt.opened_at + limit
+    wanted = sum(attempt.nodes for attempt in attempts)
+    pause = max(op.session.provider(attempt.provider).poll_interval for attempt in attempts)
     ready = -1
     while True:
         op.heartbeat()
-        nodes = op.ask(provider, "look at the nodes", lambda: provider.nodes(_selector(op, provider, attempt)))
-        running = sum(node.state is NodeState.RUNNING for node in nodes)
-        lost = [node for node in nodes if node.state not in (NodeState.PENDING, NodeState.RUNNING)]
-        if lost or len(nodes) > attempt.nodes:
-            error = _loss(attempt, lost)
-            give_up(op, provider, attempt, error)
-            raise error
-        if running == attempt.nodes:
-            return make_ready(op, attempt, nodes)
+        seen = [_look(op, attempt) for attempt in attempts]
+        running = sum(node.state is NodeState.RUNNING for nodes in seen for node in nodes)
+        if running == wanted:
+            return make_ready(op, attempts, seen)
         if running != ready:
             ready = running
-            op.story.tell(
-                op.story.line(
-                    "waiting", f"{ready} of {attempt.nodes} nodes run", nodes_ready=ready, nodes=attempt.nodes
-                )
-            )
-        _check_time(op, provider, attempt, overdue, f"{running} of {attempt.nodes} nodes ran")
-        op.pause(provider.poll_interval)
+            text = f"{ready} of {wanted} nodes run"
+            op.story.tell(op.story.line("waiting", text, nodes_ready=ready, nodes=wanted))
+        _check_time(op, attempts, f"{running} of {wanted} nodes ran")
+        op.pause(pause)
 
 
-def make_ready(op: Operation, attempt: AttemptRecord, nodes: Sequence[Node]) -> None:
-    """Write down that the gang is complete, with its nodes ranked in the provider's order.
+def _look(op: Operation, attempt: AttemptRecord) -> tuple[Node, ...]:
+    """The nodes of an attempt; raises when some of them are lost."""
+    provider = op.session.provider(attempt.provider)
+    selector = Selector(
+        region=attempt.region,
+        cluster_id=op.cluster_id,
+        token=attempt.token,
+        node_ids=tuple(node.id for node in op.ledger.nodes(op.cluster_id) if node.token == attempt.token),
+    )
+    nodes = op.ask(provider, "look at the nodes", lambda: provider.nodes(selector))
+    lost = [node for node in nodes if node.state not in (NodeState.PENDING, NodeState.RUNNING)]
+    if lost or len(nodes) > attempt.nodes:
+        raise _loss(attempt, lost)
+    return nodes
+
+
+def make_ready(op: Operation, attempts: Sequence[AttemptRecord], seen: Sequence[Sequence[Node]]) -> None:
+    """Write down that the gang is complete, with its nodes ranked in the order of the attempts and of the providers' answers.
 
     Raises:
         Superseded, LostLease: the cluster was ended, or taken over, meanwhile.
     """
-    records = node_records(attempt, nodes, at=attempt.opened_at, ranked=True)
+    records: list[NodeRecord] = []
+    for attempt, nodes in zip(attempts, seen, strict=True):
+        records += node_records(attempt, nodes, at=attempt.opened_at, first_rank=len(records))
     cost = format_usd(sum(node.hourly_cost for node in records))
+    what = " and ".join(describe(attempt) for attempt in attempts)
     until = expiry_text(op.record().expires_at)
-    line = op.story.line("ready", f"ready: {describe(attempt)}, {cost}/h, {until}", **facts(attempt))
+    line = op.story.line("ready", f"ready: {what}, {cost}/h, {until}", **facts(attempts[0]))
     zone = records[0].zone if len({node.zone for node in records}) == 1 else None
     if not op.ledger.make_ready(op.cluster_id, records, line, zone=zone):
         raise op.overtaken()
     op.story.tell(line)
+
+
+def is_whole(spec: ClusterSpec, attempts: Sequence[AttemptRecord]) -> bool:
+    """Whether these attempts together are what the spec asks for: a gang that is launched region by region may be cut off between two."""
+    parts = [part for attempt in attempts for part in attempt.parts]
+    accelerators = sum(part.nodes * part.offer.instance.accelerators for part in parts)
+    nodes = sum(part.nodes for part in parts)
+    return accelerators >= (spec.gpus or 0) and nodes >= (spec.nodes or 1)
 
 
 def expiry_text(expires_at: datetime | None) -> str:
@@ -143,8 +170,9 @@ def expiry_text(expires_at: datetime | None) -> str:
     return f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else "with no end of life (ttl=None)"
 
 
-def give_up(op: Operation, provider: Provider, attempt: AttemptRecord, error: MulticomputeError) -> None:
+def give_up(op: Operation, attempt: AttemptRecord, error: MulticomputeError) -> None:
     """Terminate what an attempt launched, ask until it is gone, and close it."""
+    provider = op.session.provider(attempt.provider)
     drain(op, provider, [attempt], Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token))
     close(op, attempt, error)
 
@@ -218,13 +246,13 @@ def _wants_fabric(spec: ClusterSpec, accelerator: str) -> bool:
 
 
 def node_records(
-    attempt: AttemptRecord, nodes: Sequence[Node], *, at: datetime, ranked: bool = False
+    attempt: AttemptRecord, nodes: Sequence[Node], *, at: datetime, first_rank: int | None
 ) -> list[NodeRecord]:
-    """The nodes as the ledger keeps them, with the price of the part that each belongs to."""
+    """The nodes as the ledger keeps them, with the price of the part that each belongs to; without rank until the gang is complete."""
     return [
         NodeRecord(
             id=node.id,
-            rank=rank if ranked else -1,
+            rank=-1 if first_rank is None else first_rank + index,
             token=attempt.token,
             provider=node.provider,
             instance_type=node.instance_type,
@@ -237,8 +265,8 @@ def node_records(
             accelerators=part.offer.instance.accelerators,
             hourly_cost=part.offer.hourly_cost,
         )
-        for rank, node in enumerate(nodes)
-        for part in [_part_of(attempt.parts, rank, node)]
+        for index, node in enumerate(nodes)
+        for part in [_part_of(attempt.parts, index, node)]
     ]
 
 
@@ -279,16 +307,6 @@ def facts(attempt: AttemptRecord) -> dict[str, object]:
     }
 
 
-def _selector(op: Operation, provider: Provider, attempt: AttemptRecord) -> Selector:
-    """Our nodes of this attempt; while a listing may lag behind the launch, also by their ids."""
-    return Selector(
-        region=attempt.region,
-        cluster_id=op.cluster_id,
-        token=attempt.token,
-        node_ids=tuple(node.id for node in op.ledger.nodes(op.cluster_id) if node.token == attempt.token),
-    )
-
-
 def _watch(op: Operation, provider: Provider, attempt: AttemptRecord) -> tuple[Node, ...]:
     """Look for nodes of a launch whose answer is not known, until they show or the consistency window is over (I4)."""
     end = op.clock.now() + provider.consistency_window
@@ -322,21 +340,20 @@ def _loss(attempt: AttemptRecord, lost: Sequence[Node]) -> MulticomputeError:
     )
 
 
-def _check_time(op: Operation, provider: Provider, attempt: AttemptRecord, overdue: datetime, seen: str) -> None:
+def _check_time(op: Operation, attempts: Sequence[AttemptRecord], seen: str) -> None:
     now = op.clock.now()
+    last = attempts[-1]
     if op.deadline is not None and now >= op.deadline:
-        raise ProvisionTimeout(
-            f"not ready by {op.deadline:%H:%M:%S} UTC: {seen}", provider=attempt.provider, region=attempt.region
-        )
-    if now >= overdue:
-        took = timedelta(seconds=round((overdue - attempt.opened_at).total_seconds()))
-        error = CapacityError(
-            f"{seen} after {took}, which counts as a lack of capacity",
-            provider=attempt.provider,
-            region=attempt.region,
-            zone=attempt.parts[0].offer.zone or None,
-            instance_type=attempt.parts[0].offer.instance_type,
+        text = f"not ready by {op.deadline:%H:%M:%S} UTC: {seen}"
+        raise ProvisionTimeout(text, provider=last.provider, region=last.region)
+    limit = op.spec.attempt_timeout or max(op.session.provider(each.provider).attempt_timeout for each in attempts)
+    if now >= last.opened_at + limit:
+        offer = last.parts[0].offer
+        raise CapacityError(
+            f"{seen} after {format_duration(limit)}, which counts as a lack of capacity",
+            provider=offer.provider,
+            region=offer.region,
+            zone=offer.zone or None,
+            instance_type=offer.instance_type,
             scope="zone",
         )
-        give_up(op, provider, attempt, error)
-        raise error

@@ -13,6 +13,7 @@ from multicompute.errors import (
     MulticomputeError,
     QuotaError,
 )
+from multicompute.offer import Part
 from multicompute.plan import Candidate, Outage
 from multicompute.provider import Quota
 
@@ -112,27 +113,37 @@ def outage_of(
     reason = reason_of(error)
     if not reason:
         return None
-    place = {"account": "", "region": candidate.region}.get(error.scope, candidate.zone or candidate.region)
-    instance_type = getattr(error, "blocks", None) or ("*" if reason == "access" else candidate.instance_type)
+    part = _refused_part(error, candidate)
+    offer = part.offer
+    place = {"account": "", "region": offer.region}.get(error.scope, offer.zone or offer.region)
+    instance_type = getattr(error, "blocks", None) or ("*" if reason == "access" else offer.instance_type)
     before = [
         outage
         for outage in past
         if (outage.place, outage.instance_type, outage.purchase, outage.reason)
-        == (place, instance_type, candidate.purchase, reason)
+        == (place, instance_type, offer.purchase, reason)
     ]
     strikes = 1 + max((outage.strikes for outage in before), default=0)
     first, longest = _LENGTHS[reason]
     active = [outage.nodes for outage in before if outage.until > now]
     return Outage(
-        provider=candidate.provider,
+        provider=offer.provider,
         place=place,
         instance_type=instance_type,
-        purchase=candidate.purchase,
+        purchase=offer.purchase,
         reason=reason,
         until=now + min(first * 2 ** min(strikes - 1, 20), longest),
-        nodes=min([candidate.nodes, *active]) if reason in ("capacity", "quota") else 1,
+        nodes=min([part.nodes, *active]) if reason in ("capacity", "quota") else 1,
         strikes=strikes,
     )
+
+
+def _refused_part(error: MulticomputeError, candidate: Candidate) -> Part:
+    """The part of a candidate that an answer is about; the first where it does not say."""
+    for part in candidate.parts:
+        if (part.offer.zone or None, part.offer.instance_type) == (error.zone, error.instance_type):
+            return part
+    return candidate.parts[0]
 
 
 def short_quota(quotas: Iterable[Quota], candidate: Candidate) -> tuple[Quota, float] | None:

@@ -1,5 +1,6 @@
 """What is looked up before a launch: quotas, reservations, and today's price where ours is only an estimate."""
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
@@ -65,15 +66,9 @@ def _quotas(op: Operation, candidate: Candidate) -> Quotas:
 
 def confirmed(op: Operation, candidate: Candidate) -> Candidate | None:
     """The candidate at today's price where ours was an estimate and the cloud tells; None where that is too much for the spec."""
-    provider = op.session.provider(candidate.provider)
-    if candidate.price_basis != "estimate" or Capability.LIVE_PRICES not in provider.capabilities:
+    if candidate.price_basis != "estimate":
         return candidate
-    offers = [part.offer for part in candidate.parts]
-    try:
-        quotes = provider.quotes(offers)
-    except MulticomputeError as error:
-        quotes = {}
-        op.story.add("note", f"the estimated price could not be confirmed: {error.message}", code=error.code)
+    quotes = _todays(op, [part.offer for part in candidate.parts])
     if not quotes:
         return candidate
     parts = tuple(replace(part, offer=_at(part.offer, quotes.get(part.offer))) for part in candidate.parts)
@@ -87,6 +82,20 @@ def confirmed(op: Operation, candidate: Candidate) -> Candidate | None:
     over_price = op.spec.max_price is not None and checked.price_per_accelerator > op.spec.max_price
     over_hourly = op.spec.max_hourly is not None and checked.hourly_cost > op.spec.max_hourly
     return None if over_price or over_hourly else checked
+
+
+def _todays(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
+    """Today's prices, as far as the clouds of these offers tell them."""
+    found: dict[Offer, Quote] = {}
+    for name in dict.fromkeys(offer.provider for offer in offers):
+        provider = op.session.provider(name)
+        if Capability.LIVE_PRICES not in provider.capabilities:
+            continue
+        try:
+            found |= provider.quotes([offer for offer in offers if offer.provider == name])
+        except MulticomputeError as error:
+            op.story.add("note", f"the estimated price could not be confirmed: {error.message}", code=error.code)
+    return found
 
 
 def _at(offer: Offer, quote: Quote | None) -> Offer:

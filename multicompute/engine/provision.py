@@ -2,12 +2,12 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
-from multicompute.engine.attempts import await_running, expiry_text, launch, open_attempt
+from multicompute.engine.attempts import await_running, by_region, expiry_text, give_up, is_whole, launch, open_attempt
 from multicompute.engine.failover import Course, ends_all, ends_provider, outage_of
 from multicompute.engine.foresight import confirmed, find_reservations, quota_error
 from multicompute.engine.interrupt import Stop, on_signals
@@ -28,6 +28,7 @@ from multicompute.errors import (
 )
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState
+from multicompute.offer import Part
 from multicompute.plan import Candidate, Plan
 from multicompute.provider import Capability, Selector
 from multicompute.spec import ClusterSpec, Default
@@ -210,9 +211,14 @@ def _words(error: BaseException) -> str:
 
 def _resume(op: Operation, *, wait: bool) -> bool:
     """Go on with the attempt that another call or process has begun; True where it succeeds."""
-    for attempt in op.ledger.attempts(op.cluster_id):
-        if attempt.is_open and _try(op, Course(()), attempt, Candidate(attempt.parts), wait=wait) is None:
-            return True
+    begun = [attempt for attempt in op.ledger.attempts(op.cluster_id) if attempt.is_open]
+    if not begun:
+        return False
+    if is_whole(op.spec, begun):
+        return _try(op, Course(()), begun, (), wait=wait) is None
+    cut_off = CapacityError("its process died between two parts of the gang", provider=begun[0].provider)
+    for attempt in begun:
+        give_up(op, attempt, cut_off)
     return False
 
 
@@ -246,7 +252,7 @@ def _usable(op: Operation, plan: Plan) -> list[Candidate]:
     usable = [candidate for candidate in plan.candidates if candidate.is_configured]
     best = usable[0].hourly_cost if usable else float("inf")
     passed = {c.provider for c in plan.candidates if not c.is_configured and c.hourly_cost < best}
-    for provider in sorted(passed):
+    for provider in sorted(passed) if usable else ():
         why = op.session.usable.get(provider, "not installed")
         op.story.add("note", f"{provider}: cheaper, but not configured: {why}")
     return usable
@@ -263,7 +269,6 @@ def _try_candidate(op: Operation, course: Course, candidate: Candidate, *, wait:
         checked = confirmed(op, candidate)
         if checked is None or (checked is not candidate and course.put_back(checked)):
             return CapacityError("its price has risen", provider=candidate.provider, region=candidate.region)
-        attempt = open_attempt(op, checked)
     except (LedgerError, ProvisionTimeout):
         raise
     except MulticomputeError as error:
@@ -271,31 +276,52 @@ def _try_candidate(op: Operation, course: Course, candidate: Candidate, *, wait:
         course.drop(candidate.provider)
         op.story.add("note", f"{candidate.provider}: {error.message}", code=error.code)
         return error
-    return _try(op, course, attempt, checked, wait=wait)
+    return _try(op, course, [], by_region(checked.parts), wait=wait)
 
 
 def _try(
-    op: Operation, course: Course, attempt: AttemptRecord, candidate: Candidate, *, wait: bool
+    op: Operation,
+    course: Course,
+    attempts: list[AttemptRecord],
+    groups: Sequence[tuple[Part, ...]],
+    *,
+    wait: bool,
 ) -> MulticomputeError | None:
-    """Launch and wait; None where the gang runs (or, without `wait`, is launched), else what it came to."""
+    """Launch the attempts that are begun and the groups that are not, all or nothing, and wait.
+
+    Returns:
+        None where the gang runs (or, without `wait`, is launched), else what it came to, with all of it closed.
+    """
     try:
-        if attempt.state is AttemptState.OPEN:
-            launch(op, attempt)
+        for attempt in attempts:
+            if attempt.state is AttemptState.OPEN:
+                launch(op, attempt)
+        for parts in groups:
+            attempts.append(open_attempt(op, parts))
+            launch(op, attempts[-1])
         if wait:
-            await_running(op, attempt)
+            await_running(op, attempts)
         return None
     except (LedgerError, ProvisionTimeout):
         raise
     except MulticomputeError as error:
+        _give_up_open(op, attempts, error)
+        failed = next((attempt for attempt in attempts if attempt.region == error.region), attempts[-1])
+        candidate = Candidate(failed.parts)
         course.learn(candidate, error, outage_of(error, candidate, now=op.clock.now()))
-        after = op.ledger.attempt(attempt.token)
-        is_open = after is not None and after.is_open
-        if is_open or ends_all(error):
-            # Going on elsewhere while something of this may live would pay twice.
+        if ends_all(error):
             raise
         if ends_provider(error):
             course.drop(candidate.provider)
         return error
+
+
+def _give_up_open(op: Operation, attempts: Sequence[AttemptRecord], error: MulticomputeError) -> None:
+    """Close every attempt of a failed candidate: going on elsewhere while something of it may live would pay twice."""
+    for attempt in attempts:
+        now = op.ledger.attempt(attempt.token)
+        if now is not None and now.is_open:
+            give_up(op, now, error)
 
 
 def _tidy(op: Operation) -> None:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from multicompute.engine.attempts import launch, make_ready
+from multicompute.engine.attempts import is_whole, launch, make_ready
 from multicompute.engine.interrupt import Stop
 from multicompute.engine.lease import holding
 from multicompute.engine.lifecycle import look
@@ -14,7 +14,7 @@ from multicompute.engine.session import Session
 from multicompute.engine.teardown import end, step
 from multicompute.errors import ClusterNotFound, MulticomputeError
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
-from multicompute.node import ClusterState, NodeState
+from multicompute.node import ClusterState, Node, NodeState
 from multicompute.provider import TAG_CLUSTER, TAG_EXPIRES_AT, TAG_ID, Provider, Resource, Selector
 
 _POOL: Final = 8
@@ -142,28 +142,33 @@ def _finish(op: Operation, record: ClusterRecord, report: ReconcileReport, *, dr
 
 def _take_back(op: Operation, record: ClusterRecord, report: ReconcileReport, *, dry_run: bool) -> None:
     """A cluster whose process died while it was being made: READY where its gang is complete, else ended."""
-    for attempt in op.ledger.attempts(record.id):
-        if not attempt.is_open:
-            continue
-        provider = op.session.provider(attempt.provider)
-        selector = Selector(region=attempt.region, cluster_id=record.id, token=attempt.token)
-        nodes = op.ask(provider, "look for nodes", lambda p=provider, s=selector: p.nodes(s))  # type: ignore[misc]
-        alive = [node for node in nodes if node.state in (NodeState.PENDING, NodeState.RUNNING)]
-        if len(alive) == attempt.nodes:
-            if all(node.state is NodeState.RUNNING for node in alive):
-                report.adopted.append(record.name)
-                if not dry_run:
-                    make_ready(op, attempt, alive)
-            elif not dry_run and attempt.state is AttemptState.OPEN:
-                # Complete but still booting: written down by the same launch again, which buys nothing.
-                launch(op, attempt)
-            return
-        if _is_in_doubt(op, attempt):
-            report.in_doubt.append(record.name)
-            return
+    begun = [attempt for attempt in op.ledger.attempts(record.id) if attempt.is_open]
+    seen = [_alive(op, attempt) for attempt in begun]
+    is_complete = all(len(nodes) == attempt.nodes for attempt, nodes in zip(begun, seen, strict=True))
+    if begun and is_complete and is_whole(op.spec, begun):
+        if all(node.state is NodeState.RUNNING for nodes in seen for node in nodes):
+            report.adopted.append(record.name)
+            if not dry_run:
+                make_ready(op, begun, seen)
+        elif not dry_run:
+            # Complete but still booting: written down by the same launch again, which buys nothing.
+            for attempt in begun:
+                if attempt.state is AttemptState.OPEN:
+                    launch(op, attempt)
+        return
+    if any(_is_in_doubt(op, attempt) for attempt in begun):
+        report.in_doubt.append(record.name)
+        return
     report.terminated.append(record.name)
     if not dry_run:
         end(op, ClusterState.FAILED, "its process died before it was complete")
+
+
+def _alive(op: Operation, attempt: AttemptRecord) -> list[Node]:
+    provider = op.session.provider(attempt.provider)
+    selector = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
+    nodes = op.ask(provider, "look for nodes", lambda: provider.nodes(selector))
+    return [node for node in nodes if node.state in (NodeState.PENDING, NodeState.RUNNING)]
 
 
 def _is_in_doubt(op: Operation, attempt: AttemptRecord) -> bool:

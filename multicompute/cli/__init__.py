@@ -1,0 +1,20 @@
+"""The command line: each command parses, calls one public function and prints."""
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments without the program's name; those of the process when left out.
+
+    Returns:
+        The exit status: 0 done, 1 unexpected, 2 usage or SpecError, 3 NoOfferError, 4 CapacityError, 5 QuotaError,
+        6 AuthError or AccessDeniedError, 7 ProvisionTimeout, 8 ClusterNotFound or ClusterExists, 9 a leak was found
+        (`reconcile --dry-run`), 130 interrupted, 141 the reader of the output went away.
+    """
+    from multicompute.cli.status import guarded
+
+    return guarded(sys.argv[1:] if argv is None else list(argv))

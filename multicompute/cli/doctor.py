@@ -1,0 +1,117 @@
+"""`doctor`: what is installed, configured and allowed, and what would mend the rest."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from multicompute.cli.output import write_json, write_table
+from multicompute.cli.status import one_line
+from multicompute.errors import MulticomputeError
+
+if TYPE_CHECKING:
+    from multicompute.engine.session import Session
+    from multicompute.provider import ProviderPlugin
+
+NO_PROVIDER = 6
+"""Without a provider that can be used every request would end in AuthError."""
+UNUSABLE = 1
+
+
+def doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Exit status: 0 when a provider can be used and ledger and catalog can be read; 6 when no provider can; 1 when the\n"
+        "ledger or the catalog can't; 2 when the configuration can't.\n\n" + (parser.epilog or "")
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from multicompute.engine.session import open_session
+
+    session = open_session()
+    report: dict[str, Any] = {
+        "configuration": _configuration(session),
+        "ledger": _ledger(session),
+        "catalog": _catalog(session),
+        "providers": [_provider(session, plugin) for plugin in session.plugins.values()],
+    }
+    if options.json:
+        write_json(report)
+    else:
+        _write(report)
+    if not (report["ledger"]["ok"] and report["catalog"]["ok"]):
+        return UNUSABLE
+    return 0 if any(provider["usable"] for provider in report["providers"]) else NO_PROVIDER
+
+
+def _configuration(session: "Session") -> dict[str, Any]:
+    path = session.config.path
+    return _finding(ok=True, detail=str(path) if path.exists() else f"{path} (none there; defaults hold)")
+
+
+def _ledger(session: "Session") -> dict[str, Any]:
+    where = without_password(session.config.state)
+    if not session.has_ledger:
+        # Looking must not leave a file behind.
+        return _finding(ok=True, detail=f"{where} (none there yet; the first request makes it)")
+    try:
+        # Opening it is the check: whether it is there, ours, whole and not of a newer version.
+        _ = session.ledger
+    except MulticomputeError as error:
+        return _finding(ok=False, detail=one_line(error))
+    return _finding(ok=True, detail=where)
+
+
+def _catalog(session: "Session") -> dict[str, Any]:
+    try:
+        tables = session.catalog.info().providers
+    except MulticomputeError as error:
+        return _finding(ok=False, detail=one_line(error))
+    prices = ", ".join(f"{table.provider} to {table.newest}" for table in tables if table.newest)
+    return _finding(ok=True, detail=f"{session.catalog.offer_count:,} offers; prices of {prices}")
+
+
+def _provider(session: "Session", plugin: "ProviderPlugin") -> dict[str, Any]:
+    from multicompute.plugins import missing_modules
+
+    why = session.usable[plugin.name]
+    checks: list[dict[str, Any]] = []
+    if not why:
+        try:
+            checks = [
+                _finding(name=check.name, ok=check.ok, detail=check.detail, hint=check.hint)
+                for check in session.provider(plugin.name).check()
+            ]
+        except MulticomputeError as error:
+            why = one_line(error)
+    return {
+        "name": plugin.name,
+        "installed": not missing_modules(plugin),
+        "configured": not session.usable[plugin.name],
+        "usable": not why and all(check["ok"] for check in checks),
+        "why": why,
+        "checks": checks,
+    }
+
+
+def _finding(*, ok: bool, detail: str, **more: str) -> dict[str, Any]:
+    return {"ok": ok, "detail": detail, **more}
+
+
+def without_password(url: str) -> str:
+    """Where a ledger is, without who may open it."""
+    scheme, sign, rest = url.partition("://")
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}{sign}...@{place}" if at else url
+
+
+def _write(report: dict[str, Any]) -> None:
+    rows = [(what, _word(report[what]), report[what]["detail"]) for what in ("configuration", "ledger", "catalog")]
+    for provider in report["providers"]:
+        rows.append((provider["name"], "yes" if provider["usable"] else "no", provider["why"]))
+        for check in provider["checks"]:
+            rows.append((f"  {check['name']}", _word(check), " ".join((check["detail"], check["hint"])).strip()))
+    write_table(("what", "well", "detail"), rows)
+
+
+def _word(finding: dict[str, Any]) -> str:
+    return "yes" if finding["ok"] else "no"

@@ -1,0 +1,73 @@
+"""`doctor`: on clouds in memory, and for a user who has nothing set up."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from multicompute.cli.doctor import without_password
+from multicompute.testing import FakeCloud
+
+Run = Callable[..., Any]
+UP = ("up", "--gpus", "8", "--type", "h100", "--cloud", "aws", "--no-progress", "--json")
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Any:
+    """A user without any credentials, configuration or ledger."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "MULTICOMPUTE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return tmp_path
+
+
+def test_doctor_is_well_where_a_provider_can_be_used(run: Run, fake_cloud: FakeCloud) -> None:
+    done = run("doctor", "--json")
+    assert done.status == 0
+    assert set(done.document) == {"configuration", "ledger", "catalog", "providers"}
+    assert all(provider["usable"] and provider["checks"] for provider in done.document["providers"])
+    assert "none there yet" in done.document["ledger"]["detail"]
+    assert "offers" in run("doctor").out
+
+
+def test_doctor_opens_the_ledger_that_is_there(run: Run, fake_cloud: FakeCloud) -> None:
+    assert run(*UP, "--name", "train-1").status == 0
+    ledger = run("doctor", "--json").document["ledger"]
+    assert ledger == {"ok": True, "detail": fake_cloud.session.config.state}
+    assert run("down", "train-1", "--yes").status == 0
+
+
+def test_doctor_without_credentials_is_status_6_and_says_why(run: Run, bare: Any) -> None:
+    done = run("doctor", "--json")
+    assert done.status == 6
+    providers = {provider["name"]: provider for provider in done.document["providers"]}
+    assert "credentials" in providers["aws"]["why"]
+    assert not any(provider["usable"] for provider in providers.values())
+    assert list(bare.iterdir()) == []
+
+
+def test_doctor_names_a_ledger_that_cannot_be_read(run: Run, bare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "state.db").write_text("this is no database, however long one looks at it" * 100)
+    monkeypatch.setenv("MULTICOMPUTE_STATE", f"sqlite:///{bare}/state.db")
+    done = run("doctor", "--json")
+    assert done.status == 1
+    assert not done.document["ledger"]["ok"]
+    assert "state.db" in done.document["ledger"]["detail"]
+
+
+def test_doctor_does_not_show_the_password_of_a_ledger() -> None:
+    assert without_password("postgresql://me:secret@db.example/x") == "postgresql://...@db.example/x"
+    assert without_password("sqlite:////home/me/state.db") == "sqlite:////home/me/state.db"
+
+
+def test_a_broken_configuration_is_status_2_with_file_and_line(
+    run: Run, bare: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "config.toml").write_text("default_ttl = \"1d\"\nstat = 'x'\n")
+    monkeypatch.setenv("MULTICOMPUTE_CONFIG", str(bare / "config.toml"))
+    done = run("doctor")
+    assert done.status == 2
+    assert "config.toml, line 2: stat" in done.err

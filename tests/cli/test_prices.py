@@ -1,0 +1,133 @@
+"""`offers`, `plan` and `catalog` over the packaged tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multicompute.testing import FakeCloud
+
+Run = Callable[..., Any]
+CANDIDATE = {
+    *("provider", "region", "zone", "instance_type", "nodes", "accelerators", "purchase", "hourly_usd"),
+    *("usd_per_accelerator_hour", "price_as_of", "price_source", "price_basis"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _clouds(fake_cloud: FakeCloud) -> FakeCloud:
+    return fake_cloud
+
+
+def test_offers_come_cheapest_first_by_what_one_accelerator_costs(run: Run) -> None:
+    offers = run("offers", "h100", "--limit", "0", "--json").document
+    prices = [offer["usd_per_accelerator_hour"] for offer in offers]
+    assert prices == sorted(prices)
+    assert {offer["provider"] for offer in offers} == {"aws", "azure", "gcp"}
+    assert {offer["purchase"] for offer in offers} == {"on_demand"}
+    assert all(set(offer) == CANDIDATE for offer in offers)
+
+
+def test_offers_for_a_number_come_cheapest_first_by_what_they_cost_in_all(run: Run) -> None:
+    offers = run("offers", "h100", "--gpus", "16", "--limit", "0", "--json").document
+    totals = [offer["hourly_usd"] for offer in offers]
+    assert totals == sorted(totals)
+    assert all(offer["accelerators"] >= 16 for offer in offers)
+
+
+def test_offers_can_be_narrowed_and_cut_short_which_is_said(run: Run) -> None:
+    done = run("offers", "h100", "--spot", "--cloud", "aws", "--region", "us-*", "--limit", "3", "--json")
+    assert len(done.document) == 3
+    assert all(o["purchase"] == "spot" and o["provider"] == "aws" for o in done.document)
+    assert "--limit 0 lists all" in done.err
+
+
+def test_offers_for_people_are_a_table_with_a_line_for_zones_of_one_price(run: Run) -> None:
+    done = run("offers", "h100", "--limit", "5")
+    lines = done.out.splitlines()
+    assert lines[0].split() == [
+        "provider",
+        "zone",
+        "instance",
+        "type",
+        "nodes",
+        "gpus",
+        "purchase",
+        "$/h",
+        "$/gpu-h",
+        "price",
+        "of",
+        "basis",
+    ]
+    assert len(lines) == 6
+    assert "us-east-1a +5" in lines[1]
+
+
+def test_offers_of_a_slice_or_an_instance_type_need_no_number(run: Run) -> None:
+    assert run("offers", "v5p-128", "--json").document[0]["accelerators"] == 64
+    assert run("offers", "p5.48xlarge", "--json").document[0]["accelerators"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("offers", "h1000"), 2, "did you mean h100"),
+        (("offers", "h100", "--limit", "-1"), 2, "--limit -1"),
+        (("offers", "h100", "--limit", "many"), 2, "--limit"),
+        (("offers", "h100", "--cloud", "azur"), 2, "azur"),
+        (("plan", "--gpus", "0", "--type", "h100"), 2, "must be at least 1"),
+        (("plan", "--gpus", "64", "--type", "h100", "--gpus-per-node", "6"), 2, "not a multiple"),
+        (("plan", "--gpus", "64", "--type", "h100", "--max-price", "0.01"), 3, "max_price"),
+        (("catalog", "inf"), 2, "invalid choice"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_a_status(
+    run: Run, arguments: tuple[str, ...], status: int, message: str
+) -> None:
+    done = run(*arguments)
+    assert (done.status, done.out) == (status, "")
+    assert done.err.startswith("multicompute: ")
+    assert done.err.count("\n") == 1
+    assert message in done.err
+
+
+def test_plan_is_the_document_of_the_contract(run: Run) -> None:
+    plan = run("plan", "--gpus", "64", "--type", "h100", "--json").document
+    assert set(plan) == {"spec", "candidates", "rejected"}
+    assert all(set(candidate) == CANDIDATE for candidate in plan["candidates"])
+    assert plan["spec"]["gpus"] == 64
+    assert all(isinstance(count, int) for count in plan["rejected"].values())
+
+
+def test_plan_for_people_explains_itself(run: Run) -> None:
+    done = run("plan", "--gpus", "64", "--type", "h100")
+    assert done.status == 0
+    assert "p5.48xlarge" in done.out
+    assert "left out" in done.out
+
+
+def test_a_plan_without_a_candidate_still_gives_its_reasons_to_a_program(run: Run) -> None:
+    done = run("plan", "--gpus", "64", "--type", "h100", "--max-price", "0.01", "--json")
+    assert done.status == 3
+    assert done.document["candidates"] == []
+    assert sum(done.document["rejected"].values()) > 1000
+
+
+def test_planning_buys_nothing(run: Run, fake_cloud: FakeCloud) -> None:
+    assert run("plan", "--gpus", "64", "--type", "h100").status == 0
+    assert fake_cloud.alive() == []
+
+
+def test_catalog_info_says_how_much_and_how_old(run: Run) -> None:
+    document = run("catalog", "info", "--json").document
+    assert document["offers"] == sum(table["offers"] for table in document["providers"]) > 10_000
+    assert all(table["oldest_price"] <= table["newest_price"] for table in document["providers"])
+    assert "newest price" in run("catalog", "info").out
+
+
+def test_catalog_path_names_the_folders(run: Run) -> None:
+    folders = run("catalog", "path").out.splitlines()
+    assert len(folders) == 3
+    assert all(Path(folder, "shards.csv").is_file() for folder in folders)
+    assert list(run("catalog", "path", "--json").document.values()) == folders

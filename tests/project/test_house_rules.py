@@ -1,0 +1,85 @@
+"""The rules of the house that no linter knows."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted([*ROOT.glob("multicompute/**/*.py"), *ROOT.glob("providers/**/*.py")])
+# In accelerators.py the makers of chips are named, whoever rents them out.
+CORE = sorted(set(ROOT.glob("multicompute/**/*.py")) - {ROOT / "multicompute" / "accelerators.py"})
+TESTS = sorted([*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("examples/test_*.py")])
+SUITES = sorted(ROOT.glob("multicompute/testing/conformance*.py"))
+ROOMS_WITHOUT_A_JOB = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+CLOUDS = re.compile(r"\b(aws|gcp|azure|amazon|google|microsoft|boto3|moto)\b", re.IGNORECASE)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_module_stays_small_enough_to_be_read(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions(parsed(path)) if f.end_lineno is not None}
+    assert lines <= 800
+    assert {function: size for function, size in long.items() if size > 60} == {}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_module_says_in_a_sentence_what_its_job_is(path: Path) -> None:
+    assert path.stem.strip("_") not in ROOMS_WITHOUT_A_JOB
+    assert path.name == "__init__.py" or ast.get_docstring(parsed(path))
+
+
+def docstrings(tree: ast.AST) -> set[int]:
+    """The ids of the constants that stand as statements: docstrings, and those of attributes."""
+    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+@pytest.mark.parametrize("path", CORE, ids=name)
+def test_the_core_names_no_cloud(path: Path) -> None:
+    tree = parsed(path)
+    spoken = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings(tree)
+    ]
+    assert [text for text in spoken if CLOUDS.search(text)] == []
+
+
+def asserts(function: ast.FunctionDef | ast.AsyncFunctionDef, helpers: set[str]) -> bool:
+    """Whether the body can fail: an assert, a `raises` or `warns`, or a call of a function of the file that has one."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assert):
+            return True
+        if isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in {"raises", "warns", "fail", "fnmatch_lines"} | helpers or called.startswith("assert_"):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("path", [*TESTS, *SUITES], ids=name)
+def test_every_test_can_fail(path: Path) -> None:
+    every = list(functions(parsed(path)))
+    helpers = {f.name for f in every if not f.name.startswith("test_") and asserts(f, set())}
+    assert [f.name for f in every if f.name.startswith("test_") and not asserts(f, helpers)] == []
+
+
+def test_these_rules_read_the_files_that_they_are_about() -> None:
+    assert len(SOURCES) > 20
+    assert len(TESTS) > 5

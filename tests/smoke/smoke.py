@@ -1,0 +1,60 @@
+"""Uses the installed wheel as a newcomer would, from outside the checkout: smoke.py EXTRA CHECKOUT."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import multicompute
+from multicompute import Cluster, errors
+
+
+def main(extra: str, checkout: str) -> None:
+    """Fail with an AssertionError at the first thing that does not work."""
+    home = Path(multicompute.__file__).resolve()
+    assert not home.is_relative_to(Path(checkout).resolve() / "multicompute"), f"{home} is the checkout, not the wheel"
+
+    plan = Cluster.plan(gpus=64, type="h100")
+    assert {candidate.provider for candidate in plan.candidates} == {"aws", "azure", "gcp"}
+
+    offers = run("offers", "h100", "--json")
+    assert offers.returncode == 0, offers.stderr
+    assert json.loads(offers.stdout)[0]["hourly_usd"] > 0
+
+    if extra == "testing":
+        launch()
+    elif extra in ("none", "gcp", "azure"):
+        refused = run("up", "--gpus", "8", "--type", "h100", "--cloud", "aws")
+        assert refused.returncode == errors_status(), refused
+        assert 'pip install "multicompute[aws]"' in refused.stderr, refused.stderr
+    sys.stdout.write(f"Python {sys.version.split()[0]}, extra {extra}: {home.parent} works\n")
+
+
+def launch() -> None:
+    """A gang on the local cloud, whole, and gone afterwards."""
+    from multicompute.testing import local_clouds
+
+    with local_clouds("aws") as clouds:
+        with Cluster.request(gpus=16, type="h100", clouds=["aws"], progress=False) as cluster:
+            assert len(cluster.nodes) == 2
+        assert clouds.aws.running_ids() == []
+
+
+def errors_status() -> int:
+    """The exit status of a request that no provider can take: that of AuthError."""
+    from multicompute.cli.status import exit_status
+
+    return exit_status(errors.AuthError("no provider"))
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the console script that was installed beside this Python."""
+    script = Path(sys.executable).parent / "multicompute"
+    # Whoever runs this may have a ledger, a configuration and accounts of their own.
+    environment = {"PATH": os.environ["PATH"], "HOME": os.getcwd(), "AWS_EC2_METADATA_DISABLED": "true"}
+    return subprocess.run([str(script), *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
