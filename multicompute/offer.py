@@ -126,3 +126,8 @@ class Part:
     offer: Offer
     nodes: int
     reservation: str | None = None
+
+    @property
+    def machines(self) -> int:
+        """How many machines that is: a slice is bought as one and consists of its hosts."""
+        return self.nodes * self.offer.instance.hosts

@@ -232,6 +232,8 @@ class Provider(Protocol):
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
         """Our nodes, by tag, listed to the last page, in a stable order; those long gone may be missing.
 
+        Each host of a slice is a node, in the order of the slices and of their worker numbers.
+
         A node just launched may be missing for the consistency window.
         """
         ...

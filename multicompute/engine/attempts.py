@@ -262,8 +262,8 @@ def node_records(
             started_at=at,
             private_ip=node.private_ip,
             public_ip=node.public_ip,
-            accelerators=part.offer.instance.accelerators,
-            hourly_cost=part.offer.hourly_cost,
+            accelerators=part.offer.instance.accelerators / part.offer.instance.hosts,
+            hourly_cost=part.offer.hourly_cost / part.offer.instance.hosts,
         )
         for index, node in enumerate(nodes)
         for part in [_part_of(attempt.parts, index, node)]
@@ -278,9 +278,9 @@ def _part_of(parts: Sequence[Part], index: int, node: Node) -> Part:
     if len(fitting) == 1:
         return fitting[0]
     for part in parts:
-        if index < part.nodes:
+        if index < part.machines:
             return part
-        index -= part.nodes
+        index -= part.machines
     return parts[-1]
 
 

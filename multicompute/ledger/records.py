@@ -72,8 +72,8 @@ class AttemptRecord:
 
     @property
     def nodes(self) -> int:
-        """How many nodes were asked for."""
-        return sum(part.nodes for part in self.parts)
+        """How many nodes were asked for, each host of a slice counted."""
+        return sum(part.machines for part in self.parts)
 
     @property
     def is_open(self) -> bool:

@@ -21,7 +21,9 @@ class AwsPlugin:
     can_launch = True
     tables = Path(__file__).parent / "data"
     # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html: 50 tags, five of which are ours; keys of 128, values of 256 characters.
-    tag_limits = TagLimits(count=45, key_length=128, value_length=256, reserved_prefixes=("aws:",), key_pattern=KEY_PATTERN)
+    tag_limits = TagLimits(
+        count=45, key_length=128, value_length=256, reserved_prefixes=("aws:",), key_pattern=KEY_PATTERN
+    )
     setting_names = SETTING_NAMES
 
     def configured(self, settings: Settings) -> Configured:

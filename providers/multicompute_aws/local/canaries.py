@@ -85,11 +85,14 @@ class Canaries:
         """Id -> tags of everything in a region."""
         with self._state.lock:
             region, now = self._state.region(name), self._state.now()
-            found = {resource.id: dict(resource.tags) for resource in self._moto.resources() if resource.region == name}
-            found |= {instance.id: dict(instance.tags) for instance in region.live(now)}
+            found = {instance.id: dict(instance.tags) for instance in region.live(now)}
             found |= {volume.id: dict(volume.tags) for volume in region.volumes.values()}
             found |= {interface.id: dict(interface.tags) for interface in region.interfaces.values()}
             found |= {group.name: dict(group.tags) for group in region.placement_groups.values()}
+            # Last, because of an instance in moto our own record knows the tags of its birth only.
+            found |= {
+                resource.id: dict(resource.tags) for resource in self._moto.resources() if resource.region == name
+            }
         return found
 
 

@@ -1,6 +1,7 @@
 """The local AWS: one endpoint on 127.0.0.1 for all services, and what a test may prescribe to it and ask of it."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ from multicompute_aws.local.tagging import Tagging
 
 Store = Literal["own", "moto"]
 _REGION = "us-east-1"
+_KEY_ID, _SECRET = "AKIALOCALCLOUD000000", "local"
+_PROFILE = f"[default]\naws_access_key_id = {_KEY_ID}\naws_secret_access_key = {_SECRET}\n"
 # Each would win over AWS_ENDPOINT_URL if the user had set it.
 _SERVICES = ("EC2", "SSM", "STS", "IAM", "SERVICE_QUOTAS", "PRICING", "CLOUDWATCH", "CLOUDWATCH_LOGS", "S3")
 
@@ -68,6 +71,7 @@ class AwsLocalCloud:
         self._moto = Moto()
         self._handlers: Mapping[str, Handler] = {}
         self._server: Server | None = None
+        self._profile = os.devnull
         self._canaries = Canaries(self._state, self._moto)
 
     @property
@@ -84,8 +88,8 @@ class AwsLocalCloud:
         variables = {
             "AWS_ENDPOINT_URL": url,
             "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
-            "AWS_ACCESS_KEY_ID": "AKIALOCALCLOUD000000",
-            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_ACCESS_KEY_ID": _KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": _SECRET,
             "AWS_SESSION_TOKEN": "local",
             "AWS_DEFAULT_REGION": _REGION,
             "AWS_REGION": _REGION,
@@ -93,7 +97,7 @@ class AwsLocalCloud:
             # With a profile of the user's still in the environment, the SDK insists on finding it: this one is there.
             "AWS_PROFILE": "default",
             "AWS_DEFAULT_PROFILE": "default",
-            "AWS_CONFIG_FILE": str(Path(__file__).with_name("profile.ini")),
+            "AWS_CONFIG_FILE": self._profile,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_USE_FIPS_ENDPOINT": "false",
             "AWS_USE_DUALSTACK_ENDPOINT": "false",
@@ -121,6 +125,9 @@ class AwsLocalCloud:
         front = Front(self._state, self._moto, self.faults, self._clock, services, handlers, admin)
         server = Server(front)
         server.start()
+        descriptor, self._profile = tempfile.mkstemp(prefix="aws-local-", suffix=".ini")
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(_PROFILE)
         self._server = server
 
     def stop(self) -> None:
@@ -129,6 +136,7 @@ class AwsLocalCloud:
             return
         self._server.stop()
         self._server = None
+        Path(self._profile).unlink(missing_ok=True)
         self._moto.stop()
         self._state.regions.clear()
         self._canaries.forget()

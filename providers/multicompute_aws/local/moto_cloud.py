@@ -37,12 +37,19 @@ class Moto:
     def stop(self) -> None:
         """Forget everything in the account."""
         from moto.core import base_backend
+        from moto.core.model_instances import reset_model_data
 
         services: list[Any] = list(vars(base_backend.BackendDict)["_instances"])
         for service in services:
-            if self.account in service:
-                service[self.account].reset()
-                del service[self.account]
+            if self.account not in service:
+                continue
+            # Caches of moto's hold on to regions and subnets, and those to their backends: so the backends themselves are emptied.
+            for backend in service[self.account].values():
+                vars(backend).clear()
+            service[self.account].clear()
+            del service[self.account]
+        # moto also keeps a list of every model that it ever made, for its dashboard: 15 MB for the images of a region.
+        reset_model_data()
         self._application = None
 
     def call(self, request: Request) -> Response:

@@ -7,7 +7,7 @@ from multicompute_aws.local import wire
 from multicompute_aws.local.attached import spliced, without_ids
 from multicompute_aws.local.filters import Getter, matcher
 from multicompute_aws.local.groups import moto_error
-from multicompute_aws.local.instances import Call, Handler
+from multicompute_aws.local.instances import Call, Handler, known
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import Region, State, Tags
 from multicompute_aws.local.tag_rules import check_count, read_tags
@@ -65,8 +65,12 @@ class Tagging:
 
     def _ours(self, call: Call) -> list[Tags]:
         """The tags of those resources of the request that we hold; one that is unknown fails the whole call."""
+        resources = call.params["Resources"]
+        if "i" in self._theirs:
+            # moto does not check.
+            known(call.region, [item for item in resources if item.startswith("i-")], self._state.now())
         found = []
-        for identifier in call.params["Resources"]:
+        for identifier in resources:
             tags = self._tags_of(call.region, identifier)
             if tags is not None:
                 found.append(tags)

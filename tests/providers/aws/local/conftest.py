@@ -92,8 +92,13 @@ def run(ec2: Any, image: str) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def own_run(own_ec2: Any, own_cloud: AwsLocalCloud, client_of: Callable[[AwsLocalCloud], Client]) -> Any:
-    return _runner(own_ec2, _image(client_of(own_cloud)))
+def own_image(own_cloud: AwsLocalCloud, client_of: Callable[[AwsLocalCloud], Client]) -> str:
+    return _image(client_of(own_cloud))
+
+
+@pytest.fixture
+def own_run(own_ec2: Any, own_image: str) -> Any:
+    return _runner(own_ec2, own_image)
 
 
 def _runner(ec2: Any, image: str) -> Callable[..., list[str]]:

@@ -1,8 +1,10 @@
 """What only our own store has: thirty-two network cards, thousands of instances in pages, EC2's limits on listings."""
 
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -89,14 +91,27 @@ def test_thousands_of_instances_come_in_pages_without_gap_or_repetition(own_ec2:
     assert found == ids
 
 
-def test_ten_thousand_instances_are_created_and_described_in_seconds(own_cloud: AwsLocalCloud, own_run: Run) -> None:
-    # The server's own part is measured: the SDK spends ten times as long on parsing what it is sent.
-    start = time.process_time()
-    for number in range(10):
-        own_run(1000, ClientToken=f"t-{number}")
-    created = time.process_time() - start
-    assert len(own_cloud.running_ids()) == 10_000
-    assert created < 60
+def _bare(url: str, **form: str) -> bytes:
+    """Asks without the SDK, which spends ten times as long on parsing an answer as the local cloud on writing it."""
+    scope = "AWS4-HMAC-SHA256 Credential=AK/20270101/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=0"
+    headers = {"Authorization": scope, "Content-Type": "application/x-www-form-urlencoded"}
+    body = urlencode({"Version": "2016-11-15", **form}).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+def test_ten_thousand_instances_are_created_and_listed_in_seconds(own_cloud: AwsLocalCloud, own_image: str) -> None:
+    url = own_cloud.endpoint_url
+    start = time.perf_counter()
+    launch = {"ImageId": own_image, "InstanceType": "g6.xlarge", "MinCount": "1000", "MaxCount": "1000"}
+    for _ in range(10):
+        _bare(url, Action="RunInstances", **launch)
+    listed = _bare(url, Action="DescribeInstances")
+    took = time.perf_counter() - start
+    assert listed.count(b"<amiLaunchIndex>") == len(own_cloud.running_ids()) == 10_000
+    # 2 s on an idle machine; the rest is for busy ones.
+    assert took < 20
 
 
 def test_listings_have_the_limits_of_ec2(own_ec2: Any, own_run: Run, refused: Refused) -> None:
