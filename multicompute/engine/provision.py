@@ -16,7 +16,7 @@ from multicompute.engine.operation import LostLease, Operation, Superseded
 from multicompute.engine.planning import plan_for, remembered, require_candidate
 from multicompute.engine.session import Session
 from multicompute.engine.story import Watcher
-from multicompute.engine.summary import cluster_name, summary
+from multicompute.engine.summary import cluster_name, require_usable, summary
 from multicompute.engine.teardown import drain, end, places
 from multicompute.errors import (
     CapacityError,
@@ -114,10 +114,12 @@ def _plan(session: Session, spec: ClusterSpec) -> Plan:
 
     Raises:
         NoOfferError, CapacityError: it has no candidate.
+        AuthError: it has none whose cloud can be used here.
     """
     found = find_reservations(session, spec) if spec.reservations else ()
     plan = plan_for(session, spec, reservations=found)
     require_candidate(plan, lambda: plan_for(session, spec, reservations=found, outages=()))
+    require_usable(plan, session.usable)
     return plan
 
 
@@ -252,7 +254,7 @@ def _usable(op: Operation, plan: Plan) -> list[Candidate]:
     usable = [candidate for candidate in plan.candidates if candidate.is_configured]
     best = usable[0].hourly_cost if usable else float("inf")
     passed = {c.provider for c in plan.candidates if not c.is_configured and c.hourly_cost < best}
-    for provider in sorted(passed) if usable else ():
+    for provider in sorted(passed):
         why = op.session.usable.get(provider, "not installed")
         op.story.add("note", f"{provider}: cheaper, but not configured: {why}")
     return usable

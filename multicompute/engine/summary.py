@@ -1,6 +1,6 @@
 """Puts what a request came to into one error, and gives clusters their names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from multicompute.clock import Random
 from multicompute.engine.operation import Operation
@@ -24,9 +24,13 @@ def cluster_name(spec: ClusterSpec, random: Random) -> str:
 
 def summary(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]) -> MulticomputeError:
     """The error for a request of which every candidate has failed: what was tried, and what each try answered."""
-    what = f"{op.spec.gpus or op.spec.nodes or ''} x {', '.join(op.spec.type) or 'the reservations'}".lstrip(" x")
+    what = wanted(op.spec)
     if not errors:
-        return _unusable(op, plan, what)
+        return CapacityError(
+            f"no capacity for {what}: outages that were met meanwhile rule out every place that can be used here",
+            plan=plan,
+            hint="try again in some minutes, or set keep_trying, such as keep_trying='2h'",
+        )
     kind: type[CapacityError | QuotaError]
     if any(isinstance(error, CapacityError) for error in errors):
         kind, word = CapacityError, "no capacity"
@@ -51,17 +55,25 @@ def summary(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]) -> M
     )
 
 
-def _unusable(op: Operation, plan: Plan, what: str) -> MulticomputeError:
-    """Nothing was tried: no cloud that sells it can be used here, or outages rule out the rest."""
-    providers = dict.fromkeys(c.provider for c in plan.candidates if not c.is_configured)
-    if len(providers) < len({c.provider for c in plan.candidates}):
-        return CapacityError(
-            f"no capacity for {what}: remembered outages rule out every place that can be used here",
-            plan=plan,
-            hint="try again in some minutes, or set keep_trying, such as keep_trying='2h'",
-        )
-    reasons = "; ".join(f"{name}: {op.session.usable.get(name, 'not installed')}" for name in providers)
-    return AuthError(f"no cloud that sells {what} can be used here: {reasons}", hint="`multicompute doctor` tells more")
+def require_usable(plan: Plan, usable: Mapping[str, str]) -> None:
+    """Refuse a plan of which no candidate's cloud can be used here, before anything is written down.
+
+    Raises:
+        AuthError: says of each of these clouds why not.
+    """
+    if any(candidate.is_configured for candidate in plan.candidates):
+        return
+    providers = dict.fromkeys(candidate.provider for candidate in plan.candidates)
+    reasons = "; ".join(f"{name}: {usable.get(name, 'not installed')}" for name in providers)
+    text = f"no cloud that sells {wanted(plan.spec)} can be used here: {reasons}"
+    raise AuthError(text, hint="`multicompute doctor` tells more")
+
+
+def wanted(spec: ClusterSpec) -> str:
+    """What was asked for, in words."""
+    kinds = " or ".join(spec.type) or "the reservations"
+    count = spec.gpus or spec.nodes
+    return f"{count} x {kinds}" if count else kinds
 
 
 def _advice(spec: ClusterSpec, kind: type[MulticomputeError]) -> str:

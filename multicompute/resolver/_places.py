@@ -59,7 +59,7 @@ def unknown_region(pattern: str, catalog: "Catalog", *, argument: str) -> SpecEr
         return SpecError(f"{argument}={pattern!r}: is a cloud, not a region; write {argument}={name + ':*'!r}")
     names = sorted({region.name for region in catalog.regions() if not provider or region.provider == provider})
     residencies = sorted({region.residency for region in catalog.regions()})
-    near = get_close_matches(name, [*names, *residencies], n=3, cutoff=0.5)
+    near = get_close_matches(name, [*names, *residencies], n=3, cutoff=0.6)
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
