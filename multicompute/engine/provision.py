@@ -24,6 +24,7 @@ from multicompute.errors import (
     ClusterNotFound,
     LedgerError,
     MulticomputeError,
+    ProviderError,
     ProvisionTimeout,
 )
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
@@ -218,7 +219,8 @@ def _resume(op: Operation, *, wait: bool) -> bool:
         return False
     if is_whole(op.spec, begun):
         return _try(op, Course(()), begun, (), wait=wait) is None
-    cut_off = CapacityError("its process died between two parts of the gang", provider=begun[0].provider)
+    # No lack of anything, so nothing to remember of it.
+    cut_off = ProviderError("its process died between two parts of the gang", provider=begun[0].provider)
     for attempt in begun:
         give_up(op, attempt, cut_off)
     return False
