@@ -80,7 +80,7 @@ def launch(op: Operation, attempt: AttemptRecord) -> None:
     """
     provider = op.session.provider(attempt.provider)
     request = launch_request(op, attempt)
-    place = attempt.parts[0].offer.zone or attempt.region
+    place = place_of(attempt)
     try:
         nodes = op.ask(provider, f"launch in {place}", lambda: provider.launch(request))
     except _REFUSALS as error:
@@ -107,6 +107,7 @@ def await_running(op: Operation, attempts: Sequence[AttemptRecord]) -> None:
     """
     wanted = sum(attempt.nodes for attempt in attempts)
     pause = max(op.session.provider(attempt.provider).poll_interval for attempt in attempts)
+    begun = op.clock.now()
     ready = -1
     while True:
         op.heartbeat()
@@ -118,7 +119,7 @@ def await_running(op: Operation, attempts: Sequence[AttemptRecord]) -> None:
             ready = running
             text = f"{ready} of {wanted} nodes run"
             op.story.tell(op.story.line("waiting", text, nodes_ready=ready, nodes=wanted))
-        _check_time(op, attempts, f"{running} of {wanted} nodes ran")
+        _check_time(op, attempts, begun, f"{running} of {wanted} nodes ran")
         op.pause(pause)
 
 
@@ -285,12 +286,20 @@ def _part_of(parts: Sequence[Part], index: int, node: Node) -> Part:
 
 
 def describe(attempt: AttemptRecord) -> str:
-    """The attempt in words: "8 x p5.48xlarge on_demand in aws us-east-1a"."""
-    offer = attempt.parts[0].offer
-    bought = [part.reservation or part.offer.purchase.replace("_", " ") for part in attempt.parts]
-    parts = zip(attempt.parts, bought, strict=True)
-    what = " + ".join(f"{part.nodes} x {part.offer.instance_type} {how}" for part, how in parts)
-    return f"{what} in {offer.provider} {offer.zone or offer.region}"
+    """The attempt in words: "8 x p5.48xlarge on demand in aws us-east-1a"."""
+    counts: dict[str, int] = {}
+    for part in attempt.parts:
+        how = part.reservation or part.offer.purchase.replace("_", " ")
+        kind = f"{part.offer.instance_type} {how}"
+        counts[kind] = counts.get(kind, 0) + part.nodes
+    what = " + ".join(f"{count} x {kind}" for kind, count in counts.items())
+    return f"{what} in {attempt.provider} {place_of(attempt)}"
+
+
+def place_of(attempt: AttemptRecord) -> str:
+    """Its zone, or its region where it has several zones or none."""
+    zones = {part.offer.zone for part in attempt.parts}
+    return (zones.pop() if len(zones) == 1 else "") or attempt.region
 
 
 def facts(attempt: AttemptRecord) -> dict[str, object]:
@@ -340,14 +349,15 @@ def _loss(attempt: AttemptRecord, lost: Sequence[Node]) -> MulticomputeError:
     )
 
 
-def _check_time(op: Operation, attempts: Sequence[AttemptRecord], seen: str) -> None:
+def _check_time(op: Operation, attempts: Sequence[AttemptRecord], begun: datetime, seen: str) -> None:
     now = op.clock.now()
     last = attempts[-1]
     if op.deadline is not None and now >= op.deadline:
         text = f"not ready by {op.deadline:%H:%M:%S} UTC: {seen}"
         raise ProvisionTimeout(text, provider=last.provider, region=last.region)
     limit = op.spec.attempt_timeout or max(op.session.provider(each.provider).attempt_timeout for each in attempts)
-    if now >= last.opened_at + limit:
+    # Counted from the first look: an attempt that is taken over was opened long ago.
+    if now >= begun + limit:
         offer = last.parts[0].offer
         raise CapacityError(
             f"{seen} after {format_duration(limit)}, which counts as a lack of capacity",

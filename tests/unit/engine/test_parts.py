@@ -1,14 +1,14 @@
 """Gangs that are bought in several parts: beside a reservation, and spread over zones and regions; still all or nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 
-from multicompute import Cluster, ClusterState, errors
+from multicompute import Cluster, ClusterState, Event, errors
 from multicompute.engine.reconcile import reconcile
 from multicompute.plan import Outage
-from multicompute.testing import FakeCloud, fake_cloud
+from multicompute.testing import Call, FakeCloud, fake_cloud
 
 
 @pytest.fixture(name="cloud")
@@ -66,27 +66,46 @@ def test_a_spread_gang_of_which_one_region_has_no_capacity_leaves_nothing_in_the
     assert cloud.alive() == []
 
 
-def test_a_spread_gang_that_was_cut_off_between_two_regions_is_not_taken_for_whole(cloud: FakeCloud) -> None:
+class _Dead(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("when", ["launched", "launch"], ids=["between two regions", "in the call of the second"])
+def test_a_spread_gang_that_was_cut_off_comes_up_whole_and_once(cloud: FakeCloud, when: str) -> None:
     only_one_node_each(cloud, "us-east-1", "us-east-2")
-    regions = ["us-east-1", "us-east-2"]
-    arguments = {"regions": regions, "placement": "cloud", "interconnect": "any", "name": "cut"}
 
-    class Dead(BaseException):
-        pass
+    def die(_: object) -> None:
+        # From now on no call gets through, so that nothing is torn down either: as after a kill.
+        cloud.aws.faults.hook("*", lambda _: die(_))
+        raise _Dead
 
-    def die(call: object) -> None:
-        if getattr(call, "region", "") == "us-east-2":
-            cloud.aws.faults.hook("*", lambda _: (_ for _ in ()).throw(Dead()))
-            raise Dead
+    def watch(event: Event) -> None:
+        if event.kind == when:
+            die(event)
 
-    cloud.aws.faults.hook("launch", die)
-    with pytest.raises(Dead):
-        Cluster.request(gpus=64, type="p5.48xlarge", **arguments)  # type: ignore[arg-type]
+    def second(call: Call) -> None:
+        if call.region == "us-east-2" and when == "launch":
+            die(call)
+
+    cloud.aws.faults.hook("launch", second)
+
+    def get(progress: Callable[[Event], None] | None) -> Cluster:
+        return Cluster.request(
+            gpus=64,
+            type="p5.48xlarge",
+            regions=["us-east-1", "us-east-2"],
+            placement="cloud",
+            interconnect="any",
+            name="cut",
+            progress=progress,
+        )
+
+    with pytest.raises(_Dead):
+        get(watch)
+    assert cloud.alive() != []
     cloud.aws.faults.clear()
-    assert cloud.aws.running_ids() or cloud.alive()
-    # As a kill would have left it: not ended, nobody at work on it.
     cloud.session.ledger.update_cluster(Cluster.get("cut").id, state=ClusterState.PROVISIONING)
     cloud.advance("10m")
-    with Cluster.request(gpus=64, type="p5.48xlarge", **arguments) as cluster:  # type: ignore[arg-type]
+    with get(None) as cluster:
         assert len(cluster.nodes) == len(cloud.aws.running_ids()) == 8
     assert cloud.alive() == []
