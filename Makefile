@@ -30,10 +30,10 @@ bench: $(VENV)/.installed-test
 docs: $(VENV)/.installed-testing
 	$(BIN)/python tools/write_reference.py
 
-# The same properties on many more random cases than `make test` has time for.
+# The same properties on many more random cases, and a kill at every call, than `make test` has time for.
 .PHONY: campaign
 campaign: $(VENV)/.installed-test
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver
+	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/crash
 
 .PHONY: install
 install: $(VENV)/.installed-lint

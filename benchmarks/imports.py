@@ -44,6 +44,7 @@ def report(rounds: int = ROUNDS) -> str:
     with tempfile.TemporaryDirectory() as folder:
         state = f"sqlite:///{folder}/state.db"
         environment = {**os.environ, "MULTICOMPUTE_STATE": state, "MULTICOMPUTE_CONFIG": f"{folder}/none.toml"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # users have compiled files after the first run
         for turn in range(rounds + 1):
             for name, command in commands().items():
                 seconds = measure(command, environment)

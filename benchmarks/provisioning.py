@@ -140,6 +140,8 @@ def run(cloud: Cloud, side: str, nodes: int, image: str = "") -> tuple[dict[str,
         mine = {"MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db", "MULTICOMPUTE_CONFIG": f"{folder}/none.toml"}
         command = [sys.executable, __file__, side, str(nodes), image]
         environment = {**os.environ, **cloud.environment, **mine}
+        # Users have compiled files after the first run.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     *printed, last = done.stdout.splitlines()
     return json.loads(last), cloud.calls(), "\n".join(printed)

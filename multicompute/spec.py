@@ -1,6 +1,5 @@
 """What is wanted: the arguments of a request, checked and normalised once."""
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -127,7 +126,10 @@ class ClusterSpec:
         known = [item.name for item in fields(cls)]
         for name in arguments:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+                # Only for this message: it takes a millisecond to import.
+                from difflib import get_close_matches
+
+                near = get_close_matches(name, known, n=1)
                 raise SpecError(
                     f"{name}: unknown argument"
                     + (f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}")

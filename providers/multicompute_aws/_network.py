@@ -152,18 +152,19 @@ class Network:
         )
 
     def _open_group(self, request: LaunchRequest, group_id: str, place: Place) -> None:
-        """All traffic among the nodes, in both directions, which EFA needs to be said; SSH from the caller where asked for."""
+        """All traffic among the nodes, and SSH from the caller where asked for; out may go everything, as EC2 has it by itself."""
         ec2 = self._clients.ec2(place.region)
         inside: dict[str, Any] = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group_id}]}
         ingress = [inside]
         if request.ssh_public_key and not request.private:
             ingress += [_ssh_from(block) for block in self._callers(place)]
-        for operation, call, rules in (
-            ("AuthorizeSecurityGroupIngress", ec2.authorize_security_group_ingress, ingress),
-            ("AuthorizeSecurityGroupEgress", ec2.authorize_security_group_egress, [inside]),
-        ):
-            with asking(operation, place):
-                _authorize(call, group_id, rules)
+        with asking("AuthorizeSecurityGroupIngress", place):
+            _authorize(ec2.authorize_security_group_ingress, group_id, ingress)
+        if request.fabric:
+            # EFA's traffic is let out only by a rule that names the group itself, not by the one for everywhere:
+            # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/efa-start.html
+            with asking("AuthorizeSecurityGroupEgress", place):
+                _authorize(ec2.authorize_security_group_egress, group_id, [inside])
 
     def _callers(self, place: Place) -> tuple[str, ...]:
         """From where port 22 is opened: as configured, else the caller's own address; nothing where that is not known."""

@@ -14,6 +14,7 @@ from multicompute_aws.local.instances import Call, Handler, filters_at, known, r
 from multicompute_aws.local.launching import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Launch, State
+from multicompute_aws.local.wire import AwsError
 
 _XMLNS = re.compile(rb' xmlns="[^"]*"')
 # Filters that moto does not have, or answers by states of its own.
@@ -54,12 +55,22 @@ class PlainInstances:
         if launch is not None:
             return self._described(call, launch)
         launch, count = self._launcher.prepare(call.region, call.params)
+        self._check_addresses(launch, count)
         body = self._ask("RunInstances", call, _for_moto(launch, count, call.params))
         root = _parsed(body)
         ids = [element.text or "" for element in root.iter("instanceId")]
         self._launcher.adopt(call.region, launch, ids, call.params)
         self._tag_interfaces(call.region.name, launch)
         return self._decorated(call, root, state="pending")
+
+    def _check_addresses(self, launch: Launch, count: int) -> None:
+        """Refuse in EC2's words what moto would break at: a subnet that is full."""
+        subnet = self._moto.subnet(launch.region, launch.interfaces[0].subnet)
+        if subnet.available_ip_address_count < count:
+            raise AwsError(
+                "InsufficientFreeAddressesInSubnet",
+                f"There are not enough free addresses in subnet '{subnet.id}' to satisfy the requested number of instances.",
+            )
 
     def _described(self, call: Call, launch: Launch) -> bytes:
         """RunInstances' answer once more, for a token that comes again."""

@@ -143,10 +143,18 @@ def test_the_nodes_may_talk_among_themselves_and_nobody_from_outside_may(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
-    for action in ("AuthorizeSecurityGroupIngress", "AuthorizeSecurityGroupEgress"):
-        (call,) = aws.sent(action)
-        rule = call.under("IpPermissions.")
-        assert rule == {"1.IpProtocol": "-1", "1.Groups.1.GroupId": "sg-1"}
+    (call,) = aws.sent("AuthorizeSecurityGroupIngress")
+    assert call.under("IpPermissions.") == {"1.IpProtocol": "-1", "1.Groups.1.GroupId": "sg-1"}
+    # Out may go everything already; only the fabric wants to be told of its own group.
+    assert aws.sent("AuthorizeSecurityGroupEgress") == []
+
+
+def test_a_fabric_gets_a_rule_that_lets_its_traffic_out_to_the_group_itself(
+    aws: ScriptedAws, provider: AwsProvider, request_of: Request
+) -> None:
+    provider.launch(request_of(fabric=True))
+    (call,) = aws.sent("AuthorizeSecurityGroupEgress")
+    assert call.under("IpPermissions.") == {"1.IpProtocol": "-1", "1.Groups.1.GroupId": "sg-1"}
 
 
 def test_ssh_is_open_only_with_a_key_and_only_from_the_caller(

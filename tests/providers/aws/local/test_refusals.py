@@ -123,3 +123,21 @@ def test_a_request_that_the_sdk_would_never_send_is_refused_in_xml(cloud: AwsLoc
 
 def test_a_region_that_there_is_not_is_refused(client: Any, refused: Refused) -> None:
     assert refused(client("ec2", "mars-north-1").describe_instances)[0] == "AuthFailure"
+
+
+def test_motos_store_answers_a_full_subnet_as_ec2_does(
+    ec2: Any, cloud: AwsLocalCloud, run: Run, refused: Refused
+) -> None:
+    if cloud.store == "own":
+        # Our own store has addresses for ten thousand instances in one zone, which no default subnet has.
+        assert len(run(12, SubnetId=_small_subnet(ec2))) == 12
+    else:
+        assert refused(run, count=12, SubnetId=_small_subnet(ec2))[:2] == ("InsufficientFreeAddressesInSubnet", 400)
+
+
+def _small_subnet(ec2: Any) -> str:
+    """A subnet of 16 addresses, five of which AWS keeps to itself."""
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/28", AvailabilityZone="us-east-1a")["Subnet"]
+    identifier: str = subnet["SubnetId"]
+    return identifier
