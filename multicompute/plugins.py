@@ -4,9 +4,13 @@ import functools
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from multicompute.errors import ConfigError
 from multicompute.provider import ProviderPlugin
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "multicompute.providers"
 
@@ -16,21 +20,32 @@ def discover() -> Mapping[str, ProviderPlugin]:
     """All providers that are installed, by name, in the order of their names.
 
     Raises:
-        ConfigError: two distributions bring a provider of the same name, or a plug-in object can't be imported.
+        ConfigError: two distributions bring a provider of the same name, or a plug-in object can't be loaded.
     """
     # importlib.metadata takes 15 ms to import, a sixth of a cold command: so only here.
     from importlib.metadata import entry_points
 
-    found: dict[str, tuple[str, ProviderPlugin]] = {}
+    found: dict[str, EntryPoint] = {}
+    # All names before any is loaded: which of two is the right one nobody can tell.
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        if entry.name in found and found[entry.name][0] != entry.value:
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
             raise ConfigError(
-                f"two providers are named {entry.name!r}: {found[entry.name][0]} and {entry.value}",
+                f"two providers are named {entry.name!r}: {other.value} and {entry.value}",
                 hint="uninstall one of the two distributions",
             )
-        if entry.name not in found:
-            found[entry.name] = (entry.value, entry.load())
-    return MappingProxyType({name: plugin for name, (_, plugin) in found.items()})
+    return MappingProxyType({name: _load(entry) for name, entry in found.items()})
+
+
+def _load(entry: "EntryPoint") -> ProviderPlugin:
+    try:
+        plugin: ProviderPlugin = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"the provider {entry.name!r} ({entry.value}) can't be loaded: {error}",
+            hint="reinstall or uninstall the distribution that brings it",
+        ) from error
+    return plugin
 
 
 def missing_modules(plugin: ProviderPlugin) -> tuple[str, ...]:
