@@ -300,6 +300,10 @@ class LocalCloud(Protocol):
 
     def stop(self) -> None: ...
 
+    def alive(self) -> Sequence[Resource]:
+        """Everything of any owner that exists in it, as the account would be billed for it: the ground truth of a test."""
+        ...
+
 
 class ProviderPlugin(Protocol):
     """What the entry point names: imports without the SDK, and opens the provider when it is needed."""

@@ -104,6 +104,10 @@ def _local(plugin: ProviderPlugin) -> LocalCloud | None:
     try:
         return plugin.local()
     except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "multicompute", type(plugin).__module__.partition(".")[0]):
+            # A module of the provider's own that is not there is a bug, and no pip line mends it.
+            raise
         raise SpecError(
             f"the local cloud of {plugin.name} needs {error.name}, which is not installed",
             hint='pip install "multicompute[testing]"',

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 # What EC2 did may take "up to about five minutes" to be seen by the next call ("Eventual consistency in the Amazon EC2 API", EC2
-# developer guide). A local cloud has no such delay but what a test sets.
+# developer guide). On loopback a local cloud answers, which lags for seconds at most, if a test asks for it.
 _CONSISTENCY_WINDOW: Final = timedelta(minutes=5)
-_LOCAL_CONSISTENCY_WINDOW: Final = timedelta(seconds=1)
+_LOCAL_CONSISTENCY_WINDOW: Final = timedelta(seconds=5)
 _POLL_INTERVAL: Final = timedelta(seconds=3)
 _LOCAL_POLL_INTERVAL: Final = timedelta(milliseconds=50)
 # An instance with eight GPUs takes minutes from pending to running; one that takes ten does not come.

@@ -207,6 +207,29 @@ def test_local_clouds_refuse_what_they_do_not_know(wrong: dict[str, Any]) -> Non
         pass
 
 
+class Lacking:
+    """A plug-in whose local cloud can't be imported."""
+
+    name = "lacking"
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def local(self) -> None:
+        raise ModuleNotFoundError(f"No module named {self.module!r}", name=self.module)
+
+
+@pytest.mark.parametrize(("module", "error"), [("moto.server", SpecError), (f"{__name__}.gone", ModuleNotFoundError)])
+def test_only_a_missing_dependency_gets_a_pip_line(
+    monkeypatch: pytest.MonkeyPatch, module: str, error: type[Exception]
+) -> None:
+    # Patched, because a provider that is installed and lacks a module is nothing that a test can install.
+    monkeypatch.setattr("multicompute.plugins.discover", lambda: {"lacking": Lacking(module)})
+    with pytest.raises(error) as caught, local_clouds("lacking"):
+        pass
+    assert ("multicompute[testing]" in str(caught.value)) == (error is SpecError)
+
+
 def test_a_process_that_forgets_to_stop_it_ends_all_the_same() -> None:
     script = (
         "import urllib.request; from multicompute_aws.local import AwsLocalCloud; c = AwsLocalCloud(); c.start();"
