@@ -9,8 +9,9 @@ The rules:
 - Every offer that is not in a candidate is counted under the first reason that applies, in the order of `REASONS`.
 - A part of an accelerator and a retired type are taken only where the instance type itself is named.
 - Fabric: a gang of several nodes without an RDMA-class fabric is left out with interconnect="rdma"; with "auto" if its
-  accelerators are built to be linked and some gang of such accelerators has a fabric or fits on one node. What is in a
-  reservation is the user's choice, and "auto" asks nothing of it.
+  accelerators are built to be linked and some gang of such accelerators has a fabric or fits on one node; one that is only
+  out of capacity or quota just now counts, too, unless the placement lets the gang spread. What is in a reservation is the
+  user's choice, and "auto" asks nothing of it.
 - A budget leaves nothing out: it ends the cluster when it is used up, and a note says when that would be.
 - Prices that are too old are marked, not left out. So are clouds that can't be used.
 - An outage or a quota leaves room for so many nodes of an offer. With placement "zone" that must be the whole gang. With

@@ -131,8 +131,13 @@ class Sorting:
         """Apply the fabric rule and fill spread gangs; returns the gangs that are left, and those passed over by the rule."""
         lacking = self._lacking()
         interconnect = self._wish.spec.interconnect
+        # An outage or a quota does not make a gang without a fabric any more useful, unless the user has said that it may spread.
+        limited = not self._spreads and any(
+            source.shape.is_linked and (source.nodes == 1 or source.shape.instance.fabric) for source in self._sources
+        )
         needs_fabric = interconnect == "rdma" or (
-            interconnect == "auto" and any(gang.shape.is_linked and id(gang) not in lacking for gang in self._gangs)
+            interconnect == "auto"
+            and (limited or any(gang.shape.is_linked and id(gang) not in lacking for gang in self._gangs))
         )
         if not needs_fabric:
             lacking = {}

@@ -295,7 +295,12 @@ class Oracle:
         alive = [(index, offer) for index, (_, offer) in enumerate(self.offers) if index not in first]
         asks = self.spec.interconnect == "rdma" or (
             self.spec.interconnect == "auto"
-            and any(self.is_linked(o.instance) and not self.lacks_fabric(o.instance) for _, o in alive)
+            and any(
+                self.is_linked(offer.instance) and not self.lacks_fabric(offer.instance)
+                for index, (_, offer) in enumerate(self.offers)
+                # Out of capacity or quota just now is no reason to do without, where the gang may not spread.
+                if first.get(index) in ((None, "outage", "quota") if self.spec.placement == "zone" else (None,))
+            )
         )
         for index, offer in alive:
             meant = self.spec.interconnect == "rdma" or self.is_linked(offer.instance)

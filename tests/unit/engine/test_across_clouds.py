@@ -1,0 +1,63 @@
+"""A request that goes from cloud to cloud, in the order of the plan, with its story told in order."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from multicompute import Cluster, errors
+from multicompute.testing import FakeCloud, fake_cloud
+
+
+@pytest.fixture(name="cloud")
+def _cloud() -> Iterator[FakeCloud]:
+    with fake_cloud("aws", "gcp", "azure") as cloud:
+        yield cloud
+
+
+def launches(cloud: FakeCloud) -> dict[str, int]:
+    return {name: provider.faults.count("launch") for name, provider in cloud.providers.items()}
+
+
+def test_without_capacity_in_one_cloud_the_next_cheapest_is_asked(cloud: FakeCloud) -> None:
+    for place in ("us-*", "eu-*", "ap-*", "ca-*", "sa-*", "me-*", "af-*", "il-*", "mx-*"):
+        cloud.aws.set_capacity("p5*", place, 0)
+    plan = Cluster.plan(gpus=64, type="h100")
+    best_elsewhere = next(candidate for candidate in plan if candidate.provider != "aws")
+    with Cluster.request(gpus=64, type="h100", interconnect="rdma") as cluster:
+        assert cluster.provider == best_elsewhere.provider
+        assert launches(cloud)["aws"] > 0
+        tried = [event.data["provider"] for event in cluster.events() if event.kind == "attempt"]
+        # Everything that is cheaper was asked for first, and nothing that is dearer.
+        assert tried[-1] == cluster.provider
+        assert set(tried[:-1]) == {"aws"}
+    assert cloud.alive() == []
+
+
+def test_without_capacity_anywhere_the_error_has_a_line_for_each_try_in_order(cloud: FakeCloud) -> None:
+    cloud.set_capacity("*", "*", 0)
+    with pytest.raises(errors.CapacityError) as caught:
+        Cluster.request(gpus=64, type="h100", name="nowhere", timeout="10h")
+    lines = str(caught.value).splitlines()[1:]
+    tried = [line.split()[0] for line in lines]
+    assert {"aws", "gcp", "azure"} <= set(tried)
+    assert len(lines) == len(caught.value.attempts) == sum(launches(cloud).values())
+    story = [event.message for event in Cluster.get("nowhere").events() if event.kind == "capacity"]
+    assert [line.strip() for line in lines[: len(story)]][:-1] == story[:-1]
+    assert cloud.alive() == []
+
+
+def test_a_remembered_outage_spares_every_later_request_the_calls(cloud: FakeCloud) -> None:
+    cloud.set_capacity("*", "*", 0)
+    with pytest.raises(errors.CapacityError):
+        Cluster.request(gpus=64, type="h100", timeout="10h")
+    before = launches(cloud)
+    with pytest.raises(errors.CapacityError):
+        Cluster.request(gpus=64, type="h100", timeout="10h")
+    assert launches(cloud) == before
+
+
+def test_clouds_that_are_not_asked_for_are_not_asked(cloud: FakeCloud) -> None:
+    cloud.set_capacity("*", "*", 0)
+    with pytest.raises(errors.CapacityError):
+        Cluster.request(gpus=64, type="h100", clouds=["gcp"], timeout="10h")
+    assert launches(cloud)["aws"] == launches(cloud)["azure"] == 0
