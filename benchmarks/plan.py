@@ -7,6 +7,7 @@ grows with the offers that match, not with the catalog.
 
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,10 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 
+from multicompute import Cluster
 from multicompute.catalog import Catalog
+from multicompute.config import apply_environment
+from multicompute.ledger import Ledger
 from multicompute.offer import Listing
 from multicompute.plan import Plan
 from multicompute.resolver import resolve
@@ -93,6 +97,18 @@ def median_ms(action: Callable[[], object], rounds: int) -> float:
     return 1000 * statistics.median(times)
 
 
+def public_calls() -> list[str]:
+    """What a user calls, configuration and remembered outages included."""
+    with tempfile.TemporaryDirectory() as folder:
+        mine = {"MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db", "MULTICOMPUTE_CONFIG": f"{folder}/none.toml"}
+        with apply_environment(mine):
+            call = partial(Cluster.plan, gpus=64, type="h100")
+            lines = [f"{'Cluster.plan(64, h100), no ledger yet':<46} {median_ms(call, 300):>8.3f}"]
+            Ledger(mine["MULTICOMPUTE_STATE"]).close()
+            lines += [f"{'Cluster.plan(64, h100), with a ledger':<46} {median_ms(call, 300):>8.3f}"]
+    return lines
+
+
 def report() -> str:
     """All tables as text."""
     catalog = Grown(1, of=FAMILY, others=True)
@@ -104,6 +120,7 @@ def report() -> str:
         lines += [f"{name:<46} {ms:>8.3f} {len(plan(catalog, spec)):>10}"]
     lines += [f"{'plain loop over h100':<46} {median_ms(partial(plain_loop, catalog, h100), 300):>8.3f}"]
     lines += [f"{'64 x h100, every candidate looked at':<46} {median_ms(lambda: list(plan(catalog, h100)), 300):>8.3f}"]
+    lines += public_calls()
     lines += ["", f"{'64 x h100 as the tables grow':<36} {'offers':>12} {'plan':>8} {'plain loop':>10} {'ratio':>6}"]
     for others, what in ((True, "rows of other accelerators"), (False, "rows of h100 itself")):
         for factor in (1, 10, 100):
