@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from multicompute.clock import process_id
 from multicompute.engine.session import Session
+from multicompute.errors import LedgerError
 
 LENGTH: Final = timedelta(seconds=120)
 """How long a holder that stays silent is believed to be alive: longer than any one call of a cloud with its time limit."""
@@ -39,7 +40,9 @@ class Lease:
     def drop(self) -> None:
         """Give it back."""
         self._renewed = None
-        self._session.ledger.drop_lease(self._cluster_id, self._me)
+        # One that can't be given back ends by itself; it must not hide why the work ended.
+        with suppress(LedgerError):
+            self._session.ledger.drop_lease(self._cluster_id, self._me)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from multicompute.engine.lease import Lease
 from multicompute.engine.retry import patiently
 from multicompute.engine.session import Session
 from multicompute.engine.story import Story, Watcher
-from multicompute.errors import MulticomputeError
+from multicompute.errors import LedgerError, MulticomputeError
 from multicompute.ledger import AttemptRecord, ClusterRecord, Ledger
 from multicompute.node import ClusterState
 from multicompute.plan import AttemptReport
@@ -94,7 +94,12 @@ class Operation:
         Raises:
             LostLease: somebody else has it.
         """
-        if not self.lease.take():
+        try:
+            is_held = self.lease.take()
+        except LedgerError:
+            # Nobody else can have written there either; what is to be written next will say so where it matters.
+            return
+        if not is_held:
             raise LostLease
 
     def overtaken(self) -> Exception:

@@ -71,7 +71,8 @@ def request(
                 f"{record.name}: the live cluster of this name is being torn down ({record.reason})",
                 hint=f"wait for it with `multicompute down {record.name} --yes`, or choose another name",
             )
-        return bring_up(session, record, plan=plan, watch=watch, stop=stop, timeout=spec.timeout, wait=spec.wait)
+        timeout = spec.timeout + (spec.keep_trying or timedelta(0))
+        return bring_up(session, record, plan=plan, watch=watch, stop=stop, timeout=timeout, wait=spec.wait)
 
 
 def bring_up(
@@ -118,7 +119,8 @@ def _plan(session: Session, spec: ClusterSpec) -> Plan:
         AuthError: it has none whose cloud can be used here.
     """
     found = find_reservations(session, spec) if spec.reservations else ()
-    plan = plan_for(session, spec, reservations=found)
+    # Who keeps trying waits for outages to pass, and is not stopped by them.
+    plan = plan_for(session, spec, reservations=found, outages=() if spec.keep_trying else None)
     require_candidate(plan, lambda: plan_for(session, spec, reservations=found, outages=()))
     require_usable(plan, session.usable)
     return plan
@@ -184,6 +186,7 @@ def _torn_down(op: Operation) -> Iterator[None]:
     except BaseException as error:
         # From here on the first Ctrl-C is noted only: half a teardown is what leaks.
         op.stop.shield()
+        op.story.calm()
         if not op.lease.take():
             raise
         if not isinstance(error, MulticomputeError):
@@ -192,11 +195,13 @@ def _torn_down(op: Operation) -> Iterator[None]:
             end(op, ClusterState.FAILED, _words(error))
         except MulticomputeError as trouble:
             error.add_note(f"{name} is not torn down yet: {trouble}")
-            _log.error("%s is TERMINATING, something of it may live: %s", name, trouble)
-            raise
+            _log.error("%s: something of it may live, `multicompute reconcile` and `reap` go on: %s", name, trouble)
+            # Not the trouble: what went wrong first is what the caller has to know.
+            raise error
         if isinstance(error, Superseded):
             raise ClusterNotFound(f"{name}: was ended while it was being provisioned; nothing of it is left") from error
         if isinstance(error, MulticomputeError):
+            error.attempts = error.attempts or tuple(op.reports)
             error.message = f"{error.message}; torn down, nothing of it is left"
         else:
             _log.warning("%s: torn down, nothing of it is left", name)
@@ -242,8 +247,9 @@ def _go(op: Operation, plan: Plan, *, wait: bool) -> None:
             if error is None:
                 return
             errors.append(error)
-        lacking = [error for error in errors if isinstance(error, CapacityError)]
-        if not lacking or op.clock.now() + pause > give_up:
+        # No errors: everything is ruled out by outages for now.
+        is_lack = not errors or any(isinstance(error, CapacityError) for error in errors)
+        if not is_lack or op.clock.now() + pause > give_up:
             raise summary(op, plan, errors)
         op.story.add("waiting", f"no capacity anywhere: trying all again in {pause}")
         op.pause(pause * (0.75 + 0.5 * op.session.random.random()))

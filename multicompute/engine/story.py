@@ -1,10 +1,13 @@
 """Tells a cluster's story: every line goes to the ledger, and to whoever watches."""
 
+import logging
 from collections.abc import Callable
 
 from multicompute.clock import Clock
 from multicompute.ledger import Ledger
 from multicompute.node import Event
+
+_log = logging.getLogger("multicompute")
 
 Watcher = Callable[[Event], None]
 
@@ -16,6 +19,7 @@ class Story:
         self._ledger = ledger
         self._clock = clock
         self._watch = watch
+        self._is_calm = False
         self.cluster_id = cluster_id
 
     def line(self, kind: str, message: str, **data: object) -> Event:
@@ -30,5 +34,16 @@ class Story:
 
     def tell(self, event: Event) -> None:
         """Show a line that is in the ledger already, or is not worth keeping, to whoever watches."""
-        if self._watch is not None:
+        if self._watch is None:
+            return
+        try:
             self._watch(event)
+        except Exception:
+            if not self._is_calm:
+                raise
+            _log.exception("a progress callback failed during a teardown, and is not called any more")
+            self._watch = None
+
+    def calm(self) -> None:
+        """From here on a watcher that raises stops nothing: a teardown is under way."""
+        self._is_calm = True

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from multicompute.engine.operation import Operation
-from multicompute.errors import MulticomputeError, ProviderError
+from multicompute.errors import LedgerError, MulticomputeError, ProviderError
 from multicompute.ledger import AttemptRecord, AttemptState
 from multicompute.node import ClusterState
 from multicompute.provider import Provider, Selector, Teardown
@@ -72,9 +72,13 @@ def end(op: Operation, state: ClusterState, reason: str) -> None:
 
     Safe to call again, by any process, until it is through. Until then the cluster is TERMINATING.
     """
-    begin(op, reason)
-    attempts = op.ledger.attempts(op.cluster_id)
     failed: list[MulticomputeError] = []
+    try:
+        begin(op, reason)
+    except LedgerError as error:
+        # A ledger that can't be written, on a full disk say, must not keep machines running.
+        failed.append(error)
+    attempts = op.ledger.attempts(op.cluster_id)
     for name, region in places(attempts):
         mine = [each for each in attempts if each.is_open and (each.provider, each.region) == (name, region)]
         try:
@@ -82,7 +86,8 @@ def end(op: Operation, state: ClusterState, reason: str) -> None:
         except MulticomputeError as error:
             # One place that does not answer must not keep the others running.
             failed.append(error)
-            op.story.add("note", f"{name} {region}: teardown is not through: {error.message}", code=error.code)
+            text = f"{name} {region}: teardown is not through: {error.message}"
+            op.story.tell(op.story.line("note", text, code=error.code))
     if failed:
         raise failed[0]
     finish(op, state, reason)

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from multicompute import Cluster, ClusterState, Event, errors
+from multicompute.engine.reconcile import reconcile
 from multicompute.provider import Quota
 from multicompute.testing import FakeCloud, fake_cloud
 
@@ -113,8 +114,49 @@ def test_keep_trying_ends_when_its_time_is_over(cloud: FakeCloud) -> None:
     cloud.set_capacity("*", "*", 0)
     start = cloud.clock.now()
     with pytest.raises(errors.CapacityError):
-        Cluster.request(gpus=8, type="h100", regions=["us-east-1"], keep_trying="20m", timeout="2h")
+        Cluster.request(gpus=8, type="h100", regions=["us-east-1"], keep_trying="20m")
     assert timedelta(minutes=10) < cloud.clock.now() - start < timedelta(minutes=30)
+
+
+def test_keep_trying_waits_for_remembered_outages_to_pass(cloud: FakeCloud) -> None:
+    cloud.set_capacity("*", "*", 0)
+    with pytest.raises(errors.CapacityError):
+        Cluster.request(gpus=8, type="h100", regions=["us-east-1"])
+    cloud.set_capacity("*", "*", None)
+    with Cluster.request(gpus=8, type="h100", regions=["us-east-1"], keep_trying="2h") as cluster:
+        assert cluster.state is ClusterState.READY
+
+
+def test_a_ledger_that_fails_after_the_launch_keeps_no_machine_running(cloud: FakeCloud) -> None:
+    database = cloud.session.ledger._database
+
+    def fill(_: object) -> None:
+        database._connection.execute("PRAGMA query_only = ON")
+
+    cloud.aws.faults.hook("launch", fill)
+    with pytest.raises(errors.LedgerError) as caught:
+        Cluster.request(gpus=64, type="h100", name="full")
+    assert cloud.alive() == []
+    assert any("is not torn down yet" in note for note in caught.value.__notes__)
+    # Once it can be written again, it learns what the cloud knows already.
+    database._connection.execute("PRAGMA query_only = OFF")
+    cloud.advance("10m")
+    reconcile(cloud.session)
+    assert Cluster.get("full").state is ClusterState.FAILED
+
+
+def test_a_callback_that_raises_every_time_can_not_stop_the_teardown(
+    cloud: FakeCloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    def watch(event: Event) -> None:
+        if event.kind not in ("requested", "attempt"):
+            raise _Broken(event.kind)
+
+    with pytest.raises(_Broken, match="launched"):
+        Cluster.request(gpus=64, type="h100", name="noisy", progress=watch)
+    assert cloud.alive() == []
+    assert Cluster.get("noisy").state is ClusterState.FAILED
+    assert "is not called any more" in caplog.text
 
 
 def test_an_input_error_stops_at_once(cloud: FakeCloud) -> None:
