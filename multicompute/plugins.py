@@ -49,10 +49,18 @@ def _load(entry: "EntryPoint") -> ProviderPlugin:
 
 
 def missing_modules(plugin: ProviderPlugin) -> tuple[str, ...]:
-    """The top-level modules of the plug-in's SDK that are not installed."""
+    """The modules of the plug-in's SDK that are not installed; none of them is imported to know."""
+    return tuple(name for name in plugin.modules if name not in sys.modules and not _is_there(name))
+
+
+def _is_there(module: str) -> bool:
     from importlib.util import find_spec
 
-    return tuple(name for name in plugin.modules if name not in sys.modules and find_spec(name) is None)
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        # Not even the package that it would be in.
+        return False
 
 
 def install_line(plugin: ProviderPlugin) -> str:

@@ -312,7 +312,7 @@ class ProviderPlugin(Protocol):
     extra: str
     """The extra that installs the SDK: `pip install "multicompute[<extra>]"`."""
     modules: tuple[str, ...]
-    """Top-level modules of the SDK whose absence means that the extra is not installed."""
+    """Modules of the SDK whose absence means that the extra is not installed."""
     can_launch: bool
     """False while only the offer tables are there."""
     tables: Path | None
