@@ -17,6 +17,7 @@ from multicompute.errors import (
     MulticomputeError,
     ProvisionTimeout,
     QuotaError,
+    TransientError,
 )
 from multicompute.ledger import AttemptRecord, AttemptState, NodeRecord
 from multicompute.node import Node, NodeState
@@ -71,8 +72,11 @@ def open_attempt(op: Operation, parts: tuple[Part, ...]) -> AttemptRecord:
     return attempt
 
 
-def launch(op: Operation, attempt: AttemptRecord) -> None:
+def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
     """Launch what the attempt says; safe to call again for the same attempt, by any process (I5).
+
+    Args:
+        is_repeated: whether it was begun before, by a call of which nobody knows what it came to.
 
     Raises:
         MulticomputeError: the cloud refused, and the attempt is closed; or it answered nothing that can be trusted, and
@@ -81,9 +85,21 @@ def launch(op: Operation, attempt: AttemptRecord) -> None:
     provider = op.session.provider(attempt.provider)
     request = launch_request(op, attempt)
     place = place_of(attempt)
+    doubts = [is_repeated]
+
+    def call() -> tuple[Node, ...]:
+        try:
+            return provider.launch(request)
+        except TransientError:
+            doubts.append(True)
+            raise
+
     try:
-        nodes = op.ask(provider, f"launch in {place}", lambda: provider.launch(request))
+        nodes = op.ask(provider, f"launch in {place}", call)
     except _REFUSALS as error:
+        if any(doubts) and isinstance(error, (AuthError, AccessDeniedError)):
+            # Turned away at the door: that says nothing of an earlier call whose answer was lost. It stays open.
+            raise
         close(op, attempt, error)
         raise
     except MulticomputeError as error:
@@ -91,7 +107,7 @@ def launch(op: Operation, attempt: AttemptRecord) -> None:
         if not nodes:
             close(op, attempt, error)
             raise
-    line = op.story.line("launched", f"{place}: {len(nodes)} x {request.parts[0].offer.instance_type} launched")
+    line = op.story.line("launched", f"launched {describe(attempt)}: {len(nodes)} nodes")
     op.ledger.record_launch(attempt, node_records(attempt, nodes, at=op.clock.now(), first_rank=None), line)
     op.story.tell(line)
 

@@ -305,10 +305,10 @@ def _try(
     try:
         for attempt in attempts:
             if attempt.state is AttemptState.OPEN:
-                launch(op, attempt)
+                launch(op, attempt, is_repeated=True)
         for parts in groups:
             attempts.append(open_attempt(op, parts))
-            launch(op, attempts[-1])
+            launch(op, attempts[-1], is_repeated=False)
         if wait:
             await_running(op, attempts)
         return None

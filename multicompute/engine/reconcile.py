@@ -154,7 +154,7 @@ def _take_back(op: Operation, record: ClusterRecord, report: ReconcileReport, *,
             # Complete but still booting: written down by the same launch again, which buys nothing.
             for attempt in begun:
                 if attempt.state is AttemptState.OPEN:
-                    launch(op, attempt)
+                    launch(op, attempt, is_repeated=True)
         return
     if any(_is_in_doubt(op, attempt) for attempt in begun):
         report.in_doubt.append(record.name)

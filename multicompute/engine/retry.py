@@ -54,10 +54,10 @@ def _schedule(
     clock: Clock, stop: Stop, base: timedelta, on_retry: Callable[[MulticomputeError, float], None]
 ) -> "Retrying":
     # Here, not above: tenacity imports asyncio, 22 ms that a request without trouble need not pay.
-    from tenacity import RetryCallState, Retrying, wait_exponential_jitter
+    from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
 
     first = min(base.total_seconds(), 1.0)
-    backoff = wait_exponential_jitter(initial=first, max=_LONGEST, jitter=first)
+    backoff = wait_exponential(multiplier=first, max=_LONGEST) + wait_random(0, first)
 
     def error_of(state: RetryCallState) -> BaseException | None:
         return state.outcome.exception() if state.outcome else None

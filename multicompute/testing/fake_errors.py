@@ -10,8 +10,8 @@ from multicompute.node import Cause
 from multicompute.offer import Offer
 
 NOT_OFFERED = "not-offered"
-PASSING = frozenset({"throttled", "transient"})
-"""Codes after which it is not known what became of a launch; every other one says that nothing of it lives."""
+PASSING = frozenset({"throttled", "transient", "auth", "denied"})
+"""Codes that a launch which is repeated may meet, too: they say nothing of what the first call came to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,19 @@ def test_a_launch_whose_answer_was_lost_is_not_bought_twice(cloud: FakeCloud) ->
     assert cloud.alive() == []
 
 
+def test_credentials_that_expire_after_a_lost_answer_close_nothing_that_may_live(cloud: FakeCloud) -> None:
+    cloud.aws.faults.lose_answer("launch")
+    cloud.aws.faults.fail("launch", "auth", times=None)
+    cloud.aws.faults.fail("terminate", "auth", times=3)
+    with pytest.raises(errors.AuthError):
+        Cluster.request(gpus=64, type="h100", name="locked-out")
+    assert cloud.alive() != []
+    assert Cluster.get("locked-out").state is ClusterState.TERMINATING
+    cloud.aws.faults.clear()
+    Cluster.get("locked-out").terminate()
+    assert cloud.alive() == []
+
+
 def test_a_launch_that_never_answers_is_watched_and_taken_over_when_it_shows(cloud: FakeCloud) -> None:
     cloud.aws.lag = timedelta(seconds=40)
     cloud.aws.faults.lose_answer("launch")

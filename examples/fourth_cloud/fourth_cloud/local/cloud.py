@@ -1,0 +1,284 @@
+"""What exists in the local Fourth, how it comes and goes in time, and what a test may do to it."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from fourth_cloud.local.rules import Refusal, check, sold
+from fourth_cloud.local.wire import Wire
+from multicompute.clock import Clock, SystemClock
+from multicompute.provider import Resource
+from multicompute.testing import Faults
+
+_SHOWN_AFTER_THE_END: Final = timedelta(hours=1)
+_PAGE: Final = 100
+
+
+@dataclass
+class _Server:
+    """A server; what its status is follows from the time."""
+
+    id: str
+    fields: Mapping[str, Any]
+    labels: dict[str, str]
+    number: int
+    runs_from: datetime
+    shown_from: datetime
+    delete_at: datetime | None
+    ends_at: datetime | None = None
+    end: tuple[str, str, str] = ("deleted", "", "")
+    """The last status, with code and message."""
+
+    def ended_at(self) -> datetime | None:
+        return min((at for at in (self.ends_at, self.delete_at) if at is not None), default=None)
+
+    def exists(self, now: datetime) -> bool:
+        ended = self.ended_at()
+        return ended is None or now < ended
+
+    def is_shown(self, now: datetime) -> bool:
+        ended = self.ended_at()
+        return self.shown_from <= now and (ended is None or now < ended + _SHOWN_AFTER_THE_END)
+
+    def answer(self, now: datetime) -> dict[str, Any]:
+        """As the API tells it."""
+        code = message = ""
+        if not self.exists(now):
+            expired = self.ends_at is None or (self.delete_at is not None and self.delete_at < self.ends_at)
+            status, code, message = ("expired", "expired", "its delete_at has come") if expired else self.end
+        elif self.ends_at is not None and self.end[0] == "deleted":
+            status = "deleting"
+        else:
+            status = "running" if now >= self.runs_from else "creating"
+        octets = f"{self.number // 250}.{self.number % 250 + 1}"
+        has_address = status == "running"
+        return {
+            "id": self.id,
+            "region": self.fields["region"],
+            "zone": self.fields["zone"],
+            "type": self.fields["type"],
+            "status": status,
+            "labels": self.labels,
+            "private_ip": f"10.4.{octets}" if has_address else None,
+            "public_ip": f"198.18.{octets}" if has_address and self.fields["has_public_ip"] else None,
+            "code": code,
+            "message": message,
+        }
+
+
+@dataclass
+class _Firewall:
+    id: str
+    name: str
+    region: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class FourthLocalCloud:
+    """Fourth on 127.0.0.1; see `multicompute.provider.LocalCloud`.
+
+    Attributes:
+        faults: what goes wrong next, by the operations "CreateServers", "ListServers", "DeleteServers", "UpdateServers",
+            "CreateFirewall", "ListFirewalls", "DeleteFirewall" and "GetAccount"; "Boot" is a server that is created and fails.
+        boot_time, shutdown_time: how long a server is being created, and deleted.
+        lag: how long a new server is missing from listings.
+    """
+
+    name = "fourth"
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self.faults = Faults()
+        self.boot_time = timedelta(milliseconds=100)
+        self.shutdown_time = timedelta(milliseconds=50)
+        self.lag = timedelta(0)
+        self.clock: Clock = clock or SystemClock()
+        self._wire = Wire(self)
+        self._lock = threading.RLock()
+        self._sold = sold()
+        self._servers: dict[str, _Server] = {}
+        self._answered: dict[str, list[_Server]] = {}
+        self._firewalls: dict[str, _Firewall] = {}
+        self._foreign: dict[str, object] = {}
+        self._capacity: dict[tuple[str, str], int] = {}
+
+    # --- for whoever starts it, and for tests -------------------------------------------------------------------------
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables with which any process reaches it."""
+        return {"FOURTH_ENDPOINT_URL": self._wire.url, "FOURTH_API_KEY": "local"}
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._wire.start()
+
+    def stop(self) -> None:
+        """Stop answering, and forget everything."""
+        self._wire.stop()
+
+    def alive(self) -> Sequence[Resource]:
+        """Everything of any owner that exists, shown in listings or not."""
+        with self._lock:
+            now = self.clock.now()
+            servers = [
+                Resource(self.name, "server", each.id, each.fields["region"], billable=True, tags=dict(each.labels))
+                for each in self._servers.values()
+                if each.exists(now)
+            ]
+            firewalls = [
+                Resource(self.name, "firewall", each.id, each.region, billable=False, tags=dict(each.labels))
+                for each in self._firewalls.values()
+            ]
+            return servers + firewalls
+
+    def set_capacity(self, instance_type: str, zone: str, nodes: int) -> None:
+        """Say how many servers of a type a zone has in all; without that it has any number."""
+        with self._lock:
+            self._capacity[instance_type, zone] = nodes
+
+    def preempt(self, server_id: str) -> None:
+        """Take a spot server back."""
+        with self._lock:
+            server = self._servers[server_id]
+            server.ends_at, server.end = self.clock.now(), ("preempted", "preempted", "the capacity is needed")
+
+    def add_foreign(self) -> None:
+        """Make what another team has made by other means: some of it with labels like ours, none with our id."""
+        with self._lock:
+            fields = {"region": "north-1", "zone": "north-1a", "type": "l4x1", "has_public_ip": False}
+            for labels in ({}, {"team": "nlp"}, {"multicompute-cluster": "first"}):
+                server = self._make(fields, labels, None, self.clock.now())
+                self._foreign[server.id] = server
+            firewall = self._add_firewall("multicompute-of-others", "north-1", {"team": "nlp"})
+            self._foreign[firewall.id] = firewall
+
+    def foreign_intact(self) -> bool:
+        """Whether all of that is there and as it was."""
+        with self._lock:
+            there = {resource.id for resource in self.alive()}
+            return self._foreign.keys() <= there and not any(
+                self._servers[name].ends_at for name in self._foreign if name in self._servers
+            )
+
+    # --- the API ------------------------------------------------------------------------------------------------------
+
+    def answer(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what a call asks for; `body` has the query or the JSON document.
+
+        Raises:
+            Refusal: the API says no.
+        """
+        check(operation, body)
+        with self._lock:
+            now = self.clock.now()
+            match operation:
+                case "CreateServers":
+                    return {"servers": [each.answer(now) for each in self._create_servers(body, now)]}
+                case "ListServers":
+                    shown = [each for each in self._servers.values() if each.is_shown(now) and _matches(each, body)]
+                    return _page("servers", [each.answer(now) for each in shown], body)
+                case "ListFirewalls":
+                    found = [vars(each) for each in self._firewalls.values() if _matches(each, body)]
+                    return _page("firewalls", found, body)
+                case "DeleteServers" | "UpdateServers":
+                    return self._change_servers(operation, body, now)
+                case "CreateFirewall":
+                    return {"id": self._create_firewall(body).id}
+                case "DeleteFirewall":
+                    return self._delete_firewall(str(body["id"]), now)
+                case _:
+                    return {"project": "local", "rights": ["servers:read", "servers:write"]}
+
+    def _create_servers(self, body: Mapping[str, Any], now: datetime) -> list[_Server]:
+        if body["request_id"] in self._answered:
+            return self._answered[body["request_id"]]
+        kind, zone, count = body["type"], body["zone"], body["count"]
+        if count < 1 or not zone.startswith(body["region"]):
+            raise Refusal("invalid_request", f"CreateServers: {count} servers in {zone} of {body['region']}")
+        if not any(
+            body["firewall"] == wall.name and body["region"] == wall.region for wall in self._firewalls.values()
+        ):
+            raise Refusal("invalid_request", f"CreateServers: no firewall {body['firewall']} in {body['region']}")
+        if (kind, zone, body["market"]) not in self._sold:
+            raise Refusal("not_sold_here", f"{kind} is not sold {body['market']} in {zone}")
+        same = [each for each in self._servers.values() if (each.fields["type"], each.fields["zone"]) == (kind, zone)]
+        left = self._capacity.get((kind, zone), count + len(same)) - sum(each.exists(now) for each in same)
+        if left < count:
+            raise Refusal("out_of_stock", f"{zone} has {max(left, 0)} of the {count} {kind} asked for")
+        made = [self._make(body, body["labels"], body["delete_at"], now) for _ in range(count)]
+        self._answered[body["request_id"]] = made
+        return made
+
+    def _make(
+        self, fields: Mapping[str, Any], labels: Mapping[str, str], delete_at: int | None, now: datetime
+    ) -> _Server:
+        number = len(self._servers) + 1
+        server = _Server(
+            id=f"srv-{number:06}",
+            fields=fields,
+            labels=dict(labels),
+            number=number,
+            runs_from=now + self.boot_time,
+            shown_from=now + self.lag,
+            delete_at=_instant(delete_at),
+        )
+        # Looked for first: a fault of any operation ("*") is meant for calls, and booting is none.
+        if any(fault.operation == "Boot" for fault in self.faults.waiting()):
+            place = {name: fields[name] for name in ("region", "zone", "type")}
+            if (fault := self.faults.take("Boot", place)) is not None:
+                server.ends_at, server.end = server.runs_from, ("failed", fault.code, fault.message or fault.code)
+        self._servers[server.id] = server
+        return server
+
+    def _change_servers(self, operation: str, body: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        for server_id in body["ids"]:
+            server = self._servers.get(server_id)
+            if server is None or not server.exists(now):
+                continue
+            if operation == "UpdateServers":
+                server.labels |= body["labels"]
+                server.delete_at = _instant(body["delete_at"])
+            elif server.ends_at is None or server.end[0] != "deleted":
+                server.ends_at, server.end = now + self.shutdown_time, ("deleted", "", "")
+        return {}
+
+    def _create_firewall(self, body: Mapping[str, Any]) -> _Firewall:
+        if any((each.name, each.region) == (body["name"], body["region"]) for each in self._firewalls.values()):
+            raise Refusal("already_exists", f"{body['region']} has a firewall {body['name']}")
+        return self._add_firewall(body["name"], body["region"], body["labels"])
+
+    def _add_firewall(self, name: str, region: str, labels: Mapping[str, str]) -> _Firewall:
+        firewall = _Firewall(f"fw-{region}-{name}", name, region, dict(labels))
+        self._firewalls[firewall.id] = firewall
+        return firewall
+
+    def _delete_firewall(self, firewall_id: str, now: datetime) -> dict[str, Any]:
+        firewall = self._firewalls.get(firewall_id)
+        if firewall is None:
+            raise Refusal("not_found", f"no firewall {firewall_id}")
+        for server in self._servers.values():
+            behind = server.fields.get("firewall") == firewall.name and server.fields["region"] == firewall.region
+            if behind and server.exists(now):
+                raise Refusal("in_use", f"{server.id} is behind {firewall.name}")
+        del self._firewalls[firewall_id]
+        return {}
+
+
+def _matches(item: _Server | _Firewall, query: Mapping[str, Any]) -> bool:
+    region = item.fields["region"] if isinstance(item, _Server) else item.region
+    if query.get("region") not in (None, region):
+        return False
+    wanted = [label.partition("=") for label in query.get("label", ())]
+    return all(name in item.labels and (not sign or item.labels[name] == value) for name, sign, value in wanted)
+
+
+def _page(name: str, items: Sequence[dict[str, Any]], query: Mapping[str, Any]) -> dict[str, Any]:
+    start = int(query.get("page") or 0)
+    rest = start + _PAGE < len(items)
+    return {name: items[start : start + _PAGE], "next_page": str(start + _PAGE) if rest else ""}
+
+
+def _instant(epoch: int | None) -> datetime | None:
+    return None if epoch is None else datetime.fromtimestamp(epoch, UTC)
