@@ -316,7 +316,9 @@ class ProviderConformance:
     @needs(Capability.SIDE_RESOURCES)
     def test_what_was_made_beside_the_nodes_stays_until_they_are_gone_and_then_goes(self, world: World) -> None:
         before = _ids(world.alive())
-        nodes = world.provider.launch(launch_request(world.offer()))
+        # A key that may log in: where nothing else is made beside machines, the way in for it is.
+        request = replace(launch_request(world.offer()), ssh_public_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== me")
+        nodes = world.provider.launch(request)
         _until_running(world, FIRST, count=2)
         beside = {resource.id for resource in world.provider.resources(FIRST) if not resource.billable} - _ids(nodes)
         assert beside
