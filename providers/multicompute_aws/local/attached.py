@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
+from multicompute.testing.local_server import Request
 from multicompute_aws.local import describing, wire
 from multicompute_aws.local.filters import Getter, matcher, page_size, paged
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.moto_cloud import Moto
-from multicompute_aws.local.server import Request
 from multicompute_aws.local.state import DiskSpec, Instance, Interface, State, Volume
 from multicompute_aws.local.tag_rules import read_specifications, tag_set
 from multicompute_aws.local.wire import AwsError

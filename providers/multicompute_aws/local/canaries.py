@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from multicompute.provider import TAG_CLUSTER, TAG_ID, TAG_OWNER
+from multicompute.testing.local_server import Request
 from multicompute_aws.local import wire
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.moto_cloud import Moto
-from multicompute_aws.local.server import Request
 from multicompute_aws.local.state import State
 
 _NOT_OURS = {"Name": "production-database"}

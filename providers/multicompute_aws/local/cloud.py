@@ -11,7 +11,8 @@ from typing import Any, Literal
 from multicompute.clock import Clock, SystemClock
 from multicompute.provider import Resource
 from multicompute.testing.faults import Faults
-from multicompute_aws.local.admin import Admin
+from multicompute.testing.local_admin import Admin
+from multicompute.testing.local_server import Server
 from multicompute_aws.local.admission import QUOTAS
 from multicompute_aws.local.attached import Attached
 from multicompute_aws.local.canaries import Canaries
@@ -22,7 +23,6 @@ from multicompute_aws.local.instances import Handler, Instances
 from multicompute_aws.local.launching import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.plain import PlainInstances
-from multicompute_aws.local.server import Server
 from multicompute_aws.local.services import Services
 from multicompute_aws.local.state import SPOT_TERMINATED, USER_TERMINATED, CapacityReservation, Instance, Region, State
 from multicompute_aws.local.tagging import Tagging

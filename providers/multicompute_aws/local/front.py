@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from multicompute.clock import Clock
+from multicompute.testing.local_server import Request, Response
 from multicompute_aws.local import wire
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.moto_cloud import Moto
-from multicompute_aws.local.server import Request, Response
 from multicompute_aws.local.services import Services, json_error
 from multicompute_aws.local.state import State
 from multicompute_aws.local.wire import AwsError

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from multicompute.testing.local_server import Request
 from multicompute_aws.local import describing, wire
 from multicompute_aws.local.filters import Getter, matcher, page_size, paged
 from multicompute_aws.local.launching import Launcher
 from multicompute_aws.local.moto_cloud import Moto
-from multicompute_aws.local.server import Request
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Region, State
 from multicompute_aws.local.wire import AwsError
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from multicompute.provider import Resource
-from multicompute_aws.local.server import HOST, Request, Response
+from multicompute.testing.local_server import HOST, Request, Response
 
 _IMAGE_PARAMETERS = re.compile(
     r"/aws/service/(?:"

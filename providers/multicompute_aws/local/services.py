@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from multicompute.testing.local_server import Request, Response
 from multicompute_aws.local import wire
 from multicompute_aws.local.admission import DEFAULT_QUOTA, QUOTAS, QuotaKind
 from multicompute_aws.local.filters import Getter, matcher
@@ -11,7 +12,6 @@ from multicompute_aws.local.hardware import shapes, zones_of
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.prices import product, spot_history
-from multicompute_aws.local.server import Request, Response
 from multicompute_aws.local.state import State
 from multicompute_aws.local.wire import AwsError
 

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -28,8 +29,8 @@ class Response:
     """One answer."""
 
     status: int
-    body: bytes
-    content_type: str = "text/xml;charset=UTF-8"
+    body: bytes = b""
+    content_type: str = "application/json; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,7 +57,7 @@ class Server:
         """Begin to serve."""
         self._server = _Server(self._application)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="aws-local", daemon=True
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="local-cloud", daemon=True
         )
         self._thread.start()
 
@@ -82,7 +83,7 @@ class _Server(HTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         # Not ThreadingMixIn: its threads either keep the process alive when nobody calls stop(), or can't be waited for.
-        thread = threading.Thread(target=self._serve, args=(request, client_address), name="aws-local", daemon=True)
+        thread = threading.Thread(target=self._serve, args=(request, client_address), name="local-cloud", daemon=True)
         with self._lock:
             self._connections[request] = thread
         thread.start()
@@ -145,12 +146,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, response: Response) -> None:
         lines = [
             f"HTTP/1.1 {response.status} {responses.get(response.status, '')}",
-            f"Content-Type: {response.content_type}",
-            f"Content-Length: {len(response.body)}",
             *(f"{name}: {value}" for name, value in response.headers.items()),
         ]
+        if response.status != HTTPStatus.NO_CONTENT:
+            lines += [f"Content-Type: {response.content_type}", f"Content-Length: {len(response.body)}"]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        self.wfile.write(head if self.command == "HEAD" else head + response.body)
+        has_body = self.command != "HEAD" and response.status != HTTPStatus.NO_CONTENT
+        self.wfile.write(head + response.body if has_body else head)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: what was called is in the record of calls."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from multicompute.provider import Resource
-from multicompute_aws.local.server import Request, Response
+from multicompute.testing.local_server import Request, Response
 
 if TYPE_CHECKING:
     from multicompute.testing.faults import Faults
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 PREFIX = "/_local/"
 _LOOPBACK = ("127.0.0.1", "localhost")
 _DURATIONS = ("duration", "retry_after")
+_KINDS = ("fail", "throttle", "drop", "lose_answer", "delay")
 
 
 class Admin:
-    """Answers `GET /_local/alive`, `GET /_local/calls`, and `POST /_local/faults`, `capacity`, `preempt`, `clear`.
+    """Answers `GET /_local/alive`, `GET /_local/calls`, and `POST /_local/faults`, `clear` and the commands of the cloud.
 
-    A fault is posted as {"kind": "fail", "operation": "RunInstances", "code": ..., ...}: the method of `Faults` and its
-    arguments, durations in seconds.
+    A fault is posted as {"kind": "fail", "operation": "RunInstances", "code": ..., ...}: the method of `Faults` and
+    its arguments, durations in seconds.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Admin:
         elif name == "clear":
             self._faults.clear()
         elif name in self._commands:
-            self._commands[name](**values)
+            return _json(200, {"result": self._commands[name](**values)})
         else:
             known = ", ".join(["faults", "clear", *self._commands])
             return _json(404, {"error": f"there is no {PREFIX}{name}; there are {known}"})
@@ -69,8 +70,8 @@ class Admin:
 
     def _inject(self, values: dict[str, Any]) -> None:
         kind = values.pop("kind")
-        if kind not in ("fail", "throttle", "drop", "lose_answer", "delay"):
-            raise ValueError(f"kind {kind!r}: it is fail, throttle, drop, lose_answer or delay")
+        if kind not in _KINDS:
+            raise ValueError(f"kind {kind!r}: it is one of {', '.join(_KINDS)}")
         for name in _DURATIONS:
             if values.get(name) is not None:
                 values[name] = timedelta(seconds=float(values[name]))
@@ -78,4 +79,4 @@ class Admin:
 
 
 def _json(status: int, value: object) -> Response:
-    return Response(status, json.dumps(value, default=str).encode(), "application/json")
+    return Response(status, json.dumps(value, default=str).encode())
