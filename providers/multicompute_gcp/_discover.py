@@ -1,0 +1,137 @@
+"""Finds our machines and disks by label, with one listing over all zones."""
+
+from typing import Any, Final
+
+from multicompute.node import Node, NodeState
+from multicompute.offer import Part
+from multicompute.provider import LaunchRequest, Resource, Selector
+from multicompute_gcp._errors import Place
+from multicompute_gcp._fates import PREEMPTED, ended
+from multicompute_gcp._labels import label_filter, last_of, region_of, tags_of
+from multicompute_gcp._session import Clients
+
+# https://cloud.google.com/compute/docs/instances/instance-life-cycle. TERMINATED is stopped: it can be started again, and has its disk.
+_STATES: Final = {
+    "PROVISIONING": NodeState.PENDING,
+    "STAGING": NodeState.PENDING,
+    "RUNNING": NodeState.RUNNING,
+    "REPAIRING": NodeState.PENDING,
+    "PENDING": NodeState.PENDING,
+    "STOPPING": NodeState.STOPPING,
+    "PENDING_STOP": NodeState.STOPPING,
+    "SUSPENDING": NodeState.STOPPING,
+    "DEPROVISIONING": NodeState.STOPPING,
+    "SUSPENDED": NodeState.STOPPED,
+    "STOPPED": NodeState.STOPPED,
+    "TERMINATED": NodeState.STOPPED,
+}
+# What a node's record needs; the whole of an instance with eight interfaces is ten times as long.
+_NODE_FIELDS: Final = (
+    "name,zone,status,statusMessage,machineType,labels,labelFingerprint,scheduling(provisioningModel),"
+    "networkInterfaces(networkIP,accessConfigs(natIP))"
+)
+_LEASE_FIELDS: Final = f"{_NODE_FIELDS},metadata,resourceStatus(scheduling)"
+
+
+def instances(clients: Clients, selector: Selector, place: Place, *, with_lease: bool = False) -> list[dict[str, Any]]:
+    """The selected instances in Google's words, in the order of their zones and names."""
+    fields = _LEASE_FIELDS if with_lease else _NODE_FIELDS
+    found = clients.aggregated(
+        "instances",
+        place,
+        filter=label_filter(selector),
+        fields=f"items/*/instances({fields}),nextPageToken,unreachables",
+    )
+    inside = [item for item in found if selector.region in (None, region_of(last_of(item["zone"])))]
+    return sorted(inside, key=lambda item: (str(item["name"]), str(item["zone"])))
+
+
+def disks(clients: Clients, selector: Selector, place: Place) -> list[dict[str, Any]]:
+    """The selected disks, whether or not an instance has them."""
+    found = clients.aggregated(
+        "disks",
+        place,
+        filter=label_filter(selector),
+        fields="items/*/disks(name,zone,users,labels,labelFingerprint,status),nextPageToken,unreachables",
+    )
+    zonal = [item for item in found if item.get("zone")]
+    return [item for item in zonal if selector.region in (None, region_of(last_of(item["zone"])))]
+
+
+def nodes(clients: Clients, selector: Selector, place: Place) -> list[Node]:
+    """The selected nodes in a stable order; of those that are known and not listed, the ones whose end Google tells."""
+    found = [to_node(item) for item in instances(clients, selector, place)]
+    listed = {node.id for node in found}
+    missing = [node_id for node_id in selector.node_ids if node_id not in listed and "/" not in node_id]
+    return found + (ended(clients, missing, selector, place) if missing else [])
+
+
+def to_node(item: dict[str, Any], part: Part | None = None) -> Node:
+    """A node from Google's description; what only the launch knows (price, accelerators) comes from `part`."""
+    zone = last_of(item["zone"])
+    interface = (item.get("networkInterfaces") or [{}])[0]
+    public = [config.get("natIP") for config in interface.get("accessConfigs") or ()]
+    state = _STATES.get(str(item.get("status")), NodeState.PENDING)
+    model = (item.get("scheduling") or {}).get("provisioningModel")
+    # A spot machine that is stopped was taken back, or has ended itself with its lease; both are the end of it.
+    is_preempted = state in (NodeState.STOPPED, NodeState.STOPPING) and model == "SPOT"
+    return Node(
+        id=str(item["name"]),
+        rank=-1,
+        provider="gcp",
+        instance_type=last_of(item.get("machineType", "")),
+        region=region_of(zone),
+        zone=zone,
+        state=state,
+        private_ip=interface.get("networkIP") or None,
+        public_ip=next((address for address in public if address), None),
+        accelerators=part.offer.instance.accelerators if part else 0.0,
+        hourly_cost=part.offer.hourly_cost if part else 0.0,
+        token=tags_of(item.get("labels")).get("multicompute-attempt", ""),
+        reason=_reason(item, state, is_preempted=is_preempted),
+        cause="preemption" if is_preempted else "",
+    )
+
+
+def _reason(item: dict[str, Any], state: NodeState, *, is_preempted: bool) -> str | None:
+    if state in (NodeState.PENDING, NodeState.RUNNING):
+        return None
+    if is_preempted:
+        return f"{PREEMPTED}: the spot machine is {str(item.get('status')).lower()}"
+    return f"{item.get('status')}: {item.get('statusMessage') or 'the machine is not running'}"
+
+
+def pending_node(name: str, request: LaunchRequest, part: Part, zone: str) -> Node:
+    """A node that Google has accepted and may not list yet."""
+    offer = part.offer
+    return Node(
+        id=name,
+        rank=-1,
+        provider="gcp",
+        instance_type=offer.instance_type,
+        region=offer.region,
+        zone=zone,
+        state=NodeState.PENDING,
+        accelerators=offer.instance.accelerators,
+        hourly_cost=offer.hourly_cost,
+        token=request.token,
+    )
+
+
+def resources(clients: Clients, selector: Selector, place: Place) -> list[Resource]:
+    """The selected instances and disks."""
+    found = [instance_resource(item) for item in instances(clients, selector, place)]
+    return found + [disk_resource(item) for item in disks(clients, selector, place)]
+
+
+def instance_resource(item: dict[str, Any]) -> Resource:
+    """An instance as a resource; one that is being stopped or deleted is not billed by itself, its disk is."""
+    state = _STATES.get(str(item.get("status")), NodeState.PENDING)
+    is_billed = state in (NodeState.PENDING, NodeState.RUNNING)
+    region = region_of(last_of(item["zone"]))
+    return Resource("gcp", "instance", str(item["name"]), region, is_billed, tags_of(item.get("labels")))
+
+
+def disk_resource(item: dict[str, Any]) -> Resource:
+    region = region_of(last_of(item["zone"]))
+    return Resource("gcp", "disk", str(item["name"]), region, billable=True, tags=tags_of(item.get("labels")))

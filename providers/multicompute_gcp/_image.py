@@ -1,0 +1,38 @@
+"""Chooses the image of a node by its family, and the kind of disk that its machine type boots from."""
+
+import re
+from typing import Final
+
+from multicompute.offer import InstanceType
+
+# Canonical's images with NVIDIA's driver: https://documentation.ubuntu.com/gcp (accelerator images). Their open kernel module begins with
+# Turing, so that older GPUs get Google's Deep Learning VM image: https://cloud.google.com/deep-learning-vm/docs/images.
+_NVIDIA: Final = (
+    "projects/ubuntu-os-accelerator-images/global/images/family/ubuntu-accelerator-2404-{arch}-with-nvidia-580"
+)
+_DEEP_LEARNING: Final = (
+    "projects/deeplearning-platform-release/global/images/family/common-cu128-ubuntu-2204-nvidia-570"
+)
+_PLAIN: Final = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2404-lts-{arch}"
+_ARCHITECTURES: Final = {"x86_64": "amd64", "arm64": "arm64"}
+_BEFORE_TURING: Final = frozenset({"k80", "p4", "p100", "v100"})
+
+# https://cloud.google.com/compute/docs/disks/hyperdisks: machine series that boot from Hyperdisk only.
+_HYPERDISK: Final = re.compile(r"(a3-ultragpu|a4x?|g4|c4[ad]?|n4[ad]?|x4|m4|h4d)-")
+
+
+def image_of(instance: InstanceType, named: str | None) -> str:
+    """The image for `instance`, or the one that the user names: a name in the own project, a path, or a URL."""
+    if named:
+        return named if "/" in named else f"global/images/{named}"
+    arch = _ARCHITECTURES.get(instance.arch, "amd64")
+    if not instance.accelerator:
+        return _PLAIN.format(arch=arch)
+    if instance.accelerator in _BEFORE_TURING:
+        return _DEEP_LEARNING
+    return _NVIDIA.format(arch=arch)
+
+
+def disk_type_of(instance: InstanceType) -> str:
+    """The type of the boot disk, by name."""
+    return "hyperdisk-balanced" if _HYPERDISK.match(instance.name) else "pd-balanced"

@@ -1,0 +1,79 @@
+"""Reads what the account may have in a region: Compute Engine's own figures, and reservations by name."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from multicompute.errors import MulticomputeError
+from multicompute.offer import Purchase
+from multicompute.provider import Quota, Quotas, Reservation
+from multicompute_gcp._errors import Place
+from multicompute_gcp._reserved import held
+from multicompute_gcp._session import Clients
+
+# The metrics of regions.get and which machine types count against them. H100 and later have none on demand there; those that are
+# attached to N1 machines are left out, because an N1's name does not say which.
+_FAMILIES: Final = {
+    "NVIDIA_A100_GPUS": ("a2-highgpu-*", "a2-megagpu-*"),
+    "NVIDIA_A100_80GB_GPUS": ("a2-ultragpu-*",),
+    "NVIDIA_L4_GPUS": ("g2-standard-*",),
+    "NVIDIA_H100_GPUS": ("a3-highgpu-*", "a3-edgegpu-*"),
+}
+_PREEMPTIBLE: Final = "PREEMPTIBLE_"
+# Of the project, over all regions; on demand only, and again without what may be an N1.
+_EVERYWHERE: Final = "GPUS_ALL_REGIONS"
+_GPU_FAMILIES: Final = ("a2-*", "a3-*", "a4-*", "a4x-*", "g2-*", "g4-*")
+
+
+def quotas(clients: Clients, region: str, reservations: Sequence[str] = ()) -> Quotas:
+    """What the account may still have in `region`; what can't be read is a note."""
+    notes: list[str] = []
+    place, found = Place(region), []
+    try:
+        answer = clients.get(clients.compute_url("regions", region), "regions.get", place) or {}
+        found += _of_region(answer.get("quotas", ()), region)
+        project = clients.get(clients.compute_url("").rstrip("/"), "projects.get", place) or {}
+        found += _of_project(project.get("quotas", ()), region)
+    except MulticomputeError as error:
+        notes.append(f"gcp {region}: quotas could not be read and are not compared: {error.message}")
+    if not found and not notes:
+        notes.append(f"gcp {region}: Compute Engine names no GPU quotas here; they are not compared")
+    there: list[Reservation] = []
+    for reservation_id in reservations:
+        try:
+            there += held(clients, region, reservation_id)
+        except MulticomputeError as error:
+            notes.append(f"gcp {region}: reservation {reservation_id} could not be read: {error.message}")
+    return Quotas(tuple(found), tuple(there), tuple(notes))
+
+
+def _of_region(listed: Iterable[dict[str, Any]], region: str) -> list[Quota]:
+    """The GPU quotas; spot counts against the preemptible one where the account has one, else against the standard one.
+
+    https://cloud.google.com/compute/resource-usage (allocation quotas for preemptible resources).
+    """
+    figures = {str(item["metric"]): (float(item["limit"]), float(item["usage"])) for item in listed}
+    found: list[Quota] = []
+    for metric, families in _FAMILIES.items():
+        if metric in figures:
+            found.append(_quota(metric, region, "on_demand", families, figures[metric]))
+        own = figures.get(_PREEMPTIBLE + metric)
+        if own is not None and own[0] > 0:
+            found.append(_quota(_PREEMPTIBLE + metric, region, "spot", families, own))
+        elif metric in figures:
+            found.append(_quota(metric, region, "spot", families, figures[metric]))
+    return found
+
+
+def _of_project(listed: Iterable[dict[str, Any]], region: str) -> list[Quota]:
+    return [
+        _quota(_EVERYWHERE, region, "on_demand", _GPU_FAMILIES, (float(item["limit"]), float(item["usage"])))
+        for item in listed
+        if item.get("metric") == _EVERYWHERE
+    ]
+
+
+def _quota(
+    name: str, region: str, purchase: Purchase, families: tuple[str, ...], figures: tuple[float, float]
+) -> Quota:
+    limit, used = figures
+    return Quota(name, region, purchase, families, max(limit, 0.0), max(used, 0.0), unit="accelerators")

@@ -1,0 +1,198 @@
+"""One call as the handlers see it, and the pages of lists that answer it."""
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from multicompute_gcp.local.answers import GcpError, Json, invalid
+from multicompute_gcp.local.filters import Listed, matcher, page_token, read_page_token
+from multicompute_gcp.local.hardware import hardware
+from multicompute_gcp.local.records import Instance, url_of
+from multicompute_gcp.local.state import State
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call.
+
+    Attributes:
+        operation: the method's id without "compute." or "tpu.projects.locations.": "instances.bulkInsert".
+        path: what the path names: project, zone, instance, ...
+    """
+
+    operation: str
+    path: Mapping[str, str]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Json = field(default_factory=dict)
+
+    @property
+    def zone(self) -> str:
+        """The zone that the path names.
+
+        Raises:
+            GcpError: there is no such zone.
+        """
+        name = self.path["zone"]
+        if name not in hardware().zones:
+            raise invalid("zone", name, "Unknown zone.")
+        return name
+
+    @property
+    def region(self) -> str:
+        """The region that the path names.
+
+        Raises:
+            GcpError: there is no such region.
+        """
+        name = self.path["region"]
+        if name not in hardware().regions():
+            raise invalid("region", name, "Unknown region.")
+        return name
+
+    def is_set(self, name: str) -> bool:
+        """Whether a boolean parameter of the query is true."""
+        return self.query.get(name, "").lower() == "true"
+
+
+class Answerable(Protocol):
+    """An operation: what it answers depends on when it is asked."""
+
+    def as_json(self, now: datetime) -> Json: ...
+
+
+Handler = Callable[[Call], "Json | str | Answerable"]
+_L = TypeVar("_L", bound=Listed)
+
+
+def rendered(thing: Listed, now: datetime) -> str:
+    """A resource in JSON."""
+    return thing.text(now) if isinstance(thing, Instance) else json.dumps(thing.as_json(now))
+
+
+def list_page(call: Call, state: State, kind: str, scope: str, things: Sequence[Listed]) -> str:
+    """A page of a list of one scope; `things` are in the order of their names."""
+    now = state.now()
+    page, more = _page(call, [(scope, _visible(things, now))], now)
+    items = ", ".join(rendered(thing, now) for _, chosen in page for thing in chosen)
+    head: Json = {"kind": f"compute#{kind}List", "id": url_of(scope, _plural(kind)), "selfLink": url_of(scope)}
+    if more:
+        head["nextPageToken"] = more
+    # Google leaves an empty list out.
+    tail = f', "items": [{items}]' if items else ""
+    return f"{json.dumps(head)[:-1]}{tail}}}"
+
+
+def aggregated_page(call: Call, state: State, kind: str, scopes: Mapping[str, Sequence[Listed]]) -> str:
+    """A page of a list of all scopes: every scope is named, those with nothing on the page with a warning."""
+    now = state.now()
+    unreachable = {f"zones/{zone}" for zone in state.unreachable} & set(scopes)
+    groups = [(scope, _visible(scopes[scope], now)) for scope in sorted(scopes) if scope not in unreachable]
+    page, more = _page(call, groups, now)
+    shown = dict(page)
+    member = _plural(kind)
+    items = []
+    for scope in sorted(scopes):
+        if shown.get(scope):
+            body = ", ".join(rendered(thing, now) for thing in shown[scope])
+            items.append(f'{json.dumps(scope)}: {{"{member}": [{body}]}}')
+        else:
+            items.append(f"{json.dumps(scope)}: {json.dumps(_warning(scope, unreachable))}")
+    head: Json = {"kind": f"compute#{kind}AggregatedList", "id": url_of("aggregated", member)}
+    head["selfLink"] = head["id"]
+    if unreachable:
+        head["unreachables"] = sorted(unreachable)
+    if more:
+        head["nextPageToken"] = more
+    return f'{json.dumps(head)[:-1]}, "items": {{{", ".join(items)}}}}}'
+
+
+def _warning(scope: str, unreachable: Iterable[str]) -> Json:
+    code, message = "NO_RESULTS_ON_PAGE", f"There are no results for scope '{scope}' on this page."
+    if scope in unreachable:
+        code, message = "UNREACHABLE", f"The scope '{scope}' is unreachable at the moment; its resources are missing."
+    return {"warning": {"code": code, "message": message, "data": [{"key": "scope", "value": scope}]}}
+
+
+def _plural(kind: str) -> str:
+    if kind.endswith("y"):
+        return kind[:-1] + "ies"
+    return kind + "s"
+
+
+def _visible(things: Sequence[_L], now: datetime) -> Sequence[_L]:
+    return [thing for thing in things if (shown := getattr(thing, "listed_from", None)) is None or now >= shown]
+
+
+def _page(
+    call: Call, groups: Sequence[tuple[str, Sequence[Listed]]], now: datetime
+) -> tuple[list[tuple[str, list[Any]]], str]:
+    matches = matcher(call.query.get("filter", ""))
+    newest_first = _is_newest_first(call)
+    left = _page_size(call)
+    scope_before, name_before = read_page_token(call.query.get("pageToken", ""))
+    page: list[tuple[str, list[Any]]] = []
+    last = ("", "")
+    for scope, things in groups:
+        if scope < scope_before:
+            continue
+        rest = _newest_first(things, now) if newest_first else things
+        if scope == scope_before:
+            rest = _after(rest, name_before, in_order=not newest_first)
+        chosen: list[Listed] = []
+        page.append((scope, chosen))
+        for thing in rest:
+            if not matches(thing, now):
+                continue
+            if left == 0:
+                return page, page_token(*last)
+            chosen.append(thing)
+            left, last = left - 1, (scope, thing.name)
+    return page, ""
+
+
+def _after(things: Sequence[_L], name: str, *, in_order: bool) -> Sequence[_L]:
+    """What comes after the resource of this name, which may be gone meanwhile."""
+    if in_order:
+        return things[bisect_right(things, name, key=lambda thing: thing.name) :]
+    names = [thing.name for thing in things]
+    return things[names.index(name) + 1 :] if name in names else things
+
+
+def _newest_first(things: Sequence[Listed], now: datetime) -> Sequence[Listed]:
+    return sorted(things, key=lambda thing: _made_at(thing, now), reverse=True)
+
+
+def _made_at(thing: Listed, now: datetime) -> str:
+    body = thing.as_json(now)
+    return str(body.get("creationTimestamp") or body.get("insertTime", ""))
+
+
+def _is_newest_first(call: Call) -> bool:
+    order = call.query.get("orderBy", "")
+    if order not in ("", "name", "creationTimestamp desc"):
+        # compute.v1, orderBy: "Currently, only sorting by name or creationTimestamp desc is supported."
+        raise invalid("orderBy", order, "Only name and creationTimestamp desc are supported.")
+    return order == "creationTimestamp desc"
+
+
+def _page_size(call: Call) -> int:
+    size = call.query.get("maxResults", "0")
+    if not size.isdecimal() or int(size) > _PAGE:
+        raise invalid("maxResults", size, f"Must be an integer from 0 to {_PAGE}.")
+    return int(size) or _PAGE
+
+
+def required(body: Mapping[str, Any], name: str) -> Any:
+    """A field that a request must have.
+
+    Raises:
+        GcpError: it does not have it.
+    """
+    if not body.get(name):
+        raise GcpError("required", f"Required field 'resource.{name}' not specified", 400)
+    return body[name]

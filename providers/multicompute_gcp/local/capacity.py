@@ -1,0 +1,108 @@
+"""How much a zone has left, and how Compute Engine says that it has none."""
+
+from dataclasses import replace
+
+from multicompute_gcp.local.answers import Json
+from multicompute_gcp.local.hardware import hardware
+from multicompute_gcp.local.records import Hosting, path_of
+from multicompute_gcp.local.state import State
+
+
+def room(state: State, host: Hosting, count: int) -> int:
+    """How many of `count` instances find a place."""
+    if host.reservation is not None:
+        return _reserved(state, host, count)
+    limits = [(host.machine_type, 1.0)]
+    if host.gpu:
+        limits.append((host.gpu, host.gpus))
+    found = count
+    for name, each in limits:
+        total = state.capacity.get((host.zone, name))
+        if total is not None:
+            found = min(found, int((total - _used(state, host.zone, name)) // each))
+    return max(found, 0)
+
+
+def _used(state: State, zone: str, name: str) -> float:
+    used = 0.0
+    for instance in state.zone(zone).instances:
+        if instance.takes_capacity() and not instance.is_ghost and instance.host.reservation is None:
+            if instance.host.machine_type == name:
+                used += 1
+            elif instance.host.gpu == name:
+                used += instance.host.gpus
+    return used
+
+
+def _reserved(state: State, host: Hosting, count: int) -> int:
+    reservation = state.zone(host.zone).reservations.find(host.reservation or "")
+    if reservation is None:
+        return 0
+    return max(min(count, reservation.total - in_use(state, host.zone, reservation.name)), 0)
+
+
+def in_use(state: State, zone: str, reservation: str) -> int:
+    """How many instances a reservation serves."""
+    return sum(
+        1
+        for instance in state.zone(zone).instances
+        if instance.takes_capacity() and not instance.is_ghost and instance.host.reservation == reservation
+    )
+
+
+def stockout(state: State, host: Hosting, count: int) -> Json:
+    """The error of an operation that found no place, with where else in the region there would be one."""
+    zone = path_of(f"zones/{host.zone}")
+    elsewhere = [] if host.reservation else _zones_with_room(state, host, count)
+    attachment = f"{host.gpus:g}x{host.gpu}" if host.gpu else ""
+    advice = ""
+    if elsewhere:
+        advice = f" Consider trying your request in the {', '.join(elsewhere)} zone(s), which currently has capacity to accommodate your request."
+    what = f"A {host.machine_type} VM instance"
+    if host.gpu:
+        what += f" with {host.gpus:g} {host.gpu} accelerator(s)"
+    details = [
+        {
+            "localizedMessage": {
+                "locale": "en-US",
+                "message": f"{what} is currently unavailable in the {host.zone} zone.{advice}",
+            }
+        },
+        {
+            "errorInfo": {
+                "reason": "resource_availability",
+                "domain": "compute.googleapis.com",
+                "metadatas": {
+                    "vmType": host.machine_type,
+                    "attachment": attachment,
+                    "zone": host.zone,
+                    "zonesAvailable": ",".join(elsewhere),
+                },
+            }
+        },
+    ]
+    return {
+        "code": "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
+        "message": f"The zone '{zone}' does not have enough resources available to fulfill the request.  '(resource type:compute)'.",
+        "errorDetails": details,
+    }
+
+
+def _zones_with_room(state: State, host: Hosting, count: int) -> list[str]:
+    zones = hardware().machine_types[host.machine_type].zones
+    return [
+        zone
+        for zone in sorted(zones)
+        if zone != host.zone
+        and hardware().zones[zone] == host.region
+        and (not host.gpu or host.gpu in hardware().gpus_in(zone))
+        and room(state, replace(host, zone=zone), count) >= count
+    ]
+
+
+def too_few(minimum: int) -> Json:
+    """The summary that bulkInsert puts before the cause when some, but not enough, instances were made."""
+    return {
+        "code": "VM_MIN_COUNT_NOT_REACHED",
+        "message": f"Requested minimum count of {minimum} VMs could not be created.",
+    }

@@ -1,0 +1,304 @@
+"""The methods on instances."""
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from multicompute_gcp.local import capacity, quotas
+from multicompute_gcp.local.answers import GcpError, Json, invalid, not_found
+from multicompute_gcp.local.blueprint import (
+    Blueprint,
+    check_group_size,
+    check_metadata,
+    read_blueprint,
+    with_fingerprint,
+)
+from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page, rendered, required
+from multicompute_gcp.local.hardware import hardware
+from multicompute_gcp.local.making import clash, make_instance
+from multicompute_gcp.local.operations import Operations, refuse_too_many
+from multicompute_gcp.local.records import Error, Instance, Operation, fingerprint, path_of, url_of
+from multicompute_gcp.local.references import check_fresh, check_labels, check_name
+from multicompute_gcp.local.scheduling import read_scheduling
+from multicompute_gcp.local.state import State
+
+_PATTERN = re.compile(r"([^#]*)(#{1,18})([^#]*)")
+# https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-bulk-vm-creation
+_BULK_AT_ONCE = 10
+_BULK_COUNT = 5000
+
+
+class Instances:
+    """bulkInsert, insert, and what follows."""
+
+    def __init__(self, state: State, operations: Operations) -> None:
+        self._state = state
+        self._operations = operations
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The methods that are answered here."""
+        return {
+            "instances.bulkInsert": self.bulk_insert,
+            "instances.insert": self.insert,
+            "instances.get": self.get,
+            "instances.list": self.list,
+            "instances.aggregatedList": self.aggregated,
+            "instances.delete": self.delete,
+            "instances.stop": self.stop,
+            "instances.start": self.start,
+            "instances.setLabels": self.set_labels,
+            "instances.setMetadata": self.set_metadata,
+            "instances.setScheduling": self.set_scheduling,
+            "instances.setDeletionProtection": self.protect,
+        }
+
+    # --- making -------------------------------------------------------------------------------------------------------
+
+    def bulk_insert(self, call: Call) -> Operation:
+        zone, body = call.zone, call.body
+        count, least = _counts(body)
+        if body.get("locationPolicy") or body.get("instanceFlexibilityPolicy"):
+            raise GcpError("invalid", "The local Compute Engine makes instances in one zone and of one type only.", 400)
+        blueprint = read_blueprint(self._state, zone, required(body, "instanceProperties"), bulk=True)
+        names = self._names(zone, body, count)
+        refuse_too_many(self._operations.running(f"zones/{zone}", "bulkInsert"), _BULK_AT_ONCE)
+        check_group_size(self._state, blueprint.host, count)
+        self._check_reservation(blueprint)
+        self._refuse_upfront(blueprint, count)
+        target = url_of(f"zones/{zone}", "instances")
+        if blueprint.fault is not None:
+            return self._failed("bulkInsert", zone, target, [blueprint.fault], 500)
+        clashes = [error for name in names if (error := clash(self._state, blueprint, name)) is not None]
+        if clashes:
+            return self._failed("bulkInsert", zone, target, [capacity.too_few(least), clashes[0]], 409)
+        fits = capacity.room(self._state, blueprint.host, count)
+        if fits < least:
+            return self._stocked_out(blueprint, names, fits, least)
+        hostnames = body.get("perInstanceProperties", {})
+        made = names[:fits]
+        for name in made:
+            make_instance(self._state, blueprint, name, hostname=hostnames.get(name, {}).get("hostname", ""))
+        return self._operations.begin(
+            "bulkInsert", f"zones/{zone}", target, 0, more=_bulk_status(zone, count, len(made), 0)
+        )
+
+    def insert(self, call: Call) -> Operation:
+        zone, name = call.zone, required(call.body, "name")
+        check_name("resource.name", name)
+        blueprint = read_blueprint(self._state, zone, call.body, bulk=False)
+        if self._state.zone(zone).instances.find(name) is not None:
+            path = path_of(f"zones/{zone}", "instances", name)
+            raise GcpError("alreadyExists", f"The resource '{path}' already exists", 409)
+        check_group_size(self._state, blueprint.host, 1)
+        self._check_reservation(blueprint)
+        target = url_of(f"zones/{zone}", "instances", name)
+        taken = clash(self._state, blueprint, name)
+        if taken is not None:
+            return self._failed("insert", zone, target, [taken], 409)
+        over = quotas.exceeded(self._state, blueprint.host, 1, has_address=_has_address(blueprint))
+        if over is not None:
+            return self._failed("insert", zone, target, [quotas.error(*over)], 403)
+        if capacity.room(self._state, blueprint.host, 1) < 1:
+            error = capacity.stockout(self._state, blueprint.host, 1)
+            return self._ending_in_stockout("insert", blueprint, [name], target, [error], {})
+        made = make_instance(self._state, blueprint, name, hostname=call.body.get("hostname", ""))
+        return self._operations.begin("insert", f"zones/{zone}", target, made.id)
+
+    def _names(self, zone: str, body: Json, count: int) -> list[str]:
+        pattern, each = body.get("namePattern"), body.get("perInstanceProperties", {})
+        if (pattern is None) == (not each):
+            raise GcpError("invalid", "Either namePattern or perInstanceProperties must be set, and not both.", 400)
+        if pattern is None:
+            if count > len(each):
+                raise invalid(
+                    "resource.perInstanceProperties", len(each), f"It has fewer entries than the count {count}."
+                )
+            names = list(each)[:count]
+        else:
+            names = self._numbered(zone, pattern, count)
+        for name in (names[0], names[-1], *each):
+            check_name("resource.namePattern" if pattern else "resource.perInstanceProperties", name)
+        return names
+
+    def _numbered(self, zone: str, pattern: str, count: int) -> list[str]:
+        match = _PATTERN.fullmatch(pattern)
+        if match is None:
+            raise invalid("resource.namePattern", pattern, "It must contain one continuous sequence of #.")
+        before, width, after = match[1], len(match[2]), match[3]
+        # "the generated instance numbers start after the biggest existing number" (compute.v1, BulkInsertInstanceResource).
+        taken = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+        numbers = [int(found[1]) for one in self._state.zone(zone).instances if (found := taken.fullmatch(one.name))]
+        first = max(numbers, default=0) + 1
+        return [f"{before}{number:0{width}d}{after}" for number in range(first, first + count)]
+
+    def _check_reservation(self, blueprint: Blueprint) -> None:
+        host = blueprint.host
+        if host.reservation is None:
+            return
+        reservation = self._state.zone(host.zone).reservations.find(host.reservation)
+        if reservation is None:
+            raise not_found(path_of(f"zones/{host.zone}", "reservations", host.reservation))
+        if reservation.machine_type != host.machine_type:
+            raise invalid(
+                "resource.reservationAffinity",
+                host.reservation,
+                f"The reservation is for {reservation.machine_type}; {host.machine_type} was asked for.",
+            )
+
+    def _refuse_upfront(self, blueprint: Blueprint, count: int) -> None:
+        """What bulkInsert, unlike insert, finds out before it begins."""
+        over = quotas.exceeded(self._state, blueprint.host, count, has_address=_has_address(blueprint))
+        if over is not None:
+            raise GcpError("quotaExceeded", quotas.error(*over, gap=" ")["message"], 403)
+        if self._state.stockout_is_upfront and capacity.room(self._state, blueprint.host, count) < count:
+            message = f"The zone '{path_of(f'zones/{blueprint.host.zone}')}' does not have enough resources available to fulfill the request."
+            raise GcpError("insufficientCapacity", message, 503)
+
+    def _stocked_out(self, blueprint: Blueprint, names: Sequence[str], fits: int, least: int) -> Operation:
+        zone, error = blueprint.host.zone, capacity.stockout(self._state, blueprint.host, len(names))
+        group = str(uuid.UUID(int=self._state.new_id() << 32))
+        more = _bulk_status(zone, len(names), fits, len(names) - fits, group)
+        for name in names[fits : fits + 1]:
+            # The instance that failed has an operation of its own, with the cause.
+            target = url_of(f"zones/{zone}", "instances", name)
+            self._failed("insert", zone, target, [error], 503, {"operationGroupId": group})
+        errors = [capacity.too_few(least), error] if fits else [error]
+        target = url_of(f"zones/{zone}", "instances")
+        return self._ending_in_stockout("bulkInsert", blueprint, names[: max(fits, 1)], target, errors, more)
+
+    def _ending_in_stockout(
+        self, kind: str, blueprint: Blueprint, names: Sequence[str], target: str, errors: Sequence[Error], more: Json
+    ) -> Operation:
+        status = 503 if self._state.stockout_has_status else None
+        operation = self._failed(kind, blueprint.host.zone, target, errors, status, more)
+        if self._state.timing.ghost:
+            for name in names:
+                ghost = make_instance(self._state, blueprint, name, is_ghost=True)
+                self._state.vanish(ghost, operation.done_at + self._state.timing.ghost)
+        return operation
+
+    def _failed(
+        self, kind: str, zone: str, target: str, errors: Sequence[Error], status: int | None, more: Json | None = None
+    ) -> Operation:
+        return self._operations.begin(
+            kind, f"zones/{zone}", target, self._state.new_id(), errors=errors, http_status=status, more=more
+        )
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def get(self, call: Call) -> str:
+        return rendered(self._found(call), self._state.now())
+
+    def list(self, call: Call) -> str:
+        zone = call.zone
+        return list_page(call, self._state, "instance", f"zones/{zone}", self._state.zone(zone).instances.in_order())
+
+    def aggregated(self, call: Call) -> str:
+        scopes = {f"zones/{zone}": self._state.zone(zone).instances.in_order() for zone in hardware().zones}
+        return aggregated_page(call, self._state, "instance", scopes)
+
+    def _found(self, call: Call, name: str = "instance") -> Instance:
+        zone = call.zone
+        instance = self._state.zone(zone).instances.find(call.path[name])
+        if instance is None:
+            raise not_found(path_of(f"zones/{zone}", "instances", call.path[name]))
+        return instance
+
+    # --- changing -----------------------------------------------------------------------------------------------------
+
+    def delete(self, call: Call) -> Operation:
+        instance, now, timing = self._found(call), self._state.now(), self._state.timing
+        if instance.is_protected:
+            raise GcpError(
+                "resourceInUseByAnotherResource",
+                f"Invalid resource usage: 'Resource cannot be deleted if it's protected against deletion."
+                f" Resource: {instance.body['selfLink']}'.",
+                400,
+            )
+        gone_at = instance.gone_at or now + max(timing.operation, timing.shutdown)
+        operation = self._begin("delete", instance, done_at=gone_at)
+        instance.is_ghost = False
+        self._state.delete_instance(instance, gone_at)
+        return operation
+
+    def stop(self, call: Call) -> Operation:
+        instance = self._found(call)
+        self._refuse_unready(instance)
+        self._state.stop_instance(instance)
+        return self._begin("stop", instance)
+
+    def start(self, call: Call) -> Operation:
+        instance = self._found(call)
+        self._refuse_unready(instance)
+        if instance.stopped_at is not None:
+            if capacity.room(self._state, instance.host, 1) < 1:
+                error = capacity.stockout(self._state, instance.host, 1)
+                return self._failed("start", instance.host.zone, instance.body["selfLink"], [error], 503)
+            instance.stopped_at = None
+            instance.runs_from = self._state.now() + self._state.timing.boot
+        return self._begin("start", instance)
+
+    def set_labels(self, call: Call) -> Operation:
+        instance = self._found(call)
+        check_fresh(call.body.get("labelFingerprint", ""), fingerprint(instance.labels))
+        instance.relabel(check_labels("labels", call.body.get("labels", {})))
+        return self._begin("setLabels", instance)
+
+    def set_metadata(self, call: Call) -> Operation:
+        instance = self._found(call)
+        if call.body.get("fingerprint", "") != instance.body["metadata"]["fingerprint"]:
+            message = "Supplied fingerprint does not match current metadata fingerprint."
+            raise GcpError("conditionNotMet", message, 412, location="If-Match")
+        check_metadata("metadata", call.body)
+        instance.body["metadata"] = with_fingerprint(call.body, "compute#metadata")
+        instance.relabel(instance.labels)
+        return self._begin("setMetadata", instance)
+
+    def set_scheduling(self, call: Call) -> Operation:
+        instance = self._found(call)
+        if instance.status(self._state.now()) != "TERMINATED":
+            # compute.v1, instances.setScheduling: "You can only call this method on a stopped instance".
+            raise GcpError("invalid", "Scheduling options can only be changed while the instance is stopped.", 400)
+        machine = hardware().machine_types[instance.host.machine_type]
+        schedule = read_scheduling("resource", call.body, machine, instance.host.gpu, instance.host.reservation)
+        instance.body["scheduling"] = schedule.body
+        instance.relabel(instance.labels)
+        return self._begin("setScheduling", instance)
+
+    def protect(self, call: Call) -> Operation:
+        instance = self._found(call, "resource")
+        instance.is_protected = call.query.get("deletionProtection", "true").lower() == "true"
+        instance.body["deletionProtection"] = instance.is_protected
+        instance.relabel(instance.labels)
+        return self._begin("setDeletionProtection", instance)
+
+    def _refuse_unready(self, instance: Instance) -> None:
+        if instance.gone_at is not None or instance.is_ghost:
+            path = path_of(instance.scope, "instances", instance.name)
+            raise GcpError("resourceNotReady", f"The resource '{path}' is not ready", 400)
+
+    def _begin(self, kind: str, instance: Instance, done_at: datetime | None = None) -> Operation:
+        return self._operations.begin(kind, instance.scope, instance.body["selfLink"], instance.id, done_at=done_at)
+
+
+def _counts(body: Json) -> tuple[int, int]:
+    count = int(body.get("count", 0))
+    least = int(body.get("minCount", count))
+    if not 1 <= count <= _BULK_COUNT:
+        raise invalid("resource.count", count, f"It must be from 1 to {_BULK_COUNT}.")
+    if not 1 <= least <= count:
+        raise invalid("resource.minCount", least, f"It must be from 1 to the count {count}.")
+    return count, least
+
+
+def _has_address(blueprint: Blueprint) -> bool:
+    return any(interface.get("accessConfigs") for interface in blueprint.body["networkInterfaces"])
+
+
+def _bulk_status(zone: str, target: int, created: int, failed: int, group: str = "") -> Json:
+    status: Json = {"status": "DONE", "targetVmCount": target, "createdVmCount": created}
+    if failed:
+        status |= {"status": "ROLLING_BACK", "failedToCreateVmCount": failed, "deletedVmCount": created}
+    more: Json = {"instancesBulkInsertOperationMetadata": {"perLocationStatus": {f"zones/{zone}": status}}}
+    return more | ({"operationGroupId": group} if group else {})

@@ -1,0 +1,105 @@
+"""Everything that exists, as the harness tells it: the ground truth, whether or not lists show it."""
+
+from collections.abc import Iterator, Mapping
+
+from multicompute.provider import Resource
+from multicompute_gcp.local.hardware import hardware
+from multicompute_gcp.local.records import Instance
+from multicompute_gcp.local.state import State
+from multicompute_gcp.local.tpu_records import QueuedResource, TpuNode, TpuRecords
+
+# Kinds that can't carry labels: their descriptions tell whose they are.
+_BESIDE: Mapping[str, str] = {"firewall": "firewall", "resourcePolicy": "resource-policy"}
+
+
+class Inventory:
+    """Looks things up over all zones."""
+
+    def __init__(self, state: State, tpus: TpuRecords) -> None:
+        self._state = state
+        self._tpus = tpus
+
+    def resources(self) -> Iterator[Resource]:
+        """All of it; the hosts of a slice one by one, as they are counted."""
+        for zone, records in self._state.zones.items():
+            region = hardware().zones[zone]
+            for instance in records.instances:
+                yield _of_instance(instance)
+            for disk in records.disks:
+                yield Resource("gcp", "disk", disk.name, region, billable=True, tags=dict(disk.labels))
+        for zone in self._tpus.zones():
+            region = hardware().zones[zone]
+            for node in self._tpus.zone(zone).nodes:
+                yield from _hosts(node, region)
+            for queued in self._tpus.zone(zone).queued:
+                tags = dict(queued.labels)
+                yield Resource("gcp", "queued-resource", queued.name, region, billable=False, tags=tags)
+        for kind, word in _BESIDE.items():
+            for scope, shelf in self._state.shelves.get(kind, {}).items():
+                region = scope.removeprefix("regions/")
+                for thing in shelf:
+                    yield Resource("gcp", word, thing.name, region, billable=False, tags=dict(thing.tags))
+
+    def running(self) -> Iterator[Resource]:
+        """The instances, and the hosts of slices, that run, in the order of their making."""
+        now = self._state.now()
+        instances = [one for one in self._state.instances() if one.status(now) == "RUNNING"]
+        for instance in sorted(instances, key=lambda one: one.id):
+            yield _of_instance(instance)
+        nodes = [node for zone in self._tpus.zones() for node in self._tpus.zone(zone).nodes]
+        for node in sorted(nodes, key=lambda one: one.id):
+            if node.state(now) == "READY":
+                yield from _hosts(node, hardware().zones[node.zone])
+
+    def instance(self, name: str) -> Instance:
+        """The instance of this name.
+
+        Raises:
+            ValueError: there is none, or there are several in different zones.
+        """
+        found = [one for one in self._state.instances() if one.name == name]
+        if len(found) != 1:
+            raise ValueError(f"{name}: there are {len(found)} instances of that name")
+        return found[0]
+
+    def node(self, name: str) -> TpuNode | None:
+        """The slice of this name, or that this host belongs to; None where there is none."""
+        name = name.split("/", 1)[0]
+        for zone in self._tpus.zones():
+            node = self._tpus.zone(zone).nodes.find(name)
+            if node is not None:
+                return node
+        return None
+
+    def queued(self, name: str) -> QueuedResource:
+        """The queued resource of this name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for zone in self._tpus.zones():
+            queued = self._tpus.zone(zone).queued.find(name)
+            if queued is not None:
+                return queued
+        raise ValueError(f"{name}: no such queued resource")
+
+    def metadata(self, name: str) -> Mapping[str, str]:
+        """The metadata that an instance or a slice was given."""
+        node = self.node(name)
+        if node is not None:
+            found: Mapping[str, str] = node.body.get("metadata", {})
+            return found
+        items = self.instance(name).body["metadata"].get("items", [])
+        return {item["key"]: item.get("value", "") for item in items}
+
+
+def _of_instance(instance: Instance) -> Resource:
+    # A stopped instance costs nothing by itself; its disks do.
+    billable = instance.stopped_at is None
+    return Resource("gcp", "instance", instance.name, instance.host.region, billable, dict(instance.labels))
+
+
+def _hosts(node: TpuNode, region: str) -> Iterator[Resource]:
+    for host in range(node.slice.hosts):
+        billable = node.preempted_at is None
+        yield Resource("gcp", "tpu-host", f"{node.name}/{host}", region, billable, dict(node.labels))

@@ -1,0 +1,262 @@
+"""The resources that the local Google Cloud keeps records of, and how Compute Engine's answers show them."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from multicompute_gcp.local.answers import Json
+
+PROJECT = "multicompute-local"
+PROJECT_NUMBER = "100000000001"
+_API = "https://www.googleapis.com/compute/v1/"
+Labels = dict[str, str]
+Error = Json
+"""An entry of an operation's `error.errors`."""
+
+
+def stamp(instant: datetime) -> str:
+    """An instant as Google writes it, RFC 3339."""
+    return instant.isoformat(timespec="milliseconds")
+
+
+def path_of(scope: str, collection: str = "", name: str = "") -> str:
+    """A resource's path: path_of("zones/us-central1-a", "instances", "one")."""
+    return "/".join(part for part in ("projects", PROJECT, scope, collection, name) if part)
+
+
+def url_of(scope: str, collection: str = "", name: str = "") -> str:
+    """A resource's full URL, as answers have it."""
+    return _API + path_of(scope, collection, name)
+
+
+def fingerprint(value: object) -> str:
+    """What Google calls a fingerprint: it changes when the value does."""
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+    return digest + "AAA="
+
+
+@dataclass(slots=True)
+class Thing:
+    """A resource whose body never changes but for its labels: a disk, a firewall rule, a resource policy, ..."""
+
+    name: str
+    id: int
+    scope: str
+    kind: str
+    body: Json
+    labels: Labels = field(default_factory=dict)
+    listed_from: datetime | None = None
+
+    @property
+    def tags(self) -> Labels:
+        """Its labels; for a kind that has none, the object of texts that its description may be."""
+        return self.labels or described(self.body.get("description", ""))
+
+    def as_json(self, now: datetime) -> Json:
+        """The resource as answers have it."""
+        if not self.labels and "labelFingerprint" not in self.body:
+            return self.body
+        return self.body | {"labels": self.labels, "labelFingerprint": fingerprint(self.labels)}
+
+
+def described(text: str) -> Labels:
+    """The labels that a description carries, for what Google gives no labels."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+@dataclass(slots=True)
+class Disk(Thing):
+    """A persistent disk; `user` is the instance that it is attached to."""
+
+    user: "Instance | None" = None
+
+    def as_json(self, now: datetime) -> Json:
+        users = [url_of(self.scope, "instances", self.user.name)] if self.user else []
+        return self.body | {
+            "labels": self.labels,
+            "labelFingerprint": fingerprint(self.labels),
+            "users": users,
+            "status": "READY",
+        }
+
+
+@dataclass(slots=True)
+class Hosting:
+    """Where and on what an instance runs, for capacity and quotas."""
+
+    zone: str
+    region: str
+    machine_type: str
+    vcpus: int
+    gpu: str
+    gpus: float
+    spot: bool
+    reservation: str | None = None
+    policies: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Instance:
+    """One instance. What it is doing follows from the time; only its end is an event.
+
+    Attributes:
+        runs_from: when it is RUNNING.
+        listed_from: when lists begin to show it.
+        gone_at: when a deletion that was asked for is through, or None.
+        run_until: when its time limit ends it, or None.
+        is_ghost: made on the way to a stockout; it goes by itself.
+    """
+
+    name: str
+    id: int
+    host: Hosting
+    body: Json
+    labels: Labels
+    created_at: datetime
+    runs_from: datetime
+    listed_from: datetime
+    disks: list[tuple[Disk, bool]] = field(default_factory=list)
+    action: str = "STOP"
+    gone_at: datetime | None = None
+    run_until: datetime | None = None
+    stopped_at: datetime | None = None
+    is_ghost: bool = False
+    is_protected: bool = False
+    _text: str | None = None
+
+    @property
+    def scope(self) -> str:
+        return f"zones/{self.host.zone}"
+
+    @property
+    def has_address(self) -> bool:
+        return any(interface.get("accessConfigs") for interface in self.body["networkInterfaces"])
+
+    def status(self, now: datetime) -> str:
+        if self.gone_at is not None:
+            return "STOPPING"
+        if self.stopped_at is not None:
+            return "TERMINATED"
+        if self.is_ghost:
+            return "PROVISIONING"
+        if now >= self.runs_from:
+            return "RUNNING"
+        return "PROVISIONING" if now - self.created_at < (self.runs_from - self.created_at) / 2 else "STAGING"
+
+    def takes_capacity(self) -> bool:
+        """Whether it holds its machine: also while it is being deleted, but not when it is stopped."""
+        return self.stopped_at is None
+
+    def relabel(self, labels: Labels) -> None:
+        """Give it other labels."""
+        self.labels, self._text = labels, None
+
+    def text(self, now: datetime) -> str:
+        """The instance in JSON. All but what changes by itself is written once: a list of ten thousand is mostly this."""
+        if self._text is None:
+            static = self.body | {"labels": self.labels, "labelFingerprint": fingerprint(self.labels)}
+            self._text = json.dumps(static)[:-1]
+        return f"{self._text}, {json.dumps(self._changing(now))[1:]}"
+
+    def as_json(self, now: datetime) -> Json:
+        found: Json = json.loads(self.text(now))
+        return found
+
+    def _changing(self, now: datetime) -> Json:
+        found: Json = {"status": self.status(now)}
+        if self.status(now) in ("RUNNING", "STOPPING", "TERMINATED"):
+            found["lastStartTimestamp"] = stamp(self.runs_from)
+        if self.stopped_at is not None:
+            found["lastStopTimestamp"] = stamp(self.stopped_at)
+        if self.run_until is not None and self.stopped_at is None:
+            found["resourceStatus"] = {"scheduling": {"terminationTimestamp": stamp(self.run_until)}}
+        return found
+
+
+@dataclass(slots=True)
+class Operation:
+    """A long-running operation of Compute Engine.
+
+    Attributes:
+        polls_left: how often a look at it still finds it running, however late it is.
+        errors, http_status: how it failed; without an HTTP status it looks like a success to careless readers.
+    """
+
+    name: str
+    id: int
+    kind: str
+    scope: str
+    target: str
+    target_id: int
+    created_at: datetime
+    done_at: datetime
+    polls_left: int = 0
+    errors: list[Error] = field(default_factory=list)
+    http_status: int | None = None
+    user: str = "local@multicompute-local.iam.gserviceaccount.com"
+    message: str = ""
+    more: Json = field(default_factory=dict)
+    listed_from: datetime | None = None
+
+    @property
+    def labels(self) -> Labels:
+        return {}
+
+    def is_done(self, now: datetime) -> bool:
+        return self.polls_left <= 0 and now >= self.done_at
+
+    def as_json(self, now: datetime) -> Json:
+        done = self.is_done(now)
+        found: Json = {
+            "kind": "compute#operation",
+            "id": str(self.id),
+            "name": self.name,
+            "operationType": self.kind,
+            "status": "DONE" if done else "RUNNING",
+            "progress": 100 if done else 0,
+            "user": self.user,
+            "targetLink": self.target,
+            "targetId": str(self.target_id),
+            "insertTime": stamp(self.created_at),
+            "startTime": stamp(self.created_at),
+            "selfLink": url_of(self.scope, "operations", self.name),
+            **self.more,
+        }
+        where, _, name = self.scope.partition("/")
+        if name:
+            found[where.removesuffix("s")] = url_of(self.scope)
+        if self.message:
+            found["statusMessage"] = self.message
+        if done:
+            found["endTime"] = stamp(max(self.done_at, self.created_at))
+            found |= self._failure()
+        return found
+
+    def _failure(self) -> Json:
+        if not self.errors:
+            return {}
+        found: Json = {"error": {"errors": self.errors}}
+        if self.http_status is not None:
+            found["httpErrorStatusCode"] = self.http_status
+            found["httpErrorMessage"] = self.errors[0].get("message", "")
+        return found
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A specific reservation: machines held for those that name it."""
+
+    name: str
+    id: int
+    zone: str
+    machine_type: str
+    total: int
+    labels: Labels
+    created_at: datetime

@@ -1,0 +1,139 @@
+"""Which method of which API a request calls."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+COMPUTE = "compute/v1/"
+TPU = "v2/"
+_PROJECT = "projects/{project}"
+_ZONAL = f"{_PROJECT}/zones/{{zone}}"
+_REGIONAL = f"{_PROJECT}/regions/{{region}}"
+_GLOBAL = f"{_PROJECT}/global"
+_LOCATION = "projects/{project}/locations/{zone}"
+
+_COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
+    "projects.get": ("GET", _PROJECT),
+    "regions.list": ("GET", f"{_PROJECT}/regions"),
+    "regions.get": ("GET", _REGIONAL),
+    "zones.list": ("GET", f"{_PROJECT}/zones"),
+    "zones.get": ("GET", _ZONAL),
+    "machineTypes.list": ("GET", f"{_ZONAL}/machineTypes"),
+    "machineTypes.get": ("GET", f"{_ZONAL}/machineTypes/{{machineType}}"),
+    "machineTypes.aggregatedList": ("GET", f"{_PROJECT}/aggregated/machineTypes"),
+    "acceleratorTypes.list": ("GET", f"{_ZONAL}/acceleratorTypes"),
+    "acceleratorTypes.get": ("GET", f"{_ZONAL}/acceleratorTypes/{{acceleratorType}}"),
+    "acceleratorTypes.aggregatedList": ("GET", f"{_PROJECT}/aggregated/acceleratorTypes"),
+    "images.getFromFamily": ("GET", f"{_GLOBAL}/images/family/{{family}}"),
+    "images.get": ("GET", f"{_GLOBAL}/images/{{image}}"),
+    "instances.bulkInsert": ("POST", f"{_ZONAL}/instances/bulkInsert"),
+    "instances.insert": ("POST", f"{_ZONAL}/instances"),
+    "instances.list": ("GET", f"{_ZONAL}/instances"),
+    "instances.aggregatedList": ("GET", f"{_PROJECT}/aggregated/instances"),
+    "instances.get": ("GET", f"{_ZONAL}/instances/{{instance}}"),
+    "instances.delete": ("DELETE", f"{_ZONAL}/instances/{{instance}}"),
+    "instances.stop": ("POST", f"{_ZONAL}/instances/{{instance}}/stop"),
+    "instances.start": ("POST", f"{_ZONAL}/instances/{{instance}}/start"),
+    "instances.setLabels": ("POST", f"{_ZONAL}/instances/{{instance}}/setLabels"),
+    "instances.setMetadata": ("POST", f"{_ZONAL}/instances/{{instance}}/setMetadata"),
+    "instances.setScheduling": ("POST", f"{_ZONAL}/instances/{{instance}}/setScheduling"),
+    "instances.setDeletionProtection": ("POST", f"{_ZONAL}/instances/{{resource}}/setDeletionProtection"),
+    "disks.insert": ("POST", f"{_ZONAL}/disks"),
+    "disks.list": ("GET", f"{_ZONAL}/disks"),
+    "disks.aggregatedList": ("GET", f"{_PROJECT}/aggregated/disks"),
+    "disks.get": ("GET", f"{_ZONAL}/disks/{{disk}}"),
+    "disks.delete": ("DELETE", f"{_ZONAL}/disks/{{disk}}"),
+    "disks.setLabels": ("POST", f"{_ZONAL}/disks/{{resource}}/setLabels"),
+    "reservations.list": ("GET", f"{_ZONAL}/reservations"),
+    "reservations.aggregatedList": ("GET", f"{_PROJECT}/aggregated/reservations"),
+    "reservations.get": ("GET", f"{_ZONAL}/reservations/{{reservation}}"),
+    "resourcePolicies.insert": ("POST", f"{_REGIONAL}/resourcePolicies"),
+    "resourcePolicies.list": ("GET", f"{_REGIONAL}/resourcePolicies"),
+    "resourcePolicies.aggregatedList": ("GET", f"{_PROJECT}/aggregated/resourcePolicies"),
+    "resourcePolicies.get": ("GET", f"{_REGIONAL}/resourcePolicies/{{resourcePolicy}}"),
+    "resourcePolicies.delete": ("DELETE", f"{_REGIONAL}/resourcePolicies/{{resourcePolicy}}"),
+    "firewalls.insert": ("POST", f"{_GLOBAL}/firewalls"),
+    "firewalls.list": ("GET", f"{_GLOBAL}/firewalls"),
+    "firewalls.get": ("GET", f"{_GLOBAL}/firewalls/{{firewall}}"),
+    "firewalls.delete": ("DELETE", f"{_GLOBAL}/firewalls/{{firewall}}"),
+    "networks.list": ("GET", f"{_GLOBAL}/networks"),
+    "networks.get": ("GET", f"{_GLOBAL}/networks/{{network}}"),
+    "subnetworks.list": ("GET", f"{_REGIONAL}/subnetworks"),
+    "subnetworks.aggregatedList": ("GET", f"{_PROJECT}/aggregated/subnetworks"),
+    "subnetworks.get": ("GET", f"{_REGIONAL}/subnetworks/{{subnetwork}}"),
+    "zoneOperations.get": ("GET", f"{_ZONAL}/operations/{{operation}}"),
+    "zoneOperations.list": ("GET", f"{_ZONAL}/operations"),
+    "zoneOperations.wait": ("POST", f"{_ZONAL}/operations/{{operation}}/wait"),
+    "regionOperations.get": ("GET", f"{_REGIONAL}/operations/{{operation}}"),
+    "regionOperations.list": ("GET", f"{_REGIONAL}/operations"),
+    "regionOperations.wait": ("POST", f"{_REGIONAL}/operations/{{operation}}/wait"),
+    "globalOperations.get": ("GET", f"{_GLOBAL}/operations/{{operation}}"),
+    "globalOperations.list": ("GET", f"{_GLOBAL}/operations"),
+    "globalOperations.wait": ("POST", f"{_GLOBAL}/operations/{{operation}}/wait"),
+    "globalOperations.aggregatedList": ("GET", f"{_PROJECT}/aggregated/operations"),
+}
+_TPU_METHODS: Mapping[str, tuple[str, str]] = {
+    "projects.locations.list": ("GET", "projects/{project}/locations"),
+    "projects.locations.get": ("GET", _LOCATION),
+    "projects.locations.acceleratorTypes.list": ("GET", f"{_LOCATION}/acceleratorTypes"),
+    "projects.locations.acceleratorTypes.get": ("GET", f"{_LOCATION}/acceleratorTypes/{{acceleratorType}}"),
+    "projects.locations.runtimeVersions.list": ("GET", f"{_LOCATION}/runtimeVersions"),
+    "projects.locations.runtimeVersions.get": ("GET", f"{_LOCATION}/runtimeVersions/{{runtimeVersion}}"),
+    "projects.locations.queuedResources.create": ("POST", f"{_LOCATION}/queuedResources"),
+    "projects.locations.queuedResources.list": ("GET", f"{_LOCATION}/queuedResources"),
+    "projects.locations.queuedResources.get": ("GET", f"{_LOCATION}/queuedResources/{{queuedResource}}"),
+    "projects.locations.queuedResources.delete": ("DELETE", f"{_LOCATION}/queuedResources/{{queuedResource}}"),
+    "projects.locations.nodes.create": ("POST", f"{_LOCATION}/nodes"),
+    "projects.locations.nodes.list": ("GET", f"{_LOCATION}/nodes"),
+    "projects.locations.nodes.get": ("GET", f"{_LOCATION}/nodes/{{node}}"),
+    "projects.locations.nodes.delete": ("DELETE", f"{_LOCATION}/nodes/{{node}}"),
+    "projects.locations.nodes.patch": ("PATCH", f"{_LOCATION}/nodes/{{node}}"),
+    "projects.locations.operations.list": ("GET", f"{_LOCATION}/operations"),
+    "projects.locations.operations.get": ("GET", f"{_LOCATION}/operations/{{operation}}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method that a request calls; `api` is "compute" or "tpu", `identifier` the method's id in the discovery document."""
+
+    api: str
+    identifier: str
+    path: Mapping[str, str]
+
+    @property
+    def operation(self) -> str:
+        return short_name(self.identifier)
+
+
+def short_name(identifier: str) -> str:
+    """The name under which calls are on record: "instances.bulkInsert", "tpu.queuedResources.create".
+
+    Example:
+        >>> short_name("compute.instances.bulkInsert"), short_name("tpu.projects.locations.nodes.list")
+        ('instances.bulkInsert', 'tpu.nodes.list')
+    """
+    parts = identifier.removeprefix("compute.").split(".")
+    return ".".join(parts if len(parts) < 4 else ["tpu", *parts[-2:]])
+
+
+def route(method: str, path: str) -> Route | None:
+    """The method that this request calls, or None."""
+    path = path.lstrip("/")
+    for pattern, verb, api, identifier in _ROUTES:
+        if verb == method and (match := pattern.fullmatch(path)) is not None:
+            return Route(api, identifier, match.groupdict())
+    return None
+
+
+def methods() -> Mapping[str, tuple[str, str]]:
+    """Every method by its id, with verb and path: for holding it against the discovery documents."""
+    found = {f"compute.{name}": (verb, COMPUTE + path) for name, (verb, path) in _COMPUTE_METHODS.items()}
+    return found | {f"tpu.{name}": (verb, TPU + path) for name, (verb, path) in _TPU_METHODS.items()}
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/:]+)", re.escape(path)))
+
+
+_ROUTES = [(_pattern(path), verb, name.split(".", 1)[0], name) for name, (verb, path) in methods().items()]

@@ -1,0 +1,315 @@
+"""What the local Cloud TPU holds: nodes, queued resources, operations; and how each of them stands at an instant."""
+
+import ipaddress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from multicompute_gcp.local.answers import Json
+from multicompute_gcp.local.hardware import SliceType
+from multicompute_gcp.local.records import PROJECT, Labels, stamp
+from multicompute_gcp.local.state import Shelf, State
+
+_TYPES = "type.googleapis.com/google.cloud.tpu.v2."
+_PRIVATE = int(ipaddress.IPv4Address("10.64.0.2"))
+_PUBLIC = int(ipaddress.IPv4Address("198.19.0.1"))
+_PORT = 8470
+Failure = tuple[int, str]
+"""Number and message of a google.rpc.Status."""
+
+
+def full_name(zone: str, collection: str, name: str) -> str:
+    """A resource's name as the TPU API has it."""
+    return f"projects/{PROJECT}/locations/{zone}/{collection}/{name}"
+
+
+@dataclass(slots=True)
+class TpuNode:
+    """A slice: one node of the TPU API, with all its hosts.
+
+    Attributes:
+        first_address: number of the first host's address.
+        queued: the queued resource that made it, "" for none.
+    """
+
+    name: str
+    id: int
+    zone: str
+    slice: SliceType
+    body: Json
+    spot: bool
+    created_at: datetime
+    ready_at: datetime
+    listed_from: datetime
+    first_address: int
+    queued: str = ""
+    is_one_of_several: bool = False
+    preempted_at: datetime | None = None
+    gone_at: datetime | None = None
+
+    @property
+    def labels(self) -> Labels:
+        found: Labels = self.body.get("labels", {})
+        return found
+
+    def state(self, now: datetime) -> str:
+        if self.gone_at is not None:
+            return "DELETING"
+        if self.preempted_at is not None:
+            return "PREEMPTED"
+        return "READY" if now >= self.ready_at else "CREATING"
+
+    def as_json(self, now: datetime) -> Json:
+        found: Json = {
+            **self.body,
+            "name": full_name(self.zone, "nodes", self.name),
+            "id": str(self.id),
+            "state": self.state(now),
+            "apiVersion": "V2",
+            "createTime": stamp(self.created_at),
+            "networkEndpoints": self._endpoints() if now >= self.ready_at else [],
+        }
+        if now >= self.ready_at:
+            found["health"] = "HEALTHY"
+        if self.queued:
+            found["queuedResource"] = full_name(self.zone, "queuedResources", self.queued)
+        if self.is_one_of_several:
+            found["multisliceNode"] = True
+        return found
+
+    def _endpoints(self) -> list[Json]:
+        has_public = self.body.get("networkConfig", {}).get("enableExternalIps", False)
+        found: list[Json] = []
+        for host in range(self.slice.hosts):
+            number = self.first_address + host
+            item: Json = {"ipAddress": str(ipaddress.IPv4Address(_PRIVATE + number)), "port": _PORT}
+            if has_public:
+                item["accessConfig"] = {"externalIp": str(ipaddress.IPv4Address(_PUBLIC + number % 2**16))}
+            found.append(item)
+        return found
+
+
+@dataclass(slots=True)
+class QueuedResource:
+    """A request in the queue.
+
+    Attributes:
+        node_ids: the nodes that it stands for.
+        decided_at: when the request has been looked at; CREATING until then.
+        granted_at: when its resources were found, or None while it waits.
+        waits: whether it has been found that there is no capacity now.
+        suspended_by: "USER" or "SERVICE", once its nodes are gone.
+    """
+
+    name: str
+    zone: str
+    body: Json
+    slice: SliceType
+    node: Json
+    node_ids: list[str]
+    spot: bool
+    created_at: datetime
+    decided_at: datetime
+    listed_from: datetime
+    labels: Labels = field(default_factory=dict)
+    waits: bool = False
+    granted_at: datetime | None = None
+    ready_at: datetime | None = None
+    failure: Failure | None = None
+    suspended_by: str = ""
+    suspended_at: datetime | None = None
+    gone_at: datetime | None = None
+
+    def state(self, now: datetime) -> str:
+        if self.gone_at is not None:
+            return "DELETING"
+        if self.failure is not None:
+            return "FAILED"
+        if self.suspended_at is not None:
+            return "SUSPENDED" if now >= self.suspended_at else "SUSPENDING"
+        if now < self.decided_at:
+            return "CREATING"
+        return self._in_the_queue(now)
+
+    def _in_the_queue(self, now: datetime) -> str:
+        if self.granted_at is None or self.ready_at is None:
+            return "WAITING_FOR_RESOURCES" if self.waits else "ACCEPTED"
+        if now >= self.ready_at:
+            return "ACTIVE"
+        return "PROVISIONING" if now >= self.granted_at + (self.ready_at - self.granted_at) / 4 else "ACCEPTED"
+
+    def as_json(self, now: datetime) -> Json:
+        state = self.state(now)
+        word = "".join(part.capitalize() for part in state.split("_"))
+        status: Json = {"state": state}
+        if state != "WAITING_FOR_RESOURCES":
+            status[word[0].lower() + word[1:] + "Data"] = {}
+        if self.failure is not None and state == "FAILED":
+            status["failedData"] = {"error": {"code": self.failure[0], "message": self.failure[1]}}
+        if state in ("SUSPENDING", "SUSPENDED"):
+            status["stateInitiator"] = self.suspended_by
+        return {
+            **self.body,
+            "name": full_name(self.zone, "queuedResources", self.name),
+            "createTime": stamp(self.created_at),
+            "state": status,
+        }
+
+
+@dataclass(slots=True)
+class TpuOperation:
+    """A long-running operation of the TPU API."""
+
+    name: str
+    zone: str
+    verb: str
+    target: str
+    created_at: datetime
+    done_at: datetime
+    polls_left: int
+    response: Json
+    kind: str
+    failure: Failure | None = None
+
+    @property
+    def labels(self) -> Labels:
+        return {}
+
+    def as_json(self, now: datetime) -> Json:
+        metadata: Json = {
+            "@type": f"{_TYPES}OperationMetadata",
+            "createTime": stamp(self.created_at),
+            "target": self.target,
+            "verb": self.verb,
+            "apiVersion": "v2",
+        }
+        found: Json = {"name": full_name(self.zone, "operations", self.name), "metadata": metadata, "done": False}
+        if self.polls_left > 0 or now < self.done_at:
+            return found
+        metadata["endTime"] = stamp(self.done_at)
+        found["done"] = True
+        if self.failure is not None:
+            found["error"] = {"code": self.failure[0], "message": self.failure[1]}
+        elif self.kind:
+            found["response"] = {"@type": f"{_TYPES}{self.kind}", **self.response}
+        else:
+            found["response"] = {"@type": "type.googleapis.com/google.protobuf.Empty"}
+        return found
+
+
+class TpuZone:
+    """What one zone holds."""
+
+    def __init__(self) -> None:
+        self.nodes: Shelf[TpuNode] = Shelf()
+        self.queued: Shelf[QueuedResource] = Shelf()
+        self.operations: Shelf[TpuOperation] = Shelf()
+
+
+class TpuRecords:
+    """All zones, and what the harness prescribes.
+
+    Attributes:
+        fails_without_capacity: whether a queued resource without capacity fails at once; else it waits, as Google's does.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.fails_without_capacity = False
+        self._zones: dict[str, TpuZone] = {}
+
+    def zone(self, name: str) -> TpuZone:
+        """The records of a zone."""
+        return self._zones.setdefault(name, TpuZone())
+
+    def zones(self) -> list[str]:
+        """The zones that hold anything, sorted."""
+        return sorted(self._zones)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._zones.clear()
+
+    def begin(
+        self,
+        zone: str,
+        verb: str,
+        target: str,
+        *,
+        kind: str = "",
+        response: Json | None = None,
+        done_at: datetime | None = None,
+        failure: Failure | None = None,
+    ) -> TpuOperation:
+        """Note an operation; `kind` is the message of its response, "" for none."""
+        now = self.state.now()
+        operation = TpuOperation(
+            name=f"operation-{int(now.timestamp() * 1000)}-{self.state.number():x}",
+            zone=zone,
+            verb=verb,
+            target=target,
+            created_at=now,
+            done_at=now + self.state.timing.operation if done_at is None else done_at,
+            polls_left=self.state.timing.polls,
+            response=response or {},
+            kind=kind,
+            failure=failure,
+        )
+        self.zone(zone).operations.put(operation)
+        return operation
+
+    def used(self, zone: str, name: str) -> int:
+        """How many slices of a type run in a zone."""
+        return sum(1 for node in self.zone(zone).nodes if node.slice.name == name and node.preempted_at is None)
+
+    def has_room(self, zone: str, kind: SliceType, count: int) -> bool:
+        """Whether the zone has so many more slices of a type."""
+        total = self.state.capacity.get((zone, kind.name))
+        return total is None or self.used(zone, kind.name) + count <= total
+
+    def make_node(
+        self,
+        zone: str,
+        name: str,
+        kind: SliceType,
+        body: Json,
+        *,
+        spot: bool,
+        queued: str = "",
+        of_several: bool = False,
+    ) -> TpuNode:
+        """Make a slice."""
+        now, timing = self.state.now(), self.state.timing
+        first = self.state.number()
+        for _ in range(kind.hosts):
+            self.state.number()
+        node = TpuNode(
+            name=name,
+            id=self.state.new_id(),
+            zone=zone,
+            slice=kind,
+            body=body,
+            spot=spot,
+            created_at=now,
+            ready_at=now + timing.boot,
+            listed_from=now + timing.lag,
+            first_address=first,
+            queued=queued,
+            is_one_of_several=of_several,
+        )
+        self.zone(zone).nodes.put(node)
+        return node
+
+    def delete_node(self, node: TpuNode, gone_at: datetime) -> None:
+        """Begin to delete a slice."""
+        if node.gone_at is None:
+            node.gone_at = gone_at
+            self.state.at(gone_at, lambda: self._drop_node(node))
+
+    def _drop_node(self, node: TpuNode) -> None:
+        nodes = self.zone(node.zone).nodes
+        if nodes.find(node.name) is node:
+            nodes.drop(node.name)
+
+    def longest(self) -> timedelta:
+        """How long a deletion takes."""
+        return max(self.state.timing.operation, self.state.timing.shutdown)

@@ -1,0 +1,129 @@
+"""What the TPU API checks in the description of a node, and what counts against its quotas."""
+
+import re
+from collections.abc import Mapping
+
+from multicompute_gcp.local.answers import GcpError, Json
+from multicompute_gcp.local.hardware import SliceType, hardware
+from multicompute_gcp.local.records import PROJECT
+from multicompute_gcp.local.tpu_records import TpuRecords
+
+_NAME = re.compile(r"[A-Za-z0-9_.~+%-]+")
+_NODE_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL_KEY, _LABEL_VALUE = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
+# https://cloud.google.com/tpu/docs/runtimes: which runtimes a generation boots.
+_RUNTIMES: Mapping[str, str] = {
+    "tpu-v2": r"tpu-ubuntu2204-base|tpu-vm-[a-z0-9.-]+",
+    "tpu-v3": r"tpu-ubuntu2204-base|tpu-vm-[a-z0-9.-]+",
+    "tpu-v4": r"tpu-ubuntu2204-base|tpu-vm-v4-[a-z0-9.-]+",
+    "tpu-v5e": r"v2-alpha-tpuv5-lite|tpu-ubuntu2204-base",
+    "tpu-v5p": r"v2-alpha-tpuv5|tpu-ubuntu2204-base",
+    "tpu-v6e": r"v2-alpha-tpuv6e|tpu-ubuntu2204-base",
+    "tpu7x": r"v2-alpha-tpu7[a-z0-9.-]*",
+}
+RUNTIME_VERSIONS = (
+    "tpu-ubuntu2204-base",
+    "v2-alpha-tpuv5",
+    "v2-alpha-tpuv5-lite",
+    "v2-alpha-tpuv6e",
+    "v2-alpha-tpu7-ubuntu2404",
+)
+# As the Cloud Quotas API has them; chips or cores, as the number in the slice type's name.
+_QUOTAS: Mapping[str, str] = {
+    "tpu-v2": "TPUV2s",
+    "tpu-v3": "TPUV3s",
+    "tpu-v4": "TPUV4s",
+    "tpu-v5e": "TPUV5sLitepod",
+    "tpu-v5p": "TPUV5P",
+    "tpu-v6e": "TPUV6E",
+    "tpu7x": "TPU7x",
+}
+_SUFFIX = "PerProjectPerZoneForTPUAPI"
+
+
+def quota_name(generation: str, *, spot: bool) -> str:
+    """The quota that slices of a generation count against."""
+    return f"{_QUOTAS[generation]}{'Preemptible' if spot else ''}{_SUFFIX}"
+
+
+QUOTA_NAMES = frozenset(quota_name(generation, spot=spot) for generation in _QUOTAS for spot in (False, True))
+
+
+def bad(message: str) -> GcpError:
+    """The TPU API's words for a bad request."""
+    return GcpError("INVALID_ARGUMENT", f"Cloud TPU received a bad request. {message} [EID: 0x1bc8f9d790be9142]", 400)
+
+
+def no_capacity(zone: str) -> str:
+    """The TPU API's words for a lack of capacity; the code is 8, as for a quota."""
+    return (
+        f'There is no more capacity in the zone "{zone}"; you can try in another zone where Cloud TPU Nodes are offered'
+        " (see https://cloud.google.com/tpu/docs/regions) [EID: 0x1bc8f9d790be9142]"
+    )
+
+
+def check_id(name: str, what: str) -> str:
+    """Refuse what is no id."""
+    if not _NAME.fullmatch(name):
+        raise bad(f'The {what} "{name}" must match ^[A-Za-z0-9_.~+%-]+$')
+    return name
+
+
+def check_node_id(name: str) -> str:
+    """Refuse what can't be the name of a node, which becomes part of host names."""
+    if not _NODE_NAME.fullmatch(name):
+        raise bad(f'The node_id "{name}" must match ^[a-z]([-a-z0-9]*[a-z0-9])?$ and have at most 63 characters')
+    return name
+
+
+def read_node(node: Json, zone: str) -> SliceType:
+    """Check the description of a node; returns its slice type.
+
+    Raises:
+        GcpError: the TPU API would refuse it.
+    """
+    if node.get("acceleratorConfig"):
+        raise bad("The local Cloud TPU takes acceleratorType, not acceleratorConfig.")
+    name = node.get("acceleratorType", "")
+    kind = hardware().slices.get(name)
+    if kind is None or zone not in kind.zones:
+        raise bad(
+            f'The requested accelerator configuration for accelerator type, "{name}", could not be found in the zonal'
+            f' accelerator configurations for "{zone}".'
+        )
+    runtime = node.get("runtimeVersion", "")
+    if not re.fullmatch(_RUNTIMES[kind.generation], runtime):
+        raise bad(f'The runtime version "{runtime}" is not available for accelerator type "{name}".')
+    for key, value in node.get("labels", {}).items():
+        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
+            raise bad(f'The label "{key}: {value}" is not in the alphabet of labels.')
+    scheduling = node.get("schedulingConfig", {})
+    if sum(1 for how in ("preemptible", "reserved", "spot") if scheduling.get(how)) > 1:
+        raise bad("Only one of preemptible, reserved and spot can be set.")
+    return kind
+
+
+def check_parent(parent: str, zone: str) -> None:
+    """Refuse nodes that a queued resource would make elsewhere."""
+    if parent != f"projects/{PROJECT}/locations/{zone}":
+        raise bad(f'The parent "{parent}" of a node is not that of the queued resource.')
+
+
+def check_quota(records: TpuRecords, zone: str, kind: SliceType, count: int, *, spot: bool) -> None:
+    """Refuse what the quota does not allow; that is found out before anything waits."""
+    name = quota_name(kind.generation, spot=spot)
+    limit = records.state.quotas.get((name, zone))
+    if limit is None:
+        return
+    taken = sum(
+        _units(node.slice)
+        for node in records.zone(zone).nodes
+        if (node.slice.generation, node.spot) == (kind.generation, spot) and node.preempted_at is None
+    )
+    if taken + count * _units(kind) > limit:
+        message = f"Quota limit '{name}' has been exceeded. Limit: {limit:g} in zone {zone}."
+        raise GcpError("RESOURCE_EXHAUSTED", message, 429)
+
+
+def _units(kind: SliceType) -> int:
+    return int(kind.name.rsplit("-", 1)[-1])

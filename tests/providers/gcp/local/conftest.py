@@ -1,0 +1,57 @@
+"""What the tests of the local Google Cloud share: a cloud in virtual time, bare HTTP to it, and the real SDK."""
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+
+from multicompute.testing.clock import FakeClock
+from multicompute_gcp.local import GcpLocalCloud
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bare_google import ZONE, Api, Json, bulk
+
+Launch = Callable[..., Json]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(datetime(2026, 11, 24, 12, tzinfo=UTC))
+
+
+@pytest.fixture
+def cloud(clock: FakeClock) -> Iterator[GcpLocalCloud]:
+    """A local Google Cloud in virtual time."""
+    cloud = GcpLocalCloud(clock=clock)
+    cloud.start()
+    yield cloud
+    cloud.stop()
+
+
+@pytest.fixture
+def api(cloud: GcpLocalCloud) -> Api:
+    return Api(cloud)
+
+
+@pytest.fixture
+def launch(api: Api) -> Launch:
+    """Sends a bulkInsert, and waits for its operation."""
+
+    def launch(count: int = 2, zone: str = ZONE, *, request_id: str = "", **changes: Any) -> Json:
+        query = {"requestId": request_id} if request_id else {}
+        return api.done(api.compute("POST", f"zones/{zone}/instances/bulkInsert", bulk(count, **changes), **query))
+
+    return launch
+
+
+@pytest.fixture
+def sdk(cloud: GcpLocalCloud) -> Json:
+    """What Google's clients are made with to reach the cloud."""
+    options = ClientOptions(api_endpoint=cloud.endpoint_url)
+    return {"credentials": AnonymousCredentials(), "client_options": options, "transport": "rest"}

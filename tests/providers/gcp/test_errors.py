@@ -1,0 +1,179 @@
+"""Every code that Google answers with becomes the error that it means, with its place, scope and what to do next."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import requests
+from google.api_core import exceptions as sdk
+from google.auth.exceptions import RefreshError, TransportError
+from google.cloud import compute_v1
+
+from multicompute import errors
+from multicompute_gcp._errors import (
+    Place,
+    Said,
+    asking,
+    cause_of,
+    meaning_of,
+    refused,
+    said_by_operation,
+    said_by_status,
+    said_in,
+    translate,
+)
+
+PLACE = Place("us-central1", "us-central1-a", "a3-highgpu-8g")
+KINDS: dict[str, set[type[errors.MulticomputeError]]] = {
+    "capacity": {errors.CapacityError},
+    "quota": {errors.QuotaError},
+    "throttle": {errors.ThrottledError},
+    "transient": {errors.TransientError},
+    "auth": {errors.AuthError, errors.AccessDeniedError},
+    "invalid_request": {errors.InvalidRequestError},
+    "conflict": {errors.ProviderError, errors.TransientError},
+    "not_found": {errors.InvalidRequestError, errors.CapacityError},
+}
+RPC = {"8": "RESOURCE_EXHAUSTED", "9": "FAILED_PRECONDITION", "3": "INVALID_ARGUMENT"}
+
+
+def _rows() -> list[dict[str, str]]:
+    with (Path(__file__).parent / "error_codes.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def _response(status: int, body: object, url: str = "https://compute.googleapis.com/compute/v1/x") -> requests.Response:
+    response = requests.Response()
+    response.status_code, response.url = status, url
+    response._content = json.dumps(body).encode() if not isinstance(body, bytes) else body
+    return response
+
+
+@pytest.mark.parametrize("row", _rows(), ids=lambda row: f"{row['api']}-{row['code']}-{row['message_fragment'][:12]}")
+def test_every_documented_code_has_its_kind(row: dict[str, str]) -> None:
+    said = Said(RPC.get(row["code"], row["code"]), f"So: {row['message_fragment']}.")
+    meaning = meaning_of(said)
+    assert meaning.kind in KINDS[row["meaning"]]
+    if meaning.kind in (errors.CapacityError, errors.QuotaError) and row["code"] not in RPC:
+        assert meaning.scope == row["scope"]
+
+
+def test_a_refused_call_is_read_by_its_reason_and_not_by_its_status() -> None:
+    body = {"error": {"code": 403, "message": "Rate Limit Exceeded", "errors": [{"reason": "rateLimitExceeded"}]}}
+    raised = sdk.Forbidden("no", response=_response(403, body))  # type: ignore[no-untyped-call]
+    error = translate(raised, operation="instances.bulkInsert", place=PLACE)
+    assert type(error) is errors.ThrottledError
+    assert (error.code, error.region, error.zone) == ("rateLimitExceeded", "us-central1", "us-central1-a")
+    assert "instances.bulkInsert" in error.message
+    assert error.said == "Rate Limit Exceeded"
+
+
+def test_the_tpu_api_is_read_by_its_status() -> None:
+    body = {"error": {"code": 429, "message": "There is no more capacity in the zone", "status": "RESOURCE_EXHAUSTED"}}
+    response = _response(429, body, "https://tpu.googleapis.com/v2/x")
+    response.headers["Retry-After"] = "7"
+    said = said_in(response)
+    assert (said.code, said.retry_after) == ("RESOURCE_EXHAUSTED", 7.0)
+    assert meaning_of(said).kind is errors.CapacityError
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Quota limit 'TPUV5sPreemptible' has been exceeded. Limit: 0 in region us-east5.", errors.QuotaError),
+        ("There is no more capacity in the zone us-east5-a", errors.CapacityError),
+        ("Insufficient capacity", errors.CapacityError),
+    ],
+)
+def test_resource_exhausted_is_quota_or_capacity_by_its_message(message: str, kind: type[Exception]) -> None:
+    assert meaning_of(said_by_status({"code": 8, "message": message})).kind is kind
+
+
+def test_a_quota_failure_in_the_details_makes_it_a_quota() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure"}]
+    assert meaning_of(said_by_status({"code": 8, "message": "no", "details": details})).kind is errors.QuotaError
+
+
+def test_an_operation_with_an_error_and_no_http_status_has_failed() -> None:
+    info = {"reason": "resource_availability", "metadatas": {"zonesAvailable": "us-central1-b,us-central1-c"}}
+    listed = [
+        {"code": "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "message": "x", "error_details": [{"error_info": info}]}
+    ]
+    operation = compute_v1.Operation(status="DONE", error={"errors": listed})
+    said = said_by_operation(operation)
+    assert said is not None
+    error = refused(said, operation="instances.bulkInsert", place=PLACE)
+    assert isinstance(error, errors.CapacityError)
+    assert error.zones_with_capacity == ("us-central1-b", "us-central1-c")
+    assert error.scope == "zone"
+
+
+def test_the_error_that_tells_why_there_were_too_few_counts() -> None:
+    listed = [
+        {"code": "VM_MIN_COUNT_NOT_REACHED", "message": "Requested minimum count of 8 VMs could not be created."},
+        {"code": "QUOTA_EXCEEDED", "message": "Quota 'X' exceeded.  Limit: 8.0 in region us-central1."},
+    ]
+    said = said_by_operation(compute_v1.Operation(status="DONE", error={"errors": listed}))
+    assert said is not None
+    assert meaning_of(said).kind is errors.QuotaError
+
+
+def test_an_operation_without_an_error_has_not_failed() -> None:
+    assert said_by_operation(compute_v1.Operation(status="DONE")) is None
+
+
+def test_a_machine_type_that_the_zone_does_not_sell_is_told_from_one_that_is_sold_out() -> None:
+    said = Said("invalid", "Machine type with name 'a3-highgpu-8g' does not exist in zone 'us-central1-a'.", 400)
+    error = refused(said, operation="instances.bulkInsert", place=PLACE)
+    assert isinstance(error, errors.CapacityError)
+    assert not error.is_offered
+
+
+def test_the_quota_of_all_regions_rules_out_the_account() -> None:
+    said = Said("quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded. Limit: 0.0 globally.", 403)
+    error = refused(said, operation="instances.bulkInsert", place=PLACE)
+    assert isinstance(error, errors.QuotaError)
+    assert error.scope == "account"
+    assert "quotas" in (error.hint or "")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_front_end_that_fails_without_a_code_may_be_asked_again(status: int) -> None:
+    said = said_in(_response(status, b"<html>oops</html>"))
+    assert meaning_of(said).kind is errors.TransientError
+
+
+def test_an_unknown_code_is_never_a_lack_of_capacity() -> None:
+    assert meaning_of(Said("somethingNew", "no resources for you", 503)).kind is errors.ProviderError
+    assert meaning_of(said_in(_response(404, b""))).kind is errors.ProviderError
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (requests.ConnectionError("broken"), errors.TransientError),
+        (requests.ReadTimeout("slow"), errors.TransientError),
+        (TransportError("no metadata server"), errors.TransientError),  # type: ignore[no-untyped-call]
+        (RefreshError("invalid_grant"), errors.AuthError),  # type: ignore[no-untyped-call]
+    ],
+)
+def test_what_never_reached_google_is_not_a_refusal(raised: Exception, kind: type[Exception]) -> None:
+    with pytest.raises(errors.MulticomputeError) as caught, asking("instances.aggregatedList", PLACE):
+        raise raised
+    assert type(caught.value) is kind
+    assert caught.value.__cause__ is raised
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (Said("compute.instances.preempted", ""), "preemption"),
+        (Said("QUOTA_EXCEEDED", "in region"), "quota"),
+        (Said("STOCKOUT", ""), "capacity"),
+        (Said("INVALID_ARGUMENT", "no such runtime"), "request"),
+        (Said("SOMETHING", ""), "capacity"),
+    ],
+)
+def test_the_reason_for_which_a_node_ended_has_a_cause(said: Said, cause: str) -> None:
+    assert cause_of(said) == cause

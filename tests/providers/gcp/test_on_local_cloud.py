@@ -1,0 +1,310 @@
+"""The adapter against a local Google Cloud that holds state: whole gangs of machines, from launch to nothing left."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from multicompute import errors
+from multicompute.node import NodeState
+from multicompute.offer import InstanceType, Offer, Part
+from multicompute.provider import LaunchRequest, Selector
+from multicompute_gcp._provider import GcpProvider
+from multicompute_gcp.local import GcpLocalCloud
+
+Request = Callable[..., LaunchRequest]
+Opened = Callable[..., GcpProvider]
+HERE = Selector(region="us-central1", cluster_id="id-1")
+KEY = "ssh-ed25519 AAAA me@host"
+
+
+def _end(provider: GcpProvider, selector: Selector = HERE) -> int:
+    """Tear down step by step; returns how many it took."""
+    for step in range(1, 200):
+        if provider.terminate(selector).is_done:
+            return step
+    raise AssertionError("the teardown does not come to an end")
+
+
+def _of(offer: Offer, name: str, **changes: object) -> Offer:
+    return replace(offer, instance=replace(offer.instance, name=name, **changes))  # type: ignore[arg-type]
+
+
+def test_64_h100_with_placement_and_ssh_come_up_and_leave_nothing(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    request = request_of(parts=(Part(offer, 8),), fabric=True, ssh_public_key=KEY, setup="echo ready")
+    launched = provider.launch(request)
+    nodes = provider.nodes(HERE)
+    assert [node.id for node in nodes] == [node.id for node in launched]
+    assert {node.state for node in nodes} == {NodeState.RUNNING}
+    kinds = Counter(item.kind for item in cloud.alive())
+    assert kinds == {"instance": 8, "disk": 8, "firewall": 1, "resource-policy": 1}
+    assert {item.id for item in provider.resources(HERE)} == {item.id for item in cloud.alive()}
+    _end(provider)
+    assert cloud.alive() == []
+
+
+def test_a_launch_of_a_hundred_nodes_costs_two_calls_and_a_look_at_them_one_listing(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    nodes = provider.launch(request_of(parts=(Part(offer, 100),)))
+    assert Counter(call.operation for call in cloud.faults.calls) in (
+        {"instances.bulkInsert": 1},
+        {"instances.bulkInsert": 1, "zoneOperations.wait": 1},
+    )
+    cloud.faults.clear()
+    provider.nodes(replace(HERE, node_ids=tuple(node.id for node in nodes)))
+    assert [call.operation for call in cloud.faults.calls] == ["instances.aggregatedList"]
+
+
+@pytest.mark.parametrize("has_status", [True, False])
+@pytest.mark.parametrize("ghosts", [timedelta(0), timedelta(milliseconds=40)])
+def test_a_stockout_inside_an_operation_is_one_and_leaves_no_ghosts(
+    cloud: GcpLocalCloud,
+    provider: GcpProvider,
+    request_of: Request,
+    offer: Offer,
+    *,
+    has_status: bool,
+    ghosts: timedelta,
+) -> None:
+    cloud.stockout_has_status, cloud.ghost_time = has_status, ghosts
+    cloud.set_capacity(offer.instance_type, offer.zone, 1)
+    with pytest.raises(errors.CapacityError) as caught:
+        provider.launch(request_of())
+    assert caught.value.zone == "us-central1-a"
+    assert [item for item in cloud.alive() if item.billable] == []
+
+
+def test_a_refusal_up_front_is_the_same_lack(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    cloud.stockout_is_upfront = True
+    cloud.set_capacity(offer.instance_type, offer.zone, 1)
+    with pytest.raises(errors.CapacityError):
+        provider.launch(request_of())
+    assert cloud.alive() == []
+
+
+def test_a_quota_that_is_exhausted_inside_the_operation_is_a_quota(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
+) -> None:
+    cloud.faults.fail(
+        "instances.bulkInsert",
+        "QUOTA_EXCEEDED",
+        status=403,
+        message="Quota 'X' exceeded.  Limit: 8.0 in region us-central1.",
+    )
+    with pytest.raises(errors.QuotaError) as caught:
+        provider.launch(request_of())
+    assert caught.value.scope == "region"
+    assert cloud.alive() == []
+
+
+def test_operations_that_take_a_while_are_waited_for(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
+) -> None:
+    cloud.set_delays(operation=0.05, boot=0.05, shutdown=0.05)
+    launched = provider.launch(request_of())
+    assert {node.state for node in launched} == {NodeState.PENDING}
+    while not all(node.state is NodeState.RUNNING for node in provider.nodes(HERE)):
+        pass
+    assert _end(provider) > 1
+    assert cloud.alive() == []
+
+
+def test_a_zone_that_a_listing_can_t_reach_is_no_proof_of_gone(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
+) -> None:
+    provider.launch(request_of())
+    cloud.unreachable = {"us-central1-a"}
+    with pytest.raises(errors.TransientError, match="us-central1-a"):
+        provider.nodes(HERE)
+    with pytest.raises(errors.TransientError):
+        provider.terminate(HERE)
+
+
+def test_a_preempted_machine_that_is_deleted_is_gone_for_that_reason(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    nodes = provider.launch(request_of(parts=(Part(replace(offer, purchase="spot"), 2),)))
+    cloud.preempt(nodes[0].id)
+    seen = {node.id: node for node in provider.nodes(replace(HERE, node_ids=tuple(node.id for node in nodes)))}
+    assert seen[nodes[0].id].state is NodeState.GONE
+    assert seen[nodes[0].id].cause == "preemption"
+    assert seen[nodes[1].id].state is NodeState.RUNNING
+
+
+def test_an_open_zone_is_looked_up_and_the_next_is_asked_when_it_has_none(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    cloud.set_capacity(offer.instance_type, "us-central1-a", 0)
+    nodes = provider.launch(request_of(parts=(Part(replace(offer, zone=""), 2),)))
+    assert {node.zone for node in nodes} == {"us-central1-b"}
+    again = provider.launch(request_of(parts=(Part(replace(offer, zone=""), 2),)))
+    assert [node.id for node in again] == [node.id for node in nodes]
+    assert len(cloud.running_ids()) == 2
+
+
+def test_a_region_that_does_not_have_the_machine_at_all_is_told_from_one_that_is_sold_out(
+    provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    nowhere = replace(offer, region="africa-south1", zone="")
+    with pytest.raises(errors.CapacityError) as caught:
+        provider.launch(request_of(parts=(Part(nowhere, 1),)))
+    assert not caught.value.is_offered
+    assert caught.value.scope == "region"
+
+
+@pytest.mark.parametrize(
+    ("name", "accelerator", "accelerators", "zone"),
+    [
+        ("g2-standard-96", "l4", 8, "us-central1-a"),
+        ("a2-highgpu-8g", "a100", 8, "us-central1-a"),
+        ("a2-ultragpu-8g", "a100-80gb", 8, "us-central1-a"),
+        ("n1-standard-16", "t4", 2, "us-central1-a"),
+    ],
+)
+def test_every_family_is_taken_by_a_cloud_that_checks(
+    cloud: GcpLocalCloud,
+    provider: GcpProvider,
+    request_of: Request,
+    offer: Offer,
+    name: str,
+    accelerator: str,
+    accelerators: int,
+    zone: str,
+) -> None:
+    instance = InstanceType("gcp", name, accelerator, accelerators, attached=name.startswith("n1"))
+    part = Part(replace(offer, instance=instance, zone=zone), 1)
+    assert len(provider.launch(request_of(parts=(part,), disk_gib=300))) == 1
+    assert len(cloud.running_ids()) == 1
+
+
+def test_a_flex_start_gang_is_asked_for_as_such(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    flex = replace(offer, purchase="flex_start")
+    provider.launch(request_of(parts=(Part(flex, 2),), expires_at=datetime.now(UTC) + timedelta(hours=3)))
+    assert len(cloud.running_ids()) == 2
+    cloud.pass_time(timedelta(hours=4))
+    assert cloud.alive() == []
+
+
+def test_a_node_that_can_t_end_itself_is_deleted_by_compute_engine_in_the_end(
+    cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
+) -> None:
+    provider = provider_of(extension_room="1h")
+    provider.launch(request_of(expires_at=datetime.now(UTC) + timedelta(hours=3)))
+    cloud.pass_time(timedelta(hours=3, minutes=30))
+    assert len(cloud.running_ids()) == 2
+    cloud.pass_time(timedelta(hours=1))
+    assert cloud.alive() == []
+
+
+def test_a_lease_can_be_moved_within_its_room_and_is_refused_beyond(
+    cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
+) -> None:
+    provider, ends = provider_of(extension_room="1h"), datetime.now(UTC) + timedelta(hours=3)
+    provider.launch(request_of(expires_at=ends))
+    provider.set_expiry(HERE, ends + timedelta(minutes=50))
+    moved = {item.tags["multicompute-expires-at"] for item in cloud.alive()}
+    assert moved == {str(int((ends + timedelta(minutes=50)).timestamp()))}
+    with pytest.raises(errors.InvalidRequestError, match="can't be moved") as caught:
+        provider.set_expiry(HERE, ends + timedelta(hours=2))
+    assert "extension_room" in (caught.value.hint or "")
+    assert {item.tags["multicompute-expires-at"] for item in cloud.alive()} == moved
+
+
+def test_the_firewall_rule_lets_the_caller_in_and_only_where_a_key_may_log_in(
+    cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
+) -> None:
+    provider = provider_of(ssh_from=["203.0.113.0/24"])
+    provider.launch(request_of(private=True, ssh_public_key=KEY))
+    assert [item for item in cloud.alive() if item.kind == "firewall"] == []
+    provider.launch(request_of(token="tok2", ssh_public_key=KEY))
+    rules = [item for item in cloud.alive() if item.kind == "firewall"]
+    assert [rule.id for rule in rules] == ["id-1-us-central1-ssh"]
+    provider.launch(request_of(token="tok3", ssh_public_key=KEY))
+    assert len([item for item in cloud.alive() if item.kind == "firewall"]) == 1
+
+
+def test_another_process_finds_the_rule_and_the_policy_that_the_first_has_made(
+    cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
+) -> None:
+    provider_of().launch(request_of(fabric=True, ssh_public_key=KEY))
+    provider_of().launch(request_of(token="tok2", fabric=True, ssh_public_key=KEY))
+    kinds = Counter(item.kind for item in cloud.alive())
+    assert (kinds["firewall"], kinds["resource-policy"], kinds["instance"]) == (1, 1, 4)
+
+
+def test_a_teardown_of_one_attempt_leaves_what_belongs_to_the_cluster(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
+) -> None:
+    provider.launch(request_of(fabric=True, ssh_public_key=KEY))
+    _end(provider, replace(HERE, token="tok"))
+    assert {item.kind for item in cloud.alive()} == {"firewall", "resource-policy"}
+    _end(provider)
+    assert cloud.alive() == []
+
+
+def test_a_teardown_can_begin_while_the_launch_is_still_at_work(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
+) -> None:
+    cloud.lag = timedelta(milliseconds=100)
+    nodes = provider.launch(request_of())
+    known = tuple(node.id for node in nodes)
+    assert not provider.terminate(replace(HERE, token="tok", node_ids=known)).is_done
+    _end(provider, replace(HERE, token="tok", node_ids=known))
+    assert cloud.alive() == []
+
+
+def test_quotas_are_those_of_the_region(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
+    cloud.set_quota("NVIDIA_L4_GPUS", "us-central1", 16)
+    cloud.set_quota("PREEMPTIBLE_NVIDIA_L4_GPUS", "us-central1", 0)
+    found = {(quota.name, quota.purchase): quota for quota in provider.quotas("us-central1").quotas}
+    assert found["NVIDIA_L4_GPUS", "on_demand"].limit == 16
+    # Without one of its own, spot counts against the standard quota.
+    assert found["NVIDIA_L4_GPUS", "spot"].limit == 16
+
+
+def test_quotas_that_can_t_be_read_are_a_note(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
+    cloud.faults.fail("regions.get", "forbidden", status=403, message="Required 'compute.regions.get' permission")
+    answer = provider.quotas("us-central1")
+    assert not answer.quotas
+    assert "compute.regions.get" in answer.notes[0]
+
+
+def test_a_gang_of_machines_and_slices_is_refused(provider: GcpProvider, request_of: Request, offer: Offer) -> None:
+    tpu = _of(offer, "v6e-8", accelerator="tpu-v6e")
+    with pytest.raises(errors.InvalidRequestError, match="TPU"):
+        provider.launch(request_of(parts=(Part(offer, 1), Part(tpu, 1))))
+
+
+def test_a_label_that_google_does_not_take_never_reaches_it(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
+) -> None:
+    request = request_of()
+    with pytest.raises(errors.InvalidRequestError):
+        provider.launch(replace(request, tags={**request.tags, "note": "Ä" * 30}))
+    assert cloud.faults.count() == 0
+
+
+def test_tags_outside_the_alphabet_come_back_as_they_were(provider: GcpProvider, request_of: Request) -> None:
+    request = request_of()
+    provider.launch(replace(request, tags={**request.tags, "Team": "NLP/vision"}))
+    assert all(item.tags["Team"] == "NLP/vision" for item in provider.resources(HERE))
+
+
+def test_a_project_that_never_enabled_tpus_is_no_problem_for_machines(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
+) -> None:
+    message = "Cloud TPU API has not been used in project 1 before or it is disabled."
+    cloud.faults.fail("tpu.queuedResources.list", "SERVICE_DISABLED", status=403, message=message, times=None)
+    provider.launch(request_of())
+    assert len(provider.nodes(HERE)) == 2
+    _end(provider)
+    assert cloud.alive() == []

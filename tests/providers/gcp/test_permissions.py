@@ -1,0 +1,64 @@
+"""The role in the documentation allows what the adapter calls, and nothing that it never calls."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from multicompute.offer import InstanceType, Offer, Part
+from multicompute.provider import LaunchRequest, Selector
+from multicompute_gcp._provider import GcpProvider
+from multicompute_gcp.local import GcpLocalCloud
+
+ROLE = Path(__file__).parents[3] / "docs" / "permissions" / "gcp-role.yaml"
+# The permission of a method is named after it but for these.
+NAMED_OTHERWISE = {
+    "instances.bulkInsert": "instances.create",
+    "firewalls.insert": "firewalls.create",
+    "resourcePolicies.insert": "resourcePolicies.create",
+    "instances.aggregatedList": "instances.list",
+    "disks.aggregatedList": "disks.list",
+    "machineTypes.aggregatedList": "machineTypes.list",
+    "reservations.aggregatedList": "reservations.list",
+    "resourcePolicies.aggregatedList": "resourcePolicies.list",
+    "globalOperations.aggregatedList": "globalOperations.list",
+    "zoneOperations.wait": "zoneOperations.get",
+    "regionOperations.wait": "regionOperations.get",
+    "tpu.nodes.patch": "tpu.nodes.update",
+}
+
+
+def _allowed() -> set[str]:
+    lines = ROLE.read_text().splitlines()
+    return {line.strip().removeprefix("- ") for line in lines if line.strip().startswith("- ")}
+
+
+def _permission(operation: str) -> str:
+    name = NAMED_OTHERWISE.get(operation, operation)
+    return name.lower() if name.startswith("tpu.") else f"compute.{name}"
+
+
+def test_the_role_allows_every_call_of_a_whole_life(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Callable[..., LaunchRequest], offer: Offer
+) -> None:
+    machines = request_of(fabric=True, ssh_public_key="ssh-ed25519 AAAA me")
+    slices = Part(
+        replace(offer, instance=InstanceType("gcp", "v6e-8", "tpu-v6e", 8), region="us-east5", zone="us-east5-a"), 1
+    )
+    provider.check()
+    provider.quotas("us-central1", reservations=["none"])
+    provider.launch(machines)
+    provider.launch(replace(machines, parts=(Part(replace(offer, zone=""), 1),), token="tok3"))
+    provider.launch(replace(machines, parts=(slices,), token="tok2"))
+    provider.set_expiry(Selector(cluster_id="id-1"), datetime.now(UTC) + timedelta(hours=1))
+    while not provider.terminate(Selector(cluster_id="id-1")).is_done:
+        pass
+    assert cloud.alive() == []
+    called = {_permission(call.operation) for call in cloud.faults.calls}
+    assert called <= _allowed()
+    assert {"compute.instances.create", "tpu.queuedresources.create", "compute.resourcePolicies.delete"} <= called
+
+
+def test_the_role_has_no_wildcard() -> None:
+    assert _allowed()
+    assert not any("*" in permission for permission in _allowed())
