@@ -1,0 +1,214 @@
+"""Makes what lies around a cluster's machines in a region: resource group, security group, network; or finds the given ones."""
+
+import ipaddress
+import threading
+import urllib.request
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+from multicompute.errors import ConfigError
+from multicompute.provider import TAG_ID, LaunchRequest
+from multicompute_azure._access import is_resource_id
+from multicompute_azure._errors import GONE, Place, asking, log, not_here, not_yet, refusal
+from multicompute_azure._names import beside_name, group_name, parse_id
+from multicompute_azure._operation import Operation, wait_for
+from multicompute_azure._scaleset import Around
+from multicompute_azure._session import Clients
+
+# Asked only when a key may log in, nothing says from where, and Azure itself is the one that is talked to.
+_WHO_AM_I: Final = "https://api.ipify.org"
+_WHO_AM_I_SECONDS: Final = 3.0
+_SPACE: Final = "10.0.0.0/16"
+_SUBNET: Final = "nodes"
+# Networks are made in some seconds; one that takes longer is asked for again by the repeated launch.
+_PATIENCE: Final = timedelta(seconds=30)
+
+
+class Room(NamedTuple):
+    """The resource group that a part goes into, and what is there already."""
+
+    group: str
+    around: Around
+
+
+class Network:
+    """Makes groups and networks, once per cluster and region and process: the next attempt costs no call."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._settings = clients.settings
+        self._rooms: dict[tuple[str, str], Room] = {}
+        self._lock = threading.Lock()
+        self._own_address: str | None = None
+
+    def group_of(self, cluster_id: str, region: str) -> str:
+        """The resource group that a cluster's machines of a region are in."""
+        return self._settings.resource_group or group_name(cluster_id, region)
+
+    def room(self, request: LaunchRequest, place: Place) -> Room:
+        """Everything that a launch of this request in this region needs around it, made where it does not exist yet."""
+        key = (request.cluster_id, place.region)
+        if key not in self._rooms:
+            group = self.group_of(request.cluster_id, place.region)
+            if not self._settings.resource_group:
+                self._make_group(group, request, place)
+            self._rooms[key] = Room(group, self._around(group, request, place))
+        return self._rooms[key]
+
+    def forget(self, cluster_id: str) -> None:
+        """Forget what was made for a cluster that is torn down."""
+        for key in [key for key in self._rooms if key[0] == cluster_id]:
+            self._rooms.pop(key, None)
+
+    def proximity_group(self, group: str, request: LaunchRequest, place: Place) -> str:
+        """The id of the cluster's proximity placement group for a zone, made where it does not exist yet."""
+        name = beside_name(request.cluster_id, place.zone or place.region, "ppg")
+        body: dict[str, Any] = {
+            "location": place.region,
+            "tags": dict(request.tags),
+            "properties": {"proximityPlacementGroupType": "Standard"},
+        }
+        with asking("make the proximity placement group", place):
+            self._clients.compute.proximity_placement_groups.create_or_update(group, name, body)  # type: ignore[call-overload]
+        return self._id(group, "Microsoft.Compute/proximityPlacementGroups", name)
+
+    def _make_group(self, group: str, request: LaunchRequest, place: Place) -> None:
+        """The cluster's own resource group; one of its name that is somebody else's is left alone (I9)."""
+        body = {"location": place.region, "tags": dict(request.tags)}
+        with asking("make the resource group", place):
+            made: Any = self._clients.resources.resource_groups.create_or_update(group, body)
+        if str((made.get("properties") or {}).get("provisioningState", "")).lower() == "deleting":
+            raise not_yet(f"the resource group {group} is being deleted", "ResourceGroupBeingDeleted", place)
+
+    def _around(self, group: str, request: LaunchRequest, place: Place) -> Around:
+        security = beside_name(request.cluster_id, place.region, "nsg")
+        started = [("make the security group", self._begin_security_group(group, security, request, place))]
+        subnet = self._given_subnet(place)
+        if not subnet:
+            name = beside_name(request.cluster_id, place.region, "vnet")
+            started.append(("make the network", self._begin_network(group, name, request, place)))
+            subnet = self._id(group, "Microsoft.Network/virtualNetworks", name) + f"/subnets/{_SUBNET}"
+        clock, step = self._clients.clock, self._clients.step
+        for what, operation in started:
+            failure = wait_for(operation, what, place, clock=clock, step=step, patience=_PATIENCE)
+            if failure is not None:
+                raise refusal(failure, operation=what, place=place)
+            if not operation.finished():
+                raise not_yet(f"{what}: not through after {_PATIENCE}", "InProgress", place)
+        return Around(subnet, self._id(group, "Microsoft.Network/networkSecurityGroups", security))
+
+    def _begin_security_group(self, group: str, name: str, request: LaunchRequest, place: Place) -> Operation:
+        """Azure's own rules let the machines of a network talk to each other and nobody else in; SSH is added where asked for."""
+        rules = []
+        if request.ssh_public_key and not request.private:
+            rules = [_ssh_rule(blocks) for blocks in (self._callers(place),) if blocks]
+        body = {"location": place.region, "tags": dict(request.tags), "properties": {"securityRules": rules}}
+        operation = self._clients.operation()
+        with asking("make the security group", place):
+            self._clients.network.network_security_groups.begin_create_or_update(group, name, body, polling=operation)  # type: ignore[call-overload]
+        return operation
+
+    def _begin_network(self, group: str, name: str, request: LaunchRequest, place: Place) -> Operation:
+        # Said outright: newer versions of the API give machines without a public address no way out unless it is asked for, and a
+        # private node has packages to install too.
+        subnet = {"name": _SUBNET, "properties": {"addressPrefix": _SPACE, "defaultOutboundAccess": True}}
+        body = {
+            "location": place.region,
+            "tags": dict(request.tags),
+            "properties": {"addressSpace": {"addressPrefixes": [_SPACE]}, "subnets": [subnet]},
+        }
+        operation = self._clients.operation()
+        with asking("make the network", place):
+            self._clients.network.virtual_networks.begin_create_or_update(group, name, body, polling=operation)  # type: ignore[call-overload]
+        return operation
+
+    def _given_subnet(self, place: Place) -> str:
+        """The id of the configured subnet, "" where none is configured.
+
+        Raises:
+            CapacityError: its network is in another region.
+            ConfigError: the network is named, and nothing says in which group it is.
+        """
+        settings = self._settings
+        if not settings.vnet and not settings.subnet:
+            return ""
+        subnet = settings.subnet or "default"
+        if not is_resource_id(subnet):
+            vnet = settings.vnet or ""
+            if not is_resource_id(vnet):
+                if not settings.resource_group:
+                    raise ConfigError(
+                        f"[providers.azure] vnet={vnet!r}: is a name, and no resource_group is configured that has it",
+                        provider="azure",
+                        hint="give the network's resource id",
+                    )
+                vnet = self._id(settings.resource_group, "Microsoft.Network/virtualNetworks", vnet)
+            subnet = f"{vnet}/subnets/{subnet}"
+        self._check_region(subnet, place)
+        return subnet
+
+    def _check_region(self, subnet: str, place: Place) -> None:
+        network = parse_id(subnet.rpartition("/subnets/")[0])
+        with asking("look at the configured network", place):
+            found: Any = self._clients.network.virtual_networks.get(network.group, network.name)
+        location = str(found.get("location", "")).replace(" ", "").lower()
+        if location != place.region:
+            raise not_here(
+                f"the configured network {network.name} is in {location}",
+                code="NoSubnet",
+                place=place,
+                scope="region",
+                hint="leave vnet and subnet out of [providers.azure] to have one made in each region",
+            )
+
+    def _callers(self, place: Place) -> tuple[str, ...]:
+        """From where port 22 is opened: as configured, else the caller's own address; nothing where that is not known."""
+        if self._settings.ssh_from:
+            return self._settings.ssh_from
+        if self._settings.is_local:
+            return ("127.0.0.1/32",)
+        with self._lock:
+            if self._own_address is None and self._settings.endpoint_url is None:
+                self._own_address = _ask_own_address()
+        if not self._own_address:
+            log.warning("%s: port 22 stays closed: the caller's address is not known; set ssh_from", place)
+            return ()
+        return (f"{self._own_address}/32",)
+
+    def _id(self, group: str, kind: str, name: str) -> str:
+        return f"/subscriptions/{self._clients.subscription}/resourceGroups/{group}/providers/{kind}/{name}"
+
+
+def is_ours(group: Any, cluster_id: str) -> bool:
+    """Whether a resource group was made for this cluster."""
+    return bool((group.get("tags") or {}).get(TAG_ID) == cluster_id)
+
+
+def is_gone(code: str | None) -> bool:
+    """Whether an answer means that what was asked for does not exist."""
+    return code in GONE
+
+
+def _ssh_rule(blocks: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "name": "ssh",
+        "properties": {
+            "priority": 1000,
+            "direction": "Inbound",
+            "access": "Allow",
+            "protocol": "Tcp",
+            "sourceAddressPrefixes": list(blocks),
+            "sourcePortRange": "*",
+            "destinationAddressPrefix": "*",
+            "destinationPortRange": "22",
+        },
+    }
+
+
+def _ask_own_address() -> str:
+    """The address under which this machine is seen from outside, or "" where nobody tells."""
+    try:
+        with urllib.request.urlopen(_WHO_AM_I, timeout=_WHO_AM_I_SECONDS) as answer:
+            return str(ipaddress.IPv4Address(answer.read(64).decode("ascii").strip()))
+    except (OSError, ValueError):
+        return ""

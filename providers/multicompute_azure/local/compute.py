@@ -1,0 +1,346 @@
+"""What Microsoft.Compute has beside machines: disks, proximity groups, capacity reservations, usages, SKUs and images."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from multicompute_azure.local import hardware, images
+from multicompute_azure.local.admission import REGIONAL, SPOT, Admission
+from multicompute_azure.local.arm import (
+    SUBSCRIPTION,
+    Answer,
+    ArmError,
+    Json,
+    check_tags,
+    dig,
+    group_id,
+    invalid,
+    missing,
+)
+from multicompute_azure.local.documents import find, known, place, render
+from multicompute_azure.local.hardware import Size
+from multicompute_azure.local.listing import Listing
+from multicompute_azure.local.operations import Operations
+from multicompute_azure.local.relations import detach, refuse_if_used
+from multicompute_azure.local.routes import Call, Handler
+from multicompute_azure.local.state import (
+    DISK,
+    PLACEMENT_GROUP,
+    RESERVATION,
+    RESERVATION_GROUP,
+    Item,
+    State,
+    properties,
+)
+
+_TYPES = {"disks": DISK, "proximityPlacementGroups": PLACEMENT_GROUP, "capacityReservationGroups": RESERVATION_GROUP}
+_KEPT = ("sku", "zones", "properties")
+
+
+class Compute:
+    """The handlers of Microsoft.Compute that are not about machines and scale sets."""
+
+    def __init__(self, state: State, listing: Listing, operations: Operations, admission: Admission) -> None:
+        self._state = state
+        self._listing = listing
+        self._operations = operations
+        self._admission = admission
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handlers by operation."""
+        found: dict[str, Handler] = {
+            "capacityReservations.createOrUpdate": self._put_reservation,
+            "capacityReservations.get": lambda call: Answer(
+                200, self._reservation(find(self._state, call, RESERVATION))
+            ),
+            "capacityReservations.delete": self._delete_reservation,
+            "capacityReservations.list": self._list_reservations,
+            "usages.list": self._usages,
+            "skus.list": self._skus,
+            "virtualMachineImages.list": _image_versions,
+            "virtualMachineImages.get": _image_version,
+        }
+        for plural, type_ in _TYPES.items():
+            found |= self._usual(plural, type_)
+        return found
+
+    def _usual(self, plural: str, type_: str) -> Mapping[str, Handler]:
+        def listed(call: Call) -> Answer:
+            return self._listing.shown(call, type_, self._document)
+
+        return {
+            f"{plural}.createOrUpdate": lambda call: self._put(call, type_),
+            f"{plural}.get": lambda call: Answer(200, self._document(find(self._state, call, type_))),
+            f"{plural}.update": lambda call: self._patch(call, type_),
+            f"{plural}.delete": lambda call: self._delete(call, type_),
+            f"{plural}.list": listed,
+            f"{plural}.listAll": listed,
+        }
+
+    def _document(self, item: Item) -> Json:
+        found = render(item)
+        if item.type == RESERVATION_GROUP:
+            found["properties"].pop("provisioningState", None)
+            found["properties"]["capacityReservations"] = [{"id": each.id} for each in self._reservations(item)]
+        elif item.type == DISK and not item.attached_to:
+            found.pop("managedBy", None)
+            found["properties"]["diskState"] = "Unattached"
+        return found
+
+    def _put(self, call: Call, type_: str) -> Answer:
+        group = self._state.open_group(call.group)
+        existing = known(self._state, call, type_)
+        location = place(call, type_, existing)
+        tags = check_tags(call.document.get("tags"))
+        body = {name: value for name, value in call.document.items() if name in _KEPT}
+        if (
+            type_ == RESERVATION_GROUP
+            and existing is not None
+            and set(existing.body.get("zones") or ()) - set(body.get("zones") or ())
+        ):
+            raise ArmError(
+                "PropertyChangeNotAllowed",
+                "The zones of a capacity reservation group can't be changed.",
+                409,
+                target="zones",
+            )
+        item = existing or self._state.add(group, type_, call.name, location, tags)
+        item.tags = tags
+        item.body = {**item.body, **body} if type_ == DISK else body
+        return self._made(call, item, is_new=existing is None, is_long=type_ == DISK)
+
+    def _made(self, call: Call, item: Item, *, is_new: bool, is_long: bool) -> Answer:
+        headers = {}
+        if is_long:
+            headers = self._operations.headers(
+                call, self._operations.start(call, item.location, timedelta(0), lambda: None)
+            )
+        return Answer(201 if is_new else 200, self._document(item), headers)
+
+    def _patch(self, call: Call, type_: str) -> Answer:
+        item = find(self._state, call, type_)
+        if call.document.get("tags") is not None:
+            item.tags = check_tags(call.document["tags"])
+        return Answer(200, self._document(item))
+
+    def _delete(self, call: Call, type_: str) -> Answer:
+        self._state.group(call.group)
+        item = known(self._state, call, type_)
+        if item is None:
+            return Answer(204)
+        if type_ == RESERVATION_GROUP and self._reservations(item):
+            raise ArmError(
+                "OperationNotAllowed",
+                f"Capacity Reservation Group {item.name} cannot be deleted: it has capacity reservations.",
+                409,
+            )
+        refuse_if_used(self._state, item)
+        if type_ != DISK:
+            detach(self._state, item)
+            return Answer(200)
+        operation = self._operations.start(
+            call, item.location, self._state.shutdown_delay, lambda: detach(self._state, item), failure=call.failure()
+        )
+        return Answer(202, None, self._operations.headers(call, operation))
+
+    # --- capacity reservations ----------------------------------------------------------------------------------------
+
+    def _reservations(self, group: Item) -> list[Item]:
+        return [item for item in self._state.items(RESERVATION) if item.key.startswith(group.key + "/")]
+
+    def _put_reservation(self, call: Call) -> Answer:
+        group = self._state.open_group(call.group)
+        parent_id = f"{group_id(group.name)}/providers/{RESERVATION_GROUP}/{call.params['parent']}"
+        parent = group.items.get(parent_id.lower())
+        if parent is None:
+            raise ArmError("ParentResourceNotFound", f"The parent resource '{parent_id}' could not be found.", 404)
+        existing = known(self._state, call, RESERVATION)
+        location = place(call, RESERVATION, existing)
+        size = hardware.size_of(str(dig(call.document, "sku", "name") or ""))
+        if size is None or not hardware.is_sold(size, location):
+            raise invalid(
+                "sku.name", f"The value {dig(call.document, 'sku', 'name')} provided for the VM size is not valid."
+            )
+        if dig(call.document, "sku", "capacity") is None:
+            raise missing("sku.capacity")
+        id_ = f"{parent.id}/capacityReservations/{call.name}"
+        tags = check_tags(call.document.get("tags"))
+        item = existing or self._state.put(group, id_, RESERVATION, call.name, location, tags)
+        item.tags = tags
+        item.body = {name: value for name, value in call.document.items() if name in _KEPT}
+        operation = self._operations.start(
+            call, location, self._state.operation_delay, lambda: None, failure=call.failure()
+        )
+        return Answer(200 if existing else 201, self._reservation(item), self._operations.headers(call, operation))
+
+    def _reservation(self, item: Item) -> Json:
+        found = render(item)
+        group = item.id.rsplit("/capacityReservations/", 1)[0]
+        users = self._admission.users(group, dig(item.body, "sku", "name"))
+        found["properties"]["virtualMachinesAssociated"] = [{"id": user.id} for user in users]
+        found["properties"]["instanceView"] = {
+            "utilizationInfo": {"virtualMachinesAllocated": [{"id": user.id} for user in users]},
+            "statuses": [
+                {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Provisioning succeeded"}
+            ],
+        }
+        return found
+
+    def _list_reservations(self, call: Call) -> Answer:
+        group = self._state.group(call.group)
+        prefix = f"{group_id(group.name)}/providers/{RESERVATION_GROUP}/{call.params['parent']}/".lower()
+        found = [item for item in group.items.values() if item.type == RESERVATION and item.key.startswith(prefix)]
+        return self._listing.page_of(call, found, self._reservation)
+
+    def _delete_reservation(self, call: Call) -> Answer:
+        item = known(self._state, call, RESERVATION)
+        if item is None:
+            return Answer(204)
+        group = item.id.rsplit("/capacityReservations/", 1)[0]
+        if self._admission.users(group, dig(item.body, "sku", "name")):
+            raise ArmError(
+                "OperationNotAllowed",
+                f"Capacity reservation {item.name} cannot be deleted: it has virtual machines.",
+                409,
+            )
+        operation = self._operations.start(
+            call, item.location, self._state.shutdown_delay, lambda: self._state.remove(item)
+        )
+        return Answer(202, None, self._operations.headers(call, operation))
+
+    def reserve(self, group: str, location: str, zone: str, size: Size, count: int, tags: dict[str, str]) -> str:
+        """Make a capacity reservation in a group of its own; returns the id of that group."""
+        number = self._state.number()
+        owner = self._state.add(self._state.group(group), RESERVATION_GROUP, f"reserved-{number:x}", location, tags)
+        if zone:
+            owner.body["zones"] = [zone]
+        name = f"of-{size.name.lower().replace('_', '-')}"
+        item = self._state.put(
+            self._state.group(group), f"{owner.id}/capacityReservations/{name}", RESERVATION, name, location, dict(tags)
+        )
+        item.body = {"sku": {"name": size.name, "capacity": count}, "zones": [zone] if zone else None}
+        properties(item)["provisioningTime"] = None
+        return owner.id
+
+    # --- what can be had ----------------------------------------------------------------------------------------------
+
+    def _usages(self, call: Call) -> Answer:
+        region = _region(call)
+        used = self._admission.usage(region)
+        families = sorted({size.family for size in hardware.sizes().values() if hardware.is_sold(size, region)})
+        named = [(REGIONAL, "Total Regional vCPUs"), (SPOT, "Total Regional Low-priority vCPUs")]
+        named += [(family, f"{family} vCPUs") for family in families]
+        value = [
+            {
+                "limit": self._admission.limit(region, name),
+                "unit": "Count",
+                "currentValue": used.get(name, 0),
+                "name": {"value": name, "localizedValue": words},
+            }
+            for name, words in named
+        ]
+        return Answer(200, {"value": value})
+
+    def _skus(self, call: Call) -> Answer:
+        text = call.query.get("$filter", "")
+        wanted = ""
+        if text:
+            head, _, tail = text.strip().partition(" eq ")
+            if head.strip().lower() != "location" or not tail.strip().startswith("'"):
+                raise invalid(
+                    "$filter", f"The filter '{text}' is not supported; SKUs can be filtered by location only."
+                )
+            wanted = tail.strip().strip("'").lower()
+        entries = [
+            (size, region)
+            for size in hardware.sizes().values()
+            for region in hardware.regions()
+            if wanted in ("", region) and hardware.is_sold(size, region)
+        ]
+        items = [
+            Item(
+                f"{region}/{size.name}",
+                f"{size.name.lower()}/{region}",
+                size.name,
+                "",
+                region,
+                {},
+                self._state.now(),
+                number,
+            )
+            for number, (size, region) in enumerate(entries, start=1)
+        ]
+        return self._listing.page_of(
+            call, items, lambda item: self._sku(hardware.sizes()[item.name.lower()], item.location)
+        )
+
+    def _sku(self, size: Size, region: str) -> Json:
+        zones = list(hardware.zones_of(region))
+        abilities = {
+            "vCPUs": str(size.vcpus),
+            "MemoryGB": f"{size.memory_gib:g}",
+            "GPUs": f"{size.accelerators:g}",
+            "CpuArchitectureType": size.arch,
+            "RdmaEnabled": str(size.has_rdma),
+            "LowPriorityCapable": str(region in size.spot_prices),
+            "HyperVGenerations": "V2",
+            "PremiumIO": "True",
+            "AcceleratedNetworkingEnabled": "True",
+            "EphemeralOSDiskSupported": "True",
+            "CapacityReservationSupported": "True",
+        }
+        return {
+            "resourceType": "virtualMachines",
+            "name": size.name,
+            "tier": "Standard",
+            "size": size.name.removeprefix("Standard_"),
+            "family": size.family,
+            "locations": [region],
+            "locationInfo": [{"location": region, "zones": zones, "zoneDetails": []}],
+            "capabilities": [{"name": name, "value": value} for name, value in abilities.items()],
+            "restrictions": self._admission.restrictions_of(size, region),
+        }
+
+
+def _region(call: Call) -> str:
+    region = call.params["location"].lower().replace(" ", "")
+    if region not in hardware.regions():
+        raise ArmError(
+            "NoRegisteredProviderFound",
+            f"No registered resource provider found for location '{region}' and API version '{call.version}' for type 'locations'.",
+        )
+    return region
+
+
+def _image_versions(call: Call) -> Answer:
+    names = (call.params["publisher"], call.params["offer"], call.params["sku"])
+    region = _region(call)
+    found = list(images.versions(*names))
+    if not found:
+        raise _no_image(call)
+    if call.query.get("$orderby", "").lower() == "name desc":
+        found.reverse()
+    top = call.query.get("$top", "")
+    found = found[: int(top)] if top.isdigit() else found
+    return Answer(200, [images.document(*names, region, version) for version in found])
+
+
+def _image_version(call: Call) -> Answer:
+    names = (call.params["publisher"], call.params["offer"], call.params["sku"])
+    region, version = _region(call), call.name
+    versions = images.versions(*names)
+    if version == "latest" and versions:
+        version = versions[-1]
+    if version not in versions:
+        raise _no_image(call)
+    document = images.document(*names, region, version)
+    properties = {
+        "hyperVGeneration": "V2",
+        "architecture": images.architecture(*names),
+        "osDiskImage": {"operatingSystem": "Linux"},
+    }
+    return Answer(200, document | {"properties": properties})
+
+
+def _no_image(call: Call) -> ArmError:
+    wanted = "/".join(call.params[name] for name in ("publisher", "offer", "sku"))
+    return ArmError("ImageNotFound", f"The image {wanted} was not found in subscription {SUBSCRIPTION}.", 404)

@@ -1,0 +1,271 @@
+"""Resource groups, Resource Manager's list of resources, tags, and what a subscription says of itself."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from multicompute_azure.local import hardware
+from multicompute_azure.local.arm import (
+    SUBSCRIPTION,
+    TENANT,
+    Answer,
+    ArmError,
+    Json,
+    check_tags,
+    dig,
+    group_id,
+    not_found,
+)
+from multicompute_azure.local.listing import Listing, parse_filter
+from multicompute_azure.local.operations import Operations
+from multicompute_azure.local.relations import blockers, detach
+from multicompute_azure.local.routes import Call, Handler
+from multicompute_azure.local.state import NETWORK, SCALE_SET, SECURITY_GROUP, SUBNET, VM, Group, Item, Operation, State
+
+_NAME = re.compile(r"[-\w._()]{0,89}[-\w_()]$")
+_FORCED = {"microsoft.compute/virtualmachines", "microsoft.compute/virtualmachinescalesets"}
+_TAGS = "/providers/Microsoft.Resources/tags/default"
+_LAST = (NETWORK, SUBNET, SECURITY_GROUP)
+
+
+class Groups:
+    """The handlers of Microsoft.Resources."""
+
+    def __init__(self, state: State, listing: Listing, operations: Operations) -> None:
+        self._state = state
+        self._listing = listing
+        self._operations = operations
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handlers by operation."""
+        return {
+            "resourceGroups.createOrUpdate": self._put,
+            "resourceGroups.get": lambda call: Answer(200, render_group(self._state.group(call.group))),
+            "resourceGroups.checkExistence": self._head,
+            "resourceGroups.update": self._patch,
+            "resourceGroups.delete": self._delete,
+            "resourceGroups.list": self._list,
+            "resources.list": lambda call: self._listing.resources(call, None),
+            "resources.listByResourceGroup": lambda call: self._listing.resources(call, self._state.group(call.group)),
+            "tags.getAtScope": self._tags,
+            "tags.createOrUpdateAtScope": self._tags,
+            "tags.updateAtScope": self._tags,
+            "tags.deleteAtScope": self._tags,
+            "providers.get": _provider,
+            "providers.register": _provider,
+            "subscriptions.get": lambda _: Answer(200, _subscription()),
+            "subscriptions.list": lambda _: Answer(200, {"value": [_subscription()]}),
+            "subscriptions.listLocations": lambda _: Answer(200, {"value": _locations()}),
+        }
+
+    def _put(self, call: Call) -> Answer:
+        name, key = call.group, call.group.lower()
+        if not _NAME.fullmatch(name):
+            raise ArmError("InvalidResourceGroup", f"The resource group name '{name}' is not valid.")
+        location = str(call.document["location"]).lower().replace(" ", "")
+        if location not in hardware.regions():
+            raise ArmError(
+                "LocationNotAvailableForResourceGroup",
+                f"The provided location '{location}' is not available for resource group. "
+                f"List of available regions is '{','.join(hardware.regions())}'.",
+            )
+        tags = check_tags(call.document.get("tags"))
+        known = self._state.groups.get(key)
+        if known is None:
+            made = Group(name, location, tags, self._state.now(), call.document.get("managedBy") or "")
+            self._state.groups[key] = made
+            return Answer(201, render_group(made))
+        if known.location != location:
+            raise ArmError(
+                "InvalidResourceGroupLocation",
+                f"Invalid resource group location '{location}'. The Resource group already exists in location '{known.location}'.",
+                409,
+            )
+        self._state.open_group(name).tags = tags
+        return Answer(200, render_group(known))
+
+    def _head(self, call: Call) -> Answer:
+        return Answer(204 if call.group.lower() in self._state.groups else 404)
+
+    def _patch(self, call: Call) -> Answer:
+        group = self._state.open_group(call.group)
+        if call.document.get("tags") is not None:
+            group.tags = check_tags(call.document["tags"])
+        return Answer(200, render_group(group))
+
+    def _list(self, call: Call) -> Answer:
+        test, _ = parse_filter(call.query.get("$filter", ""))
+        groups = [group for group in self._state.groups.values() if test(group)]
+        items = [
+            Item(
+                group_id(group.name), group.name.lower(), group.name, "", group.location, group.tags, group.born, number
+            )
+            for number, group in enumerate(groups, start=1)
+        ]
+        return self._listing.page_of(call, items, lambda item: render_group(self._state.groups[item.key]))
+
+    def _delete(self, call: Call) -> Answer:
+        group = self._state.group(call.group)
+        forced = {part.strip().lower() for part in call.query.get("forcedeletiontypes", "").split(",") if part.strip()}
+        if forced - _FORCED:
+            raise ArmError(
+                "InvalidForceDeletionTypes",
+                f"The force deletion types '{', '.join(sorted(forced - _FORCED))}' are not supported.",
+            )
+        if group.deletion is None or group.deletion.status == "Failed":
+            group.deletion = self._begin_delete(call, group)
+        return Answer(202, None, self._operations.headers(call, group.deletion))
+
+    def _begin_delete(self, call: Call, group: Group) -> Operation:
+        failure = call.failure()
+        group.state = "Deleting"
+        step = self._state.shutdown_delay / 3
+        outcome: list[ArmError | None] = [None]
+        for item in group.items.values():
+            if item.machine is not None:
+                item.machine.is_deleting = True
+
+        def machines() -> None:
+            for item in [entry for entry in group.items.values() if entry.type in (VM, SCALE_SET)]:
+                detach(self._state, item)
+
+        def rest() -> None:
+            outcome[0] = failure or self._blocked(group)
+            for item in list(group.items.values()):
+                if outcome[0] is None and item.type not in _LAST:
+                    detach(self._state, item)
+
+        def end() -> ArmError | None:
+            if outcome[0] is not None:
+                group.state = "Succeeded"
+                return outcome[0]
+            # A new group of the same name may stand here only after this one is gone.
+            self._state.groups.pop(group.name.lower(), None)
+            return None
+
+        self._state.later(step, machines)
+        self._state.later(step * 2 + self._reserved(group), rest)
+        return self._operations.start(call, group.location, step * 3 + self._reserved(group), end)
+
+    def _reserved(self, group: Group) -> timedelta:
+        """How long interfaces that outlive their machines are kept for them, and hold up the group."""
+        kept = any(
+            nic.delete_option != "Delete"
+            for item in group.items.values()
+            if item.machine is not None
+            for nic in item.machine.nics
+        )
+        return self._state.nic_reservation if kept else timedelta(0)
+
+    def _blocked(self, group: Group) -> ArmError | None:
+        used = [
+            item.id
+            for item in group.items.values()
+            if any(b.key not in group.items for b in blockers(self._state, item))
+        ]
+        if not used:
+            return None
+        return ArmError(
+            "ResourceGroupDeletionBlocked",
+            f"Deletion of resource group '{group.name}' failed as resources with identifiers '{','.join(used)}' could not be "
+            "deleted. The provisioning state of the resource group will be rolled back.",
+            409,
+        )
+
+    def _tags(self, call: Call) -> Answer:
+        scope = "/" + call.params["scope"].strip("/")
+        owner = self._owner(scope)
+        given = check_tags(dig(call.document, "properties", "tags") or {})
+        if call.request.method == "PUT":
+            owner.tags = given
+        elif call.request.method == "DELETE":
+            owner.tags = {}
+        elif call.request.method == "PATCH":
+            owner.tags = check_tags(_patched(owner.tags, given, str(call.document.get("operation"))))
+        document = {
+            "id": scope + _TAGS,
+            "name": "default",
+            "type": "Microsoft.Resources/tags",
+            "properties": {"tags": dict(owner.tags)},
+        }
+        return Answer(200, document)
+
+    def _owner(self, scope: str) -> Group | Item:
+        parts = scope.split("/")
+        if len(parts) == 5:
+            return self._state.group(parts[4])
+        found = self._state.find(scope)
+        if found is None:
+            raise not_found("/".join(parts[6:-1]), parts[-1], parts[4] if len(parts) > 4 else "")
+        return found
+
+
+_PATCHES: Mapping[str, Callable[[dict[str, str], dict[str, str]], dict[str, str]]] = {
+    "merge": lambda old, new: old | new,
+    "replace": lambda old, new: new,
+    "delete": lambda old, new: {name: value for name, value in old.items() if new.get(name) != value},
+}
+
+
+def _patched(old: dict[str, str], new: dict[str, str], operation: str) -> dict[str, str]:
+    return _PATCHES[operation.lower()](dict(old), new)
+
+
+def render_group(group: Group) -> Json:
+    """The document of a resource group."""
+    document: Json = {
+        "id": group_id(group.name),
+        "name": group.name,
+        "type": "Microsoft.Resources/resourceGroups",
+        "location": group.location,
+        "tags": dict(group.tags),
+        "properties": {"provisioningState": group.state},
+    }
+    if group.managed_by:
+        document["managedBy"] = group.managed_by
+    return document
+
+
+def _subscription() -> Json:
+    return {
+        "id": f"/subscriptions/{SUBSCRIPTION}",
+        "subscriptionId": SUBSCRIPTION,
+        "tenantId": TENANT,
+        "displayName": "local",
+        "state": "Enabled",
+        "authorizationSource": "RoleBased",
+        "subscriptionPolicies": {
+            "locationPlacementId": "Public_2014-09-01",
+            "quotaId": "PayAsYouGo_2014-09-01",
+            "spendingLimit": "Off",
+        },
+    }
+
+
+def _locations() -> list[Json]:
+    return [
+        {
+            "id": f"/subscriptions/{SUBSCRIPTION}/locations/{region}",
+            "name": region,
+            "type": "Region",
+            "displayName": region,
+            "regionalDisplayName": region,
+            "metadata": {"regionType": "Physical"},
+            "availabilityZoneMappings": [
+                {"logicalZone": zone, "physicalZone": f"{region}-az{zone}"} for zone in hardware.zones_of(region)
+            ],
+        }
+        for region in hardware.regions()
+    ]
+
+
+def _provider(call: Call) -> Answer:
+    namespace = call.params["namespace"]
+    document = {
+        "id": f"/subscriptions/{SUBSCRIPTION}/providers/{namespace}",
+        "namespace": namespace,
+        "registrationState": "Registered",
+        "registrationPolicy": "RegistrationRequired",
+        "resourceTypes": [],
+    }
+    return Answer(200, document)

@@ -1,0 +1,135 @@
+"""What Azure sells where, as far as the packaged tables say: sizes, their families, regions and zones."""
+
+import csv
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_DATA = Path(__file__).parent.parent / "data"
+
+# The regions of the tables that have no availability zones, by Microsoft's list of regions as of 2026-11; the others have three.
+_WITHOUT_ZONES = frozenset(
+    (
+        "australiacentral", "australiacentral2", "australiasoutheast", "brazilsoutheast", "canadaeast", "francesouth",
+        "germanynorth", "jioindiacentral", "jioindiawest", "koreasouth", "northcentralus", "norwaywest",
+        "southafricawest", "southindia", "swedensouth", "switzerlandwest", "uaecentral", "ukwest", "westcentralus",
+        "westindia", "westus",
+    )
+)  # fmt: skip
+
+# Names of quotas as the usages API gives them, where they do not follow from the size's name; by the size without its numbers.
+_FAMILIES = {
+    "NCads_H100_v5": "StandardNCadsH100v5Family",
+    "NCadis_H100_v5": "StandardNCadsH100v5Family",
+    "NCads_A100_v4": "StandardNCADSA100v4Family",
+    "NCas_T4_v3": "Standard NCASv3_T4 Family",
+    "NDasr_v4": "Standard NDASv4_A100 Family",
+    "NDamsr_A100_v4": "standard NDAMSv4_A100Family",
+    "NDisr_H100_v5": "standardNDSH100v5Family",
+    "NDisr_H200_v5": "standardNDISRH200V5Family",
+    "NGads_V620_v1": "StandardNGADSV620v1Family",
+    "NGadms_V620_v1": "StandardNGADSV620v1Family",
+    "NVads_A10_v5": "StandardNVADSA10v5Family",
+    "NVadms_A10_v5": "StandardNVADSA10v5Family",
+    "NVads_V710_v5": "StandardNVadsV710v5Family",
+    "NVadms_V710_v5": "StandardNVadsV710v5Family",
+    "NVas_v4": "standardNVSv4Family",
+    "NCrs_v3": "standardNCSv3Family",
+    "NCs_v3": "standardNCSv3Family",
+    "NVs_v3": "standardNVSv3Family",
+    "NDis_MI300X_v5": "standardNDisrMI300Xv5Family",
+    "NDrs_v2": "standardNDSv2Family",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A virtual machine size.
+
+    Attributes:
+        family: the name of the quota that its cores count against.
+        prices: region -> USD per hour at list price; the regions that sell it.
+        spot_prices: region -> what it costs as a spot machine now.
+    """
+
+    name: str
+    family: str
+    vcpus: int
+    memory_gib: float
+    accelerators: float
+    arch: str
+    has_rdma: bool
+    prices: dict[str, float] = field(default_factory=dict)
+    spot_prices: dict[str, float] = field(default_factory=dict)
+
+
+def zones_of(region: str) -> tuple[str, ...]:
+    """The availability zones of a region; none where it has none."""
+    return () if region in _WITHOUT_ZONES else ("1", "2", "3")
+
+
+@functools.cache
+def regions() -> Mapping[str, str]:
+    """Every region with its country."""
+    with (_DATA / "regions.csv").open(encoding="utf-8", newline="") as file:
+        return {row["region"]: row["country"] for row in csv.DictReader(file)}
+
+
+@functools.cache
+def sizes() -> Mapping[str, Size]:
+    """Every size by its name in lower case."""
+    found: dict[str, Size] = {}
+    for folder in sorted(path for path in _DATA.iterdir() if path.is_dir()):
+        with (folder / "types.csv").open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                found[row["instance_type"].lower()] = _size(row)
+        with (folder / "offers.csv").open(encoding="utf-8", newline="") as file:
+            for name, _, region, purchase, price, *_ in list(csv.reader(file))[1:]:
+                size = found[name.lower()]
+                prices = size.spot_prices if purchase == "spot" else size.prices
+                prices[region] = float(price or 0)
+    return found
+
+
+def size_of(name: str) -> Size | None:
+    """The size of this name, in whichever case it is written."""
+    return sizes().get(name.lower())
+
+
+def is_sold(size: Size, region: str) -> bool:
+    """Whether a region has this size."""
+    return region in size.prices or region in size.spot_prices
+
+
+def family_of(name: str) -> str:
+    """The name of the quota of a size's cores."""
+    shape = re.sub(r"^Standard_", "", name)
+    shape = re.sub(r"^([A-Z]+)\d+", r"\1", shape)
+    if shape in _FAMILIES:
+        return _FAMILIES[shape]
+    return f"standard{shape.replace('_', '')}Family"
+
+
+def region_of(place: str) -> str:
+    """The region of a place, which is a region ("eastus") or a zone ("eastus-1")."""
+    region, dash, zone = place.rpartition("-")
+    if not dash:
+        region, zone = place, ""
+    if region not in regions() or (zone and zone not in zones_of(region)):
+        raise ValueError(f"{place!r} is neither a region nor a zone, such as 'eastus' or 'eastus-1'")
+    return region
+
+
+def _size(row: Mapping[str, str]) -> Size:
+    name = row["instance_type"]
+    return Size(
+        name=name,
+        family=family_of(name),
+        vcpus=int(row["vcpus"] or 1),
+        memory_gib=float(row["memory_gib"] or 0),
+        accelerators=float(row["accelerators"] or 0),
+        arch="Arm64" if row["arch"] == "arm64" else "x64",
+        has_rdma=row["fabric"] == "infiniband",
+    )

@@ -1,0 +1,366 @@
+"""Virtual machines: how they are made from a profile, how they look, and how they end."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from multicompute_azure.local.admission import Demand
+from multicompute_azure.local.arm import Answer, ArmError, Json, check_tags, dig, instant
+from multicompute_azure.local.documents import find, known
+from multicompute_azure.local.listing import Listing
+from multicompute_azure.local.network import public_address
+from multicompute_azure.local.operations import Operations
+from multicompute_azure.local.relations import detach
+from multicompute_azure.local.routes import Call, Handler
+from multicompute_azure.local.state import DISK, NIC, PUBLIC_IP, SCALE_SET, VM, Group, Item, Machine, State, machine_of
+
+_SET_FILTER = "'virtualmachinescaleset/id' eq "
+_DISPLAY = {
+    "running": "VM running",
+    "starting": "VM starting",
+    "stopped": "VM stopped",
+    "deallocated": "VM deallocated",
+}
+
+
+class Machines:
+    """Makes and ends virtual machines; the handlers of their operations."""
+
+    def __init__(self, state: State, listing: Listing, operations: Operations) -> None:
+        self._state = state
+        self._listing = listing
+        self._operations = operations
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handlers by operation."""
+        return {
+            "virtualMachines.createOrUpdate": self._put,
+            "virtualMachines.get": self._get,
+            "virtualMachines.update": self._patch,
+            "virtualMachines.delete": self._delete,
+            "virtualMachines.list": self._list,
+            "virtualMachines.listAll": self._list,
+            "virtualMachines.instanceView": lambda call: Answer(200, self.view(find(self._state, call, VM))),
+            "virtualMachines.deallocate": lambda call: self._power(call, "deallocated"),
+            "virtualMachines.powerOff": lambda call: self._power(call, "stopped"),
+            "virtualMachines.start": lambda call: self._power(call, "running"),
+            "virtualMachines.simulateEviction": self._evict,
+        }
+
+    # --- making -------------------------------------------------------------------------------------------------------
+
+    def make(self, group: Group, scale_set: Item, demand: Demand, number: int, tags: dict[str, str]) -> Item:
+        """One machine of a scale set, with its disk, interfaces and addresses."""
+        profile = scale_set.body["properties"]["virtualMachineProfile"]
+        zone = demand.zones[number % len(demand.zones)] if demand.zones else ""
+        suffix = f"{self._state.number():08x}"
+        item = self._state.add(group, VM, f"{scale_set.name}_{suffix}", scale_set.location, dict(tags))
+        item.machine = Machine(
+            size=demand.size.name,
+            vcpus=demand.size.vcpus,
+            zone=zone,
+            spot=demand.spot,
+            eviction_policy=profile.get("evictionPolicy") or "Deallocate",
+            profile=profile,
+            scale_set=scale_set.id,
+            runs_at=self._state.now() + self._state.boot_delay,
+            reservation=demand.reservation_group,
+            placement_group=dig(scale_set.body, "properties", "proximityPlacementGroup", "id") or "",
+        )
+        if zone:
+            item.body["zones"] = [zone]
+        item.machine.disks.append(self._disk(group, item, zone))
+        for config in profile["networkProfile"]["networkInterfaceConfigurations"]:
+            item.machine.nics.append(self._nic(group, item, config, suffix))
+        return item
+
+    def _disk(self, group: Group, vm: Item, zone: str) -> Item:
+        storage = machine_of(vm).profile.get("storageProfile") or {}
+        given = storage.get("osDisk") or {}
+        name = f"{vm.name}_OsDisk_1_{vm.number:032x}"
+        kind = dig(given, "managedDisk", "storageAccountType") or "Premium_LRS"
+        body: Json = {
+            "sku": {"name": kind},
+            "managedBy": vm.id,
+            "properties": {
+                "osType": "Linux",
+                "diskSizeGB": given.get("diskSizeGB") or 30,
+                "creationData": {"createOption": "FromImage"},
+                "diskState": "Attached",
+                "timeCreated": instant(vm.born),
+            },
+        }
+        if zone:
+            body["zones"] = [zone]
+        # The service gives the tags that a machine is born with to the disk that it is born with.
+        disk = self._state.add(group, DISK, name, vm.location, dict(vm.tags), body)
+        # Without a word, a machine of a flexible scale set leaves its disk behind.
+        disk.attached_to, disk.delete_option = vm.id, given.get("deleteOption") or "Detach"
+        return disk
+
+    def _nic(self, group: Group, vm: Item, config: Json, suffix: str) -> Item:
+        given = config.get("properties") or {}
+        # Neither the scale set's tags nor the machine's: only those of the configuration.
+        nic = self._state.add(group, NIC, f"{config['name']}-{suffix}", vm.location, dict(config.get("tags") or {}))
+        addresses = []
+        for entry in given["ipConfigurations"]:
+            addresses.append(self._address(group, nic, entry, suffix))
+        nic.body = {
+            "properties": {
+                "primary": bool(given.get("primary", True)),
+                "enableAcceleratedNetworking": bool(given.get("enableAcceleratedNetworking")),
+                "ipConfigurations": addresses,
+            }
+        }
+        if given.get("networkSecurityGroup"):
+            nic.body["properties"]["networkSecurityGroup"] = given["networkSecurityGroup"]
+        nic.attached_to, nic.delete_option = vm.id, given.get("deleteOption") or "Detach"
+        return nic
+
+    def _address(self, group: Group, nic: Item, entry: Json, suffix: str) -> Json:
+        given = entry["properties"]
+        subnet = given["subnet"]["id"]
+        id_ = f"{nic.id}/ipConfigurations/{entry['name']}"
+        found: Json = {
+            "privateIPAddress": self._state.addresses[subnet.lower()].take(),
+            "privateIPAllocationMethod": "Dynamic",
+            "primary": bool(given.get("primary", True)),
+            "subnet": {"id": subnet},
+        }
+        public = given.get("publicIPAddressConfiguration")
+        if public:
+            sku = public.get("sku") or {"name": "Standard", "tier": "Regional"}
+            address = self._state.add(
+                group, PUBLIC_IP, f"{public['name']}-{suffix}", nic.location, dict(public.get("tags") or {})
+            )
+            address.body = {
+                "sku": sku,
+                "properties": {
+                    "publicIPAllocationMethod": "Static",
+                    "publicIPAddressVersion": "IPv4",
+                    "ipAddress": public_address(address.number),
+                    "ipConfiguration": {"id": id_},
+                },
+            }
+            address.attached_to = nic.id
+            address.delete_option = dig(public, "properties", "deleteOption") or "Detach"
+            found["publicIPAddress"] = {"id": address.id}
+        return {"id": id_, "name": entry["name"], "properties": found}
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def state_of(self, item: Item) -> str:
+        """The provisioning state of a machine."""
+        machine = machine_of(item)
+        if machine.is_deleting:
+            return "Deleting"
+        if item.state != "Succeeded":
+            return item.state
+        return "Creating" if self._state.now() < machine.runs_at else "Succeeded"
+
+    def is_running(self, item: Item) -> bool:
+        """Whether a machine runs."""
+        return item.machine is not None and item.machine.power == "running" and self.state_of(item) == "Succeeded"
+
+    def document(self, item: Item, *, with_view: bool = False) -> Json:
+        """The document of a machine; secrets and custom data are not in it, as in Azure."""
+        machine = machine_of(item)
+        properties: Json = {
+            "vmId": f"{item.number:08x}-0000-4000-9000-{item.number:012x}",
+            "provisioningState": self.state_of(item),
+            "timeCreated": instant(item.born),
+            "hardwareProfile": {"vmSize": machine.size},
+            **_parts(item, machine),
+        }
+        if machine.scale_set:
+            properties["virtualMachineScaleSet"] = {"id": machine.scale_set}
+        for name in ("securityProfile", "billingProfile", "capacityReservation"):
+            if machine.profile.get(name):
+                properties[name] = machine.profile[name]
+        if machine.spot:
+            properties |= {"priority": "Spot", "evictionPolicy": machine.eviction_policy}
+        if machine.placement_group:
+            properties["proximityPlacementGroup"] = {"id": machine.placement_group}
+        if with_view:
+            properties["instanceView"] = self.view(item)
+        document: Json = {
+            "id": item.id,
+            "name": item.name,
+            "type": VM,
+            "location": item.location,
+            "tags": dict(item.tags),
+        }
+        if machine.zone:
+            document["zones"] = [machine.zone]
+        return document | {"properties": properties}
+
+    def view(self, item: Item) -> Json:
+        """The run-time status of a machine."""
+        state = self.state_of(item)
+        power = "starting" if state == "Creating" else machine_of(item).power
+        words = state.lower()
+        return {
+            "statuses": [
+                {
+                    "code": f"ProvisioningState/{words}",
+                    "level": "Info",
+                    "displayStatus": f"Provisioning {words}",
+                    "time": instant(item.born),
+                },
+                {"code": f"PowerState/{power}", "level": "Info", "displayStatus": _DISPLAY[power]},
+            ]
+        }
+
+    def _get(self, call: Call) -> Answer:
+        expand = call.query.get("$expand", "")
+        if expand.lower() not in ("", "instanceview", "userdata"):
+            raise ArmError(
+                "InvalidParameter", f"The value '{expand}' of parameter '$expand' is invalid.", target="$expand"
+            )
+        return Answer(200, self.document(find(self._state, call, VM), with_view=expand.lower() == "instanceview"))
+
+    def _list(self, call: Call) -> Answer:
+        wanted = _scale_set_of(call.query.get("$filter", ""))
+        expand = call.query.get("$expand", "").lower()
+        if expand and not wanted:
+            raise ArmError(
+                "InvalidParameter",
+                "$expand can be used with a $filter by virtual machine scale set only.",
+                target="$expand",
+            )
+        with_view = expand == "instanceview" or call.query.get("statusonly", "").lower() == "true"
+
+        def keep(item: Item) -> bool:
+            machine = item.machine
+            if machine is None or not self._state.is_listed(item):
+                return False
+            return not wanted or machine.scale_set.lower() == wanted
+
+        group = self._state.group(call.group) if "group" in call.params else None
+        return self._listing.page(call, keep, lambda item: self.document(item, with_view=with_view), group)
+
+    # --- changing and ending ------------------------------------------------------------------------------------------
+
+    def _put(self, call: Call) -> Answer:
+        """Not a way to make one here: machines come from scale sets, and a PUT on one that is there changes its tags."""
+        item = known(self._state, call, VM)
+        if item is None:
+            raise ArmError("OperationNotAllowed", "The local Azure makes virtual machines by scale sets only.", 409)
+        item.tags = check_tags(call.document.get("tags"))
+        return Answer(200, self.document(item))
+
+    def _patch(self, call: Call) -> Answer:
+        item = find(self._state, call, VM)
+        changed = set(call.document) - {"tags"}
+        if changed:
+            raise ArmError(
+                "OperationNotAllowed",
+                f"The local Azure changes the tags of a machine only, not {', '.join(sorted(changed))}.",
+                409,
+            )
+        if call.document.get("tags") is not None:
+            item.tags = check_tags(call.document["tags"])
+        return Answer(200, self.document(item))
+
+    def end(self, item: Item) -> None:
+        """Let a machine be gone, and its scale set be one smaller."""
+        detach(self._state, item)
+        owner = self._state.find(machine_of(item).scale_set)
+        if owner is not None and owner.state != "Failed" and owner.body["sku"]["capacity"] > 0:
+            owner.body["sku"] = {**owner.body["sku"], "capacity": owner.body["sku"]["capacity"] - 1}
+
+    def evict(self, item: Item) -> None:
+        """Take a spot machine back, as its policy says."""
+        machine = machine_of(item)
+        if machine.eviction_policy == "Delete":
+            self.end(item)
+        else:
+            machine.power = "deallocated"
+
+    def _evict(self, call: Call) -> Answer:
+        item = find(self._state, call, VM)
+        if item.machine is None or not item.machine.spot:
+            raise ArmError(
+                "OperationNotAllowed", "Simulate eviction is possible for Azure Spot Virtual Machines only.", 409
+            )
+        self._state.later(timedelta(0), lambda: self.evict(item))
+        return Answer(204)
+
+    def _delete(self, call: Call) -> Answer:
+        self._state.group(call.group)
+        item = known(self._state, call, VM)
+        if item is None:
+            return Answer(204)
+        machine = machine_of(item)
+        failure = call.failure()
+        machine.is_deleting = True
+
+        def finish() -> None:
+            machine.is_deleting = False
+            if failure is not None:
+                item.state = "Failed"
+            elif self._state.find(item.id) is item:
+                self.end(item)
+
+        operation = self._operations.start(call, item.location, self._state.shutdown_delay, finish, failure=failure)
+        return Answer(202, None, self._operations.headers(call, operation))
+
+    def _power(self, call: Call, power: str) -> Answer:
+        item = find(self._state, call, VM)
+        machine = machine_of(item)
+
+        def finish() -> None:
+            machine.power = power
+
+        operation = self._operations.start(call, item.location, self._state.operation_delay, finish)
+        return Answer(202, None, self._operations.headers(call, operation))
+
+
+def _parts(item: Item, machine: Machine) -> Json:
+    """What a machine's document says of its disk, its system and its interfaces."""
+    disk = machine.disks[0]
+    system = machine.profile.get("osProfile") or {}
+    return {
+        "storageProfile": {
+            "imageReference": dig(machine.profile, "storageProfile", "imageReference"),
+            "osDisk": {
+                "osType": "Linux",
+                "name": disk.name,
+                "createOption": "FromImage",
+                "deleteOption": disk.delete_option,
+                "managedDisk": {"id": disk.id, "storageAccountType": disk.body["sku"]["name"]},
+                "diskSizeGB": disk.body["properties"]["diskSizeGB"],
+            },
+            "dataDisks": [],
+        },
+        "osProfile": {
+            "computerName": item.name,
+            "adminUsername": system.get("adminUsername"),
+            "allowExtensionOperations": True,
+        },
+        "networkProfile": {
+            "networkInterfaces": [
+                {
+                    "id": nic.id,
+                    "properties": {"primary": nic.body["properties"]["primary"], "deleteOption": nic.delete_option},
+                }
+                for nic in machine.nics
+            ]
+        },
+    }
+
+
+def _scale_set_of(text: str) -> str:
+    """The scale set that a filter names, "" without a filter."""
+    plain = text.strip().lower()
+    if not plain:
+        return ""
+    if not plain.startswith(_SET_FILTER):
+        raise ArmError(
+            "InvalidParameter",
+            f"The filter '{text}' is not supported; machines can be filtered by virtualMachineScaleSet/id.",
+            target="$filter",
+        )
+    found = plain.removeprefix(_SET_FILTER).strip().strip("'")
+    if f"/providers/{SCALE_SET}/".lower() not in found:
+        raise ArmError("InvalidParameter", f"The filter '{text}' names no virtual machine scale set.", target="$filter")
+    return found

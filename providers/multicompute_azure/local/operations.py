@@ -1,0 +1,96 @@
+"""Long-running operations: how they are announced in an answer, and how their status is asked for."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
+from multicompute.testing.local_server import Request
+from multicompute_azure.local.arm import SUBSCRIPTION, Answer, ArmError, Json, instant
+from multicompute_azure.local.routes import Call, query_of
+from multicompute_azure.local.state import Operation, State
+
+_STATUS = re.compile(
+    r"/subscriptions/[^/]+/providers/Microsoft\.(?:Compute|Network)/locations/[^/]+/operations/([^/]+)$", re.IGNORECASE
+)
+_RESULT = re.compile(
+    r"/subscriptions/[^/]+/(?:providers/Microsoft\.Network/locations/[^/]+/operationResults|operationresults)/([^/]+)$",
+    re.IGNORECASE,
+)
+
+
+class Operations:
+    """Starts operations for the handlers and tells their status.
+
+    Attributes:
+        retry_after: what the answers tell the caller to wait; zero lets it choose.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.retry_after = timedelta(0)
+
+    def start(
+        self,
+        call: Call,
+        location: str,
+        delay: timedelta,
+        finish: Callable[[], ArmError | None],
+        *,
+        failure: ArmError | None = None,
+    ) -> Operation:
+        """Start what a call asks for; it ends after `delay`."""
+        return self._state.begin(call.route.operation, location, delay, finish, failure=failure)
+
+    def headers(self, call: Call, operation: Operation) -> dict[str, str]:
+        """The headers that tell where the status of an operation can be asked for."""
+        base = f"{call.base_url}/subscriptions/{SUBSCRIPTION}"
+        version = f"api-version={call.version}"
+        if call.route.package.startswith("resource"):
+            headers = {"Location": f"{base}/operationresults/{operation.id}?{version}"}
+        else:
+            provider = "Microsoft.Compute" if call.route.package == "compute" else "Microsoft.Network"
+            where = f"{base}/providers/{provider}/locations/{operation.location}"
+            status = f"{where}/operations/{operation.id}?"
+            headers = {"Azure-AsyncOperation": status + version}
+            if provider == "Microsoft.Compute":
+                headers["Location"] = f"{status}monitor=true&{version}"
+            elif call.route.method != "PUT":
+                headers["Location"] = f"{where}/operationResults/{operation.id}?{version}"
+        return headers | {"Retry-After": str(int(self.retry_after.total_seconds()))}
+
+    def status(self, request: Request) -> Answer | ArmError | None:
+        """Answers a request for the status of an operation; None where it asks for something else."""
+        found = _STATUS.match(request.path)
+        by_location = _RESULT.match(request.path)
+        match = found or by_location
+        if match is None or request.method != "GET":
+            return None
+        operation = self._state.operations.get(match[1])
+        if operation is None:
+            return ArmError("OperationNotFound", f"The operation '{match[1]}' was not found.", 404)
+        is_over = operation.status != "InProgress" and operation.polls_left <= 0
+        operation.polls_left -= 1
+        if found is not None and "monitor" not in query_of(request):
+            return Answer(200, self._document(operation, is_over=is_over), self._wait())
+        if not is_over:
+            return Answer(
+                202,
+                None,
+                self._wait() | {"Location": f"http://{request.headers.get('host', '')}{request.path}?{request.query}"},
+            )
+        return operation.error if operation.error is not None else Answer(200)
+
+    def _wait(self) -> dict[str, str]:
+        return {"Retry-After": str(int(self.retry_after.total_seconds()))}
+
+    def _document(self, operation: Operation, *, is_over: bool) -> Json:
+        document: Json = {
+            "name": operation.id,
+            "startTime": instant(operation.started),
+            "status": operation.status if is_over else "InProgress",
+        }
+        if is_over and operation.ended is not None:
+            document["endTime"] = instant(operation.ended)
+        if is_over and operation.error is not None:
+            document["error"] = operation.error.body()
+        return document

@@ -1,0 +1,251 @@
+"""Which requests the local Azure takes: methods, paths, api-versions and models, as the installed SDK has them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote
+
+from multicompute.testing.local_server import Request
+from multicompute_azure.local import schema
+from multicompute_azure.local.arm import SUBSCRIPTION, Answer, ArmError, Json
+
+_S = "/subscriptions/{subscription}"
+_G = _S + "/resourceGroups/{group}"
+_COMPUTE, _NETWORK, _RESOURCES = "compute", "network", "resource.resources"
+# The client of subscriptions is in a package of its own, which nobody needs for this; these are its api-versions.
+_SUBSCRIPTION_VERSIONS = frozenset({"2016-06-01", "2019-06-01", "2020-01-01", "2021-01-01", "2022-12-01"})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation of the API.
+
+    Attributes:
+        operation: what it is called in the record of calls and in faults.
+        builder: the SDK's function that builds its request; its api-version is the one that is taken.
+        model: the class that the body must fit, "" for no body.
+    """
+
+    method: str
+    template: str
+    operation: str
+    package: str = ""
+    builder: str = ""
+    model: str = ""
+
+    @property
+    def versions(self) -> frozenset[str]:
+        """The api-versions that are taken."""
+        return schema.versions(self.package, self.builder) if self.builder else _SUBSCRIPTION_VERSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, understood.
+
+    Attributes:
+        params: what stands in the path at the names of the route's template.
+        query: what stands behind the question mark; names in lower case.
+        base_url: how the caller reached us, for the links in the answer.
+        failure: takes the next fault that is meant for the long-running operation that this call starts.
+    """
+
+    route: Route
+    params: Mapping[str, str]
+    query: Mapping[str, str]
+    document: Json
+    request: Request
+    base_url: str
+    failure: Callable[[], ArmError | None] = field(default=lambda: None)
+
+    @property
+    def group(self) -> str:
+        return self.params["group"]
+
+    @property
+    def name(self) -> str:
+        return self.params["name"]
+
+    @property
+    def version(self) -> str:
+        return self.query["api-version"]
+
+
+Handler = Callable[[Call], Answer]
+
+
+def _crud(
+    provider: str,
+    plural: str,
+    builder: str,
+    model: str,
+    update: str,
+    package: str,
+    lists: tuple[str, str],
+    patch: str = "update",
+) -> list[Route]:
+    """The six usual operations of a type of resource."""
+    where = f"{_G}/providers/{provider}/{plural}"
+    one = where + "/{name}"
+    everywhere = f"{_S}/providers/{provider}/{plural}"
+    return [
+        Route("PUT", one, f"{plural}.createOrUpdate", package, f"{builder}_create_or_update", model),
+        Route("GET", one, f"{plural}.get", package, f"{builder}_get"),
+        Route("PATCH", one, f"{plural}.update", package, f"{builder}_{patch}", update),
+        Route("DELETE", one, f"{plural}.delete", package, f"{builder}_delete"),
+        Route("GET", where, f"{plural}.list", package, f"{builder}_{lists[0]}"),
+        Route("GET", everywhere, f"{plural}.listAll", package, f"{builder}_{lists[1]}"),
+    ]
+
+
+def _compute() -> list[Route]:
+    provider, by = "Microsoft.Compute", ("list_by_resource_group", "list_by_subscription")
+    plain = ("list", "list_all")
+    sets, machines = "virtual_machine_scale_sets", "virtual_machines"
+    machine = f"{_G}/providers/{provider}/virtualMachines/{{name}}"
+    place = f"{_S}/providers/{provider}/locations/{{location}}"
+    images = place + "/publishers/{publisher}/artifacttypes/vmimage/offers/{offer}/skus/{sku}/versions"
+    group = f"{_G}/providers/{provider}/capacityReservationGroups/{{parent}}/capacityReservations"
+    reservations = "capacity_reservations"
+    found = [
+        *_crud(provider, "virtualMachineScaleSets", sets, "VirtualMachineScaleSet", "VirtualMachineScaleSetUpdate", _COMPUTE, plain),
+        *_crud(provider, "virtualMachines", machines, "VirtualMachine", "VirtualMachineUpdate", _COMPUTE, plain),
+        *_crud(provider, "disks", "disks", "Disk", "DiskUpdate", _COMPUTE, ("list_by_resource_group", "list")),
+        *_crud(
+            provider, "proximityPlacementGroups", "proximity_placement_groups", "ProximityPlacementGroup",
+            "ProximityPlacementGroupUpdate", _COMPUTE, by,
+        ),
+        *_crud(
+            provider, "capacityReservationGroups", "capacity_reservation_groups", "CapacityReservationGroup",
+            "CapacityReservationGroupUpdate", _COMPUTE, by,
+        ),
+        Route("POST", machine + "/deallocate", "virtualMachines.deallocate", _COMPUTE, f"{machines}_deallocate"),
+        Route("POST", machine + "/start", "virtualMachines.start", _COMPUTE, f"{machines}_start"),
+        Route("POST", machine + "/powerOff", "virtualMachines.powerOff", _COMPUTE, f"{machines}_power_off"),
+        Route("POST", machine + "/simulateEviction", "virtualMachines.simulateEviction", _COMPUTE, f"{machines}_simulate_eviction"),
+        Route("GET", machine + "/instanceView", "virtualMachines.instanceView", _COMPUTE, f"{machines}_instance_view"),
+        Route("GET", place + "/usages", "usages.list", _COMPUTE, "usage_list"),
+        Route("GET", f"{_S}/providers/{provider}/skus", "skus.list", _COMPUTE, "resource_skus_list"),
+        Route("GET", images, "virtualMachineImages.list", _COMPUTE, "virtual_machine_images_list"),
+        Route("GET", images + "/{name}", "virtualMachineImages.get", _COMPUTE, "virtual_machine_images_get"),
+        Route("PUT", group + "/{name}", "capacityReservations.createOrUpdate", _COMPUTE, f"{reservations}_create_or_update", "CapacityReservation"),
+        Route("GET", group + "/{name}", "capacityReservations.get", _COMPUTE, f"{reservations}_get"),
+        Route("DELETE", group + "/{name}", "capacityReservations.delete", _COMPUTE, f"{reservations}_delete"),
+        Route("GET", group, "capacityReservations.list", _COMPUTE, f"{reservations}_list_by_capacity_reservation_group"),
+    ]  # fmt: skip
+    return found
+
+
+def _network() -> list[Route]:
+    provider, plain = "Microsoft.Network", ("list", "list_all")
+    subnets = f"{_G}/providers/{provider}/virtualNetworks/{{parent}}/subnets"
+
+    def crud(plural: str, builder: str, model: str) -> list[Route]:
+        return _crud(provider, plural, builder, model, "TagsObject", _NETWORK, plain, "update_tags")
+
+    return [
+        *crud("networkSecurityGroups", "network_security_groups", "NetworkSecurityGroup"),
+        *crud("virtualNetworks", "virtual_networks", "VirtualNetwork"),
+        *crud("publicIPAddresses", "public_ip_addresses", "PublicIPAddress"),
+        *crud("networkInterfaces", "network_interfaces", "NetworkInterface"),
+        Route("PUT", subnets + "/{name}", "subnets.createOrUpdate", _NETWORK, "subnets_create_or_update", "Subnet"),
+        Route("GET", subnets + "/{name}", "subnets.get", _NETWORK, "subnets_get"),
+        Route("DELETE", subnets + "/{name}", "subnets.delete", _NETWORK, "subnets_delete"),
+        Route("GET", subnets, "subnets.list", _NETWORK, "subnets_list"),
+    ]
+
+
+def _resources() -> list[Route]:
+    groups, tags = "resource_groups", "tags"
+    at = "{scope}/providers/Microsoft.Resources/tags/default"
+    return [
+        Route("PUT", _G, "resourceGroups.createOrUpdate", _RESOURCES, f"{groups}_create_or_update", "ResourceGroup"),
+        Route("GET", _G, "resourceGroups.get", _RESOURCES, f"{groups}_get"),
+        Route("HEAD", _G, "resourceGroups.checkExistence", _RESOURCES, f"{groups}_check_existence"),
+        Route("PATCH", _G, "resourceGroups.update", _RESOURCES, f"{groups}_update", "ResourceGroupPatchable"),
+        Route("DELETE", _G, "resourceGroups.delete", _RESOURCES, f"{groups}_delete"),
+        Route("GET", _S + "/resourceGroups", "resourceGroups.list", _RESOURCES, f"{groups}_list"),
+        Route("GET", _S + "/resources", "resources.list", _RESOURCES, "resources_list"),
+        Route(
+            "GET", _G + "/resources", "resources.listByResourceGroup", _RESOURCES, "resources_list_by_resource_group"
+        ),
+        Route("GET", at, "tags.getAtScope", _RESOURCES, f"{tags}_get_at_scope"),
+        Route("PUT", at, "tags.createOrUpdateAtScope", _RESOURCES, f"{tags}_create_or_update_at_scope", "TagsResource"),
+        Route("PATCH", at, "tags.updateAtScope", _RESOURCES, f"{tags}_update_at_scope", "TagsPatchResource"),
+        Route("DELETE", at, "tags.deleteAtScope", _RESOURCES, f"{tags}_delete_at_scope"),
+        Route("GET", _S + "/providers/{namespace}", "providers.get", _RESOURCES, "providers_get"),
+        Route("POST", _S + "/providers/{namespace}/register", "providers.register", _RESOURCES, "providers_register"),
+        Route("GET", _S, "subscriptions.get"),
+        Route("GET", "/subscriptions", "subscriptions.list"),
+        Route("GET", _S + "/locations", "subscriptions.listLocations"),
+    ]
+
+
+ROUTES: tuple[Route, ...] = (*_resources(), *_compute(), *_network())
+
+
+class Router:
+    """Finds the route of a path, whose fixed parts may be written in any case, as in Azure."""
+
+    def __init__(self) -> None:
+        self._routes: dict[tuple[str, int], list[tuple[Route, list[str]]]] = {}
+        for route in ROUTES:
+            parts = route.template.split("/")
+            if route.template.startswith("{scope}"):
+                # The scope is a subscription, a resource group, a resource, or a resource in another.
+                for length in (2, 4, 8, 10):
+                    self._add(route, ["", *[f"{{scope{number}}}" for number in range(length)], *parts[1:]])
+            else:
+                self._add(route, parts)
+
+    def _add(self, route: Route, parts: list[str]) -> None:
+        self._routes.setdefault((route.method, len(parts)), []).append((route, parts))
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+        """The route and what stands at its names; a path of fixed parts wins over one of names."""
+        parts = [unquote(part) for part in path.rstrip("/").split("/")]
+        for route, wanted in self._routes.get((method, len(parts)), ()):
+            params = _match(wanted, parts)
+            if params is not None:
+                if route.template.startswith("{scope}"):
+                    params = {"scope": "/".join(parts[: -(route.template.count("/"))])}
+                return route, params
+        return None
+
+
+def _match(wanted: list[str], parts: list[str]) -> dict[str, str] | None:
+    params: dict[str, str] = {}
+    for want, part in zip(wanted, parts, strict=True):
+        if want.startswith("{"):
+            params[want[1:-1]] = part
+        elif want.lower() != part.lower():
+            return None
+    return params
+
+
+def query_of(request: Request) -> dict[str, str]:
+    """What stands behind the question mark; names in lower case, as Azure does not tell them apart by case."""
+    return {name.lower(): value for name, value in parse_qsl(request.query, keep_blank_values=True)}
+
+
+def check_version(route: Route, query: Mapping[str, str]) -> None:
+    """Refuse a request without an api-version, or with one that the installed SDK does not send."""
+    version = query.get("api-version", "")
+    if not version:
+        raise ArmError(
+            "MissingApiVersionParameter",
+            "The api-version query parameter (?api-version=) is required for all requests.",
+        )
+    if version not in route.versions:
+        known = ", ".join(sorted(route.versions))
+        raise ArmError(
+            "InvalidApiVersionParameter",
+            f"The api-version '{version}' is invalid for {route.operation}. The supported versions are '{known}'.",
+        )
+
+
+def check_subscription(params: Mapping[str, str]) -> None:
+    """Refuse another subscription than the one that this cloud has."""
+    scope = params.get("scope", "").split("/")
+    name = params.get("subscription") or (scope[2] if len(scope) > 2 else SUBSCRIPTION)
+    if name.lower() != SUBSCRIPTION.lower():
+        raise ArmError("SubscriptionNotFound", f"The subscription '{name}' could not be found.", 404)

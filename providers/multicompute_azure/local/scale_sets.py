@@ -1,0 +1,238 @@
+"""Flexible scale sets: so many machines in one call, or fewer."""
+
+from collections.abc import Mapping
+
+from multicompute_azure.local import launch_rules
+from multicompute_azure.local.admission import Admission, Demand
+from multicompute_azure.local.arm import Answer, ArmError, Json, check_tags, dig, group_id
+from multicompute_azure.local.documents import find, known, place, refer, render
+from multicompute_azure.local.listing import Listing
+from multicompute_azure.local.machines import Machines
+from multicompute_azure.local.network import Networks
+from multicompute_azure.local.operations import Operations
+from multicompute_azure.local.routes import Call, Handler
+from multicompute_azure.local.state import SCALE_SET, Group, Item, State
+
+_SECRETS = ("adminPassword", "customData")
+
+
+class ScaleSets:
+    """The handlers of scale sets.
+
+    Attributes:
+        partial: whether a scale set that finds too little capacity keeps the machines that it found, billed, though it failed.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        listing: Listing,
+        operations: Operations,
+        admission: Admission,
+        machines: Machines,
+        networks: Networks,
+    ) -> None:
+        self._state = state
+        self._listing = listing
+        self._operations = operations
+        self._admission = admission
+        self._machines = machines
+        self._networks = networks
+        self.partial = True
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handlers by operation."""
+        return {
+            "virtualMachineScaleSets.createOrUpdate": self._put,
+            "virtualMachineScaleSets.get": lambda call: Answer(200, document(find(self._state, call, SCALE_SET))),
+            "virtualMachineScaleSets.update": self._patch,
+            "virtualMachineScaleSets.delete": self._delete,
+            "virtualMachineScaleSets.list": lambda call: self._listing.shown(call, SCALE_SET, document),
+            "virtualMachineScaleSets.listAll": lambda call: self._listing.shown(call, SCALE_SET, document),
+        }
+
+    def members(self, scale_set: Item) -> list[Item]:
+        """The machines of a scale set that live."""
+        return [
+            item
+            for item, machine in self._state.machines(scale_set.location)
+            if machine.scale_set == scale_set.id and not machine.is_deleting
+        ]
+
+    def _put(self, call: Call) -> Answer:
+        group = self._state.open_group(call.group)
+        existing = known(self._state, call, SCALE_SET)
+        location = place(call, SCALE_SET, existing)
+        tags = check_tags(call.document.get("tags"))
+        _refuse_while_deleting(existing)
+        id_ = f"{group_id(group.name)}/providers/{SCALE_SET}/{call.name}"
+        demand = self._check(call.document, call.name, id_, location)
+        if existing is not None:
+            launch_rules.refuse_changes(existing.body, call.document)
+        live = len(self.members(existing)) if existing is not None else 0
+        wanted = Demand(
+            demand.size,
+            location,
+            demand.zones,
+            max(demand.count - live, 0),
+            demand.spot,
+            demand.is_close,
+            demand.reservation_group,
+        )
+        made, lack = self._admit(wanted)
+        failure = call.failure()
+        item = existing or self._state.put(group, id_, SCALE_SET, call.name, location, tags)
+        item.tags, item.body = tags, _kept(call.document)
+        item.state = "Creating" if existing is None else "Updating"
+        self._grow(group, item, wanted, made)
+        for surplus in self.members(item)[demand.count :]:
+            self._machines.end(surplus)
+        item.body["sku"]["capacity"] = demand.count
+        return self._started(call, item, failure or lack, is_new=existing is None)
+
+    def _admit(self, demand: Demand) -> tuple[int, ArmError | None]:
+        """How many machines to make, and why the others are not made."""
+        if not demand.count:
+            return 0, None
+        self._admission.check_sold(demand)
+        self._admission.check_quota(demand)
+        room, lack = self._admission.room(demand)
+        return (room if lack is None or self.partial else 0), lack
+
+    def _grow(self, group: Group, item: Item, demand: Demand, count: int) -> None:
+        for number in range(count):
+            self._machines.make(group, item, demand, number, item.tags)
+
+    def _started(self, call: Call, item: Item, failure: ArmError | None, *, is_new: bool) -> Answer:
+        def finish() -> None:
+            item.state = "Succeeded" if failure is None else "Failed"
+
+        delay = max(self._state.operation_delay, self._state.boot_delay)
+        operation = self._operations.start(call, item.location, delay, finish, failure=failure)
+        return Answer(201 if is_new else 200, document(item), self._operations.headers(call, operation))
+
+    def _check(self, given: Json, name: str, id_: str, location: str) -> Demand:
+        """Refuse what can't be, and say what is asked for."""
+        launch_rules.check_shape(name, given)
+        zones = tuple(given.get("zones") or ())
+        size = launch_rules.check_size(dig(given, "sku", "name"), location, zones, f"{SCALE_SET}/{name}")
+        properties = given["properties"]
+        profile = properties["virtualMachineProfile"]
+        launch_rules.check_profile(profile, size, location)
+        count = given["sku"]["capacity"]
+        for config in profile["networkProfile"]["networkInterfaceConfigurations"]:
+            self._check_network(config, id_, location, count)
+        close = dig(properties, "proximityPlacementGroup", "id")
+        if close:
+            refer(self._state, close, by=id_, location=location)
+        reservations = dig(profile, "capacityReservation", "capacityReservationGroup", "id") or ""
+        if reservations:
+            refer(self._state, reservations, by=id_, location=location)
+            if not self._admission.reserved(reservations, size.name, zones):
+                raise ArmError(
+                    "OperationNotAllowed",
+                    f"The capacity reservation group {reservations} has no reservation for {size.name}.",
+                    409,
+                )
+        is_close = bool(close) or bool(properties.get("singlePlacementGroup"))
+        return Demand(size, location, zones, count, profile.get("priority") in ("Spot", "Low"), is_close, reservations)
+
+    def _check_network(self, config: Json, id_: str, location: str, count: int) -> None:
+        security_group = dig(config, "properties", "networkSecurityGroup", "id")
+        if security_group:
+            refer(self._state, security_group, by=id_, location=location)
+        check_tags(config.get("tags"))
+        for entry in config["properties"]["ipConfigurations"]:
+            subnet = refer(self._state, entry["properties"]["subnet"]["id"], by=id_, location=location)
+            self._networks.pool(subnet.id, 0 if self._state.find(id_) else count)
+            check_tags(dig(entry, "properties", "publicIPAddressConfiguration", "tags"))
+
+    def _patch(self, call: Call) -> Answer:
+        group = self._state.open_group(call.group)
+        item = find(self._state, call, SCALE_SET)
+        _refuse_while_deleting(item)
+        changed = set(call.document) - {"tags", "sku"}
+        if changed:
+            raise ArmError(
+                "OperationNotAllowed",
+                f"The local Azure changes tags and capacity of a scale set only, not {', '.join(sorted(changed))}.",
+                409,
+            )
+        if call.document.get("tags") is not None:
+            item.tags = check_tags(call.document["tags"])
+        if call.document.get("sku") is None:
+            return Answer(200, document(item))
+        merged = {**item.body, "location": item.location, "sku": {**item.body["sku"], **call.document["sku"]}}
+        demand = self._check(merged, call.name, item.id, item.location)
+        members = self.members(item)
+        wanted = Demand(
+            demand.size,
+            item.location,
+            demand.zones,
+            max(demand.count - len(members), 0),
+            demand.spot,
+            demand.is_close,
+            demand.reservation_group,
+        )
+        made, lack = self._admit(wanted)
+        item.state = "Updating"
+        self._grow(group, item, wanted, made)
+        for surplus in members[demand.count :]:
+            self._machines.end(surplus)
+        item.body["sku"] = {**item.body["sku"], "capacity": demand.count}
+        return self._started(call, item, call.failure() or lack, is_new=False)
+
+    def _delete(self, call: Call) -> Answer:
+        self._state.group(call.group)
+        item = known(self._state, call, SCALE_SET)
+        if item is None:
+            return Answer(204)
+        failure = call.failure()
+        item.state = "Deleting"
+        members = self.members(item)
+        for member in members:
+            if member.machine is not None:
+                member.machine.is_deleting = True
+
+        def finish() -> None:
+            # Half way: some machines are gone, and the rest stays with the scale set.
+            gone = members if failure is None else members[: len(members) // 2]
+            for member in members:
+                if member.machine is not None:
+                    member.machine.is_deleting = False
+            for member in gone:
+                if self._state.find(member.id) is member:
+                    self._machines.end(member)
+            item.state = "Failed" if failure is not None else "Succeeded"
+            if failure is None:
+                self._state.remove(item)
+
+        operation = self._operations.start(call, item.location, self._state.shutdown_delay, finish, failure=failure)
+        return Answer(202, None, self._operations.headers(call, operation))
+
+
+def _refuse_while_deleting(item: Item | None) -> None:
+    if item is not None and item.state == "Deleting":
+        raise ArmError(
+            "OperationNotAllowed", f"The operation cannot be performed because {item.id} is marked for deletion.", 409
+        )
+
+
+def _kept(given: Json) -> Json:
+    """What of a PUT the scale set keeps; a document of its own, so that the caller's stays as it is."""
+    kept = {name: value for name, value in given.items() if name in ("sku", "plan", "zones", "identity", "placement")}
+    properties = dict(given["properties"])
+    profile = dict(properties["virtualMachineProfile"])
+    profile["osProfile"] = {name: value for name, value in profile["osProfile"].items() if name not in _SECRETS}
+    kept["_customData"] = given["properties"]["virtualMachineProfile"]["osProfile"].get("customData") or ""
+    properties["virtualMachineProfile"] = profile
+    kept["sku"] = dict(given["sku"])
+    return kept | {"properties": properties}
+
+
+def document(item: Item) -> Json:
+    """The document of a scale set."""
+    found = render(item)
+    found.pop("_customData", None)
+    found["properties"] = {**found["properties"], "uniqueId": f"{item.number:08x}-0000-4000-a000-{item.number:012x}"}
+    return found

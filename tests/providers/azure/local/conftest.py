@@ -1,0 +1,70 @@
+"""What the tests of the local Azure share: a cloud in virtual time, raw HTTP to it, and the real SDK pointed at it."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.mgmt.compute import ComputeManagementClient
+from azure.mgmt.network import NetworkManagementClient
+from azure.mgmt.resource.resources import ResourceManagementClient
+
+from multicompute.testing import FakeClock
+from multicompute_azure.local import AzureLocalCloud
+
+sys.path.insert(0, str(Path(__file__).parent))
+from raw_arm import Arm, Site
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cloud(clock: FakeClock) -> Iterator[AzureLocalCloud]:
+    """A local Azure in virtual time."""
+    cloud = AzureLocalCloud(clock=clock)
+    cloud.start()
+    yield cloud
+    cloud.stop()
+
+
+@pytest.fixture
+def arm(cloud: AzureLocalCloud) -> Arm:
+    return Arm(cloud)
+
+
+@pytest.fixture
+def site(arm: Arm) -> Site:
+    return Site(arm)
+
+
+class _Credential:
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        return AccessToken("local", 9999999999)
+
+
+@dataclass
+class Sdk:
+    """The real clients."""
+
+    compute: Any
+    network: Any
+    resources: Any
+
+
+@pytest.fixture
+def sdk(cloud: AzureLocalCloud) -> Iterator[Sdk]:
+    options = {"base_url": cloud.endpoint_url, "polling_interval": 0, "retry_total": 0}
+    made = [
+        client(_Credential(), cloud.subscription_id, authentication_policy=SansIOHTTPPolicy(), **options)
+        for client in (ComputeManagementClient, NetworkManagementClient, ResourceManagementClient)
+    ]
+    yield Sdk(*made)
+    for client in made:
+        client.close()

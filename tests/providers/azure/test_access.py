@@ -1,0 +1,91 @@
+"""Whether Azure can be reached is told from settings, variables and files alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from multicompute.errors import AuthError, ConfigError
+from multicompute.provider import Settings
+from multicompute_azure import plugin
+from multicompute_azure._access import AzureSettings
+
+SECRET = {"AZURE_CLIENT_ID": "app", "AZURE_TENANT_ID": "us", "AZURE_CLIENT_SECRET": "s"}
+
+
+def test_importing_the_plug_in_imports_no_sdk() -> None:
+    code = (
+        "import sys, multicompute_azure; print([name for name in sys.modules if name.startswith(('azure.', 'msal'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_provider_that_was_opened_imports_a_client_only_when_it_is_used() -> None:
+    code = (
+        "import sys; from multicompute.provider import Settings; from multicompute_azure import plugin\n"
+        "plugin.open(Settings({'endpoint_url': 'http://127.0.0.1:1'}))\n"
+        "print([name for name in sys.modules if name in ('azure.mgmt.compute', 'azure.mgmt.network', 'azure.identity')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_local_endpoint_needs_no_credentials() -> None:
+    found = plugin.configured(Settings({"endpoint_url": "http://127.0.0.1:8080"}))
+    assert found.ok
+    assert "127.0.0.1" in found.why
+
+
+@pytest.mark.parametrize("url", ["http://example.com", "http://10.0.0.1:8080", "http://127.0.0.1.example.com"])
+def test_plain_http_to_another_machine_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="loopback"):
+        plugin.configured(Settings({"endpoint_url": url}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"endpoint_url": "localhost:80"}, "not a URL"),
+        ({"locations": 3}, "list of texts"),
+        ({"vnet": ["a"]}, "must be a text"),
+        ({"identity": "my-identity"}, "resource id"),
+        ({"subnet": "nodes"}, "no vnet"),
+        ({"ssh_from": "everywhere"}, "ssh_from"),
+    ],
+)
+def test_a_malformed_setting_is_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        AzureSettings.of(Settings(values))
+
+
+def test_without_credentials_or_subscription_it_says_which_is_missing() -> None:
+    nothing = plugin.configured(Settings())
+    assert not nothing.ok
+    assert "credentials" in nothing.why
+    no_subscription = plugin.configured(Settings(environment=SECRET))
+    assert not no_subscription.ok
+    assert "subscription" in no_subscription.why
+    with pytest.raises(AuthError, match="subscription"):
+        plugin.open(Settings(environment=SECRET))
+
+
+def test_a_service_principal_in_the_environment_is_found() -> None:
+    assert plugin.configured(Settings(environment=SECRET | {"AZURE_SUBSCRIPTION_ID": "sub"})).ok
+    assert plugin.configured(Settings({"subscription_id": "sub"}, SECRET)).ok
+
+
+def test_the_sign_in_of_the_azure_cli_is_found_with_its_default_subscription(tmp_path: Path) -> None:
+    profile = {"subscriptions": [{"id": "one"}, {"id": "two", "isDefault": True}]}
+    (tmp_path / "azureProfile.json").write_text(json.dumps(profile), encoding="utf-8-sig")
+    settings = Settings(environment={"AZURE_CONFIG_DIR": str(tmp_path)})
+    assert plugin.configured(settings).ok
+    assert AzureSettings.of(settings).subscription == "two"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"subscriptions": [1]}'])
+def test_a_profile_of_the_cli_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "azureProfile.json").write_text(content)
+    assert not plugin.configured(Settings(environment={"AZURE_CONFIG_DIR": str(tmp_path)})).ok

@@ -1,0 +1,181 @@
+"""Every code that Azure answers with becomes the error that it means, with its place, scope and what to do next."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from azure.core import exceptions as sdk
+
+from multicompute import errors
+from multicompute.offer import Offer, Part
+from multicompute.provider import LaunchRequest, Selector
+from multicompute_azure._errors import Place, said_by, said_in, translate
+from multicompute_azure._provider import AzureProvider
+from multicompute_azure.local import AzureLocalCloud
+
+Request = Callable[..., LaunchRequest]
+PUT = "virtualMachineScaleSets.createOrUpdate"
+HERE = Place("eastus", "", "Standard_ND96isr_H100_v5")
+KINDS = {
+    "capacity": {errors.CapacityError},
+    "quota": {errors.QuotaError},
+    "throttle": {errors.ThrottledError},
+    "transient": {errors.TransientError},
+    "auth": {errors.AuthError, errors.AccessDeniedError},
+    "invalid_request": {errors.InvalidRequestError},
+    "conflict": {errors.ProviderError, errors.TransientError},
+    "not_found": {errors.InvalidRequestError, errors.ProviderError},
+}
+
+
+def _codes() -> list[dict[str, str]]:
+    with (Path(__file__).parent / "error_codes.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def answered(body: dict[str, Any], status: int = 409, headers: dict[str, str] | None = None) -> sdk.HttpResponseError:
+    """What the SDK raises for an answer."""
+    text = json.dumps(body)
+    response: Any = SimpleNamespace(
+        status_code=status,
+        reason="no",
+        headers=headers or {},
+        text=lambda encoding=None: text,
+        content_type="application/json",
+    )
+    return sdk.HttpResponseError(response=response)
+
+
+@pytest.mark.parametrize("row", _codes(), ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
+def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> None:
+    body = {"error": {"code": row["code"], "message": f"So: {row['message_fragment']}."}}
+    error = translate(answered(body, int(row["http_status"])), operation="create", place=HERE)
+    assert type(error) in KINDS[row["meaning"]]
+    assert error.code == row["code"]
+    if row["meaning"] not in ("conflict", "not_found", "transient", "invalid_request"):
+        assert error.scope == row["scope"]
+    assert error.hint
+    assert str(HERE) in error.message
+
+
+def test_a_lack_that_was_met_in_one_zone_is_told_of_that_zone() -> None:
+    body = {"error": {"code": "AllocationFailed", "message": "Allocation failed."}}
+    error = translate(answered(body, 200), operation="create", place=replace(HERE, zone="eastus-2"))
+    assert (error.scope, error.zone) == ("zone", "eastus-2")
+
+
+def test_a_wrapper_is_read_for_what_it_wraps() -> None:
+    inner = {"code": "SkuNotAvailable", "message": "sold out"}
+    error = {
+        "code": "InvalidTemplateDeployment",
+        "message": "see details",
+        "details": [{"code": "Odd", "details": [inner]}],
+    }
+    assert said_by(answered({"error": error})).code == "SkuNotAvailable"
+    assert said_in(error) == ("SkuNotAvailable", "sold out")
+
+
+def test_a_code_that_is_clear_by_itself_is_not_overruled_by_its_details() -> None:
+    error = {"code": "QuotaExceeded", "message": "no", "details": [{"code": "Conflict", "message": "x"}]}
+    assert said_by(answered({"error": error})).code == "QuotaExceeded"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (answered({}, 429), errors.ThrottledError),
+        (answered({}, 503), errors.TransientError),
+        (answered({}, 500), errors.TransientError),
+        (answered({}, 403), errors.AccessDeniedError),
+        (answered({}, 418), errors.ProviderError),
+        (answered({"error": {"code": "NeverHeardOf", "message": "x"}}, 500), errors.ProviderError),
+        (sdk.ServiceRequestError("refused"), errors.TransientError),
+        (sdk.ServiceResponseError("cut off"), errors.TransientError),
+        (sdk.ClientAuthenticationError("no token"), errors.AuthError),
+    ],
+)
+def test_an_answer_without_a_known_code_is_never_taken_for_a_lack(
+    error: Exception, kind: type[errors.MulticomputeError]
+) -> None:
+    assert type(translate(error, operation="create", place=HERE)) is kind
+
+
+def test_a_throttled_call_is_made_once_and_tells_how_long_to_wait(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    cloud.faults.throttle(PUT, retry_after=timedelta(seconds=17))
+    with pytest.raises(errors.ThrottledError) as caught:
+        provider.launch(request_of())
+    assert caught.value.retry_after == 17
+    assert cloud.faults.count(PUT) == 1
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+def test_no_failure_is_asked_again_by_the_sdk(cloud: AzureLocalCloud, provider: AzureProvider, status: int) -> None:
+    cloud.faults.fail("virtualMachineScaleSets.list", "Whatever", status=status, times=None)
+    with pytest.raises(errors.MulticomputeError):
+        provider.nodes(Selector(region="eastus", cluster_id="id-1"))
+    assert cloud.faults.count("virtualMachineScaleSets.list") == 1
+
+
+def test_a_connection_that_cannot_be_made_is_transient(
+    request_of: Request, cloud: AzureLocalCloud, provider: AzureProvider
+) -> None:
+    cloud.stop()
+    with pytest.raises(errors.TransientError, match="azure eastus"):
+        provider.launch(request_of())
+
+
+def test_a_size_that_the_subscription_may_not_have_is_refused_before_anything_is_made(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
+) -> None:
+    cloud.restrict(offer.instance_type, "eastus")
+    with pytest.raises(errors.AccessDeniedError) as caught:
+        provider.launch(request_of())
+    assert (caught.value.scope, caught.value.code) == ("region", "NotAvailableForSubscription")
+    assert cloud.alive() == []
+
+
+def test_a_size_that_is_restricted_in_one_zone_is_not_offered_in_that_zone(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
+) -> None:
+    cloud.restrict(offer.instance_type, "eastus-1")
+    with pytest.raises(errors.CapacityError) as caught:
+        provider.launch(request_of())
+    assert (caught.value.scope, caught.value.is_offered) == ("zone", False)
+    elsewhere = replace(offer, zone="eastus-2")
+    assert len(provider.launch(request_of(parts=(Part(elsewhere, 1),)))) == 1
+
+
+def test_a_size_that_the_region_does_not_sell_is_not_offered(
+    provider: AzureProvider, request_of: Request, offer: Offer
+) -> None:
+    unknown = replace(offer, instance=replace(offer.instance, name="Standard_Nothing_v9"))
+    with pytest.raises(errors.CapacityError) as caught:
+        provider.launch(request_of(parts=(Part(unknown, 1),)))
+    assert (caught.value.scope, caught.value.is_offered) == ("region", False)
+
+
+@pytest.mark.parametrize("quota", ["Standard_ND96isr_H100_v5", "cores"])
+def test_a_quota_that_is_exceeded_is_told_of_the_region(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, quota: str
+) -> None:
+    cloud.set_quota(quota, "eastus", 100)
+    with pytest.raises(errors.QuotaError) as caught:
+        provider.launch(request_of())
+    assert (caught.value.scope, caught.value.code) == ("region", "OperationNotAllowed")
+    assert cloud.running_ids() == []
+
+
+def test_a_token_that_is_no_azure_name_still_names_its_own_scale_set(
+    provider: AzureProvider, request_of: Request
+) -> None:
+    long = provider.launch(request_of(token="T" * 80))
+    other = provider.launch(request_of(token="T" * 81))
+    assert len({node.id for node in (*long, *other)}) == 4

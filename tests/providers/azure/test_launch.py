@@ -1,0 +1,343 @@
+"""What is sent to launch a gang, and what becomes of one that comes up in part, late or not at all."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from multicompute import errors
+from multicompute.node import NodeState
+from multicompute.offer import InstanceType, Offer, Part
+from multicompute.provider import LaunchRequest, Selector
+from multicompute_azure._access import AzureSettings
+from multicompute_azure._errors import Place
+from multicompute_azure._image import image_for
+from multicompute_azure._provider import AzureProvider
+from multicompute_azure._scaleset import Around, nobodys_key, scale_set
+from multicompute_azure._sizes import Size
+from multicompute_azure.local import AzureLocalCloud
+
+Request = Callable[..., LaunchRequest]
+Open = Callable[..., AzureProvider]
+PUT = "virtualMachineScaleSets.createOrUpdate"
+CLUSTER = Selector(region="eastus", cluster_id="id-1")
+CPU = InstanceType("azure", "Standard_D2s_v5", vcpus=2, memory_gib=8)
+ARM = InstanceType("azure", "Standard_D2ps_v5", vcpus=2, memory_gib=8, arch="arm64")
+AROUND = Around("/subnet", "/nsg")
+ABLE = {"HyperVGenerations": "V1,V2", "PremiumIO": "True", "AcceleratedNetworkingEnabled": "True"}
+
+
+def body(
+    request: LaunchRequest, *, around: Around = AROUND, identity: str | None = None, **abilities: str
+) -> dict[str, Any]:
+    part = request.parts[0]
+    image = image_for(part.offer.instance, Place("eastus"), named=request.image)
+    size = Size(part.offer.instance_type, capabilities=ABLE | abilities)
+    return scale_set(request, part, size=size, image=image, around=around, settings=AzureSettings(identity=identity))
+
+
+def profile(request: LaunchRequest, **options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = body(request, **options)["properties"]["virtualMachineProfile"]
+    return found
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+def test_a_part_is_one_flexible_scale_set_in_one_zone(request_of: Request) -> None:
+    sent = body(request_of())
+    assert sent["sku"] == {"name": "Standard_ND96isr_H100_v5", "tier": "Standard", "capacity": 2}
+    assert sent["zones"] == ["1"]
+    assert sent["properties"]["orchestrationMode"] == "Flexible"
+    assert sent["properties"]["platformFaultDomainCount"] == 1
+    assert "zones" not in body(request_of(parts=(Part(replace(request_of().parts[0].offer, zone=""), 1),)))
+
+
+def test_everything_goes_with_the_machine(request_of: Request) -> None:
+    found = profile(request_of())
+    card = found["networkProfile"]["networkInterfaceConfigurations"][0]
+    public = card["properties"]["ipConfigurations"][0]["properties"]["publicIPAddressConfiguration"]
+    assert found["storageProfile"]["osDisk"]["deleteOption"] == "Delete"
+    assert card["properties"]["deleteOption"] == "Delete"
+    assert public["properties"]["deleteOption"] == "Delete"
+    assert card["tags"] == public["tags"] == request_of().tags
+
+
+def test_a_private_node_has_no_public_address(request_of: Request) -> None:
+    card = profile(request_of(private=True))["networkProfile"]["networkInterfaceConfigurations"][0]
+    assert "publicIPAddressConfiguration" not in card["properties"]["ipConfigurations"][0]["properties"]
+
+
+def test_spot_is_deleted_when_it_is_taken_back_and_costs_no_more_than_allowed(
+    request_of: Request, offer: Offer
+) -> None:
+    spot = (Part(replace(offer, purchase="spot"), 2),)
+    found = profile(request_of(parts=spot, max_price=20.123456))
+    assert (found["priority"], found["evictionPolicy"]) == ("Spot", "Delete")
+    assert found["billingProfile"] == {"maxPrice": 20.12346}
+    assert profile(request_of(parts=spot))["billingProfile"] == {"maxPrice": -1}
+    assert "priority" not in profile(request_of())
+
+
+def test_a_gang_on_the_fabric_keeps_to_one_placement_group(request_of: Request) -> None:
+    assert body(request_of(fabric=True))["properties"]["singlePlacementGroup"] is True
+    close = body(request_of(fabric=True), around=replace(AROUND, proximity_group="/ppg"))["properties"]
+    assert close["proximityPlacementGroup"] == {"id": "/ppg"}
+    assert "singlePlacementGroup" not in close
+    assert "singlePlacementGroup" not in body(request_of())["properties"]
+
+
+def test_there_is_never_a_password_and_without_a_key_nobody_logs_in(request_of: Request) -> None:
+    system = profile(request_of())["osProfile"]
+    assert "adminPassword" not in system
+    assert system["linuxConfiguration"]["disablePasswordAuthentication"] is True
+    assert system["linuxConfiguration"]["ssh"]["publicKeys"][0]["keyData"] == nobodys_key("tok")
+    assert nobodys_key("tok") != nobodys_key("other")
+    given = profile(request_of(ssh_public_key="ssh-ed25519 AAAA me"))["osProfile"]["linuxConfiguration"]
+    assert given["ssh"]["publicKeys"][0]["keyData"] == "ssh-ed25519 AAAA me"
+
+
+def test_the_same_request_is_the_same_body(request_of: Request) -> None:
+    assert body(request_of(setup="echo hi")) == body(request_of(setup="echo hi"))
+
+
+def test_the_nodes_get_the_configured_identity(request_of: Request) -> None:
+    assert body(request_of(), identity="/id")["identity"] == {
+        "type": "UserAssigned",
+        "userAssignedIdentities": {"/id": {}},
+    }
+    assert "identity" not in body(request_of())
+
+
+@pytest.mark.parametrize(
+    ("instance", "image"),
+    [
+        (CPU, "Canonical:ubuntu-24_04-lts:server"),
+        (ARM, "Canonical:ubuntu-24_04-lts:server-arm64"),
+        (InstanceType("azure", "Standard_ND96isr_H100_v5", "h100", 8), "microsoft-dsvm:ubuntu-hpc:2204"),
+        (InstanceType("azure", "Standard_ND96isr_MI300X_v5", "mi300x", 8), "microsoft-dsvm:ubuntu-hpc:2204-rocm"),
+    ],
+)
+def test_the_default_image_has_what_the_type_needs(instance: InstanceType, image: str) -> None:
+    found = image_for(instance, Place("eastus"), named=None).reference
+    assert f"{found['publisher']}:{found['offer']}:{found['sku']}" == image
+
+
+@pytest.mark.parametrize("name", ["Standard_NV36ads_A10_v5", "Standard_NG32ads_V620_v1", "Standard_NP10s"])
+def test_a_type_without_a_fitting_image_needs_one_named(name: str) -> None:
+    instance = InstanceType("azure", name, "a10", 1)
+    with pytest.raises(errors.InvalidRequestError, match="no image") as caught:
+        image_for(instance, Place("eastus"), named=None)
+    assert caught.value.scope == "zone"
+    assert image_for(instance, Place("eastus"), named="a:b:c:1.0").reference["sku"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("named", "key"),
+    [
+        ("/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/images/i", "id"),
+        ("/CommunityGalleries/g/images/i/versions/1", "communityGalleryImageId"),
+        ("/sharedGalleries/g/images/i/versions/1", "sharedGalleryImageId"),
+    ],
+)
+def test_an_image_may_be_named_by_id(named: str, key: str) -> None:
+    assert image_for(CPU, Place("eastus"), named=named).reference == {key: named}
+
+
+def test_an_image_of_another_cloud_is_refused_here_only() -> None:
+    with pytest.raises(errors.InvalidRequestError, match="ami-1") as caught:
+        image_for(CPU, Place("eastus"), named="ami-1")
+    assert caught.value.scope == "zone"
+
+
+def test_trusted_launch_where_type_and_image_allow_it(request_of: Request, offer: Offer) -> None:
+    plain = request_of(parts=(Part(replace(offer, instance=CPU), 1),))
+    assert profile(plain)["securityProfile"]["securityType"] == "TrustedLaunch"
+    assert "securityProfile" not in profile(plain, TrustedLaunchDisabled="True")
+    assert "securityProfile" not in profile(plain, CpuArchitectureType="Arm64")
+    assert "securityProfile" not in profile(request_of())
+
+
+def test_a_boot_disk_that_fits_on_the_machines_own_disk_lies_there(request_of: Request) -> None:
+    room = {"EphemeralOSDiskSupported": "True", "MaxResourceVolumeMB": str(1000 * 1024)}
+    disk = profile(request_of(), **room)["storageProfile"]["osDisk"]
+    assert disk["diffDiskSettings"] == {"option": "Local", "placement": "ResourceDisk"}
+    assert disk["caching"] == "ReadOnly"
+    managed = profile(request_of(disk_gib=500.5), **room)["storageProfile"]["osDisk"]
+    assert (managed["diskSizeGB"], managed["managedDisk"]) == (501, {"storageAccountType": "Premium_LRS"})
+    assert "diffDiskSettings" not in profile(request_of())["storageProfile"]["osDisk"]
+
+
+# --- what becomes of it -----------------------------------------------------------------------------------------------
+
+
+def test_a_launch_is_two_lookups_four_puts_and_listings(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    provider.launch(request_of())
+    calls = [call.operation for call in cloud.faults.calls]
+    assert [name for name in calls if name.endswith("createOrUpdate")] == [
+        "resourceGroups.createOrUpdate",
+        "networkSecurityGroups.createOrUpdate",
+        "virtualNetworks.createOrUpdate",
+        PUT,
+    ]
+    before = len(cloud.faults.calls)
+    provider.launch(request_of(token="second"))
+    again = [call.operation for call in cloud.faults.calls[before:]]
+    assert [name for name in again if name.endswith("createOrUpdate")] == [PUT]
+    assert "skus.list" not in again
+
+
+def test_the_number_of_calls_does_not_grow_with_the_nodes(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
+) -> None:
+    provider.launch(request_of(parts=(Part(offer, 64),)))
+    before = len(cloud.faults.calls)
+    assert len(provider.nodes(CLUSTER)) == 64
+    assert len(cloud.faults.calls) - before == 2
+
+
+def test_ssh_is_open_to_the_caller_only_where_a_key_is_given(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    provider.launch(request_of(ssh_public_key="ssh-ed25519 AAAA me"))
+    rules = _security_rules(provider, "id-1")
+    assert [(rule["destinationPortRange"], rule["sourceAddressPrefixes"]) for rule in rules] == [
+        ("22", ["127.0.0.1/32"])
+    ]
+    provider.launch(request_of(cluster_id="id-2", token="b"))
+    assert _security_rules(provider, "id-2") == []
+    provider.launch(request_of(cluster_id="id-3", token="c", private=True, ssh_public_key="ssh-ed25519 AAAA me"))
+    assert _security_rules(provider, "id-3") == []
+
+
+def _security_rules(provider: AzureProvider, cluster_id: str) -> list[dict[str, Any]]:
+    network: Any = provider._clients.network
+    groups = list(network.network_security_groups.list(f"multicompute-{cluster_id}-eastus"))
+    return [rule["properties"] for rule in groups[0]["properties"].get("securityRules") or ()]
+
+
+@pytest.mark.parametrize("stockout", ["SkuNotAvailable", "AllocationFailed", "OverconstrainedAllocationRequest"])
+@pytest.mark.parametrize("left", [0, 1])
+def test_however_a_lack_is_told_it_is_one_and_nothing_of_it_lives(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer, stockout: Any, left: int
+) -> None:
+    cloud.stockout = stockout
+    cloud.set_capacity(offer.instance_type, "eastus-1", left)
+    with pytest.raises(errors.CapacityError) as caught:
+        provider.launch(request_of(fabric=True))
+    assert caught.value.scope == "zone"
+    assert caught.value.said
+    assert cloud.running_ids() == []
+    assert not any(item.billable for item in cloud.alive())
+
+
+def test_a_lack_that_comes_late_shows_as_lost_nodes_with_their_cause(
+    cloud: AzureLocalCloud, open_with: Open, request_of: Request, offer: Offer
+) -> None:
+    provider = open_with()
+    provider._launcher._patience = timedelta(milliseconds=1)
+    cloud.boot_delay = timedelta(milliseconds=150)
+    cloud.set_capacity(offer.instance_type, "eastus-1", 2)
+    assert len(provider.launch(request_of(parts=(Part(offer, 3),)))) <= 3
+    lost = _wait_for_lost(provider)
+    assert [node.cause for node in lost] == ["capacity"]
+    assert lost[0].reason and "Failed" in lost[0].reason
+    # Another process knows the state of the scale set, and not what its operation said.
+    stranger = open_with()
+    assert [node.cause for node in stranger.nodes(CLUSTER) if node.state is NodeState.GONE] == ["capacity"]
+    with pytest.raises(errors.CapacityError):
+        stranger.launch(request_of(parts=(Part(offer, 3),)))
+    assert cloud.running_ids() == []
+
+
+def _wait_for_lost(provider: AzureProvider) -> list[Any]:
+    clock = provider._clients.clock
+    deadline = clock.now() + timedelta(seconds=5)
+    while clock.now() < deadline:
+        lost = [node for node in provider.nodes(CLUSTER) if node.state is NodeState.GONE]
+        if lost:
+            return lost
+        clock.sleep(timedelta(milliseconds=20))
+    raise AssertionError("no node was lost")
+
+
+def test_a_launch_whose_deletion_takes_long_returns_the_lost_nodes_instead_of_calling_it_over(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
+) -> None:
+    provider._launcher._patience = timedelta(milliseconds=50)
+    cloud.shutdown_delay = timedelta(seconds=60)
+    cloud.set_capacity(offer.instance_type, "eastus-1", 1)
+    nodes = provider.launch(request_of(fabric=True))
+    assert nodes
+    assert not any(node.state in (NodeState.PENDING, NodeState.RUNNING) for node in nodes)
+    assert {node.cause for node in nodes} == {"capacity"}
+
+
+def test_slow_nodes_are_pending_and_the_launch_does_not_wait_for_them(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    provider._launcher._patience = timedelta(milliseconds=50)
+    cloud.boot_delay = timedelta(seconds=60)
+    clock = provider._clients.clock
+    begun = clock.now()
+    nodes = provider.launch(request_of())
+    assert clock.now() - begun < timedelta(seconds=5)
+    assert [node.state for node in nodes] == [NodeState.PENDING, NodeState.PENDING]
+
+
+def test_an_operation_that_fails_for_an_unknown_reason_is_no_lack_and_is_taken_down(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    cloud.faults.fail(f"{PUT}.operation", "SomethingElse", message="It is what it is.")
+    with pytest.raises(errors.ProviderError, match="SomethingElse") as caught:
+        provider.launch(request_of())
+    assert type(caught.value) is errors.ProviderError
+    assert cloud.running_ids() == []
+
+
+def test_reserved_nodes_are_taken_from_their_group_and_never_bought_as_spot(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
+) -> None:
+    held = cloud.add_reservation(offer.instance_type, "eastus-1", 1)
+    spot = replace(offer, purchase="spot")
+    found = profile(request_of(parts=(Part(spot, 1, reservation=held),)))
+    assert found["capacityReservation"] == {"capacityReservationGroup": {"id": held}}
+    assert "priority" not in found
+    with pytest.raises(errors.CapacityError, match="reservation"):
+        provider.launch(request_of(parts=(Part(replace(offer, zone="eastus-2"), 1, reservation=held),)))
+    with pytest.raises(errors.CapacityError, match="reservation"):
+        provider.launch(request_of(token="b", parts=(Part(offer, 1, reservation="no-such-group"),)))
+
+
+def test_more_nodes_than_one_placement_group_takes_share_a_proximity_group(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
+) -> None:
+    provider.launch(request_of(fabric=True, parts=(Part(offer, 101),)))
+    kinds = [item.kind for item in provider.resources(CLUSTER)]
+    assert kinds.count("proximity-placement-group") == 1
+    assert kinds.count("virtual-machine") == 101
+
+
+def test_a_scale_set_of_our_name_that_is_not_ours_is_left_alone(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    provider.launch(request_of())
+    sets: Any = provider._clients.compute.virtual_machine_scale_sets
+    sets.begin_update("multicompute-id-1-eastus", "tok-0", {"tags": {"somebody": "else"}}, polling=False)
+    with pytest.raises(errors.ProviderError, match="not ours"):
+        provider.launch(request_of())
+    assert len(cloud.running_ids()) == 2
+
+
+def test_the_script_of_a_node_arrives_as_it_was_written(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    nodes = provider.launch(request_of(setup='echo "it\'s $HOME"', expires_at=datetime(2027, 1, 1, tzinfo=UTC)))
+    script = base64.b64decode(cloud.custom_data(nodes[0].id)).decode()
+    encoded = base64.b64encode(b'#!/bin/bash\necho "it\'s $HOME"\n').decode()
+    assert encoded in script

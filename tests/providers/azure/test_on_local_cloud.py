@@ -1,0 +1,103 @@
+"""Whole gangs on a local Azure that holds state, through the engine: from a request to nothing left, whatever breaks on the way."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from multicompute import Cluster
+from multicompute.clock import SystemClock
+from multicompute.testing import LocalClouds, local_clouds
+from multicompute.testing.faults import Fault, FaultKind
+
+SIZE = "Standard_ND96isr_H100_v5"
+# Every operation that a request and the end of its cluster make, as the test below holds.
+OPERATIONS = (
+    "networkInterfaces.list",
+    "networkSecurityGroups.createOrUpdate",
+    "operations.get",
+    "publicIPAddresses.list",
+    "resourceGroups.createOrUpdate",
+    "resourceGroups.delete",
+    "resourceGroups.get",
+    "skus.list",
+    "usages.list",
+    "virtualMachineScaleSets.createOrUpdate",
+    "virtualMachineScaleSets.get",
+    "virtualMachineScaleSets.list",
+    "virtualMachines.list",
+    "virtualNetworks.createOrUpdate",
+)
+
+
+@pytest.fixture
+def clouds() -> Iterator[LocalClouds]:
+    with local_clouds("azure") as running:
+        yield running
+
+
+def request(**changes: object) -> Cluster:
+    arguments: dict[str, object] = {"gpus": 16, "type": "h100", "regions": ["eastus"], "progress": False}
+    return Cluster.request(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_64_h100_come_up_in_one_place_and_leave_nothing(clouds: LocalClouds) -> None:
+    with request(gpus=64, regions=None) as cluster:
+        assert (cluster.provider, len(cluster.nodes)) == ("azure", 8)
+        assert [node.id for node in cluster.nodes] == clouds.azure.running_ids()
+        assert len({node.zone for node in cluster.nodes}) == 1
+        assert all(node.private_ip and node.public_ip for node in cluster.nodes)
+    assert clouds.alive() == []
+
+
+def test_the_calls_of_a_request_are_those_that_are_broken_below(clouds: LocalClouds) -> None:
+    with request():
+        pass
+    assert {call.operation for call in clouds.azure.faults.calls} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("kind", [FaultKind.LOSE_ANSWER, FaultKind.DROP])
+def test_whatever_call_breaks_the_gang_comes_up_once_and_goes_whole(
+    clouds: LocalClouds, operation: str, kind: FaultKind
+) -> None:
+    clouds.azure.faults.add(Fault(kind, operation))
+    with request() as cluster:
+        assert [node.id for node in cluster.nodes] == clouds.azure.running_ids()
+        assert len(cluster.nodes) == 2
+    assert clouds.alive() == []
+
+
+@pytest.mark.parametrize(
+    ("stockout", "late"),
+    [
+        ("SkuNotAvailable", False),
+        ("AllocationFailed", False),
+        ("AllocationFailed", True),
+        ("OverconstrainedAllocationRequest", False),
+    ],
+)
+def test_a_lack_in_one_region_leads_to_the_next_and_leaves_nothing_billed_behind(
+    clouds: LocalClouds, stockout: str, late: bool
+) -> None:
+    clouds.azure.stockout = stockout
+    clouds.azure.boot_delay = timedelta(milliseconds=1300 if late else 0)
+    clouds.azure.set_capacity(SIZE, "eastus", 1)
+    with request(regions=["eastus", "westus3"]) as cluster:
+        assert cluster.region == "westus3"
+        assert len(clouds.azure.running_ids()) == 2
+        assert any(event.kind == "capacity" and "eastus" in event.message for event in cluster.events())
+    assert clouds.alive() == []
+
+
+def test_spot_is_asked_for_as_such_and_a_preempted_node_degrades_the_cluster(clouds: LocalClouds) -> None:
+    with request(spot=True) as cluster:
+        clouds.azure.preempt(cluster.nodes[0].id)
+        # Not shown is no proof of gone until the consistency window is over.
+        clock = SystemClock()
+        deadline = clock.now() + timedelta(seconds=10)
+        while cluster.state != "DEGRADED" and clock.now() < deadline:
+            clock.sleep(timedelta(milliseconds=50))
+            cluster.refresh()
+        assert cluster.state == "DEGRADED"
+    assert clouds.alive() == []

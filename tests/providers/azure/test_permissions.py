@@ -1,0 +1,89 @@
+"""The role in the documentation allows what the adapter calls, and what Azure asks for beside; the calls are those of a whole life."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from multicompute.offer import Offer, Part
+from multicompute.provider import LaunchRequest, Selector
+from multicompute_azure._provider import AzureProvider
+from multicompute_azure.local import AzureLocalCloud
+
+ROLE = Path(__file__).parents[3] / "docs" / "permissions" / "azure-role.json"
+NAMESPACES = {
+    "Microsoft.Network": {"networkSecurityGroups", "virtualNetworks", "publicIPAddresses", "networkInterfaces"},
+    "Microsoft.Resources/subscriptions": {"resourceGroups", "resources"},
+    "Microsoft.Resources": {"tags"},
+}
+VERBS = {"createOrUpdate": "write", "update": "write", "updateAtScope": "write", "delete": "delete"}
+# Where the API's path is not the plural's name.
+PLACES = {"usages": "locations/usages", "capacityReservations": "capacityReservationGroups/capacityReservations"}
+# What Azure checks beside the call itself: it makes machines, disks, interfaces and addresses in the caller's name, lets them join what is
+# there, and in a group of others deletes what a machine's own delete options failed to.
+BESIDE = {
+    "Microsoft.Compute/capacityReservationGroups/deploy/action",
+    "Microsoft.Compute/disks/delete",
+    "Microsoft.Compute/disks/read",
+    "Microsoft.Compute/disks/write",
+    "Microsoft.Compute/locations/operations/read",
+    "Microsoft.Compute/proximityPlacementGroups/read",
+    "Microsoft.Compute/virtualMachines/delete",
+    "Microsoft.Compute/virtualMachines/write",
+    "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action",
+    "Microsoft.Network/locations/operations/read",
+    "Microsoft.Network/networkInterfaces/delete",
+    "Microsoft.Network/networkInterfaces/join/action",
+    "Microsoft.Network/networkInterfaces/write",
+    "Microsoft.Network/networkSecurityGroups/join/action",
+    "Microsoft.Network/networkSecurityGroups/read",
+    "Microsoft.Network/publicIPAddresses/delete",
+    "Microsoft.Network/publicIPAddresses/join/action",
+    "Microsoft.Network/publicIPAddresses/write",
+    "Microsoft.Network/virtualNetworks/subnets/join/action",
+    "Microsoft.Resources/tags/read",
+}
+
+
+def action(operation: str) -> str:
+    """The right that an operation of the record of calls needs."""
+    plural, _, verb = operation.partition(".")
+    namespace = next((name for name, plurals in NAMESPACES.items() if plural in plurals), "Microsoft.Compute")
+    return f"{namespace}/{PLACES.get(plural, plural)}/{VERBS.get(verb, 'read')}"
+
+
+def end(provider: AzureProvider, cluster_id: str) -> None:
+    selector = Selector(region="eastus", cluster_id=cluster_id)
+    assert any(provider.terminate(selector).is_done for _ in range(50))
+
+
+def test_the_role_names_what_is_called_and_what_azure_asks_for_beside(
+    cloud: AzureLocalCloud,
+    provider: AzureProvider,
+    open_with: Callable[..., AzureProvider],
+    request_of: Callable[..., LaunchRequest],
+    offer: Offer,
+) -> None:
+    resources: Any = provider._clients.resources
+    resources.resource_groups.create_or_update("team", {"location": "eastus"})
+    cloud.faults.clear()
+    held = cloud.add_reservation(offer.instance_type, "eastus-1", 2)
+    for each, name in ((provider, "id-1"), (open_with(resource_group="team"), "id-2")):
+        tags = {**request_of().tags, "multicompute-id": name, "multicompute-attempt": name}
+        parts = (Part(offer, 1), Part(offer, 1, reservation=held))
+        each.launch(request_of(cluster_id=name, token=name, tags=tags, parts=parts, fabric=True))
+        each.nodes(Selector())
+        each.resources(Selector(owner="me"))
+        each.resources(Selector(token=name))
+        each.set_expiry(Selector(region="eastus", cluster_id=name), datetime(2027, 1, 1, tzinfo=UTC))
+        each.check()
+        end(each, name)
+    called = {action(call.operation) for call in cloud.faults.calls if call.operation != "operations.get"}
+    assert called | BESIDE == set(json.loads(ROLE.read_text())["Actions"])
+
+
+def test_the_role_is_none_that_could_do_anything() -> None:
+    role = json.loads(ROLE.read_text())
+    assert not [action for action in role["Actions"] if "*" in action]
+    assert role["Actions"] == sorted(role["Actions"], key=str)
