@@ -75,6 +75,8 @@ class LaunchRequest:
         private: no public address, and no port open from outside.
         disk_gib: boot disk, or None for the provider's default.
         max_price: USD per node-hour that a spot node may cost at most, or None.
+        attempt_timeout: how long the attempt may stay unready before the engine gives it up, as far as the user has said; what
+            waits in a cloud's own queue need not wait longer.
     """
 
     token: str
@@ -91,6 +93,7 @@ class LaunchRequest:
     private: bool = False
     disk_gib: float | None = None
     max_price: float | None = None
+    attempt_timeout: timedelta | None = None
 
     @property
     def region(self) -> str:

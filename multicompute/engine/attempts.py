@@ -125,12 +125,19 @@ def await_running(op: Operation, attempts: Sequence[AttemptRecord]) -> None:
     pause = max(op.session.provider(attempt.provider).poll_interval for attempt in attempts)
     begun = op.clock.now()
     ready = -1
+    told: set[str] = set()
     while True:
         op.heartbeat()
         seen = [_look(op, attempt) for attempt in attempts]
         running = sum(node.state is NodeState.RUNNING for nodes in seen for node in nodes)
         if running == wanted:
             return make_ready(op, attempts, seen)
+        pending = [node for nodes in seen for node in nodes if node.state is NodeState.PENDING]
+        reasons = {node.reason for node in pending if node.reason}
+        if reasons != told:
+            # Why nodes are not there yet, where the cloud says so: a place in its queue, for one.
+            told = reasons
+            op.story.add("queued", f"{describe(attempts[0])}: {'; '.join(sorted(reasons)) or 'out of the queue'}")
         if running != ready:
             ready = running
             text = f"{ready} of {wanted} nodes run"
@@ -252,6 +259,7 @@ def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
         private=spec.private,
         disk_gib=spec.disk,
         max_price=spec.max_price * instance.accelerators if spec.max_price and instance.accelerators else None,
+        attempt_timeout=spec.attempt_timeout,
     )
 
 

@@ -17,7 +17,6 @@ from multicompute.units import parse_duration
 SETTING_NAMES = (
     "project",
     "credentials_file",
-    "regions",
     "endpoint_url",
     "tpu_endpoint_url",
     "network",
@@ -48,7 +47,6 @@ class GcpSettings:
     Attributes:
         project: the project to launch in; else GOOGLE_CLOUD_PROJECT, the credentials' own, or gcloud's.
         credentials_file: a key or configuration file to use instead of the application default credentials.
-        regions: where to look when no region is named; empty for everywhere.
         endpoint_url, tpu_endpoint_url: instead of Google's own endpoints of Compute Engine and of Cloud TPU.
         network, subnetwork: where to launch, instead of the network "default".
         gpu_subnetworks: subnetworks for the further network interfaces of GPUDirect and RoCE machine types, in order.
@@ -61,7 +59,6 @@ class GcpSettings:
 
     project: str | None = None
     credentials_file: str | None = None
-    regions: tuple[str, ...] = ()
     endpoint_url: str | None = None
     tpu_endpoint_url: str | None = None
     network: str | None = None
@@ -88,7 +85,6 @@ class GcpSettings:
         return cls(
             project=_text(values, "project"),
             credentials_file=_text(values, "credentials_file"),
-            regions=_texts(values, "regions"),
             endpoint_url=endpoint.rstrip("/") if endpoint else None,
             # A local Compute Engine must never have the real TPUs beside it.
             tpu_endpoint_url=(tpu or endpoint or "").rstrip("/") or None,

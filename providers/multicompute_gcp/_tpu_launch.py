@@ -166,7 +166,8 @@ class TpuLauncher:
             spec["node_id"] = name
         else:
             spec["multislice_params"] = {"node_count": part.nodes, "node_id_prefix": name}
-        wait = {"seconds": int(self._queue_wait.total_seconds()), "nanos": self._queue_wait.microseconds * 1000}
+        longest = request.attempt_timeout or self._queue_wait
+        wait = {"seconds": int(longest.total_seconds()), "nanos": longest.microseconds * 1000}
         queued: dict[str, Any] = {"tpu": {"node_spec": [spec]}, "queueing_policy": {"valid_until_duration": wait}}
         if part.reservation is not None:
             named = part.reservation

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from multicompute import Cluster, ClusterState, errors
+from multicompute import Cluster, ClusterState, Event, errors
 from multicompute.engine.reconcile import reconcile
 from multicompute.engine.session import open_session
 from multicompute.testing import LocalClouds, local_clouds
@@ -97,4 +97,19 @@ def test_clusters_in_all_clouds_are_known_to_one_ledger_and_reconciled_together(
     for cluster in (*made, tpu):
         assert cluster.extend("1h") is not None
         cluster.terminate()
+    assert clouds.alive() == []
+
+
+def test_a_slice_that_waits_in_the_queue_says_so_in_its_story(clouds: LocalClouds) -> None:
+    clouds.gcp.set_capacity("v5p-128", "us-east1-d", 0)
+    relented = []
+
+    def relent(event: Event) -> None:
+        if event.kind == "queued" and "WAITING_FOR_RESOURCES" in event.message:
+            relented.append(event)
+            clouds.gcp.set_capacity("v5p-128", "us-east1-d", None)
+
+    with Cluster.request(type="v5p-128", regions=["us-east1"], attempt_timeout="1m", progress=relent) as cluster:
+        assert len(cluster.nodes) == 16
+        assert relented
     assert clouds.alive() == []
