@@ -97,15 +97,18 @@ def failover(_nodes: int, _image: str) -> None:
 
 
 class Cloud:
-    """The local AWS in a process of its own."""
+    """A local cloud in a process of its own."""
+
+    def __init__(self, name: str = "aws") -> None:
+        self.name = name
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "serve"], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+            [sys.executable, __file__, "serve", self.name], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
-        self.environment = json.loads(self.process.stdout.readline())
-        self.url = self.environment["AWS_ENDPOINT_URL"] + "/_local/"
+        self.endpoint, self.environment = json.loads(self.process.stdout.readline())
+        self.url = self.endpoint + "/_local/"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -123,22 +126,24 @@ class Cloud:
             return Counter(call["operation"] for call in json.load(answer))
 
 
-def serve() -> None:
-    from multicompute_aws.local import AwsLocalCloud
+def serve(name: str) -> None:
+    from multicompute.plugins import discover
 
-    cloud = AwsLocalCloud()
+    cloud = discover()[name].local()
     cloud.start()
-    print(json.dumps(dict(cloud.environment)), flush=True)
+    print(json.dumps([cloud.endpoint_url, dict(cloud.environment)]), flush=True)
     sys.stdin.read()
     cloud.stop()
 
 
-def run(cloud: Cloud, side: str, nodes: int, image: str = "") -> tuple[dict[str, float], "Counter[str]", str]:
+def run(
+    cloud: Cloud, side: str, nodes: int, image: str = "", *, script: str = __file__
+) -> tuple[dict[str, float], "Counter[str]", str]:
     """One flow in a fresh process: its CPU seconds and peak MiB, its calls, and what it printed."""
     cloud.post("clear")
     with tempfile.TemporaryDirectory() as folder:
         mine = {"MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db", "MULTICOMPUTE_CONFIG": f"{folder}/none.toml"}
-        command = [sys.executable, __file__, side, str(nodes), image]
+        command = [sys.executable, script, side, str(nodes), image]
         environment = {**os.environ, **cloud.environment, **mine}
         # Users have compiled files after the first run.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -193,7 +198,7 @@ def main(sizes: tuple[int, ...]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
-        serve()
+        serve(sys.argv[2])
     elif sys.argv[1:2] and sys.argv[1] in ("bare", "ours", "failover"):
         client(sys.argv[1], int(sys.argv[2]), sys.argv[3])
     else:
