@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from multicompute.engine.interrupt import Stop, on_signals
@@ -108,7 +109,7 @@ def extend(session: Session, cluster_id: str, by: timedelta, *, watch: Watcher |
         for name, region in places([each for each in op.ledger.attempts(cluster_id) if each.is_open]):
             provider = session.provider(name)
             selector = Selector(region=region, cluster_id=cluster_id)
-            op.ask(provider, "extend", lambda p=provider, s=selector: p.set_expiry(s, later))  # type: ignore[misc]
+            op.ask(provider, "extend", partial(provider.set_expiry, selector, later))
         line = op.story.line("extended", f"extended by {format_duration(by)}, to {later:%Y-%m-%d %H:%M} UTC")
         record = op.ledger.update_cluster(cluster_id, line, expires_at=later)
         op.story.tell(line)
@@ -137,7 +138,7 @@ def look(op: Operation) -> ClusterRecord:
     for name, region in dict.fromkeys((node.provider, node.region) for node in live):
         provider = op.session.provider(name)
         selector = Selector(region=region, cluster_id=op.cluster_id)
-        found = op.ask(provider, "look at the nodes", lambda p=provider, s=selector: p.nodes(s))  # type: ignore[misc]
+        found = op.ask(provider, "look at the nodes", partial(provider.nodes, selector))
         seen |= {node.id: node for node in found}
     now = op.clock.now()
     known = [_seen_now(op, node, seen.get(node.id), now) for node in live]
