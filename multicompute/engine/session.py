@@ -102,11 +102,10 @@ class Session:
         return Settings(values=self.config.providers.get(name, {}), environment=self.config.environment)
 
     def _why_not(self, plugin: ProviderPlugin) -> str:
+        if plugin.can_launch and missing_modules(plugin):
+            return f"its SDK is not installed: {install_line(plugin)}"
         configured = plugin.configured(self.settings(plugin.name))
-        if not configured.ok:
-            return configured.why or "not configured"
-        # Second, since looking for modules takes a cold command longer than looking for credentials.
-        return f"its SDK is not installed: {install_line(plugin)}" if missing_modules(plugin) else ""
+        return "" if configured.ok else configured.why or "not configured"
 
     def _check_settings(self) -> None:
         for name, values in self.config.providers.items():

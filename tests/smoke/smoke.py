@@ -32,13 +32,14 @@ def main(extra: str, checkout: str) -> None:
 
 
 def launch() -> None:
-    """A gang on the local cloud, whole, and gone afterwards."""
+    """A gang on each local cloud, whole, and gone afterwards."""
     from multicompute.testing import local_clouds
 
-    with local_clouds("aws") as clouds:
-        with Cluster.request(gpus=16, type="h100", clouds=["aws"], progress=False) as cluster:
-            assert len(cluster.nodes) == 2
-        assert clouds.aws.running_ids() == []
+    with local_clouds("aws", "azure", "gcp") as clouds:
+        for name in clouds.names:
+            with Cluster.request(gpus=16, type="h100", clouds=[name], progress=False) as cluster:
+                assert len(cluster.nodes) == 2
+        assert clouds.alive() == []
 
 
 def errors_status() -> int:
