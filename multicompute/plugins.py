@@ -54,13 +54,17 @@ def missing_modules(plugin: ProviderPlugin) -> tuple[str, ...]:
 
 
 def _is_there(module: str) -> bool:
+    from importlib.machinery import PathFinder
     from importlib.util import find_spec
 
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        # Not even the package that it would be in.
-        return False
+    top, *inner = module.split(".")
+    found = find_spec(top)
+    for part in inner:
+        if found is None or found.submodule_search_locations is None:
+            return False
+        # Part by part, since find_spec("a.b") would import a.
+        found = PathFinder.find_spec(part, list(found.submodule_search_locations))
+    return found is not None
 
 
 def install_line(plugin: ProviderPlugin) -> str:
