@@ -1,5 +1,6 @@
 """Microsoft Azure: Flexible scale sets in every public region, bought on demand, as spot or from a capacity reservation."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ class AzurePlugin:
         key_pattern=KEY_PATTERN,
     )
     setting_names = SETTING_NAMES
+    billing_minimum = timedelta(minutes=1)
 
     def configured(self, settings: Settings) -> Configured:
         """Whether a subscription and credentials, or a local endpoint, are found; looks at variables and files only."""

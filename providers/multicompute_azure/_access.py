@@ -4,7 +4,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -40,7 +40,7 @@ class AzureSettings:
     Attributes:
         subscription_id, tenant_id: whose account it is; the environment and the Azure CLI's default count where they are not set.
         endpoint_url: instead of Azure Resource Manager's own endpoint.
-        locations: where to look when no region is named; empty for everywhere.
+        locations: the only regions to use and to look in; empty for everywhere.
         resource_group: an existing group to put everything into, instead of one made per cluster and region.
         vnet: name or id of an existing virtual network; its subnet is `subnet`.
         subnet: name of a subnet in `vnet`, or the id of one.
@@ -114,8 +114,12 @@ class AzureSettings:
 
 
 def look_for_access(settings: Settings) -> Configured:
-    """Whether there is anything to reach Azure with, and from where it comes."""
+    """Whether there is anything to reach Azure with, from where it comes, and which regions are to be used."""
     read = AzureSettings.of(settings)
+    return replace(_look(read), regions=read.locations)
+
+
+def _look(read: AzureSettings) -> Configured:
     if read.is_local:
         return Configured(ok=True, why=f"a local endpoint, {read.endpoint_url}")
     source = _credentials(read.environment)

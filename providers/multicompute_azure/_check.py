@@ -1,12 +1,12 @@
 """What `doctor` asks Azure: whether the subscription answers, and whether the main rights are there."""
 
 from collections.abc import Callable
-from typing import Any
 
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Check
-from multicompute_azure._errors import Place, asking
-from multicompute_azure._session import Clients
+from multicompute_azure._discover import SCALE_SETS
+from multicompute_azure._errors import Place
+from multicompute_azure._session import COMPUTE, NETWORK, Clients, within
 
 
 def checks(clients: Clients) -> tuple[Check, ...]:
@@ -18,45 +18,43 @@ def checks(clients: Clients) -> tuple[Check, ...]:
     subscription = _subscription(clients, place)
     if not subscription.ok:
         return (subscription,)
-    compute, network = clients.compute, clients.network
+    usages = f"{COMPUTE}/locations/{place.region}/usages"
     return (
         subscription,
-        _finding("list scale sets", place, lambda: _first(compute.virtual_machine_scale_sets.list_all())),
-        _finding("list networks", place, lambda: _first(network.virtual_networks.list_all())),
-        _optional("read quotas", place, lambda: _first(compute.usage.list(place.region))),
+        _finding("list scale sets", lambda: _first(clients, place, within(None, SCALE_SETS))),
+        _finding("list networks", lambda: _first(clients, place, within(None, f"{NETWORK}/virtualNetworks"))),
+        _optional("read quotas", lambda: _first(clients, place, within(None, usages))),
     )
 
 
 def _subscription(clients: Clients, place: Place) -> Check:
-    name = "subscription"
-    settings = clients.settings
+    name, group = "subscription", clients.settings.resource_group
     try:
-        with asking("list the resource groups", place):
-            if settings.resource_group:
-                clients.resources.resource_groups.get(settings.resource_group)
-            else:
-                _first(clients.resources.resource_groups.list(top=1))
+        if not group:
+            _first(clients, place, "resourceGroups", _top="1")
+        elif clients.get("look at the resource group", place, f"resourceGroups/{group}") is None:
+            hint = "make it, or leave resource_group out of [providers.azure]"
+            return Check(name, ok=False, detail=f"there is no resource group {group}", hint=hint)
     except MulticomputeError as error:
         return Check(name, ok=False, detail=error.message, hint=error.hint or "")
     return Check(name, ok=True, detail=f"subscription {clients.subscription}")
 
 
-def _first(pages: Any) -> Any:
-    return next(iter(pages), None)
+def _first(clients: Clients, place: Place, path: str, **query: str) -> None:
+    next(clients.pages("ask for one page", place, path, **query), None)
 
 
-def _finding(operation: str, place: Place, call: Callable[[], Any]) -> Check:
+def _finding(operation: str, call: Callable[[], None]) -> Check:
     try:
-        with asking(operation, place):
-            call()
+        call()
     except MulticomputeError as error:
         return Check(operation, ok=False, detail=error.message, hint=error.hint or "")
     return Check(operation, ok=True, detail="allowed")
 
 
-def _optional(operation: str, place: Place, call: Callable[[], Any]) -> Check:
+def _optional(operation: str, call: Callable[[], None]) -> Check:
     """Quotas are not needed: without the right to read them a launch finds out by being refused."""
-    found = _finding(operation, place, call)
+    found = _finding(operation, call)
     if found.ok:
         return found
     return Check(operation, ok=True, detail=f"not readable, so quotas are not compared: {found.detail}")

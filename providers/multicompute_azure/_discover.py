@@ -6,17 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from multicompute.errors import MulticomputeError
 from multicompute.node import Cause, Node, NodeState
 from multicompute.provider import TAG_ATTEMPT, Selector
-from multicompute_azure._errors import PARTIAL, Place, Said, asking, cause_of
+from multicompute_azure._errors import PARTIAL, Place, Said, cause_of
 from multicompute_azure._names import canonical, group_name, parse_id, plain_region, zone_name
-from multicompute_azure._network import is_gone
 from multicompute_azure._pending import Pending
-from multicompute_azure._session import Clients
+from multicompute_azure._session import COMPUTE, NETWORK, Clients, within
 from multicompute_azure._tags import are_meant
 
-SCALE_SET: Final = "microsoft.compute/virtualmachinescalesets"
+SCALE_SETS: Final = f"{COMPUTE}/virtualMachineScaleSets"
+_MACHINES: Final = f"{COMPUTE}/virtualMachines"
+_INTERFACES: Final = f"{NETWORK}/networkInterfaces"
+_PUBLIC_ADDRESSES: Final = f"{NETWORK}/publicIPAddresses"
 _AT_ONCE: Final = 8
 # With more scale sets than this, listings of the whole subscription cost fewer calls than one for each.
 _MANY_SETS: Final = 16
@@ -77,29 +78,16 @@ class Discovery:
 
     def scale_set(self, group: str, name: str, place: Place) -> ScaleSet | None:
         """One scale set by name, None where there is none."""
-        try:
-            with asking("look at the scale set", place):
-                item = self._clients.compute.virtual_machine_scale_sets.get(group, name)
-        except MulticomputeError as error:
-            if is_gone(error.code):
-                return None
-            raise
-        return self._scale_set(item)
+        item = self._clients.get("look at the scale set", place, within(group, SCALE_SETS, name))
+        return None if item is None else self._scale_set(item)
 
     def _listed(self, selector: Selector) -> list[ScaleSet]:
         place = Place(selector.region or self._settings.home_region)
-        sets = self._clients.compute.virtual_machine_scale_sets
         group = self._settings.resource_group
         if group is None and selector.cluster_id is not None and selector.region is not None:
             group = group_name(selector.cluster_id, selector.region)
-        try:
-            with asking("list the scale sets", place):
-                pages = sets.list(group) if group is not None else sets.list_all()
-                found = [self._scale_set(item) for item in pages]
-        except MulticomputeError as error:
-            if is_gone(error.code):
-                return []
-            raise
+        listed = self._clients.pages("list the scale sets", place, within(group, SCALE_SETS))
+        found = [self._scale_set(item) for item in listed]
         return [item for item in found if are_meant(item.tags, selector) and selector.region in (None, item.region)]
 
     def _scale_set(self, item: Any) -> ScaleSet:
@@ -123,21 +111,20 @@ class Discovery:
         sets = self.scale_sets(selector)
         if len(sets) > _MANY_SETS:
             of = self._all_instances(selector)
-            if not all(self._id(item).lower() in self._addresses for items in of.values() for item in items):
-                self._learn_addresses(None, Place(selector.region or self._settings.home_region))
-            return tuple(node for item in sets for node in self._made_of(item, of.get(item.id.lower(), [])))
-        if len(sets) <= 1:
-            return tuple(node for item in sets for node in self.nodes_of(item))
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="multicompute-azure") as pool:
-            return tuple(node for found in pool.map(self.nodes_of, sets) for node in found)
+            found = [self._made_of(item, of.get(item.id.lower(), [])) for item in sets]
+        elif len(sets) <= 1:
+            found = [self.nodes_of(item) for item in sets]
+        else:
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="multicompute-azure") as pool:
+                found = list(pool.map(self.nodes_of, sets))
+        return tuple(self._with_addresses([node for nodes in found for node in nodes], sets))
 
     def nodes_of(self, scale_set: ScaleSet) -> list[Node]:
-        """The nodes of one scale set, in a stable order, and the lost ones where it failed short of them."""
+        """The nodes of one scale set, in a stable order, without addresses, and the lost ones where it failed short of them."""
         return self._made_of(scale_set, self._instances(scale_set))
 
     def _made_of(self, scale_set: ScaleSet, items: Iterable[Any]) -> list[Node]:
         found = [self._node(item, scale_set) for item in sorted(items, key=lambda item: str(item["name"]))]
-        found = self._with_addresses(found, scale_set)
         failure = self._pending.failure(scale_set.id, scale_set.place)
         if failure is None and scale_set.state.lower() == "failed" and len(found) < scale_set.capacity:
             failure = _LACKING
@@ -148,32 +135,25 @@ class Discovery:
 
     def _instances(self, scale_set: ScaleSet) -> list[Any]:
         wanted = f"'virtualMachineScaleSet/id' eq '{scale_set.id}'"
-        try:
-            with asking("list the instances", scale_set.place):
-                return list(
-                    self._clients.compute.virtual_machines.list(scale_set.group, filter=wanted, expand="instanceView")
-                )
-        except MulticomputeError as error:
-            if is_gone(error.code):
-                return []
-            raise
+        path = within(scale_set.group, _MACHINES)
+        return list(
+            self._clients.pages("list the instances", scale_set.place, path, _filter=wanted, _expand="instanceView")
+        )
 
     def _all_instances(self, selector: Selector) -> dict[str, list[Any]]:
         """The instances of all scale sets, by scale set, in two listings: Azure tells what they are in one and how they are in another."""
-        machines = self._clients.compute.virtual_machines
-        with asking("list all instances", Place(selector.region or self._settings.home_region)):
-            views = {
-                str(item["id"]).lower(): (item.get("properties") or {}).get("instanceView")
-                for item in machines.list_all(status_only="true")
-            }
-            found: dict[str, list[Any]] = defaultdict(list)
-            for item in machines.list_all():
-                properties = dict(item.get("properties") or {})
-                owner = str((properties.get("virtualMachineScaleSet") or {}).get("id") or "")
-                properties["instanceView"] = views.get(str(item["id"]).lower())
-                if owner:
-                    own_id = canonical(owner, self._settings.resource_group).lower()
-                    found[own_id].append({**item, "properties": properties})
+        place, path = Place(selector.region or self._settings.home_region), within(None, _MACHINES)
+        views = {
+            str(item["id"]).lower(): (item.get("properties") or {}).get("instanceView")
+            for item in self._clients.pages("list the states of all instances", place, path, statusOnly="true")
+        }
+        found: dict[str, list[Any]] = defaultdict(list)
+        for item in self._clients.pages("list all instances", place, path):
+            properties = {**(item.get("properties") or {}), "instanceView": views.get(str(item["id"]).lower())}
+            owner = str((properties.get("virtualMachineScaleSet") or {}).get("id") or "")
+            if owner:
+                own_id = canonical(owner, self._settings.resource_group).lower()
+                found[own_id].append({**item, "properties": properties})
         return found
 
     def _id(self, item: Any) -> str:
@@ -195,6 +175,7 @@ class Discovery:
             token=str(tags.get(TAG_ATTEMPT) or scale_set.tags.get(TAG_ATTEMPT, "")),
             reason=reason,
             cause=cause,
+            is_spot=scale_set.is_spot,
         )
 
     def _missing(self, scale_set: ScaleSet, failure: Said, count: int) -> list[Node]:
@@ -217,10 +198,11 @@ class Discovery:
 
     # --- addresses ----------------------------------------------------------------------------------------------------
 
-    def _with_addresses(self, nodes: list[Node], scale_set: ScaleSet) -> list[Node]:
-        running = [node for node in nodes if node.state is NodeState.RUNNING]
-        if any(node.id.lower() not in self._addresses for node in running):
-            self._learn_addresses(scale_set.group, scale_set.place)
+    def _with_addresses(self, nodes: list[Node], sets: list[ScaleSet]) -> list[Node]:
+        unknown = any(node.state is NodeState.RUNNING and node.id.lower() not in self._addresses for node in nodes)
+        if unknown:
+            groups = {item.group for item in sets}
+            self._learn_addresses(groups.pop() if len(groups) == 1 else None, sets[0].place)
         return [self._addressed(node) for node in nodes]
 
     def _addressed(self, node: Node) -> Node:
@@ -229,18 +211,16 @@ class Discovery:
 
     def _learn_addresses(self, group: str | None, place: Place) -> None:
         """Learn the addresses of the instances of a resource group, or of all; one whose public address is still to come is left."""
-        network = self._clients.network.network_interfaces
         private: dict[str, tuple[str, str]] = {}
-        with asking("list the network interfaces", place):
-            for item in network.list(group) if group is not None else network.list_all():
-                properties = item.get("properties") or {}
-                owner = str((properties.get("virtualMachine") or {}).get("id") or "")
-                for configuration in (properties.get("ipConfigurations") or ())[:1]:
-                    of = configuration.get("properties") or {}
-                    public = str((of.get("publicIPAddress") or {}).get("id") or "")
-                    if owner and of.get("privateIPAddress"):
-                        own_id = canonical(owner, self._settings.resource_group).lower()
-                        private[own_id] = (str(of["privateIPAddress"]), public.lower())
+        for item in self._clients.pages("list the network interfaces", place, within(group, _INTERFACES)):
+            properties = item.get("properties") or {}
+            owner = str((properties.get("virtualMachine") or {}).get("id") or "")
+            for configuration in (properties.get("ipConfigurations") or ())[:1]:
+                of = configuration.get("properties") or {}
+                public = str((of.get("publicIPAddress") or {}).get("id") or "")
+                if owner and of.get("privateIPAddress"):
+                    own_id = canonical(owner, self._settings.resource_group).lower()
+                    private[own_id] = (str(of["privateIPAddress"]), public.lower())
         public_ips = self._public_addresses(group, place) if any(public for _, public in private.values()) else {}
         if len(self._addresses) > _KEPT_ADDRESSES:
             self._addresses.clear()
@@ -249,13 +229,11 @@ class Discovery:
                 self._addresses[owner] = (address, public_ips.get(public))
 
     def _public_addresses(self, group: str | None, place: Place) -> dict[str, str]:
-        addresses = self._clients.network.public_ip_addresses
-        with asking("list the public addresses", place):
-            return {
-                str(item["id"]).lower(): str(item["properties"]["ipAddress"])
-                for item in (addresses.list(group) if group is not None else addresses.list_all())
-                if (item.get("properties") or {}).get("ipAddress")
-            }
+        return {
+            str(item["id"]).lower(): str(item["properties"]["ipAddress"])
+            for item in self._clients.pages("list the public addresses", place, within(group, _PUBLIC_ADDRESSES))
+            if (item.get("properties") or {}).get("ipAddress")
+        }
 
 
 def _explained(node: Node, failure: Said) -> Node:
@@ -271,7 +249,7 @@ def _set_of(node_id: str) -> tuple[str, str]:
         named = parse_id(node_id)
     except ValueError:
         return ("", "")
-    if named.type.lower() == SCALE_SET:
+    if named.type.lower() == SCALE_SETS.lower():
         return (named.group, named.name.partition("/")[0])
     return (named.group, named.name.rpartition("_")[0])
 

@@ -88,7 +88,13 @@ MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
     "AvailabilityZoneNotSupported": (Meaning(CapacityError, "zone", is_offered=False),),
     "SpotPriceGreaterThanProvidedMaxPrice": (Meaning(InvalidRequestError, "zone"),),
     # Quota has no code of its own where cores are counted: the message tells it from every other thing that is "not allowed".
-    "OperationNotAllowed": (Meaning(QuotaError, "region", "quota"), Meaning(QuotaError, "region", "Quota"), _CONFLICT),
+    # Compute says so too where it throttles ("Troubleshooting API throttling errors").
+    "OperationNotAllowed": (
+        Meaning(ThrottledError, "request", "too many requests"),
+        Meaning(QuotaError, "region", "quota"),
+        Meaning(QuotaError, "region", "Quota"),
+        _CONFLICT,
+    ),
     "QuotaExceeded": (_QUOTA,),
     "ResourceQuotaExceeded": (_QUOTA,),
     "PublicIPCountLimitReached": (_QUOTA,),
@@ -151,6 +157,11 @@ _WRAPPERS: Final = frozenset(
 )
 _UNREACHED: Final = (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.IncompleteReadError, sdk.DecodeError)
 GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound", "ParentResourceNotFound"})
+
+
+def is_gone(code: str | None) -> bool:
+    """Whether an answer means that what was asked for does not exist."""
+    return code in GONE
 
 
 def said_by(error: Exception) -> Said:
@@ -285,6 +296,9 @@ def _by_type(error: Exception) -> Meaning:
     if isinstance(error, sdk.ClientAuthenticationError):
         return _AUTH
     if isinstance(error, _UNREACHED):
+        return _AGAIN
+    if isinstance(error, sdk.HttpResponseError) and error.response is None:
+        # The connection broke in the middle of the answer.
         return _AGAIN
     status = error.status_code if isinstance(error, sdk.HttpResponseError) else None
     if status == 429:

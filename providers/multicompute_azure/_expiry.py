@@ -7,9 +7,8 @@ from multicompute.errors import MulticomputeError
 from multicompute.node import NodeState
 from multicompute.provider import TAG_EXPIRES_AT, Selector
 from multicompute_azure._discover import Discovery
-from multicompute_azure._errors import Place, asking
+from multicompute_azure._errors import Place, asking, is_gone
 from multicompute_azure._inventory import Inventory
-from multicompute_azure._network import is_gone
 from multicompute_azure._session import Clients
 
 # Azure has no call that tags many resources: one for each, some at a time.

@@ -5,11 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final
 
-from multicompute.errors import MulticomputeError
 from multicompute.provider import TAG_ATTEMPT, TAG_ID, TAG_OWNER, Resource, Selector
-from multicompute_azure._errors import Place, asking
+from multicompute_azure._errors import Place
 from multicompute_azure._names import canonical, group_name, parse_id, plain_region
-from multicompute_azure._network import is_gone
 from multicompute_azure._session import Clients
 from multicompute_azure._tags import are_meant, tag_filter
 
@@ -67,47 +65,36 @@ class Inventory:
         if selector.cluster_id is not None and selector.region is not None:
             group = self.group(group_name(selector.cluster_id, selector.region), place)
             return [group] if group is not None and _is_wanted(group, cluster) else []
-        with asking("list the resource groups", place):
-            listed = list(self._clients.resources.resource_groups.list(filter=_narrowest(cluster)))
+        listed: list[Any] = list(
+            self._clients.pages("list the resource groups", place, "resourceGroups", _filter=_narrowest(cluster))
+        )
         # A listing filtered by a tag may leave the tags out; what is not shown is asked for.
         listed = [item if item.get("tags") else self.group(str(item["name"]), place) or item for item in listed]
         return [item for item in listed if _is_wanted(item, cluster)]
 
     def group(self, name: str, place: Place) -> Any:
         """A resource group by name, None where there is none."""
-        try:
-            with asking("look at the resource group", place):
-                return self._clients.resources.resource_groups.get(name)
-        except MulticomputeError as error:
-            if is_gone(error.code):
-                return None
-            raise
+        return self._clients.get("look at the resource group", place, f"resourceGroups/{name}")
 
     def _groups_of_attempt(self, selector: Selector, place: Place) -> list[str]:
         """The groups that an attempt has something in. A listing filtered by a tag shows no tags, so that it only serves to find them."""
-        with asking("list the resources of the attempt", place):
-            listed = list(self._clients.resources.resources.list(filter=_narrowest(selector)))
+        listed = self._clients.pages(
+            "list the resources of the attempt", place, "resources", _filter=_narrowest(selector)
+        )
         return sorted({parse_id(str(item["id"])).group.lower() for item in listed})
 
     def _in_groups(self, names: list[str], place: Place) -> list[Any]:
         if len(names) <= 1:
             return [item for name in names for item in self._in_group(name, place)]
         if len(names) > _MANY_GROUPS:
-            with asking("list the resources", place):
-                listed = list(self._clients.resources.resources.list())
+            listed = self._clients.pages("list the resources", place, "resources")
             wanted = {name.lower() for name in names}
             return [item for item in listed if parse_id(str(item["id"])).group.lower() in wanted]
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="multicompute-azure") as pool:
             return [item for found in pool.map(lambda name: self._in_group(name, place), names) for item in found]
 
     def _in_group(self, name: str, place: Place) -> list[Any]:
-        try:
-            with asking("list the resources of the group", place):
-                return list(self._clients.resources.resources.list_by_resource_group(name))
-        except MulticomputeError as error:
-            if is_gone(error.code):
-                return []
-            raise
+        return list(self._clients.pages("list the resources of the group", place, f"resourceGroups/{name}/resources"))
 
     def _resource(self, item: Any) -> Resource:
         own_id = canonical(str(item["id"]), self._configured)

@@ -14,10 +14,10 @@ from multicompute.node import Node, NodeState
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest
 from multicompute_azure._discover import Discovery, ScaleSet
-from multicompute_azure._errors import Place, Said, asking, not_yet, refusal
+from multicompute_azure._errors import Place, Said, asking, is_gone, not_yet, refusal
 from multicompute_azure._image import image_for
 from multicompute_azure._names import canonical, scale_set_name
-from multicompute_azure._network import Network, Room, is_gone
+from multicompute_azure._network import Network, Room
 from multicompute_azure._pending import Pending
 from multicompute_azure._reserved import Reservations
 from multicompute_azure._scaleset import SINGLE_GROUP_NODES, scale_set
@@ -103,7 +103,7 @@ class Launcher:
         image = image_for(part.offer.instance, place, named=request.image)
         room = self._network.room(request, place)
         around = room.around
-        if request.fabric and not _is_one_group(request):
+        if request.fabric and part.reservation is None and not _is_one_group(request):
             around = replace(around, proximity_group=self._network.proximity_group(group, request, place))
         bought = part if named is None else replace(part, reservation=named)
         body = scale_set(request, bought, size=size, image=image, around=around, settings=self._clients.settings)
@@ -171,24 +171,31 @@ class Launcher:
     # --- arriving -----------------------------------------------------------------------------------------------------
 
     def _arrived(self, asked: list[_Asked]) -> tuple[Node, ...]:
-        """Wait a few seconds for the operations to end, as a lack of capacity often makes them; the rest is seen by listing.
+        """Wait a few seconds for the operations to end, as a lack of capacity often makes them; then list, and leave the rest to `nodes`.
 
         Raises:
             MulticomputeError: an operation failed within that time.
         """
         clock = self._clients.clock
         deadline = clock.now() + self._patience
+        while self._is_under_way(asked) and clock.now() < deadline:
+            clock.sleep(self._clients.step)
         nodes: dict[str, list[Node]] = {}
         while True:
             for item in asked:
-                if len(nodes.get(item.id, ())) < item.part.nodes or self._pending.of(item.id) is not None:
+                if len(nodes.get(item.id, ())) < item.part.nodes:
                     nodes[item.id] = self._seen(item)
-            complete = all(
-                len(nodes[item.id]) >= item.part.nodes and self._pending.of(item.id) is None for item in asked
-            )
-            if complete or clock.now() >= deadline:
+            if all(len(nodes[item.id]) >= item.part.nodes for item in asked) or clock.now() >= deadline:
                 return tuple(node for item in asked for node in nodes[item.id])
             clock.sleep(self._clients.step)
+
+    def _is_under_way(self, asked: list[_Asked]) -> bool:
+        """Look at each operation once; raises what one failed with."""
+        for item in asked:
+            failure = self._pending.failure(item.id, item.place)
+            if failure is not None:
+                raise refusal(failure, operation="create the scale set", place=item.place)
+        return any(self._pending.of(item.id) is not None for item in asked)
 
     def _seen(self, item: _Asked) -> list[Node]:
         """The instances of a part that exist by now, with what only the launch knows of them."""

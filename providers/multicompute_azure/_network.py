@@ -6,20 +6,25 @@ import urllib.request
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from multicompute.errors import ConfigError
-from multicompute.provider import TAG_ID, LaunchRequest
+from multicompute.errors import ConfigError, ProviderError
+from multicompute.provider import LaunchRequest, Selector
 from multicompute_azure._access import is_resource_id
-from multicompute_azure._errors import GONE, Place, asking, log, not_here, not_yet, refusal
-from multicompute_azure._names import beside_name, group_name, parse_id
+from multicompute_azure._errors import Place, asking, log, not_here, not_yet, refusal
+from multicompute_azure._names import beside_name, group_name, parse_id, plain_region
 from multicompute_azure._operation import Operation, wait_for
 from multicompute_azure._scaleset import Around
-from multicompute_azure._session import Clients
+from multicompute_azure._session import Clients, within
+from multicompute_azure._tags import are_meant
 
 # Asked only when a key may log in, nothing says from where, and Azure itself is the one that is talked to.
 _WHO_AM_I: Final = "https://api.ipify.org"
 _WHO_AM_I_SECONDS: Final = 3.0
 _SPACE: Final = "10.0.0.0/16"
 _SUBNET: Final = "nodes"
+# https://learn.microsoft.com/azure/virtual-machine-scale-sets/virtual-machine-scale-sets-orchestration-modes: no default outbound connectivity.
+_NO_WAY_OUT: Final = (
+    "private nodes in a network made for them reach nothing outside; set vnet= and subnet= with a NAT gateway for that"
+)
 # Networks are made in some seconds; one that takes longer is asked for again by the repeated launch.
 _PATIENCE: Final = timedelta(seconds=30)
 
@@ -73,18 +78,33 @@ class Network:
         return self._id(group, "Microsoft.Compute/proximityPlacementGroups", name)
 
     def _make_group(self, group: str, request: LaunchRequest, place: Place) -> None:
-        """The cluster's own resource group; one of its name that is somebody else's is left alone (I9)."""
-        body = {"location": place.region, "tags": dict(request.tags)}
-        with asking("make the resource group", place):
-            made: Any = self._clients.resources.resource_groups.create_or_update(group, body)
-        if str((made.get("properties") or {}).get("provisioningState", "")).lower() == "deleting":
+        """The cluster's own resource group; one of its name that is somebody else's is left alone, tags included (I9)."""
+        found = self._clients.get("look at the resource group", place, f"resourceGroups/{group}")
+        if found is not None and not is_ours(found, request.cluster_id):
+            raise ProviderError(
+                f"{place}: a resource group {group} exists and is not ours",
+                provider="azure",
+                region=place.region,
+                code="ResourceAlreadyExists",
+                hint="delete it, or name another cluster",
+            )
+        if (
+            found is not None
+            and str((found.get("properties") or {}).get("provisioningState", "")).lower() == "deleting"
+        ):
             raise not_yet(f"the resource group {group} is being deleted", "ResourceGroupBeingDeleted", place)
+        if found is None:
+            body: Any = {"location": place.region, "tags": dict(request.tags)}
+            with asking("make the resource group", place):
+                self._clients.resources.resource_groups.create_or_update(group, body)
 
     def _around(self, group: str, request: LaunchRequest, place: Place) -> Around:
         security = beside_name(request.cluster_id, place.region, "nsg")
         started = [("make the security group", self._begin_security_group(group, security, request, place))]
         subnet = self._given_subnet(place)
         if not subnet:
+            if request.private:
+                log.warning("%s: %s", place, _NO_WAY_OUT)
             name = beside_name(request.cluster_id, place.region, "vnet")
             started.append(("make the network", self._begin_network(group, name, request, place)))
             subnet = self._id(group, "Microsoft.Network/virtualNetworks", name) + f"/subnets/{_SUBNET}"
@@ -109,9 +129,7 @@ class Network:
         return operation
 
     def _begin_network(self, group: str, name: str, request: LaunchRequest, place: Place) -> Operation:
-        # Said outright: newer versions of the API give machines without a public address no way out unless it is asked for, and a
-        # private node has packages to install too.
-        subnet = {"name": _SUBNET, "properties": {"addressPrefix": _SPACE, "defaultOutboundAccess": True}}
+        subnet = {"name": _SUBNET, "properties": {"addressPrefix": _SPACE}}
         body = {
             "location": place.region,
             "tags": dict(request.tags),
@@ -149,9 +167,16 @@ class Network:
 
     def _check_region(self, subnet: str, place: Place) -> None:
         network = parse_id(subnet.rpartition("/subnets/")[0])
-        with asking("look at the configured network", place):
-            found: Any = self._clients.network.virtual_networks.get(network.group, network.name)
-        location = str(found.get("location", "")).replace(" ", "").lower()
+        found = self._clients.get(
+            "look at the configured network", place, within(network.group, network.type, network.name)
+        )
+        if found is None:
+            raise ConfigError(
+                f"[providers.azure] vnet={network.name!r}: there is no such network in the resource group {network.group}",
+                provider="azure",
+                hint="give the network's resource id",
+            )
+        location = plain_region(found.get("location"))
         if location != place.region:
             raise not_here(
                 f"the configured network {network.name} is in {location}",
@@ -181,12 +206,7 @@ class Network:
 
 def is_ours(group: Any, cluster_id: str) -> bool:
     """Whether a resource group was made for this cluster."""
-    return bool((group.get("tags") or {}).get(TAG_ID) == cluster_id)
-
-
-def is_gone(code: str | None) -> bool:
-    """Whether an answer means that what was asked for does not exist."""
-    return code in GONE
+    return are_meant(group.get("tags") or {}, Selector(cluster_id=cluster_id))
 
 
 def _ssh_rule(blocks: tuple[str, ...]) -> dict[str, Any]:

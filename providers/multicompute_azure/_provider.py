@@ -6,7 +6,7 @@ from typing import Final
 
 from multicompute.clock import Clock, SystemClock
 from multicompute.errors import InvalidRequestError
-from multicompute.node import Node
+from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
     Capability,
@@ -35,7 +35,9 @@ from multicompute_azure._teardown import Undertaker
 # (https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-not-found).
 _CONSISTENCY_WINDOW: Final = timedelta(minutes=3)
 _LOCAL_CONSISTENCY_WINDOW: Final = timedelta(seconds=1)
-_POLL_INTERVAL: Final = timedelta(seconds=5)
+# A look is a listing that Compute counts as a costly one; of those it has answered some 800 per half hour and subscription, whoever asked
+# ("Troubleshooting API throttling errors"), so that four clusters can come up at once.
+_POLL_INTERVAL: Final = timedelta(seconds=10)
 _LOCAL_POLL_INTERVAL: Final = timedelta(milliseconds=50)
 # A machine with eight GPUs takes Azure up to ten minutes from being asked for to running.
 _ATTEMPT_TIMEOUT: Final = timedelta(minutes=15)
@@ -139,6 +141,10 @@ class AzureProvider:
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """The core quotas of the region less what is used, and the named reservations that are there."""
         return quotas(self._clients, self._sizes, region, reservations)
+
+    def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
+        """Nothing (METRICS is not declared)."""
+        return ()
 
     def check(self) -> tuple[Check, ...]:
         """Ask whether the subscription answers, and whether the main rights are there."""

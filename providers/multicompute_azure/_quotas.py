@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Quota, Quotas, Reservation
-from multicompute_azure._errors import Place, asking
+from multicompute_azure._errors import Place
 from multicompute_azure._reserved import Reservations
-from multicompute_azure._session import Clients
+from multicompute_azure._session import COMPUTE, Clients, within
 from multicompute_azure._sizes import Size, Sizes
 
 # https://learn.microsoft.com/azure/virtual-machines/quotas: all regular cores of a region, and all spot cores, which know no families.
@@ -22,8 +22,7 @@ def quotas(clients: Clients, sizes: Sizes, region: str, reservations: Sequence[s
     notes: list[str] = []
     found: tuple[Quota, ...] = ()
     try:
-        with asking("list the usages", place):
-            usages = list(clients.compute.usage.list(region))
+        usages = list(clients.pages("list the usages", place, within(None, f"{COMPUTE}/locations/{region}/usages")))
         found = tuple(_quotas(usages, sizes.of(region), region))
         if not found:
             notes.append(f"azure {region}: the usages name no quota of cores; they are not compared")

@@ -1,15 +1,14 @@
 """Reads capacity reservation groups by id: what they hold, where, and how much of it is free."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from multicompute.errors import MulticomputeError
 from multicompute.offer import Part
 from multicompute.provider import Reservation
 from multicompute_azure._access import is_resource_id
-from multicompute_azure._errors import Place, asking, not_here
+from multicompute_azure._errors import Place, not_here
 from multicompute_azure._names import parse_id, plain_region, zone_name
-from multicompute_azure._network import is_gone
-from multicompute_azure._session import Clients
+from multicompute_azure._session import Clients, within
 
 
 class Reservations:
@@ -28,7 +27,7 @@ class Reservations:
         held = [
             item
             for item in self.held(part.reservation or "", place)
-            if item.instance_type.lower() == place.instance_type.lower() and item.zone in ("", place.zone)
+            if item.instance_type.lower() == place.instance_type.lower() and item.zone == place.zone
         ]
         free = sum(item.available for item in held)
         if free < part.nodes:
@@ -47,23 +46,17 @@ class Reservations:
         if not is_resource_id(full):
             return []
         named = parse_id(full)
-        reservations = self._clients.compute.capacity_reservations
-        try:
-            with asking("look at the capacity reservation group", place):
-                group: Any = self._clients.compute.capacity_reservation_groups.get(named.group, named.name)
-                if plain_region(group.get("location")) != place.region:
-                    return []
-                names = [
-                    str(item["name"])
-                    for item in reservations.list_by_capacity_reservation_group(named.group, named.name)
-                ]
-                # What is allocated stands in the view of each alone.
-                items = [reservations.get(named.group, named.name, name, expand="instanceView") for name in names]
-        except MulticomputeError as error:
-            if is_gone(error.code):
-                return []
-            raise
-        return [_reservation(item, reservation_id, place.region) for item in items]
+        path = within(named.group, named.type, named.name)
+        group = self._clients.get("look at the capacity reservation group", place, path, _expand="instanceView")
+        if group is None or plain_region(group.get("location")) != place.region:
+            return []
+        # What is allocated stands in the group's view only, and what is reserved of which size in the list only.
+        view = (group.get("properties") or {}).get("instanceView") or {}
+        uses = {
+            str(each.get("name")): each.get("utilizationInfo") or {} for each in view.get("capacityReservations") or ()
+        }
+        items = self._clients.pages("list the capacity reservations", place, f"{path}/capacityReservations")
+        return [_reservation(item, uses.get(str(item["name"]), {}), reservation_id, place.region) for item in items]
 
     def _id(self, reservation_id: str) -> str:
         group = self._clients.settings.resource_group
@@ -75,16 +68,16 @@ class Reservations:
         )
 
 
-def _reservation(item: Any, group_id: str, region: str) -> Reservation:
+def _reservation(item: Any, use: Mapping[str, Any], group_id: str, region: str) -> Reservation:
     sku, zones = item.get("sku") or {}, item.get("zones") or [""]
-    view = (item.get("properties") or {}).get("instanceView") or {}
-    allocated = (view.get("utilizationInfo") or {}).get("virtualMachinesAllocated") or ()
+    # What Azure holds, where it says so: a reservation that was asked to grow may not have.
+    held = use.get("currentCapacity", sku.get("capacity"))
     return Reservation(
         provider="azure",
         id=group_id,
         region=region,
         zone=zone_name(region, str(zones[0])),
         instance_type=str(sku.get("name") or ""),
-        available=max(int(sku.get("capacity") or 0) - len(allocated), 0),
+        available=max(int(held or 0) - len(use.get("virtualMachinesAllocated") or ()), 0),
         kind="capacity-reservation",
     )

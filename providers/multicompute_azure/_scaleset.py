@@ -45,10 +45,8 @@ def scale_set(
         "platformFaultDomainCount": 1,
         "virtualMachineProfile": _profile(request, part, size, image, around, settings),
     }
-    if request.fabric and not around.proximity_group:
-        properties["singlePlacementGroup"] = True
-    if around.proximity_group:
-        properties["proximityPlacementGroup"] = {"id": around.proximity_group}
+    if part.reservation is None:
+        properties |= _closeness(request, around)
     body: dict[str, Any] = {
         "location": part.offer.region,
         "tags": dict(request.tags),
@@ -60,6 +58,13 @@ def scale_set(
     if settings.identity:
         body["identity"] = {"type": "UserAssigned", "userAssignedIdentities": {settings.identity: {}}}
     return body
+
+
+def _closeness(request: LaunchRequest, around: Around) -> dict[str, Any]:
+    """What keeps instances close to each other; a reservation takes neither, and holds what it holds where it is."""
+    if around.proximity_group:
+        return {"proximityPlacementGroup": {"id": around.proximity_group}}
+    return {"singlePlacementGroup": True} if request.fabric else {}
 
 
 def _profile(

@@ -1,29 +1,50 @@
-"""Holds the SDK's clients: one per management package, imported and made when first needed, shared by all threads."""
+"""Holds the SDK's clients, imported and made when first needed, shared by all threads; and asks Resource Manager for plain JSON."""
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
 
 from multicompute.clock import Clock
-from multicompute.errors import AuthError
+from multicompute.errors import AuthError, MulticomputeError
 from multicompute_azure._access import AzureSettings, is_loopback
-from multicompute_azure._errors import Place, asking
+from multicompute_azure._errors import Place, asking, is_gone, not_yet
 from multicompute_azure._operation import Operation
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
+    from azure.core.rest import HttpRequest, HttpResponse
     from azure.mgmt.compute import ComputeManagementClient
+    from azure.mgmt.core import ARMPipelineClient
     from azure.mgmt.network import NetworkManagementClient
     from azure.mgmt.resource.resources import ResourceManagementClient
 
+COMPUTE: Final = "Microsoft.Compute"
+NETWORK: Final = "Microsoft.Network"
+# What is read is read in these versions, in whichever version the installed SDK writes: they stay as they are, and so do the answers.
+_VERSIONS: Final = (
+    (f"providers/{COMPUTE}/skus", "2021-07-01"),
+    (f"providers/{COMPUTE}/", "2024-07-01"),
+    (f"providers/{NETWORK}/", "2024-05-01"),
+    ("", "2024-03-01"),
+)
 _PUBLIC: Final = "https://management.azure.com"
 _CONNECT_SECONDS: Final = 10
+_BLOCK_BYTES: Final = 1 << 16
 # Longer than a listing of a thousand instances takes.
 _READ_SECONDS: Final = 60
 # One try per call. azure-core would ask again ten times after 408, 429 and 5xx, and repeat a PUT after a lost connection; what is worth
 # another try is known to the engine, which repeats with the same token.
 _TRIES: Final = {"retry_total": 0, "retry_connect": 0, "retry_read": 0, "retry_status": 0}
+
+
+def within(group: str | None, kind: str, name: str = "") -> str:
+    """The path behind the subscription of a kind of resources ("Microsoft.Compute/disks"), or of one: in a group, or in all of them."""
+    path = f"resourceGroups/{group}/providers/{kind}" if group else f"providers/{kind}"
+    return f"{path}/{name}" if name else path
 
 
 class Clients:
@@ -44,8 +65,10 @@ class Clients:
         self.clock = clock
         self.step = step
         self._lock = threading.Lock()
+        self._endpoint = (settings.endpoint_url or _PUBLIC).rstrip("/")
         self._made: dict[str, Any] = {}
         self._credential: Any = None
+        self._shared: Any = None
 
     @property
     def compute(self) -> "ComputeManagementClient":
@@ -81,32 +104,126 @@ class Clients:
         """A polling method for one long-running call, which is stepped by whoever made it and sleeps for nobody."""
         return Operation(timeout=self.step.total_seconds())
 
-    def _client(self, name: str, make: Callable[..., Any]) -> Any:
-        found = self._made.get(name)
-        if found is not None:
-            return found
-        with self._lock, asking(f"the {name} client", Place(self.settings.home_region)):
-            if name not in self._made:
-                self._made[name] = make(self._authorised(), self.subscription, **self._options())
-            return self._made[name]
+    # --- plain JSON ---------------------------------------------------------------------------------------------------
 
-    def _options(self) -> dict[str, Any]:
-        endpoint = (self.settings.endpoint_url or _PUBLIC).rstrip("/")
-        options: dict[str, Any] = {
-            "base_url": endpoint,
-            "credential_scopes": [f"{endpoint}/.default"],
-            "user_agent": "multicompute",
-            "connection_timeout": _CONNECT_SECONDS,
-            "read_timeout": _READ_SECONDS,
-            "logging_enable": False,
-            **_TRIES,
-        }
-        if is_loopback(endpoint):
+    def get(self, operation: str, place: Place, path: str, **query: str) -> dict[str, Any] | None:
+        """One document, None where there is none.
+
+        Read through the SDK's models, a listing costs many times as much, and half a second to import them. What signs and sends is the SDK's.
+
+        Args:
+            path: what stands in the URL behind the subscription; see `within`.
+            query: the API's options; a leading "_" stands for its dollar sign.
+
+        Raises:
+            MulticomputeError: of the kind that the answer means.
+        """
+        return self._document(operation, place, self._url(path, query))
+
+    def pages(self, operation: str, place: Place, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Everything in a list, to the last page; nothing where there is no such list. Arguments and errors are those of `get`."""
+        url: str | None = self._url(path, query)
+        while url:
+            page = self._document(operation, place, url) or {}
+            yield from page.get("value") or ()
+            url = page.get("nextLink")
+
+    def _url(self, path: str, query: Mapping[str, str]) -> str:
+        version = next(version for part, version in _VERSIONS if part in path)
+        options = {"api-version": version, **{name.replace("_", "$", 1): text for name, text in query.items()}}
+        return f"{self._endpoint}/subscriptions/{self.subscription}/{quote(path)}?{urlencode(options, quote_via=quote)}"
+
+    def _document(self, operation: str, place: Place, url: str) -> dict[str, Any] | None:
+        try:
+            with asking(operation, place):
+                body = self._send(url)
+        except MulticomputeError as error:
+            if is_gone(error.code):
+                return None
+            raise
+        try:
+            found = json.loads(body)
+        except ValueError as error:
+            raise not_yet(f"{operation}: the answer is no JSON", "BadAnswer", place) from error
+        return found if isinstance(found, dict) else {}
+
+    # --- the SDK ------------------------------------------------------------------------------------------------------
+
+    def _send(self, url: str) -> bytes:
+        from azure.core.exceptions import HttpResponseError
+        from azure.core.rest import HttpRequest
+
+        # As a stream: else the pipeline takes the document apart for the SDK's models first.
+        request = HttpRequest("GET", url, headers={"Accept": "application/json"})
+        response = self._plain().send_request(request, stream=True)
+        body: bytes = response.read()
+        if response.status_code != HTTPStatus.OK:
+            raise HttpResponseError(response=response)
+        return body
+
+    def _plain(self) -> "ARMPipelineClient[HttpRequest, HttpResponse]":
+        def make() -> Any:
+            from azure.mgmt.core import ARMPipelineClient
+
+            return ARMPipelineClient(self._endpoint, policies=[], pipeline=self._pipeline())
+
+        client: ARMPipelineClient[HttpRequest, HttpResponse] = self._once("plain", make)
+        return client
+
+    def _client(self, name: str, make: Callable[..., Any]) -> Any:
+        def made() -> Any:
+            return make(self._authorised(), self.subscription, base_url=self._endpoint, pipeline=self._pipeline())
+
+        with asking(f"the {name} client", Place(self.settings.home_region)):
+            return self._once(name, made)
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._made:
+            with self._lock:
+                if name not in self._made:
+                    self._made[name] = make()
+        return self._made[name]
+
+    def _pipeline(self) -> Any:
+        """What every request of every client goes through, with the connections and the token that they share.
+
+        It is the SDK's own but for two policies: the one that registers a missing resource provider, which changes the subscription unasked and
+        sleeps until that is through, however long it takes; and its log of requests, which `asking` keeps.
+        """
+        if self._shared is None:
+            from azure.core.pipeline import Pipeline, policies
+            from azure.core.pipeline.transport import RequestsTransport
+
+            is_local = is_loopback(self._endpoint)
+            transport = RequestsTransport(
+                connection_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+                connection_data_block_size=_BLOCK_BYTES,
+                # A proxy of the user's is for the world outside.
+                use_env_settings=not is_local,
+            )
+            steps = [
+                policies.RequestIdPolicy(),
+                policies.UserAgentPolicy("multicompute"),
+                policies.ProxyPolicy(),
+                policies.ContentDecodePolicy(),
+                policies.RedirectPolicy(),
+                policies.RetryPolicy(**_TRIES),
+                self._signing(is_local=is_local),
+                policies.SensitiveHeaderCleanupPolicy(),
+            ]
+            self._shared = Pipeline(transport, steps)
+        return self._shared
+
+    def _signing(self, *, is_local: bool) -> Any:
+        if is_local:
             from azure.core.pipeline.policies import SansIOHTTPPolicy
 
-            # A local cloud does not ask who calls, and a token must not travel over plain http; a proxy of the user's is for the world outside.
-            options |= {"authentication_policy": SansIOHTTPPolicy(), "use_env_settings": False}
-        return options
+            # A local cloud does not ask who calls, and a token must not travel over plain http.
+            return SansIOHTTPPolicy()
+        from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
+
+        return ARMChallengeAuthenticationPolicy(self._authorised(), f"{self._endpoint}/.default")
 
     def _authorised(self) -> Any:
         if self._credential is None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from multicompute.errors import AccessDeniedError, MulticomputeError, QuotaError
-from multicompute_azure._errors import Meaning, Place, asking, build, log, not_here
+from multicompute_azure._errors import Meaning, Place, build, log, not_here
 from multicompute_azure._names import zone_number
-from multicompute_azure._session import Clients
+from multicompute_azure._session import COMPUTE, Clients, within
 
 _VIRTUAL_MACHINES: Final = "virtualmachines"
 _SUBSCRIPTION_HINT: Final = "have {size} opened for the subscription in {region}, or leave the region out with exclude="
@@ -74,9 +74,9 @@ class Sizes:
         place = Place(region)
         with self._lock:
             if region not in self._regions:
-                with asking("list the sizes", place):
-                    items = self._clients.compute.resource_skus.list(filter=f"location eq '{region}'")
-                    found = [_size(item, region) for item in items if _is_size(item)]
+                wanted = f"location eq '{region}'"
+                items = self._clients.pages("list the sizes", place, within(None, f"{COMPUTE}/skus"), _filter=wanted)
+                found = [_size(item, region) for item in items if _is_size(item)]
                 self._regions[region] = {size.name.lower(): size for size in found}
             return self._regions[region]
 

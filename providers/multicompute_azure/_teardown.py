@@ -7,10 +7,10 @@ from typing import Any, Final
 from multicompute.errors import MulticomputeError, TransientError
 from multicompute.provider import Resource, Selector, Teardown
 from multicompute_azure._discover import Discovery
-from multicompute_azure._errors import Place, asking, log
+from multicompute_azure._errors import Place, asking, is_gone, log
 from multicompute_azure._inventory import Inventory
 from multicompute_azure._names import parse_id
-from multicompute_azure._network import is_gone, is_ours
+from multicompute_azure._network import is_ours
 from multicompute_azure._session import Clients
 
 # Deleted without shutting the guest down first: minutes less of a bill.

@@ -1,5 +1,6 @@
 """Google Cloud: GPU machines of Compute Engine and TPU slices, bought on demand, as spot, as flex-start or from a reservation."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ class GcpPlugin:
         count=59, key_length=63, value_length=63, reserved_prefixes=("goog",), key_pattern=KEY_PATTERN
     )
     setting_names = SETTING_NAMES
+    billing_minimum = timedelta(minutes=1)
 
     def configured(self, settings: Settings) -> Configured:
         """Whether credentials and a project, or a local endpoint, are found; looks at variables and files only, and asks nobody."""

@@ -8,6 +8,7 @@ from multicompute.provider import LaunchRequest, Resource, Selector
 from multicompute_gcp._errors import Place
 from multicompute_gcp._fates import PREEMPTED, ended
 from multicompute_gcp._labels import label_filter, last_of, region_of, tags_of
+from multicompute_gcp._machine import ATTACHED_NAMES
 from multicompute_gcp._session import Clients
 
 # https://cloud.google.com/compute/docs/instances/instance-life-cycle. TERMINATED is stopped: it can be started again, and has its disk.
@@ -27,9 +28,11 @@ _STATES: Final = {
 }
 # What a node's record needs; the whole of an instance with eight interfaces is ten times as long.
 _NODE_FIELDS: Final = (
-    "name,zone,status,statusMessage,machineType,labels,labelFingerprint,scheduling(provisioningModel),"
+    "name,zone,status,statusMessage,machineType,labels,labelFingerprint,scheduling(provisioningModel),guestAccelerators,"
     "networkInterfaces(networkIP,accessConfigs(natIP))"
 )
+# By which it is known whether a listing is all there is.
+_COMPLETENESS: Final = "items/*/warning/code,nextPageToken,unreachables"
 _LEASE_FIELDS: Final = f"{_NODE_FIELDS},metadata,resourceStatus(scheduling)"
 
 
@@ -40,7 +43,7 @@ def instances(clients: Clients, selector: Selector, place: Place, *, with_lease:
         "instances",
         place,
         filter=label_filter(selector),
-        fields=f"items/*/instances({fields}),nextPageToken,unreachables",
+        fields=f"items/*/instances({fields}),{_COMPLETENESS}",
     )
     inside = [item for item in found if selector.region in (None, region_of(last_of(item["zone"])))]
     return sorted(inside, key=lambda item: (str(item["name"]), str(item["zone"])))
@@ -52,7 +55,7 @@ def disks(clients: Clients, selector: Selector, place: Place) -> list[dict[str, 
         "disks",
         place,
         filter=label_filter(selector),
-        fields="items/*/disks(name,zone,users,labels,labelFingerprint,status),nextPageToken,unreachables",
+        fields=f"items/*/disks(name,zone,users,labels,labelFingerprint,status),{_COMPLETENESS}",
     )
     zonal = [item for item in found if item.get("zone")]
     return [item for item in zonal if selector.region in (None, region_of(last_of(item["zone"])))]
@@ -73,6 +76,7 @@ def to_node(item: dict[str, Any], part: Part | None = None) -> Node:
     public = [config.get("natIP") for config in interface.get("accessConfigs") or ()]
     state = _STATES.get(str(item.get("status")), NodeState.PENDING)
     model = (item.get("scheduling") or {}).get("provisioningModel")
+    attached, count = _attached(item)
     # A spot machine that is stopped was taken back, or has ended itself with its lease; both are the end of it.
     is_preempted = state in (NodeState.STOPPED, NodeState.STOPPING) and model == "SPOT"
     return Node(
@@ -85,12 +89,22 @@ def to_node(item: dict[str, Any], part: Part | None = None) -> Node:
         state=state,
         private_ip=interface.get("networkIP") or None,
         public_ip=next((address for address in public if address), None),
-        accelerators=part.offer.instance.accelerators if part else 0.0,
+        accelerators=part.offer.instance.accelerators if part else count,
         hourly_cost=part.offer.hourly_cost if part else 0.0,
         token=tags_of(item.get("labels")).get("multicompute-attempt", ""),
         reason=_reason(item, state, is_preempted=is_preempted),
         cause="preemption" if is_preempted else "",
+        is_spot=model == "SPOT",
+        attached=attached,
     )
+
+
+def _attached(item: dict[str, Any]) -> tuple[str, float]:
+    """Which accelerators were attached to a machine of a general type, and how many; "" for those that a type has built in."""
+    for listed in item.get("guestAccelerators") or ():
+        if name := ATTACHED_NAMES.get(last_of(str(listed.get("acceleratorType", "")))):
+            return name, float(listed.get("acceleratorCount") or 0)
+    return "", 0.0
 
 
 def _reason(item: dict[str, Any], state: NodeState, *, is_preempted: bool) -> str | None:

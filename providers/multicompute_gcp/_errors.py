@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import google.auth.exceptions
 import requests
 from google.api_core import exceptions as sdk
+from google.protobuf.json_format import ParseError
 
 from multicompute.errors import (
     AccessDeniedError,
@@ -51,11 +53,11 @@ def place_of(part: Part) -> Place:
 
 
 class Meaning(NamedTuple):
-    """What an answer means: `kind` of error, and what else it rules out. `fragment` must be in the message, "" fits any."""
+    """What an answer means: `kind` of error, and what else it rules out. The regular expression `wording` must be found in the message."""
 
     kind: Kind
     scope: Scope
-    fragment: str = ""
+    wording: str = ""
     is_offered: bool = True
 
 
@@ -74,6 +76,7 @@ _REGION: Final = Meaning(CapacityError, "region")
 _NOT_SOLD: Final = Meaning(CapacityError, "zone", is_offered=False)
 _QUOTA: Final = Meaning(QuotaError, "region")
 _ACCOUNT_QUOTA: Final = Meaning(QuotaError, "account")
+_GLOBAL_QUOTA: Final = _ACCOUNT_QUOTA._replace(wording="_ALL_REGIONS")
 _THROTTLED: Final = Meaning(ThrottledError, "request")
 _AGAIN: Final = Meaning(TransientError, "request")
 _AUTH: Final = Meaning(AuthError, "account")
@@ -81,12 +84,12 @@ _DENIED: Final = Meaning(AccessDeniedError, "account")
 _INVALID: Final = Meaning(InvalidRequestError, "request")
 _CONFLICT: Final = Meaning(ProviderError, "request")
 _TYPE_UNKNOWN: Final = (
-    _NOT_SOLD._replace(fragment="machineTypes"),
-    _NOT_SOLD._replace(fragment="acceleratorTypes"),
-    _NOT_SOLD._replace(fragment="Machine type"),
-    _NOT_SOLD._replace(fragment="Accelerator type"),
-    _NOT_SOLD._replace(fragment="accelerator type"),
-    _NOT_SOLD._replace(fragment="zonal accelerator configurations"),
+    _NOT_SOLD._replace(wording="machineTypes"),
+    _NOT_SOLD._replace(wording="acceleratorTypes"),
+    _NOT_SOLD._replace(wording="Machine type"),
+    _NOT_SOLD._replace(wording="Accelerator type"),
+    _NOT_SOLD._replace(wording="accelerator type"),
+    _NOT_SOLD._replace(wording="zonal accelerator configurations"),
 )
 
 # https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation and "Understand API error messages": Compute Engine words
@@ -103,8 +106,8 @@ COMPUTE_MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
     "IP_SPACE_EXHAUSTED_WITH_DETAILS": (_REGION,),
     # "... is not supported in the zone": a shape that the place does not sell.
     "UNSUPPORTED_OPERATION": (_NOT_SOLD,),
-    "QUOTA_EXCEEDED": (_ACCOUNT_QUOTA._replace(fragment="GPUS_ALL_REGIONS"), _QUOTA),
-    "quotaExceeded": (_ACCOUNT_QUOTA._replace(fragment="GPUS_ALL_REGIONS"), _QUOTA),
+    "QUOTA_EXCEEDED": (_GLOBAL_QUOTA, _QUOTA),
+    "quotaExceeded": (_GLOBAL_QUOTA, _QUOTA),
     "limitExceeded": (_ACCOUNT_QUOTA,),
     "rateLimitExceeded": (_THROTTLED,),
     "userRateLimitExceeded": (_THROTTLED,),
@@ -116,6 +119,7 @@ COMPUTE_MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
     "INTERNAL_ERROR": (_AGAIN,),
     "forbidden": (_DENIED,),
     "accessNotConfigured": (_DENIED,),
+    "SERVICE_DISABLED": (_DENIED,),
     "IAM_PERMISSION_DENIED": (_DENIED,),
     "required": (_AUTH,),
     "authError": (_AUTH,),
@@ -128,13 +132,13 @@ COMPUTE_MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
     "resourceNotReady": (_AGAIN,),
     "RESOURCE_NOT_READY": (_AGAIN,),
     # An organisation's policy; without "Constraint" somebody else changed the same resource meanwhile.
-    "conditionNotMet": (_DENIED._replace(fragment="Constraint"), _AGAIN),
-    "CONDITION_NOT_MET": (_DENIED._replace(fragment="Constraint"), _AGAIN),
+    "conditionNotMet": (_DENIED._replace(wording="Constraint"), _AGAIN),
+    "CONDITION_NOT_MET": (_DENIED._replace(wording="Constraint"), _AGAIN),
     "invalid": (
         *_TYPE_UNKNOWN,
         # An unknown machine type is a value that "does not exist in zone ...".
-        _NOT_SOLD._replace(fragment="does not exist in zone"),
-        _ZONE._replace(fragment="reservation"),
+        _NOT_SOLD._replace(wording="does not exist in zone"),
+        _ZONE._replace(wording="reservation"),
         _INVALID,
     ),
     "INVALID_USAGE": (_INVALID,),
@@ -151,14 +155,15 @@ COMPUTE_MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
 # message tells.
 TPU_MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
     "RESOURCE_EXHAUSTED": (
-        _QUOTA._replace(fragment="Quota limit"),
-        _QUOTA._replace(fragment="quota"),
-        _QUOTA._replace(fragment="Quota"),
-        _THROTTLED._replace(fragment="per minute"),
+        # "Quota exceeded for quota metric ... and limit 'Create requests per minute' ...": soon there is more of it.
+        _THROTTLED._replace(wording="per minute|PerMinute"),
+        # "Quota limit 'TPUV5PPerProjectPerZoneForTPUAPI' has been exceeded. Limit: 8 in zone ...": the next zone has one of its own.
+        _QUOTA._replace(scope="zone", wording="[Qq]uota.* in zone |PerProjectPerZone"),
+        _QUOTA._replace(wording="[Qq]uota"),
         _ZONE,
     ),
-    "INVALID_ARGUMENT": (*_TYPE_UNKNOWN, _NOT_SOLD._replace(fragment="not available in zone"), _INVALID),
-    "FAILED_PRECONDITION": (_NOT_SOLD._replace(fragment="reserved capacity"), _CONFLICT),
+    "INVALID_ARGUMENT": (*_TYPE_UNKNOWN, _NOT_SOLD._replace(wording="not available in zone"), _INVALID),
+    "FAILED_PRECONDITION": (_NOT_SOLD._replace(wording="reserved capacity"), _CONFLICT),
     "OUT_OF_RANGE": (_INVALID,),
     "NOT_FOUND": (*_TYPE_UNKNOWN, _INVALID),
     "ALREADY_EXISTS": (_CONFLICT,),
@@ -200,15 +205,21 @@ SDK_ERRORS: Final = (
     sdk.RetryError,
     google.auth.exceptions.GoogleAuthError,
     requests.RequestException,
+    # An answer that was cut short: the SDK lets it through as it is.
+    ParseError,
 )
 
 
 def meaning_of(said: Said) -> Meaning:
-    """What an answer means; the first entry whose fragment is in the message counts. An unknown code is never capacity."""
+    """What an answer means; the first entry whose wording is in the message counts. An unknown code is never capacity."""
     for meaning in COMPUTE_MEANINGS.get(said.code) or TPU_MEANINGS.get(said.code, ()):
-        if meaning.fragment in said.message:
+        if re.search(meaning.wording, said.message, re.DOTALL):
             return meaning
-    return _AGAIN if said.code.isdigit() and said.status in (500, 502, 503, 504) else _CONFLICT
+    # A status and no code of Google's: something on the way has answered.
+    status = said.status if said.code.isdigit() else 0
+    if status == 429:
+        return _THROTTLED
+    return _AGAIN if status in (500, 502, 503, 504) else _CONFLICT
 
 
 def cause_of(said: Said) -> Cause:
@@ -232,10 +243,19 @@ def said_in(response: requests.Response | None, *, fallback: str = "") -> Said:
     listed = [item for item in error.get("errors") or () if isinstance(item, dict)]
     code = str(listed[0].get("reason", "")) if listed else ""
     rpc = str(error.get("status") or "")
-    # Newer front ends leave the list out, or fill it with words that say less than the status.
-    if code not in COMPUTE_MEANINGS and rpc in TPU_MEANINGS and not _is_compute(response):
+    # Newer front ends leave the list out, or fill it with words that say less than the status; and an API that the project has never
+    # enabled is PERMISSION_DENIED like any missing right, which only the details tell apart.
+    if _reason(error) == "SERVICE_DISABLED":
+        code = "SERVICE_DISABLED"
+    elif code not in COMPUTE_MEANINGS and rpc in TPU_MEANINGS and not _is_compute(response):
         code = rpc
     return Said(code or rpc or str(status), message, status, (), wait)
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """The reason in the google.rpc.ErrorInfo of an error, "" where it has none."""
+    details = [item for item in error.get("details") or () if isinstance(item, dict)]
+    return next((str(item["reason"]) for item in details if item.get("reason")), "")
 
 
 def _is_compute(response: requests.Response) -> bool:
@@ -249,13 +269,23 @@ def said_by_operation(operation: Any) -> Said | None:
         if operation.http_error_status_code:
             code = str(operation.http_error_status_code)
             return Said(code, operation.http_error_message or "", operation.http_error_status_code)
-        return None
+        return _rolled_back(operation)
     first = next((error for error in errors if error.code != SAYS_LITTLE), errors[0])
     zones: list[str] = []
     for detail in (detail for error in errors for detail in error.error_details):
         named = dict(detail.error_info.metadatas).get("zonesAvailable", "") if detail.error_info else ""
         zones += [zone.strip() for zone in named.split(",") if zone.strip()]
     return Said(first.code, first.message, operation.http_error_status_code, tuple(zones))
+
+
+def _rolled_back(operation: Any) -> Said | None:
+    """A bulkInsert that has taken its machines back is none that succeeded, although it names no error."""
+    done = operation.instances_bulk_insert_operation_metadata
+    for place, status in done.per_location_status.items() if done else ():
+        if status.status == "ROLLING_BACK" or status.failed_to_create_vm_count:
+            made = f"{status.created_vm_count} of {status.target_vm_count} VMs were created in {place}"
+            return Said(SAYS_LITTLE, f"{made}, and deleted again")
+    return None
 
 
 def said_by_status(status: Mapping[str, Any]) -> Said:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from multicompute.node import Node, NodeState
 from multicompute.provider import Selector
 from multicompute_gcp._errors import SAYS_LITTLE, Place, Said, cause_of
-from multicompute_gcp._labels import last_of, region_of, request_id
+from multicompute_gcp._labels import bulk_id, last_of, region_of
 from multicompute_gcp._session import PAGE, Clients
 
 PREEMPTED: Final = "compute.instances.preempted"
@@ -19,6 +19,8 @@ _BULK: Final = ("bulkInsert", "compute.instances.bulkInsert")
 _MOST_PAGES: Final = 4
 # Parts of one launch: an offer for each zone of a region at most.
 _MOST_PARTS: Final = 16
+# A launch is repeated at most so often.
+_MOST_FAILURES: Final = 8
 
 
 def operations(clients: Clients, place: Place, *, types: Sequence[str]) -> list[dict[str, Any]]:
@@ -94,7 +96,8 @@ def _is_ours(item: dict[str, Any], selector: Selector) -> bool:
     made, zone = item.get("clientOperationId"), last_of(item.get("zone", ""))
     if selector.token is None or not made or item.get("operationType") not in _BULK:
         return False
-    return any(made == request_id("bulk", selector.token, str(part), zone) for part in range(_MOST_PARTS))
+    ids = (bulk_id(selector.token, part, zone, n) for n in range(_MOST_FAILURES) for part in range(_MOST_PARTS))
+    return made in ids
 
 
 def _gone(name: str, zone: str, said: Said, token: str) -> Node:

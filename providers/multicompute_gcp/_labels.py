@@ -122,6 +122,11 @@ def request_id(*words: str) -> str:
     return str(uuid.uuid5(_REQUESTS, "\n".join(words)))
 
 
+def bulk_id(token: str, part: int, zone: str, failures: int) -> str:
+    """The idempotency key of a bulkInsert that has ended in a passing failure so many times."""
+    return request_id("bulk", token, str(part), zone, *([str(failures)] if failures else []))
+
+
 def last_of(url: str) -> str:
     """The name at the end of one of Google's URLs."""
     return url.rpartition("/")[2]

@@ -1,5 +1,6 @@
 """Launches gangs of virtual machines: one bulkInsert per part, all or nothing, and takes back what a refusal leaves behind."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,8 +14,8 @@ from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_gcp._discover import instances, pending_node, to_node
-from multicompute_gcp._errors import Place, Said, asking, not_here, not_yet, place_of, refused
-from multicompute_gcp._labels import labels_of, last_of, region_of, request_id
+from multicompute_gcp._errors import Place, Said, asking, log, not_here, not_yet, place_of, refused
+from multicompute_gcp._labels import bulk_id, labels_of, last_of, region_of
 from multicompute_gcp._machine import names_of, properties
 from multicompute_gcp._network import Network
 from multicompute_gcp._operation import wait
@@ -42,6 +43,7 @@ class Launcher:
         self._clock = clock
         self._reservations = Reservations(clients)
         self._zones: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._failures: Counter[str] = Counter()
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
@@ -91,6 +93,9 @@ class Launcher:
 
     def _all(self, request: LaunchRequest) -> tuple[Node, ...]:
         self._network.open_ssh(request, place_of(request.parts[0]))
+        if request.fabric and not self._clients.settings.gpu_subnetworks:
+            text = "%s: the nodes are close together, and on one interface each: name the fabric's subnetworks, gpu_subnetworks"
+            log.warning(text, place_of(request.parts[0]))
         started: list[tuple[Part, list[str], Operation | None]] = []
         try:
             for index, part in enumerate(request.parts):
@@ -110,7 +115,9 @@ class Launcher:
         """Ask for a part; None where machines of these names exist already, which only we can have made."""
         place, clients = place_of(part), self._clients
         reserved = self._reservations.find(part.reservation, place) if part.reservation else None
-        policy = self._network.placement(request, place) if request.fabric and reserved is None else None
+        policies = reserved.policies if reserved is not None else ()
+        if request.fabric and reserved is None:
+            policies = (self._network.placement(request, place),)
         body = {
             "count": part.nodes,
             "min_count": part.nodes,
@@ -120,7 +127,7 @@ class Launcher:
                 part,
                 clients.settings,
                 project=clients.project,
-                policy=policy,
+                policies=policies,
                 reserved=reserved,
                 now=self._clock.now(),
             ),
@@ -128,7 +135,7 @@ class Launcher:
         call = {
             "project": clients.project,
             "zone": place.zone,
-            "request_id": request_id("bulk", request.token, str(index), place.zone),
+            "request_id": bulk_id(request.token, index, place.zone, self._failures[request.token]),
             "bulk_insert_instance_resource_resource": body,
         }
         with asking("instances.bulkInsert", place):
@@ -150,7 +157,11 @@ class Launcher:
             return [pending_node(name, request, part, place.zone) for name in names]
         if said.code in _EXISTS:
             return self._already(request, part, names, place)
-        raise refused(said, operation="instances.bulkInsert", place=place)
+        error = refused(said, operation="instances.bulkInsert", place=place)
+        if isinstance(error, TransientError):
+            # Under the same request id Google would only tell of this failure again. The names keep it from being bought twice.
+            self._failures[request.token] += 1
+        raise error
 
     def _already(self, request: LaunchRequest, part: Part, names: list[str], place: Place) -> list[Node]:
         """The nodes that a launch under this token made so long ago that its request id is forgotten."""

@@ -2,37 +2,61 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import Any, Final
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
+from multicompute.clock import Clock
 from multicompute.errors import InvalidRequestError
 from multicompute.provider import TAG_EXPIRES_AT, Selector, expiry_tag
 from multicompute_gcp._discover import disks, instances
-from multicompute_gcp._errors import Place, asking, log
+from multicompute_gcp._errors import Place, asking, log, not_yet, refused
 from multicompute_gcp._labels import last_of, region_of
+from multicompute_gcp._operation import wait
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._teardown import AT_ONCE
 from multicompute_gcp._tpu_discover import find, labels_in, zone_of
+from multicompute_gcp._tpu_launch import is_over
 
+if TYPE_CHECKING:
+    from google.cloud.compute_v1 import Operation
+
+Begin = Callable[[], "Operation"]
+"""Asks for a change that takes its time."""
 _ENDING: Final = ("STOPPING", "DEPROVISIONING", "TERMINATED", "DELETING")
+# Labels and metadata are written within seconds.
+_MOVED_WITHIN: Final = timedelta(seconds=45)
+_LOOK_EVERY: Final = timedelta(milliseconds=200)
 
 
-def move_machines(clients: Clients, selector: Selector, expires_at: datetime | None, place: Place) -> None:
+def move_machines(
+    clients: Clients, selector: Selector, expires_at: datetime | None, place: Place, *, clock: Clock
+) -> None:
     """Move the end of the selected machines, and in the labels of their disks, which may outlive them.
 
     Raises:
         InvalidRequestError: Compute Engine itself ends one of them earlier, and that can't be moved while it runs.
+        MulticomputeError: one of the changes was refused, or taken and then failed; others may be made.
     """
     found = [item for item in instances(clients, selector, place, with_lease=True) if item.get("status") not in _ENDING]
     for item in found:
         _check_limit(item, expires_at)
     value = expiry_tag(expires_at)
-    calls: list[Callable[[], object]] = []
+    calls: list[Begin] = []
     for item in found:
         calls += [_relabel(clients, item, value, place), _remember(clients, item, value, place)]
     if found:
         calls += [_relabel_disk(clients, item, value, place) for item in disks(clients, selector, place)]
-    _run(calls)
+    _run([partial(_to_its_end, clients, begin, place, clock) for begin in calls])
+
+
+def _to_its_end(clients: Clients, begin: Begin, place: Place, clock: Clock) -> None:
+    """Make a change and wait until it is made: Compute Engine may take it and fail afterwards, and the node would end at its old time."""
+    done, said = wait(clients, begin(), place, clock=clock, at_most=_MOVED_WITHIN)
+    if said is not None:
+        raise refused(said, operation="set the end of life", place=place)
+    if not done:
+        raise not_yet("the new end of life is not written yet", code="NotReady", place=place)
 
 
 def _check_limit(item: dict[str, Any], expires_at: datetime | None) -> None:
@@ -56,17 +80,17 @@ def _check_limit(item: dict[str, Any], expires_at: datetime | None) -> None:
         )
 
 
-def _relabel(clients: Clients, item: dict[str, Any], value: str, place: Place) -> Callable[[], object]:
+def _relabel(clients: Clients, item: dict[str, Any], value: str, place: Place) -> Begin:
     call = {**_address(clients, item), "instances_set_labels_request_resource": _labelled(item, value)}
 
-    def set_labels() -> object:
+    def set_labels() -> "Operation":
         with asking("instances.setLabels", place):
             return clients.instances().set_labels_unary(request=call, **CALL)
 
     return set_labels
 
 
-def _relabel_disk(clients: Clients, item: dict[str, Any], value: str, place: Place) -> Callable[[], object]:
+def _relabel_disk(clients: Clients, item: dict[str, Any], value: str, place: Place) -> Begin:
     call = {
         "project": clients.project,
         "zone": last_of(item["zone"]),
@@ -74,7 +98,7 @@ def _relabel_disk(clients: Clients, item: dict[str, Any], value: str, place: Pla
         "zone_set_labels_request_resource": _labelled(item, value),
     }
 
-    def set_labels() -> object:
+    def set_labels() -> "Operation":
         with asking("disks.setLabels", place):
             return clients.disks().set_labels_unary(request=call, **CALL)
 
@@ -87,7 +111,7 @@ def _labelled(item: dict[str, Any], value: str) -> dict[str, Any]:
     return {"labels": labels, "label_fingerprint": item.get("labelFingerprint", "")}
 
 
-def _remember(clients: Clients, item: dict[str, Any], value: str, place: Place) -> Callable[[], object]:
+def _remember(clients: Clients, item: dict[str, Any], value: str, place: Place) -> Begin:
     metadata = item.get("metadata") or {}
     kept = [entry for entry in metadata.get("items") or () if entry.get("key") != TAG_EXPIRES_AT]
     body = {
@@ -97,7 +121,7 @@ def _remember(clients: Clients, item: dict[str, Any], value: str, place: Place) 
     }
     call = {**_address(clients, item), "metadata_resource": body}
 
-    def set_metadata() -> object:
+    def set_metadata() -> "Operation":
         with asking("instances.setMetadata", place):
             return clients.instances().set_metadata_unary(request=call, **CALL)
 
@@ -108,14 +132,16 @@ def _address(clients: Clients, item: dict[str, Any]) -> dict[str, Any]:
     return {"project": clients.project, "zone": last_of(item["zone"]), "instance": str(item["name"])}
 
 
-def move_slices(clients: Clients, selector: Selector, expires_at: datetime | None, place: Place) -> None:
+def move_slices(
+    clients: Clients, selector: Selector, expires_at: datetime | None, place: Place, *, clock: Clock
+) -> None:
     """Move the end of the selected slices; one that is still in the queue takes it from the ledger when it is there."""
     value = expiry_tag(expires_at)
     found = [item for item in find(clients, selector, place).nodes if item.get("state") not in _ENDING]
-    _run([_update(clients, item, value, Place(region_of(zone_of(item)), zone_of(item))) for item in found])
+    _run([_update(clients, item, value, Place(region_of(zone_of(item)), zone_of(item)), clock) for item in found])
 
 
-def _update(clients: Clients, item: dict[str, Any], value: str, place: Place) -> Callable[[], object]:
+def _update(clients: Clients, item: dict[str, Any], value: str, place: Place, clock: Clock) -> Callable[[], object]:
     node = {
         "name": str(item["name"]),
         "labels": {**labels_in(item), TAG_EXPIRES_AT: value},
@@ -123,9 +149,14 @@ def _update(clients: Clients, item: dict[str, Any], value: str, place: Place) ->
     }
     call = {"node": node, "update_mask": {"paths": ["labels", "metadata"]}}
 
-    def update() -> object:
+    def update() -> None:
         with asking("nodes.patch", place):
-            return clients.tpu().update_node(request=call, **CALL)
+            name = clients.tpu().update_node(request=call, **CALL).operation.name
+        end = clock.now() + _MOVED_WITHIN
+        while not is_over(clients, str(name), "nodes.patch", place):
+            if clock.now() >= end:
+                raise not_yet("the new end of life is not written yet", code="NotReady", place=place)
+            clock.sleep(_LOOK_EVERY)
 
     return update
 

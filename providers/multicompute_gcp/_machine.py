@@ -1,5 +1,6 @@
 """Describes one part of a gang as Compute Engine's bulkInsert takes it."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ from multicompute_gcp._startup import metadata_of
 # Room for a framework, a container or two and checkpoints.
 _DEFAULT_DISK_GIB: Final = 200
 _DEFAULT_PLAIN_DISK_GIB: Final = 50
-# https://cloud.google.com/compute/docs/instances/limit-vm-runtime: from 30 seconds to 120 days; flex-start: at most seven.
+# https://cloud.google.com/compute/docs/instances/limit-vm-runtime: from 30 seconds to 120 days; flex-start: ten minutes to seven days.
 _LEAST_RUN: Final = timedelta(seconds=30)
 _LONGEST_RUN: Final = timedelta(days=120)
+_LEAST_FLEX_START: Final = timedelta(minutes=10)
 _LONGEST_FLEX_START: Final = timedelta(days=7)
 # What a node needs to write logs and metrics and to read its data; nothing with which it could change the project.
 _NODE_SCOPES: Final = (
@@ -26,6 +28,8 @@ _NODE_SCOPES: Final = (
 )
 # What the catalog calls an attached accelerator, as Compute Engine does.
 _ATTACHED: Final = {name: f"nvidia-tesla-{name}" for name in ("t4", "v100", "p100", "p4", "k80")}
+ATTACHED_NAMES: Final = {said: name for name, said in _ATTACHED.items()}
+"""Google's name of what can be attached to a machine -> ours."""
 # Series that take gVNIC only, or are much faster with it.
 _GVNIC: Final = ("a2-", "a3-", "a4", "g2-", "g4-", "c3", "c4", "n4")
 
@@ -41,7 +45,7 @@ def properties(
     settings: GcpSettings,
     *,
     project: str,
-    policy: str | None,
+    policies: Sequence[str],
     reserved: Reserved | None,
     now: datetime,
 ) -> dict[str, Any]:
@@ -55,17 +59,19 @@ def properties(
         "network_interfaces": interfaces(request, part, settings, project=project),
         "scheduling": scheduling(request, part, settings, reserved=reserved, now=now),
         "metadata": {"items": [{"key": key, "value": value} for key, value in metadata_of(request).items()]},
-        # Secure boot would refuse drivers that are built on the node.
-        "shielded_instance_config": {"enable_vtpm": True, "enable_integrity_monitoring": True},
         "reservation_affinity": _affinity(reserved),
     }
+    if not request.image:
+        # Without secure boot, which would refuse drivers that are built on the node. An image of the user's own may not boot by UEFI, and is
+        # then refused with any such option; where it does, these are on by themselves.
+        wanted["shielded_instance_config"] = {"enable_vtpm": True, "enable_integrity_monitoring": True}
     if instance.attached and instance.accelerator:
         kind = _ATTACHED.get(instance.accelerator, f"nvidia-{instance.accelerator}")
         wanted["guest_accelerators"] = [{"accelerator_type": kind, "accelerator_count": int(instance.accelerators)}]
     if settings.service_account:
         wanted["service_accounts"] = [{"email": settings.service_account, "scopes": list(_NODE_SCOPES)}]
-    if policy:
-        wanted["resource_policies"] = [policy]
+    if policies:
+        wanted["resource_policies"] = list(policies)
     return wanted
 
 
@@ -112,7 +118,7 @@ def scheduling(
         wanted |= {"provisioning_model": "SPOT", "on_host_maintenance": "TERMINATE"}
     elif purchase == "flex_start":
         left = _LONGEST_FLEX_START if request.expires_at is None else request.expires_at - now
-        limit = min(left, _LONGEST_FLEX_START)
+        limit = min(max(left, _LEAST_FLEX_START), _LONGEST_FLEX_START)
         wanted["provisioning_model"] = "FLEX_START"
     else:
         wanted["provisioning_model"] = "STANDARD"

@@ -3,6 +3,7 @@
 import ipaddress
 import threading
 import urllib.request
+from collections import Counter
 from datetime import timedelta
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ class Network:
         self._clients = clients
         self._clock = clock
         self._known: set[tuple[str, str]] = set()
+        self._failures: Counter[str] = Counter()
         self._own_address: str | None = None
         self._lock = threading.Lock()
 
@@ -88,7 +90,8 @@ class Network:
             "project": self._clients.project,
             "region": place.region,
             "resource_policy_resource": policy,
-            "request_id": request_id("policy", name, request.token),
+            # Under the id of one that failed Google would only tell of that failure again.
+            "request_id": request_id("policy", name, request.token, str(self._failures[name])),
         }
         with asking("resourcePolicies.insert", place):
             try:
@@ -98,6 +101,7 @@ class Network:
             else:
                 done, said = wait(self._clients, operation, place, clock=self._clock, at_most=_MADE_WITHIN)
                 if said is not None:
+                    self._failures[name] += 1
                     raise refused(said, operation="resourcePolicies.insert", place=place)
                 if not done:
                     raise not_yet(f"the placement policy {name} is not ready yet", code="NotReady", place=place)

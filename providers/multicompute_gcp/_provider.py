@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from multicompute.clock import Clock, SystemClock
 from multicompute.errors import InvalidRequestError, MulticomputeError
-from multicompute.node import Node
+from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
     Capability,
@@ -30,7 +30,7 @@ from multicompute_gcp._session import Clients
 from multicompute_gcp._teardown import delete_beside, tear_down
 from multicompute_gcp._tpu_launch import TpuLauncher
 from multicompute_gcp._tpu_teardown import delete_slices
-from multicompute_gcp._tpu_types import is_tpu
+from multicompute_gcp._tpu_types import is_tpu, looks_like_slice
 
 Answer = TypeVar("Answer")
 
@@ -139,9 +139,9 @@ class GcpProvider:
         """
         place = Place(selector.region or "")
         if _may_be_machines(selector):
-            move_machines(self._clients, selector, expires_at, place)
+            move_machines(self._clients, selector, expires_at, place, clock=self._clock)
         if _may_be_slices(selector):
-            self._of_tpus(None, lambda: move_slices(self._clients, selector, expires_at, place))
+            self._of_tpus(None, lambda: move_slices(self._clients, selector, expires_at, place, clock=self._clock))
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
         """Nothing: Google's price list has no price of a machine, only of its parts, which the offer tables add up."""
@@ -150,6 +150,10 @@ class GcpProvider:
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """The region's own figures, and the named reservations that are there."""
         return quotas(self._clients, region, reservations)
+
+    def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
+        """Nothing (METRICS is not declared)."""
+        return ()
 
     def check(self) -> tuple[Check, ...]:
         """Ask for the project, and whether the main rights are there."""
@@ -166,9 +170,13 @@ class GcpProvider:
 
 
 def _may_be_machines(selector: Selector) -> bool:
-    """Whether virtual machines may be meant: hosts of slices have a "/" in their ids."""
-    return not selector.node_ids or any("/" not in node_id for node_id in selector.node_ids)
+    """Whether virtual machines may be meant: hosts of slices have a "/" in their ids, and slice types names of their own."""
+    by_id = not selector.node_ids or any("/" not in node_id for node_id in selector.node_ids)
+    by_type = not selector.instance_types or not all(map(looks_like_slice, selector.instance_types))
+    return by_id and by_type
 
 
 def _may_be_slices(selector: Selector) -> bool:
-    return not selector.node_ids or any("/" in node_id for node_id in selector.node_ids)
+    by_id = not selector.node_ids or any("/" in node_id for node_id in selector.node_ids)
+    by_type = not selector.instance_types or any(map(looks_like_slice, selector.instance_types))
+    return by_id and by_type

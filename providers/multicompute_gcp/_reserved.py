@@ -1,11 +1,17 @@
 """Reads reservations by their names."""
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from multicompute.provider import Reservation
 from multicompute_gcp._errors import Place, not_here
+from multicompute_gcp._labels import last_of
 from multicompute_gcp._session import Clients
+
+# Whatever can be reserved may have an end; machines end with it only where it was bought by calendar, which these are:
+# https://cloud.google.com/compute/docs/instances/future-reservations-calendar-mode-overview.
+_BY_CALENDAR: Final = re.compile(r"(a3|a4x?)-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +21,12 @@ class Reserved:
     Attributes:
         name: as reservation affinity takes it: a name, or the path of another project's.
         is_bound: whether it has an end, with which its machines end too.
+        policies: the names of its placement policies, which its machines must have too.
     """
 
     name: str
     is_bound: bool
+    policies: tuple[str, ...] = ()
 
 
 class Reservations:
@@ -35,8 +43,8 @@ class Reservations:
             CapacityError: it is not there.
         """
         if reservation_id.startswith("projects/"):
-            # Another project's, which this one may use and need not be able to read.
-            return Reserved(reservation_id, is_bound=False)
+            # Another project's, which this one may use and need not be able to read. Its path as shown elsewhere has the zone in it.
+            return Reserved(re.sub(r"/zones/[^/]+(?=/reservations/)", "", reservation_id), is_bound=False)
         key = (place.zone, reservation_id)
         if key not in self._known:
             url = self._clients.compute_url("zones", place.zone, "reservations", reservation_id)
@@ -48,8 +56,19 @@ class Reservations:
                     place=place,
                     hint="a reservation is valid in its own zone only",
                 )
-            self._known[key] = Reserved(reservation_id, is_bound=bool(found.get("deleteAtTime")))
+            policies = tuple(last_of(url) for url in (found.get("resourcePolicies") or {}).values())
+            self._known[key] = Reserved(reservation_id, is_bound=is_by_calendar(found), policies=policies)
         return self._known[key]
+
+
+def is_by_calendar(item: dict[str, Any]) -> bool:
+    """Whether machines end with this reservation."""
+    return bool(item.get("deleteAtTime")) and _BY_CALENDAR.match(_machine_type(item)) is not None
+
+
+def _machine_type(item: dict[str, Any]) -> str:
+    specific = item.get("specificReservation") or {}
+    return last_of(str((specific.get("instanceProperties") or {}).get("machineType", "")))
 
 
 def held(clients: Clients, region: str, reservation_id: str) -> list[Reservation]:
@@ -71,7 +90,7 @@ def _reservation(item: dict[str, Any], reservation_id: str) -> Reservation | Non
         id=reservation_id,
         region=zone.rpartition("-")[0],
         zone=zone,
-        instance_type=str(specific.get("instanceProperties", {}).get("machineType", "")).rpartition("/")[2],
+        instance_type=_machine_type(item),
         available=max(free, 0) if item.get("status", "READY") == "READY" else 0,
-        kind="calendar reservation" if item.get("deleteAtTime") else "reservation",
+        kind="calendar reservation" if is_by_calendar(item) else "reservation",
     )

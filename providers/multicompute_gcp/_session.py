@@ -17,6 +17,7 @@ from google.auth.transport.requests import AuthorizedSession
 from multicompute.errors import AuthError
 from multicompute_gcp._access import COMPUTE, TPU, GcpSettings
 from multicompute_gcp._errors import Place, asking, not_yet, refused, said_in
+from multicompute_gcp._labels import last_of, region_of
 
 if TYPE_CHECKING:
     from google.cloud.compute_v1 import (
@@ -35,6 +36,8 @@ _TIMEOUT: Final = (10.0, 60.0)
 POOL: Final = 32
 # The largest page that Compute Engine gives; fewer pages, fewer calls.
 PAGE: Final = 500
+# Warnings that stand where a scope's items would be; the usual one says that there are none.
+_NO_PROOF: Final = ("UNREACHABLE", "PARTIAL_SUCCESS")
 # One answer per call: what is worth another try is known to the engine, which repeats with the same token.
 CALL: Final[Mapping[str, Any]] = {"retry": None, "timeout": 60.0}
 
@@ -75,7 +78,7 @@ class Clients:
 
     def _found(self) -> Credentials:
         if self.settings.is_local:
-            return AnonymousCredentials()  # type: ignore[no-untyped-call]
+            return _Nobody()  # type: ignore[no-untyped-call]
         path = self.settings.credentials_path()
         with asking("find credentials", Place()):
             if path is not None:
@@ -165,15 +168,19 @@ class Clients:
         base = self.settings.tpu_endpoint_url or TPU
         return "/".join([f"{base}/v2/projects/{quote(self.project)}/locations/{quote(zone)}", *map(quote, path)])
 
-    def get(self, url: str, operation: str, place: Place, **parameters: str | int) -> dict[str, Any] | None:
+    def get(
+        self, url: str, operation: str, place: Place, *, is_listing: bool = False, **parameters: str | int
+    ) -> dict[str, Any] | None:
         """One answer as JSON; None where there is nothing at this URL.
+
+        Of a listing that is an error: an empty one is there, and is no proof of gone while the project can't be found (I4).
 
         Raises:
             MulticomputeError: of the kind that the answer means.
         """
         with asking(operation, place):
             response: requests.Response = self.session().get(url, params=parameters, timeout=_TIMEOUT)
-        if response.status_code == 404:
+        if response.status_code == 404 and not is_listing:
             return None
         if response.status_code >= 300:
             raise refused(said_in(response), operation=operation, place=place)
@@ -187,17 +194,15 @@ class Clients:
         """The pages of a listing, to the last.
 
         Raises:
-            TransientError: some part of it could not be reached: what is missing there is no proof of gone (I4).
+            TransientError: some part of it that `place` is about could not be reached: what is missing there is no proof of gone (I4).
             MulticomputeError: of the kind that the answer means.
         """
         more: dict[str, str | int] = {}
         while True:
-            page = self.get(url, operation, place, **parameters, **more)
-            if page is None:
-                return
-            if page.get("unreachables") or page.get("unreachable"):
-                missing = ", ".join(page.get("unreachables") or page.get("unreachable") or ())
-                raise not_yet(f"{operation}: no answer from {missing}", code="Unreachable", place=place)
+            page = self.get(url, operation, place, is_listing=True, **parameters, **more) or {}
+            missing = unreached(page, place)
+            if missing:
+                raise not_yet(f"{operation}: no answer from {', '.join(missing)}", code="Unreachable", place=place)
             yield page
             if not page.get("nextPageToken"):
                 return
@@ -218,6 +223,29 @@ class Clients:
             found = self.get(self.compute_url("regions", region), "regions.get", Place(region)) or {}
             self._zones[region] = tuple(sorted(str(url).rpartition("/")[2] for url in found.get("zones", ())))
         return self._zones[region]
+
+
+def unreached(page: Mapping[str, Any], place: Place) -> list[str]:
+    """The zones and regions of `place` that a page says nothing about: named in the page, or in a warning where their items would be."""
+    named = {str(name) for name in page.get("unreachables") or page.get("unreachable") or ()}
+    # Listings of one place have a list of items, those of all places an object by scope.
+    scopes = page.get("items")
+    for name, scope in scopes.items() if isinstance(scopes, dict) else ():
+        if (scope.get("warning") or {}).get("code") in _NO_PROOF:
+            named.add(name)
+    return sorted(name for name in named if _concerns(last_of(name), place.region))
+
+
+def _concerns(zone_or_region: str, region: str) -> bool:
+    """Whether what is missing there can be missed; another region's outage must not hold up this one's teardown."""
+    return not region or zone_or_region == region or region_of(zone_or_region) == region
+
+
+class _Nobody(AnonymousCredentials):
+    """Who asks a local cloud. One that answers 401 is asked again, as after a new token, and then believed."""
+
+    def refresh(self, request: Any) -> None:
+        """Nothing: there is no token. The SDK's own would raise, and hide what the cloud has said."""
 
 
 def _prepared(session: AuthorizedSession, *, is_local: bool) -> AuthorizedSession:

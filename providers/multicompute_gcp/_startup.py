@@ -1,38 +1,21 @@
 """Writes what a node is told at boot: the timer that ends it with its lease, the user's setup, and the key that may log in."""
 
-import base64
 from datetime import datetime
 from typing import Final
 
+from multicompute.boot_script import expiry_script, setup_commands, timer_commands
 from multicompute.errors import InvalidRequestError
 from multicompute.provider import TAG_EXPIRES_AT, LaunchRequest, expiry_tag
 
 # https://cloud.google.com/compute/docs/metadata/setting-custom-metadata: 256 KB for one value.
 _LIMIT: Final = 256 * 1024
-_METADATA: Final = "http://metadata.google.internal/computeMetadata/v1/instance"
-STATE_PATH: Final = "/var/lib/multicompute/expires-at"
 _SSH_USER: Final = "ubuntu"
 
-_SERVICE: Final = """\
-[Unit]
-Description=End this node when its lease has ended
-
-[Service]
-Type=oneshot
-ExecStart=/usr/local/sbin/multicompute-expiry
-"""
-
-_TIMER: Final = """\
-[Unit]
-Description=Look every minute whether the lease of this node has ended
-
-[Timer]
-OnBootSec=60
-OnUnitActiveSec=60
-AccuracySec=5
-
-[Install]
-WantedBy=timers.target
+# By its address: it must be found where names are looked up elsewhere, too.
+_CLOUD: Final = f"""\
+metadata=http://169.254.169.254/computeMetadata/v1/instance
+ask() {{ curl -sf -m 5 --noproxy '*' -H 'Metadata-Flavor: Google' -D "$run/headers" "$metadata/$1"; }}
+read_expiry() {{ ask attributes/{TAG_EXPIRES_AT}; }}
 """
 
 
@@ -66,60 +49,23 @@ def metadata_of(request: LaunchRequest, *, delete_url: str = "") -> dict[str, st
     return items
 
 
-def expiry_script(*, metadata: str = _METADATA, state: str = STATE_PATH, delete_url: str = "") -> str:
-    """The script that the timer runs: reads the expiry from the node's metadata, and ends the node when it is past.
-
-    The last expiry that could be read is kept on disk, so that it holds while the metadata server does not answer.
-    """
-    delete = ""
-    if delete_url:
-        delete = f"""\
-  token=$(curl -sf -m 5 -H 'Metadata-Flavor: Google' "$metadata/service-accounts/default/token" |
-    sed -n 's/.*"access_token" *: *"\\([^"]*\\)".*/\\1/p')
-  curl -sf -m 20 -X DELETE -H "Authorization: Bearer $token" '{delete_url}' > /dev/null && exit 0
-"""
-    return f"""\
-#!/bin/bash
-metadata={metadata}
-state={state}
-expiry=$(curl -sf -m 5 -H 'Metadata-Flavor: Google' "$metadata/attributes/{TAG_EXPIRES_AT}")
-if [[ $expiry =~ ^([0-9]+|never)$ ]]; then
-  printf '%s\\n' "$expiry" > "$state.new" && mv -f "$state.new" "$state"
-else
-  expiry=$(cat "$state" 2>/dev/null)
-fi
-[[ $expiry =~ ^[0-9]+$ ]] || exit 0
-if (( $(date +%s) >= expiry )); then
-  logger -t multicompute "lease ended at $expiry" 2>/dev/null
-{delete}  systemctl poweroff || shutdown -h now
-fi
-"""
-
-
 def startup_script(*, setup: str, expires_at: datetime | None, delete_url: str = "") -> str:
     """The startup script, which Google runs at every boot; the user's part of it runs at the first."""
-    lines = [
-        "#!/bin/bash",
-        "install -d -m 0755 /usr/local/sbin /var/lib/multicompute",
-        f"[ -e {STATE_PATH} ] || echo {expiry_tag(expires_at)} > {STATE_PATH}",
-        _file("/usr/local/sbin/multicompute-expiry", expiry_script(delete_url=delete_url), mode="0755"),
-        _file("/etc/systemd/system/multicompute-expiry.service", _SERVICE, mode="0644"),
-        _file("/etc/systemd/system/multicompute-expiry.timer", _TIMER, mode="0644"),
-        "systemctl daemon-reload",
-        "systemctl enable --now multicompute-expiry.timer",
-    ]
-    if setup.strip():
-        # Last, so that nothing in it can keep the timer from being set up.
-        lines += [
-            "[ -e /var/lib/multicompute/setup-status ] && exit 0",
-            _file("/var/lib/multicompute/setup", setup if setup.startswith("#!") else f"#!/bin/bash\n{setup}\n"),
-            "/var/lib/multicompute/setup > /var/log/multicompute-setup.log 2>&1",
-            "echo $? > /var/lib/multicompute/setup-status",
-        ]
+    script = expiry_script(expiry=expiry_tag(expires_at), cloud=_CLOUD + _deletion(delete_url))
+    lines = ["#!/bin/bash", *timer_commands(script)]
+    if first := setup_commands(setup):
+        lines += ["[ -e /var/lib/multicompute/setup-status ] && exit 0", *first]
     return "\n".join(lines) + "\n"
 
 
-def _file(path: str, content: str, *, mode: str = "0700") -> str:
-    """A command that writes a file; the content is encoded, so that nothing in it can be read as a command."""
-    encoded = base64.b64encode(content.encode()).decode()
-    return f"echo {encoded} | base64 -d > {path} && chmod {mode} {path}"
+def _deletion(url: str) -> str:
+    if not url:
+        return ""
+    return f"""\
+url='{url}'
+delete_node() {{
+  local token
+  token=$(ask service-accounts/default/token | sed -n 's/.*"access_token" *: *"\\([^"]*\\)".*/\\1/p')
+  [[ -n $token ]] && curl -sf -m 20 -X DELETE -H "Authorization: Bearer $token" "$url" > /dev/null
+}}
+"""

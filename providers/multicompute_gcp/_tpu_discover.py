@@ -168,6 +168,7 @@ def _host(
         token=tags_of(labels_in(item)).get(TAG_ATTEMPT, ""),
         reason=reason,
         cause=cause,
+        is_spot=bool((item.get("schedulingConfig") or {}).get("spot")),
     )
 
 

@@ -22,7 +22,7 @@ from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._startup import metadata_of
 from multicompute_gcp._teardown import AT_ONCE
 from multicompute_gcp._tpu_discover import find, hosts_in
-from multicompute_gcp._tpu_teardown import delete_slices
+from multicompute_gcp._tpu_teardown import NO_QUEUE, delete_slices
 from multicompute_gcp._tpu_types import runtime_of
 
 # How long a launch watches the queue; a slice that is to be had leaves it within seconds, and the rest is seen by listings.
@@ -32,8 +32,6 @@ _LOOK_EVERY: Final = timedelta(seconds=1)
 _LOCAL_LOOK_EVERY: Final = timedelta(milliseconds=20)
 _TAKEN_BACK_WITHIN: Final = timedelta(seconds=60)
 _ZONES_TRIED: Final = 3
-# A zone without a queue says so in one of these ways.
-_NO_QUEUE: Final = frozenset({"UNIMPLEMENTED", "501"})
 
 
 class TpuLauncher:
@@ -125,25 +123,30 @@ class TpuLauncher:
                     raise
                 return []
             except sdk.GoogleAPICallError as error:
-                if _code(error) not in _NO_QUEUE:
+                if _code(error) not in NO_QUEUE:
                     raise
                 return self._direct(request, index, part)
         return [str(operation.operation.name)]
 
     def _direct(self, request: LaunchRequest, index: int, part: Part) -> list[str]:
         """Make the nodes of a part without a queue; one of our name that exists is ours, for names are made from tokens."""
-        place, name = place_of(part), part_name(request.token, index)
-        node = self._node(request, part, name)
-        node["scheduling_config"] = {
+        place = place_of(part)
+        bought = {
             "spot": part.offer.purchase == "spot" and part.reservation is None,
             "reserved": part.reservation is not None,
         }
-        first, *others = _node_ids(name, part)
+
+        def create(node_id: str) -> str:
+            # Each is told to delete itself when the lease has ended: there is nothing that they have in common.
+            node = self._node(request, part, self._clients.tpu_url(place.zone, "nodes", node_id))
+            return self._create_node(place, node_id, {**node, "scheduling_config": bought})
+
+        first, *others = _node_ids(part_name(request.token, index), part)
         # A refusal of the first ends it before anything is made. A lost answer does not: it has been made, perhaps, and a launch must
         # not stay half made because of that.
-        asked = [_asked(lambda: self._create_node(place, first, node))]
+        asked = [_asked(lambda: create(first))]
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="multicompute-gcp") as pool:
-            asked += [pool.submit(self._create_node, place, node_id, node) for node_id in others]
+            asked += [pool.submit(create, node_id) for node_id in others]
         return [task.result() for task in asked if task.exception() is not None or task.result()]
 
     def _create_node(self, place: Place, node_id: str, node: dict[str, Any]) -> str:
@@ -161,7 +164,8 @@ class TpuLauncher:
 
     def _queued(self, request: LaunchRequest, part: Part, name: str) -> dict[str, Any]:
         place = place_of(part)
-        spec: dict[str, Any] = {"parent": self._parent(place), "node": self._node(request, part, name)}
+        node = self._node(request, part, self._clients.tpu_url(place.zone, "queuedResources", name) + "?force=true")
+        spec: dict[str, Any] = {"parent": self._parent(place), "node": node}
         if part.nodes == 1:
             spec["node_id"] = name
         else:
@@ -177,12 +181,9 @@ class TpuLauncher:
             queued["spot"] = {}
         return queued
 
-    def _node(self, request: LaunchRequest, part: Part, name: str) -> dict[str, Any]:
+    def _node(self, request: LaunchRequest, part: Part, delete_url: str) -> dict[str, Any]:
+        """The description of a slice; its timer asks for `delete_url` to be deleted."""
         settings, project, region = self._clients.settings, self._clients.project, part.offer.region
-        kind = "nodes" if settings.tpu_create == "direct" else "queuedResources"
-        target = self._clients.tpu_url(part.offer.zone, kind, name) + (
-            "?force=true" if kind == "queuedResources" else ""
-        )
         network: dict[str, Any] = {"enable_external_ips": not request.private}
         network["network"] = network_path(settings, project=project)
         if settings.subnetwork:
@@ -194,7 +195,7 @@ class TpuLauncher:
             "accelerator_type": part.offer.instance_type,
             "runtime_version": runtime_of(part.offer.instance, request.image),
             "labels": labels_of(request.tags),
-            "metadata": metadata_of(request, delete_url=target),
+            "metadata": metadata_of(request, delete_url=delete_url),
             "network_config": network,
             "tags": [network_tag(request.cluster_id)],
         }
@@ -209,7 +210,7 @@ class TpuLauncher:
         place = place_of(request.parts[0])
         end = self._clock.now() + self._verdict_within
         while True:
-            operations = [name for name in operations if not self._is_done(name, place)]
+            operations = [name for name in operations if not is_over(self._clients, name, "create", place)]
             found = find(self._clients, selector, place)
             hosts = hosts_in(found)
             for node in hosts:
@@ -221,16 +222,6 @@ class TpuLauncher:
             if self._clock.now() >= end:
                 return tuple(hosts) or _expected(request)
             self._clock.sleep(self._look_every)
-
-    def _is_done(self, operation: str, place: Place) -> bool:
-        """Whether an operation has ended; raises what it ended in."""
-        base = self._clients.tpu_url("-").partition("/projects/")[0]
-        answer = self._clients.get(f"{base}/{operation}", "operations.get", place)
-        if answer is None or not answer.get("done"):
-            return answer is None
-        if answer.get("error"):
-            raise refused(said_by_status(answer["error"]), operation="create", place=place)
-        return True
 
     def _take_back(self, request: LaunchRequest, error: MulticomputeError) -> None:
         """Delete what a refused launch has made (I4).
@@ -256,6 +247,17 @@ class TpuLauncher:
                 code=failure.code,
                 hint="the same request may be sent again with the same token",
             ) from error
+
+
+def is_over(clients: Clients, name: str, operation: str, place: Place) -> bool:
+    """Whether an operation has ended; raises what it ended in."""
+    base = clients.tpu_url("-").partition("/projects/")[0]
+    answer = clients.get(f"{base}/{name}", "operations.get", place)
+    if answer is None or not answer.get("done"):
+        return answer is None
+    if answer.get("error"):
+        raise refused(said_by_status(answer["error"]), operation=operation, place=place)
+    return True
 
 
 def _of(request: LaunchRequest) -> Selector:

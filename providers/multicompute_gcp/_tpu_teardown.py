@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import requests
 from google.api_core import exceptions as sdk
 
+from multicompute.errors import MulticomputeError
 from multicompute.provider import Selector, Teardown
 from multicompute_gcp._errors import Place, asking, said_in
 from multicompute_gcp._labels import name_of
@@ -14,7 +15,9 @@ from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._tpu_discover import Found, find, resources
 
 # Answers that mean "not yet": something else is being done to it.
-_NOT_YET = frozenset({"FAILED_PRECONDITION", "ABORTED"})
+_NOT_YET: Final = frozenset({"FAILED_PRECONDITION", "ABORTED"})
+# A zone without a queue says so in one of these ways.
+NO_QUEUE: Final = frozenset({"UNIMPLEMENTED", "501"})
 
 
 def delete_slices(clients: Clients, selector: Selector, place: Place) -> Teardown:
@@ -55,14 +58,22 @@ def _hidden(clients: Clients, selector: Selector, place: Place) -> list[dict[str
     part = re.compile(f"{re.escape(name_of(selector.token))}-[0-9]+")
     hosts = [node_id.partition("/")[0] for node_id in selector.node_ids if "/" in node_id]
     parts = sorted({found[0] for name in hosts if (found := part.match(name))})
-    # Where there is no queue, a part is no thing of its own.
-    names = {"nodes": sorted(set(hosts))} if clients.settings.tpu_create == "direct" else {"queuedResources": parts}
+    # Where there is no queue, which a zone tells only when it is asked, a part is no thing of its own.
+    names = {"nodes": sorted(set(hosts)), "queuedResources": parts}
     shown: list[dict[str, Any]] = []
     for kind, wanted in names.items():
         for zone in clients.zones(selector.region) if wanted else ():
-            urls = [clients.tpu_url(zone, kind, name) for name in wanted]
-            shown += [item for url in urls if (item := clients.get(url, f"{kind}.get", place)) is not None]
+            shown += [item for name in wanted if (item := _shown(clients, zone, kind, name, place)) is not None]
     return shown
+
+
+def _shown(clients: Clients, zone: str, kind: str, name: str, place: Place) -> dict[str, Any] | None:
+    try:
+        return clients.get(clients.tpu_url(zone, kind, name), f"{kind}.get", place)
+    except MulticomputeError as error:
+        if error.code in NO_QUEUE:
+            return None
+        raise
 
 
 def _delete_queued(clients: Clients, found: Found, place: Place) -> set[str]:

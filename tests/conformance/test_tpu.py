@@ -66,7 +66,9 @@ class TpuWorld:
 
     def refuse_launch(self, kind: FailureKind) -> None:
         code, status, message = REFUSALS[kind]
-        self.cloud.faults.fail(self.operation, code, status=status, message=message)
+        # Google's library renews its token after a 401 and asks again, twice: one such answer is no refusal yet.
+        times = 3 if status == 401 else 1
+        self.cloud.faults.fail(self.operation, code, status=status, message=message, times=times)
 
     def lose_launch_answer(self) -> None:
         self.cloud.faults.lose_answer(self.operation)

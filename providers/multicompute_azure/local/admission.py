@@ -101,7 +101,8 @@ class Admission:
             for item in self._state.items(RESERVATION)
             if item.key.startswith(group_id.lower() + "/")
             and dig(item.body, "sku", "name").lower() == size.lower()
-            and (not zones or set(item.body.get("zones") or zones) & set(zones))
+            # A group without zones serves what names no zone, and one with zones what names one of them.
+            and (set(item.body.get("zones") or ()) & set(zones) if zones else not item.body.get("zones"))
         )
 
     def users(self, group_id: str, size: str) -> list[Item]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from multicompute.provider import TAG_CLUSTER, TAG_ID, TAG_OWNER
+from multicompute.testing import canaries
 from multicompute_azure.local import hardware
 from multicompute_azure.local.admission import Demand
 from multicompute_azure.local.arm import group_id
@@ -20,13 +20,11 @@ from multicompute_azure.local.state import (
     State,
 )
 
-_NOT_OURS = {"Name": "production-database"}
-_OF_ANOTHER = {TAG_ID: "c-of-another", TAG_OWNER: "another@elsewhere", TAG_CLUSTER: "another"}
 _SIZE = "Standard_D2s_v5"
 
 
 class Canaries:
-    """A resource group with one of everything, once without our tags and once of another owner of this package.
+    """A resource group with one of everything for each kind of canary, and once named like ours without tags.
 
     Attributes:
         ids: the ids of all of them.
@@ -45,8 +43,8 @@ class Canaries:
 
     def seed(self, region: str, group_name: str = "") -> None:
         """Make them in a region; inside a group that is there already, where one is named."""
-        for number, tags in enumerate((_NOT_OURS, _OF_ANOTHER)):
-            name = group_name or f"canary-{region}-{number}"
+        for number, tags in enumerate((*canaries.ALL, {})):
+            name = group_name or (f"canary-{region}-{number}" if tags else f"{canaries.LIKE_OURS}-{region}")
             before = set(self._found())
             group = self._state.groups.setdefault(name.lower(), Group(name, region, dict(tags), self._state.now()))
             self._make(group, region, number, tags)

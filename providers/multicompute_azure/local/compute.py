@@ -49,9 +49,7 @@ class Compute:
         """The handlers by operation."""
         found: dict[str, Handler] = {
             "capacityReservations.createOrUpdate": self._put_reservation,
-            "capacityReservations.get": lambda call: Answer(
-                200, self._reservation(find(self._state, call, RESERVATION))
-            ),
+            "capacityReservations.get": self._get_reservation,
             "capacityReservations.delete": self._delete_reservation,
             "capacityReservations.list": self._list_reservations,
             "usages.list": self._usages,
@@ -61,7 +59,15 @@ class Compute:
         }
         for plural, type_ in _TYPES.items():
             found |= self._usual(plural, type_)
-        return found
+        return found | {"capacityReservationGroups.get": self._get_group}
+
+    def _get_group(self, call: Call) -> Answer:
+        item = find(self._state, call, RESERVATION_GROUP)
+        found = self._document(item)
+        if _wants_view(call):
+            views = [{"name": each.name, **self._view(each)} for each in self._reservations(item)]
+            found["properties"]["instanceView"] = {"capacityReservations": views}
+        return Answer(200, found)
 
     def _usual(self, plural: str, type_: str) -> Mapping[str, Handler]:
         def listed(call: Call) -> Answer:
@@ -172,18 +178,33 @@ class Compute:
         )
         return Answer(200 if existing else 201, self._reservation(item), self._operations.headers(call, operation))
 
+    def _get_reservation(self, call: Call) -> Answer:
+        item = find(self._state, call, RESERVATION)
+        found = self._reservation(item)
+        if _wants_view(call):
+            found["properties"]["instanceView"] = self._view(item)
+        return Answer(200, found)
+
     def _reservation(self, item: Item) -> Json:
         found = render(item)
+        found["properties"]["virtualMachinesAssociated"] = [{"id": user.id} for user in self._users(item)]
+        return found
+
+    def _users(self, item: Item) -> list[Item]:
         group = item.id.rsplit("/capacityReservations/", 1)[0]
-        users = self._admission.users(group, dig(item.body, "sku", "name"))
-        found["properties"]["virtualMachinesAssociated"] = [{"id": user.id} for user in users]
-        found["properties"]["instanceView"] = {
-            "utilizationInfo": {"virtualMachinesAllocated": [{"id": user.id} for user in users]},
+        return self._admission.users(group, dig(item.body, "sku", "name"))
+
+    def _view(self, item: Item) -> Json:
+        """What is held and used of a reservation, which is told where it is asked for only."""
+        return {
+            "utilizationInfo": {
+                "currentCapacity": dig(item.body, "sku", "capacity"),
+                "virtualMachinesAllocated": [{"id": user.id} for user in self._users(item)],
+            },
             "statuses": [
                 {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Provisioning succeeded"}
             ],
         }
-        return found
 
     def _list_reservations(self, call: Call) -> Answer:
         group = self._state.group(call.group)
@@ -195,8 +216,7 @@ class Compute:
         item = known(self._state, call, RESERVATION)
         if item is None:
             return Answer(204)
-        group = item.id.rsplit("/capacityReservations/", 1)[0]
-        if self._admission.users(group, dig(item.body, "sku", "name")):
+        if self._users(item):
             raise ArmError(
                 "OperationNotAllowed",
                 f"Capacity reservation {item.name} cannot be deleted: it has virtual machines.",
@@ -299,6 +319,10 @@ class Compute:
             "capabilities": [{"name": name, "value": value} for name, value in abilities.items()],
             "restrictions": self._admission.restrictions_of(size, region),
         }
+
+
+def _wants_view(call: Call) -> bool:
+    return call.query.get("$expand", "").lower() == "instanceview"
 
 
 def _region(call: Call) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from multicompute.clock import Clock
+from multicompute.testing.local_faults import disturbed
 from multicompute.testing.local_server import Request, Response
 from multicompute_azure.local import schema
 from multicompute_azure.local.arm import Answer, ArmError, dig
@@ -64,32 +65,24 @@ class Front:
         return self._faulty(fault, lambda: self._answer(route, params, document, request, fields))
 
     def _faulty(self, fault: "Fault", answer: Callable[[], Response]) -> Response | None:
-        if fault.kind == "drop":
-            return None
-        if fault.kind in ("throttle", "fail"):
-            return _response(_refusal(fault))
-        if fault.kind == "delay":
-            self._clock.sleep(fault.duration)
-            return answer()
-        answer()
-        return None
+        return disturbed(fault, self._clock, answer=answer, refuse=lambda fault: _response(_refusal(fault)))
 
-    def _elsewhere(self, request: Request) -> Response:
+    def _elsewhere(self, request: Request) -> Response | None:
         """What is not a resource: the status of operations; and what does not exist."""
-        with self._state.lock:
-            self._state.settle()
-            status = self._operations.status(request)
-        if status is not None:
-            self._faults.record("operations.get", "", {"region": "", "path": request.path})
-            return _response(status)
-        self._faults.record("unknown", "", {"region": "", "method": request.method, "path": request.path})
-        return _response(
-            ArmError(
-                "InvalidResourceType",
-                f"There is no operation {request.method} {request.path} in the local Azure.",
-                404,
-            )
-        )
+        if not self._operations.is_status(request):
+            self._faults.record("unknown", "", {"region": "", "method": request.method, "path": request.path})
+            what = f"There is no operation {request.method} {request.path} in the local Azure."
+            return _response(ArmError("InvalidResourceType", what, 404))
+        fields: dict[str, object] = {"region": "", "path": request.path}
+        self._faults.record("operations.get", "", fields)
+        fault = self._faults.take("operations.get", fields)
+
+        def answer() -> Response:
+            with self._state.lock:
+                self._state.settle()
+                return _response(self._operations.status(request))
+
+        return answer() if fault is None else self._faulty(fault, answer)
 
     def _answer(
         self, route: Route, params: Mapping[str, str], document: object, request: Request, fields: Mapping[str, object]

@@ -58,19 +58,21 @@ class Operations:
                 headers["Location"] = f"{where}/operationResults/{operation.id}?{version}"
         return headers | {"Retry-After": str(int(self.retry_after.total_seconds()))}
 
-    def status(self, request: Request) -> Answer | ArmError | None:
-        """Answers a request for the status of an operation; None where it asks for something else."""
-        found = _STATUS.match(request.path)
-        by_location = _RESULT.match(request.path)
-        match = found or by_location
-        if match is None or request.method != "GET":
-            return None
+    def is_status(self, request: Request) -> bool:
+        """Whether a request asks for the status of an operation."""
+        return request.method == "GET" and _match(request) is not None
+
+    def status(self, request: Request) -> Answer | ArmError:
+        """Answers a request for the status of an operation."""
+        match = _match(request)
+        if match is None:
+            raise ValueError(f"{request.path} is no status of an operation")
         operation = self._state.operations.get(match[1])
         if operation is None:
             return ArmError("OperationNotFound", f"The operation '{match[1]}' was not found.", 404)
         is_over = operation.status != "InProgress" and operation.polls_left <= 0
         operation.polls_left -= 1
-        if found is not None and "monitor" not in query_of(request):
+        if match.re is _STATUS and "monitor" not in query_of(request):
             return Answer(200, self._document(operation, is_over=is_over), self._wait())
         if not is_over:
             return Answer(
@@ -94,3 +96,7 @@ class Operations:
         if is_over and operation.error is not None:
             document["error"] = operation.error.body()
         return document
+
+
+def _match(request: Request) -> re.Match[str] | None:
+    return _STATUS.match(request.path) or _RESULT.match(request.path)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from multicompute_azure.local import launch_rules
 from multicompute_azure.local.admission import Admission, Demand
-from multicompute_azure.local.arm import Answer, ArmError, Json, check_tags, dig, group_id
+from multicompute_azure.local.arm import Answer, ArmError, Json, check_tags, dig, group_id, invalid
 from multicompute_azure.local.documents import find, known, place, refer, render
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.machines import Machines
@@ -62,6 +62,7 @@ class ScaleSets:
     def _put(self, call: Call) -> Answer:
         group = self._state.open_group(call.group)
         existing = known(self._state, call, SCALE_SET)
+        _refuse_unmet(call, existing)
         location = place(call, SCALE_SET, existing)
         tags = check_tags(call.document.get("tags"))
         _refuse_while_deleting(existing)
@@ -126,16 +127,26 @@ class ScaleSets:
         if close:
             refer(self._state, close, by=id_, location=location)
         reservations = dig(profile, "capacityReservation", "capacityReservationGroup", "id") or ""
+        is_close = bool(close) or bool(properties.get("singlePlacementGroup"))
         if reservations:
             refer(self._state, reservations, by=id_, location=location)
-            if not self._admission.reserved(reservations, size.name, zones):
-                raise ArmError(
-                    "OperationNotAllowed",
-                    f"The capacity reservation group {reservations} has no reservation for {size.name}.",
-                    409,
-                )
-        is_close = bool(close) or bool(properties.get("singlePlacementGroup"))
+            self._check_reserved(reservations, size.name, zones, is_close=is_close)
         return Demand(size, location, zones, count, profile.get("priority") in ("Spot", "Low"), is_close, reservations)
+
+    def _check_reserved(self, group: str, size: str, zones: tuple[str, ...], *, is_close: bool) -> None:
+        """Refuse what "On-demand capacity reservation" in Microsoft's documentation says that a reservation does not serve."""
+        if is_close:
+            raise ArmError(
+                "OperationNotAllowed",
+                "A capacity reservation can be used neither with a proximity placement group nor with a single placement group.",
+                409,
+            )
+        if not self._admission.reserved(group, size, zones):
+            raise ArmError(
+                "OperationNotAllowed",
+                f"The capacity reservation group {group} has no reservation for {size} there.",
+                409,
+            )
 
     def _check_network(self, config: Json, id_: str, location: str, count: int) -> None:
         security_group = dig(config, "properties", "networkSecurityGroup", "id")
@@ -209,6 +220,19 @@ class ScaleSets:
 
         operation = self._operations.start(call, item.location, self._state.shutdown_delay, finish, failure=failure)
         return Answer(202, None, self._operations.headers(call, operation))
+
+
+def _refuse_unmet(call: Call, existing: Item | None) -> None:
+    """Refuse a PUT whose condition does not hold: "If-None-Match: *" makes a scale set and changes none."""
+    condition = call.request.headers.get("if-none-match", "")
+    if condition not in ("", "*"):
+        raise invalid(
+            "If-None-Match", f"The value '{condition}' of the header 'If-None-Match' is not supported; use '*'."
+        )
+    if condition and existing is not None:
+        raise ArmError(
+            "PreconditionFailed", f"The resource {existing.id} exists, and the request asks that it does not.", 412
+        )
 
 
 def _refuse_while_deleting(item: Item | None) -> None:

@@ -23,6 +23,7 @@ _STATUS: Mapping[int, str] = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+_DISABLED = "SERVICE_DISABLED"
 STATUS_NUMBERS: Mapping[str, int] = {
     "CANCELLED": 1,
     "UNKNOWN": 2,
@@ -76,7 +77,12 @@ def compute_refusal(error: GcpError) -> Response:
 def tpu_refusal(error: GcpError) -> Response:
     """A refusal as the younger APIs write it, by google.rpc.Status."""
     status = error.reason if error.reason.isupper() else _STATUS.get(error.status, "UNKNOWN")
-    return _refusal(error, {"code": error.status, "message": error.message, "status": status})
+    body: Json = {"code": error.status, "message": error.message, "status": status}
+    if error.reason == _DISABLED:
+        # No status of google.rpc: it stands in the details (https://cloud.google.com/apis/design/errors#error_info).
+        info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": _DISABLED, "domain": "googleapis.com"}
+        body |= {"status": "PERMISSION_DENIED", "details": [info]}
+    return _refusal(error, body)
 
 
 def _refusal(error: GcpError, body: Json) -> Response:

@@ -198,4 +198,10 @@ class Beside:
                 "instanceProperties": properties,
             },
         }
+        if reservation.policies:
+            where = f"regions/{hardware().zones[reservation.zone]}"
+            body["resourcePolicies"] = {
+                f"policy-{number}": url_of(where, "resourcePolicies", name)
+                for number, name in enumerate(reservation.policies)
+            }
         return Thing(reservation.name, reservation.id, scope, "reservation", body)

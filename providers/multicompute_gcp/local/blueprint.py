@@ -65,7 +65,8 @@ def read_blueprint(state: State, zone: str, properties: Json, *, bulk: bool) -> 
     region = hardware().zones[zone]
     policies = _policies(state, place, region, machine, properties, bulk=bulk)
     check_metadata(f"{place}.metadata", properties.get("metadata", {}))
-    host = Hosting(zone, region, machine.name, machine.vcpus, gpu, gpus, schedule.is_spot, reservation, tuple(policies))
+    how = (schedule.is_spot, reservation, tuple(policies), schedule.model == "FLEX_START")
+    host = Hosting(zone, region, machine.name, machine.vcpus, gpu, gpus, *how)
     body: Json = {name: properties[name] for name in _COPIED if name in properties}
     body |= {
         "kind": "compute#instance",

@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from multicompute.provider import TAG_CLUSTER, TAG_ID, TAG_OWNER, Resource
+from multicompute.provider import Resource
+from multicompute.testing import canaries
 from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.records import PROJECT, url_of
 from multicompute_gcp.local.state import State
 
-_NOT_OURS = {"name": "production-database"}
-_OF_ANOTHER = {TAG_ID: "c-of-another", TAG_OWNER: "another-elsewhere", TAG_CLUSTER: "another"}
 _MACHINE, _SLICE, _RUNTIME = "e2-standard-2", "v5litepod-4", "v2-alpha-tpuv5-lite"
 _IMAGE = "projects/debian-cloud/global/images/family/debian-12"
 
@@ -19,7 +18,7 @@ Key = tuple[str, str, str]
 
 
 class Canaries:
-    """One of everything that we make, once without our labels and once of another owner."""
+    """One of everything that we make for each kind of canary, and once named like ours without labels."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -37,8 +36,11 @@ class Canaries:
         """Make them in a region; `listed` tells everything that is alive."""
         before = {_key(resource) for resource in listed()}
         with self._state.lock:
-            for number, tags in enumerate((_NOT_OURS, _OF_ANOTHER)):
-                for operation, path, query, body in _requests(region, number, tags):
+            named = [(f"canary-{number}", tags) for number, tags in enumerate(canaries.ALL)]
+            # Ours are called after the cluster and the region.
+            like_ours = f"{canaries.LIKE_OURS.removeprefix('multicompute-')}-{region}"
+            for name, tags in [*named, (like_ours, {})]:
+                for operation, path, query, body in _requests(region, name, tags):
                     handlers[operation](Call(operation, {"project": PROJECT, **path}, query, body))
         self._expected |= {_key(one): dict(one.tags) for one in listed() if _key(one) not in before}
 
@@ -53,10 +55,10 @@ def _key(resource: Resource) -> Key:
 
 
 def _requests(
-    region: str, number: int, tags: Mapping[str, str]
+    region: str, name: str, tags: Mapping[str, str]
 ) -> list[tuple[str, dict[str, str], dict[str, str], dict[str, Any]]]:
     zone = next(zone for zone in hardware().regions()[region] if zone in hardware().machine_types[_MACHINE].zones)
-    name, labels, note = f"canary-{number}", dict(tags), json.dumps(dict(tags))
+    labels, note = dict(tags), json.dumps(dict(tags))
     boot = {"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": _IMAGE, "labels": labels}}
     instance = {
         "name": name,

@@ -1,7 +1,7 @@
 """The local Google Cloud: Compute Engine and Cloud TPU on 127.0.0.1, and what a test may prescribe to it and ask of it."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
@@ -233,9 +233,16 @@ class GcpLocalCloud:
             default_network(self._state, name, regions or sorted(hardware().regions()))
 
     def add_reservation(
-        self, instance_type: str, zone: str, nodes: int, *, name: str = "", tags: Mapping[str, str] | None = None
+        self,
+        instance_type: str,
+        zone: str,
+        nodes: int,
+        *,
+        name: str = "",
+        tags: Mapping[str, str] | None = None,
+        policies: Sequence[str] = (),
     ) -> str:
-        """Make a specific reservation with capacity of its own; returns its name."""
+        """Make a specific reservation with capacity of its own, placed by these policies; returns its name."""
         machine = hardware().machine_types.get(instance_type)
         if machine is None or zone not in machine.zones:
             raise ValueError(f"{instance_type} is not offered in {zone}")
@@ -248,6 +255,7 @@ class GcpLocalCloud:
                 total=nodes,
                 labels=dict(tags or {}),
                 created_at=self._state.now(),
+                policies=tuple(policies),
             )
             self._state.zone(zone).reservations.put(reservation)
         return reservation.name

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 from multicompute.clock import Clock
+from multicompute.testing.local_faults import disturbed
 from multicompute.testing.local_server import Request, Response
 from multicompute_gcp.local.answers import (
     STATUS_NUMBERS,
@@ -81,17 +82,12 @@ class Front:
         return self._faulty(fault, asked, call)
 
     def _faulty(self, fault: "Fault", asked: Route, call: Call) -> Response | None:
-        if fault.kind == "drop":
-            return None
-        if fault.kind == "throttle":
-            return _refusal(asked, _throttled(asked, fault.retry_after))
-        if fault.kind == "fail":
+        def refuse(fault: "Fault") -> Response:
+            if fault.kind == "throttle":
+                return _refusal(asked, _throttled(asked, fault.retry_after))
             return self._fail(fault, asked, call)
-        if fault.kind == "delay":
-            self._clock.sleep(fault.duration)
-            return self._answer(asked, call)
-        self._answer(asked, call)
-        return None
+
+        return disturbed(fault, self._clock, answer=lambda: self._answer(asked, call), refuse=refuse)
 
     def _fail(self, fault: "Fault", asked: Route, call: Call) -> Response:
         """Refuse a call, or let its operation fail.

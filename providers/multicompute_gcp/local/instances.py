@@ -145,6 +145,12 @@ class Instances:
                 host.reservation,
                 f"The reservation is for {reservation.machine_type}; {host.machine_type} was asked for.",
             )
+        if set(reservation.policies) - set(host.policies):
+            raise invalid(
+                "resource.reservationAffinity",
+                host.reservation,
+                f"Its machines must have its placement policies, {', '.join(reservation.policies)}.",
+            )
 
     def _refuse_upfront(self, blueprint: Blueprint, count: int) -> None:
         """What bulkInsert, unlike insert, finds out before it begins."""

@@ -22,7 +22,8 @@ def read_interfaces(state: State, place: str, region: str, properties: Json) -> 
     if not given:
         raise invalid(field, "", "At least one network interface is required.")
     found = [_interface(state, f"{field}[{index}]", region, item, index) for index, item in enumerate(given)]
-    networks = [item["network"] for item in found]
+    # The interfaces of the RDMA fabric share one network, with a subnetwork for each.
+    networks = [item["subnetwork" if item.get("nicType") == "MRDMA" else "network"] for item in found]
     if len(set(networks)) != len(networks):
         raise invalid(field, networks, "Networks must be distinct for NICs attached to a VM.")
     return found

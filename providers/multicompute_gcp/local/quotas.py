@@ -62,12 +62,12 @@ Use = Mapping[tuple[str, str], float]
 
 def demand(host: Hosting, *, has_address: bool) -> Use:
     """(metric, region or "global") -> how much one instance takes."""
-    spot = "PREEMPTIBLE_" if host.spot else ""
+    spot = "PREEMPTIBLE_" if host.spot or host.is_flex else ""
     found: dict[tuple[str, str], float] = {("INSTANCES", host.region): 1, ("CPUS_ALL_REGIONS", GLOBAL): host.vcpus}
     if has_address:
         found["IN_USE_ADDRESSES", host.region] = 1
     family = host.machine_type.split("-", 1)[0]
-    if host.spot:
+    if spot:
         found["PREEMPTIBLE_CPUS", host.region] = host.vcpus
     elif family in _CPU_METRICS:
         found[_CPU_METRICS[family], host.region] = host.vcpus

@@ -100,6 +100,7 @@ class Hosting:
     spot: bool
     reservation: str | None = None
     policies: tuple[str, ...] = ()
+    is_flex: bool = False
 
 
 @dataclass(slots=True)
@@ -251,7 +252,7 @@ class Operation:
 
 @dataclass(slots=True)
 class Reservation:
-    """A specific reservation: machines held for those that name it."""
+    """A specific reservation: machines held for those that name it, and have its placement policies."""
 
     name: str
     id: int
@@ -260,3 +261,4 @@ class Reservation:
     total: int
     labels: Labels
     created_at: datetime
+    policies: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from multicompute_gcp.local.hardware import MachineType
 # https://cloud.google.com/compute/docs/instances/limit-vm-runtime
 _SHORTEST_RUN, _LONGEST_RUN = timedelta(seconds=30), timedelta(days=120)
 # https://cloud.google.com/compute/docs/instances/about-flex-start-vms
-_LONGEST_FLEX = timedelta(days=7)
+_SHORTEST_FLEX, _LONGEST_FLEX = timedelta(minutes=10), timedelta(days=7)
 _PURCHASES: Mapping[str, str] = {
     "STANDARD": "on_demand",
     "SPOT": "spot",
@@ -50,8 +50,10 @@ def read_scheduling(place: str, given: Json, machine: MachineType, gpu: str, res
     maintenance = _maintenance(field, given, model, gpu)
     _check_restart(field, given, model)
     limit, end = _run_limit(field, given), _end(field, given)
-    if model == "FLEX_START" and (limit is None or limit > _LONGEST_FLEX):
-        raise invalid(f"{field}.maxRunDuration", limit, "Flex-start VMs must have a run duration of at most 7 days.")
+    if model == "FLEX_START" and (limit is None or not _SHORTEST_FLEX <= limit <= _LONGEST_FLEX):
+        raise invalid(
+            f"{field}.maxRunDuration", limit, "Flex-start VMs must have a run duration of 10 minutes to 7 days."
+        )
     if model == "SPOT" and reservation is not None:
         raise GcpError("invalid", "Spot VMs can't consume a specific reservation.", 400)
     if legacy and limit is not None:

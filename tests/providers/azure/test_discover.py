@@ -1,5 +1,7 @@
 """Nodes, expiry, quotas and checks, as Azure's listings tell them."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,7 +10,7 @@ import pytest
 
 from multicompute.errors import InvalidRequestError
 from multicompute.node import NodeState
-from multicompute.offer import Offer
+from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_azure._discover import ScaleSet, _state
 from multicompute_azure._names import beside_name, canonical, group_name, scale_set_name, zone_name, zone_number
@@ -115,6 +117,21 @@ def test_quotas_name_the_sizes_that_count_against_them(
     assert [quota.families for quota in found if quota.name and quota.families == ("*",)] == [("*",), ("*",)]
 
 
+def test_a_reservation_tells_what_is_free_of_it_in_two_calls_whatever_it_holds(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
+) -> None:
+    held = cloud.add_reservation(offer.instance_type, "eastus-1", 3)
+    provider.launch(request_of(parts=(Part(offer, 1, reservation=held),)))
+    before = len(cloud.faults.calls)
+    found = provider.quotas("eastus", reservations=[held]).reservations
+    assert [(item.id, item.zone, item.instance_type, item.available) for item in found] == [
+        (held, "eastus-1", offer.instance_type, 2)
+    ]
+    asked = [call.operation for call in cloud.faults.calls[before:] if call.operation.startswith("capacity")]
+    assert asked == ["capacityReservationGroups.get", "capacityReservations.list"]
+    assert provider.quotas("westus2", reservations=[held, "no-such-group"]).reservations == ()
+
+
 def test_quotas_that_may_not_be_read_are_a_note(cloud: AzureLocalCloud, provider: AzureProvider) -> None:
     cloud.faults.fail("usages.list", "AuthorizationFailed", status=403, message="no")
     answer = provider.quotas("eastus")
@@ -129,6 +146,29 @@ def test_the_check_tells_what_is_not_allowed_and_what_to_do(cloud: AzureLocalClo
     assert "azure-role.json" in bad[0].hint
     cloud.faults.fail("resourceGroups.list", "ExpiredAuthenticationToken", status=401, message="no")
     assert [(finding.name, finding.ok) for finding in provider.check()] == [("subscription", False)]
+
+
+def test_a_configured_group_that_is_not_there_is_told(open_with: Callable[..., AzureProvider]) -> None:
+    found = open_with(resource_group="no-such-group").check()
+    assert [(finding.name, finding.ok) for finding in found] == [("subscription", False)]
+    assert "no-such-group" in found[0].detail
+
+
+def test_what_only_looks_imports_none_of_the_heavy_clients(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    provider.launch(request_of())
+    script = """
+import sys
+from multicompute.provider import Selector, Settings
+from multicompute_azure._provider import AzureProvider
+provider = AzureProvider(Settings(values={"endpoint_url": sys.argv[1], "subscription_id": sys.argv[2]}))
+print(len(provider.nodes(Selector())), len(provider.resources(Selector())), len(provider.quotas("eastus").quotas) > 0)
+print([name for name in ("compute", "network", "resource") if f"azure.mgmt.{name}" in sys.modules])
+"""
+    command = [sys.executable, "-c", script, cloud.endpoint_url, cloud.subscription_id]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["2 12 True", "[]"]
 
 
 def test_tags_that_azure_does_not_take_are_refused_before_anything_is_made(

@@ -116,6 +116,31 @@ def test_a_throttled_call_is_made_once_and_tells_how_long_to_wait(
     assert cloud.faults.count(PUT) == 1
 
 
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_compute_throttles_in_words_of_its_own_and_that_is_no_conflict(is_bare: bool) -> None:
+    inner = {"code": "TooManyRequests", "target": "HighCostGet30Min", "message": "{}"}
+    words = "The server rejected the request because too many requests have been received for this subscription."
+    body = {"code": "OperationNotAllowed", "message": words, "details": [inner]}
+    answer = answered(body if is_bare else {"error": body}, 429, {"Retry-After": "1200"})
+    error = translate(answer, operation="list", place=HERE)
+    assert type(error) is errors.ThrottledError
+    assert error.retry_after == 1200
+
+
+def test_a_missing_registration_is_told_and_nothing_is_registered_unasked(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    message = (
+        "The subscription is not registered to use namespace 'Microsoft.Compute'. See https://aka.ms/rps-not-found."
+    )
+    cloud.faults.fail(PUT, "MissingSubscriptionRegistration", status=409, message=message)
+    with pytest.raises(errors.AccessDeniedError) as caught:
+        provider.launch(request_of())
+    assert "az provider register" in (caught.value.hint or "")
+    calls = [call.operation for call in cloud.faults.calls]
+    assert not [name for name in calls if name.startswith("providers.") or name == "unknown"]
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 def test_no_failure_is_asked_again_by_the_sdk(cloud: AzureLocalCloud, provider: AzureProvider, status: int) -> None:
     cloud.faults.fail("virtualMachineScaleSets.list", "Whatever", status=status, times=None)

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,6 +70,15 @@ def test_everything_goes_with_the_machine(request_of: Request) -> None:
 def test_a_private_node_has_no_public_address(request_of: Request) -> None:
     card = profile(request_of(private=True))["networkProfile"]["networkInterfaceConfigurations"][0]
     assert "publicIPAddressConfiguration" not in card["properties"]["ipConfigurations"][0]["properties"]
+
+
+def test_private_nodes_that_will_not_reach_the_outside_are_warned_of(
+    provider: AzureProvider, request_of: Request, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.launch(request_of())
+    assert caplog.messages == []
+    provider.launch(request_of(cluster_id="id-2", token="b", private=True))
+    assert ["NAT gateway" in message for message in caplog.messages] == [True]
 
 
 def test_spot_is_deleted_when_it_is_taken_back_and_costs_no_more_than_allowed(
@@ -197,8 +207,21 @@ def test_the_number_of_calls_does_not_grow_with_the_nodes(
 ) -> None:
     provider.launch(request_of(parts=(Part(offer, 64),)))
     before = len(cloud.faults.calls)
-    assert len(provider.nodes(CLUSTER)) == 64
+    assert all(node.public_ip for node in provider.nodes(CLUSTER))
+    # Scale sets and instances; interfaces and addresses once.
+    assert len(cloud.faults.calls) - before == 4
+    before = len(cloud.faults.calls)
+    assert len([node for node in provider.nodes(CLUSTER) if node.public_ip]) == 64
     assert len(cloud.faults.calls) - before == 2
+
+
+def test_a_launch_lists_its_instances_once_however_long_the_operation_takes(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    cloud.boot_delay = timedelta(milliseconds=150)
+    assert len(provider.launch(request_of())) == 2
+    assert cloud.faults.count("virtualMachines.list") == 1
+    assert cloud.faults.count("networkInterfaces.list") == 0
 
 
 def test_ssh_is_open_to_the_caller_only_where_a_key_is_given(
@@ -314,6 +337,20 @@ def test_reserved_nodes_are_taken_from_their_group_and_never_bought_as_spot(
         provider.launch(request_of(token="b", parts=(Part(offer, 1, reservation="no-such-group"),)))
 
 
+def test_reserved_nodes_are_asked_for_where_the_reservation_is_and_not_close_to_each_other(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
+) -> None:
+    zonal = cloud.add_reservation(offer.instance_type, "eastus-1", 2)
+    regional = cloud.add_reservation(offer.instance_type, "eastus", 2)
+    anywhere = replace(offer, zone="")
+    # Azure refuses a reservation to what has to be close, and one without a zone to what names a zone.
+    parts = (Part(offer, 2, reservation=zonal), Part(anywhere, 2, reservation=regional), Part(offer, 1))
+    assert len(provider.launch(request_of(fabric=True, parts=parts))) == 5
+    for wrong in (Part(offer, 1, reservation=regional), Part(anywhere, 1, reservation=zonal)):
+        with pytest.raises(errors.CapacityError, match="reservation"):
+            provider.launch(request_of(token="b", parts=(wrong,)))
+
+
 def test_more_nodes_than_one_placement_group_takes_share_a_proximity_group(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
 ) -> None:
@@ -332,6 +369,33 @@ def test_a_scale_set_of_our_name_that_is_not_ours_is_left_alone(
     with pytest.raises(errors.ProviderError, match="not ours"):
         provider.launch(request_of())
     assert len(cloud.running_ids()) == 2
+
+
+def test_two_processes_that_launch_one_token_at_once_buy_once(
+    cloud: AzureLocalCloud, open_with: Open, request_of: Request
+) -> None:
+    slow, quick = open_with(), open_with()
+    clock = slow._clients.clock
+    # The slow one has found no scale set yet when the quick one makes it: its own PUT is refused by its condition.
+    cloud.faults.delay("skus.list", timedelta(milliseconds=500))
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(slow.launch, request_of())
+        while not cloud.faults.count("skus.list"):
+            clock.sleep(timedelta(milliseconds=5))
+        first = quick.launch(request_of())
+        assert {node.id for node in late.result()} == {node.id for node in first}
+    assert cloud.faults.count(PUT) == 2
+    assert len(cloud.running_ids()) == 2
+
+
+def test_a_resource_group_of_our_name_that_is_not_ours_is_left_alone(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    resources: Any = provider._clients.resources
+    resources.resource_groups.create_or_update("multicompute-id-1-eastus", {"location": "eastus", "tags": {"a": "b"}})
+    with pytest.raises(errors.ProviderError, match="not ours"):
+        provider.launch(request_of())
+    assert [(item.kind, item.tags) for item in cloud.alive()] == [("resourceGroups", {"a": "b"})]
 
 
 def test_the_script_of_a_node_arrives_as_it_was_written(

@@ -154,6 +154,14 @@ def test_a_given_network_is_used_and_stays(
         provider.launch(request_of(parts=(Part(elsewhere, 1),)))
 
 
+def test_a_configured_network_that_is_not_there_is_told(
+    cloud: AzureLocalCloud, given: AzureProvider, open_with: Open, request_of: Request
+) -> None:
+    with pytest.raises(errors.ConfigError, match="no such network"):
+        open_with(resource_group="Team-ML", vnet="net", subnet="gpu").launch(request_of())
+    assert cloud.running_ids() == []
+
+
 def test_a_network_that_is_named_without_its_group_is_asked_about(open_with: Open, request_of: Request) -> None:
     with pytest.raises(errors.ConfigError, match="resource_group"):
         open_with(vnet="net").launch(request_of())

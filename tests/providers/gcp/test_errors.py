@@ -83,11 +83,28 @@ def test_the_tpu_api_is_read_by_its_status() -> None:
     [
         ("Quota limit 'TPUV5sPreemptible' has been exceeded. Limit: 0 in region us-east5.", errors.QuotaError),
         ("There is no more capacity in the zone us-east5-a", errors.CapacityError),
+        (
+            "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service 'x'",
+            errors.ThrottledError,
+        ),
         ("Insufficient capacity", errors.CapacityError),
     ],
 )
 def test_resource_exhausted_is_quota_or_capacity_by_its_message(message: str, kind: type[Exception]) -> None:
     assert meaning_of(said_by_status({"code": 8, "message": message})).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("message", "scope"),
+    [
+        ("Quota limit 'TPUV5PPerProjectPerZoneForTPUAPI' has been exceeded. Limit: 8 in zone us-east5-a.", "zone"),
+        ("Quota limit 'TPUV2sPreemptible' has been exceeded. Limit: 0 in region us-east5.", "region"),
+    ],
+)
+def test_a_quota_of_one_zone_does_not_rule_out_the_region(message: str, scope: str) -> None:
+    error = refused(said_by_status({"code": 8, "message": message}), operation="create", place=PLACE)
+    assert isinstance(error, errors.QuotaError)
+    assert error.scope == scope
 
 
 def test_a_quota_failure_in_the_details_makes_it_a_quota() -> None:
@@ -121,6 +138,33 @@ def test_the_error_that_tells_why_there_were_too_few_counts() -> None:
 
 def test_an_operation_without_an_error_has_not_failed() -> None:
     assert said_by_operation(compute_v1.Operation(status="DONE")) is None
+    done = {"zones/us-central1-a": {"status": "DONE", "target_vm_count": 8, "created_vm_count": 8}}
+    assert said_by_operation(_bulk(done)) is None
+
+
+def test_an_operation_that_has_rolled_back_has_failed_whatever_else_it_says() -> None:
+    status = {"status": "ROLLING_BACK", "target_vm_count": 8, "created_vm_count": 3, "failed_to_create_vm_count": 5}
+    said = said_by_operation(_bulk({"zones/us-central1-a": status}))
+    assert said is not None
+    assert meaning_of(said).kind is errors.CapacityError
+    assert "3 of 8 VMs" in said.message
+
+
+def _bulk(per_location: dict[str, object]) -> compute_v1.Operation:
+    done = {"per_location_status": per_location}
+    return compute_v1.Operation(status="DONE", instances_bulk_insert_operation_metadata=done)
+
+
+def test_an_api_that_was_never_enabled_is_told_from_a_missing_right() -> None:
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "SERVICE_DISABLED",
+        "domain": "googleapis.com",
+    }
+    error = {"code": 403, "message": "Cloud TPU API has not been used.", "status": "PERMISSION_DENIED"}
+    url = "https://tpu.googleapis.com/v2/x"
+    assert said_in(_response(403, {"error": {**error, "details": [info]}}, url)).code == "SERVICE_DISABLED"
+    assert said_in(_response(403, {"error": error}, url)).code == "PERMISSION_DENIED"
 
 
 def test_a_machine_type_that_the_zone_does_not_sell_is_told_from_one_that_is_sold_out() -> None:
@@ -130,8 +174,9 @@ def test_a_machine_type_that_the_zone_does_not_sell_is_told_from_one_that_is_sol
     assert not error.is_offered
 
 
-def test_the_quota_of_all_regions_rules_out_the_account() -> None:
-    said = Said("quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded. Limit: 0.0 globally.", 403)
+@pytest.mark.parametrize("metric", ["GPUS_ALL_REGIONS", "CPUS_ALL_REGIONS"])
+def test_a_quota_of_all_regions_rules_out_the_account(metric: str) -> None:
+    said = Said("quotaExceeded", f"Quota '{metric}' exceeded. Limit: 0.0 globally.", 403)
     error = refused(said, operation="instances.bulkInsert", place=PLACE)
     assert isinstance(error, errors.QuotaError)
     assert error.scope == "account"

@@ -11,17 +11,17 @@ from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Settings
 from multicompute_gcp._access import GcpSettings
 from multicompute_gcp._machine import names_of, properties
-from multicompute_gcp._reserved import Reserved
+from multicompute_gcp._reserved import Reserved, is_by_calendar
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 Request = Callable[..., LaunchRequest]
 
 
 def _asked(
-    request: LaunchRequest, reserved: Reserved | None = None, policy: str | None = None, **values: object
+    request: LaunchRequest, reserved: Reserved | None = None, policies: tuple[str, ...] = (), **values: object
 ) -> Any:
     settings = GcpSettings.of(Settings(values))
-    return properties(request, request.parts[0], settings, project="p", policy=policy, reserved=reserved, now=NOW)
+    return properties(request, request.parts[0], settings, project="p", policies=policies, reserved=reserved, now=NOW)
 
 
 def _with(request_of: Request, offer: Offer, **changes: Any) -> LaunchRequest:
@@ -76,14 +76,23 @@ def test_the_limit_keeps_within_what_compute_engine_takes(request_of: Request) -
     assert _asked(past)["scheduling"]["max_run_duration"] == {"seconds": 30}
 
 
-@pytest.mark.parametrize(("ttl", "days"), [(None, 7), (timedelta(days=30), 7), (timedelta(days=1), 1)])
-def test_flex_start_always_has_a_limit_of_seven_days_at_most(
-    request_of: Request, offer: Offer, ttl: timedelta | None, days: int
+@pytest.mark.parametrize(
+    ("ttl", "limit"),
+    [
+        (None, timedelta(days=7)),
+        (timedelta(days=30), timedelta(days=7)),
+        (timedelta(days=1), timedelta(days=1)),
+        (timedelta(minutes=5), timedelta(minutes=10)),
+    ],
+)
+def test_flex_start_always_has_a_limit_of_ten_minutes_to_seven_days(
+    request_of: Request, offer: Offer, ttl: timedelta | None, limit: timedelta
 ) -> None:
     flex = Part(replace(offer, purchase="flex_start"), 1)
     asked = _asked(request_of(parts=(flex,), expires_at=ttl and NOW + ttl))
     assert asked["scheduling"]["provisioning_model"] == "FLEX_START"
-    assert asked["scheduling"]["max_run_duration"] == {"seconds": days * 86400}
+    assert asked["scheduling"]["max_run_duration"] == {"seconds": int(limit.total_seconds())}
+    assert asked["reservation_affinity"] == {"consume_reservation_type": "NO_RESERVATION"}
 
 
 def test_a_reservation_is_named_and_one_with_an_end_binds(request_of: Request) -> None:
@@ -128,6 +137,35 @@ def test_the_image_and_the_disk_fit_the_machine(
 )
 def test_an_image_may_be_named(request_of: Request, named: str, path: str) -> None:
     assert _asked(request_of(image=named))["disks"][0]["initialize_params"]["source_image"] == path
+
+
+def test_an_image_of_the_user_s_own_is_not_held_to_boot_as_ours_do(request_of: Request) -> None:
+    assert _asked(request_of())["shielded_instance_config"] == {
+        "enable_vtpm": True,
+        "enable_integrity_monitoring": True,
+    }
+    assert "shielded_instance_config" not in _asked(request_of(image="mine"))
+
+
+@pytest.mark.parametrize(
+    ("machine_type", "delete_at", "is_bound"),
+    [
+        ("a3-highgpu-8g", "2026-12-01T00:00:00Z", True),
+        ("a4x-highgpu-4g", "2026-12-01T00:00:00Z", True),
+        ("a3-highgpu-8g", None, False),
+        # Any reservation may be deleted by itself at some time: its machines then run on.
+        ("a2-highgpu-1g", "2026-12-01T00:00:00Z", False),
+    ],
+)
+def test_machines_end_with_a_reservation_that_was_bought_by_calendar(
+    machine_type: str, delete_at: str | None, *, is_bound: bool
+) -> None:
+    item = {"deleteAtTime": delete_at, "specificReservation": {"instanceProperties": {"machineType": machine_type}}}
+    assert is_by_calendar(item) is is_bound
+
+
+def test_machines_have_the_placement_policies_of_their_reservation(request_of: Request) -> None:
+    assert _asked(request_of(), policies=("close",))["resource_policies"] == ["close"]
 
 
 def test_a_disk_may_be_asked_for_and_is_rounded_up(request_of: Request) -> None:

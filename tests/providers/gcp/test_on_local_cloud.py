@@ -11,7 +11,10 @@ from multicompute import errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Selector
+from multicompute_gcp._errors import Place
 from multicompute_gcp._provider import GcpProvider
+from multicompute_gcp._reserved import Reservations
+from multicompute_gcp._session import unreached
 from multicompute_gcp.local import GcpLocalCloud
 
 Request = Callable[..., LaunchRequest]
@@ -58,6 +61,31 @@ def test_a_launch_of_a_hundred_nodes_costs_two_calls_and_a_look_at_them_one_list
     cloud.faults.clear()
     provider.nodes(replace(HERE, node_ids=tuple(node.id for node in nodes)))
     assert [call.operation for call in cloud.faults.calls] == ["instances.aggregatedList"]
+
+
+@pytest.mark.parametrize(
+    ("types", "calls"),
+    [
+        (("a3-highgpu-8g",), ["instances.aggregatedList"]),
+        (("v5p-32",), ["tpu.queuedResources.list", "tpu.nodes.list"]),
+        ((), ["instances.aggregatedList", "tpu.queuedResources.list", "tpu.nodes.list"]),
+    ],
+)
+def test_a_look_asks_only_the_services_of_the_types_that_it_is_for(
+    cloud: GcpLocalCloud, provider: GcpProvider, types: tuple[str, ...], calls: list[str]
+) -> None:
+    provider.nodes(replace(HERE, instance_types=types))
+    assert [call.operation for call in cloud.faults.calls] == calls
+
+
+def test_a_teardown_and_a_listing_of_everything_ask_both_services_whatever_types_are_named(
+    cloud: GcpLocalCloud, provider: GcpProvider
+) -> None:
+    for ask in (provider.resources, provider.terminate):
+        cloud.faults.clear()
+        ask(replace(HERE, instance_types=("a3-highgpu-8g",)))
+        asked = {call.operation for call in cloud.faults.calls}
+        assert {"instances.aggregatedList", "disks.aggregatedList", "tpu.nodes.list"} <= asked
 
 
 @pytest.mark.parametrize("has_status", [True, False])
@@ -125,6 +153,35 @@ def test_a_zone_that_a_listing_can_t_reach_is_no_proof_of_gone(
         provider.nodes(HERE)
     with pytest.raises(errors.TransientError):
         provider.terminate(HERE)
+
+
+def test_an_outage_of_another_region_does_not_hold_up_a_look_nor_a_teardown(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
+) -> None:
+    provider.launch(request_of())
+    cloud.unreachable = {"europe-west4-a"}
+    assert len(provider.nodes(HERE)) == 2
+    with pytest.raises(errors.TransientError, match="europe-west4-a"):
+        provider.nodes(replace(HERE, region=None))
+    _end(provider)
+    assert cloud.alive() == []
+
+
+@pytest.mark.parametrize(
+    ("page", "missing"),
+    [
+        ({"items": {"zones/us-central1-a": {"warning": {"code": "UNREACHABLE"}}}}, ["zones/us-central1-a"]),
+        ({"items": {"regions/us-central1": {"warning": {"code": "PARTIAL_SUCCESS"}}}}, ["regions/us-central1"]),
+        ({"items": {"zones/us-central1-a": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}}, []),
+        ({"items": {"zones/us-east1-b": {"warning": {"code": "UNREACHABLE"}}}}, []),
+        ({"unreachable": ["projects/p/locations/us-central1-a"]}, ["projects/p/locations/us-central1-a"]),
+        ({"items": [{"name": "a-rule"}]}, []),
+    ],
+)
+def test_a_warning_in_place_of_a_zone_s_items_is_no_proof_that_there_are_none(
+    page: dict[str, object], missing: list[str]
+) -> None:
+    assert unreached(page, Place("us-central1")) == missing
 
 
 def test_a_preempted_machine_that_is_deleted_is_gone_for_that_reason(
@@ -262,6 +319,25 @@ def test_a_teardown_can_begin_while_the_launch_is_still_at_work(
     assert cloud.alive() == []
 
 
+def test_machines_of_a_reservation_with_a_placement_policy_have_it_and_leave_it(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    policy = {"name": "theirs", "group_placement_policy": {"collocation": "COLLOCATED"}}
+    call = {"project": cloud.project, "region": offer.region, "resource_policy_resource": policy}
+    provider._clients.policies().insert_unary(request=call)
+    held = cloud.add_reservation(offer.instance_type, offer.zone, 2, policies=["theirs"])
+    provider.launch(request_of(parts=(Part(offer, 2, held),), fabric=True))
+    assert len(cloud.running_ids()) == 2
+    _end(provider)
+    assert [item.id for item in cloud.alive()] == ["theirs"]
+
+
+def test_a_reservation_of_another_project_is_named_as_affinity_takes_it(provider: GcpProvider) -> None:
+    find = Reservations(provider._clients).find
+    for path in ("projects/other/reservations/r", "projects/other/zones/us-central1-a/reservations/r"):
+        assert find(path, Place("us-central1", "us-central1-a")).name == "projects/other/reservations/r"
+
+
 def test_quotas_are_those_of_the_region(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
     cloud.set_quota("NVIDIA_L4_GPUS", "us-central1", 16)
     cloud.set_quota("PREEMPTIBLE_NVIDIA_L4_GPUS", "us-central1", 0)
@@ -269,6 +345,33 @@ def test_quotas_are_those_of_the_region(cloud: GcpLocalCloud, provider: GcpProvi
     assert found["NVIDIA_L4_GPUS", "on_demand"].limit == 16
     # Without one of its own, spot counts against the standard quota.
     assert found["NVIDIA_L4_GPUS", "spot"].limit == 16
+
+
+def test_accelerators_that_are_attached_count_against_the_quota_of_their_own_kind(
+    cloud: GcpLocalCloud, provider: GcpProvider
+) -> None:
+    cloud.set_quota("NVIDIA_T4_GPUS", "us-central1", 1)
+    cloud.set_quota("PREEMPTIBLE_NVIDIA_V100_GPUS", "us-central1", 4)
+    quotas = {(quota.name, quota.purchase): quota for quota in provider.quotas("us-central1").quotas}
+    t4 = InstanceType("gcp", "n1-standard-8", "t4", 1, attached=True)
+    v100, plain = replace(t4, accelerator="v100"), replace(t4, accelerator="", accelerators=0)
+    standard, spot = quotas["NVIDIA_T4_GPUS", "on_demand"], quotas["PREEMPTIBLE_NVIDIA_V100_GPUS", "spot"]
+    assert (standard.limit, spot.limit) == (1, 4)
+    assert [standard.counts(one) for one in (t4, v100, plain)] == [True, False, False]
+    assert [spot.counts(one) for one in (t4, v100, plain)] == [False, True, False]
+
+
+def test_flex_start_counts_against_the_preemptible_quota(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
+    cloud.set_quota("PREEMPTIBLE_NVIDIA_L4_GPUS", "us-central1", 2)
+    told = {quota.purchase: quota for quota in provider.quotas("us-central1").quotas if "L4" in quota.name}
+    assert (told["flex_start"].name, told["flex_start"].limit) == ("PREEMPTIBLE_NVIDIA_L4_GPUS", 2)
+
+
+def test_a_gang_that_is_to_have_a_fabric_and_has_no_subnetworks_for_it_is_told_so(
+    provider: GcpProvider, request_of: Request, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.launch(request_of(fabric=True))
+    assert "gpu_subnetworks" in caplog.text
 
 
 def test_quotas_that_can_t_be_read_are_a_note(cloud: GcpLocalCloud, provider: GcpProvider) -> None:

@@ -36,6 +36,12 @@ def _end(provider: GcpProvider, selector: Selector = HERE) -> None:
     raise AssertionError("the teardown does not come to an end")
 
 
+def _written(cloud: GcpLocalCloud, name: str) -> str:
+    """The files that a slice writes at boot."""
+    found = re.findall(r"echo (\S+) \| base64", cloud.startup_script(name))
+    return "".join(base64.b64decode(text).decode() for text in found)
+
+
 @pytest.fixture
 def pod(request_of: Request) -> LaunchRequest:
     return request_of(parts=(_part(),))
@@ -118,6 +124,10 @@ def test_a_zone_without_a_queue_gets_nodes_directly(
     )
     provider.launch(request_of(parts=(_part(2),)))
     assert {item.kind for item in cloud.alive()} == {"tpu-host"}
+    for name in ("tok-0-0", "tok-0-1"):
+        told = _written(cloud, name)
+        assert f"/locations/us-east5-a/nodes/{name}" in told, "the timer of each slice deletes this slice"
+        assert "queuedResources" not in told
     assert len(provider.nodes(HERE)) == 8
     _end(provider)
     assert cloud.alive() == []
@@ -226,10 +236,21 @@ def test_the_timer_of_a_slice_deletes_its_queued_resource_by_force(
     cloud: GcpLocalCloud, provider: GcpProvider, pod: LaunchRequest
 ) -> None:
     provider.launch(pod)
-    written = "".join(
-        base64.b64decode(found).decode() for found in re.findall(r"echo (\S+) \| base64", cloud.startup_script("tok-0"))
-    )
-    assert f"/v2/projects/{cloud.project}/locations/us-east5-a/queuedResources/tok-0?force=true" in written
+    target = f"/v2/projects/{cloud.project}/locations/us-east5-a/queuedResources/tok-0?force=true"
+    assert target in _written(cloud, "tok-0")
+
+
+def test_a_node_without_a_queue_that_listings_do_not_show_yet_is_deleted_by_its_name(
+    cloud: GcpLocalCloud, provider: GcpProvider, pod: LaunchRequest
+) -> None:
+    for call in ("create", "get"):
+        words = {"status": 501, "message": "Operation is not implemented.", "times": None}
+        cloud.faults.fail(f"tpu.queuedResources.{call}", "UNIMPLEMENTED", **words)  # type: ignore[arg-type]
+    cloud.lag = timedelta(hours=1)
+    known = tuple(node.id for node in provider.launch(pod))
+    assert [item.kind for item in cloud.alive()] == ["tpu-host"] * 4
+    _end(provider, replace(HERE, token="tok", node_ids=known))
+    assert cloud.alive() == []
 
 
 def test_a_reservation_is_named_and_the_tier_is_guaranteed(

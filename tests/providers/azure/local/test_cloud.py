@@ -196,7 +196,7 @@ def test_canaries_are_there_for_everybody_but_do_not_count_as_alive(cloud: Azure
     assert cloud.alive() == []
     assert cloud.running_ids() == []
     machines = arm.all("/providers/Microsoft.Compute/virtualMachines")
-    assert len(machines) == 2
+    assert len(machines) == 4
     assert cloud.foreign_intact()
     arm("PATCH", machines[0]["id"].partition(cloud.subscription_id)[2], {"tags": {}})
     assert not cloud.foreign_intact()

@@ -259,3 +259,42 @@ def test_custom_data_can_be_read_by_the_test_but_not_through_the_api(
     site.launch(1)
     assert cloud.custom_data(cloud.running_ids()[0]) == "aGVsbG8="
     assert "aGVsbG8=" not in str(arm("GET", f"{site.compute}/virtualMachineScaleSets/gang").body)
+
+
+def test_a_put_on_condition_that_there_is_none_makes_a_scale_set_and_changes_none(
+    site: Site, cloud: AzureLocalCloud
+) -> None:
+    site.arm.headers["If-None-Match"] = "*"
+    assert site.launch(1).status == 201
+    again = site.launch(3)
+    assert (again.status, again.code) == (412, "PreconditionFailed")
+    assert len(cloud.running_ids()) == 1
+    site.arm.headers["If-None-Match"] = '"1"'
+    assert site.launch(1, name="other").code == "InvalidParameter"
+
+
+def test_what_is_used_of_a_reservation_is_told_where_the_view_is_asked_for(site: Site, cloud: AzureLocalCloud) -> None:
+    group = cloud.add_reservation(SIZE, ZONE, 2)
+    path = group.partition(cloud.subscription_id)[2]
+    assert "instanceView" not in site.arm("GET", path).body["properties"]
+    [view] = site.arm("GET", path, **{"$expand": "instanceView"}).body["properties"]["instanceView"][
+        "capacityReservations"
+    ]
+    assert view["utilizationInfo"] == {"currentCapacity": 2, "virtualMachinesAllocated": []}
+    [listed] = site.arm.all(f"{path}/capacityReservations")
+    assert "instanceView" not in listed["properties"]
+
+
+def test_a_reservation_serves_neither_what_must_be_close_nor_what_names_another_place(
+    site: Site, cloud: AzureLocalCloud
+) -> None:
+    group = cloud.add_reservation(SIZE, "eastus", 2)
+    profile = {"capacityReservation": {"capacityReservationGroup": {"id": group}}}
+    assert site.launch(1, profile=profile).code == "OperationNotAllowed"
+    body = scale_set(site.subnet, 1, profile=profile, zones=[])
+    body["properties"]["singlePlacementGroup"] = True
+    path = f"{site.compute}/virtualMachineScaleSets/gang"
+    assert "single placement group" in site.arm("PUT", path, body).message
+    del body["properties"]["singlePlacementGroup"]
+    assert site.arm("PUT", path, body).status == 201
+    assert len(cloud.running_ids()) == 1

@@ -208,6 +208,20 @@ def test_a_quota_of_the_project_counts_everywhere(api: Api, cloud: GcpLocalCloud
     assert api.compute("GET", "")["quotas"][0] == {"metric": "GPUS_ALL_REGIONS", "limit": 16, "usage": 16}
 
 
+def test_flex_start_counts_as_what_may_be_taken_back_does(api: Api, cloud: GcpLocalCloud) -> None:
+    cloud.set_quota("PREEMPTIBLE_NVIDIA_H100_GPUS", "us-central1", 8)
+    flex = {"onHostMaintenance": "TERMINATE", "provisioningModel": "FLEX_START", "maxRunDuration": {"seconds": "3600"}}
+    assert "Limit: 8.0" in api.refused("POST", BULK, bulk(2, scheduling=flex))[2]
+
+
+def test_interfaces_of_the_fabric_share_a_network_with_a_subnetwork_for_each(api: Api, cloud: GcpLocalCloud) -> None:
+    cloud.add_network("rdma", ["us-central1"])
+    card = {"subnetwork": "regions/us-central1/subnetworks/rdma", "nicType": "MRDMA"}
+    main = {"network": "global/networks/default"}
+    assert api.done(api.compute("POST", BULK, bulk(1, networkInterfaces=[main, card])))["status"] == "DONE"
+    assert "must be distinct" in api.refused("POST", BULK, bulk(1, networkInterfaces=[main, card, card]))[2]
+
+
 def test_insert_finds_out_about_a_quota_in_its_operation(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.set_quota("CPUS", "us-central1", 1)
     operation = api.done(api.compute("POST", f"zones/{ZONE}/instances", alone()))
@@ -242,7 +256,17 @@ def test_an_unknown_quota_is_a_mistake(cloud: GcpLocalCloud) -> None:
         ({"scheduling": {}}, "do not support live migration"),
         ({"scheduling": {"onHostMaintenance": "MIGRATE"}}, "do not support live migration"),
         ({"scheduling": {"provisioningModel": "SPOT", "automaticRestart": True}}, "automaticRestart be false"),
-        ({"scheduling": {"onHostMaintenance": "TERMINATE", "provisioningModel": "FLEX_START"}}, "at most 7 days"),
+        ({"scheduling": {"onHostMaintenance": "TERMINATE", "provisioningModel": "FLEX_START"}}, "10 minutes to 7 days"),
+        (
+            {
+                "scheduling": {
+                    "onHostMaintenance": "TERMINATE",
+                    "provisioningModel": "FLEX_START",
+                    "maxRunDuration": {"seconds": "599"},
+                }
+            },
+            "10 minutes to 7 days",
+        ),
         (
             {"scheduling": {"onHostMaintenance": "TERMINATE", "maxRunDuration": {"seconds": "29"}}},
             "from 30 seconds to 120 days",

@@ -238,13 +238,14 @@ def test_foreign_resources_are_left_out_of_what_is_alive_and_watched(api: Api, c
     assert cloud.alive() == [] and cloud.running_ids() == []
     assert cloud.foreign_intact()
     zone = "us-east5-a"
-    assert len(api.names("name:canary*")) == 2
-    assert len(api.tpu("GET", "-/queuedResources")["queuedResources"]) == 2
-    current = api.instances()[0]
+    assert len(api.names("name:canary*")) == 3
+    assert len(api.tpu("GET", "-/queuedResources")["queuedResources"]) == 4
+    (current,) = (one for one in api.instances() if one["name"] == "canary-0")
     changed = {"labels": {}, "labelFingerprint": current["labelFingerprint"]}
     api.compute("POST", f"zones/{zone}/instances/canary-0/setLabels", changed)
     assert not cloud.foreign_intact()
-    back = {"labels": current["labels"], "labelFingerprint": api.instances()[0]["labelFingerprint"]}
+    (fingerprint,) = (one["labelFingerprint"] for one in api.instances() if one["name"] == "canary-0")
+    back = {"labels": current["labels"], "labelFingerprint": fingerprint}
     api.compute("POST", f"zones/{zone}/instances/canary-0/setLabels", back)
     assert cloud.foreign_intact()
     api.compute("DELETE", f"zones/{zone}/disks/canary-1-data")
