@@ -15,6 +15,7 @@ from multicompute.units import parse_duration
 PREFIX = "MULTICOMPUTE_"
 _SQLITE = "sqlite:///"
 _KEYS = ("state", "default_ttl", "catalog", "owner")
+_PLACE = re.compile(r"[a-z][a-z0-9+]*://(?P<who>[^@?#]*@)?(?P<place>[^@?#]*)([?#][^@]*)?", re.DOTALL)
 _OWNER = re.compile(r"[^A-Za-z0-9._@-]")
 
 
@@ -33,7 +34,7 @@ class Config:
         places: dotted key -> where it was set, for messages.
     """
 
-    state: str
+    state: str = field(repr=False)
     default_ttl: timedelta | None
     catalog: Path | None
     owner: str
@@ -78,6 +79,16 @@ def load(environment: Mapping[str, str] | None = None) -> Config:
 def state_file(state: str) -> Path | None:
     """The file of an SQLite ledger, None where `state` names a server."""
     return Path(state.removeprefix(_SQLITE)).expanduser() if state.startswith(_SQLITE) else None
+
+
+def without_password(state: str) -> str:
+    """Where a ledger is, without who may open it: fit for messages."""
+    if state_file(state) is not None:
+        return state
+    scheme, sign, _ = state.partition("://")
+    # Where it is not plain which part is the password, nothing but the scheme is shown.
+    found = _PLACE.fullmatch(state)
+    return f"{scheme if sign else ''}://{'...@' if found and found['who'] else ''}{found['place'] if found else '...'}"
 
 
 def _read(path: Path) -> tuple[dict[str, object], dict[str, str]]:

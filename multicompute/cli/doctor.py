@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from multicompute.cli.output import write_json, write_table
 from multicompute.cli.status import one_line
+from multicompute.config import without_password
 from multicompute.errors import MulticomputeError
 
 if TYPE_CHECKING:
@@ -95,13 +96,6 @@ def _provider(session: "Session", plugin: "ProviderPlugin") -> dict[str, Any]:
 
 def _finding(*, ok: bool, detail: str, **more: str) -> dict[str, Any]:
     return {"ok": ok, "detail": detail, **more}
-
-
-def without_password(url: str) -> str:
-    """Where a ledger is, without who may open it."""
-    scheme, sign, rest = url.partition("://")
-    _, at, place = rest.rpartition("@")
-    return f"{scheme}{sign}...@{place}" if at else url
 
 
 def _write(report: dict[str, Any]) -> None:

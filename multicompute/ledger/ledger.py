@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from multicompute.clock import process_id
 from multicompute.errors import ClusterExists, ClusterNotFound
-from multicompute.ledger.database import Database
+from multicompute.ledger.database import Cursor, Database, open_database
 from multicompute.ledger.records import (
     AttemptRecord,
     AttemptState,
@@ -25,30 +26,48 @@ _ENDED: Final = "('TERMINATED', 'FAILED')"
 class Ledger:
     """What is remembered of clusters. Safe to use from several threads and several processes at once.
 
+    Args:
+        url: "sqlite:////path/to/file" or "postgresql://me@host/database".
+
     Raises:
-        LedgerError: the file can't be opened, read or written, is no ledger, or is of a newer version.
+        LedgerError: it can't be opened, read or written, is no ledger, or is of a newer version.
     """
 
     def __init__(self, url: str) -> None:
-        self._database = Database(url)
+        self._url = url
+        self._opened = {process_id(): open_database(url)}
+
+    @property
+    def _database(self) -> Database:
+        # A connection must not be used on both sides of a fork, nor closed by the child: its locks and its socket are the
+        # parent's. So a child opens its own, and keeps what it has inherited as it is.
+        me = process_id()
+        return self._opened.get(me) or self._opened.setdefault(me, open_database(self._url))
 
     def close(self) -> None:
         """Close it; nothing is lost."""
-        self._database.close()
+        if opened := self._opened.get(process_id()):
+            opened.close()
 
     # Clusters
 
-    def claim(self, cluster: ClusterRecord) -> ClusterRecord:
+    def claim(self, cluster: ClusterRecord, *, holder: str = "", until: datetime | None = None) -> ClusterRecord:
         """Write a new cluster down, or return the live one that the same request made before (I6).
+
+        Args:
+            cluster: the new one.
+            holder: who works on it from its first instant, until `until`: nobody is to take it for one that was forsaken.
 
         Raises:
             ClusterExists: a live cluster of that name was made by another request.
         """
-        with self._database.transaction(is_intent=True) as cursor:
+        with self._database.transaction(_name_key(cluster.name), is_intent=True) as cursor:
             statement = f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {_ENDED}"
             row = cursor.execute(statement, (cluster.name,)).fetchone()
             if row is None:
                 _insert(cursor, "clusters", _cluster_row(cluster))
+                if holder:
+                    _insert(cursor, "leases", {"cluster_id": cluster.id, "holder": holder, "until": until})
                 return cluster
         return _same(_cluster(row), cluster.identity)
 
@@ -63,7 +82,7 @@ class Ledger:
 
     def adopt(self, cluster: ClusterRecord, attempts: Sequence[AttemptRecord], nodes: Sequence[NodeRecord]) -> None:
         """Write down a cluster that was found in a cloud and in no ledger."""
-        with self._database.transaction(is_intent=True) as cursor:
+        with self._database.transaction(_name_key(cluster.name), is_intent=True) as cursor:
             _insert(cursor, "clusters", _cluster_row(cluster))
             for attempt in attempts:
                 _insert(cursor, "attempts", _attempt_row(attempt))
@@ -100,7 +119,7 @@ class Ledger:
 
     def update_cluster(self, cluster_id: str, event: Event | None = None, **changes: object) -> ClusterRecord:
         """Change fields of a cluster, and add the event that tells why, in one transaction."""
-        with self._database.transaction(is_intent=True) as cursor:
+        with self._database.transaction(cluster_id, is_intent=True) as cursor:
             _update(cursor, "clusters", {"id": cluster_id}, changes)
             if event is not None:
                 _append(cursor, event)
@@ -108,7 +127,7 @@ class Ledger:
 
     def make_ready(self, cluster_id: str, nodes: Sequence[NodeRecord], event: Event, **changes: object) -> bool:
         """Write down that the gang is complete; False, and nothing written, where the end has begun meanwhile."""
-        with self._database.transaction() as cursor:
+        with self._database.transaction(cluster_id) as cursor:
             statement = "UPDATE clusters SET state = 'READY' WHERE id = ? AND state IN ('REQUESTED', 'PROVISIONING')"
             if cursor.execute(statement, (cluster_id,)).rowcount != 1:
                 return False
@@ -117,10 +136,17 @@ class Ledger:
             _append(cursor, event)
         return True
 
+    def ask_to_end(self, cluster_id: str, reason: str, *, states: Collection[ClusterState]) -> None:
+        """Let whoever works on a cluster find that it is to end; nothing happens where it is in none of these states any more."""
+        marks = ", ".join("?" * len(states))
+        statement = f"UPDATE clusters SET state = 'TERMINATING', reason = ? WHERE id = ? AND state IN ({marks})"
+        with self._database.transaction(cluster_id, is_intent=True) as cursor:
+            cursor.execute(statement, (reason, cluster_id, *states))
+
     def end_cluster(self, cluster_id: str, *, state: ClusterState, at: datetime, reason: str, event: Event) -> None:
         """Write down that nothing of a cluster lives: its attempts are closed, its nodes have ended (I4)."""
         instant = _value(at)
-        with self._database.transaction() as cursor:
+        with self._database.transaction(cluster_id) as cursor:
             cursor.execute(
                 "UPDATE attempts SET state = 'closed', closed_at = ?, outcome = ? WHERE cluster_id = ? AND state <> 'closed'",
                 (instant, "ended", cluster_id),
@@ -129,32 +155,67 @@ class Ledger:
                 "UPDATE nodes SET state = 'gone', ended_at = ? WHERE cluster_id = ? AND ended_at IS NULL",
                 (instant, cluster_id),
             )
-            changes = {"state": state, "ended_at": at, "reason": reason}
-            _update(cursor, "clusters", {"id": cluster_id}, changes)
-            _append(cursor, event)
+            statement = (
+                f"UPDATE clusters SET state = ?, ended_at = ?, reason = ? WHERE id = ? AND state NOT IN {_ENDED}"
+            )
+            if cursor.execute(statement, (state.value, instant, reason, cluster_id)).rowcount == 1:
+                _forget_script(cursor, cluster_id)
+                _append(cursor, event)
 
     # Attempts
 
-    def open_attempt(self, attempt: AttemptRecord, event: Event) -> bool:
-        """Write an attempt down before the cloud hears of it (I1); False, and nothing written, where the end has begun."""
-        with self._database.transaction(is_intent=True) as cursor:
-            cursor.execute(
-                "UPDATE clusters SET state = 'PROVISIONING', provider = ?, region = ?, zone = ? "
-                "WHERE id = ? AND state IN ('REQUESTED', 'PROVISIONING')",
-                (attempt.provider, attempt.region, attempt.parts[0].offer.zone or None, attempt.cluster_id),
-            )
+    def open_attempt(
+        self, attempt: AttemptRecord, event: Event, *, is_repair: bool = False, holder: str | None = None
+    ) -> bool:
+        """Write an attempt down before the cloud hears of it (I1); False, and nothing written, where the end has begun.
+
+        Args:
+            attempt: what is to be launched.
+            event: the line that says so.
+            is_repair: it replaces nodes of a cluster that is DEGRADED, which stays where and what it is.
+            holder: who must have the cluster's lease; None where that is known.
+        """
+        with self._database.transaction(attempt.cluster_id, is_intent=True) as cursor:
+            if holder is not None and not _is_held(cursor, attempt.cluster_id, holder):
+                return False
+            if is_repair:
+                statement = "UPDATE clusters SET state = state WHERE id = ? AND state = 'DEGRADED'"
+                cursor.execute(statement, (attempt.cluster_id,))
+            else:
+                cursor.execute(
+                    "UPDATE clusters SET state = 'PROVISIONING', provider = ?, region = ?, zone = ? "
+                    "WHERE id = ? AND state IN ('REQUESTED', 'PROVISIONING')",
+                    (attempt.provider, attempt.region, attempt.parts[0].offer.zone or None, attempt.cluster_id),
+                )
             if cursor.rowcount != 1:
                 return False
             _insert(cursor, "attempts", _attempt_row(attempt))
             _append(cursor, event)
         return True
 
-    def record_launch(self, attempt: AttemptRecord, nodes: Sequence[NodeRecord], event: Event) -> None:
-        """Write down what the cloud has named."""
-        with self._database.transaction(is_intent=True) as cursor:
-            _update(cursor, "attempts", {"token": attempt.token}, {"state": AttemptState.LAUNCHED})
+    def reopen_attempt(self, attempt: AttemptRecord, *, at: datetime, holder: str) -> bool:
+        """Write down that the cloud is about to hear of an attempt once more, so that its doubt lasts from then on (I4).
+
+        Returns:
+            False, and nothing written, where it was closed, the end of its cluster has begun, or `holder` has no lease any more.
+        """
+        statement = (
+            "UPDATE attempts SET opened_at = ? WHERE token = ? AND state = 'open' AND cluster_id IN "
+            f"(SELECT id FROM clusters WHERE state <> 'TERMINATING' AND state NOT IN {_ENDED})"
+        )
+        with self._database.transaction(attempt.cluster_id, is_intent=True) as cursor:
+            is_held = _is_held(cursor, attempt.cluster_id, holder)
+            return is_held and cursor.execute(statement, (_value(at), attempt.token)).rowcount == 1
+
+    def record_launch(self, attempt: AttemptRecord, nodes: Sequence[NodeRecord], event: Event) -> bool:
+        """Write down what the cloud has named; False, and nothing written, where the attempt was closed meanwhile."""
+        with self._database.transaction(attempt.cluster_id, is_intent=True) as cursor:
+            statement = "UPDATE attempts SET state = 'launched' WHERE token = ? AND state <> 'closed'"
+            if cursor.execute(statement, (attempt.token,)).rowcount != 1:
+                return False
             _put_nodes(cursor, attempt.cluster_id, nodes)
             _append(cursor, event)
+        return True
 
     def close_attempt(
         self,
@@ -169,14 +230,14 @@ class Ledger:
     ) -> None:
         """Write down that nothing of the attempt lives (I4), why, and what is worth remembering of it."""
         changes = {"state": AttemptState.CLOSED, "closed_at": at, "outcome": outcome, "code": code, "message": message}
-        with self._database.transaction() as cursor:
+        with self._database.transaction(attempt.cluster_id) as cursor:
             _update(cursor, "attempts", {"token": attempt.token}, changes)
             cursor.execute(
-                "UPDATE nodes SET ended_at = ?, state = 'gone' WHERE token = ? AND ended_at IS NULL",
-                (_value(at), attempt.token),
+                "UPDATE nodes SET ended_at = ?, state = 'gone' WHERE cluster_id = ? AND token = ? AND ended_at IS NULL",
+                (_value(at), attempt.cluster_id, attempt.token),
             )
             if outage is not None:
-                _put(cursor, "outages", _outage_row(outage), key=5)
+                _put(cursor, "outages", [_outage_row(outage)], key=5)
             _append(cursor, event)
 
     def attempts(self, cluster_id: str) -> list[AttemptRecord]:
@@ -191,20 +252,38 @@ class Ledger:
 
     def count_attempts(self, cluster_id: str) -> int:
         """How many attempts a cluster has had."""
-        return int(self._database.read("SELECT COUNT(*) FROM attempts WHERE cluster_id = ?", (cluster_id,))[0][0])
+        rows = self._database.read("SELECT COUNT(*) AS count FROM attempts WHERE cluster_id = ?", (cluster_id,))
+        return int(rows[0]["count"])
 
     # Nodes
 
-    def put_nodes(
-        self, cluster_id: str, nodes: Sequence[NodeRecord], event: Event | None = None, **changes: object
-    ) -> None:
-        """Write down what was seen of a cluster's nodes, with changes of the cluster itself in the same transaction."""
-        with self._database.transaction() as cursor:
+    def put_nodes(self, cluster_id: str, nodes: Sequence[NodeRecord]) -> None:
+        """Write down what was seen of a cluster's nodes."""
+        with self._database.transaction(cluster_id) as cursor:
             _put_nodes(cursor, cluster_id, nodes)
-            if changes:
-                _update(cursor, "clusters", {"id": cluster_id}, changes)
-            if event is not None:
-                _append(cursor, event)
+
+    def settle(self, cluster_id: str, nodes: Sequence[NodeRecord], event: Event, *, state: ClusterState) -> bool:
+        """Write down what was seen of a cluster that is up, and the state that follows, READY or DEGRADED.
+
+        Returns:
+            False, and nothing written, where the end has begun meanwhile.
+        """
+        with self._database.transaction(cluster_id) as cursor:
+            statement = "UPDATE clusters SET state = ? WHERE id = ? AND state IN ('READY', 'DEGRADED')"
+            if cursor.execute(statement, (state.value, cluster_id)).rowcount != 1:
+                return False
+            _put_nodes(cursor, cluster_id, nodes)
+            _append(cursor, event)
+        return True
+
+    def nodes_up(self) -> list[tuple[str, NodeRecord]]:
+        """Every node of every cluster that is up, with the cluster's id: what there is to look at."""
+        rows = self._database.read(
+            "SELECT nodes.* FROM nodes JOIN clusters ON clusters.id = nodes.cluster_id "
+            "WHERE clusters.state IN ('READY', 'DEGRADED') AND nodes.ended_at IS NULL AND nodes.rank >= 0 "
+            "ORDER BY clusters.created_at, clusters.id, nodes.rank, nodes.id"
+        )
+        return [(row["cluster_id"], _node(row)) for row in rows]
 
     def nodes(self, cluster_id: str) -> list[NodeRecord]:
         """Every node that the cluster has had, by rank, the live ones first."""
@@ -217,7 +296,7 @@ class Ledger:
 
     def append(self, event: Event) -> None:
         """Add a line to a cluster's story."""
-        with self._database.transaction() as cursor:
+        with self._database.transaction(event.cluster_id) as cursor:
             _append(cursor, event)
 
     def events(self, cluster_id: str) -> list[Event]:
@@ -232,8 +311,8 @@ class Ledger:
 
     def remember(self, outage: Outage) -> None:
         """Write an outage down, in place of an earlier one of the same thing."""
-        with self._database.transaction() as cursor:
-            _put(cursor, "outages", _outage_row(outage), key=5)
+        with self._database.transaction(outage.provider) as cursor:
+            _put(cursor, "outages", [_outage_row(outage)], key=5)
 
     def outages(self, *, now: datetime) -> list[Outage]:
         """The outages that are not over yet."""
@@ -253,54 +332,70 @@ class Ledger:
 
         `dead` are holders that are known to be gone although their time is not up.
         """
-        with self._database.transaction() as cursor:
+        with self._database.transaction(cluster_id) as cursor:
             row = cursor.execute("SELECT holder, until FROM leases WHERE cluster_id = ?", (cluster_id,)).fetchone()
             if row is not None and row["holder"] != holder and row["holder"] not in dead and row["until"] > _value(now):
                 return str(row["holder"])
-            _put(cursor, "leases", {"cluster_id": cluster_id, "holder": holder, "until": now + length}, key=1)
+            lease = {"cluster_id": cluster_id, "holder": holder, "until": now + length}
+            _put(cursor, "leases", [lease], key=1)
         return holder
 
     def drop_lease(self, cluster_id: str, holder: str) -> None:
         """Give the right back; nothing happens where somebody else has it."""
-        with self._database.transaction() as cursor:
+        with self._database.transaction(cluster_id) as cursor:
             cursor.execute("DELETE FROM leases WHERE cluster_id = ? AND holder = ?", (cluster_id, holder))
 
 
 def _value(value: object) -> Any:
-    # Microseconds always, so that the texts sort as the instants do.
-    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else value
+    if isinstance(value, datetime):
+        # Microseconds always, so that the texts sort as the instants do.
+        return value.isoformat(timespec="microseconds")
+    # PostgreSQL has no place for a NUL in a text; what a cloud says must not keep us from writing it down.
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
-def _insert(cursor: Any, table: str, row: Mapping[str, object]) -> None:
+def _name_key(name: str) -> str:
+    """The key of transactions about a name; no cluster's id has a space."""
+    return f"name {name}"
+
+
+def _is_held(cursor: Cursor, cluster_id: str, holder: str) -> bool:
+    """Whether `holder` still has the lease; one that has run out and that nobody has taken counts."""
+    row = cursor.execute("SELECT holder FROM leases WHERE cluster_id = ?", (cluster_id,)).fetchone()
+    return row is not None and row["holder"] == holder
+
+
+def _insert(cursor: Cursor, table: str, row: Mapping[str, object]) -> None:
     marks = ", ".join("?" * len(row))
     # Table and column names are our own, values are bound.
     cursor.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(map(_value, row.values())))
 
 
-def _put(cursor: Any, table: str, row: Mapping[str, object], *, key: int) -> None:
-    """Insert, or replace the row with the same first `key` columns."""
-    columns = list(row)
+def _put(cursor: Cursor, table: str, rows: Sequence[Mapping[str, object]], *, key: int) -> None:
+    """Insert, or replace the rows with the same first `key` columns."""
+    if not rows:
+        return
+    columns = list(rows[0])
     sets = ", ".join(f"{name} = excluded.{name}" for name in columns[key:])
-    cursor.execute(
+    cursor.executemany(
         f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
         f"ON CONFLICT ({', '.join(columns[:key])}) DO UPDATE SET {sets}",
-        tuple(map(_value, row.values())),
+        [tuple(map(_value, row.values())) for row in rows],
     )
 
 
-def _put_nodes(cursor: Any, cluster_id: str, nodes: Sequence[NodeRecord]) -> None:
-    for node in nodes:
-        _put(cursor, "nodes", {"cluster_id": cluster_id, **_node_row(node)}, key=2)
+def _put_nodes(cursor: Cursor, cluster_id: str, nodes: Sequence[NodeRecord]) -> None:
+    _put(cursor, "nodes", [{"cluster_id": cluster_id, **_node_row(node)} for node in nodes], key=2)
 
 
-def _update(cursor: Any, table: str, key: Mapping[str, object], changes: Mapping[str, object]) -> None:
+def _update(cursor: Cursor, table: str, key: Mapping[str, object], changes: Mapping[str, object]) -> None:
     sets = ", ".join(f"{name} = ?" for name in changes)
     where = " AND ".join(f"{name} = ?" for name in key)
     values = tuple(map(_value, [*changes.values(), *key.values()]))
     cursor.execute(f"UPDATE {table} SET {sets} WHERE {where}", values)
 
 
-def _append(cursor: Any, event: Event) -> None:
+def _append(cursor: Cursor, event: Event) -> None:
     cursor.execute(
         "INSERT INTO events (cluster_id, seq, at, kind, message, data) "
         "SELECT ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ?, ? FROM events WHERE cluster_id = ?",
@@ -308,7 +403,7 @@ def _append(cursor: Any, event: Event) -> None:
             event.cluster_id,
             _value(event.at),
             event.kind,
-            event.message,
+            _value(event.message),
             json.dumps(dict(event.data), default=str),
             event.cluster_id,
         ),
@@ -345,6 +440,13 @@ def _cluster(row: Any) -> ClusterRecord:
     values |= {"state": ClusterState(row["state"]), "spec": json.loads(row["spec"])}
     values |= {name: _instant(row[name]) for name in ("created_at", "expires_at", "ended_at")}
     return ClusterRecord(**values)
+
+
+def _forget_script(cursor: Cursor, cluster_id: str) -> None:
+    """Drop the user's script, in which there may be a token: it was kept for nodes that replace others, and there will be none."""
+    spec = json.loads(cursor.execute("SELECT spec FROM clusters WHERE id = ?", (cluster_id,)).fetchone()["spec"])
+    if spec.get("setup") is not None:
+        _update(cursor, "clusters", {"id": cluster_id}, {"spec": json.dumps(spec | {"setup": None})})
 
 
 def _attempt_row(attempt: AttemptRecord) -> dict[str, object]:

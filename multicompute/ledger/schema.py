@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from multicompute.errors import LedgerError
+
 UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
     # Version 1. Instants are RFC 3339 texts in UTC, which sort as they are; money is USD.
     (
@@ -20,7 +22,8 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
             cluster_id TEXT NOT NULL REFERENCES clusters (id), id TEXT NOT NULL, rank INTEGER NOT NULL,
             token TEXT NOT NULL, provider TEXT NOT NULL, instance_type TEXT NOT NULL, region TEXT NOT NULL,
             zone TEXT NOT NULL, state TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT, private_ip TEXT,
-            public_ip TEXT, accelerators REAL NOT NULL, hourly_cost REAL NOT NULL, PRIMARY KEY (cluster_id, id))""",
+            public_ip TEXT, accelerators DOUBLE PRECISION NOT NULL, hourly_cost DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (cluster_id, id))""",
         """CREATE TABLE events (
             cluster_id TEXT NOT NULL, seq INTEGER NOT NULL, at TEXT NOT NULL, kind TEXT NOT NULL,
             message TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (cluster_id, seq))""",
@@ -33,4 +36,17 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
 )
 """The statements that lead from version N to N + 1, for N = 0, 1, ...; what has been released is never edited."""
 
-VERSION: Final = len(UPGRADES)
+
+def missing(found: int, name: str) -> tuple[tuple[str, ...], ...]:
+    """The upgrades that a ledger of version `found` lacks.
+
+    Raises:
+        LedgerError: it was written by a newer version, which this one must not touch.
+    """
+    known = len(UPGRADES)
+    if found > known:
+        raise LedgerError(
+            f"ledger {name}: written by a newer version of multicompute (schema {found}, this one knows {known})",
+            hint="upgrade with `pip install --upgrade multicompute`, or set another `state`",
+        )
+    return UPGRADES[found:]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from multicompute.cli.doctor import without_password
+from multicompute.config import without_password
 from multicompute.testing import FakeCloud
 
 Run = Callable[..., Any]

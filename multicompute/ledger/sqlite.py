@@ -1,0 +1,127 @@
+"""The ledger in an SQLite file: opening, upgrading, transactions, and the sentence for each way it can fail."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from multicompute.clock import SystemClock
+from multicompute.errors import LedgerError
+from multicompute.ledger.schema import missing
+
+_BUSY_SECONDS: Final = 30.0
+_SWITCH_PAUSE: Final = timedelta(milliseconds=20)
+_HINTS: Final = (
+    ("readonly", "its file or folder can't be written; give yourself the right, or set another `state`"),
+    ("unable to open", "its folder can't be read or written; give yourself the right, or set another `state`"),
+    ("not a database", "move the file away, then `multicompute reconcile` finds what runs by its tags"),
+    ("malformed", "move the file away, then `multicompute reconcile` finds what runs by its tags"),
+    ("full", "free some space; nothing is launched that can't be written down first"),
+    ("disk i/o", "check the disk; nothing is launched that can't be written down first"),
+    ("locked", "another process has kept it for 30 s; look for one that hangs"),
+)
+
+
+class Sqlite:
+    """A `Database` in a file. It has one lock, so a transaction keeps all others waiting, whatever their key."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.RLock()
+        self._waits_for_disk = True
+        with self._errors("open"):
+            self._connection = self._open()
+        try:
+            self._upgrade()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @contextmanager
+    def transaction(self, key: str, *, is_intent: bool = False) -> Iterator[sqlite3.Cursor]:
+        with self._lock, self._errors("write"):
+            if is_intent != self._waits_for_disk:
+                self._connection.execute(f"PRAGMA synchronous = {'FULL' if is_intent else 'NORMAL'}")
+                self._waits_for_disk = is_intent
+            # IMMEDIATE: take the write lock now, so that two processes queue up here and never deadlock later.
+            self._connection.execute("BEGIN IMMEDIATE")
+            cursor = self._connection.cursor()
+            try:
+                yield cursor
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def read(self, statement: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        with self._lock, self._errors("read"):
+            return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._file.exists():
+            # 0600 from the first byte: names and tags of clusters are nobody else's business.
+            os.close(os.open(self._file, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(self._file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            connection.row_factory = sqlite3.Row
+            _use_wal(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            # What is dropped is overwritten, too: a script may have had a token in it.
+            connection.execute("PRAGMA secure_delete = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _upgrade(self) -> None:
+        if not missing(self._version(), str(self._file)):
+            return
+        with self.transaction("schema", is_intent=True) as cursor:
+            # Another process may have been quicker: ask again, now that nobody else writes.
+            found = self._version()
+            upgrades = missing(found, str(self._file))
+            for upgrade in upgrades:
+                for statement in upgrade:
+                    cursor.execute(statement)
+            cursor.execute(f"PRAGMA user_version = {found + len(upgrades)}")
+
+    def _version(self) -> int:
+        return int(self.read("PRAGMA user_version")[0][0])
+
+    @contextmanager
+    def _errors(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            text = str(error).lower()
+            hint = next(
+                (hint for words, hint in _HINTS if words in text),
+                "check the file and its folder, or set another `state`",
+            )
+            raise LedgerError(f"ledger {self._file}: can't {verb} it: {error}", hint=hint) from error
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging, also while other processes do the same to a new file."""
+    # SQLite does not wait by itself here: two that switch at once would wait for each other.
+    clock = SystemClock()
+    for _ in range(int(_BUSY_SECONDS / _SWITCH_PAUSE.total_seconds())):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+        clock.sleep(_SWITCH_PAUSE)
+    connection.execute("PRAGMA journal_mode = WAL")

@@ -1,0 +1,136 @@
+"""A ledger of every earlier version is upgraded when it is opened, and one of a later version is left alone."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from ledger_records import NOW, attempt, cluster, event, node, outage
+
+from multicompute import ClusterState, errors
+from multicompute.ledger import AttemptState, Ledger, schema
+
+FIXTURES = sorted(Path(__file__).parent.glob("fixtures/version*.sql"))
+"""Each was written by the version of its name, and holds one of everything."""
+
+
+class Plain:
+    """A ledger's database without the ledger: what is in it, and how to put something there."""
+
+    def __init__(self, url: str) -> None:
+        self._is_server = url.startswith("postgresql://")
+        self._url = url
+
+    def run(self, *statements: str) -> list[Any]:
+        rows: list[Any] = []
+        if self._is_server:
+            with psycopg.connect(self._url, autocommit=True) as connection:
+                for statement in statements:
+                    cursor = connection.execute(statement.encode())
+                    rows = cursor.fetchall() if cursor.description else []
+            return rows
+        file = Path(self._url.removeprefix("sqlite:///"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        opened = sqlite3.connect(file, isolation_level=None)
+        for statement in statements:
+            rows = opened.execute(statement).fetchall()
+        opened.close()
+        return rows
+
+    @property
+    def version(self) -> int:
+        return int(self.run("SELECT version FROM ledger_version" if self._is_server else "PRAGMA user_version")[0][0])
+
+    @version.setter
+    def version(self, number: int) -> None:
+        self.run(
+            f"UPDATE ledger_version SET version = {number}" if self._is_server else f"PRAGMA user_version = {number}"
+        )
+
+    def load(self, fixture: Path) -> None:
+        number = fixture.stem.removeprefix("version")
+        mark = [f"PRAGMA user_version = {number}"]
+        if self._is_server:
+            mark = [
+                "CREATE TABLE ledger_version (version INTEGER NOT NULL)",
+                f"INSERT INTO ledger_version VALUES ({number})",
+            ]
+        self.run(*(part for part in fixture.read_text(encoding="utf-8").split(";\n") if part.strip()), *mark)
+
+
+@pytest.fixture(name="plain")
+def _plain(url: str) -> Plain:
+    return Plain(url)
+
+
+@pytest.fixture(name="upgrades")
+def _upgrades(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two versions to come: one adds a column that has to be filled, the other a table."""
+    later = (
+        (
+            "ALTER TABLE clusters ADD COLUMN colour TEXT NOT NULL DEFAULT ''",
+            "UPDATE clusters SET colour = 'of ' || name",
+        ),
+        ("CREATE TABLE colours (name TEXT PRIMARY KEY)", "INSERT INTO colours SELECT DISTINCT colour FROM clusters"),
+    )
+    # Patched, since there is one version so far and a released one must not be changed.
+    monkeypatch.setattr(schema, "UPGRADES", (*schema.UPGRADES, *later))
+    yield
+
+
+def test_there_is_a_ledger_of_every_version_so_far() -> None:
+    assert [path.stem for path in FIXTURES] == [f"version{number + 1}" for number in range(len(schema.UPGRADES))]
+
+
+@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.stem)
+def test_a_ledger_of_an_earlier_version_is_read_as_it_was_meant(plain: Plain, url: str, fixture: Path) -> None:
+    plain.load(fixture)
+    ledger = Ledger(url)
+    assert plain.version == len(schema.UPGRADES)
+    ended, live = ledger.clusters(include_ended=True)
+    assert (ended.id, ended.state, ended.reason, ended.ended_at) == ("c-0", ClusterState.FAILED, "no capacity", NOW)
+    assert (live.id, live.state, live.spec) == ("c-1", ClusterState.PROVISIONING, {"gpus": 8})
+    (found,) = ledger.attempts("c-1")
+    assert (found.state, found.parts) == (AttemptState.LAUNCHED, attempt().parts)
+    assert ledger.nodes("c-1") == [node(0, hourly_cost=55.04)]
+    assert ledger.events("c-1") == [event("attempt", "trying; the first"), event("launched")]
+    assert ledger.outages(now=NOW) == [outage()]
+    assert ledger.take_lease("c-1", "other", now=NOW, length=NOW - NOW) == "me"
+    # And it can be written, in the way of today.
+    assert ledger.open_attempt(attempt(2), event())
+    ledger.close()
+
+
+def test_each_step_is_taken_once_and_in_order(plain: Plain, url: str, upgrades: None) -> None:
+    plain.load(FIXTURES[0])
+    for _ in range(2):
+        Ledger(url).close()
+        assert plain.version == len(schema.UPGRADES)
+        assert plain.run("SELECT name FROM colours ORDER BY name") == [("of old",), ("of train",)]
+
+
+def test_an_upgrade_that_fails_leaves_the_ledger_as_it_was(
+    plain: Plain, url: str, upgrades: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain.load(FIXTURES[0])
+    monkeypatch.setattr(schema, "UPGRADES", (*schema.UPGRADES, ("ALTER TABLE nowhere ADD COLUMN x TEXT",)))
+    with pytest.raises(errors.LedgerError, match="nowhere"):
+        Ledger(url)
+    assert plain.version == 1
+    monkeypatch.undo()
+    ledger = Ledger(url)
+    assert ledger.find("train").state is ClusterState.PROVISIONING
+    ledger.close()
+
+
+def test_a_newer_ledger_is_refused_and_left_as_it_is(ledger: Ledger, plain: Plain, url: str) -> None:
+    ledger.claim(cluster())
+    ledger.close()
+    plain.version = len(schema.UPGRADES) + 1
+    with pytest.raises(errors.LedgerError, match="newer version") as caught:
+        Ledger(url)
+    assert "upgrade" in str(caught.value)
+    assert plain.version == len(schema.UPGRADES) + 1
+    assert plain.run("SELECT id FROM clusters") == [("c-1",)]
