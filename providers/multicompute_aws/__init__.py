@@ -1,5 +1,6 @@
 """Amazon Web Services: EC2 instances in every commercial region, bought on demand, as spot or from a reservation."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ class AwsPlugin:
         count=45, key_length=128, value_length=256, reserved_prefixes=("aws:",), key_pattern=KEY_PATTERN
     )
     setting_names = SETTING_NAMES
+    billing_minimum = timedelta(minutes=1)
 
     def configured(self, settings: Settings) -> Configured:
         """Whether credentials or a local endpoint are found; looks at variables and files only, and asks nobody."""

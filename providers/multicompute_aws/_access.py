@@ -3,7 +3,7 @@
 import configparser
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,7 +34,7 @@ class AwsSettings:
 
     Attributes:
         profile: the profile of AWS's own files to use.
-        regions: where to look when no region is named; empty for every region that the account has enabled.
+        regions: the only regions to use and to look in; empty for every region that the account has enabled.
         endpoint_url: instead of AWS's own endpoints, for every service.
         vpc, subnets: where to launch, instead of the default VPC.
         security_groups: to use instead of one made per cluster.
@@ -112,8 +112,12 @@ class AwsSettings:
 
 
 def look_for_access(settings: Settings) -> Configured:
-    """Whether there is anything to reach AWS with, and from where it comes."""
+    """Whether there is anything to reach AWS with, from where it comes, and which regions are to be used."""
     read = AwsSettings.of(settings)
+    return replace(_look(read), regions=read.regions)
+
+
+def _look(read: AwsSettings) -> Configured:
     if read.is_local:
         return Configured(ok=True, why=f"a local endpoint, {read.endpoint('ec2')}")
     if read.profile:

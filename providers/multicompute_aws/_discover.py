@@ -7,6 +7,7 @@ from multicompute.node import Node, NodeState
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Resource, Selector
 from multicompute_aws._errors import CAUSES, Place, asking
+from multicompute_aws._health import with_health
 from multicompute_aws._tags import plain_tags, tag_filters
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def alive(ec2: "EC2Client", selector: Selector, place: Place) -> list[dict[str, 
 def nodes(ec2: "EC2Client", selector: Selector, place: Place) -> list[Node]:
     """The selected nodes, those terminated a short time ago too, in a stable order."""
     found = sorted(instances(ec2, tag_filters(selector), place), key=_order)
-    return [to_node(item, place.region) for item in found]
+    listed = [to_node(item, place.region) for item in found]
+    return with_health(ec2, listed, place) if selector.with_health else listed
 
 
 def _order(item: dict[str, Any]) -> tuple[str, int, str]:
@@ -77,6 +79,7 @@ def to_node(
         token=token,
         reason=_reason(item),
         cause=CAUSES.get(str((item.get("StateReason") or {}).get("Code", "")), ""),
+        is_spot=item.get("InstanceLifecycle") == "spot",
     )
 
 

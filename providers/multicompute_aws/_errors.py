@@ -2,10 +2,10 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
@@ -139,12 +139,16 @@ MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
     "InvalidParameterCombination": (_INVALID,),
     "InvalidBlockDeviceMapping": (_INVALID,),
     "MissingParameter": (_INVALID,),
+    "ValidationError": (_INVALID,),
+    "ValidationException": (_INVALID,),
     "UnknownParameter": (_INVALID,),
     "InvalidUserData.Malformed": (_INVALID,),
     "TagLimitExceeded": (_INVALID,),
     "InternalError": (_AGAIN,),
     "InternalFailure": (_AGAIN,),
     "InternalServerError": (_AGAIN,),
+    "InternalServiceError": (_AGAIN,),
+    "InternalServiceFault": (_AGAIN,),
     "Unavailable": (_AGAIN,),
     "ServiceUnavailable": (_AGAIN,),
     "RequestTimeout": (_AGAIN,),
@@ -228,6 +232,8 @@ def translate(error: Exception, *, operation: str, place: Place) -> Multicompute
     code, message = code_of(error), message_of(error)
     if isinstance(error, sdk.ClientError):
         meaning = _by_status(error) if code not in MEANINGS else meaning_of(code, message)
+        # A proxy's page has no code.
+        code = code or f"HTTP{error.response.get('ResponseMetadata', {}).get('HTTPStatusCode', '')}"
     else:
         code, meaning = type(error).__name__, _by_type(error)
     said = f"{code}: {message}" if message else code
@@ -242,6 +248,7 @@ def translate(error: Exception, *, operation: str, place: Place) -> Multicompute
         zones=zones_with_capacity(message),
     )
     found.said = message or None
+    found.retry_after = _retry_after(error)
     return found
 
 
@@ -275,6 +282,17 @@ def not_yet(text: str, code: str, place: Place) -> MulticomputeError:
     return build(_AGAIN, f"{place}: {text}", code=code, place=place, hint=_HINTS[TransientError])
 
 
+def member(answer: Mapping[str, Any], name: str, place: Place) -> Any:
+    """A member that every whole answer has: the SDK reads JSON that was cut short as an answer without any.
+
+    Raises:
+        TransientError: it is missing.
+    """
+    if name not in answer:
+        raise not_yet(f"the answer was cut short: it has no {name}", "BadAnswer", place)
+    return answer[name]
+
+
 @contextmanager
 def asking(operation: str, place: Place) -> Iterator[None]:
     """Run SDK calls of one operation; whatever boto3 raises leaves as one of our errors, with its cause.
@@ -294,6 +312,8 @@ def asking(operation: str, place: Place) -> Iterator[None]:
 def _by_status(error: sdk.ClientError) -> Meaning:
     """An unknown code is never capacity. Only a server's failure without a code of its own may be asked again."""
     status, code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code_of(error)
+    if status == 429:
+        return _THROTTLED
     return _AGAIN if status in (502, 503, 504) or (status == 500 and code in ("500", "")) else _CONFLICT
 
 
@@ -307,17 +327,35 @@ def _by_type(error: Exception) -> Meaning:
     return _CONFLICT
 
 
+def _retry_after(error: Exception) -> float | None:
+    """Seconds that the answer asks to wait; EC2 itself never says."""
+    if not isinstance(error, sdk.ClientError):
+        return None
+    text = str(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", ""))
+    return float(text) if text.isdecimal() else None
+
+
 def _hint(meaning: Meaning, code: str, message: str, operation: str, place: Place) -> str:
     if meaning.kind is QuotaError:
         return _quota_hint(place)
     if meaning.kind is AccessDeniedError:
         named = _ACTION.search(message)
-        action = named[1] if named else f"ec2:{operation}"
+        action = named[1] if named else f"{_SERVICES.get(operation, 'ec2')}:{operation}"
         return f"allow the action {action} to this identity (docs/permissions/aws-policy.json lists all that are used)"
     if meaning.kind is AuthError and code == "OptInRequired":
         return f"enable the region {place.region} in the account, or leave it out with exclude="
     return _HINTS.get(meaning.kind, "")
 
+
+# Where an answer does not name the right that is missing; all other operations are EC2's.
+_SERVICES: Final = {
+    "GetMetricData": "cloudwatch",
+    "ListMetrics": "cloudwatch",
+    "ListServiceQuotas": "servicequotas",
+    "GetProducts": "pricing",
+    "GetParameter": "ssm",
+    "GetCallerIdentity": "sts",
+}
 
 _HINTS: Final[dict[Kind, str]] = {
     CapacityError: "another zone, region, instance type or purchase may have it; keep_trying= waits for it",

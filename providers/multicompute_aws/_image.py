@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from multicompute.errors import InvalidRequestError
 from multicompute.offer import InstanceType
-from multicompute_aws._errors import Place, asking, code_of, not_here
+from multicompute_aws._errors import Place, asking, code_of, member, not_here
 from multicompute_aws._session import Clients
 
 # AWS's base images carry driver, CUDA, EFA and container runtime. Parameter names: https://docs.aws.amazon.com/dlami/latest/devguide
@@ -77,7 +77,7 @@ class Images:
         ssm = self._clients.ssm(place.region)
         with asking("GetParameter", place):
             try:
-                return str(ssm.get_parameter(Name=name)["Parameter"]["Value"])
+                return str(member(ssm.get_parameter(Name=name), "Parameter", place)["Value"])
             except ClientError as error:
                 if code_of(error) != "ParameterNotFound":
                     raise

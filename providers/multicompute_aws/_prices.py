@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from multicompute.errors import MulticomputeError
 from multicompute.offer import Offer, Quote
-from multicompute_aws._errors import Place, asking, log
+from multicompute_aws._errors import Place, asking, log, member
 from multicompute_aws._session import Clients
 
 # What a plain Linux machine on shared hardware is called in the price list.
@@ -48,7 +48,7 @@ def _on_demand(clients: Clients, place: Place, offers: list[Offer], now: datetim
     filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
     with asking("GetProducts", place):
         answer = clients.pricing().get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=100)
-    prices = {price for item in answer["PriceList"] for price in hourly_prices(item)}
+    prices = {price for item in member(answer, "PriceList", place) for price in hourly_prices(item)}
     if len(prices) != 1:
         # None, or several that differ in something these filters do not know: no price is better than a wrong one.
         return {}

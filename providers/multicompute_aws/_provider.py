@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from multicompute.clock import Clock, SystemClock
 from multicompute.errors import InvalidRequestError
-from multicompute.node import Node
+from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
     TAG_EXPIRES_AT,
@@ -26,6 +26,7 @@ from multicompute_aws._check import checks
 from multicompute_aws._discover import alive, nodes, resources
 from multicompute_aws._errors import Place, asking
 from multicompute_aws._launch import Launcher
+from multicompute_aws._metrics import metrics
 from multicompute_aws._prices import quotes
 from multicompute_aws._quotas import quotas
 from multicompute_aws._session import Clients
@@ -67,6 +68,8 @@ class AwsProvider:
             Capability.QUOTAS,
             Capability.LIVE_PRICES,
             Capability.EXPIRY,
+            Capability.METRICS,
+            Capability.HEALTH_CHECKS,
             Capability.SIDE_RESOURCES,
         }
     )
@@ -126,6 +129,10 @@ class AwsProvider:
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """The vCPU quotas of the region less what runs, and the named reservations that are there."""
         return quotas(self._clients, region, reservations)
+
+    def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
+        """CPU and network as EC2 measures them; of NVIDIA GPUs what the CloudWatch agent publishes, where a node runs it."""
+        return metrics(self._clients, nodes, since=since, until=until, now=self._clock.now())
 
     def check(self) -> tuple[Check, ...]:
         """Ask who we are, and whether the main rights are there."""

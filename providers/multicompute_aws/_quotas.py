@@ -8,7 +8,7 @@ from multicompute.errors import MulticomputeError
 from multicompute.offer import Purchase
 from multicompute.provider import Quota, Quotas, Reservation
 from multicompute_aws._discover import instances
-from multicompute_aws._errors import Place, asking
+from multicompute_aws._errors import Place, asking, member
 from multicompute_aws._families import FAMILIES, Family
 from multicompute_aws._session import Clients
 
@@ -73,7 +73,7 @@ def _limits(clients: Clients, place: Place) -> dict[str, float]:
         return {
             item["QuotaCode"]: float(item["Value"])
             for page in pages
-            for item in page["Quotas"]
+            for item in member(page, "Quotas", place)
             if item["QuotaCode"] in wanted and "Value" in item
         }
 

@@ -62,6 +62,9 @@ class Clients:
         client: STSClient = self._client("sts", region)
         return client
 
+    def cloudwatch(self, region: str) -> Any:
+        return self._client("cloudwatch", region)
+
     def pricing(self) -> Any:
         return self._client("pricing", _PRICING_REGION)
 

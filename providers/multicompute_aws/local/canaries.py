@@ -3,20 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from multicompute.provider import TAG_CLUSTER, TAG_ID, TAG_OWNER
+from multicompute.testing import canaries
 from multicompute.testing.local_server import Request
 from multicompute_aws.local import wire
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import State
 
-_NOT_OURS = {"Name": "production-database"}
-_OF_ANOTHER = {TAG_ID: "c-of-another", TAG_OWNER: "another@elsewhere", TAG_CLUSTER: "another"}
 _IMAGE = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
 
 
 class Canaries:
-    """An instance, a volume, a security group and a placement group, each once without our tags and once of another owner.
+    """An instance, a volume, a security group and a placement group for each kind of canary, and groups named like ours without tags.
 
     Attributes:
         ids: the ids of all of them, and of what comes with the instances.
@@ -35,13 +33,14 @@ class Canaries:
 
     def seed(self, region: str, handlers: Mapping[str, Handler], *, in_moto: bool) -> None:
         """Make them in a region."""
-        for number, tags in enumerate((_NOT_OURS, _OF_ANOTHER)):
-            before = self._tags(region)
-            with self._state.lock:
+        before = self._tags(region)
+        with self._state.lock:
+            for number, tags in enumerate(canaries.ALL):
                 self._make(region, handlers, number, tags, in_moto=in_moto)
-            made = {key: found for key, found in self._tags(region).items() if key not in before}
-            self._expected |= {(region, identifier): found for identifier, found in made.items()}
-            self.ids |= set(made)
+            self._make_like_ours(region, handlers)
+        made = {key: found for key, found in self._tags(region).items() if key not in before}
+        self._expected |= {(region, identifier): found for identifier, found in made.items()}
+        self.ids |= set(made)
 
     def are_intact(self) -> bool:
         """Whether all of them live and have their tags."""
@@ -68,6 +67,12 @@ class Canaries:
         else:
             self._call(region, handlers, "CreateVolume", {"Size": 8, "AvailabilityZone": zone}, "volume", tags)
 
+    def _make_like_ours(self, region: str, handlers: Mapping[str, Handler]) -> None:
+        backend = self._moto.ec2(region)
+        backend.create_security_group(canaries.LIKE_OURS, "not ours", backend.default_vpc.id, tags={})
+        name = f"{canaries.LIKE_OURS}-{self._moto.zones(region)[0]}"
+        self._call(region, handlers, "CreatePlacementGroup", {"GroupName": name}, "placement-group", {})
+
     def _call(
         self,
         region: str,
@@ -78,7 +83,8 @@ class Canaries:
         tags: Mapping[str, str],
     ) -> None:
         pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
-        params = {**params, "TagSpecifications": [{"ResourceType": kind, "Tags": pairs}]}
+        if pairs:
+            params = {**params, "TagSpecifications": [{"ResourceType": kind, "Tags": pairs}]}
         handlers[action](Call(action, self._state.region(region), params, _request(region)))
 
     def _tags(self, name: str) -> dict[str, dict[str, str]]:

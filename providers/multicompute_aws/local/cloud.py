@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from multicompute.clock import Clock, SystemClock
+from multicompute.node import Metric
 from multicompute.provider import Resource
 from multicompute.testing.faults import Faults
 from multicompute.testing.local_admin import Admin
@@ -16,11 +17,14 @@ from multicompute.testing.local_server import Server
 from multicompute_aws.local.admission import QUOTAS
 from multicompute_aws.local.attached import Attached
 from multicompute_aws.local.canaries import Canaries
+from multicompute_aws.local.checks import StatusChecks
+from multicompute_aws.local.describing import STATUS_CHECKS
 from multicompute_aws.local.front import Front
 from multicompute_aws.local.groups import Groups
 from multicompute_aws.local.hardware import shapes, zones_of
 from multicompute_aws.local.instances import Handler, Instances
 from multicompute_aws.local.launching import Launcher
+from multicompute_aws.local.monitoring import measure
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.plain import PlainInstances
 from multicompute_aws.local.services import Services
@@ -120,6 +124,7 @@ class AwsLocalCloud:
         else:
             handlers |= Instances(self._state, self._moto, launcher).handlers()
             handlers |= Attached(self._state, self._moto).handlers()
+        handlers |= StatusChecks(self._state).handlers()
         self._handlers = handlers
         admin = Admin(self.faults, self.alive, self._commands())
         front = Front(self._state, self._moto, self.faults, self._clock, services, handlers, admin)
@@ -146,6 +151,8 @@ class AwsLocalCloud:
             "capacity": self.set_capacity,
             "quota": self.set_quota,
             "preempt": self.preempt,
+            "impair": self.impair,
+            "measure": self.measure,
             "delays": self.set_delays,
         }
 
@@ -239,6 +246,51 @@ class AwsLocalCloud:
         if not self._find(instance_id)[1].launch.spot:
             raise ValueError(f"{instance_id} is no spot instance")
         self.end_instance(instance_id, *SPOT_TERMINATED)
+
+    def impair(
+        self,
+        instance_id: str,
+        *,
+        check: Literal["system", "instance", "attached-ebs"] = "instance",
+        fails: bool = True,
+    ) -> None:
+        """Let a status check of an instance fail from now on, or pass again.
+
+        Raises:
+            ValueError: there is no such instance, or no such check.
+        """
+        if check not in STATUS_CHECKS:
+            raise ValueError(f"check {check!r}: there are {', '.join(STATUS_CHECKS)}")
+        with self._state.lock:
+            failing = self._find(instance_id)[1].failing
+            if fails:
+                failing[check] = self._state.now()
+            else:
+                failing.pop(check, None)
+
+    def measure(
+        self, instance_id: str, load: Mapping[Metric, float], *, accelerator: int = 0, minutes: float = 15
+    ) -> None:
+        """Let CloudWatch have measured this of an instance in the minutes up to now.
+
+        CPU and network are EC2's own figures, once in five minutes, or each minute where the launch asked for detailed monitoring. What is
+        about accelerators comes as from the CloudWatch agent, each minute; what is not in `load` was not measured.
+
+        Args:
+            load: figures in the units of `Metric`; by name ("cpu") too.
+            accelerator: which of its accelerators the figures about one are of.
+            minutes: for how long it was so.
+        """
+        figures = {Metric(name): value for name, value in load.items()}
+        with self._state.lock:
+            measure(
+                self._moto,
+                self._find(instance_id)[1],
+                figures,
+                accelerator=accelerator,
+                lasted=timedelta(minutes=minutes),
+                now=self._state.now(),
+            )
 
     def end_instance(self, instance_id: str, code: str = USER_TERMINATED[0], message: str = USER_TERMINATED[1]) -> None:
         """Let an instance end as if from outside, at once, with this state reason."""

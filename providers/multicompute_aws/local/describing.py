@@ -216,15 +216,34 @@ def reservation_members(
     )
 
 
+STATUS_CHECKS: Mapping[str, str] = {
+    "system": "systemStatus",
+    "instance": "instanceStatus",
+    "attached-ebs": "attachedEbsStatus",
+}
+"""A status check, and the member of an answer that tells of it."""
+
+
 def status_item(instance: Instance, now: datetime) -> str:
     """The <item> of an instance in an instanceStatusSet."""
     state = instance.state(now)
-    status = "ok" if state == "running" else "not-applicable"
+    checks = "".join(
+        f"<{member}><status>{instance.status(check, now)}</status>{_details(instance, check)}</{member}>"
+        for check, member in STATUS_CHECKS.items()
+    )
     return (
         f"<item><instanceId>{instance.id}</instanceId><availabilityZone>{instance.launch.zone}</availabilityZone>"
-        f"<instanceState><code>{STATE_CODES[state]}</code><name>{state}</name></instanceState>"
-        f"<systemStatus><status>{status}</status></systemStatus>"
-        f"<instanceStatus><status>{status}</status></instanceStatus></item>"
+        f"<instanceState><code>{STATE_CODES[state]}</code><name>{state}</name></instanceState>{checks}</item>"
+    )
+
+
+def _details(instance: Instance, check: str) -> str:
+    since = instance.failing.get(check)
+    if since is None:
+        return "<details><item><name>reachability</name><status>passed</status></item></details>"
+    return (
+        f"<details><item><impairedSince>{wire.text(since)}</impairedSince><name>reachability</name>"
+        "<status>failed</status></item></details>"
     )
 
 

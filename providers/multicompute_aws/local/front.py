@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from multicompute.clock import Clock
+from multicompute.testing.local_faults import disturbed
 from multicompute.testing.local_server import Request, Response
 from multicompute_aws.local import wire
 from multicompute_aws.local.instances import Call, Handler
@@ -95,17 +96,12 @@ class Front:
         return self._faulty(fault, asked, params, request)
 
     def _faulty(self, fault: "Fault", asked: Asked, params: Mapping[str, Any], request: Request) -> Response | None:
-        if fault.kind == "drop":
-            return None
-        if fault.kind == "throttle":
-            return _refusal(asked, _THROTTLED)
-        if fault.kind == "fail":
+        def refuse(fault: "Fault") -> Response:
+            if fault.kind == "throttle":
+                return _refusal(asked, _THROTTLED)
             return _refusal(asked, AwsError(fault.code, fault.message or fault.code, fault.status))
-        if fault.kind == "delay":
-            self._clock.sleep(fault.duration)
-            return self._answer(asked, params, request)
-        self._answer(asked, params, request)
-        return None
+
+        return disturbed(fault, self._clock, answer=lambda: self._answer(asked, params, request), refuse=refuse)
 
     def _answer(self, asked: Asked, params: Mapping[str, Any], request: Request) -> Response:
         try:

@@ -13,9 +13,6 @@ from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Region, State
 from multicompute_aws.local.wire import AwsError
 
-# DescribeInstanceStatus, EC2 API: "Maximum 100 explicitly specified instance IDs".
-_STATUS_IDS = 100
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -43,7 +40,6 @@ class Instances:
         return {
             "RunInstances": self.run,
             "DescribeInstances": self.describe,
-            "DescribeInstanceStatus": self.status,
             "TerminateInstances": self.terminate,
             "StopInstances": self.stop,
             "StartInstances": self.start,
@@ -73,19 +69,6 @@ class Instances:
         items = describing.reservation_items(page, self._moto.account, self._state.now())
         token = f"<nextToken>{more}</nextToken>" if more else ""
         return wire.envelope("DescribeInstances", f"<reservationSet>{items}</reservationSet>{token}")
-
-    def status(self, call: Call) -> bytes:
-        if len(call.params.get("InstanceIds", ())) > _STATUS_IDS:
-            raise AwsError("InvalidParameterValue", f"At most {_STATUS_IDS} instance IDs can be specified")
-        size = page_size(call.params, "InstanceIds")
-        now = self._state.now()
-        found = self._selected(call)
-        if not call.params.get("IncludeAllInstances"):
-            found = [instance for instance in found if instance.state(now) == "running"]
-        page, more = paged(found, size, call.params.get("NextToken"), lambda instance: instance.id)
-        items = "".join(describing.status_item(instance, now) for instance in page)
-        token = f"<nextToken>{more}</nextToken>" if more else ""
-        return wire.envelope(call.action, f"<instanceStatusSet>{items}</instanceStatusSet>{token}")
 
     def terminate(self, call: Call) -> bytes:
         found = known(call.region, call.params["InstanceIds"], self._state.now())

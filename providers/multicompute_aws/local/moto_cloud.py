@@ -106,6 +106,12 @@ class Moto:
 
         return ec2_backends[self.account][region]
 
+    def cloudwatch(self, region: str) -> Any:
+        """moto's CloudWatch backend of a region, made when it is first asked for."""
+        from moto.cloudwatch.models import cloudwatch_backends
+
+        return cloudwatch_backends[self.account][region]
+
     def touched_regions(self) -> tuple[str, ...]:
         """The regions in which anybody did anything."""
         from moto.ec2.models import ec2_backends

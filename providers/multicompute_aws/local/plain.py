@@ -44,7 +44,6 @@ class PlainInstances:
         return {
             "RunInstances": self.run,
             "DescribeInstances": self.describe,
-            "DescribeInstanceStatus": self.checked(lambda call: None),
             "TerminateInstances": self.terminate,
             "StopInstances": self.checked(self._note_stop),
             "StartInstances": self.checked(self._note_start),

@@ -1,4 +1,4 @@
-"""The JSON services beside EC2: image parameters of SSM, Service Quotas and the price list; and EC2's spot prices."""
+"""The JSON services beside EC2: image parameters of SSM, Service Quotas, the price list, CloudWatch; and EC2's spot prices."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from multicompute_aws.local.admission import DEFAULT_QUOTA, QUOTAS, QuotaKind
 from multicompute_aws.local.filters import Getter, matcher
 from multicompute_aws.local.hardware import shapes, zones_of
 from multicompute_aws.local.instances import Call, Handler
+from multicompute_aws.local.monitoring import check_queries
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.prices import product, spot_history
 from multicompute_aws.local.state import State
@@ -34,12 +35,14 @@ class Services:
             ("servicequotas", "GetAWSDefaultServiceQuota"): self.get_quota,
             ("servicequotas", "ListServiceQuotas"): self.list_quotas,
             ("pricing", "GetProducts"): self.get_products,
+            ("monitoring", "GetMetricData"): check_queries,
         }
 
     def answer(self, service: str, action: str, region: str, request: Request) -> Response | None:
         """The answer to a JSON request, or None where moto is to give it."""
         handler = self._handlers.get((service, action))
-        if handler is None:
+        # Older SDKs speak to CloudWatch in forms, which are moto's to read.
+        if handler is None or "x-amz-target" not in request.headers:
             return None
         answered = handler(region, json.loads(request.body or b"{}"))
         return None if answered is None else Response(200, json.dumps(answered).encode(), JSON_TYPE)

@@ -127,6 +127,7 @@ class Instance:
         listed_from: when it can first be found.
         ends_at: when a termination that was asked for is through, or None.
         reason: code and message of why it stopped or ended.
+        failing: since when it fails which status check ("system", "instance", "attached-ebs").
     """
 
     id: str
@@ -147,6 +148,7 @@ class Instance:
     is_protected: bool = False
     shutdown_behavior: str = "stop"
     is_swept: bool = False
+    failing: dict[str, datetime] = field(default_factory=dict)
 
     def state(self, now: datetime) -> str:
         if self.ends_at is not None:
@@ -154,6 +156,12 @@ class Instance:
         if self.is_stopped:
             return "stopped"
         return "running" if now >= self.runs_from else "pending"
+
+    def status(self, check: str, now: datetime) -> str:
+        """What a status check says of it."""
+        if self.state(now) != "running":
+            return "not-applicable"
+        return "impaired" if check in self.failing else "ok"
 
     def is_live(self, now: datetime) -> bool:
         """Whether it exists and takes capacity; also while it is shutting down."""
