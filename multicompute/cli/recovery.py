@@ -8,22 +8,38 @@ from multicompute.cli.output import tell, write_json, write_table
 
 LEAK_FOUND = 9
 NOT_THROUGH = 1
-"""Something could not be ended; the next reap goes on."""
+"""Something could not be ended or adopted; the next call goes on."""
 
 _WORDS = {"orphans": "orphan", "in_doubt": "in doubt", "clusters": "alive"}
 """What a finding is called, where the key of the report is not the word for one."""
 
 
 def reconcile_arguments(parser: argparse.ArgumentParser) -> None:
+    every = "; without a name every orphan"
+    parser.add_argument(
+        "--adopt", nargs="*", metavar="NAME", help=f"write these orphans, by name or id, into the ledger{every}"
+    )
+    parser.add_argument(
+        "--terminate", nargs="*", metavar="NAME", help=f"delete these orphans, by name or id, and wait{every}"
+    )
     _arguments(parser)
 
 
 def reconcile(options: argparse.Namespace) -> int:
+    from multicompute.engine.orphans import EVERY
     from multicompute.engine.reconcile import reconcile as compare
     from multicompute.engine.session import open_session
 
-    report = compare(open_session(), dry_run=options.dry_run)
+    def chosen(names: list[str] | None) -> tuple[str, ...]:
+        return () if names is None else tuple(names) or EVERY
+
+    adopt, terminate = chosen(options.adopt), chosen(options.terminate)
+    report = compare(open_session(), dry_run=options.dry_run, adopt=adopt, terminate=terminate)
     _write(report.to_dict(), options)
+    if report.orphans and not (adopt or terminate or options.json):
+        tell("an orphan may be another ledger's: --adopt NAME takes it into this one, --terminate NAME deletes it")
+    if report.failed:
+        return NOT_THROUGH
     return LEAK_FOUND if options.dry_run and report.is_leak else 0
 
 

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from multicompute.engine.lifecycle import over_limit, terminate
-from multicompute.engine.reconcile import Orphan, delete, find_orphans
+from multicompute.engine.adopt import learn_end
+from multicompute.engine.interrupt import Stop, on_signals
+from multicompute.engine.lease import holding
+from multicompute.engine.lifecycle import over_limit
+from multicompute.engine.operation import LostLease, Operation
+from multicompute.engine.orphans import Orphan, Survey, remove, survey
 from multicompute.engine.session import Session
+from multicompute.engine.teardown import end
 from multicompute.errors import MulticomputeError
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
@@ -18,7 +23,7 @@ class ReapReport:
         terminated: names of clusters that are gone now.
         failed: name -> why it is not through; the next reap goes on.
         orphans: names of expired orphans that were deleted.
-        notes: what could not be asked.
+        notes: what could not be asked, and on what another process works.
     """
 
     terminated: list[str] = field(default_factory=list)
@@ -34,35 +39,69 @@ class ReapReport:
 def reap(session: Session, *, dry_run: bool = False) -> ReapReport:
     """End every cluster of the ledger that is over its ttl or budget or half torn down, and every expired orphan of this owner.
 
-    Safe to run in several processes at once, and again: one works on a cluster, the others pass it by.
+    Safe to run in several processes at once, and again: one works on a cluster, the others pass it by and note that.
     """
     report = ReapReport()
+    seen = survey(session, report.notes)
     for record in session.ledger.clusters():
-        if why := _why(session, record):
-            _end(session, record, why, report, dry_run=dry_run)
-    for orphan in find_orphans(session, report.notes):
-        if not orphan.is_known and _is_expired(session, orphan):
-            if dry_run or delete(session, orphan, report.notes):
-                report.orphans.append(orphan.name)
-            else:
-                report.failed[orphan.name] = "not gone yet"
+        # An older copy of the ledger may not know that the cluster was extended.
+        is_later = learn_end(session, record, seen.clusters.get(record.id, ()), dry_run=dry_run)
+        if not _why(session, session.ledger.cluster(record.id)):
+            continue
+        if dry_run and is_later:
+            report.notes.append(f"{record.name}: {is_later}")
+        elif dry_run:
+            report.terminated.append(record.name)
+        else:
+            _end(session, record, report)
+    expired = _expired(session, seen)
+    if expired and not dry_run:
+        # Ending clusters takes its time: whoever knows these may have extended them meanwhile.
+        expired = _expired(session, survey(session, []))
+    left = [] if dry_run else remove(session, expired)
+    report.failed |= {orphan.name: f"not gone yet: {why}" for orphan, why in left}
+    report.orphans = [orphan.name for orphan in expired if orphan.name not in report.failed]
     return report
 
 
 def _why(session: Session, record: ClusterRecord) -> str:
+    """Why a cluster has to end, "" where it need not."""
     if record.state is ClusterState.TERMINATING:
         return record.reason or "by request"
-    return over_limit(session, record)
+    return over_limit(session, record) if record.state.is_live else ""
 
 
-def _end(session: Session, record: ClusterRecord, why: str, report: ReapReport, *, dry_run: bool) -> None:
-    if not dry_run:
+def _end(session: Session, record: ClusterRecord, report: ReapReport) -> None:
+    stop = Stop()
+    stop.shield()
+    with on_signals(stop):
         try:
-            terminate(session, record.id, reason=why)
+            _end_if_due(session, record.id, stop, report)
+        except LostLease:
+            report.notes.append(f"{record.name}: another process works on it")
         except MulticomputeError as error:
             report.failed[record.name] = str(error)
+        stop.lower()
+
+
+def _end_if_due(session: Session, cluster_id: str, stop: Stop, report: ReapReport) -> None:
+    with holding(session, cluster_id) as lease:
+        # Again, under the lease: since it was listed it may have been extended, or ended by another process.
+        record = session.ledger.cluster(cluster_id)
+        why = _why(session, record)
+        if not why:
             return
-    report.terminated.append(record.name)
+        if lease is not None:
+            end(Operation.on(session, record, lease, stop=stop), ClusterState.TERMINATED, why)
+            report.terminated.append(record.name)
+            return
+    # One that is being made is told. One that is up is left alone: it may be about to be extended.
+    session.ledger.ask_to_end(cluster_id, why, states=(ClusterState.REQUESTED, ClusterState.PROVISIONING))
+    report.notes.append(f"{record.name}: another process works on it")
+
+
+def _expired(session: Session, seen: Survey) -> list[Orphan]:
+    return [orphan for orphan in seen.orphans if not orphan.is_known and _is_expired(session, orphan)]
 
 
 def _is_expired(session: Session, orphan: Orphan) -> bool:

@@ -1,52 +1,24 @@
 """Compares the ledger with the clouds: takes back what is known, ends what must not live, names what nobody knows (I3)."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final
 
+from multicompute.engine.adopt import adopt as take_over
+from multicompute.engine.adopt import learn_attempts, learn_end
 from multicompute.engine.attempts import is_whole, launch, make_ready
+from multicompute.engine.heal import drop_cut_off_repairs
 from multicompute.engine.interrupt import Stop
 from multicompute.engine.lease import holding
-from multicompute.engine.lifecycle import look
+from multicompute.engine.look import UP, look
 from multicompute.engine.operation import LostLease, Operation, Superseded
+from multicompute.engine.orphans import Orphan, Survey, choose, is_known, remove, survey
 from multicompute.engine.session import Session
 from multicompute.engine.teardown import end, step
-from multicompute.errors import ClusterNotFound, MulticomputeError
+from multicompute.errors import ClusterExists, MulticomputeError
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState, Node, NodeState
-from multicompute.provider import TAG_CLUSTER, TAG_EXPIRES_AT, TAG_ID, Provider, Resource, Selector
-
-_POOL: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Orphan:
-    """What carries our tags and belongs to no live cluster of the ledger."""
-
-    provider: str
-    cluster_id: str
-    name: str
-    resources: tuple[Resource, ...]
-    is_known: bool
-
-    @property
-    def expires_at(self) -> str:
-        """The expiry tag: epoch seconds, or "never"."""
-        return next((tag for each in self.resources if (tag := each.tags.get(TAG_EXPIRES_AT))), "never")
-
-    def to_dict(self) -> dict[str, object]:
-        """In JSON terms."""
-        regions = sorted({resource.region for resource in self.resources})
-        return {
-            "provider": self.provider,
-            "id": self.cluster_id,
-            "name": self.name,
-            "regions": regions,
-            "resources": [f"{resource.kind} {resource.id}" for resource in self.resources],
-            "billable": any(resource.billable for resource in self.resources),
-            "expires_at": self.expires_at,
-        }
+from multicompute.provider import Resource, Selector
 
 
 @dataclass(slots=True)
@@ -54,9 +26,10 @@ class ReconcileReport:
     """What was found, and what was done about it; with `dry_run` what would be.
 
     Attributes:
-        adopted: names of clusters that were up although the ledger did not say so, and are READY now.
-        terminated: names of clusters that were half made or half ended, and are gone now.
+        adopted: names of clusters that were up although the ledger did not say so, and are in it now.
+        terminated: names of clusters that were half made or half ended, or orphans that were to be, and are gone now.
         orphans: what carries our tags and is in no ledger row that lives.
+        failed: the id of each orphan that was to be adopted or terminated and is not -> why.
         in_doubt: names of clusters of which something may still appear: ask again after the consistency window.
         clusters: names of the live clusters, after all that.
         notes: what could not be asked.
@@ -65,6 +38,7 @@ class ReconcileReport:
     adopted: list[str] = field(default_factory=list)
     terminated: list[str] = field(default_factory=list)
     orphans: list[Orphan] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
     in_doubt: list[str] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -80,53 +54,138 @@ class ReconcileReport:
             "adopted": self.adopted,
             "terminated": self.terminated,
             "orphans": [orphan.to_dict() for orphan in self.orphans],
+            "failed": self.failed,
             "in_doubt": self.in_doubt,
             "clusters": self.clusters,
             "notes": self.notes,
         }
 
 
-def reconcile(session: Session, *, dry_run: bool = False) -> ReconcileReport:
+def reconcile(
+    session: Session, *, dry_run: bool = False, adopt: Collection[str] = (), terminate: Collection[str] = ()
+) -> ReconcileReport:
     """Compare the ledger with every cloud that can be used here, and mend what differs.
 
     A cluster whose process died is taken back where its gang is complete, else torn down. Remains of clusters that have
-    ended are deleted. What carries our tags and is in no ledger is only listed: another ledger may own it.
+    ended are deleted. Where an older copy of the ledger was put back, state, nodes and end of life are brought in line with the
+    clouds. What carries this owner's tags and is in no ledger is only listed, since another ledger may own it, unless it is named:
+
+    Args:
+        session: the ledger and the clouds.
+        dry_run: only say what would be done.
+        adopt: names or ids of orphans to write into the ledger, `orphans.EVERY` for all. What was once asked for is not known: an
+            adopted cluster counts as what is there, and a request of its name that fits it gets it.
+        terminate: names or ids of orphans to delete, with all that stands beside their machines, until the clouds show nothing.
+
+    Raises:
+        ClusterNotFound: a name or id is no orphan; nothing was done.
+        SpecError: one is to be adopted and terminated, or the name of several is to be terminated; nothing was done.
     """
     report = ReconcileReport()
+    seen = survey(session, report.notes)
+    unknown = [orphan for orphan in seen.orphans if not orphan.is_known]
+    to_adopt, to_end = choose(unknown, adopt=adopt, terminate=terminate)
     for record in session.ledger.clusters():
         try:
-            _mend(session, record, report, dry_run=dry_run)
+            _mend(session, record, seen, report, dry_run=dry_run)
         except (LostLease, Superseded):
             report.notes.append(f"{record.name}: another process works on it")
         except MulticomputeError as error:
             report.notes.append(f"{record.name}: {error}")
-    for orphan in find_orphans(session, report.notes):
-        if not orphan.is_known:
-            report.orphans.append(orphan)
-            continue
-        # The ledger says that this has ended: what is left of it is ours to delete.
-        report.terminated.append(orphan.name)
-        if not dry_run:
-            delete(session, orphan, report.notes)
+    # The ledger says that these have ended: what is left of them is ours to delete.
+    remains = [orphan for orphan in seen.orphans if orphan.is_known]
+    report.terminated += [orphan.name for orphan in remains]
+    if not dry_run:
+        report.notes += [f"{orphan.name}: not all of it is gone yet: {why}" for orphan, why in remove(session, remains)]
+    report.orphans = [orphan for orphan in unknown if orphan.cluster_id not in to_adopt | to_end]
+    _adopt(session, _clusters(unknown, to_adopt), report, dry_run=dry_run)
+    _terminate(session, _clusters(unknown, to_end), report, dry_run=dry_run)
     report.clusters = [record.name for record in session.ledger.clusters()]
     return report
 
 
-def _mend(session: Session, record: ClusterRecord, report: ReconcileReport, *, dry_run: bool) -> None:
+def _clusters(orphans: Collection[Orphan], ids: Collection[str]) -> list[list[Orphan]]:
+    """The chosen orphans, cluster by cluster: one cluster may be in several clouds."""
+    return [[each for each in orphans if each.cluster_id == one] for one in sorted(ids)]
+
+
+def _adopt(session: Session, chosen: list[list[Orphan]], report: ReconcileReport, *, dry_run: bool) -> None:
+    for orphans in chosen:
+        name = orphans[0].name
+        with holding(session, orphans[0].cluster_id) as lease:
+            try:
+                if lease is None:
+                    raise ClusterExists(f"{name}: another process works on it")
+                take_over(session, orphans, taken=report.adopted, dry_run=dry_run)
+            except MulticomputeError as error:
+                _refuse(report, orphans, str(error))
+            else:
+                report.adopted.append(name)
+
+
+def _terminate(session: Session, chosen: list[list[Orphan]], report: ReconcileReport, *, dry_run: bool) -> None:
+    """Delete what was chosen, all of it side by side."""
+    with ExitStack() as stack:
+        mine: list[list[Orphan]] = []
+        for orphans in chosen:
+            lease = stack.enter_context(holding(session, orphans[0].cluster_id))
+            if lease is None or is_known(session, orphans[0].cluster_id):
+                _refuse(report, orphans, f"{orphans[0].name}: another process works on it")
+            else:
+                mine.append(orphans)
+        parts = [orphan for orphans in mine for orphan in orphans]
+        left = [] if dry_run else remove(session, parts, thoroughly=True)
+    for orphans in mine:
+        trouble = [why for orphan, why in left if orphan.cluster_id == orphans[0].cluster_id]
+        if trouble:
+            _refuse(report, orphans, f"{orphans[0].name}: not all of it is gone: {'; '.join(trouble)}")
+        else:
+            report.terminated.append(orphans[0].name)
+
+
+def _refuse(report: ReconcileReport, orphans: list[Orphan], why: str) -> None:
+    report.failed[orphans[0].cluster_id] = why
+    report.orphans += orphans
+
+
+def _mend(session: Session, record: ClusterRecord, seen: Survey, report: ReconcileReport, *, dry_run: bool) -> None:
     """Bring one live cluster of the ledger in line with its cloud."""
     with holding(session, record.id) as lease:
         record = session.ledger.cluster(record.id)
         if lease is None or not record.state.is_live:
             return
         op = Operation.on(session, record, lease, stop=Stop())
-        if record.state in (ClusterState.READY, ClusterState.DEGRADED):
-            if not dry_run and not look(op).state.is_live:
-                report.terminated.append(record.name)
-            return
+        there = seen.clusters.get(record.id, ())
+        if later := learn_end(session, record, there, dry_run=dry_run):
+            report.notes.append(f"{record.name}: {later}")
         if record.state is ClusterState.TERMINATING:
             _finish(op, record, report, dry_run=dry_run)
-            return
-        _take_back(op, record, report, dry_run=dry_run)
+        elif record.state in UP:
+            if not dry_run and not _look(op, there, report).state.is_live:
+                report.terminated.append(record.name)
+        elif learn_attempts(op, there, dry_run=dry_run) and dry_run:
+            report.adopted.append(record.name)
+        else:
+            _take_back(op, record, report, dry_run=dry_run)
+
+
+def _look(op: Operation, there: Sequence[Resource], report: ReconcileReport) -> ClusterRecord:
+    """Look at a cluster that is up, and at nodes of it that this ledger has never heard of."""
+    drop_cut_off_repairs(op)
+    record = look(op)
+    if record.state not in UP:
+        return record
+    if learn_attempts(op, there):
+        report.adopted.append(record.name)
+    nodes = [node for node in op.ledger.nodes(op.cluster_id) if node.rank >= 0]
+    alive = [node for node in nodes if node.ended_at is None]
+    is_whole = len(alive) == len({node.rank for node in nodes})
+    if record.state is ClusterState.DEGRADED and is_whole and all(node.state == NodeState.RUNNING for node in alive):
+        # One that was adopted while it booted, or whose lost nodes had been replaced already.
+        line = op.story.line("ready", f"ready: all {len(alive)} nodes run")
+        if op.ledger.settle(op.cluster_id, alive, line, state=ClusterState.READY):
+            op.story.tell(line)
+    return op.record()
 
 
 def _finish(op: Operation, record: ClusterRecord, report: ReconcileReport, *, dry_run: bool) -> None:
@@ -156,7 +215,7 @@ def _take_back(op: Operation, record: ClusterRecord, report: ReconcileReport, *,
                 if attempt.state is AttemptState.OPEN:
                     launch(op, attempt, is_repeated=True)
         return
-    if any(_is_in_doubt(op, attempt) for attempt in begun):
+    if any(_may_still_show(op, attempt) for attempt in begun):
         report.in_doubt.append(record.name)
         return
     report.terminated.append(record.name)
@@ -177,6 +236,14 @@ def _is_in_doubt(op: Operation, attempt: AttemptRecord) -> bool:
     return attempt.state is AttemptState.OPEN and op.clock.now() < attempt.opened_at + window
 
 
+def _may_still_show(op: Operation, attempt: AttemptRecord) -> bool:
+    """Whether nodes of an attempt that were launched may be missing from listings yet."""
+    return (
+        attempt.is_open
+        and op.clock.now() < attempt.opened_at + op.session.provider(attempt.provider).consistency_window
+    )
+
+
 def _one_step(op: Operation) -> None:
     for attempt in op.ledger.attempts(op.cluster_id):
         if attempt.is_open:
@@ -186,65 +253,3 @@ def _one_step(op: Operation) -> None:
                 [attempt],
                 Selector(region=attempt.region, cluster_id=op.cluster_id),
             )
-
-
-def find_orphans(session: Session, notes: list[str]) -> list[Orphan]:
-    """Everything of this owner, in every usable cloud, that no live cluster of the ledger owns."""
-    usable = [name for name, why_not in session.usable.items() if why_not == "" and session.plugins[name].can_launch]
-    if not usable:
-        return []
-    live = {record.id for record in session.ledger.clusters()}
-
-    def look_at(name: str) -> tuple[str, tuple[Resource, ...]]:
-        try:
-            return name, session.provider(name).resources(Selector(owner=session.config.owner))
-        except MulticomputeError as error:
-            notes.append(f"{name}: could not be asked: {error}")
-            return name, ()
-
-    with ThreadPoolExecutor(min(_POOL, len(usable))) as pool:
-        answers = list(pool.map(look_at, usable))
-    # Read again: a cluster that was requested meanwhile is no orphan.
-    live |= {record.id for record in session.ledger.clusters()}
-    return [orphan for name, found in answers for orphan in _grouped(session, name, found, live)]
-
-
-def _grouped(session: Session, provider: str, found: tuple[Resource, ...], live: set[str]) -> Iterator[Orphan]:
-    groups: dict[str, list[Resource]] = {}
-    for resource in found:
-        groups.setdefault(resource.tags.get(TAG_ID, ""), []).append(resource)
-    for cluster_id, resources in sorted(groups.items()):
-        if cluster_id and cluster_id not in live:
-            name = next((tag for each in resources if (tag := each.tags.get(TAG_CLUSTER))), cluster_id)
-            yield Orphan(provider, cluster_id, name, tuple(resources), is_known=_is_known(session, cluster_id))
-
-
-def _is_known(session: Session, cluster_id: str) -> bool:
-    try:
-        session.ledger.cluster(cluster_id)
-    except ClusterNotFound:
-        return False
-    return True
-
-
-def delete(session: Session, orphan: Orphan, notes: list[str]) -> bool:
-    """Delete an orphan, as far as one step and its repetitions go; True when the cloud has nothing of it left."""
-    provider = session.provider(orphan.provider)
-    done = True
-    for region in sorted({resource.region for resource in orphan.resources}):
-        done &= _delete_in(session, provider, Selector(region=region, cluster_id=orphan.cluster_id), notes)
-    return done
-
-
-def _delete_in(session: Session, provider: Provider, selector: Selector, notes: list[str]) -> bool:
-    waited, patience = provider.poll_interval * 0, provider.consistency_window
-    while True:
-        try:
-            left = provider.terminate(selector)
-        except MulticomputeError as error:
-            notes.append(f"{provider.name} {selector.region}: {error}")
-            return False
-        if left.is_done or waited >= patience:
-            return left.is_done
-        session.clock.sleep(provider.poll_interval)
-        waited += provider.poll_interval

@@ -53,6 +53,55 @@ def test_a_leak_is_status_9_of_a_dry_run_and_is_left_alone(run: Run, fake_cloud:
     _remove(fake_cloud)
 
 
+def test_an_orphan_is_adopted_by_name(run: Run, fake_cloud: FakeCloud) -> None:
+    stray(fake_cloud)
+    fake_cloud.advance("5m")
+    listed = run("reconcile")
+    assert listed.status == 0
+    assert "--adopt NAME" in listed.err
+    assert run("ls", "--json").document == []
+    foreseen = run("reconcile", "--adopt", "lost-1", "--dry-run", "--json")
+    assert (foreseen.status, foreseen.document["adopted"], run("ls", "--json").document) == (9, ["lost-1"], [])
+    done = run("reconcile", "--adopt", "lost-1")
+    assert done.status == 0
+    assert "adopted" in done.out and "alive" in done.out
+    (cluster,) = run("ls", "--json").document
+    assert (cluster["name"], cluster["state"], cluster["expires_at"]) == ("lost-1", "READY", None)
+    assert run("down", "lost-1", "--yes").status == 0
+    assert fake_cloud.alive() == []
+
+
+def test_all_orphans_are_terminated_and_waited_for(run: Run, fake_cloud: FakeCloud) -> None:
+    stray(fake_cloud)
+    done = run("reconcile", "--terminate", "--json")
+    assert (done.status, done.document["terminated"], done.document["orphans"]) == (0, ["lost-1"], [])
+    assert fake_cloud.alive() == []
+
+
+def test_a_termination_that_does_not_get_through_is_a_failure(run: Run, fake_cloud: FakeCloud) -> None:
+    stray(fake_cloud)
+    fake_cloud.aws.faults.fail("terminate", "denied", times=1)
+    done = run("reconcile", "--terminate", "lost-1", "--json")
+    assert done.status == 1
+    assert "not all of it is gone" in done.document["failed"]["id-lost-1"]
+    shown = run("reconcile", "--terminate", "id-lost-1")
+    assert shown.status == 0
+    assert fake_cloud.alive() == []
+
+
+def test_a_name_that_is_no_orphan_is_refused_and_nothing_is_done(run: Run, fake_cloud: FakeCloud) -> None:
+    stray(fake_cloud)
+    before = fake_cloud.alive()
+    missing = run("reconcile", "--terminate", "lost-2")
+    assert missing.status == 8
+    assert "orphans are lost-1 (id-lost-1)" in missing.err
+    both = run("reconcile", "--adopt", "lost-1", "--terminate", "lost-1")
+    assert both.status == 2
+    assert "can't be both adopted and terminated" in both.err
+    assert fake_cloud.alive() == before
+    assert run("reconcile", "--terminate").status == 0
+
+
 def test_reap_ends_what_has_outlived_its_ttl(run: Run, fake_cloud: FakeCloud) -> None:
     assert run(*UP, "--name", "train-1", "--ttl", "1h").status == 0
     fake_cloud.advance("2h")

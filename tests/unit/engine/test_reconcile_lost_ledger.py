@@ -1,0 +1,399 @@
+"""Orphans, told from what is not ours, listed, adopted and terminated: on clouds in memory whose ledger was lost."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from multicompute import Cluster, ClusterState, errors
+from multicompute.engine.orphans import EVERY
+from multicompute.engine.reap import reap
+from multicompute.engine.reconcile import reconcile
+from multicompute.engine.session import Session, use_session
+from multicompute.ledger import AttemptRecord, AttemptState
+from multicompute.offer import InstanceType, Offer, Quote
+from multicompute.provider import TAG_ID
+from multicompute.testing import FakeCloud, fake_cloud, launch_request
+
+
+@pytest.fixture(name="cloud")
+def _cloud() -> Iterator[FakeCloud]:
+    with fake_cloud("aws", "gcp", "azure") as cloud:
+        for provider in cloud.providers.values():
+            provider.add_foreign()
+        yield cloud
+        assert all(provider.foreign_intact() for provider in cloud.providers.values())
+
+
+@contextmanager
+def lost(cloud: FakeCloud, folder: Path, name: str = "new.db") -> Iterator[Session]:
+    """The same clouds with another ledger, empty unless the file is there."""
+    config = replace(cloud.session.config, state=f"sqlite:///{folder / name}")
+    session = Session(config=config, plugins=cloud.session.plugins, clock=cloud.clock, random=cloud.session.random)
+    try:
+        with use_session(session):
+            yield session
+    finally:
+        session.close()
+
+
+def test_orphans_of_all_clouds_are_listed_and_left_alone(cloud: FakeCloud, tmp_path: Path) -> None:
+    for name in ("aws", "gcp", "azure"):
+        Cluster.request(gpus=8, type="h100", clouds=[name], name=f"on-{name}", ttl="2h")
+    before = cloud.alive()
+    with lost(cloud, tmp_path) as session:
+        report = reconcile(session)
+        assert [(each.provider, each.name) for each in report.orphans] == [
+            ("aws", "on-aws"),
+            ("gcp", "on-gcp"),
+            ("azure", "on-azure"),
+        ]
+        assert all(each.to_dict()["billable"] for each in report.orphans)
+        assert (report.adopted, report.terminated, report.failed, report.notes) == ([], [], {}, [])
+        assert Cluster.list() == []
+        assert cloud.alive() == before
+        assert sorted(reconcile(session, terminate=EVERY).terminated) == ["on-aws", "on-azure", "on-gcp"]
+        assert cloud.alive() == []
+
+
+def test_an_adopted_cluster_is_what_it_was(cloud: FakeCloud, tmp_path: Path) -> None:
+    old = Cluster.request(gpus=16, type="h100", name="train", ttl="5h", clouds=["aws"], tags={"team": "nlp"})
+    with lost(cloud, tmp_path) as session:
+        report = reconcile(session, adopt=["train"])
+        assert (report.adopted, report.orphans, report.failed, report.clusters) == (["train"], [], {}, ["train"])
+        new = Cluster.get("train")
+        assert (new.id, new.state, new.provider, new.region, new.zone) == (
+            old.id,
+            ClusterState.READY,
+            old.provider,
+            old.region,
+            old.zone,
+        )
+        assert [(node.id, node.rank) for node in new.nodes] == [(node.id, node.rank) for node in old.nodes]
+        assert (new.gpus, new.tags, new.hourly_cost) == (16, {"team": "nlp"}, old.hourly_cost)
+        assert new.spec.type == tuple({node.instance_type for node in old.nodes})
+        assert new.expires_at is not None and old.expires_at is not None
+        assert int(new.expires_at.timestamp()) == int(old.expires_at.timestamp())
+        (event,) = new.events()
+        assert event.kind == "adopted" and "found by its tags" in event.message
+        assert new.refresh().state is ClusterState.READY
+        assert reconcile(session).orphans == []
+        new.extend("1h")
+        new.terminate()
+        assert cloud.alive() == []
+
+
+def test_the_same_request_again_returns_the_adopted_cluster(cloud: FakeCloud, tmp_path: Path) -> None:
+    # Machines of eight: four are left over.
+    wish = {"gpus": 12, "type": "h100", "vcpus": 192, "budget": 900.0, "tags": {"team": "nlp"}, "clouds": ["aws"]}
+    old = Cluster.request(**wish, name="train")  # type: ignore[arg-type]
+    with lost(cloud, tmp_path) as session:
+        reconcile(session, adopt=EVERY)
+        bought = len(cloud.alive())
+        again = Cluster.request(**wish, name="train")  # type: ignore[arg-type]
+        assert (again.id, len(cloud.alive())) == (old.id, bought)
+        by_type = Cluster.request(nodes=2, type=old.head.instance_type, name="train", regions=[str(old.region)])
+        assert by_type.id == old.id
+        again.terminate()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"gpus": 24, "type": "h100"},
+        {"gpus": 8, "type": "h100"},
+        {"gpus": 16, "type": "a100"},
+        {"gpus": 16, "type": "h100", "clouds": ["gcp"]},
+        {"gpus": 16, "type": "h100", "regions": ["eu"]},
+        {"gpus": 16, "type": "h100", "nodes": 4},
+    ],
+    ids=["more", "fewer", "another type", "another cloud", "another continent", "more nodes"],
+)
+def test_a_request_that_the_adopted_cluster_does_not_fit_is_refused(
+    cloud: FakeCloud, tmp_path: Path, other: dict[str, object]
+) -> None:
+    Cluster.request(gpus=16, type="h100", name="train", clouds=["aws"], regions=["us"])
+    with lost(cloud, tmp_path) as session:
+        reconcile(session, adopt=EVERY)
+        before = len(cloud.alive())
+        with pytest.raises(errors.ClusterExists, match="was adopted from what was found, 2 x p5"):
+            Cluster.request(**other, name="train")  # type: ignore[arg-type]
+        assert len(cloud.alive()) == before
+        Cluster.get("train").terminate()
+
+
+def test_what_boots_or_has_lost_a_node_is_adopted_as_degraded(cloud: FakeCloud, tmp_path: Path) -> None:
+    halved = Cluster.request(gpus=16, type="h100", name="halved", clouds=["gcp"])
+    Cluster.request(gpus=8, type="h100", name="booting", wait=False, clouds=["aws"])
+    cloud.gcp.preempt(halved.nodes[0].id)
+    with lost(cloud, tmp_path) as session:
+        reconcile(session, adopt=EVERY)
+        assert Cluster.get("booting").state is ClusterState.DEGRADED
+        assert Cluster.get("halved").state is ClusterState.DEGRADED
+        assert [node.id for node in Cluster.get("halved").nodes] == [halved.nodes[1].id]
+        cloud.advance("1m")
+        reconcile(session)
+        assert Cluster.get("booting").state is ClusterState.READY
+        assert Cluster.get("halved").state is ClusterState.DEGRADED
+        for cluster in Cluster.list():
+            cluster.terminate()
+        assert cloud.alive() == []
+
+
+def test_two_clusters_of_one_name_are_told_apart_by_id(cloud: FakeCloud, tmp_path: Path) -> None:
+    first = Cluster.request(gpus=8, type="h100", name="twin", clouds=["aws"])
+    with lost(cloud, tmp_path, "second.db"):
+        second = Cluster.request(gpus=8, type="h100", name="twin", clouds=["gcp"])
+    with lost(cloud, tmp_path) as session:
+        before = cloud.alive()
+        with pytest.raises(errors.SpecError, match="2 orphans have this name"):
+            reconcile(session, terminate=["twin"])
+        assert cloud.alive() == before
+        foreseen = reconcile(session, adopt=["twin"], dry_run=True)
+        assert (foreseen.adopted, len(foreseen.failed), Cluster.list()) == (["twin"], 1, [])
+        report = reconcile(session, adopt=["twin"])
+        assert report.adopted == ["twin"]
+        ((refused, why),) = report.failed.items()
+        assert {refused, Cluster.get("twin").id} == {first.id, second.id}
+        assert "a live cluster has this name already" in why and f"--terminate {refused}" in why
+        assert [orphan.cluster_id for orphan in report.orphans] == [refused]
+        assert reconcile(session, terminate=[refused]).terminated == ["twin"]
+        Cluster.get("twin").terminate()
+        assert cloud.alive() == []
+
+
+def test_a_name_that_is_no_orphan_is_refused_with_those_that_are(cloud: FakeCloud, tmp_path: Path) -> None:
+    Cluster.request(gpus=8, type="h100", name="train", clouds=["aws"])
+    with lost(cloud, tmp_path) as session:
+        before = cloud.alive()
+        for option in ({"adopt": ["trian"]}, {"terminate": ["trian"]}, {"terminate": ["c-of-another"]}):
+            with pytest.raises(errors.ClusterNotFound, match=r"no orphan of this name or id; orphans are train \(c-"):
+                reconcile(session, **option)  # type: ignore[arg-type]
+        with pytest.raises(errors.SpecError, match="train: can't be both adopted and terminated"):
+            reconcile(session, adopt=["train"], terminate=EVERY)
+        assert (cloud.alive(), Cluster.list()) == (before, [])
+        reconcile(session, terminate=["train"])
+    assert cloud.alive() == []
+
+
+def test_a_dry_run_says_what_would_be_done(cloud: FakeCloud, tmp_path: Path) -> None:
+    Cluster.request(gpus=8, type="h100", name="keep", clouds=["aws"])
+    Cluster.request(gpus=8, type="h100", name="drop", clouds=["gcp"])
+    with lost(cloud, tmp_path) as session:
+        before = cloud.alive()
+        report = reconcile(session, adopt=["keep"], terminate=["drop"], dry_run=True)
+        assert (report.adopted, report.terminated, report.orphans, report.is_leak) == (["keep"], ["drop"], [], True)
+        assert (cloud.alive(), Cluster.list()) == (before, [])
+        reconcile(session, terminate=EVERY)
+
+
+def test_what_is_left_of_a_cluster_without_nodes_can_only_be_terminated(cloud: FakeCloud, tmp_path: Path) -> None:
+    best = Cluster.plan(gpus=8, type="h100", clouds=["aws"]).best
+    assert best is not None
+    cloud.aws.set_capacity("*", "*", 0)
+    with pytest.raises(errors.CapacityError):
+        cloud.aws.launch(launch_request(best.parts[0].offer, cluster="stub", owner=cloud.session.config.owner))
+    assert [item.kind for item in cloud.alive()] == ["group"]
+    with lost(cloud, tmp_path) as session:
+        report = reconcile(session, adopt=["stub"])
+        assert "it has no node that lives, only group" in report.failed["id-stub"]
+        assert reconcile(session, terminate=["stub"]).terminated == ["stub"]
+    assert cloud.alive() == []
+
+
+def test_side_resources_in_other_regions_go_with_the_adopted_cluster(cloud: FakeCloud, tmp_path: Path) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", name="train", clouds=["aws"], regions=["us-east-1"])
+    far = Cluster.plan(gpus=8, type="h100", clouds=["aws"], regions=["us-west-2"]).best
+    assert far is not None
+    cloud.aws.set_capacity("*", "us-west-2", 0)
+    request = launch_request(far.parts[0].offer, cluster="train", owner=cloud.session.config.owner, token="t-far")
+    tags = {**request.tags, TAG_ID: cluster.id}
+    with pytest.raises(errors.CapacityError):
+        cloud.aws.launch(replace(request, cluster_id=cluster.id, tags=tags))
+    assert {item.region for item in cloud.alive()} == {"us-east-1", "us-west-2"}
+    with lost(cloud, tmp_path) as session:
+        assert reconcile(session, adopt=["train"]).adopted == ["train"]
+        assert {item.region for item in cloud.alive()} == {"us-east-1", "us-west-2"}
+        Cluster.get("train").terminate()
+    assert cloud.alive() == []
+
+
+def test_a_cloud_that_can_t_be_asked_is_noted_and_the_others_are_done(cloud: FakeCloud, tmp_path: Path) -> None:
+    Cluster.request(gpus=8, type="h100", name="on-aws", clouds=["aws"])
+    Cluster.request(gpus=8, type="h100", name="on-gcp", clouds=["gcp"])
+    with lost(cloud, tmp_path) as session:
+        cloud.gcp.faults.fail("resources", "denied", times=1)
+        report = reconcile(session, terminate=EVERY)
+        assert report.terminated == ["on-aws"]
+        assert any(note.startswith("gcp: could not be asked") for note in report.notes)
+        assert {item.provider for item in cloud.alive()} == {"gcp"}
+        assert reconcile(session, terminate=EVERY).terminated == ["on-gcp"]
+    assert cloud.alive() == []
+
+
+def test_a_termination_that_does_not_get_through_is_reported_and_can_be_repeated(
+    cloud: FakeCloud, tmp_path: Path
+) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", name="train", clouds=["aws"])
+    with lost(cloud, tmp_path) as session:
+        cloud.aws.faults.fail("terminate", "denied", times=1)
+        report = reconcile(session, terminate=["train"])
+        assert report.terminated == []
+        assert "not all of it is gone" in report.failed[cluster.id]
+        assert [orphan.name for orphan in report.orphans] == ["train"]
+        cloud.aws.faults.fail("terminate", "throttled", times=2)
+        assert reconcile(session, terminate=["train"]).terminated == ["train"]
+    assert cloud.alive() == []
+
+
+def test_a_termination_waits_for_what_listings_do_not_show_yet(cloud: FakeCloud, tmp_path: Path) -> None:
+    best = Cluster.plan(gpus=8, type="h100", clouds=["aws"]).best
+    assert best is not None
+    offer, owner = best.parts[0].offer, cloud.session.config.owner
+    cloud.aws.launch(launch_request(offer, cluster="late", owner=owner))
+    cloud.aws.lag = cloud.aws.consistency_window * 0.9
+    cloud.aws.launch(launch_request(offer, cluster="late", token="attempt-2", owner=owner))
+    with lost(cloud, tmp_path) as session:
+        assert reconcile(session, terminate=["late"]).terminated == ["late"]
+    assert cloud.alive() == []
+
+
+def test_an_orphan_that_another_process_works_on_is_left_to_it(cloud: FakeCloud, tmp_path: Path) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", name="train", clouds=["aws"])
+    with lost(cloud, tmp_path) as session:
+        before = cloud.alive()
+        now = cloud.clock.now()
+        session.ledger.take_lease(cluster.id, "elsewhere", now=now, length=cloud.aws.attempt_timeout)
+        for options in ({"adopt": EVERY}, {"terminate": EVERY}):
+            assert "another process works on it" in reconcile(session, **options).failed[cluster.id]  # type: ignore[arg-type]
+        assert (cloud.alive(), Cluster.list()) == (before, [])
+    cluster.terminate()
+
+
+def test_an_older_ledger_learns_that_the_cluster_was_extended(cloud: FakeCloud, tmp_path: Path) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", name="train", ttl="1h", clouds=["aws"])
+    copy_ledger(cloud, tmp_path / "older.db")
+    later = cluster.extend("6h")
+    cloud.advance("2h")
+    with lost(cloud, tmp_path, "older.db") as session:
+        # By its own word the cluster has expired; the tags say that it has not.
+        foreseen = reap(session, dry_run=True)
+        assert foreseen.terminated == [] and "by its tags" in foreseen.notes[0]
+        assert reap(session).terminated == []
+        assert Cluster.get("train").expires_at == later.replace(microsecond=0)
+        assert Cluster.get("train").state is ClusterState.READY
+    cluster.terminate()
+
+
+def test_reconcile_takes_the_end_of_life_from_the_tags(cloud: FakeCloud, tmp_path: Path) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", name="train", ttl="1h", clouds=["aws"])
+    copy_ledger(cloud, tmp_path / "older.db")
+    later = cluster.extend("6h")
+    with lost(cloud, tmp_path, "older.db") as session:
+        assert "by its tags" in reconcile(session, dry_run=True).notes[0]
+        assert "by its tags" in reconcile(session).notes[0]
+        assert Cluster.get("train").expires_at == later.replace(microsecond=0)
+        assert reconcile(session).notes == []
+    cluster.terminate()
+
+
+@pytest.mark.parametrize("has_attempt", [False, True], ids=["before the attempt", "while it launched"])
+def test_an_older_ledger_learns_that_the_cluster_came_up(cloud: FakeCloud, tmp_path: Path, has_attempt: bool) -> None:
+    # The ledger is put back from a copy that was made while the cluster was being requested.
+    cluster = Cluster.request(gpus=16, type="h100", name="train", ttl="5h", clouds=["aws"])
+    with lost(cloud, tmp_path) as session:
+        record = cloud.session.ledger.cluster(cluster.id)
+        (attempt,) = cloud.session.ledger.attempts(cluster.id)
+        early = replace(record, state=ClusterState.REQUESTED, provider=None, region=None, zone=None)
+        known: list[AttemptRecord] = []
+        if has_attempt:
+            early, known = replace(record, state=ClusterState.PROVISIONING), [replace(attempt, state=AttemptState.OPEN)]
+        session.ledger.adopt(early, known, [])
+        before = cloud.alive()
+        assert reconcile(session, dry_run=True).adopted == ["train"]
+        assert Cluster.get("train").state is early.state
+        assert reconcile(session).adopted == ["train"]
+        again = Cluster.get("train")
+        assert (again.state, again.provider, again.zone) == (ClusterState.READY, "aws", cluster.zone)
+        assert [node.id for node in again.nodes] == [node.id for node in cluster.nodes]
+        assert cloud.alive() == before
+        assert Cluster.request(gpus=16, type="h100", name="train", ttl="5h", clouds=["aws"]).id == cluster.id
+        again.terminate()
+        assert cloud.alive() == []
+
+
+def test_an_older_ledger_learns_that_the_cluster_was_healed(cloud: FakeCloud, tmp_path: Path) -> None:
+    cluster = Cluster.request(gpus=16, type="h100", name="train", clouds=["aws"])
+    copy_ledger(cloud, tmp_path / "older.db")
+    cloud.aws.preempt(cluster.nodes[0].id)
+    cluster.heal()
+    healed = {node.id: node.rank for node in cluster.nodes}
+    before = cloud.alive()
+    with lost(cloud, tmp_path, "older.db") as session:
+        assert reconcile(session).adopted == ["train"]
+        again = Cluster.get("train")
+        assert again.state is ClusterState.READY
+        assert {node.id: node.rank for node in again.nodes} == healed
+        again.heal()
+        assert cloud.alive() == before
+        assert (reconcile(session).adopted, reconcile(session).is_leak) == ([], False)
+        again.terminate()
+        assert cloud.alive() == []
+
+
+def test_what_was_attached_and_how_it_was_bought_is_known_again(cloud: FakeCloud, tmp_path: Path) -> None:
+    wishes = {"small": {"gpus": 2, "type": "t4"}, "cheap": {"gpus": 16, "type": "h100", "spot": True}}
+    costs = {}
+    for name, wish in wishes.items():
+        cluster = Cluster.request(**wish, name=name, clouds=["gcp"])  # type: ignore[arg-type]
+        costs[name] = cluster.hourly_cost
+    with lost(cloud, tmp_path) as session:
+        assert sorted(reconcile(session, adopt=EVERY).adopted) == ["cheap", "small"]
+        assert {cluster.name: cluster.hourly_cost for cluster in Cluster.list()} == costs
+        for name, wish in wishes.items():
+            assert Cluster.request(**wish, name=name, clouds=["gcp"]).gpus == wish["gpus"]  # type: ignore[arg-type]
+        with pytest.raises(errors.ClusterExists):
+            Cluster.request(gpus=2, type="v100", name="small", clouds=["gcp"])
+        for cluster in Cluster.list():
+            cluster.terminate()
+    assert cloud.alive() == []
+
+
+def test_machines_that_no_table_knows_can_only_be_terminated(cloud: FakeCloud, tmp_path: Path) -> None:
+    offer = Offer(InstanceType("aws", "new.large"), "us-east-1", "us-east-1a", "on_demand", Quote(1.0, date.min, "x"))
+    cloud.aws.launch(launch_request(offer, cluster="new", owner=cloud.session.config.owner))
+    with lost(cloud, tmp_path) as session:
+        assert "new.large is in no offer table" in reconcile(session, adopt=["new"]).failed["id-new"]
+        assert reconcile(session, terminate=["new"]).terminated == ["new"]
+    assert cloud.alive() == []
+
+
+def test_a_cluster_that_is_in_two_clouds_is_adopted_as_one(cloud: FakeCloud, tmp_path: Path) -> None:
+    owner = cloud.session.config.owner
+    for name in ("aws", "azure"):
+        best = Cluster.plan(gpus=8, type="h100", clouds=[name]).best
+        assert best is not None
+        request = launch_request(best.parts[0].offer, nodes=1, cluster="wide", token=f"t-{name}", owner=owner)
+        cloud[name].launch(request)
+    cloud.advance("1m")
+    with lost(cloud, tmp_path) as session:
+        report = reconcile(session, adopt=["wide"])
+        assert (report.adopted, report.failed) == (["wide"], {})
+        wide = Cluster.get("wide")
+        assert (wide.state, wide.gpus, wide.spec.placement) == (ClusterState.READY, 16, "any")
+        assert {node.provider for node in wide.nodes} == {"aws", "azure"}
+        wide.terminate()
+    assert cloud.alive() == []
+
+
+def copy_ledger(cloud: FakeCloud, to: Path) -> None:
+    """A copy of the ledger as it is now, such as a backup has."""
+    source = sqlite3.connect(cloud.session.config.state.removeprefix("sqlite:///"))
+    copy = sqlite3.connect(to)
+    source.backup(copy)
+    source.close()
+    copy.close()
