@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 from multicompute.engine.planning import plan_for, require_candidate
 from multicompute.engine.session import Session, open_session
 from multicompute.errors import ClusterNotFound, SpecError
-from multicompute.node import ClusterState, Event, Node, NodeState
+from multicompute.node import ClusterState, Event, Node, NodeState, Sample
 from multicompute.plan import Plan
 from multicompute.spec import ClusterSpec, SpecArguments
 from multicompute.units import format_instant, parse_duration
@@ -191,6 +191,13 @@ class Cluster:
         return self._record.reason
 
     @property
+    def holdup(self) -> str:
+        """What its teardown waits for or failed at when it was last tried, "" where it is not being torn down."""
+        from multicompute.engine.teardown import holdup
+
+        return holdup(self.events()) if self.state is ClusterState.TERMINATING else ""
+
+    @property
     def spec(self) -> ClusterSpec:
         """What was asked for."""
         return ClusterSpec.of(self._record.spec)
@@ -263,8 +270,8 @@ class Cluster:
     # What it does
 
     def refresh(self) -> Self:
-        """Look at the nodes: missing ones make it DEGRADED, and a gang that is gone is closed."""
-        from multicompute.engine.lifecycle import refresh
+        """Look at the nodes: lost ones, and those that fail their cloud's checks, make it DEGRADED; a gang that is gone is closed."""
+        from multicompute.engine.look import refresh
 
         self._record = refresh(self._session, self.id)
         return self
@@ -286,6 +293,68 @@ class Cluster:
         limit = self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
         self._record = bring_up(self._session, self._session.ledger.cluster(self.id), timeout=limit, stop=stop)
         return self
+
+    def wait_for(self, state: ClusterState | str, timeout: str | timedelta | None = None) -> Self:
+        """Look at the nodes again and again until the cluster is in a state, such as "degraded".
+
+        Args:
+            state: the name of the state, in any case.
+            timeout: how long to look, "30m" or a timedelta; for ever when left out.
+
+        Raises:
+            SpecError: no state is called like that.
+            ClusterNotFound: it has ended, in another state than the one that is waited for.
+            ProvisionTimeout: it was not in that state in time.
+        """
+        return self._wait_for(state, timeout, None)
+
+    def _wait_for(self, state: ClusterState | str, timeout: str | timedelta | None, stop: "Stop | None") -> Self:
+        from multicompute.engine.look import wait_for
+
+        wanted = _state(state)
+        assert wanted is not None
+        limit = None if timeout is None else parse_duration(timeout, what="timeout")
+        self._record = wait_for(self._session, self.id, wanted, timeout=limit, stop=stop)
+        return self
+
+    def heal(self, timeout: str | timedelta | None = None) -> Self:
+        """Replace the nodes that are gone: at the same offers, with the same ranks, all of them or none; the others are not touched.
+
+        Nodes that run and only fail their cloud's checks are not replaced.
+
+        Args:
+            timeout: "30m" or a timedelta; the request's own when left out.
+
+        Raises:
+            CapacityError, QuotaError, ...: the cloud has no such nodes there now; the cluster is as it was before.
+            ProvisionTimeout: they did not come to run in time; the cluster is as it was before.
+            ProviderError: some hosts of a slice are gone: slices are bought whole.
+            ClusterNotFound: it has ended, or is ending, or is not up yet.
+        """
+        return self._heal(timeout, None)
+
+    def _heal(self, timeout: str | timedelta | None, stop: "Stop | None") -> Self:
+        from multicompute.engine.heal import heal
+
+        limit = self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
+        self._record = heal(self._session, self.id, timeout=limit, stop=stop)
+        return self
+
+    def metrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
+        """What the cloud's monitoring has measured of the nodes that live, oldest first; clouds lag by some minutes.
+
+        Args:
+            window: how far to look back, "10m" or a timedelta.
+
+        Returns:
+            Samples with time and unit. What a cloud does not measure is absent, and never a zero.
+
+        Raises:
+            MulticomputeError: a cloud can't be asked.
+        """
+        from multicompute.monitor.metrics import metrics
+
+        return metrics(self._session, self.nodes, window=parse_duration(window, what="window"))
 
     def extend(self, by: str | timedelta) -> datetime:
         """Move the end of the lease.
@@ -335,6 +404,28 @@ class Cluster:
 
         stop = Stop()
         return await in_thread(lambda: self._wait(timeout, stop), stop=stop)
+
+    async def await_for(self, state: ClusterState | str, timeout: str | timedelta | None = None) -> Self:
+        """`wait_for` for code that runs in an event loop."""
+        from multicompute.engine.interrupt import Stop
+        from multicompute.engine.twin import in_thread
+
+        stop = Stop()
+        return await in_thread(lambda: self._wait_for(state, timeout, stop), stop=stop)
+
+    async def aheal(self, timeout: str | timedelta | None = None) -> Self:
+        """`heal` for code that runs in an event loop."""
+        from multicompute.engine.interrupt import Stop
+        from multicompute.engine.twin import in_thread
+
+        stop = Stop()
+        return await in_thread(lambda: self._heal(timeout, stop), stop=stop)
+
+    async def ametrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
+        """`metrics` for code that runs in an event loop."""
+        from multicompute.engine.twin import in_thread
+
+        return await in_thread(lambda: self.metrics(window))
 
     async def aextend(self, by: str | timedelta) -> datetime:
         """`extend` for code that runs in an event loop."""

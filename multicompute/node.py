@@ -29,9 +29,61 @@ class NodeState(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
+    IMPAIRED = "impaired"
+    """It runs and is billed, and fails the cloud's own checks of it."""
     STOPPING = "stopping"
     STOPPED = "stopped"
     GONE = "gone"
+
+
+class Metric(StrEnum):
+    """What can be measured of a node, in the unit that `unit` names."""
+
+    CPU = "cpu"
+    NETWORK_RECEIVED = "network_received"
+    NETWORK_SENT = "network_sent"
+    ACCELERATOR = "accelerator"
+    """Share of the time in which the accelerator was at work: the GPU's utilisation, the TPU's duty cycle."""
+    ACCELERATOR_MEMORY = "accelerator_memory"
+    ACCELERATOR_TEMPERATURE = "accelerator_temperature"
+    ACCELERATOR_POWER = "accelerator_power"
+
+    @property
+    def unit(self) -> str:
+        """ "%", "bytes/s", "celsius" or "watts"; memory is the share in use, in "%"."""
+        return _UNITS.get(self, "%")
+
+
+_UNITS = {
+    Metric.NETWORK_RECEIVED: "bytes/s",
+    Metric.NETWORK_SENT: "bytes/s",
+    Metric.ACCELERATOR_TEMPERATURE: "celsius",
+    Metric.ACCELERATOR_POWER: "watts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement, as a cloud's monitoring has it. What a cloud does not measure has no sample: it is never a zero.
+
+    Attributes:
+        metric: what was measured.
+        node: id of the node.
+        at: end of the interval that `value` is the mean of, in UTC.
+        value: in the metric's unit.
+        accelerator: which of the node's accelerators, from 0; None for the node as a whole.
+    """
+
+    metric: Metric
+    node: str
+    at: datetime
+    value: float
+    accelerator: int | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit of `value`."""
+        return self.metric.unit
 
 
 Cause = Literal["", "capacity", "quota", "preemption", "request"]
@@ -51,6 +103,9 @@ class Node:
         reason: why it stopped, in the cloud's words, where it says so.
         cause: the kind of that reason: "capacity", "quota", "preemption", "request" (the launch asked for what can't be
             had anywhere), "" where the cloud does not say.
+        is_spot: whether the cloud says that it is a spot node.
+        attached: the canonical name of the accelerators that were attached to it, where the cloud says so; "" where its instance
+            type tells which it has.
     """
 
     id: str
@@ -67,6 +122,8 @@ class Node:
     token: str = ""
     reason: str | None = None
     cause: Cause = ""
+    is_spot: bool = False
+    attached: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +133,7 @@ class Event:
     Attributes:
         at: when, in UTC.
         kind: a word to filter by: "requested", "attempt", "capacity", "quota", "retry", "launched", "ready",
-            "degraded", "extended", "terminating", "terminated", "failed", "note", ...
+            "degraded", "extended", "terminating", "stuck", "terminated", "failed", "note", ...
         message: the sentence for people.
         cluster_id: whose story it is.
         data: what programs may want: place, instance type, code, counts.

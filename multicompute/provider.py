@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
-from multicompute.node import Node
-from multicompute.offer import Offer, Part, Purchase, Quote
+from multicompute.node import Node, Sample
+from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 
 
 class Capability(StrEnum):
@@ -29,6 +30,10 @@ class Capability(StrEnum):
     """Can tell today's price of an offer."""
     EXPIRY = "expiry"
     """Ends a node at its expiry although nobody of us is alive."""
+    METRICS = "metrics"
+    """Can tell how busy nodes are."""
+    HEALTH_CHECKS = "health_checks"
+    """Checks machines by itself, and can tell which fail."""
     SIDE_RESOURCES = "side_resources"
     """Makes resources beside machines (security groups, placement groups, ...) that teardown must remove."""
 
@@ -88,7 +93,7 @@ class LaunchRequest:
     expires_at: datetime | None = None
     fabric: bool = False
     image: str | None = None
-    setup: str = ""
+    setup: str = field(default="", repr=False)
     ssh_public_key: str | None = None
     private: bool = False
     disk_gib: float | None = None
@@ -113,6 +118,9 @@ class Selector:
         cluster_id, token, owner: the values of our tags.
         node_ids: ids known from a launch so recent that a listing may not show them yet: beside what the tags find, they are
             selected too, and one that the cloud does not show counts as still there (I4).
+        instance_types: the instance types of what is looked for, where the caller knows them: a provider that keeps machines in
+            several services need ask only the services of these types; () asks all. It narrows nothing else.
+        with_health: ask also for the cloud's own checks of its machines: a node that fails them is IMPAIRED, not RUNNING.
     """
 
     region: str | None = None
@@ -120,6 +128,8 @@ class Selector:
     token: str | None = None
     owner: str | None = None
     node_ids: tuple[str, ...] = ()
+    instance_types: tuple[str, ...] = ()
+    with_health: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,7 @@ class Quota:
         families: which instance types count, as globs on their names ("p*", "trn*").
         limit, used: in `unit`.
         unit: "vcpus", "accelerators" or "nodes".
+        accelerator: counts only types with this accelerator, where the name of a type does not tell; "" for any.
     """
 
     name: str
@@ -173,6 +184,13 @@ class Quota:
     limit: float
     used: float
     unit: str = "vcpus"
+    accelerator: str = ""
+
+    def counts(self, instance: InstanceType) -> bool:
+        """Whether nodes of this instance type count against it."""
+        return self.accelerator in ("", instance.accelerator) and any(
+            fnmatchcase(instance.name, family) for family in self.families
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +286,13 @@ class Provider(Protocol):
         """
         ...
 
+    def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
+        """What the cloud's monitoring has measured of these nodes between two instants, oldest first.
+
+        Asked in batches, not node by node. What was not measured is missing: it is never a zero. Monitoring lags by some minutes.
+        """
+        ...
+
     def check(self) -> tuple[Check, ...]:
         """Ask the cloud who we are and whether the main rights are there; for `doctor`."""
         ...
@@ -287,6 +312,8 @@ class Configured:
 
     ok: bool
     why: str = ""
+    regions: tuple[str, ...] = ()
+    """The only regions that are to be used, where the settings name some: nothing is bought where nobody would look for it."""
 
 
 class LocalCloud(Protocol):
@@ -324,6 +351,8 @@ class ProviderPlugin(Protocol):
     tag_limits: TagLimits
     setting_names: tuple[str, ...]
     """The keys that `[providers.<name>]` may have."""
+    billing_minimum: timedelta
+    """For how long a machine is billed at least, however soon it ends; what runs longer is billed by the second."""
 
     def configured(self, settings: Settings) -> Configured: ...
 

@@ -56,6 +56,7 @@ class SpecArguments(TypedDict, total=False):
     max_hourly: float | None
     budget: float | None
     ttl: str | timedelta | None
+    idle_timeout: str | timedelta | None
     disk: str | float | None
     image: str | None
     setup: str | None
@@ -104,9 +105,10 @@ class ClusterSpec:
     max_hourly: float | None = None
     budget: float | None = None
     ttl: timedelta | Default | None = Default.TTL
+    idle_timeout: timedelta | None = None
     disk: float | None = None
     image: str | None = None
-    setup: str | None = None
+    setup: str | None = field(default=None, repr=False)
     ssh_key: str | None = None
     private: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -143,12 +145,22 @@ class ClusterSpec:
         _check_counts(self)
 
     def identity(self) -> dict[str, object]:
-        """What makes two requests the same request (I6), in JSON terms."""
-        return {name: value for name, value in self.to_dict().items() if name not in _NOT_IDENTITY}
+        """What makes two requests the same request (I6), in JSON terms; of the script its digest."""
+        return {name: value for name, value in self.to_public_dict().items() if name not in _NOT_IDENTITY}
 
     def to_dict(self) -> dict[str, object]:
         """In JSON terms, without `progress`; `ClusterSpec.of(spec.to_dict())` gives the same spec."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.name != "progress"}
+
+    def to_public_dict(self) -> dict[str, object]:
+        """As `to_dict`, for eyes and logs: people put tokens into their scripts, so of `setup` there is only the digest."""
+        public = self.to_dict()
+        if self.setup is not None:
+            # Only for those who have a script: it takes 10 ms to import.
+            from hashlib import sha256
+
+            public["setup"] = f"sha256:{sha256(self.setup.encode()).hexdigest()}"
+        return public
 
     def ssh_public_key(self) -> str | None:
         """The line of the public key file that `ssh_key` names, None where it names none.
@@ -272,6 +284,23 @@ def _text(value: Any, name: str) -> str | None:
     return value
 
 
+def _script(value: Any, name: str) -> str | None:
+    # Unlike other values it is not repeated in the message: there may be a token in it.
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise SpecError(f"{name}: must be a text that is not empty")
+    if value is not None and ("\0" in value or not _is_unicode(value)):
+        raise SpecError(f"{name}: holds a NUL or half a character, which no script can")
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _tags(value: Any, name: str) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise SpecError(f"tags={value!r}: must be a mapping of text to text")
@@ -306,9 +335,10 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "max_hourly": _usd,
     "budget": _usd,
     "ttl": _ttl,
+    "idle_timeout": _duration,
     "disk": _size,
     "image": _text,
-    "setup": _text,
+    "setup": _script,
     "ssh_key": _text,
     "private": _choice((False, True)),
     "tags": _tags,

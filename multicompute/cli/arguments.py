@@ -32,6 +32,7 @@ HELP = {
     "max_hourly": "USD per hour at most for the whole cluster",
     "budget": "USD at most over the cluster's life",
     "ttl": 'hard end of life, "90m", "12h", "7d" or none',
+    "idle_timeout": "end it when no accelerator was at work for this long, as far as the cloud measures that",
     "disk": 'boot disk per node, "200GiB" or a number of GiB',
     "image": "image id, in place of the provider's default",
     "setup": "shell script that runs as root at first boot",

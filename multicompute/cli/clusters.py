@@ -1,19 +1,22 @@
-"""`up`, `ls`, `show`, `nodes`, `events`, `extend`, `down`: pages over Cluster."""
+"""`up`, `ls`, `show`, `nodes`, `events`, `extend`, `heal`, `down`: pages over Cluster."""
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.cli.arguments import add_request_arguments, request_arguments
 from multicompute.cli.output import tell, write_json, write_table
 from multicompute.cli.status import exit_status, one_line
 from multicompute.errors import MulticomputeError, SpecError
+from multicompute.node import ClusterState
 from multicompute.units import format_instant, format_usd
 
 if TYPE_CHECKING:
     from multicompute.cluster import Cluster
+
+_STYLES: Final[Mapping[ClusterState, str]] = {ClusterState.DEGRADED: "yellow", ClusterState.TERMINATING: "bold red"}
 
 
 def up_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,12 +46,17 @@ def ls_arguments(parser: argparse.ArgumentParser) -> None:
 def ls(options: argparse.Namespace) -> int:
     from multicompute.cluster import Cluster
 
-    clusters = [cluster.to_dict() for cluster in Cluster.list(include_ended=options.all)]
+    found = Cluster.list(include_ended=options.all)
+    clusters = [cluster.to_dict() for cluster in found]
     if options.json:
         write_json(clusters)
     elif clusters:
         columns = ("name", "state", "provider", "place", ">nodes", ">gpus", "type", ">$/h", ">cost", "ends")
-        write_table(columns, [_line(cluster) for cluster in clusters])
+        styles = [_STYLES.get(cluster.state, "") for cluster in found]
+        write_table(columns, [_line(cluster) for cluster in clusters], styles=styles)
+        for cluster in found:
+            if cluster.holdup:
+                tell(f"{cluster.name} is not gone yet: {cluster.holdup}; `multicompute reap` goes on")
     else:
         tell("no cluster" if options.all else "no cluster lives; --all also lists those that have ended")
     return 0
@@ -60,11 +68,11 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def show(options: argparse.Namespace) -> int:
-    cluster = _looked_up(options.name).to_dict()
+    cluster = _looked_up(options.name)
     if options.json:
-        write_json(cluster)
+        write_json(cluster.to_dict())
     else:
-        _write_cluster(cluster)
+        _write_cluster(cluster.to_dict(), why=cluster.holdup or cluster.reason)
     return 0
 
 
@@ -109,6 +117,23 @@ def extend(options: argparse.Namespace) -> int:
 
     end = Cluster.get(options.name).extend(options.by)
     print(f"{options.name} ends {format_instant(end)}")
+    return 0
+
+
+def heal_arguments(parser: argparse.ArgumentParser) -> None:
+    _name_argument(parser)
+    parser.add_argument("--timeout", metavar="DURATION", help='give up after this long, "30m"; as requested by default')
+    _json_argument(parser)
+
+
+def heal(options: argparse.Namespace) -> int:
+    from multicompute.cluster import Cluster
+
+    cluster = Cluster.get(options.name).heal(options.timeout)
+    if options.json:
+        write_json(cluster.to_dict())
+    else:
+        _write_cluster(cluster.to_dict())
     return 0
 
 
@@ -175,12 +200,13 @@ def _progress(*, wanted: bool) -> AbstractContextManager[Any]:
     return terminal_progress()
 
 
-def _write_cluster(cluster: Mapping[str, Any]) -> None:
+def _write_cluster(cluster: Mapping[str, Any], *, why: str = "") -> None:
     place = cluster["zone"] or cluster["region"] or ""
     rows = [
         ("name", cluster["name"]),
         ("id", cluster["id"]),
         ("state", str(cluster["state"])),
+        *([("why", why)] if why else []),
         ("place", f"{cluster['provider'] or ''} {place}".strip() or "-"),
         ("accelerators", f"{_number(cluster['gpus'])} {_types(cluster)}".strip()),
         ("cost", f"{format_usd(cluster['hourly_usd'])} per hour, {format_usd(cluster['accrued_usd'])} so far"),

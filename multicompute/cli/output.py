@@ -18,10 +18,14 @@ def write_json(document: object) -> None:
     print(json.dumps(document, allow_nan=False, indent=2 if sys.stdout.isatty() else None))
 
 
-def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write rows under titles; a column whose title begins with ">" stands to the right."""
+def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Sequence[str] = ()) -> None:
+    """Write rows under titles; a column whose title begins with ">" stands to the right.
+
+    Args:
+        styles: how each row looks on a terminal ("bold red"), in the words of rich; "" as usual.
+    """
     if sys.stdout.isatty():
-        _write_rich(columns, rows)
+        _write_rich(columns, rows, styles or [""] * len(rows))
         return
     titles = [column.removeprefix(RIGHT) for column in columns]
     widths = [max(len(line[i]) for line in (titles, *rows)) for i in range(len(columns))]
@@ -33,7 +37,7 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cells).rstrip())
 
 
-def _write_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _write_rich(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]) -> None:
     # 60 ms to import: only for a person, who waits longer for the eye than for this.
     from rich.console import Console
     from rich.table import Table
@@ -44,6 +48,6 @@ def _write_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(
             column.removeprefix(RIGHT), justify="right" if column.startswith(RIGHT) else "left", overflow="fold"
         )
-    for row in rows:
-        table.add_row(*map(Text, row))
+    for row, style in zip(rows, styles, strict=True):
+        table.add_row(*map(Text, row), style=style)
     Console(file=sys.stdout).print(table)

@@ -41,6 +41,7 @@ COMMANDS = {
     "nodes": Command("clusters", "list the nodes of a cluster", "multicompute nodes train-1 --json"),
     "events": Command("clusters", "tell the story of a cluster", "multicompute events train-1"),
     "extend": Command("clusters", "move the end of a cluster's life", "multicompute extend train-1 2h"),
+    "heal": Command("clusters", "replace the nodes that a cluster has lost", "multicompute heal train-1"),
     "down": Command(
         "clusters", "tear clusters down and wait until nothing is left", "multicompute down train-1 train-2 --yes"
     ),

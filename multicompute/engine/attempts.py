@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from multicompute.accelerators import find
@@ -38,6 +38,8 @@ from multicompute.spec import ClusterSpec
 from multicompute.units import format_duration, format_usd
 
 _LINE: Final = 160
+_FRESH: Final = timedelta(seconds=20)
+"""A call that begins so soon after its attempt was opened needs no second look at the ledger: a lease lasts longer."""
 _REFUSALS = (CapacityError, QuotaError, InvalidRequestError, AuthError, AccessDeniedError)
 """Answers after which, by the seam's contract, no node of the token lives or will."""
 
@@ -50,7 +52,7 @@ def by_region(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def open_attempt(op: Operation, parts: tuple[Part, ...]) -> AttemptRecord:
+def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = False) -> AttemptRecord:
     """Write the intent down (I1); all parts are of one region.
 
     Raises:
@@ -66,7 +68,7 @@ def open_attempt(op: Operation, parts: tuple[Part, ...]) -> AttemptRecord:
     )
     price = f"{format_usd(Candidate(parts).hourly_cost)}/h"
     line = op.story.line("attempt", f"trying {describe(attempt)} at {price}", **facts(attempt))
-    if not op.ledger.open_attempt(attempt, line):
+    if not op.ledger.open_attempt(attempt, line, is_repair=is_repair, holder=op.lease.holder):
         raise op.overtaken()
     op.story.tell(line)
     return attempt
@@ -86,8 +88,17 @@ def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
     request = launch_request(op, attempt)
     place = place_of(attempt)
     doubts = [is_repeated]
+    calls = 0
 
     def call() -> tuple[Node, ...]:
+        nonlocal calls
+        calls += 1
+        now = op.clock.now()
+        if is_repeated or calls > 1 or now >= attempt.opened_at + _FRESH:
+            # From now on it may launch something again (I4), and nobody may have taken the cluster over meanwhile (I7).
+            op.keep()
+            if not op.ledger.reopen_attempt(attempt, at=now, holder=op.lease.holder):
+                raise op.overtaken()
         try:
             return provider.launch(request)
         except TransientError:
@@ -108,12 +119,17 @@ def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
             close(op, attempt, error)
             raise
     line = op.story.line("launched", f"launched {describe(attempt)}: {len(nodes)} nodes")
-    op.ledger.record_launch(attempt, node_records(attempt, nodes, at=op.clock.now(), first_rank=None), line)
+    records = node_records(attempt, nodes, at=op.clock.now(), first_rank=None)
+    if not op.ledger.record_launch(attempt, records, line):
+        # Closed by who took the cluster over while the call was on its way. Nobody else looks for what it launched.
+        late = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
+        op.ask(provider, "terminate", lambda: provider.terminate(late))
+        raise op.overtaken()
     op.story.tell(line)
 
 
-def await_running(op: Operation, attempts: Sequence[AttemptRecord]) -> None:
-    """Wait until every node of the launched attempts runs, and make the cluster READY.
+def await_running(op: Operation, attempts: Sequence[AttemptRecord]) -> list[tuple[Node, ...]]:
+    """Wait until every node of the launched attempts runs; returns the nodes, attempt by attempt.
 
     Raises:
         Superseded, LostLease: the cluster was ended, or taken over, meanwhile.
@@ -131,7 +147,7 @@ def await_running(op: Operation, attempts: Sequence[AttemptRecord]) -> None:
         seen = [_look(op, attempt) for attempt in attempts]
         running = sum(node.state is NodeState.RUNNING for nodes in seen for node in nodes)
         if running == wanted:
-            return make_ready(op, attempts, seen)
+            return seen
         pending = [node for nodes in seen for node in nodes if node.state is NodeState.PENDING]
         reasons = {node.reason for node in pending if node.reason}
         if reasons != told:
@@ -154,6 +170,7 @@ def _look(op: Operation, attempt: AttemptRecord) -> tuple[Node, ...]:
         cluster_id=op.cluster_id,
         token=attempt.token,
         node_ids=tuple(node.id for node in op.ledger.nodes(op.cluster_id) if node.token == attempt.token),
+        instance_types=tuple(sorted({part.offer.instance_type for part in attempt.parts})),
     )
     nodes = op.ask(provider, "look at the nodes", lambda: provider.nodes(selector))
     lost = [node for node in nodes if node.state not in (NodeState.PENDING, NodeState.RUNNING)]
@@ -168,6 +185,7 @@ def make_ready(op: Operation, attempts: Sequence[AttemptRecord], seen: Sequence[
     Raises:
         Superseded, LostLease: the cluster was ended, or taken over, meanwhile.
     """
+    op.keep()
     records: list[NodeRecord] = []
     for attempt, nodes in zip(attempts, seen, strict=True):
         records += node_records(attempt, nodes, at=attempt.opened_at, first_rank=len(records))
@@ -204,6 +222,7 @@ def give_up(op: Operation, attempt: AttemptRecord, error: MulticomputeError) -> 
 def close(op: Operation, attempt: AttemptRecord, error: MulticomputeError) -> None:
     """Write down that nothing of the attempt lives, why it failed, and what that rules out for a while."""
     outcome = outcome_of(error)
+    op.keep()
     report = report_of(attempt, outcome, code=error.code, message=first_sentence(error.said or error.message))
     op.reports.append(report)
     kind = {"no capacity": "capacity", "not offered here": "capacity", "no quota": "quota"}.get(outcome, "refused")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import Final
 
 from multicompute.errors import (
@@ -153,7 +152,7 @@ def short_quota(quotas: Iterable[Quota], candidate: Candidate) -> tuple[Quota, f
             part.nodes * _units(quota, part.offer.instance.vcpus, part.offer.instance.accelerators)
             for part in candidate.parts
             if part.reservation is None and quota.purchase == part.offer.purchase and quota.region == part.offer.region
-            if any(fnmatchcase(part.offer.instance_type, family) for family in quota.families)
+            if quota.counts(part.offer.instance)
         )
         if needed > quota.limit - quota.used:
             return quota, needed

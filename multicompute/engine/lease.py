@@ -23,7 +23,7 @@ class Lease:
         self._session = session
         self._cluster_id = cluster_id
         self._renewed: datetime | None = None
-        self._me = f"{_process(process_id())}:{session.random.getrandbits(48):012x}"
+        self.holder = f"{_process(process_id())}:{session.random.getrandbits(48):012x}"
 
     def take(self) -> bool:
         """Take or renew it; False where somebody else who is alive has it."""
@@ -31,24 +31,29 @@ class Lease:
         if self._renewed is not None and now - self._renewed < _RENEW_AFTER:
             return True
         ledger = self._session.ledger
-        holder = ledger.take_lease(self._cluster_id, self._me, now=now, length=LENGTH)
-        if holder != self._me and _is_dead(holder):
-            holder = ledger.take_lease(self._cluster_id, self._me, now=now, length=LENGTH, dead=(holder,))
-        self._renewed = now if holder == self._me else None
-        return holder == self._me
+        holder = ledger.take_lease(self._cluster_id, self.holder, now=now, length=LENGTH)
+        if holder != self.holder and _is_dead(holder):
+            holder = ledger.take_lease(self._cluster_id, self.holder, now=now, length=LENGTH, dead=(holder,))
+        self._renewed = now if holder == self.holder else None
+        return holder == self.holder
+
+    def taken_at_birth(self) -> tuple[str, datetime]:
+        """Holder and end of a lease that the ledger writes down together with its cluster."""
+        self._renewed = self._session.clock.now()
+        return self.holder, self._renewed + LENGTH
 
     def drop(self) -> None:
         """Give it back."""
         self._renewed = None
         # One that can't be given back ends by itself; it must not hide why the work ended.
         with suppress(LedgerError):
-            self._session.ledger.drop_lease(self._cluster_id, self._me)
+            self._session.ledger.drop_lease(self._cluster_id, self.holder)
 
 
 @contextmanager
-def holding(session: Session, cluster_id: str) -> Iterator[Lease | None]:
-    """The lease of a cluster for the length of the block, or None where somebody else works on it."""
-    lease = Lease(session, cluster_id)
+def holding(session: Session, cluster_id: str, lease: Lease | None = None) -> Iterator[Lease | None]:
+    """The lease of a cluster for the length of the block, `lease` where it is taken already; None where somebody else has it."""
+    lease = lease or Lease(session, cluster_id)
     if not lease.take():
         yield None
         return

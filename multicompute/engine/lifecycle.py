@@ -1,27 +1,28 @@
 """What is done with a cluster that is up: look at it, extend it, end it."""
 
 import logging
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 from multicompute.engine.interrupt import Stop, on_signals
 from multicompute.engine.lease import holding
+from multicompute.engine.look import UP
 from multicompute.engine.operation import LostLease, Operation
 from multicompute.engine.session import Session
 from multicompute.engine.story import Watcher
 from multicompute.engine.teardown import PATIENCE, begin, end, places, step
 from multicompute.errors import ClusterNotFound, MulticomputeError, ProviderError, SpecError
-from multicompute.ledger import ClusterRecord, NodeRecord
-from multicompute.node import ClusterState, Node, NodeState
+from multicompute.ledger import ClusterRecord
+from multicompute.node import ClusterState
 from multicompute.provider import Selector
 from multicompute.spec import MAX_TTL
 from multicompute.units import format_duration
 
 _log = logging.getLogger("multicompute")
 _LOOK: Final = timedelta(seconds=1)
-_UP: Final = (ClusterState.READY, ClusterState.DEGRADED)
+_WAIT: Final = timedelta(minutes=1)
+_NOT_ENDING: Final = (ClusterState.REQUESTED, ClusterState.PROVISIONING, *UP)
 
 
 def terminate(
@@ -46,14 +47,16 @@ def terminate(
     with on_signals(stop):
         while (record := session.ledger.cluster(cluster_id)).state.is_live:
             with holding(session, cluster_id) as lease:
+                # Again, under the lease: who had it until now may have ended the cluster.
+                record = session.ledger.cluster(cluster_id)
                 op = Operation.on(session, record, lease, stop=stop, watch=watch) if lease is not None else None
-                if op is not None:
+                if op is not None and record.state.is_live:
                     if not wait:
                         begin(op, reason)
                         return _first_step(op)
                     op = _end_unless_lost(op, record.reason or reason)
             if op is None:
-                _tell_holder(session, record, reason)
+                session.ledger.ask_to_end(cluster_id, reason, states=_NOT_ENDING)
                 if not wait:
                     break
                 if session.clock.now() >= deadline:
@@ -71,12 +74,6 @@ def _end_unless_lost(op: Operation, reason: str) -> Operation | None:
     return op
 
 
-def _tell_holder(session: Session, record: ClusterRecord, reason: str) -> None:
-    """Let whoever works on the cluster find, at the next safe point, that it is to end."""
-    if record.state is not ClusterState.TERMINATING:
-        session.ledger.update_cluster(record.id, state=ClusterState.TERMINATING, reason=reason)
-
-
 def _first_step(op: Operation) -> ClusterRecord:
     """Send the deletes and don't wait; `reap` or another `terminate` sees to the rest."""
     attempts = op.ledger.attempts(op.cluster_id)
@@ -89,12 +86,30 @@ def _first_step(op: Operation) -> ClusterRecord:
 def extend(session: Session, cluster_id: str, by: timedelta, *, watch: Watcher | None = None) -> ClusterRecord:
     """Move the end of a cluster's life, in the cloud first: when this is cut off between the two, it ends at the old time.
 
+    Where another process works on the cluster, that one is waited for, for a minute.
+
     Raises:
         SpecError: it has no end of life, or would live for over a year from now.
-        ClusterNotFound: it has ended or is ending.
+        ClusterNotFound: it has ended or is ending, or another process works on it all the time.
     """
-    record = session.ledger.cluster(cluster_id)
-    if record.state not in _UP:
+    deadline = session.clock.now() + _WAIT
+    while True:
+        _later(session, session.ledger.cluster(cluster_id), by)
+        with holding(session, cluster_id) as lease:
+            if lease is not None:
+                # Again, under the lease: it may have been ended, or extended, by whoever had it until now.
+                record = session.ledger.cluster(cluster_id)
+                op = Operation.on(session, record, lease, stop=Stop(), watch=watch)
+                return _move_end(op, by, _later(session, record, by))
+        if session.clock.now() >= deadline:
+            name = session.ledger.cluster(cluster_id).name
+            raise ClusterNotFound(f"{name}: another process works on it", hint="try again in a moment")
+        session.clock.sleep(_LOOK)
+
+
+def _later(session: Session, record: ClusterRecord, by: timedelta) -> datetime:
+    """The end of life that an extension by `by` leads to."""
+    if record.state not in UP:
         raise ClusterNotFound(f"{record.name}: can't be extended: it is {record.state}")
     if record.expires_at is None:
         raise SpecError(f"{record.name}: has no end of life (ttl=None), so there is nothing to extend")
@@ -102,69 +117,38 @@ def extend(session: Session, cluster_id: str, by: timedelta, *, watch: Watcher |
     later = max(record.expires_at, now) + by
     if later > now + MAX_TTL:
         raise SpecError(f"{record.name}: would live until {later:%Y-%m-%d}, over a year from now")
-    with holding(session, cluster_id) as lease:
-        if lease is None:
-            raise ClusterNotFound(f"{record.name}: another process works on it", hint="try again in a moment")
-        op = Operation.on(session, record, lease, stop=Stop(), watch=watch)
-        for name, region in places([each for each in op.ledger.attempts(cluster_id) if each.is_open]):
-            provider = session.provider(name)
-            selector = Selector(region=region, cluster_id=cluster_id)
-            op.ask(provider, "extend", partial(provider.set_expiry, selector, later))
-        line = op.story.line("extended", f"extended by {format_duration(by)}, to {later:%Y-%m-%d %H:%M} UTC")
-        record = op.ledger.update_cluster(cluster_id, line, expires_at=later)
-        op.story.tell(line)
+    return later
+
+
+def _move_end(op: Operation, by: timedelta, later: datetime) -> ClusterRecord:
+    _write_end(op, op.record().expires_at, later)
+    line = op.story.line("extended", f"extended by {format_duration(by)}, to {later:%Y-%m-%d %H:%M} UTC")
+    record = op.ledger.update_cluster(op.cluster_id, line, expires_at=later)
+    op.story.tell(line)
+    if record.state not in UP:
+        raise ClusterNotFound(f"{record.name}: its end was asked for meanwhile: {record.reason}")
     return record
 
 
-def refresh(session: Session, cluster_id: str, *, watch: Watcher | None = None) -> ClusterRecord:
-    """Look at a cluster's nodes: missing ones make it DEGRADED, and a gang that is gone is closed.
+def _write_end(op: Operation, now: datetime | None, later: datetime) -> None:
+    """Move the end in the clouds; where that fails half way, put it back, so that all nodes end together."""
+    try:
+        _set_expiry(op, "extend", later)
+    except MulticomputeError as error:
+        try:
+            _set_expiry(op, "put the end back", now)
+        except MulticomputeError as trouble:
+            error.add_note(
+                f"some nodes may have the later end already, and it could not be put back: {trouble.message}"
+            )
+        raise
 
-    Where another process works on the cluster its own looks count, and nothing is asked here.
-    """
-    record = session.ledger.cluster(cluster_id)
-    if record.state not in _UP:
-        return record
-    with holding(session, cluster_id) as lease:
-        if lease is None:
-            return record
-        op = Operation.on(session, record, lease, stop=Stop(), watch=watch)
-        return look(op)
 
-
-def look(op: Operation) -> ClusterRecord:
-    """One look at the nodes of a cluster that is up, under its lease."""
-    live = [node for node in op.ledger.nodes(op.cluster_id) if node.ended_at is None]
-    seen: dict[str, Node] = {}
-    for name, region in dict.fromkeys((node.provider, node.region) for node in live):
+def _set_expiry(op: Operation, what: str, expires_at: datetime | None) -> None:
+    for name, region in places([each for each in op.ledger.attempts(op.cluster_id) if each.is_open]):
         provider = op.session.provider(name)
         selector = Selector(region=region, cluster_id=op.cluster_id)
-        found = op.ask(provider, "look at the nodes", partial(provider.nodes, selector))
-        seen |= {node.id: node for node in found}
-    now = op.clock.now()
-    known = [_seen_now(op, node, seen.get(node.id), now) for node in live]
-    lost = [node for node in known if node.ended_at is not None]
-    if len(lost) == len(known):
-        end(op, ClusterState.TERMINATED, "all its nodes are gone")
-    elif lost:
-        reasons = {seen[node.id].reason for node in lost if node.id in seen} - {None}
-        names = ", ".join(f"{node.id} (rank {node.rank})" for node in lost[:5])
-        why = f": {'; '.join(sorted(map(str, reasons)))}" if reasons else ""
-        line = op.story.line("degraded", f"{len(lost)} of {len(known)} nodes are gone: {names}{why}")
-        op.ledger.put_nodes(op.cluster_id, known, line, state=ClusterState.DEGRADED)
-        op.story.tell(line)
-    elif known != live:
-        op.ledger.put_nodes(op.cluster_id, known)
-    return op.record()
-
-
-def _seen_now(op: Operation, node: NodeRecord, found: Node | None, now: datetime) -> NodeRecord:
-    """The record of a node after a look; one that does not show is gone only after the consistency window (I4)."""
-    window = op.session.provider(node.provider).consistency_window
-    if found is None:
-        is_gone = now >= node.started_at + window
-        return replace(node, state=NodeState.GONE, ended_at=now) if is_gone else node
-    ended = now if found.state in (NodeState.GONE, NodeState.STOPPED, NodeState.STOPPING) else None
-    return replace(node, state=found.state, private_ip=found.private_ip, public_ip=found.public_ip, ended_at=ended)
+        op.ask(provider, what, partial(provider.set_expiry, selector, expires_at))
 
 
 def accrued(session: Session, cluster_id: str) -> float:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Superseded(Exception):
-    """Somebody else has asked for the end of the cluster while this operation was at it."""
+    """Somebody else has asked for the end of the cluster while this operation was at it; its text is why."""
 
 
 class LostLease(Exception):
@@ -85,8 +85,9 @@ class Operation:
         """
         self.stop.check()
         self.keep()
-        if self.record().state is ClusterState.TERMINATING:
-            raise Superseded
+        record = self.record()
+        if record.state is ClusterState.TERMINATING or not record.state.is_live:
+            raise Superseded(record.reason)
 
     def keep(self) -> None:
         """Renew the lease.
@@ -103,9 +104,11 @@ class Operation:
             raise LostLease
 
     def overtaken(self) -> Exception:
-        """Why the ledger refused what this operation wanted to write: somebody wants the end, or was quicker."""
+        """Why the ledger refused what this operation wanted to write: somebody wants the end, or has taken the cluster over."""
         self.keep()
-        return LostLease() if self.record().state in (ClusterState.READY, ClusterState.DEGRADED) else Superseded()
+        record = self.record()
+        is_ending = record.state is ClusterState.TERMINATING or not record.state.is_live
+        return Superseded(record.reason) if is_ending else LostLease()
 
     def ask(self, provider: Provider, what: str, call: Callable[[], T]) -> T:
         """Call a cloud, patiently; `what` names the call in the story."""

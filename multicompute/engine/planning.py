@@ -43,6 +43,7 @@ def plan_for(
         configured=session.usable,
         outages=outages,
         reservations=reservations,
+        only=session.only,
     )
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
 

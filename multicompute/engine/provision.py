@@ -7,11 +7,21 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
-from multicompute.engine.attempts import await_running, by_region, expiry_text, give_up, is_whole, launch, open_attempt
+from multicompute.engine.adopt import adopted_for
+from multicompute.engine.attempts import (
+    await_running,
+    by_region,
+    expiry_text,
+    give_up,
+    is_whole,
+    launch,
+    make_ready,
+    open_attempt,
+)
 from multicompute.engine.failover import Course, ends_all, ends_provider, outage_of
 from multicompute.engine.foresight import confirmed, find_reservations, quota_error
 from multicompute.engine.interrupt import Stop, on_signals
-from multicompute.engine.lease import holding
+from multicompute.engine.lease import Lease, holding
 from multicompute.engine.operation import LostLease, Operation, Superseded
 from multicompute.engine.planning import plan_for, remembered, require_candidate
 from multicompute.engine.session import Session
@@ -35,6 +45,7 @@ from multicompute.provider import Capability, Selector
 from multicompute.spec import ClusterSpec, Default
 
 _log = logging.getLogger("multicompute")
+_UNDER_WAY: Final = (ClusterState.REQUESTED, ClusterState.PROVISIONING, ClusterState.TERMINATING)
 _LOOK: Final = timedelta(seconds=1)
 _FIRST_ROUND: Final = timedelta(seconds=30)
 _LONGEST_ROUND: Final = timedelta(minutes=5)
@@ -61,18 +72,18 @@ def request(
     stop = stop or Stop()
     with on_signals(stop):
         # Asked first: the same request again returns its cluster, whatever a new plan would say.
-        record = session.ledger.claimed(spec.name, identity_of(spec)) if spec.name else None
-        plan = None
+        record = _claimed(session, spec)
+        plan = lease = None
         if record is None:
             plan = _plan(session, spec)
-            record = _claim(session, spec)
+            record, lease = _claim(session, spec)
         if record.state is ClusterState.TERMINATING:
             raise ClusterExists(
                 f"{record.name}: the live cluster of this name is being torn down ({record.reason})",
                 hint=f"wait for it with `multicompute down {record.name} --yes`, or choose another name",
             )
         timeout = spec.timeout + (spec.keep_trying or timedelta(0))
-        return bring_up(session, record, plan=plan, watch=watch, stop=stop, timeout=timeout, wait=spec.wait)
+        return bring_up(session, record, plan=plan, own=lease, watch=watch, stop=stop, timeout=timeout, wait=spec.wait)
 
 
 def bring_up(
@@ -80,6 +91,7 @@ def bring_up(
     record: ClusterRecord,
     *,
     plan: Plan | None = None,
+    own: Lease | None = None,
     watch: Watcher | None = None,
     stop: Stop | None = None,
     timeout: timedelta,
@@ -87,16 +99,19 @@ def bring_up(
 ) -> ClusterRecord:
     """Go on with a cluster that is not READY yet, in this process or by waiting for the one that works on it.
 
+    `own` is the lease of a cluster that has just been claimed.
+
     Raises:
         As `request`; ClusterNotFound where somebody ended it meanwhile.
     """
     stop = stop or Stop()
     deadline = session.clock.now() + timeout
     with on_signals(stop):
-        while record.state in (ClusterState.REQUESTED, ClusterState.PROVISIONING, ClusterState.TERMINATING):
-            with holding(session, record.id) as lease:
+        while record.state in _UNDER_WAY:
+            with holding(session, record.id, own) as lease:
+                # Again, under the lease: who had it until now may have brought it up, or ended it.
                 record = session.ledger.cluster(record.id)
-                if lease is not None and record.state not in (ClusterState.READY, ClusterState.DEGRADED):
+                if lease is not None and record.state in _UNDER_WAY:
                     op = Operation.on(session, record, lease, stop=stop, watch=watch)
                     op.deadline = deadline
                     if _work(op, plan, wait=wait):
@@ -109,6 +124,18 @@ def bring_up(
     if not record.state.is_live:
         raise ClusterNotFound(f"{record.name}: {record.state}: {record.reason}")
     return record
+
+
+def _claimed(session: Session, spec: ClusterSpec) -> ClusterRecord | None:
+    """The live cluster that the same request made before, or that was adopted and is what the request asks for."""
+    if spec.name is None:
+        return None
+    try:
+        return session.ledger.claimed(spec.name, identity_of(spec))
+    except ClusterExists:
+        if (record := adopted_for(session, spec)) is None:
+            raise
+        return record
 
 
 def _plan(session: Session, spec: ClusterSpec) -> Plan:
@@ -126,8 +153,8 @@ def _plan(session: Session, spec: ClusterSpec) -> Plan:
     return plan
 
 
-def _claim(session: Session, spec: ClusterSpec) -> ClusterRecord:
-    """Write the cluster down under its name, or find the one that the same request made before (I6)."""
+def _claim(session: Session, spec: ClusterSpec) -> tuple[ClusterRecord, Lease | None]:
+    """Write the cluster down under its name, or find the one that the same request made before (I6); a new one with its lease."""
     now = session.clock.now()
     cluster_id = f"c-{session.random.getrandbits(64):016x}"
     record = ClusterRecord(
@@ -140,7 +167,10 @@ def _claim(session: Session, spec: ClusterSpec) -> ClusterRecord:
         created_at=now,
         expires_at=now + spec.ttl if isinstance(spec.ttl, timedelta) else None,
     )
-    return session.ledger.claim(record)
+    lease = Lease(session, cluster_id)
+    holder, until = lease.taken_at_birth()
+    claimed = session.ledger.claim(record, holder=holder, until=until)
+    return claimed, lease if claimed.id == cluster_id else None
 
 
 def identity_of(spec: ClusterSpec) -> str:
@@ -156,8 +186,8 @@ def _work(op: Operation, plan: Plan | None, *, wait: bool) -> bool:
     """
     try:
         with _torn_down(op):
-            if op.record().state is ClusterState.TERMINATING:
-                raise Superseded
+            if (record := op.record()).state is ClusterState.TERMINATING:
+                raise Superseded(record.reason)
             if not _resume(op, wait=wait):
                 plan = plan or _plan(op.session, op.spec)
                 _announce(op, plan)
@@ -196,10 +226,14 @@ def _torn_down(op: Operation) -> Iterator[None]:
         except MulticomputeError as trouble:
             error.add_note(f"{name} is not torn down yet: {trouble}")
             _log.error("%s: something of it may live, `multicompute reconcile` and `reap` go on: %s", name, trouble)
+            if isinstance(error, Superseded):
+                # Its end was asked for, and this is what it came to: the word for that is none of the caller's.
+                raise trouble from None
             # Not the trouble: what went wrong first is what the caller has to know.
             raise error
         if isinstance(error, Superseded):
-            raise ClusterNotFound(f"{name}: was ended while it was being provisioned; nothing of it is left") from error
+            why = f"{name}: was {_words(error)} while it was being provisioned; nothing of it is left"
+            raise ClusterNotFound(why) from error
         if isinstance(error, MulticomputeError):
             error.attempts = error.attempts or tuple(op.reports)
             error.message = f"{error.message}; torn down, nothing of it is left"
@@ -211,7 +245,7 @@ def _torn_down(op: Operation) -> Iterator[None]:
 def _words(error: BaseException) -> str:
     """A failure in one line."""
     if isinstance(error, Superseded):
-        return "ended by request"
+        return "ended by request" if str(error) in ("", "by request") else f"ended ({error})"
     if isinstance(error, MulticomputeError):
         return error.message.splitlines()[0]
     return {KeyboardInterrupt: "interrupted", SystemExit: "asked to stop"}.get(type(error), "") or repr(error)
@@ -310,7 +344,7 @@ def _try(
             attempts.append(open_attempt(op, parts))
             launch(op, attempts[-1], is_repeated=False)
         if wait:
-            await_running(op, attempts)
+            make_ready(op, attempts, await_running(op, attempts))
         return None
     except (LedgerError, ProvisionTimeout):
         raise

@@ -72,6 +72,12 @@ class Session:
         """Provider -> "" where it can launch here and now, else why not; told without a network call."""
         return MappingProxyType({name: self._why_not(plugin) for name, plugin in self.plugins.items()})
 
+    @cached_property
+    def only(self) -> Mapping[str, tuple[str, ...]]:
+        """Provider -> the only regions that are to be used, for those whose configuration names some."""
+        configured = {name: plugin.configured(self.settings(name)).regions for name, plugin in self.plugins.items()}
+        return MappingProxyType({name: regions for name, regions in configured.items() if regions})
+
     def provider(self, name: str) -> Provider:
         """The opened provider.
 

@@ -7,11 +7,13 @@ from typing import Final
 from multicompute.engine.operation import Operation
 from multicompute.errors import LedgerError, MulticomputeError, ProviderError
 from multicompute.ledger import AttemptRecord, AttemptState
-from multicompute.node import ClusterState
+from multicompute.node import ClusterState, Event
 from multicompute.provider import Provider, Selector, Teardown
 
 PATIENCE: Final = timedelta(minutes=30)
 """How long a teardown is waited for before the caller is told; the reaper goes on where this stops."""
+_USUAL: Final = timedelta(minutes=3)
+"""What a teardown that takes longer waits for is written down: before that it is no news."""
 
 
 def drain(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector) -> None:
@@ -20,7 +22,8 @@ def drain(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], 
     Raises:
         ProviderError: something is left after half an hour.
     """
-    deadline = op.clock.now() + PATIENCE
+    begun = op.clock.now()
+    deadline = begun + PATIENCE
     pause = provider.poll_interval
     told = ""
     while True:
@@ -38,7 +41,9 @@ def drain(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], 
             )
         if left.waiting_for and left.waiting_for != told:
             told = left.waiting_for
-            op.story.tell(op.story.line("terminating", f"{provider.name} {selector.region}: waiting for {told}"))
+            _hold_up(
+                op, f"{provider.name} {selector.region}: waiting for {told}", is_news=op.clock.now() >= begun + _USUAL
+            )
         op.pause(pause)
         pause = min(pause * 1.5, max(provider.poll_interval, timedelta(seconds=20)))
 
@@ -73,6 +78,9 @@ def end(op: Operation, state: ClusterState, reason: str) -> None:
     Safe to call again, by any process, until it is through. Until then the cluster is TERMINATING.
     """
     failed: list[MulticomputeError] = []
+    if not op.record().state.is_live:
+        # By whoever took it over while this operation was silent.
+        return
     try:
         begin(op, reason)
     except LedgerError as error:
@@ -86,11 +94,27 @@ def end(op: Operation, state: ClusterState, reason: str) -> None:
         except MulticomputeError as error:
             # One place that does not answer must not keep the others running.
             failed.append(error)
-            text = f"{name} {region}: teardown is not through: {error.message}"
-            op.story.tell(op.story.line("note", text, code=error.code))
+            _hold_up(op, f"{name} {region}: the teardown is not through: {error.message}", code=error.code)
     if failed:
         raise failed[0]
     finish(op, state, reason)
+
+
+def _hold_up(op: Operation, message: str, *, is_news: bool = True, code: str | None = None) -> None:
+    """Tell what holds a teardown up, and write news down, once as long as it stays the same, for any process to say."""
+    line = op.story.line("stuck" if is_news else "terminating", message, code=code)
+    try:
+        if is_news and holdup(op.ledger.events(op.cluster_id)) != message:
+            op.ledger.append(line)
+    except LedgerError:
+        # Told all the same: a ledger that can't be written must not keep machines running.
+        pass
+    op.story.tell(line)
+
+
+def holdup(events: Sequence[Event]) -> str:
+    """What a teardown waits for or failed at, by the story of its cluster; "" where it has not said."""
+    return next((event.message for event in reversed(events) if event.kind in ("terminating", "stuck")), "")
 
 
 def begin(op: Operation, reason: str) -> None:

@@ -20,7 +20,7 @@ The rules:
   how much capacity a zone has, so only a limit makes a gang spread; and one that spreads has no fabric.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["REASONS", "require", "resolve"]
 
 _NOTHING: Mapping[str, Sequence[Quota]] = MappingProxyType({})
+_EVERYWHERE: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
 def resolve(
@@ -50,6 +51,7 @@ def resolve(
     outages: Sequence[Outage] = (),
     quotas: Mapping[str, Sequence[Quota]] = _NOTHING,
     reservations: Sequence[Reservation] = (),
+    only: Mapping[str, Collection[str]] = _EVERYWHERE,
     max_price_age: timedelta = timedelta(days=30),
     max_spot_price_age: timedelta = timedelta(days=1),
 ) -> Plan:
@@ -64,6 +66,7 @@ def resolve(
         outages: remembered lacks of capacity.
         quotas: provider -> what the account may have, as far as it could be read.
         reservations: those that the clouds know; used are those that the spec names.
+        only: provider -> the only regions that are to be used, where the configuration names some.
         max_price_age: older prices are marked as stale.
         max_spot_price_age: the same for spot prices.
 
@@ -73,7 +76,7 @@ def resolve(
     Raises:
         SpecError: the spec names what does not exist, or contradicts itself.
     """
-    situation = Situation(now, configured, outages, quotas, reservations, max_price_age, max_spot_price_age)
+    situation = Situation(now, configured, outages, quotas, reservations, only, max_price_age, max_spot_price_age)
     plan = decide(spec, catalog, situation)
     if plan.candidates:
         return plan

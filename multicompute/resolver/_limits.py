@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from fnmatch import fnmatchcase
 from math import floor
 from typing import NamedTuple
 
@@ -65,7 +64,7 @@ class Limits:
             if quota.purchase == offer.purchase
             # A quota without a region holds everywhere.
             and quota.region in ("", offer.region)
-            and any(fnmatchcase(offer.instance_type, glob) for glob in quota.families)
+            and quota.counts(offer.instance)
         ]
 
     def _outage_room(self, offer: Offer, nodes: int) -> Room:

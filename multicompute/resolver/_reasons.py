@@ -20,6 +20,7 @@ VCPUS: Final = "too few vCPUs"
 MEMORY: Final = "too little memory"
 OTHER_REGION: Final = "region not asked for"
 EXCLUDED_REGION: Final = "region excluded"
+REGION_NOT_CONFIGURED: Final = "region not configured"
 ESTIMATE: Final = "price is an estimate"
 OVER_MAX_PRICE: Final = "over max_price"
 OVER_MAX_HOURLY: Final = "over max_hourly"
@@ -32,7 +33,7 @@ PURCHASES: Final = {purchase: f"{words} not asked for" for purchase, words in PU
 
 ORDER: Final = (
     *(WRONG_ACCELERATOR, OTHER_TYPE, OTHER_CLOUD, EXCLUDED_TYPE, RETIRED, FRACTION, NO_ACCELERATORS, PER_NODE, TOO_FEW),
-    *(GPU_MEMORY, VCPUS, MEMORY, *PURCHASES.values(), OTHER_REGION, EXCLUDED_REGION, ESTIMATE),
+    *(GPU_MEMORY, VCPUS, MEMORY, *PURCHASES.values(), OTHER_REGION, EXCLUDED_REGION, REGION_NOT_CONFIGURED, ESTIMATE),
     *(OVER_MAX_PRICE, OVER_MAX_HOURLY, OUTAGE, QUOTA, NO_FABRIC),
 )
 """The order of the checks: an offer that fails several counts under the first."""

@@ -1,6 +1,6 @@
 """Turns a spec and what is known of the clouds into a plan."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ class Situation:
     outages: Sequence[Outage]
     quotas: Mapping[str, Sequence[Quota]]
     reservations: Sequence[Reservation]
+    only: Mapping[str, Collection[str]]
     max_price_age: timedelta
     max_spot_price_age: timedelta
 
@@ -49,7 +50,7 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", situation: Situation) -> Pla
     named = [item for item in situation.reservations if item.id in spec.reservations]
     named.sort(key=lambda item: (spec.reservations.index(item.id), item.provider, item.region, item.zone))
     known_clouds = sorted({*catalog.providers, *situation.configured})
-    wish = read(spec, catalog, known_clouds=known_clouds, reservations=named)
+    wish = read(spec, catalog, known_clouds=known_clouds, reservations=named, only=situation.only)
     limits = Limits(situation.outages, situation.quotas, situation.now)
     tally = Tally()
     reserving = Reserving(wish, catalog, limits, situation.now.astimezone(UTC).date())

@@ -1,7 +1,7 @@
 """Reads a spec against the catalog: what its names mean, and whether a shape of machine meets it."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
@@ -36,6 +36,7 @@ class Wish:
         purchases: the ways of buying that are allowed.
         clouds, places: those allowed, or None for all.
         excluded_places, excluded_types: those not allowed; types in lower case, as globs.
+        only: provider -> the only regions that are configured, where there are such.
     """
 
     spec: "ClusterSpec"
@@ -47,6 +48,7 @@ class Wish:
     places: frozenset[Place] | None
     excluded_places: frozenset[Place]
     excluded_types: tuple[str, ...]
+    only: Mapping[str, Collection[str]]
 
     def position(self, shape: Shape) -> int | None:
         """Where in `type` the first name stands that means this shape; None when none does."""
@@ -105,6 +107,8 @@ class Wish:
             return reasons.OTHER_REGION
         if place in self.excluded_places:
             return reasons.EXCLUDED_REGION
+        if place[1] not in self.only.get(place[0], (place[1],)):
+            return reasons.REGION_NOT_CONFIGURED
         return None
 
     def cost_objection(self, hourly_cost: float, unit_price: float) -> str | None:
@@ -118,7 +122,12 @@ class Wish:
 
 
 def read(
-    spec: "ClusterSpec", catalog: "Catalog", *, known_clouds: Sequence[str], reservations: Sequence[Reservation]
+    spec: "ClusterSpec",
+    catalog: "Catalog",
+    *,
+    known_clouds: Sequence[str],
+    reservations: Sequence[Reservation],
+    only: Mapping[str, Collection[str]],
 ) -> Wish:
     """Look up the names in `spec`.
 
@@ -127,6 +136,7 @@ def read(
         catalog: where the names are looked up.
         known_clouds: every provider that is installed.
         reservations: those named in the spec, as far as they are known.
+        only: provider -> the only regions that are to be used, where there are such.
 
     Raises:
         SpecError: a name means nothing, or what is asked for contradicts itself.
@@ -150,6 +160,7 @@ def read(
         places=_places(spec, catalog),
         excluded_places=excluded_places,
         excluded_types=excluded_types,
+        only=only,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from multicompute import Cluster, ClusterState, Event, errors
+from multicompute.config import apply_environment
 from multicompute.engine.reconcile import reconcile
 from multicompute.engine.session import open_session
 from multicompute.testing import LocalClouds, local_clouds
@@ -112,4 +113,18 @@ def test_a_slice_that_waits_in_the_queue_says_so_in_its_story(clouds: LocalCloud
     with Cluster.request(type="v5p-128", regions=["us-east1"], attempt_timeout="1m", progress=relent) as cluster:
         assert len(cluster.nodes) == 16
         assert relented
+    assert clouds.alive() == []
+
+
+def test_nothing_is_launched_in_a_region_where_the_configuration_would_not_look_for_it(clouds: LocalClouds) -> None:
+    only = {"MULTICOMPUTE_AWS__REGIONS": "eu-west-1", "MULTICOMPUTE_AZURE__LOCATIONS": "westeurope"}
+    with apply_environment(only):
+        for cloud, region in (("aws", "eu-west-1"), ("azure", "westeurope")):
+            plan = Cluster.plan(gpus=8, type=["a100", "h100"], clouds=[cloud], spot="prefer")
+            assert {candidate.region for candidate in plan.candidates} == {region}
+            assert plan.rejected["region not configured"].count > 0
+        with pytest.raises(errors.NoOfferError) as caught:
+            Cluster.request(gpus=8, type="h100", clouds=["aws"], regions=["us-*"])
+        assert caught.value.plan is not None
+        assert caught.value.plan.rejected["region not configured"].count > 0
     assert clouds.alive() == []

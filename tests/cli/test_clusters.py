@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from multicompute.cli import main
 from multicompute.testing import FakeCloud
 
 Run = Callable[..., Any]
@@ -135,6 +136,18 @@ def test_extend_moves_the_end(run: Run, up: Any) -> None:
     assert later > up["expires_at"]
 
 
+def test_heal_replaces_what_is_gone(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
+    first, second = (node["id"] for node in up["nodes"])
+    fake_cloud.aws.preempt(second)
+    assert run("show", "train-1", "--json").document["state"] == "DEGRADED"
+    healed = run("heal", "train-1", "--json").document
+    assert healed["state"] == "READY"
+    assert [node["rank"] for node in healed["nodes"]] == [0, 1]
+    assert healed["nodes"][0]["id"] == first
+    assert "READY" in run("heal", "train-1", "--timeout", "10m").out
+    assert run("heal", "train-1", "--timeout", "soon").status == 2
+
+
 @pytest.mark.parametrize("command", ["show", "nodes", "events", "extend", "down"])
 def test_a_name_that_nobody_has_is_status_8(run: Run, fake_cloud: FakeCloud, command: str) -> None:
     done = run(command, "nobody", *(["1h"] if command == "extend" else ["--yes"] if command == "down" else []))
@@ -182,3 +195,30 @@ def test_down_goes_on_with_the_others_when_one_fails(run: Run, up: Any, fake_clo
     assert done.status == 6
     assert "multicompute: train-1: " in done.err
     assert done.out == "train-2 TERMINATED\n"
+
+
+def test_a_cluster_that_will_not_go_stands_in_red_with_its_cost_and_the_reason(
+    run: Run, up: Any, fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_cloud.aws.faults.fail("terminate", "denied", times=None)
+    assert run("down", "train-1", "--yes").status == 6
+    fake_cloud.advance("1h")
+    listed = run("ls")
+    assert "TERMINATING" in listed.out
+    assert "train-1 is not gone yet: aws us-east-1: the teardown is not through" in listed.err
+    assert "`multicompute reap` goes on" in listed.err
+    shown = run("show", "train-1").out
+    assert "the teardown is not through" in shown
+    assert "$110.08 per hour" in shown
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(("ls",)) == 0
+    (row,) = [line for line in terminal.getvalue().splitlines() if "train-1" in line]
+    assert row.startswith("\x1b[1;31m")
+    assert "110.08" in row
+    monkeypatch.undo()
+    assert run("reap").status == 1
+    fake_cloud.aws.faults.clear()
+    assert run("reap").status == 0

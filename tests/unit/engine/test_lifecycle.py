@@ -112,6 +112,18 @@ def test_a_lost_node_makes_the_cluster_degraded_and_is_named(cloud: FakeCloud) -
         assert "rank 3" in event.message
 
 
+def test_looks_at_nodes_name_their_instance_types_and_what_must_find_everything_never_does(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=16, type="h100") as cluster:
+        assert cluster.refresh().state is ClusterState.READY
+        reconcile(cloud.session)
+    asked: dict[str, set[str]] = {}
+    for call in cloud.aws.faults.calls:
+        if "instance_types" in call.fields:
+            asked.setdefault(call.operation, set()).add(str(call.fields["instance_types"]))
+    assert asked == {"nodes": {"['p5.48xlarge']"}, "resources": {"[]"}, "terminate": {"[]"}}
+    assert cloud.alive() == []
+
+
 def test_a_gang_that_is_gone_is_closed_with_what_was_made_beside_it(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=16, type="h100", spot=True)
     for node in cluster.nodes:
@@ -217,3 +229,25 @@ def test_list_finds_by_state_and_tags(cloud: FakeCloud) -> None:
 def test_an_unknown_name_is_not_found(cloud: FakeCloud) -> None:
     with pytest.raises(errors.ClusterNotFound, match="nobody"):
         Cluster.get("nobody")
+
+
+def test_a_teardown_that_the_cloud_refuses_for_an_hour_says_why_and_what_it_costs(cloud: FakeCloud) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", ttl="24h", name="stuck")
+    cloud.aws.faults.fail("terminate", "throttled", times=None)
+    with pytest.raises(errors.ThrottledError):
+        cluster.terminate()
+    cost = Cluster.get("stuck").accrued_cost
+    for _ in range(4):
+        cloud.advance("15m")
+        assert list(reap(cloud.session).failed) == ["stuck"]
+    stuck = Cluster.get("stuck")
+    assert stuck.state is ClusterState.TERMINATING
+    assert "the teardown is not through" in stuck.holdup
+    assert stuck.accrued_cost >= cost + 55.04
+    assert len([event for event in stuck.events() if event.kind == "stuck"]) == 1, "said once while it stays the same"
+    assert not any(event.kind in ("terminated", "failed") for event in stuck.events())
+    assert cloud.aws.running_ids()
+    cloud.aws.faults.clear()
+    assert reap(cloud.session).terminated == ["stuck"]
+    assert Cluster.get("stuck").holdup == ""
+    assert cloud.alive() == []

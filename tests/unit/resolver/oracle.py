@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 from math import ceil, floor
@@ -52,6 +52,7 @@ class Oracle:
     outages: Sequence[Outage] = ()
     quotas: Mapping[str, Sequence[Quota]] | None = None
     reservations: Sequence[Reservation] = ()
+    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         reserved = [r for name in self.spec.reservations for r in self.reservations if r.id == name]
@@ -212,6 +213,8 @@ class Oracle:
             return "region not asked for"
         if any(self.region_matches(p, provider, region) for p in self.spec.exclude):
             return "region excluded"
+        if provider in self.only and region not in self.only[provider]:
+            return "region not configured"
         return None
 
     def money_objection(self, hourly: float, per_accelerator: float) -> str | None:

@@ -48,7 +48,12 @@ def test_gangs_that_spread_or_use_reservations_are_those_of_the_brute_force_reso
 
 def assert_same_answer(question: Question) -> None:
     configured = {name: "no key" if name in question.unusable else "" for name in CATALOG.providers}
-    known = {"outages": question.outages, "quotas": question.quotas, "reservations": question.reservations}
+    known = {
+        "outages": question.outages,
+        "quotas": question.quotas,
+        "reservations": question.reservations,
+        "only": question.only,
+    }
     oracle = Oracle(question.spec, CATALOG, _offers, NOW, unusable=question.unusable, **known)
     if oracle.is_refused():
         with pytest.raises(SpecError):

@@ -140,6 +140,13 @@ def test_regions_are_globs_or_residencies_with_or_without_the_cloud(regions: lis
     assert {item.region for item in plan(shop, gpus=8, type="h100", exclude=regions)} == others
 
 
+def test_where_the_configuration_names_regions_nothing_is_bought_elsewhere() -> None:
+    shop = Shop(line(BIG, 80, zones="a"), line(BIG, 90, WEST, "a"), line(GREEN, 95, NORTH, "a"))
+    found = plan(shop, gpus=8, type="h100", known={"only": {"blue": ["west-1"]}})
+    assert [item.region for item in found] == ["west-1", "north-1"]
+    assert found.rejected["region not configured"].count == 1
+
+
 def test_exclude_takes_instance_types_and_globs_on_them() -> None:
     shop = Shop(line(BIG, 80), line(GREEN, 80, NORTH))
     assert {item.instance_type for item in plan(shop, gpus=8, type="h100", exclude=["B8"])} == {"g8"}

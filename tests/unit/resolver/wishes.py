@@ -14,6 +14,8 @@ from multicompute.provider import Quota, Reservation
 from multicompute.spec import ClusterSpec
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+CONFIGURED = {"aws": ["us-east-1", "eu-west-1"], "azure": ["eastus", "westeurope"]}
+"""Regions that a configuration may name as the only ones."""
 PURCHASES = ("on_demand", "spot", "flex_start")
 
 
@@ -24,6 +26,7 @@ class Question:
     outages: tuple[Outage, ...] = ()
     quotas: dict[str, list[Quota]] = field(default_factory=dict)
     reservations: tuple[Reservation, ...] = ()
+    only: dict[str, list[str]] = field(default_factory=dict)
 
 
 FAMILIES = (
@@ -193,7 +196,10 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
         spec = ClusterSpec.of(values)
     except SpecError:
         spec = ClusterSpec.of({"gpus": values.get("gpus", 8), "type": "h100"})
-    return Question(spec, unusable, gone, limits, reserved)
+    only = (
+        draw(st.dictionaries(st.sampled_from(tuple(CONFIGURED)), st.none(), max_size=1)) if draw(st.booleans()) else {}
+    )
+    return Question(spec, unusable, gone, limits, reserved, {name: CONFIGURED[name] for name in only})
 
 
 def relevant(catalog: Catalog, names: list[str]) -> list[Listing]:

@@ -1,0 +1,1 @@
+"""Looks at what clusters do and cost; changes nothing by itself."""

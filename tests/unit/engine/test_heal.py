@@ -1,0 +1,211 @@
+"""Nodes that are lost, impaired and replaced; on clouds in memory."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from multicompute import Cluster, ClusterState, errors
+from multicompute.engine.attempts import launch, open_attempt
+from multicompute.engine.interrupt import Stop
+from multicompute.engine.lease import holding
+from multicompute.engine.look import refresh_all
+from multicompute.engine.operation import Operation
+from multicompute.engine.reconcile import reconcile
+from multicompute.node import NodeState
+from multicompute.testing import FakeCloud, fake_cloud
+
+
+@pytest.fixture(name="cloud")
+def _cloud() -> Iterator[FakeCloud]:
+    with fake_cloud("aws", "gcp") as cloud:
+        yield cloud
+
+
+def kinds(cluster: Cluster) -> list[str]:
+    return [event.kind for event in cluster.events()]
+
+
+def test_an_impaired_node_makes_the_cluster_degraded_and_a_passed_check_ready_again(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
+        sick = cluster.nodes[1]
+        cloud.aws.impair(sick.id)
+        assert cluster.refresh().state is ClusterState.DEGRADED
+        (event,) = [event for event in cluster.events() if event.kind == "degraded"]
+        assert f"{sick.id} (rank 1)" in event.message
+        assert "check of the machine fails" in event.message
+        assert cluster.nodes[1].state is NodeState.IMPAIRED
+        assert cluster.hourly_cost == pytest.approx(2 * 55.04), "it is billed all the same"
+        cluster.refresh()
+        assert kinds(cluster).count("degraded") == 1, "said once"
+        cloud.aws.impair(sick.id, fails=False)
+        assert cluster.refresh().state is ClusterState.READY
+        assert kinds(cluster)[-1] == "recovered"
+    assert cloud.alive() == []
+
+
+def test_healing_replaces_what_is_gone_with_the_same_ranks_and_touches_nothing_else(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=64, type="h100", clouds=["aws"]) as cluster:
+        before = {node.rank: node for node in cluster.nodes}
+        for rank in (0, 5):
+            cloud.aws.preempt(before[rank].id)
+        assert cluster.refresh().state is ClusterState.DEGRADED
+        assert cluster.heal().state is ClusterState.READY
+        after = {node.rank: node for node in cluster.nodes}
+        assert sorted(after) == list(range(8))
+        assert [rank for rank in after if after[rank].id != before[rank].id] == [0, 5]
+        assert {(node.zone, node.instance_type) for node in after.values()} == {(cluster.zone, "p5.48xlarge")}
+        assert sorted(cloud.aws.running_ids()) == sorted(node.id for node in after.values())
+        assert cluster.hourly_cost == pytest.approx(8 * 55.04)
+        assert cluster.head.rank == 0
+        assert "healed" in kinds(cluster)
+        assert cluster.heal().state is ClusterState.READY, "nothing to do, and nothing bought"
+        assert len(cloud.aws.running_ids()) == 8
+    assert cloud.alive() == []
+
+
+def test_healing_is_all_or_nothing(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=64, type="h100", clouds=["aws"]) as cluster:
+        for node in cluster.nodes[:3]:
+            cloud.aws.preempt(node.id)
+        cloud.aws.set_capacity("p5.48xlarge", cluster.zone or "", 7)
+        with pytest.raises(errors.CapacityError):
+            cluster.heal()
+        assert cluster.refresh().state is ClusterState.DEGRADED
+        assert len(cloud.aws.running_ids()) == len(cluster.nodes) == 5
+        cloud.aws.set_capacity("p5.48xlarge", cluster.zone or "", None)
+        assert cluster.heal().state is ClusterState.READY
+    assert cloud.alive() == []
+
+
+def test_nodes_that_never_come_to_run_are_taken_back(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
+        survivor = cluster.nodes[0].id
+        cloud.aws.preempt(cluster.nodes[1].id)
+        cloud.aws.boot_time = timedelta(hours=5)
+        with pytest.raises((errors.CapacityError, errors.ProvisionTimeout)):
+            cluster.heal(timeout="5m")
+        assert [node.id for node in cluster.nodes] == [survivor]
+        assert cloud.aws.running_ids() == [survivor]
+    assert cloud.alive() == []
+
+
+def test_ctrl_c_while_healing_takes_back_what_was_launched(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
+        survivor = cluster.nodes[0].id
+        cloud.aws.preempt(cluster.nodes[1].id)
+
+        def interrupt(call: object) -> None:
+            cloud.aws.faults.clear()
+            raise KeyboardInterrupt
+
+        cluster.refresh()
+        cloud.aws.faults.hook("launch", lambda call: cloud.aws.faults.hook("nodes", interrupt))
+        with pytest.raises(KeyboardInterrupt):
+            cluster.heal()
+        assert cloud.aws.running_ids() == [survivor]
+        assert cluster.refresh().state is ClusterState.DEGRADED
+    assert cloud.alive() == []
+
+
+def begin_to_heal(cloud: FakeCloud, cluster: Cluster) -> None:
+    """What a process has done that was killed between the launch and the moment at which the nodes had a rank."""
+    ledger = cloud.session.ledger
+    with holding(cloud.session, cluster.id) as lease:
+        assert lease is not None
+        op = Operation.on(cloud.session, ledger.cluster(cluster.id), lease, stop=Stop())
+        part = replace(ledger.attempts(cluster.id)[0].parts[0], nodes=1)
+        launch(op, open_attempt(op, (part,), is_repair=True), is_repeated=False)
+
+
+@pytest.mark.parametrize("is_healed", [False, True], ids=["reconcile", "heal"])
+def test_what_a_killed_healer_launched_is_dropped_by_the_next_one_to_look_after_it(
+    cloud: FakeCloud, is_healed: bool
+) -> None:
+    with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
+        survivor, lost = cluster.nodes
+        cloud.aws.preempt(lost.id)
+        cluster.refresh()
+        begin_to_heal(cloud, cluster)
+        (cut_off,) = {node.id for node in cluster.nodes} - {survivor.id}
+        assert cluster.hourly_cost == pytest.approx(2 * 55.04), "it is known, and costs money"
+        if is_healed:
+            cluster.heal()
+        else:
+            reconcile(cloud.session)
+        cluster.refresh()
+        assert cut_off not in [item.id for item in cloud.alive()]
+        assert len(cluster.nodes) == len([item for item in cloud.alive() if item.kind == "node"]) == 1 + is_healed
+    assert cloud.alive() == []
+
+
+def test_what_is_over_or_not_up_can_not_be_healed(cloud: FakeCloud) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", clouds=["aws"])
+    for node in cluster.nodes:
+        cloud.aws.preempt(node.id)
+    with pytest.raises(errors.ClusterNotFound, match="all its nodes are gone"):
+        cluster.heal()
+    assert cluster.refresh().state is ClusterState.TERMINATED
+    with pytest.raises(errors.ClusterNotFound, match="it is TERMINATED"):
+        cluster.heal()
+    assert cloud.alive() == []
+
+
+def test_waiting_for_a_state_returns_when_it_comes(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
+        looks = iter(range(1, 100))
+        victim = cluster.nodes[1].id
+        cloud.aws.faults.hook("nodes", lambda call: next(looks) == 4 and cloud.aws.preempt(victim))
+        assert cluster.wait_for("degraded", timeout="10m").state is ClusterState.DEGRADED
+        with pytest.raises(errors.ProvisionTimeout, match="still DEGRADED"):
+            cluster.wait_for("ready", timeout="1m")
+        with pytest.raises(errors.SpecError, match="no such state"):
+            cluster.wait_for("bored")
+        cluster.terminate()
+        with pytest.raises(errors.ClusterNotFound):
+            cluster.wait_for("ready")
+        assert cluster.wait_for("terminated").state is ClusterState.TERMINATED
+    assert cloud.alive() == []
+
+
+async def _twins(cluster: Cluster, cloud: FakeCloud) -> None:
+    cloud.aws.preempt(cluster.nodes[1].id)
+    await cluster.await_for("degraded")
+    await cluster.aheal()
+    assert await cluster.ametrics() == []
+
+
+@pytest.mark.asyncio
+async def test_the_async_twins_do_the_same(cloud: FakeCloud) -> None:
+    async with await Cluster.arequest(gpus=16, type="h100", clouds=["aws"]) as cluster:
+        await _twins(cluster, cloud)
+        assert cluster.state is ClusterState.READY
+    assert cloud.alive() == []
+
+
+def test_a_look_at_all_clusters_costs_a_call_for_each_region_with_nodes(cloud: FakeCloud) -> None:
+    clusters = [
+        Cluster.request(gpus=8, type="h100", name=f"all-{number}", regions=[region], clouds=[name])
+        for number, (name, region) in enumerate(
+            [("aws", "us-east-1"), ("aws", "us-east-1"), ("aws", "us-west-2"), ("gcp", "us-central1")] * 3
+        )
+    ]
+    cloud.aws.faults.calls.clear()
+    cloud.gcp.faults.calls.clear()
+    assert refresh_all(cloud.session).changed == []
+    assert (cloud.aws.faults.count(), cloud.gcp.faults.count()) == (2, 1)
+
+    cloud.gcp.preempt(clusters[3].nodes[0].id)
+    cloud.aws.impair(clusters[0].nodes[0].id)
+    report = refresh_all(cloud.session)
+    assert sorted(report.changed) == ["all-0", "all-3"]
+    assert Cluster.get("all-3").state is ClusterState.TERMINATED
+    assert Cluster.get("all-0").state is ClusterState.DEGRADED
+
+    cloud.aws.faults.fail("nodes", "denied", times=None, where={"region": "us-west-2"})
+    (note,) = refresh_all(cloud.session).notes
+    assert note.startswith("aws us-west-2: could not be asked")
+    for cluster in clusters:
+        cluster.terminate()
+    assert cloud.alive() == []
