@@ -1,4 +1,4 @@
-# make quickstart | test | lint | bench | docs | campaign | install
+# make quickstart | test | lint | bench | docs | reliability | campaign | install
 # Needs CPython 3.11 or newer with venv, and nothing else; PYTHON=python3.13 chooses another than python3.
 PYTHON ?= python3
 EXAMPLES ?= 20000
@@ -30,10 +30,17 @@ bench: $(VENV)/.installed-test
 docs: $(VENV)/.installed-testing
 	$(BIN)/python tools/write_reference.py
 
-# The same properties on many more random cases, and a kill at every call, than `make test` has time for.
+# docs/reliability.md, from a run of every error at every call; takes a quarter of an hour.
+.PHONY: reliability
+reliability: $(VENV)/.installed-test
+	set -e; folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
+	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) MULTICOMPUTE_CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/faults; \
+	$(BIN)/python tools/write_reliability.py $$folder
+
+# The same properties on many more random cases, a kill at every call and every error at every call, than `make test` has time for.
 .PHONY: campaign
 campaign: $(VENV)/.installed-test
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/crash
+	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/ledger tests/crash tests/faults
 
 .PHONY: install
 install: $(VENV)/.installed-lint

@@ -242,7 +242,7 @@ class Plan:
     def to_dict(self) -> dict[str, object]:
         """The JSON form that the command line prints."""
         return {
-            "spec": self.spec.to_dict(),
+            "spec": self.spec.to_public_dict(),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "rejected": {reason: rejection.count for reason, rejection in self.rejected.items()},
         }

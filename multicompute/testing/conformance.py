@@ -14,13 +14,13 @@ A test is skipped only where the provider does not declare the capability that i
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 import pytest
 
 from multicompute import errors
-from multicompute.node import Node, NodeState
+from multicompute.node import Metric, Node, NodeState, Sample
 from multicompute.offer import Part
 from multicompute.provider import TAG_EXPIRES_AT, TAG_ID, Capability, Selector, expiry_tag
 from multicompute.testing.world import EXPECTED, FailureKind, World, launch_request
@@ -180,6 +180,9 @@ class ProviderConformance:
         listed = world.provider.resources(FIRST)
         assert _ids(listed) == _ids(world.alive()) - before - foreign
         assert all(resource.tags[TAG_ID] == "id-first" for resource in listed)
+        # All that is known when the ledger is lost is the owner.
+        assert _ids(world.provider.resources(Selector(owner="conformance"))) == _ids(listed)
+        assert _ids(world.provider.nodes(Selector(owner="conformance"))) == _ids(world.provider.nodes(FIRST))
         assert sum(1 for resource in listed if resource.billable) >= 2
 
     def test_nodes_are_found_by_cluster_by_token_and_by_owner(self, world: World) -> None:
@@ -215,6 +218,13 @@ class ProviderConformance:
         launched = world.provider.launch(launch_request(world.offer()))
         listed = _until_running(world, FIRST, count=2)
         hinted = world.provider.nodes(replace(FIRST, node_ids=tuple(node.id for node in launched)))
+        assert {(node.id, node.state) for node in hinted} == {(node.id, node.state) for node in listed}
+
+    def test_known_instance_types_are_a_hint_and_change_nothing_in_what_is_found(self, world: World) -> None:
+        offer = world.offer()
+        world.provider.launch(launch_request(offer))
+        listed = _until_running(world, FIRST, count=2)
+        hinted = world.provider.nodes(replace(FIRST, region=offer.region, instance_types=(offer.instance_type,)))
         assert {(node.id, node.state) for node in hinted} == {(node.id, node.state) for node in listed}
 
     def test_a_node_that_listings_do_not_show_yet_appears_within_the_consistency_window(self, world: World) -> None:
@@ -409,6 +419,59 @@ class ProviderConformance:
         seen = [node for node in world.provider.nodes(FIRST) if node.id == nodes[0].id]
         assert all(node.reason and node.cause == "preemption" for node in seen)
         assert _ids(_living(world, FIRST)) == {nodes[1].id}
+
+    @needs(Capability.METRICS)
+    def test_what_was_measured_of_the_nodes_that_are_asked_for_is_told_and_nothing_else(self, world: World) -> None:
+        world.provider.launch(launch_request(world.offer(), nodes=3))
+        busy, other, silent = _until_running(world, FIRST, count=3)
+        began = world.clock.now()
+        world.measure(busy, {Metric.CPU: 40.0, Metric.ACCELERATOR: 90.0})
+        world.measure(other, {Metric.CPU: 10.0})
+        samples = self._measured(world, [busy, silent], began, Metric.ACCELERATOR)
+        assert {sample.node for sample in samples} == {busy.id}
+        assert {sample.metric for sample in samples} == {Metric.CPU, Metric.ACCELERATOR}
+        expected = {Metric.CPU: pytest.approx(40.0), Metric.ACCELERATOR: pytest.approx(90.0)}
+        assert [sample for sample in samples if sample.value != expected[sample.metric]] == []
+        assert [sample.at for sample in samples] == sorted(sample.at for sample in samples)
+
+    @needs(Capability.METRICS)
+    def test_what_was_measured_before_or_after_the_window_is_left_out(self, world: World) -> None:
+        world.provider.launch(launch_request(world.offer(), nodes=1))
+        (node,) = _until_running(world, FIRST, count=1)
+        began = world.clock.now()
+        world.measure(node, {Metric.CPU: 40.0})
+        assert self._measured(world, [node], began, Metric.CPU)
+        long_ago = began - timedelta(days=2)
+        assert world.provider.metrics([node], since=long_ago, until=long_ago + timedelta(hours=1)) == ()
+        assert world.provider.metrics([], since=began, until=world.clock.now()) == ()
+
+    @staticmethod
+    def _measured(world: World, nodes: Sequence[Node], began: datetime, awaited: Metric) -> tuple[Sample, ...]:
+        """What was measured since shortly before `began`, once `awaited` is among it."""
+        found: tuple[Sample, ...] = ()
+
+        def is_there() -> bool:
+            nonlocal found
+            since, until = began - timedelta(minutes=5), world.clock.now() + timedelta(minutes=5)
+            found = world.provider.metrics(nodes, since=since, until=until)
+            return any(sample.metric is awaited for sample in found)
+
+        assert _eventually(world, is_there), "nothing was measured"
+        return found
+
+    @needs(Capability.HEALTH_CHECKS)
+    def test_a_node_that_fails_the_clouds_checks_is_impaired_where_health_is_asked_for(self, world: World) -> None:
+        world.provider.launch(launch_request(world.offer()))
+        sick, sound = _until_running(world, FIRST, count=2)
+        world.impair(sick)
+        with_health = replace(FIRST, with_health=True)
+
+        def states() -> dict[str, NodeState]:
+            return {node.id: node.state for node in world.provider.nodes(with_health)}
+
+        assert _eventually(world, lambda: states() == {sick.id: NodeState.IMPAIRED, sound.id: NodeState.RUNNING})
+        (found,) = [node for node in world.provider.nodes(with_health) if node.id == sick.id]
+        assert found.reason
 
     @needs(Capability.RESERVATIONS)
     def test_a_reservation_serves_where_nothing_else_is_left(self, world: World) -> None:

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 from multicompute.clock import Clock
 from multicompute.errors import MulticomputeError
-from multicompute.node import Node, NodeState
+from multicompute.node import Metric, Node, NodeState, Sample
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.provider import (
     TAG_EXPIRES_AT,
+    TAG_ID,
     Capability,
     Check,
     LaunchRequest,
@@ -24,6 +25,7 @@ from multicompute.provider import (
     Teardown,
     expiry_tag,
 )
+from multicompute.testing import canaries
 from multicompute.testing.clock import FakeClock
 from multicompute.testing.fake_checks import problems
 from multicompute.testing.fake_errors import PASSING, meaning_of, refusal
@@ -38,8 +40,9 @@ from multicompute.testing.fake_state import (
     quota_amount,
     quota_used,
 )
-from multicompute.testing.faults import FaultKind, Faults
+from multicompute.testing.faults import ANSWER_LOST, FaultKind, Faults
 
+_FAR = "elsewhere"
 GONE_IS_LISTED_FOR = timedelta(hours=1)
 """So long a deleted node stays in listings, as it does on EC2."""
 
@@ -101,8 +104,7 @@ class FakeProvider:
         self._by_cluster: dict[str, list[Machine]] = {}
         self._by_token: dict[str, tuple[LaunchRequest, list[Machine]]] = {}
         self._groups: dict[tuple[str, str], Resource] = {}
-        self._foreign: dict[str, Machine] = {}
-        self._foreign_group: Resource | None = None
+        self._foreign: dict[str, tuple[Mapping[str, str], Resource]] = {}
         self._capacity = Capacity()
         self._quotas: dict[tuple[str, str], Quota] = {}
         self._reservations: dict[str, Reservation] = {}
@@ -132,7 +134,8 @@ class FakeProvider:
         """Our nodes, in the order of their launch; see `Provider.nodes`."""
         with self._call("nodes", _fields(selector), region=selector.region), self._lock:
             now = self.clock.now()
-            return tuple(machine.as_node(now) for machine in self._listed(selector, now))
+            with_health = selector.with_health and Capability.HEALTH_CHECKS in self.capabilities
+            return tuple(machine.as_node(now, with_health=with_health) for machine in self._listed(selector, now))
 
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
         """Everything of ours that exists; see `Provider.resources`."""
@@ -182,6 +185,16 @@ class FakeProvider:
         except MulticomputeError as error:
             return Quotas(notes=(f"the quotas of {self.name} {region} can't be read: {error}",))
 
+    def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
+        """What `set_load` says, minute by minute; see `Provider.metrics`."""
+        if Capability.METRICS not in self.capabilities:
+            return ()
+        with self._call("metrics", {"nodes": len(nodes)}), self._lock:
+            until = min(until, self.clock.now())
+            machines = [self._machines[node.id] for node in nodes if node.id in self._machines]
+            found = [sample for machine in machines for sample in machine.samples(since, until)]
+            return tuple(sorted(found, key=lambda sample: sample.at))
+
     def check(self) -> tuple[Check, ...]:
         """Whether the fake cloud lets us in; see `Provider.check`."""
         try:
@@ -193,14 +206,16 @@ class FakeProvider:
     # --- what a test sets and asks ------------------------------------------------------------------------------------
 
     def alive(self) -> list[Resource]:
-        """Everything that exists, of any owner, whether or not a listing shows it yet: the ground truth."""
+        """Everything that exists, of any owner, whether or not a listing shows it yet: the ground truth.
+
+        Left out are the canaries of `add_foreign`.
+        """
         with self._lock:
             now = self.clock.now()
-            found = [
-                item for machine in self._machines.values() if machine.exists(now) for item in machine.as_resources()
-            ]
-            found += self._groups.values()
-            return [*found, self._foreign_group] if self._foreign_group else found
+            machines = [machine for machine in self._machines.values() if machine.id not in self._foreign]
+            found = [item for machine in machines if machine.exists(now) for item in machine.as_resources()]
+            theirs = [group.id for _, group in self._foreign.values()]
+            return [*found, *(group for group in self._groups.values() if group.id not in theirs)]
 
     def running_ids(self) -> list[str]:
         """The ids of our nodes that run, in the order of their launch."""
@@ -248,32 +263,50 @@ class FakeProvider:
             machine = self._machines[node_id]
             machine.ends_at, machine.end_reason = self.clock.now(), PREEMPTED
 
+    def impair(self, node_id: str, *, fails: bool = True) -> None:
+        """Let the cloud's own check of a running node fail, or pass again."""
+        with self._lock:
+            self._machines[node_id].is_impaired = fails
+
+    def set_load(self, node_id: str, load: Mapping[Metric, float]) -> None:
+        """Say what monitoring measures of a node for as long as it runs; what is not in `load` is not measured."""
+        with self._lock:
+            self._machines[node_id].load = dict(load)
+
     def stop(self, node_id: str) -> None:
         """Stop a node without deleting it, as its operating system's shutdown may."""
         with self._lock:
             self._machines[node_id].is_stopped = True
 
     def add_foreign(self) -> None:
-        """Put something of other people into the cloud: machines without our tags, and a group of a like name."""
-        theirs: tuple[dict[str, str], ...] = (
-            {},
-            {"Name": "the database"},
-            {"multicompute-lookalike": "1", "team": "other"},
-        )
+        """Put something of other people into the cloud: machines and groups as `canaries` describes them."""
         with self._lock:
             now = self.clock.now()
-            price = Quote(1.0, now.date(), "fake")
-            offer = Offer(InstanceType(self.name, "theirs.large"), "elsewhere", "elsewhere-a", "on_demand", price)
-            for tags in theirs:
-                machine = self._machine(offer, tags, now)
-                self._foreign[machine.id] = machine
-            self._foreign_group = Resource(self.name, "group", "multicompute-of-others", "elsewhere", billable=False)
+            offer = Offer(
+                InstanceType(self.name, "theirs.large"), _FAR, f"{_FAR}-a", "on_demand", Quote(1.0, now.date(), "fake")
+            )
+            for tags in ({}, *canaries.ALL):
+                machine = self._machine(offer, dict(tags), now)
+                cluster_id = tags.get(TAG_ID, "")
+                self._by_cluster.setdefault(cluster_id, []).append(machine)
+                group = Resource(self.name, "group", f"theirs-{machine.id}", _FAR, billable=False, tags=dict(tags))
+                self._groups[cluster_id or machine.id, _FAR] = group
+                self._foreign[machine.id] = (dict(tags), group)
+            untagged = Resource(self.name, "group", canaries.LIKE_OURS, _FAR, billable=False)
+            self._groups[canaries.LIKE_OURS, _FAR] = untagged
+            self._foreign[canaries.LIKE_OURS] = ({}, untagged)
 
     def foreign_intact(self) -> bool:
         """Whether all that `add_foreign` made is there and as it was."""
         with self._lock:
-            now = self.clock.now()
-            return all(machine.ends_at is None and machine.exists(now) for machine in self._foreign.values())
+            return all(
+                group in self._groups.values() and self._is_as_born(name, tags)
+                for name, (tags, group) in self._foreign.items()
+            )
+
+    def _is_as_born(self, name: str, tags: Mapping[str, str]) -> bool:
+        machine = self._machines.get(name)
+        return machine is None or (machine.ends_at is None and not machine.is_stopped and machine.tags == tags)
 
     # --- how it works -------------------------------------------------------------------------------------------------
 
@@ -309,7 +342,7 @@ class FakeProvider:
         if fault and kind is FaultKind.DELAY:
             self.clock.sleep(fault.duration)
         yield
-        if kind is FaultKind.LOSE_ANSWER:
+        if kind in ANSWER_LOST:
             raise self._refusal("transient", "the connection was lost before the answer", region=region, offer=offer)
 
     def _refusal(
@@ -467,4 +500,5 @@ class FakeProvider:
 
 
 def _fields(selector: Selector) -> dict[str, object]:
-    return {"cluster_id": selector.cluster_id, "token": selector.token, "owner": selector.owner}
+    named = {"cluster_id": selector.cluster_id, "token": selector.token, "owner": selector.owner}
+    return {**named, "instance_types": list(selector.instance_types)}

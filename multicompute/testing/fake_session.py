@@ -35,6 +35,7 @@ class FakePlugin:
     extra = "testing"
     modules: tuple[str, ...] = ()
     can_launch = True
+    billing_minimum = timedelta(minutes=1)
 
     def __init__(
         self,

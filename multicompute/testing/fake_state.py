@@ -1,16 +1,19 @@
 """What a fake cloud holds and can give: machines whose state follows from the time, capacity, quotas."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from math import ceil
 
-from multicompute.node import Cause, Node, NodeState
+from multicompute.node import Cause, Metric, Node, NodeState, Sample
 from multicompute.offer import Offer, Part, Purchase
 from multicompute.provider import TAG_ATTEMPT, TAG_ID, TAG_OWNER, Quota, Resource, Selector
 
 EXPIRED = "expired: its end of life has passed"
 PREEMPTED = "preempted: the cloud took the spot node back"
+IMPAIRED = "impaired: the cloud's check of the machine fails"
+_MINUTE = timedelta(minutes=1)
 
 
 @dataclass(slots=True)
@@ -22,6 +25,7 @@ class Machine:
         dies_at_boot: the reason why it never comes to run, or "".
         expires_at: when the cloud itself ends it, or None.
         ends_at: when a termination that was asked for is through, or None.
+        load: what the cloud's monitoring measures of it.
     """
 
     id: str
@@ -38,6 +42,8 @@ class Machine:
     ends_at: datetime | None = None
     end_reason: str | None = None
     is_stopped: bool = False
+    is_impaired: bool = False
+    load: Mapping[Metric, float] = field(default_factory=dict)
 
     @property
     def gone_at(self) -> datetime | None:
@@ -55,6 +61,14 @@ class Machine:
         if self.is_stopped:
             return NodeState.STOPPED
         return NodeState.RUNNING if now >= self.ready_at else NodeState.PENDING
+
+    def samples(self, since: datetime, until: datetime) -> Iterator[Sample]:
+        """One measurement of everything for each full minute in which it ran."""
+        at = datetime.fromtimestamp(ceil(max(since, self.ready_at).timestamp() / 60) * 60, UTC)
+        while at <= until and at < (self.gone_at or until + _MINUTE):
+            for metric, value in self.load.items():
+                yield Sample(metric, self.id, at, value, 0 if metric.startswith("accelerator") else None)
+            at += _MINUTE
 
     def exists(self, now: datetime) -> bool:
         return self.state(now) is not NodeState.GONE
@@ -74,7 +88,9 @@ class Machine:
             return "preemption"
         return self.boot_cause if reason and reason == self.dies_at_boot else ""
 
-    def as_node(self, now: datetime) -> Node:
+    def as_node(self, now: datetime, *, with_health: bool = False) -> Node:
+        state = self.state(now)
+        fails = with_health and self.is_impaired and state is NodeState.RUNNING
         return Node(
             id=self.id,
             rank=-1,
@@ -82,14 +98,16 @@ class Machine:
             instance_type=self.offer.instance_type,
             region=self.offer.region,
             zone=self.offer.zone,
-            state=self.state(now),
+            state=NodeState.IMPAIRED if fails else state,
             private_ip=self.private_ip,
             public_ip=self.public_ip,
             accelerators=self.offer.instance.accelerators,
             hourly_cost=0.0 if self.reservation else self.offer.hourly_cost,
             token=self.tags.get(TAG_ATTEMPT, ""),
-            reason=self.reason(now),
+            reason=IMPAIRED if fails else self.reason(now),
             cause=self.cause(now),
+            is_spot=self.offer.purchase == "spot",
+            attached=self.offer.instance.accelerator if self.offer.instance.attached else "",
         )
 
     def as_resources(self) -> Iterator[Resource]:
@@ -189,11 +207,7 @@ class Capacity:
 
 def quota_amount(quota: Quota, offer: Offer) -> float:
     """What one node of `offer` takes from `quota`, in its unit; 0 where it does not count against it."""
-    counts = (
-        quota.region in ("*", offer.region)
-        and quota.purchase == offer.purchase
-        and any(fnmatchcase(offer.instance_type, family) for family in quota.families)
-    )
+    counts = quota.region in ("*", offer.region) and quota.purchase == offer.purchase and quota.counts(offer.instance)
     if not counts:
         return 0.0
     instance = offer.instance

@@ -1,8 +1,9 @@
 """The world in which the conformance suite tests the fake provider: a model for those of other providers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
+from multicompute.node import Metric, Node
 from multicompute.offer import InstanceType, Offer, Purchase, Quote
 from multicompute.provider import Provider, Quota, Resource
 from multicompute.testing.clock import FakeClock
@@ -55,6 +56,13 @@ class FakeWorld:
 
     def preempt(self, node_id: str) -> None:
         self.fake.preempt(node_id)
+
+    def measure(self, node: Node, load: Mapping[Metric, float]) -> None:
+        self.fake.set_load(node.id, load)
+        self.clock.advance("5m")
+
+    def impair(self, node: Node) -> None:
+        self.fake.impair(node.id)
 
     def reserve(self, offer: Offer, nodes: int) -> str:
         return self.fake.add_reservation(offer, nodes)

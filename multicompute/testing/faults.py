@@ -22,8 +22,18 @@ class FaultKind(StrEnum):
     """The connection breaks before anything is done."""
     LOSE_ANSWER = "lose_answer"
     """All is done, and the connection breaks before the answer."""
+    RESET = "reset"
+    """All is done, and the connection is reset in the middle of the answer."""
+    TRUNCATE = "truncate"
+    """All is done, and of the answer's text only the first half comes."""
+    HANG = "hang"
+    """All is done, and the answer never comes: the client waits until its own patience ends."""
     DELAY = "delay"
     """Done and answered, but late."""
+
+
+ANSWER_LOST = frozenset({FaultKind.LOSE_ANSWER, FaultKind.RESET, FaultKind.TRUNCATE, FaultKind.HANG})
+"""All is done, and the caller does not hear of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,8 @@ class Fault:
         operation: which one, "*" for every operation.
         times: how many calls it hits; None for all from now on.
         where: fields that the call must have with these values; for a field that is a list, one of its values.
-        code, message, status: of a refusal; an empty message lets the double choose its own words.
+        code, message, status: of a refusal; an empty message lets the double choose its own words. With an empty code it is not
+            the cloud that answers but something on the way to it: a page for people, with that status.
         retry_after: what the refusal tells the caller to wait, where the cloud has such a thing.
         duration: how late a delayed answer is.
     """
@@ -109,7 +120,7 @@ class Faults:
         where: Mapping[str, object] | None = None,
         retry_after: timedelta | None = None,
     ) -> None:
-        """Refuse the next matching calls with `code`; nothing of them is done."""
+        """Refuse the next matching calls with `code`, "" for a page that is not the cloud's; nothing of them is done."""
         self.add(
             Fault(
                 FaultKind.FAIL,
@@ -141,6 +152,18 @@ class Faults:
     def lose_answer(self, operation: str, times: int | None = 1, *, where: Mapping[str, object] | None = None) -> None:
         """Do what the next matching calls ask for, and break the connection before the answer."""
         self.add(Fault(FaultKind.LOSE_ANSWER, operation, times, where or NO_FIELDS))
+
+    def reset(self, operation: str, times: int | None = 1, *, where: Mapping[str, object] | None = None) -> None:
+        """Do what the next matching calls ask for, and reset the connection in the middle of the answer."""
+        self.add(Fault(FaultKind.RESET, operation, times, where or NO_FIELDS))
+
+    def truncate(self, operation: str, times: int | None = 1, *, where: Mapping[str, object] | None = None) -> None:
+        """Do what the next matching calls ask for, and send the first half of the answer's text as if it were all."""
+        self.add(Fault(FaultKind.TRUNCATE, operation, times, where or NO_FIELDS))
+
+    def hang(self, operation: str, times: int | None = 1, *, where: Mapping[str, object] | None = None) -> None:
+        """Do what the next matching calls ask for, and never answer: they end when the client's patience does."""
+        self.add(Fault(FaultKind.HANG, operation, times, where or NO_FIELDS))
 
     def delay(
         self,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PREFIX = "/_local/"
 _LOOPBACK = ("127.0.0.1", "localhost")
 _DURATIONS = ("duration", "retry_after")
-_KINDS = ("fail", "throttle", "drop", "lose_answer", "delay")
+_KINDS = ("fail", "throttle", "drop", "lose_answer", "reset", "truncate", "hang", "delay")
 
 
 class Admin:

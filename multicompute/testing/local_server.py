@@ -1,9 +1,12 @@
 """A small HTTP server on 127.0.0.1 that leaves no thread behind and can break a connection on purpose."""
 
+import os
 import socket
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from http import HTTPStatus
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -24,18 +27,30 @@ class Request:
     body: bytes
 
 
+class Cut(Enum):
+    """How the delivery of an answer goes wrong."""
+
+    RESET = "reset"
+    """Half of it is sent, and the connection is reset."""
+    SILENCE = "silence"
+    """Nothing is sent, for as long as the client waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer."""
+    """One answer; `cut` is how its delivery goes wrong, if it does."""
 
     status: int
     body: bytes = b""
     content_type: str = "application/json; charset=utf-8"
     headers: Mapping[str, str] = field(default_factory=dict)
+    cut: Cut | None = None
 
 
 Application = Callable[[Request], Response | None]
 """Answers a request; None breaks the connection without an answer."""
+# struct linger {on, seconds}: closing then sends RST and not FIN (socket(7)).
+_AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class Server:
@@ -138,12 +153,25 @@ class _Handler(BaseHTTPRequestHandler):
         if response is None:
             self.close_connection = True
             _hang_up(self.connection)
-            return
-        self._send(response)
+        elif response.cut is Cut.SILENCE:
+            self.close_connection = True
+            # Comes back when the client hangs up, or the server is stopped.
+            self.connection.recv(1)
+        elif response.cut is Cut.RESET:
+            self.close_connection = True
+            self._reset(self._bytes(response))
+        else:
+            self.wfile.write(self._bytes(response))
+
+    def _reset(self, answer: bytes) -> None:
+        self.wfile.write(answer[: len(answer) // 2])
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        # Not connection.close(): that waits for the files that were made of the socket.
+        os.close(self.connection.detach())
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _serve
 
-    def _send(self, response: Response) -> None:
+    def _bytes(self, response: Response) -> bytes:
         lines = [
             f"HTTP/1.1 {response.status} {responses.get(response.status, '')}",
             *(f"{name}: {value}" for name, value in response.headers.items()),
@@ -152,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
             lines += [f"Content-Type: {response.content_type}", f"Content-Length: {len(response.body)}"]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         has_body = self.command != "HEAD" and response.status != HTTPStatus.NO_CONTENT
-        self.wfile.write(head + response.body if has_body else head)
+        return head + response.body if has_body else head
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: what was called is in the record of calls."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from multicompute import errors
 from multicompute.clock import Clock
+from multicompute.node import Metric, Node
 from multicompute.offer import Offer, Part, Purchase
 from multicompute.provider import (
     TAG_ATTEMPT,
@@ -103,6 +104,17 @@ class World(Protocol):
 
     def preempt(self, node_id: str) -> None:
         """Take a spot node back."""
+        ...
+
+    def measure(self, node: Node, load: Mapping[Metric, float]) -> None:
+        """Let the cloud's monitoring have measured this of a node, of its accelerator 0 where it is about one, for some minutes.
+
+        Asked only of a provider that declares METRICS; what is not in `load` was not measured.
+        """
+        ...
+
+    def impair(self, node: Node) -> None:
+        """Let the cloud's own check of a running node fail; asked only of a provider that declares HEALTH_CHECKS."""
         ...
 
     def reserve(self, offer: Offer, nodes: int) -> str:

@@ -67,5 +67,5 @@ def test_nothing_is_skipped_but_for_a_capability_that_is_not_declared(path: Path
 def test_every_method_of_the_seam_is_exercised() -> None:
     source = inspect.getsource(inspect.getmodule(ProviderConformance))  # type: ignore[arg-type]
     methods = [name for name, value in vars(Provider).items() if inspect.isfunction(value) and name[0] != "_"]
-    assert len(methods) == 8
+    assert len(methods) == 9
     assert [name for name in methods if f"provider.{name}" not in source] == []

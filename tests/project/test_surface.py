@@ -14,8 +14,8 @@ from multicompute.cli.status import exit_status
 REQUEST_ARGUMENTS = [
     *("gpus", "type", "order", "reservations", "name", "nodes", "gpus_per_node", "min_gpu_memory", "vcpus", "memory"),
     *("spot", "flex_start", "estimates", "clouds", "regions", "exclude", "placement", "interconnect", "max_price"),
-    *("max_hourly", "budget", "ttl", "disk", "image", "setup", "ssh_key", "private", "tags", "wait", "timeout"),
-    *("attempt_timeout", "keep_trying", "progress"),
+    *("max_hourly", "budget", "ttl", "idle_timeout", "disk", "image", "setup", "ssh_key", "private", "tags", "wait"),
+    *("timeout", "attempt_timeout", "keep_trying", "progress"),
 ]
 
 
@@ -150,5 +150,5 @@ def test_errors_can_be_caught_as_the_builtin_that_they_are() -> None:
 
 
 def test_the_command_line_has_these_commands() -> None:
-    expected = "offers plan up ls show nodes events extend down reconcile reap catalog doctor local"
+    expected = "offers plan up ls show nodes events extend heal down reconcile reap catalog doctor local"
     assert list(COMMANDS) == expected.split()

@@ -1,5 +1,6 @@
 """Fourth, a cloud that does not exist: an example of a provider, complete and small enough to copy."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ class FourthPlugin:
     # Fourth takes 32 labels, five of which are ours.
     tag_limits = TagLimits(count=27, key_length=63, value_length=255, key_pattern=r"[A-Za-z0-9._/-]+")
     setting_names: tuple[str, ...] = ("endpoint_url",)
+    # Fourth's price list: "by the second, from the first".
+    billing_minimum = timedelta(0)
 
     def configured(self, settings: Settings) -> Configured:
         """Whether there is a key, or a local cloud, which needs none; asks nobody."""

@@ -1,4 +1,4 @@
-"""The provider: the eight methods of the seam, in Fourth's words."""
+"""The provider: the nine methods of the seam, in Fourth's words."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from fourth_sdk import MOST_IDS, ApiError, Client, Firewall, Server
 
 from fourth_cloud._errors import Place, asking, meaning_of
 from multicompute.errors import InvalidRequestError, MulticomputeError, ThrottledError, TransientError
-from multicompute.node import Node, NodeState
+from multicompute.node import Node, NodeState, Sample
 from multicompute.offer import Offer, Part, Quote
 from multicompute.provider import (
     TAG_ATTEMPT,
@@ -111,6 +111,10 @@ class FourthProvider:
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """A note only: Fourth does not tell them (QUOTAS is not declared), and has no reservations."""
         return Quotas(notes=("fourth does not tell quotas before a launch",))
+
+    def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
+        """Nothing: Fourth measures nothing (METRICS is not declared), and what is not measured has no sample."""
+        return ()
 
     def check(self) -> tuple[Check, ...]:
         """Ask who the key belongs to, and whether it may create servers."""

@@ -1,12 +1,13 @@
 """Fourth keeps every promise of the seam: its own SDK, over HTTP, against its local cloud."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import pytest
 from fourth_cloud.local import FourthLocalCloud
 
 from fourth_cloud import plugin
+from multicompute.node import Metric, Node
 from multicompute.offer import InstanceType, Offer, Purchase, Quote
 from multicompute.provider import Provider, Resource, Settings
 from multicompute.testing import FailureKind, FakeClock, ProviderConformance
@@ -64,6 +65,12 @@ class FourthWorld:
 
     def preempt(self, node_id: str) -> None:
         self.cloud.preempt(node_id)
+
+    def measure(self, node: Node, load: Mapping[Metric, float]) -> None:
+        raise AssertionError("not asked: METRICS is not declared")
+
+    def impair(self, node: Node) -> None:
+        raise AssertionError("not asked: HEALTH_CHECKS is not declared")
 
     def reserve(self, offer: Offer, nodes: int) -> str:
         raise NotImplementedError("Fourth has no reservations, and does not declare them")

@@ -463,7 +463,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def what_is_listed_exists_and_what_is_foreign_is_left_alone(self) -> None:
         alive = {resource.id for resource in self.cloud.alive()}
-        assert {resource.id for resource in self.cloud.resources(Selector())} <= alive
+        assert {resource.id for resource in self.cloud.resources(Selector(owner="conformance"))} <= alive
         assert self.cloud.foreign_intact()
 
     def teardown(self) -> None:
@@ -471,7 +471,8 @@ class AnyOrder(RuleBasedStateMachine):
             for cluster in ("id-c0", "id-c1"):
                 self.cloud.terminate(Selector(cluster_id=cluster))
             self.clock.advance("1m")
-        assert all("multicompute-id" not in resource.tags for resource in self.cloud.alive())
+        assert self.cloud.resources(Selector(owner="conformance")) == ()
+        assert self.cloud.foreign_intact()
 
 
 AnyOrder.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
