@@ -40,7 +40,7 @@ reliability: $(VENV)/.installed-test
 # The same properties on many more random cases, a kill at every call and every error at every call, than `make test` has time for.
 .PHONY: campaign
 campaign: $(VENV)/.installed-test
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/ledger tests/crash tests/faults
+	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/ledger tests/crash tests/faults tests/unit/engine/test_state_machine.py
 
 .PHONY: install
 install: $(VENV)/.installed-lint

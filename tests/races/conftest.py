@@ -1,0 +1,47 @@
+"""One local cloud over HTTP, one ledger in a file, and the processes that use both at once."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from multicompute import Cluster
+from multicompute.config import apply_environment
+from multicompute.testing import LocalClouds, local_clouds
+
+sys.path.insert(0, str(Path(__file__).parent))
+from crowd import Crowd
+
+
+@pytest.fixture(name="site", scope="package")
+def _site() -> Iterator[LocalClouds]:
+    with local_clouds("aws") as clouds, apply_environment({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"}):
+        yield clouds
+
+
+@pytest.fixture(name="clouds")
+def _clouds(site: LocalClouds) -> Iterator[LocalClouds]:
+    """The cloud, empty at the beginning and at the end of each test."""
+    site.aws.faults.clear()
+    yield site
+    site.aws.faults.clear()
+    for cluster in Cluster.list():
+        cluster.terminate()
+    assert site.alive() == []
+
+
+@pytest.fixture(name="crowd", scope="package")
+def _crowd(site: LocalClouds) -> Iterator[Crowd]:
+    """The processes that a test watches."""
+    crowd = Crowd()
+    yield crowd
+    crowd.close()
+
+
+@pytest.fixture(name="others", scope="package")
+def _others(site: LocalClouds) -> Iterator[Crowd]:
+    """Those that cut in while the first are at work."""
+    crowd = Crowd()
+    yield crowd
+    crowd.close()
