@@ -1,14 +1,23 @@
 """A process that stands still for longer than its lease lasts, and those who go on with its cluster meanwhile; on clouds in memory."""
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
+from multicompute.engine.provision import request
 from multicompute.engine.reconcile import reconcile
+from multicompute.engine.session import use_session
 from multicompute.provider import Capability
+from multicompute.spec import ClusterSpec
 from multicompute.testing import Call, FakeCloud, fake_cloud
+
+# Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
+sys.path.insert(0, str(Path(__file__).parent))
+from mortal import Killed, World
 
 
 @pytest.fixture(name="cloud")
@@ -138,3 +147,51 @@ def test_a_teardown_that_fails_while_a_cluster_is_waited_for_tells_the_clouds_re
     assert Cluster.get(cluster.name).state is ClusterState.TERMINATING
     cluster.terminate()
     assert cloud.alive() == []
+
+
+@pytest.fixture(name="world")
+def _world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+def test_a_launch_that_is_not_listed_yet_keeps_its_cluster_open_until_it_must_have_shown(world: World) -> None:
+    cloud = world.clouds["aws"]
+    # Without a group that stands in the way of the end for as long as hidden machines live.
+    cloud.capabilities -= {Capability.SIDE_RESOURCES}
+    cloud.lag = timedelta(seconds=50)
+    first, second = world.process(), world.process()
+    first.fate.arm(1, "after launch", lambda where: first.fate.kill())
+    spec = ClusterSpec.of({"gpus": 8, "type": "h100", "name": "hidden", "clouds": ["aws"]})
+    with pytest.raises(Killed):
+        request(first.session, spec)
+    first.bury(where_all_see_it=True)
+    assert cloud.running_ids() == [] and len(world.ours()) > 0, "launched, and neither running nor listed"
+    began = world.clock.now()
+    with use_session(second.session):
+        Cluster.get("hidden").terminate()
+    assert world.clock.now() >= began + cloud.lag
+    world.clock.advance("10m")
+    assert world.ours() == []
+    assert world.broken == []
+    second.session.close()
+
+
+def test_nobody_else_works_on_a_cluster_between_its_claim_and_its_first_attempt(world: World) -> None:
+    mine, other = world.process(), world.process()
+    reports = []
+
+    def meanwhile(where: str) -> bool:
+        reports.append(reconcile(other.session))
+        return len(reports) == 2
+
+    mine.fate.arm(1, "after a commit", meanwhile)
+    spec = ClusterSpec.of({"gpus": 8, "type": "h100", "name": "claimed", "clouds": ["aws"]})
+    record = request(mine.session, spec)
+    assert record.state is ClusterState.READY
+    assert [report.terminated for report in reports] == [[], []]
+    assert [report.clusters for report in reports] == [["claimed"], ["claimed"]]
+    assert world.broken == []
+    for process in (mine, other):
+        process.session.close()
