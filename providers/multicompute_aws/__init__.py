@@ -26,6 +26,8 @@ class AwsPlugin:
         count=45, key_length=128, value_length=256, reserved_prefixes=("aws:",), key_pattern=KEY_PATTERN
     )
     setting_names = SETTING_NAMES
+    # https://aws.amazon.com/about-aws/whats-new/2017/10/announcing-amazon-ec2-per-second-billing/: Linux by the second, 60 seconds at least, on
+    # demand, reserved and spot alike. Distributions with an hourly charge of their own are billed by the hour: none of them is launched by default.
     billing_minimum = timedelta(minutes=1)
 
     def configured(self, settings: Settings) -> Configured:

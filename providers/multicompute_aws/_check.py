@@ -5,9 +5,10 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from multicompute.errors import MulticomputeError
-from multicompute.provider import Check
+from multicompute.provider import TAG_ID, Check
 from multicompute_aws._errors import Place, asking, code_of
 from multicompute_aws._session import Clients
+from multicompute_aws._tags import ec2_tags
 
 # Any id will do: a dry run is refused for want of a right before it looks at the image.
 _SOME_IMAGE: Final = "ami-00000000000000000"
@@ -29,16 +30,31 @@ def checks(clients: Clients) -> tuple[Check, ...]:
             "RunInstances",
             place,
             lambda: ec2.run_instances(
-                ImageId=_SOME_IMAGE, InstanceType=_SOME_TYPE, MinCount=1, MaxCount=1, DryRun=True
+                ImageId=_SOME_IMAGE,
+                InstanceType=_SOME_TYPE,
+                MinCount=1,
+                MaxCount=1,
+                TagSpecifications=_tagged("instance", "volume", "network-interface"),
+                DryRun=True,
             ),
         ),
         _dry_run(
             "CreateSecurityGroup",
             place,
-            lambda: ec2.create_security_group(GroupName="multicompute-check", Description="check", DryRun=True),
+            lambda: ec2.create_security_group(
+                GroupName="multicompute-check",
+                Description="check",
+                TagSpecifications=_tagged("security-group"),
+                DryRun=True,
+            ),
         ),
         _quota_check(clients, place),
     )
+
+
+def _tagged(*kinds: str) -> Any:
+    """Tags as a launch gives them: the policy in docs/permissions lets nothing be made that does not carry ours."""
+    return [{"ResourceType": kind, "Tags": ec2_tags({TAG_ID: "check"})} for kind in kinds]
 
 
 def _identity(clients: Clients, place: Place) -> Check:

@@ -26,6 +26,8 @@ class GcpPlugin:
         count=59, key_length=63, value_length=63, reserved_prefixes=("goog",), key_pattern=KEY_PATTERN
     )
     setting_names = SETTING_NAMES
+    # https://cloud.google.com/compute/vm-instance-pricing: vCPUs, memory and GPUs for a minute at least, then by the second. TPUs by the second while READY
+    # (https://cloud.google.com/tpu/pricing), without a word of a minimum: a slice that ends in its first minute may cost less than is counted here.
     billing_minimum = timedelta(minutes=1)
 
     def configured(self, settings: Settings) -> Configured:

@@ -31,6 +31,7 @@ SETTING_NAMES = (
 
 COMPUTE: Final = "https://compute.googleapis.com"
 TPU: Final = "https://tpu.googleapis.com"
+MONITORING: Final = "https://monitoring.googleapis.com"
 # The project of a local cloud when none is named: its path has to have one.
 _LOCAL_PROJECT: Final = "local"
 _ADC: Final = "application_default_credentials.json"

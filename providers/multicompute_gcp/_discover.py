@@ -31,6 +31,9 @@ _NODE_FIELDS: Final = (
     "name,zone,status,statusMessage,machineType,labels,labelFingerprint,scheduling(provisioningModel),guestAccelerators,"
     "networkInterfaces(networkIP,accessConfigs(natIP))"
 )
+# What Google has found wrong with a machine that still runs: a GPU, a link, a disk that fails, and will be seen to.
+_HEALTH_FIELDS: Final = f"{_NODE_FIELDS},resourceStatus(upcomingMaintenance)"
+_FAULT: Final = "FAILURE_"
 # By which it is known whether a listing is all there is.
 _COMPLETENESS: Final = "items/*/warning/code,nextPageToken,unreachables"
 _LEASE_FIELDS: Final = f"{_NODE_FIELDS},metadata,resourceStatus(scheduling)"
@@ -38,7 +41,7 @@ _LEASE_FIELDS: Final = f"{_NODE_FIELDS},metadata,resourceStatus(scheduling)"
 
 def instances(clients: Clients, selector: Selector, place: Place, *, with_lease: bool = False) -> list[dict[str, Any]]:
     """The selected instances in Google's words, in the order of their zones and names."""
-    fields = _LEASE_FIELDS if with_lease else _NODE_FIELDS
+    fields = _LEASE_FIELDS if with_lease else _HEALTH_FIELDS if selector.with_health else _NODE_FIELDS
     found = clients.aggregated(
         "instances",
         place,
@@ -63,18 +66,22 @@ def disks(clients: Clients, selector: Selector, place: Place) -> list[dict[str, 
 
 def nodes(clients: Clients, selector: Selector, place: Place) -> list[Node]:
     """The selected nodes in a stable order; of those that are known and not listed, the ones whose end Google tells."""
-    found = [to_node(item) for item in instances(clients, selector, place)]
+    found = [to_node(item, with_health=selector.with_health) for item in instances(clients, selector, place)]
     listed = {node.id for node in found}
     missing = [node_id for node_id in selector.node_ids if node_id not in listed and "/" not in node_id]
     return found + (ended(clients, missing, selector, place) if missing else [])
 
 
-def to_node(item: dict[str, Any], part: Part | None = None) -> Node:
-    """A node from Google's description; what only the launch knows (price, accelerators) comes from `part`."""
+def to_node(item: dict[str, Any], part: Part | None = None, *, with_health: bool = False) -> Node:
+    """A node from Google's description; what only the launch knows (price, accelerators) comes from `part`.
+
+    With `with_health` one that Google finds at fault is IMPAIRED.
+    """
     zone = last_of(item["zone"])
     interface = (item.get("networkInterfaces") or [{}])[0]
     public = [config.get("natIP") for config in interface.get("accessConfigs") or ()]
     state = _STATES.get(str(item.get("status")), NodeState.PENDING)
+    fault = _fault(item) if with_health else None
     model = (item.get("scheduling") or {}).get("provisioningModel")
     attached, count = _attached(item)
     # A spot machine that is stopped was taken back, or has ended itself with its lease; both are the end of it.
@@ -86,17 +93,29 @@ def to_node(item: dict[str, Any], part: Part | None = None) -> Node:
         instance_type=last_of(item.get("machineType", "")),
         region=region_of(zone),
         zone=zone,
-        state=state,
+        state=NodeState.IMPAIRED if fault else state,
         private_ip=interface.get("networkIP") or None,
         public_ip=next((address for address in public if address), None),
         accelerators=part.offer.instance.accelerators if part else count,
         hourly_cost=part.offer.hourly_cost if part else 0.0,
         token=tags_of(item.get("labels")).get("multicompute-attempt", ""),
-        reason=_reason(item, state, is_preempted=is_preempted),
+        reason=fault or _reason(item, state, is_preempted=is_preempted),
         cause="preemption" if is_preempted else "",
         is_spot=model == "SPOT",
         attached=attached,
     )
+
+
+def _fault(item: dict[str, Any]) -> str | None:
+    """What Google finds wrong with a machine that is up, None for nothing."""
+    status = str(item.get("status"))
+    if status == "REPAIRING":
+        return f"{status}: {item.get('statusMessage') or 'Google repairs the machine'}"
+    planned = (item.get("resourceStatus") or {}).get("upcomingMaintenance") or {}
+    faults = [str(reason) for reason in planned.get("maintenanceReasons") or () if str(reason).startswith(_FAULT)]
+    if status != "RUNNING" or not faults:
+        return None
+    return f"{', '.join(faults)}: Google has found a fault, to be mended by {planned.get('latestWindowStartTime') or 'a time not named'}"
 
 
 def _attached(item: dict[str, Any]) -> tuple[str, float]:

@@ -155,8 +155,9 @@ COMPUTE_MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
 # message tells.
 TPU_MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
     "RESOURCE_EXHAUSTED": (
-        # "Quota exceeded for quota metric ... and limit 'Create requests per minute' ...": soon there is more of it.
-        _THROTTLED._replace(wording="per minute|PerMinute"),
+        # "Quota exceeded for quota metric ... and limit 'Create requests per minute' ...": soon there is more of it. Cloud Monitoring
+        # has nothing else to be exhausted.
+        _THROTTLED._replace(wording=r"per minute|PerMinute|monitoring\.googleapis"),
         # "Quota limit 'TPUV5PPerProjectPerZoneForTPUAPI' has been exceeded. Limit: 8 in zone ...": the next zone has one of its own.
         _QUOTA._replace(scope="zone", wording="[Qq]uota.* in zone |PerProjectPerZone"),
         _QUOTA._replace(wording="[Qq]uota"),
@@ -382,7 +383,7 @@ def _hint(meaning: Meaning, said: Said, place: Place) -> str:
     if meaning.kind is QuotaError:
         return f"ask for more at https://console.cloud.google.com/iam-admin/quotas ({place.region or 'all regions'})"
     if said.code in ("accessNotConfigured", "SERVICE_DISABLED"):
-        return "`gcloud services enable compute.googleapis.com tpu.googleapis.com`"
+        return "`gcloud services enable compute.googleapis.com tpu.googleapis.com monitoring.googleapis.com`"
     return _HINTS.get(meaning.kind, "")
 
 

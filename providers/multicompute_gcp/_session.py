@@ -4,6 +4,7 @@
 """
 
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.transport.requests import AuthorizedSession
 
 from multicompute.errors import AuthError
-from multicompute_gcp._access import COMPUTE, TPU, GcpSettings
+from multicompute_gcp._access import COMPUTE, MONITORING, TPU, GcpSettings
 from multicompute_gcp._errors import Place, asking, not_yet, refused, said_in
 from multicompute_gcp._labels import last_of, region_of
 
@@ -82,7 +83,10 @@ class Clients:
         path = self.settings.credentials_path()
         with asking("find credentials", Place()):
             if path is not None:
-                found, project = google.auth.load_credentials_from_file(str(path), scopes=list(_SCOPES))  # type: ignore[no-untyped-call]
+                with warnings.catch_warnings():
+                    # It warns, a page long, of files that come from strangers; this one the user has named.
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    found, project = google.auth.load_credentials_from_file(str(path), scopes=list(_SCOPES))  # type: ignore[no-untyped-call]
             else:
                 found, project = google.auth.default(scopes=list(_SCOPES))
         self._project = self._project or project
@@ -167,6 +171,11 @@ class Clients:
         """The URL of something of the project in Cloud TPU; zone "-" is every zone."""
         base = self.settings.tpu_endpoint_url or TPU
         return "/".join([f"{base}/v2/projects/{quote(self.project)}/locations/{quote(zone)}", *map(quote, path)])
+
+    def monitoring_url(self, *path: str) -> str:
+        """The URL of something of the project in Cloud Monitoring, which a local cloud has beside the rest."""
+        base = self.settings.endpoint_url if self.settings.is_local else MONITORING
+        return "/".join([f"{base}/v3/projects/{quote(self.project)}", *map(quote, path)])
 
     def get(
         self, url: str, operation: str, place: Place, *, is_listing: bool = False, **parameters: str | int

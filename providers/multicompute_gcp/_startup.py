@@ -12,24 +12,38 @@ _LIMIT: Final = 256 * 1024
 _SSH_USER: Final = "ubuntu"
 
 # By its address: it must be found where names are looked up elsewhere, too.
+_METADATA: Final = "http://169.254.169.254/computeMetadata/v1/instance"
 _CLOUD: Final = f"""\
-metadata=http://169.254.169.254/computeMetadata/v1/instance
+metadata={_METADATA}
 ask() {{ curl -sf -m 5 --noproxy '*' -H 'Metadata-Flavor: Google' -D "$run/headers" "$metadata/$1"; }}
 read_expiry() {{ ask attributes/{TAG_EXPIRES_AT}; }}
 """
+# Where a host of a slice says at boot which machine it is, by its place in the slice: Cloud Monitoring tells of its chips by that.
+GUEST_NAMESPACE: Final = "multicompute"
+GUEST_KEY: Final = "worker-"
+_INTRODUCTION: Final = f"""\
+introduce() {{
+  local ask=(curl -sf -m 5 --noproxy '*' -H 'Metadata-Flavor: Google') metadata={_METADATA} worker number
+  worker=$("${{ask[@]}}" "$metadata/attributes/agent-worker-number") && number=$("${{ask[@]}}" "$metadata/id") || return 0
+  "${{ask[@]}}" -X PUT --data "$number" "$metadata/guest-attributes/{GUEST_NAMESPACE}/{GUEST_KEY}$worker" > /dev/null
+}}
+introduce"""
 
 
-def metadata_of(request: LaunchRequest, *, delete_url: str = "") -> dict[str, str]:
+def metadata_of(request: LaunchRequest, *, delete_url: str = "", of_slice: bool = False) -> dict[str, str]:
     """The metadata of a node; the same request gives the same.
 
     Args:
         request: what is launched.
         delete_url: what the node may ask to be deleted when its lease has ended, with the rights of its service account.
+        of_slice: whether it is a host of a TPU slice.
 
     Raises:
         InvalidRequestError: the script is longer than Google takes.
     """
-    script = startup_script(setup=request.setup, expires_at=request.expires_at, delete_url=delete_url)
+    script = startup_script(
+        setup=request.setup, expires_at=request.expires_at, delete_url=delete_url, of_slice=of_slice
+    )
     if len(script) > _LIMIT:
         raise InvalidRequestError(
             f"gcp: setup: {len(script):,} bytes of startup script; Google takes {_LIMIT:,}",
@@ -44,15 +58,17 @@ def metadata_of(request: LaunchRequest, *, delete_url: str = "") -> dict[str, st
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",
     }
+    if of_slice:
+        items["enable-guest-attributes"] = "TRUE"
     if request.ssh_public_key:
         items["ssh-keys"] = f"{_SSH_USER}:{request.ssh_public_key.strip()}"
     return items
 
 
-def startup_script(*, setup: str, expires_at: datetime | None, delete_url: str = "") -> str:
+def startup_script(*, setup: str, expires_at: datetime | None, delete_url: str = "", of_slice: bool = False) -> str:
     """The startup script, which Google runs at every boot; the user's part of it runs at the first."""
     script = expiry_script(expiry=expiry_tag(expires_at), cloud=_CLOUD + _deletion(delete_url))
-    lines = ["#!/bin/bash", *timer_commands(script)]
+    lines = ["#!/bin/bash", *timer_commands(script), *([_INTRODUCTION] if of_slice else [])]
     if first := setup_commands(setup):
         lines += ["[ -e /var/lib/multicompute/setup-status ] && exit 0", *first]
     return "\n".join(lines) + "\n"

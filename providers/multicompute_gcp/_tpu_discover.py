@@ -26,6 +26,10 @@ _NODE_STATES: Final = {
     "HIDING": NodeState.STOPPING,
     "HIDDEN": NodeState.STOPPED,
 }
+# https://cloud.google.com/tpu/docs/reference/rest/v2/projects.locations.nodes#Health, of a node that is READY otherwise.
+_UNWELL: Final = ("TIMEOUT", "UNHEALTHY_TENSORFLOW", "UNHEALTHY_MAINTENANCE")
+# Of one that was: being repaired, and what a repair that has failed leaves behind.
+_UNSOUND: Final = ("REPAIRING", "UNKNOWN")
 # Of a queued resource whose nodes are not there (yet, or any more).
 _QUEUE_STATES: Final = {
     "SUSPENDING": NodeState.STOPPING,
@@ -90,11 +94,11 @@ def planned(queued: dict[str, Any]) -> list[str]:
 
 def nodes(clients: Clients, selector: Selector, place: Place) -> list[Node]:
     """Every host of every selected slice, in the order of the slices and of their workers."""
-    return hosts_in(find(clients, selector, place))
+    return hosts_in(find(clients, selector, place), with_health=selector.with_health)
 
 
-def hosts_in(found: Found) -> list[Node]:
-    """The same of what has been listed."""
+def hosts_in(found: Found, *, with_health: bool = False) -> list[Node]:
+    """The same of what has been listed; with `with_health` the hosts of a slice that is not well are IMPAIRED."""
     by_place = {(zone_of(item), last_of(item["name"])): item for item in found.nodes}
     hosts: list[Node] = []
     for queued in found.queued:
@@ -102,18 +106,24 @@ def hosts_in(found: Found) -> list[Node]:
         names = planned(queued)
         for name in sorted(names, key=names.index):
             item = by_place.pop((zone, name), None)
-            hosts += _hosts(item, queued) if item is not None else _absent(queued, name)
+            hosts += _hosts(item, queued, with_health=with_health) if item is not None else _absent(queued, name)
     for item in by_place.values():
-        hosts += _hosts(item, None)
+        hosts += _hosts(item, None, with_health=with_health)
     return hosts
 
 
-def _hosts(item: dict[str, Any], queued: dict[str, Any] | None) -> list[Node]:
+def _hosts(item: dict[str, Any], queued: dict[str, Any] | None, *, with_health: bool = False) -> list[Node]:
     state = str(item.get("state", "STATE_UNSPECIFIED"))
     endpoints = item.get("networkEndpoints") or []
     reason, cause = _why(item, state)
     found = _NODE_STATES.get(state, NodeState.PENDING)
-    if queued is not None and _queue_state(queued) in _QUEUE_STATES and found is NodeState.RUNNING:
+    if with_health and (fault := _fault(item, state)):
+        found, reason = NodeState.IMPAIRED, fault
+    if (
+        queued is not None
+        and _queue_state(queued) in _QUEUE_STATES
+        and found in (NodeState.RUNNING, NodeState.IMPAIRED)
+    ):
         # It is being taken away, whatever the node says meanwhile.
         found = _QUEUE_STATES[_queue_state(queued)]
         reason, cause = _why_queued(queued)
@@ -174,6 +184,13 @@ def _host(
 
 def _queue_state(queued: dict[str, Any]) -> str:
     return str((queued.get("state") or {}).get("state", ""))
+
+
+def _fault(item: dict[str, Any], state: str) -> str | None:
+    """What Google finds wrong with a slice that is up, None for nothing; a health that is not known is none that is bad."""
+    health = str(item.get("health") or "")
+    word = health if state == "READY" and health in _UNWELL else state if state in _UNSOUND else ""
+    return f"{word}: {item.get('healthDescription') or 'the slice is not well'}" if word else None
 
 
 def _why(item: dict[str, Any], state: str) -> tuple[str | None, Cause]:

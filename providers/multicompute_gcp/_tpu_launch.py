@@ -195,7 +195,7 @@ class TpuLauncher:
             "accelerator_type": part.offer.instance_type,
             "runtime_version": runtime_of(part.offer.instance, request.image),
             "labels": labels_of(request.tags),
-            "metadata": metadata_of(request, delete_url=delete_url),
+            "metadata": metadata_of(request, delete_url=delete_url, of_slice=True),
             "network_config": network,
             "tags": [network_tag(request.cluster_id)],
         }

@@ -1,11 +1,12 @@
 """The Azure provider keeps every promise of the seam: the real SDK, over HTTP, against the local cloud."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import pytest
 
 from multicompute.clock import SystemClock
+from multicompute.node import Metric, Node
 from multicompute.offer import InstanceType, Offer, Purchase, Quote
 from multicompute.provider import Provider, Resource, Settings
 from multicompute.testing import FailureKind, ProviderConformance
@@ -83,6 +84,12 @@ class AzureWorld:
 
     def preempt(self, node_id: str) -> None:
         self.cloud.preempt(node_id)
+
+    def measure(self, node: Node, load: Mapping[Metric, float]) -> None:
+        self.cloud.measure(node.id, load)
+
+    def impair(self, node: Node) -> None:
+        self.cloud.impair(node.id)
 
     def reserve(self, offer: Offer, nodes: int) -> str:
         return self.cloud.add_reservation(offer.instance_type, offer.zone, nodes)

@@ -1,12 +1,13 @@
 """The GCP provider keeps every promise of the seam for TPU slices too, with and without a queue."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 import pytest
 import requests
 
 from multicompute.clock import SystemClock
+from multicompute.node import Metric, Node
 from multicompute.offer import InstanceType, Offer, Purchase, Quote
 from multicompute.provider import TAG_EXPIRES_AT, Capability, Provider, Resource, Settings
 from multicompute.testing import FailureKind, ProviderConformance
@@ -93,6 +94,12 @@ class TpuWorld:
 
     def preempt(self, node_id: str) -> None:
         self.cloud.preempt(node_id)
+
+    def measure(self, node: Node, load: Mapping[Metric, float]) -> None:
+        self.cloud.measure(node.id, load)
+
+    def impair(self, node: Node) -> None:
+        self.cloud.impair(node.id)
 
     def reserve(self, offer: Offer, nodes: int) -> str:
         raise NotImplementedError("not declared")

@@ -92,6 +92,7 @@ def _datum(name: str, value: float, unit: str, dimensions: Mapping[str, str], at
         "MetricName": name,
         "Value": value,
         "Unit": unit,
-        "Timestamp": at,
+        # moto's own are UTC without saying so, and it compares them.
+        "Timestamp": at.replace(tzinfo=None),
         "Dimensions": [{"Name": key, "Value": text} for key, text in dimensions.items()],
     }

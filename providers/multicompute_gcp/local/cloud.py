@@ -1,4 +1,4 @@
-"""The local Google Cloud: Compute Engine and Cloud TPU on 127.0.0.1, and what a test may prescribe to it and ask of it."""
+"""The local Google Cloud: Compute Engine, Cloud TPU and Cloud Monitoring on 127.0.0.1, and what a test may prescribe to it and ask of it."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from multicompute.clock import Clock, SystemClock
+from multicompute.node import Metric
 from multicompute.provider import Resource
 from multicompute.testing.local_admin import Admin
 from multicompute.testing.local_server import Server
@@ -20,6 +21,7 @@ from multicompute_gcp.local.front import Front
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.instances import Instances
 from multicompute_gcp.local.inventory import Inventory
+from multicompute_gcp.local.monitoring import Monitoring
 from multicompute_gcp.local.network_rules import default_network
 from multicompute_gcp.local.operations import Operations
 from multicompute_gcp.local.places import Places
@@ -35,7 +37,7 @@ _REGION = "us-central1"
 
 
 class GcpLocalCloud:
-    """Google Cloud on 127.0.0.1: Compute Engine and Cloud TPU over HTTP, as strict as Google's, with faults on demand.
+    """Google Cloud on 127.0.0.1: Compute Engine, Cloud TPU and Cloud Monitoring over HTTP, as strict as Google's, with faults on demand.
 
     Without further ado everything that the offer tables know is there in any number, at once. Each instance of this class is a
     project of its own. Where google-api-python-client is installed, every request is held against Google's own schemas.
@@ -54,6 +56,7 @@ class GcpLocalCloud:
         stockout_is_upfront: whether bulkInsert refuses with insufficientCapacity instead of failing later.
         tpu_fails_without_capacity: whether a queued resource without capacity fails at once instead of waiting.
         unreachable: zones that lists over all zones can't reach at the moment.
+        largest_page_of_points: so many points of time series are on a page at most.
 
     Example:
         >>> cloud = GcpLocalCloud()
@@ -75,6 +78,7 @@ class GcpLocalCloud:
     stockout_is_upfront = Prescribed[bool]("_state.stockout_is_upfront")
     tpu_fails_without_capacity = Prescribed[bool]("_tpus.fails_without_capacity")
     unreachable = Prescribed[set[str]]("_state.unreachable")
+    largest_page_of_points = Prescribed[int]("_monitoring.largest_page")
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         """Make a local cloud that is not started.
@@ -90,6 +94,7 @@ class GcpLocalCloud:
         self._state.settle = self._queue.serve
         self._operations = Operations(self._state, self._clock)
         self._inventory = Inventory(self._state, self._tpus)
+        self._monitoring = Monitoring(self._state, self._inventory)
         self._canaries = Canaries(self._state)
         self._handlers: Mapping[str, Handler] = {}
         self._server: Server | None = None
@@ -139,6 +144,7 @@ class GcpLocalCloud:
         handlers |= Places(self._state).handlers()
         handlers |= self._operations.handlers()
         handlers |= Tpu(self._tpus, self._queue).handlers()
+        handlers |= self._monitoring.handlers()
         self._handlers = handlers
         admin = Admin(self.faults, self.alive, self._commands())
         front = Front(
@@ -167,6 +173,7 @@ class GcpLocalCloud:
         self._folder = None
         self._state.clear()
         self._tpus.clear()
+        self._monitoring.clear()
         self._canaries.forget()
 
     def _commands(self) -> Mapping[str, Any]:
@@ -174,6 +181,7 @@ class GcpLocalCloud:
             "capacity": self.set_capacity,
             "quota": self.set_quota,
             "preempt": self.preempt,
+            "impair": self.impair,
             "delays": self.set_delays,
         }
 
@@ -301,6 +309,37 @@ class GcpLocalCloud:
                 self._state.delete_instance(instance, self._state.now())
             else:
                 self._state.stop_instance(instance)
+
+    def impair(self, node_id: str, *, trouble: str | None = None) -> None:
+        """Let Google find something wrong with an instance, or with a slice and so with all its hosts.
+
+        Args:
+            node_id: the name of an instance, or of a slice with or without the number of a host ("slice/0").
+            trouble: of an instance "REPAIRING" (the default), or why it needs maintenance ("FAILURE_GPU_XID"); of a slice its health,
+                by default "TIMEOUT". "" for well again.
+        """
+        with self._state.lock:
+            node = self._inventory.node(node_id)
+            if node is not None:
+                node.health = "TIMEOUT" if trouble is None else trouble or "HEALTHY"
+            else:
+                self._inventory.instance(node_id).trouble = "REPAIRING" if trouble is None else trouble
+
+    def measure(self, node_id: str, load: Mapping[Metric, float], *, minutes: int = 3) -> None:
+        """Let this have been measured in each of the last minutes, of accelerator 0 where it is about one.
+
+        An instance has then an Ops Agent that has sent what is about GPUs; what a TPU is not measured for (its temperature) is left out.
+
+        Args:
+            node_id: the name of an instance, or a host of a slice ("slice/0").
+            load: what was measured, in the unit of the metric.
+            minutes: in how many of the last minutes.
+
+        Raises:
+            ValueError: there is no such instance or slice.
+        """
+        with self._state.lock:
+            self._monitoring.measure(node_id, load, minutes)
 
     def end_instance(self, instance_id: str) -> None:
         """Let an instance, or a slice, be deleted as if from outside, at once."""

@@ -29,7 +29,7 @@ from multicompute_gcp.local.state import State
 if TYPE_CHECKING:
     from multicompute.testing.faults import Fault, Faults
 
-_DOCUMENTS: Mapping[str, str] = {"compute": "compute.v1", "tpu": "tpu.v2"}
+_DOCUMENTS: Mapping[str, str] = {"compute": "compute.v1", "tpu": "tpu.v2", "monitoring": "monitoring.v3"}
 _OK = 200
 
 
@@ -189,8 +189,9 @@ def _refusal(asked: Route, error: GcpError) -> Response:
 
 def _throttled(asked: Route, retry_after: timedelta | None) -> GcpError:
     seconds = None if retry_after is None else int(retry_after.total_seconds())
-    if asked.api == "tpu":
-        message = "Quota exceeded for quota metric 'Requests' and limit 'Requests per minute' of service 'tpu.googleapis.com'."
+    if asked.api != "compute":
+        service = f"{asked.api}.googleapis.com"
+        message = f"Quota exceeded for quota metric 'Requests' and limit 'Requests per minute' of service '{service}'."
         return GcpError("RESOURCE_EXHAUSTED", message, 429, retry_after=seconds)
     return GcpError("rateLimitExceeded", "Rate Limit Exceeded", 403, retry_after=seconds)
 

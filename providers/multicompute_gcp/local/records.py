@@ -3,13 +3,15 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from multicompute_gcp.local.answers import Json
 
 PROJECT = "multicompute-local"
 PROJECT_NUMBER = "100000000001"
 _API = "https://www.googleapis.com/compute/v1/"
+# How long before a maintenance that a fault asks for Google tells of it.
+_NOTICE = timedelta(hours=1)
 Labels = dict[str, str]
 Error = Json
 """An entry of an operation's `error.errors`."""
@@ -113,6 +115,7 @@ class Instance:
         gone_at: when a deletion that was asked for is through, or None.
         run_until: when its time limit ends it, or None.
         is_ghost: made on the way to a stockout; it goes by itself.
+        trouble: "REPAIRING", or the reason of a maintenance that Google has found it to need; "" for none.
     """
 
     name: str
@@ -130,6 +133,7 @@ class Instance:
     stopped_at: datetime | None = None
     is_ghost: bool = False
     is_protected: bool = False
+    trouble: str = ""
     _text: str | None = None
 
     @property
@@ -148,7 +152,7 @@ class Instance:
         if self.is_ghost:
             return "PROVISIONING"
         if now >= self.runs_from:
-            return "RUNNING"
+            return "REPAIRING" if self.trouble == "REPAIRING" else "RUNNING"
         return "PROVISIONING" if now - self.created_at < (self.runs_from - self.created_at) / 2 else "STAGING"
 
     def takes_capacity(self) -> bool:
@@ -178,6 +182,9 @@ class Instance:
             found["lastStopTimestamp"] = stamp(self.stopped_at)
         if self.run_until is not None and self.stopped_at is None:
             found["resourceStatus"] = {"scheduling": {"terminationTimestamp": stamp(self.run_until)}}
+        if self.trouble not in ("", "REPAIRING"):
+            planned = {"maintenanceReasons": [self.trouble], "latestWindowStartTime": stamp(now + _NOTICE)}
+            found.setdefault("resourceStatus", {})["upcomingMaintenance"] = planned | {"type": "UNSCHEDULED"}
         return found
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 COMPUTE = "compute/v1/"
 TPU = "v2/"
+MONITORING = "v3/"
 _PROJECT = "projects/{project}"
 _ZONAL = f"{_PROJECT}/zones/{{zone}}"
 _REGIONAL = f"{_PROJECT}/regions/{{region}}"
@@ -87,15 +88,17 @@ _TPU_METHODS: Mapping[str, tuple[str, str]] = {
     "projects.locations.nodes.list": ("GET", f"{_LOCATION}/nodes"),
     "projects.locations.nodes.get": ("GET", f"{_LOCATION}/nodes/{{node}}"),
     "projects.locations.nodes.delete": ("DELETE", f"{_LOCATION}/nodes/{{node}}"),
+    "projects.locations.nodes.getGuestAttributes": ("POST", f"{_LOCATION}/nodes/{{node}}:getGuestAttributes"),
     "projects.locations.nodes.patch": ("PATCH", f"{_LOCATION}/nodes/{{node}}"),
     "projects.locations.operations.list": ("GET", f"{_LOCATION}/operations"),
     "projects.locations.operations.get": ("GET", f"{_LOCATION}/operations/{{operation}}"),
 }
+_MONITORING_METHODS: Mapping[str, tuple[str, str]] = {"projects.timeSeries.list": ("GET", f"{_PROJECT}/timeSeries")}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method that a request calls; `api` is "compute" or "tpu", `identifier` the method's id in the discovery document."""
+    """A method that a request calls; `api` is "compute", "tpu" or "monitoring", `identifier` the method's id in the discovery document."""
 
     api: str
     identifier: str
@@ -107,14 +110,14 @@ class Route:
 
 
 def short_name(identifier: str) -> str:
-    """The name under which calls are on record: "instances.bulkInsert", "tpu.queuedResources.create".
+    """The name under which calls are on record: "instances.bulkInsert", "tpu.queuedResources.create", "monitoring.timeSeries.list".
 
     Example:
         >>> short_name("compute.instances.bulkInsert"), short_name("tpu.projects.locations.nodes.list")
         ('instances.bulkInsert', 'tpu.nodes.list')
     """
     parts = identifier.removeprefix("compute.").split(".")
-    return ".".join(parts if len(parts) < 4 else ["tpu", *parts[-2:]])
+    return ".".join(parts if len(parts) < 4 else [parts[0], *parts[-2:]])
 
 
 def route(method: str, path: str) -> Route | None:
@@ -129,7 +132,10 @@ def route(method: str, path: str) -> Route | None:
 def methods() -> Mapping[str, tuple[str, str]]:
     """Every method by its id, with verb and path: for holding it against the discovery documents."""
     found = {f"compute.{name}": (verb, COMPUTE + path) for name, (verb, path) in _COMPUTE_METHODS.items()}
-    return found | {f"tpu.{name}": (verb, TPU + path) for name, (verb, path) in _TPU_METHODS.items()}
+    found |= {f"tpu.{name}": (verb, TPU + path) for name, (verb, path) in _TPU_METHODS.items()}
+    return found | {
+        f"monitoring.{name}": (verb, MONITORING + path) for name, (verb, path) in _MONITORING_METHODS.items()
+    }
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -53,6 +53,7 @@ class Tpu:
             "tpu.nodes.list": self.list_nodes,
             "tpu.nodes.delete": self.delete_node,
             "tpu.nodes.patch": self.patch_node,
+            "tpu.nodes.getGuestAttributes": self.guest_attributes,
             "tpu.operations.get": self.get_operation,
             "tpu.operations.list": self.list_operations,
         }
@@ -169,6 +170,27 @@ class Tpu:
         node.body = {name: value for name, value in changed.items() if value is not None}
         target = full_name(node.zone, "nodes", node.name)
         return self._records.begin(node.zone, "update", target, kind="Node", response=node.as_json(self._state.now()))
+
+    def guest_attributes(self, call: Call) -> Json:
+        """What the hosts have written at boot, if their startup script writes anything and they may."""
+        node, path = self._node(call), str(call.body.get("queryPath", ""))
+        metadata = node.body.get("metadata", {})
+        namespace, key = path.partition("/")[0], "worker-"
+        writes = f"guest-attributes/{namespace}/{key}" in metadata.get("startup-script", "")
+        if node.state(self._state.now()) != "READY" or metadata.get("enable-guest-attributes") != "TRUE" or not writes:
+            raise GcpError("NOT_FOUND", f"Guest attributes '{path}' were not found", 404)
+        found = [
+            {"namespace": namespace, "key": f"{key}{host}", "value": node.machine_number(host)}
+            for host in range(node.slice.hosts)
+        ]
+        wanted = call.body.get("workerIds") or [str(host) for host in range(node.slice.hosts)]
+        return {
+            "guestAttributes": [
+                {"queryPath": path, "queryValue": {"items": [entry]}}
+                for host, entry in enumerate(found)
+                if str(host) in wanted
+            ]
+        }
 
     # --- operations ---------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ class TpuNode:
     Attributes:
         first_address: number of the first host's address.
         queued: the queued resource that made it, "" for none.
+        health: as Google finds it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class TpuNode:
     is_one_of_several: bool = False
     preempted_at: datetime | None = None
     gone_at: datetime | None = None
+    health: str = "HEALTHY"
 
     @property
     def labels(self) -> Labels:
@@ -69,12 +71,18 @@ class TpuNode:
             "networkEndpoints": self._endpoints() if now >= self.ready_at else [],
         }
         if now >= self.ready_at:
-            found["health"] = "HEALTHY"
+            found["health"] = self.health
+            if self.health != "HEALTHY":
+                found["healthDescription"] = "The TPU does not answer its health checks."
         if self.queued:
             found["queuedResource"] = full_name(self.zone, "queuedResources", self.queued)
         if self.is_one_of_several:
             found["multisliceNode"] = True
         return found
+
+    def machine_number(self, worker: int) -> str:
+        """The number of the machine that a host is, which Google tells to that host alone."""
+        return str(self.id + 10_000_000 * (worker + 1))
 
     def _endpoints(self) -> list[Json]:
         has_public = self.body.get("networkConfig", {}).get("enableExternalIps", False)

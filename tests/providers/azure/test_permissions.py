@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,16 @@ from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
 
 ROLE = Path(__file__).parents[3] / "docs" / "permissions" / "azure-role.json"
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
 NAMESPACES = {
     "Microsoft.Network": {"networkSecurityGroups", "virtualNetworks", "publicIPAddresses", "networkInterfaces"},
     "Microsoft.Resources/subscriptions": {"resourceGroups", "resources"},
     "Microsoft.Resources": {"tags"},
+    "Microsoft.Insights": {"metrics"},
+    "Microsoft.ResourceHealth": {"availabilityStatuses"},
 }
+# What any right is enough for: the status of operations, and several requests in one, which are recorded one by one.
+WITHOUT = {"operations.get", "batch"}
 VERBS = {"createOrUpdate": "write", "update": "write", "updateAtScope": "write", "delete": "delete"}
 # Where the API's path is not the plural's name.
 PLACES = {"usages": "locations/usages", "capacityReservations": "capacityReservationGroups/capacityReservations"}
@@ -73,13 +78,14 @@ def test_the_role_names_what_is_called_and_what_azure_asks_for_beside(
         tags = {**request_of().tags, "multicompute-id": name, "multicompute-attempt": name}
         parts = (Part(offer, 1), Part(offer, 1, reservation=held))
         each.launch(request_of(cluster_id=name, token=name, tags=tags, parts=parts, fabric=True))
-        each.nodes(Selector())
+        nodes = each.nodes(Selector(with_health=True))
+        each.metrics(nodes, since=NOW - timedelta(minutes=5), until=NOW)
         each.resources(Selector(owner="me"))
         each.resources(Selector(token=name))
         each.set_expiry(Selector(region="eastus", cluster_id=name), datetime(2027, 1, 1, tzinfo=UTC))
         each.check()
         end(each, name)
-    called = {action(call.operation) for call in cloud.faults.calls if call.operation != "operations.get"}
+    called = {action(call.operation) for call in cloud.faults.calls if call.operation not in WITHOUT}
     assert called | BESIDE == set(json.loads(ROLE.read_text())["Actions"])
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_gcp._provider import GcpProvider
@@ -25,6 +26,8 @@ NAMED_OTHERWISE = {
     "zoneOperations.wait": "zoneOperations.get",
     "regionOperations.wait": "regionOperations.get",
     "tpu.nodes.patch": "tpu.nodes.update",
+    # https://cloud.google.com/iam/docs/roles-permissions/tpu has none of its own for it.
+    "tpu.nodes.getGuestAttributes": "tpu.nodes.get",
 }
 
 
@@ -35,6 +38,8 @@ def _allowed() -> set[str]:
 
 def _permission(operation: str) -> str:
     name = NAMED_OTHERWISE.get(operation, operation)
+    if name.startswith("monitoring."):
+        return name
     return name.lower() if name.startswith("tpu.") else f"compute.{name}"
 
 
@@ -50,13 +55,22 @@ def test_the_role_allows_every_call_of_a_whole_life(
     provider.launch(machines)
     provider.launch(replace(machines, parts=(Part(replace(offer, zone=""), 1),), token="tok3"))
     provider.launch(replace(machines, parts=(slices,), token="tok2"))
+    nodes, now = provider.nodes(Selector(cluster_id="id-1", with_health=True)), datetime.now(UTC)
+    for node in nodes:
+        cloud.measure(node.id, {Metric.ACCELERATOR: 50.0})
+    assert provider.metrics(nodes, since=now - timedelta(minutes=5), until=now)
     provider.set_expiry(Selector(cluster_id="id-1"), datetime.now(UTC) + timedelta(hours=1))
     while not provider.terminate(Selector(cluster_id="id-1")).is_done:
         pass
     assert cloud.alive() == []
     called = {_permission(call.operation) for call in cloud.faults.calls}
     assert called <= _allowed()
-    assert {"compute.instances.create", "tpu.queuedresources.create", "compute.resourcePolicies.delete"} <= called
+    assert {
+        "monitoring.timeSeries.list",
+        "compute.instances.create",
+        "tpu.queuedresources.create",
+        "compute.resourcePolicies.delete",
+    } <= called
 
 
 def test_the_role_has_no_wildcard() -> None:

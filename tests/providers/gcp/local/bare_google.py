@@ -34,7 +34,7 @@ class Api:
         connection.close()
         asked = route(method, path)
         if asked is not None and response.status == 200:
-            schema = document({"compute": "compute.v1", "tpu": "tpu.v2"}[asked.api])
+            schema = document({"compute": "compute.v1", "tpu": "tpu.v2", "monitoring": "monitoring.v3"}[asked.api])
             assert schema is not None, "google-api-python-client is not installed"
             schema.check_answer(asked.identifier, answer)
         return response.status, answer

@@ -18,6 +18,14 @@ from multicompute_gcp.local.schema import document
 
 BULK = f"zones/{ZONE}/instances/bulkInsert"
 
+MUST_HAVE = {
+    "monitoring.projects.timeSeries.list": {
+        "filter": 'metric.type="compute.googleapis.com/instance/cpu/utilization"',
+        "interval.startTime": "2026-11-24T11:00:00Z",
+        "interval.endTime": "2026-11-24T12:00:00Z",
+    }
+}
+
 
 def _shape(path: str) -> str:
     return re.sub(r"\{[^}]*\}", "{}", path)
@@ -26,10 +34,10 @@ def _shape(path: str) -> str:
 def test_every_method_is_googles_by_verb_and_path(cloud: GcpLocalCloud) -> None:
     for identifier, (verb, path) in methods().items():
         name = identifier.split(".", 1)[0]
-        schema = document({"compute": "compute.v1", "tpu": "tpu.v2"}[name])
+        schema = document({"compute": "compute.v1", "tpu": "tpu.v2", "monitoring": "monitoring.v3"}[name])
         assert schema is not None
         method = schema.methods[identifier]
-        google = method["flatPath"] if name == "tpu" else schema.base + method["path"]
+        google = method["flatPath"] if name != "compute" else schema.base + method["path"]
         assert (verb, _shape(path)) == (method["httpMethod"], _shape(google)), identifier
 
 
@@ -38,7 +46,7 @@ def test_every_method_is_answered_by_something(api: Api) -> None:
     for identifier, (verb, path) in methods().items():
         if verb == "GET":
             concrete = "/" + re.sub(r"\{(\w+)\}", lambda match: filled.get(match[1], "some-1"), path)
-            status, answer = api.ask(verb, concrete)
+            status, answer = api.ask(verb, concrete, **MUST_HAVE.get(identifier, {}))
             assert status in (200, 404), (identifier, answer)
             assert "has no method" not in str(answer)
 
