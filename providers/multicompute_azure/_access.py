@@ -27,6 +27,8 @@ SETTING_NAMES = (
 # What a local cloud is asked for where nobody named a subscription: it has one, and it does not matter which.
 _LOCAL_SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000000"
 _RESOURCE_ID: Final = re.compile(r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/.+", re.IGNORECASE)
+# The identity comes to stand in a script that the node runs as root: nothing in it may mean something to a shell or in a URL.
+_PLAIN: Final = re.compile(r"[\w.()/-]+")
 _SECRETS: Final = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE")
 # The tag that the firmware of an Azure machine carries ("Azure Instance Metadata Service" documentation): the cheap way to know where we are.
 _CHASSIS_FILE: Final = Path("/sys/class/dmi/id/chassis_asset_tag")
@@ -80,7 +82,7 @@ class AzureSettings:
             environment=settings.environment,
         )
         check_endpoint(read.endpoint_url)
-        if read.identity and not is_resource_id(read.identity):
+        if read.identity and not (is_resource_id(read.identity) and _PLAIN.fullmatch(read.identity)):
             raise ConfigError(
                 f"[providers.azure] identity={read.identity!r}: must be the resource id of a user-assigned identity",
                 provider="azure",

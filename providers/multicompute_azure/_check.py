@@ -6,6 +6,7 @@ from multicompute.errors import MulticomputeError
 from multicompute.provider import Check
 from multicompute_azure._discover import SCALE_SETS
 from multicompute_azure._errors import Place
+from multicompute_azure._health import STATUSES
 from multicompute_azure._session import COMPUTE, NETWORK, Clients, within
 
 
@@ -23,6 +24,7 @@ def checks(clients: Clients) -> tuple[Check, ...]:
         subscription,
         _finding("list scale sets", lambda: _first(clients, place, within(None, SCALE_SETS))),
         _finding("list networks", lambda: _first(clients, place, within(None, f"{NETWORK}/virtualNetworks"))),
+        _finding("read health", lambda: _first(clients, place, within(None, STATUSES))),
         _optional("read quotas", lambda: _first(clients, place, within(None, usages))),
     )
 

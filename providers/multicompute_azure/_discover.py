@@ -9,6 +9,7 @@ from typing import Any, Final
 from multicompute.node import Cause, Node, NodeState
 from multicompute.provider import TAG_ATTEMPT, Selector
 from multicompute_azure._errors import PARTIAL, Place, Said, cause_of
+from multicompute_azure._health import with_health
 from multicompute_azure._names import canonical, group_name, parse_id, plain_region, zone_name
 from multicompute_azure._pending import Pending
 from multicompute_azure._session import COMPUTE, NETWORK, Clients, within
@@ -107,7 +108,9 @@ class Discovery:
         )
 
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
-        """The selected nodes: one listing of scale sets, one of instances for each, and one of addresses while some are not known."""
+        """The selected nodes: one listing of scale sets, one of instances for each, one of addresses while some are not known, and one of
+        Azure's own findings where they are asked for.
+        """
         sets = self.scale_sets(selector)
         if len(sets) > _MANY_SETS:
             of = self._all_instances(selector)
@@ -117,7 +120,8 @@ class Discovery:
         else:
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="multicompute-azure") as pool:
                 found = list(pool.map(self.nodes_of, sets))
-        return tuple(self._with_addresses([node for nodes in found for node in nodes], sets))
+        nodes = self._with_addresses([node for nodes in found for node in nodes], sets)
+        return tuple(with_health(self._clients, nodes, sets[0].place) if selector.with_health and nodes else nodes)
 
     def nodes_of(self, scale_set: ScaleSet) -> list[Node]:
         """The nodes of one scale set, in a stable order, without addresses, and the lost ones where it failed short of them."""

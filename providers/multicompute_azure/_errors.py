@@ -1,6 +1,7 @@
 """Turns what Azure's SDK raises into this package's errors: one table from Azure's codes to kinds, and the place attached."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +71,10 @@ _INVALID_HERE: Final = Meaning(InvalidRequestError, "region")
 _CONFLICT: Final = Meaning(ProviderError, "request")
 _NOT_SOLD: Final = "is not available in the current region"
 
+_UNREGISTERED: Final = "MissingSubscriptionRegistration"
+# "The subscription is not registered to use namespace 'Microsoft.Compute'. See https://aka.ms/rps-not-found for how to register."
+_NAMESPACE: Final = re.compile(r"namespace '([\w.]+)'")
+
 PARTIAL: Final = "PartialScaleSet"
 """Our own finding, where Azure's reason is not known any more: a scale set that failed with fewer instances than were asked for."""
 
@@ -104,7 +109,7 @@ MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
     "AuthorizationFailed": (_DENIED,),
     "LinkedAuthorizationFailed": (_DENIED,),
     "ReadOnlyDisabledSubscription": (_DENIED,),
-    "MissingSubscriptionRegistration": (_DENIED,),
+    _UNREGISTERED: (_DENIED,),
     "MarketplacePurchaseEligibilityFailed": (_DENIED,),
     "InvalidAuthenticationToken": (_AUTH,),
     "InvalidAuthenticationTokenTenant": (_AUTH,),
@@ -244,6 +249,17 @@ def refusal(said: Said, *, operation: str, place: Place) -> MulticomputeError:
     return found
 
 
+def refused(status: int, document: Mapping[str, Any], *, operation: str, place: Place) -> MulticomputeError:
+    """The error of this package for one of several answers that came in one."""
+    found = said_in(document.get("error") or document)
+    said = found or Said(f"HTTP{status}", "")
+    meaning = meaning_of(said) if said.code in MEANINGS else _by_status(status, has_code=found is not None)
+    text = f"{place}: {operation} was refused: {said.code}: {said.message}".rstrip(": ")
+    error = build(meaning, text, code=said.code, place=place, hint=_hint(meaning, said, place))
+    error.said = said.message or None
+    return error
+
+
 def build(meaning: Meaning, text: str, *, code: str, place: Place, hint: str) -> MulticomputeError:
     """An error of `meaning` with the place attached; a lack in a region that was asked of one zone is told of the zone only."""
     is_lack = meaning.kind is CapacityError and meaning.is_offered
@@ -291,6 +307,17 @@ def asking(operation: str, place: Place) -> Iterator[None]:
         raise translated from error
 
 
+@contextmanager
+def needing(right: str) -> Iterator[None]:
+    """Whatever is denied within has a hint that names the right which it takes."""
+    try:
+        yield
+    except AccessDeniedError as error:
+        if error.code != _UNREGISTERED:
+            error.hint = f"it takes {right}, which the role in docs/permissions/azure-role.json has"
+        raise
+
+
 def _by_type(error: Exception) -> Meaning:
     """An unknown code is never capacity: what there is to go by is whether anybody answered, and with which status."""
     if isinstance(error, sdk.ClientAuthenticationError):
@@ -300,13 +327,18 @@ def _by_type(error: Exception) -> Meaning:
     if isinstance(error, sdk.HttpResponseError) and error.response is None:
         # The connection broke in the middle of the answer.
         return _AGAIN
-    status = error.status_code if isinstance(error, sdk.HttpResponseError) else None
-    if status == 429:
+    if not isinstance(error, sdk.HttpResponseError):
+        return _CONFLICT
+    return _by_status(error.status_code or 0, has_code=bool(getattr(error.error, "code", None)))
+
+
+def _by_status(status: int, *, has_code: bool) -> Meaning:
+    # 529 is Azure Monitor's own word for it ("How to migrate from the metrics API to the getBatch API").
+    if status in (429, 529):
         return _THROTTLED
-    has_code = isinstance(error, sdk.HttpResponseError) and bool(getattr(error.error, "code", None))
     if status in (408, 502, 503, 504) or (status == 500 and not has_code):
         return _AGAIN
-    return {401: _AUTH, 403: _DENIED}.get(status or 0, _CONFLICT)
+    return {401: _AUTH, 403: _DENIED}.get(status, _CONFLICT)
 
 
 def _retry_after(error: Exception) -> float | None:
@@ -320,8 +352,10 @@ def _retry_after(error: Exception) -> float | None:
 
 
 def _hint(meaning: Meaning, said: Said, place: Place) -> str:
-    if said.code == "MissingSubscriptionRegistration":
-        return "`az provider register --namespace Microsoft.Compute` and Microsoft.Network, once for the subscription"
+    if said.code == _UNREGISTERED:
+        named = _NAMESPACE.search(said.message)
+        namespace = named[1] if named else "Microsoft.Compute"
+        return f"`az provider register --namespace {namespace}`, once for the subscription"
     if (
         said.code in ("NotAvailableForSubscription", "RequestDisallowedByPolicy")
         or meaning.scope == "region"

@@ -25,6 +25,7 @@ from multicompute_azure._discover import Discovery
 from multicompute_azure._expiry import set_expiry
 from multicompute_azure._inventory import Inventory
 from multicompute_azure._launch import Launcher
+from multicompute_azure._metrics import metrics
 from multicompute_azure._pending import Pending
 from multicompute_azure._quotas import quotas
 from multicompute_azure._session import Clients
@@ -66,6 +67,8 @@ class AzureProvider:
             Capability.RESERVATIONS,
             Capability.PLACEMENT,
             Capability.QUOTAS,
+            Capability.METRICS,
+            Capability.HEALTH_CHECKS,
             Capability.SIDE_RESOURCES,
         }
     )
@@ -143,8 +146,8 @@ class AzureProvider:
         return quotas(self._clients, self._sizes, region, reservations)
 
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
-        """Nothing (METRICS is not declared)."""
-        return ()
+        """What Azure Monitor has of CPU and network, and of GPUs where the Telegraf agent sends it."""
+        return metrics(self._clients, nodes, since, until)
 
     def check(self) -> tuple[Check, ...]:
         """Ask whether the subscription answers, and whether the main rights are there."""

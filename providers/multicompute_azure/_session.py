@@ -1,8 +1,8 @@
-"""Holds the SDK's clients, imported and made when first needed, shared by all threads; and asks Resource Manager for plain JSON."""
+"""Holds the SDK's clients, imported and made when first needed, shared by all threads; and asks Azure for plain JSON."""
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 
 COMPUTE: Final = "Microsoft.Compute"
 NETWORK: Final = "Microsoft.Network"
+HEALTH: Final = "Microsoft.ResourceHealth"
 # What is read is read in these versions, in whichever version the installed SDK writes: they stay as they are, and so do the answers.
 _VERSIONS: Final = (
     (f"providers/{COMPUTE}/skus", "2021-07-01"),
     (f"providers/{COMPUTE}/", "2024-07-01"),
     (f"providers/{NETWORK}/", "2024-05-01"),
+    (f"providers/{HEALTH}/", "2025-05-01"),
     ("", "2024-03-01"),
 )
 _PUBLIC: Final = "https://management.azure.com"
+# "Metrics Batch", Azure Monitor REST API reference: one endpoint per region, and one audience for all of them.
+_MONITOR: Final = "metrics.monitor.azure.com"
+_METRICS_VERSION: Final = "2024-02-01"
+_BATCH_VERSION: Final = "2020-06-01"
 _CONNECT_SECONDS: Final = 10
 _BLOCK_BYTES: Final = 1 << 16
 # Longer than a listing of a thousand instances takes.
@@ -68,7 +74,8 @@ class Clients:
         self._endpoint = (settings.endpoint_url or _PUBLIC).rstrip("/")
         self._made: dict[str, Any] = {}
         self._credential: Any = None
-        self._shared: Any = None
+        self._transport: Any = None
+        self._pipelines: dict[str, Any] = {}
 
     @property
     def compute(self) -> "ComputeManagementClient":
@@ -128,19 +135,59 @@ class Clients:
             yield from page.get("value") or ()
             url = page.get("nextLink")
 
+    def batch(
+        self, operation: str, place: Place, requests: Sequence[Mapping[str, object]]
+    ) -> Sequence[Mapping[str, Any]]:
+        """What Resource Manager answers to several requests in one, each with a name and a status of its own.
+
+        Raises:
+            MulticomputeError: the whole was refused.
+        """
+        url = f"{self._endpoint}/batch?api-version={_BATCH_VERSION}"
+        found = self._posted(operation, place, url, {"requests": requests}, self._endpoint)
+        answers: Sequence[Mapping[str, Any]] = found.get("responses") or ()
+        return answers
+
+    def measured(
+        self, operation: str, place: Place, document: Mapping[str, object], query: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """What Azure Monitor, which has an endpoint in each region and tokens of its own, answers to a question about metrics.
+
+        Raises:
+            MulticomputeError: of the kind that the answer means.
+        """
+        # An endpoint of the user's stands for all of Azure.
+        is_public = self._endpoint == _PUBLIC
+        host = f"https://{place.region}.{_MONITOR}" if is_public else self._endpoint
+        options = urlencode({"api-version": _METRICS_VERSION, **query}, quote_via=quote)
+        url = f"{host}/subscriptions/{self.subscription}/metrics:getBatch?{options}"
+        return self._posted(operation, place, url, document, f"https://{_MONITOR}")
+
     def _url(self, path: str, query: Mapping[str, str]) -> str:
         version = next(version for part, version in _VERSIONS if part in path)
         options = {"api-version": version, **{name.replace("_", "$", 1): text for name, text in query.items()}}
         return f"{self._endpoint}/subscriptions/{self.subscription}/{quote(path)}?{urlencode(options, quote_via=quote)}"
 
     def _document(self, operation: str, place: Place, url: str) -> dict[str, Any] | None:
+        from azure.core.rest import HttpRequest
+
         try:
-            with asking(operation, place):
-                body = self._send(url)
+            return self._answer(operation, place, HttpRequest("GET", url), self._endpoint)
         except MulticomputeError as error:
             if is_gone(error.code):
                 return None
             raise
+
+    def _posted(
+        self, operation: str, place: Place, url: str, document: Mapping[str, object], audience: str
+    ) -> dict[str, Any]:
+        from azure.core.rest import HttpRequest
+
+        return self._answer(operation, place, HttpRequest("POST", url, json=document), audience)
+
+    def _answer(self, operation: str, place: Place, request: "HttpRequest", audience: str) -> dict[str, Any]:
+        with asking(operation, place):
+            body = self._send(request, audience)
         try:
             found = json.loads(body)
         except ValueError as error:
@@ -149,30 +196,31 @@ class Clients:
 
     # --- the SDK ------------------------------------------------------------------------------------------------------
 
-    def _send(self, url: str) -> bytes:
+    def _send(self, request: "HttpRequest", audience: str) -> bytes:
         from azure.core.exceptions import HttpResponseError
-        from azure.core.rest import HttpRequest
 
         # As a stream: else the pipeline takes the document apart for the SDK's models first.
-        request = HttpRequest("GET", url, headers={"Accept": "application/json"})
-        response = self._plain().send_request(request, stream=True)
+        request.headers["Accept"] = "application/json"
+        response = self._plain(audience).send_request(request, stream=True)
         body: bytes = response.read()
         if response.status_code != HTTPStatus.OK:
             raise HttpResponseError(response=response)
         return body
 
-    def _plain(self) -> "ARMPipelineClient[HttpRequest, HttpResponse]":
+    def _plain(self, audience: str) -> "ARMPipelineClient[HttpRequest, HttpResponse]":
         def make() -> Any:
             from azure.mgmt.core import ARMPipelineClient
 
-            return ARMPipelineClient(self._endpoint, policies=[], pipeline=self._pipeline())
+            return ARMPipelineClient(self._endpoint, policies=[], pipeline=self._pipeline(audience))
 
-        client: ARMPipelineClient[HttpRequest, HttpResponse] = self._once("plain", make)
+        client: ARMPipelineClient[HttpRequest, HttpResponse] = self._once(f"plain {audience}", make)
         return client
 
     def _client(self, name: str, make: Callable[..., Any]) -> Any:
         def made() -> Any:
-            return make(self._authorised(), self.subscription, base_url=self._endpoint, pipeline=self._pipeline())
+            return make(
+                self._authorised(), self.subscription, base_url=self._endpoint, pipeline=self._pipeline(self._endpoint)
+            )
 
         with asking(f"the {name} client", Place(self.settings.home_region)):
             return self._once(name, made)
@@ -184,24 +232,15 @@ class Clients:
                     self._made[name] = make()
         return self._made[name]
 
-    def _pipeline(self) -> Any:
-        """What every request of every client goes through, with the connections and the token that they share.
+    def _pipeline(self, audience: str) -> Any:
+        """What every request goes through, with the connections that all share and the token that those to `audience` share.
 
         It is the SDK's own but for two policies: the one that registers a missing resource provider, which changes the subscription unasked and
         sleeps until that is through, however long it takes; and its log of requests, which `asking` keeps.
         """
-        if self._shared is None:
+        if audience not in self._pipelines:
             from azure.core.pipeline import Pipeline, policies
-            from azure.core.pipeline.transport import RequestsTransport
 
-            is_local = is_loopback(self._endpoint)
-            transport = RequestsTransport(
-                connection_timeout=_CONNECT_SECONDS,
-                read_timeout=_READ_SECONDS,
-                connection_data_block_size=_BLOCK_BYTES,
-                # A proxy of the user's is for the world outside.
-                use_env_settings=not is_local,
-            )
             steps = [
                 policies.RequestIdPolicy(),
                 policies.UserAgentPolicy("multicompute"),
@@ -209,21 +248,34 @@ class Clients:
                 policies.ContentDecodePolicy(),
                 policies.RedirectPolicy(),
                 policies.RetryPolicy(**_TRIES),
-                self._signing(is_local=is_local),
+                self._signing(audience),
                 policies.SensitiveHeaderCleanupPolicy(),
             ]
-            self._shared = Pipeline(transport, steps)
-        return self._shared
+            self._pipelines[audience] = Pipeline(self._connections(), steps)
+        return self._pipelines[audience]
 
-    def _signing(self, *, is_local: bool) -> Any:
-        if is_local:
+    def _connections(self) -> Any:
+        if self._transport is None:
+            from azure.core.pipeline.transport import RequestsTransport
+
+            self._transport = RequestsTransport(
+                connection_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+                connection_data_block_size=_BLOCK_BYTES,
+                # A proxy of the user's is for the world outside.
+                use_env_settings=not is_loopback(self._endpoint),
+            )
+        return self._transport
+
+    def _signing(self, audience: str) -> Any:
+        if is_loopback(self._endpoint):
             from azure.core.pipeline.policies import SansIOHTTPPolicy
 
             # A local cloud does not ask who calls, and a token must not travel over plain http.
             return SansIOHTTPPolicy()
         from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
-        return ARMChallengeAuthenticationPolicy(self._authorised(), f"{self._endpoint}/.default")
+        return ARMChallengeAuthenticationPolicy(self._authorised(), f"{audience}/.default")
 
     def _authorised(self) -> Any:
         if self._credential is None:

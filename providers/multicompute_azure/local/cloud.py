@@ -1,34 +1,36 @@
 """The local Azure: one endpoint on 127.0.0.1, and what a test may prescribe to it and ask of it."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 from multicompute.clock import Clock, SystemClock
+from multicompute.node import Metric
 from multicompute.provider import Resource
 from multicompute.testing.faults import Faults
 from multicompute.testing.local_admin import Admin
 from multicompute.testing.local_server import Server
 from multicompute_azure.local import hardware, schema
 from multicompute_azure.local.admission import REGIONAL, SPOT, Admission, Stockout
-from multicompute_azure.local.arm import SUBSCRIPTION, TENANT, group_id
+from multicompute_azure.local.arm import SUBSCRIPTION, TENANT
 from multicompute_azure.local.canaries import Canaries
 from multicompute_azure.local.compute import Compute
+from multicompute_azure.local.existing import RESERVED, existing
 from multicompute_azure.local.front import Front
 from multicompute_azure.local.groups import Groups
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.machines import Machines
+from multicompute_azure.local.monitoring import Monitoring
 from multicompute_azure.local.network import Networks
 from multicompute_azure.local.operations import Operations
 from multicompute_azure.local.routes import Handler
 from multicompute_azure.local.scale_sets import ScaleSets
-from multicompute_azure.local.state import BILLABLE, SUBNET, VM, Group, Item, Machine, State
+from multicompute_azure.local.state import Group, Item, Machine, State
 from multicompute_azure.local.tokens import HEADER, Tokens
 
 _REGION = "eastus"
-_RESERVED = "local-reservations"
 
 
 class AzureLocalCloud:
@@ -67,6 +69,7 @@ class AzureLocalCloud:
         self._scale_sets = ScaleSets(
             self._state, self._listing, self._operations, self._admission, self._machines, self._networks
         )
+        self._monitoring = Monitoring(self._state, self._listing)
         self._canaries = Canaries(self._state, self._machines)
         self._server: Server | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -108,6 +111,7 @@ class AzureLocalCloud:
             **self._compute.handlers(),
             **self._machines.handlers(),
             **self._scale_sets.handlers(),
+            **self._monitoring.handlers(),
         }
         admin = Admin(self.faults, self.alive, self._commands())
         tokens = Tokens(self._clock.now)
@@ -127,6 +131,7 @@ class AzureLocalCloud:
             self._folder.cleanup()
             self._folder = None
         self._state.clear()
+        self._monitoring.clear()
         self._canaries.forget()
 
     def _commands(self) -> Mapping[str, Any]:
@@ -137,6 +142,8 @@ class AzureLocalCloud:
             "preempt": self.preempt,
             "delays": self.set_delays,
             "reserve": self.add_reservation,
+            "measure": self.measure,
+            "impair": self.impair,
         }
 
     @property
@@ -252,7 +259,7 @@ class AzureLocalCloud:
         Raises:
             ValueError: there is no such size or place, or the place does not sell it, so that the call would change nothing.
         """
-        key = (place, _sold(size, place))
+        key = (place, hardware.sold(size, place))
         with self._state.lock:
             if nodes is None:
                 self._state.capacity.pop(key, None)
@@ -280,7 +287,7 @@ class AzureLocalCloud:
         Raises:
             ValueError: there is no such size or place, or the place does not sell it.
         """
-        key = (place, _sold(size, place))
+        key = (place, hardware.sold(size, place))
         with self._state.lock:
             (self._state.restrictions.add if is_restricted else self._state.restrictions.discard)(key)
 
@@ -290,9 +297,9 @@ class AzureLocalCloud:
         Args:
             place: a region ("eastus") or a zone ("eastus-1").
         """
-        name, region = _sold(size, place), hardware.region_of(place)
+        name, region = hardware.sold(size, place), hardware.region_of(place)
         found = hardware.sizes()[name.lower()]
-        group = f"{_RESERVED}-{region}"
+        group = f"{RESERVED}-{region}"
         with self._state.lock:
             self._state.groups.setdefault(group, Group(group, region, {}, self._state.now()))
             zone = place.removeprefix(region).removeprefix("-")
@@ -309,6 +316,25 @@ class AzureLocalCloud:
             if not machine.spot:
                 raise ValueError(f"{vm_id} is no spot machine")
             self._machines.evict(item)
+
+    def measure(self, vm_id: str, load: Mapping[Metric, float], *, accelerator: int = 0, minutes: int = 3) -> None:
+        """Let this have been measured of a machine in each of the last minutes.
+
+        What is about accelerators is what a Telegraf agent on it has sent; without any of it the machine has no agent.
+
+        Args:
+            load: what was measured, in the unit of the metric; by name ("cpu") too.
+            accelerator: which accelerator it is about, as far as it is about one.
+            minutes: in how many of the last minutes.
+        """
+        with self._state.lock:
+            known = {Metric(name): value for name, value in load.items()}
+            self._monitoring.measure(self._find(vm_id)[0], known, gpu=accelerator, minutes=minutes)
+
+    def impair(self, vm_id: str, state: str = "Unavailable", context: str = "Platform Initiated") -> None:
+        """Let Resource Health find a machine "Unavailable", "Degraded" or "Unknown", or "Available" again; `context` says through whom."""
+        with self._state.lock:
+            self._monitoring.impair(self._find(vm_id)[0], state, context)
 
     def end_instance(self, vm_id: str) -> None:
         """Let a machine be deleted as if from outside, at once."""
@@ -354,25 +380,8 @@ class AzureLocalCloud:
         """
         with self._state.lock:
             self._state.settle()
-            found = [resource for resource in self._resources() if resource.id not in self._canaries.ids]
+            found = [resource for resource in existing(self._state) if resource.id not in self._canaries.ids]
         return sorted(found, key=lambda resource: (resource.region, resource.kind, resource.id))
-
-    def _resources(self) -> Iterator[Resource]:
-        for group in self._state.groups.values():
-            if group.name.startswith(_RESERVED):
-                continue
-            yield Resource(
-                "azure", "resourceGroups", group_id(group.name), group.location, billable=False, tags=dict(group.tags)
-            )
-            for item in group.items.values():
-                if item.type == SUBNET:
-                    # Neither tagged nor listed: a part of its network.
-                    continue
-                is_billed = item.type in BILLABLE and not (
-                    item.type == VM and item.machine and item.machine.power == "deallocated"
-                )
-                kind = item.type.rsplit("/", 1)[-1]
-                yield Resource("azure", kind, item.id, item.location, billable=is_billed, tags=dict(item.tags))
 
     def seed_foreign(self, region: str = _REGION, resource_group: str = "") -> None:
         """Put canaries into a region: resources that are not ours, and some of another owner of this package.
@@ -388,12 +397,3 @@ class AzureLocalCloud:
         with self._state.lock:
             self._state.settle()
             return self._canaries.are_intact()
-
-
-def _sold(size: str, place: str) -> str:
-    """The size's own spelling, refused where the place does not sell it."""
-    region = hardware.region_of(place)
-    found = hardware.size_of(size)
-    if found is None or not hardware.is_sold(found, region):
-        raise ValueError(f"{size} is not sold in {region}")
-    return found.name

@@ -9,6 +9,7 @@ from multicompute.testing.local_faults import disturbed
 from multicompute.testing.local_server import Request, Response
 from multicompute_azure.local import schema
 from multicompute_azure.local.arm import Answer, ArmError, dig
+from multicompute_azure.local.batch import Batch
 from multicompute_azure.local.operations import Operations
 from multicompute_azure.local.routes import Call, Handler, Route, Router, check_subscription, check_version, query_of
 from multicompute_azure.local.state import State
@@ -40,7 +41,7 @@ class Front:
         self._state = state
         self._faults = faults
         self._clock = clock
-        self._handlers = handlers
+        self._handlers: Mapping[str, Handler] = {**handlers, "batch": Batch(self)}
         self._operations = operations
         self._tokens = tokens
         self._admin = admin

@@ -133,3 +133,12 @@ def _size(row: Mapping[str, str]) -> Size:
         arch="Arm64" if row["arch"] == "arm64" else "x64",
         has_rdma=row["fabric"] == "infiniband",
     )
+
+
+def sold(size: str, place: str) -> str:
+    """The size's own spelling; refused (ValueError) where the region or zone does not sell it."""
+    region = region_of(place)
+    found = size_of(size)
+    if found is None or not is_sold(found, region):
+        raise ValueError(f"{size} is not sold in {region}")
+    return found.name

@@ -15,6 +15,9 @@ _COMPUTE, _NETWORK, _RESOURCES = "compute", "network", "resource.resources"
 _SUBSCRIPTION_VERSIONS = frozenset({"2016-06-01", "2019-06-01", "2020-01-01", "2021-01-01", "2022-12-01"})
 # Versions that Azure has published beside those of the installed SDK, as its specifications list them. What comes without a body may be asked
 # in them; a body is held against the SDK's models, and has to come in the SDK's version.
+_MONITOR_VERSIONS = frozenset({"2023-10-01", "2024-02-01"})
+_HEALTH_VERSIONS = frozenset({"2022-10-01", "2025-05-01"})
+_BATCH_VERSIONS = frozenset({"2020-06-01"})
 _PUBLISHED = {_COMPUTE: {"2024-07-01"}, _NETWORK: {"2024-05-01"}, _RESOURCES: {"2024-03-01"}}
 
 
@@ -26,6 +29,7 @@ class Route:
         operation: what it is called in the record of calls and in faults.
         builder: the SDK's function that builds its request; its api-version is the one that is taken.
         model: the class that the body must fit, "" for no body.
+        known: the api-versions that are taken, of what the SDK has no builder for.
     """
 
     method: str
@@ -34,12 +38,13 @@ class Route:
     package: str = ""
     builder: str = ""
     model: str = ""
+    known: frozenset[str] = frozenset()
 
     @property
     def versions(self) -> frozenset[str]:
         """The api-versions that are taken."""
         if not self.builder:
-            return _SUBSCRIPTION_VERSIONS
+            return self.known or _SUBSCRIPTION_VERSIONS
         known = schema.versions(self.package, self.builder)
         return known if self.model or self.operation == "skus.list" else known | _PUBLISHED[self.package]
 
@@ -186,7 +191,19 @@ def _resources() -> list[Route]:
     ]
 
 
-ROUTES: tuple[Route, ...] = (*_resources(), *_compute(), *_network())
+def _monitoring() -> list[Route]:
+    """What belongs to packages of the SDK that nobody needs for it; these are published versions, and `Monitoring` knows the bodies."""
+    health, listed = "providers/Microsoft.ResourceHealth/availabilityStatuses", "availabilityStatuses.list"
+    return [
+        Route("POST", _S + "/metrics:getBatch", "metrics.getBatch", known=_MONITOR_VERSIONS),
+        Route("GET", "{scope}/providers/Microsoft.Insights/metrics", "metrics.list", known=_MONITOR_VERSIONS),
+        Route("GET", f"{_G}/{health}", f"{listed}ByResourceGroup", known=_HEALTH_VERSIONS),
+        Route("GET", f"{_S}/{health}", listed, known=_HEALTH_VERSIONS),
+        Route("POST", "/batch", "batch", known=_BATCH_VERSIONS),
+    ]
+
+
+ROUTES: tuple[Route, ...] = (*_resources(), *_compute(), *_network(), *_monitoring())
 
 
 class Router:
