@@ -1,0 +1,43 @@
+"""The clouds of the campaign, started once for all its tests."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from campaign import Campaign
+from worlds import WORLDS, World
+
+
+class Campaigns:
+    """The campaign of each world, begun when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, Campaign] = {}
+
+    def __getitem__(self, name: str) -> Campaign:
+        if name not in self._begun:
+            world = World(name, *WORLDS[name])
+            world.start()
+            self._begun[name] = Campaign(world)
+        return self._begun[name]
+
+    def stop(self) -> None:
+        for campaign in self._begun.values():
+            campaign.world.stop()
+
+
+@pytest.fixture(name="campaigns", scope="session")
+def _campaigns() -> Iterator[Campaigns]:
+    campaigns = Campaigns()
+    yield campaigns
+    campaigns.stop()
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Keep thousands of expected complaints from being written and kept."""
+    caplog.set_level(logging.CRITICAL)

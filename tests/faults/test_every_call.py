@@ -1,0 +1,104 @@
+"""Whatever a cloud answers to whichever call, an operation succeeds, goes elsewhere, or says what is wrong and leaves nothing.
+
+`make test` runs a sample in which every call and every error occurs, `make campaign` all of it, `make reliability` all of it into
+docs/reliability.md.
+"""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from campaign import Campaign, Case
+from matrix import PAGE, ends, read
+from operations import OPERATIONS
+from troubles import COLUMNS, troubles
+from worlds import WORLDS
+
+from multicompute import errors
+
+EVERY = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
+RESULTS = os.environ.get("MULTICOMPUTE_CAMPAIGN_RESULTS")
+"""The folder into which the ends are written for the report; then the report is not compared with them."""
+
+
+def cases_of(campaign: Campaign, operation: str) -> list[Case]:
+    if EVERY:
+        return list(campaign.cases(operation))
+    return [case for case in campaign.sample() if case.operation == operation]
+
+
+def run(campaign: Campaign, cases: list[Case]) -> tuple[dict[Case, str], list[str]]:
+    """What the cases came to, and which of them came to no good end."""
+    ended: dict[Case, str] = {}
+    wrong = []
+    for case in cases:
+        try:
+            ended[case] = campaign.run(case)
+        except (AssertionError, errors.MulticomputeError) as error:
+            wrong.append(f"{case}: {error!r:.300}")
+            campaign.world.restart()
+        except BaseException as error:
+            error.add_note(str(case))
+            raise
+    return ended, wrong
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("world", WORLDS)
+def test_an_operation_ends_well_whatever_a_call_is_answered_with(campaigns: Any, world: str, operation: str) -> None:
+    cases = cases_of(campaigns[world], operation)
+    assert cases
+    ended, wrong = run(campaigns[world], cases)
+    assert wrong == []
+    if RESULTS is not None:
+        in_all = len(list(campaigns[world].cases(operation)))
+        write(Path(RESULTS) / f"{world}-{operation}.json", world, ended, in_all)
+        return
+    page = read(PAGE.read_text())
+    told = {case: ends(page, (world, operation, case.call, case.trouble.column), once=case.once) for case in ended}
+    assert {str(case): end for case, end in ended.items() if end not in told[case]} == {}
+
+
+def write(path: Path, world: str, ended: dict[Case, str], in_all: int) -> None:
+    counts = Counter((case.operation, case.call, case.trouble.column, case.once, end) for case, end in ended.items())
+    rows = [[world, *key, count] for key, count in counts.items()]
+    document = {"columns": COLUMNS, "operations": list(OPERATIONS), "in_all": in_all, "rows": rows}
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_sample_meets_every_call_and_every_error(campaigns: Any, world: str) -> None:
+    campaign = campaigns[world]
+    sample = campaign.sample()
+    assert {(case.operation, case.call) for case in sample} == {
+        (operation, call) for operation, calls in campaign.calls.items() for call in calls
+    }
+    assert {case.trouble.name for case in sample} == {
+        trouble.name
+        for trouble in troubles(world)
+        if any(trouble.fits(call) for calls in campaign.calls.values() for call in calls)
+    }
+
+
+@pytest.mark.skipif(RESULTS is not None, reason="the report is about to be written")
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_report_has_every_call_and_no_case_that_there_is_not(campaigns: Any, world: str) -> None:
+    campaign = campaigns[world]
+    page = {cell: both for cell, both in read(PAGE.read_text()).items() if cell[0] == world}
+    assert {(operation, call) for _, operation, call, _ in page} == {
+        (operation, call) for operation, calls in campaign.calls.items() for call in calls
+    }
+    counted = Counter(
+        {
+            (*cell, is_once): sum(counts.values())
+            for cell, both in page.items()
+            for is_once, counts in zip((True, False), both, strict=True)
+        }
+    )
+    every = [*campaign.sample(), *(case for operation in OPERATIONS for case in campaign.cases(operation))]
+    assert counted <= Counter(
+        (world, case.operation, case.call, case.trouble.column, case.once) for case in dict.fromkeys(every)
+    )
