@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
 
 from multicompute.engine.planning import plan_for, require_candidate
 from multicompute.engine.session import Session, open_session
@@ -244,10 +244,10 @@ class Cluster:
 
     @property
     def accrued_cost(self) -> float:
-        """USD so far, by the second, at the prices at which the nodes were bought."""
-        from multicompute.engine.lifecycle import accrued
+        """USD so far, by the second, at the prices at which the nodes were bought; none is billed for less than its cloud's minimum."""
+        from multicompute.engine.billing import accrued, rounded
 
-        return round(accrued(self._session, self.id), 6)
+        return rounded(accrued(self._session, self.id))
 
     @property
     def created_at(self) -> datetime:
@@ -276,18 +276,24 @@ class Cluster:
         self._record = refresh(self._session, self.id)
         return self
 
-    def wait(self, timeout: str | timedelta | None = None) -> Self:
+    def wait(
+        self, timeout: str | timedelta | None = None, *, on_stop: Literal["terminate", "leave"] = "terminate"
+    ) -> Self:
         """Wait until READY, where it was requested with `wait=False`.
 
         Args:
             timeout: "30m" or a timedelta; the request's own when left out.
+            on_stop: what becomes of a cluster that is not READY yet when Ctrl-C, SIGTERM or a cancelled task ends the
+                waiting: it is torn down, or left as it is, for another process to go on with.
 
         Raises:
             As `request`.
         """
-        return self._wait(timeout, None)
+        from multicompute.engine.interrupt import Stop
 
-    def _wait(self, timeout: str | timedelta | None, stop: "Stop | None") -> Self:
+        return self._wait(timeout, Stop(leaves=on_stop == "leave"))
+
+    def _wait(self, timeout: str | timedelta | None, stop: "Stop") -> Self:
         from multicompute.engine.provision import bring_up
 
         limit = self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
@@ -397,12 +403,14 @@ class Cluster:
 
         return await in_thread(self.refresh)
 
-    async def await_(self, timeout: str | timedelta | None = None) -> Self:
+    async def await_(
+        self, timeout: str | timedelta | None = None, *, on_stop: Literal["terminate", "leave"] = "terminate"
+    ) -> Self:
         """`wait` for code that runs in an event loop; `await` itself is a word of the language."""
         from multicompute.engine.interrupt import Stop
         from multicompute.engine.twin import in_thread
 
-        stop = Stop()
+        stop = Stop(leaves=on_stop == "leave")
         return await in_thread(lambda: self._wait(timeout, stop), stop=stop)
 
     async def await_for(self, state: ClusterState | str, timeout: str | timedelta | None = None) -> Self:

@@ -303,7 +303,7 @@ class Settings:
     """What a plug-in is opened with: its table of the configuration, and the environment to look for credentials in."""
 
     values: Mapping[str, object] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,9 @@ COMMANDS = {
     "down": Command(
         "clusters", "tear clusters down and wait until nothing is left", "multicompute down train-1 train-2 --yes"
     ),
+    "cost": Command(
+        "cost", "tell what clusters have cost and will come to", "multicompute cost --since 30d --by tag:team"
+    ),
     "reconcile": Command(
         "recovery",
         "compare the ledger with the clouds and mend what differs",

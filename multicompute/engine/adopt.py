@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from multicompute.engine.attempts import expiry_text, node_records
+from multicompute.engine.look import UP
 from multicompute.engine.operation import Operation
 from multicompute.engine.orphans import Orphan, ask, expiry_of, is_known
 from multicompute.engine.planning import plan_for
 from multicompute.engine.session import Session
+from multicompute.engine.teardown import places
 from multicompute.errors import CatalogError, ClusterExists, ClusterNotFound, SpecError
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, Event, Node, NodeState
@@ -243,7 +245,7 @@ def _contents(attempts: Iterable[AttemptRecord]) -> list[str]:
 
 
 def learn_end(session: Session, record: ClusterRecord, resources: Sequence[Resource], *, dry_run: bool = False) -> str:
-    """Take the end of life of a cluster from its tags where that is later: an extension is written in the cloud first.
+    """Take the end of life of a cluster from its tags where that is later, and finish writing it there: an extension begins in the cloud.
 
     An earlier one is not believed: a cloud's listings may lag behind, and what is over there ends by itself.
 
@@ -258,6 +260,11 @@ def learn_end(session: Session, record: ClusterRecord, resources: Sequence[Resou
         return ""
     told = f"lives {expiry_text(by_tags)} by its tags; the ledger said {expiry_text(record.expires_at)}"
     if not dry_run:
+        if record.state in UP:
+            # Who moved it may have died between two nodes: the others would still end at the old time.
+            begun = [attempt for attempt in session.ledger.attempts(record.id) if attempt.is_open]
+            for name, region in places(begun):
+                session.provider(name).set_expiry(Selector(region=region, cluster_id=record.id), by_tags)
         event = Event(session.clock.now(), "extended", told, record.id)
         session.ledger.update_cluster(record.id, event, expires_at=by_tags)
     return told

@@ -6,7 +6,7 @@ the division by 3600, which need not end, is done once, by `per_hour`, and round
 
 from collections.abc import Mapping
 from datetime import timedelta
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 from multicompute.ledger.records import NodeRecord
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from multicompute.engine.session import Session
 
 # A float has 17 digits at most, a year in microseconds 14; the rest is room for sums over prices of very different sizes.
-EXACT: Final = Context(prec=60)
+EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NOTHING: Final = timedelta(0)
 _HOUR: Final = Decimal(3600)
+_MILLIONTH: Final = Decimal("0.000001")
 
 
 def billed(
@@ -55,14 +56,19 @@ def exact(amount: float) -> Decimal:
     return Decimal(str(amount))
 
 
-def spent(node: NodeRecord, time: timedelta) -> Decimal:
-    """USD per hour times seconds: what a node costs in `time`, exactly, still to be divided by 3600."""
-    return EXACT.multiply(exact(node.hourly_cost), seconds(time))
+def spent(hourly_cost: float, time: timedelta) -> Decimal:
+    """USD per hour times seconds: what is paid in `time`, exactly, still to be divided by 3600."""
+    return EXACT.multiply(exact(hourly_cost), seconds(time))
 
 
 def per_hour(amount: Decimal) -> Decimal:
     """Divides by the seconds of an hour: makes USD of what is `spent`, hours of seconds. To 60 digits, which are not for show."""
     return EXACT.divide(amount, _HOUR)
+
+
+def rounded(figure: Decimal) -> float:
+    """A figure as it leaves: rounded half to even, to 6 digits."""
+    return float(figure.quantize(_MILLIONTH, context=EXACT))
 
 
 def minimums(session: "Session") -> Mapping[str, timedelta]:
@@ -77,5 +83,5 @@ def accrued(session: "Session", cluster_id: str) -> Decimal:
     amount = Decimal(0)
     for node in session.ledger.nodes(cluster_id):
         time = billed(node, minimum=least.get(node.provider, _NOTHING), now=now)
-        amount = EXACT.add(amount, spent(node, time))
+        amount = EXACT.add(amount, spent(node.hourly_cost, time))
     return per_hour(amount)

@@ -21,10 +21,10 @@ def budget_of(record: "ClusterRecord") -> Decimal | None:
     return exact(budget) if isinstance(budget, (int, float)) else None
 
 
-def is_spent(session: "Session", record: "ClusterRecord") -> bool:
-    """Whether a cluster has cost its budget, and has to end."""
+def spent_budget(session: "Session", record: "ClusterRecord") -> Decimal | None:
+    """The budget of a cluster that has cost as much and has to end; None where there is none or something is left of it."""
     budget = budget_of(record)
-    return budget is not None and accrued(session, record.id) >= budget
+    return budget if budget is not None and accrued(session, record.id) >= budget else None
 
 
 def check_budget(session: "Session", record: "ClusterRecord") -> list[Event]:
@@ -41,7 +41,11 @@ def check_budget(session: "Session", record: "ClusterRecord") -> list[Event]:
     cost = accrued(session, record.id)
     passed = [mark for mark in MARKS if cost >= EXACT.multiply(budget, Decimal(mark).scaleb(-2))]
     # Most looks find nothing new, and must not pay for a transaction.
-    told = {event.data.get("percent") for event in session.ledger.events(record.id) if event.kind == "budget"} if passed else {}
+    told = (
+        {event.data.get("percent") for event in session.ledger.events(record.id) if event.kind == "budget"}
+        if passed
+        else {}
+    )
     lines = [_line(session, record, mark, budget) for mark in passed if mark not in told]
     return [line for line in lines if session.ledger.append_once(line)]
 

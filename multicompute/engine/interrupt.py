@@ -16,7 +16,10 @@ _SLICE: Final = timedelta(seconds=0.5)
 class Stop:
     """A wish to stop, made by a signal or another thread, and met between two calls of a cloud."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, leaves: bool = False) -> None:
+        """`leaves`: who stops wants the cluster left as it is, for somebody else to go on with."""
+        self._leaves = leaves
+        self._met: BaseException | None = None
         self._cause: BaseException | None = None
         self._is_sleeping = False
         self._is_shielded = False
@@ -38,8 +41,12 @@ class Stop:
     def check(self) -> None:
         """A safe point: raises the cause where a stop is wished, once."""
         if self._cause is not None and not self._is_shielded:
-            cause, self._cause = self._cause, None
-            raise cause
+            self._met, self._cause = self._cause, None
+            raise self._met
+
+    def is_left_by(self, error: BaseException) -> bool:
+        """Whether `error` is the stop itself, and the cluster is to be left as it is."""
+        return self._leaves and error is self._met
 
     def sleep(self, clock: Clock, duration: timedelta) -> None:
         """Sleep, and meet a wish at once; one of another thread, which can't break a sleep, within half a second."""
@@ -58,7 +65,7 @@ class Stop:
         """A signal handler: stops at the next safe point; a second signal does not wait for it."""
         cause = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
         if self._cause is not None or (self._is_sleeping and not self._is_shielded):
-            self._cause = None
+            self._met, self._cause = cause, None
             raise cause
         self.wish(cause)
 

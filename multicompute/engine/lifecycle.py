@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from multicompute.engine.budget import spent_budget
 from multicompute.engine.interrupt import Stop, on_signals
 from multicompute.engine.lease import holding
 from multicompute.engine.look import UP
@@ -17,7 +18,7 @@ from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
 from multicompute.provider import Selector
 from multicompute.spec import MAX_TTL
-from multicompute.units import format_duration
+from multicompute.units import format_duration, format_usd
 
 _log = logging.getLogger("multicompute")
 _LOOK: Final = timedelta(seconds=1)
@@ -151,23 +152,12 @@ def _set_expiry(op: Operation, what: str, expires_at: datetime | None) -> None:
         op.ask(provider, what, partial(provider.set_expiry, selector, expires_at))
 
 
-def accrued(session: Session, cluster_id: str) -> float:
-    """What a cluster has cost so far in USD, by the second, at the prices at which its nodes were bought."""
-    now = session.clock.now()
-    return sum(
-        node.hourly_cost * ((node.ended_at or now) - node.started_at).total_seconds() / 3600
-        for node in session.ledger.nodes(cluster_id)
-    )
-
-
 def over_limit(session: Session, record: ClusterRecord) -> str:
     """Why a cluster has to end by its own terms, "" where it need not."""
     if record.expires_at is not None and record.expires_at <= session.clock.now():
         return f"expired at {record.expires_at:%Y-%m-%d %H:%M} UTC"
-    budget = record.spec.get("budget")
-    if isinstance(budget, (int, float)) and accrued(session, record.id) >= budget:
-        return f"budget of ${budget:,.2f} reached"
-    return ""
+    budget = spent_budget(session, record)
+    return "" if budget is None else f"budget of {format_usd(float(budget))} reached"
 
 
 def leave(session: Session, cluster_id: str, error: BaseException | None) -> ClusterRecord:

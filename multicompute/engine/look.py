@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from multicompute.engine.budget import check_budget, check_budgets
 from multicompute.engine.interrupt import Stop, on_signals
 from multicompute.engine.lease import holding
 from multicompute.engine.operation import Operation
@@ -80,6 +81,7 @@ def refresh_all(session: Session) -> Sightings:
             changed |= {cluster_id: None for cluster_id, node in known[place] if _differs(node, found.get(node.id))}
     for cluster_id in changed:
         _refresh_one(session, cluster_id, report)
+    check_budgets(session)
     return report
 
 
@@ -137,6 +139,8 @@ def look(op: Operation) -> ClusterRecord:
         return op.record()
     if known != live:
         _settle(op, live, known, seen, is_whole=len(live) == len({node.rank for node in records if node.rank >= 0}))
+    for line in check_budget(op.session, op.record()):
+        op.story.tell(line)
     return op.record()
 
 

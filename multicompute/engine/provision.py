@@ -214,6 +214,8 @@ def _torn_down(op: Operation) -> Iterator[None]:
     except LostLease:
         raise
     except BaseException as error:
+        if op.stop.is_left_by(error):
+            raise
         # From here on the first Ctrl-C is noted only: half a teardown is what leaks.
         op.stop.shield()
         op.story.calm()

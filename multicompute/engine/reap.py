@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from multicompute.engine.adopt import learn_end
+from multicompute.engine.budget import check_budget
 from multicompute.engine.interrupt import Stop, on_signals
 from multicompute.engine.lease import holding
 from multicompute.engine.lifecycle import over_limit
@@ -46,6 +47,8 @@ def reap(session: Session, *, dry_run: bool = False) -> ReapReport:
     for record in session.ledger.clusters():
         # An older copy of the ledger may not know that the cluster was extended.
         is_later = learn_end(session, record, seen.clusters.get(record.id, ()), dry_run=dry_run)
+        if not dry_run:
+            check_budget(session, record)
         if not _why(session, session.ledger.cluster(record.id)):
             continue
         if dry_run and is_later:

@@ -1,11 +1,12 @@
 """What every operation works with: configuration, providers, catalog, ledger, clock and chance, opened when first used."""
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from multicompute.catalog import Catalog
 from multicompute.clock import Clock, Random, SystemClock, process_id, system_random
@@ -16,6 +17,9 @@ from multicompute.provider import Provider, ProviderPlugin, Settings
 
 if TYPE_CHECKING:
     from multicompute.ledger import Ledger
+
+_KEPT: Final = 8
+"""How many configurations one process may work with, in turn, without opening their ledgers and SDK clients anew."""
 
 
 class Session:
@@ -127,11 +131,11 @@ class Session:
 
 
 class _Current:
-    """The session that was installed for this process, if any, and the last one that was made from the environment."""
+    """The session that was installed for this process, if any, and the last ones that were made from configurations."""
 
     def __init__(self) -> None:
         self.installed: list[Session] = []
-        self.last: tuple[object, Session] | None = None
+        self.recent: deque[tuple[object, Session]] = deque(maxlen=_KEPT)
         self.lock = threading.Lock()
 
 
@@ -152,9 +156,12 @@ def open_session() -> Session:
     # The process belongs to the key: an SQLite connection must not be used on both sides of a fork.
     key = (process_id(), config)
     with _current.lock:
-        if _current.last is None or _current.last[0] != key:
-            _current.last = (key, Session(config=config, plugins=discover()))
-        return _current.last[1]
+        for known, session in _current.recent:
+            if known == key:
+                return session
+        session = Session(config=config, plugins=discover())
+        _current.recent.append((key, session))
+        return session
 
 
 @contextmanager

@@ -292,12 +292,49 @@ class Ledger:
         )
         return [_node(row) for row in rows]
 
+    def spending(
+        self, *, since: datetime | None = None, cluster_id: str | None = None
+    ) -> list[tuple[ClusterRecord, list[NodeRecord]]]:
+        """What accounts are made of: clusters, oldest first, with their nodes, in two statements however many there are.
+
+        Args:
+            since: leave out the nodes that had ended by then, but for those of clusters that live.
+            cluster_id: only this cluster.
+        """
+        wanted, values = ["1 = 1"], []
+        if since is not None:
+            live = f"SELECT id FROM clusters WHERE state NOT IN {_ENDED}"
+            wanted.append(f"(ended_at IS NULL OR ended_at >= ? OR cluster_id IN ({live}))")
+            values.append(_value(since))
+        if cluster_id is not None:
+            wanted.append("cluster_id = ?")
+            values.append(cluster_id)
+        where = " AND ".join(wanted)
+        nodes: dict[str, list[NodeRecord]] = {}
+        for row in self._database.read(f"SELECT * FROM nodes WHERE {where} ORDER BY cluster_id, rank, id", values):
+            nodes.setdefault(row["cluster_id"], []).append(_node(row))
+        # Apart from their nodes: a join would repeat the whole request for each. After them, so that none can be missing.
+        rows = self._database.read(
+            f"SELECT * FROM clusters WHERE id IN (SELECT cluster_id FROM nodes WHERE {where}) ORDER BY created_at, id",
+            values,
+        )
+        return [(_cluster(row), nodes[row["id"]]) for row in rows if row["id"] in nodes]
+
     # Events
 
     def append(self, event: Event) -> None:
         """Add a line to a cluster's story."""
         with self._database.transaction(event.cluster_id) as cursor:
             _append(cursor, event)
+
+    def append_once(self, event: Event) -> bool:
+        """Add a line to a cluster's story, unless it has one of the same kind with the same data; tells whether it was added."""
+        same = "SELECT 1 FROM events WHERE cluster_id = ? AND kind = ? AND data = ?"
+        with self._database.transaction(event.cluster_id) as cursor:
+            if cursor.execute(same, (event.cluster_id, event.kind, _data(event))).fetchone() is not None:
+                return False
+            _append(cursor, event)
+        return True
 
     def events(self, cluster_id: str) -> list[Event]:
         """A cluster's story, oldest line first."""
@@ -395,6 +432,10 @@ def _update(cursor: Cursor, table: str, key: Mapping[str, object], changes: Mapp
     cursor.execute(f"UPDATE {table} SET {sets} WHERE {where}", values)
 
 
+def _data(event: Event) -> str:
+    return json.dumps(dict(event.data), default=str)
+
+
 def _append(cursor: Cursor, event: Event) -> None:
     cursor.execute(
         "INSERT INTO events (cluster_id, seq, at, kind, message, data) "
@@ -404,7 +445,7 @@ def _append(cursor: Cursor, event: Event) -> None:
             _value(event.at),
             event.kind,
             _value(event.message),
-            json.dumps(dict(event.data), default=str),
+            _data(event),
             event.cluster_id,
         ),
     )

@@ -30,12 +30,11 @@ _ANY_TAGS = TagLimits(count=50, key_length=128, value_length=256)
 
 
 class FakePlugin:
-    """The plug-in object of a cloud in memory: it takes the name, offer tables and tag limits of the real one."""
+    """The plug-in object of a cloud in memory: it takes name, offer tables, tag limits and billing minimum of the real one."""
 
     extra = "testing"
     modules: tuple[str, ...] = ()
     can_launch = True
-    billing_minimum = timedelta(minutes=1)
 
     def __init__(
         self,
@@ -45,12 +44,14 @@ class FakePlugin:
         provider: Provider,
         tag_limits: TagLimits = _ANY_TAGS,
         setting_names: tuple[str, ...] = (),
+        billing_minimum: timedelta = timedelta(0),
     ) -> None:
         """Stand in for the plug-in called `name`; `open` gives `provider`."""
         self.name = name
         self.tables = tables
         self.tag_limits = tag_limits
         self.setting_names = setting_names
+        self.billing_minimum = billing_minimum
         self._provider = provider
 
     def configured(self, settings: Settings) -> Configured:
@@ -163,4 +164,10 @@ def fake_cloud(
 
 
 def _stand_in(plugin: ProviderPlugin, provider: FakeProvider) -> ProviderPlugin:
-    return FakePlugin(plugin.name, tables=plugin.tables, provider=provider, tag_limits=plugin.tag_limits)
+    return FakePlugin(
+        plugin.name,
+        tables=plugin.tables,
+        provider=provider,
+        tag_limits=plugin.tag_limits,
+        billing_minimum=plugin.billing_minimum,
+    )

@@ -135,6 +135,8 @@ def test_a_gang_that_is_gone_is_closed_with_what_was_made_beside_it(cloud: FakeC
 
 def test_cost_is_counted_by_the_second_and_stops_with_the_node(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100", ttl="20h")
+    # Past the minimum that the cloud bills, whatever the cluster does.
+    cloud.advance("1m")
     start = cluster.accrued_cost
     cloud.advance("90m")
     assert cluster.accrued_cost - start == pytest.approx(55.04 * 1.5)

@@ -1,11 +1,12 @@
 """A session: what it opens when, and what it says of configuration that fits nothing."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from multicompute import errors
-from multicompute.config import apply_environment, load
+from multicompute.config import apply_environment, load, scoped_variables
 from multicompute.engine.session import Session, open_session, use_session
 from multicompute.plugins import discover
 
@@ -57,6 +58,23 @@ def test_the_session_is_kept_until_the_environment_changes(tmp_path: Path) -> No
         assert open_session() is first
         with apply_environment({"MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/b"}):
             assert open_session() is not first
+
+
+def test_two_tasks_of_one_process_may_work_with_different_ledgers_at_once(tmp_path: Path) -> None:
+    async def state_seen(name: str) -> tuple[str, str]:
+        with scoped_variables({"MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/{name}"}):
+            before = await asyncio.to_thread(open_session)
+            await asyncio.sleep(0)
+            assert open_session() is before
+            return before.config.state, name
+
+    async def both() -> list[tuple[str, str]]:
+        return await asyncio.gather(state_seen("a"), state_seen("b"))
+
+    outside = open_session()
+    for state, name in asyncio.run(both()):
+        assert state == f"sqlite:///{tmp_path}/{name}"
+    assert open_session() is outside
 
 
 def test_an_installed_session_is_the_one_that_is_used(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""`cost`: what clusters have cost, and what those that live will come to; no cloud is touched."""
+
+import argparse
+import csv
+import sys
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from multicompute.cli.output import tell, write_json, write_table
+from multicompute.units import format_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multicompute.monitor.cost import CostReport, CostRow
+    from multicompute.monitor.cost_forecast import Forecast
+
+_WIDTH: Final = 12
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_FORM: Final = "figures rounded half to even to 6 digits"
+
+
+def cost_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only this cluster; all of the ledger by default")
+    parser.add_argument(
+        "--since", metavar="DURATION", help='how far to look back, "30d"; to the beginning of the ledger by default'
+    )
+    parser.add_argument(
+        "--by",
+        metavar="GROUP",
+        default="cluster",
+        help="what to add up by: cluster (the default), owner, cloud, day (in UTC) or tag:KEY",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help=f"one JSON document on stdout, {_FORM}")
+    form.add_argument("--csv", action="store_true", help=f"the rows as CSV with a header, {_FORM}")
+
+
+def cost(options: argparse.Namespace) -> int:
+    from multicompute.engine.session import open_session
+    from multicompute.monitor.cost import report
+
+    found = report(open_session(), since=options.since, by=options.by, name=options.name)
+    if options.json:
+        write_json(found.to_dict())
+    elif options.csv:
+        _write_csv(found)
+    else:
+        _write_tables(found)
+    return 0
+
+
+def _write_csv(report: "CostReport") -> None:
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow((report.by, "node_hours", "accelerator_hours", "cost_usd"))
+    for row in report.rows:
+        group, *figures = row.to_dict().values()
+        lines.writerow((group, *(f"{figure:.6f}" for figure in figures)))
+
+
+def _write_tables(report: "CostReport") -> None:
+    if not report.rows:
+        tell("nothing was spent" + (f" since {format_instant(report.since)}" if report.since else ""))
+        return
+    columns = (report.by.removeprefix("tag:"), ">node-h", ">accelerator-h", ">cost", ">share", "")
+    lines = [_line(row, report.total) for row in report.rows]
+    write_table(columns, [*lines, _line(report.total, report.total)[:-1] + ("",)], styles=[*[""] * len(lines), "bold"])
+    if report.forecasts:
+        print()
+        _write_forecasts(report.forecasts)
+    for forecast in report.forecasts:
+        if forecast.warning:
+            tell(forecast.warning)
+
+
+def _write_forecasts(forecasts: "Sequence[Forecast]") -> None:
+    rows = [
+        (
+            forecast.cluster,
+            f"{forecast.hourly_cost:,.2f}",
+            _usd(forecast.accrued),
+            _usd(forecast.to_come),
+            _usd(forecast.in_all),
+            format_instant(forecast.ends_at) if forecast.ends_at else "never",
+        )
+        for forecast in forecasts
+    ]
+    write_table(("lives", ">$/h", ">so far", ">to come", ">in all", "ends"), rows)
+
+
+def _line(row: "CostRow", total: "CostRow") -> tuple[str, ...]:
+    share = row.spent / total.spent if total.spent else Decimal(0)
+    hours = (f"{row.node_hours:,.1f}", f"{row.accelerator_hours:,.1f}")
+    return ("-" if row.group is None else row.group, *hours, _usd(row.cost), f"{share:.1%}", _bar(share))
+
+
+def _bar(share: Decimal) -> str:
+    """A share as a bar, in eighths of a block where the terminal can draw them."""
+    if not (sys.stdout.isatty() and "utf" in (sys.stdout.encoding or "").lower()):
+        return "#" * round(share * _WIDTH)
+    full, eighths = divmod(round(share * _WIDTH * 8), 8)
+    return "█" * full + (_EIGHTHS[eighths] if eighths else "")
+
+
+def _usd(amount: Decimal | None) -> str:
+    """To the cent, half to even; no end has no amount."""
+    return "-" if amount is None else f"${amount:,.2f}"
