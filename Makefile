@@ -19,6 +19,8 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml multicompute providers
+	$(BIN)/python -m pip check
 
 # Each script measures, prints, and keeps what it printed in benchmarks/results/.
 .PHONY: bench

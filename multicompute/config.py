@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ _SQLITE = "sqlite:///"
 _KEYS = ("state", "default_ttl", "catalog", "owner")
 _PLACE = re.compile(r"[a-z][a-z0-9+]*://(?P<who>[^@?#]*@)?(?P<place>[^@?#]*)([?#][^@]*)?", re.DOTALL)
 _OWNER = re.compile(r"[^A-Za-z0-9._@-]")
+_scoped: ContextVar[Mapping[str, str]] = ContextVar("multicompute_variables", default=MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,12 @@ class Config:
 
 
 def load(environment: Mapping[str, str] | None = None) -> Config:
-    """Read the configuration file and the environment; variables win over the file.
+    """Read the configuration file and the environment; variables win over the file, those of `scoped_variables` over all.
 
     Raises:
         ConfigError: the file is no TOML, or a key is unknown or of the wrong kind; names file, line and key.
     """
-    environment = dict(os.environ if environment is None else environment)
+    environment = {**os.environ, **_scoped.get()} if environment is None else dict(environment)
     home = Path(environment.get("HOME") or "~").expanduser()
     path = Path(environment.get(PREFIX + "CONFIG") or home / ".config" / "multicompute" / "config.toml").expanduser()
     table, places = _read(path)
@@ -177,6 +179,19 @@ def _owner(configured: str | None, environment: Mapping[str, str]) -> str:
     # Not socket.gethostname(): importing socket costs a cold command 3 ms.
     host = os.uname().nodename if hasattr(os, "uname") else environment.get("COMPUTERNAME", "host")
     return _OWNER.sub("-", configured or f"{user}@{host}")[:63]
+
+
+@contextmanager
+def scoped_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Let what this thread or asyncio task does inside the block be configured as if these variables were set.
+
+    Others in the process, and child processes, see nothing of it: for a process that serves several configurations at once.
+    """
+    token = _scoped.set(MappingProxyType({**_scoped.get(), **variables}))
+    try:
+        yield
+    finally:
+        _scoped.reset(token)
 
 
 @contextmanager

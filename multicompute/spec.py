@@ -17,7 +17,9 @@ MAX_ACCELERATORS = 1_000_000
 """More than any cloud has in one place; a larger number is a slip."""
 MAX_TTL = timedelta(days=365)
 
-_PUBLIC_KEY = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\r\n]*)?")
+_PUBLIC_KEY = re.compile(
+    r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]*)?"
+)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
 
 
@@ -288,17 +290,17 @@ def _script(value: Any, name: str) -> str | None:
     # Unlike other values it is not repeated in the message: there may be a token in it.
     if value is not None and (not isinstance(value, str) or not value.strip()):
         raise SpecError(f"{name}: must be a text that is not empty")
-    if value is not None and ("\0" in value or not _is_unicode(value)):
+    if value is not None and not _is_text(value):
         raise SpecError(f"{name}: holds a NUL or half a character, which no script can")
     return value
 
 
-def _is_unicode(text: str) -> bool:
+def _is_text(value: str) -> bool:
+    """Whether it is one for programs of any language: without a NUL, and nothing but whole characters."""
     try:
-        text.encode()
+        return b"\0" not in value.encode()
     except UnicodeEncodeError:
         return False
-    return True
 
 
 def _tags(value: Any, name: str) -> dict[str, str]:
@@ -307,6 +309,8 @@ def _tags(value: Any, name: str) -> dict[str, str]:
     for key, text in value.items():
         if not isinstance(key, str) or not isinstance(text, str) or not key:
             raise SpecError(f"tags: {key!r}: {text!r} is not a pair of texts")
+        if not (_is_text(key) and _is_text(text)):
+            raise SpecError(f"tags: {key!r}: {text!r} holds a NUL or half a character")
         if key.startswith("multicompute-"):
             raise SpecError(f"tags: {key!r}: names that begin with 'multicompute-' are ours")
     return dict(sorted(value.items()))

@@ -1,0 +1,232 @@
+"""IAM before a local AWS: every call is signed, and held against a policy, before it gets there.
+
+moto's IAM judges signatures and actions. It knows neither the resources nor the conditions of a statement, so these are judged here, for the
+few operators that the policy in the documentation uses.
+"""
+
+import http.client
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from moto.core.exceptions import ServiceException
+from moto.iam.access_control import IAMRequest
+from moto.utilities.utils import get_partition
+from werkzeug.exceptions import HTTPException
+
+from multicompute.testing.local_server import Request, Response, Server
+from multicompute_aws.local import AwsLocalCloud, wire
+from multicompute_aws.local.front import Asked, read
+
+Policy = Mapping[str, Any]
+Tags = Mapping[str, str]
+# What a parameter names, for the actions that change or delete one thing.
+_NAMED = {
+    "GroupId": "security-group",
+    "GroupName": "placement-group",
+    "VolumeId": "volume",
+    "NetworkInterfaceId": "network-interface",
+    "InstanceIds": "instance",
+    "SpotInstanceRequestIds": "spot-instances-request",
+    "Resources": "instance",
+}
+_USED = ("image", "snapshot", "subnet", "security-group")
+
+
+@dataclass(frozen=True)
+class Touched:
+    """One resource that a call needs a right on; `context` are the keys that conditions may ask for."""
+
+    arn: str
+    context: Tags = field(default_factory=dict)
+
+
+def statements(policy: Policy) -> Iterator[tuple[list[str], list[str], Mapping[str, Any]]]:
+    """Actions, resources and conditions of each statement."""
+    for item in policy["Statement"]:
+        assert item["Effect"] == "Allow"
+        actions, resources = (
+            [value] if isinstance(value, str) else value for value in (item["Action"], item["Resource"])
+        )
+        yield actions, resources, item.get("Condition", {})
+
+
+def actions(policy: Policy) -> set[str]:
+    """All actions of a policy."""
+    return {action for named, _, _ in statements(policy) for action in named}
+
+
+def without(policy: Policy, action: str) -> Policy:
+    """The policy less one action."""
+    kept = []
+    for item, (named, _, _) in zip(policy["Statement"], statements(policy), strict=True):
+        if rest := [each for each in named if each != action]:
+            kept.append({**item, "Action": rest})
+    return {**policy, "Statement": kept}
+
+
+class Gate:
+    """A server before a local cloud that lets through what a user with a policy may do.
+
+    Attributes:
+        calls: the actions that were asked for, "ec2:RunInstances".
+        refused: those of them that were not let through.
+    """
+
+    def __init__(self, cloud: AwsLocalCloud) -> None:
+        self.calls: list[str] = []
+        self.refused: list[str] = []
+        self._cloud = cloud
+        self._server = Server(self._answer)
+        self._policy: Policy = {"Statement": []}
+        self._iam = boto3.Session().client("iam", region_name="us-east-1", endpoint_url=cloud.endpoint_url, **_ROOT)
+        self._account = self._iam.create_user(UserName="trainer")["User"]["Arn"].split(":")[4]
+        self._key = self._iam.create_access_key(UserName="trainer")["AccessKey"]
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of the user who has the policy and nothing else."""
+        own = {name: value for name, value in self._cloud.environment.items() if name != "AWS_SESSION_TOKEN"}
+        own |= {name: self._server.url for name in own if name.startswith("AWS_ENDPOINT_URL")}
+        return own | {
+            "AWS_ACCESS_KEY_ID": self._key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": self._key["SecretAccessKey"],
+        }
+
+    def allow(self, policy: Policy) -> None:
+        """Let the user have this policy from now on, and forget what was called."""
+        for_moto = {"Version": policy["Version"], "Statement": []}
+        for named, _, _ in statements(policy):
+            for_moto["Statement"].append({"Effect": "Allow", "Action": named, "Resource": "*"})
+        self._iam.put_user_policy(UserName="trainer", PolicyName="all", PolicyDocument=json.dumps(for_moto))
+        self._policy = policy
+        self.calls.clear()
+        self.refused.clear()
+
+    def _answer(self, request: Request) -> Response:
+        asked = read(request)
+        # CloudWatch signs by its old name.
+        action = f"{'cloudwatch' if asked.service == 'monitoring' else asked.service}:{asked.action}"
+        self.calls.append(action)
+        if self._is_permitted(request, asked, action):
+            return self._forwarded(request)
+        self.refused.append(action)
+        words = f"User: arn:aws:iam::{self._account}:user/trainer is not authorized to perform: {action}"
+        if asked.service == "ec2":
+            return Response(403, wire.error_body(wire.AwsError("UnauthorizedOperation", words, 403)), "text/xml")
+        if asked.is_json or asked.service in ("cloudwatch", "monitoring"):
+            body = json.dumps({"__type": "AccessDeniedException", "message": words}).encode()
+            return Response(400, body, "application/x-amz-json-1.1")
+        error = f"<ErrorResponse><Error><Code>AccessDenied</Code><Message>{words}</Message></Error></ErrorResponse>"
+        return Response(403, error.encode(), "text/xml")
+
+    def _is_permitted(self, request: Request, asked: Asked, action: str) -> bool:
+        if get_partition(asked.region) != "aws":
+            # moto's DescribeRegions tells of regions that belong to other accounts, in which this user does not exist.
+            return action in actions(self._policy)
+        headers = {name.title(): value for name, value in request.headers.items()}
+        path = request.path + (f"?{request.query}" if request.query else "")
+        try:
+            judged = IAMRequest(self._account, request.method, path, {}, request.body, headers, asked.action)
+            judged.check_signature()
+            judged._action = action
+            judged.check_action_permitted("*")
+        except (HTTPException, ServiceException):
+            return False
+        if asked.service != "ec2":
+            return True
+        params = wire.parse_request(asked.action, asked.form)
+        if not all(self._allows(action, each) for each in self._touched(asked.action, params)):
+            return False
+        # Tags that are given at birth need the right to tag, too.
+        born = [
+            each for each in self._touched(asked.action, params) if any("RequestTag" in key for key in each.context)
+        ]
+        return all(
+            self._allows("ec2:CreateTags", Touched(each.arn, {"ec2:CreateAction": asked.action})) for each in born
+        )
+
+    def _allows(self, action: str, touched: Touched) -> bool:
+        return any(
+            action in named
+            and any(fnmatchcase(touched.arn, pattern) for pattern in resources)
+            and _holds(condition, touched.context)
+            for named, resources, condition in statements(self._policy)
+        )
+
+    def _touched(self, action: str, params: Mapping[str, Any]) -> Iterator[Touched]:
+        given = {each["ResourceType"]: each.get("Tags", []) for each in params.get("TagSpecifications", ())}
+
+        def made(kind: str) -> Touched:
+            tags = {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in given.get(kind, ())}
+            return Touched(_arn(kind), tags)
+
+        if action == "RunInstances":
+            yield from (Touched(_arn(kind)) for kind in _USED)
+            yield from (made(kind) for kind in ("instance", "volume", "network-interface"))
+            if params.get("InstanceMarketOptions", {}).get("MarketType") == "spot":
+                yield made("spot-instances-request")
+            if "Placement" in params:
+                yield Touched(_arn("placement-group"))
+            if "CapacityReservationSpecification" in params:
+                yield Touched(_arn("capacity-reservation"))
+        elif action == "CreateSecurityGroup":
+            yield from (made("security-group"), Touched(_arn("vpc")))
+        elif action == "CreatePlacementGroup":
+            yield made("placement-group")
+        elif re.match("Authorize|Cancel|Create|Delete|Terminate", action):
+            yield from self._existing(params)
+        else:
+            yield Touched("arn:aws:ec2:us-east-1:1:*/*")
+
+    def _existing(self, params: Mapping[str, Any]) -> Iterator[Touched]:
+        tags = {item.id: item.tags for item in self._cloud.alive()}
+        for name, kind in _NAMED.items():
+            for each in [params[name]] if isinstance(params.get(name), str) else params.get(name, ()):
+                found = tags.get(each, {})
+                yield Touched(_arn(kind), {f"aws:ResourceTag/{key}": value for key, value in found.items()})
+
+    def _forwarded(self, request: Request) -> Response:
+        address = urlsplit(self._cloud.endpoint_url)
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
+        try:
+            path = request.path + (f"?{request.query}" if request.query else "")
+            connection.request(request.method, path, request.body, dict(request.headers))
+            answer = connection.getresponse()
+            own = {name: value for name, value in answer.getheaders() if name.lower().startswith(("x-amz", "smithy"))}
+            return Response(answer.status, answer.read(), answer.getheader("Content-Type") or "", own)
+        finally:
+            connection.close()
+
+
+_ROOT: Mapping[str, Any] = {"aws_access_key_id": "root", "aws_secret_access_key": "root"}
+
+
+def _arn(kind: str) -> str:
+    account = "" if kind in ("image", "snapshot") else "123456789012"
+    return f"arn:aws:ec2:us-east-1:{account}:{kind}/x"
+
+
+def _holds(condition: Mapping[str, Any], context: Tags) -> bool:
+    """Whether a condition holds: Null (is the key missing?) and StringEquals, for single-valued keys."""
+    for operator, wanted in condition.items():
+        for key, value in wanted.items():
+            if operator == "Null":
+                is_met = (key not in context) == (value == "true")
+            else:
+                assert operator == "StringEquals", operator
+                is_met = context.get(key) in ([value] if isinstance(value, str) else value)
+            if not is_met:
+                return False
+    return True

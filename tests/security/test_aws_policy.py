@@ -1,0 +1,203 @@
+"""The policy in the documentation, enforced: a user who has it can do everything, and with one action less something fails."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from iam_gate import Gate, actions, without
+
+from multicompute import errors
+from multicompute.node import Metric
+from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.provider import LaunchRequest, Selector, Settings
+from multicompute.testing.world import launch_request
+from multicompute_aws._provider import AwsProvider
+from multicompute_aws.local import AwsLocalCloud
+
+POLICY = json.loads((Path(__file__).parents[2] / "docs/permissions/aws-policy.json").read_text())
+P5 = InstanceType("aws", "p5.48xlarge", "h100", 8, 80.0, vcpus=192, memory_gib=2048, fabric="efa", network_cards=32)
+OFFER = Offer(P5, "us-east-1", "us-east-1a", "on_demand", Quote(55.04, date(2026, 7, 20), "test"))
+SPOT = replace(OFFER, purchase="spot")
+HERE = Selector(region="us-east-1", cluster_id="id-first")
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"
+# Why an action is in the policy although no call of ours has its name, or none here.
+NOT_CALLED_HERE = {
+    "iam:CreateServiceLinkedRole": "EC2 makes it in the caller's name at the first spot request of an account; moto does not",
+    "ec2:CancelSpotInstanceRequests": "for a request that outlived its instance, which the local cloud's never do; "
+    "tests/providers/aws/test_teardown.py looks at the call",
+}
+# sts:GetCallerIdentity can't be denied: AWS answers it whatever the policies say, and moto does the same. It is in the policy so that
+# it lists all that is called. https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+CANT_BE_DENIED = {"sts:GetCallerIdentity"}
+
+
+class Site:
+    """A local cloud behind the gate, and a provider that comes through it."""
+
+    def __init__(self, cloud: AwsLocalCloud, gate: Gate) -> None:
+        self.cloud, self.gate = cloud, gate
+        self.held = cloud.add_reservation("p5.48xlarge", "us-east-1a", 8)
+        self._number = 0
+
+    def provider(self, **values: object) -> AwsProvider:
+        return AwsProvider(Settings({"regions": ["us-east-1"], **values}, self.gate.environment))
+
+    def request(self, offer: Offer = OFFER, **changes: Any) -> LaunchRequest:
+        self._number += 1
+        return replace(launch_request(offer, token=f"t-{self._number}"), **changes)
+
+    def boto(self) -> Any:
+        keys = {"aws_access_key_id": "root", "aws_secret_access_key": "root"}
+        return boto3.Session().client("ec2", region_name="us-east-1", endpoint_url=self.cloud.endpoint_url, **keys)
+
+    def end(self, provider: AwsProvider) -> str:
+        for _ in range(20):
+            step = provider.terminate(HERE)
+            if step.is_done:
+                return "ended"
+        return step.waiting_for
+
+    def clean(self) -> None:
+        """End what a refusal has left, as somebody who may do anything."""
+        root = AwsProvider(Settings({"regions": ["us-east-1"]}, self.cloud.environment))
+        assert self.end(root) == "ended" and self.cloud.alive() == []
+
+
+# --- what users do; each returns what came of it -----------------------------------------------------------------------
+
+
+def doctor(site: Site) -> object:
+    return [(check.name, check.ok, "not" in check.detail) for check in site.provider().check()]
+
+
+def gang(site: Site) -> object:
+    provider = site.provider()
+    nodes = provider.launch(site.request(fabric=True, ssh_public_key=KEY, setup="true"))
+    provider.set_expiry(HERE, datetime(2027, 1, 1, tzinfo=UTC))
+    kinds = sorted(item.kind for item in provider.resources(HERE))
+    return len(nodes), kinds, site.end(provider)
+
+
+def spot(site: Site) -> object:
+    provider = site.provider()
+    return len(provider.launch(site.request(SPOT, max_price=60.0))), site.end(provider)
+
+
+def reserved(site: Site) -> object:
+    provider = site.provider()
+    quotas = provider.quotas("us-east-1", reservations=[site.held])
+    nodes = provider.launch(site.request(parts=(Part(OFFER, 2, reservation=site.held),)))
+    return len(quotas.quotas), len(quotas.reservations), len(quotas.notes), len(nodes), site.end(provider)
+
+
+def everywhere(site: Site) -> object:
+    return len(site.provider(regions=[]).nodes(Selector(owner="nobody")))
+
+
+def prices(site: Site) -> object:
+    return sorted(offer.purchase for offer in site.provider().quotes([OFFER, SPOT]))
+
+
+def own_image(site: Site) -> object:
+    image = site.boto().describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    provider = site.provider()
+    return len(provider.launch(site.request(image=image))), site.end(provider)
+
+
+def watched(site: Site) -> object:
+    provider = site.provider()
+    launched = provider.launch(site.request())
+    now = datetime.now(UTC)
+    site.cloud.measure(launched[0].id, {Metric.CPU: 40.0, Metric.ACCELERATOR: 90.0})
+    samples = provider.metrics(launched, since=now - timedelta(minutes=10), until=now + timedelta(minutes=5))
+    site.cloud.impair(launched[1].id)
+    states = sorted(node.state for node in provider.nodes(replace(HERE, with_health=True)))
+    return sorted({sample.metric for sample in samples}), states, site.end(provider)
+
+
+def leftovers(site: Site) -> object:
+    """What outlived its instance, by whatever accident, is deleted with the cluster."""
+    ec2, tags = site.boto(), [{"Key": key, "Value": value} for key, value in site.request().tags.items()]
+    ec2.create_volume(
+        AvailabilityZone="us-east-1a", Size=1, TagSpecifications=[{"ResourceType": "volume", "Tags": tags}]
+    )
+    ec2.create_network_interface(
+        SubnetId=ec2.describe_subnets()["Subnets"][0]["SubnetId"],
+        TagSpecifications=[{"ResourceType": "network-interface", "Tags": tags}],
+    )
+    return site.end(site.provider())
+
+
+DEEDS: Mapping[str, Callable[[Site], object]] = {
+    deed.__name__: deed for deed in (doctor, gang, spot, reserved, everywhere, prices, own_image, watched, leftovers)
+}
+
+
+@pytest.fixture(name="site", scope="module")
+def _site() -> Iterator[Site]:
+    cloud = AwsLocalCloud()
+    cloud.start()
+    gate = Gate(cloud)
+    gate.start()
+    yield Site(cloud, gate)
+    gate.stop()
+    cloud.stop()
+
+
+@pytest.fixture(name="done", scope="module")
+def _done(site: Site) -> Mapping[str, tuple[object, set[str]]]:
+    """What comes of each deed with the policy, and what it calls."""
+    found = {}
+    for name, deed in DEEDS.items():
+        site.gate.allow(POLICY)
+        found[name] = deed(site), set(site.gate.calls)
+        assert site.gate.refused == [], name
+        assert site.cloud.alive() == []
+    return found
+
+
+def test_the_policy_is_enough_and_has_nothing_that_is_not_called(
+    site: Site, done: Mapping[str, tuple[object, set[str]]]
+) -> None:
+    called = {action for _, calls in done.values() for action in calls}
+    allowed = actions(POLICY)
+    assert called - allowed == set(), "called, and not in docs/permissions/aws-policy.json"
+    assert allowed - called == set(NOT_CALLED_HERE), "in docs/permissions/aws-policy.json, and never called"
+
+
+@pytest.mark.parametrize("action", sorted(actions(POLICY) - set(NOT_CALLED_HERE) - CANT_BE_DENIED))
+def test_with_one_action_less_something_fails_and_says_so(
+    site: Site, done: Mapping[str, tuple[object, set[str]]], action: str
+) -> None:
+    name = next(name for name, (_, calls) in done.items() if action in calls)
+    site.gate.allow(without(POLICY, action))
+    try:
+        came_of_it = DEEDS[name](site)
+    except errors.AccessDeniedError as error:
+        assert action.partition(":")[2] in error.message or error.code in ("UnauthorizedOperation", "AccessDenied")
+    else:
+        assert came_of_it != done[name][0]
+    assert action in site.gate.refused or action == "ec2:CreateTags"
+    site.clean()
+
+
+def test_what_is_not_ours_can_be_neither_deleted_nor_tagged_with_it(site: Site) -> None:
+    site.gate.allow(POLICY)
+    ec2 = site.boto()
+    volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
+    provider = site.provider()
+    mine: Any = provider._clients.ec2("us-east-1")
+    for call in (
+        lambda: mine.delete_volume(VolumeId=volume),
+        lambda: mine.create_tags(Resources=[volume], Tags=[{"Key": "multicompute-id", "Value": "id-first"}]),
+        lambda: mine.run_instances(ImageId="ami-1", InstanceType="t3.micro", MinCount=1, MaxCount=1, DryRun=True),
+    ):
+        with pytest.raises(Exception, match="UnauthorizedOperation"):
+            call()
+    ec2.delete_volume(VolumeId=volume)
+    assert site.cloud.alive() == []

@@ -1,0 +1,160 @@
+"""The role in the documentation has the action of every call that is made, and none for a call that is not."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multicompute.node import Metric
+from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.provider import Selector, Settings
+from multicompute.testing.world import launch_request
+from multicompute_azure._provider import AzureProvider
+from multicompute_azure.local import AzureLocalCloud
+
+ROLE = Path(__file__).parents[2] / "docs" / "permissions" / "azure-role.json"
+# The actions of each resource provider: "Microsoft.Compute/..." stands on the page of compute, and so on.
+PAGES: Mapping[str, str] = {
+    "Microsoft.Compute": "https://learn.microsoft.com/azure/role-based-access-control/permissions/compute",
+    "Microsoft.Insights": "https://learn.microsoft.com/azure/role-based-access-control/permissions/monitor",
+    "Microsoft.ManagedIdentity": "https://learn.microsoft.com/azure/role-based-access-control/permissions/identity",
+    "Microsoft.Network": "https://learn.microsoft.com/azure/role-based-access-control/permissions/networking",
+    "Microsoft.ResourceHealth": "https://learn.microsoft.com/azure/role-based-access-control/permissions/management-and-governance",
+    "Microsoft.Resources": "https://learn.microsoft.com/azure/role-based-access-control/permissions/management-and-governance",
+}
+C, N, R = "Microsoft.Compute/", "Microsoft.Network/", "Microsoft.Resources/"
+GROUPS = R + "subscriptions/resourceGroups/"
+# What a scale set makes and joins, Azure checks as if the caller did it: machines with disks, interfaces and addresses, which join the
+# subnet, the security group and the placement group, take a reservation's place and bear an identity.
+SCALE_SET = {
+    C + "virtualMachineScaleSets/write",
+    C + "virtualMachines/write",
+    C + "disks/write",
+    C + "disks/read",
+    C + "proximityPlacementGroups/read",
+    C + "capacityReservationGroups/deploy/action",
+    N + "networkInterfaces/write",
+    N + "networkInterfaces/join/action",
+    N + "publicIPAddresses/write",
+    N + "publicIPAddresses/join/action",
+    N + "networkSecurityGroups/read",
+    N + "networkSecurityGroups/join/action",
+    N + "virtualNetworks/subnets/join/action",
+    "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action",
+}
+# Where a long operation has come to is read where the call's answer says.
+OPERATIONS = {C + "locations/operations/read", N + "locations/operations/read"}
+METHODS: Mapping[str, set[str]] = {
+    "operations.get": OPERATIONS,
+    "skus.list": {C + "skus/read"},
+    "usages.list": {C + "locations/usages/read"},
+    "virtualMachineScaleSets.createOrUpdate": SCALE_SET,
+    "virtualMachineScaleSets.get": {C + "virtualMachineScaleSets/read"},
+    "virtualMachineScaleSets.list": {C + "virtualMachineScaleSets/read"},
+    "virtualMachineScaleSets.listAll": {C + "virtualMachineScaleSets/read"},
+    "virtualMachineScaleSets.delete": {C + "virtualMachineScaleSets/delete"},
+    "virtualMachines.list": {C + "virtualMachines/read"},
+    "virtualMachines.listAll": {C + "virtualMachines/read"},
+    "virtualMachines.get": {C + "virtualMachines/read"},
+    "virtualMachines.delete": {C + "virtualMachines/delete"},
+    "disks.delete": {C + "disks/delete"},
+    "proximityPlacementGroups.createOrUpdate": {C + "proximityPlacementGroups/write"},
+    "proximityPlacementGroups.get": {C + "proximityPlacementGroups/read"},
+    "proximityPlacementGroups.delete": {C + "proximityPlacementGroups/delete"},
+    "capacityReservationGroups.get": {C + "capacityReservationGroups/read"},
+    "capacityReservationGroups.listAll": {C + "capacityReservationGroups/read"},
+    "capacityReservations.list": {C + "capacityReservationGroups/capacityReservations/read"},
+    "networkInterfaces.list": {N + "networkInterfaces/read"},
+    "networkInterfaces.delete": {N + "networkInterfaces/delete"},
+    "publicIPAddresses.list": {N + "publicIPAddresses/read"},
+    "publicIPAddresses.delete": {N + "publicIPAddresses/delete"},
+    "networkSecurityGroups.createOrUpdate": {N + "networkSecurityGroups/write"},
+    "networkSecurityGroups.get": {N + "networkSecurityGroups/read"},
+    "networkSecurityGroups.delete": {N + "networkSecurityGroups/delete"},
+    "virtualNetworks.createOrUpdate": {N + "virtualNetworks/write", N + "networkSecurityGroups/join/action"},
+    "virtualNetworks.get": {N + "virtualNetworks/read"},
+    "virtualNetworks.listAll": {N + "virtualNetworks/read"},
+    "virtualNetworks.delete": {N + "virtualNetworks/delete"},
+    "resourceGroups.createOrUpdate": {GROUPS + "write"},
+    "resourceGroups.get": {GROUPS + "read"},
+    "resourceGroups.list": {GROUPS + "read"},
+    "resourceGroups.delete": {GROUPS + "delete"},
+    "resources.list": {R + "subscriptions/resources/read"},
+    "resources.listByResourceGroup": {R + "subscriptions/resources/read"},
+    # Tags are merged with those that are there.
+    "tags.updateAtScope": {R + "tags/write", R + "tags/read"},
+    # Many requests in one: each needs what it needs by itself, and they are all of this kind.
+    "batch": {"Microsoft.Insights/metrics/read"},
+    "metrics.list": {"Microsoft.Insights/metrics/read"},
+    "metrics.getBatch": {"Microsoft.Insights/metrics/read"},
+    "availabilityStatuses.list": {"Microsoft.ResourceHealth/availabilityStatuses/read"},
+    "availabilityStatuses.listByResourceGroup": {"Microsoft.ResourceHealth/availabilityStatuses/read"},
+}
+# In a group of others, what a machine's own delete options failed to take along is deleted by itself; the local Azure's never fail to.
+NOT_CALLED_HERE = {
+    C + "virtualMachines/delete",
+    C + "disks/delete",
+    N + "networkInterfaces/delete",
+    N + "publicIPAddresses/delete",
+}
+ND = InstanceType("azure", "Standard_ND96isr_H100_v5", "h100", 8, 80.0, 96, 1900, fabric="infiniband")
+OFFER = Offer(ND, "eastus", "eastus-1", "on_demand", Quote(98.32, date(2026, 6, 18), "list"))
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"
+
+
+@pytest.fixture(name="cloud")
+def _cloud() -> Iterator[AzureLocalCloud]:
+    cloud = AzureLocalCloud()
+    cloud.start()
+    yield cloud
+    cloud.stop()
+
+
+def opened(cloud: AzureLocalCloud, **values: object) -> AzureProvider:
+    named = {"endpoint_url": cloud.endpoint_url, "subscription_id": cloud.subscription_id}
+    return AzureProvider(Settings({**named, **values}, cloud.environment))
+
+
+def live(cloud: AzureLocalCloud, provider: AzureProvider, cluster: str, held: str) -> None:
+    """Everything that the provider is for, once."""
+    here = Selector(region="eastus", cluster_id=f"id-{cluster}")
+    provider.check()
+    provider.quotas("eastus", reservations=[held])
+    parts = (Part(OFFER, 1), Part(OFFER, 1, reservation=held))
+    request = launch_request(OFFER, cluster=cluster, token=cluster)
+    provider.launch(replace(request, parts=parts, fabric=True, ssh_public_key=KEY, setup="true"))
+    nodes = provider.nodes(replace(here, with_health=True))
+    for node in nodes:
+        cloud.measure(node.id, {Metric.CPU: 50.0})
+    provider.metrics(nodes, since=datetime.now(UTC) - timedelta(minutes=5), until=datetime.now(UTC))
+    provider.nodes(Selector())
+    provider.resources(Selector(owner=request.owner))
+    provider.resources(Selector(token=cluster))
+    provider.set_expiry(here, datetime(2027, 1, 1, tzinfo=UTC))
+    assert any(provider.terminate(here).is_done for _ in range(50))
+
+
+def test_the_role_has_what_the_calls_need_and_nothing_else(cloud: AzureLocalCloud) -> None:
+    client: Any = opened(cloud)._clients.resources
+    client.resource_groups.create_or_update("team", {"location": "eastus"})
+    held = cloud.add_reservation(ND.name, "eastus-1", 4)
+    cloud.faults.clear()
+    for cluster, provider in (("one", opened(cloud)), ("two", opened(cloud, resource_group="team"))):
+        live(cloud, provider, cluster, held)
+    called = {call.operation for call in cloud.faults.calls}
+    assert called - METHODS.keys() == set(), "called, and its actions are not in the table above"
+    needed = {action for method in called for action in METHODS[method]}
+    allowed = set(json.loads(ROLE.read_text())["Actions"])
+    assert needed - allowed == set(), "needed, and not in docs/permissions/azure-role.json"
+    assert allowed - needed == NOT_CALLED_HERE, "in docs/permissions/azure-role.json, and not needed"
+
+
+def test_every_action_is_of_a_provider_whose_page_is_named() -> None:
+    for actions in METHODS.values():
+        for action in actions:
+            assert action.partition("/")[0] in PAGES
+            assert action.rpartition("/")[2] in ("read", "write", "delete", "action")

@@ -1,0 +1,182 @@
+"""The role in the documentation has the permission of every call that is made, and none for a call that is not."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from multicompute import errors
+from multicompute.node import Metric
+from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.provider import LaunchRequest, Selector, Settings
+from multicompute.testing.world import launch_request
+from multicompute_gcp._labels import labels_of
+from multicompute_gcp._provider import GcpProvider
+from multicompute_gcp.local import GcpLocalCloud
+
+ROLE = Path(__file__).parents[2] / "docs" / "permissions" / "gcp-role.yaml"
+COMPUTE = "https://cloud.google.com/compute/docs/reference/rest/v1/"
+TPU = "https://cloud.google.com/tpu/docs/reference/rest/v2/projects.locations"
+MONITORING = "https://cloud.google.com/monitoring/access-control"
+# Method -> where Google says so, and the permissions: those of each method's page, "IAM Permissions", for what we write into a request.
+METHODS: Mapping[str, tuple[str, set[str]]] = {
+    "projects.get": (COMPUTE + "projects/get", {"compute.projects.get"}),
+    "regions.get": (COMPUTE + "regions/get", {"compute.regions.get"}),
+    "machineTypes.aggregatedList": (COMPUTE + "machineTypes/aggregatedList", {"compute.machineTypes.list"}),
+    "networks.get": (COMPUTE + "networks/get", {"compute.networks.get"}),
+    "instances.bulkInsert": (
+        COMPUTE + "instances/bulkInsert",
+        {
+            "compute.instances.create",
+            "compute.instances.setLabels",
+            "compute.instances.setMetadata",
+            "compute.instances.setTags",
+            "compute.disks.create",
+            "compute.disks.setLabels",
+            "compute.images.useReadOnly",
+            "compute.networks.use",
+            "compute.networks.useExternalIp",
+            "compute.subnetworks.use",
+            "compute.subnetworks.useExternalIp",
+            "compute.resourcePolicies.use",
+        },
+    ),
+    "instances.aggregatedList": (COMPUTE + "instances/aggregatedList", {"compute.instances.list"}),
+    "instances.get": (COMPUTE + "instances/get", {"compute.instances.get"}),
+    "instances.delete": (COMPUTE + "instances/delete", {"compute.instances.delete"}),
+    "instances.setLabels": (COMPUTE + "instances/setLabels", {"compute.instances.setLabels"}),
+    "instances.setMetadata": (COMPUTE + "instances/setMetadata", {"compute.instances.setMetadata"}),
+    "disks.aggregatedList": (COMPUTE + "disks/aggregatedList", {"compute.disks.list"}),
+    "disks.setLabels": (COMPUTE + "disks/setLabels", {"compute.disks.setLabels"}),
+    "disks.delete": (COMPUTE + "disks/delete", {"compute.disks.delete"}),
+    "reservations.aggregatedList": (COMPUTE + "reservations/aggregatedList", {"compute.reservations.list"}),
+    "reservations.get": (COMPUTE + "reservations/get", {"compute.reservations.get"}),
+    "firewalls.insert": (COMPUTE + "firewalls/insert", {"compute.firewalls.create", "compute.networks.updatePolicy"}),
+    "firewalls.get": (COMPUTE + "firewalls/get", {"compute.firewalls.get"}),
+    "firewalls.list": (COMPUTE + "firewalls/list", {"compute.firewalls.list"}),
+    "firewalls.delete": (COMPUTE + "firewalls/delete", {"compute.firewalls.delete", "compute.networks.updatePolicy"}),
+    "resourcePolicies.insert": (COMPUTE + "resourcePolicies/insert", {"compute.resourcePolicies.create"}),
+    "resourcePolicies.get": (COMPUTE + "resourcePolicies/get", {"compute.resourcePolicies.get"}),
+    "resourcePolicies.aggregatedList": (
+        COMPUTE + "resourcePolicies/aggregatedList",
+        {"compute.resourcePolicies.list"},
+    ),
+    "resourcePolicies.delete": (COMPUTE + "resourcePolicies/delete", {"compute.resourcePolicies.delete"}),
+    "zoneOperations.wait": (COMPUTE + "zoneOperations/wait", {"compute.zoneOperations.get"}),
+    "regionOperations.wait": (COMPUTE + "regionOperations/wait", {"compute.regionOperations.get"}),
+    # The machines' operations that it is read for are those of zones.
+    "globalOperations.aggregatedList": (
+        COMPUTE + "globalOperations/aggregatedList",
+        {"compute.globalOperations.list", "compute.zoneOperations.list"},
+    ),
+    "monitoring.timeSeries.list": (MONITORING, {"monitoring.timeSeries.list"}),
+    "tpu.locations.list": (TPU + "/list", {"tpu.locations.list"}),
+    "tpu.acceleratorTypes.list": (TPU + ".acceleratorTypes/list", {"tpu.acceleratortypes.list"}),
+    "tpu.nodes.create": (TPU + ".nodes/create", {"tpu.nodes.create"}),
+    "tpu.nodes.get": (TPU + ".nodes/get", {"tpu.nodes.get"}),
+    "tpu.nodes.list": (TPU + ".nodes/list", {"tpu.nodes.list"}),
+    "tpu.nodes.patch": (TPU + ".nodes/patch", {"tpu.nodes.update"}),
+    "tpu.nodes.delete": (TPU + ".nodes/delete", {"tpu.nodes.delete"}),
+    "tpu.nodes.getGuestAttributes": (TPU + ".nodes/getGuestAttributes", {"tpu.nodes.get"}),
+    "tpu.queuedResources.create": (TPU + ".queuedResources/create", {"tpu.queuedresources.create"}),
+    "tpu.queuedResources.get": (TPU + ".queuedResources/get", {"tpu.queuedresources.get"}),
+    "tpu.queuedResources.list": (TPU + ".queuedResources/list", {"tpu.queuedresources.list"}),
+    "tpu.queuedResources.delete": (TPU + ".queuedResources/delete", {"tpu.queuedresources.delete"}),
+    "tpu.operations.get": (TPU + ".operations/get", {"tpu.operations.get"}),
+}
+A3 = InstanceType("gcp", "a3-highgpu-8g", "h100", 8, 80.0, vcpus=208, memory_gib=1872, fabric="gpudirect-tcpx")
+OFFER = Offer(A3, "us-central1", "us-central1-a", "on_demand", Quote(88.49, date(2026, 8, 3), "test"))
+SLICE = replace(OFFER, instance=InstanceType("gcp", "v6e-8", "tpu-v6e", 8), region="us-east5", zone="us-east5-a")
+ALL = Selector(cluster_id="id-first")
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"
+
+
+@pytest.fixture(name="cloud")
+def _cloud() -> Iterator[GcpLocalCloud]:
+    cloud = GcpLocalCloud()
+    cloud.start()
+    yield cloud
+    cloud.stop()
+
+
+def opened(cloud: GcpLocalCloud, **values: object) -> GcpProvider:
+    return GcpProvider(
+        Settings({"endpoint_url": cloud.endpoint_url, "project": cloud.project, **values}, cloud.environment)
+    )
+
+
+def request(token: str, part: Part, **changes: Any) -> LaunchRequest:
+    return replace(launch_request(part.offer, token=token), parts=(part,), **changes)
+
+
+def live(cloud: GcpLocalCloud) -> None:
+    """Everything that the provider is for, once, with what may go wrong on the way."""
+    provider, later = opened(cloud), datetime.now(UTC) + timedelta(hours=1)
+    provider.check()
+    held = cloud.add_reservation("a3-highgpu-8g", "us-central1-a", 4)
+    provider.quotas("us-central1", reservations=[held, "none"])
+    gang = request("t-1", Part(OFFER, 2), fabric=True, ssh_public_key=KEY, setup="true")
+    provider.launch(gang)
+    # Another process that makes the same gang grow: what lies beside it is there already.
+    opened(cloud).launch(request("t-2", Part(OFFER, 1), fabric=True, ssh_public_key=KEY))
+    provider.launch(request("t-3", Part(OFFER, 2, reservation=held)))
+    provider.launch(request("t-4", Part(replace(OFFER, zone=""), 1)))
+    cloud.set_capacity("a3-highgpu-8g", "us-central1-c", 0)
+    with pytest.raises(errors.CapacityError):
+        provider.launch(request("t-5", Part(replace(OFFER, zone="us-central1-c"), 1)))
+        provider.nodes(replace(ALL, token="t-5"))
+        raise errors.CapacityError("told by the nodes")
+    provider.launch(request("t-6", Part(replace(SLICE, zone=""), 1)))
+    provider.launch(request("t-6", Part(SLICE, 1)))
+    opened(cloud, tpu_create="direct").launch(request("t-7", Part(SLICE, 1)))
+    opened(cloud, tpu_create="direct").launch(request("t-7", Part(SLICE, 1)))
+    nodes = provider.nodes(replace(ALL, with_health=True))
+    for node in nodes:
+        cloud.measure(node.id, {Metric.ACCELERATOR: 50.0})
+    provider.metrics(nodes, since=datetime.now(UTC) - timedelta(minutes=5), until=datetime.now(UTC))
+    provider.resources(ALL)
+    provider.set_expiry(ALL, later)
+    leave_a_disk(cloud, gang)
+    end(provider, ALL)
+    # What no listing shows is asked for by its name before it counts as gone.
+    end(provider, replace(ALL, region="us-central1", node_ids=("multicompute-never-was",)))
+    for node in nodes:
+        if node.instance_type == "v6e-8":
+            end(provider, replace(ALL, region="us-east5", token=node.token, node_ids=(node.id,)))
+    assert cloud.alive() == []
+
+
+def leave_a_disk(cloud: GcpLocalCloud, made_for: LaunchRequest) -> None:
+    """A disk that outlives its machine, by whatever accident."""
+    url = f"{cloud.endpoint_url}/compute/v1/projects/{cloud.project}/zones/us-central1-a/disks"
+    body = {"name": "left-over", "sizeGb": "10", "labels": labels_of(made_for.tags)}
+    requests.post(url, json=body, timeout=10).raise_for_status()
+    cloud.faults.calls.pop()
+
+
+def end(provider: GcpProvider, selector: Selector) -> None:
+    assert any(provider.terminate(selector).is_done for _ in range(50))
+
+
+def permissions() -> set[str]:
+    lines = ROLE.read_text().splitlines()
+    return {line.strip().removeprefix("- ") for line in lines if line.strip().startswith("- ")}
+
+
+def test_the_role_has_what_the_calls_need_and_nothing_else(cloud: GcpLocalCloud) -> None:
+    live(cloud)
+    called = {call.operation for call in cloud.faults.calls}
+    assert called - METHODS.keys() == set(), "called, and its permissions are not in the table above"
+    needed = {permission for method in called for permission in METHODS[method][1]}
+    assert needed - permissions() == set(), "needed, and not in docs/permissions/gcp-role.yaml"
+    assert permissions() - needed == set(), "in docs/permissions/gcp-role.yaml, and not needed"
+
+
+def test_every_method_of_the_table_names_its_page() -> None:
+    for method, (page, needed) in METHODS.items():
+        assert page.startswith("https://cloud.google.com/") and needed
+        assert page.endswith(("access-control", method.rpartition(".")[2]))

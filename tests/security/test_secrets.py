@@ -1,0 +1,204 @@
+"""Secrets stay where they belong: not in logs, messages, reprs, tags, the ledger, nor in what the command line prints."""
+
+import base64
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import secret_marks
+from secret_marks import PRIVATE_SSH_KEY, SETUP, everything_of, forms, found_in, given_away
+
+from multicompute import Cluster, ClusterSpec, errors
+from multicompute.cli import main
+from multicompute.config import apply_environment
+from multicompute.engine.session import open_session
+from multicompute.provider import LaunchRequest
+from multicompute.testing import LocalClouds, local_clouds
+
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@example"
+# Provider, and what is requested of it.
+CLOUDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "aws": ("aws", {"gpus": 8, "type": "p5.48xlarge", "regions": ["us-east-1"]}),
+    "gcp": ("gcp", {"gpus": 8, "type": "a3-highgpu-8g", "regions": ["us-central1"]}),
+    "tpu": ("gcp", {"type": "v5p-16", "regions": ["us-east5"]}),
+    "azure": ("azure", {"gpus": 8, "type": "h100", "regions": ["eastus"]}),
+}
+LAUNCHES = {
+    "aws": "RunInstances",
+    "gcp": "instances.bulkInsert",
+    "tpu": "tpu.queuedResources.create",
+    "azure": "virtualMachineScaleSets.createOrUpdate",
+}
+
+
+@pytest.fixture(name="key")
+def _key(tmp_path: Path) -> str:
+    file = tmp_path / "id.pub"
+    file.write_text(f"{PUBLIC_KEY}\n")
+    return str(file)
+
+
+@pytest.fixture(name="everywhere", scope="module")
+def _everywhere() -> Iterator[LocalClouds]:
+    """All clouds, so that none of these credentials is tried at a real one."""
+    with local_clouds() as clouds:
+        yield clouds
+
+
+@pytest.fixture(name="clouds", params=CLOUDS)
+def _clouds(
+    request: pytest.FixtureRequest, everywhere: LocalClouds, tmp_path: Path
+) -> Iterator[tuple[str, LocalClouds]]:
+    variables = secret_marks.environment(tmp_path) | {"MULTICOMPUTE_STATE": f"sqlite:///{ledger_of(tmp_path)}"}
+    with apply_environment(everywhere.environment | variables):
+        yield request.param, everywhere
+        open_session().close()
+    for name in everywhere.names:
+        everywhere[name].faults.clear()
+
+
+def ledger_of(folder: Path) -> Path:
+    return folder / "ledger" / "state.db"
+
+
+def life(kind: str, clouds: LocalClouds, key: str) -> list[str]:
+    """Lead a cluster from its request to its end, with a failure on the way; returns all that was there to be read."""
+    provider, spec = CLOUDS[kind]
+    cloud = clouds[provider]
+    wanted = {**spec, "clouds": [provider], "name": "marked", "setup": SETUP, "ssh_key": key, "tags": {"team": "nlp"}}
+    seen: list[str] = []
+    cloud.faults.fail(LAUNCHES[kind], "SomethingNobodyHasHeardOf", times=1)
+    with pytest.raises(errors.MulticomputeError) as refused:
+        Cluster.request(**wanted)
+    seen.append(everything_of(refused.value))
+    with Cluster.request(**wanted) as cluster:
+        cluster.extend("1h")
+        cluster.refresh()
+        seen += [repr(cluster), repr(cluster.spec), repr(cluster.nodes), repr(cluster.plan), repr(cluster.events())]
+        seen += [json.dumps(cluster.to_dict()), repr([item.tags for item in clouds.alive()])]
+        with pytest.raises(errors.ClusterExists) as exists:
+            Cluster.request(**{**wanted, "setup": SETUP + "true\n"})
+        assert "setup" in str(exists.value)
+        seen.append(everything_of(exists.value))
+    assert clouds.alive() == []
+    session = open_session()
+    seen += [repr(session.config), repr(session.settings(provider)), repr(session.provider(provider))]
+    return seen
+
+
+def test_no_secret_shows_in_the_life_of_a_cluster(
+    clouds: tuple[str, LocalClouds], key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen = life(*clouds, key)
+    assert [name for text in seen for name in found_in(text)] == []
+    assert caplog.records
+    assert given_away(caplog.records) == set()
+
+
+# The local TPUs keep no script of a host; the unit tests of the launch look at what is sent.
+@pytest.mark.parametrize("clouds", ["aws", "gcp", "azure"], indirect=True)
+def test_the_script_reaches_the_node_although_it_shows_nowhere(clouds: tuple[str, LocalClouds]) -> None:
+    kind, local = clouds
+    provider, spec = CLOUDS[kind]
+    with Cluster.request(**spec, clouds=[provider], setup=SETUP) as cluster:
+        (node,) = cluster.nodes
+        read = {"aws": "user_data", "gcp": "startup_script", "azure": "custom_data"}[provider]
+        sent = getattr(local[provider], read)(node.id)
+        assert any(form in sent for form in forms(secret_marks.TOKEN_IN_SETUP))
+
+
+def test_the_ledger_keeps_no_credentials_and_the_script_only_as_long_as_it_may_be_needed(
+    clouds: tuple[str, LocalClouds], key: str, tmp_path: Path
+) -> None:
+    kind, local = clouds
+    life(kind, local, key)
+    file = ledger_of(tmp_path)
+    provider, spec = CLOUDS[kind]
+    with Cluster.request(**spec, clouds=[provider], name="second", setup=SETUP) as cluster:
+        # A node that is lost is replaced by one that runs the same script, by whichever process finds it.
+        assert cluster.spec.setup == SETUP
+        living = b"".join(path.read_bytes() for path in file.parent.glob("state.db*"))
+        assert found_in(living) == ["token in the setup script"]
+    assert cluster.spec.setup is None
+    open_session().close()
+    assert b"second" in file.read_bytes()
+    assert found_in(b"".join(path.read_bytes() for path in file.parent.glob("state.db*"))) == []
+
+
+def test_no_command_prints_a_secret(
+    clouds: tuple[str, LocalClouds], key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, _ = clouds
+    provider, spec = CLOUDS[kind]
+    wish = [
+        "--type",
+        spec["type"],
+        "--cloud",
+        provider,
+        "--region",
+        spec["regions"][0],
+        "--setup",
+        SETUP,
+        "--ssh-key",
+        key,
+    ]
+    wish += ["--gpus", str(spec["gpus"])] if "gpus" in spec else []
+    printed = ""
+    for command in (
+        ["plan", *wish, "--json"],
+        ["plan", *wish],
+        ["up", *wish, "--name", "marked", "--json"],
+        ["up", *wish, "--name", "marked", "--spot"],
+        *([name, "marked", *more] for name in ("show", "events") for more in ([], ["--json"])),
+        ["ls", "--all", "--json"],
+        ["doctor", "--json"],
+        ["reconcile", "--json"],
+        ["down", "marked", "--yes"],
+        ["show", "marked", "--json"],
+    ):
+        main(command)
+        out, err = capsys.readouterr()
+        assert found_in(out + err) == [], command
+        printed += out
+    assert "marked" in printed and "sha256:" in printed
+
+
+def test_a_request_has_no_script_in_its_repr() -> None:
+    spec = ClusterSpec(gpus=8, type=("h100",), setup=SETUP)
+    assert found_in(repr(spec)) == []
+    assert ClusterSpec.of(spec.to_dict()) == spec
+    assert found_in(json.dumps(spec.to_public_dict()) + json.dumps(spec.identity())) == []
+    request = LaunchRequest(token="t", cluster_id="c", cluster_name="n", owner="o", parts=(), tags={}, setup=SETUP)
+    assert found_in(repr(request)) == []
+
+
+@pytest.mark.parametrize("bad", [f"{SETUP}\0", f"{SETUP}\ud800", 3, "  "])
+def test_a_script_that_is_refused_is_not_repeated_in_the_refusal(bad: Any) -> None:
+    with pytest.raises(errors.SpecError, match="setup: ") as caught:
+        ClusterSpec(gpus=8, type=("h100",), setup=bad)
+    assert found_in(everything_of(caught.value)) == []
+
+
+def test_a_private_key_is_refused_and_not_repeated_in_the_refusal(tmp_path: Path) -> None:
+    file = tmp_path / "id_ed25519"
+    file.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{PRIVATE_SSH_KEY}\n-----END OPENSSH PRIVATE KEY-----\n")
+    with pytest.raises(errors.SpecError, match="no OpenSSH public key") as caught:
+        ClusterSpec(gpus=8, type=("h100",), ssh_key=str(file)).ssh_public_key()
+    assert found_in(everything_of(caught.value)) == []
+
+
+def test_the_search_finds_a_secret_in_every_form() -> None:
+    """Else all of the above would pass for nothing."""
+    for name, secret in secret_marks.secrets().items():
+        once = base64.b64encode(f"#!/bin/sh\n{secret}\n".encode())
+        for shift in range(3):
+            texts = [
+                secret,
+                base64.b64encode(b"y" * shift + secret.encode() + b"\n"),
+                base64.b64encode(b"z" * shift + once),
+            ]
+            assert [found_in(text) for text in texts] == [[name]] * 3
