@@ -1,4 +1,4 @@
-# make quickstart | test | lint | bench | docs | reliability | campaign | install
+# make quickstart | test | lint | bench | docs | kill | reliability | campaign | install
 # Needs CPython 3.11 or newer with venv, and nothing else; PYTHON=python3.13 chooses another than python3.
 PYTHON ?= python3
 EXAMPLES ?= 20000
@@ -38,6 +38,11 @@ reliability: $(VENV)/.installed-test
 	set -e; folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
 	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) MULTICOMPUTE_CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/faults; \
 	$(BIN)/python tools/write_reliability.py $$folder
+
+# A kill at every moment of every operation on every cloud; `make test` tries every third.
+.PHONY: kill
+kill: $(VENV)/.installed-test
+	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/crash/test_killed.py
 
 # The same properties on many more random cases, a kill at every call and every error at every call, than `make test` has time for.
 .PHONY: campaign

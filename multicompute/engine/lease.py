@@ -23,7 +23,7 @@ class Lease:
         self._session = session
         self._cluster_id = cluster_id
         self._renewed: datetime | None = None
-        self.holder = f"{_process(process_id())}:{session.random.getrandbits(48):012x}"
+        self.holder = f"{process_name(process_id())}:{session.random.getrandbits(48):012x}"
 
     def take(self) -> bool:
         """Take or renew it; False where somebody else who is alive has it."""
@@ -63,16 +63,18 @@ def holding(session: Session, cluster_id: str, lease: Lease | None = None) -> It
         lease.drop()
 
 
-def _process(pid: int) -> str:
+def process_name(pid: int) -> str:
     """Names a process so that another one with the same id, later, is told apart."""
     host = os.uname().nodename if hasattr(os, "uname") else "host"
     return f"{host}:{pid}:{_started(pid)}"
 
 
 def _started(pid: int) -> str:
+    """When a process began, in ticks since the boot; "" for one that is dead and only not buried yet."""
     try:
-        # Field 22, counted after the command's name, which may hold anything but ends at the last bracket (proc(5)).
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        # Fields 3 and 22, counted after the command's name, which may hold anything but ends at the last bracket (proc(5)).
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in ("Z", "X") else fields[19]
     except (OSError, IndexError):
         return "0"
 

@@ -1,136 +1,186 @@
-"""A process that is killed at any call of a request or a teardown leaves nothing that nobody knows of.
+"""A process that is killed at any moment leaves nothing that nobody knows of.
 
-The local cloud kills the child at its k-th call: before the cloud has done the work, or after it and before the answer. Then another
-process reconciles. `make test` takes a sample of the calls, `make campaign` every one.
+Every operation on every cloud runs in a process of its own, again and again, each time with the next moment as its last: before a call is
+worked on, after the cloud has done the work and before the answer, after an answer and before the next write to the ledger, and after each
+write to the ledger. Once it is through unkilled, all moments were tried. After each death other processes make up for it. `make test` tries every
+third moment, `make kill` and CI every one.
 """
 
+import itertools
+import json
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
+from crash_site import KINDS, NAME, CrashSite, Kill
 
-from multicompute import Cluster, ClusterState
-from multicompute.config import apply_environment
-from multicompute.engine.reap import reap
-from multicompute.engine.reconcile import ReconcileReport, reconcile
-from multicompute.engine.session import open_session
-from multicompute.provider import TAG_ID
-from multicompute.testing import Call, LocalClouds, local_clouds
-
-CALLS = 40
-"""More than a request and its teardown make; a child that ends before its call comes has survived, which must be well, too."""
-SAMPLES = {"aws": (0, 3, 7, 9, 10, 11, 12, 13, 15, 18, 22), "gcp": (1, 3, 5, 7, 9, 12), "azure": (2, 4, 6, 8, 10, 12)}
-EVERY = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
-POINTS = [(cloud, at) for cloud, sample in SAMPLES.items() for at in (range(CALLS) if EVERY else sample)]
-
-CHILD = """
-from multicompute import Cluster
-with Cluster.request(gpus=16, type="h100", name="crash", ttl="2h", clouds=[{cloud!r}]):
-    pass
-"""
+SOON = timedelta(seconds=2)
+"""Longer than any cloud here hides what it has made, while nobody tells it to."""
+MOMENTS = ("before", "after", "answered", "committed")
+MOST = 200
+"""More moments of one kind than any operation has: one that comes to no end must not keep the suite from ending."""
+STEP = 1 if "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ else 3
+"""One moment in so many is tried."""
+SHARE = 4
+"""After one death in so many, all that follows is tried; else only that for which the operation is the likeliest to go wrong."""
 
 
-@pytest.fixture(name="clouds")
-def _clouds() -> Iterator[LocalClouds]:
-    with local_clouds("aws") as clouds, apply_environment({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"}):
-        yield clouds
+def nothing(site: CrashSite) -> None:
+    """A cloud without anything of ours."""
 
 
-def run_and_kill(clouds: LocalClouds, folder: Path, at: int, *, before_the_work: bool) -> int:
-    """Run the child until its call number `at`, and return its status."""
-    (cloud,) = clouds.names
-    faults = clouds[cloud].faults
-    script = folder / "child.py"
-    script.write_text(CHILD.format(cloud=cloud))
-    child = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    seen = []
-
-    def kill(call: Call) -> None:
-        seen.append(call)
-        if len(seen) == at + 1 and child.poll() is None:
-            if before_the_work:
-                faults.drop(call.operation)
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-
-    faults.hook("*", kill)
-    status = child.wait(timeout=60)
-    # The server may still be at the work of the call at which its client died.
-    time.sleep(0.02)
-    faults.clear()
-    return status
+def a_cluster(site: CrashSite) -> None:
+    site.done(site.up)
+    site.clock.sleep(SOON)
 
 
-def reconcile_until_sure() -> ReconcileReport:
-    """Reconcile, and again while something may still appear; the local cloud's consistency window is a second."""
-    session = open_session()
-    report = reconcile(session)
-    end = time.monotonic() + 20
-    while report.in_doubt and time.monotonic() < end:
-        session.clock.sleep(timedelta(milliseconds=100))
-        report = reconcile(session)
-    return report
+def an_expired_cluster(site: CrashSite) -> None:
+    site.done(site.up)
+    site.clock.sleep(timedelta(hours=3))
 
 
-@pytest.mark.parametrize("before_the_work", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize(("cloud", "at"), POINTS)
-def test_a_kill_at_any_call_leaves_nothing_that_nobody_knows_of(
-    tmp_path: Path, cloud: str, at: int, before_the_work: bool
+def a_whole_gang_without_its_process(site: CrashSite) -> None:
+    """The gang is there, and the answer that told so was lost together with the process."""
+    assert site.run(site.up, kill=Kill("after", 1, site.kind.launching)).is_killed
+    site.show_all()
+    site.clock.sleep(SOON)
+    # A cloud's queue moves on when somebody looks.
+    site.machines()
+    site.clock.sleep(SOON)
+    assert len(site.machines()) == site.kind.nodes
+
+
+def an_intent_without_its_process(site: CrashSite) -> None:
+    """The process ended when it was about to launch, longer ago than any cloud hides anything."""
+    assert site.run(site.up, kill=Kill("before", 1, site.kind.launching)).is_killed
+    site.show_all()
+    site.clock.sleep(timedelta(minutes=5))
+
+
+def half_a_gang_without_its_process(site: CrashSite) -> None:
+    """As the whole one, but a machine of it has ended; of a slice, which ends as a whole, its place in the queue is left."""
+    a_whole_gang_without_its_process(site)
+    site.cloud.end_instance(site.machines()[0])
+    site.clock.sleep(timedelta(seconds=site.kind.window))
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A command, what is there when it begins, and whether it may make machines."""
+
+    command: Callable[[CrashSite], tuple[str, ...]]
+    given: Callable[[CrashSite], None]
+    makes: bool = False
+
+
+OPERATIONS = {
+    "request": Operation(lambda site: site.up, nothing, makes=True),
+    "resume": Operation(lambda site: site.up, an_intent_without_its_process, makes=True),
+    "terminate": Operation(lambda site: site.down, a_cluster),
+    "extend": Operation(lambda _: ("extend", NAME, "2h"), a_cluster),
+    "reconcile-half": Operation(lambda _: ("reconcile", "--json"), half_a_gang_without_its_process, makes=True),
+    "reconcile-whole": Operation(lambda _: ("reconcile", "--json"), a_whole_gang_without_its_process, makes=True),
+    "reap": Operation(lambda _: ("reap", "--json"), an_expired_cluster),
+}
+
+
+# Dozens of processes each.
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("cloud", KINDS)
+def test_a_kill_at_any_moment_leaves_nothing_that_nobody_knows_of(
+    site_of: Callable[[str], CrashSite],
+    record_property: Callable[[str, object], None],
+    cloud: str,
+    operation: str,
+    moment: str,
 ) -> None:
-    with local_clouds(cloud) as clouds, apply_environment({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"}):
-        _kill_and_make_up(clouds, tmp_path, at, before_the_work=before_the_work)
+    failures = []
+    tried = 0
+    for number in itertools.count(1, STEP):
+        site = site_of(cloud)
+        try:
+            is_killed = kill_and_make_up(site, OPERATIONS[operation], Kill(moment, number))
+        except AssertionError as error:
+            site.is_spoilt = True
+            failures.append(f"{cloud}, {operation}, {moment} {number}: {error}")
+            is_killed = True
+        tried += is_killed
+        if not is_killed or len(failures) == 5:
+            break
+        assert number < MOST
+    record_property("killed", [cloud, tried])
+    assert failures == []
+    # The operation has calls and writes, so it was killed.
+    assert tried > 0
 
 
-def _kill_and_make_up(clouds: LocalClouds, tmp_path: Path, at: int, *, before_the_work: bool) -> None:
-    (cloud,) = clouds.names
-    status = run_and_kill(clouds, tmp_path, at, before_the_work=before_the_work)
-    assert status == -signal.SIGKILL or (at > max(SAMPLES[cloud]) and status == 0)
-    report = reconcile_until_sure()
-    assert report.notes == []
-    assert report.orphans == []
-    assert report.in_doubt == []
-    known = {cluster.id for cluster in Cluster.list()}
-    assert {item.tags.get(TAG_ID) for item in clouds.alive() if item.billable} <= known
-
-    # The same request again is one cluster, whether the first was taken back or is gone.
-    again = Cluster.request(gpus=16, type="h100", name="crash", ttl="2h", clouds=[cloud])
-    assert again.state is ClusterState.READY
-    assert len(clouds[cloud].running_ids()) == 2
-    assert [cluster.name for cluster in Cluster.list()] == ["crash"]
-    again.terminate()
-    assert clouds.alive() == []
-
-
-def test_a_request_goes_on_where_a_killed_one_stopped(clouds: LocalClouds, tmp_path: Path) -> None:
-    run_and_kill(clouds, tmp_path, 11, before_the_work=False)
-    cluster = Cluster.request(gpus=16, type="h100", name="crash", ttl="2h", clouds=["aws"])
-    assert len(clouds.aws.running_ids()) == len(cluster.nodes) == 2
-    cluster.terminate()
-    assert clouds.alive() == []
+def kill_and_make_up(site: CrashSite, operation: Operation, kill: Kill) -> bool:
+    """Let the operation be killed, see that others make up for it; False where it was through before its last moment came."""
+    site.begin()
+    operation.given(site)
+    ended = site.run(operation.command(site), kill=kill)
+    assert ended.is_killed or ended.status == 0, ended.stderr
+    reconcile(site)
+    clusters = match(site)
+    agree(site, clusters)
+    is_sampled = kill.number % SHARE == 0 or not ended.is_killed
+    if clusters and (operation.makes or is_sampled):
+        ask_again(site, clusters)
+    end(site)
+    if is_sampled or (operation.makes and not clusters):
+        ask_again(site, [])
+        end(site)
+    return ended.is_killed
 
 
-def test_a_lost_ledger_hides_no_machine(clouds: LocalClouds) -> None:
-    Cluster.request(gpus=16, type="h100", name="forgotten", ttl="2h")
-    clouds.aws.seed_foreign()
-    session = open_session()
-    session.close()
-    elsewhere = session.config.state + ".new"
-    with apply_environment({"MULTICOMPUTE_STATE": elsewhere}):
-        report = reconcile(open_session(), dry_run=True)
-        assert [orphan.name for orphan in report.orphans] == ["forgotten"]
-        assert report.is_leak
-        assert len(clouds.aws.running_ids()) == 2
-        # Not expired: another ledger may know it.
-        assert reap(open_session()).orphans == []
-        assert len(clouds.aws.running_ids()) == 2
-    assert clouds.aws.foreign_intact()
-    assert open_session().ledger.find("forgotten").name == "forgotten"
-    Cluster.get("forgotten").terminate()
-    assert clouds.alive() == []
-    assert clouds.aws.foreign_intact()
+def reconcile(site: CrashSite) -> None:
+    """Reconcile, and again while something may still appear."""
+    for _ in range(10):
+        report = json.loads(site.done(("reconcile", "--json")))
+        # Whoever is killed between moving the end in the cloud and in the ledger has the ledger brought in line, and said so.
+        assert [note for note in report["notes"] if "by its tags" not in note] == []
+        assert report["orphans"] == []
+        if not report["in_doubt"]:
+            break
+        site.clock.sleep(timedelta(seconds=site.kind.window / 4))
+    assert report["in_doubt"] == []
+    site.show_all()
+    site.clock.sleep(SOON)
+
+
+def match(site: CrashSite) -> list[dict[str, Any]]:
+    """The cloud has what the ledger says, and nothing else of ours; returns what that is."""
+    clusters = site.clusters()
+    assert site.machines() == sorted(node["id"] for cluster in clusters for node in cluster["nodes"])
+    assert site.owners() <= {cluster["id"] for cluster in clusters}
+    assert site.cloud.foreign_intact()
+    return clusters
+
+
+def agree(site: CrashSite, clusters: list[dict[str, Any]]) -> None:
+    """No machine ends before the ledger says so."""
+    ends = [datetime.fromisoformat(cluster["expires_at"]).timestamp() for cluster in clusters]
+    assert all(tag >= int(end) for tag in site.ends() for end in ends)
+
+
+def ask_again(site: CrashSite, before: list[dict[str, Any]]) -> None:
+    """The same request again is one cluster, READY and whole: the one from before, where it lives."""
+    cluster = json.loads(site.done(site.up))
+    assert cluster["state"] == "READY"
+    assert len(site.machines()) == site.kind.nodes
+    assert match(site) == [cluster]
+    assert [each["id"] for each in before] in ([], [cluster["id"]])
+
+
+def end(site: CrashSite) -> None:
+    """End what lives, and see it gone."""
+    if site.cloud.alive():
+        site.done(site.down)
+    assert site.cloud.alive() == []
+    assert site.clusters() == []
+    assert site.cloud.foreign_intact()

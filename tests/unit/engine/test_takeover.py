@@ -1,5 +1,7 @@
 """A process that stands still for longer than its lease lasts, and those who go on with its cluster meanwhile; on clouds in memory."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
+from multicompute.engine.lease import LENGTH, holding, process_name
 from multicompute.engine.provision import request
 from multicompute.engine.reconcile import reconcile
 from multicompute.engine.session import use_session
@@ -195,3 +198,25 @@ def test_nobody_else_works_on_a_cluster_between_its_claim_and_its_first_attempt(
     assert world.broken == []
     for process in (mine, other):
         process.session.close()
+
+
+@pytest.mark.parametrize("is_buried", [True, False])
+def test_the_lease_of_a_dead_process_is_free_at_once_also_where_nobody_has_waited_for_it(
+    cloud: FakeCloud, is_buried: bool
+) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", clouds=["aws"])
+    ledger, clock = cloud.session.ledger, cloud.clock
+    child = subprocess.Popen(["sleep", "60"])
+    assert ledger.take_lease(cluster.id, f"{process_name(child.pid)}:1", now=clock.now(), length=LENGTH) != ""
+    with holding(cloud.session, cluster.id) as lease:
+        assert lease is None, "it lives"
+    child.kill()
+    # Waits for the end, and leaves it to be waited for, as a container without an init does.
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    if is_buried:
+        child.wait()
+    with holding(cloud.session, cluster.id) as lease:
+        assert lease is not None
+    child.wait()
+    cluster.terminate()
+    assert cloud.alive() == []
