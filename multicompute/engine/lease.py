@@ -64,9 +64,18 @@ def holding(session: Session, cluster_id: str, lease: Lease | None = None) -> It
 
 
 def process_name(pid: int) -> str:
-    """Names a process so that another one with the same id, later, is told apart."""
+    """Names a process of this machine so that another one with the same id, later, is told apart."""
+    return f"{machine_name()}:{pid}:{_started(pid)}"
+
+
+def machine_name() -> str:
+    """Names where process ids mean what they mean here: a boot of a machine, and a container on it; host names alone may be shared."""
     host = os.uname().nodename if hasattr(os, "uname") else "host"
-    return f"{host}:{pid}:{_started(pid)}"
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        return f"{host}.{boot}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return host
 
 
 def _started(pid: int) -> str:
@@ -83,7 +92,8 @@ def _is_dead(holder: str) -> bool:
     """Whether the holder is a process of this machine that is gone; one of another machine may always be alive."""
     try:
         host, pid, started, _ = holder.rsplit(":", 3)
-        if not hasattr(os, "uname") or host != os.uname().nodename:
+        # Without uname it is Windows, where os.kill does what it says.
+        if not hasattr(os, "uname") or host != machine_name():
             return False
         os.kill(int(pid), 0)
     except ProcessLookupError:

@@ -13,6 +13,7 @@ from typing import Any
 
 from multicompute.catalog import Catalog
 from multicompute.config import Config
+from multicompute.engine.lease import machine_name
 from multicompute.engine.session import Session
 from multicompute.ledger import AttemptState, Ledger
 from multicompute.node import ClusterState
@@ -242,7 +243,7 @@ class World:
 
     def forsake_leases(self, number: int) -> None:
         """Let the leases of a process be those of one that is known to be gone: of this machine, and begun at another time."""
-        host = os.uname().nodename
+        host = machine_name()
         for row in self._rows("SELECT holder FROM leases"):
             if _number(row["holder"]) == number:
                 dead = f"{host}:{os.getpid()}:1:{number << 24:012x}"

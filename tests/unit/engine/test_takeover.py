@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.lease import LENGTH, holding, process_name
+from multicompute.engine.lease import LENGTH, holding, machine_name, process_name
 from multicompute.engine.provision import request
 from multicompute.engine.reconcile import reconcile
 from multicompute.engine.session import use_session
@@ -218,5 +218,21 @@ def test_the_lease_of_a_dead_process_is_free_at_once_also_where_nobody_has_waite
     with holding(cloud.session, cluster.id) as lease:
         assert lease is not None
     child.wait()
+    cluster.terminate()
+    assert cloud.alive() == []
+
+
+@pytest.mark.parametrize("part", [0, 1, 2], ids=["host", "boot", "container"])
+def test_a_process_of_another_machine_boot_or_container_may_be_alive_whatever_its_id(
+    cloud: FakeCloud, part: int
+) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", clouds=["aws"])
+    names = machine_name().split(".")
+    names[part - 3] += "0"
+    holder = f"{'.'.join(names)}:999999:1:1"
+    cloud.session.ledger.take_lease(cluster.id, holder, now=cloud.clock.now(), length=LENGTH)
+    with holding(cloud.session, cluster.id) as lease:
+        assert lease is None
+    cloud.clock.advance(LENGTH)
     cluster.terminate()
     assert cloud.alive() == []
