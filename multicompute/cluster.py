@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
 from multicompute.engine.planning import plan_for, require_candidate
 from multicompute.engine.session import Session, open_session
 from multicompute.errors import ClusterNotFound, SpecError
-from multicompute.node import ClusterState, Event, Node, NodeState, Sample
+from multicompute.node import ClusterState, Event, Node, Sample
 from multicompute.plan import Plan
 from multicompute.spec import ClusterSpec, SpecArguments
 from multicompute.units import format_instant, parse_duration
@@ -218,7 +218,7 @@ class Cluster:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes that live, by rank."""
-        return tuple(_node(record) for record in self._nodes() if record.ended_at is None)
+        return tuple(record.as_node() for record in self._nodes() if record.ended_at is None)
 
     @property
     def head(self) -> Node:
@@ -504,6 +504,11 @@ class Cluster:
         where = f" in {self.provider} {self.zone or self.region}" if self.provider else ""
         return f"<Cluster {self.name} {self.state.value}{where}>"
 
+    def _repr_html_(self) -> str:
+        from multicompute.cluster_html import render_html
+
+        return render_html(self)
+
     def _nodes(self) -> "builtins.list[NodeRecord]":
         return self._session.ledger.nodes(self.id)
 
@@ -537,23 +542,6 @@ def _watcher(spec: ClusterSpec) -> "AbstractContextManager[Watcher | None]":
     from multicompute.progress import terminal_progress
 
     return terminal_progress()
-
-
-def _node(record: "NodeRecord") -> Node:
-    return Node(
-        id=record.id,
-        rank=record.rank,
-        provider=record.provider,
-        instance_type=record.instance_type,
-        region=record.region,
-        zone=record.zone,
-        state=NodeState(record.state),
-        private_ip=record.private_ip,
-        public_ip=record.public_ip,
-        accelerators=record.accelerators,
-        hourly_cost=record.hourly_cost,
-        token=record.token,
-    )
 
 
 def _node_dict(node: Node) -> dict[str, object]:

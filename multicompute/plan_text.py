@@ -36,10 +36,7 @@ def render(plan: "Plan", *, limit: int, reasons: bool) -> str:
     shown = list(islice(plan.candidates, limit))
     if shown:
         sources = _sources(shown)
-        rows = [_row(rank, candidate, sources) for rank, candidate in enumerate(shown, 1)]
-        if _only_purchase(plan):
-            rows = [(*row[:3], "", *row[4:]) for row in rows]
-        blocks.append(table(_HEADERS, rows, right=_RIGHT))
+        blocks.append(table(_HEADERS, _rows(plan, shown, sources), right=_RIGHT))
         blocks.append(_legend(shown, sources, more=len(plan.candidates) - len(shown)))
     elif plan.nearest:
         blocks.append("\n".join(wrap(f"nearest: {plan.nearest}")))
@@ -52,20 +49,34 @@ def render(plan: "Plan", *, limit: int, reasons: bool) -> str:
 
 
 def render_html(plan: "Plan", *, limit: int) -> str:
-    """The plan as an HTML table with its notes."""
-    from html import escape
+    """The plan as HTML: what `render` says, with the reasons folded away."""
+    from multicompute.markup import html_list, html_paragraph, html_table
 
     shown = list(islice(plan.candidates, limit))
-    sources = {candidate.price_source: candidate.price_source for candidate in shown}
-    head = "".join(f"<th>{escape(name)}</th>" for name in _HEADERS)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _row(rank, candidate, sources)) + "</tr>"
-        for rank, candidate in enumerate(shown, 1)
+    blocks = [html_paragraph(_heading(plan))]
+    if shown:
+        # There is room for the sources' names.
+        rows = _rows(plan, shown, {candidate.price_source: candidate.price_source for candidate in shown})
+        blocks.append(html_table("", _HEADERS, rows, right=_RIGHT))
+        more = len(plan.candidates) - len(shown)
+        legend = [f"... and {more:,} more"] if more > 0 else []
+        blocks.append(html_list([*legend, *(f"{mark}: {meaning}" for mark, meaning in _marks_used(shown))]))
+    elif plan.nearest:
+        blocks.append(html_paragraph(f"nearest: {plan.nearest}"))
+    if plan.notes:
+        blocks += [html_paragraph("notes:"), html_list(plan.notes)]
+    if plan.rejected:
+        blocks.append(_reasons_html(plan))
+    return "".join(blocks)
+
+
+def _reasons_html(plan: "Plan") -> str:
+    from multicompute.markup import html_folded, html_table
+
+    rows = [(f"{item.count:,}", reason, *item.examples[:1], "")[:3] for reason, item in plan.rejected.items()]
+    return html_folded(
+        _reasons_heading(plan), html_table("", ("offers", "reason", "such as"), rows, right=frozenset({0}))
     )
-    told = [*plan.notes, *([f"nearest: {plan.nearest}"] if plan.nearest else [])]
-    legend = [f"{mark}: {meaning}" for mark, meaning in _MARKS.items() if any(mark in _marks(item) for item in shown)]
-    listed = "".join(f"<li>{escape(note)}</li>" for note in (*legend, *told))
-    return f"<p>{escape(_heading(plan))}</p><table><tr>{head}</tr>{body}</table><ul>{listed}</ul>"
 
 
 def _only_purchase(plan: "Plan") -> str:
@@ -86,7 +97,13 @@ def _heading(plan: "Plan") -> str:
     return "\n".join(wrap(f"{what}: {found}{ranked}"))
 
 
-def _row(rank: int, candidate: "Candidate", sources: "dict[str, str]") -> tuple[str, ...]:
+def _rows(plan: "Plan", shown: "Sequence[Candidate]", sources: Mapping[str, str]) -> list[tuple[str, ...]]:
+    rows = [_row(rank, candidate, sources) for rank, candidate in enumerate(shown, 1)]
+    # Where all are bought in one way the heading says so.
+    return [(*row[:3], "", *row[4:]) for row in rows] if _only_purchase(plan) else rows
+
+
+def _row(rank: int, candidate: "Candidate", sources: Mapping[str, str]) -> tuple[str, ...]:
     return (
         str(rank),
         " + ".join(
@@ -107,6 +124,10 @@ def _marks(candidate: "Candidate") -> str:
     return "".join(mark for mark, applies in marks.items() if applies)
 
 
+def _marks_used(shown: "Sequence[Candidate]") -> list[tuple[str, str]]:
+    return [(mark, meaning) for mark, meaning in _MARKS.items() if any(mark in _marks(item) for item in shown)]
+
+
 def _sources(shown: "Sequence[Candidate]") -> dict[str, str]:
     """A letter for each source, since their names are long; "aa" behind "z"."""
     names = dict.fromkeys(candidate.price_source for candidate in shown)
@@ -115,15 +136,14 @@ def _sources(shown: "Sequence[Candidate]") -> dict[str, str]:
 
 def _legend(shown: "Sequence[Candidate]", sources: "dict[str, str]", *, more: int) -> str:
     lines = [f"... and {more:,} more"] if more > 0 else []
-    lines += [f"{mark}  {meaning}" for mark, meaning in _MARKS.items() if any(mark in _marks(item) for item in shown)]
+    lines += [f"{mark}  {meaning}" for mark, meaning in _marks_used(shown)]
     for name, letter in sources.items():
         lines += wrap(f"{letter}  {name}", rest="   ")
     return "\n".join(lines)
 
 
 def _reasons(plan: "Plan") -> str:
-    total = sum(rejection.count for rejection in plan.rejected.values())
-    lines = [f"left out, {total:,} offers by their first reason:"]
+    lines = [_reasons_heading(plan)]
     size = max(len(f"{rejection.count:,}") for rejection in plan.rejected.values())
     for reason, rejection in plan.rejected.items():
         line = reason
@@ -131,3 +151,8 @@ def _reasons(plan: "Plan") -> str:
             line += f" (such as {rejection.examples[0]})"
         lines += wrap(line, first=f"  {rejection.count:>{size},}  ", rest=" " * (size + 6))
     return "\n".join(lines)
+
+
+def _reasons_heading(plan: "Plan") -> str:
+    total = sum(rejection.count for rejection in plan.rejected.values())
+    return f"left out, {total:,} offers by their first reason:"

@@ -6,13 +6,12 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from multicompute.cli.output import tell, write_json, write_table
-from multicompute.units import format_instant
+from multicompute.cli.output import RIGHT, tell, write_json, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from multicompute.monitor.cost import CostReport, CostRow
+    from multicompute.monitor.cost import CostReport
     from multicompute.monitor.cost_forecast import Forecast
 
 _WIDTH: Final = 12
@@ -59,12 +58,17 @@ def _write_csv(report: "CostReport") -> None:
 
 
 def _write_tables(report: "CostReport") -> None:
+    from multicompute.monitor.cost_text import nothing_spent, row_cells, row_headers, share
+
     if not report.rows:
-        tell("nothing was spent" + (f" since {format_instant(report.since)}" if report.since else ""))
+        tell(nothing_spent(report))
         return
-    columns = (report.by.removeprefix("tag:"), ">node-h", ">accelerator-h", ">cost", ">share", "")
-    lines = [_line(row, report.total) for row in report.rows]
-    write_table(columns, [*lines, _line(report.total, report.total)[:-1] + ("",)], styles=[*[""] * len(lines), "bold"])
+    group, *figures = row_headers(report)
+    lines = [(*row_cells(row, report.total), _bar(share(row, report.total))) for row in report.rows]
+    last = (*row_cells(report.total, report.total), "")
+    write_table(
+        (group, *(f"{RIGHT}{figure}" for figure in figures), ""), [*lines, last], styles=[*[""] * len(lines), "bold"]
+    )
     if report.forecasts:
         print()
         _write_forecasts(report.forecasts)
@@ -74,24 +78,11 @@ def _write_tables(report: "CostReport") -> None:
 
 
 def _write_forecasts(forecasts: "Sequence[Forecast]") -> None:
-    rows = [
-        (
-            forecast.cluster,
-            f"{forecast.hourly_cost:,.2f}",
-            _usd(forecast.accrued),
-            _usd(forecast.to_come),
-            _usd(forecast.in_all),
-            format_instant(forecast.ends_at) if forecast.ends_at else "never",
-        )
-        for forecast in forecasts
-    ]
-    write_table(("lives", ">$/h", ">so far", ">to come", ">in all", "ends"), rows)
+    from multicompute.monitor.cost_text import FORECAST_HEADERS, forecast_cells
 
-
-def _line(row: "CostRow", total: "CostRow") -> tuple[str, ...]:
-    share = row.spent / total.spent if total.spent else Decimal(0)
-    hours = (f"{row.node_hours:,.1f}", f"{row.accelerator_hours:,.1f}")
-    return ("-" if row.group is None else row.group, *hours, _usd(row.cost), f"{share:.1%}", _bar(share))
+    lives, *figures, ends = FORECAST_HEADERS
+    columns = (lives, *(f"{RIGHT}{figure}" for figure in figures), ends)
+    write_table(columns, [forecast_cells(forecast) for forecast in forecasts])
 
 
 def _bar(share: Decimal) -> str:
@@ -100,8 +91,3 @@ def _bar(share: Decimal) -> str:
         return "#" * round(share * _WIDTH)
     full, eighths = divmod(round(share * _WIDTH * 8), 8)
     return "█" * full + (_EIGHTHS[eighths] if eighths else "")
-
-
-def _usd(amount: Decimal | None) -> str:
-    """To the cent, half to even; no end has no amount."""
-    return "-" if amount is None else f"${amount:,.2f}"

@@ -119,6 +119,11 @@ class CostReport:
             "forecasts": [forecast.to_dict() for forecast in self.forecasts],
         }
 
+    def _repr_html_(self) -> str:
+        from multicompute.monitor.cost_text import render_html
+
+        return render_html(self)
+
 
 def report(
     session: Session, *, since: str | timedelta | None = None, by: str = "cluster", name: str | None = None

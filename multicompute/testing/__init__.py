@@ -8,11 +8,13 @@ if TYPE_CHECKING:
     from multicompute.testing.fake import FakeProvider
     from multicompute.testing.fake_session import FakeCloud, FakePlugin, fake_cloud
     from multicompute.testing.faults import Call, Fault, Faults
+    from multicompute.testing.fixtures import ClusterFactory
     from multicompute.testing.local import LocalClouds, local_clouds
     from multicompute.testing.world import FailureKind, World, launch_request
 
 __all__ = [
     "Call",
+    "ClusterFactory",
     "FailureKind",
     "FakeClock",
     "FakeCloud",
@@ -30,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     "Call": "faults",
+    "ClusterFactory": "fixtures",
     "FailureKind": "world",
     "FakeClock": "clock",
     "FakeCloud": "fake_session",

@@ -125,7 +125,9 @@ class FakeProvider:
             # Before the capacity is known, as on real clouds: a refused launch leaves it behind, and teardown must find it.
             self._make_group(request)
             self._afford(request, now)
-            machines = [self._make(part, request, now) for part in request.parts for _ in range(part.nodes)]
+            machines = [
+                each for part in request.parts for _ in range(part.nodes) for each in self._make(part, request, now)
+            ]
             self._by_token[request.token] = (request, machines)
             self._by_cluster.setdefault(request.cluster_id, []).extend(machines)
             return tuple(machine.as_node(now) for machine in machines)
@@ -258,10 +260,12 @@ class FakeProvider:
             self._prices[offer.instance_type, offer.region, offer.purchase] = hourly_cost
 
     def preempt(self, node_id: str) -> None:
-        """Take a node back, as a cloud does with spot nodes: it is gone at once."""
+        """Take a node back, as a cloud does with spot nodes: it is gone at once, and its slice with it."""
         with self._lock:
-            machine = self._machines[node_id]
-            machine.ends_at, machine.end_reason = self.clock.now(), PREEMPTED
+            number = self._machines[node_id].slice
+            for machine in self._machines.values():
+                if machine.id == node_id or number == machine.slice != 0:
+                    machine.ends_at, machine.end_reason = self.clock.now(), PREEMPTED
 
     def impair(self, node_id: str, *, fails: bool = True) -> None:
         """Let the cloud's own check of a running node fail, or pass again."""
@@ -392,8 +396,15 @@ class FakeProvider:
                 self.name, "group", name, request.region, billable=False, tags=dict(request.tags)
             )
 
-    def _make(self, part: Part, request: LaunchRequest, now: datetime) -> Machine:
-        """One node of a launch."""
+    def _make(self, part: Part, request: LaunchRequest, now: datetime) -> list[Machine]:
+        """One of what a launch asks for: a machine, or each host of a slice."""
+        number = len(self._machines) + 1
+        made = [self._make_host(part, request, now) for _ in range(part.offer.instance.hosts)]
+        for machine in made:
+            machine.slice = number
+        return made
+
+    def _make_host(self, part: Part, request: LaunchRequest, now: datetime) -> Machine:
         machine = self._machine(part.offer, dict(request.tags), now)
         machine.reservation = part.reservation
         if Capability.EXPIRY in self.capabilities:
@@ -478,10 +489,9 @@ class FakeProvider:
 
     def _left(self, reservation: Reservation, now: datetime) -> Reservation:
         """The reservation with what is available in it now."""
-        taken = sum(
-            1 for machine in self._machines.values() if machine.reservation == reservation.id and machine.exists(now)
-        )
-        return replace(reservation, available=reservation.available - taken)
+        machines = self._machines.values()
+        taken = {each.slice for each in machines if each.reservation == reservation.id and each.exists(now)}
+        return replace(reservation, available=reservation.available - len(taken))
 
     def _read_quotas(self, region: str, reservations: Sequence[str]) -> Quotas:
         now = self.clock.now()

@@ -26,6 +26,7 @@ class Machine:
         expires_at: when the cloud itself ends it, or None.
         ends_at: when a termination that was asked for is through, or None.
         load: what the cloud's monitoring measures of it.
+        slice: the number of what it was bought with, since slices of several hosts come and go whole.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Machine:
     is_stopped: bool = False
     is_impaired: bool = False
     load: Mapping[Metric, float] = field(default_factory=dict)
+    slice: int = 0
 
     @property
     def gone_at(self) -> datetime | None:
@@ -63,11 +65,13 @@ class Machine:
         return NodeState.RUNNING if now >= self.ready_at else NodeState.PENDING
 
     def samples(self, since: datetime, until: datetime) -> Iterator[Sample]:
-        """One measurement of everything for each full minute in which it ran."""
+        """One measurement of everything, and of each accelerator, for each full minute in which it ran."""
+        accelerators = range(max(ceil(self.offer.instance.accelerators / self.offer.instance.hosts), 1))
         at = datetime.fromtimestamp(ceil(max(since, self.ready_at).timestamp() / 60) * 60, UTC)
         while at <= until and at < (self.gone_at or until + _MINUTE):
             for metric, value in self.load.items():
-                yield Sample(metric, self.id, at, value, 0 if metric.startswith("accelerator") else None)
+                for accelerator in accelerators if metric.startswith("accelerator") else (None,):
+                    yield Sample(metric, self.id, at, value, accelerator)
             at += _MINUTE
 
     def exists(self, now: datetime) -> bool:
@@ -101,8 +105,8 @@ class Machine:
             state=NodeState.IMPAIRED if fails else state,
             private_ip=self.private_ip,
             public_ip=self.public_ip,
-            accelerators=self.offer.instance.accelerators,
-            hourly_cost=0.0 if self.reservation else self.offer.hourly_cost,
+            accelerators=self.offer.instance.accelerators / self.offer.instance.hosts,
+            hourly_cost=0.0 if self.reservation else self.offer.hourly_cost / self.offer.instance.hosts,
             token=self.tags.get(TAG_ATTEMPT, ""),
             reason=IMPAIRED if fails else self.reason(now),
             cause=self.cause(now),
@@ -186,8 +190,8 @@ class Capacity:
                 continue
             pool = (offer.zone, offer.instance_type, rule)
             if pool not in left:
-                used = sum(1 for machine in machines if rule.uses(machine, offer) and machine.exists(now))
-                left[pool] = rule.nodes - used
+                used = {machine.slice for machine in machines if rule.uses(machine, offer) and machine.exists(now)}
+                left[pool] = rule.nodes - len(used)
             left[pool] -= part.nodes
             if left[pool] < 0:
                 return offer
@@ -218,7 +222,7 @@ def quota_amount(quota: Quota, offer: Offer) -> float:
 def quota_used(quota: Quota, region: str, machines: Iterable[Machine], now: datetime) -> float:
     """What the account's machines in `region` take from `quota`."""
     return sum(
-        quota_amount(quota, machine.offer)
+        quota_amount(quota, machine.offer) / machine.offer.instance.hosts
         for machine in machines
         if machine.offer.region == region and TAG_ID in machine.tags and machine.exists(now)
     )

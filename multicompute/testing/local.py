@@ -133,9 +133,8 @@ def _start(clouds: list[LocalCloud]) -> None:
 
 
 def _ledger(folder: Path) -> dict[str, str]:
-    configuration = folder / "config.toml"
-    configuration.touch()
     return {
-        "MULTICOMPUTE_CONFIG": str(configuration),
+        # Not there: the defaults hold, and `init` may write one.
+        "MULTICOMPUTE_CONFIG": str(folder / "config.toml"),
         "MULTICOMPUTE_STATE": f"sqlite:///{folder / 'state.db'}",
     }

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from multicompute import errors
+from multicompute import Cluster, errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.provider import (
@@ -22,7 +22,7 @@ from multicompute.provider import (
     TagLimits,
     expiry_tag,
 )
-from multicompute.testing import FakeClock, FakeProvider, launch_request
+from multicompute.testing import FakeClock, FakeProvider, fake_cloud, launch_request
 
 BIG = InstanceType("fake", "big.8", "h100", 8, 80.0, vcpus=96, memory_gib=1024, fabric="fast")
 SMALL = InstanceType("fake", "small.1", "t4", 1, 16.0, vcpus=8, memory_gib=32)
@@ -481,3 +481,19 @@ TestAnyOrder = AnyOrder.TestCase
 
 def test_every_ability_is_declared_unless_said_otherwise(cloud: FakeProvider) -> None:
     assert cloud.capabilities == frozenset(Capability)
+
+
+def test_a_slice_of_several_hosts_is_as_many_nodes_that_come_and_go_together() -> None:
+    with fake_cloud("gcp") as cloud:
+        cloud.gcp.set_capacity("v5p-128", "*", 2)
+        cluster = Cluster.request(type="v5p-128", nodes=2, spot="prefer")
+        assert len(cluster.nodes) == 2 * 16
+        assert cluster.gpus == 2 * 64
+        assert cluster.hourly_cost == pytest.approx(cluster.plan.best.hourly_cost)
+        with pytest.raises(errors.CapacityError):
+            Cluster.request(type="v5p-128", regions=[cluster.region], clouds=["gcp"])
+        cloud.gcp.preempt(cluster.nodes[3].id)
+        assert len(cluster.refresh().nodes) == 16
+        assert len(cluster.heal().nodes) == 32
+        cluster.terminate()
+        assert cloud.alive() == []

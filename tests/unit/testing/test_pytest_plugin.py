@@ -1,5 +1,6 @@
 """The pytest plug-in: clouds as fixtures, no cluster left behind unnoticed, and no cost to runs that do not use it."""
 
+import os
 import subprocess
 import sys
 
@@ -7,13 +8,14 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-QUIETLY = ("-q", "-p", "no:randomly", "-p", "no:asyncio")
+QUIETLY = ("-q", "-p", "no:randomly", "-W", "error")
+STRICTLY = ("-o", "asyncio_mode=strict", "-o", "asyncio_default_fixture_loop_scope=function")
 
 
-def run(pytester: pytest.Pytester, code: str) -> pytest.RunResult:
+def run(pytester: pytest.Pytester, code: str, *arguments: str) -> pytest.RunResult:
     pytester.makepyfile(code)
     # In a process of its own: in this one pytester would import a part of the package a second time.
-    return pytester.runpytest_subprocess(*QUIETLY)
+    return pytester.runpytest_subprocess(*QUIETLY, *(arguments or ("-p", "no:asyncio")))
 
 
 def test_a_test_that_cleans_up_passes(pytester: pytest.Pytester) -> None:
@@ -45,7 +47,14 @@ def test_a_test_that_leaves_a_cluster_behind_fails_with_its_name(pytester: pytes
         """,
     )
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*left clusters behind*: forgotten;*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*the test left clusters behind*",
+            '*  forgotten: READY, 1 node in aws us-east-1a, $55.04 per hour; Cluster.get("forgotten").terminate() ends it',
+            "*leave each by `with`*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*  ended: *")
     result.assert_outcomes(passed=2, errors=1)
 
 
@@ -81,7 +90,7 @@ def test_a_failing_test_shows_its_own_failure_too(pytester: pytest.Pytester) -> 
         """,
     )
     result.assert_outcomes(failed=1, errors=1)
-    result.stdout.fnmatch_lines(["*left clusters behind*: forgotten;*", "*assert 1 == 2*"])
+    result.stdout.fnmatch_lines(["*left clusters behind*", "*  forgotten: READY, *", "*assert 1 == 2*"])
 
 
 def test_the_plug_in_loads_nothing_of_the_package_before_it_is_used() -> None:
@@ -101,19 +110,309 @@ print(sorted(name for name in set(sys.modules) - before))
     assert not loaded & {"boto3", "moto", "rich", "sqlite3", "tenacity"}
 
 
-def test_a_cluster_left_behind_in_a_local_cloud_is_found_too(pytester: pytest.Pytester) -> None:
+def test_what_was_left_behind_is_ended_before_the_next_test_whatever_went_wrong_with_it(
+    pytester: pytest.Pytester,
+) -> None:
     result = run(
         pytester,
         """
         from multicompute import Cluster
 
-        def test_untidy(local_clouds):
-            Cluster.request(gpus=8, type="h100", name="forgotten")
+        kept = []
 
-        def test_tidy(local_clouds):
-            with Cluster.request(gpus=8, type="h100"):
-                assert local_clouds.alive()
+        def test_untidy(fake_cloud):
+            kept.append(fake_cloud)
+            Cluster.request(gpus=8, type="h100", name="forgotten")
+            Cluster.request(gpus=8, type="h100", name="ending").terminate(wait=False)
+            Cluster.request(gpus=8, type="h100", name="half-made", wait=False)
+            for provider in fake_cloud.providers.values():
+                provider.faults.fail("terminate", "denied", times=None)
+
+        def test_next(fake_cloud):
+            assert fake_cloud.alive() == []
+            assert kept[0].alive() == []
         """,
     )
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*left clusters behind*: forgotten;*"])
+    result.stdout.fnmatch_lines(
+        ["*  ending: TERMINATING, *", "*  forgotten: READY, *", "*  half-made: PROVISIONING, *"]
+    )
+    result.stdout.no_fnmatch_line("*denied*")
+
+
+def test_what_no_ledger_knows_is_found_and_ended_too(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        from dataclasses import replace
+
+        from multicompute import Cluster
+        from multicompute.engine.session import Session, use_session
+
+        kept = []
+
+        def test_has_a_ledger_of_its_own(fake_cloud, tmp_path):
+            kept.append(fake_cloud)
+            first = fake_cloud.session
+            config = replace(first.config, state=f"sqlite:///{tmp_path}/own.db")
+            with use_session(Session(config=config, plugins=first.plugins, clock=first.clock)) as session:
+                Cluster.request(gpus=16, type="h100", name="lost", clouds=["aws"])
+                session.close()
+
+        def test_next():
+            assert kept[0].alive() == []
+        """,
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*  lost: in no ledger, and there is *node *; `multicompute reconcile --terminate lost`*"]
+    )
+
+
+def test_ledger_and_clouds_are_both_believed_where_they_say_that_something_lives(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import pytest
+        from multicompute import Cluster, ClusterState, Event
+        from multicompute.provider import Selector
+
+        kept = []
+
+        @pytest.fixture(autouse=True)
+        def _the_one_before_is_ended():
+            assert [resource for cloud in kept for resource in cloud.alive()] == []
+
+        def test_deletes_behind_the_ledger_s_back(fake_cloud):
+            cluster = Cluster.request(gpus=8, type="h100", name="ledger-only", clouds=["aws"])
+            while fake_cloud.aws.terminate(Selector(cluster_id=cluster.id)).remaining:
+                fake_cloud.advance("10s")
+            assert fake_cloud.alive() == []
+
+        def test_writes_behind_the_clouds_back(fake_cloud):
+            kept.append(fake_cloud)
+            cluster = Cluster.request(gpus=8, type="h100", name="cloud-only", clouds=["aws"])
+            now = fake_cloud.clock.now()
+            fake_cloud.session.ledger.end_cluster(
+                cluster.id, state=ClusterState.TERMINATED, at=now, reason="", event=Event(now, "note", "", cluster.id)
+            )
+
+        def test_next():
+            assert kept
+        """,
+    )
+    result.assert_outcomes(passed=3, errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*  ledger-only: READY, 1 node *",
+            "*  cloud-only: TERMINATED by the ledger, and there is *node aws-node-1* in aws *; `multicompute reconcile`*",
+        ]
+    )
+
+
+def test_the_factory_makes_clusters_in_memory_and_ends_them_after_the_test(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        from multicompute import Cluster
+        from multicompute.testing import ClusterFactory
+
+        kept = []
+
+        def test_two(cluster_factory: ClusterFactory, fake_cloud):
+            kept.append(fake_cloud)
+            first = cluster_factory(gpus=16, type="h100", tags={"team": "nlp"})
+            assert (len(first.nodes), first.tags) == (2, {"team": "nlp"})
+            assert cluster_factory().gpus == 8
+            assert len(cluster_factory(type="c6i.12xlarge", nodes=3).nodes) == 3
+            assert len(fake_cloud.clusters_alive()) == 3
+
+        def test_alone(cluster_factory):
+            assert kept[0].alive() == []
+            cluster_factory(gpus=8, type="h100").terminate()
+            assert [cluster.name for cluster in Cluster.list()] == []
+        """,
+    )
+    assert result.parseoutcomes() == {"passed": 2}
+
+
+def test_a_cluster_requested_beside_the_factory_is_the_test_s_own_to_end(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import pytest
+        from multicompute import Cluster
+
+        @pytest.fixture
+        def mine(fake_cloud):
+            with Cluster.request(gpus=8, type="h100", name="mine") as cluster:
+                yield cluster
+
+        def test_tidy(mine, cluster_factory):
+            assert cluster_factory().name != mine.name
+
+        def test_untidy(cluster_factory):
+            cluster_factory(gpus=8, type="h100", name="made")
+            Cluster.request(gpus=8, type="h100", name="forgotten")
+        """,
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*  forgotten: READY, *"])
+    result.stdout.no_fnmatch_line("*  made: *")
+
+
+def test_a_cluster_that_the_factory_can_t_end_fails_the_test_with_the_reason(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        def test_refused(cluster_factory, fake_cloud):
+            cluster_factory(gpus=8, type="h100", name="kept", clouds=["aws"])
+            cluster_factory(gpus=8, type="h100", name="gone", clouds=["gcp"])
+            fake_cloud.aws.faults.fail("terminate", "denied", times=None)
+
+        def test_next(fake_cloud):
+            assert fake_cloud.alive() == []
+        """,
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*clusters of cluster_factory could not be ended:*", "*  kept: *denied*"])
+    result.stdout.no_fnmatch_line("*  gone: *")
+
+
+def test_a_cluster_left_behind_in_a_local_cloud_is_found_too_and_ends_with_it(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import socket
+        from pathlib import Path
+
+        from multicompute import Cluster
+
+        seen = {}
+
+        def test_untidy(local_clouds):
+            seen.update(local_clouds.environment)
+            Cluster.request(gpus=8, type="h100", name="forgotten")
+
+        def test_between():
+            assert not Path(seen["MULTICOMPUTE_STATE"].removeprefix("sqlite:///")).exists()
+            ports = {value.rpartition(":")[2] for name, value in seen.items() if name.endswith("ENDPOINT_URL")}
+            assert len(ports) == 3
+            for port in ports:
+                with socket.socket() as probe:
+                    assert probe.connect_ex(("127.0.0.1", int(port))) != 0
+
+        def test_next(local_clouds, cluster_factory):
+            assert local_clouds.alive() == []
+            cluster_factory(gpus=8, type="h100", name="made")
+            assert "made" in {item.tags.get("multicompute-cluster") for item in local_clouds.alive()}
+        """,
+    )
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(
+        ['*  forgotten: READY, 1 node in * per hour; Cluster.get("forgotten").terminate() ends it']
+    )
+    result.stdout.no_fnmatch_line("*  made: *")
+
+
+def test_clouds_in_memory_and_on_the_wire_are_not_mixed_up_in_one_test(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "def test_both(fake_cloud, local_clouds): pass")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*fake_cloud and local_clouds in one test: which of them is meant?*"])
+
+
+@pytest.mark.parametrize("kind", ["fake_cloud", "local_clouds"])
+def test_workers_of_xdist_have_their_own_clouds_and_ledgers(pytester: pytest.Pytester, kind: str) -> None:
+    for name in ("up", "seen"):
+        os.mkfifo(pytester.path / name)
+    result = run(
+        pytester,
+        f"""
+        import os
+        from pathlib import Path
+
+        import pytest
+        from multicompute import Cluster
+        from multicompute.engine.session import open_session
+
+        FOLDER = Path({str(pytester.path)!r})
+
+        @pytest.mark.parametrize("mode", ["w", "r"])
+        def test_alone(mode, {kind}, cluster_factory):
+            def meet(name):
+                # Opening a FIFO waits for its other end: for the other worker, which has a cluster of the same name.
+                (FOLDER / name).open(mode).close()
+
+            cluster = cluster_factory(gpus=8, type="h100", name="train")
+            meet("up")
+            alive = {kind}.alive()
+            assert {{item.tags["multicompute-id"] for item in alive if "multicompute-id" in item.tags}} == {{cluster.id}}
+            assert [known.id for known in Cluster.list()] == [cluster.id]
+            urls = {{value for name, value in os.environ.items() if name.endswith("ENDPOINT_URL")}}
+            places = [str(os.getpid()), open_session().config.state, *sorted(urls)]
+            (FOLDER / f"{{mode}}.txt").write_text("\\n".join(places))
+            meet("seen")
+        """,
+        *("-p", "no:asyncio", "-n", "2", "-o", "timeout=100"),
+    )
+    assert result.parseoutcomes() == {"passed": 2}
+    first, second = ((pytester.path / f"{mode}.txt").read_text().splitlines() for mode in "wr")
+    assert len(first) == (2 if kind == "fake_cloud" else 5)
+    assert set(first) & set(second) == set()
+
+
+def test_a_worker_of_xdist_reports_the_cluster_that_its_test_left_behind(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import pytest
+        from multicompute import Cluster
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_untidy(fake_cloud, number):
+            assert fake_cloud.alive() == []
+            cluster = Cluster.request(gpus=8, type="h100", name=f"forgotten-{number}")
+            if number % 2:
+                cluster.terminate()
+        """,
+        *("-p", "no:asyncio", "-n", "2"),
+    )
+    result.assert_outcomes(passed=4, errors=2)
+    result.stdout.fnmatch_lines_random(["*  forgotten-0: READY, *", "*  forgotten-2: READY, *"])
+    result.stdout.no_fnmatch_line("*  forgotten-[13]: *")
+
+
+def test_tests_of_pytest_asyncio_have_the_same_clouds_and_are_held_to_the_same(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import asyncio
+
+        import pytest
+        import pytest_asyncio
+        from multicompute import Cluster
+
+        pytestmark = pytest.mark.asyncio
+
+        @pytest_asyncio.fixture
+        async def cluster(fake_cloud):
+            async with await Cluster.arequest(gpus=8, type="h100", name="fixed") as cluster:
+                yield cluster
+
+        async def test_tidy(cluster, fake_cloud, cluster_factory):
+            made = await asyncio.gather(*(Cluster.arequest(gpus=8, type="h100") for _ in range(3)))
+            cluster_factory(gpus=8, type="h100")
+            assert len(fake_cloud.clusters_alive()) == 5
+            await asyncio.gather(*(each.aterminate() for each in made))
+
+        async def test_untidy(fake_cloud):
+            await Cluster.arequest(gpus=8, type="h100", name="forgotten")
+
+        async def test_next(fake_cloud):
+            assert fake_cloud.alive() == []
+        """,
+        *STRICTLY,
+    )
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*  forgotten: READY, *"])
+    result.stdout.no_fnmatch_line("*  fixed: *")

@@ -1,0 +1,47 @@
+"""Shows a cluster in a notebook: what it is, what it costs, and its nodes."""
+
+from typing import TYPE_CHECKING, Final
+
+from multicompute.markup import html_facts, html_table
+from multicompute.units import format_instant, format_usd
+
+if TYPE_CHECKING:
+    from multicompute.cluster import Cluster
+
+_HEADERS: Final = ("rank", "node", "state", "instance type", "zone", "private address", "public address")
+
+
+def render_html(cluster: "Cluster") -> str:
+    """The cluster as HTML: the facts that `multicompute show` prints, and a table of the nodes that live."""
+    nodes = [
+        (
+            str(node.rank),
+            node.id,
+            node.state.value,
+            node.instance_type,
+            node.zone or "-",
+            node.private_ip or "-",
+            node.public_ip or "-",
+        )
+        for node in cluster.nodes
+    ]
+    facts = html_facts("cluster", _facts(cluster))
+    return facts + (html_table("nodes", _HEADERS, nodes, right=frozenset({0})) if nodes else "")
+
+
+def _facts(cluster: "Cluster") -> list[tuple[str, str]]:
+    spec, why = cluster.spec, cluster.holdup or cluster.reason
+    gpus = "-" if spec.gpus is None else str(spec.gpus)
+    place = f"{cluster.provider or ''} {cluster.zone or cluster.region or ''}".strip()
+    return [
+        ("name", cluster.name),
+        ("id", cluster.id),
+        ("state", cluster.state.value),
+        *([("why", why)] if why else []),
+        ("place", place or "-"),
+        ("accelerators", f"{gpus} {', '.join(spec.type)}".strip()),
+        ("cost", f"{format_usd(cluster.hourly_cost)} per hour, {format_usd(cluster.accrued_cost)} so far"),
+        ("created", format_instant(cluster.created_at)),
+        ("ends", format_instant(cluster.expires_at) if cluster.expires_at else "never"),
+        ("tags", ", ".join(f"{key}={value}" for key, value in cluster.tags.items()) or "-"),
+    ]
