@@ -50,8 +50,12 @@ class Config:
         return self.places.get(key, str(self.path))
 
 
-def load(environment: Mapping[str, str] | None = None) -> Config:
+def load(environment: Mapping[str, str] | None = None, *, with_file: bool = True) -> Config:
     """Read the configuration file and the environment; variables win over the file, those of `scoped_variables` over all.
+
+    Args:
+        environment: the variables to read instead of the process's.
+        with_file: whether the file counts; without, what holds is what would hold if there were none.
 
     Raises:
         ConfigError: the file is no TOML, or a key is unknown or of the wrong kind; names file, line and key.
@@ -59,7 +63,7 @@ def load(environment: Mapping[str, str] | None = None) -> Config:
     environment = {**os.environ, **_scoped.get()} if environment is None else dict(environment)
     home = Path(environment.get("HOME") or "~").expanduser()
     path = Path(environment.get(PREFIX + "CONFIG") or home / ".config" / "multicompute" / "config.toml").expanduser()
-    table, places = _read(path)
+    table, places = _read(path) if with_file else ({}, {})
     providers = _provider_tables(table, places)
     _overlay(table, providers, places, environment)
     for key in table:

@@ -40,12 +40,15 @@ def up(options: argparse.Namespace) -> int:
 
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="also those that have ended")
+    parser.add_argument("--live", action="store_true", help="look at the nodes of all of them first")
     _json_argument(parser)
 
 
 def ls(options: argparse.Namespace) -> int:
     from multicompute.cluster import Cluster
 
+    if options.live:
+        _look_at_all()
     found = Cluster.list(include_ended=options.all)
     clusters = [cluster.to_dict() for cluster in found]
     if options.json:
@@ -60,6 +63,16 @@ def ls(options: argparse.Namespace) -> int:
     else:
         tell("no cluster" if options.all else "no cluster lives; --all also lists those that have ended")
     return 0
+
+
+def _look_at_all() -> None:
+    from multicompute.engine.look import refresh_all
+    from multicompute.engine.session import open_session
+
+    session = open_session()
+    if session.has_ledger:
+        for note in refresh_all(session).notes:
+            tell(f"note: {note}")
 
 
 def show_arguments(parser: argparse.ArgumentParser) -> None:

@@ -40,6 +40,7 @@ COMMANDS = {
     "show": Command("clusters", "show one cluster", "multicompute show train-1"),
     "nodes": Command("clusters", "list the nodes of a cluster", "multicompute nodes train-1 --json"),
     "events": Command("clusters", "tell the story of a cluster", "multicompute events train-1"),
+    "watch": Command("watch", "draw what a cluster is doing, again and again", "multicompute watch train-1"),
     "extend": Command("clusters", "move the end of a cluster's life", "multicompute extend train-1 2h"),
     "heal": Command("clusters", "replace the nodes that a cluster has lost", "multicompute heal train-1"),
     "down": Command(
@@ -54,12 +55,21 @@ COMMANDS = {
         "multicompute reconcile --dry-run --json",
     ),
     "reap": Command("recovery", "end what has outlived its ttl", "multicompute reap"),
+    "supervise": Command(
+        "supervise",
+        "enforce ttl, budget and idle_timeout of every cluster, round after round",
+        "multicompute supervise --metrics 127.0.0.1:9464",
+    ),
     "catalog": Command("prices", "tell where the prices come from and how old they are", "multicompute catalog info"),
+    "init": Command("init", "write a configuration file with what is found on this machine", "multicompute init --yes"),
     "doctor": Command("doctor", "check providers, credentials, ledger and configuration", "multicompute doctor --json"),
     "local": Command(
         "local",
         "start clouds on this machine, for tests and for trying out",
         "multicompute local -- multicompute doctor",
+    ),
+    "completion": Command(
+        "completion", "write the completion of commands and arguments for a shell", "multicompute completion bash"
     ),
 }
 

@@ -67,7 +67,9 @@ def _found(options: argparse.Namespace) -> "Plan":
     if not session.catalog.instances(options.accelerator):
         # One of an accelerator; an instance type or a slice stands for as many as it has.
         asked.setdefault("gpus", 1)
-    return resolve(ClusterSpec.of(asked), session.catalog, now=session.clock.now(), configured=session.usable, only=session.only)
+    return resolve(
+        ClusterSpec.of(asked), session.catalog, now=session.clock.now(), configured=session.usable, only=session.only
+    )
 
 
 def _write_offers(lines: Iterable[Sequence["Candidate"]]) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from multicompute.engine.budget import check_budget, check_budgets
 from multicompute.engine.interrupt import Stop, on_signals
 from multicompute.engine.lease import holding
-from multicompute.engine.operation import Operation
+from multicompute.engine.operation import LostLease, Operation
 from multicompute.engine.retry import patiently
 from multicompute.engine.session import Session
 from multicompute.engine.story import Watcher
@@ -112,6 +112,9 @@ def _refresh_one(session: Session, cluster_id: str, report: Sightings) -> None:
     record = session.ledger.cluster(cluster_id)
     try:
         refresh(session, cluster_id)
+    except LostLease:
+        # Whoever has it now looks, too.
+        return
     except MulticomputeError as error:
         report.notes.append(f"{record.name}: {error}")
     else:

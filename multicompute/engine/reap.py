@@ -1,6 +1,9 @@
 """Ends what has outlived its terms: expired clusters, spent budgets, teardowns that were cut off, expired orphans."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from multicompute.engine.adopt import learn_end
 from multicompute.engine.budget import check_budget
@@ -14,6 +17,8 @@ from multicompute.engine.teardown import end
 from multicompute.errors import MulticomputeError
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -37,10 +42,15 @@ class ReapReport:
         return {"terminated": self.terminated, "failed": self.failed, "orphans": self.orphans, "notes": self.notes}
 
 
-def reap(session: Session, *, dry_run: bool = False) -> ReapReport:
+def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _NONE) -> ReapReport:
     """End every cluster of the ledger that is over its ttl or budget or half torn down, and every expired orphan of this owner.
 
     Safe to run in several processes at once, and again: one works on a cluster, the others pass it by and note that.
+
+    Args:
+        session: the ledger and the clouds.
+        dry_run: only say what would be done.
+        idle: the id of each cluster that has been idle for too long -> why it has to end, if it is still READY.
     """
     report = ReapReport()
     seen = survey(session, report.notes)
@@ -49,14 +59,14 @@ def reap(session: Session, *, dry_run: bool = False) -> ReapReport:
         is_later = learn_end(session, record, seen.clusters.get(record.id, ()), dry_run=dry_run)
         if not dry_run:
             check_budget(session, record)
-        if not _why(session, session.ledger.cluster(record.id)):
+        if not _why(session, session.ledger.cluster(record.id), idle):
             continue
         if dry_run and is_later:
             report.notes.append(f"{record.name}: {is_later}")
         elif dry_run:
             report.terminated.append(record.name)
         else:
-            _end(session, record, report)
+            _end(session, record, report, idle)
     expired = _expired(session, seen)
     if expired and not dry_run:
         # Ending clusters takes its time: whoever knows these may have extended them meanwhile.
@@ -67,19 +77,21 @@ def reap(session: Session, *, dry_run: bool = False) -> ReapReport:
     return report
 
 
-def _why(session: Session, record: ClusterRecord) -> str:
+def _why(session: Session, record: ClusterRecord, idle: Mapping[str, str]) -> str:
     """Why a cluster has to end, "" where it need not."""
     if record.state is ClusterState.TERMINATING:
         return record.reason or "by request"
-    return over_limit(session, record) if record.state.is_live else ""
+    if record.state.is_live and (limit := over_limit(session, record)):
+        return limit
+    return idle.get(record.id, "") if record.state is ClusterState.READY else ""
 
 
-def _end(session: Session, record: ClusterRecord, report: ReapReport) -> None:
+def _end(session: Session, record: ClusterRecord, report: ReapReport, idle: Mapping[str, str]) -> None:
     stop = Stop()
     stop.shield()
     with on_signals(stop):
         try:
-            _end_if_due(session, record.id, stop, report)
+            _end_if_due(session, record.id, stop, report, idle)
         except LostLease:
             report.notes.append(f"{record.name}: another process works on it")
         except MulticomputeError as error:
@@ -87,11 +99,11 @@ def _end(session: Session, record: ClusterRecord, report: ReapReport) -> None:
         stop.lower()
 
 
-def _end_if_due(session: Session, cluster_id: str, stop: Stop, report: ReapReport) -> None:
+def _end_if_due(session: Session, cluster_id: str, stop: Stop, report: ReapReport, idle: Mapping[str, str]) -> None:
     with holding(session, cluster_id) as lease:
         # Again, under the lease: since it was listed it may have been extended, or ended by another process.
         record = session.ledger.cluster(cluster_id)
-        why = _why(session, record)
+        why = _why(session, record, idle)
         if not why:
             return
         if lease is not None:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from multicompute.engine.interrupt import Stop
@@ -16,7 +18,11 @@ async def in_thread(work: Callable[[], T], *, stop: Stop | None = None, undo: Ca
     through when the cancellation goes on. Work that was through already is undone; work that knows no `stop` is only
     waited for.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work))
+    # Not asyncio.to_thread: its pool has a handful of threads, and each of these may wait for half an hour. Where hundreds of
+    # clusters are waited for in one loop, the last would find their time over before their turn came.
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="multicompute")
+    task = asyncio.get_running_loop().run_in_executor(pool, copy_context().run, work)
+    pool.shutdown(wait=False)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

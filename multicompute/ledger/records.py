@@ -6,7 +6,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from multicompute.node import ClusterState
+from multicompute.node import ClusterState, Node, NodeState
 from multicompute.offer import InstanceType, Offer, Part, Quote
 
 
@@ -99,6 +99,23 @@ class NodeRecord:
     public_ip: str | None = None
     accelerators: float = 0.0
     hourly_cost: float = 0.0
+
+    def as_node(self) -> Node:
+        """The node as it was at the last look."""
+        return Node(
+            id=self.id,
+            rank=self.rank,
+            provider=self.provider,
+            instance_type=self.instance_type,
+            region=self.region,
+            zone=self.zone,
+            state=NodeState(self.state),
+            private_ip=self.private_ip,
+            public_ip=self.public_ip,
+            accelerators=self.accelerators,
+            hourly_cost=self.hourly_cost,
+            token=self.token,
+        )
 
 
 def part_to_json(part: Part) -> dict[str, object]:

@@ -60,6 +60,29 @@ def test_an_extension_that_the_cloud_refuses_changes_nothing(cloud: FakeCloud) -
         assert Cluster.get(cluster.name).expires_at == before
 
 
+def test_an_extension_of_which_the_cloud_never_says_that_it_is_made_is_taken_back(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=16, type="h100") as cluster:
+        before, tags = cluster.expires_at, expiry_tags(cloud)
+        cloud.aws.faults.lose_answer("set_expiry", times=5)
+        with pytest.raises(errors.TransientError):
+            cluster.extend("1h")
+        assert expiry_tags(cloud) == tags
+        assert Cluster.get(cluster.name).expires_at == before
+
+
+def test_an_extension_that_can_not_be_taken_back_says_so_and_the_next_one_moves_all(cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=16, type="h100") as cluster:
+        before = cluster.expires_at
+        cloud.aws.faults.lose_answer("set_expiry", times=None)
+        with pytest.raises(errors.TransientError) as caught:
+            cluster.extend("1h")
+        assert any("later end" in note for note in caught.value.__notes__)
+        assert Cluster.get(cluster.name).expires_at == before
+        cloud.aws.faults.clear()
+        later = cluster.extend("2h")
+        assert expiry_tags(cloud) == {str(int(later.timestamp()))}
+
+
 def test_terminate_can_be_repeated(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100")
     assert cluster.terminate().state is ClusterState.TERMINATED

@@ -1,13 +1,14 @@
 """The async twins behave as their originals, and block no loop."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from multicompute import Cluster, ClusterState, Event, errors
-from multicompute.testing import FakeCloud, fake_cloud
+from multicompute.testing import FakeClock, FakeCloud, fake_cloud
 
 pytestmark = pytest.mark.asyncio
 
@@ -74,4 +75,51 @@ async def test_a_wait_in_a_loop_brings_up_what_was_not_waited_for(cloud: FakeClo
     cluster = await Cluster.arequest(gpus=8, type="h100", wait=False)
     assert (await cluster.await_()).state is ClusterState.READY
     await cluster.aterminate()
+    assert cloud.alive() == []
+
+
+class HeldClock(FakeClock):
+    """A clock in which whoever sleeps is held until the test lets go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_reached, self.may_go = threading.Event(), threading.Event()
+
+    def sleep(self, duration: timedelta) -> None:
+        self.is_reached.set()
+        assert self.may_go.wait(20)
+        super().sleep(duration)
+
+
+async def test_a_wait_that_is_cancelled_may_leave_the_cluster_for_somebody_else() -> None:
+    clock = HeldClock()
+    with fake_cloud("aws", clock=clock) as cloud:
+        cloud.aws.boot_time = timedelta(minutes=8)
+        cluster = await Cluster.arequest(gpus=8, type="h100", wait=False)
+        task = asyncio.ensure_future(cluster.await_(on_stop="leave"))
+        assert await asyncio.to_thread(clock.is_reached.wait, 20)
+        task.cancel()
+        await asyncio.sleep(0)
+        clock.may_go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        left = Cluster.get(cluster.name)
+        assert left.state is ClusterState.PROVISIONING
+        assert len(cloud.aws.alive()) > 0
+        assert left.wait().state is ClusterState.READY
+        left.terminate()
+        assert cloud.alive() == []
+
+
+async def test_as_many_as_one_likes_are_waited_for_at_the_same_time(cloud: FakeCloud) -> None:
+    together = threading.Barrier(40)
+
+    def meet(event: Event) -> None:
+        if event.kind == "requested":
+            together.wait(20)
+
+    wanted = [Cluster.arequest(gpus=8, type="h100", name=f"one-of-{n}", progress=meet) for n in range(40)]
+    clusters = await asyncio.gather(*wanted)
+    assert {cluster.state for cluster in clusters} == {ClusterState.READY}
+    await asyncio.gather(*(cluster.aterminate() for cluster in clusters))
     assert cloud.alive() == []

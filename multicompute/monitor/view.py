@@ -1,0 +1,199 @@
+"""Draws what a cluster is doing, for `multicompute watch`: pure, from facts to lines that fit into a terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from multicompute.engine.billing import accrued, rounded
+from multicompute.engine.session import Session
+from multicompute.engine.teardown import holdup
+from multicompute.ledger import ClusterRecord
+from multicompute.node import ClusterState, Event, Metric, Node, NodeState, Sample
+from multicompute.text import table
+from multicompute.units import format_instant, format_usd
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+NODES: Final = 16
+"""So many nodes are shown at most."""
+EVENTS: Final = 5
+_SHOWN: Final = ((Metric.CPU, "cpu"), (Metric.ACCELERATOR, "accel"), (Metric.ACCELERATOR_MEMORY, "memory"))
+_BAR: Final = 3
+"""Blocks of a bar: with three of them an id as long as they usually are stands in 80 columns unshortened."""
+_WIDE: Final = 90
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_STYLES: Final[Mapping[str, str]] = {
+    ClusterState.READY: "green",
+    ClusterState.DEGRADED: "yellow",
+    ClusterState.TERMINATING: "bold red",
+    NodeState.IMPAIRED: "yellow",
+    NodeState.STOPPING: "red",
+    NodeState.STOPPED: "red",
+    NodeState.GONE: "red",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the ledger has of a cluster at the last look.
+
+    Attributes:
+        nodes: one for each rank: the one that lives, else the one that was lost; and after them those that boot and have none yet.
+        hourly_cost, accrued_cost: USD.
+        why: why it has ended or what its teardown waits for, "" while it lives.
+    """
+
+    cluster: ClusterRecord
+    nodes: tuple[Node, ...]
+    hourly_cost: float
+    accrued_cost: float
+    why: str = ""
+
+
+def facts(session: Session, cluster_id: str) -> Facts:
+    """What the ledger has of a cluster; asks no cloud."""
+    record = session.ledger.cluster(cluster_id)
+    known = session.ledger.nodes(cluster_id)
+    # The live ones come first.
+    by_rank = {node.rank: node.as_node() for node in reversed(known) if node.rank >= 0}
+    booting = [node.as_node() for node in known if node.rank < 0 and node.ended_at is None]
+    hourly = sum(node.hourly_cost for node in known if node.ended_at is None)
+    is_ending = record.state is ClusterState.TERMINATING
+    why = holdup(session.ledger.events(cluster_id)) if is_ending else ""
+    nodes = (*(by_rank[rank] for rank in sorted(by_rank)), *booting)
+    return Facts(record, nodes, hourly, rounded(accrued(session, cluster_id)), why or record.reason)
+
+
+def view(
+    facts: Facts,
+    samples: Sequence[Sample],
+    events: Sequence[Event],
+    now: datetime,
+    *,
+    width: int = 80,
+    nodes: int = NODES,
+    note: str = "",
+    blocks: bool = True,
+) -> "Text":
+    """The cluster as lines of at most `width` columns.
+
+    Args:
+        facts: what is known of it.
+        samples: what was measured of its nodes lately, oldest first; what was not is shown as "-".
+        events: its story, oldest line first; the last lines are shown.
+        now: the instant at which it is looked at.
+        width: columns of the terminal; 40 at least.
+        nodes: so many nodes are shown at most; of more, those that fail and the busiest.
+        note: what could not be asked.
+        blocks: whether the terminal can draw blocks; else bars are of "#".
+
+    Returns:
+        A renderable of rich.
+    """
+    # 40 ms to import: not before there is something to draw.
+    from rich.text import Text
+
+    measured = _latest(samples)
+    lines = [*_head(facts, now)]
+    if facts.nodes:
+        lines += [Text(), *_node_lines(facts.nodes, measured, width=width, most=nodes, blocks=blocks)]
+    if events:
+        lines.append(Text())
+        lines += [Text.assemble((f"{e.at:%H:%M:%S} ", "dim"), _plain(e.message)) for e in events[-EVENTS:]]
+    if note:
+        lines += [Text(), Text(_plain(note), "yellow")]
+    for line in lines:
+        line.truncate(max(width, 1), overflow="ellipsis")
+    return Text("\n").join(lines)
+
+
+def _head(facts: Facts, now: datetime) -> Iterable["Text"]:
+    from rich.text import Text
+
+    record = facts.cluster
+    place = " ".join(filter(None, (record.provider, record.zone or record.region)))
+    gang = [node for node in facts.nodes if node.rank >= 0] or facts.nodes
+    alive = sum(node.state not in (NodeState.GONE, NodeState.STOPPED) for node in gang)
+    size = f"{alive} of {len(gang)}" if alive < len(gang) else str(alive)
+    state = (record.state.value, _STYLES.get(record.state, ""))
+    yield Text.assemble(
+        (record.name, "bold"), "  ", state, f"  {place or 'nowhere yet'}  {size} node{'' if len(gang) == 1 else 's'}"
+    )
+    cost = f"{format_usd(facts.hourly_cost)} per hour, {format_usd(facts.accrued_cost)} so far"
+    yield Text(f"{cost}; {_end(record, now)}")
+    if facts.why:
+        yield Text(_plain(facts.why))
+
+
+def _end(record: ClusterRecord, now: datetime) -> str:
+    if not record.state.is_live:
+        return f"ended {format_instant(record.ended_at)}" if record.ended_at else "ended"
+    if record.expires_at is None:
+        return "never ends by itself"
+    left = record.expires_at - now
+    if left <= timedelta(0):
+        return f"was to end at {format_instant(record.expires_at)}"
+    hours, minutes = divmod(int(left.total_seconds()) // 60, 60)
+    return f"ends in {hours}h {minutes:02}m, at {format_instant(record.expires_at)}"
+
+
+def _node_lines(
+    every: Sequence[Node],
+    measured: Mapping[tuple[str, Metric], float],
+    *,
+    width: int,
+    most: int,
+    blocks: bool,
+) -> Iterable["Text"]:
+    from rich.text import Text
+
+    shown = every if len(every) <= most else sorted(every, key=lambda node: _interest(node, measured))[: max(most, 1)]
+    size = _BAR if width < _WIDE else 2 * _BAR
+    titles = ("rank", "node", "state", "type", *(title for _, title in _SHOWN))
+    rows = [
+        (
+            str(node.rank) if node.rank >= 0 else "-",
+            node.id,
+            node.state.value,
+            node.instance_type,
+            *(_bar(measured.get((node.id, metric)), size, blocks=blocks) for metric, _ in _SHOWN),
+        )
+        for node in shown
+    ]
+    head, *lines = table(titles, rows, right=frozenset({0}), width=width).splitlines()
+    yield Text(head, "bold")
+    for node, line in zip(shown, lines, strict=True):
+        yield Text(line, _STYLES.get(node.state, ""))
+    if len(shown) < len(every):
+        yield Text(f"... and {len(every) - len(shown)} more", "dim")
+
+
+def _interest(node: Node, measured: Mapping[tuple[str, Metric], float]) -> tuple[bool, float, float, int]:
+    """Those that fail first, then the busiest."""
+    accelerator, cpu = (measured.get((node.id, metric), -1.0) for metric in (Metric.ACCELERATOR, Metric.CPU))
+    return node.state is NodeState.RUNNING, -accelerator, -cpu, node.rank
+
+
+def _latest(samples: Iterable[Sample]) -> dict[tuple[str, Metric], float]:
+    """The last value of each metric of each node; where it was measured of each accelerator, their mean."""
+    last: dict[tuple[str, Metric], dict[int | None, float]] = {}
+    for sample in samples:
+        last.setdefault((sample.node, sample.metric), {})[sample.accelerator] = sample.value
+    return {key: sum(values.values()) / len(values) for key, values in last.items()}
+
+
+def _bar(percent: float | None, size: int, *, blocks: bool) -> str:
+    """A share as a number and a bar."""
+    if percent is None:
+        return "-"
+    share = min(max(percent / 100, 0.0), 1.0)
+    full, eighths = divmod(round(share * size * 8), 8)
+    bar = "█" * full + _EIGHTHS[eighths].strip() if blocks else "#" * round(share * size)
+    return f"{percent:3.0f}% {bar}".ljust(size + 5)
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: what a cloud says must not move the cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
