@@ -1,4 +1,4 @@
-# make quickstart | test | lint | bench | docs | kill | reliability | campaign | install
+# make quickstart | test | lint | bench | docs | picture | kill | reliability | campaign | install
 # Needs CPython 3.11 or newer with venv, and nothing else; PYTHON=python3.13 chooses another than python3.
 PYTHON ?= python3
 EXAMPLES ?= 20000
@@ -11,7 +11,7 @@ quickstart: $(VENV)/.installed-testing
 
 .PHONY: test
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist loadgroup
 
 .PHONY: lint
 lint: $(VENV)/.installed-lint
@@ -27,10 +27,19 @@ lint: $(VENV)/.installed-lint
 bench: $(VENV)/.installed-test
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-# The reference of the command line and of the public names, from the code itself.
+# The pages that come from the code itself, and then all pages as a site in build/site; nothing is fetched, and a dead link is an error.
 .PHONY: docs
-docs: $(VENV)/.installed-testing
+docs: $(VENV)/.installed-docs
 	$(BIN)/python tools/write_reference.py
+	$(BIN)/python tools/write_prices.py
+	$(BIN)/python tools/write_troubleshooting.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/python tools/check_site.py build/site
+
+# The picture of a terminal in the README, from a run of the quickstart.
+.PHONY: picture
+picture: $(VENV)/.installed-testing
+	$(BIN)/python tools/draw_quickstart.py
 
 # docs/reliability.md, from a run of every error at every call; takes a quarter of an hour.
 .PHONY: reliability
@@ -52,10 +61,14 @@ campaign: $(VENV)/.installed-test
 .PHONY: install
 install: $(VENV)/.installed-lint
 
-# The extras hold each other: lint has all of test, test all of testing.
+# The extras hold each other: lint has all of test and docs, each of them all of testing.
 $(VENV)/.installed-testing: pyproject.toml
 	$(call install,testing)
 	touch $@
+
+$(VENV)/.installed-docs: pyproject.toml
+	$(call install,docs)
+	touch $@ $(VENV)/.installed-testing
 
 $(VENV)/.installed-test: pyproject.toml
 	$(call install,test)
@@ -63,7 +76,7 @@ $(VENV)/.installed-test: pyproject.toml
 
 $(VENV)/.installed-lint: pyproject.toml
 	$(call install,lint)
-	touch $@ $(VENV)/.installed-test $(VENV)/.installed-testing
+	touch $@ $(VENV)/.installed-docs $(VENV)/.installed-test $(VENV)/.installed-testing
 
 define install
 $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; write PYTHON=... to name one" if sys.version_info < (3, 11) else 0)'

@@ -1,0 +1,39 @@
+"""Train on a fleet that lives no longer than the run: put this file into your DAGs folder.
+
+Needs `pip install "multicompute[airflow,aws]"` (or another cloud) on workers and triggerers, and a ledger that they share: a
+connection `multicompute_default` of the type multicompute with its `state`, or the variable MULTICOMPUTE_STATE.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import dag, task
+
+from multicompute.integrations.airflow import ClusterRunOperator, cluster
+
+if TYPE_CHECKING:
+    from multicompute import Cluster
+
+
+def check(cluster: "Cluster") -> int:
+    """How many accelerators answered: a stand-in for a check of your own."""
+    return sum(int(node.accelerators) for node in cluster.nodes)
+
+
+@task
+def report(handle: dict[str, Any], accelerators: int) -> str:
+    return f"{accelerators} accelerators at ${handle['hourly_usd']:.2f} an hour in {handle['zone']}"
+
+
+@dag(schedule=None, catchup=False, params={"gpus": 16}, tags=["multicompute"])
+def airflow_fleet() -> None:
+    with cluster(gpus="{{ params.gpus }}", type="h100", ttl="2h", deferrable=True) as handle:
+        checked = ClusterRunOperator(task_id="check", cluster=handle, python_callable=check)
+        trained = ClusterRunOperator(
+            task_id="train",
+            cluster=handle,
+            command='echo "torchrun on $MULTICOMPUTE_NODES, rendezvous at $MULTICOMPUTE_HEAD"',
+        )
+        checked >> trained >> report(handle, checked.output)
+
+
+airflow_fleet()

@@ -1,0 +1,1 @@
+"""Clusters for the schedulers that people have already; each needs its own extra."""

@@ -1,0 +1,22 @@
+"""Clusters in Prefect's flows: a block, a context manager, tasks, and hooks that leave none behind. Needs `multicompute[prefect]`."""
+
+from multicompute.integrations.prefect.block import Multicompute
+from multicompute.integrations.prefect.hooks import ends_its_clusters, terminate_clusters
+from multicompute.integrations.prefect.scope import cluster
+from multicompute.integrations.prefect.tasks import (
+    arequest_cluster,
+    aterminate_cluster,
+    request_cluster,
+    terminate_cluster,
+)
+
+__all__ = [
+    "Multicompute",
+    "arequest_cluster",
+    "aterminate_cluster",
+    "cluster",
+    "ends_its_clusters",
+    "request_cluster",
+    "terminate_cluster",
+    "terminate_clusters",
+]

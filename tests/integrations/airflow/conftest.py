@@ -1,0 +1,41 @@
+"""One Airflow and one set of local clouds for all tests with processes: both take long to start."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from airflow_site import AirflowSite, airflow_site
+
+from multicompute.testing import LocalClouds, local_clouds
+
+
+@pytest.fixture(scope="session", name="cloud")
+def _cloud() -> Iterator[LocalClouds]:
+    with local_clouds("aws") as clouds:
+        yield clouds
+
+
+@pytest.fixture(scope="session", name="prepared")
+def _prepared(cloud: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> AirflowSite:
+    """A home and a database, and nothing that runs."""
+    site = AirflowSite(tmp_path_factory.mktemp("airflow-home") / "home")
+    site.prepare()
+    return site
+
+
+@pytest.fixture(scope="session", name="running")
+def _running(cloud: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowSite]:
+    with airflow_site(tmp_path_factory.mktemp("airflow") / "home") as site:
+        yield site
+
+
+@pytest.fixture(name="airflow")
+def _airflow(running: AirflowSite, cloud: LocalClouds) -> Iterator[AirflowSite]:
+    """The running Airflow, with clouds that have nothing in them and boot at once."""
+    cloud.aws.set_delays()
+    assert cloud.alive() == []
+    yield running
+    cloud.aws.set_delays()

@@ -1,0 +1,51 @@
+"""The DAGs of the tests: a cluster around one task that tells its process and does what the test asks for."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, get_current_context
+
+from multicompute.integrations.airflow import (
+    ClusterRequestOperator,
+    ClusterRunOperator,
+    ClusterTerminateOperator,
+    cluster,
+)
+
+DESK = Path(os.environ["FLEET_DESK"])
+
+
+def work(cluster: Any) -> str:
+    """Write down which process works on which cluster; wait as long as there is a file that says so; fail if told to."""
+    run = get_current_context()["dag_run"]
+    desk = DESK / run.run_id
+    desk.mkdir(exist_ok=True)
+    (desk / f"pid-{time.time_ns()}").write_text(f"{os.getpid()} {cluster.id}")
+    while (desk / "wait").exists():
+        time.sleep(0.1)
+    if (run.conf or {}).get("fail"):
+        raise ValueError("as told")
+    return cluster.name
+
+
+def fleet(dag_id: str, *, retries: int, deferrable: bool, **arguments: Any) -> None:
+    with (
+        DAG(dag_id, schedule=None, default_args={"retries": retries, "retry_delay": 0}),
+        cluster(gpus=8, type="h100", deferrable=deferrable, **arguments) as handle,
+    ):
+        ClusterRunOperator(task_id="work", cluster=handle, python_callable=work)
+
+
+fleet("once", retries=0, deferrable=False)
+fleet("twice", retries=1, deferrable=False)
+fleet("deferred", retries=0, deferrable=True)
+fleet("scarce", retries=0, deferrable=False, regions=["us-east-1"])
+
+with DAG("mapped", schedule=None):
+    fleets = ClusterRequestOperator.partial(task_id="each", type="h100", deferrable=False).expand(gpus=[8, 16])
+    told = ClusterRunOperator.partial(
+        task_id="work", command='echo $MULTICOMPUTE_CLUSTER $MULTICOMPUTE_NODES; test -n "$MULTICOMPUTE_HEAD"'
+    ).expand(cluster=fleets.output)
+    told >> ClusterTerminateOperator(task_id="end", cluster=fleets.output, trigger_rule="all_done")

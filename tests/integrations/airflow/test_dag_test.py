@@ -1,0 +1,32 @@
+"""`dag.test()`, as the author of a DAG runs it, on a local cloud."""
+
+import json
+
+import pytest
+from airflow_site import HERE, AirflowSite, needs_airflow
+
+from multicompute import Cluster
+from multicompute.testing import LocalClouds
+
+pytestmark = [
+    needs_airflow,
+    pytest.mark.timeout(240),
+    pytest.mark.xdist_group("airflow"),
+]
+
+
+def run(site: AirflowSite, *dags: str) -> list[dict[str, str]]:
+    shown = site.python(str(HERE / "dag_test_runner.py"), str(site.home / "dags"), *dags)
+    found: list[dict[str, str]] = json.loads(shown.splitlines()[-1])
+    return found
+
+
+def test_success_failure_deferral_and_the_shipped_example(prepared: AirflowSite, cloud: LocalClouds) -> None:
+    before = {cluster.id for cluster in Cluster.list(include_ended=True)}
+    good, bad, deferred, example = run(prepared, "once", 'once={"fail": true}', "deferred", "airflow_fleet")
+    for states in (good, deferred, example):
+        assert set(states.values()) == {"success"}
+    assert (bad[""], bad["work"], bad["cluster_end"]) == ("failed", "failed", "success")
+    made = [cluster for cluster in Cluster.list(include_ended=True) if cluster.id not in before]
+    assert sorted(cluster.tags["airflow-dag"] for cluster in made) == ["airflow_fleet", "deferred", "once", "once"]
+    assert cloud.alive() == []
