@@ -9,7 +9,7 @@ from multicompute.testing import local_clouds
 with local_clouds("aws") as clouds:
     # Every way to get 64 H100, at the real prices of AWS, Google Cloud and Azure. No cloud is touched.
     plan = Cluster.plan(gpus=64, type="h100")
-    print(plan.explain(limit=10))
+    print(plan.explain(limit=5))
     print("\nThe best of each cloud:")
     for cloud in ("aws", "azure", "gcp"):
         best = next(candidate for candidate in plan.candidates if candidate.provider == cloud)

@@ -1,4 +1,4 @@
-"""No command without a line in the docs, an example and a test; no configuration key that the README keeps to itself."""
+"""No command without a line in the docs, an example and a test; no configuration key that the docs keep to themselves."""
 
 import re
 from dataclasses import fields
@@ -13,6 +13,7 @@ from multicompute.config import Config
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 CLI_TESTS = "\n".join(path.read_text() for path in sorted((ROOT / "tests" / "cli").glob("test_*.py")))
 
 
@@ -33,9 +34,9 @@ def test_the_reference_of_the_command_line_is_up_to_date() -> None:
     assert [field for field, line in HELP.items() if line not in " ".join(text.split())] == []
 
 
-def test_every_key_of_the_configuration_is_in_the_readme() -> None:
+def test_every_key_of_the_configuration_is_in_the_docs() -> None:
     keys = {item.name for item in fields(Config)} - {"providers", "path", "environment", "places"}
     launching = [plugin for plugin in plugins.discover().values() if plugin.can_launch]
     assert launching
     settings = {key for plugin in launching for key in plugin.setting_names}
-    assert [key for key in sorted(keys | settings) if f"`{key}`" not in README] == []
+    assert [key for key in sorted(keys | settings) if f"`{key}`" not in CONFIGURATION] == []

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+CHANGING = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|h100-64-\w+|i-\w{17}|172[.\d]+")
+"""What is another one in every run: the end of life, the name that was made up, the machines."""
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -30,6 +33,8 @@ def test_the_quickstart_shows_the_whole_path(tmp_path: Path) -> None:
     assert "InsufficientInstanceCapacity" in shown
     assert len(re.findall(r"^  rank \d", shown, re.MULTILINE)) == 8
     assert shown.rstrip().endswith("Left in the cloud: nothing")
+    recorded = (ROOT / "docs" / "images" / "quickstart.txt").read_text().partition("\n")[2]
+    assert CHANGING.sub("", recorded) == CHANGING.sub("", shown), "run `make picture`"
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("test_*.py")), ids=lambda path: path.name)
@@ -41,3 +46,9 @@ def test_an_example_of_a_test_passes(path: Path, tmp_path: Path) -> None:
 def test_no_example_is_left_out() -> None:
     shown = {"quickstart.py", "my_pipeline.py"} | {path.name for path in EXAMPLES.glob("test_*.py")}
     assert {path.name for path in EXAMPLES.glob("*.py")} == shown
+
+
+def test_an_example_for_a_scheduler_is_run_by_the_tests_of_its_integration() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "integrations").rglob("*.py"))
+    schedulers = [path for path in EXAMPLES.glob("*/*.py") if path.parent.name != "fourth_cloud"]
+    assert [path.name for path in schedulers if not re.search(rf"\b{path.stem}\b", tests)] == []

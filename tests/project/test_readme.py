@@ -1,15 +1,28 @@
-"""What README and docs show is run, as it is written there."""
+"""What README and docs show is run, as it is written there: every block of `bash` and of `python`."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from multicompute.config import load
+from multicompute.engine.session import Session
+from multicompute.plugins import discover
+
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "testing.md"]
+# The page for authors of a provider shows parts of an example, which tests of its own compare with it.
+ELSEWHERE_TESTED = {"write-a-provider.md"}
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name not in ELSEWHERE_TESTED),
+]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = re.compile(r"make \w+")
 """Commands that stand for a whole run of their own: .ci/run has them, and here they would run this very test."""
@@ -18,11 +31,16 @@ ELSEWHERE = re.compile(r"make \w+")
 def blocks(language: str) -> list[tuple[str, str]]:
     """Every fenced block of a language: where it stands, and its text."""
     return [
-        (f"{page.name}:{page.read_text()[: match.start()].count(chr(10)) + 1}", match[2])
+        (f"{page.relative_to(ROOT)}:{page.read_text()[: match.start()].count(chr(10)) + 1}", match[2])
         for page in PAGES
         for match in FENCE.finditer(page.read_text())
         if match[1] == language
     ]
+
+
+def all_blocks() -> list[tuple[str, str]]:
+    """Language and text of every fenced block."""
+    return [(match[1], match[2]) for page in PAGES for match in FENCE.finditer(page.read_text())]
 
 
 def run(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -50,25 +68,73 @@ def test_a_command_of_the_docs_works_as_written(place: str, text: str, tmp_path:
 
 @pytest.mark.parametrize(("place", "text"), blocks("python"), ids=[place for place, _ in blocks("python")])
 def test_code_of_the_docs_works_as_written(place: str, text: str, tmp_path: Path) -> None:
-    if "def test_" in text:
-        (tmp_path / "test_shown.py").write_text(text)
-        command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(tmp_path), "test_shown.py"]
-    else:
-        (tmp_path / "shown.py").write_text(text)
-        command = [sys.executable, "shown.py"]
-        if "local_clouds" not in text:
-            command = ["multicompute", "local", "--", *command]
-    done = run(command, tmp_path)
+    absent = [name for name in imported(text) if find_spec(name.partition(".")[0]) is None]
+    if absent:
+        # A scheduler that has an environment of its own, where its example is run: here, that every name of ours is there.
+        assert [name for name in ours(text) if not is_defined(*name)] == []
+        return
+    done = run(command_for(text, tmp_path), tmp_path)
     assert done.returncode == 0, f"{place}\n{done.stdout}\n{done.stderr}"
+
+
+def command_for(text: str, folder: Path) -> list[str]:
+    """Put the code into a file, and say how it is run: as tests by pytest, else by Python on local clouds."""
+    if "def test_" in text:
+        (folder / "test_shown.py").write_text(text)
+        return [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(folder), "test_shown.py"]
+    (folder / "shown.py").write_text(text)
+    own_clouds = "local_clouds" in text or "fake_cloud" in text
+    return [*(() if own_clouds else ("multicompute", "local", "--")), sys.executable, "shown.py"]
+
+
+def imports(text: str) -> Iterator[ast.Import | ast.ImportFrom]:
+    return (node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.Import, ast.ImportFrom)))
+
+
+def imported(text: str) -> list[str]:
+    """The modules that are imported."""
+    return [
+        name
+        for node in imports(text)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [item.name for item in node.names])
+    ]
+
+
+def ours(text: str) -> list[tuple[str, str]]:
+    """Modules of this package, and the names that are imported from them."""
+    return [
+        (node.module, item.name)
+        for node in imports(text)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("multicompute")
+        for item in node.names
+    ]
+
+
+def is_defined(module: str, name: str) -> bool:
+    folder = ROOT.joinpath(*module.split("."))
+    source = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    return source.exists() and re.search(rf"\b{name}\b", source.read_text()) is not None
+
+
+@pytest.mark.parametrize(("place", "text"), blocks("toml"), ids=[place for place, _ in blocks("toml")])
+def test_a_configuration_of_the_docs_is_one(place: str, text: str, tmp_path: Path) -> None:
+    assert tomllib.loads(text)
+    (tmp_path / "config.toml").write_text(text)
+    config = load({"HOME": str(tmp_path), "MULTICOMPUTE_CONFIG": str(tmp_path / "config.toml")})
+    # Every provider reads its settings, and refuses what it does not understand.
+    assert set(Session(config=config, plugins=discover()).usable) >= set(config.providers)
 
 
 def test_the_pages_have_blocks_to_run() -> None:
     assert len(blocks("bash")) >= 4
     assert len(blocks("python")) >= 3
+    # What can't be run here, an installation for example, is `sh`: there is little of it.
+    assert len(blocks("sh")) < 10
+    assert {language for language, _ in all_blocks()} <= {"bash", "python", "toml", "sh", "text"}
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
+    "page", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
 )
 def test_a_link_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())

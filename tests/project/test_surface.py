@@ -150,5 +150,5 @@ def test_errors_can_be_caught_as_the_builtin_that_they_are() -> None:
 
 
 def test_the_command_line_has_these_commands() -> None:
-    expected = "offers plan up ls show nodes events extend heal down reconcile reap catalog doctor local"
+    expected = "offers plan up ls show nodes events watch extend heal down cost reconcile reap supervise catalog init doctor local completion"
     assert list(COMMANDS) == expected.split()
