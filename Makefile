@@ -1,4 +1,4 @@
-# make quickstart | test | lint | bench | docs | picture | kill | reliability | campaign | install
+# make quickstart | test | test-airflow | lint | bench | docs | picture | kill | reliability | campaign | install
 # Needs CPython 3.11 or newer with venv, and nothing else; PYTHON=python3.13 chooses another than python3.
 PYTHON ?= python3
 EXAMPLES ?= 20000
@@ -12,6 +12,11 @@ quickstart: $(VENV)/.installed-testing
 .PHONY: test
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -n auto --dist loadgroup
+
+# In an environment of its own: Airflow pins what other integrations want newer.
+.PHONY: test-airflow
+test-airflow: $(VENV)-airflow/.installed
+	$(VENV)-airflow/bin/pytest -n auto --dist loadgroup tests/integrations/airflow
 
 .PHONY: lint
 lint: $(VENV)/.installed-lint
@@ -77,6 +82,11 @@ $(VENV)/.installed-test: pyproject.toml
 $(VENV)/.installed-lint: pyproject.toml
 	$(call install,lint)
 	touch $@ $(VENV)/.installed-docs $(VENV)/.installed-test $(VENV)/.installed-testing
+
+$(VENV)-airflow/.installed: pyproject.toml
+	test -x $(VENV)-airflow/bin/python || $(PYTHON) -m venv $(VENV)-airflow
+	$(VENV)-airflow/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-airflow]'
+	touch $@
 
 define install
 $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; write PYTHON=... to name one" if sys.version_info < (3, 11) else 0)'

@@ -118,7 +118,8 @@ def test_a_request_that_is_marked_failed_tears_down_what_it_has_begun(airflow: A
     airflow.mark_failed("once", "marked", "cluster")
     assert airflow.ended("once", "marked")[""] == "failed"
     assert assert_one_and_none_left(cloud, "marked").id == begun.id
-    assert "Cancelled" in begun.refresh().reason
+    # By the task's own end or by the teardown that follows on it, whichever came first.
+    assert any(words in begun.refresh().reason for words in ("Cancelled", "by request"))
 
 
 def test_a_cleared_task_gets_a_cluster_anew_and_leaves_none(airflow: AirflowSite, cloud: LocalClouds) -> None:
