@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,64 +18,64 @@ TITLES = {
 }
 
 
-class Row(NamedTuple):
-    """So many cases of a cell came to this end."""
+class Case(NamedTuple):
+    """What a trouble at a call came to."""
 
     world: str
     operation: str
     call: str
+    at: int
+    trouble: str
     column: str
     once: bool
     end: str
-    cases: int
 
 
-def page(rows: Sequence[Row], operations: Sequence[str], columns: Sequence[str], *, in_all: int) -> str:
+def page(cases: Sequence[Case], operations: Sequence[str], columns: Sequence[str]) -> str:
     """The generated part of the page."""
-    run = sum(row.cases for row in rows)
-    parts = [f"\nThe tables show {run:,} of the {in_all:,} cases that there are.\n"]
+    parts = [f"\nThe tables show {len(cases):,} cases.\n"]
     for world, title in TITLES.items():
         parts.append(f"\n## {title}\n")
         for operation in operations:
-            mine = [row for row in rows if (row.world, row.operation) == (world, operation)]
+            mine = [case for case in cases if (case.world, case.operation) == (world, operation)]
             if mine:
                 parts.append(f"\n### {operation}\n\n" + "\n".join(_table(mine, columns)) + "\n")
     return "".join(parts)
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str]) -> Iterator[str]:
-    used = [column for column in columns if any(row.column == column for row in rows)]
+def _table(cases: Sequence[Case], columns: Sequence[str]) -> Iterator[str]:
+    used = [column for column in columns if any(case.column == column for case in cases)]
     yield _line("call", *used)
     yield _line(*["---"] * (1 + len(used)))
-    for call in sorted({row.call for row in rows}):
-        mine = [row for row in rows if row.call == call]
-        yield _line(f"`{call}`", *(_cell(row for row in mine if row.column == column) for column in used))
+    for call in sorted({case.call for case in cases}):
+        mine = [case for case in cases if case.call == call]
+        yield _line(f"`{call}`", *(_cell([case for case in mine if case.column == column]) for column in used))
 
 
 def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(rows: Iterable[Row]) -> str:
-    found = list(rows)
-    if not found:
-        return ""
-    return " / ".join(_ends(row for row in found if row.once is once) for once in (True, False))
+def _cell(cases: Sequence[Case]) -> str:
+    return " / ".join(_ends(case for case in cases if case.once is once) for once in (True, False)) if cases else ""
 
 
-def _ends(rows: Iterable[Row]) -> str:
-    return ", ".join(f"{row.end} {row.cases}" for row in sorted(rows, key=lambda row: (-row.cases, row.end))) or "-"
+def _ends(cases: Iterable[Case]) -> str:
+    counts = Counter(case.end for case in cases)
+    return (
+        ", ".join(f"{end} {count}" for end, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))) or "-"
+    )
 
 
 def main(folder: Path) -> None:
     """Read what the run has left, and write the page."""
     documents = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    if {row[0] for document in documents for row in document["rows"]} != set(TITLES):
+    cases = [Case(*case) for document in documents for case in document["cases"]]
+    operations, columns = documents[0]["operations"], documents[0]["columns"]
+    if {(case.world, case.operation) for case in cases} != set(product(TITLES, operations)):
         sys.exit(f"{folder} does not hold a whole run of the campaign")
-    rows = [Row(*row) for document in documents for row in document["rows"]]
     kept = PAGE.read_text().partition(MARK)[0]
-    in_all = sum(document["in_all"] for document in documents)
-    PAGE.write_text(kept + MARK + page(rows, documents[0]["operations"], documents[0]["columns"], in_all=in_all))
+    PAGE.write_text(kept + MARK + page(cases, operations, columns))
 
 
 if __name__ == "__main__":

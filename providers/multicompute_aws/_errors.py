@@ -172,6 +172,7 @@ CAUSES: Final[dict[str, Cause]] = {
     "Client.InvalidSnapshot.NotFound": "request",
 }
 
+_BARE: Final = {401: _AUTH, 403: _DENIED, 429: _THROTTLED}
 _UNREACHED: Final = (
     sdk.HTTPClientError,
     sdk.ConnectionError,
@@ -310,11 +311,11 @@ def asking(operation: str, place: Place) -> Iterator[None]:
 
 
 def _by_status(error: sdk.ClientError) -> Meaning:
-    """An unknown code is never capacity. Only a server's failure without a code of its own may be asked again."""
+    """An unknown code is never capacity. An answer without a code was cut short, or something on the way has spoken: it proves nothing."""
     status, code = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code_of(error)
-    if status == 429:
-        return _THROTTLED
-    return _AGAIN if status in (502, 503, 504) or (status == 500 and code in ("500", "")) else _CONFLICT
+    if code in ("", str(status)):
+        return _BARE.get(status, _AGAIN if status >= 400 else _CONFLICT)
+    return _THROTTLED if status == 429 else _AGAIN if status in (502, 503, 504) else _CONFLICT
 
 
 def _by_type(error: Exception) -> Meaning:

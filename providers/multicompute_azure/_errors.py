@@ -336,9 +336,13 @@ def _by_status(status: int, *, has_code: bool) -> Meaning:
     # 529 is Azure Monitor's own word for it ("How to migrate from the metrics API to the getBatch API").
     if status in (429, 529):
         return _THROTTLED
-    if status in (408, 502, 503, 504) or (status == 500 and not has_code):
+    if status in (408, 502, 503, 504):
         return _AGAIN
-    return {401: _AUTH, 403: _DENIED}.get(status, _CONFLICT)
+    if status in (401, 403):
+        return _AUTH if status == 401 else _DENIED
+    # Resource Manager gives each refusal a code. One without was cut short, or something on the way has spoken: it proves nothing, and a 404
+    # least of all that something is gone.
+    return _AGAIN if status >= 400 and not has_code else _CONFLICT
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -193,6 +193,8 @@ RPC_CODES: Final = dict(
 # Comes beside the error that tells why there were too few, which may be a quota.
 SAYS_LITTLE: Final = "VM_MIN_COUNT_NOT_REACHED"
 
+_BARE: Final = {401: _AUTH, 403: _DENIED, 429: _THROTTLED}
+
 _CAUSES: Final[dict[Kind, Cause]] = {
     CapacityError: "capacity",
     QuotaError: "quota",
@@ -216,11 +218,9 @@ def meaning_of(said: Said) -> Meaning:
     for meaning in COMPUTE_MEANINGS.get(said.code) or TPU_MEANINGS.get(said.code, ()):
         if re.search(meaning.wording, said.message, re.DOTALL):
             return meaning
-    # A status and no code of Google's: something on the way has answered.
+    # A status and no code of Google's: something on the way has answered, or half of the answer is missing. It proves nothing.
     status = said.status if said.code.isdigit() else 0
-    if status == 429:
-        return _THROTTLED
-    return _AGAIN if status in (500, 502, 503, 504) else _CONFLICT
+    return _BARE.get(status, _AGAIN if status >= 400 else _CONFLICT)
 
 
 def cause_of(said: Said) -> Cause:

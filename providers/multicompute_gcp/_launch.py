@@ -158,7 +158,7 @@ class Launcher:
         if said.code in _EXISTS:
             return self._already(request, part, names, place)
         error = refused(said, operation="instances.bulkInsert", place=place)
-        if isinstance(error, TransientError):
+        if isinstance(error, (ThrottledError, TransientError)):
             # Under the same request id Google would only tell of this failure again. The names keep it from being bought twice.
             self._failures[request.token] += 1
         raise error

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The API holds a wait call open for up to two minutes; shorter ones let us look at the clock.
 _ONE_WAIT: Final = 20.0
+# Something on the way may refuse to wait at once and every time: then it is not asked without a pause.
+_PAUSE: Final = timedelta(seconds=5)
 _SLOW: Final = (sdk.DeadlineExceeded, sdk.GatewayTimeout, requests.Timeout)
 
 
@@ -46,7 +48,7 @@ def wait(
             try:
                 operation = _one_wait(clients, operation, min(left, _ONE_WAIT))
             except _SLOW:
-                continue
+                clock.sleep(min(_PAUSE, max(end - clock.now(), timedelta(0))))
     return True, said_by_operation(operation)
 
 

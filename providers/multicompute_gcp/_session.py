@@ -182,17 +182,19 @@ class Clients:
     ) -> dict[str, Any] | None:
         """One answer as JSON; None where there is nothing at this URL.
 
-        Of a listing that is an error: an empty one is there, and is no proof of gone while the project can't be found (I4).
+        Of a listing that is an error: an empty one is there, and is no proof of gone while the project can't be found (I4). So is a 404 that
+        has no code of Google's.
 
         Raises:
             MulticomputeError: of the kind that the answer means.
         """
         with asking(operation, place):
             response: requests.Response = self.session().get(url, params=parameters, timeout=_TIMEOUT)
-        if response.status_code == 404 and not is_listing:
-            return None
         if response.status_code >= 300:
-            raise refused(said_in(response), operation=operation, place=place)
+            said = said_in(response)
+            if response.status_code == 404 and not is_listing and not said.code.isdigit():
+                return None
+            raise refused(said, operation=operation, place=place)
         try:
             body = response.json()
         except ValueError as error:

@@ -88,7 +88,7 @@ class Campaign:
             fitting_points = [point for point in points if trouble.fits(point[1])]
             if trouble.name not in met and fitting_points:
                 chosen.append(Case(*fitting_points[0], trouble, once))
-        return chosen
+        return _without_repetitions(chosen)
 
     def run(self, case: Case) -> str:
         """The end that a case comes to, in words.
@@ -116,6 +116,18 @@ class Campaign:
                 case.trouble.inject(faults, case.call, 1 if case.once else None)
 
         faults.hook(case.call, watch)
+
+
+def _without_repetitions(cases: list[Case]) -> list[Case]:
+    """The later times of a call are for the whole campaign, but where a trouble would not be met at all without them."""
+    met = Counter(case.trouble.name for case in cases)
+    kept = []
+    for case in cases:
+        if case.at > 1 and met[case.trouble.name] > 1:
+            met[case.trouble.name] -= 1
+        else:
+            kept.append(case)
+    return kept
 
 
 def _done(scene: Scene, case: Case) -> Happened:

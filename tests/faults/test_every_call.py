@@ -6,7 +6,6 @@ docs/reliability.md.
 
 import json
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,13 @@ from multicompute import errors
 EVERY = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
 RESULTS = os.environ.get("MULTICOMPUTE_CAMPAIGN_RESULTS")
 """The folder into which the ends are written for the report; then the report is not compared with them."""
+IS_OLD = "docs/reliability.md is of another code than this: write it again with `make reliability`, and look at what has changed"
 
 
 def cases_of(campaign: Campaign, operation: str) -> list[Case]:
-    if EVERY:
-        return list(campaign.cases(operation))
-    return [case for case in campaign.sample() if case.operation == operation]
+    sample = [case for case in campaign.sample() if case.operation == operation]
+    # The page has to know what the sample comes to.
+    return list(dict.fromkeys([*campaign.cases(operation), *sample])) if EVERY else sample
 
 
 def run(campaign: Campaign, cases: list[Case]) -> tuple[dict[Case, str], list[str]]:
@@ -54,19 +54,19 @@ def test_an_operation_ends_well_whatever_a_call_is_answered_with(campaigns: Any,
     ended, wrong = run(campaigns[world], cases)
     assert wrong == []
     if RESULTS is not None:
-        in_all = len(list(campaigns[world].cases(operation)))
-        write(Path(RESULTS) / f"{world}-{operation}.json", world, ended, in_all)
+        write(Path(RESULTS) / f"{world}-{operation}.json", world, ended)
         return
     page = read(PAGE.read_text())
     told = {case: ends(page, (world, operation, case.call, case.trouble.column), once=case.once) for case in ended}
-    assert {str(case): end for case, end in ended.items() if end not in told[case]} == {}
+    assert {str(case): end for case, end in ended.items() if end not in told[case]} == {}, IS_OLD
 
 
-def write(path: Path, world: str, ended: dict[Case, str], in_all: int) -> None:
-    counts = Counter((case.operation, case.call, case.trouble.column, case.once, end) for case, end in ended.items())
-    rows = [[world, *key, count] for key, count in counts.items()]
-    document = {"columns": COLUMNS, "operations": list(OPERATIONS), "in_all": in_all, "rows": rows}
-    path.write_text(json.dumps(document))
+def write(path: Path, world: str, ended: dict[Case, str]) -> None:
+    cases = [
+        [world, case.operation, case.call, case.at, case.trouble.name, case.trouble.column, case.once, end]
+        for case, end in ended.items()
+    ]
+    path.write_text(json.dumps({"columns": COLUMNS, "operations": list(OPERATIONS), "cases": cases}))
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -87,18 +87,12 @@ def test_the_sample_meets_every_call_and_every_error(campaigns: Any, world: str)
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_report_has_every_call_and_no_case_that_there_is_not(campaigns: Any, world: str) -> None:
     campaign = campaigns[world]
-    page = {cell: both for cell, both in read(PAGE.read_text()).items() if cell[0] == world}
-    assert {(operation, call) for _, operation, call, _ in page} == {
-        (operation, call) for operation, calls in campaign.calls.items() for call in calls
+    page = {cell[1:]: both for cell, both in read(PAGE.read_text()).items() if cell[0] == world}
+    # Not how many there are: how often a call is made, such as to wait, may differ from run to run.
+    there_are = {
+        (case.operation, case.call, case.trouble.column): None
+        for operation in OPERATIONS
+        for case in (*campaign.cases(operation), *campaign.sample())
     }
-    counted = Counter(
-        {
-            (*cell, is_once): sum(counts.values())
-            for cell, both in page.items()
-            for is_once, counts in zip((True, False), both, strict=True)
-        }
-    )
-    every = [*campaign.sample(), *(case for operation in OPERATIONS for case in campaign.cases(operation))]
-    assert counted <= Counter(
-        (world, case.operation, case.call, case.trouble.column, case.once) for case in dict.fromkeys(every)
-    )
+    assert sorted(page) == sorted(there_are), IS_OLD
+    assert all(once or for_good for once, for_good in page.values())

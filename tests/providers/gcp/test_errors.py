@@ -183,15 +183,22 @@ def test_a_quota_of_all_regions_rules_out_the_account(metric: str) -> None:
     assert "quotas" in (error.hint or "")
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_front_end_that_fails_without_a_code_may_be_asked_again(status: int) -> None:
-    said = said_in(_response(status, b"<html>oops</html>"))
-    assert meaning_of(said).kind is errors.TransientError
+@pytest.mark.parametrize("status", [400, 404, 409, 500, 502, 503, 504])
+@pytest.mark.parametrize("body", [b"<html>oops</html>", b'{"error": {"code": 404, "errors": [{"rea', b""])
+def test_an_answer_without_a_code_proves_nothing_and_may_be_asked_for_again(status: int, body: bytes) -> None:
+    assert meaning_of(said_in(_response(status, body))).kind is errors.TransientError
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, errors.AuthError), (403, errors.AccessDeniedError), (429, errors.ThrottledError)]
+)
+def test_a_status_that_says_it_all_needs_no_code(status: int, kind: type[Exception]) -> None:
+    assert meaning_of(said_in(_response(status, b"<html>no</html>"))).kind is kind
 
 
 def test_an_unknown_code_is_never_a_lack_of_capacity() -> None:
     assert meaning_of(Said("somethingNew", "no resources for you", 503)).kind is errors.ProviderError
-    assert meaning_of(said_in(_response(404, b""))).kind is errors.ProviderError
+    assert meaning_of(Said("somethingNew", "no resources for you", 404)).kind is errors.ProviderError
 
 
 @pytest.mark.parametrize(
