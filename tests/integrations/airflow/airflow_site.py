@@ -36,7 +36,9 @@ def _is_installed() -> bool:
     return True
 
 
-needs_airflow = pytest.mark.skipif(not _is_installed(), reason="Airflow has an environment of its own: make test-airflow")
+needs_airflow = pytest.mark.skipif(
+    not _is_installed(), reason="Airflow has an environment of its own: make test-airflow"
+)
 
 
 def until(look: Callable[[], Any], what: str, *, seconds: float = 90) -> Any:
