@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from crash_site import CrashSite
 
 
-@pytest.fixture(scope="session", name="site_of")
+# Not for the session: other modules start clouds of their own in this process, and moto is one to a process.
+@pytest.fixture(scope="module", name="site_of")
 def _site_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], CrashSite]]:
     """The site of a cloud, or of its slices, made when a test first asks for it, and anew after a failure."""
     sites: dict[str, CrashSite] = {}

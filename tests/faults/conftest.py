@@ -30,7 +30,8 @@ class Campaigns:
             campaign.world.stop()
 
 
-@pytest.fixture(name="campaigns", scope="session")
+# Not for the session: other modules start clouds of their own in this process, and moto is one to a process.
+@pytest.fixture(name="campaigns", scope="module")
 def _campaigns() -> Iterator[Campaigns]:
     campaigns = Campaigns()
     yield campaigns

@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
@@ -48,13 +49,14 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", name="clouds")
+# Not for the session: tests of other modules start clouds of their own in this process, and moto is one to a process.
+@pytest.fixture(scope="module", name="clouds")
 def _clouds() -> Iterator[LocalClouds]:
     with local_clouds("aws") as clouds:
         yield clouds
 
 
-@pytest.fixture(scope="session", name="runner")
+@pytest.fixture(scope="module", name="runner")
 def _runner(clouds: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A process that runs the watched flows, each in one of its own; gives the file of what it says."""
     from prefect.settings import get_current_settings

@@ -23,6 +23,7 @@ from multicompute.ledger import ClusterRecord, NodeRecord
 from multicompute.monitor.cost import CostReport, report
 from multicompute.plugins import discover
 from multicompute.testing import FakeClock, FakeCloud
+from multicompute.testing import fake_cloud as clouds_in_memory
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "ledger"))
 
@@ -34,6 +35,13 @@ MINIMUM = {"aws": 60, "gcp": 60, "azure": 300, "bygone": 0}
 """Seconds that each cloud bills at least; the last is a provider that is not installed any more."""
 DAY = 24 * 3600 * 10**6
 PRICES = (55.04, 98.32, 0.706832, 21.957642, 88.49, 32.0 / 3, 0.0, 6.98)
+
+
+@pytest.fixture(name="fake_cloud")
+def _fake_cloud() -> Iterator[FakeCloud]:
+    """Not the plug-in's, which finds clusters that are left behind: here they are rows that no cloud has."""
+    with clouds_in_memory() as cloud:
+        yield cloud
 
 
 @pytest.fixture(name="open_ledger", params=["sqlite", "postgres"])
