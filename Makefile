@@ -13,10 +13,11 @@ quickstart: $(VENV)/.installed-testing
 test: $(VENV)/.installed-test
 	$(BIN)/pytest -n auto --dist loadgroup
 
-# In an environment of its own: Airflow pins what other integrations want newer.
+# In an environment of its own: Airflow pins what other integrations want newer. The tests of the scheduler take minutes, and patience with the machine.
+AIRFLOW_TESTS ?= tests/integrations/airflow
 .PHONY: test-airflow
 test-airflow: $(VENV)-airflow/.installed
-	$(VENV)-airflow/bin/pytest -n auto --dist loadgroup tests/integrations/airflow
+	$(VENV)-airflow/bin/pytest -n auto --dist loadgroup $(AIRFLOW_TESTS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-lint
@@ -53,7 +54,7 @@ reliability: $(VENV)/.installed-test
 	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) MULTICOMPUTE_CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/faults; \
 	$(BIN)/python tools/write_reliability.py $$folder
 
-# A kill at every moment of every operation on every cloud; `make test` tries every third.
+# A kill at every moment of every operation on every cloud; `make test` tries every seventh.
 .PHONY: kill
 kill: $(VENV)/.installed-test
 	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/crash/test_killed.py
