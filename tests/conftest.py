@@ -2,7 +2,6 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,11 +16,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"killed at {killed.total()} points on {len(killed)} clouds: {clouds}")
 
 
+_BEGUN_WITH: dict[str, str] = {}
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _environment_of_its_own() -> Iterator[None]:
-    """Whatever a module's clouds and servers leave in the environment of this process ends with the module."""
-    before = dict(os.environ)
-    yield
-    for name in os.environ.keys() - before.keys():
+def _environment_of_its_own() -> None:
+    """Whatever clouds and servers of other modules have left in the environment of this process does not reach this one."""
+    if not _BEGUN_WITH:
+        _BEGUN_WITH.update(os.environ)
+    for name in os.environ.keys() - _BEGUN_WITH.keys():
         del os.environ[name]
-    os.environ.update(before)
+    os.environ.update(_BEGUN_WITH)
