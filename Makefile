@@ -11,7 +11,9 @@ quickstart: $(VENV)/.installed-testing
 
 .PHONY: test
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto --ignore=tests/integrations
+# By themselves: servers and runners of theirs live in the process, and share its environment and its moto.
+	$(BIN)/pytest tests/integrations
 
 # In an environment of its own: Airflow pins what other integrations want newer. The tests of the scheduler take minutes, and patience with the machine.
 AIRFLOW_TESTS ?= tests/integrations/airflow
