@@ -11,9 +11,7 @@ quickstart: $(VENV)/.installed-testing
 
 .PHONY: test
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto --ignore=tests/integrations
-# By themselves: servers and runners of theirs live in the process, and share its environment and its moto.
-	$(BIN)/pytest tests/integrations
+	$(BIN)/pytest -n auto --dist loadgroup
 
 # In an environment of its own: Airflow pins what other integrations want newer. The tests of the scheduler take minutes, and patience with the machine.
 AIRFLOW_TESTS ?= tests/integrations/airflow

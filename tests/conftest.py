@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,14 +17,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"killed at {killed.total()} points on {len(killed)} clouds: {clouds}")
 
 
-_BEGUN_WITH: dict[str, str] = {}
-
-
 @pytest.fixture(scope="module", autouse=True)
-def _environment_of_its_own() -> None:
-    """Whatever clouds and servers of other modules have left in the environment of this process does not reach this one."""
-    if not _BEGUN_WITH:
-        _BEGUN_WITH.update(os.environ)
-    for name in os.environ.keys() - _BEGUN_WITH.keys():
-        del os.environ[name]
-    os.environ.update(_BEGUN_WITH)
+def _environment_left_as_found() -> Iterator[None]:
+    """A cloud or server that a module leaves in the environment of this process would be used by the tests of others."""
+    before = dict(os.environ)
+    yield
+    after = dict(os.environ)
+    # pytest's own, of the test that runs.
+    left = {name for name, value in after.items() ^ before.items() if name != "PYTEST_CURRENT_TEST"}
+    assert not left, f"this module left in the environment of the process, or took from it: {', '.join(sorted(left))}"

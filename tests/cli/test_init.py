@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from multicompute.config import load
+from multicompute.config import apply_environment, load
 from multicompute.engine.session import Session
 from multicompute.plugins import discover
 from multicompute.testing import local_clouds
@@ -72,11 +72,8 @@ def test_every_line_of_the_file_can_be_taken_in_as_it_is(run: Run, home: Path) -
     assert set(Session(config=after, plugins=plugins).usable) == set(plugins)
 
 
-def test_init_checks_what_it_found_and_names_the_next_command(
-    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with local_clouds("aws"):
-        monkeypatch.setenv("MULTICOMPUTE_CONFIG", str(home / "here.toml"))
+def test_init_checks_what_it_found_and_names_the_next_command(run: Run, home: Path) -> None:
+    with local_clouds("aws"), apply_environment({"MULTICOMPUTE_CONFIG": str(home / "here.toml")}):
         done = run("init", "--yes")
     assert done.status == 0
     assert re.search(r"^aws +yes", done.out, re.MULTILINE)

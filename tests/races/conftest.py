@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from crowd import Crowd
 
 
-@pytest.fixture(name="site", scope="package")
+# Not for the package: pytest takes a folder without __init__.py for the whole session, and the cloud would stay in the environment of every
+# test that this process runs later.
+@pytest.fixture(name="site", scope="module")
 def _site() -> Iterator[LocalClouds]:
     with local_clouds("aws") as clouds, apply_environment({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"}):
         yield clouds
@@ -31,7 +33,7 @@ def _clouds(site: LocalClouds) -> Iterator[LocalClouds]:
     assert site.alive() == []
 
 
-@pytest.fixture(name="crowd", scope="package")
+@pytest.fixture(name="crowd", scope="module")
 def _crowd(site: LocalClouds) -> Iterator[Crowd]:
     """The processes that a test watches."""
     crowd = Crowd()
@@ -39,7 +41,7 @@ def _crowd(site: LocalClouds) -> Iterator[Crowd]:
     crowd.close()
 
 
-@pytest.fixture(name="others", scope="package")
+@pytest.fixture(name="others", scope="module")
 def _others(site: LocalClouds) -> Iterator[Crowd]:
     """Those that cut in while the first are at work."""
     crowd = Crowd()
