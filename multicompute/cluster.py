@@ -505,7 +505,7 @@ class Cluster:
         return f"<Cluster {self.name} {self.state.value}{where}>"
 
     def _repr_html_(self) -> str:
-        from multicompute.cluster_html import render_html
+        from multicompute.cluster_view import render_html
 
         return render_html(self)
 

@@ -34,6 +34,8 @@ class Capability(StrEnum):
     """Can tell how busy nodes are."""
     HEALTH_CHECKS = "health_checks"
     """Checks machines by itself, and can tell which fail."""
+    GLOBAL_LISTING = "global_listing"
+    """Lists nodes of all regions in one answer, for which it costs as much to be asked of one."""
     SIDE_RESOURCES = "side_resources"
     """Makes resources beside machines (security groups, placement groups, ...) that teardown must remove."""
 

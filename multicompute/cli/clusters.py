@@ -33,7 +33,7 @@ def up(options: argparse.Namespace) -> int:
     if options.json:
         write_json(cluster.to_dict())
         return 0
-    _write_cluster(cluster.to_dict())
+    _write_cluster(cluster)
     tell(f"`multicompute down {cluster.name}` tears it down; {_end(cluster.to_dict())}")
     return 0
 
@@ -85,7 +85,7 @@ def show(options: argparse.Namespace) -> int:
     if options.json:
         write_json(cluster.to_dict())
     else:
-        _write_cluster(cluster.to_dict(), why=cluster.holdup or cluster.reason)
+        _write_cluster(cluster)
     return 0
 
 
@@ -95,9 +95,9 @@ def nodes_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def nodes(options: argparse.Namespace) -> int:
-    cluster = _looked_up(options.name).to_dict()
+    cluster = _looked_up(options.name)
     if options.json:
-        write_json(cluster["nodes"])
+        write_json(cluster.to_dict()["nodes"])
     else:
         _write_nodes(cluster)
     return 0
@@ -146,7 +146,7 @@ def heal(options: argparse.Namespace) -> int:
     if options.json:
         write_json(cluster.to_dict())
     else:
-        _write_cluster(cluster.to_dict())
+        _write_cluster(cluster)
     return 0
 
 
@@ -213,30 +213,20 @@ def _progress(*, wanted: bool) -> AbstractContextManager[Any]:
     return terminal_progress()
 
 
-def _write_cluster(cluster: Mapping[str, Any], *, why: str = "") -> None:
-    place = cluster["zone"] or cluster["region"] or ""
-    rows = [
-        ("name", cluster["name"]),
-        ("id", cluster["id"]),
-        ("state", str(cluster["state"])),
-        *([("why", why)] if why else []),
-        ("place", f"{cluster['provider'] or ''} {place}".strip() or "-"),
-        ("accelerators", f"{_number(cluster['gpus'])} {_types(cluster)}".strip()),
-        ("cost", f"{format_usd(cluster['hourly_usd'])} per hour, {format_usd(cluster['accrued_usd'])} so far"),
-        ("created", cluster["created_at"] or "-"),
-        ("ends", cluster["expires_at"] or "never"),
-        ("tags", ", ".join(f"{key}={value}" for key, value in cluster["tags"].items()) or "-"),
-    ]
-    write_table(("cluster", ""), rows)
-    if cluster["nodes"]:
+def _write_cluster(cluster: "Cluster") -> None:
+    from multicompute.cluster_view import cluster_facts
+
+    write_table(("cluster", ""), cluster_facts(cluster))
+    if cluster.nodes:
         print()
         _write_nodes(cluster)
 
 
-def _write_nodes(cluster: Mapping[str, Any]) -> None:
-    keys = ("id", "state", "instance_type", "zone", "private_ip", "public_ip")
-    rows = [(str(node["rank"]), *(str(node[key] or "-") for key in keys)) for node in cluster["nodes"]]
-    write_table((">rank", "node", "state", "instance type", "zone", "private address", "public address"), rows)
+def _write_nodes(cluster: "Cluster") -> None:
+    from multicompute.cluster_view import NODE_HEADERS, node_rows
+
+    rank, *others = NODE_HEADERS
+    write_table((f">{rank}", *others), node_rows(cluster))
 
 
 def _line(cluster: Mapping[str, Any]) -> tuple[str, ...]:

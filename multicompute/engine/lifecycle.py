@@ -12,7 +12,7 @@ from multicompute.engine.look import UP
 from multicompute.engine.operation import LostLease, Operation
 from multicompute.engine.session import Session
 from multicompute.engine.story import Watcher
-from multicompute.engine.teardown import PATIENCE, begin, end, places, step
+from multicompute.engine.teardown import PATIENCE, StillThere, end, places
 from multicompute.errors import ClusterNotFound, MulticomputeError, ProviderError, SpecError
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
@@ -52,14 +52,12 @@ def terminate(
                 record = session.ledger.cluster(cluster_id)
                 op = Operation.on(session, record, lease, stop=stop, watch=watch) if lease is not None else None
                 if op is not None and record.state.is_live:
-                    if not wait:
-                        begin(op, reason)
-                        return _first_step(op)
-                    op = _end_unless_lost(op, record.reason or reason)
+                    op = _end_unless_lost(op, record.reason or reason, wait=wait)
             if op is None:
                 session.ledger.ask_to_end(cluster_id, reason, states=_NOT_ENDING)
-                if not wait:
-                    break
+            if not wait:
+                break
+            if op is None:
                 if session.clock.now() >= deadline:
                     raise ProviderError(f"{record.name}: the process that works on it did not end it in {PATIENCE}")
                 stop.sleep(session.clock, _LOOK)
@@ -67,21 +65,15 @@ def terminate(
     return session.ledger.cluster(cluster_id)
 
 
-def _end_unless_lost(op: Operation, reason: str) -> Operation | None:
+def _end_unless_lost(op: Operation, reason: str, *, wait: bool) -> Operation | None:
     try:
-        end(op, ClusterState.TERMINATED, reason)
+        end(op, ClusterState.TERMINATED, reason, wait=wait)
     except LostLease:
         return None
+    except StillThere:
+        if wait:
+            raise
     return op
-
-
-def _first_step(op: Operation) -> ClusterRecord:
-    """Send the deletes and don't wait; `reap` or another `terminate` sees to the rest."""
-    attempts = op.ledger.attempts(op.cluster_id)
-    for name, region in places(attempts):
-        mine = [each for each in attempts if each.is_open and (each.provider, each.region) == (name, region)]
-        step(op, op.session.provider(name), mine, Selector(region=region, cluster_id=op.cluster_id))
-    return op.record()
 
 
 def extend(session: Session, cluster_id: str, by: timedelta, *, watch: Watcher | None = None) -> ClusterRecord:

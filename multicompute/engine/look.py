@@ -1,7 +1,7 @@
 """Looks at the nodes of clusters that are up, and writes down what has become of them."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,7 +18,7 @@ from multicompute.engine.teardown import end
 from multicompute.errors import ClusterNotFound, MulticomputeError, ProvisionTimeout
 from multicompute.ledger import ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, Node, NodeState
-from multicompute.provider import Selector
+from multicompute.provider import Capability, Selector
 
 UP: Final = (ClusterState.READY, ClusterState.DEGRADED)
 _POOL: Final = 8
@@ -63,7 +63,7 @@ class Sightings:
 def refresh_all(session: Session) -> Sightings:
     """Look at every cluster that is up: a listing for each region with live nodes, however many clusters it holds.
 
-    Only clusters of which something has changed are worked on one by one.
+    A cloud that lists all its regions at once is asked once. Only clusters of which something has changed are worked on one by one.
     """
     report = Sightings()
     known: dict[Place, list[tuple[str, NodeRecord]]] = {}
@@ -71,26 +71,49 @@ def refresh_all(session: Session) -> Sightings:
         known.setdefault((node.provider, node.region), []).append((cluster_id, node))
     changed: dict[str, None] = {}
     with ThreadPoolExecutor(_POOL, thread_name_prefix="look") as pool:
-        asked = {place: pool.submit(_listed, session, place, nodes) for place, nodes in known.items()}
-        for place, answer in asked.items():
+
+        def ask(places: Sequence[Place]) -> tuple[Sequence[Place], Future[tuple[Node, ...]]]:
+            types = {node.instance_type for place in places for _, node in known[place]}
+            return places, pool.submit(_listed, session, places, tuple(sorted(types)))
+
+        asked = [ask(places) for places in _listings(session, known)]
+        while asked:
+            places, answer = asked.pop(0)
             try:
                 found = {node.id: node for node in answer.result()}
             except MulticomputeError as error:
-                report.notes.append(f"{' '.join(place)}: could not be asked: {error}")
+                if len(places) > 1:
+                    # Trouble of one region must not hide what has become of the others.
+                    asked += [ask([place]) for place in places]
+                else:
+                    report.notes.append(f"{' '.join(places[0])}: could not be asked: {error}")
                 continue
-            changed |= {cluster_id: None for cluster_id, node in known[place] if _differs(node, found.get(node.id))}
+            nodes = (each for place in places for each in known[place])
+            changed |= {cluster_id: None for cluster_id, node in nodes if _differs(node, found.get(node.id))}
     for cluster_id in changed:
         _refresh_one(session, cluster_id, report)
     check_budgets(session)
     return report
 
 
-def _listed(session: Session, place: Place, nodes: Sequence[tuple[str, NodeRecord]]) -> tuple[Node, ...]:
-    name, region = place
+def _listings(session: Session, places: Iterable[Place]) -> list[list[Place]]:
+    """The places, those together that one listing tells of."""
+    listings: dict[Place, list[Place]] = {}
+    for name, region in places:
+        try:
+            is_global = Capability.GLOBAL_LISTING in session.provider(name).capabilities
+        except MulticomputeError:
+            # Said where it is asked.
+            is_global = False
+        listings.setdefault((name, "" if is_global else region), []).append((name, region))
+    return list(listings.values())
+
+
+def _listed(session: Session, places: Sequence[Place], types: tuple[str, ...]) -> tuple[Node, ...]:
+    name, region = places[0]
     provider = session.provider(name)
-    types = tuple(sorted({node.instance_type for _, node in nodes}))
     # Of any owner: a ledger that a team shares has clusters of several.
-    selector = Selector(region=region, instance_types=types, with_health=True)
+    selector = Selector(region=region if len(places) == 1 else None, instance_types=types, with_health=True)
     return patiently(
         lambda: provider.nodes(selector),
         clock=session.clock,

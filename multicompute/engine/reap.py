@@ -13,7 +13,7 @@ from multicompute.engine.lifecycle import over_limit
 from multicompute.engine.operation import LostLease, Operation
 from multicompute.engine.orphans import Orphan, Survey, remove, survey
 from multicompute.engine.session import Session
-from multicompute.engine.teardown import end
+from multicompute.engine.teardown import StillThere, end
 from multicompute.errors import MulticomputeError
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
@@ -42,8 +42,12 @@ class ReapReport:
         return {"terminated": self.terminated, "failed": self.failed, "orphans": self.orphans, "notes": self.notes}
 
 
-def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _NONE) -> ReapReport:
+def reap(
+    session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _NONE, wait: bool = True
+) -> ReapReport:
     """End every cluster of the ledger that is over its ttl or budget or half torn down, and every expired orphan of this owner.
+
+    The deletes of all of them are sent before the first is waited for: what waits its turn costs money.
 
     Safe to run in several processes at once, and again: one works on a cluster, the others pass it by and note that.
 
@@ -51,8 +55,10 @@ def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _
         session: the ledger and the clouds.
         dry_run: only say what would be done.
         idle: the id of each cluster that has been idle for too long -> why it has to end, if it is still READY.
+        wait: go on until every cloud has said that nothing is left, for half an hour each; else the next reap does.
     """
     report = ReapReport()
+    slow: dict[str, StillThere] = {}
     seen = survey(session, report.notes)
     for record in session.ledger.clusters():
         # An older copy of the ledger may not know that the cluster was extended.
@@ -65,8 +71,14 @@ def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _
             report.notes.append(f"{record.name}: {is_later}")
         elif dry_run:
             report.terminated.append(record.name)
-        else:
-            _end(session, record, report, idle)
+        elif trouble := _end(session, record, report, idle, wait=False):
+            slow[record.id] = trouble
+    for cluster_id, trouble in slow.items():
+        record = session.ledger.cluster(cluster_id)
+        if not wait:
+            report.notes.append(f"{record.name}: is ending: {trouble.message}")
+        elif late := _end(session, record, report, idle, wait=True):
+            report.failed[record.name] = str(late)
     expired = _expired(session, seen)
     if expired and not dry_run:
         # Ending clusters takes its time: whoever knows these may have extended them meanwhile.
@@ -86,20 +98,29 @@ def _why(session: Session, record: ClusterRecord, idle: Mapping[str, str]) -> st
     return idle.get(record.id, "") if record.state is ClusterState.READY else ""
 
 
-def _end(session: Session, record: ClusterRecord, report: ReapReport, idle: Mapping[str, str]) -> None:
+def _end(
+    session: Session, record: ClusterRecord, report: ReapReport, idle: Mapping[str, str], *, wait: bool
+) -> StillThere | None:
+    """End one, and write down what came of it; returns what its clouds are not through with."""
+    trouble: StillThere | None = None
     stop = Stop()
     stop.shield()
     with on_signals(stop):
         try:
-            _end_if_due(session, record.id, stop, report, idle)
+            _end_if_due(session, record.id, stop, report, idle, wait=wait)
+        except StillThere as slow:
+            trouble = slow
         except LostLease:
             report.notes.append(f"{record.name}: another process works on it")
         except MulticomputeError as error:
             report.failed[record.name] = str(error)
         stop.lower()
+    return trouble
 
 
-def _end_if_due(session: Session, cluster_id: str, stop: Stop, report: ReapReport, idle: Mapping[str, str]) -> None:
+def _end_if_due(
+    session: Session, cluster_id: str, stop: Stop, report: ReapReport, idle: Mapping[str, str], *, wait: bool
+) -> None:
     with holding(session, cluster_id) as lease:
         # Again, under the lease: since it was listed it may have been extended, or ended by another process.
         record = session.ledger.cluster(cluster_id)
@@ -107,7 +128,7 @@ def _end_if_due(session: Session, cluster_id: str, stop: Stop, report: ReapRepor
         if not why:
             return
         if lease is not None:
-            end(Operation.on(session, record, lease, stop=stop), ClusterState.TERMINATED, why)
+            end(Operation.on(session, record, lease, stop=stop), ClusterState.TERMINATED, why, wait=wait)
             report.terminated.append(record.name)
             return
     # One that is being made is told. One that is up is left alone: it may be about to be extended.

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Final
 
 from multicompute.engine.adopt import adopt as take_over
 from multicompute.engine.adopt import learn_attempts, learn_end
@@ -14,11 +15,13 @@ from multicompute.engine.look import UP, look
 from multicompute.engine.operation import LostLease, Operation, Superseded
 from multicompute.engine.orphans import Orphan, Survey, choose, is_known, remove, survey
 from multicompute.engine.session import Session
-from multicompute.engine.teardown import end, step
+from multicompute.engine.teardown import StillThere, end, step
 from multicompute.errors import ClusterExists, MulticomputeError
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.provider import Resource, Selector
+
+_DIED: Final = "its process died before it was complete"
 
 
 @dataclass(slots=True)
@@ -62,7 +65,12 @@ class ReconcileReport:
 
 
 def reconcile(
-    session: Session, *, dry_run: bool = False, adopt: Collection[str] = (), terminate: Collection[str] = ()
+    session: Session,
+    *,
+    dry_run: bool = False,
+    adopt: Collection[str] = (),
+    terminate: Collection[str] = (),
+    wait: bool = True,
 ) -> ReconcileReport:
     """Compare the ledger with every cloud that can be used here, and mend what differs.
 
@@ -76,6 +84,7 @@ def reconcile(
         adopt: names or ids of orphans to write into the ledger, `orphans.EVERY` for all. What was once asked for is not known: an
             adopted cluster counts as what is there, and a request of its name that fits it gets it.
         terminate: names or ids of orphans to delete, with all that stands beside their machines, until the clouds show nothing.
+        wait: go on with the end of a cluster until its clouds show nothing, for half an hour; else the next reap does.
 
     Raises:
         ClusterNotFound: a name or id is no orphan; nothing was done.
@@ -85,13 +94,22 @@ def reconcile(
     seen = survey(session, report.notes)
     unknown = [orphan for orphan in seen.orphans if not orphan.is_known]
     to_adopt, to_end = choose(unknown, adopt=adopt, terminate=terminate)
-    for record in session.ledger.clusters():
-        try:
-            _mend(session, record, seen, report, dry_run=dry_run)
-        except (LostLease, Superseded):
-            report.notes.append(f"{record.name}: another process works on it")
-        except MulticomputeError as error:
-            report.notes.append(f"{record.name}: {error}")
+    records: Sequence[ClusterRecord] = session.ledger.clusters()
+    # The deletes of all that has to end are sent before the first is waited for: what waits its turn costs money.
+    for patient in (False, True) if wait else (False,):
+        slow: list[ClusterRecord] = []
+        for record in records:
+            try:
+                _mend(session, record, seen, report, dry_run=dry_run, wait=patient)
+            except (LostLease, Superseded):
+                report.notes.append(f"{record.name}: another process works on it")
+            except StillThere as error:
+                slow.append(record)
+                if patient or not wait:
+                    report.notes.append(f"{record.name}: is ending: {error.message}")
+            except MulticomputeError as error:
+                report.notes.append(f"{record.name}: {error}")
+        records = slow
     # The ledger says that these have ended: what is left of them is ours to delete.
     remains = [orphan for orphan in seen.orphans if orphan.is_known]
     report.terminated += [orphan.name for orphan in remains]
@@ -148,7 +166,9 @@ def _refuse(report: ReconcileReport, orphans: list[Orphan], why: str) -> None:
     report.orphans += orphans
 
 
-def _mend(session: Session, record: ClusterRecord, seen: Survey, report: ReconcileReport, *, dry_run: bool) -> None:
+def _mend(
+    session: Session, record: ClusterRecord, seen: Survey, report: ReconcileReport, *, dry_run: bool, wait: bool
+) -> None:
     """Bring one live cluster of the ledger in line with its cloud."""
     with holding(session, record.id) as lease:
         record = session.ledger.cluster(record.id)
@@ -159,14 +179,14 @@ def _mend(session: Session, record: ClusterRecord, seen: Survey, report: Reconci
         if later := learn_end(session, record, there, dry_run=dry_run):
             report.notes.append(f"{record.name}: {later}")
         if record.state is ClusterState.TERMINATING:
-            _finish(op, record, report, dry_run=dry_run)
+            _finish(op, record, report, dry_run=dry_run, wait=wait)
         elif record.state in UP:
             if not dry_run and not _look(op, there, report).state.is_live:
                 report.terminated.append(record.name)
         elif learn_attempts(op, there, dry_run=dry_run) and dry_run:
             report.adopted.append(record.name)
         else:
-            _take_back(op, record, report, dry_run=dry_run)
+            _take_back(op, record, report, dry_run=dry_run, wait=wait)
 
 
 def _look(op: Operation, there: Sequence[Resource], report: ReconcileReport) -> ClusterRecord:
@@ -188,18 +208,19 @@ def _look(op: Operation, there: Sequence[Resource], report: ReconcileReport) -> 
     return op.record()
 
 
-def _finish(op: Operation, record: ClusterRecord, report: ReconcileReport, *, dry_run: bool) -> None:
+def _finish(op: Operation, record: ClusterRecord, report: ReconcileReport, *, dry_run: bool, wait: bool) -> None:
     if any(_is_in_doubt(op, attempt) for attempt in op.ledger.attempts(record.id)):
         report.in_doubt.append(record.name)
         if not dry_run:
             _one_step(op)
         return
-    report.terminated.append(record.name)
     if not dry_run:
-        end(op, ClusterState.TERMINATED, record.reason or "its process died")
+        state = ClusterState.FAILED if record.reason == _DIED else ClusterState.TERMINATED
+        end(op, state, record.reason or "its process died", wait=wait)
+    report.terminated.append(record.name)
 
 
-def _take_back(op: Operation, record: ClusterRecord, report: ReconcileReport, *, dry_run: bool) -> None:
+def _take_back(op: Operation, record: ClusterRecord, report: ReconcileReport, *, dry_run: bool, wait: bool) -> None:
     """A cluster whose process died while it was being made: READY where its gang is complete, else ended."""
     begun = [attempt for attempt in op.ledger.attempts(record.id) if attempt.is_open]
     seen = [_alive(op, attempt) for attempt in begun]
@@ -218,9 +239,9 @@ def _take_back(op: Operation, record: ClusterRecord, report: ReconcileReport, *,
     if any(_may_still_show(op, attempt) for attempt in begun):
         report.in_doubt.append(record.name)
         return
-    report.terminated.append(record.name)
     if not dry_run:
-        end(op, ClusterState.FAILED, "its process died before it was complete")
+        end(op, ClusterState.FAILED, _DIED, wait=wait)
+    report.terminated.append(record.name)
 
 
 def _alive(op: Operation, attempt: AttemptRecord) -> list[Node]:

@@ -16,14 +16,25 @@ _USUAL: Final = timedelta(minutes=3)
 """What a teardown that takes longer waits for is written down: before that it is no news."""
 
 
-def drain(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector) -> None:
+class StillThere(ProviderError):
+    """Every delete was taken, and the cloud is not through with them: whoever comes next goes on."""
+
+
+def drain(
+    op: Operation,
+    provider: Provider,
+    attempts: Sequence[AttemptRecord],
+    selector: Selector,
+    *,
+    patience: timedelta = PATIENCE,
+) -> None:
     """Terminate what is selected, and repeat it until the cloud has nothing left and can't be about to show more.
 
     Raises:
-        ProviderError: something is left after half an hour.
+        StillThere: something is left, or may still appear, when the patience is over.
     """
     begun = op.clock.now()
-    deadline = begun + PATIENCE
+    deadline = begun + patience
     pause = provider.poll_interval
     told = ""
     while True:
@@ -31,21 +42,26 @@ def drain(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], 
         left = step(op, provider, attempts, selector)
         if left.is_done and op.clock.now() >= _settled_at(provider, attempts, selector):
             return
+        if left.waiting_for and left.waiting_for != told:
+            told = left.waiting_for
+            message = f"{provider.name} {selector.region}: waiting for {told}"
+            _hold_up(op, message, is_news=op.clock.now() >= _begun(op, begun) + _USUAL)
         if op.clock.now() >= deadline:
-            things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5])
-            raise ProviderError(
-                f"{provider.name} {selector.region}: still there after {PATIENCE}: {things} ({left.waiting_for or 'no reason given'})",
+            after = f"still there after {patience}" if patience else "still there"
+            things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5]) or "what may yet appear"
+            raise StillThere(
+                f"{provider.name} {selector.region}: {after}: {things} ({left.waiting_for or 'no reason given'})",
                 provider=provider.name,
                 region=selector.region,
                 hint="`multicompute reap` goes on trying",
             )
-        if left.waiting_for and left.waiting_for != told:
-            told = left.waiting_for
-            _hold_up(
-                op, f"{provider.name} {selector.region}: waiting for {told}", is_news=op.clock.now() >= begun + _USUAL
-            )
         op.pause(pause)
         pause = min(pause * 1.5, max(provider.poll_interval, timedelta(seconds=20)))
+
+
+def _begun(op: Operation, default: datetime) -> datetime:
+    """When the end of the cluster began, which other processes may have gone on with before."""
+    return next((event.at for event in op.ledger.events(op.cluster_id) if event.kind == "terminating"), default)
 
 
 def step(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector) -> Teardown:
@@ -72,10 +88,14 @@ def _settled_at(provider: Provider, attempts: Sequence[AttemptRecord], selector:
     )
 
 
-def end(op: Operation, state: ClusterState, reason: str) -> None:
+def end(op: Operation, state: ClusterState, reason: str, *, wait: bool = True) -> None:
     """Tear the whole cluster down, in every place where something of it was tried, and close it as `state`.
 
     Safe to call again, by any process, until it is through. Until then the cluster is TERMINATING.
+
+    Raises:
+        StillThere: something is left after half an hour; without `wait`, after one step in every place.
+        MulticomputeError: a cloud can't be asked, or refuses.
     """
     failed: list[MulticomputeError] = []
     if not op.record().state.is_live:
@@ -90,13 +110,16 @@ def end(op: Operation, state: ClusterState, reason: str) -> None:
     for name, region in places(attempts):
         mine = [each for each in attempts if each.is_open and (each.provider, each.region) == (name, region)]
         try:
-            drain(op, op.session.provider(name), mine, Selector(region=region, cluster_id=op.cluster_id))
+            selector = Selector(region=region, cluster_id=op.cluster_id)
+            drain(op, op.session.provider(name), mine, selector, patience=PATIENCE if wait else timedelta(0))
         except MulticomputeError as error:
             # One place that does not answer must not keep the others running.
             failed.append(error)
+            if isinstance(error, StillThere) and not wait:
+                continue
             _hold_up(op, f"{name} {region}: the teardown is not through: {error.message}", code=error.code)
     if failed:
-        raise failed[0]
+        raise next((error for error in failed if not isinstance(error, StillThere)), failed[0])
     finish(op, state, reason)
 
 

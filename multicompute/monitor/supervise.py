@@ -89,7 +89,8 @@ def supervise(
             while rounds is None or supervisor.number < rounds:
                 if last is not None:
                     stop.sleep(session.clock, interval)
-                last = supervisor.round(stop)
+                # After the last round nobody comes who would go on with what is ending.
+                last = supervisor.round(stop, wait=supervisor.number + 1 == rounds)
         except (KeyboardInterrupt, SystemExit):
             # How this is meant to end: between two steps, or by a second signal in the midst of one, which whoever comes next
             # goes on with. The leases are given back already.
@@ -108,13 +109,15 @@ class Supervisor:
         self._readings: Readings = {}
         self._ending: dict[str, str] = {}
         self._said: set[str] = set()
+        self._waits = False
 
-    def round(self, stop: Stop) -> Round:
-        """Make one round.
+    def round(self, stop: Stop, *, wait: bool) -> Round:
+        """Make one round; with `wait` teardowns are waited for, else the next round goes on with them.
 
         Raises:
             BaseException: what `stop` was given, at the next step.
         """
+        self._waits = wait
         found = Round(self.number, self._session.clock.now())
         is_sweep = self.number % SWEEP_EVERY == 0
         steps = [("looking at the nodes", self._look), ("measuring", self._measure)]
@@ -169,9 +172,9 @@ class Supervisor:
         found.trouble(troubles)
 
     def _reconcile(self, found: Round) -> None:
-        report = reconcile(self._session)
+        report = reconcile(self._session, wait=self._waits)
         found.done += [f"{name}: taken back: it is up" for name in report.adopted]
-        found.done += [f"{name}: remains of it were ended" for name in report.terminated]
+        found.done += [self._ended(name, found) for name in report.terminated]
         found.trouble(report.failed.values())
         found.notes += [f"{name}: something of it may still appear; it is asked for again" for name in report.in_doubt]
         found.notes += [
@@ -184,12 +187,17 @@ class Supervisor:
         if self.number % SWEEP_EVERY and not self._is_any_due():
             # A reap lists all regions of all clouds; between two sweeps only when there is a reason.
             return
-        report = reap(self._session, idle=self._ending)
+        report = reap(self._session, idle=self._ending, wait=self._waits)
         for name in report.terminated:
-            found.done.append(f"{name}: ended: {self._session.ledger.find(name).reason}")
+            found.done.append(self._ended(name, found))
         found.done += [f"{name}: was expired and in no ledger row, and is deleted" for name in report.orphans]
         found.trouble(f"{name}: {why}" for name, why in report.failed.items())
         found.notes += report.notes
+
+    def _ended(self, name: str, found: Round) -> str:
+        record = self._session.ledger.find(name)
+        is_news = record.ended_at is not None and record.ended_at >= found.began
+        return f"{name}: ended: {record.reason}" if is_news else f"{name}: remains of it were ended"
 
     def _is_any_due(self) -> bool:
         return bool(self._ending) or any(

@@ -208,6 +208,17 @@ class ProviderConformance:
         assert _ids(world.provider.nodes(replace(FIRST, region=far.region))) == _ids(two)
         assert _ids(world.provider.nodes(FIRST)) == _ids(one + two)
 
+    @needs(Capability.GLOBAL_LISTING)
+    def test_one_listing_of_all_regions_tells_what_those_of_each_region_tell(self, world: World) -> None:
+        places = (world.offer(), world.offer(region=1))
+        for number, offer in enumerate(places):
+            world.provider.launch(launch_request(offer, nodes=1, token=f"attempt-{number}"))
+        _until_running(world, FIRST, count=2)
+        all_of_them = Selector(instance_types=tuple({offer.instance_type for offer in places}), with_health=True)
+        each = [node for offer in places for node in world.provider.nodes(replace(all_of_them, region=offer.region))]
+        assert len(each) == 2
+        assert {node.id: node for node in world.provider.nodes(all_of_them)} == {node.id: node for node in each}
+
     def test_a_listing_goes_to_its_last_page_in_a_stable_order(self, world: World) -> None:
         launched = world.provider.launch(launch_request(world.offer(), nodes=world.page_nodes))
         listed = _until_running(world, FIRST, count=world.page_nodes)

@@ -69,6 +69,7 @@ class AzureProvider:
             Capability.QUOTAS,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
+            Capability.GLOBAL_LISTING,
             Capability.SIDE_RESOURCES,
         }
     )

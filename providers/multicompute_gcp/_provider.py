@@ -65,6 +65,7 @@ class GcpProvider:
             Capability.EXPIRY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
+            Capability.GLOBAL_LISTING,
             Capability.SIDE_RESOURCES,
         }
     )

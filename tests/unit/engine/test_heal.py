@@ -10,10 +10,11 @@ from multicompute import Cluster, ClusterState, errors
 from multicompute.engine.attempts import launch, open_attempt
 from multicompute.engine.interrupt import Stop
 from multicompute.engine.lease import holding
-from multicompute.engine.look import refresh_all
+from multicompute.engine.look import Sightings, refresh_all
 from multicompute.engine.operation import Operation
 from multicompute.engine.reconcile import reconcile
 from multicompute.node import NodeState
+from multicompute.provider import Capability
 from multicompute.testing import FakeCloud, fake_cloud
 
 
@@ -185,6 +186,7 @@ async def test_the_async_twins_do_the_same(cloud: FakeCloud) -> None:
 
 
 def test_a_look_at_all_clusters_costs_a_call_for_each_region_with_nodes(cloud: FakeCloud) -> None:
+    cloud.aws.capabilities -= {Capability.GLOBAL_LISTING}
     clusters = [
         Cluster.request(gpus=8, type="h100", name=f"all-{number}", regions=[region], clouds=[name])
         for number, (name, region) in enumerate(
@@ -207,5 +209,30 @@ def test_a_look_at_all_clusters_costs_a_call_for_each_region_with_nodes(cloud: F
     (note,) = refresh_all(cloud.session).notes
     assert note.startswith("aws us-west-2: could not be asked")
     for cluster in clusters:
+        cluster.terminate()
+    assert cloud.alive() == []
+
+
+def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_where_it_can_not(cloud: FakeCloud) -> None:
+    here, there = (
+        Cluster.request(gpus=16, type="h100", name=region, regions=[region], clouds=["gcp"])
+        for region in ("us-central1", "us-east4")
+    )
+    cloud.advance("5m")
+    cloud.gcp.faults.calls.clear()
+    assert refresh_all(cloud.session) == Sightings()
+    assert cloud.gcp.faults.count() == 1
+
+    for cluster in (here, there):
+        cloud.gcp.preempt(cluster.nodes[1].id)
+    cloud.gcp.faults.fail("nodes", "denied", times=None, where={"region": None})
+    cloud.gcp.faults.fail("nodes", "denied", times=None, where={"region": "us-east4"})
+    report = refresh_all(cloud.session)
+    assert report.changed == ["us-central1"]
+    (note,) = report.notes
+    assert note.startswith("gcp us-east4: could not be asked")
+    cloud.gcp.faults.clear()
+    assert refresh_all(cloud.session).changed == ["us-east4"]
+    for cluster in (here, there):
         cluster.terminate()
     assert cloud.alive() == []

@@ -8,7 +8,7 @@ import pytest
 from multicompute import Cluster, ClusterState, errors
 from multicompute.engine.reap import reap
 from multicompute.engine.reconcile import reconcile
-from multicompute.provider import TAG_EXPIRES_AT
+from multicompute.provider import TAG_EXPIRES_AT, Capability
 from multicompute.testing import FakeCloud, fake_cloud
 
 
@@ -254,6 +254,21 @@ def test_list_finds_by_state_and_tags(cloud: FakeCloud) -> None:
 def test_an_unknown_name_is_not_found(cloud: FakeCloud) -> None:
     with pytest.raises(errors.ClusterNotFound, match="nobody"):
         Cluster.get("nobody")
+
+
+def test_a_reap_sends_the_deletes_of_all_before_it_waits_for_one(cloud: FakeCloud) -> None:
+    # Nothing but the reaper ends anything here.
+    cloud.aws.capabilities -= {Capability.EXPIRY}
+    names = [Cluster.request(gpus=8, type="h100", ttl="1h").name for _ in range(3)]
+    cloud.advance("61m")
+    cloud.aws.shutdown_time = timedelta(minutes=10)
+    began = cloud.clock.now()
+    deletes: list[timedelta] = []
+    cloud.aws.faults.hook("terminate", lambda call: deletes.append(cloud.clock.now() - began))
+    assert reap(cloud.session).terminated == names
+    assert deletes[:4] == [timedelta(0)] * 4, "and one more of the first, which is then waited for"
+    assert cloud.clock.now() - began < timedelta(minutes=12)
+    assert cloud.alive() == []
 
 
 def test_a_teardown_that_the_cloud_refuses_for_an_hour_says_why_and_what_it_costs(cloud: FakeCloud) -> None:

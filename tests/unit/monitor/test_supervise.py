@@ -117,6 +117,21 @@ def test_a_cloud_that_fails_keeps_no_other_waiting(cloud: FakeCloud) -> None:
     assert cloud.alive() == []
 
 
+def test_a_teardown_that_its_cloud_holds_up_keeps_no_round_waiting_but_the_last(cloud: FakeCloud) -> None:
+    clusters = [Cluster.request(gpus=8, type="h100", ttl="1h", clouds=["aws"]) for _ in range(3)]
+    cloud.advance("61m")
+    cloud.aws.shutdown_time = timedelta(minutes=20)
+    began = cloud.clock.now()
+    deletes: list[timedelta] = []
+    cloud.aws.faults.hook("terminate", lambda call: deletes.append(cloud.clock.now() - began))
+    last = a_round(cloud, rounds=6)
+    # Five rounds at their pace, and in each of them the deletes of all.
+    assert deletes[:15] == [number * INTERVAL for number in range(5) for _ in clusters]
+    assert [line.split(": expired")[0] for line in last.done] == [f"{cluster.name}: ended" for cluster in clusters]
+    assert any(event.kind == "stuck" for event in clusters[0].events()), "once it takes longer than usual"
+    assert cloud.alive() == []
+
+
 def test_what_goes_on_failing_is_logged_once_and_again_when_it_has_worked_meanwhile(
     cloud: FakeCloud, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,7 +193,7 @@ def test_a_signal_ends_it_after_the_step_at_hand(
     cluster.terminate()
 
 
-def test_a_signal_in_the_midst_of_a_teardown_is_met_when_it_is_through(cloud: FakeCloud) -> None:
+def test_a_signal_in_the_midst_of_a_teardown_is_met_when_its_deletes_are_sent(cloud: FakeCloud) -> None:
     first = Cluster.request(gpus=8, type="h100", ttl="1h", clouds=["aws"])
     second = Cluster.request(gpus=8, type="h100", ttl="1h", clouds=["gcp"])
     cloud.advance("61m")
@@ -191,8 +206,10 @@ def test_a_signal_in_the_midst_of_a_teardown_is_met_when_it_is_through(cloud: Fa
 
     cloud.aws.faults.hook("terminate", once)
     supervise(cloud.session)
-    assert Cluster.get(first.name).state is ClusterState.TERMINATED
-    assert cloud.clusters_alive() == [second.name]
+    assert Cluster.get(first.name).state is ClusterState.TERMINATING
+    assert Cluster.get(second.name).state is ClusterState.READY
+    cloud.advance(INTERVAL)
+    assert (cloud.aws.running_ids(), len(cloud.gcp.running_ids())) == ([], 1)
     assert not leases(cloud, second)
     a_round(cloud)
     assert cloud.alive() == []

@@ -1,4 +1,4 @@
-"""Shows a cluster in a notebook: what it is, what it costs, and its nodes."""
+"""A cluster as lines and rows: what it is, what it costs, and its nodes; for the terminal, and for notebooks as HTML."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -8,12 +8,18 @@ from multicompute.units import format_instant, format_usd
 if TYPE_CHECKING:
     from multicompute.cluster import Cluster
 
-_HEADERS: Final = ("rank", "node", "state", "instance type", "zone", "private address", "public address")
+NODE_HEADERS: Final = ("rank", "node", "state", "instance type", "zone", "private address", "public address")
 
 
 def render_html(cluster: "Cluster") -> str:
     """The cluster as HTML: the facts that `multicompute show` prints, and a table of the nodes that live."""
-    nodes = [
+    facts, nodes = html_facts("cluster", cluster_facts(cluster)), node_rows(cluster)
+    return facts + (html_table("nodes", NODE_HEADERS, nodes, right=frozenset({0})) if nodes else "")
+
+
+def node_rows(cluster: "Cluster") -> list[tuple[str, ...]]:
+    """A row for each node that lives, under `NODE_HEADERS`."""
+    return [
         (
             str(node.rank),
             node.id,
@@ -25,11 +31,10 @@ def render_html(cluster: "Cluster") -> str:
         )
         for node in cluster.nodes
     ]
-    facts = html_facts("cluster", _facts(cluster))
-    return facts + (html_table("nodes", _HEADERS, nodes, right=frozenset({0})) if nodes else "")
 
 
-def _facts(cluster: "Cluster") -> list[tuple[str, str]]:
+def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:
+    """What there is to say of the cluster itself, as names and values."""
     spec, why = cluster.spec, cluster.holdup or cluster.reason
     gpus = "-" if spec.gpus is None else str(spec.gpus)
     place = f"{cluster.provider or ''} {cluster.zone or cluster.region or ''}".strip()
