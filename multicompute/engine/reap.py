@@ -1,6 +1,6 @@
 """Ends what has outlived its terms: expired clusters, spent budgets, teardowns that were cut off, expired orphans."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -14,7 +14,7 @@ from multicompute.engine.operation import LostLease, Operation
 from multicompute.engine.orphans import Orphan, Survey, remove, survey
 from multicompute.engine.session import Session
 from multicompute.engine.teardown import StillThere, end
-from multicompute.errors import MulticomputeError
+from multicompute.errors import LedgerError, MulticomputeError
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
 
@@ -42,9 +42,7 @@ class ReapReport:
         return {"terminated": self.terminated, "failed": self.failed, "orphans": self.orphans, "notes": self.notes}
 
 
-def reap(
-    session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _NONE, wait: bool = True
-) -> ReapReport:
+def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _NONE, wait: bool = True) -> ReapReport:
     """End every cluster of the ledger that is over its ttl or budget or half torn down, and every expired orphan of this owner.
 
     The deletes of all of them are sent before the first is waited for: what waits its turn costs money.
@@ -58,27 +56,12 @@ def reap(
         wait: go on until every cloud has said that nothing is left, for half an hour each; else the next reap does.
     """
     report = ReapReport()
-    slow: dict[str, StillThere] = {}
     seen = survey(session, report.notes)
-    for record in session.ledger.clusters():
-        # An older copy of the ledger may not know that the cluster was extended.
-        is_later = learn_end(session, record, seen.clusters.get(record.id, ()), dry_run=dry_run)
-        if not dry_run:
-            check_budget(session, record)
-        if not _why(session, session.ledger.cluster(record.id), idle):
-            continue
-        if dry_run and is_later:
-            report.notes.append(f"{record.name}: {is_later}")
-        elif dry_run:
-            report.terminated.append(record.name)
-        elif trouble := _end(session, record, report, idle, wait=False):
-            slow[record.id] = trouble
-    for cluster_id, trouble in slow.items():
-        record = session.ledger.cluster(cluster_id)
-        if not wait:
-            report.notes.append(f"{record.name}: is ending: {trouble.message}")
-        elif late := _end(session, record, report, idle, wait=True):
-            report.failed[record.name] = str(late)
+    due = _due(session, seen, report, idle, dry_run=dry_run)
+    if dry_run:
+        report.terminated = [record.name for record in due]
+    else:
+        _end_all(session, due, report, idle, wait=wait)
     expired = _expired(session, seen)
     if expired and not dry_run:
         # Ending clusters takes its time: whoever knows these may have extended them meanwhile.
@@ -87,6 +70,40 @@ def reap(
     report.failed |= {orphan.name: f"not gone yet: {why}" for orphan, why in left}
     report.orphans = [orphan.name for orphan in expired if orphan.name not in report.failed]
     return report
+
+
+def _due(
+    session: Session, seen: Survey, report: ReapReport, idle: Mapping[str, str], *, dry_run: bool
+) -> Iterator[ClusterRecord]:
+    """The clusters that have to end."""
+    for record in session.ledger.clusters():
+        # An older copy of the ledger may not know that the cluster was extended.
+        is_later = learn_end(session, record, seen.clusters.get(record.id, ()), dry_run=dry_run)
+        try:
+            if not dry_run:
+                check_budget(session, record)
+        except LedgerError as error:
+            # What can't be written, on a full disk say, must not keep machines running.
+            report.notes.append(f"{record.name}: {error}")
+        if not _why(session, session.ledger.cluster(record.id), idle):
+            continue
+        if dry_run and is_later:
+            report.notes.append(f"{record.name}: {is_later}")
+        else:
+            yield record
+
+
+def _end_all(
+    session: Session, due: Iterable[ClusterRecord], report: ReapReport, idle: Mapping[str, str], *, wait: bool
+) -> None:
+    tried = [(record, _end(session, record, report, idle, wait=False)) for record in due]
+    for record, trouble in tried:
+        if trouble is None:
+            continue
+        if not wait:
+            report.notes.append(f"{record.name}: is ending: {trouble.message}")
+        elif late := _end(session, record, report, idle, wait=True):
+            report.failed[record.name] = str(late)
 
 
 def _why(session: Session, record: ClusterRecord, idle: Mapping[str, str]) -> str:

@@ -119,7 +119,8 @@ def end(op: Operation, state: ClusterState, reason: str, *, wait: bool = True) -
                 continue
             _hold_up(op, f"{name} {region}: the teardown is not through: {error.message}", code=error.code)
     if failed:
-        raise next((error for error in failed if not isinstance(error, StillThere)), failed[0])
+        # Who does not wait is told that there is something to wait for; who has waited is told what else is in the way.
+        raise next((error for error in failed if isinstance(error, StillThere) is not wait), failed[0])
     finish(op, state, reason)
 
 

@@ -11,6 +11,7 @@ import pytest
 from multicompute import Cluster, ClusterState, Event
 from multicompute.engine.look import refresh, refresh_all
 from multicompute.engine.reap import reap
+from multicompute.errors import LedgerError
 from multicompute.ledger import Ledger
 from multicompute.testing import FakeCloud
 
@@ -129,3 +130,21 @@ def test_of_several_that_tell_a_mark_at_once_one_does(engine: str, tmp_path: Pat
     assert ledgers[0].events("c-1") == [an_event("budget")]
     for ledger in ledgers:
         ledger.close()
+
+
+def test_a_spent_budget_ends_machines_although_the_ledger_can_not_be_written(
+    fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", ttl="7d", budget=100)
+    fake_cloud.advance("3h")
+
+    def full(*arguments: object, **named: object) -> None:
+        raise LedgerError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        for write in ("append", "append_once", "update_cluster", "end_cluster"):
+            patch.setattr(fake_cloud.session.ledger, write, full)
+        assert "disk is full" in str(reap(fake_cloud.session).failed)
+    assert fake_cloud.alive() == []
+    assert reap(fake_cloud.session).failed == {}
+    assert Cluster.get(cluster.name).state is ClusterState.TERMINATED

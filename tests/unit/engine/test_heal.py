@@ -213,7 +213,9 @@ def test_a_look_at_all_clusters_costs_a_call_for_each_region_with_nodes(cloud: F
     assert cloud.alive() == []
 
 
-def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_where_it_can_not(cloud: FakeCloud) -> None:
+def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_where_it_can_not(
+    cloud: FakeCloud,
+) -> None:
     here, there = (
         Cluster.request(gpus=16, type="h100", name=region, regions=[region], clouds=["gcp"])
         for region in ("us-central1", "us-east4")
