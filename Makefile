@@ -54,7 +54,7 @@ reliability: $(VENV)/.installed-test
 	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) MULTICOMPUTE_CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/faults; \
 	$(BIN)/python tools/write_reliability.py $$folder
 
-# A kill at every moment of every operation on every cloud; `make test` tries every seventh.
+# A kill at every moment of every operation on every cloud; `make test` tries every thirteenth.
 .PHONY: kill
 kill: $(VENV)/.installed-test
 	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/crash/test_killed.py

@@ -66,15 +66,15 @@ def _begun(op: Operation, default: datetime) -> datetime:
 
 def step(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector) -> Teardown:
     """One step of a teardown: delete, and look at what is left."""
-    fresh = {
-        attempt.token
-        for attempt in attempts
-        if attempt.state is AttemptState.LAUNCHED and op.clock.now() < attempt.opened_at + provider.consistency_window
-    }
+    launched = {attempt.token for attempt in attempts if attempt.state is AttemptState.LAUNCHED}
+    # By the node and not by its attempt, which was opened before a call that may have taken longer than listings lag.
     recent = tuple(
         node.id
         for node in op.ledger.nodes(op.cluster_id)
-        if node.token in fresh and node.ended_at is None and node.region == selector.region
+        if node.token in launched
+        and node.ended_at is None
+        and node.region == selector.region
+        and op.clock.now() < node.started_at + provider.consistency_window
     )
     full = Selector(region=selector.region, cluster_id=selector.cluster_id, token=selector.token, node_ids=recent)
     return op.ask(provider, "terminate", lambda: provider.terminate(full))

@@ -35,7 +35,7 @@ from multicompute_azure._teardown import Undertaker
 # What was made is found by name at once, but Resource Manager's listings follow by up to some minutes
 # (https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-not-found).
 _CONSISTENCY_WINDOW: Final = timedelta(minutes=3)
-_LOCAL_CONSISTENCY_WINDOW: Final = timedelta(seconds=1)
+_LOCAL_CONSISTENCY_WINDOW: Final = timedelta(seconds=5)
 # A look is a listing that Compute counts as a costly one; of those it has answered some 800 per half hour and subscription, whoever asked
 # ("Troubleshooting API throttling errors"), so that four clusters can come up at once.
 _POLL_INTERVAL: Final = timedelta(seconds=10)

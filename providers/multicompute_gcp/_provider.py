@@ -38,7 +38,7 @@ Answer = TypeVar("Answer")
 
 # Compute Engine shows within seconds what was made. A local cloud has no such delay but what a test sets.
 _CONSISTENCY_WINDOW: Final = timedelta(minutes=2)
-_LOCAL_CONSISTENCY_WINDOW: Final = timedelta(seconds=1)
+_LOCAL_CONSISTENCY_WINDOW: Final = timedelta(seconds=5)
 _POLL_INTERVAL: Final = timedelta(seconds=5)
 _LOCAL_POLL_INTERVAL: Final = timedelta(milliseconds=50)
 # A machine with eight GPUs boots in minutes; a TPU request that waits longer than this in the queue counts as a lack of capacity.

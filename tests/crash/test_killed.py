@@ -3,7 +3,7 @@
 Every operation on every cloud runs in a process of its own, again and again, each time with the next moment as its last: before a call is
 worked on, after the cloud has done the work and before the answer, after an answer and before the next write to the ledger, and after each
 write to the ledger. Once it is through unkilled, all moments were tried. After each death other processes make up for it. `make test` tries every
-seventh moment, `make kill` and CI every one.
+thirteenth moment, `make kill` and CI every one.
 """
 
 import itertools
@@ -22,7 +22,7 @@ SOON = timedelta(seconds=2)
 MOMENTS = ("before", "after", "answered", "committed")
 MOST = 200
 """More moments of one kind than any operation has: one that comes to no end must not keep the suite from ending."""
-STEP = 1 if "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ else 7
+STEP = 1 if "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ else 13
 """One moment in so many is tried."""
 SHARE = 4
 """After one death in so many, all that follows is tried; else only that for which the operation is the likeliest to go wrong."""

@@ -218,7 +218,7 @@ def judge_terminate(scene: Scene, happened: Happened, trouble: Trouble, once: bo
         return "ok"
     assert not (once and trouble.passes)
     if STILL_THERE in happened.error.message:
-        assert type(happened.error) is errors.ProviderError and not once
+        assert isinstance(happened.error, errors.ProviderError) and not once
         told = "ProviderError"
     else:
         told = assert_told(happened, trouble, scene)

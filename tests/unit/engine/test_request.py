@@ -235,6 +235,18 @@ def test_a_listing_that_lags_behind_does_not_lose_the_gang(cloud: FakeCloud) -> 
     assert cloud.alive() == []
 
 
+def test_nodes_that_listings_do_not_show_yet_end_with_their_attempt_however_long_its_call_took(
+    cloud: FakeCloud,
+) -> None:
+    cloud.aws.lag = timedelta(seconds=3)
+    cloud.aws.faults.delay("launch", 3 * cloud.aws.consistency_window, times=1)
+    cloud.aws.faults.fail("nodes", "capacity", times=1)
+    with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
+        assert cloud.aws.faults.count("launch") == 2
+        assert cloud.aws.running_ids() == [node.id for node in cluster.nodes]
+    assert cloud.alive() == []
+
+
 def test_a_quota_that_is_too_small_is_seen_before_the_launch(cloud: FakeCloud) -> None:
     cloud.aws.set_quota(Quota("P instances", "us-east-1", "on_demand", ("p*",), limit=100, used=0))
     with Cluster.request(gpus=64, type="h100") as cluster:

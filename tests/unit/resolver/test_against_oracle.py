@@ -19,7 +19,7 @@ from wishes import NOW, Question, questions, tight_questions
 
 PROVIDERS = Path(__file__).parents[3] / "providers"
 CATALOG = Catalog({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "gcp", "azure")})
-EXAMPLES = int(os.environ.get("MULTICOMPUTE_CAMPAIGN_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("MULTICOMPUTE_CAMPAIGN_EXAMPLES", "150"))
 """`make campaign` asks for many thousands."""
 
 _offers = universe(CATALOG)
