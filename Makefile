@@ -11,7 +11,9 @@ quickstart: $(VENV)/.installed-testing
 
 .PHONY: test
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto --ignore=tests/integrations/prefect
+# In processes of their own: threads that Prefect leaves go on in whatever is tested next.
+	$(BIN)/pytest -n auto tests/integrations/prefect
 
 # In an environment of its own: Airflow pins what other integrations want newer. The tests of the scheduler take minutes, and patience with the machine.
 AIRFLOW_TESTS ?= tests/integrations/airflow

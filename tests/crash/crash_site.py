@@ -33,22 +33,22 @@ class Kind:
 
     Attributes:
         launching: the call that makes machines.
-        window: how long that cloud may hide what it has made; locally, in seconds.
     """
 
     cloud: type[AwsLocalCloud | AzureLocalCloud | GcpLocalCloud]
     wanted: tuple[str, ...]
     nodes: int
     launching: str
-    window: float
 
 
+WINDOW = timedelta(seconds=5)
+"""How long a local cloud may hide what it has made."""
 H100 = ("--gpus", "16", "--type", "h100")
 KINDS = {
-    "aws": Kind(AwsLocalCloud, (*H100, "--cloud", "aws"), 2, "RunInstances", 5),
-    "gcp": Kind(GcpLocalCloud, (*H100, "--cloud", "gcp"), 2, "instances.bulkInsert", 1),
-    "tpu": Kind(GcpLocalCloud, ("--type", "v5litepod-16", "--cloud", "gcp"), 4, "tpu.queuedResources.create", 1),
-    "azure": Kind(AzureLocalCloud, (*H100, "--cloud", "azure"), 2, "virtualMachineScaleSets.createOrUpdate", 1),
+    "aws": Kind(AwsLocalCloud, (*H100, "--cloud", "aws"), 2, "RunInstances"),
+    "gcp": Kind(GcpLocalCloud, (*H100, "--cloud", "gcp"), 2, "instances.bulkInsert"),
+    "tpu": Kind(GcpLocalCloud, ("--type", "v5litepod-16", "--cloud", "gcp"), 4, "tpu.queuedResources.create"),
+    "azure": Kind(AzureLocalCloud, (*H100, "--cloud", "azure"), 2, "virtualMachineScaleSets.createOrUpdate"),
 }
 
 
@@ -162,7 +162,7 @@ class CrashSite:
 
     def hide(self) -> None:
         """From now on the cloud hides what it makes for nearly as long as it ever may."""
-        self._delay(lag=0.8 * self.kind.window)
+        self._delay(lag=0.8 * WINDOW.total_seconds())
 
     # What there is
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from crash_site import KINDS, NAME, CrashSite, Kill
+from crash_site import KINDS, NAME, WINDOW, CrashSite, Kill
 
 SOON = timedelta(seconds=2)
 """Longer than any cloud here hides what it has made, while nobody tells it to."""
@@ -64,7 +64,7 @@ def half_a_gang_without_its_process(site: CrashSite) -> None:
     """As the whole one, but a machine of it has ended; of a slice, which ends as a whole, its place in the queue is left."""
     a_whole_gang_without_its_process(site)
     site.cloud.end_instance(site.machines()[0])
-    site.clock.sleep(timedelta(seconds=site.kind.window))
+    site.clock.sleep(WINDOW)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def reconcile(site: CrashSite) -> None:
         assert report["orphans"] == []
         if not report["in_doubt"]:
             break
-        site.clock.sleep(timedelta(seconds=site.kind.window / 4))
+        site.clock.sleep(WINDOW / 4)
     assert report["in_doubt"] == []
     site.show_all()
     site.clock.sleep(SOON)

@@ -27,7 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # Prefect leaves its clients' connections to the garbage collector.
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
             item.add_marker(pytest.mark.timeout(240))
-            item.add_marker(pytest.mark.xdist_group("prefect"))
 
 
 @pytest.fixture(autouse=True)
