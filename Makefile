@@ -2,6 +2,8 @@
 # Needs CPython 3.11 or newer with venv, and nothing else; PYTHON=python3.13 chooses another than python3.
 PYTHON ?= python3
 EXAMPLES ?= 20000
+# One more than there are cores: many tests wait for processes of their own.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -11,7 +13,7 @@ quickstart: $(VENV)/.installed-testing
 
 .PHONY: test
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n auto --ignore=tests/integrations/prefect
+	$(BIN)/pytest -n $(WORKERS) --ignore=tests/integrations/prefect
 # In processes of their own: threads that Prefect leaves go on in whatever is tested next.
 	$(BIN)/pytest -n auto tests/integrations/prefect
 
@@ -56,7 +58,7 @@ reliability: $(VENV)/.installed-test
 	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) MULTICOMPUTE_CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/faults; \
 	$(BIN)/python tools/write_reliability.py $$folder
 
-# A kill at every moment of every operation on every cloud; `make test` tries every thirteenth.
+# A kill at every moment of every operation on every cloud; `make test` tries two of each kind.
 .PHONY: kill
 kill: $(VENV)/.installed-test
 	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/crash/test_killed.py

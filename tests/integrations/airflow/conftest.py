@@ -1,4 +1,4 @@
-"""One Airflow and one set of local clouds for all tests with processes: both take long to start."""
+"""One Airflow and one set of local clouds for all tests of a module: both take long to start."""
 
 import sys
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from airflow_site import AirflowSite, airflow_site
 from multicompute.testing import LocalClouds, local_clouds
 
 
-@pytest.fixture(scope="session", name="cloud")
+@pytest.fixture(scope="module", name="cloud")
 def _cloud() -> Iterator[LocalClouds]:
     with local_clouds("aws") as clouds:
         yield clouds
 
 
-@pytest.fixture(scope="session", name="prepared")
+@pytest.fixture(scope="module", name="prepared")
 def _prepared(cloud: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> AirflowSite:
     """A home and a database, and nothing that runs."""
     site = AirflowSite(tmp_path_factory.mktemp("airflow-home") / "home")
@@ -26,7 +26,7 @@ def _prepared(cloud: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> A
     return site
 
 
-@pytest.fixture(scope="session", name="running")
+@pytest.fixture(scope="module", name="running")
 def _running(cloud: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowSite]:
     with airflow_site(tmp_path_factory.mktemp("airflow") / "home") as site:
         yield site

@@ -5,7 +5,7 @@ import json
 import pytest
 from airflow_site import HERE, AirflowSite, needs_airflow
 
-from multicompute import Cluster
+from multicompute import Cluster, ClusterState
 from multicompute.testing import LocalClouds
 
 pytestmark = [
@@ -29,4 +29,20 @@ def test_success_failure_deferral_and_the_shipped_example(prepared: AirflowSite,
     assert (bad[""], bad["work"], bad["cluster_end"]) == ("failed", "failed", "success")
     made = [cluster for cluster in Cluster.list(include_ended=True) if cluster.id not in before]
     assert sorted(cluster.tags["airflow-dag"] for cluster in made) == ["airflow_fleet", "deferred", "once", "once"]
+    assert cloud.alive() == []
+
+
+def test_a_request_that_runs_into_its_execution_timeout_tears_down_what_it_has_begun(
+    prepared: AirflowSite, cloud: LocalClouds
+) -> None:
+    before = {cluster.id for cluster in Cluster.list(include_ended=True)}
+    cloud.aws.set_delays(boot=600)
+    try:
+        (states,) = run(prepared, "slow")
+    finally:
+        cloud.aws.set_delays()
+    assert states == {"": "failed", "cluster": "failed"}
+    (made,) = (cluster for cluster in Cluster.list(include_ended=True) if cluster.id not in before)
+    assert any(event.kind == "launched" for event in made.events()), "the timeout came when there was something to end"
+    assert made.state is ClusterState.FAILED
     assert cloud.alive() == []

@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ fleet("once", retries=0, deferrable=False)
 fleet("twice", retries=1, deferrable=False)
 fleet("deferred", retries=0, deferrable=True)
 fleet("scarce", retries=0, deferrable=False, regions=["us-east-1"])
+
+with DAG("slow", schedule=None):
+    ClusterRequestOperator(
+        task_id="cluster", gpus=8, type="h100", deferrable=False, execution_timeout=timedelta(seconds=10)
+    )
 
 with DAG("mapped", schedule=None):
     fleets = ClusterRequestOperator.partial(task_id="each", type="h100", deferrable=False).expand(gpus=[8, 16])
