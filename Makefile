@@ -17,11 +17,10 @@ test: $(VENV)/.installed-test
 # In processes of their own: threads that Prefect leaves go on in whatever is tested next.
 	$(BIN)/pytest -n auto tests/integrations/prefect
 
-# In an environment of its own: Airflow pins what other integrations want newer. The tests of the scheduler take minutes, and patience with the machine.
-AIRFLOW_TESTS ?= tests/integrations/airflow
+# In an environment of its own: Airflow pins what other integrations want newer.
 .PHONY: test-airflow
 test-airflow: $(VENV)-airflow/.installed
-	$(VENV)-airflow/bin/pytest -n auto --dist loadgroup $(AIRFLOW_TESTS)
+	$(VENV)-airflow/bin/pytest -n auto --dist loadgroup tests/integrations/airflow
 
 .PHONY: lint
 lint: $(VENV)/.installed-lint
