@@ -60,7 +60,7 @@ reliability: $(VENV)/.installed-test
 # A kill at every moment of every operation on every cloud; `make test` tries two of each kind.
 .PHONY: kill
 kill: $(VENV)/.installed-test
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/crash/test_killed.py
+	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n $(WORKERS) --timeout 0 tests/crash/test_killed.py
 
 # The same properties on many more random cases, a kill at every call and every error at every call, than `make test` has time for.
 .PHONY: campaign

@@ -247,7 +247,8 @@ def _contents(attempts: Iterable[AttemptRecord]) -> list[str]:
 def learn_end(session: Session, record: ClusterRecord, resources: Sequence[Resource], *, dry_run: bool = False) -> str:
     """Take the end of life of a cluster from its tags where that is later, and finish writing it there: an extension begins in the cloud.
 
-    An earlier one is not believed: a cloud's listings may lag behind, and what is over there ends by itself.
+    An earlier one is not believed: a cloud's listings may lag behind, and what is over there ends by itself. While they may lag behind
+    with a node of the cluster nothing is learned: that node would keep the end that it has, and the ledger would tell a later one.
 
     Returns:
         What was learned, "" for nothing.
@@ -256,7 +257,7 @@ def learn_end(session: Session, record: ClusterRecord, resources: Sequence[Resou
         return ""
     tag = expiry_of(resources)
     by_tags = _instant_of(tag)
-    if by_tags is None or by_tags <= record.expires_at:
+    if by_tags is None or by_tags <= record.expires_at or _may_hide(session, record, resources):
         return ""
     told = f"lives {expiry_text(by_tags)} by its tags; the ledger said {expiry_text(record.expires_at)}"
     if not dry_run:
@@ -268,6 +269,17 @@ def learn_end(session: Session, record: ClusterRecord, resources: Sequence[Resou
         event = Event(session.clock.now(), "extended", told, record.id)
         session.ledger.update_cluster(record.id, event, expires_at=by_tags)
     return told
+
+
+def _may_hide(session: Session, record: ClusterRecord, resources: Sequence[Resource]) -> bool:
+    """Whether a node of the cluster is missing here that listings may only not show yet (I4)."""
+    shown, now = {resource.id for resource in resources}, session.clock.now()
+    return any(
+        node.ended_at is None
+        and node.id not in shown
+        and now < node.started_at + session.provider(node.provider).consistency_window
+        for node in session.ledger.nodes(record.id)
+    )
 
 
 def learn_attempts(op: Operation, resources: Sequence[Resource], *, dry_run: bool = False) -> bool:

@@ -77,8 +77,13 @@ def _due(
 ) -> Iterator[ClusterRecord]:
     """The clusters that have to end."""
     for record in session.ledger.clusters():
-        # An older copy of the ledger may not know that the cluster was extended.
-        is_later = learn_end(session, record, seen.clusters.get(record.id, ()), dry_run=dry_run)
+        try:
+            # An older copy of the ledger may not know that the cluster was extended.
+            is_later = learn_end(session, record, seen.clusters.get(record.id, ()), dry_run=dry_run)
+        except MulticomputeError as error:
+            # By its tags it was, so that it is not due; the next reap writes it down.
+            report.notes.append(f"{record.name}: {error}")
+            continue
         try:
             if not dry_run:
                 check_budget(session, record)

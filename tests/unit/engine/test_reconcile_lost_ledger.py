@@ -289,6 +289,41 @@ def test_an_older_ledger_learns_that_the_cluster_was_extended(cloud: FakeCloud, 
     cluster.terminate()
 
 
+def test_an_end_is_not_taken_from_tags_while_listings_may_hide_a_node_that_has_another(
+    cloud: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster.request(gpus=16, type="h100", name="train", ttl="1h", clouds=["aws"])
+    before, hidden = cluster.expires_at, cluster.nodes[1].id
+    copy_ledger(cloud, tmp_path / "older.db")
+    later = cluster.extend("6h")
+    shown = cloud.aws.resources
+    with lost(cloud, tmp_path, "older.db") as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(cloud.aws, "resources", lambda wanted: tuple(r for r in shown(wanted) if r.id != hidden))
+            assert reconcile(session).notes == []
+            assert Cluster.get("train").expires_at == before
+        cloud.advance(cloud.aws.consistency_window)
+        assert "by its tags" in reconcile(session).notes[0]
+        assert Cluster.get("train").expires_at == later.replace(microsecond=0)
+    cluster.terminate()
+
+
+def test_a_reap_goes_on_where_a_later_end_can_not_be_written(cloud: FakeCloud, tmp_path: Path) -> None:
+    train, other = (
+        Cluster.request(gpus=8, type="h100", name=name, ttl="1h", clouds=["aws"]) for name in ("train", "other")
+    )
+    copy_ledger(cloud, tmp_path / "older.db")
+    train.extend("6h")
+    cloud.advance("2h")
+    with lost(cloud, tmp_path, "older.db") as session:
+        cloud.aws.faults.fail("set_expiry", "denied", times=1)
+        report = reap(session)
+        assert report.terminated == [other.name]
+        assert report.notes[0].startswith("train: ")
+        assert Cluster.get("train").state is ClusterState.READY
+    train.terminate()
+
+
 def test_reconcile_takes_the_end_of_life_from_the_tags(cloud: FakeCloud, tmp_path: Path) -> None:
     cluster = Cluster.request(gpus=8, type="h100", name="train", ttl="1h", clouds=["aws"])
     copy_ledger(cloud, tmp_path / "older.db")
