@@ -1,6 +1,6 @@
 """Launches TPU slices: a queued resource per part, or plain nodes where a zone has no queue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -217,10 +217,8 @@ class TpuLauncher:
                 if node.state is NodeState.GONE or node.cause:
                     raise _failed(node, request)
             is_queued = any((node.reason or "").startswith(("ACCEPTED", "CREATING", "WAITING")) for node in hosts)
-            if hosts and not is_queued and not operations:
-                return tuple(hosts)
-            if self._clock.now() >= end:
-                return tuple(hosts) or _expected(request)
+            if (hosts and not is_queued and not operations) or self._clock.now() >= end:
+                return _whole(request, hosts)
             self._clock.sleep(self._look_every)
 
     def _take_back(self, request: LaunchRequest, error: MulticomputeError) -> None:
@@ -268,9 +266,10 @@ def _node_ids(name: str, part: Part) -> list[str]:
     return [name] if part.nodes == 1 else [f"{name}-{number}" for number in range(part.nodes)]
 
 
-def _expected(request: LaunchRequest) -> tuple[Node, ...]:
-    """The hosts of what was accepted and is not listed yet."""
-    return tuple(
+def _whole(request: LaunchRequest, hosts: Sequence[Node]) -> tuple[Node, ...]:
+    """What is listed, and the hosts of each slice that was accepted and is not listed yet."""
+    listed = {host.id.partition("/")[0] for host in hosts}
+    hidden = (
         Node(
             id=f"{node_id}/{worker}",
             rank=-1,
@@ -283,8 +282,10 @@ def _expected(request: LaunchRequest) -> tuple[Node, ...]:
         )
         for index, part in enumerate(request.parts)
         for node_id in _node_ids(part_name(request.token, index), part)
+        if node_id not in listed
         for worker in range(part.offer.instance.hosts)
     )
+    return (*hosts, *hidden)
 
 
 def _failed(node: Node, request: LaunchRequest) -> MulticomputeError:
