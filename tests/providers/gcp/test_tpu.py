@@ -72,6 +72,25 @@ def test_several_slices_are_listed_slice_by_slice(
     assert cloud.alive() == []
 
 
+def test_a_launch_tells_of_slices_that_listings_do_not_show_yet(
+    cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
+) -> None:
+    made: list[object] = []
+
+    def hide_all_but_the_first(call: object) -> None:
+        made.append(call)
+        cloud.lag = timedelta(0) if len(made) == 1 else timedelta(hours=1)
+
+    cloud.faults.hook("tpu.nodes.create", hide_all_but_the_first)
+    provider = provider_of(tpu_create="direct")
+    launched = provider.launch(request_of(parts=(_part(3),)))
+    assert {node.id for node in provider.nodes(HERE)} == {f"tok-0-0/{worker}" for worker in range(4)}
+    assert {node.id for node in launched} == {f"tok-0-{slice_}/{worker}" for slice_ in range(3) for worker in range(4)}
+    cloud.pass_time(timedelta(hours=1))
+    _end(provider)
+    assert cloud.alive() == []
+
+
 def test_what_waits_in_the_queue_is_pending_and_says_so(
     cloud: GcpLocalCloud, provider: GcpProvider, pod: LaunchRequest
 ) -> None:
