@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "ledger"))
-
-from postgres_server import Server
+sys.path.insert(0, str(ROOT))
 
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord, Ledger
 from multicompute.node import ClusterState, Event
 from multicompute.offer import InstanceType, Offer, Part, Quote
+from tests.unit.ledger.postgres_server import Server
 
 RESULTS = Path(__file__).parent / "results" / "ledger.txt"
 ROUNDS = 300

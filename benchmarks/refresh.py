@@ -92,10 +92,10 @@ def launch_gcp(clusters: int, nodes: int) -> None:
 
 def seed(cloud: str, clusters: int, nodes: int) -> None:
     """Put the instances into the cloud, and what it shows of them into the ledger."""
-    from multicompute.engine.session import open_session
     from multicompute.ledger import ClusterRecord, NodeRecord
     from multicompute.node import ClusterState
     from multicompute.provider import Selector
+    from multicompute.session import open_session
 
     {"aws": launch_aws, "gcp": launch_gcp}[cloud](clusters, nodes)
     session = open_session()
@@ -156,8 +156,8 @@ def bare_gcp() -> Iterator[str]:
 
 def ours(_cloud: str) -> int:
     """How many nodes the ledger has, after a look at all of them in which nothing had changed."""
-    from multicompute.engine.look import refresh_all
-    from multicompute.engine.session import open_session
+    from multicompute.engine.upkeep.refresh import refresh_all
+    from multicompute.session import open_session
 
     session = open_session()
     seen = refresh_all(session)

@@ -8,18 +8,18 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
 
 from multicompute.engine.planning import plan_for, require_candidate
-from multicompute.engine.session import Session, open_session
 from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.node import ClusterState, Event, Node, Sample
 from multicompute.plan import Plan
+from multicompute.session import Session, open_session
 from multicompute.spec import ClusterSpec, SpecArguments
 from multicompute.units import format_instant, parse_duration
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from multicompute.engine.interrupt import Stop
-    from multicompute.engine.story import Watcher
+    from multicompute.engine.operation.cancellation import Cancellation
+    from multicompute.engine.operation.events import EventCallback
     from multicompute.ledger import ClusterRecord, NodeRecord
 
 
@@ -72,7 +72,7 @@ class Cluster:
 
     def __init__(self, session: Session, record: "ClusterRecord", *, plan: Plan | None = None) -> None:
         """Made by `request`, `get` and `list`."""
-        from multicompute.engine.interrupt import TermGuard
+        from multicompute.engine.operation.cancellation import TermGuard
 
         self._session = session
         self._record = record
@@ -110,16 +110,16 @@ class Cluster:
         cls, gpus: int | None = None, type: str | Sequence[str] = (), **arguments: Unpack[SpecArguments]
     ) -> Self:
         """`request` for code that runs in an event loop; a cancelled task tears down what it began."""
-        from multicompute.engine.interrupt import Stop
-        from multicompute.engine.twin import in_thread
+        from multicompute.engine.operation.cancellation import Cancellation
+        from multicompute.engine.operation.threads import in_thread
 
-        stop = Stop()
+        stop = Cancellation()
         spec = _spec(gpus, type, arguments)
         return await in_thread(lambda: cls._request(spec, stop), stop=stop, undo=lambda cluster: cluster.terminate())
 
     @classmethod
-    def _request(cls, spec: ClusterSpec, stop: "Stop | None") -> Self:
-        from multicompute.engine.provision import request
+    def _request(cls, spec: ClusterSpec, stop: "Cancellation | None") -> Self:
+        from multicompute.engine.provision.request import request
 
         session = open_session()
         with _watcher(spec) as watch:
@@ -191,11 +191,11 @@ class Cluster:
         return self._record.reason
 
     @property
-    def holdup(self) -> str:
+    def blocked_on(self) -> str:
         """What its teardown waits for or failed at when it was last tried, "" where it is not being torn down."""
-        from multicompute.engine.teardown import holdup
+        from multicompute.engine.teardown import blocked_on
 
-        return holdup(self.events()) if self.state is ClusterState.TERMINATING else ""
+        return blocked_on(self.events()) if self.state is ClusterState.TERMINATING else ""
 
     @property
     def spec(self) -> ClusterSpec:
@@ -245,7 +245,7 @@ class Cluster:
     @property
     def accrued_cost(self) -> float:
         """USD so far, by the second, at the prices at which the nodes were bought; none is billed for less than its cloud's minimum."""
-        from multicompute.engine.billing import accrued, rounded
+        from multicompute.cost.billing import accrued, rounded
 
         return rounded(accrued(self._session, self.id))
 
@@ -271,7 +271,7 @@ class Cluster:
 
     def refresh(self) -> Self:
         """Look at the nodes: lost ones, and those that fail their cloud's checks, make it DEGRADED; a gang that is gone is closed."""
-        from multicompute.engine.look import refresh
+        from multicompute.engine.upkeep.refresh import refresh
 
         self._record = refresh(self._session, self.id)
         return self
@@ -289,12 +289,12 @@ class Cluster:
         Raises:
             As `request`.
         """
-        from multicompute.engine.interrupt import Stop
+        from multicompute.engine.operation.cancellation import Cancellation
 
-        return self._wait(timeout, Stop(leaves=on_stop == "leave"))
+        return self._wait(timeout, Cancellation(leaves=on_stop == "leave"))
 
-    def _wait(self, timeout: str | timedelta | None, stop: "Stop") -> Self:
-        from multicompute.engine.provision import bring_up
+    def _wait(self, timeout: str | timedelta | None, stop: "Cancellation") -> Self:
+        from multicompute.engine.provision.request import bring_up
 
         limit = self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
         self._record = bring_up(self._session, self._session.ledger.cluster(self.id), timeout=limit, stop=stop)
@@ -314,8 +314,10 @@ class Cluster:
         """
         return self._wait_for(state, timeout, None)
 
-    def _wait_for(self, state: ClusterState | str, timeout: str | timedelta | None, stop: "Stop | None") -> Self:
-        from multicompute.engine.look import wait_for
+    def _wait_for(
+        self, state: ClusterState | str, timeout: str | timedelta | None, stop: "Cancellation | None"
+    ) -> Self:
+        from multicompute.engine.upkeep.refresh import wait_for
 
         wanted = _state(state)
         assert wanted is not None
@@ -339,8 +341,8 @@ class Cluster:
         """
         return self._heal(timeout, None)
 
-    def _heal(self, timeout: str | timedelta | None, stop: "Stop | None") -> Self:
-        from multicompute.engine.heal import heal
+    def _heal(self, timeout: str | timedelta | None, stop: "Cancellation | None") -> Self:
+        from multicompute.engine.upkeep.heal import heal
 
         limit = self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
         self._record = heal(self._session, self.id, timeout=limit, stop=stop)
@@ -375,7 +377,7 @@ class Cluster:
             SpecError: `by` is not a positive duration, or the cluster has no end of life.
             ClusterNotFound: it has ended or is ending.
         """
-        from multicompute.engine.lifecycle import extend
+        from multicompute.engine.upkeep.extend import extend
 
         self._record = extend(self._session, self.id, parse_duration(by, what="by"))
         assert self._record.expires_at is not None
@@ -390,7 +392,7 @@ class Cluster:
         Raises:
             ProviderError: something is left after half an hour; the cluster stays TERMINATING, and `reap` goes on.
         """
-        from multicompute.engine.lifecycle import terminate
+        from multicompute.engine.teardown import terminate
 
         self._record = terminate(self._session, self.id, wait=wait)
         return self
@@ -399,7 +401,7 @@ class Cluster:
 
     async def arefresh(self) -> Self:
         """`refresh` for code that runs in an event loop."""
-        from multicompute.engine.twin import in_thread
+        from multicompute.engine.operation.threads import in_thread
 
         return await in_thread(self.refresh)
 
@@ -407,43 +409,43 @@ class Cluster:
         self, timeout: str | timedelta | None = None, *, on_stop: Literal["terminate", "leave"] = "terminate"
     ) -> Self:
         """`wait` for code that runs in an event loop; `await` itself is a word of the language."""
-        from multicompute.engine.interrupt import Stop
-        from multicompute.engine.twin import in_thread
+        from multicompute.engine.operation.cancellation import Cancellation
+        from multicompute.engine.operation.threads import in_thread
 
-        stop = Stop(leaves=on_stop == "leave")
+        stop = Cancellation(leaves=on_stop == "leave")
         return await in_thread(lambda: self._wait(timeout, stop), stop=stop)
 
     async def await_for(self, state: ClusterState | str, timeout: str | timedelta | None = None) -> Self:
         """`wait_for` for code that runs in an event loop."""
-        from multicompute.engine.interrupt import Stop
-        from multicompute.engine.twin import in_thread
+        from multicompute.engine.operation.cancellation import Cancellation
+        from multicompute.engine.operation.threads import in_thread
 
-        stop = Stop()
+        stop = Cancellation()
         return await in_thread(lambda: self._wait_for(state, timeout, stop), stop=stop)
 
     async def aheal(self, timeout: str | timedelta | None = None) -> Self:
         """`heal` for code that runs in an event loop."""
-        from multicompute.engine.interrupt import Stop
-        from multicompute.engine.twin import in_thread
+        from multicompute.engine.operation.cancellation import Cancellation
+        from multicompute.engine.operation.threads import in_thread
 
-        stop = Stop()
+        stop = Cancellation()
         return await in_thread(lambda: self._heal(timeout, stop), stop=stop)
 
     async def ametrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
         """`metrics` for code that runs in an event loop."""
-        from multicompute.engine.twin import in_thread
+        from multicompute.engine.operation.threads import in_thread
 
         return await in_thread(lambda: self.metrics(window))
 
     async def aextend(self, by: str | timedelta) -> datetime:
         """`extend` for code that runs in an event loop."""
-        from multicompute.engine.twin import in_thread
+        from multicompute.engine.operation.threads import in_thread
 
         return await in_thread(lambda: self.extend(by))
 
     async def aterminate(self, *, wait: bool = True) -> Self:
         """`terminate` for code that runs in an event loop."""
-        from multicompute.engine.twin import in_thread
+        from multicompute.engine.operation.threads import in_thread
 
         return await in_thread(lambda: self.terminate(wait=wait))
 
@@ -466,7 +468,7 @@ class Cluster:
     async def __aexit__(
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
-        from multicompute.engine.twin import in_thread
+        from multicompute.engine.operation.threads import in_thread
 
         try:
             await in_thread(lambda: self._leave(error))
@@ -474,7 +476,7 @@ class Cluster:
             self._guard.down()
 
     def _leave(self, error: BaseException | None) -> None:
-        from multicompute.engine.lifecycle import leave
+        from multicompute.engine.teardown import leave
 
         self._record = leave(self._session, self.id, error)
 
@@ -533,7 +535,7 @@ def _state(state: ClusterState | str | None) -> ClusterState | None:
         raise SpecError(f"state={state!r}: no such state; there are {known}") from None
 
 
-def _watcher(spec: ClusterSpec) -> "AbstractContextManager[Watcher | None]":
+def _watcher(spec: ClusterSpec) -> "AbstractContextManager[EventCallback | None]":
     """Who is told of events: the caller's function, or a progress bar where there is a terminal to show it on."""
     if callable(spec.progress):
         return nullcontext(spec.progress)

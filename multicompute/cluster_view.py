@@ -35,7 +35,7 @@ def node_rows(cluster: "Cluster") -> list[tuple[str, ...]]:
 
 def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:
     """What there is to say of the cluster itself, as names and values."""
-    spec, why = cluster.spec, cluster.holdup or cluster.reason
+    spec, why = cluster.spec, cluster.blocked_on or cluster.reason
     gpus = "-" if spec.gpus is None else str(spec.gpus)
     place = f"{cluster.provider or ''} {cluster.zone or cluster.region or ''}".strip()
     return [

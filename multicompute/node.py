@@ -23,6 +23,16 @@ class ClusterState(StrEnum):
         """Whether something of it may still run and cost money."""
         return self not in (ClusterState.TERMINATED, ClusterState.FAILED)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether its gang came up and it is not being torn down: READY or DEGRADED."""
+        return self in (ClusterState.READY, ClusterState.DEGRADED)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it lives: TERMINATED or FAILED."""
+        return not self.is_live
+
 
 class NodeState(StrEnum):
     """A node as its cloud reports it; GONE is what the cloud says is deleted for good."""
@@ -34,6 +44,11 @@ class NodeState(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     GONE = "gone"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the machine no longer runs and will not run again by itself."""
+        return self in (NodeState.STOPPING, NodeState.STOPPED, NodeState.GONE)
 
 
 class Metric(StrEnum):

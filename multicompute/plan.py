@@ -36,7 +36,7 @@ class Outage:
         reason: "capacity", "quota", "not offered", "access".
         until: when it is forgotten, in UTC.
         nodes: gangs of this many nodes or more are ruled out; smaller ones may still fit.
-        strikes: how often in a row it was met; each time it lasts longer.
+        consecutive_failures: how often in a row it was met; each time it lasts longer.
     """
 
     provider: str
@@ -46,7 +46,7 @@ class Outage:
     reason: str
     until: datetime
     nodes: int = 1
-    strikes: int = 1
+    consecutive_failures: int = 1
 
     def covers(self, offer: Offer, *, nodes: int, now: datetime) -> bool:
         """Whether `nodes` of `offer` are not worth asking for at `now`."""

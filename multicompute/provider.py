@@ -36,7 +36,7 @@ class Capability(StrEnum):
     """Checks machines by itself, and can tell which fail."""
     GLOBAL_LISTING = "global_listing"
     """Lists nodes of all regions in one answer, for which it costs as much to be asked of one."""
-    SIDE_RESOURCES = "side_resources"
+    DEPENDENT_RESOURCES = "dependent_resources"
     """Makes resources beside machines (security groups, placement groups, ...) that teardown must remove."""
 
 

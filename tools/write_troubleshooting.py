@@ -27,7 +27,7 @@ DONE = {
     "InvalidRequestError": "stops: it would be as wrong elsewhere",
     "ProviderError": "stops, with the cloud's words",
 }
-"""What the engine does by itself; docs/architecture.md tells more, and tests/faults try it call by call."""
+"""What the engine does by itself; docs/architecture.md tells more, and tests/resilience/faults try it call by call."""
 RULED_OUT = {"request": "that request", "zone": "the zone", "region": "the region", "account": "the account"}
 
 

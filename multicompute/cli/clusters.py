@@ -58,16 +58,16 @@ def ls(options: argparse.Namespace) -> int:
         styles = [_STYLES.get(cluster.state, "") for cluster in found]
         write_table(columns, [_line(cluster) for cluster in clusters], styles=styles)
         for cluster in found:
-            if cluster.holdup:
-                tell(f"{cluster.name} is not gone yet: {cluster.holdup}; `multicompute reap` goes on")
+            if cluster.blocked_on:
+                tell(f"{cluster.name} is not gone yet: {cluster.blocked_on}; `multicompute reap` goes on")
     else:
         tell("no cluster" if options.all else "no cluster lives; --all also lists those that have ended")
     return 0
 
 
 def _look_at_all() -> None:
-    from multicompute.engine.look import refresh_all
-    from multicompute.engine.session import open_session
+    from multicompute.engine.upkeep.refresh import refresh_all
+    from multicompute.session import open_session
 
     session = open_session()
     if session.has_ledger:

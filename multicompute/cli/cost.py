@@ -11,8 +11,8 @@ from multicompute.cli.output import RIGHT, tell, write_json, write_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from multicompute.monitor.cost import CostReport
-    from multicompute.monitor.cost_forecast import Forecast
+    from multicompute.cost.forecast import Forecast
+    from multicompute.cost.report import CostReport
 
 _WIDTH: Final = 12
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -36,8 +36,8 @@ def cost_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def cost(options: argparse.Namespace) -> int:
-    from multicompute.engine.session import open_session
-    from multicompute.monitor.cost import report
+    from multicompute.cost.report import report
+    from multicompute.session import open_session
 
     found = report(open_session(), since=options.since, by=options.by, name=options.name)
     if options.json:
@@ -58,7 +58,7 @@ def _write_csv(report: "CostReport") -> None:
 
 
 def _write_tables(report: "CostReport") -> None:
-    from multicompute.monitor.cost_text import nothing_spent, row_cells, row_headers, share
+    from multicompute.cost.text import nothing_spent, row_cells, row_headers, share
 
     if not report.rows:
         tell(nothing_spent(report))
@@ -78,7 +78,7 @@ def _write_tables(report: "CostReport") -> None:
 
 
 def _write_forecasts(forecasts: "Sequence[Forecast]") -> None:
-    from multicompute.monitor.cost_text import FORECAST_HEADERS, forecast_cells
+    from multicompute.cost.text import FORECAST_HEADERS, forecast_cells
 
     lives, *figures, ends = FORECAST_HEADERS
     columns = (lives, *(f"{RIGHT}{figure}" for figure in figures), ends)

@@ -9,8 +9,8 @@ from multicompute.config import without_password
 from multicompute.errors import MulticomputeError
 
 if TYPE_CHECKING:
-    from multicompute.engine.session import Session
     from multicompute.provider import ProviderPlugin
+    from multicompute.session import Session
 
 NO_PROVIDER = 6
 """Without a provider that can be used every request would end in AuthError."""
@@ -26,7 +26,7 @@ def doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    from multicompute.engine.session import open_session
+    from multicompute.session import open_session
 
     session = open_session()
     report: dict[str, Any] = {

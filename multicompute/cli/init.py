@@ -12,8 +12,8 @@ from multicompute.cli.output import tell
 from multicompute.errors import AuthError, SpecError
 
 if TYPE_CHECKING:
-    from multicompute.engine.session import Session
     from multicompute.provider import ProviderPlugin
+    from multicompute.session import Session
 
 
 def init_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +28,8 @@ def init_arguments(parser: argparse.ArgumentParser) -> None:
 def init(options: argparse.Namespace) -> int:
     from multicompute.cli.doctor import doctor
     from multicompute.config import load
-    from multicompute.engine.session import Session
     from multicompute.plugins import discover
+    from multicompute.session import Session
 
     # As if there were no file: it is to be replaced, and need not even be readable.
     session = Session(config=load(with_file=False), plugins=discover())

@@ -58,8 +58,8 @@ def _tell_limit(limit: int, there_are: int, what: str) -> None:
 
 def _found(options: argparse.Namespace) -> "Plan":
     """The plan over the bare catalog: neither fabric nor remembered outages narrow what is on sale."""
-    from multicompute.engine.session import open_session
     from multicompute.resolver import resolve
+    from multicompute.session import open_session
     from multicompute.spec import ClusterSpec
 
     session = open_session()
@@ -132,7 +132,7 @@ def catalog_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def catalog(options: argparse.Namespace) -> int:
-    from multicompute.engine.session import open_session
+    from multicompute.session import open_session
 
     info = open_session().catalog.info()
     if options.what == "path":

@@ -26,9 +26,9 @@ def reconcile_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def reconcile(options: argparse.Namespace) -> int:
-    from multicompute.engine.orphans import EVERY
-    from multicompute.engine.reconcile import reconcile as compare
-    from multicompute.engine.session import open_session
+    from multicompute.engine.recovery.inventory import EVERY
+    from multicompute.engine.recovery.reconcile import reconcile as compare
+    from multicompute.session import open_session
 
     def chosen(names: list[str] | None) -> tuple[str, ...]:
         return () if names is None else tuple(names) or EVERY
@@ -48,8 +48,8 @@ def reap_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def reap(options: argparse.Namespace) -> int:
-    from multicompute.engine.reap import reap as end
-    from multicompute.engine.session import open_session
+    from multicompute.engine.recovery.reap import reap as end
+    from multicompute.session import open_session
 
     report = end(open_session(), dry_run=options.dry_run)
     _write(report.to_dict(), options)

@@ -47,15 +47,15 @@ def supervise_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def supervise(options: argparse.Namespace) -> int:
-    from multicompute.engine.interrupt import Stop, on_signals
-    from multicompute.engine.session import open_session
+    from multicompute.engine.operation.cancellation import Cancellation, on_signals
     from multicompute.monitor.exporter import gauges, serve
     from multicompute.monitor.supervise import supervise as look_after
+    from multicompute.session import open_session
 
     interval = parse_duration(options.interval, what="--interval")
     if interval < _SHORTEST:
         raise SpecError(f"--interval {options.interval}: must be a second or more")
-    session, stop = open_session(), Stop()
+    session, stop = open_session(), Cancellation()
     metrics = serve(options.metrics) if options.metrics else nullcontext()
     # From here on, before anything is said, a signal is a wish to stop in order.
     with on_signals(stop), _lines_on_stderr(), metrics as exporter:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from multicompute.cluster import Cluster
-    from multicompute.engine.session import Session
     from multicompute.node import Sample
+    from multicompute.session import Session
 
 _INTERVAL: Final = "10s"
 _SHORTEST: Final = timedelta(seconds=1)
@@ -42,13 +42,13 @@ def watch_arguments(parser: argparse.ArgumentParser) -> None:
 
 def watch(options: argparse.Namespace) -> int:
     from multicompute.cluster import Cluster
-    from multicompute.engine.interrupt import Stop, on_signals
-    from multicompute.engine.session import open_session
+    from multicompute.engine.operation.cancellation import Cancellation, on_signals
+    from multicompute.session import open_session
 
     interval = parse_duration(options.interval, what="--interval")
     if interval < _SHORTEST:
         raise SpecError(f"--interval {options.interval}: must be a second or more")
-    cluster, session, stop = Cluster.get(options.name), open_session(), Stop()
+    cluster, session, stop = Cluster.get(options.name), open_session(), Cancellation()
     eye = _Eye(session, cluster)
     try:
         with on_signals(stop), _screen() as (console, show):

@@ -4,11 +4,11 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
-from multicompute.engine.session import Session
 from multicompute.errors import CapacityError, LedgerError, SpecError
 from multicompute.plan import Outage, Plan
 from multicompute.provider import Reservation, TagLimits
 from multicompute.resolver import require, resolve
+from multicompute.session import Session
 from multicompute.spec import ClusterSpec
 
 

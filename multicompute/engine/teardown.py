@@ -1,26 +1,34 @@
 """Ends what runs, and says so only after the clouds have been asked (I4, I8)."""
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from multicompute.engine.operation import Operation
+from multicompute.engine.operation.cancellation import Cancellation, on_signals
+from multicompute.engine.operation.events import EventCallback
+from multicompute.engine.operation.lease import holding
+from multicompute.engine.operation.operation import LostLease, Operation
 from multicompute.errors import LedgerError, MulticomputeError, ProviderError
-from multicompute.ledger import AttemptRecord, AttemptState
+from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState, Event
 from multicompute.provider import Provider, Selector, Teardown
+from multicompute.session import Session
 
+_log = logging.getLogger("multicompute")
+_BEFORE_TEARDOWN: Final = (ClusterState.REQUESTED, ClusterState.PROVISIONING, ClusterState.READY, ClusterState.DEGRADED)
+_LOOK: Final = timedelta(seconds=1)
 PATIENCE: Final = timedelta(minutes=30)
 """How long a teardown is waited for before the caller is told; the reaper goes on where this stops."""
 _USUAL: Final = timedelta(minutes=3)
 """What a teardown that takes longer waits for is written down: before that it is no news."""
 
 
-class StillThere(ProviderError):
+class TeardownIncomplete(ProviderError):
     """Every delete was taken, and the cloud is not through with them: whoever comes next goes on."""
 
 
-def drain(
+def terminate_and_wait(
     op: Operation,
     provider: Provider,
     attempts: Sequence[AttemptRecord],
@@ -31,7 +39,7 @@ def drain(
     """Terminate what is selected, and repeat it until the cloud has nothing left and can't be about to show more.
 
     Raises:
-        StillThere: something is left, or may still appear, when the patience is over.
+        TeardownIncomplete: something is left, or may still appear, when the patience is over.
     """
     begun = op.clock.now()
     deadline = begun + patience
@@ -49,7 +57,7 @@ def drain(
         if op.clock.now() >= deadline:
             after = f"still there after {patience}" if patience else "still there"
             things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5]) or "what may yet appear"
-            raise StillThere(
+            raise TeardownIncomplete(
                 f"{provider.name} {selector.region}: {after}: {things} ({left.waiting_for or 'no reason given'})",
                 provider=provider.name,
                 region=selector.region,
@@ -94,7 +102,7 @@ def end(op: Operation, state: ClusterState, reason: str, *, wait: bool = True) -
     Safe to call again, by any process, until it is through. Until then the cluster is TERMINATING.
 
     Raises:
-        StillThere: something is left after half an hour; without `wait`, after one step in every place.
+        TeardownIncomplete: something is left after half an hour; without `wait`, after one step in every place.
         MulticomputeError: a cloud can't be asked, or refuses.
     """
     failed: list[MulticomputeError] = []
@@ -111,16 +119,18 @@ def end(op: Operation, state: ClusterState, reason: str, *, wait: bool = True) -
         mine = [each for each in attempts if each.is_open and (each.provider, each.region) == (name, region)]
         try:
             selector = Selector(region=region, cluster_id=op.cluster_id)
-            drain(op, op.session.provider(name), mine, selector, patience=PATIENCE if wait else timedelta(0))
+            terminate_and_wait(
+                op, op.session.provider(name), mine, selector, patience=PATIENCE if wait else timedelta(0)
+            )
         except MulticomputeError as error:
             # One place that does not answer must not keep the others running.
             failed.append(error)
-            if isinstance(error, StillThere) and not wait:
+            if isinstance(error, TeardownIncomplete) and not wait:
                 continue
             _hold_up(op, f"{name} {region}: the teardown is not through: {error.message}", code=error.code)
     if failed:
         # Who does not wait is told that there is something to wait for; who has waited is told what else is in the way.
-        raise next((error for error in failed if isinstance(error, StillThere) is not wait), failed[0])
+        raise next((error for error in failed if isinstance(error, TeardownIncomplete) is not wait), failed[0])
     finish(op, state, reason)
 
 
@@ -128,7 +138,7 @@ def _hold_up(op: Operation, message: str, *, is_news: bool = True, code: str | N
     """Tell what holds a teardown up, and write news down, once as long as it stays the same, for any process to say."""
     line = op.story.line("stuck" if is_news else "terminating", message, code=code)
     try:
-        if is_news and holdup(op.ledger.events(op.cluster_id)) != message:
+        if is_news and blocked_on(op.ledger.events(op.cluster_id)) != message:
             op.ledger.append(line)
     except LedgerError:
         # Told all the same: a ledger that can't be written must not keep machines running.
@@ -136,7 +146,7 @@ def _hold_up(op: Operation, message: str, *, is_news: bool = True, code: str | N
     op.story.tell(line)
 
 
-def holdup(events: Sequence[Event]) -> str:
+def blocked_on(events: Sequence[Event]) -> str:
     """What a teardown waits for or failed at, by the story of its cluster; "" where it has not said."""
     return next((event.message for event in reversed(events) if event.kind in ("terminating", "stuck")), "")
 
@@ -161,3 +171,72 @@ def finish(op: Operation, state: ClusterState, reason: str) -> None:
 def places(attempts: Sequence[AttemptRecord]) -> list[tuple[str, str]]:
     """Every provider and region in which something was tried, in the order of the first try."""
     return list(dict.fromkeys((attempt.provider, attempt.region) for attempt in attempts))
+
+
+def terminate(
+    session: Session,
+    cluster_id: str,
+    *,
+    reason: str = "by request",
+    wait: bool = True,
+    watch: EventCallback | None = None,
+) -> ClusterRecord:
+    """End a cluster; with `wait` returns when every cloud has said that nothing of it is left.
+
+    What has ended already is left as it is. Where another process works on it, that one is told to end it, and waited for.
+
+    Raises:
+        ProviderError: something is left after half an hour; the cluster stays TERMINATING, and `reap` goes on.
+        MulticomputeError: a cloud can't be asked; the same holds.
+    """
+    deadline = session.clock.now() + PATIENCE
+    stop = Cancellation()
+    stop.shield()
+    with on_signals(stop):
+        while (record := session.ledger.cluster(cluster_id)).state.is_live:
+            with holding(session, cluster_id) as lease:
+                # Again, under the lease: who had it until now may have ended the cluster.
+                record = session.ledger.cluster(cluster_id)
+                op = Operation.on(session, record, lease, stop=stop, watch=watch) if lease is not None else None
+                if op is not None and record.state.is_live:
+                    op = _end_unless_lost(op, record.reason or reason, wait=wait)
+            if op is None:
+                session.ledger.ask_to_end(cluster_id, reason, states=_BEFORE_TEARDOWN)
+            if not wait:
+                break
+            if op is None:
+                if session.clock.now() >= deadline:
+                    raise ProviderError(f"{record.name}: the process that works on it did not end it in {PATIENCE}")
+                stop.sleep(session.clock, _LOOK)
+        stop.lower()
+    return session.ledger.cluster(cluster_id)
+
+
+def _end_unless_lost(op: Operation, reason: str, *, wait: bool) -> Operation | None:
+    try:
+        end(op, ClusterState.TERMINATED, reason, wait=wait)
+    except LostLease:
+        return None
+    except TeardownIncomplete:
+        if wait:
+            raise
+    return op
+
+
+def leave(session: Session, cluster_id: str, error: BaseException | None) -> ClusterRecord:
+    """End a cluster whose `with` block was left; an exception is named, and stays the one that goes on."""
+    record = session.ledger.cluster(cluster_id)
+    if not record.state.is_live:
+        return record
+    reason = "its with block was left" if error is None else f"its with block was left by {error!r:.200}"
+    try:
+        record = terminate(session, cluster_id, reason=reason)
+    except MulticomputeError as trouble:
+        _log.error("%s is TERMINATING, something of it may live: %s", record.name, trouble)
+        if error is None:
+            raise
+        error.add_note(f"{record.name} is not torn down yet: {trouble}")
+        return session.ledger.cluster(cluster_id)
+    if error is not None:
+        _log.warning("%s: torn down after %r, nothing of it is left", record.name, type(error).__name__)
+    return record

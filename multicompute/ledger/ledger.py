@@ -516,9 +516,12 @@ def _node(row: Any) -> NodeRecord:
 
 
 def _outage_row(outage: Outage) -> dict[str, object]:
-    names = ("provider", "place", "instance_type", "purchase", "reason", "until", "nodes", "strikes")
-    return {name: getattr(outage, name) for name in names}
+    names = ("provider", "place", "instance_type", "purchase", "reason", "until", "nodes")
+    # The column keeps the name that it had in the first schema version.
+    return {name: getattr(outage, name) for name in names} | {"strikes": outage.consecutive_failures}
 
 
 def _outage(row: Any) -> Outage:
-    return Outage(**dict(row) | {"until": parse_instant(row["until"])})
+    values = dict(row)
+    values |= {"until": parse_instant(row["until"]), "consecutive_failures": values.pop("strikes")}
+    return Outage(**values)

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from multicompute.engine.billing import EXACT, billed, exact, minimums, per_hour, spent
-from multicompute.engine.session import Session
+from multicompute.cost.billing import EXACT, billed, exact, minimums, per_hour, spent
 from multicompute.errors import ConfigError, SpecError
 from multicompute.ledger import ClusterRecord, NodeRecord
 from multicompute.monitor.supervise import Round
 from multicompute.node import ClusterState, Metric, Sample
+from multicompute.session import Session
 
 if TYPE_CHECKING:
     from prometheus_client import Metric as Family

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from multicompute.engine.session import Session
 from multicompute.errors import MulticomputeError
 from multicompute.ledger import ClusterRecord
 from multicompute.monitor.metrics import metrics
 from multicompute.node import ClusterState, Event, Metric, Node, Sample
 from multicompute.provider import Capability
+from multicompute.session import Session
 from multicompute.units import parse_duration
 
 QUIET: Final = 5.0

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Final
 
-from multicompute.engine.interrupt import Stop
-from multicompute.engine.retry import patiently
-from multicompute.engine.session import Session
+from multicompute.engine.operation.cancellation import Cancellation
+from multicompute.engine.operation.retry import call_with_retry
 from multicompute.node import Node, Sample
 from multicompute.provider import Capability
+from multicompute.session import Session
 
 _POOL: Final = 8
 
@@ -29,10 +29,10 @@ def metrics(session: Session, nodes: Sequence[Node], *, window: timedelta) -> li
         provider = session.provider(place[0])
         if Capability.METRICS not in provider.capabilities:
             return ()
-        return patiently(
+        return call_with_retry(
             lambda: provider.metrics(places[place], since=until - window, until=until),
             clock=session.clock,
-            stop=Stop(),
+            stop=Cancellation(),
             base=provider.poll_interval,
             on_retry=lambda error, seconds: None,
         )

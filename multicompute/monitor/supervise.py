@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from multicompute.engine.interrupt import Stop, on_signals
-from multicompute.engine.lifecycle import over_limit
-from multicompute.engine.look import refresh_all
-from multicompute.engine.reap import reap
-from multicompute.engine.reconcile import reconcile
-from multicompute.engine.session import Session
+from multicompute.engine.operation.cancellation import Cancellation, on_signals
+from multicompute.engine.recovery.reap import over_limit, reap
+from multicompute.engine.recovery.reconcile import reconcile
+from multicompute.engine.upkeep.refresh import refresh_all
 from multicompute.errors import MulticomputeError
 from multicompute.monitor.idle import Case, Readings, cases, idle, recent
 from multicompute.node import ClusterState
+from multicompute.session import Session
 
 INTERVAL: Final = timedelta(minutes=1)
 SWEEP_EVERY: Final = 10
@@ -59,7 +58,7 @@ def supervise(
     interval: timedelta = INTERVAL,
     rounds: int | None = None,
     on_round: Callable[[Round], None] | None = None,
-    stop: Stop | None = None,
+    stop: Cancellation | None = None,
 ) -> Round | None:
     """Look after every cluster until a signal, or `stop`, ends it; what is done is logged, a line for each thing.
 
@@ -82,7 +81,7 @@ def supervise(
     supervisor = Supervisor(session, on_round)
     # Here and not in a round: where there never was a ledger, to go on trying would look as if all were well.
     session.ledger.clusters()
-    stop = stop or Stop()
+    stop = stop or Cancellation()
     last = None
     with on_signals(stop):
         try:
@@ -111,7 +110,7 @@ class Supervisor:
         self._said: set[str] = set()
         self._waits = False
 
-    def round(self, stop: Stop, *, wait: bool) -> Round:
+    def round(self, stop: Cancellation, *, wait: bool) -> Round:
         """Make one round; with `wait` teardowns are waited for, else the next round goes on with them.
 
         Raises:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from multicompute.engine.billing import accrued, rounded
-from multicompute.engine.session import Session
-from multicompute.engine.teardown import holdup
+from multicompute.cost.billing import accrued, rounded
+from multicompute.engine.teardown import blocked_on
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState, Event, Metric, Node, NodeState, Sample
+from multicompute.session import Session
 from multicompute.text import table
 from multicompute.units import format_instant, format_usd
 
@@ -61,7 +61,7 @@ def facts(session: Session, cluster_id: str) -> Facts:
     booting = [node.as_node() for node in known if node.rank < 0 and node.ended_at is None]
     hourly = sum(node.hourly_cost for node in known if node.ended_at is None)
     is_ending = record.state is ClusterState.TERMINATING
-    why = holdup(session.ledger.events(cluster_id)) if is_ending else ""
+    why = blocked_on(session.ledger.events(cluster_id)) if is_ending else ""
     nodes = (*(by_rank[rank] for rank in sorted(by_rank)), *booting)
     return Facts(record, nodes, hourly, rounded(accrued(session, cluster_id)), why or record.reason)
 

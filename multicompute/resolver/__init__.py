@@ -30,7 +30,7 @@ from multicompute.errors import NoOfferError
 from multicompute.plan import Candidate, Outage, Plan
 from multicompute.provider import Quota, Reservation
 from multicompute.resolver._reasons import ORDER as REASONS
-from multicompute.resolver._resolve import Situation, decide
+from multicompute.resolver._resolve import ResolveContext, decide
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
@@ -76,12 +76,12 @@ def resolve(
     Raises:
         SpecError: the spec names what does not exist, or contradicts itself.
     """
-    situation = Situation(now, configured, outages, quotas, reservations, only, max_price_age, max_spot_price_age)
+    situation = ResolveContext(now, configured, outages, quotas, reservations, only, max_price_age, max_spot_price_age)
     plan = decide(spec, catalog, situation)
     if plan.candidates:
         return plan
     # Only when it is needed: it asks the same question again, thirty times.
-    from multicompute.resolver._nearest import nearest
+    from multicompute.resolver._relaxation import nearest
 
     return replace(plan, nearest=nearest(spec, lambda changed: decide(changed, catalog, situation)))
 
@@ -95,6 +95,6 @@ def require(plan: Plan) -> Candidate:
     """
     if plan.best is not None:
         return plan.best
-    from multicompute.resolver._nearest import explain_failure
+    from multicompute.resolver._relaxation import explain_failure
 
     raise NoOfferError(explain_failure(plan), plan=plan, hint=plan.nearest)

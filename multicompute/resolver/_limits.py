@@ -11,7 +11,7 @@ from multicompute.provider import Quota
 from multicompute.resolver import _reasons as reasons
 
 
-class Room(NamedTuple):
+class Headroom(NamedTuple):
     """How many nodes fit, and if it is fewer than were asked for, why."""
 
     nodes: int
@@ -19,7 +19,7 @@ class Room(NamedTuple):
     detail: str = ""
 
 
-class Spent:
+class QuotaUsage:
     """What the parts of a gang have taken from quotas already, so that no quota is counted twice."""
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class Limits:
         """Whether anything is known about this provider at all."""
         return provider in self._outages or provider in self._quotas
 
-    def room(self, offer: Offer, nodes: int, spent: Spent | None = None) -> Room:
+    def room(self, offer: Offer, nodes: int, spent: QuotaUsage | None = None) -> Headroom:
         """How many of `nodes` can be had; an outage is named before a quota."""
         outage = self._outage_room(offer, nodes)
         quota = self._quota_room(offer, nodes, spent)
         if outage.nodes >= nodes:
             return quota
-        return Room(min(outage.nodes, quota.nodes), outage.reason, outage.detail)
+        return Headroom(min(outage.nodes, quota.nodes), outage.reason, outage.detail)
 
     def quotas_on(self, offer: Offer) -> list[Quota]:
         """The quotas that this offer counts against."""
@@ -67,17 +67,17 @@ class Limits:
             and quota.counts(offer.instance)
         ]
 
-    def _outage_room(self, offer: Offer, nodes: int) -> Room:
-        tightest = Room(nodes)
+    def _outage_room(self, offer: Offer, nodes: int) -> Headroom:
+        tightest = Headroom(nodes)
         for outage in self._outages.get(offer.provider, ()):
             # Asked for the gang size from which the outage counts: does it mean this offer at all?
             if outage.nodes - 1 < tightest.nodes and outage.covers(offer, nodes=outage.nodes, now=self._now):
                 until = f"{outage.until:%Y-%m-%d %H:%M} UTC"
-                tightest = Room(outage.nodes - 1, reasons.OUTAGE, f"{outage.reason}, until {until}")
+                tightest = Headroom(outage.nodes - 1, reasons.OUTAGE, f"{outage.reason}, until {until}")
         return tightest
 
-    def _quota_room(self, offer: Offer, nodes: int, spent: Spent | None) -> Room:
-        tightest = Room(nodes)
+    def _quota_room(self, offer: Offer, nodes: int, spent: QuotaUsage | None) -> Headroom:
+        tightest = Headroom(nodes)
         for quota in self.quotas_on(offer):
             each = _per_node(quota, offer.instance)
             if not each:
@@ -86,7 +86,7 @@ class Limits:
             room = max(0, floor(free / each + 1e-9))
             if room < tightest.nodes:
                 need = f"needs {nodes * each:g} {quota.unit}, {max(free, 0):g} of {quota.limit:g} are free"
-                tightest = Room(room, reasons.QUOTA, f"{quota.name}: {need}")
+                tightest = Headroom(room, reasons.QUOTA, f"{quota.name}: {need}")
         return tightest
 
 

@@ -9,7 +9,7 @@ from typing import overload
 
 from multicompute.offer import Offer, Part, Purchase
 from multicompute.plan import Candidate
-from multicompute.resolver._shelf import Row, Shape
+from multicompute.resolver._catalog_index import Row, Shape
 
 Key = tuple[int, float, bool, int, float, str, str]
 """What ranks: position of the type (if that counts), total price, whether estimated, nodes, surplus, provider, region."""

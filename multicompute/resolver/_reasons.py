@@ -4,7 +4,7 @@ from typing import Final
 
 from multicompute.plan import Rejection
 from multicompute.plan_text import PURCHASE_WORDS
-from multicompute.resolver._shelf import Row, Rows
+from multicompute.resolver._catalog_index import Row, Rows
 
 WRONG_ACCELERATOR: Final = "wrong accelerator"
 OTHER_TYPE: Final = "other instance type"
@@ -41,7 +41,7 @@ ORDER: Final = (
 _EXAMPLES: Final = 3
 
 
-class Tally:
+class RejectionCounts:
     """Counts offers by their first reason, except those that a gang of several offers uses after all."""
 
     def __init__(self) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from multicompute.plan import Outage, Plan
 from multicompute.provider import Quota, Reservation
 from multicompute.resolver import _reasons as reasons
+from multicompute.resolver._catalog_index import Row, Shape, catalog_index
+from multicompute.resolver._constraints import Constraints, read
 from multicompute.resolver._gangs import Reserving, Source, spread, surplus
 from multicompute.resolver._limits import Limits
 from multicompute.resolver._notes import notes
 from multicompute.resolver._ranking import Gang, Marks, Ranked
-from multicompute.resolver._reasons import Tally
-from multicompute.resolver._shelf import Row, Shape, shelf
-from multicompute.resolver._wish import Wish, read
+from multicompute.resolver._reasons import RejectionCounts
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class ResolveContext:
     """What is known beside spec and catalog, see `resolve`."""
 
     now: datetime
@@ -45,21 +45,21 @@ class Situation:
         return Marks(ages, self.unusable)
 
 
-def decide(spec: "ClusterSpec", catalog: "Catalog", situation: Situation) -> Plan:
+def decide(spec: "ClusterSpec", catalog: "Catalog", situation: ResolveContext) -> Plan:
     """The plan, without a nearest change; see `resolve`."""
     named = [item for item in situation.reservations if item.id in spec.reservations]
     named.sort(key=lambda item: (spec.reservations.index(item.id), item.provider, item.region, item.zone))
     known_clouds = sorted({*catalog.providers, *situation.configured})
-    wish = read(spec, catalog, known_clouds=known_clouds, reservations=named, only=situation.only)
+    constraints = read(spec, catalog, known_clouds=known_clouds, reservations=named, only=situation.only)
     limits = Limits(situation.outages, situation.quotas, situation.now)
-    tally = Tally()
-    reserving = Reserving(wish, catalog, limits, situation.now.astimezone(UTC).date())
+    tally = RejectionCounts()
+    reserving = Reserving(constraints, catalog, limits, situation.now.astimezone(UTC).date())
     reserved = reserving.gangs(named, tally) if spec.reservations else []
 
-    sorting = Sorting(wish, limits, tally)
+    sorting = Matcher(constraints, limits, tally)
     read_count = 0
-    for accelerator in wish.shards:
-        shapes = shelf(catalog, accelerator)
+    for accelerator in constraints.shards:
+        shapes = catalog_index(catalog, accelerator)
         read_count += shapes.offer_count
         for shape in shapes.shapes:
             sorting.sort(shape)
@@ -72,36 +72,36 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", situation: Situation) -> Pla
     return Plan(spec, candidates, tally.rejections(), (*reserving.notes, *told))
 
 
-class Sorting:
+class Matcher:
     """Sorts the offers into gangs and reasons, line by line; a line is looked at zone by zone only where it must be."""
 
-    def __init__(self, wish: Wish, limits: Limits, tally: Tally) -> None:
-        self._wish = wish
+    def __init__(self, constraints: Constraints, limits: Limits, tally: RejectionCounts) -> None:
+        self._constraints = constraints
         self._limits = limits
         self._tally = tally
         self._gangs: list[Gang] = []
         self._sources: list[Source] = []
-        self._spreads = wish.spec.placement != "zone" and wish.spec.interconnect != "rdma"
+        self._spreads = constraints.spec.placement != "zone" and constraints.spec.interconnect != "rdma"
 
     def sort(self, shape: Shape) -> None:
         """Sort all offers of one shape."""
-        wish = self._wish
-        if objection := wish.objection(shape):
-            self._tally.add_rows(objection, shape.rows)
+        constraints = self._constraints
+        if rejection_reason := constraints.rejection_reason(shape):
+            self._tally.add_rows(rejection_reason, shape.rows)
             return
-        nodes = wish.nodes(shape)
-        position = wish.position(shape) or 0
-        rank = position if wish.spec.order == "given" else 0
-        extra = surplus(wish, shape, nodes)
+        nodes = constraints.nodes(shape)
+        position = constraints.position(shape) or 0
+        rank = position if constraints.spec.order == "given" else 0
+        extra = surplus(constraints, shape, nodes)
         is_limited = self._limits.concern(shape.instance.provider)
         for purchase, rows in shape.by_purchase:
-            if purchase not in wish.purchases:
+            if purchase not in constraints.purchases:
                 self._tally.add_rows(reasons.PURCHASES[purchase], rows)
                 continue
             for row in rows:
                 total = round(nodes * row.price, 6)
-                if objection := self._row_objection(row, total):
-                    self._tally.add_row(objection, row)
+                if rejection_reason := self._row_rejection(row, total):
+                    self._tally.add_row(rejection_reason, row)
                     continue
                 zones = row.zones
                 if is_limited:
@@ -110,11 +110,11 @@ class Sorting:
                     key = (rank, total, row.is_estimate, nodes, extra, *row.place)
                     self._gangs.append(Gang(key, shape, row, nodes, zones))
 
-    def _row_objection(self, row: Row, total: float) -> str | None:
+    def _row_rejection(self, row: Row, total: float) -> str | None:
         return (
-            self._wish.place_objection(row.place)
-            or (reasons.ESTIMATE if row.is_estimate and not self._wish.spec.estimates else None)
-            or self._wish.cost_objection(total, row.unit_price)
+            self._constraints.place_rejection(row.place)
+            or (reasons.ESTIMATE if row.is_estimate and not self._constraints.spec.estimates else None)
+            or self._constraints.cost_rejection(total, row.unit_price)
         )
 
     def _zones_with_room(self, shape: Shape, row: Row, nodes: int, rank: int) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class Sorting:
     def finish(self, unusable: frozenset[str]) -> tuple[list[Gang], list[Gang]]:
         """Apply the fabric rule and fill spread gangs; returns the gangs that are left, and those passed over by the rule."""
         lacking = self._lacking()
-        interconnect = self._wish.spec.interconnect
+        interconnect = self._constraints.spec.interconnect
         # An outage or a quota does not make a gang without a fabric any more useful, unless the user has said that it may spread.
         limited = not self._spreads and any(
             source.shape.is_linked and (source.nodes == 1 or source.shape.instance.fabric) for source in self._sources
@@ -155,7 +155,7 @@ class Sorting:
 
     def _lacking(self) -> dict[int, Gang]:
         """The gangs of several nodes whose fabric is asked for and missing."""
-        interconnect = self._wish.spec.interconnect
+        interconnect = self._constraints.spec.interconnect
         if interconnect == "any":
             return {}
         return {
@@ -173,7 +173,7 @@ class Sorting:
         ]
         # A gang in several places has no fabric between them.
         sources = [source for source in (*self._sources, *whole) if not (needs_fabric and source.shape.is_linked)]
-        gangs = spread(self._wish, sources, self._limits, unusable)
+        gangs = spread(self._constraints, sources, self._limits, unusable)
         rows = {(row.place, row.purchase, row.instance, zone): row for row, zone in ((s.row, s.zone) for s in sources)}
         for gang in gangs:
             for part in gang.parts:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from multicompute.testing.faults import Call, Fault, Faults
     from multicompute.testing.fixtures import ClusterFactory
     from multicompute.testing.local import LocalClouds, local_clouds
-    from multicompute.testing.world import FailureKind, World, launch_request
+    from multicompute.testing.provider_harness import FailureKind, ProviderHarness, launch_request
 
 __all__ = [
     "Call",
@@ -24,7 +24,7 @@ __all__ = [
     "Faults",
     "LocalClouds",
     "ProviderConformance",
-    "World",
+    "ProviderHarness",
     "fake_cloud",
     "launch_request",
     "local_clouds",
@@ -33,7 +33,7 @@ __all__ = [
 _HOMES = {
     "Call": "faults",
     "ClusterFactory": "fixtures",
-    "FailureKind": "world",
+    "FailureKind": "provider_harness",
     "FakeClock": "clock",
     "FakeCloud": "fake_session",
     "FakePlugin": "fake_session",
@@ -42,9 +42,9 @@ _HOMES = {
     "Faults": "faults",
     "LocalClouds": "local",
     "ProviderConformance": "conformance",
-    "World": "world",
+    "ProviderHarness": "provider_harness",
     "fake_cloud": "fake_session",
-    "launch_request": "world",
+    "launch_request": "provider_harness",
     "local_clouds": "local",
 }
 

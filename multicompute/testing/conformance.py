@@ -1,10 +1,10 @@
 """The behaviour that every provider owes: a pytest suite that a provider's author subclasses.
 
-    from multicompute.testing import ProviderConformance, World
+    from multicompute.testing import ProviderConformance, ProviderHarness
 
     class TestMyCloud(ProviderConformance):
         @pytest.fixture
-        def world(self) -> Iterator[World]:
+        def world(self) -> Iterator[ProviderHarness]:
             with my_local_cloud() as cloud:
                 yield MyWorld(cloud)
 
@@ -23,7 +23,7 @@ from multicompute import errors
 from multicompute.node import Metric, Node, NodeState, Sample
 from multicompute.offer import Part
 from multicompute.provider import TAG_EXPIRES_AT, TAG_ID, Capability, Selector, expiry_tag
-from multicompute.testing.world import EXPECTED, FailureKind, World, launch_request
+from multicompute.testing.provider_harness import EXPECTED, FailureKind, ProviderHarness, launch_request
 
 _Test = TypeVar("_Test", bound=Callable[..., object])
 
@@ -45,26 +45,26 @@ class ProviderConformance:
     """Every promise of `Provider`, tested through it and against the ground truth of its test cloud."""
 
     @pytest.fixture
-    def world(self) -> Iterator[World]:
+    def world(self) -> Iterator[ProviderHarness]:
         """To be given by the subclass, fresh for each test."""
         raise NotImplementedError("a subclass of ProviderConformance must give the fixture `world`")
 
     @pytest.fixture(autouse=True)
-    def _skip_what_is_not_declared(self, request: pytest.FixtureRequest, world: World) -> None:
+    def _skip_what_is_not_declared(self, request: pytest.FixtureRequest, world: ProviderHarness) -> None:
         capability = getattr(request.function, "needs", None)
         if capability is not None and capability not in world.provider.capabilities:
             pytest.skip(f"{world.provider.name} does not declare the capability {capability}")
 
     # --- launch -------------------------------------------------------------------------------------------------------
 
-    def test_it_declares_its_name_its_capabilities_and_how_long_things_take(self, world: World) -> None:
+    def test_it_declares_its_name_its_capabilities_and_how_long_things_take(self, world: ProviderHarness) -> None:
         provider = world.provider
         assert provider.name == world.offer().provider
         assert all(isinstance(capability, Capability) for capability in provider.capabilities)
         assert timedelta(0) < provider.poll_interval < provider.attempt_timeout
         assert timedelta(0) <= provider.consistency_window < provider.attempt_timeout
 
-    def test_a_launch_gives_every_node_of_the_gang(self, world: World) -> None:
+    def test_a_launch_gives_every_node_of_the_gang(self, world: ProviderHarness) -> None:
         offer = world.offer()
         nodes = world.provider.launch(launch_request(offer, nodes=3))
         assert len({node.id for node in nodes}) == 3
@@ -78,17 +78,17 @@ class ProviderConformance:
             assert node.token == "attempt-1"
             assert node.state in (NodeState.PENDING, NodeState.RUNNING)
 
-    def test_launched_nodes_come_to_run_and_have_an_address(self, world: World) -> None:
+    def test_launched_nodes_come_to_run_and_have_an_address(self, world: ProviderHarness) -> None:
         launched = world.provider.launch(launch_request(world.offer()))
         running = _until_running(world, FIRST, count=2)
         assert {node.id for node in running} == {node.id for node in launched}
         assert all(node.private_ip for node in running)
 
-    def test_a_private_gang_has_no_public_address(self, world: World) -> None:
+    def test_a_private_gang_has_no_public_address(self, world: ProviderHarness) -> None:
         world.provider.launch(replace(launch_request(world.offer()), private=True))
         assert [node.public_ip for node in _until_running(world, FIRST, count=2)] == [None, None]
 
-    def test_without_capacity_for_the_whole_gang_nothing_is_launched(self, world: World) -> None:
+    def test_without_capacity_for_the_whole_gang_nothing_is_launched(self, world: ProviderHarness) -> None:
         before, offer = _ids(world.alive()), world.offer()
         world.limit_capacity(offer, 2)
         with pytest.raises(errors.CapacityError) as caught:
@@ -98,7 +98,7 @@ class ProviderConformance:
         assert _eventually(world, lambda: not _billable(world, before))
         assert not [node for node in world.provider.nodes(FIRST) if node.state is not NodeState.GONE]
 
-    def test_a_second_part_without_capacity_takes_the_first_down_with_it(self, world: World) -> None:
+    def test_a_second_part_without_capacity_takes_the_first_down_with_it(self, world: ProviderHarness) -> None:
         before, here, there = _ids(world.alive()), world.offer(), world.offer(zone=1)
         world.limit_capacity(there, 0)
         request = replace(launch_request(here), parts=(Part(here, 1), Part(there, 1)))
@@ -106,12 +106,12 @@ class ProviderConformance:
             world.provider.launch(request)
         assert _eventually(world, lambda: not _billable(world, before))
 
-    def test_parts_in_two_zones_are_one_gang(self, world: World) -> None:
+    def test_parts_in_two_zones_are_one_gang(self, world: ProviderHarness) -> None:
         here, there = world.offer(), world.offer(zone=1)
         nodes = world.provider.launch(replace(launch_request(here), parts=(Part(here, 1), Part(there, 2))))
         assert sorted(node.zone for node in nodes) == sorted([here.zone, there.zone, there.zone])
 
-    def test_after_a_lack_in_one_zone_the_next_zone_serves(self, world: World) -> None:
+    def test_after_a_lack_in_one_zone_the_next_zone_serves(self, world: ProviderHarness) -> None:
         world.limit_capacity(world.offer(), 0)
         with pytest.raises(errors.CapacityError):
             world.provider.launch(launch_request(world.offer()))
@@ -120,7 +120,7 @@ class ProviderConformance:
 
     # --- the token ----------------------------------------------------------------------------------------------------
 
-    def test_the_same_token_again_gives_the_same_nodes_and_buys_nothing(self, world: World) -> None:
+    def test_the_same_token_again_gives_the_same_nodes_and_buys_nothing(self, world: ProviderHarness) -> None:
         request = launch_request(world.offer(), nodes=3)
         first = world.provider.launch(request)
         existing = _ids(world.alive())
@@ -129,7 +129,7 @@ class ProviderConformance:
         assert {node.id for node in world.provider.launch(request)} == {node.id for node in first}
         assert _ids(world.alive()) == existing
 
-    def test_a_launch_whose_answer_was_lost_is_the_same_launch_when_repeated(self, world: World) -> None:
+    def test_a_launch_whose_answer_was_lost_is_the_same_launch_when_repeated(self, world: ProviderHarness) -> None:
         before, request = _ids(world.alive()), launch_request(world.offer(), nodes=3)
         world.lose_launch_answer()
         with pytest.raises(errors.TransientError):
@@ -139,20 +139,20 @@ class ProviderConformance:
         assert len(nodes) == 3
         assert bought and _billable(world, before) == bought
 
-    def test_a_launch_whose_answer_was_lost_is_found_by_its_token(self, world: World) -> None:
+    def test_a_launch_whose_answer_was_lost_is_found_by_its_token(self, world: ProviderHarness) -> None:
         world.lose_launch_answer()
         with pytest.raises(errors.TransientError):
             world.provider.launch(launch_request(world.offer()))
         assert _eventually(world, lambda: len(world.provider.nodes(Selector(token="attempt-1"))) == 2)
 
-    def test_two_launches_of_one_token_at_once_buy_once(self, world: World) -> None:
+    def test_two_launches_of_one_token_at_once_buy_once(self, world: ProviderHarness) -> None:
         request = launch_request(world.offer())
         with ThreadPoolExecutor(4) as pool:
             answers = [task.result() for task in [pool.submit(world.provider.launch, request) for _ in range(4)]]
         assert len({node.id for nodes in answers for node in nodes}) == 2
         assert len(_until_running(world, FIRST, count=2)) == 2
 
-    def test_launches_of_several_clusters_at_once_do_not_mix(self, world: World) -> None:
+    def test_launches_of_several_clusters_at_once_do_not_mix(self, world: ProviderHarness) -> None:
         names = [f"c{number}" for number in range(4)]
         requests = [launch_request(world.offer(), cluster=name, token=f"token-{name}") for name in names]
         with ThreadPoolExecutor(4) as pool:
@@ -163,7 +163,7 @@ class ProviderConformance:
 
     # --- tags and listings --------------------------------------------------------------------------------------------
 
-    def test_everything_that_a_launch_makes_is_tagged_when_it_is_born(self, world: World) -> None:
+    def test_everything_that_a_launch_makes_is_tagged_when_it_is_born(self, world: ProviderHarness) -> None:
         before, request = _ids(world.alive()), launch_request(world.offer())
         world.provider.launch(request)
         made = [resource for resource in world.alive() if resource.id not in before]
@@ -171,7 +171,7 @@ class ProviderConformance:
         for resource in made:
             assert request.tags.items() <= resource.tags.items(), f"{resource.kind} {resource.id} lacks tags"
 
-    def test_resources_lists_everything_of_ours_and_nothing_else(self, world: World) -> None:
+    def test_resources_lists_everything_of_ours_and_nothing_else(self, world: ProviderHarness) -> None:
         before = _ids(world.alive())
         world.add_foreign()
         foreign = _ids(world.alive()) - before
@@ -185,7 +185,7 @@ class ProviderConformance:
         assert _ids(world.provider.nodes(Selector(owner="conformance"))) == _ids(world.provider.nodes(FIRST))
         assert sum(1 for resource in listed if resource.billable) >= 2
 
-    def test_nodes_are_found_by_cluster_by_token_and_by_owner(self, world: World) -> None:
+    def test_nodes_are_found_by_cluster_by_token_and_by_owner(self, world: ProviderHarness) -> None:
         launch = world.provider.launch
         one = launch(launch_request(world.offer(), nodes=1))
         two = launch(launch_request(world.offer(), nodes=1, token="attempt-2"))
@@ -199,7 +199,7 @@ class ProviderConformance:
         assert _ids(found(Selector())) == _ids(one + two + other)
         assert {node.token for node in found(FIRST)} == {"attempt-1", "attempt-2"}
 
-    def test_a_listing_goes_by_region_where_one_is_named(self, world: World) -> None:
+    def test_a_listing_goes_by_region_where_one_is_named(self, world: ProviderHarness) -> None:
         near, far = world.offer(), world.offer(region=1)
         one = world.provider.launch(launch_request(near, nodes=1))
         two = world.provider.launch(launch_request(far, nodes=1, token="attempt-2"))
@@ -209,7 +209,7 @@ class ProviderConformance:
         assert _ids(world.provider.nodes(FIRST)) == _ids(one + two)
 
     @needs(Capability.GLOBAL_LISTING)
-    def test_one_listing_of_all_regions_tells_what_those_of_each_region_tell(self, world: World) -> None:
+    def test_one_listing_of_all_regions_tells_what_those_of_each_region_tell(self, world: ProviderHarness) -> None:
         places = (world.offer(), world.offer(region=1))
         for number, offer in enumerate(places):
             world.provider.launch(launch_request(offer, nodes=1, token=f"attempt-{number}"))
@@ -219,32 +219,34 @@ class ProviderConformance:
         assert len(each) == 2
         assert {node.id: node for node in world.provider.nodes(all_of_them)} == {node.id: node for node in each}
 
-    def test_a_listing_goes_to_its_last_page_in_a_stable_order(self, world: World) -> None:
+    def test_a_listing_goes_to_its_last_page_in_a_stable_order(self, world: ProviderHarness) -> None:
         launched = world.provider.launch(launch_request(world.offer(), nodes=world.page_nodes))
         listed = _until_running(world, FIRST, count=world.page_nodes)
         assert _ids(listed) == _ids(launched)
         assert [node.id for node in world.provider.nodes(FIRST)] == [node.id for node in listed]
 
-    def test_known_ids_are_a_hint_and_change_nothing_in_what_is_found(self, world: World) -> None:
+    def test_known_ids_are_a_hint_and_change_nothing_in_what_is_found(self, world: ProviderHarness) -> None:
         launched = world.provider.launch(launch_request(world.offer()))
         listed = _until_running(world, FIRST, count=2)
         hinted = world.provider.nodes(replace(FIRST, node_ids=tuple(node.id for node in launched)))
         assert {(node.id, node.state) for node in hinted} == {(node.id, node.state) for node in listed}
 
-    def test_known_instance_types_are_a_hint_and_change_nothing_in_what_is_found(self, world: World) -> None:
+    def test_known_instance_types_are_a_hint_and_change_nothing_in_what_is_found(self, world: ProviderHarness) -> None:
         offer = world.offer()
         world.provider.launch(launch_request(offer))
         listed = _until_running(world, FIRST, count=2)
         hinted = world.provider.nodes(replace(FIRST, region=offer.region, instance_types=(offer.instance_type,)))
         assert {(node.id, node.state) for node in hinted} == {(node.id, node.state) for node in listed}
 
-    def test_a_node_that_listings_do_not_show_yet_appears_within_the_consistency_window(self, world: World) -> None:
+    def test_a_node_that_listings_do_not_show_yet_appears_within_the_consistency_window(
+        self, world: ProviderHarness
+    ) -> None:
         world.delay_listing()
         launched = world.provider.launch(launch_request(world.offer()))
         within = world.provider.consistency_window
         assert _eventually(world, lambda: _ids(world.provider.nodes(FIRST)) == _ids(launched), within=within)
 
-    def test_a_node_that_listings_do_not_show_yet_is_not_taken_for_gone(self, world: World) -> None:
+    def test_a_node_that_listings_do_not_show_yet_is_not_taken_for_gone(self, world: ProviderHarness) -> None:
         before = _ids(world.alive())
         world.delay_listing()
         launched = world.provider.launch(launch_request(world.offer()))
@@ -254,7 +256,7 @@ class ProviderConformance:
 
     # --- teardown -----------------------------------------------------------------------------------------------------
 
-    def test_a_teardown_ends_with_nothing_left_in_the_cloud(self, world: World) -> None:
+    def test_a_teardown_ends_with_nothing_left_in_the_cloud(self, world: ProviderHarness) -> None:
         before = _ids(world.alive())
         world.provider.launch(launch_request(world.offer(), nodes=3))
         _until_running(world, FIRST, count=3)
@@ -262,13 +264,13 @@ class ProviderConformance:
         assert _ids(world.alive()) == before
         assert world.provider.resources(FIRST) == ()
 
-    def test_a_teardown_of_nodes_that_do_not_run_yet_ends_with_nothing_left(self, world: World) -> None:
+    def test_a_teardown_of_nodes_that_do_not_run_yet_ends_with_nothing_left(self, world: ProviderHarness) -> None:
         before = _ids(world.alive())
         world.provider.launch(launch_request(world.offer()))
         _tear_down(world, FIRST)
         assert _ids(world.alive()) == before
 
-    def test_a_step_of_a_teardown_tells_what_remains(self, world: World) -> None:
+    def test_a_step_of_a_teardown_tells_what_remains(self, world: ProviderHarness) -> None:
         world.provider.launch(launch_request(world.offer()))
         _until_running(world, FIRST, count=2)
         step = world.provider.terminate(FIRST)
@@ -277,20 +279,20 @@ class ProviderConformance:
             node.id for node in world.provider.nodes(FIRST) if node.state is not NodeState.GONE
         }
 
-    def test_a_teardown_may_be_repeated(self, world: World) -> None:
+    def test_a_teardown_may_be_repeated(self, world: ProviderHarness) -> None:
         world.provider.launch(launch_request(world.offer()))
         _tear_down(world, FIRST)
         assert world.provider.terminate(FIRST).is_done
         assert world.provider.terminate(Selector(cluster_id="id-never-was")).is_done
         assert world.provider.terminate(Selector(token="never-was")).is_done
 
-    def test_a_teardown_of_nobody_in_particular_is_refused(self, world: World) -> None:
+    def test_a_teardown_of_nobody_in_particular_is_refused(self, world: ProviderHarness) -> None:
         launched = world.provider.launch(launch_request(world.offer()))
         with pytest.raises(errors.MulticomputeError):
             world.provider.terminate(Selector(owner="conformance"))
         assert _ids(_until_running(world, FIRST, count=2)) == _ids(launched)
 
-    def test_a_teardown_touches_neither_other_clusters_nor_what_is_not_ours(self, world: World) -> None:
+    def test_a_teardown_touches_neither_other_clusters_nor_what_is_not_ours(self, world: ProviderHarness) -> None:
         world.add_foreign()
         world.provider.launch(launch_request(world.offer()))
         other = world.provider.launch(launch_request(world.offer(), cluster="second", token="attempt-2"))
@@ -300,7 +302,7 @@ class ProviderConformance:
         assert all(node.state in (NodeState.PENDING, NodeState.RUNNING) for node in second)
         assert world.foreign_intact()
 
-    def test_a_teardown_by_token_leaves_the_rest_of_the_cluster(self, world: World) -> None:
+    def test_a_teardown_by_token_leaves_the_rest_of_the_cluster(self, world: ProviderHarness) -> None:
         kept = world.provider.launch(launch_request(world.offer()))
         world.provider.launch(launch_request(world.offer(), token="attempt-2"))
         _until_running(world, FIRST, count=4)
@@ -309,7 +311,7 @@ class ProviderConformance:
         assert _ids(alive) == _ids(kept)
         assert {node.state for node in alive} == {NodeState.RUNNING}
 
-    def test_a_teardown_by_region_leaves_the_other_region(self, world: World) -> None:
+    def test_a_teardown_by_region_leaves_the_other_region(self, world: ProviderHarness) -> None:
         near, far = world.offer(), world.offer(region=1)
         world.provider.launch(launch_request(near))
         kept = world.provider.launch(launch_request(far, token="attempt-2"))
@@ -317,7 +319,7 @@ class ProviderConformance:
         alive = [node for node in world.provider.nodes(FIRST) if node.state is not NodeState.GONE]
         assert _ids(alive) == _ids(kept)
 
-    def test_what_a_refused_launch_left_behind_goes_with_the_cluster(self, world: World) -> None:
+    def test_what_a_refused_launch_left_behind_goes_with_the_cluster(self, world: ProviderHarness) -> None:
         before = _ids(world.alive())
         world.limit_capacity(world.offer(), 0)
         with pytest.raises(errors.CapacityError):
@@ -325,7 +327,7 @@ class ProviderConformance:
         _tear_down(world, FIRST)
         assert _ids(world.alive()) == before
 
-    def test_a_teardown_finds_nodes_whose_launch_was_never_answered(self, world: World) -> None:
+    def test_a_teardown_finds_nodes_whose_launch_was_never_answered(self, world: ProviderHarness) -> None:
         before = _ids(world.alive())
         world.lose_launch_answer()
         with pytest.raises(errors.TransientError):
@@ -334,8 +336,10 @@ class ProviderConformance:
         _tear_down(world, FIRST)
         assert _ids(world.alive()) == before
 
-    @needs(Capability.SIDE_RESOURCES)
-    def test_what_was_made_beside_the_nodes_stays_until_they_are_gone_and_then_goes(self, world: World) -> None:
+    @needs(Capability.DEPENDENT_RESOURCES)
+    def test_what_was_made_beside_the_nodes_stays_until_they_are_gone_and_then_goes(
+        self, world: ProviderHarness
+    ) -> None:
         before = _ids(world.alive())
         # A key that may log in: where nothing else is made beside machines, the way in for it is.
         request = replace(launch_request(world.offer()), ssh_public_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== me")
@@ -350,7 +354,9 @@ class ProviderConformance:
     # --- errors -------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("kind", list(FailureKind))
-    def test_a_refusal_becomes_the_error_of_its_kind_with_place_and_code(self, world: World, kind: FailureKind) -> None:
+    def test_a_refusal_becomes_the_error_of_its_kind_with_place_and_code(
+        self, world: ProviderHarness, kind: FailureKind
+    ) -> None:
         world.refuse_launch(kind)
         with pytest.raises(errors.MulticomputeError) as caught:
             world.provider.launch(launch_request(world.offer()))
@@ -363,7 +369,7 @@ class ProviderConformance:
             assert caught.value.is_offered is (kind is not FailureKind.NOT_OFFERED)
 
     @pytest.mark.parametrize("kind", list(FailureKind))
-    def test_a_refused_launch_leaves_no_node(self, world: World, kind: FailureKind) -> None:
+    def test_a_refused_launch_leaves_no_node(self, world: ProviderHarness, kind: FailureKind) -> None:
         before = _ids(world.alive())
         world.refuse_launch(kind)
         with pytest.raises(EXPECTED[kind]):
@@ -371,7 +377,7 @@ class ProviderConformance:
         assert _billable(world, before) == set()
 
     @pytest.mark.parametrize("kind", [FailureKind.THROTTLED, FailureKind.TRANSIENT])
-    def test_after_a_passing_failure_the_same_token_succeeds(self, world: World, kind: FailureKind) -> None:
+    def test_after_a_passing_failure_the_same_token_succeeds(self, world: ProviderHarness, kind: FailureKind) -> None:
         request = launch_request(world.offer())
         world.refuse_launch(kind)
         with pytest.raises(EXPECTED[kind]):
@@ -380,7 +386,7 @@ class ProviderConformance:
 
     # --- the end of life ----------------------------------------------------------------------------------------------
 
-    def test_the_expiry_of_a_cluster_is_moved_in_the_tags_of_its_nodes_only(self, world: World) -> None:
+    def test_the_expiry_of_a_cluster_is_moved_in_the_tags_of_its_nodes_only(self, world: ProviderHarness) -> None:
         nodes = world.provider.launch(launch_request(world.offer()))
         other = world.provider.launch(launch_request(world.offer(), cluster="second", token="attempt-2"))
         _until_running(world, Selector(), count=4)
@@ -391,13 +397,13 @@ class ProviderConformance:
         world.provider.set_expiry(FIRST, None)
         assert _expiries(world, nodes) == {"never"}
 
-    def test_moving_the_expiry_of_what_is_not_there_does_nothing(self, world: World) -> None:
+    def test_moving_the_expiry_of_what_is_not_there_does_nothing(self, world: ProviderHarness) -> None:
         before = _ids(world.alive())
         world.provider.set_expiry(FIRST, world.clock.now() + timedelta(hours=1))
         assert _ids(world.alive()) == before
 
     @needs(Capability.EXPIRY)
-    def test_a_node_past_its_expiry_ends_without_us(self, world: World) -> None:
+    def test_a_node_past_its_expiry_ends_without_us(self, world: ProviderHarness) -> None:
         ends = world.clock.now() + timedelta(hours=1)
         request = launch_request(world.offer())
         tags = {**request.tags, TAG_EXPIRES_AT: expiry_tag(ends)}
@@ -409,7 +415,7 @@ class ProviderConformance:
         assert len(_living(world, Selector(cluster_id="id-second"))) == 2
 
     @needs(Capability.EXPIRY)
-    def test_a_node_whose_expiry_was_lifted_does_not_end(self, world: World) -> None:
+    def test_a_node_whose_expiry_was_lifted_does_not_end(self, world: ProviderHarness) -> None:
         ends = world.clock.now() + timedelta(hours=1)
         request = launch_request(world.offer())
         tags = {**request.tags, TAG_EXPIRES_AT: expiry_tag(ends)}
@@ -422,7 +428,7 @@ class ProviderConformance:
     # --- capabilities -------------------------------------------------------------------------------------------------
 
     @needs(Capability.SPOT)
-    def test_a_spot_node_that_was_preempted_is_seen_as_such_with_a_reason(self, world: World) -> None:
+    def test_a_spot_node_that_was_preempted_is_seen_as_such_with_a_reason(self, world: ProviderHarness) -> None:
         nodes = world.provider.launch(launch_request(world.offer("spot")))
         _until_running(world, FIRST, count=2)
         world.preempt(nodes[0].id)
@@ -432,7 +438,9 @@ class ProviderConformance:
         assert _ids(_living(world, FIRST)) == {nodes[1].id}
 
     @needs(Capability.METRICS)
-    def test_what_was_measured_of_the_nodes_that_are_asked_for_is_told_and_nothing_else(self, world: World) -> None:
+    def test_what_was_measured_of_the_nodes_that_are_asked_for_is_told_and_nothing_else(
+        self, world: ProviderHarness
+    ) -> None:
         world.provider.launch(launch_request(world.offer(), nodes=3))
         busy, other, silent = _until_running(world, FIRST, count=3)
         began = world.clock.now()
@@ -446,7 +454,7 @@ class ProviderConformance:
         assert [sample.at for sample in samples] == sorted(sample.at for sample in samples)
 
     @needs(Capability.METRICS)
-    def test_what_was_measured_before_or_after_the_window_is_left_out(self, world: World) -> None:
+    def test_what_was_measured_before_or_after_the_window_is_left_out(self, world: ProviderHarness) -> None:
         world.provider.launch(launch_request(world.offer(), nodes=1))
         (node,) = _until_running(world, FIRST, count=1)
         began = world.clock.now()
@@ -457,7 +465,9 @@ class ProviderConformance:
         assert world.provider.metrics([], since=began, until=world.clock.now()) == ()
 
     @staticmethod
-    def _measured(world: World, nodes: Sequence[Node], began: datetime, awaited: Metric) -> tuple[Sample, ...]:
+    def _measured(
+        world: ProviderHarness, nodes: Sequence[Node], began: datetime, awaited: Metric
+    ) -> tuple[Sample, ...]:
         """What was measured since shortly before `began`, once `awaited` is among it."""
         found: tuple[Sample, ...] = ()
 
@@ -471,7 +481,9 @@ class ProviderConformance:
         return found
 
     @needs(Capability.HEALTH_CHECKS)
-    def test_a_node_that_fails_the_clouds_checks_is_impaired_where_health_is_asked_for(self, world: World) -> None:
+    def test_a_node_that_fails_the_clouds_checks_is_impaired_where_health_is_asked_for(
+        self, world: ProviderHarness
+    ) -> None:
         world.provider.launch(launch_request(world.offer()))
         sick, sound = _until_running(world, FIRST, count=2)
         world.impair(sick)
@@ -485,7 +497,7 @@ class ProviderConformance:
         assert found.reason
 
     @needs(Capability.RESERVATIONS)
-    def test_a_reservation_serves_where_nothing_else_is_left(self, world: World) -> None:
+    def test_a_reservation_serves_where_nothing_else_is_left(self, world: ProviderHarness) -> None:
         offer = world.offer()
         held = world.reserve(offer, 2)
         world.limit_capacity(offer, 0)
@@ -497,33 +509,33 @@ class ProviderConformance:
         assert world.provider.quotas(offer.region, reservations=[held]).reservations[0].available == 0
 
     @needs(Capability.RESERVATIONS)
-    def test_a_reservation_gives_no_more_than_it_holds(self, world: World) -> None:
+    def test_a_reservation_gives_no_more_than_it_holds(self, world: ProviderHarness) -> None:
         before, offer = _ids(world.alive()), world.offer()
         held = world.reserve(offer, 1)
         with pytest.raises(errors.CapacityError):
             world.provider.launch(replace(launch_request(offer), parts=(Part(offer, 2, reservation=held),)))
         assert _eventually(world, lambda: not _billable(world, before))
 
-    def test_quotas_are_read_or_it_is_noted_why_not(self, world: World) -> None:
+    def test_quotas_are_read_or_it_is_noted_why_not(self, world: ProviderHarness) -> None:
         answer = world.provider.quotas(world.offer().region)
         assert answer.quotas or answer.notes
         assert all(quota.limit >= 0 and quota.used >= 0 and quota.families for quota in answer.quotas)
 
-    def test_a_reservation_that_is_not_there_is_left_out(self, world: World) -> None:
+    def test_a_reservation_that_is_not_there_is_left_out(self, world: ProviderHarness) -> None:
         assert world.provider.quotas(world.offer().region, reservations=["no-such-reservation"]).reservations == ()
 
-    def test_prices_are_given_for_offers_that_were_asked_for_only(self, world: World) -> None:
+    def test_prices_are_given_for_offers_that_were_asked_for_only(self, world: ProviderHarness) -> None:
         offers = [world.offer(), world.offer(zone=1)]
         quotes = world.provider.quotes(offers)
         assert set(quotes) <= set(offers)
         assert all(quote.hourly_cost > 0 and quote.source for quote in quotes.values())
 
     @needs(Capability.LIVE_PRICES)
-    def test_the_price_of_an_offer_can_be_asked_for_today(self, world: World) -> None:
+    def test_the_price_of_an_offer_can_be_asked_for_today(self, world: ProviderHarness) -> None:
         offer = world.offer()
         assert world.provider.quotes([offer])[offer].hourly_cost > 0
 
-    def test_the_check_finds_everything_well(self, world: World) -> None:
+    def test_the_check_finds_everything_well(self, world: ProviderHarness) -> None:
         findings = world.provider.check()
         assert findings
         assert [finding for finding in findings if not finding.ok] == []
@@ -538,7 +550,7 @@ def _ids(things: Collection[_Identified]) -> set[str]:
     return {thing.id for thing in things}
 
 
-def _eventually(world: World, is_so: Callable[[], bool], *, within: timedelta | None = None) -> bool:
+def _eventually(world: ProviderHarness, is_so: Callable[[], bool], *, within: timedelta | None = None) -> bool:
     """Whether it comes to be so in the time that the provider allows."""
     deadline = world.clock.now() + (within or world.provider.attempt_timeout)
     while not is_so():
@@ -548,11 +560,11 @@ def _eventually(world: World, is_so: Callable[[], bool], *, within: timedelta | 
     return True
 
 
-def _living(world: World, selector: Selector) -> list[Node]:
+def _living(world: ProviderHarness, selector: Selector) -> list[Node]:
     return [node for node in world.provider.nodes(selector) if node.state in (NodeState.PENDING, NodeState.RUNNING)]
 
 
-def _until_running(world: World, selector: Selector, *, count: int) -> tuple[Node, ...]:
+def _until_running(world: ProviderHarness, selector: Selector, *, count: int) -> tuple[Node, ...]:
     """The nodes, once all of them run."""
 
     def all_run() -> bool:
@@ -562,16 +574,16 @@ def _until_running(world: World, selector: Selector, *, count: int) -> tuple[Nod
     return world.provider.nodes(selector)
 
 
-def _tear_down(world: World, selector: Selector) -> None:
+def _tear_down(world: ProviderHarness, selector: Selector) -> None:
     assert _eventually(world, lambda: world.provider.terminate(selector).is_done), world.provider.resources(selector)
 
 
-def _billable(world: World, before: Collection[str]) -> set[str]:
+def _billable(world: ProviderHarness, before: Collection[str]) -> set[str]:
     """What costs money and was not there before."""
     return {resource.id for resource in world.alive() if resource.billable and resource.id not in before}
 
 
-def _expiries(world: World, nodes: Sequence[Node]) -> set[str]:
+def _expiries(world: ProviderHarness, nodes: Sequence[Node]) -> set[str]:
     """The expiry tags of these nodes, as the cloud has them."""
     ids = _ids(nodes)
     return {resource.tags.get(TAG_EXPIRES_AT, "none") for resource in world.alive() if resource.id in ids}

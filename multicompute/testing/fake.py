@@ -390,7 +390,7 @@ class FakeProvider:
 
     def _make_group(self, request: LaunchRequest) -> None:
         key = (request.cluster_id, request.region)
-        if Capability.SIDE_RESOURCES in self.capabilities and key not in self._groups:
+        if Capability.DEPENDENT_RESOURCES in self.capabilities and key not in self._groups:
             name = f"multicompute-{request.cluster_id}"
             self._groups[key] = Resource(
                 self.name, "group", name, request.region, billable=False, tags=dict(request.tags)

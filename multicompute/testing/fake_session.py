@@ -9,7 +9,6 @@ from random import Random  # noqa: TID251 - a seeded one, so that there is no ch
 from types import MappingProxyType
 
 from multicompute.config import Config
-from multicompute.engine.session import Session, use_session
 from multicompute.errors import ConfigError
 from multicompute.offer import Purchase
 from multicompute.plugins import discover
@@ -23,6 +22,7 @@ from multicompute.provider import (
     Settings,
     TagLimits,
 )
+from multicompute.session import Session, use_session
 from multicompute.testing.clock import FakeClock
 from multicompute.testing.fake import FakeProvider
 

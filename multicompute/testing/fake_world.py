@@ -8,14 +8,14 @@ from multicompute.offer import InstanceType, Offer, Purchase, Quote
 from multicompute.provider import Provider, Quota, Resource
 from multicompute.testing.clock import FakeClock
 from multicompute.testing.fake import FakeProvider
-from multicompute.testing.world import FailureKind
+from multicompute.testing.provider_harness import FailureKind
 
 _TYPE = InstanceType("fake", "big.8", "h100", 8, 80.0, vcpus=96, memory_gib=1024, fabric="fast")
 _QUOTE = Quote(10.0, date(2026, 11, 1), "test")
 
 
 class FakeWorld:
-    """A fake cloud with an instance type in two zones of each region; an example of a `World`."""
+    """A fake cloud with an instance type in two zones of each region; an example of a `ProviderHarness`."""
 
     page_nodes = 250
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Unpack
 
 from multicompute.cluster import Cluster
 from multicompute.config import load
-from multicompute.engine.orphans import Orphan, remove
-from multicompute.engine.session import Session
+from multicompute.engine.recovery.inventory import Orphan, remove
 from multicompute.errors import LedgerError, MulticomputeError
 from multicompute.plugins import discover
 from multicompute.provider import TAG_CLUSTER, TAG_ID, Resource
+from multicompute.session import Session
 from multicompute.spec import SpecArguments
 from multicompute.units import format_usd
 

@@ -273,12 +273,12 @@ def build(
     return error
 
 
-def not_here(text: str, *, code: str, place: Place, scope: Scope, hint: str) -> MulticomputeError:
+def unavailable_here(text: str, *, code: str, place: Place, scope: Scope, hint: str) -> MulticomputeError:
     """Our own finding that a place can't take the launch; the next place may, so it counts like a lack of capacity."""
     return build(Meaning(CapacityError, scope), f"{place}: {text}", code=code, place=place, hint=hint)
 
 
-def not_yet(text: str, code: str, place: Place) -> MulticomputeError:
+def retryable(text: str, code: str, place: Place) -> MulticomputeError:
     """What EC2 will know in a moment; the same request has to be sent again."""
     return build(_AGAIN, f"{place}: {text}", code=code, place=place, hint=_HINTS[TransientError])
 
@@ -290,7 +290,7 @@ def member(answer: Mapping[str, Any], name: str, place: Place) -> Any:
         TransientError: it is missing.
     """
     if name not in answer:
-        raise not_yet(f"the answer was cut short: it has no {name}", "BadAnswer", place)
+        raise retryable(f"the answer was cut short: it has no {name}", "BadAnswer", place)
     return answer[name]
 
 

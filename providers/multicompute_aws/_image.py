@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from multicompute.errors import InvalidRequestError
 from multicompute.offer import InstanceType
-from multicompute_aws._errors import Place, asking, code_of, member, not_here
+from multicompute_aws._errors import Place, asking, code_of, member, unavailable_here
 from multicompute_aws._session import Clients
 
 # AWS's base images carry driver, CUDA, EFA and container runtime. Parameter names: https://docs.aws.amazon.com/dlami/latest/devguide
@@ -81,7 +81,7 @@ class Images:
             except ClientError as error:
                 if code_of(error) != "ParameterNotFound":
                     raise
-                raise not_here(
+                raise unavailable_here(
                     f"no image in this region under {name}",
                     code="ParameterNotFound",
                     place=place,

@@ -10,7 +10,7 @@ from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest
 from multicompute_aws._discover import instances, to_node
-from multicompute_aws._errors import Place, asking, code_of, not_yet
+from multicompute_aws._errors import Place, asking, code_of, retryable
 from multicompute_aws._image import Image, Images
 from multicompute_aws._network import Network, interfaces, warn_of_no_way_out
 from multicompute_aws._reserved import Reservations, Reserved
@@ -70,7 +70,7 @@ class Launcher:
                     return self._already(request, part, call["ClientToken"], place, error)
                 if code in _NOT_YET_THERE and not self._clients.settings.security_groups:
                     self._network.forget(request.cluster_id)
-                    raise not_yet(f"the group made for the launch is not known yet: {code}", code, place) from error
+                    raise retryable(f"the group made for the launch is not known yet: {code}", code, place) from error
                 raise
         return [to_node(dict(item), place.region, request=request, part=part) for item in launched]
 
@@ -88,7 +88,7 @@ class Launcher:
         ]
         if not found:
             code = code_of(error)
-            raise not_yet(f"launched before under this token, but not listed yet: {code}", code, place) from error
+            raise retryable(f"launched before under this token, but not listed yet: {code}", code, place) from error
         return found
 
     def _take_back(self, nodes: list[Node], error: MulticomputeError) -> None:

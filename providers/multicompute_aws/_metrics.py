@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from multicompute.node import Metric, Node, Sample
-from multicompute_aws._errors import Place, asking, not_yet
+from multicompute_aws._errors import Place, asking, retryable
 from multicompute_aws._session import Clients
 
 # EC2 measures every five minutes, and with detailed monitoring every minute; it does not say which. Intervals of five minutes are whole
@@ -144,7 +144,7 @@ def _values(
             pages = list(cloudwatch.get_paginator("get_metric_data").paginate(**asked))
         for result in (result for page in pages for result in page["MetricDataResults"]):
             if result.get("StatusCode") == "InternalError":
-                raise not_yet("CloudWatch could not read all of the metrics", "InternalError", place)
+                raise retryable("CloudWatch could not read all of the metrics", "InternalError", place)
             for at, value in zip(result["Timestamps"], result["Values"], strict=True):
                 found[batch[result["Id"]]][at.astimezone(UTC) + _PERIOD] = value
     return found

@@ -12,7 +12,7 @@ from multicompute.errors import Scope
 from multicompute.offer import InstanceType
 from multicompute.provider import TAG_ID, LaunchRequest
 from multicompute_aws._access import AwsSettings
-from multicompute_aws._errors import Place, asking, code_of, log, not_here, not_yet
+from multicompute_aws._errors import Place, asking, code_of, log, retryable, unavailable_here
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import ec2_tags, plain_tags
 
@@ -69,7 +69,7 @@ class Network:
             if not place.zone or subnet.zone == place.zone:
                 return subnet
         scope: Scope = "zone" if subnets else "region"
-        raise not_here(
+        raise unavailable_here(
             f"no subnet in this {scope} to launch into",
             code="NoSubnet",
             place=place,
@@ -107,7 +107,7 @@ class Network:
         with asking("DescribeSecurityGroups", place):
             groups = self._clients.ec2(place.region).describe_security_groups(Filters=filters)["SecurityGroups"]
         if not groups:
-            raise not_here(
+            raise unavailable_here(
                 f"none of the configured security groups is in {subnet.vpc}",
                 code="NoSecurityGroup",
                 place=place,
@@ -140,10 +140,10 @@ class Network:
         filters: Any = [{"Name": "group-name", "Values": [name]}, {"Name": "vpc-id", "Values": [subnet.vpc]}]
         groups = self._clients.ec2(place.region).describe_security_groups(Filters=filters)["SecurityGroups"]
         if not groups:
-            raise not_yet(f"the security group {name} exists, but is not listed yet", "InvalidGroup.Duplicate", place)
+            raise retryable(f"the security group {name} exists, but is not listed yet", "InvalidGroup.Duplicate", place)
         if plain_tags(groups[0].get("Tags")).get(TAG_ID) == request.cluster_id:
             return groups[0]["GroupId"]
-        raise not_here(
+        raise unavailable_here(
             f"a security group {name} exists in {subnet.vpc} and is not ours",
             code="InvalidGroup.Duplicate",
             place=place,

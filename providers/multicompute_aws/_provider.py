@@ -70,7 +70,7 @@ class AwsProvider:
             Capability.EXPIRY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
-            Capability.SIDE_RESOURCES,
+            Capability.DEPENDENT_RESOURCES,
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from multicompute_aws._errors import Place, asking, not_here
+from multicompute_aws._errors import Place, asking, unavailable_here
 from multicompute_aws._session import Clients
 
 
@@ -42,7 +42,7 @@ class Reservations:
                     CapacityReservationIds=[reservation_id]
                 )
             if not answer["CapacityReservations"]:
-                raise not_here(
+                raise unavailable_here(
                     f"there is no reservation {reservation_id} in this region",
                     code="InvalidCapacityReservationId.NotFound",
                     place=place,

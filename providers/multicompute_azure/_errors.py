@@ -278,7 +278,7 @@ def build(meaning: Meaning, text: str, *, code: str, place: Place, hint: str) ->
     return error
 
 
-def not_here(
+def unavailable_here(
     text: str, *, code: str, place: Place, scope: Scope, hint: str, is_offered: bool = True
 ) -> MulticomputeError:
     """Our own finding that a place can't take the launch; the next place may, so it counts like a lack of capacity."""
@@ -286,7 +286,7 @@ def not_here(
     return build(meaning, f"{place}: {text}", code=code, place=place, hint=hint)
 
 
-def not_yet(text: str, code: str, place: Place) -> MulticomputeError:
+def retryable(text: str, code: str, place: Place) -> MulticomputeError:
     """What will be so in a moment; the same request has to be sent again."""
     return build(_AGAIN, f"{place}: {text}", code=code, place=place, hint=_HINTS[TransientError])
 

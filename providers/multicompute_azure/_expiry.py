@@ -7,7 +7,7 @@ from multicompute.errors import MulticomputeError
 from multicompute.node import NodeState
 from multicompute.provider import TAG_EXPIRES_AT, Selector
 from multicompute_azure._discover import Discovery
-from multicompute_azure._errors import Place, asking, is_gone, not_yet
+from multicompute_azure._errors import Place, asking, is_gone, retryable
 from multicompute_azure._inventory import Inventory
 from multicompute_azure._session import Clients
 
@@ -46,7 +46,7 @@ def set_expiry(clients: Clients, discovery: Discovery, inventory: Inventory, sel
     for target in _targets(discovery, inventory, selector):
         if error := missed.get(target):
             resource_id, place = target
-            raise not_yet(f"{resource_id} is not found for its tags, and exists", error.code or "", place) from error
+            raise retryable(f"{resource_id} is not found for its tags, and exists", error.code or "", place) from error
 
 
 def _targets(discovery: Discovery, inventory: Inventory, selector: Selector) -> list[_Target]:

@@ -14,7 +14,7 @@ from multicompute.node import Node, NodeState
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest
 from multicompute_azure._discover import Discovery, ScaleSet
-from multicompute_azure._errors import Place, Said, asking, is_gone, not_yet, refusal
+from multicompute_azure._errors import Place, Said, asking, is_gone, refusal, retryable
 from multicompute_azure._image import image_for
 from multicompute_azure._names import canonical, scale_set_name
 from multicompute_azure._network import Network, Room
@@ -125,7 +125,9 @@ class Launcher:
             if is_gone(error.code):
                 # The group was deleted by somebody since it was made: the repeated launch makes it again.
                 self._network.forget(request.cluster_id)
-                raise not_yet(f"the resource group {room.group} is not there", error.code or "", asked.place) from error
+                raise retryable(
+                    f"the resource group {room.group} is not there", error.code or "", asked.place
+                ) from error
             raise
         self._pending.add(asked.id, operation)
 
@@ -142,7 +144,7 @@ class Launcher:
                 hint="delete it",
             )
         if found.state.lower() == "deleting":
-            raise not_yet(f"the scale set {asked.name} of this token is being deleted", "Conflict", asked.place)
+            raise retryable(f"the scale set {asked.name} of this token is being deleted", "Conflict", asked.place)
         return True
 
     @contextmanager

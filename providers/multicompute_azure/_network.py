@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 from multicompute.errors import ConfigError, ProviderError
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_azure._access import is_resource_id
-from multicompute_azure._errors import Place, asking, log, not_here, not_yet, refusal
+from multicompute_azure._errors import Place, asking, log, refusal, retryable, unavailable_here
 from multicompute_azure._names import beside_name, group_name, parse_id, plain_region
 from multicompute_azure._operation import Operation, wait_for
-from multicompute_azure._scaleset import Around
+from multicompute_azure._scaleset import NetworkRefs
 from multicompute_azure._session import Clients, within
 from multicompute_azure._tags import are_meant
 
@@ -33,7 +33,7 @@ class Room(NamedTuple):
     """The resource group that a part goes into, and what is there already."""
 
     group: str
-    around: Around
+    around: NetworkRefs
 
 
 class Network:
@@ -92,13 +92,13 @@ class Network:
             found is not None
             and str((found.get("properties") or {}).get("provisioningState", "")).lower() == "deleting"
         ):
-            raise not_yet(f"the resource group {group} is being deleted", "ResourceGroupBeingDeleted", place)
+            raise retryable(f"the resource group {group} is being deleted", "ResourceGroupBeingDeleted", place)
         if found is None:
             body: Any = {"location": place.region, "tags": dict(request.tags)}
             with asking("make the resource group", place):
                 self._clients.resources.resource_groups.create_or_update(group, body)
 
-    def _around(self, group: str, request: LaunchRequest, place: Place) -> Around:
+    def _around(self, group: str, request: LaunchRequest, place: Place) -> NetworkRefs:
         security = beside_name(request.cluster_id, place.region, "nsg")
         started = [("make the security group", self._begin_security_group(group, security, request, place))]
         subnet = self._given_subnet(place)
@@ -114,8 +114,8 @@ class Network:
             if failure is not None:
                 raise refusal(failure, operation=what, place=place)
             if not operation.finished():
-                raise not_yet(f"{what}: not through after {_PATIENCE}", "InProgress", place)
-        return Around(subnet, self._id(group, "Microsoft.Network/networkSecurityGroups", security))
+                raise retryable(f"{what}: not through after {_PATIENCE}", "InProgress", place)
+        return NetworkRefs(subnet, self._id(group, "Microsoft.Network/networkSecurityGroups", security))
 
     def _begin_security_group(self, group: str, name: str, request: LaunchRequest, place: Place) -> Operation:
         """Azure's own rules let the machines of a network talk to each other and nobody else in; SSH is added where asked for."""
@@ -178,7 +178,7 @@ class Network:
             )
         location = plain_region(found.get("location"))
         if location != place.region:
-            raise not_here(
+            raise unavailable_here(
                 f"the configured network {network.name} is in {location}",
                 code="NoSubnet",
                 place=place,

@@ -30,7 +30,7 @@ from multicompute_azure._pending import Pending
 from multicompute_azure._quotas import quotas
 from multicompute_azure._session import Clients
 from multicompute_azure._sizes import Sizes
-from multicompute_azure._teardown import Undertaker
+from multicompute_azure._teardown import Deleter
 
 # What was made is found by name at once, but Resource Manager's listings follow by up to some minutes
 # (https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-not-found).
@@ -70,7 +70,7 @@ class AzureProvider:
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
             Capability.GLOBAL_LISTING,
-            Capability.SIDE_RESOURCES,
+            Capability.DEPENDENT_RESOURCES,
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT
@@ -100,7 +100,7 @@ class AzureProvider:
         self._sizes = Sizes(self._clients)
         self._discovery = Discovery(self._clients, pending)
         self._inventory = Inventory(self._clients)
-        self._undertaker = Undertaker(self._clients, self._discovery, self._inventory)
+        self._undertaker = Deleter(self._clients, self._discovery, self._inventory)
         self._launcher = Launcher(
             self._clients,
             self._discovery,

@@ -6,7 +6,7 @@ from typing import Any
 from multicompute.offer import Part
 from multicompute.provider import Reservation
 from multicompute_azure._access import is_resource_id
-from multicompute_azure._errors import Place, not_here
+from multicompute_azure._errors import Place, unavailable_here
 from multicompute_azure._names import parse_id, plain_region, zone_name
 from multicompute_azure._session import Clients, within
 
@@ -31,7 +31,7 @@ class Reservations:
         ]
         free = sum(item.available for item in held)
         if free < part.nodes:
-            raise not_here(
+            raise unavailable_here(
                 f"the reservation {part.reservation} has {free} of the {part.nodes} {place.instance_type} that were asked for",
                 code="ReservationCapacityExceeded",
                 place=place,

@@ -26,7 +26,7 @@ _NETWORK_API: Final = "2022-11-01"
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class NetworkRefs:
     """What a scale set is put into, by resource id; "" for none."""
 
     subnet: str
@@ -35,7 +35,7 @@ class Around:
 
 
 def scale_set(
-    request: LaunchRequest, part: Part, *, size: Size, image: Image, around: Around, settings: AzureSettings
+    request: LaunchRequest, part: Part, *, size: Size, image: Image, around: NetworkRefs, settings: AzureSettings
 ) -> dict[str, Any]:
     """The body of the PUT that launches a part: `part.nodes` instances, at once, in one zone, all tagged at birth."""
     number = zone_number(part.offer.zone)
@@ -60,7 +60,7 @@ def scale_set(
     return body
 
 
-def _closeness(request: LaunchRequest, around: Around) -> dict[str, Any]:
+def _closeness(request: LaunchRequest, around: NetworkRefs) -> dict[str, Any]:
     """What keeps instances close to each other; a reservation takes neither, and holds what it holds where it is."""
     if around.proximity_group:
         return {"proximityPlacementGroup": {"id": around.proximity_group}}
@@ -68,7 +68,7 @@ def _closeness(request: LaunchRequest, around: Around) -> dict[str, Any]:
 
 
 def _profile(
-    request: LaunchRequest, part: Part, size: Size, image: Image, around: Around, settings: AzureSettings
+    request: LaunchRequest, part: Part, size: Size, image: Image, around: NetworkRefs, settings: AzureSettings
 ) -> dict[str, Any]:
     profile: dict[str, Any] = {
         "osProfile": _system(request, settings),
@@ -129,7 +129,7 @@ def _disk(request: LaunchRequest, part: Part, size: Size) -> dict[str, Any]:
     return disk | {"caching": "ReadWrite", "managedDisk": {"storageAccountType": kind}}
 
 
-def _interface(request: LaunchRequest, size: Size, around: Around) -> dict[str, Any]:
+def _interface(request: LaunchRequest, size: Size, around: NetworkRefs) -> dict[str, Any]:
     """The interface of each instance, and its public address where one is wanted; both tagged, and gone with the instance."""
     address: dict[str, Any] = {"primary": True, "subnet": {"id": around.subnet}}
     if not request.private:

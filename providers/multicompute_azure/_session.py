@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from multicompute.clock import Clock
 from multicompute.errors import AuthError, MulticomputeError
 from multicompute_azure._access import AzureSettings, is_loopback
-from multicompute_azure._errors import Place, asking, is_gone, not_yet
+from multicompute_azure._errors import Place, asking, is_gone, retryable
 from multicompute_azure._operation import Operation
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Clients:
         try:
             found = json.loads(body)
         except ValueError as error:
-            raise not_yet(f"{operation}: the answer is no JSON", "BadAnswer", place) from error
+            raise retryable(f"{operation}: the answer is no JSON", "BadAnswer", place) from error
         return found if isinstance(found, dict) else {}
 
     # --- the SDK ------------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class Clients:
     def _authorised(self) -> Any:
         if self._credential is None:
             if self.settings.is_local:
-                self._credential = _Nobody()
+                self._credential = AnonymousCredential()
             else:
                 from azure.identity import DefaultAzureCredential
 
@@ -289,7 +289,7 @@ class Clients:
         return self._credential
 
 
-class _Nobody:
+class AnonymousCredential:
     """Stands where the SDK insists on a credential that it will not use."""
 
     def get_token(self, *scopes: str, **options: Any) -> "AccessToken":

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from multicompute.errors import AccessDeniedError, MulticomputeError, QuotaError
-from multicompute_azure._errors import Meaning, Place, build, log, not_here
+from multicompute_azure._errors import Meaning, Place, build, log, unavailable_here
 from multicompute_azure._names import zone_number
 from multicompute_azure._session import COMPUTE, Clients, within
 
@@ -96,7 +96,7 @@ class Sizes:
             return Size(place.instance_type)
         size = sizes.get(place.instance_type.lower())
         if size is None:
-            raise not_here(
+            raise unavailable_here(
                 f"{place.instance_type} is not sold in this region",
                 code="SkuNotAvailable",
                 place=place,
@@ -122,7 +122,7 @@ def _refuse_restricted(size: Size, place: Place) -> None:
     why = size.zone_restrictions.get(number, "") if number else ""
     if not why and (not number or number in size.zones):
         return
-    raise not_here(
+    raise unavailable_here(
         f"{size.name} is not open to the subscription in this zone: {why}"
         if why
         else f"{size.name} is not sold in this zone",

@@ -59,7 +59,7 @@ def delete_scale_set(clients: Clients, group: str, name: str, place: Place) -> N
             raise
 
 
-class Undertaker:
+class Deleter:
     """Takes one step of a teardown at a time."""
 
     def __init__(self, clients: Clients, discovery: Discovery, inventory: Inventory) -> None:

@@ -343,7 +343,7 @@ def build(meaning: Meaning, text: str, *, said: Said, place: Place, hint: str = 
     return error
 
 
-def not_here(
+def unavailable_here(
     text: str, *, code: str, place: Place, scope: Scope = "zone", hint: str, is_offered: bool = True
 ) -> MulticomputeError:
     """Our own finding that a place can't take the launch; the next place may, so it counts like a lack of capacity."""
@@ -351,7 +351,7 @@ def not_here(
     return build(meaning, f"{place}: {text}", said=said, place=place, hint=hint)
 
 
-def not_yet(text: str, *, code: str, place: Place) -> MulticomputeError:
+def retryable(text: str, *, code: str, place: Place) -> MulticomputeError:
     """What Google will know in a moment; the same request has to be sent again."""
     return build(_AGAIN, f"{place}: {text}", said=Said(code, text), place=place)
 

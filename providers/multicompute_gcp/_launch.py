@@ -14,7 +14,7 @@ from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_gcp._discover import instances, pending_node, to_node
-from multicompute_gcp._errors import Place, Said, asking, log, not_here, not_yet, place_of, refused
+from multicompute_gcp._errors import Place, Said, asking, log, place_of, refused, retryable, unavailable_here
 from multicompute_gcp._labels import bulk_id, labels_of, last_of, region_of
 from multicompute_gcp._machine import names_of, properties
 from multicompute_gcp._network import Network
@@ -73,7 +73,7 @@ class Launcher:
         place = place_of(next(part for part in request.parts if not part.offer.zone))
         zones = self._zones_of(place)
         if not zones:
-            raise not_here(
+            raise unavailable_here(
                 "no zone of the region has this machine type",
                 code="NoZone",
                 place=place,
@@ -168,7 +168,7 @@ class Launcher:
         selector = Selector(region=place.region, cluster_id=request.cluster_id, token=request.token)
         found = {item["name"]: item for item in instances(self._clients, selector, place)}
         if not set(names) <= set(found):
-            raise not_yet("launched before under this token, but not all listed", code="alreadyExists", place=place)
+            raise retryable("launched before under this token, but not all listed", code="alreadyExists", place=place)
         return [to_node(found[name], part) for name in names]
 
     def _take_back(self, request: LaunchRequest, operations: "Iterable[Operation]", error: MulticomputeError) -> None:
@@ -188,7 +188,7 @@ class Launcher:
                 for operation in left.operations:
                     wait(self._clients, operation, place, clock=self._clock, at_most=end - self._clock.now())
                 if self._clock.now() >= end:
-                    raise not_yet(
+                    raise retryable(
                         "machines of a refused launch are still being deleted", code=error.code or "", place=place
                     )
         except MulticomputeError as failure:

@@ -10,7 +10,7 @@ from multicompute.clock import Clock
 from multicompute.errors import InvalidRequestError
 from multicompute.provider import TAG_EXPIRES_AT, Selector, expiry_tag
 from multicompute_gcp._discover import disks, instances
-from multicompute_gcp._errors import Place, asking, log, not_yet, refused
+from multicompute_gcp._errors import Place, asking, log, refused, retryable
 from multicompute_gcp._labels import last_of, region_of
 from multicompute_gcp._operation import wait
 from multicompute_gcp._session import CALL, Clients
@@ -56,7 +56,7 @@ def _to_its_end(clients: Clients, begin: Begin, place: Place, clock: Clock) -> N
     if said is not None:
         raise refused(said, operation="set the end of life", place=place)
     if not done:
-        raise not_yet("the new end of life is not written yet", code="NotReady", place=place)
+        raise retryable("the new end of life is not written yet", code="NotReady", place=place)
 
 
 def _check_limit(item: dict[str, Any], expires_at: datetime | None) -> None:
@@ -155,7 +155,7 @@ def _update(clients: Clients, item: dict[str, Any], value: str, place: Place, cl
         end = clock.now() + _MOVED_WITHIN
         while not is_over(clients, str(name), "nodes.patch", place):
             if clock.now() >= end:
-                raise not_yet("the new end of life is not written yet", code="NotReady", place=place)
+                raise retryable("the new end of life is not written yet", code="NotReady", place=place)
             clock.sleep(_LOOK_EVERY)
 
     return update

@@ -11,7 +11,7 @@ from google.api_core import exceptions as sdk
 
 from multicompute.clock import Clock
 from multicompute.provider import TAG_ID, LaunchRequest, Resource, Selector
-from multicompute_gcp._errors import Place, asking, log, not_here, not_yet, refused
+from multicompute_gcp._errors import Place, asking, log, refused, retryable, unavailable_here
 from multicompute_gcp._labels import described_tags, description_of, name_of, request_id
 from multicompute_gcp._machine import network_path, network_tag
 from multicompute_gcp._operation import wait
@@ -104,7 +104,7 @@ class Network:
                     self._failures[name] += 1
                     raise refused(said, operation="resourcePolicies.insert", place=place)
                 if not done:
-                    raise not_yet(f"the placement policy {name} is not ready yet", code="NotReady", place=place)
+                    raise retryable(f"the placement policy {name} is not ready yet", code="NotReady", place=place)
         self._known.add(("policy", name))
         return name
 
@@ -112,9 +112,9 @@ class Network:
         url = self._clients.compute_url(*scope.split("/"), kind, name)
         found = self._clients.get(url, f"{kind}.get", place)
         if found is None:
-            raise not_yet(f"{kind} {name} exists, but is not shown yet", code="alreadyExists", place=place)
+            raise retryable(f"{kind} {name} exists, but is not shown yet", code="alreadyExists", place=place)
         if described_tags(found.get("description")).get(TAG_ID) != request.cluster_id:
-            raise not_here(
+            raise unavailable_here(
                 f"{kind} {name} exists and is not ours",
                 code="alreadyExists",
                 place=place,

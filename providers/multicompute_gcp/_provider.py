@@ -66,7 +66,7 @@ class GcpProvider:
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
             Capability.GLOBAL_LISTING,
-            Capability.SIDE_RESOURCES,
+            Capability.DEPENDENT_RESOURCES,
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from multicompute.provider import Reservation
-from multicompute_gcp._errors import Place, not_here
+from multicompute_gcp._errors import Place, unavailable_here
 from multicompute_gcp._labels import last_of
 from multicompute_gcp._session import Clients
 
@@ -50,7 +50,7 @@ class Reservations:
             url = self._clients.compute_url("zones", place.zone, "reservations", reservation_id)
             found = self._clients.get(url, "reservations.get", place)
             if found is None:
-                raise not_here(
+                raise unavailable_here(
                     f"there is no reservation {reservation_id} in this zone",
                     code="notFound",
                     place=place,

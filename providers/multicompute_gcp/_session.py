@@ -17,7 +17,7 @@ from google.auth.transport.requests import AuthorizedSession
 
 from multicompute.errors import AuthError
 from multicompute_gcp._access import COMPUTE, MONITORING, TPU, GcpSettings
-from multicompute_gcp._errors import Place, asking, not_yet, refused, said_in
+from multicompute_gcp._errors import Place, asking, refused, retryable, said_in
 from multicompute_gcp._labels import last_of, region_of
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Clients:
 
     def _found(self) -> Credentials:
         if self.settings.is_local:
-            return _Nobody()  # type: ignore[no-untyped-call]
+            return AnonymousCredential()  # type: ignore[no-untyped-call]
         path = self.settings.credentials_path()
         with asking("find credentials", Place()):
             if path is not None:
@@ -198,7 +198,7 @@ class Clients:
         try:
             body = response.json()
         except ValueError as error:
-            raise not_yet(f"{operation}: the answer is no JSON", code="BadAnswer", place=place) from error
+            raise retryable(f"{operation}: the answer is no JSON", code="BadAnswer", place=place) from error
         return body if isinstance(body, dict) else {}
 
     def pages(self, url: str, operation: str, place: Place, **parameters: str | int) -> Iterator[dict[str, Any]]:
@@ -213,7 +213,7 @@ class Clients:
             page = self.get(url, operation, place, is_listing=True, **parameters, **more) or {}
             missing = unreached(page, place)
             if missing:
-                raise not_yet(f"{operation}: no answer from {', '.join(missing)}", code="Unreachable", place=place)
+                raise retryable(f"{operation}: no answer from {', '.join(missing)}", code="Unreachable", place=place)
             yield page
             if not page.get("nextPageToken"):
                 return
@@ -252,7 +252,7 @@ def _concerns(zone_or_region: str, region: str) -> bool:
     return not region or zone_or_region == region or region_of(zone_or_region) == region
 
 
-class _Nobody(AnonymousCredentials):
+class AnonymousCredential(AnonymousCredentials):
     """Who asks a local cloud. One that answers 401 is asked again, as after a new token, and then believed."""
 
     def refresh(self, request: Any) -> None:

@@ -14,7 +14,16 @@ from multicompute.errors import CapacityError, MulticomputeError, ThrottledError
 from multicompute.node import Node, NodeState
 from multicompute.offer import Part
 from multicompute.provider import LaunchRequest, Selector
-from multicompute_gcp._errors import Place, asking, not_here, not_yet, place_of, refused, said_by_status, said_in
+from multicompute_gcp._errors import (
+    Place,
+    asking,
+    place_of,
+    refused,
+    retryable,
+    said_by_status,
+    said_in,
+    unavailable_here,
+)
 from multicompute_gcp._labels import labels_of, part_name, region_of, request_id
 from multicompute_gcp._machine import network_path, network_tag
 from multicompute_gcp._network import Network
@@ -69,7 +78,7 @@ class TpuLauncher:
         zones = self._zones_of(place)
         if not zones:
             text = "no zone of the region has this slice type"
-            raise not_here(
+            raise unavailable_here(
                 text, code="NoZone", place=place, scope="region", hint="try another region", is_offered=False
             )
         return [_in_zone(request, zone) for zone in zones[:_ZONES_TRIED]]
@@ -233,7 +242,7 @@ class TpuLauncher:
         try:
             while delete_slices(self._clients, selector, place).remaining:
                 if self._clock.now() >= end:
-                    raise not_yet(
+                    raise retryable(
                         "slices of a refused launch are still being deleted", code=error.code or "", place=place
                     )
                 self._clock.sleep(self._look_every)

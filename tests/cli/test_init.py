@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from multicompute.config import apply_environment, load
-from multicompute.engine.session import Session
 from multicompute.plugins import discover
+from multicompute.session import Session
 from multicompute.testing import local_clouds
 
 Run = Callable[..., Any]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from multicompute.config import load
-from multicompute.engine.session import Session
 from multicompute.plugins import discover
+from multicompute.session import Session
 
 ROOT = Path(__file__).parents[2]
 # The page for authors of a provider shows parts of an example, which tests of its own compare with it.

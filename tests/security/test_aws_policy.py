@@ -9,15 +9,15 @@ from typing import Any
 
 import boto3
 import pytest
-from iam_gate import Gate, actions, without
 
 from multicompute import errors
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import LaunchRequest, Selector, Settings
-from multicompute.testing.world import launch_request
+from multicompute.testing.provider_harness import launch_request
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
+from tests.security.iam_gate import Gate, actions, without
 
 POLICY = json.loads((Path(__file__).parents[2] / "docs/permissions/aws-policy.json").read_text())
 P5 = InstanceType("aws", "p5.48xlarge", "h100", 8, 80.0, vcpus=192, memory_gib=2048, fabric="efa", network_cards=32)

@@ -12,7 +12,7 @@ import pytest
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import Selector, Settings
-from multicompute.testing.world import launch_request
+from multicompute.testing.provider_harness import launch_request
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
 

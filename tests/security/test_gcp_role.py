@@ -13,7 +13,7 @@ from multicompute import errors
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import LaunchRequest, Selector, Settings
-from multicompute.testing.world import launch_request
+from multicompute.testing.provider_harness import launch_request
 from multicompute_gcp._labels import labels_of
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp.local import GcpLocalCloud

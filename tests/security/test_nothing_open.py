@@ -12,7 +12,7 @@ import pytest
 from multicompute import Cluster
 from multicompute.cli import main
 from multicompute.config import apply_environment
-from multicompute.engine.session import open_session
+from multicompute.session import open_session
 from multicompute.testing import LocalClouds, local_clouds
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me\n"

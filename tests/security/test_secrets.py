@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import secret_marks
-from secret_marks import PRIVATE_SSH_KEY, SETUP, everything_of, forms, found_in, given_away
 
 from multicompute import Cluster, ClusterSpec, errors
 from multicompute.cli import main
 from multicompute.config import apply_environment
-from multicompute.engine.session import open_session
 from multicompute.provider import LaunchRequest
+from multicompute.session import open_session
 from multicompute.testing import LocalClouds, local_clouds
+from tests.security import secret_marks
+from tests.security.secret_marks import PRIVATE_SSH_KEY, SETUP, everything_of, forms, found_in, given_away
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@example"
 # Provider, and what is requested of it.

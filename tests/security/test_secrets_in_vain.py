@@ -4,14 +4,14 @@ import logging
 from pathlib import Path
 
 import pytest
-import secret_marks
-from secret_marks import PROXY_PASSWORD, everything_of, found_in, given_away
 
 from multicompute import Cluster, errors
 from multicompute.cli import main
 from multicompute.config import apply_environment, load
-from multicompute.engine.session import open_session
 from multicompute.provider import Selector
+from multicompute.session import open_session
+from tests.security import secret_marks
+from tests.security.secret_marks import PROXY_PASSWORD, everything_of, found_in, given_away
 
 DEAD_PROXY = f"http://me:{PROXY_PASSWORD}@127.0.0.1:1"
 

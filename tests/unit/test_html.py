@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from multicompute import Cluster
 from multicompute.catalog import Catalog
 from multicompute.cli import main
+from multicompute.cost.report import report
 from multicompute.markup import html_facts, html_folded, html_list, html_paragraph, html_table
-from multicompute.monitor.cost import report
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.plan import Candidate, Plan, Rejection
 from multicompute.resolver import resolve

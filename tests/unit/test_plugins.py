@@ -9,8 +9,8 @@ import pytest
 
 from multicompute import errors
 from multicompute.config import load
-from multicompute.engine.session import Session
 from multicompute.plugins import discover, install_line, missing_modules
+from multicompute.session import Session
 
 
 def distribution(folder: Path, name: str, entry: str) -> None:

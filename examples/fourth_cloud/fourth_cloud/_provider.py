@@ -39,7 +39,7 @@ class FourthProvider:
 
     name: str = "fourth"
     capabilities: frozenset[Capability] = frozenset(
-        {Capability.SPOT, Capability.PLACEMENT, Capability.EXPIRY, Capability.SIDE_RESOURCES}
+        {Capability.SPOT, Capability.PLACEMENT, Capability.EXPIRY, Capability.DEPENDENT_RESOURCES}
     )
     # Fourth's reference: "a new server may be missing from listings for up to a minute".
     consistency_window: timedelta = timedelta(minutes=1)

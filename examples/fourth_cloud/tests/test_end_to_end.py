@@ -10,7 +10,7 @@ from fourth_cloud.local import FourthLocalCloud
 from fourth_cloud import plugin
 from multicompute import Cluster, errors
 from multicompute.config import Config
-from multicompute.engine.session import Session, use_session
+from multicompute.session import Session, use_session
 from multicompute.testing import FakeClock
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)

@@ -17,6 +17,7 @@ from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.canaries import Canaries
 from multicompute_gcp.local.disks import Disks
 from multicompute_gcp.local.faults import GcpFaults
+from multicompute_gcp.local.forwarded import Duration, Forwarded
 from multicompute_gcp.local.front import Front
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.instances import Instances
@@ -25,7 +26,6 @@ from multicompute_gcp.local.monitoring import Monitoring
 from multicompute_gcp.local.network_rules import default_network
 from multicompute_gcp.local.operations import Operations
 from multicompute_gcp.local.places import Places
-from multicompute_gcp.local.prescribed import Duration, Prescribed
 from multicompute_gcp.local.records import PROJECT, Reservation
 from multicompute_gcp.local.state import State
 from multicompute_gcp.local.tpu import Tpu
@@ -71,14 +71,14 @@ class GcpLocalCloud:
     lag = Duration("_state.timing.lag")
     boot_delay = Duration("_state.timing.boot")
     operation_delay = Duration("_state.timing.operation")
-    operation_polls = Prescribed[int]("_state.timing.polls")
+    operation_polls = Forwarded[int]("_state.timing.polls")
     shutdown_delay = Duration("_state.timing.shutdown")
     ghost_time = Duration("_state.timing.ghost")
-    stockout_has_status = Prescribed[bool]("_state.stockout_has_status")
-    stockout_is_upfront = Prescribed[bool]("_state.stockout_is_upfront")
-    tpu_fails_without_capacity = Prescribed[bool]("_tpus.fails_without_capacity")
-    unreachable = Prescribed[set[str]]("_state.unreachable")
-    largest_page_of_points = Prescribed[int]("_monitoring.largest_page")
+    stockout_has_status = Forwarded[bool]("_state.stockout_has_status")
+    stockout_is_upfront = Forwarded[bool]("_state.stockout_is_upfront")
+    tpu_fails_without_capacity = Forwarded[bool]("_tpus.fails_without_capacity")
+    unreachable = Forwarded[set[str]]("_state.unreachable")
+    largest_page_of_points = Forwarded[int]("_monitoring.largest_page")
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         """Make a local cloud that is not started.

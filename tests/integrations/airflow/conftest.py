@@ -1,15 +1,11 @@
 """One Airflow and one set of local clouds for all tests of a module: both take long to start."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from airflow_site import AirflowSite, airflow_site
-
 from multicompute.testing import LocalClouds, local_clouds
+from tests.integrations.airflow.airflow_site import AirflowSite, airflow_site
 
 
 @pytest.fixture(scope="module", name="cloud")

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from airflow_site import HERE, AirflowSite, needs_airflow
 
 from multicompute import Cluster, ClusterState
 from multicompute.testing import LocalClouds
+from tests.integrations.airflow.airflow_site import HERE, AirflowSite, needs_airflow
 
 pytestmark = [
     needs_airflow,

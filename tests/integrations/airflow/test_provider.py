@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from airflow_site import HERE, AirflowSite, needs_airflow
 
 from multicompute.integrations.airflow.naming import cluster_name, tag, tags_of
 from multicompute.spec import ClusterSpec
+from tests.integrations.airflow.airflow_site import HERE, AirflowSite, needs_airflow
 
 CONNECTION = {
     "conn_type": "multicompute",

@@ -5,10 +5,10 @@ import os
 import signal
 
 import pytest
-from airflow_site import AirflowSite, needs_airflow, until
 
 from multicompute import Cluster, ClusterState
 from multicompute.testing import LocalClouds
+from tests.integrations.airflow.airflow_site import AirflowSite, needs_airflow, until
 
 pytestmark = [
     needs_airflow,

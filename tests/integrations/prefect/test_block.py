@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from run_pages import page, run_id
 
 from multicompute import Cluster
 from multicompute.integrations.prefect import Multicompute, cluster, request_cluster, terminate_cluster
 from multicompute.testing import LocalClouds
+from tests.integrations.prefect.run_pages import page, run_id
 
 SECRET = "hunter2-of-the-block"
 

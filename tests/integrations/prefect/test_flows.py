@@ -8,7 +8,6 @@ import pytest
 from prefect import flow, task
 from prefect.exceptions import MissingContextError
 from prefect.transactions import transaction
-from run_pages import page, run_id
 
 from multicompute import Cluster, errors
 from multicompute.integrations.prefect import (
@@ -22,6 +21,7 @@ from multicompute.integrations.prefect import (
 )
 from multicompute.node import Event
 from multicompute.testing import FakeCloud
+from tests.integrations.prefect.run_pages import page, run_id
 
 
 def test_a_flow_has_its_cluster_for_a_block_and_shows_plan_cost_and_story(fake_cloud: FakeCloud) -> None:

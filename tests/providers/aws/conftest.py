@@ -1,19 +1,15 @@
 """What the tests of the AWS adapter share."""
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import pytest
 
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import LaunchRequest, Settings
 from multicompute_aws._provider import AwsProvider
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted_aws import ScriptedAws
+from tests.providers.aws.scripted_aws import ScriptedAws
 
 P5 = InstanceType("aws", "p5.48xlarge", "h100", 8, 80, 192, 2048, fabric="efa", network_cards=32)
 

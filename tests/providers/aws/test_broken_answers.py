@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 from botocore import exceptions as sdk
-from scripted_aws import ScriptedAws
 
 from multicompute import errors
 from multicompute.offer import Offer
@@ -14,6 +13,7 @@ from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute_aws._errors import Place, translate
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
+from tests.providers.aws.scripted_aws import ScriptedAws
 
 Request = Callable[..., LaunchRequest]
 HERE = Selector(region="us-east-1", cluster_id="id-1")

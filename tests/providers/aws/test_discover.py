@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_aws import Request, ScriptedAws, described, instance_xml, refusal
 
 from multicompute import errors
 from multicompute.node import NodeState
@@ -13,6 +12,7 @@ from multicompute.provider import Selector, Settings
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws._tags import tag_filters
 from multicompute_aws._trim import without
+from tests.providers.aws.scripted_aws import Request, ScriptedAws, described, instance_xml, refusal
 
 HERE = Selector(region="us-east-1", cluster_id="id-1")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from botocore import exceptions as sdk
-from scripted_aws import HANG_UP, ScriptedAws, refusal
 
 from multicompute import errors
 from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_aws._errors import Place, translate, zones_with_capacity
 from multicompute_aws._provider import AwsProvider
+from tests.providers.aws.scripted_aws import HANG_UP, ScriptedAws, refusal
 
 Request = Callable[..., LaunchRequest]
 KINDS = {

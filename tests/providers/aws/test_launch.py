@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
 
 from multicompute import errors
 from multicompute.node import NodeState
@@ -16,6 +15,7 @@ from multicompute_aws._image import default_parameter
 from multicompute_aws._launch import client_token
 from multicompute_aws._network import Subnet, warn_of_no_way_out
 from multicompute_aws._provider import AwsProvider
+from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
 
 Request = Callable[..., LaunchRequest]
 

@@ -9,7 +9,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from scripted_aws import Answer, Request, ScriptedAws, described, instance_xml, json_refusal, refusal
 
 from multicompute import Cluster, ClusterState, errors
 from multicompute.node import Metric, Node, NodeState, Sample
@@ -18,6 +17,15 @@ from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute.testing import FakeClock, local_clouds
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
+from tests.providers.aws.scripted_aws import (
+    Answer,
+    Request,
+    ScriptedAws,
+    described,
+    instance_xml,
+    json_refusal,
+    refusal,
+)
 
 START = datetime(2026, 11, 26, 12, 3, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)

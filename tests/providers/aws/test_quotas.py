@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from scripted_aws import ScriptedAws, described, instance_xml, json_refusal, refusal
 
 from multicompute.offer import Offer
 from multicompute_aws._families import FAMILIES, family_of
 from multicompute_aws._prices import hourly_prices
 from multicompute_aws._provider import AwsProvider
+from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, refusal
 
 CPUS = "<cpuOptions><coreCount>96</coreCount><threadsPerCore>2</threadsPerCore></cpuOptions>"
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scripted_aws import Request, ScriptedAws, described, instance_xml, refusal
 
 from multicompute import errors
 from multicompute.provider import Selector
 from multicompute_aws._provider import AwsProvider
+from tests.providers.aws.scripted_aws import Request, ScriptedAws, described, instance_xml, refusal
 
 HERE = Selector(region="us-east-1", cluster_id="id-1")
 GROUP = "<R><securityGroupInfo><item><groupId>sg-1</groupId></item></securityGroupInfo></R>"

@@ -1,4 +1,4 @@
-"""What a node is told to do at first boot; how it ends by itself is run in tests/leases."""
+"""What a node is told to do at first boot; how it ends by itself is run in tests/resilience/leases."""
 
 import base64
 import gzip

@@ -17,7 +17,7 @@ from multicompute_azure._access import AzureSettings
 from multicompute_azure._errors import Place
 from multicompute_azure._image import image_for
 from multicompute_azure._provider import AzureProvider
-from multicompute_azure._scaleset import Around, nobodys_key, scale_set
+from multicompute_azure._scaleset import NetworkRefs, nobodys_key, scale_set
 from multicompute_azure._sizes import Size
 from multicompute_azure.local import AzureLocalCloud
 
@@ -27,12 +27,12 @@ PUT = "virtualMachineScaleSets.createOrUpdate"
 CLUSTER = Selector(region="eastus", cluster_id="id-1")
 CPU = InstanceType("azure", "Standard_D2s_v5", vcpus=2, memory_gib=8)
 ARM = InstanceType("azure", "Standard_D2ps_v5", vcpus=2, memory_gib=8, arch="arm64")
-AROUND = Around("/subnet", "/nsg")
+AROUND = NetworkRefs("/subnet", "/nsg")
 ABLE = {"HyperVGenerations": "V1,V2", "PremiumIO": "True", "AcceleratedNetworkingEnabled": "True"}
 
 
 def body(
-    request: LaunchRequest, *, around: Around = AROUND, identity: str | None = None, **abilities: str
+    request: LaunchRequest, *, around: NetworkRefs = AROUND, identity: str | None = None, **abilities: str
 ) -> dict[str, Any]:
     part = request.parts[0]
     image = image_for(part.offer.instance, Place("eastus"), named=request.image)

@@ -1,6 +1,5 @@
 """Budgets: their marks are told once each, whoever looks, and at the last one the cluster is ended."""
 
-import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,17 +8,14 @@ from pathlib import Path
 import pytest
 
 from multicompute import Cluster, ClusterState, Event
-from multicompute.engine.look import refresh, refresh_all
-from multicompute.engine.reap import reap
+from multicompute.engine.recovery.reap import reap
+from multicompute.engine.upkeep.refresh import refresh, refresh_all
 from multicompute.errors import LedgerError
 from multicompute.ledger import Ledger
 from multicompute.testing import FakeCloud
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "ledger"))
-
-from ledger_records import cluster as a_cluster
-from ledger_records import event as an_event
-from postgres_server import server
+from tests.unit.ledger.ledger_records import cluster as a_cluster
+from tests.unit.ledger.ledger_records import event as an_event
+from tests.unit.ledger.postgres_server import server
 
 
 def marks(cluster: Cluster) -> list[tuple[object, str]]:

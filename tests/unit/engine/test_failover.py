@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multicompute import errors
-from multicompute.engine.failover import Course, ends_all, ends_provider, outage_of, short_quota
+from multicompute.engine.provision.failover import CandidateQueue, ends_all, ends_provider, outage_of, short_quota
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.plan import Candidate, Outage
 from multicompute.provider import Quota
@@ -25,7 +25,7 @@ def candidate(
     return Candidate((Part(offer, nodes),))
 
 
-def taken(course: Course) -> list[str]:
+def taken(course: CandidateQueue) -> list[str]:
     found = []
     while (each := course.next(now=NOW)) is not None:
         found.append(each.zone)
@@ -38,7 +38,7 @@ def outage(**changes: object) -> Outage:
 
 
 def test_candidates_come_in_the_order_of_the_plan() -> None:
-    assert taken(Course([candidate("a"), candidate("b"), candidate("c")])) == ["r1a", "r1b", "r1c"]
+    assert taken(CandidateQueue([candidate("a"), candidate("b"), candidate("c")])) == ["r1a", "r1b", "r1c"]
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_candidates_come_in_the_order_of_the_plan() -> None:
 )
 def test_an_outage_rules_out_what_it_covers(changes: dict[str, object], left: list[str]) -> None:
     everything = [candidate("a"), candidate("b"), candidate("a", region="r2")]
-    assert taken(Course(everything, [outage(**changes)])) == left
+    assert taken(CandidateQueue(everything, [outage(**changes)])) == left
 
 
 def test_zones_that_the_cloud_names_come_next() -> None:
-    course = Course([candidate(zone) for zone in "abcd"])
+    course = CandidateQueue([candidate(zone) for zone in "abcd"])
     first = course.next(now=NOW)
     assert first is not None
     error = errors.CapacityError("none", scope="zone", zones_with_capacity=("r1d",))
@@ -71,7 +71,7 @@ def test_zones_that_the_cloud_names_come_next() -> None:
 
 
 def test_named_zones_move_nothing_that_is_bought_otherwise() -> None:
-    course = Course([candidate("a"), candidate("b"), candidate("d", kind="other"), candidate("d", spot=True)])
+    course = CandidateQueue([candidate("a"), candidate("b"), candidate("d", kind="other"), candidate("d", spot=True)])
     first = course.next(now=NOW)
     assert first is not None
     course.learn(first, errors.CapacityError("none", zones_with_capacity=("r1d",)), None)
@@ -79,7 +79,7 @@ def test_named_zones_move_nothing_that_is_bought_otherwise() -> None:
 
 
 def test_a_price_that_has_risen_goes_back_to_its_place() -> None:
-    course = Course([candidate("a", price=1), candidate("b", price=2), candidate("c", price=3)])
+    course = CandidateQueue([candidate("a", price=1), candidate("b", price=2), candidate("c", price=3)])
     first = course.next(now=NOW)
     assert first is not None
     dearer = replace(first, parts=candidate("a", price=2.5).parts)
@@ -88,7 +88,7 @@ def test_a_price_that_has_risen_goes_back_to_its_place() -> None:
 
 
 def test_a_price_that_is_still_the_lowest_need_not_go_back() -> None:
-    course = Course([candidate("a", price=1), candidate("b", price=2)])
+    course = CandidateQueue([candidate("a", price=1), candidate("b", price=2)])
     first = course.next(now=NOW)
     assert first is not None
     assert not course.put_back(replace(first, parts=candidate("a", price=1.5).parts))

@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.attempts import launch, open_attempt
-from multicompute.engine.interrupt import Stop
-from multicompute.engine.lease import holding
-from multicompute.engine.look import Sightings, refresh_all
-from multicompute.engine.operation import Operation
-from multicompute.engine.reconcile import reconcile
+from multicompute.engine.operation.cancellation import Cancellation
+from multicompute.engine.operation.lease import holding
+from multicompute.engine.operation.operation import Operation
+from multicompute.engine.provision.attempt import launch, open_attempt
+from multicompute.engine.recovery.reconcile import reconcile
+from multicompute.engine.upkeep.refresh import RefreshReport, refresh_all
 from multicompute.node import NodeState
 from multicompute.provider import Capability
 from multicompute.testing import FakeCloud, fake_cloud
@@ -115,7 +115,7 @@ def begin_to_heal(cloud: FakeCloud, cluster: Cluster) -> None:
     ledger = cloud.session.ledger
     with holding(cloud.session, cluster.id) as lease:
         assert lease is not None
-        op = Operation.on(cloud.session, ledger.cluster(cluster.id), lease, stop=Stop())
+        op = Operation.on(cloud.session, ledger.cluster(cluster.id), lease, stop=Cancellation())
         part = replace(ledger.attempts(cluster.id)[0].parts[0], nodes=1)
         launch(op, open_attempt(op, (part,), is_repair=True), is_repeated=False)
 
@@ -222,7 +222,7 @@ def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_w
     )
     cloud.advance("5m")
     cloud.gcp.faults.calls.clear()
-    assert refresh_all(cloud.session) == Sightings()
+    assert refresh_all(cloud.session) == RefreshReport()
     assert cloud.gcp.faults.count() == 1
 
     for cluster in (here, there):

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.lease import LENGTH
-from multicompute.engine.reap import ReapReport, reap
-from multicompute.engine.session import use_session
+from multicompute.engine.operation.lease import LENGTH
+from multicompute.engine.recovery.reap import ReapReport, reap
 from multicompute.node import Event
 from multicompute.provider import TAG_EXPIRES_AT, Capability
+from multicompute.session import use_session
 from multicompute.testing import FakeCloud, fake_cloud
 
 

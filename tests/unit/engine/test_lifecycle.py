@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.reap import reap
-from multicompute.engine.reconcile import reconcile
+from multicompute.engine.recovery.reap import reap
+from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.provider import TAG_EXPIRES_AT, Capability
 from multicompute.testing import FakeCloud, fake_cloud
 
@@ -282,12 +282,12 @@ def test_a_teardown_that_the_cloud_refuses_for_an_hour_says_why_and_what_it_cost
         assert list(reap(cloud.session).failed) == ["stuck"]
     stuck = Cluster.get("stuck")
     assert stuck.state is ClusterState.TERMINATING
-    assert "the teardown is not through" in stuck.holdup
+    assert "the teardown is not through" in stuck.blocked_on
     assert stuck.accrued_cost >= cost + 55.04
     assert len([event for event in stuck.events() if event.kind == "stuck"]) == 1, "said once while it stays the same"
     assert not any(event.kind in ("terminated", "failed") for event in stuck.events())
     assert cloud.aws.running_ids()
     cloud.aws.faults.clear()
     assert reap(cloud.session).terminated == ["stuck"]
-    assert Cluster.get("stuck").holdup == ""
+    assert Cluster.get("stuck").blocked_on == ""
     assert cloud.alive() == []

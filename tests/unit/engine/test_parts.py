@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from multicompute import Cluster, ClusterState, Event, errors
-from multicompute.engine.reconcile import reconcile
+from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.plan import Outage
 from multicompute.testing import Call, FakeCloud, fake_cloud
 

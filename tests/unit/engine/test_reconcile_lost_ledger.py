@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.orphans import EVERY
-from multicompute.engine.reap import reap
-from multicompute.engine.reconcile import reconcile
-from multicompute.engine.session import Session, use_session
+from multicompute.engine.recovery.inventory import EVERY
+from multicompute.engine.recovery.reap import reap
+from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.ledger import AttemptRecord, AttemptState
 from multicompute.offer import InstanceType, Offer, Quote
 from multicompute.provider import TAG_ID
+from multicompute.session import Session, use_session
 from multicompute.testing import FakeCloud, fake_cloud, launch_request
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from multicompute import Cluster, ClusterState, Event, errors
-from multicompute.engine.reconcile import reconcile
+from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.provider import Quota
 from multicompute.testing import FakeCloud, fake_cloud
 

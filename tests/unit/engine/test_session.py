@@ -7,8 +7,8 @@ import pytest
 
 from multicompute import errors
 from multicompute.config import apply_environment, load, scoped_variables
-from multicompute.engine.session import Session, open_session, use_session
 from multicompute.plugins import discover
+from multicompute.session import Session, open_session, use_session
 
 
 def session(tmp_path: Path, text: str = "", **variables: str) -> Session:

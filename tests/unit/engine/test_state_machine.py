@@ -1,7 +1,6 @@
 """Whatever is done in whatever order, by how many processes and wherever they die, the promises hold at every step."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,15 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.orphans import EVERY, survey
-from multicompute.engine.reap import reap
-from multicompute.engine.reconcile import reconcile
-from multicompute.engine.session import use_session
+from multicompute.engine.recovery.inventory import EVERY, take_inventory
+from multicompute.engine.recovery.reap import reap
+from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.provider import TAG_EXPIRES_AT, TAG_ID, Capability
+from multicompute.session import use_session
 
 # Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
-sys.path.insert(0, str(Path(__file__).parent))
-from mortal import Killed, Process, World
+from tests.unit.engine.crashing_process import Killed, Process, ProviderHarness
 
 EXAMPLES = int(os.environ.get("MULTICOMPUTE_CAMPAIGN_EXAMPLES", "240")) // 4
 """`make campaign` asks for many thousands; an example here is some twelve steps, and takes longer than others do."""
@@ -51,7 +49,7 @@ specs = st.sampled_from(range(len(SPECS)))
 
 
 @dataclass(frozen=True)
-class Deed:
+class Action:
     """Something that a process does: a call of the public API."""
 
     kind: str
@@ -72,12 +70,12 @@ class Trouble:
     dies: bool
     is_seen: bool = True
     pause: int = 0
-    deed: Deed | None = None
+    deed: Action | None = None
     then: "Trouble | None" = None
 
 
 KINDS = ("request", "request", "submit", "wait", "terminate", "end", "extend", "refresh", "heal", "reconcile", "reap")
-deeds = st.builds(Deed, st.sampled_from(KINDS), names, specs)
+deeds = st.builds(Action, st.sampled_from(KINDS), names, specs)
 STEPS = (
     "before launch",
     "after launch",
@@ -107,7 +105,7 @@ class Promises(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="multicompute-machine-")
-        self.world = World(Path(self.folder.name))
+        self.world = ProviderHarness(Path(self.folder.name))
         self.process = self.world.process()
         self.after_loss = ""
 
@@ -116,18 +114,18 @@ class Promises(RuleBasedStateMachine):
         """Listings may lag behind, and where nothing stands beside machines, nothing that stands there tells of hidden ones."""
         for cloud in self.world.clouds.values():
             cloud.lag = timedelta(seconds=lag)
-            cloud.capabilities -= {Capability.SIDE_RESOURCES} if is_bare else set()
+            cloud.capabilities -= {Capability.DEPENDENT_RESOURCES} if is_bare else set()
 
     # What users and their schedulers do
 
     @rule(deed=deeds, trouble=troubles)
-    def act(self, deed: Deed, trouble: Trouble | None) -> None:
+    def act(self, deed: Action, trouble: Trouble | None) -> None:
         self.process = self.run(self.process, deed, trouble)
 
     @rule(name=names, spec=specs, trouble=deaths, then=st.sampled_from(KINDS))
     def die_in_a_request(self, name: str, spec: int, trouble: Trouble, then: str) -> None:
         """And another one is there at once."""
-        for deed, befalls in ((Deed("request", name, spec), trouble), (Deed(then, name, spec), None)):
+        for deed, befalls in ((Action("request", name, spec), trouble), (Action(then, name, spec), None)):
             self.process = self.run(self.process, deed, befalls)
 
     # What the world does
@@ -191,7 +189,7 @@ class Promises(RuleBasedStateMachine):
 
     # How it is done
 
-    def run(self, process: Process, deed: Deed, trouble: Trouble | None = None) -> Process:
+    def run(self, process: Process, deed: Action, trouble: Trouble | None = None) -> Process:
         """Let a process do something; returns the one that goes on, a new one where it died."""
         if trouble is not None:
             process.fate.arm(*trouble.at, lambda where: self.strike(process, trouble, where))
@@ -280,21 +278,21 @@ class Promises(RuleBasedStateMachine):
 
     def orphans(self) -> set[str]:
         """The ids of what no ledger knows."""
-        return {orphan.cluster_id for orphan in survey(self.process.session, []).orphans}
+        return {orphan.cluster_id for orphan in take_inventory(self.process.session, []).orphans}
 
 
-def _request(process: Process, deed: Deed) -> None:
+def _request(process: Process, deed: Action) -> None:
     cluster = Cluster.request(**SPECS[deed.spec], name=deed.name)
     assert cluster.state in (ClusterState.READY, ClusterState.DEGRADED)
 
 
-def _wait(process: Process, deed: Deed) -> None:
+def _wait(process: Process, deed: Action) -> None:
     cluster = Cluster.get(deed.name)
     if cluster.state.is_live:
         cluster.wait()
 
 
-DEEDS: dict[str, Callable[[Process, Deed], object]] = {
+DEEDS: dict[str, Callable[[Process, Action], object]] = {
     "request": _request,
     "submit": lambda process, deed: Cluster.request(**SPECS[deed.spec], name=deed.name, wait=False),
     "wait": _wait,

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,17 +9,16 @@ from pathlib import Path
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.lease import LENGTH, holding, machine_name, process_name
-from multicompute.engine.provision import request
-from multicompute.engine.reconcile import reconcile
-from multicompute.engine.session import use_session
+from multicompute.engine.operation.lease import LENGTH, holding, machine_name, process_name
+from multicompute.engine.provision.request import request
+from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.provider import Capability
+from multicompute.session import use_session
 from multicompute.spec import ClusterSpec
 from multicompute.testing import Call, FakeCloud, fake_cloud
 
 # Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
-sys.path.insert(0, str(Path(__file__).parent))
-from mortal import Killed, World
+from tests.unit.engine.crashing_process import Killed, ProviderHarness
 
 
 @pytest.fixture(name="cloud")
@@ -105,7 +103,7 @@ def test_who_was_overtaken_by_one_that_died_takes_its_attempt_over_and_opens_no_
 
 def test_a_launch_that_was_repeated_for_long_is_in_doubt_from_its_last_call_on(cloud: FakeCloud) -> None:
     # Nothing beside the machines tells of those that are hidden.
-    cloud.aws.capabilities -= {Capability.SIDE_RESOURCES}
+    cloud.aws.capabilities -= {Capability.DEPENDENT_RESOURCES}
     cloud.aws.lag = timedelta(seconds=50)
     cloud.aws.faults.throttle("launch", times=7)
     cloud.aws.faults.lose_answer("launch")
@@ -153,16 +151,18 @@ def test_a_teardown_that_fails_while_a_cluster_is_waited_for_tells_the_clouds_re
 
 
 @pytest.fixture(name="world")
-def _world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+def _world(tmp_path: Path) -> Iterator[ProviderHarness]:
+    world = ProviderHarness(tmp_path)
     yield world
     world.close()
 
 
-def test_a_launch_that_is_not_listed_yet_keeps_its_cluster_open_until_it_must_have_shown(world: World) -> None:
+def test_a_launch_that_is_not_listed_yet_keeps_its_cluster_open_until_it_must_have_shown(
+    world: ProviderHarness,
+) -> None:
     cloud = world.clouds["aws"]
     # Without a group that stands in the way of the end for as long as hidden machines live.
-    cloud.capabilities -= {Capability.SIDE_RESOURCES}
+    cloud.capabilities -= {Capability.DEPENDENT_RESOURCES}
     cloud.lag = timedelta(seconds=50)
     first, second = world.process(), world.process()
     first.fate.arm(1, "after launch", lambda where: first.fate.kill())
@@ -181,7 +181,7 @@ def test_a_launch_that_is_not_listed_yet_keeps_its_cluster_open_until_it_must_ha
     second.session.close()
 
 
-def test_nobody_else_works_on_a_cluster_between_its_claim_and_its_first_attempt(world: World) -> None:
+def test_nobody_else_works_on_a_cluster_between_its_claim_and_its_first_attempt(world: ProviderHarness) -> None:
     mine, other = world.process(), world.process()
     reports = []
 

@@ -1,16 +1,12 @@
 """Every test of the ledger runs on both engines: on a file, and on a real server."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from multicompute.ledger import Ledger
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "ledger"))
-
-from postgres_server import server
+from tests.unit.ledger.postgres_server import server
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_records import NOW, attempt, cluster, event, node, outage
-from postgres_server import server
 
 from multicompute import ClusterState, Event, errors
 from multicompute.ledger import AttemptState, Ledger
+from tests.unit.ledger.ledger_records import NOW, attempt, cluster, event, node, outage
+from tests.unit.ledger.postgres_server import server
 
 
 def test_what_is_written_is_read_again_by_another_process(ledger: Ledger, url: str) -> None:
@@ -43,12 +43,12 @@ def test_money_and_sizes_come_back_to_the_last_digit(ledger: Ledger) -> None:
 
 def test_an_intent_survives_a_kill_right_after_it_was_written(url: str) -> None:
     script = (
-        "import os, sys; sys.path.insert(0, sys.argv[2]); import ledger_records as r\n"
+        "import os, sys; sys.path.insert(0, sys.argv[2]); from tests.unit.ledger import ledger_records as r\n"
         "from multicompute.ledger import Ledger\n"
         "ledger = Ledger(sys.argv[1]); ledger.claim(r.cluster()); ledger.open_attempt(r.attempt(), r.event())\n"
         "os.kill(os.getpid(), 9)"
     )
-    folder = str(Path(__file__).parents[2] / "ledger")
+    folder = str(Path(__file__).parents[3])
     done = subprocess.run([sys.executable, "-c", script, url, folder], check=False, capture_output=True)
     assert done.returncode == -9, done.stderr
     ledger = Ledger(url)
@@ -137,9 +137,9 @@ def test_a_lease_has_one_holder_until_it_falls_silent(ledger: Ledger) -> None:
 
 def test_outages_are_kept_once_each_and_end(ledger: Ledger) -> None:
     ledger.remember(outage())
-    ledger.remember(outage(strikes=2, nodes=4))
+    ledger.remember(outage(consecutive_failures=2, nodes=4))
     ledger.remember(outage(place="north-1b", until=NOW - timedelta(minutes=1)))
-    assert ledger.outages(now=NOW) == [outage(strikes=2, nodes=4)]
+    assert ledger.outages(now=NOW) == [outage(consecutive_failures=2, nodes=4)]
     assert len(ledger.past_outages("p", NOW - timedelta(hours=1))) == 2
     assert ledger.outages(now=NOW + timedelta(minutes=6)) == []
 
@@ -199,7 +199,7 @@ def test_threads_that_share_a_ledger_lose_no_line(ledger: Ledger) -> None:
 FORKED = """
 import json, os, sys
 sys.path.insert(0, sys.argv[2])
-from ledger_records import cluster, event
+from tests.unit.ledger.ledger_records import cluster, event
 from multicompute.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 ledger.claim(cluster())
@@ -216,7 +216,7 @@ ledger.close()
 
 
 def test_a_ledger_that_was_opened_before_a_fork_serves_both_sides(url: str) -> None:
-    folder = str(Path(__file__).parents[2] / "ledger")
+    folder = str(Path(__file__).parents[3])
     done = subprocess.run([sys.executable, "-c", FORKED, url, folder], check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == [0, ["child", "parent", "parent again"]]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from ledger_records import attempt, cluster, event, node
-from postgres_server import server
-from postgres_wire import Wire
 
 from multicompute import errors
 from multicompute.config import load
 from multicompute.ledger import Ledger, postgres
+from tests.unit.ledger.ledger_records import attempt, cluster, event, node
+from tests.unit.ledger.postgres_server import server
+from tests.unit.ledger.postgres_wire import Wire
 
 PASSWORD = "p@ss/w%rd?#"
 

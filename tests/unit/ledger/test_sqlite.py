@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ledger_records import attempt, cluster, event
 
 from multicompute import ClusterState, errors
 from multicompute.ledger import Ledger
+from tests.unit.ledger.ledger_records import attempt, cluster, event
 
 
 @pytest.fixture(name="file")

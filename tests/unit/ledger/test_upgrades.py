@@ -7,10 +7,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from ledger_records import NOW, attempt, cluster, event, node, outage
 
 from multicompute import ClusterState, errors
 from multicompute.ledger import AttemptState, Ledger, schema
+from tests.unit.ledger.ledger_records import NOW, attempt, cluster, event, node, outage
 
 FIXTURES = sorted(Path(__file__).parent.glob("fixtures/version*.sql"))
 """Each was written by the version of its name, and holds one of everything."""

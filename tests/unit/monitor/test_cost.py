@@ -1,6 +1,5 @@
 """Accounts, held against sums that are written differently: whole microseconds and fractions, node by node."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,17 +16,14 @@ from hypothesis import strategies as st
 
 from multicompute import Cluster, ClusterState, errors
 from multicompute.config import Config
-from multicompute.engine.billing import billed
-from multicompute.engine.session import Session
+from multicompute.cost.billing import billed
+from multicompute.cost.report import CostReport, report
 from multicompute.ledger import ClusterRecord, NodeRecord
-from multicompute.monitor.cost import CostReport, report
 from multicompute.plugins import discover
+from multicompute.session import Session
 from multicompute.testing import FakeClock, FakeCloud
 from multicompute.testing import fake_cloud as clouds_in_memory
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "ledger"))
-
-from postgres_server import server
+from tests.unit.ledger.postgres_server import server
 
 NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
 YEAR_END = datetime(2028, 1, 1, 10, 30, tzinfo=UTC)

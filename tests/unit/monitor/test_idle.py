@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from multicompute import Cluster, ClusterState
-from multicompute.engine.reap import reap
+from multicompute.engine.recovery.reap import reap
 from multicompute.monitor.idle import is_idle
 from multicompute.monitor.supervise import supervise
 from multicompute.node import Metric, Node, NodeState, Sample

@@ -10,12 +10,12 @@ from datetime import timedelta
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.interrupt import Stop
-from multicompute.engine.lease import Lease
+from multicompute.engine.operation.cancellation import Cancellation
+from multicompute.engine.operation.lease import Lease
 from multicompute.monitor.supervise import INTERVAL, SWEEP_EVERY, Round, supervise
 from multicompute.provider import TAG_EXPIRES_AT, Capability, expiry_tag
 from multicompute.testing import FakeCloud, fake_cloud
-from multicompute.testing.world import launch_request
+from multicompute.testing.provider_harness import launch_request
 
 
 @pytest.fixture(name="cloud")
@@ -216,13 +216,13 @@ def test_a_signal_in_the_midst_of_a_teardown_is_met_when_its_deletes_are_sent(cl
 
 
 def test_another_thread_can_stop_it(cloud: FakeCloud) -> None:
-    stop = Stop()
+    stop = Cancellation()
     rounds: list[int] = []
 
     def on_round(last: Round) -> None:
         rounds.append(last.number)
         if len(rounds) == 3:
-            stop.wish(KeyboardInterrupt())
+            stop.request(KeyboardInterrupt())
 
     supervise(cloud.session, stop=stop, on_round=on_round)
     assert rounds == [0, 1, 2]

@@ -166,7 +166,7 @@ class Oracle:
 
     # The rules, one after the other
 
-    def objection(self, instance: InstanceType) -> str | None:  # noqa: C901
+    def rejection_reason(self, instance: InstanceType) -> str | None:  # noqa: C901
         spec = self.spec
         if self.place_in_list(instance) is None:
             return "other instance type" if self.shares_accelerator(instance) else "wrong accelerator"
@@ -197,7 +197,7 @@ class Oracle:
         """The same, kept for each instance type: there are 40 times as many offers."""
         kept = self.__dict__.setdefault("_kept", {})
         if id(instance) not in kept:
-            kept[id(instance)] = self.objection(instance)
+            kept[id(instance)] = self.rejection_reason(instance)
         return kept[id(instance)]
 
     def allowed(self, purchase: str) -> bool:
@@ -418,7 +418,7 @@ class Oracle:
             i
             for i in self.catalog.instances(head.instance_type)
             if i.provider == head.provider
-            and self.objection(i) is None
+            and self.rejection_reason(i) is None
             and self.region_objection(i.provider, head.region) is None
         ]
         if not fitting or (self.spec.interconnect == "rdma" and self.lacks_fabric(fitting[0])):

@@ -1,7 +1,6 @@
 """The resolver and a brute-force one that looks at every offer by itself give the same answers."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ from multicompute.plan import Candidate
 from multicompute.resolver import resolve
 
 # Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
-sys.path.insert(0, str(Path(__file__).parent))
-from oracle import Oracle, PartKey, key_of, universe
-from wishes import NOW, Question, questions, tight_questions
+from tests.unit.resolver.oracle import Oracle, PartKey, key_of, universe
+from tests.unit.resolver.strategies import NOW, Question, questions, tight_questions
 
 PROVIDERS = Path(__file__).parents[3] / "providers"
 CATALOG = Catalog({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "gcp", "azure")})

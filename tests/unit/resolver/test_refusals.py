@@ -2,7 +2,6 @@
 
 import ast
 import re
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from multicompute.resolver import require, resolve
 from multicompute.spec import ClusterSpec
 
 # Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
-sys.path.insert(0, str(Path(__file__).parent))
-from shop import BIG, Shop, line, plan
-from wishes import SLICES, TYPES, arguments
+from tests.unit.resolver.fake_catalog import BIG, Shop, line, plan
+from tests.unit.resolver.strategies import SLICES, TYPES, arguments
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PROVIDERS = Path(__file__).parents[3] / "providers"

@@ -1,9 +1,7 @@
 """Each rule of the resolver, on a catalog small enough to see the answer."""
 
-import sys
 from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +9,22 @@ from multicompute.plan import Outage
 from multicompute.provider import Quota, Reservation
 
 # Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
-sys.path.insert(0, str(Path(__file__).parent))
-from shop import BIG, CPU, EAST, GREEN, NORTH, NOW, SMALL, TEA, WEST, Shop, line, plan, retired, shown
+from tests.unit.resolver.fake_catalog import (
+    BIG,
+    CPU,
+    EAST,
+    GREEN,
+    NORTH,
+    NOW,
+    SMALL,
+    TEA,
+    WEST,
+    Shop,
+    line,
+    plan,
+    retired,
+    shown,
+)
 
 SOON = NOW + timedelta(minutes=5)
 

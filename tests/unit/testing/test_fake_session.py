@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.session import open_session
 from multicompute.plugins import discover
 from multicompute.provider import Quota
+from multicompute.session import open_session
 from multicompute.testing import FakeClock, FakeCloud, FakePlugin, FakeProvider, fake_cloud
 
 

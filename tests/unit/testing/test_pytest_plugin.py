@@ -147,7 +147,7 @@ def test_what_no_ledger_knows_is_found_and_ended_too(pytester: pytest.Pytester) 
         from dataclasses import replace
 
         from multicompute import Cluster
-        from multicompute.engine.session import Session, use_session
+        from multicompute.session import Session, use_session
 
         kept = []
 
@@ -333,7 +333,7 @@ def test_workers_of_xdist_have_their_own_clouds_and_ledgers(pytester: pytest.Pyt
 
         import pytest
         from multicompute import Cluster
-        from multicompute.engine.session import open_session
+        from multicompute.session import open_session
 
         FOLDER = Path({str(pytester.path)!r})
 

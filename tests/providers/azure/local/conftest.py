@@ -1,9 +1,7 @@
 """What the tests of the local Azure share: a cloud in virtual time, raw HTTP to it, and the real SDK pointed at it."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +13,7 @@ from azure.mgmt.resource.resources import ResourceManagementClient
 
 from multicompute.testing import FakeClock
 from multicompute_azure.local import AzureLocalCloud
-
-sys.path.insert(0, str(Path(__file__).parent))
-from raw_arm import Arm, Site
+from tests.providers.azure.local.raw_arm import Arm, Site
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from raw_arm import GROUPS, SIZE, Arm, Site, scale_set
 
 from multicompute.testing import FakeClock
 from multicompute_azure.local import AzureLocalCloud
+from tests.providers.azure.local.raw_arm import GROUPS, SIZE, Arm, Site, scale_set
 
 PUT = "virtualMachineScaleSets.createOrUpdate"
 

@@ -3,10 +3,10 @@
 from datetime import timedelta
 
 import pytest
-from raw_arm import GROUPS, NETWORK, Arm, Site
 
 from multicompute.testing import FakeClock
 from multicompute_azure.local import AzureLocalCloud
+from tests.providers.azure.local.raw_arm import GROUPS, NETWORK, Arm, Site
 
 
 def put_group(arm: Arm, name: str, **tags: str) -> int:

@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from raw_arm import SIZE, Arm, Site, scale_set
 
 from multicompute.testing import FakeClock
 from multicompute_azure.local import AzureLocalCloud
+from tests.providers.azure.local.raw_arm import SIZE, Arm, Site, scale_set
 
 ZONE = "eastus-1"
 SPOT = {"priority": "Spot", "evictionPolicy": "Delete", "billingProfile": {"maxPrice": -1}}

@@ -4,11 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from raw_arm import Answer, Arm, Site
 
 from multicompute.node import Metric
 from multicompute.testing import FakeClock
 from multicompute_azure.local import AzureLocalCloud
+from tests.providers.azure.local.raw_arm import Answer, Arm, Site
 
 MONITOR, HEALTH, BATCH = "2024-02-01", "2025-05-01", "2020-06-01"
 NAMESPACE = "Microsoft.Compute/virtualMachines"

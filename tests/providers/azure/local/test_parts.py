@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from raw_arm import DISKS, GROUPS, NETWORK, SIZE, Arm, Site
 
 from multicompute_azure.local import AzureLocalCloud
+from tests.providers.azure.local.raw_arm import DISKS, GROUPS, NETWORK, SIZE, Arm, Site
 
 SPOT = {"priority": "Spot", "evictionPolicy": "Deallocate"}
 

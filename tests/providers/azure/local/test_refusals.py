@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from raw_arm import GROUPS, KEY, NETWORK, SIZE, Arm, Site, scale_set
 
 from multicompute.testing import FakeClock
 from multicompute_azure.local import AzureLocalCloud
+from tests.providers.azure.local.raw_arm import GROUPS, KEY, NETWORK, SIZE, Arm, Site, scale_set
 
 Change = Callable[[dict[str, Any]], object]
 

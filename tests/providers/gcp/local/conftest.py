@@ -1,9 +1,7 @@
 """What the tests of the local Google Cloud share: a cloud in virtual time, bare HTTP to it, and the real SDK."""
 
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +10,7 @@ from google.auth.credentials import AnonymousCredentials
 
 from multicompute.testing.clock import FakeClock
 from multicompute_gcp.local import GcpLocalCloud
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from bare_google import ZONE, Api, Json, bulk
+from tests.providers.gcp.local.bare_google import ZONE, Api, Json, bulk
 
 Launch = Callable[..., Json]
 

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from bare_google import ZONE, Api, bulk
 
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.local.bare_google import ZONE, Api, bulk
 
 BULK = f"zones/{ZONE}/instances/bulkInsert"
 POLICIES = "regions/us-central1/resourcePolicies"

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from bare_google import IMAGE, ZONE, Api, alone, bulk, properties, seconds
 
 from multicompute.testing.clock import FakeClock
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.local.bare_google import IMAGE, ZONE, Api, alone, bulk, properties, seconds
 
 ID = "7f1c8a52-5c1e-4a44-9a53-0d8a2f6f9b11"
 BULK = f"zones/{ZONE}/instances/bulkInsert"

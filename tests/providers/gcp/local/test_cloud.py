@@ -15,12 +15,12 @@ from urllib.error import HTTPError
 
 import pytest
 import requests
-from bare_google import PROJECT, ZONE, Api, bulk, seconds
 from google.api_core import exceptions
 from google.cloud import compute_v1, tpu_v2
 
 from multicompute.testing.local import local_clouds
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.local.bare_google import PROJECT, ZONE, Api, bulk, seconds
 
 BULK = f"zones/{ZONE}/instances/bulkInsert"
 ID = "7f1c8a52-5c1e-4a44-9a53-0d8a2f6f9b11"

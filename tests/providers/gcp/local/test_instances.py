@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from bare_google import IMAGE, ZONE, Api, alone, bulk, seconds
 
 from multicompute.testing.clock import FakeClock
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.local.bare_google import IMAGE, ZONE, Api, alone, bulk, seconds
 
 ONE = f"zones/{ZONE}/instances/gang-0001"
 SPOT = {"provisioningModel": "SPOT", "onHostMaintenance": "TERMINATE", "instanceTerminationAction": "DELETE"}

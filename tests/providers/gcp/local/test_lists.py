@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from bare_google import ZONE, Api, seconds
 
 from multicompute.testing.clock import FakeClock
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.local.bare_google import ZONE, Api, seconds
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from bare_google import PROJECT, Api, Json
 
 from multicompute.node import Metric
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.local.bare_google import PROJECT, Api, Json
 
 Launch = Callable[..., Json]
 PATH = f"/v3/projects/{PROJECT}/timeSeries"

@@ -9,12 +9,12 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from bare_google import PROJECT, ZONE, Api, bulk
 
 from multicompute_gcp.local import GcpLocalCloud
 from multicompute_gcp.local.answers import GcpError
 from multicompute_gcp.local.routes import methods, route
 from multicompute_gcp.local.schema import document
+from tests.providers.gcp.local.bare_google import PROJECT, ZONE, Api, bulk
 
 BULK = f"zones/{ZONE}/instances/bulkInsert"
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from bare_google import PROJECT, Api, Json, seconds
 
 from multicompute.testing.clock import FakeClock
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.local.bare_google import PROJECT, Api, Json, seconds
 
 ZONE = "us-east5-a"
 QUEUE, NODES = f"{ZONE}/queuedResources", f"{ZONE}/nodes"

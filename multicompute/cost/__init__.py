@@ -1,0 +1,1 @@
+"""Compute what clusters have cost and will cost, from the ledger."""

@@ -1,0 +1,285 @@
+"""Accounts: what clusters have cost, by cluster, owner, cloud, day or tag, and what those that live will come to.
+
+Everything is added up exactly, in Decimal, from price times seconds; figures are rounded half to even, to 6 digits, when they are written out. So
+the rows of a report add up to its total, and rounded rows to within half a millionth of a dollar each.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import reduce
+from typing import Final, NamedTuple
+
+from multicompute.cost.billing import EXACT, billed, exact, minimums, per_hour, rounded, seconds, spent
+from multicompute.cost.forecast import Account, Forecast, forecasts
+from multicompute.errors import ClusterNotFound, SpecError
+from multicompute.ledger.records import ClusterRecord, NodeRecord
+from multicompute.session import Session
+from multicompute.units import format_instant, parse_duration
+
+GROUPS: Final = ("cluster", "owner", "cloud", "day")
+_TAG: Final = "tag:"
+_NOTHING: Final = Decimal(0)
+_DAY: Final = timedelta(days=1)
+
+
+class Entry(NamedTuple):
+    """For how long one node is billed in the period, or on one day of it.
+
+    Attributes:
+        day: the day in UTC, None where the entry is not of one day.
+        time: the billed time.
+    """
+
+    cluster: ClusterRecord
+    node: NodeRecord
+    time: timedelta
+    day: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """A line of a report.
+
+    Attributes:
+        group: what it is of: a cluster's name, an owner, a provider, a day, the value of a tag; None for what has no such tag.
+        node_seconds: billed time of all nodes.
+        accelerator_seconds: the same, times the accelerators of each node.
+        spent: USD per hour times seconds, exact; `cost` is what it comes to.
+    """
+
+    group: str | None
+    node_seconds: Decimal = _NOTHING
+    accelerator_seconds: Decimal = _NOTHING
+    spent: Decimal = _NOTHING
+
+    @property
+    def cost(self) -> Decimal:
+        """USD, not rounded."""
+        return per_hour(self.spent)
+
+    @property
+    def node_hours(self) -> Decimal:
+        return per_hour(self.node_seconds)
+
+    @property
+    def accelerator_hours(self) -> Decimal:
+        return per_hour(self.accelerator_seconds)
+
+    def plus(self, other: "CostRow") -> "CostRow":
+        """Both in one, exactly, under this one's name."""
+        return CostRow(
+            self.group,
+            EXACT.add(self.node_seconds, other.node_seconds),
+            EXACT.add(self.accelerator_seconds, other.accelerator_seconds),
+            EXACT.add(self.spent, other.spent),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON form, rounded half to even to 6 digits."""
+        return {
+            "group": self.group,
+            "node_hours": rounded(self.node_hours),
+            "accelerator_hours": rounded(self.accelerator_hours),
+            "cost_usd": rounded(self.cost),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CostReport:
+    """What was spent in a period, and what is still to come.
+
+    Attributes:
+        by: what the rows are of: "cluster", "owner", "cloud", "day" or "tag:KEY".
+        since: where the period begins; None for the beginning of the ledger.
+        until: where it ends: now.
+        rows: the dearest first; days in their order.
+        total: the sum of all rows.
+        forecasts: one for each cluster that lives, by their whole life, whatever the period.
+    """
+
+    by: str
+    since: datetime | None
+    until: datetime
+    rows: tuple[CostRow, ...]
+    total: CostRow
+    forecasts: tuple[Forecast, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON form that `multicompute cost --json` prints."""
+        return {
+            "by": self.by,
+            "since": format_instant(self.since) if self.since else None,
+            "until": format_instant(self.until),
+            "rows": [row.to_dict() for row in self.rows],
+            "total": {key: value for key, value in self.total.to_dict().items() if key != "group"},
+            "forecasts": [forecast.to_dict() for forecast in self.forecasts],
+        }
+
+    def _repr_html_(self) -> str:
+        from multicompute.cost.text import render_html
+
+        return render_html(self)
+
+
+def report(
+    session: Session, *, since: str | timedelta | None = None, by: str = "cluster", name: str | None = None
+) -> CostReport:
+    """What clusters have cost, by the second, at the prices at which their nodes were bought; asks no cloud.
+
+    Args:
+        since: how far to look back, "30d" or a timedelta; to the beginning when left out.
+        by: "cluster", "owner", "cloud", "day" (in UTC) or "tag:KEY".
+        name: only this cluster: the live one of this name or id, else the last one that had it.
+
+    Raises:
+        SpecError: `since` is no duration, or `by` none of these.
+        ClusterNotFound: there was never a cluster called `name`.
+    """
+    check_group(by)
+    now = session.clock.now()
+    start = _start(now, since)
+    accounts = _accounts(session, start, name)
+    least = minimums(session)
+    rows = rows_of(entries(accounts, minimums=least, now=now, since=start, daily=by == "day"), by=by)
+    return CostReport(
+        by=by,
+        since=start,
+        until=now,
+        rows=rows,
+        total=reduce(CostRow.plus, rows, CostRow("total")),
+        forecasts=forecasts(accounts, minimums=least, now=now),
+    )
+
+
+def entries(
+    accounts: Iterable[Account],
+    *,
+    minimums: Mapping[str, timedelta],
+    now: datetime,
+    since: datetime | None = None,
+    daily: bool = False,
+) -> Iterator[Entry]:
+    """What each node is billed for from `since` to `now`; with `daily` apart for each day."""
+    for cluster, nodes in accounts:
+        for node in nodes:
+            minimum = minimums.get(node.provider, timedelta(0))
+            if daily:
+                parts = _by_day(node, minimum, now, since)
+            else:
+                parts = iter([(None, billed(node, minimum=minimum, now=now, since=since))])
+            for day, duration in parts:
+                if duration:
+                    yield Entry(cluster, node, duration, day)
+
+
+def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
+    """Entries added up by what they have in common.
+
+    Raises:
+        SpecError: `by` is no way to group.
+    """
+    check_group(by)
+    key = _key(by)
+    # Times of nodes of the same price are added up first: of many nodes on many days few prices are left to be multiplied.
+    times: dict[object, dict[tuple[float, float], timedelta]] = {}
+    names: dict[str, str] = {}
+    for entry in every:
+        of_group = times.setdefault(key(entry), {})
+        rate = (entry.node.hourly_cost, entry.node.accelerators)
+        of_group[rate] = of_group.get(rate, timedelta(0)) + entry.time
+        names[entry.cluster.id] = entry.cluster.name
+    rows = [_row(None if group is None else str(group), of_group) for group, of_group in times.items()]
+    if by == "day":
+        return tuple(sorted(rows, key=lambda row: row.group or ""))
+    named = _named(rows, names) if by == "cluster" else rows
+    return tuple(sorted(named, key=lambda row: (-row.spent, row.group or "")))
+
+
+def check_group(by: str) -> None:
+    """Whether reports can be grouped like that.
+
+    Raises:
+        SpecError: they can't.
+    """
+    if by in GROUPS or (by.startswith(_TAG) and by != _TAG):
+        return
+    near = difflib.get_close_matches(by, GROUPS, n=1)
+    raise SpecError(
+        f"by={by!r}: not a way to group" + (f"; did you mean {near[0]}?" if near else ""),
+        hint=f"known are {', '.join(GROUPS)} and tag:KEY",
+    )
+
+
+def _start(now: datetime, since: str | timedelta | None) -> datetime | None:
+    if since is None:
+        return None
+    try:
+        return now - parse_duration(since, what="since")
+    except OverflowError:
+        # Before the first year there is: everything.
+        return None
+
+
+def _accounts(session: Session, since: datetime | None, name: str | None) -> list[Account]:
+    if not session.has_ledger:
+        if name is not None:
+            raise ClusterNotFound(
+                f"{name}: no cluster of this name", hint="`multicompute ls --all` lists what there is"
+            )
+        return []
+    cluster_id = None if name is None else session.ledger.find(name).id
+    return [*session.ledger.spending(since=since, cluster_id=cluster_id)]
+
+
+def _by_day(
+    node: NodeRecord, minimum: timedelta, now: datetime, since: datetime | None
+) -> Iterator[tuple[date | None, timedelta]]:
+    """The days in UTC on which a node lived, each with the time that is billed on it."""
+    first = node.started_at if since is None else max(since, node.started_at)
+    day = datetime.combine(first.astimezone(UTC).date(), time(), UTC)
+    last = max(node.started_at, node.ended_at or now)
+    while day <= last:
+        following = day + _DAY
+        if first < day and following <= last:
+            # In the midst of its life: all of the day, and nothing to look at.
+            yield day.date(), _DAY
+        else:
+            window = day if since is None else max(since, day)
+            yield day.date(), billed(node, minimum=minimum, now=now, since=window, until=following)
+        day = following
+
+
+def _key(by: str) -> Callable[[Entry], object]:
+    if by.startswith(_TAG):
+        tag = by.removeprefix(_TAG)
+        return lambda entry: _tags(entry.cluster).get(tag)
+    return {
+        "cluster": lambda entry: entry.cluster.id,
+        "owner": lambda entry: entry.cluster.owner,
+        "cloud": lambda entry: entry.node.provider,
+        "day": lambda entry: entry.day,
+    }[by]
+
+
+def _tags(cluster: ClusterRecord) -> Mapping[str, str]:
+    tags = cluster.spec.get("tags")
+    return tags if isinstance(tags, Mapping) else {}
+
+
+def _row(group: str | None, times: Mapping[tuple[float, float], timedelta]) -> CostRow:
+    row = CostRow(group)
+    for (hourly_cost, accelerators), duration in times.items():
+        there = seconds(duration)
+        row = row.plus(CostRow(None, there, EXACT.multiply(exact(accelerators), there), spent(hourly_cost, duration)))
+    return row
+
+
+def _named(rows: Iterable[CostRow], names: Mapping[str, str]) -> list[CostRow]:
+    """The rows of clusters under their names, with the id behind it where several have had the name."""
+    uses = Counter(names.values())
+    labels = {id: name if uses[name] == 1 else f"{name} ({id})" for id, name in names.items()}
+    return [replace(row, group=labels[row.group or ""]) for row in rows]

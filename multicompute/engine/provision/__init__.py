@@ -1,0 +1,1 @@
+"""Launch clusters: claim a name, try one candidate after another, and wait until the gang runs."""

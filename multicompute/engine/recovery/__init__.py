@@ -1,0 +1,1 @@
+"""Compare the ledger with the clouds: reconcile, adopt and reap."""

@@ -1,0 +1,182 @@
+"""The local clouds that the campaign runs in: started once, in virtual time, with a fresh ledger and provider for every case."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+from multicompute.config import Config
+from multicompute.plugins import discover
+from multicompute.provider import Provider, ProviderPlugin, Settings
+from multicompute.session import Session, use_session
+from multicompute.testing import FakeClock, FakePlugin
+
+TTL = timedelta(hours=2)
+PATIENCE = 0.25
+"""Seconds after which a client gives up waiting, in the cases in which no answer comes."""
+
+
+@dataclass
+class Scene:
+    """What one case happens in."""
+
+    world: "ProviderHarness"
+    session: Session
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What the operation noted before the trouble began."""
+
+    @property
+    def cloud(self) -> Any:
+        return self.world.cloud
+
+    @property
+    def clock(self) -> FakeClock:
+        return self.world.clock
+
+
+class ProviderHarness:
+    """One cloud with a way to open a provider on it, and what is asked of it.
+
+    Attributes:
+        name: "aws", "gcp", "tpu" or "azure".
+        provider: the name of the provider.
+        spec: what is requested; it can be had in at least two places.
+    """
+
+    def __init__(self, name: str, provider: str, spec: Mapping[str, Any]) -> None:
+        self.name = name
+        self.provider = provider
+        self.spec = spec
+        self.accelerators: int = spec["gpus"]
+        self.clock = FakeClock()
+        self.cloud: Any = None
+        self._open: Callable[[], Provider] | None = None
+        self._impatient: Callable[[], Any] | None = None
+        self._cases = 0
+
+    def start(self) -> None:
+        self.cloud, self._open, self._impatient = _STARTS[self.provider](self.clock)
+
+    def stop(self) -> None:
+        self.cloud.stop()
+
+    def restart(self) -> None:
+        """Begin with an empty cloud, after a case that has left something."""
+        self.stop()
+        self.start()
+
+    @contextmanager
+    def scene(self, *, impatient: bool = False) -> Iterator[Scene]:
+        """An empty ledger, and a provider that has asked nothing yet."""
+        assert self._open is not None and self._impatient is not None
+        self._cases += 1
+        # What happened before is out of sight: nodes that ended, requests that were made.
+        self.clock.advance("2d")
+        self.cloud.faults.clear()
+        with ExitStack() as stack:
+            if impatient:
+                stack.enter_context(self._impatient())
+            provider = self._open()
+            # As many looks as in a real cloud would take minutes.
+            provider.poll_interval, provider.consistency_window = timedelta(seconds=5), timedelta(seconds=15)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
+            session = self._session(folder, provider)
+            stack.callback(session.close)
+            stack.enter_context(use_session(session))
+            yield Scene(self, session)
+
+    def _session(self, folder: str, provider: Provider) -> Session:
+        real = _plugin(self.provider)
+        stand_in = FakePlugin(self.provider, tables=real.tables, provider=provider, tag_limits=real.tag_limits)
+        config = Config(
+            state=f"sqlite:///{folder}/state.db",
+            default_ttl=TTL,
+            catalog=None,
+            owner="tester@faults",
+            path=Path(folder, "config.toml"),
+        )
+        # A seed of its own: a token that was used in this cloud before would be answered as a repetition.
+        return Session(config=config, plugins={self.provider: stand_in}, clock=self.clock, random=Random(self._cases))
+
+
+@cache
+def _plugin(name: str) -> ProviderPlugin:
+    return discover()[name]
+
+
+Started = tuple[Any, Callable[[], Provider], Callable[[], Any]]
+
+
+def _aws(clock: FakeClock) -> Started:
+    from botocore.config import Config as SdkConfig
+
+    from multicompute_aws import _session
+    from multicompute_aws._provider import AwsProvider
+    from multicompute_aws.local import AwsLocalCloud
+
+    cloud = AwsLocalCloud(clock=clock)
+    cloud.start()
+    settings = Settings(values={"endpoint_url": cloud.endpoint_url, "regions": ["us-east-1"]})
+    short = _session._CONFIG.merge(SdkConfig(read_timeout=PATIENCE))
+    made: dict[bool, dict[Any, Any]] = {True: {}, False: {}}
+
+    def opened() -> AwsProvider:
+        provider = AwsProvider(settings, clock=clock)
+        # A client of boto3's takes 60 ms to make, more than a whole case; it remembers nothing between calls.
+        provider._clients._clients = made[_session._CONFIG is short]
+        return provider
+
+    return cloud, opened, lambda: patch.object(_session, "_CONFIG", short)
+
+
+def _gcp(clock: FakeClock) -> Started:
+    from multicompute_gcp import _operation, _session
+    from multicompute_gcp._provider import GcpProvider
+    from multicompute_gcp.local import GcpLocalCloud
+
+    cloud = GcpLocalCloud(clock=clock)
+    cloud.start()
+    url = cloud.endpoint_url
+    settings = Settings(values={"endpoint_url": url, "tpu_endpoint_url": url, "project": cloud.project})
+
+    @contextmanager
+    def impatient() -> Iterator[None]:
+        with (
+            patch.object(_session, "_TIMEOUT", (10.0, PATIENCE)),
+            patch.object(_operation, "_ONE_WAIT", PATIENCE),
+            patch.dict(_session.CALL, timeout=PATIENCE),  # type: ignore[arg-type]
+        ):
+            yield
+
+    return cloud, lambda: GcpProvider(settings, clock=clock), impatient
+
+
+def _azure(clock: FakeClock) -> Started:
+    from multicompute_azure import _session
+    from multicompute_azure._provider import AzureProvider
+    from multicompute_azure.local import AzureLocalCloud
+
+    cloud = AzureLocalCloud(clock=clock)
+    cloud.start()
+    settings = Settings(values={"endpoint_url": cloud.endpoint_url, "subscription_id": cloud.subscription_id})
+    step, patience = timedelta(seconds=1), timedelta(seconds=2)
+    return (
+        cloud,
+        lambda: AzureProvider(settings, clock=clock, step=step, patience=patience),
+        lambda: patch.object(_session, "_READ_SECONDS", PATIENCE),
+    )
+
+
+_STARTS: Mapping[str, Callable[[FakeClock], Started]] = {"aws": _aws, "gcp": _gcp, "azure": _azure}
+WORLDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "aws": ("aws", {"gpus": 16, "type": "p5.48xlarge", "regions": ["us-east-1"]}),
+    "gcp": ("gcp", {"gpus": 16, "type": "a3-highgpu-8g", "regions": ["us-central1"]}),
+    "tpu": ("gcp", {"gpus": 8, "type": "v5p-16", "regions": ["us-central1", "us-east5"]}),
+    "azure": ("azure", {"gpus": 16, "type": "h100", "regions": ["eastus", "eastus2", "westus3"]}),
+}

@@ -1,0 +1,129 @@
+"""`extend` from the call to the node: the local cloud's own tag reaches the script that the cloud was sent."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from multicompute import Cluster, ClusterState
+from multicompute.config import apply_environment
+from multicompute.node import Node
+from multicompute.testing import LocalClouds, local_clouds
+from tests.resilience.leases.lease_machine import Machine
+from tests.resilience.leases.metadata_services import IDENTITY, TAG, Ec2, Gce, Imds, serving
+
+SERVICES = {"aws": Ec2, "gcp": Gce, "tpu": Gce, "azure": Imds}
+TYPES = {"aws": "h100", "gcp": "h100", "tpu": "v5p-16", "azure": "h100"}
+_direct = build_opener(ProxyHandler({}))
+
+
+def asked(url: str) -> dict[str, object]:
+    with _direct.open(url, timeout=10) as answer:
+        return dict(json.load(answer))
+
+
+def tag_in_cloud(clouds: LocalClouds, node: Node) -> str | None:
+    """What the node's metadata service would say: EC2 and Azure show tags there, Google the node's own metadata."""
+    if node.provider != "gcp":
+        return next((item.tags.get(TAG) for item in clouds.alive() if item.id == node.id), None)
+    gcp = clouds.gcp
+    if "/" in node.id:
+        found = asked(
+            f"{gcp.endpoint_url}/v2/projects/{gcp.project}/locations/{node.zone}/nodes/{node.id.split('/')[0]}"
+        )
+        return dict(found["metadata"]).get(TAG)  # type: ignore[call-overload, no-any-return]
+    found = asked(f"{gcp.endpoint_url}/compute/v1/projects/{gcp.project}/zones/{node.zone}/instances/{node.id}")
+    items = found["metadata"]["items"]  # type: ignore[index]
+    return next((item["value"] for item in items if item["key"] == TAG), None)
+
+
+def sent_to(clouds: LocalClouds, node: Node) -> str:
+    """What the cloud was sent for the node to run at boot."""
+    if node.provider == "aws":
+        return str(clouds.aws.user_data(node.id))
+    return str(clouds.gcp.startup_script(node.id) if node.provider == "gcp" else clouds.azure.custom_data(node.id))
+
+
+@contextmanager
+def booted(clouds: LocalClouds, node: Node, kind: str, folder: Path) -> Iterator[Machine]:
+    """The node, booted with what its cloud was sent; its metadata service says what the local cloud has."""
+    with serving(SERVICES[kind], int(datetime.now(UTC).timestamp())) as service:
+        service.tag = lambda: tag_in_cloud(clouds, node)
+        service.vm = node.id
+        machine = Machine(folder, service)
+        machine.boot(sent_to(clouds, node))
+        yield machine
+        assert service.refused == []
+
+
+@contextmanager
+def cluster_on(kind: str) -> Iterator[tuple[LocalClouds, Cluster]]:
+    cloud = "gcp" if kind == "tpu" else kind
+    settings = {
+        "MULTICOMPUTE_AWS__REGIONS": "us-east-1",
+        "MULTICOMPUTE_GCP__EXTENSION_ROOM": "7d",
+        "MULTICOMPUTE_AZURE__IDENTITY": IDENTITY,
+    }
+    with local_clouds(cloud) as clouds, apply_environment(settings):
+        gpus = None if kind == "tpu" else 16
+        cluster = Cluster.request(gpus=gpus, type=TYPES[kind], name="lease", ttl="1h", clouds=[cloud])
+        yield clouds, cluster
+        cluster.terminate()
+        assert clouds.alive() == []
+
+
+def epoch(instant: datetime | None) -> int:
+    assert instant is not None
+    return int(instant.timestamp())
+
+
+@pytest.mark.parametrize("kind", SERVICES)
+def test_an_extension_reaches_the_ledger_the_tags_and_the_script_on_the_node(kind: str, tmp_path: Path) -> None:
+    with cluster_on(kind) as (clouds, cluster):
+        node = cluster.nodes[0]
+        old = epoch(cluster.expires_at)
+        with booted(clouds, node, kind, tmp_path / "machine") as machine:
+            machine.tick_at(old - 60)
+            assert machine.ends == 0
+            new = epoch(cluster.extend("2h"))
+            assert new == old + 7200
+            assert epoch(Cluster.get("lease").expires_at) == new
+            assert {item.tags[TAG] for item in clouds.alive() if item.id in {node.id for node in cluster.nodes}} == {
+                str(new)
+            }
+            for instant in (old, old + 60, new - 1):
+                machine.tick_at(instant)
+                assert machine.ends == 0
+            assert machine.remembered == str(new)
+            if kind in ("aws", "gcp"):
+                machine.tick_at(new)
+                assert machine.power_offs == 1
+
+
+@pytest.mark.parametrize("kind", ["tpu", "azure"])
+def test_a_node_that_deletes_itself_is_gone_from_its_cloud(kind: str, tmp_path: Path) -> None:
+    with cluster_on(kind) as (clouds, cluster):
+        node = cluster.nodes[0]
+        with booted(clouds, node, kind, tmp_path / "machine") as machine:
+            if kind == "azure":
+                machine.arm = clouds.azure.endpoint_url
+            machine.tick_at(epoch(cluster.expires_at) - 1)
+            assert node.id in clouds[node.provider].running_ids()
+            assert machine.tick_at(epoch(cluster.expires_at)) == 0
+            assert machine.power_offs == 0
+            _until_gone(clouds, node)
+
+
+def _until_gone(clouds: LocalClouds, node: Node) -> None:
+    """The local cloud takes its time, as the real one does."""
+    end = datetime.now(UTC) + timedelta(seconds=20)
+    cluster = Cluster.get("lease")
+    while cluster.refresh().state is ClusterState.READY and datetime.now(UTC) < end:
+        time.sleep(0.1)
+    assert node.id not in clouds[node.provider].running_ids()
+    assert cluster.state in (ClusterState.DEGRADED, ClusterState.TERMINATED)
