@@ -67,7 +67,7 @@ class MulticomputeError(Exception):
         self.attempts = tuple(attempts)
         self.scope: Scope = scope
         self.retry_after: float | None = None
-        self.said: str | None = None
+        self.vendor_message: str | None = None
 
     def __str__(self) -> str:
         if self.hint and self.hint not in self.message:

@@ -25,7 +25,7 @@ from multicompute.provider import (
     Teardown,
     expiry_tag,
 )
-from multicompute.testing import canaries
+from multicompute.testing import foreign
 from multicompute.testing.clock import FakeClock
 from multicompute.testing.fake_checks import problems
 from multicompute.testing.fake_errors import PASSING, meaning_of, refusal
@@ -210,7 +210,7 @@ class FakeProvider:
     def alive(self) -> list[Resource]:
         """Everything that exists, of any owner, whether or not a listing shows it yet: the ground truth.
 
-        Left out are the canaries of `add_foreign`.
+        Left out are the foreign resources of `add_foreign`.
         """
         with self._lock:
             now = self.clock.now()
@@ -283,22 +283,22 @@ class FakeProvider:
             self._machines[node_id].is_stopped = True
 
     def add_foreign(self) -> None:
-        """Put something of other people into the cloud: machines and groups as `canaries` describes them."""
+        """Put something of other people into the cloud: machines and groups as `foreign` describes them."""
         with self._lock:
             now = self.clock.now()
             offer = Offer(
                 InstanceType(self.name, "theirs.large"), _FAR, f"{_FAR}-a", "on_demand", Quote(1.0, now.date(), "fake")
             )
-            for tags in ({}, *canaries.ALL):
+            for tags in ({}, *foreign.ALL):
                 machine = self._machine(offer, dict(tags), now)
                 cluster_id = tags.get(TAG_ID, "")
                 self._by_cluster.setdefault(cluster_id, []).append(machine)
                 group = Resource(self.name, "group", f"theirs-{machine.id}", _FAR, billable=False, tags=dict(tags))
                 self._groups[cluster_id or machine.id, _FAR] = group
                 self._foreign[machine.id] = (dict(tags), group)
-            untagged = Resource(self.name, "group", canaries.LIKE_OURS, _FAR, billable=False)
-            self._groups[canaries.LIKE_OURS, _FAR] = untagged
-            self._foreign[canaries.LIKE_OURS] = ({}, untagged)
+            untagged = Resource(self.name, "group", foreign.LIKE_OURS, _FAR, billable=False)
+            self._groups[foreign.LIKE_OURS, _FAR] = untagged
+            self._foreign[foreign.LIKE_OURS] = ({}, untagged)
 
     def foreign_intact(self) -> bool:
         """Whether all that `add_foreign` made is there and as it was."""

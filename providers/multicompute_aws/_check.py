@@ -6,7 +6,7 @@ from botocore.exceptions import ClientError
 
 from multicompute.errors import MulticomputeError
 from multicompute.provider import TAG_ID, Check
-from multicompute_aws._errors import Place, asking, code_of
+from multicompute_aws._errors import Place, code_of, translate_errors
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import ec2_tags
 
@@ -59,7 +59,7 @@ def _tagged(*kinds: str) -> Any:
 
 def _identity(clients: Clients, place: Place) -> Check:
     try:
-        with asking("GetCallerIdentity", place):
+        with translate_errors("GetCallerIdentity", place):
             answer = clients.sts(place.region).get_caller_identity()
     except MulticomputeError as error:
         return Check("identity", ok=False, detail=error.message, hint=error.hint or "")
@@ -68,7 +68,7 @@ def _identity(clients: Clients, place: Place) -> Check:
 
 def _finding(operation: str, place: Place, call: Any) -> Check:
     try:
-        with asking(operation, place):
+        with translate_errors(operation, place):
             call()
     except MulticomputeError as error:
         return Check(operation, ok=False, detail=error.message, hint=error.hint or "")
@@ -78,7 +78,7 @@ def _finding(operation: str, place: Place, call: Any) -> Check:
 def _dry_run(operation: str, place: Place, call: Any) -> Check:
     """A dry run answers with an error in any case; only a lacking right, or no answer at all, is a bad one."""
     try:
-        with asking(operation, place):
+        with translate_errors(operation, place):
             try:
                 call()
             except ClientError as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from multicompute.node import Node, NodeState
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Resource, Selector
-from multicompute_aws._errors import CAUSES, Place, asking
+from multicompute_aws._errors import CAUSES, Place, translate_errors
 from multicompute_aws._health import with_health
 from multicompute_aws._tags import plain_tags, tag_filters
 
@@ -31,7 +31,7 @@ def instances(ec2: "EC2Client", filters: list[dict[str, Any]], place: Place) -> 
     """The instances that `filters` find, in EC2's words, page by page."""
     more: dict[str, Any] = {}
     while True:
-        with asking("DescribeInstances", place):
+        with translate_errors("DescribeInstances", place):
             page: Any = ec2.describe_instances(Filters=filters, MaxResults=PAGE, **more)  # type: ignore[arg-type]
         for reservation in page["Reservations"]:
             yield from reservation["Instances"]
@@ -111,7 +111,7 @@ def instance_resource(item: dict[str, Any], place: Place) -> Resource:
 
 
 def volumes(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    with asking("DescribeVolumes", place):
+    with translate_errors("DescribeVolumes", place):
         pages: Any = ec2.get_paginator("describe_volumes").paginate(
             Filters=tag_filters(selector),  # type: ignore[arg-type]
             PaginationConfig={"PageSize": PAGE},
@@ -121,7 +121,7 @@ def volumes(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource
 
 
 def network_interfaces(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    with asking("DescribeNetworkInterfaces", place):
+    with translate_errors("DescribeNetworkInterfaces", place):
         pages: Any = ec2.get_paginator("describe_network_interfaces").paginate(
             Filters=tag_filters(selector),  # type: ignore[arg-type]
             PaginationConfig={"PageSize": PAGE},
@@ -133,14 +133,14 @@ def network_interfaces(ec2: "EC2Client", selector: Selector, place: Place) -> li
 def spot_requests(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
     """Spot requests that are not closed; EC2 closes one with its instance, but not always at once."""
     filters = [*tag_filters(selector), {"Name": "state", "Values": ["open", "active"]}]
-    with asking("DescribeSpotInstanceRequests", place):
+    with translate_errors("DescribeSpotInstanceRequests", place):
         answer = ec2.describe_spot_instance_requests(Filters=filters)  # type: ignore[arg-type]
     items: Any = answer["SpotInstanceRequests"]
     return [_resource("spot-instances-request", item["SpotInstanceRequestId"], item, place) for item in items]
 
 
 def security_groups(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    with asking("DescribeSecurityGroups", place):
+    with translate_errors("DescribeSecurityGroups", place):
         pages: Any = ec2.get_paginator("describe_security_groups").paginate(
             Filters=tag_filters(selector),  # type: ignore[arg-type]
             PaginationConfig={"PageSize": PAGE},
@@ -151,7 +151,7 @@ def security_groups(ec2: "EC2Client", selector: Selector, place: Place) -> list[
 
 def placement_groups(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
     """Placement groups, by name: EC2 deletes them by it."""
-    with asking("DescribePlacementGroups", place):
+    with translate_errors("DescribePlacementGroups", place):
         answer = ec2.describe_placement_groups(Filters=tag_filters(selector))  # type: ignore[arg-type]
     items: Any = [item for item in answer["PlacementGroups"] if item.get("State") != "deleted"]
     return [_resource("placement-group", item["GroupName"], item, place) for item in items]

@@ -248,7 +248,7 @@ def translate(error: Exception, *, operation: str, place: Place) -> Multicompute
         hint=_hint(meaning, code, message, operation, place),
         zones=zones_with_capacity(message),
     )
-    found.said = message or None
+    found.vendor_message = message or None
     found.retry_after = _retry_after(error)
     return found
 
@@ -295,7 +295,7 @@ def member(answer: Mapping[str, Any], name: str, place: Place) -> Any:
 
 
 @contextmanager
-def asking(operation: str, place: Place) -> Iterator[None]:
+def translate_errors(operation: str, place: Place) -> Iterator[None]:
     """Run SDK calls of one operation; whatever boto3 raises leaves as one of our errors, with its cause.
 
     Raises:

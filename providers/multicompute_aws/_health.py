@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.node import Node, NodeState
-from multicompute_aws._errors import Place, asking
+from multicompute_aws._errors import Place, translate_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -38,7 +38,7 @@ def _failing(ec2: "EC2Client", place: Place) -> dict[str, list[str]]:
     """Which checks each instance of the region fails; EC2 has no filter on tags here, so others' instances may be among them."""
     found: dict[str, list[str]] = {}
     for status_filter, member, check in _CHECKS:
-        with asking("DescribeInstanceStatus", place):
+        with translate_errors("DescribeInstanceStatus", place):
             pages: Any = ec2.get_paginator("describe_instance_status").paginate(
                 Filters=[{"Name": status_filter, "Values": ["impaired"]}],
                 PaginationConfig={"PageSize": _PAGE},

@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from multicompute.errors import InvalidRequestError
 from multicompute.offer import InstanceType
-from multicompute_aws._errors import Place, asking, code_of, member, unavailable_here
+from multicompute_aws._errors import Place, code_of, member, translate_errors, unavailable_here
 from multicompute_aws._session import Clients
 
 # AWS's base images carry driver, CUDA, EFA and container runtime. Parameter names: https://docs.aws.amazon.com/dlami/latest/devguide
@@ -75,7 +75,7 @@ class Images:
 
     def _parameter(self, name: str, place: Place) -> str:
         ssm = self._clients.ssm(place.region)
-        with asking("GetParameter", place):
+        with translate_errors("GetParameter", place):
             try:
                 return str(member(ssm.get_parameter(Name=name), "Parameter", place)["Value"])
             except ClientError as error:
@@ -90,7 +90,7 @@ class Images:
                 ) from error
 
     def _described(self, image_id: str, place: Place) -> Image:
-        with asking("DescribeImages", place):
+        with translate_errors("DescribeImages", place):
             images = self._clients.ec2(place.region).describe_images(ImageIds=[image_id])["Images"]
         if not images:
             raise InvalidRequestError(

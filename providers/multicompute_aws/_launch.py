@@ -10,7 +10,7 @@ from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest
 from multicompute_aws._discover import instances, to_node
-from multicompute_aws._errors import Place, asking, code_of, retryable
+from multicompute_aws._errors import Place, code_of, retryable, translate_errors
 from multicompute_aws._image import Image, Images
 from multicompute_aws._network import Network, interfaces, warn_of_no_way_out
 from multicompute_aws._reserved import Reservations, Reserved
@@ -61,7 +61,7 @@ class Launcher:
     def _run(self, request: LaunchRequest, part: Part, call: dict[str, Any]) -> list[Node]:
         place = place_of(part)
         ec2 = self._clients.ec2(place.region)
-        with asking("RunInstances", place):
+        with translate_errors("RunInstances", place):
             try:
                 launched = ec2.run_instances(**call)["Instances"]
             except ClientError as error:

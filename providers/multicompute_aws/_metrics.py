@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from multicompute.node import Metric, Node, Sample
-from multicompute_aws._errors import Place, asking, retryable
+from multicompute_aws._errors import Place, retryable, translate_errors
 from multicompute_aws._session import Clients
 
 # EC2 measures every five minutes, and with detailed monitoring every minute; it does not say which. Intervals of five minutes are whole
@@ -104,7 +104,7 @@ def _of_agents(
     if is_recent:
         asked["RecentlyActive"] = "PT3H"
     found: dict[_Source, dict[str, Any]] = {}
-    with asking("ListMetrics", place):
+    with translate_errors("ListMetrics", place):
         for page in cloudwatch.get_paginator("list_metrics").paginate(**asked):
             for item in page["Metrics"]:
                 source = _source(item)
@@ -140,7 +140,7 @@ def _values(
             "StartTime": window.start,
             "EndTime": window.end,
         }
-        with asking("GetMetricData", place):
+        with translate_errors("GetMetricData", place):
             pages = list(cloudwatch.get_paginator("get_metric_data").paginate(**asked))
         for result in (result for page in pages for result in page["MetricDataResults"]):
             if result.get("StatusCode") == "InternalError":

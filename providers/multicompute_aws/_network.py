@@ -12,7 +12,7 @@ from multicompute.errors import Scope
 from multicompute.offer import InstanceType
 from multicompute.provider import TAG_ID, LaunchRequest
 from multicompute_aws._access import AwsSettings
-from multicompute_aws._errors import Place, asking, code_of, log, retryable, unavailable_here
+from multicompute_aws._errors import Place, code_of, log, retryable, translate_errors, unavailable_here
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import ec2_tags, plain_tags
 
@@ -86,7 +86,7 @@ class Network:
         else:
             filters = [{"Name": "default-for-az", "Values": ["true"]}]
         found: list[Subnet] = []
-        with asking("DescribeSubnets", place):
+        with translate_errors("DescribeSubnets", place):
             pages = self._clients.ec2(place.region).get_paginator("describe_subnets").paginate(Filters=filters)  # type: ignore[arg-type]
             for page in pages:
                 for item in page["Subnets"]:
@@ -104,7 +104,7 @@ class Network:
                 self._groups[key] = self._cluster_group(request, subnet, place)
             return (self._groups[key],)
         filters: Any = [{"Name": "group-id", "Values": list(named)}, {"Name": "vpc-id", "Values": [subnet.vpc]}]
-        with asking("DescribeSecurityGroups", place):
+        with translate_errors("DescribeSecurityGroups", place):
             groups = self._clients.ec2(place.region).describe_security_groups(Filters=filters)["SecurityGroups"]
         if not groups:
             raise unavailable_here(
@@ -119,7 +119,7 @@ class Network:
     def _cluster_group(self, request: LaunchRequest, subnet: Subnet, place: Place) -> str:
         ec2, name = self._clients.ec2(place.region), group_name(request.cluster_id)
         tags: Any = [{"ResourceType": "security-group", "Tags": ec2_tags(request.tags)}]
-        with asking("CreateSecurityGroup", place):
+        with translate_errors("CreateSecurityGroup", place):
             try:
                 made = ec2.create_security_group(
                     GroupName=name,
@@ -158,12 +158,12 @@ class Network:
         ingress = [inside]
         if request.ssh_public_key and not request.private:
             ingress += [_ssh_from(block) for block in self._callers(place)]
-        with asking("AuthorizeSecurityGroupIngress", place):
+        with translate_errors("AuthorizeSecurityGroupIngress", place):
             _authorize(ec2.authorize_security_group_ingress, group_id, ingress)
         if request.fabric:
             # EFA's traffic is let out only by a rule that names the group itself, not by the one for everywhere:
             # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/efa-start.html
-            with asking("AuthorizeSecurityGroupEgress", place):
+            with translate_errors("AuthorizeSecurityGroupEgress", place):
                 _authorize(ec2.authorize_security_group_egress, group_id, [inside])
 
     def _callers(self, place: Place) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ class Network:
         if (place.region, name) in self._placements:
             return name
         tags: Any = [{"ResourceType": "placement-group", "Tags": ec2_tags(request.tags)}]
-        with asking("CreatePlacementGroup", place):
+        with translate_errors("CreatePlacementGroup", place):
             try:
                 ec2.create_placement_group(GroupName=name, Strategy="cluster", TagSpecifications=tags)
             except ClientError as error:
@@ -211,7 +211,7 @@ class Network:
         if instance.network_cards == 1:
             return (NetworkCard(0, 2, has_efa=True),)
         if instance.name not in self._cards:
-            with asking("DescribeInstanceTypes", place):
+            with translate_errors("DescribeInstanceTypes", place):
                 answer = self._clients.ec2(place.region).describe_instance_types(InstanceTypes=[instance.name])  # type: ignore[list-item]
             described = answer["InstanceTypes"][0]["NetworkInfo"] if answer["InstanceTypes"] else {}
             self._cards[instance.name] = _cards(dict(described), instance)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from multicompute.errors import MulticomputeError
 from multicompute.offer import Offer, Quote
-from multicompute_aws._errors import Place, asking, log, member
+from multicompute_aws._errors import Place, log, member, translate_errors
 from multicompute_aws._session import Clients
 
 # What a plain Linux machine on shared hardware is called in the price list.
@@ -46,7 +46,7 @@ def _grouped(offers: Sequence[Offer]) -> dict[tuple[str, str, str], list[Offer]]
 def _on_demand(clients: Clients, place: Place, offers: list[Offer], now: datetime) -> dict[Offer, Quote]:
     wanted = {"instanceType": place.instance_type, "regionCode": place.region, **_LINUX_SHARED}
     filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
-    with asking("GetProducts", place):
+    with translate_errors("GetProducts", place):
         answer = clients.pricing().get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=100)
     prices = {price for item in member(answer, "PriceList", place) for price in hourly_prices(item)}
     if len(prices) != 1:
@@ -69,7 +69,7 @@ def hourly_prices(item: str | Mapping[str, Any]) -> list[float]:
 
 
 def _spot(clients: Clients, place: Place, offers: list[Offer], now: datetime) -> dict[Offer, Quote]:
-    with asking("DescribeSpotPriceHistory", place):
+    with translate_errors("DescribeSpotPriceHistory", place):
         pages: Any = (
             clients.ec2(place.region)
             .get_paginator("describe_spot_price_history")

@@ -24,7 +24,7 @@ from multicompute.provider import (
 from multicompute_aws._access import AwsSettings
 from multicompute_aws._check import checks
 from multicompute_aws._discover import alive, nodes, resources
-from multicompute_aws._errors import Place, asking
+from multicompute_aws._errors import Place, translate_errors
 from multicompute_aws._launch import Launcher
 from multicompute_aws._metrics import metrics
 from multicompute_aws._prices import quotes
@@ -117,7 +117,7 @@ class AwsProvider:
         def retag(ec2: "EC2Client", selector: Selector, place: Place) -> None:
             ids = [item["InstanceId"] for item in alive(ec2, selector, place)]
             for start in range(0, len(ids), _TAGGED_AT_ONCE):
-                with asking("CreateTags", place):
+                with translate_errors("CreateTags", place):
                     ec2.create_tags(Resources=ids[start : start + _TAGGED_AT_ONCE], Tags=[tag])  # type: ignore[list-item]
 
         self._in_regions(selector, retag)

@@ -8,7 +8,7 @@ from multicompute.errors import MulticomputeError
 from multicompute.offer import Purchase
 from multicompute.provider import Quota, Quotas, Reservation
 from multicompute_aws._discover import instances
-from multicompute_aws._errors import Place, asking, member
+from multicompute_aws._errors import Place, member, translate_errors
 from multicompute_aws._families import FAMILIES, Family
 from multicompute_aws._session import Clients
 
@@ -64,7 +64,7 @@ def _quota(family: Family, region: str, limit: float, used: dict[tuple[str, Purc
 def _limits(clients: Clients, place: Place) -> dict[str, float]:
     """The account's limit of each quota that is of interest, by code."""
     wanted = {family.code for family in FAMILIES}
-    with asking("ListServiceQuotas", place):
+    with translate_errors("ListServiceQuotas", place):
         pages: Any = (
             clients.service_quotas(place.region)
             .get_paginator("list_service_quotas")
@@ -104,7 +104,7 @@ def _vcpus(clients: Clients, place: Place, types: list[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for start in range(0, len(types), _TYPES_AT_ONCE):
         filters: Any = [{"Name": "instance-type", "Values": types[start : start + _TYPES_AT_ONCE]}]
-        with asking("DescribeInstanceTypes", place):
+        with translate_errors("DescribeInstanceTypes", place):
             pages = clients.ec2(place.region).get_paginator("describe_instance_types").paginate(Filters=filters)
             for page in pages:
                 for item in page["InstanceTypes"]:
@@ -114,7 +114,7 @@ def _vcpus(clients: Clients, place: Place, types: list[str]) -> dict[str, int]:
 
 def _held(clients: Clients, place: Place, reservation_id: str) -> list[Reservation]:
     """The reservation, where it is in this region; one that is not active has nothing available."""
-    with asking("DescribeCapacityReservations", place):
+    with translate_errors("DescribeCapacityReservations", place):
         answer = clients.ec2(place.region).describe_capacity_reservations(CapacityReservationIds=[reservation_id])
     held: list[Reservation] = []
     for item in answer["CapacityReservations"]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from multicompute_aws._errors import Place, asking, unavailable_here
+from multicompute_aws._errors import Place, translate_errors, unavailable_here
 from multicompute_aws._session import Clients
 
 
@@ -37,7 +37,7 @@ class Reservations:
         """
         key = (place.region, reservation_id)
         if key not in self._known:
-            with asking("DescribeCapacityReservations", place):
+            with translate_errors("DescribeCapacityReservations", place):
                 answer = self._clients.ec2(place.region).describe_capacity_reservations(
                     CapacityReservationIds=[reservation_id]
                 )

@@ -13,7 +13,7 @@ import botocore.session
 from botocore.config import Config
 
 from multicompute_aws._access import AwsSettings, check_endpoint, is_loopback
-from multicompute_aws._errors import Place, asking
+from multicompute_aws._errors import Place, translate_errors
 from multicompute_aws._trim import trim_answers
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Clients:
         """The configured regions, else every one that the account has enabled, as EC2 tells once."""
         if not self._regions:
             place = Place(self.settings.home_region)
-            with asking("DescribeRegions", place):
+            with translate_errors("DescribeRegions", place):
                 answer = self.ec2(place.region).describe_regions()
             self._regions = tuple(sorted(item["RegionName"] for item in answer["Regions"]))
         return self._regions
@@ -81,7 +81,7 @@ class Clients:
         found = self._clients.get((service, region))
         if found is not None:
             return found
-        with self._lock, asking(f"the {service} client", Place(region)):
+        with self._lock, translate_errors(f"the {service} client", Place(region)):
             found = self._clients.get((service, region))
             if found is None:
                 with _collector_paused():

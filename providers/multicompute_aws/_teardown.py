@@ -17,7 +17,7 @@ from multicompute_aws._discover import (
     spot_requests,
     volumes,
 )
-from multicompute_aws._errors import Place, asking, code_of, message_of
+from multicompute_aws._errors import Place, code_of, message_of, translate_errors
 from multicompute_aws._tags import tag_filters
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def terminate_instances(ec2: "EC2Client", ids: Iterable[str], place: Place) -> s
     work = [known[start : start + BATCH] for start in range(0, len(known), BATCH)]
     while work:
         batch = work.pop()
-        with asking("TerminateInstances", place):
+        with translate_errors("TerminateInstances", place):
             try:
                 ec2.terminate_instances(InstanceIds=batch)
             except ClientError as error:
@@ -123,7 +123,7 @@ def _delete_beside(ec2: "EC2Client", selector: Selector, place: Place) -> Teardo
 
 def _delete(delete: Callable[[str], Any], item: Resource, place: Place) -> str:
     """Delete one resource; returns why not yet, or ""."""
-    with asking(f"delete {item.kind} {item.id}", place):
+    with translate_errors(f"delete {item.kind} {item.id}", place):
         try:
             delete(item.id)
         except ClientError as error:

@@ -235,7 +235,7 @@ def translate(error: Exception, *, operation: str, place: Place) -> Multicompute
         else f"{place}: {operation} {verb}: {said.code}"
     )
     found = build(meaning, text, code=said.code, place=place, hint=_hint(meaning, said, place))
-    found.said = said.message or None
+    found.vendor_message = said.message or None
     found.retry_after = _retry_after(error)
     return found
 
@@ -245,7 +245,7 @@ def refusal(said: Said, *, operation: str, place: Place) -> MulticomputeError:
     meaning = meaning_of(said)
     text = f"{place}: {operation} failed: {said.code}: {said.message}"
     found = build(meaning, text, code=said.code, place=place, hint=_hint(meaning, said, place))
-    found.said = said.message or None
+    found.vendor_message = said.message or None
     return found
 
 
@@ -256,7 +256,7 @@ def refused(status: int, document: Mapping[str, Any], *, operation: str, place: 
     meaning = meaning_of(said) if said.code in MEANINGS else _by_status(status, has_code=found is not None)
     text = f"{place}: {operation} was refused: {said.code}: {said.message}".rstrip(": ")
     error = build(meaning, text, code=said.code, place=place, hint=_hint(meaning, said, place))
-    error.said = said.message or None
+    error.vendor_message = said.message or None
     return error
 
 
@@ -292,7 +292,7 @@ def retryable(text: str, code: str, place: Place) -> MulticomputeError:
 
 
 @contextmanager
-def asking(operation: str, place: Place) -> Iterator[None]:
+def translate_errors(operation: str, place: Place) -> Iterator[None]:
     """Run SDK calls of one operation; whatever the SDK raises leaves as one of our errors, with its cause.
 
     Raises:

@@ -7,7 +7,7 @@ from multicompute.errors import MulticomputeError
 from multicompute.node import NodeState
 from multicompute.provider import TAG_EXPIRES_AT, Selector
 from multicompute_azure._discover import Discovery
-from multicompute_azure._errors import Place, asking, is_gone, retryable
+from multicompute_azure._errors import Place, is_gone, retryable, translate_errors
 from multicompute_azure._inventory import Inventory
 from multicompute_azure._session import Clients
 
@@ -29,7 +29,7 @@ def set_expiry(clients: Clients, discovery: Discovery, inventory: Inventory, sel
         resource_id, place = target
         tags: Any = clients.resources.tags
         try:
-            with asking("write the tags", place):
+            with translate_errors("write the tags", place):
                 tags.begin_update_at_scope(resource_id.lstrip("/"), body, polling=False)
         except MulticomputeError as error:
             if not is_gone(error.code):

@@ -14,7 +14,7 @@ from multicompute.node import Node, NodeState
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest
 from multicompute_azure._discover import Discovery, ScaleSet
-from multicompute_azure._errors import Place, Said, asking, is_gone, refusal, retryable
+from multicompute_azure._errors import Place, Said, is_gone, refusal, retryable, translate_errors
 from multicompute_azure._image import image_for
 from multicompute_azure._names import canonical, scale_set_name
 from multicompute_azure._network import Network, Room
@@ -114,7 +114,7 @@ class Launcher:
         operation = self._clients.operation()
         sets = self._clients.compute.virtual_machine_scale_sets
         try:
-            with asking("create the scale set", asked.place):
+            with translate_errors("create the scale set", asked.place):
                 # Only where it does not exist: should two launches of one token race, one buys and the other is told.
                 sets.begin_create_or_update(  # type: ignore[call-overload]
                     room.group, asked.name, body, polling=operation, etag="*", match_condition=MatchConditions.IfMissing

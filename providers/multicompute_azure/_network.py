@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from multicompute.errors import ConfigError, ProviderError
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_azure._access import is_resource_id
-from multicompute_azure._errors import Place, asking, log, refusal, retryable, unavailable_here
+from multicompute_azure._errors import Place, log, refusal, retryable, translate_errors, unavailable_here
 from multicompute_azure._names import beside_name, group_name, parse_id, plain_region
 from multicompute_azure._operation import Operation, wait_for
 from multicompute_azure._scaleset import NetworkRefs
@@ -73,7 +73,7 @@ class Network:
             "tags": dict(request.tags),
             "properties": {"proximityPlacementGroupType": "Standard"},
         }
-        with asking("make the proximity placement group", place):
+        with translate_errors("make the proximity placement group", place):
             self._clients.compute.proximity_placement_groups.create_or_update(group, name, body)  # type: ignore[call-overload]
         return self._id(group, "Microsoft.Compute/proximityPlacementGroups", name)
 
@@ -95,7 +95,7 @@ class Network:
             raise retryable(f"the resource group {group} is being deleted", "ResourceGroupBeingDeleted", place)
         if found is None:
             body: Any = {"location": place.region, "tags": dict(request.tags)}
-            with asking("make the resource group", place):
+            with translate_errors("make the resource group", place):
                 self._clients.resources.resource_groups.create_or_update(group, body)
 
     def _around(self, group: str, request: LaunchRequest, place: Place) -> NetworkRefs:
@@ -124,7 +124,7 @@ class Network:
             rules = [_ssh_rule(blocks) for blocks in (self._callers(place),) if blocks]
         body = {"location": place.region, "tags": dict(request.tags), "properties": {"securityRules": rules}}
         operation = self._clients.operation()
-        with asking("make the security group", place):
+        with translate_errors("make the security group", place):
             self._clients.network.network_security_groups.begin_create_or_update(group, name, body, polling=operation)  # type: ignore[call-overload]
         return operation
 
@@ -136,7 +136,7 @@ class Network:
             "properties": {"addressSpace": {"addressPrefixes": [_SPACE]}, "subnets": [subnet]},
         }
         operation = self._clients.operation()
-        with asking("make the network", place):
+        with translate_errors("make the network", place):
             self._clients.network.virtual_networks.begin_create_or_update(group, name, body, polling=operation)  # type: ignore[call-overload]
         return operation
 

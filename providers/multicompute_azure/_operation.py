@@ -8,7 +8,7 @@ from azure.core.polling.base_polling import BadResponse, BadStatus
 from azure.mgmt.core.polling.arm_polling import ARMPolling
 
 from multicompute.clock import Clock
-from multicompute_azure._errors import Place, Said, asking, said_by
+from multicompute_azure._errors import Place, Said, said_by, translate_errors
 
 _FAILED: Final = ("failed", "canceled", "cancelled")
 
@@ -49,6 +49,6 @@ def wait_for(
     deadline = clock.now() + patience
     while not operation.finished() and clock.now() < deadline:
         clock.sleep(step)
-        with asking(what, place):
+        with translate_errors(what, place):
             operation.look()
     return operation.failure

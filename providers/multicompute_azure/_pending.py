@@ -4,7 +4,7 @@ import threading
 from typing import Final
 
 from multicompute.errors import MulticomputeError
-from multicompute_azure._errors import Place, Said, asking, log
+from multicompute_azure._errors import Place, Said, log, translate_errors
 from multicompute_azure._operation import Operation
 
 _KEPT: Final = 1000
@@ -38,7 +38,7 @@ class Pending:
         if operation is None:
             return self._failures.get(scale_set_id)
         try:
-            with asking("look at the operation", place):
+            with translate_errors("look at the operation", place):
                 operation.look()
         except MulticomputeError as error:
             # What is asked for is the state of the nodes, which the listing gives; the reason can wait.

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from multicompute.clock import Clock
 from multicompute.errors import AuthError, MulticomputeError
 from multicompute_azure._access import AzureSettings, is_loopback
-from multicompute_azure._errors import Place, asking, is_gone, retryable
+from multicompute_azure._errors import Place, is_gone, retryable, translate_errors
 from multicompute_azure._operation import Operation
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Clients:
         return self._answer(operation, place, HttpRequest("POST", url, json=document), audience)
 
     def _answer(self, operation: str, place: Place, request: "HttpRequest", audience: str) -> dict[str, Any]:
-        with asking(operation, place):
+        with translate_errors(operation, place):
             body = self._send(request, audience)
         try:
             found = json.loads(body)
@@ -222,7 +222,7 @@ class Clients:
                 self._authorised(), self.subscription, base_url=self._endpoint, pipeline=self._pipeline(self._endpoint)
             )
 
-        with asking(f"the {name} client", Place(self.settings.home_region)):
+        with translate_errors(f"the {name} client", Place(self.settings.home_region)):
             return self._once(name, made)
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from multicompute.errors import MulticomputeError, TransientError
 from multicompute.provider import Resource, Selector, Teardown
 from multicompute_azure._discover import Discovery
-from multicompute_azure._errors import Place, asking, is_gone, log
+from multicompute_azure._errors import Place, is_gone, log, translate_errors
 from multicompute_azure._inventory import Inventory
 from multicompute_azure._names import parse_id
 from multicompute_azure._network import is_ours
@@ -52,7 +52,7 @@ def delete_scale_set(clients: Clients, group: str, name: str, place: Place) -> N
     """Have a scale set and its machines deleted; one that is gone, or on its way, counts as deleted."""
     sets = clients.compute.virtual_machine_scale_sets
     try:
-        with asking("delete the scale set", place):
+        with translate_errors("delete the scale set", place):
             sets.begin_delete(group, name, force_deletion=True, polling=False)
     except MulticomputeError as error:
         if not is_gone(error.code) and error.code not in _NOT_YET:
@@ -93,7 +93,7 @@ class Deleter:
 
     def _delete_group(self, name: str, place: Place) -> None:
         try:
-            with asking("delete the resource group", place):
+            with translate_errors("delete the resource group", place):
                 self._clients.resources.resource_groups.begin_delete(name, force_deletion_types=_FORCED, polling=False)
         except MulticomputeError as error:
             if not is_gone(error.code) and error.code not in _NOT_YET:
@@ -132,7 +132,7 @@ class Deleter:
         """Delete one resource; returns why not yet, or ""."""
         place, named = Place(item.region), parse_id(item.id)
         try:
-            with asking(f"delete {item.kind} {named.name}", place):
+            with translate_errors(f"delete {item.kind} {named.name}", place):
                 self._deletion(item.kind)(named.group, named.name)
         except MulticomputeError as error:
             if is_gone(error.code):

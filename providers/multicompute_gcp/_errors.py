@@ -336,7 +336,7 @@ def build(meaning: Meaning, text: str, *, said: Said, place: Place, hint: str = 
         hint=hint or _hint(meaning, said, place),
         scope=meaning.scope,
     )
-    error.said, error.retry_after = said.message or None, said.retry_after
+    error.vendor_message, error.retry_after = said.message or None, said.retry_after
     if isinstance(error, (CapacityError, QuotaError)):
         error.zones_with_capacity = said.zones
         error.is_offered = meaning.is_offered
@@ -357,7 +357,7 @@ def retryable(text: str, *, code: str, place: Place) -> MulticomputeError:
 
 
 @contextmanager
-def asking(operation: str, place: Place) -> Iterator[None]:
+def translate_errors(operation: str, place: Place) -> Iterator[None]:
     """Run SDK calls of one operation; whatever they raise leaves as one of our errors, with its cause.
 
     Raises:

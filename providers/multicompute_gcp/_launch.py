@@ -14,7 +14,7 @@ from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_gcp._discover import instances, pending_node, to_node
-from multicompute_gcp._errors import Place, Said, asking, log, place_of, refused, retryable, unavailable_here
+from multicompute_gcp._errors import Place, Said, log, place_of, refused, retryable, translate_errors, unavailable_here
 from multicompute_gcp._labels import bulk_id, labels_of, last_of, region_of
 from multicompute_gcp._machine import names_of, properties
 from multicompute_gcp._network import Network
@@ -138,7 +138,7 @@ class Launcher:
             "request_id": bulk_id(request.token, index, place.zone, self._failures[request.token]),
             "bulk_insert_instance_resource_resource": body,
         }
-        with asking("instances.bulkInsert", place):
+        with translate_errors("instances.bulkInsert", place):
             try:
                 return clients.instances().bulk_insert_unary(request=call, **CALL)
             except sdk.Conflict as error:

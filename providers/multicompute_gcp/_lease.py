@@ -10,7 +10,7 @@ from multicompute.clock import Clock
 from multicompute.errors import InvalidRequestError
 from multicompute.provider import TAG_EXPIRES_AT, Selector, expiry_tag
 from multicompute_gcp._discover import disks, instances
-from multicompute_gcp._errors import Place, asking, log, refused, retryable
+from multicompute_gcp._errors import Place, log, refused, retryable, translate_errors
 from multicompute_gcp._labels import last_of, region_of
 from multicompute_gcp._operation import wait
 from multicompute_gcp._session import CALL, Clients
@@ -84,7 +84,7 @@ def _relabel(clients: Clients, item: dict[str, Any], value: str, place: Place) -
     call = {**_address(clients, item), "instances_set_labels_request_resource": _labelled(item, value)}
 
     def set_labels() -> "Operation":
-        with asking("instances.setLabels", place):
+        with translate_errors("instances.setLabels", place):
             return clients.instances().set_labels_unary(request=call, **CALL)
 
     return set_labels
@@ -99,7 +99,7 @@ def _relabel_disk(clients: Clients, item: dict[str, Any], value: str, place: Pla
     }
 
     def set_labels() -> "Operation":
-        with asking("disks.setLabels", place):
+        with translate_errors("disks.setLabels", place):
             return clients.disks().set_labels_unary(request=call, **CALL)
 
     return set_labels
@@ -122,7 +122,7 @@ def _remember(clients: Clients, item: dict[str, Any], value: str, place: Place) 
     call = {**_address(clients, item), "metadata_resource": body}
 
     def set_metadata() -> "Operation":
-        with asking("instances.setMetadata", place):
+        with translate_errors("instances.setMetadata", place):
             return clients.instances().set_metadata_unary(request=call, **CALL)
 
     return set_metadata
@@ -150,7 +150,7 @@ def _update(clients: Clients, item: dict[str, Any], value: str, place: Place, cl
     call = {"node": node, "update_mask": {"paths": ["labels", "metadata"]}}
 
     def update() -> None:
-        with asking("nodes.patch", place):
+        with translate_errors("nodes.patch", place):
             name = clients.tpu().update_node(request=call, **CALL).operation.name
         end = clock.now() + _MOVED_WITHIN
         while not is_over(clients, str(name), "nodes.patch", place):

@@ -11,7 +11,7 @@ from google.api_core import exceptions as sdk
 
 from multicompute.clock import Clock
 from multicompute.provider import TAG_ID, LaunchRequest, Resource, Selector
-from multicompute_gcp._errors import Place, asking, log, refused, retryable, unavailable_here
+from multicompute_gcp._errors import Place, log, refused, retryable, translate_errors, unavailable_here
 from multicompute_gcp._labels import described_tags, description_of, name_of, request_id
 from multicompute_gcp._machine import network_path, network_tag
 from multicompute_gcp._operation import wait
@@ -64,7 +64,7 @@ class Network:
             "firewall_resource": rule,
             "request_id": request_id("firewall", name, request.token),
         }
-        with asking("firewalls.insert", place):
+        with translate_errors("firewalls.insert", place):
             try:
                 # Not waited for: it is there long before the machines are.
                 self._clients.firewalls().insert_unary(request=call, **CALL)
@@ -93,7 +93,7 @@ class Network:
             # Under the id of one that failed Google would only tell of that failure again.
             "request_id": request_id("policy", name, request.token, str(self._failures[name])),
         }
-        with asking("resourcePolicies.insert", place):
+        with translate_errors("resourcePolicies.insert", place):
             try:
                 operation = self._clients.policies().insert_unary(request=call, **CALL)
             except sdk.Conflict:

@@ -7,7 +7,7 @@ import requests
 from google.api_core import exceptions as sdk
 
 from multicompute.clock import Clock
-from multicompute_gcp._errors import Place, Said, asking, said_by_operation
+from multicompute_gcp._errors import Place, Said, said_by_operation, translate_errors
 from multicompute_gcp._session import Clients
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def wait(
         left = (end - clock.now()).total_seconds()
         if left <= 0:
             return False, None
-        with asking("operations.wait", place):
+        with translate_errors("operations.wait", place):
             try:
                 operation = _one_wait(clients, operation, min(left, _ONE_WAIT))
             except _SLOW:

@@ -17,7 +17,7 @@ from google.auth.transport.requests import AuthorizedSession
 
 from multicompute.errors import AuthError
 from multicompute_gcp._access import COMPUTE, MONITORING, TPU, GcpSettings
-from multicompute_gcp._errors import Place, asking, refused, retryable, said_in
+from multicompute_gcp._errors import Place, refused, retryable, said_in, translate_errors
 from multicompute_gcp._labels import last_of, region_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Clients:
         if self.settings.is_local:
             return AnonymousCredential()  # type: ignore[no-untyped-call]
         path = self.settings.credentials_path()
-        with asking("find credentials", Place()):
+        with translate_errors("find credentials", Place()):
             if path is not None:
                 with warnings.catch_warnings():
                     # It warns, a page long, of files that come from strangers; this one the user has named.
@@ -188,7 +188,7 @@ class Clients:
         Raises:
             MulticomputeError: of the kind that the answer means.
         """
-        with asking(operation, place):
+        with translate_errors(operation, place):
             response: requests.Response = self.session().get(url, params=parameters, timeout=_TIMEOUT)
         if response.status_code >= 300:
             said = said_in(response)

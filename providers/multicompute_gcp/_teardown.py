@@ -9,7 +9,7 @@ from google.api_core import exceptions as sdk
 
 from multicompute.provider import Resource, Selector, Teardown
 from multicompute_gcp._discover import disk_resource, disks, instance_resource, instances
-from multicompute_gcp._errors import Place, asking, said_in
+from multicompute_gcp._errors import Place, said_in, translate_errors
 from multicompute_gcp._fates import find, unproven
 from multicompute_gcp._labels import last_of
 from multicompute_gcp._network import beside
@@ -107,7 +107,7 @@ def _deleting(clients: Clients, kind: str, item: dict[str, Any], place: Place) -
 
 def _unless_gone(delete: "Callable[[], Operation | None]", operation: str, place: Place) -> "Operation | None":
     """The deletion; None where there is nothing left to delete, or it can't be done yet."""
-    with asking(operation, place):
+    with translate_errors(operation, place):
         try:
             return delete()
         except sdk.NotFound:

@@ -16,12 +16,12 @@ from multicompute.offer import Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_gcp._errors import (
     Place,
-    asking,
     place_of,
     refused,
     retryable,
     said_by_status,
     said_in,
+    translate_errors,
     unavailable_here,
 )
 from multicompute_gcp._labels import labels_of, part_name, region_of, request_id
@@ -124,7 +124,7 @@ class TpuLauncher:
             "request_id": request_id("tpu", request.token, str(index), place.zone),
             "queued_resource": self._queued(request, part, name),
         }
-        with asking("queuedResources.create", place):
+        with translate_errors("queuedResources.create", place):
             try:
                 operation = self._clients.tpu().create_queued_resource(request=call, **CALL)
             except sdk.Conflict as error:
@@ -160,7 +160,7 @@ class TpuLauncher:
 
     def _create_node(self, place: Place, node_id: str, node: dict[str, Any]) -> str:
         call = {"parent": self._parent(place), "node_id": node_id, "node": node}
-        with asking("nodes.create", place):
+        with translate_errors("nodes.create", place):
             try:
                 return str(self._clients.tpu().create_node(request=call, **CALL).operation.name)
             except sdk.Conflict as error:

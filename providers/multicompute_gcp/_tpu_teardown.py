@@ -9,7 +9,7 @@ from google.api_core import exceptions as sdk
 
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Selector, Teardown
-from multicompute_gcp._errors import Place, asking, said_in
+from multicompute_gcp._errors import Place, said_in, translate_errors
 from multicompute_gcp._labels import name_of
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._tpu_discover import Found, find, resources
@@ -98,7 +98,7 @@ def _deleting_node(clients: Clients, item: dict[str, Any]) -> Callable[[], Any]:
 
 def _unless_gone(delete: Callable[[], Any], operation: str, place: Place) -> bool:
     """Delete one thing; what is gone counts as deleted. False where it can't be done yet."""
-    with asking(operation, place):
+    with translate_errors(operation, place):
         try:
             delete()
         except sdk.NotFound:

@@ -9,7 +9,7 @@ from typing import Final
 
 from multicompute.errors import MulticomputeError
 from multicompute.node import Node
-from multicompute_gcp._errors import Place, asking
+from multicompute_gcp._errors import Place, translate_errors
 from multicompute_gcp._labels import region_of
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._startup import GUEST_KEY, GUEST_NAMESPACE
@@ -55,7 +55,7 @@ class Workers:
         path = f"projects/{self._clients.project}/locations/{zone}/nodes/{name}"
         request = {"name": path, "query_path": f"{GUEST_NAMESPACE}/"}
         try:
-            with asking("nodes.getGuestAttributes", Place(region_of(zone), zone)):
+            with translate_errors("nodes.getGuestAttributes", Place(region_of(zone), zone)):
                 answer = self._clients.tpu().get_guest_attributes(request=request, **CALL)
         except MulticomputeError as error:
             if error.code in _NOTHING:

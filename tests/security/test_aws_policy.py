@@ -133,8 +133,9 @@ def leftovers(site: Site) -> object:
     return site.end(site.provider())
 
 
-DEEDS: Mapping[str, Callable[[Site], object]] = {
-    deed.__name__: deed for deed in (doctor, gang, spot, reserved, everywhere, prices, own_image, watched, leftovers)
+ACTIONS: Mapping[str, Callable[[Site], object]] = {
+    action.__name__: action
+    for action in (doctor, gang, spot, reserved, everywhere, prices, own_image, watched, leftovers)
 }
 
 
@@ -153,9 +154,9 @@ def _site() -> Iterator[Site]:
 def _done(site: Site) -> Mapping[str, tuple[object, set[str]]]:
     """What comes of each deed with the policy, and what it calls."""
     found = {}
-    for name, deed in DEEDS.items():
+    for name, action in ACTIONS.items():
         site.gate.allow(POLICY)
-        found[name] = deed(site), set(site.gate.calls)
+        found[name] = action(site), set(site.gate.calls)
         assert site.gate.refused == [], name
         assert site.cloud.alive() == []
     return found
@@ -177,7 +178,7 @@ def test_with_one_action_less_something_fails_and_says_so(
     name = next(name for name, (_, calls) in done.items() if action in calls)
     site.gate.allow(without(POLICY, action))
     try:
-        came_of_it = DEEDS[name](site)
+        came_of_it = ACTIONS[name](site)
     except errors.AccessDeniedError as error:
         assert action.partition(":")[2] in error.message or error.code in ("UnauthorizedOperation", "AccessDenied")
     else:

@@ -71,7 +71,7 @@ def meaning_of(code: str) -> Meaning:
 
 
 @contextmanager
-def asking(what: str, place: Place) -> Iterator[None]:
+def translate_errors(what: str, place: Place) -> Iterator[None]:
     """Let nothing out of the block but errors of multicompute."""
     try:
         yield
@@ -100,7 +100,7 @@ def _translated(error: ApiError, what: str, place: Place) -> MulticomputeError:
         hint=meaning.hint,
         scope=meaning.scope,
     )
-    found.said = error.message
+    found.vendor_message = error.message
     found.retry_after = error.retry_after
     if isinstance(found, CapacityError):
         found.is_offered = error.code != "not_sold_here"

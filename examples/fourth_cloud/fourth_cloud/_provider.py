@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from fourth_sdk import MOST_IDS, ApiError, Client, Firewall, Server
 
-from fourth_cloud._errors import Place, asking, meaning_of
+from fourth_cloud._errors import Place, meaning_of, translate_errors
 from multicompute.errors import InvalidRequestError, MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node, NodeState, Sample
 from multicompute.offer import Offer, Part, Quote
@@ -86,7 +86,7 @@ class FourthProvider:
         place, servers = Place(selector.region), self._servers(selector)
         doomed = [server.id for server in servers if server.status in ("creating", "running")]
         for ids in _batches([*doomed, *_hidden(selector, servers)]):
-            with asking("delete servers", place):
+            with translate_errors("delete servers", place):
                 self._client.delete_servers(ids)
         if not any(server.status in _STATES for server in servers):
             for firewall in self._firewalls(selector):
@@ -101,7 +101,7 @@ class FourthProvider:
         labels, delete_at = {TAG_EXPIRES_AT: expiry_tag(expires_at)}, _epoch(expires_at)
         alive = [server.id for server in self._servers(selector) if server.status in _STATES]
         for ids in _batches(alive):
-            with asking("update servers", Place(selector.region)):
+            with translate_errors("update servers", Place(selector.region)):
                 self._client.update_servers(ids, labels, delete_at)
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
@@ -119,7 +119,7 @@ class FourthProvider:
     def check(self) -> tuple[Check, ...]:
         """Ask who the key belongs to, and whether it may create servers."""
         try:
-            with asking("ask for the account", Place()):
+            with translate_errors("ask for the account", Place()):
                 account = self._client.account()
         except MulticomputeError as error:
             return (Check("credentials", ok=False, detail=error.message, hint=error.hint or ""),)
@@ -134,7 +134,7 @@ class FourthProvider:
     def _order(self, request: LaunchRequest, index: int, part: Part) -> list[Server]:
         """One call, answered at once with servers that are still being created."""
         offer = part.offer
-        with asking("create servers", Place(offer.region, offer.zone, offer.instance_type)):
+        with translate_errors("create servers", Place(offer.region, offer.zone, offer.instance_type)):
             return self._client.create_servers(
                 f"{request.token}-{index}",
                 part.nodes,
@@ -161,7 +161,7 @@ class FourthProvider:
             allow.append("tcp:22")
         offer = request.parts[0].offer
         # With the servers' zone and type, though a firewall has neither: the error is one about the launch.
-        with asking("create a firewall", Place(offer.region, offer.zone, offer.instance_type)):
+        with translate_errors("create a firewall", Place(offer.region, offer.zone, offer.instance_type)):
             try:
                 self._client.create_firewall(_firewall_name(request.cluster_id), offer.region, request.tags, allow)
             except ApiError as error:
@@ -176,7 +176,7 @@ class FourthProvider:
         """
         try:
             for ids in _batches([server.id for server in launched]):
-                with asking("delete servers", Place(launched[0].region)):
+                with translate_errors("delete servers", Place(launched[0].region)):
                     self._client.delete_servers(ids)
         except MulticomputeError as failure:
             raise TransientError(
@@ -217,7 +217,7 @@ class FourthProvider:
         return tuple(found)
 
     def _delete_firewall(self, firewall: Firewall) -> None:
-        with asking("delete a firewall", Place(firewall.region)):
+        with translate_errors("delete a firewall", Place(firewall.region)):
             try:
                 self._client.delete_firewall(firewall.id)
             except ApiError as error:
@@ -259,7 +259,7 @@ def _every(ask: Callable[[str], tuple[list[_Item], str]], selector: Selector) ->
     """The items of all pages."""
     page = ""
     while True:
-        with asking("list", Place(selector.region)):
+        with translate_errors("list", Place(selector.region)):
             items, page = ask(page)
         yield from items
         if not page:

@@ -225,7 +225,7 @@ def close(op: Operation, attempt: AttemptRecord, error: MulticomputeError) -> No
     """Write down that nothing of the attempt lives, why it failed, and what that rules out for a while."""
     outcome = outcome_of(error)
     op.keep()
-    report = report_of(attempt, outcome, code=error.code, message=first_sentence(error.said or error.message))
+    report = report_of(attempt, outcome, code=error.code, message=first_sentence(error.vendor_message or error.message))
     op.reports.append(report)
     kind = {"no capacity": "capacity", "not offered here": "capacity", "no quota": "quota"}.get(outcome, "refused")
     line = op.story.line(kind, str(report), **facts(attempt), code=error.code)

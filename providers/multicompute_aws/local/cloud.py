@@ -16,9 +16,9 @@ from multicompute.testing.local_admin import Admin
 from multicompute.testing.local_server import Server
 from multicompute_aws.local.admission import QUOTAS
 from multicompute_aws.local.attached import Attached
-from multicompute_aws.local.canaries import Canaries
 from multicompute_aws.local.checks import StatusChecks
 from multicompute_aws.local.describing import STATUS_CHECKS
+from multicompute_aws.local.foreign import ForeignResources
 from multicompute_aws.local.front import Front
 from multicompute_aws.local.groups import Groups
 from multicompute_aws.local.hardware import shapes, zones_of
@@ -76,7 +76,7 @@ class AwsLocalCloud:
         self._handlers: Mapping[str, Handler] = {}
         self._server: Server | None = None
         self._profile = os.devnull
-        self._canaries = Canaries(self._state, self._moto)
+        self._foreign = ForeignResources(self._state, self._moto)
 
     @property
     def endpoint_url(self) -> str:
@@ -144,7 +144,7 @@ class AwsLocalCloud:
         Path(self._profile).unlink(missing_ok=True)
         self._moto.stop()
         self._state.regions.clear()
-        self._canaries.forget()
+        self._foreign.forget()
 
     def _commands(self) -> Mapping[str, Any]:
         return {
@@ -316,14 +316,14 @@ class AwsLocalCloud:
         raise ValueError(f"{instance_id}: no such instance")
 
     def running_ids(self) -> list[str]:
-        """The ids of all instances of any owner that run, canaries left out, in the order of their launch."""
+        """The ids of all instances of any owner that run, foreign resources left out, in the order of their launch."""
         with self._state.lock:
             now = self._state.now()
             return [
                 instance.id
                 for region in self._state.regions.values()
                 for instance in region.instances.values()
-                if instance.state(now) == "running" and instance.id not in self._canaries.ids
+                if instance.state(now) == "running" and instance.id not in self._foreign.ids
             ]
 
     def user_data(self, instance_id: str) -> str:
@@ -334,13 +334,13 @@ class AwsLocalCloud:
     def alive(self) -> list[Resource]:
         """Everything of any owner that exists, in every region: what the account would be billed for, and what lies beside it.
 
-        Left out is what the harness itself put there: default VPCs, reservations and the canaries of `seed_foreign`.
+        Left out is what the harness itself put there: default VPCs, reservations and the foreign resources of `seed_foreign`.
         """
         with self._state.lock:
             for name in self._state.regions:
                 self._state.region(name)
             found = [*self._own_resources(), *self._moto.resources()]
-        kept = (resource for resource in found if resource.id not in self._canaries.ids)
+        kept = (resource for resource in found if resource.id not in self._foreign.ids)
         return sorted(kept, key=lambda resource: (resource.region, resource.kind, resource.id))
 
     def _own_resources(self) -> Iterator[Resource]:
@@ -363,12 +363,12 @@ class AwsLocalCloud:
                     yield Resource("aws", "spot-instances-request", request.id, region.name, billable=False, tags=tags)
 
     def seed_foreign(self, region: str = _REGION) -> None:
-        """Put canaries into a region: resources of the account that are not ours, and some of another owner of this package."""
-        self._canaries.seed(region, self._handlers, in_moto=self.store == "moto")
+        """Put foreign resources into a region: resources of the account that are not ours, and some of another owner of this package."""
+        self._foreign.seed(region, self._handlers, in_moto=self.store == "moto")
 
     def foreign_intact(self) -> bool:
-        """Whether every canary still lives, with the tags that it had."""
-        return self._canaries.are_intact()
+        """Whether every foreign resource still lives, with the tags that it had."""
+        return self._foreign.are_intact()
 
 
 def _region_of(zone: str) -> str:

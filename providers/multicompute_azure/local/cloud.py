@@ -15,9 +15,9 @@ from multicompute.testing.local_server import Server
 from multicompute_azure.local import hardware, schema
 from multicompute_azure.local.admission import REGIONAL, SPOT, Admission, Stockout
 from multicompute_azure.local.arm import SUBSCRIPTION, TENANT
-from multicompute_azure.local.canaries import Canaries
 from multicompute_azure.local.compute import Compute
 from multicompute_azure.local.existing import RESERVED, existing
+from multicompute_azure.local.foreign import ForeignResources
 from multicompute_azure.local.front import Front
 from multicompute_azure.local.groups import Groups
 from multicompute_azure.local.listing import Listing
@@ -70,7 +70,7 @@ class AzureLocalCloud:
             self._state, self._listing, self._operations, self._admission, self._machines, self._networks
         )
         self._monitoring = Monitoring(self._state, self._listing)
-        self._canaries = Canaries(self._state, self._machines)
+        self._foreign = ForeignResources(self._state, self._machines)
         self._server: Server | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -132,7 +132,7 @@ class AzureLocalCloud:
             self._folder = None
         self._state.clear()
         self._monitoring.clear()
-        self._canaries.forget()
+        self._foreign.forget()
 
     def _commands(self) -> Mapping[str, Any]:
         return {
@@ -364,36 +364,34 @@ class AzureLocalCloud:
         return item, item.machine
 
     def running_ids(self) -> list[str]:
-        """The ids of all machines of any owner that run, canaries left out, in the order in which they were made."""
+        """The ids of all machines of any owner that run, foreign resources left out, in the order in which they were made."""
         with self._state.lock:
             self._state.settle()
             found = [item for item, _ in self._state.machines() if self._machines.is_running(item)]
-            return [
-                item.id for item in sorted(found, key=lambda item: item.number) if item.id not in self._canaries.ids
-            ]
+            return [item.id for item in sorted(found, key=lambda item: item.number) if item.id not in self._foreign.ids]
 
     def alive(self) -> list[Resource]:
         """Everything of any owner that exists, in every region: what the subscription would be billed for, and what lies beside it.
 
-        Left out is what the harness itself put there: reservations, the groups that they are in, and the canaries of
+        Left out is what the harness itself put there: reservations, the groups that they are in, and the foreign resources of
         `seed_foreign`.
         """
         with self._state.lock:
             self._state.settle()
-            found = [resource for resource in existing(self._state) if resource.id not in self._canaries.ids]
+            found = [resource for resource in existing(self._state) if resource.id not in self._foreign.ids]
         return sorted(found, key=lambda resource: (resource.region, resource.kind, resource.id))
 
     def seed_foreign(self, region: str = _REGION, resource_group: str = "") -> None:
-        """Put canaries into a region: resources that are not ours, and some of another owner of this package.
+        """Put foreign resources into a region: resources that are not ours, and some of another owner of this package.
 
         Args:
             resource_group: put them into this group instead of groups of their own.
         """
         with self._state.lock:
-            self._canaries.seed(region, resource_group)
+            self._foreign.seed(region, resource_group)
 
     def foreign_intact(self) -> bool:
-        """Whether every canary still lives, with the tags that it had."""
+        """Whether every foreign resource still lives, with the tags that it had."""
         with self._state.lock:
             self._state.settle()
-            return self._canaries.are_intact()
+            return self._foreign.are_intact()

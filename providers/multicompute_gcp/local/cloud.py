@@ -14,9 +14,9 @@ from multicompute.testing.local_server import Server
 from multicompute_gcp.local import images, quotas
 from multicompute_gcp.local.beside import Beside
 from multicompute_gcp.local.calls import Call, Handler
-from multicompute_gcp.local.canaries import Canaries
 from multicompute_gcp.local.disks import Disks
 from multicompute_gcp.local.faults import GcpFaults
+from multicompute_gcp.local.foreign import ForeignResources
 from multicompute_gcp.local.forwarded import Duration, Forwarded
 from multicompute_gcp.local.front import Front
 from multicompute_gcp.local.hardware import hardware
@@ -95,7 +95,7 @@ class GcpLocalCloud:
         self._operations = Operations(self._state, self._clock)
         self._inventory = Inventory(self._state, self._tpus)
         self._monitoring = Monitoring(self._state, self._inventory)
-        self._canaries = Canaries(self._state)
+        self._foreign = ForeignResources(self._state)
         self._handlers: Mapping[str, Handler] = {}
         self._server: Server | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -174,7 +174,7 @@ class GcpLocalCloud:
         self._state.clear()
         self._tpus.clear()
         self._monitoring.clear()
-        self._canaries.forget()
+        self._foreign.forget()
 
     def _commands(self) -> Mapping[str, Any]:
         return {
@@ -369,10 +369,10 @@ class GcpLocalCloud:
     # --- what there is ------------------------------------------------------------------------------------------------
 
     def running_ids(self) -> list[str]:
-        """The names of all instances, and of all hosts of slices, that run, canaries left out, in the order of their making."""
+        """The names of all instances, and of all hosts of slices, that run, foreign resources left out, in the order of their making."""
         with self._state.lock:
             self._state.catch_up()
-            return [one.id for one in self._inventory.running() if not self._canaries.is_one(one)]
+            return [one.id for one in self._inventory.running() if not self._foreign.is_one(one)]
 
     def startup_script(self, instance_id: str) -> str:
         """The startup script that an instance or a slice was given."""
@@ -382,9 +382,9 @@ class GcpLocalCloud:
     def alive(self) -> list[Resource]:
         """Everything of any owner that exists, in every zone: what the project would be billed for, and what lies beside it.
 
-        Left out is what the harness itself put there: networks, reservations and the canaries of `seed_foreign`.
+        Left out is what the harness itself put there: networks, reservations and the foreign resources of `seed_foreign`.
         """
-        kept = (resource for resource in self._everything() if not self._canaries.is_one(resource))
+        kept = (resource for resource in self._everything() if not self._foreign.is_one(resource))
         return sorted(kept, key=lambda resource: (resource.region, resource.kind, resource.id))
 
     def _everything(self) -> list[Resource]:
@@ -393,9 +393,9 @@ class GcpLocalCloud:
             return list(self._inventory.resources())
 
     def seed_foreign(self, region: str = _REGION) -> None:
-        """Put canaries into a region: resources of the project that are not ours, and some of another owner of this package."""
-        self._canaries.seed(region, self._handlers, self._everything)
+        """Put foreign resources into a region: resources of the project that are not ours, and some of another owner of this package."""
+        self._foreign.seed(region, self._handlers, self._everything)
 
     def foreign_intact(self) -> bool:
-        """Whether every canary still lives, with the labels that it had."""
-        return self._canaries.are_intact(self._everything())
+        """Whether every foreign resource still lives, with the labels that it had."""
+        return self._foreign.are_intact(self._everything())

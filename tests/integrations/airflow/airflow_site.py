@@ -249,7 +249,7 @@ def airflow_site(home: Path) -> Iterator[AirflowSite]:
         site.start()
         yield site
     except BaseException:
-        sys.stderr.write(site.said())
+        sys.stderr.write(site.vendor_message())
         raise
     finally:
         site.stop()

@@ -254,7 +254,7 @@ def test_however_a_lack_is_told_it_is_one_and_nothing_of_it_lives(
     with pytest.raises(errors.CapacityError) as caught:
         provider.launch(request_of(fabric=True))
     assert caught.value.scope == "zone"
-    assert caught.value.said
+    assert caught.value.vendor_message
     assert cloud.running_ids() == []
     assert not any(item.billable for item in cloud.alive())
 

@@ -14,7 +14,6 @@ from multicompute import errors
 from multicompute_gcp._errors import (
     Place,
     Said,
-    asking,
     cause_of,
     meaning_of,
     refused,
@@ -22,6 +21,7 @@ from multicompute_gcp._errors import (
     said_by_status,
     said_in,
     translate,
+    translate_errors,
 )
 
 PLACE = Place("us-central1", "us-central1-a", "a3-highgpu-8g")
@@ -66,7 +66,7 @@ def test_a_refused_call_is_read_by_its_reason_and_not_by_its_status() -> None:
     assert type(error) is errors.ThrottledError
     assert (error.code, error.region, error.zone) == ("rateLimitExceeded", "us-central1", "us-central1-a")
     assert "instances.bulkInsert" in error.message
-    assert error.said == "Rate Limit Exceeded"
+    assert error.vendor_message == "Rate Limit Exceeded"
 
 
 def test_the_tpu_api_is_read_by_its_status() -> None:
@@ -211,7 +211,7 @@ def test_an_unknown_code_is_never_a_lack_of_capacity() -> None:
     ],
 )
 def test_what_never_reached_google_is_not_a_refusal(raised: Exception, kind: type[Exception]) -> None:
-    with pytest.raises(errors.MulticomputeError) as caught, asking("instances.aggregatedList", PLACE):
+    with pytest.raises(errors.MulticomputeError) as caught, translate_errors("instances.aggregatedList", PLACE):
         raise raised
     assert type(caught.value) is kind
     assert caught.value.__cause__ is raised

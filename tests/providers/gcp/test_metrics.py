@@ -199,7 +199,7 @@ def test_a_slice_that_does_not_say_which_machines_it_is_has_what_is_known_by_its
 ) -> None:
     (host, *_) = provider.launch(request_of(parts=(_pod(),)))
     cloud.seed_foreign("us-east5")
-    other = replace(host, id="canary-0-tpu/0")
+    other = replace(host, id="foreign-0-tpu/0")
     cloud.measure(other.id, BUSY)
     assert set(_latest(_measured(provider, [other]))) == {Metric.CPU, Metric.NETWORK_RECEIVED, Metric.NETWORK_SENT}
 

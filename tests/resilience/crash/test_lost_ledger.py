@@ -32,7 +32,7 @@ KINDS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
 
 @contextmanager
 def guarded(*names: str, **options: object) -> Iterator[LocalClouds]:
-    """Local clouds with canaries in them, which must survive; nothing else may."""
+    """Local clouds with foreign resources in them, which must survive; nothing else may."""
     with local_clouds(*names, **options) as clouds, apply_environment({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"}):
         for name in names:
             clouds[name].seed_foreign()

@@ -63,13 +63,13 @@ class CutIn:
     """
 
     def __init__(
-        self, clouds: LocalClouds, operation: str, crowd: Crowd, deed: Action, *, is_awaited: bool = True
+        self, clouds: LocalClouds, operation: str, crowd: Crowd, action: Action, *, is_awaited: bool = True
     ) -> None:
         self.done: list[dict[str, Any]] = []
         self.has_begun = False
         self._lock = threading.Lock()
         self._crowd = crowd
-        self._deed = deed
+        self._deed = action
         self._is_awaited = is_awaited
         clouds.aws.faults.hook(operation, self._act)
 

@@ -37,24 +37,24 @@ ACTIONS: dict[str, Callable[..., object]] = {
 }
 
 
-def done(place: int, deed: str, arguments: list[Any]) -> dict[str, object]:
+def done(place: int, action: str, arguments: list[Any]) -> dict[str, object]:
     try:
-        return {"deed": place, "value": ACTIONS[deed](*arguments), "error": ""}
+        return {"deed": place, "value": ACTIONS[action](*arguments), "error": ""}
     except errors.MulticomputeError as error:
         return {"deed": place, "value": str(error), "error": type(error).__name__}
     except BaseException as error:  # noqa: BLE001 - one that ended without a word would be waited for
         return {"deed": place, "value": repr(error), "error": "unexpected"}
 
 
-def run_together(deeds: list[list[Any]]) -> None:
+def run_together(actions: list[list[Any]]) -> None:
     """Fork a process for each deed; all wait for one gate, which opens when the last is there."""
     here, gate = os.pipe()
-    for place, (deed, *arguments) in enumerate(deeds):
+    for place, (action, *arguments) in enumerate(actions):
         if os.fork() == 0:
             signal.alarm(LONGEST_SECONDS)
             os.close(gate)
             os.read(here, 1)
-            line = json.dumps(done(place, deed, arguments)).encode() + b"\n"
+            line = json.dumps(done(place, action, arguments)).encode() + b"\n"
             os.write(1, line)
             os._exit(0)
     os.close(here)

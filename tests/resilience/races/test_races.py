@@ -18,7 +18,7 @@ from multicompute.testing import FakeClock, LocalClouds
 from tests.resilience.races.crowd import Crowd, CutIn
 
 ENDED = (ClusterState.TERMINATED, ClusterState.FAILED)
-DEEDS = ("request", "request", "request", "terminate", "end", "extend", "refresh", "reconcile", "reap")
+ACTIONS = ("request", "request", "request", "terminate", "end", "extend", "refresh", "reconcile", "reap")
 
 
 def errors_of(done: list[dict[str, Any]]) -> list[str]:
@@ -147,9 +147,9 @@ def test_whatever_eight_processes_do_at_once_ledger_and_cloud_agree_afterwards(
 ) -> None:
     random = Random(seed)
     for _ in range(3):
-        kinds = [random.choice(DEEDS) for _ in range(8)]
-        deeds = [(kind, *_arguments(kind, random)) for kind in kinds]
-        done = crowd.do(*deeds)
+        kinds = [random.choice(ACTIONS) for _ in range(8)]
+        actions = [(kind, *_arguments(kind, random)) for kind in kinds]
+        done = crowd.do(*actions)
         assert set(errors_of(done)) <= {"", "ClusterExists", "ClusterNotFound"}, done
     report = reconcile(open_session())
     assert (report.orphans, report.in_doubt, report.notes) == ([], [], [])

@@ -70,12 +70,12 @@ class Trouble:
     dies: bool
     is_seen: bool = True
     pause: int = 0
-    deed: Action | None = None
+    action: Action | None = None
     then: "Trouble | None" = None
 
 
 KINDS = ("request", "request", "submit", "wait", "terminate", "end", "extend", "refresh", "heal", "reconcile", "reap")
-deeds = st.builds(Action, st.sampled_from(KINDS), names, specs)
+actions = st.builds(Action, st.sampled_from(KINDS), names, specs)
 STEPS = (
     "before launch",
     "after launch",
@@ -93,7 +93,7 @@ cuts = st.builds(
     st.just(False),
     st.just(True),
     st.sampled_from((0, 0, 30, 300)),
-    deeds,
+    actions,
     st.none() | deaths,
 )
 troubles = st.none() | deaths | cuts
@@ -118,15 +118,15 @@ class Promises(RuleBasedStateMachine):
 
     # What users and their schedulers do
 
-    @rule(deed=deeds, trouble=troubles)
-    def act(self, deed: Action, trouble: Trouble | None) -> None:
-        self.process = self.run(self.process, deed, trouble)
+    @rule(action=actions, trouble=troubles)
+    def act(self, action: Action, trouble: Trouble | None) -> None:
+        self.process = self.run(self.process, action, trouble)
 
     @rule(name=names, spec=specs, trouble=deaths, then=st.sampled_from(KINDS))
     def die_in_a_request(self, name: str, spec: int, trouble: Trouble, then: str) -> None:
         """And another one is there at once."""
-        for deed, befalls in ((Action("request", name, spec), trouble), (Action(then, name, spec), None)):
-            self.process = self.run(self.process, deed, befalls)
+        for action, befalls in ((Action("request", name, spec), trouble), (Action(then, name, spec), None)):
+            self.process = self.run(self.process, action, befalls)
 
     # What the world does
 
@@ -189,13 +189,13 @@ class Promises(RuleBasedStateMachine):
 
     # How it is done
 
-    def run(self, process: Process, deed: Action, trouble: Trouble | None = None) -> Process:
+    def run(self, process: Process, action: Action, trouble: Trouble | None = None) -> Process:
         """Let a process do something; returns the one that goes on, a new one where it died."""
         if trouble is not None:
             process.fate.arm(*trouble.at, lambda where: self.strike(process, trouble, where))
         try:
             with use_session(process.session):
-                DEEDS[deed.kind](process, deed)
+                ACTIONS[action.kind](process, action)
         except errors.MulticomputeError:
             pass
         except Killed:
@@ -210,13 +210,13 @@ class Promises(RuleBasedStateMachine):
         """The trouble comes; False where it can't come at this step."""
         if trouble.dies:
             process.fate.kill()
-        if where == "before launch" and (trouble.pause > 60 or trouble.deed is None or trouble.deed.may_wait):
+        if where == "before launch" and (trouble.pause > 60 or trouble.action is None or trouble.action.may_wait):
             # Who stands still here for longer than a lease lasts launches for somebody who has given it up. No ledger
             # can prevent that, and `reconcile` finds it.
             return False
         self.world.clock.sleep(timedelta(seconds=trouble.pause))
-        if trouble.deed is not None:
-            other = self.run(self.world.process(), trouble.deed, trouble.then)
+        if trouble.action is not None:
+            other = self.run(self.world.process(), trouble.action, trouble.then)
             other.session.close()
         return True
 
@@ -281,28 +281,28 @@ class Promises(RuleBasedStateMachine):
         return {orphan.cluster_id for orphan in take_inventory(self.process.session, []).orphans}
 
 
-def _request(process: Process, deed: Action) -> None:
-    cluster = Cluster.request(**SPECS[deed.spec], name=deed.name)
+def _request(process: Process, action: Action) -> None:
+    cluster = Cluster.request(**SPECS[action.spec], name=action.name)
     assert cluster.state in (ClusterState.READY, ClusterState.DEGRADED)
 
 
-def _wait(process: Process, deed: Action) -> None:
-    cluster = Cluster.get(deed.name)
+def _wait(process: Process, action: Action) -> None:
+    cluster = Cluster.get(action.name)
     if cluster.state.is_live:
         cluster.wait()
 
 
-DEEDS: dict[str, Callable[[Process, Action], object]] = {
+ACTIONS: dict[str, Callable[[Process, Action], object]] = {
     "request": _request,
-    "submit": lambda process, deed: Cluster.request(**SPECS[deed.spec], name=deed.name, wait=False),
+    "submit": lambda process, action: Cluster.request(**SPECS[action.spec], name=action.name, wait=False),
     "wait": _wait,
-    "terminate": lambda process, deed: Cluster.get(deed.name).terminate(),
-    "end": lambda process, deed: Cluster.get(deed.name).terminate(wait=False),
-    "extend": lambda process, deed: Cluster.get(deed.name).extend("3h"),
-    "heal": lambda process, deed: Cluster.get(deed.name).heal(),
-    "refresh": lambda process, deed: Cluster.get(deed.name).refresh(),
-    "reconcile": lambda process, deed: reconcile(process.session),
-    "reap": lambda process, deed: reap(process.session),
+    "terminate": lambda process, action: Cluster.get(action.name).terminate(),
+    "end": lambda process, action: Cluster.get(action.name).terminate(wait=False),
+    "extend": lambda process, action: Cluster.get(action.name).extend("3h"),
+    "heal": lambda process, action: Cluster.get(action.name).heal(),
+    "refresh": lambda process, action: Cluster.get(action.name).refresh(),
+    "reconcile": lambda process, action: reconcile(process.session),
+    "reap": lambda process, action: reap(process.session),
 }
 
 Promises.TestCase.settings = settings(

@@ -211,7 +211,7 @@ def test_tags_are_changed_on_ours_and_on_motos_in_one_call(ec2: Any, run: Run, r
     assert refused(ec2.create_tags, Resources=[placement], Tags=many)[0] == "TagLimitExceeded"
 
 
-def test_canaries_notice_whoever_touches_them(cloud: AwsLocalCloud, ec2: Any) -> None:
+def test_foreign_resources_notice_whoever_touches_them(cloud: AwsLocalCloud, ec2: Any) -> None:
     cloud.seed_foreign()
     assert cloud.foreign_intact()
     assert cloud.alive() == [] and cloud.running_ids() == []

@@ -191,7 +191,7 @@ def test_operations_take_the_polls_that_they_are_told_to(cloud: AzureLocalCloud,
     assert site.arm.url("GET", url.replace("-4000-", "-4001-")).code == "OperationNotFound"
 
 
-def test_canaries_are_there_for_everybody_but_do_not_count_as_alive(cloud: AzureLocalCloud, arm: Arm) -> None:
+def test_foreign_resources_are_there_for_everybody_but_do_not_count_as_alive(cloud: AzureLocalCloud, arm: Arm) -> None:
     cloud.seed_foreign()
     assert cloud.alive() == []
     assert cloud.running_ids() == []
@@ -202,7 +202,7 @@ def test_canaries_are_there_for_everybody_but_do_not_count_as_alive(cloud: Azure
     assert not cloud.foreign_intact()
 
 
-def test_canaries_can_stand_in_a_group_of_ours(cloud: AzureLocalCloud, site: Site) -> None:
+def test_foreign_resources_can_stand_in_a_group_of_ours(cloud: AzureLocalCloud, site: Site) -> None:
     before = cloud.alive()
     cloud.seed_foreign(resource_group="site")
     assert cloud.alive() == before

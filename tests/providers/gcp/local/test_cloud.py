@@ -238,17 +238,17 @@ def test_foreign_resources_are_left_out_of_what_is_alive_and_watched(api: Api, c
     assert cloud.alive() == [] and cloud.running_ids() == []
     assert cloud.foreign_intact()
     zone = "us-east5-a"
-    assert len(api.names("name:canary*")) == 3
+    assert len(api.names("name:foreign*")) == 3
     assert len(api.tpu("GET", "-/queuedResources")["queuedResources"]) == 4
-    (current,) = (one for one in api.instances() if one["name"] == "canary-0")
+    (current,) = (one for one in api.instances() if one["name"] == "foreign-0")
     changed = {"labels": {}, "labelFingerprint": current["labelFingerprint"]}
-    api.compute("POST", f"zones/{zone}/instances/canary-0/setLabels", changed)
+    api.compute("POST", f"zones/{zone}/instances/foreign-0/setLabels", changed)
     assert not cloud.foreign_intact()
-    (fingerprint,) = (one["labelFingerprint"] for one in api.instances() if one["name"] == "canary-0")
+    (fingerprint,) = (one["labelFingerprint"] for one in api.instances() if one["name"] == "foreign-0")
     back = {"labels": current["labels"], "labelFingerprint": fingerprint}
-    api.compute("POST", f"zones/{zone}/instances/canary-0/setLabels", back)
+    api.compute("POST", f"zones/{zone}/instances/foreign-0/setLabels", back)
     assert cloud.foreign_intact()
-    api.compute("DELETE", f"zones/{zone}/disks/canary-1-data")
+    api.compute("DELETE", f"zones/{zone}/disks/foreign-1-data")
     assert not cloud.foreign_intact()
 
 

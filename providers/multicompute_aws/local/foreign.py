@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from multicompute.testing import canaries
+from multicompute.testing import foreign
 from multicompute.testing.local_server import Request
 from multicompute_aws.local import wire
 from multicompute_aws.local.instances import Call, Handler
@@ -13,8 +13,8 @@ from multicompute_aws.local.state import State
 _IMAGE = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
 
 
-class Canaries:
-    """An instance, a volume, a security group and a placement group for each kind of canary, and groups named like ours without tags.
+class ForeignResources:
+    """An instance, a volume, a security group and a placement group for each kind of foreign resource, and groups named like ours without tags.
 
     Attributes:
         ids: the ids of all of them, and of what comes with the instances.
@@ -35,7 +35,7 @@ class Canaries:
         """Make them in a region."""
         before = self._tags(region)
         with self._state.lock:
-            for number, tags in enumerate(canaries.ALL):
+            for number, tags in enumerate(foreign.ALL):
                 self._make(region, handlers, number, tags, in_moto=in_moto)
             self._make_like_ours(region, handlers)
         made = {key: found for key, found in self._tags(region).items() if key not in before}
@@ -52,8 +52,10 @@ class Canaries:
         backend = self._moto.ec2(region)
         zone = self._moto.zones(region)[0]
         vpc = backend.default_vpc.id
-        group = backend.create_security_group(f"canary-{number}", "not ours", vpc, tags=dict(tags))
-        self._call(region, handlers, "CreatePlacementGroup", {"GroupName": f"canary-{number}"}, "placement-group", tags)
+        group = backend.create_security_group(f"foreign-{number}", "not ours", vpc, tags=dict(tags))
+        self._call(
+            region, handlers, "CreatePlacementGroup", {"GroupName": f"foreign-{number}"}, "placement-group", tags
+        )
         run = {
             "ImageId": self._moto.image_parameter(region, _IMAGE),
             "InstanceType": "t3.micro",
@@ -69,8 +71,8 @@ class Canaries:
 
     def _make_like_ours(self, region: str, handlers: Mapping[str, Handler]) -> None:
         backend = self._moto.ec2(region)
-        backend.create_security_group(canaries.LIKE_OURS, "not ours", backend.default_vpc.id, tags={})
-        name = f"{canaries.LIKE_OURS}-{self._moto.zones(region)[0]}"
+        backend.create_security_group(foreign.LIKE_OURS, "not ours", backend.default_vpc.id, tags={})
+        name = f"{foreign.LIKE_OURS}-{self._moto.zones(region)[0]}"
         self._call(region, handlers, "CreatePlacementGroup", {"GroupName": name}, "placement-group", {})
 
     def _call(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from multicompute.testing import canaries
+from multicompute.testing import foreign
 from multicompute_azure.local import hardware
 from multicompute_azure.local.admission import Demand
 from multicompute_azure.local.arm import group_id
@@ -23,8 +23,8 @@ from multicompute_azure.local.state import (
 _SIZE = "Standard_D2s_v5"
 
 
-class Canaries:
-    """A resource group with one of everything for each kind of canary, and once named like ours without tags.
+class ForeignResources:
+    """A resource group with one of everything for each kind of foreign resource, and once named like ours without tags.
 
     Attributes:
         ids: the ids of all of them.
@@ -43,8 +43,8 @@ class Canaries:
 
     def seed(self, region: str, group_name: str = "") -> None:
         """Make them in a region; inside a group that is there already, where one is named."""
-        for number, tags in enumerate((*canaries.ALL, {})):
-            name = group_name or (f"canary-{region}-{number}" if tags else f"{canaries.LIKE_OURS}-{region}")
+        for number, tags in enumerate((*foreign.ALL, {})):
+            name = group_name or (f"foreign-{region}-{number}" if tags else f"{foreign.LIKE_OURS}-{region}")
             before = set(self._found())
             group = self._state.groups.setdefault(name.lower(), Group(name, region, dict(tags), self._state.now()))
             self._make(group, region, number, tags)
@@ -61,7 +61,7 @@ class Canaries:
         state = self._state
 
         def plain(type_: str, name: str) -> str:
-            return state.add(group, type_, f"canary-{name}-{number}", region, dict(tags), {"properties": {}}).id
+            return state.add(group, type_, f"foreign-{name}-{number}", region, dict(tags), {"properties": {}}).id
 
         network = plain(NETWORK, "net")
         subnet = state.put(group, f"{network}/subnets/default", SUBNET, "default", region, {})
@@ -79,7 +79,7 @@ class Canaries:
             "networkProfile": {"networkInterfaceConfigurations": [config]},
         }
         body = {"sku": {"name": _SIZE, "capacity": 1}, "properties": {"virtualMachineProfile": profile}}
-        owner = state.add(group, SCALE_SET, f"canary-set-{number}", region, dict(tags), body)
+        owner = state.add(group, SCALE_SET, f"foreign-set-{number}", region, dict(tags), body)
         demand = Demand(hardware.sizes()[_SIZE.lower()], region, (), 1, spot=False, is_close=False)
         self._machines.make(group, owner, demand, 0, dict(tags))
 

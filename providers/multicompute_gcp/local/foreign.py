@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multicompute.provider import Resource
-from multicompute.testing import canaries
+from multicompute.testing import foreign
 from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.records import PROJECT, url_of
@@ -17,8 +17,8 @@ _IMAGE = "projects/debian-cloud/global/images/family/debian-12"
 Key = tuple[str, str, str]
 
 
-class Canaries:
-    """One of everything that we make for each kind of canary, and once named like ours without labels."""
+class ForeignResources:
+    """One of everything that we make for each kind of foreign resource, and once named like ours without labels."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -29,16 +29,16 @@ class Canaries:
         self._expected.clear()
 
     def is_one(self, resource: Resource) -> bool:
-        """Whether a resource is a canary."""
+        """Whether a resource is a foreign resource."""
         return _key(resource) in self._expected
 
     def seed(self, region: str, handlers: Mapping[str, Handler], listed: Any) -> None:
         """Make them in a region; `listed` tells everything that is alive."""
         before = {_key(resource) for resource in listed()}
         with self._state.lock:
-            named = [(f"canary-{number}", tags) for number, tags in enumerate(canaries.ALL)]
+            named = [(f"foreign-{number}", tags) for number, tags in enumerate(foreign.ALL)]
             # Ours are called after the cluster and the region.
-            like_ours = f"{canaries.LIKE_OURS.removeprefix('multicompute-')}-{region}"
+            like_ours = f"{foreign.LIKE_OURS.removeprefix('multicompute-')}-{region}"
             for name, tags in [*named, (like_ours, {})]:
                 for operation, path, query, body in _requests(region, name, tags):
                     handlers[operation](Call(operation, {"project": PROJECT, **path}, query, body))

@@ -1,4 +1,4 @@
-"""What the tags and names of canaries are: resources of other people in a test's cloud, which must survive whatever is done there."""
+"""What the tags and names of foreign resources are: resources of other people in a test's cloud, which must survive whatever is done there."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -28,4 +28,4 @@ STRANGE: Final[Tags] = MappingProxyType(
 ALL: Final = (NOT_OURS, OF_ANOTHER, STRANGE)
 
 LIKE_OURS: Final = "multicompute-c-0123456789abcdef"
-"""What something of a cluster of ours may be called; the canary of this name has no tags."""
+"""What something of a cluster of ours may be called; the foreign resource of this name has no tags."""
