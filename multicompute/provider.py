@@ -351,10 +351,13 @@ class ProviderPlugin(Protocol):
     """Folder with the offer tables (`shards.csv`, `index.csv`, `regions.csv`, `sources.csv`, and `types.csv` and `offers.csv` for each
     accelerator; the catalog's design note describes them), or None for a cloud without prices."""
     tag_limits: TagLimits
-    setting_names: tuple[str, ...]
-    """The keys that `[providers.<name>]` may have."""
     billing_minimum: timedelta
     """For how long a machine is billed at least, however soon it ends; what runs longer is billed by the second."""
+
+    @property
+    def setting_names(self) -> tuple[str, ...]:
+        """The keys that `[providers.<name>]` may have."""
+        ...
 
     def configured(self, settings: Settings) -> Configured: ...
 

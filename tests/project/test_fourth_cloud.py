@@ -111,5 +111,5 @@ def test_the_example_uses_only_what_is_meant_for_an_author(path: Path) -> None:
     if "tests" in path.parts:
         return
     used = set(re.findall(r"(?:from|import) multicompute\.(\w+)", SOURCES[path]))
-    seam = {"errors", "node", "offer", "provider", "clock"}
+    seam = {"errors", "node", "offer", "provider", "provider_kit", "clock"}
     assert used <= (seam | {"testing"} if "local" in path.parts else seam)

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multicompute import ClusterSpec, errors
-from multicompute.boot_script import write_file
 from multicompute.provider import LaunchRequest, Settings
-from multicompute_aws._userdata import user_data
+from multicompute.provider_kit.boot import write_file
+from multicompute_aws._boot import user_data
 from multicompute_azure._access import AzureSettings
 from multicompute_azure._userdata import custom_data
 from multicompute_gcp._startup import metadata_of, startup_script

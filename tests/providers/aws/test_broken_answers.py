@@ -10,7 +10,8 @@ from botocore import exceptions as sdk
 from multicompute import errors
 from multicompute.offer import Offer
 from multicompute.provider import LaunchRequest, Selector, Settings
-from multicompute_aws._errors import Place, translate
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._errors import translate
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
 from tests.providers.aws.scripted_aws import ScriptedAws
@@ -93,5 +94,5 @@ def test_an_answer_without_a_code_proves_nothing(status: int, kind: type[Excepti
         "Error": {"Code": str(status) if is_named else "", "Message": "<html>"},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
-    error = translate(sdk.ClientError(answer, "GetParameter"), operation="GetParameter", place=Place("us-east-1"))
+    error = translate(sdk.ClientError(answer, "GetParameter"), "GetParameter", Place("aws", "us-east-1"))
     assert type(error) is kind

@@ -11,7 +11,8 @@ from botocore import exceptions as sdk
 from multicompute import errors
 from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Selector
-from multicompute_aws._errors import Place, translate, zones_with_capacity
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._errors import translate, zones_with_capacity
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import HANG_UP, ScriptedAws, refusal
 
@@ -50,9 +51,8 @@ def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> No
         "Error": {"Code": row["code"], "Message": f"So: {row['message_fragment']}."},
         "ResponseMetadata": {"HTTPStatusCode": int(row["http_status"])},
     }
-    error = translate(
-        sdk.ClientError(answer, "RunInstances"), operation="RunInstances", place=Place("us-east-1", "us-east-1a")
-    )
+    place = Place("aws", "us-east-1", "us-east-1a")
+    error = translate(sdk.ClientError(answer, "RunInstances"), "RunInstances", place)
     assert type(error) in KINDS[row["meaning"]]
     assert error.code == row["code"]
     if row["meaning"] not in ("conflict", "not_found"):
@@ -170,6 +170,6 @@ def test_an_endpoint_that_nobody_listens_at_is_worth_asking_again() -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_what_the_sdk_raises_by_itself_has_its_kind(error: Exception, kind: type[errors.MulticomputeError]) -> None:
-    translated = translate(error, operation="RunInstances", place=Place("us-east-1"))
+    translated = translate(error, "RunInstances", Place("aws", "us-east-1"))
     assert type(translated) is kind
     assert translated.code == type(error).__name__

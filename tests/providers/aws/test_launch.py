@@ -10,10 +10,10 @@ from multicompute import errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Settings
-from multicompute_aws._errors import Place
+from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._image import default_parameter
 from multicompute_aws._launch import client_token
-from multicompute_aws._network import Subnet, warn_of_no_way_out
+from multicompute_aws._network import Subnet, warn_of_no_internet
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
 
@@ -430,9 +430,9 @@ def test_an_image_that_is_not_in_the_region_ends_the_request(
 
 
 def test_nodes_that_can_not_reach_the_internet_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    place, subnet = Place("us-east-1", "us-east-1a"), Subnet("subnet-a", "vpc-1", "us-east-1a", is_public=True)
-    warn_of_no_way_out(subnet, [{}], is_private=False, place=place)
-    warn_of_no_way_out(subnet, [{}, {}], is_private=True, place=place)
+    place, subnet = Place("aws", "us-east-1", "us-east-1a"), Subnet("subnet-a", "vpc-1", "us-east-1a", is_public=True)
+    warn_of_no_internet(subnet, [{}], is_private=False, place=place)
+    warn_of_no_internet(subnet, [{}, {}], is_private=True, place=place)
     assert caplog.messages == []
-    warn_of_no_way_out(subnet, [{}, {}], is_private=False, place=place)
+    warn_of_no_internet(subnet, [{}, {}], is_private=False, place=place)
     assert "NAT gateway" in caplog.messages[0]

@@ -8,15 +8,15 @@ import pytest
 
 from multicompute import errors
 from multicompute.provider import Settings
-from multicompute_aws import _access, plugin
-from multicompute_aws._access import AwsSettings
+from multicompute_aws import _settings, plugin
 from multicompute_aws._session import Clients
+from multicompute_aws._settings import AwsSettings
 
 
 @pytest.fixture(autouse=True)
 def not_on_ec2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # The machine that runs the tests may be an EC2 instance; what is ours to decide must not depend on it.
-    monkeypatch.setattr(_access, "_VENDOR_FILE", tmp_path / "sys_vendor")
+    monkeypatch.setattr(_settings, "_VENDOR_FILE", tmp_path / "sys_vendor")
 
 
 def test_asking_whether_it_is_configured_loads_no_sdk() -> None:
@@ -63,7 +63,7 @@ def test_a_machine_on_ec2_may_have_a_role_unless_its_metadata_is_switched_off(
 ) -> None:
     vendor = tmp_path / "vendor"
     vendor.write_text("Amazon EC2\n")
-    monkeypatch.setattr(_access, "_VENDOR_FILE", vendor)
+    monkeypatch.setattr(_settings, "_VENDOR_FILE", vendor)
     home = {"HOME": str(tmp_path)}
     assert plugin.configured(Settings(environment=home)).ok
     assert not plugin.configured(Settings(environment=home | {"AWS_EC2_METADATA_DISABLED": "true"})).ok

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multicompute.errors import InvalidRequestError
-from multicompute_aws._userdata import LIMIT, user_data
+from multicompute_aws._boot import LIMIT, user_data
 
 
 def _text(data: bytes) -> str:
