@@ -161,8 +161,9 @@ def meaning_of_status(status: int, *, has_code: bool) -> Meaning:
     return _BARE_STATUSES.get(status, TRANSIENT)
 
 
-def cause_of(meaning: Meaning) -> Cause:
-    """Return the cause of a node that ended for a reason of this meaning; "" where it is none of the kinds of `Node.cause`."""
+def cause_of(meanings: Meanings, answer: VendorAnswer) -> Cause:
+    """Return the `cause` of a node that ended with this code and message; "" where the table gives it none of the causes."""
+    meaning = find_meaning(meanings, answer) or UNKNOWN
     return _CAUSES.get(meaning.kind, "")
 
 

@@ -185,7 +185,7 @@ _SERVICES: Final = {
     "GetParameter": "ssm",
     "GetCallerIdentity": "sts",
 }
-HINTS: Final[Mapping[Kind, str]] = {
+_HINTS: Final[Mapping[Kind, str]] = {
     **COMMON_HINTS,
     AuthError: "sign in again (`aws sso login`, `aws configure`) or check AWS_PROFILE and the machine's clock",
     ProviderError: "look the code up in the EC2 API's list of error codes",
@@ -281,7 +281,7 @@ def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) 
         return f"allow the action {action} to this identity (docs/permissions/aws-policy.json lists all that are used)"
     if answer.code == "OptInRequired":
         return f"enable the region {place.region} in the account, or leave it out with exclude="
-    return HINTS.get(meaning.kind, "")
+    return _HINTS.get(meaning.kind, "")
 
 
 def _quota_hint(place: Place) -> str:

@@ -39,7 +39,7 @@ MEANINGS: Final[Meanings] = {
     "invalid_request": (INVALID,),
     "preempted": (NO_CAPACITY_IN_ZONE,),
 }
-HINTS: Final[Mapping[Kind, str]] = {
+_HINTS: Final[Mapping[Kind, str]] = {
     **COMMON_HINTS,
     QuotaError: "ask Fourth for a larger quota",
     AuthError: "renew FOURTH_API_KEY",
@@ -58,7 +58,7 @@ def translate(error: Exception, operation: str, place: Place) -> MulticomputeErr
         outcome = "was refused"
     else:
         answer, meaning, outcome = VendorAnswer("no_answer", str(error)), TRANSIENT, "has no answer"
-    hint = HINTS.get(meaning.kind, "")
+    hint = _HINTS.get(meaning.kind, "")
     return error_of(meaning, answer, operation=operation, place=place, hint=hint, outcome=outcome)
 
 

@@ -1,14 +1,14 @@
 """The provider: the nine methods of the seam, in Fourth's terms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from fourth_sdk import MOST_IDS, ApiError, Client, Firewall, Server
 
 from fourth_cloud._errors import MEANINGS, translate_errors
 from fourth_cloud._settings import FourthSettings
-from multicompute.errors import MulticomputeError, ThrottledError, TransientError
+from multicompute.errors import AccessDeniedError, MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Cause, Node, NodeState, Sample
 from multicompute.offer import Offer, Part, Quote
 from multicompute.provider import (
@@ -29,14 +29,10 @@ from multicompute.provider_kit.calls import all_pages, batches
 from multicompute.provider_kit.endpoints import LOCAL_POLL_INTERVAL, is_loopback
 from multicompute.provider_kit.seam import finding, require_selection, unlisted
 from multicompute.provider_kit.tags import selected_tags
-from multicompute.provider_kit.vendor_errors import (
-    UNKNOWN,
-    Place,
-    VendorAnswer,
-    cause_of,
-    find_meaning,
-    not_rolled_back,
-)
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of, not_rolled_back
+
+_Item = TypeVar("_Item")
+_Lister = Callable[[Mapping[str, str | None], str | None, str], tuple[list[_Item], str]]
 
 _STATES: Final = {"creating": NodeState.PENDING, "running": NodeState.RUNNING, "deleting": NodeState.STOPPING}
 """With any other status the server is deleted for good, and listed for an hour more."""
@@ -84,14 +80,22 @@ class FourthProvider:
 
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
         """Return our servers that exist, and the firewalls."""
-        return self._existing(selector, self._servers(selector))
+        servers = self._servers(selector)
+        live = [_resource("server", server, billable=True) for server in servers if server.status in _STATES]
+        hidden = [
+            Resource(self.name, "server", server_id, selector.region or "", billable=True)
+            for server_id in unlisted(selector, {server.id for server in servers})
+        ]
+        firewalls = [_resource("firewall", firewall, billable=False) for firewall in self._firewalls(selector)]
+        return (*live, *hidden, *firewalls)
 
     def terminate(self, selector: Selector) -> Teardown:
         """Delete servers and, once none is left, the cluster's firewalls."""
         require_selection(selector, provider=self.name)
         servers = self._servers(selector)
         live = [server.id for server in servers if server.status in ("creating", "running")]
-        self._delete_servers([*live, *_hidden(selector, servers)], selector.region or "")
+        hidden = unlisted(selector, {server.id for server in servers})
+        self._delete_servers([*live, *hidden], selector.region or "")
         if not any(server.status in _STATES for server in servers):
             for firewall in self._firewalls(selector):
                 self._delete_firewall(firewall)
@@ -122,20 +126,15 @@ class FourthProvider:
 
     def check(self) -> tuple[Check, ...]:
         """Return who the key belongs to, and whether it may create servers."""
-        rights: list[str] = []
 
         def account() -> str:
             with translate_errors("GetAccount", Place(self.name)):
                 found = self._client.account()
-            rights.extend(found.rights)
-            return f"project {found.project}"
+            if "servers:write" not in found.rights:
+                raise AccessDeniedError("fourth: the key may not create servers", hint="the key needs servers:write")
+            return f"project {found.project}: {', '.join(found.rights)}"
 
-        credentials = finding("credentials", account)
-        if not credentials.ok:
-            return (credentials,)
-        may_create = "servers:write" in rights
-        hint = "" if may_create else "the key needs servers:write"
-        return credentials, Check("rights", ok=may_create, detail=", ".join(rights), hint=hint)
+        return (finding("credentials", account),)
 
     # --- launching ----------------------------------------------------------------------------------------------------
 
@@ -196,38 +195,11 @@ class FourthProvider:
     # --- finding ------------------------------------------------------------------------------------------------------
 
     def _servers(self, selector: Selector) -> list[Server]:
-        def fetch(page: str) -> tuple[list[Server], str]:
-            with translate_errors("ListServers", Place(self.name, selector.region or "")):
-                return self._client.list_servers(_labels(selector), selector.region, page)
-
-        return sorted(all_pages(fetch), key=lambda server: server.id)
+        return sorted(_listed(self._client.list_servers, selector), key=lambda server: server.id)
 
     def _firewalls(self, selector: Selector) -> list[Firewall]:
-        if selector.token is not None:
-            # A firewall belongs to the cluster: the teardown of an attempt must not take it from the others.
-            return []
-
-        def fetch(page: str) -> tuple[list[Firewall], str]:
-            with translate_errors("ListFirewalls", Place(self.name, selector.region or "")):
-                return self._client.list_firewalls(_labels(selector), selector.region, page)
-
-        return list(all_pages(fetch))
-
-    def _existing(self, selector: Selector, servers: Sequence[Server]) -> tuple[Resource, ...]:
-        found = [
-            Resource(self.name, "server", server.id, server.region, billable=True, tags=server.labels)
-            for server in servers
-            if server.status in _STATES
-        ]
-        found += [
-            Resource(self.name, "server", server_id, selector.region or "", billable=True)
-            for server_id in _hidden(selector, servers)
-        ]
-        found += [
-            Resource(self.name, "firewall", firewall.id, firewall.region, billable=False, tags=firewall.labels)
-            for firewall in self._firewalls(selector)
-        ]
-        return tuple(found)
+        # A firewall belongs to the cluster: the teardown of an attempt must not take it from the others.
+        return _listed(self._client.list_firewalls, selector) if selector.token is None else []
 
     def _delete_firewall(self, firewall: Firewall) -> None:
         with translate_errors("DeleteFirewall", Place(self.name, firewall.region)):
@@ -239,9 +211,16 @@ class FourthProvider:
                     raise
 
 
+def _listed(list_page: _Lister[_Item], selector: Selector) -> list[_Item]:
+    def fetch(page: str) -> tuple[list[_Item], str]:
+        with translate_errors("List", Place("fourth", selector.region or "")):
+            return list_page(_labels(selector), selector.region, page)
+
+    return list(all_pages(fetch))
+
+
 def _node(server: Server) -> Node:
-    meaning = find_meaning(MEANINGS, VendorAnswer(server.code)) or UNKNOWN
-    cause: Cause = "preemption" if server.status == "preempted" else cause_of(meaning)
+    cause: Cause = "preemption" if server.status == "preempted" else cause_of(MEANINGS, VendorAnswer(server.code))
     return Node(
         id=server.id,
         rank=-1,
@@ -258,13 +237,13 @@ def _node(server: Server) -> Node:
     )
 
 
+def _resource(kind: str, item: Server | Firewall, *, billable: bool) -> Resource:
+    return Resource("fourth", kind, item.id, item.region, billable, item.labels)
+
+
 def _labels(selector: Selector) -> dict[str, str | None]:
     """Return the labels to list by. The cluster's id is always one, with any value at least, so only what is ours is found (I9)."""
     return {TAG_ID: None, **selected_tags(selector)}
-
-
-def _hidden(selector: Selector, servers: Sequence[Server]) -> list[str]:
-    return unlisted(selector, {server.id for server in servers})
 
 
 def _firewall_name(cluster_id: str) -> str:

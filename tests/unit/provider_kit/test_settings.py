@@ -64,7 +64,7 @@ def test_the_environment_is_kept_but_neither_shown_nor_accepted_as_a_setting() -
 
 def test_settings_can_not_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        read({}).profile = "other"  # type: ignore[misc]  # mypy knows as well
+        read({}).profile = "other"
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:

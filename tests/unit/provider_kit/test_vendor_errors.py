@@ -137,11 +137,17 @@ def test_a_gang_that_could_not_be_rolled_back_is_not_reported_as_a_lack_of_capac
 
 
 @pytest.mark.parametrize(
-    ("meaning", "cause"),
-    [(NO_CAPACITY_IN_ZONE, "capacity"), (QUOTA_OF_REGION, "quota"), (DENIED, "request"), (TRANSIENT, "")],
+    ("code", "message", "cause"),
+    [
+        ("Full", "", "capacity"),
+        ("Refused", "the quota", "quota"),
+        ("Refused", "", "request"),
+        ("New", "", ""),
+        ("", "", ""),
+    ],
 )
-def test_a_node_that_ended_has_the_cause_that_its_reason_means(meaning: Meaning, cause: str) -> None:
-    assert cause_of(meaning) == cause
+def test_a_node_that_ended_has_the_cause_that_its_reason_means(code: str, message: str, cause: str) -> None:
+    assert cause_of(TABLE, VendorAnswer(code, message)) == cause
 
 
 class SdkError(Exception):
