@@ -1,4 +1,4 @@
-"""What exists in the local Fourth, how it comes and goes in time, and what a test may do to it."""
+"""The state of the local Fourth, how it changes in time, and what a test can do to it."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _PAGE: Final = 100
 
 @dataclass
 class _Server:
-    """A server; what its status is follows from the time."""
+    """A server; its status follows from the time."""
 
     id: str
     fields: Mapping[str, Any]
@@ -43,7 +43,7 @@ class _Server:
         return self.shown_from <= now and (ended is None or now < ended + _SHOWN_AFTER_THE_END)
 
     def answer(self, now: datetime) -> dict[str, Any]:
-        """As the API tells it."""
+        """Return the server as the API describes it."""
         code = message = ""
         if not self.exists(now):
             expired = self.ends_at is None or (self.delete_at is not None and self.delete_at < self.ends_at)
@@ -80,9 +80,9 @@ class FourthLocalCloud:
     """Fourth on 127.0.0.1; see `multicompute.provider.LocalCloud`.
 
     Attributes:
-        faults: what goes wrong next, by the operations "CreateServers", "ListServers", "DeleteServers", "UpdateServers",
-            "CreateFirewall", "ListFirewalls", "DeleteFirewall" and "GetAccount"; "Boot" is a server that is created and fails.
-        boot_time, shutdown_time: how long a server is being created, and deleted.
+        faults: the faults to inject, by operation: "CreateServers", "ListServers", "DeleteServers", "UpdateServers",
+            "CreateFirewall", "ListFirewalls", "DeleteFirewall" and "GetAccount"; "Boot" makes a server fail after it was created.
+        boot_time, shutdown_time: how long a server takes to be created, and to be deleted.
         lag: how long a new server is missing from listings.
     """
 
@@ -103,23 +103,23 @@ class FourthLocalCloud:
         self._foreign: dict[str, object] = {}
         self._capacity: dict[tuple[str, str], int] = {}
 
-    # --- for whoever starts it, and for tests -------------------------------------------------------------------------
+    # --- for the caller and for tests ---------------------------------------------------------------------------------
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables with which any process reaches it."""
+        """The variables with which any process reaches this cloud."""
         return {"FOURTH_ENDPOINT_URL": self._wire.url, "FOURTH_API_KEY": "local"}
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the server."""
         self._wire.start()
 
     def stop(self) -> None:
-        """Stop answering, and forget everything."""
+        """Stop the server."""
         self._wire.stop()
 
     def alive(self) -> Sequence[Resource]:
-        """Everything of any owner that exists, shown in listings or not."""
+        """Return everything of any owner that exists, listed or not."""
         with self._lock:
             now = self.clock.now()
             servers = [
@@ -134,18 +134,18 @@ class FourthLocalCloud:
             return servers + firewalls
 
     def set_capacity(self, instance_type: str, zone: str, nodes: int) -> None:
-        """Say how many servers of a type a zone has in all; without that it has any number."""
+        """Set how many servers of a type a zone can have; by default there is no limit."""
         with self._lock:
             self._capacity[instance_type, zone] = nodes
 
     def preempt(self, server_id: str) -> None:
-        """Take a spot server back."""
+        """Preempt a spot server."""
         with self._lock:
             server = self._servers[server_id]
             server.ends_at, server.end = self.clock.now(), ("preempted", "preempted", "the capacity is needed")
 
     def add_foreign(self) -> None:
-        """Make what another team has made by other means: some of it with labels like ours, none with our id."""
+        """Create resources of another team, some with labels like ours, none with our id."""
         with self._lock:
             fields = {"region": "north-1", "zone": "north-1a", "type": "l4x1", "has_public_ip": False}
             for labels in ({}, {"team": "nlp"}, {"multicompute-cluster": "first"}):
@@ -155,7 +155,7 @@ class FourthLocalCloud:
             self._foreign[firewall.id] = firewall
 
     def foreign_intact(self) -> bool:
-        """Whether all of that is there and as it was."""
+        """Return whether all foreign resources are unchanged."""
         with self._lock:
             there = {resource.id for resource in self.alive()}
             return self._foreign.keys() <= there and not any(
@@ -165,10 +165,10 @@ class FourthLocalCloud:
     # --- the API ------------------------------------------------------------------------------------------------------
 
     def answer(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what a call asks for; `body` has the query or the JSON document.
+        """Carry out a call; `body` has the query or the JSON document.
 
         Raises:
-            Refusal: the API says no.
+            Refusal: the API refuses the call.
         """
         check(operation, body)
         with self._lock:
@@ -224,7 +224,7 @@ class FourthLocalCloud:
             shown_from=now + self.lag,
             delete_at=_instant(delete_at),
         )
-        # Looked for first: a fault of any operation ("*") is meant for calls, and booting is none.
+        # Checked first, because a fault of any operation ("*") is for calls, and booting is not a call.
         if any(fault.operation == "Boot" for fault in self.faults.waiting()):
             place = {name: fields[name] for name in ("region", "zone", "type")}
             if (fault := self.faults.take("Boot", place)) is not None:
