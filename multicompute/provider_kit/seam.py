@@ -61,7 +61,7 @@ def read_quotas(
     """Return the answer of `Provider.quotas`: a part that can't be read becomes a note, not an error.
 
     Args:
-        place: the region that is asked.
+        place: the region.
         quotas: reads the quotas of the region.
         reservation: reads one reservation by its id; empty where it is in another region.
         reservations: the ids of the reservations to read.
@@ -88,7 +88,7 @@ def finding(name: str, ask: Callable[[], str]) -> Check:
 
     Args:
         name: what is checked.
-        ask: asks the cloud and returns the detail to show; what it raises is the finding of a failed check.
+        ask: calls the cloud and returns the detail to show; if it raises an error, the check has failed with it.
     """
     try:
         return Check(name, ok=True, detail=ask())
@@ -97,6 +97,12 @@ def finding(name: str, ask: Callable[[], str]) -> Check:
 
 
 def optional_finding(name: str, ask: Callable[[], str], *, otherwise: str) -> Check:
-    """Return a finding about a right that is not needed: without it the check passes, and says what happens otherwise."""
+    """Return a finding about a permission that is not needed: without it the check passes, and its detail has the consequence.
+
+    Args:
+        name: what is checked.
+        ask: see `finding`.
+        otherwise: the consequence, "not readable, so quotas are not compared".
+    """
     found = finding(name, ask)
     return found if found.ok else Check(name, ok=True, detail=f"{otherwise}: {found.detail}")

@@ -20,7 +20,7 @@ class SshSources:
         configured: the setting `ssh_from`.
         endpoint: the endpoint that the provider uses instead of the vendor's own, None for the vendor's own. The caller's address is
             only looked up in the latter case.
-        address_service: a URL that answers with the address of whoever asks, as text.
+        address_service: a URL that answers with the caller's address, as text.
     """
 
     def __init__(self, configured: tuple[str, ...], *, endpoint: str | None, address_service: str) -> None:
@@ -31,7 +31,7 @@ class SshSources:
         self._lock = threading.Lock()
 
     def blocks(self, place: Place) -> tuple[str, ...]:
-        """Return the blocks; none, with a warning, if the caller's address can't be found out: then port 22 stays closed."""
+        """Return the blocks; none, with a warning, if the caller's address can't be found: then port 22 stays closed."""
         if self._configured:
             return self._configured
         if is_loopback(self._endpoint):
@@ -46,7 +46,7 @@ class SshSources:
 
 
 def _own_address(service: str) -> str:
-    """Return the address from which this machine is seen from outside, "" if it can't be found out."""
+    """Return the address from which this machine is seen from outside, "" if it can't be found."""
     import urllib.request
 
     try:

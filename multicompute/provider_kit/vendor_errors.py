@@ -1,4 +1,4 @@
-"""A vendor's error codes: the table that says what each means, and the errors raised for them.
+"""A vendor's error codes: the table of their meanings, and the errors raised for them.
 
 An adapter's `_errors.py` holds the table `MEANINGS`, from the vendor's code to `Meaning`, and a function `translate` that reads what the
 SDK raised into a `VendorAnswer` and returns the error for it, built by `error_of`. `translator` makes the context manager around SDK calls.
@@ -33,12 +33,11 @@ _VENDOR_MESSAGE_LENGTH: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a cloud is asked, and for what: the words that an error message begins with.
+    """The place that a call is about; an error message begins with it.
 
     Attributes:
         provider: the provider's name.
-        region, zone: "" where the call is about none in particular.
-        instance_type: "" where the call is not about one.
+        region, zone, instance_type: "" where the call is about none in particular.
         purchase: how the instance type is bought.
     """
 
@@ -176,21 +175,21 @@ def error_of(
     hint: str = "",
     outcome: str = "was refused",
 ) -> MulticomputeError:
-    """Return the error for a vendor's answer, with the place, the vendor's code and its words attached.
+    """Return the error for a vendor's answer, with the place and the vendor's code and message attached.
 
     Args:
         meaning: what the answer means.
         answer: the vendor's answer.
-        operation: the call that was made, in the vendor's words.
-        place: where it was made.
+        operation: the name of the call, in the vendor's terms.
+        place: the place that the call was about.
         hint: what to do next.
         outcome: "was refused", "has no answer", "failed".
     """
     message = one_line(answer.message, _MESSAGE_LENGTH)
-    words = f"{answer.code}: {message}" if message else answer.code
+    shown = f"{answer.code}: {message}" if message else answer.code
     return _error(
         meaning,
-        f"{place}: {operation} {outcome}: {words}",
+        f"{place}: {operation} {outcome}: {shown}",
         code=answer.code,
         place=place,
         hint=hint,
@@ -224,7 +223,7 @@ def not_rolled_back(refusal: MulticomputeError, failure: MulticomputeError, *, p
     Args:
         refusal: why a part was refused; raise the result from it.
         failure: why the rest could not be deleted.
-        place: where.
+        place: the place of the launch.
     """
     text = f"{refusal.message}; and what had been launched could not be taken back: {failure.message}"
     return _error(TRANSIENT, text, code=failure.code or "", place=place, hint=COMMON_HINTS[TransientError])

@@ -338,9 +338,8 @@ class FakeProvider:
                 # A token that has launched is answered with what it launched: a refusal would say that nothing lives.
                 yield
                 return
-            error = self._refusal(code, fault.message, region=region, offer=offer, nodes=nodes)
-            error.retry_after = fault.retry_after.total_seconds() if fault.retry_after else None
-            raise error
+            wait = fault.retry_after.total_seconds() if fault.retry_after else None
+            raise self._refusal(code, fault.message, region=region, offer=offer, nodes=nodes, retry_after=wait)
         if kind is FaultKind.DROP:
             raise self._refusal("transient", "the connection was lost on the way there", region=region, offer=offer)
         if fault and kind is FaultKind.DELAY:
@@ -350,10 +349,24 @@ class FakeProvider:
             raise self._refusal("transient", "the connection was lost before the answer", region=region, offer=offer)
 
     def _refusal(
-        self, code: str, message: str = "", *, region: str | None = None, offer: Offer | None = None, nodes: int = 0
+        self,
+        code: str,
+        message: str = "",
+        *,
+        region: str | None = None,
+        offer: Offer | None = None,
+        nodes: int = 0,
+        retry_after: float | None = None,
     ) -> MulticomputeError:
-        zones = self._capacity.zones_with(offer, nodes) if offer and nodes else ()
-        return refusal(code, message, provider=self.name, region=region, offer=offer, zones_with_capacity=zones)
+        return refusal(
+            code,
+            message,
+            provider=self.name,
+            region=region,
+            offer=offer,
+            zones_with_capacity=self._capacity.zones_with(offer, nodes) if offer and nodes else (),
+            retry_after=retry_after,
+        )
 
     def _replay(self, request: LaunchRequest) -> tuple[Node, ...]:
         """The nodes that the token has launched already."""

@@ -69,6 +69,7 @@ def refusal(
     region: str | None = None,
     offer: Offer | None = None,
     zones_with_capacity: Sequence[str] = (),
+    retry_after: float | None = None,
 ) -> MulticomputeError:
     """The error that stands for the fake cloud's `code`.
 
@@ -78,12 +79,13 @@ def refusal(
         provider, region: where it was asked.
         offer: what was asked for, if it was a launch.
         zones_with_capacity: zones that the answer names; only a lack of capacity names any.
+        retry_after: seconds that the answer asks to wait.
     """
     meaning = meaning_of(code)
     region = offer.region if offer else region
     place = (offer.zone or offer.region) if offer else region or "every region"
     of_what = f", asked for {offer.instance_type} {offer.purchase}" if offer else ""
-    error = meaning.kind(
+    return meaning.kind(
         f"{provider} {place}{of_what}: {message or meaning.what} [{code}]",
         provider=provider,
         region=region,
@@ -92,8 +94,7 @@ def refusal(
         code=code,
         hint=meaning.hint,
         scope=meaning.scope,
+        retry_after=retry_after,
+        zones_with_capacity=zones_with_capacity if meaning.kind is errors.CapacityError else (),
+        is_offered=code != NOT_OFFERED,
     )
-    if isinstance(error, errors.CapacityError):
-        error.zones_with_capacity = tuple(zones_with_capacity)
-        error.is_offered = code != NOT_OFFERED
-    return error
