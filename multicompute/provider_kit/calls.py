@@ -30,13 +30,13 @@ def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 def in_parallel(call: Callable[[Item], Answer], items: Iterable[Item], *, at_once: int) -> list[Answer]:
     """Call `call` for each item, at most `at_once` at a time, and return the answers in the order of the items.
 
-    Every call is made, even if one fails: a deletion that is refused must not save what the others delete. The first failure, in the
+    Every call is made, even if one fails: a deletion that is refused must not keep the others from being made. The first failure, in the
     order of the items, is raised after the last call has returned. A single call is made in the calling thread.
     """
     work = list(items)
     if len(work) <= 1:
         return [call(item) for item in work]
-    # Only here: a process that asks one region for one thing needs no threads.
+    # Imported here, because many processes make one call only.
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(at_once, len(work)), thread_name_prefix="multicompute-provider") as pool:

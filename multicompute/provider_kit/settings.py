@@ -100,11 +100,11 @@ def _config_error(error: ValidationError, provider: str) -> ConfigError:
 
 
 def firmware_has(file: Path, mark: str) -> bool:
-    """Return whether a file of the machine's firmware tables contains `mark`: the cheap way to recognise a vendor's own machine.
+    """Return whether a file of the machine's firmware tables contains `mark`: a way to recognise a machine of a vendor without a network call.
 
     Args:
         file: a file below /sys/class/dmi/id.
-        mark: what the vendor's machines have in it.
+        mark: a text that is in it on the vendor's machines.
     """
     try:
         return mark in file.read_text()

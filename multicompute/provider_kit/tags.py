@@ -1,4 +1,4 @@
-"""Tags: which of them a selector asks for, which names a cloud accepts, and their encoding in a small alphabet."""
+"""Tags: which of them a selector selects, which names a cloud accepts, and their encoding in a small alphabet."""
 
 import re
 from collections.abc import Mapping

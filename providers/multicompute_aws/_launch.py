@@ -159,8 +159,8 @@ def client_token(token: str, index: int) -> str:
     """
     if not token.isascii():
         raise InvalidRequestError(f"aws: token {token!r} is not ASCII", provider="aws", code="InvalidClientToken")
-    wanted = token if index == 0 else f"{token}-{index}"
-    return wanted if len(wanted) <= _CLIENT_TOKEN_LENGTH else hashlib.sha256(wanted.encode()).hexdigest()
+    full = token if index == 0 else f"{token}-{index}"
+    return full if len(full) <= _CLIENT_TOKEN_LENGTH else hashlib.sha256(full.encode()).hexdigest()
 
 
 def _market(request: LaunchRequest, part: Part, reserved: CapacityReservation | None) -> dict[str, Any]:

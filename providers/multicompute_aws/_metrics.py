@@ -103,12 +103,12 @@ def _of_agents(
     cloudwatch: Any, ids: Mapping[str, None], place: Place, *, is_recent: bool
 ) -> dict[_Source, dict[str, Any]]:
     """Return the queries for the agents' metrics. Which exist, and with which dimensions, depends on each agent's configuration."""
-    asked: dict[str, Any] = {"Namespace": _AGENT, "Dimensions": [{"Name": _INSTANCE}, {"Name": _INDEX}]}
+    listing: dict[str, Any] = {"Namespace": _AGENT, "Dimensions": [{"Name": _INSTANCE}, {"Name": _INDEX}]}
     if is_recent:
-        asked["RecentlyActive"] = "PT3H"
+        listing["RecentlyActive"] = "PT3H"
     found: dict[_Source, dict[str, Any]] = {}
     with translate_errors("ListMetrics", place):
-        for page in cloudwatch.get_paginator("list_metrics").paginate(**asked):
+        for page in cloudwatch.get_paginator("list_metrics").paginate(**listing):
             for item in page["Metrics"]:
                 source = _source(item)
                 if source is not None and source.node in ids:
@@ -138,13 +138,13 @@ def _values(
     found: dict[_Source, dict[datetime, float]] = defaultdict(dict)
     for some in batches(sources, _QUERIES_AT_ONCE):
         batch = {f"m{number}": source for number, source in enumerate(some)}
-        asked = {
+        query = {
             "MetricDataQueries": [{"Id": key, "MetricStat": queries[source]} for key, source in batch.items()],
             "StartTime": window.start,
             "EndTime": window.end,
         }
         with translate_errors("GetMetricData", place):
-            pages = list(cloudwatch.get_paginator("get_metric_data").paginate(**asked))
+            pages = list(cloudwatch.get_paginator("get_metric_data").paginate(**query))
         for result in (result for page in pages for result in page["MetricDataResults"]):
             if result.get("StatusCode") == "InternalError":
                 text = "CloudWatch could not read all of the metrics"

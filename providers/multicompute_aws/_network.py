@@ -120,13 +120,13 @@ class Network:
         tags: Any = [{"ResourceType": "security-group", "Tags": ec2_tags(request.tags)}]
         with translate_errors("CreateSecurityGroup", place):
             try:
-                made = ec2.create_security_group(
+                created = ec2.create_security_group(
                     GroupName=name,
                     Description=f"multicompute cluster {request.cluster_name}",
                     VpcId=subnet.vpc,
                     TagSpecifications=tags,
                 )
-                group_id = made["GroupId"]
+                group_id = created["GroupId"]
             except ClientError as error:
                 if code_of(error) != "InvalidGroup.Duplicate":
                     raise
@@ -204,9 +204,9 @@ class Network:
         return self._cards[instance.name]
 
 
-def warn_of_no_internet(subnet: Subnet, wanted: list[dict[str, Any]], *, is_private: bool, place: Place) -> None:
+def warn_of_no_internet(subnet: Subnet, network: list[dict[str, Any]], *, is_private: bool, place: Place) -> None:
     """Warn about nodes in a public subnet without a public address: they can't reach the internet."""
-    if len(wanted) > 1 and subnet.is_public and not is_private:
+    if len(network) > 1 and subnet.is_public and not is_private:
         log.warning(
             "%s: EC2 gives nodes with several network interfaces no public address, so in %s they can't reach the internet; "
             "if they need to, set [providers.aws] subnets to subnets with a NAT gateway",

@@ -80,7 +80,7 @@ def _limits(clients: Clients, place: Place) -> dict[str, float]:
 def _used(clients: Clients, place: Place) -> dict[tuple[str, Purchase], float]:
     """Return the vCPUs of everything that runs in the account, by type and purchase; capacity blocks have quotas of their own."""
     counts: dict[tuple[str, Purchase], float] = defaultdict(float)
-    without: dict[tuple[str, Purchase], int] = defaultdict(int)
+    unknown: dict[tuple[str, Purchase], int] = defaultdict(int)
     for item in instances(clients.ec2(place.region), list(_COUNTED), place):
         lifecycle = item.get("InstanceLifecycle", "")
         if lifecycle == "capacity-block":
@@ -89,11 +89,11 @@ def _used(clients: Clients, place: Place) -> dict[tuple[str, Purchase], float]:
         options = item.get("CpuOptions") or {}
         vcpus = int(options.get("CoreCount", 0)) * int(options.get("ThreadsPerCore", 0))
         counts[key] += vcpus
-        without[key] += 0 if vcpus else 1
-    lacking = sorted({instance_type for (instance_type, _), number in without.items() if number})
-    if lacking:
-        vcpus_of = _vcpus(clients, place, lacking)
-        for key, number in without.items():
+        unknown[key] += 0 if vcpus else 1
+    types = sorted({instance_type for (instance_type, _), number in unknown.items() if number})
+    if types:
+        vcpus_of = _vcpus(clients, place, types)
+        for key, number in unknown.items():
             counts[key] += number * vcpus_of.get(key[0], 0)
     return dict(counts)
 

@@ -29,6 +29,18 @@ def test_configured_loads_no_sdk() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_importing_the_plug_in_object_loads_neither_the_sdk_nor_pydantic() -> None:
+    code = "import sys, multicompute_aws; print([name for name in ('boto3', 'pydantic') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_setting_is_described_and_known_to_the_plug_in_object() -> None:
+    described = tuple(name for name, field in AwsSettings.model_fields.items() if field.description)
+    assert plugin.setting_names == described
+    assert "regions" in described and "environment" not in described
+
+
 @pytest.mark.parametrize(
     "environment",
     [
