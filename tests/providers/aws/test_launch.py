@@ -73,7 +73,7 @@ def _tags(params: dict[str, str]) -> dict[str, str]:
     return {params[f"{index}.Key"]: params[f"{index}.Value"] for index in range(1, count + 1)}
 
 
-def test_an_instance_needs_a_metadata_token_has_encrypted_disks_and_is_deleted_when_it_shuts_down(
+def test_an_instance_is_closed_encrypted_and_gone_when_it_shuts_down(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
