@@ -1,7 +1,6 @@
 """Generated pages agree with the code, and the site has all pages, no dead link, and fetches nothing."""
 
 import importlib.util
-import inspect
 import re
 import subprocess
 import sys
