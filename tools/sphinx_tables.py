@@ -135,7 +135,7 @@ def choose_signature(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str, str] | None:
     """Show a class without its constructor, since the table of its fields says the same, and all arguments of a call."""
-    if inspect.isclass(value):
+    if inspect.isclass(value) and signature is not None:
         return "", ""
     if what == "method" and _is_callable_value(value):
         arguments, _, result = stringify_signature(inspect.signature(value), unqualified_typehints=True).rpartition(
@@ -145,6 +145,13 @@ def choose_signature(
     return None
 
 
+def use_dashes(app: Sphinx, domain: str, kind: str, content: nodes.Element) -> None:
+    """Show the "--" that Sphinx puts between an error and its description as a dash; in other text it is an option's."""
+    for text in list(content.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))
+
+
 def label_cells(app: Sphinx, tree: nodes.document, page: str) -> None:
     """Repeat the column's title in each cell: a style sheet shows it where rows are shown as cards."""
     for table in tree.findall(nodes.table):
@@ -152,6 +159,9 @@ def label_cells(app: Sphinx, tree: nodes.document, page: str) -> None:
         titles = [entry.astext() for entry in heads[0].findall(nodes.entry)] if heads else []
         if len(titles) > WIDE:
             table["classes"].append("cards")
+        if len(titles) < 3:
+            # The second column needs no label.
+            titles = [""] * len(titles)
         for body in table.findall(nodes.tbody):
             for row in body.findall(nodes.row):
                 for title, entry in zip(titles, row.findall(nodes.entry), strict=False):
@@ -179,5 +189,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", rejoin_sentence, priority=600)
     app.connect("autodoc-process-docstring", describe_fields, priority=600)
     app.connect("autodoc-process-signature", choose_signature)
+    app.connect("object-description-transform", use_dashes)
     app.connect("doctree-resolved", label_cells)
     return {"parallel_read_safe": True}

@@ -21,7 +21,9 @@ def tables() -> str:
         rows = [row for name in _in_order(catalog) for row in _row(catalog, name, purchase)]
         parts.append(f"\n## {title}\n\n" + _table(["accelerator", "memory", *catalog.providers], rows))
     parts.append("\n## Age of the prices\n\n" + _table(["provider", "offers", "oldest", "newest"], _ages(catalog)))
-    parts.append("\n## Sources of the prices\n\n" + _table(["provider", "table rows", "basis", "source"], _sources(catalog)))
+    parts.append(
+        "\n## Sources of the prices\n\n" + _table(["provider", "table rows", "basis", "source"], _sources(catalog))
+    )
     return "".join(parts)
 
 
