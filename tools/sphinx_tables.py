@@ -16,6 +16,7 @@ from sphinx.util.typing import stringify_annotation
 
 WIDE = 6
 """A table with more columns than this is shown as one card per row on every screen."""
+_ASTERISK = re.compile(r"(?<=[^\s*\\])\*(?!\*)")
 _FIELD = re.compile(r":ivar ([^:]+):\s*(.*)")
 
 
@@ -55,12 +56,27 @@ def _row(cells: Sequence[Sequence[nodes.Node]]) -> nodes.row:
 
 def document_call(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Document a callable value, such as `Cluster.plan`, by its `__call__`."""
-    if what == "method" and _is_callable_value(value):
+    if what == "method" and (_is_callable_value(value) or _is_plain_function(value)):
         lines[:] = [*(inspect.getdoc(type(value).__call__) or "").splitlines(), ""]
+
+
+def escape_asterisks(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Show an asterisk in a word, such as "us-*", as it is: our docstrings have no markup but backticks."""
+    lines[:] = [line if line.lstrip().startswith((">>>", "...")) else _literal(line) for line in lines]
+
+
+def _literal(text: str) -> str:
+    parts = text.split("`")
+    parts[::2] = [_ASTERISK.sub(r"\\*", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def _is_callable_value(value: Any) -> bool:
     return callable(value) and not inspect.isclass(value) and not inspect.isroutine(value)
+
+
+def _is_plain_function(value: Any) -> bool:
+    return inspect.isfunction(value) and next(iter(inspect.signature(value).parameters), "") not in ("self", "cls")
 
 
 def rejoin_sentence(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
@@ -95,7 +111,11 @@ def _fields(value: Any) -> Iterator[tuple[str, str, str]]:
             if not field.name.startswith("_"):
                 yield field.name, stringify_annotation(field.type, "smart"), ""
     for name, model_field in getattr(value, "model_fields", {}).items():
-        yield name, stringify_annotation(_plain(model_field.annotation), "smart"), model_field.description or ""
+        yield (
+            name,
+            stringify_annotation(_plain(model_field.annotation), "smart"),
+            _literal(model_field.description or ""),
+        )
 
 
 def _plain(annotation: Any) -> Any:
@@ -137,7 +157,7 @@ def choose_signature(
     """Show a class without its constructor, since the table of its fields says the same, and all arguments of a call."""
     if inspect.isclass(value) and signature is not None:
         return "", ""
-    if what == "method" and _is_callable_value(value):
+    if what == "method" and (_is_callable_value(value) or _is_plain_function(value)):
         arguments, _, result = stringify_signature(inspect.signature(value), unqualified_typehints=True).rpartition(
             " -> "
         )
@@ -185,7 +205,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
         *(old for old in PyObject.doc_field_types if old.name not in ("parameter", "variable")),
     ]
     # Before and after napoleon, whose priority is 500.
-    app.connect("autodoc-process-docstring", document_call, priority=400)
+    app.connect("autodoc-process-docstring", document_call, priority=300)
+    app.connect("autodoc-process-docstring", escape_asterisks, priority=400)
     app.connect("autodoc-process-docstring", rejoin_sentence, priority=600)
     app.connect("autodoc-process-docstring", describe_fields, priority=600)
     app.connect("autodoc-process-signature", choose_signature)
