@@ -56,6 +56,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|datetime|decimal|enum|pathlib|typing|types)\..*"),
     # Types of arguments that are not public.
     ("py:class", r"multicompute\.spec\.(SpecArguments|Default)"),
+    # The doubles for tests, which docs/testing.md describes.
+    ("py:class", r"(multicompute\.testing\..*|LocalCloud)"),
     # Text in single backticks: a link where it names something public, else code.
     ("py:obj", ".*"),
 ]
