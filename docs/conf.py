@@ -50,10 +50,13 @@ navigation = {
 # Markdown: headings are link targets, as on a repository host.
 myst_heading_anchors = 4
 
-# Every reference must lead somewhere, except those to the standard library and to names that are not public.
+# Every reference must lead somewhere, except those to other packages and to names that are not public.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|datetime|decimal|enum|pathlib|typing|types)\..*"),
+    ("py:.*", rf"({'|'.join(sorted(sys.stdlib_module_names))}|annotated_types|pydantic)\..*"),
+    ("py:class", r"multicompute\..*\._\w+"),
+    # Type variables.
+    ("py:class", r"multicompute\.provider_kit\..*\.(Answer|Item|Model)"),
     # Types of arguments that are not public.
     ("py:class", r"multicompute\.spec\.(SpecArguments|Default)"),
     # The doubles for tests, which docs/testing.md describes.
