@@ -267,7 +267,7 @@ def provider_of(facts: Facts, cloud: str) -> Provider:
     types = {}
     for key, known in instance_types(facts, cloud):
         if key in types:
-            raise FactsError(f"{cloud}_instances.csv: {' '.join(filter(None, key))} stands there twice")
+            raise FactsError(f"{cloud}_instances.csv: {' '.join(filter(None, key))} is listed twice")
         types[key] = known
     provider.types += types.values()
     provider.lines += offers(facts, provider, types)
@@ -344,7 +344,7 @@ def write_accelerators(facts: Facts, path: Path) -> frozenset[str]:
     rows = [{**row, "name": row["canonical_name"]} for row in facts.rows("accelerators", "canonical_name", *source)]
     write(path, accelerators.COLUMNS, rows)
     found = accelerators.read(path)
-    accelerators.meanings(found.values())
+    accelerators.index_names(found.values())
     return frozenset(found)
 
 

@@ -81,7 +81,7 @@ class Tables:
             for line, row in rows(path, SHARDS):
                 shard = _parsed(path, line, row, _shard)
                 if shard.name in found:
-                    raise _malformed(path, line, f"shard {shard.name!r} stands there twice")
+                    raise _malformed(path, line, f"shard {shard.name!r} is listed twice")
                 found[shard.name] = shard
             self._shards = found
         return self._shards
@@ -129,7 +129,7 @@ class Tables:
         for line, row in rows(path, TYPES):
             key = (row[0], row[1])
             if key in found:
-                raise _malformed(path, line, f"{row[0]} with {row[1]} accelerators stands there twice")
+                raise _malformed(path, line, f"{row[0]} with {row[1]} accelerators is listed twice")
             found[key] = _parsed(path, line, row, lambda row: _instance(row, self.provider, accelerator))
         return found
 

@@ -291,7 +291,7 @@ def test_building_twice_gives_the_same_bytes_and_removes_what_is_gone(
         ("aws_prices", "20.00004", "55.05", "p5 in us-east-1, spot: 55.05 is more than 55.04 on demand"),
         ("aws_zones", "us-east-1b", "us-west-1b", "zone us-west-1b is not in region us-east-1"),
         ("aws_instances", "p5,h100", "p5,h900", "shard h900: no such accelerator"),
-        ("aws_instances", "m5,", "p5,", "p5 stands there twice"),
+        ("aws_instances", "m5,", "p5,", "p5 is listed twice"),
         ("aws_instances", "current", "old", "status='old' must be one of current, legacy"),
         ("gcp_instances", "spot;flex_start", "spot;barter", "purchase_options='barter' must be one of"),
         ("tpu_prices", "device", "half", "tpu-v2 half is not in tpu_slices.csv"),

@@ -210,9 +210,9 @@ def change(path: Path, old: str, new: str) -> None:
         ("h100/types.csv", "x86_64", "mips", "line 2: Big.8: 'mips' can't be"),
         ("h100/types.csv", "2048", "lots", "line 2: Big.8: .*lots"),
         ("h100/types.csv", "false", "no", "line 2: Big.8: 'no' can't be"),
-        ("t4/types.csv", "flex.1,2,", "flex.1,1,", "line 3: flex.1 with 1 accelerators stands there twice"),
+        ("t4/types.csv", "flex.1,2,", "flex.1,1,", "line 3: flex.1 with 1 accelerators is listed twice"),
         ("regions.csv", "n-west", "n-east", "line 3: region 'n-east': must be unique"),
-        ("shards.csv", "h100,", "cpu,", "line 3: shard 'cpu' stands there twice"),
+        ("shards.csv", "h100,", "cpu,", "line 3: shard 'cpu' is listed twice"),
         ("shards.csv", ",3,4,", ",3,many,", "line 3: h100: .*many"),
     ],
 )
