@@ -288,7 +288,7 @@ def test_building_twice_gives_the_same_bytes_and_removes_what_is_gone(
         ("aws_prices", "us-east-1", "us-east-9", "line 2: region 'us-east-9' is not in regions.csv"),
         ("aws_prices", "price_basis", "basis", "line 1: no column price_basis"),
         ("aws_prices", ",page,feed", ",page", "line 2: not as many fields as columns"),
-        ("aws_prices", "20.00004", "55.05", "p5 in us-east-1, spot: 55.05 is more than 55.04 on demand"),
+        ("aws_prices", "20.00004", "55.05", "p5 in us-east-1, spot: 55.05 is more than the on-demand price of 55.04"),
         ("aws_zones", "us-east-1b", "us-west-1b", "zone us-west-1b is not in region us-east-1"),
         ("aws_instances", "p5,h100", "p5,h900", "shard h900: no such accelerator"),
         ("aws_instances", "m5,", "p5,", "p5 is listed twice"),

@@ -59,7 +59,7 @@ def test_a_family_means_every_variant(family: str, variants: list[str]) -> None:
         ("  a10g ", "a10g"),
     ],
 )
-def test_a_variants_own_name_or_alias_means_that_one(name: str, variant: str) -> None:
+def test_the_name_or_alias_of_a_variant_means_only_that_variant(name: str, variant: str) -> None:
     assert names(name) == [variant]
 
 
@@ -79,7 +79,7 @@ def test_case_and_separators_do_not_matter(accelerator: accelerators.Accelerator
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_answered_without_an_error(name: str) -> None:
+def test_any_text_is_accepted_without_an_error(name: str) -> None:
     assert set(find(name)) <= set(known())
     assert len(suggest(name)) <= 3
     count = split_count(name)
@@ -96,7 +96,7 @@ def test_an_unknown_name_gets_suggestions_that_are_known(name: str, likely: str)
     assert all(find(suggestion) for suggestion in suggestions)
 
 
-def test_suggestions_may_come_from_other_names_too() -> None:
+def test_suggestions_can_come_from_further_names() -> None:
     assert suggest("p5.48xlage", among=["p5.48xlarge", "m7i.large"])[0] == "p5.48xlarge"
 
 
