@@ -49,7 +49,9 @@ def test_the_fields_of_a_connection_become_variables(seen: dict[str, Any]) -> No
 
 
 @needs_airflow
-def test_the_test_of_a_connection_reports_whether_its_ledger_can_be_read_without_showing_the_password(seen: dict[str, Any]) -> None:
+def test_the_test_of_a_connection_reports_whether_its_ledger_can_be_read_without_showing_the_password(
+    seen: dict[str, Any],
+) -> None:
     assert seen["works"][0] is True
     assert seen["unreachable"][0] is False
     assert "p@ss" not in seen["unreachable"][1]
