@@ -47,6 +47,22 @@ def upsert_nodes(cursor: Cursor, cluster_id: str, nodes: Sequence[NodeRecord]) -
     upsert(cursor, "nodes", [node_row(cluster_id, node) for node in nodes], key=2)
 
 
+def record_nodes(
+    cursor: Cursor,
+    statement: str,
+    values: Sequence[object],
+    cluster_id: str,
+    nodes: Sequence[NodeRecord],
+    event: Event,
+) -> bool:
+    """Run an UPDATE and then record nodes and an event; return False, and write nothing, if it changes no row."""
+    if cursor.execute(statement, values).rowcount != 1:
+        return False
+    upsert_nodes(cursor, cluster_id, nodes)
+    append_event(cursor, event)
+    return True
+
+
 def upsert_outage(cursor: Cursor, outage: Outage) -> None:
     """Insert an outage, or replace the earlier one with the same scope and reason."""
     upsert(cursor, "outages", [outage_row(outage)], key=5)

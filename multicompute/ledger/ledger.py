@@ -6,29 +6,9 @@ from datetime import datetime, timedelta
 
 from multicompute.clock import process_id
 from multicompute.errors import ClusterExists, ClusterNotFound
-from multicompute.ledger._rows import (
-    attempt_of,
-    attempt_row,
-    cluster_of,
-    cluster_row,
-    event_data,
-    event_of,
-    node_of,
-    node_row,
-    outage_of,
-    to_sql,
-)
-from multicompute.ledger._statements import (
-    ENDED,
-    append_event,
-    holds_lease,
-    insert,
-    remove_script,
-    update,
-    upsert,
-    upsert_nodes,
-    upsert_outage,
-)
+from multicompute.ledger import _rows as rows
+from multicompute.ledger import _statements as sql
+from multicompute.ledger._statements import ENDED
 from multicompute.ledger.database import Database, open_database
 from multicompute.ledger.records import AttemptRecord, AttemptState, ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, Event
@@ -81,11 +61,11 @@ class Ledger:
             statement = f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {ENDED}"
             row = cursor.execute(statement, (cluster.name,)).fetchone()
             if row is None:
-                insert(cursor, "clusters", cluster_row(cluster))
+                sql.insert(cursor, "clusters", rows.cluster_row(cluster))
                 if holder:
-                    insert(cursor, "leases", {"cluster_id": cluster.id, "holder": holder, "until": until})
+                    sql.insert(cursor, "leases", {"cluster_id": cluster.id, "holder": holder, "until": until})
                 return cluster
-        return _require_same(cluster_of(row), cluster.identity)
+        return _require_same(rows.cluster_of(row), cluster.identity)
 
     def claimed(self, name: str, identity: str) -> ClusterRecord | None:
         """Return the live cluster of this name, or None.
@@ -93,17 +73,17 @@ class Ledger:
         Raises:
             ClusterExists: a request with another identity created it.
         """
-        rows = self._database.read(f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {ENDED}", (name,))
-        return _require_same(cluster_of(rows[0]), identity) if rows else None
+        found = self._database.read(f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {ENDED}", (name,))
+        return _require_same(rows.cluster_of(found[0]), identity) if found else None
 
     def adopt(self, cluster: ClusterRecord, attempts: Sequence[AttemptRecord], nodes: Sequence[NodeRecord]) -> None:
         """Record a cluster that exists in a cloud but in no ledger."""
         with self._database.transaction(_name_key(cluster.name), is_intent=True) as cursor:
-            insert(cursor, "clusters", cluster_row(cluster))
+            sql.insert(cursor, "clusters", rows.cluster_row(cluster))
             for attempt in attempts:
-                insert(cursor, "attempts", attempt_row(attempt))
+                sql.insert(cursor, "attempts", rows.attempt_row(attempt))
             for node in nodes:
-                insert(cursor, "nodes", node_row(cluster.id, node))
+                sql.insert(cursor, "nodes", rows.node_row(cluster.id, node))
 
     def cluster(self, cluster_id: str) -> ClusterRecord:
         """Return the cluster with this id, live or ended.
@@ -111,10 +91,10 @@ class Ledger:
         Raises:
             ClusterNotFound: there is none.
         """
-        rows = self._database.read("SELECT * FROM clusters WHERE id = ?", (cluster_id,))
-        if not rows:
+        found = self._database.read("SELECT * FROM clusters WHERE id = ?", (cluster_id,))
+        if not found:
             raise ClusterNotFound(f"no cluster of id {cluster_id} in the ledger")
-        return cluster_of(rows[0])
+        return rows.cluster_of(found[0])
 
     def find(self, name: str) -> ClusterRecord:
         """Return the live cluster with this name or id, or otherwise the newest ended one.
@@ -122,26 +102,26 @@ class Ledger:
         Raises:
             ClusterNotFound: there never was one.
         """
-        rows = self._database.read(
+        found = self._database.read(
             f"SELECT * FROM clusters WHERE name = ? OR id = ? ORDER BY state IN {ENDED}, created_at DESC LIMIT 1",
             (name, name),
         )
-        if not rows:
+        if not found:
             raise ClusterNotFound(f"{name}: no cluster of this name", hint="`multicompute ls --all` lists all clusters")
-        return cluster_of(rows[0])
+        return rows.cluster_of(found[0])
 
     def clusters(self, *, include_ended: bool = False) -> list[ClusterRecord]:
         """Return all live clusters, oldest first; with `include_ended` also those that have ended."""
         where = "" if include_ended else f"WHERE state NOT IN {ENDED}"
-        rows = self._database.read(f"SELECT * FROM clusters {where} ORDER BY created_at, id")
-        return [cluster_of(row) for row in rows]
+        found = self._database.read(f"SELECT * FROM clusters {where} ORDER BY created_at, id")
+        return [rows.cluster_of(row) for row in found]
 
     def update_cluster(self, cluster_id: str, event: Event | None = None, **changes: object) -> ClusterRecord:
         """Change fields of a cluster and record the event that explains the change, in one transaction."""
         with self._database.transaction(cluster_id, is_intent=True) as cursor:
-            update(cursor, "clusters", {"id": cluster_id}, changes)
+            sql.update(cursor, "clusters", {"id": cluster_id}, changes)
             if event is not None:
-                append_event(cursor, event)
+                sql.append_event(cursor, event)
         return self.cluster(cluster_id)
 
     def make_ready(self, cluster_id: str, nodes: Sequence[NodeRecord], event: Event, **changes: object) -> bool:
@@ -150,13 +130,11 @@ class Ledger:
         Returns:
             False, and nothing is written, if the teardown has begun.
         """
+        statement = "UPDATE clusters SET state = 'READY' WHERE id = ? AND state IN ('REQUESTED', 'PROVISIONING')"
         with self._database.transaction(cluster_id) as cursor:
-            statement = "UPDATE clusters SET state = 'READY' WHERE id = ? AND state IN ('REQUESTED', 'PROVISIONING')"
-            if cursor.execute(statement, (cluster_id,)).rowcount != 1:
+            if not sql.record_nodes(cursor, statement, (cluster_id,), cluster_id, nodes, event):
                 return False
-            update(cursor, "clusters", {"id": cluster_id}, changes)
-            upsert_nodes(cursor, cluster_id, nodes)
-            append_event(cursor, event)
+            sql.update(cursor, "clusters", {"id": cluster_id}, changes)
         return True
 
     def request_termination(self, cluster_id: str, reason: str, *, states: Collection[ClusterState]) -> None:
@@ -168,7 +146,7 @@ class Ledger:
 
     def end_cluster(self, cluster_id: str, *, state: ClusterState, at: datetime, reason: str, event: Event) -> None:
         """Record that no resource of a cluster exists: its attempts are closed and its nodes have ended (I4)."""
-        instant = to_sql(at)
+        instant = rows.to_sql(at)
         with self._database.transaction(cluster_id) as cursor:
             cursor.execute(
                 "UPDATE attempts SET state = 'closed', closed_at = ?, outcome = ? WHERE cluster_id = ? AND state <> 'closed'",
@@ -180,8 +158,8 @@ class Ledger:
             )
             statement = f"UPDATE clusters SET state = ?, ended_at = ?, reason = ? WHERE id = ? AND state NOT IN {ENDED}"
             if cursor.execute(statement, (state.value, instant, reason, cluster_id)).rowcount == 1:
-                remove_script(cursor, cluster_id)
-                append_event(cursor, event)
+                sql.remove_script(cursor, cluster_id)
+                sql.append_event(cursor, event)
 
     # Attempts
 
@@ -200,7 +178,7 @@ class Ledger:
             False, and nothing is written, if the teardown has begun or `holder` does not have the lease.
         """
         with self._database.transaction(attempt.cluster_id, is_intent=True) as cursor:
-            if holder is not None and not holds_lease(cursor, attempt.cluster_id, holder):
+            if holder is not None and not sql.holds_lease(cursor, attempt.cluster_id, holder):
                 return False
             if is_repair:
                 statement = "UPDATE clusters SET state = state WHERE id = ? AND state = 'DEGRADED'"
@@ -213,8 +191,8 @@ class Ledger:
                 )
             if cursor.rowcount != 1:
                 return False
-            insert(cursor, "attempts", attempt_row(attempt))
-            append_event(cursor, event)
+            sql.insert(cursor, "attempts", rows.attempt_row(attempt))
+            sql.append_event(cursor, event)
         return True
 
     def reopen_attempt(self, attempt: AttemptRecord, *, at: datetime, holder: str) -> bool:
@@ -229,8 +207,8 @@ class Ledger:
             f"(SELECT id FROM clusters WHERE state <> 'TERMINATING' AND state NOT IN {ENDED})"
         )
         with self._database.transaction(attempt.cluster_id, is_intent=True) as cursor:
-            is_held = holds_lease(cursor, attempt.cluster_id, holder)
-            return is_held and cursor.execute(statement, (to_sql(at), attempt.token)).rowcount == 1
+            is_held = sql.holds_lease(cursor, attempt.cluster_id, holder)
+            return is_held and cursor.execute(statement, (rows.to_sql(at), attempt.token)).rowcount == 1
 
     def record_launch(self, attempt: AttemptRecord, nodes: Sequence[NodeRecord], event: Event) -> bool:
         """Record the nodes that the cloud has launched.
@@ -238,13 +216,9 @@ class Ledger:
         Returns:
             False, and nothing is written, if the attempt is closed.
         """
+        statement = "UPDATE attempts SET state = 'launched' WHERE token = ? AND state <> 'closed'"
         with self._database.transaction(attempt.cluster_id, is_intent=True) as cursor:
-            statement = "UPDATE attempts SET state = 'launched' WHERE token = ? AND state <> 'closed'"
-            if cursor.execute(statement, (attempt.token,)).rowcount != 1:
-                return False
-            upsert_nodes(cursor, attempt.cluster_id, nodes)
-            append_event(cursor, event)
-        return True
+            return sql.record_nodes(cursor, statement, (attempt.token,), attempt.cluster_id, nodes, event)
 
     def close_attempt(
         self,
@@ -260,36 +234,36 @@ class Ledger:
         """Record that no resource of an attempt exists (I4), its outcome, and the outage to remember."""
         changes = {"state": AttemptState.CLOSED, "closed_at": at, "outcome": outcome, "code": code, "message": message}
         with self._database.transaction(attempt.cluster_id) as cursor:
-            update(cursor, "attempts", {"token": attempt.token}, changes)
+            sql.update(cursor, "attempts", {"token": attempt.token}, changes)
             cursor.execute(
                 "UPDATE nodes SET ended_at = ?, state = 'gone' WHERE cluster_id = ? AND token = ? AND ended_at IS NULL",
-                (to_sql(at), attempt.cluster_id, attempt.token),
+                (rows.to_sql(at), attempt.cluster_id, attempt.token),
             )
             if outage is not None:
-                upsert_outage(cursor, outage)
-            append_event(cursor, event)
+                sql.upsert_outage(cursor, outage)
+            sql.append_event(cursor, event)
 
     def attempts(self, cluster_id: str) -> list[AttemptRecord]:
         """Return the attempts of a cluster, oldest first."""
-        rows = self._database.read("SELECT * FROM attempts WHERE cluster_id = ? ORDER BY number", (cluster_id,))
-        return [attempt_of(row) for row in rows]
+        found = self._database.read("SELECT * FROM attempts WHERE cluster_id = ? ORDER BY number", (cluster_id,))
+        return [rows.attempt_of(row) for row in found]
 
     def attempt(self, token: str) -> AttemptRecord | None:
         """Return the attempt with this token, or None."""
-        rows = self._database.read("SELECT * FROM attempts WHERE token = ?", (token,))
-        return attempt_of(rows[0]) if rows else None
+        found = self._database.read("SELECT * FROM attempts WHERE token = ?", (token,))
+        return rows.attempt_of(found[0]) if found else None
 
     def count_attempts(self, cluster_id: str) -> int:
         """Return how many attempts a cluster has had."""
-        rows = self._database.read("SELECT COUNT(*) AS count FROM attempts WHERE cluster_id = ?", (cluster_id,))
-        return int(rows[0]["count"])
+        found = self._database.read("SELECT COUNT(*) AS count FROM attempts WHERE cluster_id = ?", (cluster_id,))
+        return int(found[0]["count"])
 
     # Nodes
 
     def put_nodes(self, cluster_id: str, nodes: Sequence[NodeRecord]) -> None:
         """Record the current state of a cluster's nodes."""
         with self._database.transaction(cluster_id) as cursor:
-            upsert_nodes(cursor, cluster_id, nodes)
+            sql.upsert_nodes(cursor, cluster_id, nodes)
 
     def record_refresh(
         self, cluster_id: str, nodes: Sequence[NodeRecord], event: Event, *, state: ClusterState
@@ -299,29 +273,25 @@ class Ledger:
         Returns:
             False, and nothing is written, if the teardown has begun.
         """
+        statement = "UPDATE clusters SET state = ? WHERE id = ? AND state IN ('READY', 'DEGRADED')"
         with self._database.transaction(cluster_id) as cursor:
-            statement = "UPDATE clusters SET state = ? WHERE id = ? AND state IN ('READY', 'DEGRADED')"
-            if cursor.execute(statement, (state.value, cluster_id)).rowcount != 1:
-                return False
-            upsert_nodes(cursor, cluster_id, nodes)
-            append_event(cursor, event)
-        return True
+            return sql.record_nodes(cursor, statement, (state.value, cluster_id), cluster_id, nodes, event)
 
     def nodes_up(self) -> list[tuple[str, NodeRecord]]:
         """Return the live nodes of all clusters that are READY or DEGRADED, each with the id of its cluster."""
-        rows = self._database.read(
+        found = self._database.read(
             "SELECT nodes.* FROM nodes JOIN clusters ON clusters.id = nodes.cluster_id "
             "WHERE clusters.state IN ('READY', 'DEGRADED') AND nodes.ended_at IS NULL AND nodes.rank >= 0 "
             "ORDER BY clusters.created_at, clusters.id, nodes.rank, nodes.id"
         )
-        return [(row["cluster_id"], node_of(row)) for row in rows]
+        return [(row["cluster_id"], rows.node_of(row)) for row in found]
 
     def nodes(self, cluster_id: str) -> list[NodeRecord]:
         """Return all nodes that a cluster has had, the live ones first, each group by rank."""
-        rows = self._database.read(
+        found = self._database.read(
             "SELECT * FROM nodes WHERE cluster_id = ? ORDER BY ended_at IS NOT NULL, rank, id", (cluster_id,)
         )
-        return [node_of(row) for row in rows]
+        return [rows.node_of(row) for row in found]
 
     def spending(
         self, *, since: datetime | None = None, cluster_id: str | None = None
@@ -336,28 +306,28 @@ class Ledger:
         if since is not None:
             live = f"SELECT id FROM clusters WHERE state NOT IN {ENDED}"
             wanted.append(f"(ended_at IS NULL OR ended_at >= ? OR cluster_id IN ({live}))")
-            values.append(to_sql(since))
+            values.append(rows.to_sql(since))
         if cluster_id is not None:
             wanted.append("cluster_id = ?")
             values.append(cluster_id)
         where = " AND ".join(wanted)
         nodes: dict[str, list[NodeRecord]] = {}
         for row in self._database.read(f"SELECT * FROM nodes WHERE {where} ORDER BY cluster_id, rank, id", values):
-            nodes.setdefault(row["cluster_id"], []).append(node_of(row))
+            nodes.setdefault(row["cluster_id"], []).append(rows.node_of(row))
         # Not a join, which would repeat the complete request for each node. The clusters are read last, so that no node
         # lacks its cluster.
-        rows = self._database.read(
+        found = self._database.read(
             f"SELECT * FROM clusters WHERE id IN (SELECT cluster_id FROM nodes WHERE {where}) ORDER BY created_at, id",
             values,
         )
-        return [(cluster_of(row), nodes[row["id"]]) for row in rows if row["id"] in nodes]
+        return [(rows.cluster_of(row), nodes[row["id"]]) for row in found if row["id"] in nodes]
 
     # Events
 
     def append(self, event: Event) -> None:
         """Add an event to a cluster's event log."""
         with self._database.transaction(event.cluster_id) as cursor:
-            append_event(cursor, event)
+            sql.append_event(cursor, event)
 
     def append_once(self, event: Event) -> bool:
         """Add an event to a cluster's event log, unless the log has one of the same kind with the same data.
@@ -367,26 +337,29 @@ class Ledger:
         """
         same = "SELECT 1 FROM events WHERE cluster_id = ? AND kind = ? AND data = ?"
         with self._database.transaction(event.cluster_id) as cursor:
-            if cursor.execute(same, (event.cluster_id, event.kind, event_data(event))).fetchone() is not None:
+            if cursor.execute(same, (event.cluster_id, event.kind, rows.event_data(event))).fetchone() is not None:
                 return False
-            append_event(cursor, event)
+            sql.append_event(cursor, event)
         return True
 
     def events(self, cluster_id: str) -> list[Event]:
         """Return the event log of a cluster, oldest first."""
-        rows = self._database.read("SELECT * FROM events WHERE cluster_id = ? ORDER BY seq", (cluster_id,))
-        return [event_of(row) for row in rows]
+        found = self._database.read("SELECT * FROM events WHERE cluster_id = ? ORDER BY seq", (cluster_id,))
+        return [rows.event_of(row) for row in found]
 
     # Outages
 
     def outages(self, *, now: datetime) -> list[Outage]:
         """Return the active outages."""
-        return [outage_of(row) for row in self._database.read("SELECT * FROM outages WHERE until > ?", (to_sql(now),))]
+        return [
+            rows.outage_of(row)
+            for row in self._database.read("SELECT * FROM outages WHERE until > ?", (rows.to_sql(now),))
+        ]
 
     def past_outages(self, provider: str, since: datetime) -> list[Outage]:
         """Return the outages of a provider that ended after `since` or are active; they make the next one longer."""
         statement = "SELECT * FROM outages WHERE provider = ? AND until > ?"
-        return [outage_of(row) for row in self._database.read(statement, (provider, to_sql(since)))]
+        return [rows.outage_of(row) for row in self._database.read(statement, (provider, rows.to_sql(since)))]
 
     # Leases
 
@@ -407,9 +380,14 @@ class Ledger:
         """
         with self._database.transaction(cluster_id) as cursor:
             row = cursor.execute("SELECT holder, until FROM leases WHERE cluster_id = ?", (cluster_id,)).fetchone()
-            if row is not None and row["holder"] != holder and row["holder"] not in dead and row["until"] > to_sql(now):
+            if (
+                row is not None
+                and row["holder"] != holder
+                and row["holder"] not in dead
+                and row["until"] > rows.to_sql(now)
+            ):
                 return str(row["holder"])
-            upsert(cursor, "leases", [{"cluster_id": cluster_id, "holder": holder, "until": now + length}], key=1)
+            sql.upsert(cursor, "leases", [{"cluster_id": cluster_id, "holder": holder, "until": now + length}], key=1)
         return holder
 
     def drop_lease(self, cluster_id: str, holder: str) -> None:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from multicompute.clock import SystemClock
 from multicompute.config import without_password
 from multicompute.errors import LedgerError
-from multicompute.ledger.schema import missing
+from multicompute.ledger.schema import upgrade
 
 if TYPE_CHECKING:
     import psycopg
+
+    from multicompute.ledger.database import Cursor
 
 _T = TypeVar("_T")
 
@@ -73,7 +75,7 @@ class Postgres:
             self._connection = self._connect()
         try:
             with self._translate_errors("open"):
-                self._upgrade()
+                upgrade(self, self._name, self._version, self._mark)
         except BaseException:
             self._connection.close()
             raise
@@ -203,20 +205,10 @@ class Postgres:
             with suppress(self._psycopg.OperationalError):
                 self._connection.execute("ROLLBACK")
 
-    def _upgrade(self) -> None:
-        if not missing(self._version(), self._name):
-            return
-        with self.transaction("schema", is_intent=True) as cursor:
-            # Another process may have upgraded it meanwhile, so read the version again under the lock.
-            found = self._version()
-            if found == 0:
-                cursor.execute("CREATE TABLE IF NOT EXISTS ledger_version (version INTEGER NOT NULL)")
-                cursor.execute("INSERT INTO ledger_version (version) VALUES (0)")
-            upgrades = missing(found, self._name)
-            for upgrade in upgrades:
-                for statement in upgrade:
-                    cursor.execute(statement)
-            cursor.execute("UPDATE ledger_version SET version = ?", (found + len(upgrades),))
+    def _mark(self, cursor: "Cursor", version: int) -> None:
+        cursor.execute("CREATE TABLE IF NOT EXISTS ledger_version (version INTEGER NOT NULL)")
+        cursor.execute("DELETE FROM ledger_version")
+        cursor.execute("INSERT INTO ledger_version (version) VALUES (?)", (version,))
 
     def _version(self) -> int:
         if self.read("SELECT to_regclass('ledger_version') AS found")[0]["found"] is None:

@@ -1,8 +1,12 @@
 """The tables of the ledger, version by version, in statements that SQLite and PostgreSQL both accept."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from multicompute.errors import LedgerError
+
+if TYPE_CHECKING:
+    from multicompute.ledger.database import Cursor, Database
 
 UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
     # Version 1. Instants are RFC 3339 texts in UTC, which sort correctly; money is in USD.
@@ -37,12 +41,31 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
 """The statements that upgrade version N to N + 1, for N = 0, 1, ... Released versions are never edited."""
 
 
-def missing(found: int, name: str) -> tuple[tuple[str, ...], ...]:
-    """Return the upgrades that a ledger of version `found` needs.
+def upgrade(
+    database: "Database", name: str, version: Callable[[], int], mark: Callable[["Cursor", int], object]
+) -> None:
+    """Upgrade a ledger to the current version.
+
+    Args:
+        database: the open database.
+        name: the name of the ledger, for the message.
+        version: reads the version of the ledger, 0 for an empty database.
+        mark: writes the version inside the transaction of the upgrade.
 
     Raises:
         LedgerError: a newer version wrote the ledger, so this version must not change it.
     """
+    if not _missing(version(), name):
+        return
+    with database.transaction("schema", is_intent=True) as cursor:
+        # Another process may have upgraded it meanwhile, so read the version again under the lock.
+        for statements in _missing(version(), name):
+            for statement in statements:
+                cursor.execute(statement)
+        mark(cursor, len(UPGRADES))
+
+
+def _missing(found: int, name: str) -> tuple[tuple[str, ...], ...]:
     known = len(UPGRADES)
     if found > known:
         raise LedgerError(

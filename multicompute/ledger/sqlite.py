@@ -11,7 +11,7 @@ from typing import Final
 
 from multicompute.clock import SystemClock
 from multicompute.errors import LedgerError
-from multicompute.ledger.schema import missing
+from multicompute.ledger.schema import upgrade
 
 _BUSY_SECONDS: Final = 30.0
 _SWITCH_PAUSE: Final = timedelta(milliseconds=20)
@@ -91,16 +91,12 @@ class Sqlite:
         return connection
 
     def _upgrade(self) -> None:
-        if not missing(self._version(), str(self._file)):
-            return
-        with self.transaction("schema", is_intent=True) as cursor:
-            # Another process may have upgraded it meanwhile, so read the version again under the lock.
-            found = self._version()
-            upgrades = missing(found, str(self._file))
-            for upgrade in upgrades:
-                for statement in upgrade:
-                    cursor.execute(statement)
-            cursor.execute(f"PRAGMA user_version = {found + len(upgrades)}")
+        upgrade(
+            self,
+            str(self._file),
+            self._version,
+            lambda cursor, version: cursor.execute(f"PRAGMA user_version = {version}"),
+        )
 
     def _version(self) -> int:
         return int(self.read("PRAGMA user_version")[0][0])
