@@ -37,12 +37,12 @@ def notes(
     found += [f"{name} is not configured: {why}" for name in providers if (why := context.configured.get(name))]
     found += _prices(gangs, best, context)
     if spec.gpus is not None and best.accelerators > spec.gpus:
-        found.append(f"the cheapest candidate has {best.accelerators:g} accelerators, more than gpus={spec.gpus}")
+        found.append(f"the first candidate has {best.accelerators:g} accelerators, more than gpus={spec.gpus}; you pay for all")
     if spec.disk is not None:
         found.append("prices do not include disks, because the offer tables have no prices for them")
     if spec.budget is not None and best.hourly_cost:
         lasts = format_duration(timedelta(minutes=int(spec.budget / best.hourly_cost * 60)))
-        found.append(f"with the cheapest candidate, the budget of {format_usd(spec.budget)} is spent after {lasts}")
+        found.append(f"with the first candidate, the budget of {format_usd(spec.budget)} is spent after {lasts}")
     return found
 
 
@@ -58,7 +58,7 @@ def _fabric(without_fabric: Sequence[Gang], best: Candidate) -> list[str]:
 def _prices(gangs: Sequence[Gang], best: Candidate, context: ResolveContext) -> list[str]:
     found = []
     if best.price_basis == "estimate":
-        found.append("the price of the cheapest candidate is an estimate; estimates=False excludes estimates")
+        found.append("the price of the first candidate is an estimate; estimates=False excludes estimates")
     total = sum(len(gang.zones) for gang in gangs)
     fresh_since = context.fresh_since
     stale = sum(

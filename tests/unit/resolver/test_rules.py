@@ -193,7 +193,7 @@ def test_price_limits_apply_per_accelerator_and_per_hour() -> None:
 def test_a_budget_rejects_no_offer_and_a_note_says_when_it_is_spent() -> None:
     found = plan(FakeCatalog(line(BIG, 80, zones="a")), gpus=8, type="h100", budget=40, ttl="2h")
     assert shown(found) == ["1 x b8 east-1a"]
-    assert "with the cheapest candidate, the budget of $40.00 is spent after 30m" in found.notes
+    assert "with the first candidate, the budget of $40.00 is spent after 30m" in found.notes
 
 
 def test_an_outage_applies_to_its_place_its_purchase_type_its_size_of_gang_and_its_time() -> None:
