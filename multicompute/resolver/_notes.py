@@ -37,7 +37,9 @@ def notes(
     found += [f"{name} is not configured: {why}" for name in providers if (why := context.configured.get(name))]
     found += _prices(gangs, best, context)
     if spec.gpus is not None and best.accelerators > spec.gpus:
-        found.append(f"the first candidate has {best.accelerators:g} accelerators, more than gpus={spec.gpus}; you pay for all")
+        found.append(
+            f"the first candidate has {best.accelerators:g} accelerators, more than gpus={spec.gpus}; you pay for all"
+        )
     if spec.disk is not None:
         found.append("prices do not include disks, because the offer tables have no prices for them")
     if spec.budget is not None and best.hourly_cost:
