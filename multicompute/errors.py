@@ -42,7 +42,7 @@ class MulticomputeError(Exception):
         hint: what to do next, in one sentence; shown after the message.
         attempts: the attempts that were made before, in order.
         scope: how far the refusal reaches.
-        plan: the plan that the request worked on, for errors of a whole request.
+        plan: the plan that the request worked on, for errors about a complete request.
         vendor_message: the vendor's own message, without place and code.
         retry_after: how many seconds the vendor asks to wait before the next call.
         zones_with_capacity: zones that have capacity, where a `CapacityError` names them.
