@@ -1,10 +1,10 @@
-"""Build the packaged offer tables from tables of prices and hardware.
+"""Builds the packaged offer tables from tables of prices and hardware.
 
     python tools/build_tables.py FACTS_DIR [--into ROOT]
 
 Reads the CSV files of FACTS_DIR (accelerators, regions, <cloud>_instances, <cloud>_prices, <cloud>_zones, tpu_slices,
-tpu_prices) and writes multicompute/data and providers/multicompute_<cloud>/data below ROOT. The same input gives the same
-bytes. Nothing is replaced unless every table passes `multicompute.catalog.checks`.
+tpu_prices) and writes multicompute/data and providers/multicompute_<cloud>/data below ROOT. The same input always gives the
+same files. No file is replaced unless every table passes `multicompute.catalog.checks`.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from multicompute.errors import CatalogError
 
 CLOUDS = ("aws", "azure", "gcp")
 MAIN_PARTITION = {"aws": "aws"}
-"""Other partitions (GovCloud, the European sovereign cloud) need a separate account, and have no offers here."""
+"""Other partitions (GovCloud, the European sovereign cloud) need a separate account and have no offers here."""
 BASES = {"list": "list"} | dict.fromkeys(("us_parity", "derived_ratio", "sibling_ratio", "composed"), "estimate")
 PURCHASES = {"on_demand": "on_demand", "spot": "spot", "flex_start": "flex_start", "reservation": "reserved"}
 TPU_SOURCE = "AI-Hypercomputer/xpk (TPU topologies); Google Cloud TPU documentation"
 
 Row = Mapping[str, str]
 Key = tuple[str, str, str]
-"""Instance type and, for attachable accelerators, their name and number, in the spelling of the source."""
+"""Instance type and, for attached accelerators, accelerator and count, as written in the source."""
 
 
 class FactsError(Exception):
@@ -41,14 +41,14 @@ class FactsError(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a shard's `types.csv` or `offers.csv`, with the full text of its source."""
+    """A line of a shard's `types.csv` or `offers.csv`, with the source in full."""
 
     shard: str
     cells: Row
 
     @property
     def key(self) -> tuple[str, str]:
-        """Return the key of the instance type."""
+        """The name of the instance type and its number of accelerators, as written in the tables."""
         return self.cells["instance_type"], self.cells["accelerators"]
 
 
@@ -62,11 +62,7 @@ class Provider:
     lines: list[Entry] = field(default_factory=list)
 
     def sells_in(self, row: Row) -> bool:
-        """Return whether the region of a price belongs to the main partition.
-
-        Raises:
-            FactsError: The region is unknown.
-        """
+        """Return whether the region of a price belongs to the main partition; raise FactsError for an unknown region."""
         for region in self.regions:
             if region["region"] == row["region"]:
                 return region["partition"] == MAIN_PARTITION.get(self.name, "")
@@ -74,10 +70,9 @@ class Provider:
 
 
 class Facts:
-    """A folder of source tables, in which a missing cell is an error with file, line and column."""
+    """A folder of source tables. The error for a missing cell names file, line and column."""
 
     def __init__(self, folder: Path) -> None:
-        """Use the tables in `folder`."""
         self.folder = folder
 
     def rows(self, name: str, *columns: str) -> Iterator[Row]:
@@ -91,14 +86,14 @@ class Facts:
                 for row in reader:
                     where = f"{path}, line {reader.line_num}"
                     if None in row or None in row.values():
-                        raise FactsError(f"{where}: not as many fields as columns")
+                        raise FactsError(f"{where}: wrong number of fields")
                     yield {column: text.strip() for column, text in row.items()} | {"where": where}
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise FactsError(f"{path}: can't be read: {error}") from error
 
 
 def number(row: Row, column: str, *, positive: bool = False) -> str:
-    """Return a number in its shortest form. An empty cell stays empty, unless `positive` requires a number."""
+    """Return a number in its shortest form; "" stays "" unless the number is required."""
     text = row[column]
     if not text and not positive:
         return ""
@@ -112,12 +107,12 @@ def number(row: Row, column: str, *, positive: bool = False) -> str:
 
 
 def plain(value: float) -> str:
-    """Return a number with at most six decimals and without trailing zeros."""
+    """Format a number with at most six decimals and without trailing zeros."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def choice(row: Row, column: str, choices: Mapping[str, str]) -> str:
-    """Translate a cell that must have one of the keys of `choices`."""
+    """Return the meaning of a cell that must have one of several values."""
     if row[column] not in choices:
         raise FactsError(f"{row['where']}: {column}={row[column]!r} must be one of {', '.join(choices)}")
     return choices[row[column]]
@@ -148,13 +143,13 @@ def instance_types(facts: Facts, cloud: str) -> Iterator[tuple[Key, Entry]]:
             "purchases": ";".join(sorted(purchases)),
             "source": row["source"],
         }
-        # With attachable accelerators, the name of the instance type alone is not a key.
+        # With attached accelerators, the name alone is not unique.
         attached = (row["accelerator"], row["accelerator_count"]) if "attachable" in row else ("", "")
         yield (row["instance_type"], *attached), Entry(row["accelerator"] or tables.CPU, cells)
 
 
 def offers(facts: Facts, provider: Provider, types: Mapping[Key, Entry]) -> Iterator[Entry]:
-    """Yield the offers of a cloud's instance types: one row for each way to buy that is sold and has a price."""
+    """Yield the offers of a cloud's instance types: one line for each purchase type that has a price and is sold."""
     zones = zones_of(facts, provider.name)
     for row in facts.rows(
         f"{provider.name}_prices", "instance_type", "region", "on_demand_usd_h", "spot_usd_h", "as_of", "spot_as_of",
@@ -174,40 +169,36 @@ def offers(facts: Facts, provider: Provider, types: Mapping[Key, Entry]) -> Iter
 
 
 def prices(row: Row) -> Iterator[tuple[str, Row]]:
-    """Yield the prices of one row of `<cloud>_prices`, each with date, basis and source."""
+    """Yield the prices of one row of `<cloud>_prices`, each with its date, basis and source."""
     for purchase, column in (("on_demand", "on_demand_usd_h"), ("flex_start", "flex_start_usd_h")):
         if row.get(column):
             cost, basis = number(row, column, positive=True), choice(row, "price_basis", BASES)
             yield purchase, {"hourly_usd": cost, "as_of": row["as_of"], "basis": basis, "source": row["source"]}
     if row["spot_usd_h"]:
-        # The spot price of a row has another source than its on-demand price, so it can be a list price next to a derived one.
-        # It is derived, too, if the machine is composed of parts: in composed rows, and if the notes contain the sum.
+        # The spot price comes from another source than the on-demand price, so it is not an estimate if that one is. The
+        # exception is a price that is a sum of parts: in composed rows, and where the notes have the sum.
         is_sum = row["price_basis"] == "composed" or "spot =" in row.get("notes", "")
         spot, most = float(number(row, "spot_usd_h", positive=True)), float(row["on_demand_usd_h"] or math.inf)
-        # The spot feed rounds to four decimals, so that a spot price equal to the on-demand price may look higher.
+        # The spot feed rounds to four decimals, so a spot price equal to the on-demand price can look higher.
         cost, basis = plain(most if most < spot < most + 0.0001 else spot), "estimate" if is_sum else "list"
         yield "spot", {"hourly_usd": cost, "as_of": row["spot_as_of"], "basis": basis, "source": row["spot_source"]}
 
 
 def line(known: Entry, row: Row, purchase: str, price: Row, zones: str) -> Entry:
-    """Return one row of `offers.csv`.
-
-    Raises:
-        FactsError: The price has no source or no date.
-    """
+    """Return a line of `offers.csv`; raise FactsError for a price without a source or date."""
     if not price["source"]:
         raise FactsError(f"{row['where']}: the {purchase} price has no source")
     try:
         date.fromisoformat(price["as_of"])
     except ValueError as error:
-        raise FactsError(f"{row['where']}: the {purchase} price has no date, but {price['as_of']!r}") from error
+        raise FactsError(f"{row['where']}: the {purchase} price has no valid date: {price['as_of']!r}") from error
     name, count = known.key
     place = {"region": row["region"], "purchase": purchase, "zones": zones}
     return Entry(known.shard, {"instance_type": name, "accelerators": count, **place, **price})
 
 
 def zones_of(facts: Facts, cloud: str) -> dict[tuple[str, str, str], list[str]]:
-    """Map instance type, accelerator and region to zones. Azure numbers zones per subscription, so its zones are unknown."""
+    """Map instance type, accelerator and region to zones. Azure's zones are numbered per subscription and unknown per size."""
     found: dict[tuple[str, str, str], set[str]] = {}
     if cloud != "azure":
         for row in facts.rows(f"{cloud}_zones", "instance_type", "region", "zone"):
@@ -217,7 +208,7 @@ def zones_of(facts: Facts, cloud: str) -> dict[tuple[str, str, str], list[str]]:
 
 
 def slices(facts: Facts) -> Iterator[tuple[str, Entry]]:
-    """Yield the TPU slice types, each with its kind of price. A slice is one node, whatever its number of hosts."""
+    """Yield the TPU slice types with their kind of price. A slice counts as one node, however many hosts it has."""
     for row in facts.rows(
         "tpu_slices", "accelerator_type", "generation", "chips", "hosts", "hbm_gib_total", "host_vcpus", "host_memory_gib",
     ):  # fmt: skip
@@ -242,10 +233,10 @@ def slices(facts: Facts) -> Iterator[tuple[str, Entry]]:
 
 
 def slice_offers(facts: Facts, provider: Provider, types: Sequence[tuple[str, Entry]]) -> Iterator[Entry]:
-    """Yield the offers of the TPU slice types: number of chips times the price per chip."""
+    """Yield the offers of the TPU slice types, at chips x price per chip."""
     kinds: dict[tuple[str, str], list[Entry]] = {}
     for kind, known in types:
-        # Only the first generations have a separate price for slices with one host. For the others, the kind is empty.
+        # Only the first generations have a separate price for slices of one host; for the others, the kind is empty.
         kinds.setdefault((known.shard, kind), []).append(known)
         kinds.setdefault((known.shard, ""), []).append(known)
     for row in facts.rows(
@@ -270,14 +261,14 @@ def slice_offers(facts: Facts, provider: Provider, types: Sequence[tuple[str, En
 
 
 def provider_of(facts: Facts, cloud: str) -> Provider:
-    """Read all tables of one cloud."""
+    """Read the tables of one cloud."""
     columns = ("cloud", "region", "residency", "country", "partition")
     regions = [row for row in facts.rows("regions", *columns) if row["cloud"] == cloud]
     provider = Provider(cloud, sorted(regions, key=lambda row: row["region"]))
     types = {}
     for key, known in instance_types(facts, cloud):
         if key in types:
-            raise FactsError(f"{cloud}_instances.csv: {' '.join(filter(None, key))} stands there twice")
+            raise FactsError(f"{cloud}_instances.csv: {' '.join(filter(None, key))} is listed twice")
         types[key] = known
     provider.types += types.values()
     provider.lines += offers(facts, provider, types)
@@ -299,24 +290,24 @@ def write_provider(provider: Provider, folder: Path) -> None:
     write(folder / "index.csv", tables.INDEX, ({"instance_type": name, "shard": shard} for name, shard in names))
     for shard in sorted({known.shard for known in provider.types}):
         types = sorted((x.cells for x in provider.types if x.shard == shard), key=by_name)
-        lines = sorted((x.cells for x in provider.lines if x.shard == shard), key=by_place)
+        lines = sorted((x.cells for x in provider.lines if x.shard == shard), key=by_region)
         for file, columns, rows in (("types.csv", tables.TYPES, types), ("offers.csv", tables.OFFERS, lines)):
             write(folder / shard / file, columns, ({**row, "source": keys[row["source"]]} for row in rows))
     write(folder / "shards.csv", tables.SHARDS, shard_rows(provider))
 
 
 def by_name(cells: Row) -> tuple[str, float]:
-    """Return the sort key of a row of `types.csv`."""
+    """Return the sort key of `types.csv`."""
     return cells["instance_type"], float(cells["accelerators"])
 
 
-def by_place(cells: Row) -> tuple[str, str, float, str]:
-    """Return the sort key of a row of `offers.csv`."""
+def by_region(cells: Row) -> tuple[str, str, float, str]:
+    """Return the sort key of `offers.csv`."""
     return cells["region"], *by_name(cells), cells["purchase"]
 
 
 def shard_rows(provider: Provider) -> Iterator[Row]:
-    """Yield the rows of `shards.csv`."""
+    """Yield the lines of `shards.csv`."""
     for shard in sorted({known.shard for known in provider.types}):
         lines = [x.cells for x in provider.lines if x.shard == shard]
         dates = [cells["as_of"] for cells in lines]
@@ -331,7 +322,7 @@ def shard_rows(provider: Provider) -> Iterator[Row]:
 
 
 def source_keys(texts: Iterable[str]) -> dict[str, str]:
-    """Map each source text to a short key: its first words, with a number if two are equal."""
+    """Return a short key for each source text: its first words, and a number if those are not unique."""
     found: dict[str, str] = {}
     for text in sorted(texts):
         words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:24].strip("-")
@@ -343,7 +334,7 @@ def source_keys(texts: Iterable[str]) -> dict[str, str]:
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write one CSV file."""
+    """Write a table, without the cells of other columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
@@ -352,20 +343,21 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
 
 
 def write_accelerators(facts: Facts, path: Path) -> frozenset[str]:
-    """Write the table of accelerators, check it by reading it back, and return the names."""
+    """Write the table of accelerators, read it back to check it, and return the names."""
     source = [name for name in accelerators.COLUMNS if name != "name"]
     rows = [{**row, "name": row["canonical_name"]} for row in facts.rows("accelerators", "canonical_name", *source)]
     write(path, accelerators.COLUMNS, rows)
     found = accelerators.read(path)
-    accelerators.meanings(found.values())
+    accelerators.index_names(found.values())
     return frozenset(found)
 
 
 def build(facts: Facts, root: Path, *, today: date) -> list[str]:
-    """Write all tables below `root` if all of them are correct, and return the problems.
+    """Write all tables below `root`, unless a table has a problem; return the problems.
 
     Raises:
-        FactsError, CatalogError: A source table cannot be used.
+        FactsError: a source table is missing or malformed.
+        CatalogError: the table of accelerators is malformed.
     """
     targets = {"": root / "multicompute" / "data"}
     targets |= {cloud: root / "providers" / f"multicompute_{cloud}" / "data" for cloud in CLOUDS}
@@ -374,22 +366,22 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
         for folder in fresh.values():
             shutil.rmtree(folder, ignore_errors=True)
         known = write_accelerators(facts, fresh[""] / "accelerators.csv")
-        wrong: list[str] = []
+        found: list[str] = []
         for cloud in CLOUDS:
             write_provider(provider_of(facts, cloud), fresh[cloud])
-            wrong += checks.problems(cloud, fresh[cloud], accelerators=known, today=today)
-        if not wrong:
+            found += checks.problems(cloud, fresh[cloud], accelerators=known, today=today)
+        if not found:
             for name, target in targets.items():
                 shutil.rmtree(target, ignore_errors=True)
                 fresh[name].rename(target)
-        return wrong
+        return found
     finally:
         for folder in fresh.values():
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return the exit status."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("facts", type=Path, metavar="FACTS_DIR", help="folder with the source tables")
     parser.add_argument(
@@ -397,15 +389,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        wrong = build(Facts(options.facts), options.into, today=SystemClock().now().date())
+        found = build(Facts(options.facts), options.into, today=SystemClock().now().date())
     except (FactsError, CatalogError) as error:
         print(f"build_tables: {error}; nothing was changed", file=sys.stderr)
         return 1
-    for problem in wrong:
+    for problem in found:
         print(f"build_tables: {problem}", file=sys.stderr)
-    if wrong:
-        print(f"build_tables: {len(wrong)} problems, nothing was changed", file=sys.stderr)
-    return 1 if wrong else 0
+    if found:
+        print(f"build_tables: {len(found)} problems, nothing was changed", file=sys.stderr)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
