@@ -2,20 +2,22 @@
 
 MulticomputeError
 +-- SpecError (ValueError)          the request contradicts itself or names what does not exist
-+-- ConfigError                     the configuration file or the environment can't be read
-+-- NoOfferError                    nothing in the catalog meets the spec
-+-- CapacityError                   the cloud has none of it now
-+-- QuotaError                      the account may not have that much
-+-- BudgetError                     the cluster would cost, or has cost, more than its budget
+|   +-- ConfigError                 the configuration file or the environment can't be read
++-- _PlanError                      carries the plan that was tried
+|   +-- NoOfferError                nothing in the catalog meets the spec
+|   +-- CapacityError               the cloud has none of it now
+|   +-- QuotaError                  the account may not have that much
++-- BudgetError                     the cluster has spent its budget
 +-- AuthError                       no credentials, or they are wrong or expired
 +-- AccessDeniedError               known to the cloud, but not allowed
 +-- ThrottledError                  asked too often; the same request may be sent again
 +-- TransientError                  the cloud failed or could not be reached; the same request may be sent again
 +-- InvalidRequestError             the cloud refuses the request as it is
 +-- ProviderError                   the cloud answered something else
+|   +-- TeardownIncomplete          deletes were accepted, and something is left
 +-- ProvisionTimeout (TimeoutError) not ready in time; torn down
-+-- ClusterNotFound
-+-- ClusterExists
++-- ClusterNotFound                 the ledger has no such cluster, or it has ended
++-- ClusterExists                   a live cluster has that name
 +-- LedgerError                     the record of clusters can't be read or written
 +-- CatalogError                    an offer table is missing or malformed
 """
@@ -40,7 +42,7 @@ class MulticomputeError(Exception):
         attempts: what was tried before, in order.
         scope: what else the cloud's answer rules out.
         retry_after: seconds that the cloud asked to wait, None where it did not.
-        said: the cloud's own words, without place and code; None where `message` is all there is.
+        vendor_message: the cloud's own words, without place and code; None where `message` is all there is.
     """
 
     def __init__(
@@ -89,7 +91,6 @@ class _PlanError(MulticomputeError):
     Attributes:
         zones_with_capacity: zones that the cloud's answer names as having what was asked for.
         is_offered: False where the place does not sell it at all, which lasts longer than a lack of capacity.
-        blocks: a glob on instance types that the answer rules out beside the one that was asked for.
     """
 
     def __init__(
@@ -107,7 +108,6 @@ class _PlanError(MulticomputeError):
         scope: Scope = "request",
         zones_with_capacity: Sequence[str] = (),
         is_offered: bool = True,
-        blocks: str | None = None,
     ) -> None:
         super().__init__(
             message,
@@ -123,7 +123,6 @@ class _PlanError(MulticomputeError):
         self.plan = plan
         self.zones_with_capacity = tuple(zones_with_capacity)
         self.is_offered = is_offered
-        self.blocks = blocks
 
 
 class NoOfferError(_PlanError):
@@ -139,7 +138,7 @@ class QuotaError(_PlanError):
 
 
 class BudgetError(MulticomputeError):
-    """The budget does not allow it, or has been reached."""
+    """The cluster has spent its budget: it is about to be terminated, and can't be extended or healed."""
 
 
 class AuthError(MulticomputeError):
@@ -164,6 +163,10 @@ class InvalidRequestError(MulticomputeError):
 
 class ProviderError(MulticomputeError):
     """The cloud answered something that is none of the other kinds."""
+
+
+class TeardownIncomplete(ProviderError):
+    """The cloud accepted every delete, and something is left. The cluster stays TERMINATING, and `reap` continues."""
 
 
 class ProvisionTimeout(MulticomputeError, TimeoutError):

@@ -346,11 +346,6 @@ class Ledger:
 
     # Outages
 
-    def remember(self, outage: Outage) -> None:
-        """Write an outage down, in place of an earlier one of the same thing."""
-        with self._database.transaction(outage.provider) as cursor:
-            _put(cursor, "outages", [_outage_row(outage)], key=5)
-
     def outages(self, *, now: datetime) -> list[Outage]:
         """The outages that are not over yet."""
         return [_outage(row) for row in self._database.read("SELECT * FROM outages WHERE until > ?", (_value(now),))]

@@ -14,7 +14,7 @@ The rules:
   user's choice, and "auto" asks nothing of it.
 - A budget leaves nothing out: it ends the cluster when it is used up, and a note says when that would be.
 - Prices that are too old are marked, not left out. So are clouds that can't be used.
-- An outage or a quota leaves room for so many nodes of an offer. With placement "zone" that must be the whole gang. With
+- An outage leaves room for so many nodes of an offer. With placement "zone" that must be the whole gang. With
   "region", "cloud" or "any", offers that may stand in for one another (the same instance type and way of buying; with
   "any" the same number of the same accelerator per node) also fill one gang together, cheapest first. Nothing else says
   how much capacity a zone has, so only a limit makes a gang spread; and one that spreads has no fabric.
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from multicompute.errors import NoOfferError
 from multicompute.plan import Candidate, Outage, Plan
-from multicompute.provider import Quota, Reservation
+from multicompute.provider import Reservation
 from multicompute.resolver._reasons import ORDER as REASONS
 from multicompute.resolver._resolve import ResolveContext, decide
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["REASONS", "require", "resolve"]
 
-_NOTHING: Mapping[str, Sequence[Quota]] = MappingProxyType({})
 _EVERYWHERE: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
@@ -49,7 +48,6 @@ def resolve(
     now: datetime,
     configured: Mapping[str, str],
     outages: Sequence[Outage] = (),
-    quotas: Mapping[str, Sequence[Quota]] = _NOTHING,
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _EVERYWHERE,
     max_price_age: timedelta = timedelta(days=30),
@@ -64,7 +62,6 @@ def resolve(
         configured: every installed provider -> "" where it can be used, or why not. Offers of those that can't be used
             stay in the plan, marked.
         outages: remembered lacks of capacity.
-        quotas: provider -> what the account may have, as far as it could be read.
         reservations: those that the clouds know; used are those that the spec names.
         only: provider -> the only regions that are to be used, where the configuration names some.
         max_price_age: older prices are marked as stale.
@@ -76,7 +73,7 @@ def resolve(
     Raises:
         SpecError: the spec names what does not exist, or contradicts itself.
     """
-    situation = ResolveContext(now, configured, outages, quotas, reservations, only, max_price_age, max_spot_price_age)
+    situation = ResolveContext(now, configured, outages, reservations, only, max_price_age, max_spot_price_age)
     plan = decide(spec, catalog, situation)
     if plan.candidates:
         return plan

@@ -11,7 +11,7 @@ from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints
-from multicompute.resolver._limits import Limits, QuotaUsage
+from multicompute.resolver._limits import Limits
 from multicompute.resolver._ranking import Gang
 from multicompute.resolver._reasons import RejectionCounts
 
@@ -159,7 +159,7 @@ class Reserving:
 
 
 def spread(constraints: Constraints, sources: Sequence[Source], limits: Limits, unusable: frozenset[str]) -> list[Gang]:
-    """The gangs that fill up from several offers, cheapest first, where an outage or a quota leaves too little room in one.
+    """The gangs that fill up from several offers, cheapest first, where an outage leaves too little room in one.
 
     At most one for each group of offers that may stand in for one another: the same instance type bought in the same way,
     in one region or cloud; with placement "any" the same number of the same accelerator on each node, in any cloud.
@@ -197,14 +197,12 @@ def _cheapest(source: Source) -> tuple[object, ...]:
 def _fill(sources: Sequence[Source], limits: Limits) -> tuple[Part, ...]:
     """Take as many nodes from each offer as there is room for, until the gang is complete; () if it never is."""
     missing = sources[0].nodes
-    spent = QuotaUsage()
     parts: list[Part] = []
     for source in sources:
         offer = source.row.offer(source.zone)
-        take = limits.room(offer, missing, spent).nodes
+        take = limits.room(offer, missing).nodes
         if take:
             parts.append(Part(offer, take))
-            spent.take(limits.quotas_on(offer), offer.instance, take)
             missing -= take
         if not missing:
             return tuple(parts)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from multicompute.plan import Outage, Plan
-from multicompute.provider import Quota, Reservation
+from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints, read
@@ -28,7 +28,6 @@ class ResolveContext:
     now: datetime
     configured: Mapping[str, str]
     outages: Sequence[Outage]
-    quotas: Mapping[str, Sequence[Quota]]
     reservations: Sequence[Reservation]
     only: Mapping[str, Collection[str]]
     max_price_age: timedelta
@@ -51,7 +50,7 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", situation: ResolveContext) -
     named.sort(key=lambda item: (spec.reservations.index(item.id), item.provider, item.region, item.zone))
     known_clouds = sorted({*catalog.providers, *situation.configured})
     constraints = read(spec, catalog, known_clouds=known_clouds, reservations=named, only=situation.only)
-    limits = Limits(situation.outages, situation.quotas, situation.now)
+    limits = Limits(situation.outages, situation.now)
     tally = RejectionCounts()
     reserving = Reserving(constraints, catalog, limits, situation.now.astimezone(UTC).date())
     reserved = reserving.gangs(named, tally) if spec.reservations else []
@@ -132,7 +131,7 @@ class Matcher:
         """Apply the fabric rule and fill spread gangs; returns the gangs that are left, and those passed over by the rule."""
         lacking = self._lacking()
         interconnect = self._constraints.spec.interconnect
-        # An outage or a quota does not make a gang without a fabric any more useful, unless the user has said that it may spread.
+        # An outage does not make a gang without a fabric any more useful, unless the user has said that it may spread.
         limited = not self._spreads and any(
             source.shape.is_linked and (source.nodes == 1 or source.shape.instance.fabric) for source in self._sources
         )

@@ -79,16 +79,16 @@ def crowd(url: str, size: str) -> None:
             ledger.append(event("enter", me, mine.id))
             token = f"token-{me}"
             count = ledger.count_attempts(mine.id)
-            assert ledger.open_attempt(
-                attempt(count + 1, cluster_id=mine.id, token=token), event("attempt", me, mine.id)
-            )
+            opened = attempt(count + 1, cluster_id=mine.id, token=token)
+            assert ledger.open_attempt(opened, event("attempt", me, mine.id))
             say(["opened", mine.id, count + 1, token])
             ledger.put_nodes(mine.id, [node(count, token=token)])
             ledger.append(event("leave", me, mine.id))
             ledger.drop_lease(mine.id, me)
-            # Beside the lease, as anybody may.
-            ledger.append(event("note", me, mine.id))
-            ledger.remember(outage(place=f"zone-{turn}", consecutive_failures=number + 1))
+            # Without the lease, which any process may do.
+            lack = outage(place=f"zone-{turn}", consecutive_failures=number + 1)
+            note = event("note", me, mine.id)
+            ledger.close_attempt(opened, at=NOW, outcome="no capacity", event=note, outage=lack)
             say(["noted", mine.id, me])
         ledger.close()
 

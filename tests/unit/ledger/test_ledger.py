@@ -136,9 +136,15 @@ def test_a_lease_has_one_holder_until_it_falls_silent(ledger: Ledger) -> None:
 
 
 def test_outages_are_kept_once_each_and_end(ledger: Ledger) -> None:
-    ledger.remember(outage())
-    ledger.remember(outage(consecutive_failures=2, nodes=4))
-    ledger.remember(outage(place="north-1b", until=NOW - timedelta(minutes=1)))
+    ledger.claim(cluster())
+    failures = (
+        outage(),
+        outage(consecutive_failures=2, nodes=4),
+        outage(place="north-1b", until=NOW - timedelta(minutes=1)),
+    )
+    for number, failure in enumerate(failures, start=1):
+        ledger.open_attempt(attempt(number), event())
+        ledger.close_attempt(attempt(number), at=NOW, outcome="no capacity", event=event(), outage=failure)
     assert ledger.outages(now=NOW) == [outage(consecutive_failures=2, nodes=4)]
     assert len(ledger.past_outages("p", NOW - timedelta(hours=1))) == 2
     assert ledger.outages(now=NOW + timedelta(minutes=6)) == []
