@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
+from multicompute.engine.operation.cancellation import defer_signals
 from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
 from multicompute.engine.operation.regions import by_region
@@ -35,25 +35,17 @@ def terminate(
     wait: bool = True,
     callback: EventCallback | None = None,
 ) -> ClusterRecord:
-    """Terminate a cluster, unless it has ended already.
+    """Terminate a cluster, unless it has ended already, and return its record.
 
-    If another process works on the cluster, that process is asked to terminate it.
-
-    Args:
-        session: the ledger and the clouds.
-        cluster_id: the cluster.
-        reason: why, for the ledger.
-        wait: return only when every cloud shows nothing of it any more.
-        callback: called with each event.
+    If another process works on the cluster, that process is asked to terminate it. With `wait`, return only when every cloud
+    shows nothing of the cluster any more.
 
     Raises:
         TeardownIncomplete: something is left after half an hour; the cluster stays TERMINATING, and `reap` continues.
         MulticomputeError: a cloud or the other process can't be reached; the cluster stays TERMINATING, too.
     """
     deadline = session.clock.now() + TEARDOWN_TIMEOUT
-    cancellation = Cancellation()
-    cancellation.shield()
-    with cancel_on_signals(cancellation):
+    with defer_signals() as cancellation:
         while (record := session.ledger.cluster(cluster_id)).state.is_live:
             with working_on(session, cluster_id, cancellation=cancellation, callback=callback) as op:
                 is_mine = op is not None and _tear_down_unless_lost(op, reason, wait=wait)
@@ -66,7 +58,6 @@ def terminate(
                     limit = format_duration(TEARDOWN_TIMEOUT)
                     raise ProviderError(f"{record.name}: the process that works on it did not terminate it in {limit}")
                 cancellation.sleep(session.clock, _POLL_INTERVAL)
-        cancellation.unshield()
     return session.ledger.cluster(cluster_id)
 
 
@@ -83,13 +74,7 @@ def _tear_down_unless_lost(op: Operation, reason: str, *, wait: bool) -> bool:
 
 
 def terminate_on_exit(session: Session, cluster_id: str, error: BaseException | None) -> ClusterRecord:
-    """Terminate a cluster whose `with` block was left.
-
-    Args:
-        session: the ledger and the clouds.
-        cluster_id: the cluster.
-        error: what left the block. It stays the error that propagates; trouble of the teardown becomes a note of it.
-    """
+    """Terminate a cluster whose `with` block was left, perhaps by `error`, which gets a note if the teardown fails."""
     record = session.ledger.cluster(cluster_id)
     if record.state.has_ended:
         return record
@@ -110,13 +95,8 @@ def terminate_on_exit(session: Session, cluster_id: str, error: BaseException | 
 def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = True) -> None:
     """Tear the cluster down in every region where an attempt was made, and record it as ended.
 
-    Any process may call this again until it succeeds; until then the cluster is TERMINATING.
-
-    Args:
-        op: the operation on the cluster.
-        state: the final state, TERMINATED or FAILED.
-        reason: why, for the ledger.
-        wait: whether to wait for half an hour; else only one step is made in every region.
+    Any process may call this again until it succeeds; until then the cluster is TERMINATING. Without `wait`, only one step is
+    made in every region.
 
     Raises:
         TeardownIncomplete: something is left.
@@ -157,14 +137,9 @@ def terminate_and_wait(
     *,
     timeout: timedelta = TEARDOWN_TIMEOUT,
 ) -> None:
-    """Terminate what is selected, and repeat that until the cloud has nothing left and can't show anything new.
+    """Terminate what is selected in one region, and repeat that until the cloud has nothing left and can't show anything new.
 
-    Args:
-        op: the operation on the cluster.
-        provider: the cloud.
-        attempts: the open attempts among what is selected.
-        selector: what to terminate, in one region.
-        timeout: how long to repeat it; zero for one step.
+    `attempts` are the open attempts among what is selected: after a launch with an unknown outcome, nodes may still appear.
 
     Raises:
         TeardownIncomplete: something is left, or may still appear, after `timeout`.

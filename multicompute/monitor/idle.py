@@ -77,13 +77,7 @@ def _is_quiet(samples: Iterable[Sample], *, start: datetime, end: datetime, gap:
 
 
 def cases(session: Session, *, done: list[str], notes: list[str]) -> list[Case]:
-    """Return the clusters that are old enough to be idle.
-
-    Args:
-        session: the ledger and the clouds.
-        done: receives a line for each cluster whose idleness can't be measured, once per cluster.
-        notes: receives what failed.
-    """
+    """Return the clusters that are old enough to be idle; add a line to `done` for one that can't be measured, once."""
     found = []
     for record in session.ledger.clusters():
         limit = record.spec.get("idle_timeout")
@@ -132,13 +126,6 @@ def idle(
     """Return the ids of the idle clusters -> the reason for their termination.
 
     The samples of the complete `idle_timeout` are read only for clusters whose recent samples are idle.
-
-    Args:
-        session: the ledger and the clouds.
-        candidates: the clusters that may be idle.
-        readings: their recent samples.
-        done: receives a line for each cluster whose idleness can't be measured, once per cluster.
-        notes: receives what failed.
     """
     ending = {}
     for case in candidates:

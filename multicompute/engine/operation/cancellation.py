@@ -99,7 +99,7 @@ class SigtermGuard:
 
 
 @contextmanager
-def cancel_on_signals(cancellation: Cancellation) -> Iterator[Cancellation]:
+def cancel_on_signals(cancellation: Cancellation) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM request `cancellation` inside the block.
 
     This applies only to the main thread, and only where Python's own handlers or ours are installed: an event loop or a
@@ -112,7 +112,18 @@ def cancel_on_signals(cancellation: Cancellation) -> Iterator[Cancellation]:
             if handler == default or isinstance(getattr(handler, "__self__", None), (Cancellation, SigtermGuard)):
                 before[number] = signal.signal(number, cancellation.on_signal)
     try:
-        yield cancellation
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def defer_signals() -> Iterator[Cancellation]:
+    """Defer a first Ctrl-C or SIGTERM to the end of the block; a second one is raised at once."""
+    cancellation = Cancellation()
+    # Before the handlers are installed: a shield drops earlier requests.
+    cancellation.shield()
+    with cancel_on_signals(cancellation):
+        yield cancellation
+        cancellation.unshield()

@@ -54,10 +54,7 @@ class Lease:
 def hold_lease(session: Session, cluster_id: str, lease: Lease | None = None) -> Iterator[Lease | None]:
     """Hold the lease of a cluster inside the block; yield None if another live process holds it.
 
-    Args:
-        session: the ledger, clock and randomness.
-        cluster_id: the cluster, which need not be in the ledger.
-        lease: a lease that is held already; it is released at the end of the block.
+    A `lease` that is held already is used, and released at the end. The cluster need not be in the ledger.
     """
     lease = lease or Lease(session, cluster_id)
     if not lease.acquire():

@@ -55,18 +55,22 @@ class Operation:
 
     @property
     def cluster_id(self) -> str:
+        """The id of the cluster."""
         return self.initial.id
 
     @property
     def name(self) -> str:
+        """The name of the cluster."""
         return self.initial.name
 
     @property
     def ledger(self) -> Ledger:
+        """The ledger of the session."""
         return self.session.ledger
 
     @property
     def clock(self) -> Clock:
+        """The clock of the session."""
         return self.session.clock
 
     def reload(self) -> ClusterRecord:
@@ -143,13 +147,6 @@ def working_on(
     """Hold the lease of a cluster inside the block and yield an operation on it; None if another process holds the lease.
 
     The record is read under the lease: the previous holder may have changed or terminated the cluster.
-
-    Args:
-        session: the ledger and the clouds.
-        cluster_id: the cluster.
-        lease: its lease, if it is held already.
-        cancellation: how to stop the operation.
-        callback: called with each event.
     """
     with hold_lease(session, cluster_id, lease) as held:
         if held is None:

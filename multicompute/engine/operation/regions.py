@@ -18,10 +18,14 @@ class Located(Protocol):
     """Anything that is in one region of one provider."""
 
     @property
-    def provider(self) -> str: ...
+    def provider(self) -> str:
+        """The name of the provider."""
+        ...
 
     @property
-    def region(self) -> str: ...
+    def region(self) -> str:
+        """The name of the region."""
+        ...
 
 
 T = TypeVar("T")

@@ -25,10 +25,7 @@ _LONGEST_PAUSE: Final = timedelta(minutes=5)
 def try_candidates(op: Operation, plan: Plan, *, wait: bool) -> None:
     """Try the candidates in order, and again in further rounds for as long as `keep_trying` asks.
 
-    Args:
-        op: the operation on the cluster.
-        plan: the candidates.
-        wait: whether to wait until the nodes run, or only until the cloud has accepted a launch.
+    Without `wait`, return as soon as a cloud has accepted a launch.
 
     Raises:
         MulticomputeError: no candidate succeeded; nothing of them is left.
@@ -63,12 +60,8 @@ def try_attempts(
 ) -> MulticomputeError | None:
     """Launch the parts of one candidate, all or nothing, and wait until they run.
 
-    Args:
-        op: the operation on the cluster.
-        queue: the other candidates, which a failure reorders.
-        attempts: attempts that were opened before, by this process or one that died; those still open are launched again.
-        groups: the parts to open further attempts for.
-        wait: whether to wait until the nodes run, or only until the cloud has accepted the launches.
+    `attempts` were opened before, perhaps by a process that died, and are launched again; `groups` are the parts that need an
+    attempt each. A failure reorders the other candidates in `queue`.
 
     Returns:
         None if the gang runs, or is launched without `wait`; else the error, after all attempts were rolled back.

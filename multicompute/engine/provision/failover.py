@@ -107,13 +107,9 @@ def outage_reason(error: MulticomputeError) -> str:
 def outage_of(
     error: MulticomputeError, candidate: Candidate, *, now: datetime, past: Sequence[Outage] = ()
 ) -> Outage | None:
-    """Return the outage to remember after a failure, None if there is none to remember.
+    """Return the outage to remember after a failure, None if there is none.
 
-    Args:
-        error: what the attempt at the candidate failed with.
-        candidate: the candidate.
-        now: the time of the failure.
-        past: earlier outages of the provider: each recurrence doubles the duration.
+    Its duration doubles with each recurrence of an outage in `past`.
     """
     reason = outage_reason(error)
     if not reason:

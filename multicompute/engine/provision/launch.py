@@ -74,10 +74,7 @@ def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = Fa
 def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
     """Launch an attempt and record its nodes. Any process may call this again for the same attempt (I5).
 
-    Args:
-        op: the operation on its cluster.
-        attempt: the open attempt.
-        is_repeated: whether an earlier call may have launched it already.
+    `is_repeated` says that an earlier call may have launched it already.
 
     Raises:
         MulticomputeError: the cloud refused, and the attempt is closed; or the outcome is unknown, and the attempt was

@@ -14,11 +14,7 @@ def node_records(
 ) -> list[NodeRecord]:
     """Return the records of the nodes of an attempt, each with the price of the part that it belongs to.
 
-    Args:
-        attempt: what was launched.
-        nodes: what the cloud returned, in its order.
-        at: when the nodes were launched.
-        first_rank: the rank of the first node, None for no ranks: a gang that is not complete has none.
+    Ranks are consecutive from `first_rank`; without it there are none, since the gang is not complete.
     """
     records = []
     for index, node in enumerate(nodes):

@@ -94,15 +94,8 @@ def bring_up(
 ) -> ClusterRecord:
     """Bring up a cluster that is not READY yet, in this process or by waiting for the process that works on it.
 
-    Args:
-        session: the ledger and the clouds.
-        record: the cluster.
-        plan: the candidates; planned anew if left out.
-        lease: the lease of a cluster that was claimed just now.
-        callback: called with each event.
-        cancellation: how to stop it.
-        timeout: how long this may take.
-        wait: whether to wait until the nodes run, or only until the cloud has accepted the launch.
+    Without `plan`, the candidates are planned anew. `lease` is the lease of a cluster that was claimed just now. Without
+    `wait`, return as soon as a cloud has accepted the launch.
 
     Raises:
         ClusterNotFound: the cluster was terminated in the meantime.

@@ -10,13 +10,7 @@ from multicompute.spec import ClusterSpec
 
 
 def summary_error(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]) -> MulticomputeError:
-    """Return the error for a request whose candidates have all failed: what was tried, and the answer to each try.
-
-    Args:
-        op: the operation, with a report of each attempt.
-        plan: what was tried.
-        errors: one for each candidate that was tried.
-    """
+    """Return the error for a request whose candidates have all failed: what was tried, and the answer to each try."""
     what = requested(op.spec)
     if not errors:
         return CapacityError(

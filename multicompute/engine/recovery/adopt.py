@@ -36,11 +36,7 @@ def adopt(session: Session, orphans: Sequence[Orphan], *, taken: Collection[str]
     What the tags do not say is derived from the nodes: the cluster was requested with as many accelerators as it has, and is
     priced by the catalog, on demand or spot. Earlier costs are unknown. It is READY if every node runs, else DEGRADED.
 
-    Args:
-        session: the ledger and the clouds.
-        orphans: its resources, one orphan for each cloud.
-        taken: names that are taken in addition to those in the ledger.
-        dry_run: only check whether it can be adopted.
+    `taken` are names that are taken in addition to those in the ledger. With `dry_run`, only check whether it can be adopted.
 
     Raises:
         ClusterNotFound: it has no node, or is in the ledger by now.
@@ -107,13 +103,7 @@ def expiry_instant(tag: str) -> datetime | None:
 def find_attempts(
     session: Session, cluster_id: str, providers: Iterable[str], *, known: Iterable[AttemptRecord]
 ) -> tuple[tuple[AttemptRecord, ...], tuple[NodeRecord, ...]]:
-    """Find the attempts of a cluster that have live nodes and are not in the ledger.
-
-    Args:
-        session: the clouds.
-        cluster_id: the cluster.
-        providers: the clouds to ask.
-        known: the attempts in the ledger.
+    """Find the attempts of a cluster that have live nodes and are not `known` to the ledger.
 
     Returns:
         These attempts, and all their nodes, ranked in the order in which the clouds list them.

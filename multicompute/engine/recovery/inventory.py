@@ -76,12 +76,7 @@ def expiry_of(resources: Iterable[Resource]) -> str:
 
 
 def list_inventory(session: Session, notes: list[str]) -> Inventory:
-    """List what carries this owner's tags in every usable cloud, in all its regions.
-
-    Args:
-        session: the ledger and the clouds.
-        notes: receives a note for each cloud that can't be asked.
-    """
+    """List what carries this owner's tags in every usable cloud, in all its regions; add a note for each that can't be asked."""
     usable = [name for name, why_not in session.usable.items() if why_not == "" and session.plugins[name].can_launch]
     if not usable:
         return Inventory((), {})
@@ -132,12 +127,7 @@ def is_known(session: Session, cluster_id: str) -> bool:
 def choose(
     orphans: Sequence[Orphan], *, adopt: Collection[str], terminate: Collection[str]
 ) -> tuple[set[str], set[str]]:
-    """Return the ids of the clusters to adopt and of those to terminate.
-
-    Args:
-        orphans: what there is to choose from.
-        adopt: names or ids.
-        terminate: names or ids.
+    """Return the ids of the orphans to adopt and of those to terminate, which are chosen by name or id.
 
     Raises:
         ClusterNotFound: a name is no orphan; lists the orphans.

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from multicompute.cost.budget import spent_budget
-from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
+from multicompute.engine.operation.cancellation import Cancellation, defer_signals
 from multicompute.engine.operation.operation import LeaseLost, working_on
 from multicompute.engine.recovery.inventory import Inventory, Orphan, list_inventory
 from multicompute.engine.recovery.removal import remove
@@ -152,9 +152,7 @@ def _terminate(
 ) -> TeardownIncomplete | None:
     """Terminate one cluster and report the result; return the error of a teardown that is not complete yet."""
     incomplete: TeardownIncomplete | None = None
-    cancellation = Cancellation()
-    cancellation.shield()
-    with cancel_on_signals(cancellation):
+    with defer_signals() as cancellation:
         try:
             _terminate_if_due(session, record.id, cancellation, report, idle, wait=wait)
         except TeardownIncomplete as error:
@@ -163,7 +161,6 @@ def _terminate(
             report.notes.append(f"{record.name}: {_BUSY}")
         except MulticomputeError as error:
             report.failed[record.name] = str(error)
-        cancellation.unshield()
     return incomplete
 
 

@@ -13,12 +13,8 @@ from multicompute.session import Session
 def remove(session: Session, orphans: Sequence[Orphan], *, thoroughly: bool = False) -> list[tuple[Orphan, str]]:
     """Delete orphans concurrently: nodes, and the resources that belong to their launches.
 
-    Args:
-        session: the clouds.
-        orphans: what to delete.
-        thoroughly: continue for as long as the teardown of a cluster does, and return only when the cloud, asked in all
-            its regions after its consistency window, shows nothing (I4). Else stop after one consistency window; the next
-            call continues.
+    With `thoroughly`, continue for as long as the teardown of a cluster does, until the cloud, asked in all its regions after
+    its consistency window, shows nothing (I4). Else stop after one consistency window; the next call continues.
 
     Returns:
         The orphans of which something may be left, and why.

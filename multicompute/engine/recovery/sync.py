@@ -23,12 +23,6 @@ def sync_expiry(
     An earlier expiry is ignored: listings may lag, and what has expired in the cloud ends by itself. While a node of the
     cluster may be missing from listings, nothing is changed: that node would keep its earlier expiry.
 
-    Args:
-        session: the ledger and the clouds.
-        record: the cluster.
-        resources: what the clouds have of it.
-        dry_run: only report the change.
-
     Returns:
         What changed, "" for nothing.
     """
@@ -62,16 +56,7 @@ def _may_miss_a_node(session: Session, record: ClusterRecord, resources: Sequenc
 
 
 def sync_attempts(op: Operation, resources: Sequence[Resource], *, dry_run: bool = False) -> bool:
-    """Write the attempts of a live cluster into the ledger that run and that the ledger does not have.
-
-    Args:
-        op: the operation on the cluster.
-        resources: what the clouds have of it.
-        dry_run: only report whether there are any.
-
-    Returns:
-        Whether there are any.
-    """
+    """Write the attempts of a live cluster into the ledger that have nodes and are missing there; return whether there are any."""
     known = op.ledger.attempts(op.cluster_id)
     tokens = {resource.tags.get(TAG_ATTEMPT) for resource in resources if resource.billable}
     if tokens <= {attempt.token for attempt in known}:

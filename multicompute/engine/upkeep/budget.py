@@ -41,12 +41,7 @@ def log_all_budget_marks(session: Session) -> None:
 
 
 def require_budget(session: Session, record: ClusterRecord, what: str) -> None:
-    """Raise if a cluster has spent its budget.
-
-    Args:
-        session: the ledger.
-        record: the cluster.
-        what: what can't be done with it then: "extended".
+    """Raise if a cluster has spent its budget and so can't be `what`, such as "extended".
 
     Raises:
         BudgetError: its budget is spent.

@@ -23,12 +23,6 @@ _LEASE_TIMEOUT: Final = timedelta(minutes=1)
 def extend(session: Session, cluster_id: str, by: timedelta, *, callback: EventCallback | None = None) -> ClusterRecord:
     """Extend the lease of a cluster, in the cloud first: if this is interrupted, the ledger has the earlier expiry.
 
-    Args:
-        session: the ledger and the clouds.
-        cluster_id: the cluster.
-        by: how much later it expires.
-        callback: called with each event.
-
     Raises:
         SpecError: the cluster has no expiry, or would run for over a year from now.
         BudgetError: the cluster has spent its budget.
