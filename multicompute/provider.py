@@ -171,7 +171,7 @@ class Quota:
 
     Attributes:
         name: the cloud's name of it, "Running On-Demand P instances".
-        region: where it counts.
+        region: where it counts, "" for all regions of the account or project.
         purchase: which way of buying counts against it.
         families: which instance types count, as globs on their names ("p*", "trn*").
         limit, used: in `unit`.
