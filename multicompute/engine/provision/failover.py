@@ -67,8 +67,9 @@ class CandidateQueue:
         if outage is not None:
             self._outages.append(outage)
         named = error.zones_with_capacity if isinstance(error, CapacityError) else ()
-        # The end of the stack comes first. The sort is stable, so the order is otherwise kept.
-        self._stack.sort(key=lambda other: other.zone in named and _is_same_purchase(other, candidate))
+        if named:
+            # The end of the stack comes first. The sort is stable, so the order is otherwise kept.
+            self._stack.sort(key=lambda other: other.zone in named and _is_same_purchase(other, candidate))
 
 
 def _is_same_purchase(other: Candidate, candidate: Candidate) -> bool:
