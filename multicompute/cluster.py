@@ -72,12 +72,12 @@ class Cluster:
 
     def __init__(self, session: Session, record: "ClusterRecord", *, plan: Plan | None = None) -> None:
         """Made by `request`, `get` and `list`."""
-        from multicompute.engine.operation.cancellation import TermGuard
+        from multicompute.engine.operation.cancellation import SigtermGuard
 
         self._session = session
         self._record = record
         self._plan = plan
-        self._guard = TermGuard()
+        self._guard = SigtermGuard()
 
     # Making and finding
 
@@ -113,17 +113,21 @@ class Cluster:
         from multicompute.engine.operation.cancellation import Cancellation
         from multicompute.engine.operation.threads import in_thread
 
-        stop = Cancellation()
+        cancellation = Cancellation()
         spec = _spec(gpus, type, arguments)
-        return await in_thread(lambda: cls._request(spec, stop), stop=stop, undo=lambda cluster: cluster.terminate())
+        return await in_thread(
+            lambda: cls._request(spec, cancellation),
+            cancellation=cancellation,
+            undo=lambda cluster: cluster.terminate(),
+        )
 
     @classmethod
-    def _request(cls, spec: ClusterSpec, stop: "Cancellation | None") -> Self:
+    def _request(cls, spec: ClusterSpec, cancellation: "Cancellation | None") -> Self:
         from multicompute.engine.provision.request import request
 
         session = open_session()
-        with _watcher(spec) as watch:
-            return cls(session, request(session, spec, watch=watch, stop=stop))
+        with _event_callback(spec) as callback:
+            return cls(session, request(session, spec, callback=callback, cancellation=cancellation))
 
     @classmethod
     def get(cls, name: str) -> Self:
@@ -291,13 +295,14 @@ class Cluster:
         """
         from multicompute.engine.operation.cancellation import Cancellation
 
-        return self._wait(timeout, Cancellation(leaves=on_stop == "leave"))
+        return self._wait(timeout, Cancellation(detach=on_stop == "leave"))
 
-    def _wait(self, timeout: str | timedelta | None, stop: "Cancellation") -> Self:
+    def _wait(self, timeout: str | timedelta | None, cancellation: "Cancellation") -> Self:
         from multicompute.engine.provision.request import bring_up
 
         limit = self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
-        self._record = bring_up(self._session, self._session.ledger.cluster(self.id), timeout=limit, stop=stop)
+        record = self._session.ledger.cluster(self.id)
+        self._record = bring_up(self._session, record, timeout=limit, cancellation=cancellation)
         return self
 
     def wait_for(self, state: ClusterState | str, timeout: str | timedelta | None = None) -> Self:
@@ -315,14 +320,14 @@ class Cluster:
         return self._wait_for(state, timeout, None)
 
     def _wait_for(
-        self, state: ClusterState | str, timeout: str | timedelta | None, stop: "Cancellation | None"
+        self, state: ClusterState | str, timeout: str | timedelta | None, cancellation: "Cancellation | None"
     ) -> Self:
         from multicompute.engine.upkeep.refresh import wait_for
 
         wanted = _state(state)
         assert wanted is not None
         limit = None if timeout is None else parse_duration(timeout, what="timeout")
-        self._record = wait_for(self._session, self.id, wanted, timeout=limit, stop=stop)
+        self._record = wait_for(self._session, self.id, wanted, timeout=limit, cancellation=cancellation)
         return self
 
     def heal(self, timeout: str | timedelta | None = None) -> Self:
@@ -341,11 +346,11 @@ class Cluster:
         """
         return self._heal(timeout, None)
 
-    def _heal(self, timeout: str | timedelta | None, stop: "Cancellation | None") -> Self:
+    def _heal(self, timeout: str | timedelta | None, cancellation: "Cancellation | None") -> Self:
         from multicompute.engine.upkeep.heal import heal
 
         limit = self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
-        self._record = heal(self._session, self.id, timeout=limit, stop=stop)
+        self._record = heal(self._session, self.id, timeout=limit, cancellation=cancellation)
         return self
 
     def metrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
@@ -412,24 +417,24 @@ class Cluster:
         from multicompute.engine.operation.cancellation import Cancellation
         from multicompute.engine.operation.threads import in_thread
 
-        stop = Cancellation(leaves=on_stop == "leave")
-        return await in_thread(lambda: self._wait(timeout, stop), stop=stop)
+        cancellation = Cancellation(detach=on_stop == "leave")
+        return await in_thread(lambda: self._wait(timeout, cancellation), cancellation=cancellation)
 
     async def await_for(self, state: ClusterState | str, timeout: str | timedelta | None = None) -> Self:
         """`wait_for` for code that runs in an event loop."""
         from multicompute.engine.operation.cancellation import Cancellation
         from multicompute.engine.operation.threads import in_thread
 
-        stop = Cancellation()
-        return await in_thread(lambda: self._wait_for(state, timeout, stop), stop=stop)
+        cancellation = Cancellation()
+        return await in_thread(lambda: self._wait_for(state, timeout, cancellation), cancellation=cancellation)
 
     async def aheal(self, timeout: str | timedelta | None = None) -> Self:
         """`heal` for code that runs in an event loop."""
         from multicompute.engine.operation.cancellation import Cancellation
         from multicompute.engine.operation.threads import in_thread
 
-        stop = Cancellation()
-        return await in_thread(lambda: self._heal(timeout, stop), stop=stop)
+        cancellation = Cancellation()
+        return await in_thread(lambda: self._heal(timeout, cancellation), cancellation=cancellation)
 
     async def ametrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
         """`metrics` for code that runs in an event loop."""
@@ -450,19 +455,19 @@ class Cluster:
         return await in_thread(lambda: self.terminate(wait=wait))
 
     def __enter__(self) -> Self:
-        self._guard.up()
+        self._guard.install()
         return self
 
     def __exit__(
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         try:
-            self._leave(error)
+            self._terminate_on_exit(error)
         finally:
-            self._guard.down()
+            self._guard.uninstall()
 
     async def __aenter__(self) -> Self:
-        self._guard.up()
+        self._guard.install()
         return self
 
     async def __aexit__(
@@ -471,14 +476,14 @@ class Cluster:
         from multicompute.engine.operation.threads import in_thread
 
         try:
-            await in_thread(lambda: self._leave(error))
+            await in_thread(lambda: self._terminate_on_exit(error))
         finally:
-            self._guard.down()
+            self._guard.uninstall()
 
-    def _leave(self, error: BaseException | None) -> None:
-        from multicompute.engine.teardown import leave
+    def _terminate_on_exit(self, error: BaseException | None) -> None:
+        from multicompute.engine.teardown import terminate_on_exit
 
-        self._record = leave(self._session, self.id, error)
+        self._record = terminate_on_exit(self._session, self.id, error)
 
     # How it shows
 
@@ -535,7 +540,7 @@ def _state(state: ClusterState | str | None) -> ClusterState | None:
         raise SpecError(f"state={state!r}: no such state; there are {known}") from None
 
 
-def _watcher(spec: ClusterSpec) -> "AbstractContextManager[EventCallback | None]":
+def _event_callback(spec: ClusterSpec) -> "AbstractContextManager[EventCallback | None]":
     """Who is told of events: the caller's function, or a progress bar where there is a terminal to show it on."""
     if callable(spec.progress):
         return nullcontext(spec.progress)

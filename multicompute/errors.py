@@ -6,13 +6,14 @@ MulticomputeError
 +-- NoOfferError                    no offer in the catalog meets the request
 +-- CapacityError                   the cloud has no capacity for the request now
 +-- QuotaError                      the account's quota is too small for the request
-+-- BudgetError                     the budget does not allow the request
++-- BudgetError                     the cluster has spent its budget
 +-- AuthError                       credentials are missing, wrong or expired
 +-- AccessDeniedError               the credentials are valid but lack a permission
 +-- ThrottledError                  the cloud limits the request rate; the call can be repeated
 +-- TransientError                  the cloud failed or gave no answer; the call can be repeated
 +-- InvalidRequestError             the cloud rejects the request as invalid
 +-- ProviderError                   any other answer of the cloud
+|   +-- TeardownIncomplete          the cloud accepted every delete, and something is left
 +-- ProvisionTimeout (TimeoutError) the cluster was not ready in time and was torn down
 +-- ClusterNotFound                 the ledger has no such cluster
 +-- ClusterExists                   a live cluster has this name but another request
@@ -111,7 +112,7 @@ class QuotaError(MulticomputeError):
 
 
 class BudgetError(MulticomputeError):
-    """The budget does not allow the request."""
+    """The cluster has spent its budget: it is about to be terminated and can't be extended or healed."""
 
 
 class AuthError(MulticomputeError):
@@ -136,6 +137,10 @@ class InvalidRequestError(MulticomputeError):
 
 class ProviderError(MulticomputeError):
     """The cloud gave an answer that fits no other error."""
+
+
+class TeardownIncomplete(ProviderError):
+    """The cloud accepted every delete, and something is left. The cluster stays TERMINATING, and `reap` continues."""
 
 
 class ProvisionTimeout(MulticomputeError, TimeoutError):

@@ -188,7 +188,7 @@ class Quota:
 
     Attributes:
         name: the cloud's name for it, such as "Running On-Demand P instances".
-        region: the region that it applies to.
+        region: the region that it applies to, or "" if it applies to all regions of the account or project.
         purchase: the purchase type that counts against it.
         families: globs on the names of the instance types that count ("p*", "trn*").
         limit: the maximum, in `unit`.

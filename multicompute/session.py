@@ -1,4 +1,4 @@
-"""What every operation works with: configuration, providers, catalog, ledger, clock and chance, opened when first used."""
+"""The session: configuration, providers, catalog, ledger, clock and randomness, each opened when first used."""
 
 import threading
 from collections import deque
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from multicompute.ledger import Ledger
 
 _KEPT: Final = 8
-"""How many configurations one process may work with, in turn, without opening their ledgers and SDK clients anew."""
+"""How many configurations a process may alternate between without reopening their ledgers and SDK clients."""
 
 
 class Session:
-    """The parts that belong together. Cheap to make: nothing is read or opened before it is needed."""
+    """What every operation works with. Cheap to create: nothing is read or opened before it is used."""
 
     def __init__(
         self,
@@ -50,43 +50,43 @@ class Session:
 
     @property
     def ledger(self) -> "Ledger":
-        """The ledger, made if there is none yet.
+        """The ledger, created if it does not exist.
 
         Raises:
-            LedgerError: it can't be opened or made.
+            LedgerError: it can't be opened or created.
         """
         with self._lock:
             return self._ledger
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there is a ledger already; looks without making one."""
+        """Whether the ledger exists; does not create it."""
         file = state_file(self.config.state)
         return "_ledger" in self.__dict__ or file is None or file.exists()
 
     @cached_property
     def _ledger(self) -> "Ledger":
-        # Here, so that a plan where there is no ledger yet does not pay for sqlite3.
+        # Imported here, so that a plan without a ledger does not pay for sqlite3.
         from multicompute.ledger import Ledger
 
         return Ledger(self.config.state)
 
     @cached_property
     def usable(self) -> Mapping[str, str]:
-        """Provider -> "" where it can launch here and now, else why not; told without a network call."""
-        return MappingProxyType({name: self._why_not(plugin) for name, plugin in self.plugins.items()})
+        """Provider -> "" if it can launch here, else why not; found without a network call."""
+        return MappingProxyType({name: self._unusable_reason(plugin) for name, plugin in self.plugins.items()})
 
     @cached_property
     def only(self) -> Mapping[str, tuple[str, ...]]:
-        """Provider -> the only regions that are to be used, for those whose configuration names some."""
+        """Provider -> the only regions to use, for providers whose configuration names some."""
         configured = {name: plugin.configured(self.settings(name)).regions for name, plugin in self.plugins.items()}
         return MappingProxyType({name: regions for name, regions in configured.items() if regions})
 
     def provider(self, name: str) -> Provider:
-        """The opened provider.
+        """Return the provider of this name, opened on first use.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: no provider has this name, or its SDK is not installed.
             AuthError: it is not configured.
         """
         with self._lock:
@@ -95,7 +95,7 @@ class Session:
             return self._providers[name]
 
     def close(self) -> None:
-        """Close the ledger, if it was opened."""
+        """Close the ledger, if it is open."""
         if "_ledger" in self.__dict__:
             self._ledger.close()
 
@@ -108,10 +108,10 @@ class Session:
         return plugin.open(self.settings(name))
 
     def settings(self, name: str) -> Settings:
-        """What the plug-in of this name is opened with."""
+        """Return the settings that the plug-in of this name is opened with."""
         return Settings(values=self.config.providers.get(name, {}), environment=self.config.environment)
 
-    def _why_not(self, plugin: ProviderPlugin) -> str:
+    def _unusable_reason(self, plugin: ProviderPlugin) -> str:
         if plugin.can_launch and missing_modules(plugin):
             return f"its SDK is not installed: {install_line(plugin)}"
         configured = plugin.configured(self.settings(plugin.name))
@@ -122,7 +122,7 @@ class Session:
             if name not in self.plugins:
                 where = self.config.where(f"providers.{name}")
                 known = ", ".join(self.plugins)
-                raise ConfigError(f"{where}: providers.{name}: no such provider is installed; there are {known}")
+                raise ConfigError(f"{where}: providers.{name}: no such provider is installed; installed are {known}")
             for key in values:
                 if key not in self.plugins[name].setting_names:
                     where = self.config.where(f"providers.{name}.{key}")
@@ -131,7 +131,7 @@ class Session:
 
 
 class _Current:
-    """The session that was installed for this process, if any, and the last ones that were made from configurations."""
+    """The session installed for this process, if any, and the last ones opened from configurations."""
 
     def __init__(self) -> None:
         self.installed: list[Session] = []
@@ -143,9 +143,9 @@ _current = _Current()
 
 
 def open_session() -> Session:
-    """The installed session, else the one that the configuration and the environment describe as they are now.
+    """Return the installed session, else one for the current configuration and environment.
 
-    It is made anew only when they have changed, so that SDK clients and the ledger stay open between calls.
+    The same session is returned until these change, so that SDK clients and the ledger stay open between calls.
 
     Raises:
         ConfigError: the configuration can't be read.
@@ -153,7 +153,7 @@ def open_session() -> Session:
     if _current.installed:
         return _current.installed[-1]
     config = load()
-    # The process belongs to the key: an SQLite connection must not be used on both sides of a fork.
+    # The process is part of the key: an SQLite connection must not be used on both sides of a fork.
     key = (process_id(), config)
     with _current.lock:
         for known, session in _current.recent:
@@ -166,7 +166,7 @@ def open_session() -> Session:
 
 @contextmanager
 def use_session(session: Session) -> Iterator[Session]:
-    """Make `session` the one that everything in this process works with, for tests."""
+    """Install `session` as the one that all code of this process uses inside the block, for tests."""
     _current.installed.append(session)
     try:
         yield session

@@ -80,8 +80,8 @@ def _write_tables(report: "CostReport") -> None:
 def _write_forecasts(forecasts: "Sequence[Forecast]") -> None:
     from multicompute.cost.text import FORECAST_HEADERS, forecast_cells
 
-    lives, *figures, ends = FORECAST_HEADERS
-    columns = (lives, *(f"{RIGHT}{figure}" for figure in figures), ends)
+    cluster, *figures, ends = FORECAST_HEADERS
+    columns = (cluster, *(f"{RIGHT}{figure}" for figure in figures), ends)
     write_table(columns, [forecast_cells(forecast) for forecast in forecasts])
 
 

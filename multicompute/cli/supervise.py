@@ -47,7 +47,7 @@ def supervise_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def supervise(options: argparse.Namespace) -> int:
-    from multicompute.engine.operation.cancellation import Cancellation, on_signals
+    from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
     from multicompute.monitor.exporter import gauges, serve
     from multicompute.monitor.supervise import supervise as look_after
     from multicompute.session import open_session
@@ -55,14 +55,14 @@ def supervise(options: argparse.Namespace) -> int:
     interval = parse_duration(options.interval, what="--interval")
     if interval < _SHORTEST:
         raise SpecError(f"--interval {options.interval}: must be a second or more")
-    session, stop = open_session(), Cancellation()
+    session, cancellation = open_session(), Cancellation()
     metrics = serve(options.metrics) if options.metrics else nullcontext()
     # From here on, before anything is said, a signal is a wish to stop in order.
-    with on_signals(stop), _lines_on_stderr(), metrics as exporter:
+    with cancel_on_signals(cancellation), _lines_on_stderr(), metrics as exporter:
 
         def show(last: "Round") -> None:
             if exporter is not None:
-                exporter.show(gauges(session, last))
+                exporter.update(gauges(session, last))
 
         if exporter is not None:
             tell(f"metrics are at http://{exporter.address}/metrics")
@@ -73,7 +73,7 @@ def supervise(options: argparse.Namespace) -> int:
             interval=interval,
             rounds=1 if options.once else None,
             on_round=show if exporter is not None else None,
-            stop=stop,
+            cancellation=cancellation,
         )
     return NOT_THROUGH if options.once and last is not None and last.errors else 0
 

@@ -42,19 +42,19 @@ def watch_arguments(parser: argparse.ArgumentParser) -> None:
 
 def watch(options: argparse.Namespace) -> int:
     from multicompute.cluster import Cluster
-    from multicompute.engine.operation.cancellation import Cancellation, on_signals
+    from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
     from multicompute.session import open_session
 
     interval = parse_duration(options.interval, what="--interval")
     if interval < _SHORTEST:
         raise SpecError(f"--interval {options.interval}: must be a second or more")
-    cluster, session, stop = Cluster.get(options.name), open_session(), Cancellation()
+    cluster, session, cancellation = Cluster.get(options.name), open_session(), Cancellation()
     eye = _Eye(session, cluster)
     try:
-        with on_signals(stop), _screen() as (console, show):
+        with cancel_on_signals(cancellation), _screen() as (console, show):
             show(eye.look(console))
             while not options.once and cluster.state.is_live:
-                stop.sleep(session.clock, interval)
+                cancellation.sleep(session.clock, interval)
                 show(eye.look(console))
     except KeyboardInterrupt:
         # The way in which this command is meant to end: nothing was cut off.

@@ -1,22 +1,21 @@
-"""What a node costs: by the second, at the price at which it was bought, and for its cloud's billing minimum at least.
+"""Compute what nodes cost: by the second, at the price at which they were bought, and for a billing minimum.
 
-Sums are exact. A price times seconds is a finite decimal, so that is what is added up (`spent`, in USD per hour times seconds);
-the division by 3600, which need not end, is done once, by `per_hour`, and rounding (half to even, to 6 digits) only where a figure leaves.
+Sums are exact. A price times seconds is a finite decimal, so these products are added up (`spent`, in USD per hour times
+seconds). The division by 3600 may not terminate, so it is made once, by `per_hour`. Figures are rounded, half to even and to
+6 digits, only when they are shown.
 """
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 from multicompute.ledger.records import NodeRecord
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from multicompute.session import Session
 
-# A float has 17 digits at most, a year in microseconds 14; the rest is room for sums over prices of very different sizes.
+# A float has 17 digits at most and a year in microseconds 14. The rest is room for sums over prices of very different sizes.
 EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NOTHING: Final = timedelta(0)
@@ -28,13 +27,13 @@ def billed(
     node: NodeRecord,
     *,
     minimum: timedelta,
-    now: "datetime",
-    since: "datetime | None" = None,
-    until: "datetime | None" = None,
+    now: datetime,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> timedelta:
-    """For how long a node is billed, of the time from `since` up to but without `until`.
+    """Return for how long a node is billed from `since` up to, but not including, `until`.
 
-    What the billing minimum adds to a short life counts at the instant at which it began, so that windows side by side add up.
+    Time that the billing minimum adds to a short life counts at the start of the node, so that adjacent windows add up.
     """
     start = node.started_at
     end = max(start, node.ended_at or now)
@@ -47,41 +46,53 @@ def billed(
 
 
 def seconds(time: timedelta) -> Decimal:
-    """A duration in seconds, exactly."""
+    """Return a duration in seconds, exactly."""
     return Decimal(time // _MICROSECOND).scaleb(-6, EXACT)
 
 
 def exact(amount: float) -> Decimal:
-    """The decimal that a number was written as: 55.04 and not 55.03999999999999914735."""
+    """Return the decimal that a number was written as: 55.04 and not 55.03999999999999914735."""
     return Decimal(str(amount))
 
 
 def spent(hourly_cost: float, time: timedelta) -> Decimal:
-    """USD per hour times seconds: what is paid in `time`, exactly, still to be divided by 3600."""
+    """Return USD per hour times seconds, exactly; `per_hour` turns it into USD."""
     return EXACT.multiply(exact(hourly_cost), seconds(time))
 
 
 def per_hour(amount: Decimal) -> Decimal:
-    """Divides by the seconds of an hour: makes USD of what is `spent`, hours of seconds. To 60 digits, which are not for show."""
+    """Divide by the seconds of an hour, to 60 digits: turn what is `spent` into USD, or seconds into hours."""
     return EXACT.divide(amount, _HOUR)
 
 
 def rounded(figure: Decimal) -> float:
-    """A figure as it leaves: rounded half to even, to 6 digits."""
+    """Return a figure as it is shown: rounded half to even, to 6 digits."""
     return float(figure.quantize(_MILLIONTH, context=EXACT))
 
 
 def minimums(session: "Session") -> Mapping[str, timedelta]:
-    """Provider -> for how long it bills a node at least; a provider that is not installed any more is missing."""
+    """Return provider -> the shortest time that it bills for a node; providers that are not installed are missing."""
     return {name: plugin.billing_minimum for name, plugin in session.plugins.items()}
 
 
-def accrued(session: "Session", cluster_id: str) -> Decimal:
-    """What a cluster has cost so far in USD."""
-    now = session.clock.now()
-    least = minimums(session)
+def cost_of(nodes: Iterable[NodeRecord], *, minimums: Mapping[str, timedelta], now: datetime) -> Decimal:
+    """Return what nodes have cost so far, in USD."""
     amount = Decimal(0)
-    for node in session.ledger.nodes(cluster_id):
-        time = billed(node, minimum=least.get(node.provider, _NOTHING), now=now)
+    for node in nodes:
+        time = billed(node, minimum=minimums.get(node.provider, _NOTHING), now=now)
         amount = EXACT.add(amount, spent(node.hourly_cost, time))
     return per_hour(amount)
+
+
+def hourly_cost_of(nodes: Iterable[NodeRecord]) -> Decimal:
+    """Return what the nodes that live cost, in USD per hour."""
+    total = Decimal(0)
+    for node in nodes:
+        if node.ended_at is None:
+            total = EXACT.add(total, exact(node.hourly_cost))
+    return total
+
+
+def accrued(session: "Session", cluster_id: str) -> Decimal:
+    """Return what a cluster has cost so far, in USD."""
+    return cost_of(session.ledger.nodes(cluster_id), minimums=minimums(session), now=session.clock.now())

@@ -1,7 +1,7 @@
-"""Accounts: what clusters have cost, by cluster, owner, cloud, day or tag, and what those that live will come to.
+"""Report what clusters have cost, by cluster, owner, cloud, day or tag, and what live ones will cost.
 
-Everything is added up exactly, in Decimal, from price times seconds; figures are rounded half to even, to 6 digits, when they are written out. So
-the rows of a report add up to its total, and rounded rows to within half a millionth of a dollar each.
+Everything is added up exactly, in Decimal, from price times seconds, and rounded half to even, to 6 digits, when it is shown.
+So the rows of a report add up to its total, and rounded rows to within half a millionth of a dollar each.
 """
 
 import difflib
@@ -27,11 +27,12 @@ _DAY: Final = timedelta(days=1)
 
 
 class Entry(NamedTuple):
-    """For how long one node is billed in the period, or on one day of it.
+    """The time for which one node is billed in the period, or on one day of the period.
 
     Attributes:
-        day: the day in UTC, None where the entry is not of one day.
+        cluster, node: what is billed.
         time: the billed time.
+        day: the day in UTC, None if the entry is for the period.
     """
 
     cluster: ClusterRecord
@@ -42,13 +43,13 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """A line of a report.
+    """A row of a report.
 
     Attributes:
-        group: what it is of: a cluster's name, an owner, a provider, a day, the value of a tag; None for what has no such tag.
+        group: a cluster's name, an owner, a provider, a day or the value of a tag; None for clusters without the tag.
         node_seconds: billed time of all nodes.
         accelerator_seconds: the same, times the accelerators of each node.
-        spent: USD per hour times seconds, exact; `cost` is what it comes to.
+        spent: USD per hour times seconds, exact; `cost` is the same in USD.
     """
 
     group: str | None
@@ -63,14 +64,16 @@ class CostRow:
 
     @property
     def node_hours(self) -> Decimal:
+        """Billed hours of all nodes."""
         return per_hour(self.node_seconds)
 
     @property
     def accelerator_hours(self) -> Decimal:
+        """Billed hours of all accelerators."""
         return per_hour(self.accelerator_seconds)
 
     def plus(self, other: "CostRow") -> "CostRow":
-        """Both in one, exactly, under this one's name."""
+        """Return the exact sum of two rows, with the group of this one."""
         return CostRow(
             self.group,
             EXACT.add(self.node_seconds, other.node_seconds),
@@ -79,7 +82,7 @@ class CostRow:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON form, rounded half to even to 6 digits."""
+        """Return the JSON form, rounded half to even to 6 digits."""
         return {
             "group": self.group,
             "node_hours": rounded(self.node_hours),
@@ -90,15 +93,15 @@ class CostRow:
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """What was spent in a period, and what is still to come.
+    """The cost of clusters in a period, and a forecast.
 
     Attributes:
-        by: what the rows are of: "cluster", "owner", "cloud", "day" or "tag:KEY".
-        since: where the period begins; None for the beginning of the ledger.
-        until: where it ends: now.
-        rows: the dearest first; days in their order.
+        by: how rows are grouped: "cluster", "owner", "cloud", "day" or "tag:KEY".
+        since: the beginning of the period; None for the beginning of the ledger.
+        until: the end of the period, which is now.
+        rows: the most expensive first; days in their order.
         total: the sum of all rows.
-        forecasts: one for each cluster that lives, by their whole life, whatever the period.
+        forecasts: one for each live cluster, from its beginning to its end, whatever the period is.
     """
 
     by: str
@@ -109,7 +112,7 @@ class CostReport:
     forecasts: tuple[Forecast, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON form that `multicompute cost --json` prints."""
+        """Return the JSON form that `multicompute cost --json` prints."""
         return {
             "by": self.by,
             "since": format_instant(self.since) if self.since else None,
@@ -128,16 +131,17 @@ class CostReport:
 def report(
     session: Session, *, since: str | timedelta | None = None, by: str = "cluster", name: str | None = None
 ) -> CostReport:
-    """What clusters have cost, by the second, at the prices at which their nodes were bought; asks no cloud.
+    """Report what clusters have cost, by the second, at the prices at which their nodes were bought, without calling a cloud.
 
     Args:
-        since: how far to look back, "30d" or a timedelta; to the beginning when left out.
+        session: the ledger.
+        since: the length of the period until now, "30d" or a timedelta; since the beginning if left out.
         by: "cluster", "owner", "cloud", "day" (in UTC) or "tag:KEY".
         name: only this cluster: the live one of this name or id, else the last one that had it.
 
     Raises:
-        SpecError: `since` is no duration, or `by` none of these.
-        ClusterNotFound: there was never a cluster called `name`.
+        SpecError: `since` is no duration, or `by` is none of these.
+        ClusterNotFound: no cluster ever had this name.
     """
     check_group(by)
     now = session.clock.now()
@@ -163,7 +167,7 @@ def entries(
     since: datetime | None = None,
     daily: bool = False,
 ) -> Iterator[Entry]:
-    """What each node is billed for from `since` to `now`; with `daily` apart for each day."""
+    """Yield what each node is billed for from `since` to `now`; with `daily`, one entry for each day."""
     for cluster, nodes in accounts:
         for node in nodes:
             minimum = minimums.get(node.provider, timedelta(0))
@@ -177,14 +181,14 @@ def entries(
 
 
 def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
-    """Entries added up by what they have in common.
+    """Return the entries added up by group.
 
     Raises:
-        SpecError: `by` is no way to group.
+        SpecError: `by` is no known grouping.
     """
     check_group(by)
     key = _key(by)
-    # Times of nodes of the same price are added up first: of many nodes on many days few prices are left to be multiplied.
+    # Times of nodes with the same price are added up first: many nodes on many days have few different prices to multiply.
     times: dict[object, dict[tuple[float, float], timedelta]] = {}
     names: dict[str, str] = {}
     for entry in every:
@@ -200,16 +204,16 @@ def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
 
 
 def check_group(by: str) -> None:
-    """Whether reports can be grouped like that.
+    """Raise if `by` is no known grouping.
 
     Raises:
-        SpecError: they can't.
+        SpecError: it is not; names the nearest match.
     """
     if by in GROUPS or (by.startswith(_TAG) and by != _TAG):
         return
     near = difflib.get_close_matches(by, GROUPS, n=1)
     raise SpecError(
-        f"by={by!r}: not a way to group" + (f"; did you mean {near[0]}?" if near else ""),
+        f"by={by!r}: unknown grouping" + (f"; did you mean {near[0]}?" if near else ""),
         hint=f"known are {', '.join(GROUPS)} and tag:KEY",
     )
 
@@ -220,7 +224,7 @@ def _start(now: datetime, since: str | timedelta | None) -> datetime | None:
     try:
         return now - parse_duration(since, what="since")
     except OverflowError:
-        # Before the first year there is: everything.
+        # Before year 1: since the beginning.
         return None
 
 
@@ -238,14 +242,14 @@ def _accounts(session: Session, since: datetime | None, name: str | None) -> lis
 def _by_day(
     node: NodeRecord, minimum: timedelta, now: datetime, since: datetime | None
 ) -> Iterator[tuple[date | None, timedelta]]:
-    """The days in UTC on which a node lived, each with the time that is billed on it."""
+    """Yield the days in UTC on which a node lived, each with the time that is billed on it."""
     first = node.started_at if since is None else max(since, node.started_at)
     day = datetime.combine(first.astimezone(UTC).date(), time(), UTC)
     last = max(node.started_at, node.ended_at or now)
     while day <= last:
         following = day + _DAY
         if first < day and following <= last:
-            # In the midst of its life: all of the day, and nothing to look at.
+            # Neither its first nor its last day: all of the day, which needs no calculation.
             yield day.date(), _DAY
         else:
             window = day if since is None else max(since, day)
@@ -279,7 +283,7 @@ def _row(group: str | None, times: Mapping[tuple[float, float], timedelta]) -> C
 
 
 def _named(rows: Iterable[CostRow], names: Mapping[str, str]) -> list[CostRow]:
-    """The rows of clusters under their names, with the id behind it where several have had the name."""
+    """Return the rows with names of clusters as groups, and the id after a name that several clusters have had."""
     uses = Counter(names.values())
     labels = {id: name if uses[name] == 1 else f"{name} ({id})" for id, name in names.items()}
     return [replace(row, group=labels[row.group or ""]) for row in rows]

@@ -1,10 +1,10 @@
-"""Makes plans: gives the resolver what this session knows, and checks what no single cloud's table can tell."""
+"""Make plans: pass what this session knows to the resolver, and check what no single cloud's offer table shows."""
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from multicompute.errors import CapacityError, LedgerError, SpecError
+from multicompute.errors import AuthError, CapacityError, LedgerError, SpecError
 from multicompute.plan import Outage, Plan
 from multicompute.provider import Reservation, TagLimits
 from multicompute.resolver import require, resolve
@@ -19,23 +19,25 @@ def plan_for(
     reservations: Sequence[Reservation] = (),
     outages: Sequence[Outage] | None = None,
 ) -> Plan:
-    """The plan for `spec` over everything this session knows; asks no cloud.
+    """Return the plan for `spec`, from what this session knows and without calling a cloud.
 
     Args:
-        reservations: what the clouds said of the reservations that the spec names.
-        outages: instead of those that the ledger remembers.
+        session: the catalog, the ledger and the configured providers.
+        spec: the request.
+        reservations: what the clouds report about the reservations in the spec.
+        outages: used instead of those in the ledger.
 
     Raises:
-        SpecError: the spec contradicts itself, or names what does not exist.
+        SpecError: the spec contradicts itself or names something that does not exist.
     """
     _check_tags(session, spec)
     notes: tuple[str, ...] = ()
     if outages is None:
         try:
-            outages = remembered(session)
+            outages = active_outages(session)
         except LedgerError as error:
-            # A plan is worth having even where the ledger is not; a launch is refused there anyway.
-            outages, notes = (), (f"remembered outages are not in this plan: {error}",)
+            # A plan is useful even without the ledger; a launch is refused without it anyway.
+            outages, notes = (), (f"this plan does not know of remembered outages: {error}",)
     plan = resolve(
         spec,
         session.catalog,
@@ -49,11 +51,11 @@ def plan_for(
 
 
 def require_candidate(plan: Plan, without_outages: Callable[[], Plan]) -> None:
-    """Refuse a plan that has nothing to try.
+    """Raise if the plan has no candidate.
 
     Raises:
-        CapacityError: all that would do was found to be out of capacity or quota a short while ago.
-        NoOfferError: nothing would do at any time.
+        CapacityError: every candidate was recently found to be out of capacity or quota.
+        NoOfferError: no offer meets the spec at any time.
     """
     if plan.candidates:
         return
@@ -66,11 +68,32 @@ def require_candidate(plan: Plan, without_outages: Callable[[], Plan]) -> None:
     require(plan)
 
 
-def remembered(session: Session) -> Sequence[Outage]:
-    """The outages that this ledger remembers; none where there is no ledger yet, which is not made for that.
+def require_usable(plan: Plan, usable: Mapping[str, str]) -> None:
+    """Raise if no candidate is in a cloud that can be used here.
 
     Raises:
-        LedgerError: there is one, and it can't be read.
+        AuthError: names these clouds, and why each can't be used.
+    """
+    if any(candidate.is_configured for candidate in plan.candidates):
+        return
+    providers = dict.fromkeys(candidate.provider for candidate in plan.candidates)
+    reasons = "; ".join(f"{name}: {usable.get(name, 'not installed')}" for name in providers)
+    text = f"no cloud that sells {requested(plan.spec)} can be used here: {reasons}"
+    raise AuthError(text, hint="`multicompute doctor` shows what is missing")
+
+
+def requested(spec: ClusterSpec) -> str:
+    """Return what the spec asks for, in words: "64 x h100"."""
+    kinds = " or ".join(spec.type) or "the reservations"
+    count = spec.gpus or spec.nodes
+    return f"{count} x {kinds}" if count else kinds
+
+
+def active_outages(session: Session) -> Sequence[Outage]:
+    """Return the outages in the ledger that are not over; none if there is no ledger yet, which is not created for this.
+
+    Raises:
+        LedgerError: the ledger exists and can't be read.
     """
     if not session.has_ledger:
         return ()
@@ -78,29 +101,29 @@ def remembered(session: Session) -> Sequence[Outage]:
 
 
 def _check_tags(session: Session, spec: ClusterSpec) -> None:
-    """Refuse tags that a cloud which may be chosen does not take."""
+    """Raise SpecError if a cloud that may be chosen does not accept the tags."""
     if not spec.tags:
         return
     for name, plugin in session.plugins.items():
         if session.usable[name] == "" and (spec.clouds is None or name in spec.clouds):
-            wrong = _against(plugin.tag_limits, spec)
-            if wrong:
+            problem = _tag_problem(plugin.tag_limits, spec)
+            if problem:
                 others = [cloud for cloud in session.plugins if cloud != name]
                 hint = f"change them, or name the clouds to use, such as clouds={others!r}"
-                raise SpecError(f"tags: {wrong} on {name}", provider=name, hint=hint)
+                raise SpecError(f"tags: {problem} on {name}", provider=name, hint=hint)
 
 
-def _against(limits: TagLimits, spec: ClusterSpec) -> str:
-    """What is wrong with the tags of `spec` under `limits`, "" for nothing."""
+def _tag_problem(limits: TagLimits, spec: ClusterSpec) -> str:
+    """Return what `limits` do not allow about the tags of `spec`, "" if all is allowed."""
     if len(spec.tags) > limits.count:
-        return f"{len(spec.tags)} are more than the {limits.count} that can be had beside ours"
+        return f"{len(spec.tags)} are more than the {limits.count} that are possible in addition to ours"
     for key, value in spec.tags.items():
         if len(key) > limits.key_length:
-            return f"the name {key[:20]!r}... is longer than the {limits.key_length} characters it may have"
+            return f"the name {key[:20]!r}... is longer than the {limits.key_length} characters allowed"
         if len(value) > limits.value_length:
-            return f"the value of {key!r} is longer than the {limits.value_length} characters it may have"
+            return f"the value of {key!r} is longer than the {limits.value_length} characters allowed"
         if any(key.lower().startswith(prefix) for prefix in limits.reserved_prefixes):
-            return f"{key!r} begins with a prefix that is reserved"
+            return f"{key!r} begins with a reserved prefix"
         if limits.key_pattern and not re.fullmatch(limits.key_pattern, key):
-            return f"the name {key!r} has characters that it may not have"
+            return f"the name {key!r} has characters that are not allowed"
     return ""

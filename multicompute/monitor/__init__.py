@@ -1,1 +1,1 @@
-"""Looks at what clusters do and cost; changes nothing by itself."""
+"""Monitor clusters: measure nodes, find idle clusters, export metrics, and supervise."""

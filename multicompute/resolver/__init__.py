@@ -11,11 +11,11 @@ The rules:
 - A fraction of an accelerator or a retired type is used only if its instance type is named.
 - Fabric: with interconnect="rdma", a gang of several nodes without an RDMA fabric is rejected. With "auto", it is rejected
   only if its accelerators are built to be linked and another gang of such accelerators has a fabric or needs a single node.
-  That other gang counts even if it is out of capacity or quota now, unless the placement lets the gang spread. "auto" does
+  That other gang counts even if it is out of capacity now, unless the placement lets the gang spread. "auto" does
   not apply to reservations, which the user has chosen.
 - A budget rejects no offer. It ends the cluster when it is spent, and a note says when that would be.
 - Stale prices and clouds that can't be used are marked and not rejected.
-- An outage or a quota limits how many nodes of an offer are available. With placement "zone", the complete gang must fit.
+- An outage limits how many nodes of an offer are available. With placement "zone", the complete gang must fit.
   With "region", "cloud" or "any", interchangeable offers (the same instance type and purchase type; with "any", the same
   number of the same accelerator per node) also fill one gang together, cheapest first. Nothing else tells how much capacity
   a zone has, so only a limit makes a gang spread. A gang that spreads has no fabric.
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from multicompute.errors import NoOfferError
 from multicompute.plan import Candidate, Outage, Plan
-from multicompute.provider import Quota, Reservation
+from multicompute.provider import Reservation
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._reasons import ORDER as REASONS
 from multicompute.resolver._resolve import decide
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["REASONS", "require", "resolve"]
 
-_NO_QUOTAS: Mapping[str, Sequence[Quota]] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
@@ -51,7 +50,6 @@ def resolve(
     now: datetime,
     configured: Mapping[str, str],
     outages: Sequence[Outage] = (),
-    quotas: Mapping[str, Sequence[Quota]] = _NO_QUOTAS,
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
     max_price_age: timedelta = timedelta(days=30),
@@ -66,7 +64,6 @@ def resolve(
         configured: every installed provider -> "" if it can be used, otherwise why not. Offers of providers that can't be
             used stay in the plan and are marked.
         outages: the remembered outages.
-        quotas: provider -> those quotas of the account that could be read.
         reservations: the reservations that the clouds reported; only those that the spec names are used.
         only: provider -> the only regions to use, where the configuration names some.
         max_price_age: prices older than this are marked as stale.
@@ -78,7 +75,7 @@ def resolve(
     Raises:
         SpecError: the spec names something unknown or contradicts itself.
     """
-    context = ResolveContext(now, configured, outages, quotas, reservations, only, max_price_age, max_spot_price_age)
+    context = ResolveContext(now, configured, outages, reservations, only, max_price_age, max_spot_price_age)
     plan = decide(spec, catalog, context)
     if plan.candidates:
         return plan

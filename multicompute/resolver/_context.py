@@ -7,7 +7,7 @@ from functools import cached_property
 
 from multicompute.offer import Offer, Purchase
 from multicompute.plan import Outage
-from multicompute.provider import Quota, Reservation
+from multicompute.provider import Reservation
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,6 @@ class ResolveContext:
     now: datetime
     configured: Mapping[str, str]
     outages: Sequence[Outage]
-    quotas: Mapping[str, Sequence[Quota]]
     reservations: Sequence[Reservation]
     only: Mapping[str, Collection[str]]
     max_price_age: timedelta

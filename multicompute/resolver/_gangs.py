@@ -11,7 +11,7 @@ from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints
-from multicompute.resolver._limits import Limits, QuotaUsage
+from multicompute.resolver._limits import Limits
 from multicompute.resolver._ranking import Gang
 from multicompute.resolver._reasons import RejectionCounts
 
@@ -152,7 +152,7 @@ class ReservationGangs:
 
 
 def spread(constraints: Constraints, sources: Sequence[Source], limits: Limits, unusable: frozenset[str]) -> list[Gang]:
-    """Return the gangs that combine several offers, cheapest first, where an outage or a quota limits a single offer.
+    """Return the gangs that combine several offers, cheapest first, where an outage limits a single offer.
 
     There is at most one for each group of interchangeable offers: the same instance type and purchase type in one region
     or cloud or, with placement "any", the same number of the same accelerator per node in any cloud.
@@ -190,14 +190,12 @@ def _price_key(source: Source) -> tuple[object, ...]:
 def _fill(sources: Sequence[Source], limits: Limits) -> tuple[Part, ...]:
     """Take as many nodes as possible from each offer in turn until the gang is complete; return () if it never is."""
     missing = sources[0].nodes
-    usage = QuotaUsage()
     parts: list[Part] = []
     for source in sources:
         offer = source.row.offer(source.zone)
-        take = limits.room(offer, missing, usage).nodes
+        take = limits.room(offer, missing).nodes
         if take:
             parts.append(Part(offer, take))
-            usage.take(limits.quotas_on(offer), offer.instance, take)
             missing -= take
         if not missing:
             return tuple(parts)

@@ -212,7 +212,7 @@ def explain_failure(plan: Plan) -> str:
 
 def _is_stated(spec: "ClusterSpec", reason: str) -> bool:
     """Whether the spec's own words, or the state of the clouds, are behind a reason."""
-    if reason in (reasons.OUTAGE, reasons.QUOTA):
+    if reason == reasons.OUTAGE:
         return True
     argument = ARGUMENTS.get(reason)
     return argument is not None and getattr(spec, argument) != type(spec).__dataclass_fields__[argument].default

@@ -25,7 +25,7 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
     named.sort(key=lambda item: (spec.reservations.index(item.id), item.provider, item.region, item.zone))
     known_clouds = sorted({*catalog.providers, *context.configured})
     constraints = read_constraints(spec, catalog, known_clouds=known_clouds, reservations=named, only=context.only)
-    limits = Limits(context.outages, context.quotas, context.now)
+    limits = Limits(context.outages, context.now)
     counts = RejectionCounts()
     reservation_gangs = ReservationGangs(constraints, catalog, limits, context.today)
     reserved = reservation_gangs.make(named, counts) if spec.reservations else []
@@ -46,7 +46,7 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
 
 
 class Matcher:
-    """Turns offers into gangs or rejections, line by line, and zone by zone only where outages or quotas apply."""
+    """Turns offers into gangs or rejections, line by line, and zone by zone only where outages apply."""
 
     def __init__(self, constraints: Constraints, limits: Limits, counts: RejectionCounts) -> None:
         self._constraints = constraints
@@ -125,7 +125,7 @@ class Matcher:
         interconnect = self._constraints.spec.interconnect
         if interconnect != "auto":
             return interconnect == "rdma"
-        # An outage or a quota does not make a gang without a fabric more useful, unless the user lets the gang spread.
+        # An outage does not make a gang without a fabric more useful, unless the user lets the gang spread.
         if not self._spreads and any(
             source.shape.is_linked and (source.nodes == 1 or source.shape.instance.fabric) for source in self._sources
         ):

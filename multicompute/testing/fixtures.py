@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Unpack
 
 from multicompute.cluster import Cluster
 from multicompute.config import load
-from multicompute.engine.recovery.inventory import Orphan, remove
+from multicompute.engine.recovery.inventory import Orphan
+from multicompute.engine.recovery.removal import remove
 from multicompute.errors import LedgerError, MulticomputeError
 from multicompute.plugins import discover
 from multicompute.provider import TAG_CLUSTER, TAG_ID, Resource

@@ -50,11 +50,6 @@ def scale_set_name(token: str, index: int) -> str:
     return _fitting(f"{token}-{index}", _SET_LENGTH)
 
 
-def scale_set_of(vm_name: str) -> str:
-    """The scale set that an instance of this name belongs to: instances are called after it, with "_" and eight letters or digits."""
-    return vm_name.rpartition("_")[0]
-
-
 def zone_number(zone: str) -> str:
     """Azure's number of a zone ("1") in ours ("eastus-1"), or "" for none.
 

@@ -34,7 +34,7 @@ def quotas(clients: Clients, region: str, reservations: Sequence[str] = ()) -> Q
         answer = clients.get(clients.compute_url("regions", region), "regions.get", place) or {}
         found += _of_region(answer.get("quotas", ()), region)
         project = clients.get(clients.compute_url("").rstrip("/"), "projects.get", place) or {}
-        found += _of_project(project.get("quotas", ()), region)
+        found += _of_project(project.get("quotas", ()))
     except MulticomputeError as error:
         notes.append(f"gcp {region}: quotas could not be read and are not compared: {error.message}")
     if not found and not notes:
@@ -65,9 +65,9 @@ def _of_region(listed: Iterable[dict[str, Any]], region: str) -> list[Quota]:
     return found
 
 
-def _of_project(listed: Iterable[dict[str, Any]], region: str) -> list[Quota]:
+def _of_project(listed: Iterable[dict[str, Any]]) -> list[Quota]:
     return [
-        _quota(_EVERYWHERE, region, "on_demand", _GPU_FAMILIES, (float(item["limit"]), float(item["usage"])))
+        _quota(_EVERYWHERE, "", "on_demand", _GPU_FAMILIES, (float(item["limit"]), float(item["usage"])))
         for item in listed
         if item.get("metric") == _EVERYWHERE
     ]

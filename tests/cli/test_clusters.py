@@ -205,10 +205,10 @@ def test_a_cluster_that_will_not_go_stands_in_red_with_its_cost_and_the_reason(
     fake_cloud.advance("1h")
     listed = run("ls")
     assert "TERMINATING" in listed.out
-    assert "train-1 is not gone yet: aws us-east-1: the teardown is not through" in listed.err
+    assert "train-1 is not gone yet: aws us-east-1: the teardown is not complete" in listed.err
     assert "`multicompute reap` goes on" in listed.err
     shown = run("show", "train-1").out
-    assert "the teardown is not through" in shown
+    assert "the teardown is not complete" in shown
     assert "$110.08 per hour" in shown
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)

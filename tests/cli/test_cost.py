@@ -62,7 +62,7 @@ def test_the_table_in_a_pipe_is_plain_with_bars_and_a_total(run: Run, spent: Any
 def test_those_that_live_are_forecast_and_a_budget_that_ends_first_is_told(run: Run, spent: Any) -> None:
     done = run("cost")
     forecast = done.out.split("\n\n")[1].splitlines()
-    assert forecast[0].split() == ["lives", "$/h", "so", "far", "to", "come", "in", "all", "ends"]
+    assert forecast[0].split() == ["running", "$/h", "so", "far", "forecast", "total", "ends"]
     assert [line.split()[0] for line in forecast[1:]] == ["big", "small"]
     assert forecast[2].split()[4] == "$600.00"
     assert "small reaches its budget of $600.00 at 2027-01-01T11:" in done.err
@@ -161,7 +161,7 @@ def test_where_nothing_was_spent_it_says_so(run: Run, fake_cloud: FakeCloud) -> 
         (
             ["--by", "nonsense"],
             2,
-            "by='nonsense': not a way to group (known are cluster, owner, cloud, day and tag:KEY)",
+            "by='nonsense': unknown grouping (known are cluster, owner, cloud, day and tag:KEY)",
         ),
         (["--by", "tag"], 2, "by='tag'"),
         (["nobody"], 8, "nobody: no cluster of this name"),

@@ -83,7 +83,7 @@ def test_a_termination_that_does_not_get_through_is_a_failure(run: Run, fake_clo
     fake_cloud.aws.faults.fail("terminate", "denied", times=1)
     done = run("reconcile", "--terminate", "lost-1", "--json")
     assert done.status == 1
-    assert "not all of it is gone" in done.document["failed"]["id-lost-1"]
+    assert "not deleted completely" in done.document["failed"]["id-lost-1"]
     shown = run("reconcile", "--terminate", "id-lost-1")
     assert shown.status == 0
     assert fake_cloud.alive() == []

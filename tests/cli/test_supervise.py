@@ -27,7 +27,7 @@ def test_once_ends_what_is_due_with_a_line_for_each_thing_on_stderr(run: Run, fa
     told = [line.split(" ", 1)[1] for line in done.err.splitlines()]
     assert told == [
         *(f"train-1: {percent} % of the budget of $100.00 is spent" for percent in (50, 80, 100)),
-        "train-1: ended: budget of $100.00 reached",
+        "train-1: terminated: budget of $100.00 reached",
     ]
     assert fake_cloud.alive() == []
 

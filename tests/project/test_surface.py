@@ -131,6 +131,7 @@ def test_every_error_has_its_exit_status() -> None:
         "TransientError": 1,
         "InvalidRequestError": 1,
         "ProviderError": 1,
+        "TeardownIncomplete": 1,
         "LedgerError": 1,
         "CatalogError": 1,
     }

@@ -1,4 +1,4 @@
-"""Turns Ctrl-C, SIGTERM and a cancelled task into a stop at the next safe point, so that no cloud call is cut in two."""
+"""Defer Ctrl-C, SIGTERM and a cancelled task to the next safe point, so that no cloud call is interrupted."""
 
 import signal
 import threading
@@ -10,108 +10,120 @@ from typing import Final
 
 from multicompute.clock import Clock
 
-_SLICE: Final = timedelta(seconds=0.5)
+_LONGEST_SLEEP: Final = timedelta(seconds=0.5)
+"""A request of another thread can't interrupt a sleep, so long sleeps are split into pieces of this length."""
 
 
 class Cancellation:
-    """A wish to stop, made by a signal or another thread, and met between two calls of a cloud."""
+    """A request to stop an operation, made by a signal or by another thread, and raised between two cloud calls."""
 
-    def __init__(self, *, leaves: bool = False) -> None:
-        """`leaves`: who stops wants the cluster left as it is, for somebody else to go on with."""
-        self._leaves = leaves
-        self._met: BaseException | None = None
-        self._cause: BaseException | None = None
+    def __init__(self, *, detach: bool = False) -> None:
+        """Create a cancellation that has not been requested.
+
+        Args:
+            detach: whether a cancelled operation leaves its cluster as it is, for another process to continue.
+        """
+        self._detach = detach
+        self._requested: BaseException | None = None
+        self._raised: BaseException | None = None
         self._is_sleeping = False
         self._is_shielded = False
 
     def request(self, cause: BaseException) -> None:
-        """Ask for a stop; `cause` is what the work raises when it meets it."""
-        self._cause = self._cause or cause
+        """Request a stop: the operation raises `cause` at its next safe point."""
+        self._requested = self._requested or cause
 
     def shield(self) -> None:
-        """Forget every wish so far: what follows must be finished. A later signal is met when it comes twice."""
-        self._cause = None
+        """Drop earlier requests and defer later ones until `unshield`; only a second signal is raised at once."""
+        self._requested = None
         self._is_shielded = True
 
-    def lower(self) -> None:
-        """The end of what had to be finished: meets what was wished meanwhile."""
+    def unshield(self) -> None:
+        """End the shield, and raise what was requested in the meantime."""
         self._is_shielded = False
         self.check()
 
     def check(self) -> None:
-        """A safe point: raises the cause where a stop is wished, once."""
-        if self._cause is not None and not self._is_shielded:
-            self._met, self._cause = self._cause, None
-            raise self._met
+        """Raise the requested cause, once. Does nothing while shielded."""
+        if self._requested is not None and not self._is_shielded:
+            self._raised, self._requested = self._requested, None
+            raise self._raised
 
-    def is_left_by(self, error: BaseException) -> bool:
-        """Whether `error` is the stop itself, and the cluster is to be left as it is."""
-        return self._leaves and error is self._met
+    def detaches(self, error: BaseException) -> bool:
+        """Return whether `error` is this cancellation and the cluster must be left as it is."""
+        return self._detach and error is self._raised
 
     def sleep(self, clock: Clock, duration: timedelta) -> None:
-        """Sleep, and meet a wish at once; one of another thread, which can't break a sleep, within half a second."""
+        """Sleep. A signal ends the sleep at once, a request of another thread within half a second."""
         while True:
             self.check()
             self._is_sleeping = True
             try:
-                clock.sleep(min(duration, _SLICE))
+                clock.sleep(min(duration, _LONGEST_SLEEP))
             finally:
                 self._is_sleeping = False
-            duration -= _SLICE
+            duration -= _LONGEST_SLEEP
             if duration <= timedelta(0):
                 return self.check()
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """A signal handler: stops at the next safe point; a second signal does not wait for it."""
+        """Handle a signal: request a stop, or raise at once if it is the second signal or the operation sleeps."""
         cause = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-        if self._cause is not None or (self._is_sleeping and not self._is_shielded):
-            self._met, self._cause = cause, None
+        if self._requested is not None or (self._is_sleeping and not self._is_shielded):
+            self._raised, self._requested = cause, None
             raise cause
         self.request(cause)
 
 
-@contextmanager
-def on_signals(stop: Cancellation) -> Iterator[Cancellation]:
-    """Let Ctrl-C and SIGTERM wish for `stop` inside the block.
+class SigtermGuard:
+    """A SIGTERM handler that raises SystemExit(143), so that a `with` block is left as it is by Ctrl-C."""
 
-    Only in the main thread, and only where Python's own handlers or ours are in place: whoever installed another one
-    (an event loop, a scheduler's worker) wants to decide for itself.
+    def __init__(self) -> None:
+        self._is_installed = False
+
+    def install(self) -> None:
+        """Install the handler, if SIGTERM would kill the process and this is the main thread."""
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self.on_signal)
+            self._is_installed = True
+
+    def uninstall(self) -> None:
+        """Restore the previous handler."""
+        if self._is_installed:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._is_installed = False
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal."""
+        raise SystemExit(128 + number)
+
+
+@contextmanager
+def cancel_on_signals(cancellation: Cancellation) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM request `cancellation` inside the block.
+
+    This applies only to the main thread, and only where Python's own handlers or ours are installed: an event loop or a
+    scheduler's worker that has its own handler decides for itself.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
             handler = signal.getsignal(number)
-            if handler == default or isinstance(getattr(handler, "__self__", None), (Cancellation, _Leave)):
-                before[number] = signal.signal(number, stop.on_signal)
+            if handler == default or isinstance(getattr(handler, "__self__", None), (Cancellation, SigtermGuard)):
+                before[number] = signal.signal(number, cancellation.on_signal)
     try:
-        yield stop
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-class _Leave:
-    """Leaves the `with` block of a cluster on SIGTERM, as Ctrl-C does by itself."""
-
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-
-class TermGuard:
-    """While it is up, SIGTERM raises SystemExit(143) instead of ending the process on the spot."""
-
-    def __init__(self) -> None:
-        self._before: object = None
-        self._leave = _Leave()
-
-    def up(self) -> None:
-        """Install it, where SIGTERM would end the process and this is the main thread."""
-        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._leave.on_signal)
-            self._before = signal.SIG_DFL
-
-    def down(self) -> None:
-        """Put back what was there."""
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self._before = None
+@contextmanager
+def defer_signals() -> Iterator[Cancellation]:
+    """Defer a first Ctrl-C or SIGTERM to the end of the block; a second one is raised at once."""
+    cancellation = Cancellation()
+    # Before the handlers are installed: a shield drops earlier requests.
+    cancellation.shield()
+    with cancel_on_signals(cancellation):
+        yield cancellation
+        cancellation.unshield()

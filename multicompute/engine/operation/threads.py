@@ -1,4 +1,4 @@
-"""Runs the synchronous engine for an event loop: in a thread of its own, with a cancelled task seen through to the end."""
+"""Run the synchronous engine for an event loop, in one thread per operation."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,24 +12,28 @@ T = TypeVar("T")
 
 
 async def in_thread(
-    work: Callable[[], T], *, stop: Cancellation | None = None, undo: Callable[[T], object] | None = None
+    work: Callable[[], T], *, cancellation: Cancellation | None = None, undo: Callable[[T], object] | None = None
 ) -> T:
-    """Return what `work` returns, without blocking the loop.
+    """Return the result of `work`, without blocking the event loop.
 
-    When the task is cancelled the work is asked to stop at its next safe point and waited for, so that its teardown is
-    through when the cancellation goes on. Work that was through already is undone; work that knows no `stop` is only
-    waited for.
+    When the task is cancelled, the work is asked to stop at its next safe point and is awaited, so that its teardown is
+    complete before the cancellation propagates.
+
+    Args:
+        work: the function to run.
+        cancellation: how to ask the work to stop; without it, a cancelled task only waits for the work.
+        undo: called with the result of work that had finished when the task was cancelled.
     """
-    # Not asyncio.to_thread: its pool has a handful of threads, and each of these may wait for half an hour. Where hundreds of
-    # clusters are waited for in one loop, the last would find their time over before their turn came.
+    # Not asyncio.to_thread: its pool has few threads, and each of these may wait for half an hour. With hundreds of
+    # clusters in one event loop, the last ones would time out before their turn.
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="multicompute")
     task = asyncio.get_running_loop().run_in_executor(pool, copy_context().run, work)
     pool.shutdown(wait=False)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if stop is not None:
-            stop.request(Cancelled())
+        if cancellation is not None:
+            cancellation.request(TaskCancelled())
         await asyncio.wait([task])
         if task.exception() is None and undo is not None:
             result = task.result()
@@ -37,8 +41,8 @@ async def in_thread(
         raise
 
 
-class Cancelled(Exception):
-    """The task that asked for this work was cancelled."""
+class TaskCancelled(Exception):
+    """The asyncio task that runs this operation was cancelled."""
 
     def __str__(self) -> str:
         return "the task was cancelled"

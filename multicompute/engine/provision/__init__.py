@@ -1,1 +1,1 @@
-"""Launch clusters: claim a name, try one candidate after another, and wait until the gang runs."""
+"""Bring a cluster up: claim its name, check quotas and prices, launch candidates in order, and roll back failures."""

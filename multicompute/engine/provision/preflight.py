@@ -1,4 +1,4 @@
-"""What is looked up before a launch: quotas, reservations, and today's price where ours is only an estimate."""
+"""Check quotas, reservations and estimated prices before a launch."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Final
 
 from multicompute.engine.operation.operation import Operation
-from multicompute.engine.provision.failover import short_quota
+from multicompute.engine.operation.regions import ProviderRegion, by_region_of
+from multicompute.engine.provision.description import report_of
+from multicompute.engine.provision.quota import short_quota
 from multicompute.errors import MulticomputeError, QuotaError, SpecError
-from multicompute.offer import Offer, Quote
-from multicompute.plan import AttemptReport, Candidate
-from multicompute.provider import Capability, Quotas, Reservation
+from multicompute.offer import Offer, Part, Quote
+from multicompute.plan import Candidate
+from multicompute.provider import Capability, Quota, Quotas, Reservation
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
 
@@ -18,63 +20,62 @@ _POOL: Final = 8
 
 
 def quota_error(op: Operation, candidate: Candidate) -> QuotaError | None:
-    """The error of a candidate that the account's quota does not allow, found without a launch; None where it may go ahead."""
-    provider = op.session.provider(candidate.provider)
-    if Capability.QUOTAS not in provider.capabilities:
-        return None
-    short = short_quota(_quotas(op, candidate).quotas, candidate)
-    if short is None:
-        return None
-    quota, needed = short
-    offer = candidate.parts[0].offer
+    """Return the error of a candidate that a quota does not allow, so that it need not be launched; None if it is allowed."""
+    for where, parts in by_region_of(candidate.parts, lambda part: part.offer).items():
+        # A quota without a region counts what is launched in the other regions of the provider, too.
+        counted = [part for part in candidate.parts if part.offer.provider == where.provider]
+        short = short_quota(_quotas(op, where).quotas, counted)
+        if short is not None:
+            return _quota_error(op, where, parts, *short)
+    return None
+
+
+def _quota_error(
+    op: Operation, where: ProviderRegion, parts: Sequence[Part], quota: Quota, needed: float
+) -> QuotaError:
     error = QuotaError(
         f"{quota.name}: {needed:g} {quota.unit} needed, {quota.limit:g} allowed, {quota.used:g} in use",
-        provider=candidate.provider,
-        region=candidate.region,
-        instance_type=candidate.instance_type,
-        hint=f"ask {candidate.provider} to raise it in {candidate.region}",
-        scope="region",
+        provider=where.provider,
+        region=where.region,
+        instance_type=parts[0].offer.instance_type,
+        hint=f"ask {where.provider} to raise it" + (f" in {where.region}" if quota.region else ""),
+        scope="region" if quota.region else "account",
     )
-    report = AttemptReport(
-        provider=offer.provider,
-        region=offer.region,
-        zone=offer.zone,
-        instance_type=offer.instance_type,
-        purchase=offer.purchase,
-        nodes=candidate.nodes,
-        outcome="no quota",
-        message=error.message,
-    )
+    report = report_of(parts, "no quota", message=error.message)
     op.reports.append(report)
-    op.story.add("quota", f"{report}; not asked for", provider=candidate.provider, region=candidate.region)
+    op.events.add("quota", f"{report}; not launched", provider=where.provider, region=where.region)
     return error
 
 
-def _quotas(op: Operation, candidate: Candidate) -> Quotas:
-    """The quotas of the candidate's region, read once per operation; what can't be read is a note, not an error."""
-    key = (candidate.provider, candidate.region)
-    if key not in op.quotas:
-        provider = op.session.provider(candidate.provider)
+def _quotas(op: Operation, where: ProviderRegion) -> Quotas:
+    """Return the quotas of a region, read once per operation; quotas that can't be read become a note, not an error."""
+    if where not in op.quotas:
+        provider = op.session.provider(where.provider)
+        if Capability.QUOTAS not in provider.capabilities:
+            return Quotas()
         try:
-            op.quotas[key] = provider.quotas(candidate.region)
+            op.quotas[where] = provider.quotas(where.region)
         except MulticomputeError as error:
-            op.quotas[key] = Quotas(notes=(f"quotas can't be read: {error.message}",))
-        for note in op.quotas[key].notes:
-            op.story.add("note", f"{candidate.provider} {candidate.region}: {note}")
-    return op.quotas[key]
+            op.quotas[where] = Quotas(notes=(f"quotas can't be read: {error.message}",))
+        for note in op.quotas[where].notes:
+            op.events.add("note", f"{where}: {note}")
+    return op.quotas[where]
 
 
 def recheck_price(op: Operation, candidate: Candidate) -> Candidate | None:
-    """The candidate at today's price where ours was an estimate and the cloud tells; None where that is too much for the spec."""
+    """Return the candidate at today's price, if ours is an estimate and the cloud has one; None if it exceeds the spec."""
     if candidate.price_basis != "estimate":
         return candidate
-    quotes = _todays(op, [part.offer for part in candidate.parts])
+    quotes = _current_quotes(op, [part.offer for part in candidate.parts])
     if not quotes:
         return candidate
-    parts = tuple(replace(part, offer=_at(part.offer, quotes.get(part.offer))) for part in candidate.parts)
+    parts = tuple(
+        replace(part, offer=replace(part.offer, quote=quotes.get(part.offer, part.offer.quote)))
+        for part in candidate.parts
+    )
     checked = replace(candidate, parts=parts)
     if checked.hourly_cost != candidate.hourly_cost:
-        op.story.add(
+        op.events.add(
             "note",
             f"{candidate.instance_type} in {candidate.zone or candidate.region}: estimated at "
             f"${candidate.hourly_cost:,.2f}/h, is ${checked.hourly_cost:,.2f}/h today",
@@ -84,8 +85,8 @@ def recheck_price(op: Operation, candidate: Candidate) -> Candidate | None:
     return None if over_price or over_hourly else checked
 
 
-def _todays(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-    """Today's prices, as far as the clouds of these offers tell them."""
+def _current_quotes(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
+    """Return today's prices of these offers, where their clouds have one."""
     found: dict[Offer, Quote] = {}
     for name in dict.fromkeys(offer.provider for offer in offers):
         provider = op.session.provider(name)
@@ -94,22 +95,18 @@ def _todays(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
         try:
             found |= provider.quotes([offer for offer in offers if offer.provider == name])
         except MulticomputeError as error:
-            op.story.add("note", f"the estimated price could not be confirmed: {error.message}", code=error.code)
+            op.events.add("note", f"the estimated price could not be confirmed: {error.message}", code=error.code)
     return found
 
 
-def _at(offer: Offer, quote: Quote | None) -> Offer:
-    return offer if quote is None else replace(offer, quote=quote)
-
-
 def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation, ...]:
-    """Look the spec's reservations up in every region where they may be.
+    """Find the reservations of the spec in all regions of the configured clouds.
 
     Raises:
-        SpecError: one of them is in none of the regions of the configured clouds.
+        SpecError: one of them is in none of these regions.
     """
-    places = [
-        (name, region.name)
+    regions = [
+        ProviderRegion(name, region.name)
         for name, why_not in session.usable.items()
         if why_not == "" and (spec.clouds is None or name in spec.clouds)
         if Capability.RESERVATIONS in session.provider(name).capabilities
@@ -117,18 +114,17 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
         if region.provider == name
     ]
 
-    def look(place: tuple[str, str]) -> tuple[Reservation, ...]:
-        name, region = place
+    def find_in(where: ProviderRegion) -> tuple[Reservation, ...]:
         try:
-            return session.provider(name).quotas(region, reservations=spec.reservations).reservations
+            return session.provider(where.provider).quotas(where.region, reservations=spec.reservations).reservations
         except MulticomputeError:
             # A region that is not enabled for the account answers with an error; the reservation is not there.
             return ()
 
     with ThreadPoolExecutor(_POOL) as pool:
-        found = [reservation for answer in pool.map(look, places) for reservation in answer]
+        found = [reservation for answer in pool.map(find_in, regions) for reservation in answer]
     missing = [wanted for wanted in spec.reservations if wanted not in {each.id for each in found}]
     if missing:
-        clouds = ", ".join(sorted({name for name, _ in places})) or "no configured cloud"
-        raise SpecError(f"reservations: {', '.join(missing)}: not found in {len(places)} regions of {clouds}")
+        clouds = ", ".join(sorted({where.provider for where in regions})) or "no configured cloud"
+        raise SpecError(f"reservations: {', '.join(missing)}: not found in {len(regions)} regions of {clouds}")
     return tuple(found)

@@ -1,1 +1,1 @@
-"""Compare the ledger with the clouds: reconcile, adopt and reap."""
+"""Recover from lost processes and ledgers: compare ledger and clouds, adopt clusters, and reap what has expired."""

@@ -347,6 +347,12 @@ def test_quotas_are_those_of_the_region(cloud: GcpLocalCloud, provider: GcpProvi
     assert found["NVIDIA_L4_GPUS", "spot"].limit == 16
 
 
+def test_the_quota_of_the_project_counts_in_every_region(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
+    cloud.set_quota("GPUS_ALL_REGIONS", "global", 32)
+    (found,) = (quota for quota in provider.quotas("us-central1").quotas if quota.name == "GPUS_ALL_REGIONS")
+    assert (found.region, found.limit, found.purchase) == ("", 32, "on_demand")
+
+
 def test_accelerators_that_are_attached_count_against_the_quota_of_their_own_kind(
     cloud: GcpLocalCloud, provider: GcpProvider
 ) -> None:

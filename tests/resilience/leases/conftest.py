@@ -1,4 +1,4 @@
-"""What the tests of leases share: a node of each kind, booted with what its cloud is sent."""
+"""Fixtures: a node of each kind, booted with the script that its cloud receives."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from tests.resilience.leases.lease_machine import Machine
 from tests.resilience.leases.metadata_services import IDENTITY, TPU, Ec2, Gce, Imds, MetadataService, serving
 
 NOW = 1_790_000_000
-Sent = Callable[[MetadataService, datetime | None, str], str | bytes]
+BootScript = Callable[[MetadataService, datetime | None, str], str | bytes]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of node: its metadata service, what it is sent at its launch, and whether it deletes itself."""
+    """A kind of node: its metadata service, its boot script, and whether it deletes itself."""
 
     service: type[MetadataService]
-    sent: Sent
+    boot_script: BootScript
     deletes: bool = False
 
 
@@ -45,21 +45,21 @@ KINDS = {
 
 @dataclass
 class Fleet:
-    """Boots nodes of one kind."""
+    """A factory for nodes of one kind."""
 
     kind: Kind
     service: MetadataService
     folder: Path
 
-    def sent(self, end: int | None, setup: str = "") -> str | bytes:
-        """What the cloud is sent for a lease that ends at `end`."""
-        return self.kind.sent(self.service, None if end is None else datetime.fromtimestamp(end, UTC), setup)
+    def boot_script(self, end: int | None, setup: str = "") -> str | bytes:
+        """Return what the cloud receives for a lease that ends at `end`."""
+        return self.kind.boot_script(self.service, None if end is None else datetime.fromtimestamp(end, UTC), setup)
 
     def node(self, end: int | None, *, tag: str | None = "", setup: str = "") -> Machine:
-        """A node that was launched with a lease until `end`; its tag says the same unless `tag` says otherwise."""
-        self.service.say(("never" if end is None else str(end)) if tag == "" else tag)
+        """Return a node launched with a lease until `end`, which is also its tag unless `tag` is given."""
+        self.service.set_tag(("never" if end is None else str(end)) if tag == "" else tag)
         machine = Machine(self.folder / "machine", self.service)
-        machine.boot(self.sent(end, setup))
+        machine.boot(self.boot_script(end, setup))
         return machine
 
 

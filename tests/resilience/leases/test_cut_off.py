@@ -1,4 +1,4 @@
-"""A node whose timer can't do its work, in every cloud: whoever reaps ends it, and what stands beside it."""
+"""A node whose timer can't work is terminated by reap with its dependent resources, in every cloud."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`extend` from the call to the node: the local cloud's own tag reaches the script that the cloud was sent."""
+"""`extend`, from the call to the node: the tag in the local cloud reaches the script that the node was booted with."""
 
 import json
 import time
@@ -22,28 +22,28 @@ TYPES = {"aws": "h100", "gcp": "h100", "tpu": "v5p-16", "azure": "h100"}
 _direct = build_opener(ProxyHandler({}))
 
 
-def asked(url: str) -> dict[str, object]:
+def get_json(url: str) -> dict[str, object]:
     with _direct.open(url, timeout=10) as answer:
         return dict(json.load(answer))
 
 
 def tag_in_cloud(clouds: LocalClouds, node: Node) -> str | None:
-    """What the node's metadata service would say: EC2 and Azure show tags there, Google the node's own metadata."""
+    """Return the tag that the node's metadata service shows: EC2 and Azure show tags there, Google the node's metadata."""
     if node.provider != "gcp":
         return next((item.tags.get(TAG) for item in clouds.alive() if item.id == node.id), None)
     gcp = clouds.gcp
     if "/" in node.id:
-        found = asked(
+        found = get_json(
             f"{gcp.endpoint_url}/v2/projects/{gcp.project}/locations/{node.zone}/nodes/{node.id.split('/')[0]}"
         )
         return dict(found["metadata"]).get(TAG)  # type: ignore[call-overload, no-any-return]
-    found = asked(f"{gcp.endpoint_url}/compute/v1/projects/{gcp.project}/zones/{node.zone}/instances/{node.id}")
+    found = get_json(f"{gcp.endpoint_url}/compute/v1/projects/{gcp.project}/zones/{node.zone}/instances/{node.id}")
     items = found["metadata"]["items"]  # type: ignore[index]
     return next((item["value"] for item in items if item["key"] == TAG), None)
 
 
-def sent_to(clouds: LocalClouds, node: Node) -> str:
-    """What the cloud was sent for the node to run at boot."""
+def boot_script_of(clouds: LocalClouds, node: Node) -> str:
+    """Return the boot script that the cloud received for a node."""
     if node.provider == "aws":
         return str(clouds.aws.user_data(node.id))
     return str(clouds.gcp.startup_script(node.id) if node.provider == "gcp" else clouds.azure.custom_data(node.id))
@@ -51,12 +51,12 @@ def sent_to(clouds: LocalClouds, node: Node) -> str:
 
 @contextmanager
 def booted(clouds: LocalClouds, node: Node, kind: str, folder: Path) -> Iterator[Machine]:
-    """The node, booted with what its cloud was sent; its metadata service says what the local cloud has."""
+    """Boot the node with its boot script; its metadata service shows the tag in the local cloud."""
     with serving(SERVICES[kind], int(datetime.now(UTC).timestamp())) as service:
         service.tag = lambda: tag_in_cloud(clouds, node)
         service.vm = node.id
         machine = Machine(folder, service)
-        machine.boot(sent_to(clouds, node))
+        machine.boot(boot_script_of(clouds, node))
         yield machine
         assert service.refused == []
 
@@ -120,7 +120,7 @@ def test_a_node_that_deletes_itself_is_gone_from_its_cloud(kind: str, tmp_path: 
 
 
 def _until_gone(clouds: LocalClouds, node: Node) -> None:
-    """The local cloud takes its time, as the real one does."""
+    """Wait until the local cloud has deleted the node, which takes some time."""
     end = datetime.now(UTC) + timedelta(seconds=20)
     cluster = Cluster.get("lease")
     while cluster.refresh().state is ClusterState.READY and datetime.now(UTC) < end:

@@ -1,4 +1,4 @@
-"""No guarantee in docs/leases.md without a test that is there."""
+"""Every guarantee in docs/leases.md names a test that exists."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ DISCLAIMED = ("**Not enforced", "**Never terminated", "Stay until `reap` runs")
 
 
 def guarantees() -> list[tuple[str, str, str]]:
-    """Row, column and cell of the table of guarantees."""
+    """Return row, column and cell of the table of guarantees."""
     lines = [line for line in DOCUMENT.splitlines() if line.startswith("|")]
     columns, _, *rows = (
         [cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.count(" | ") >= 3
@@ -24,7 +24,7 @@ def guarantees() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(("where", "when", "cell"), guarantees())
 def test_a_guarantee_names_the_test_that_shows_it(where: str, when: str, cell: str) -> None:
     named = re.findall(r"`(test_\w+)`", cell)
-    assert named or cell.startswith(DISCLAIMED), f"{where}, {when}: nothing shows it"
+    assert named or cell.startswith(DISCLAIMED), f"{where}, {when}: names no test"
     defined = {name for path in SOURCES for name in re.findall(r"def (test_\w+)\(", path.read_text(encoding="utf-8"))}
     assert set(named) <= defined
 

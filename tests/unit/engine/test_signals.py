@@ -14,7 +14,7 @@ from multicompute.testing import fake_cloud
 
 number, when = int(sys.argv[1]), sys.argv[2]
 
-def watch(event):
+def callback(event):
     if event.kind == when:
         os.kill(os.getpid(), number)
 
@@ -22,7 +22,7 @@ with fake_cloud("aws") as cloud:
     if number < 0:
         number = signal.SIGTERM
     try:
-        with Cluster.request(gpus=64, type="h100", progress=watch):
+        with Cluster.request(gpus=64, type="h100", progress=callback):
             if when == "inside":
                 os.kill(os.getpid(), number)
             while True:
@@ -37,7 +37,7 @@ with fake_cloud("aws") as cloud:
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)], ids=["SIGTERM", "Ctrl-C"]
 )
 @pytest.mark.parametrize("when", ["requested", "attempt", "launched", "waiting", "ready", "inside"])
-def test_a_signal_ends_in_a_teardown_and_says_so(
+def test_a_signal_ends_in_a_teardown_and_is_reported(
     tmp_path: Path, number: signal.Signals, status: int, when: str
 ) -> None:
     script = tmp_path / "job.py"
@@ -47,5 +47,5 @@ def test_a_signal_ends_in_a_teardown_and_says_so(
     )
     assert done.stdout == "alive 0\n", done.stderr
     assert "nothing of it is left" in done.stderr
-    # Python itself ends by SIGINT when nobody catches KeyboardInterrupt.
+    # Python ends by SIGINT if KeyboardInterrupt is not caught.
     assert done.returncode == status

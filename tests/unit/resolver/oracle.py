@@ -1,7 +1,7 @@
 """A slow resolver, written from the documented rules only: it applies every rule to every offer in turn."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -11,7 +11,7 @@ from multicompute import accelerators
 from multicompute.catalog import Catalog
 from multicompute.offer import InstanceType, Listing, Offer, Quote
 from multicompute.plan import Outage
-from multicompute.provider import Quota, Reservation
+from multicompute.provider import Reservation
 from multicompute.spec import ClusterSpec
 
 PartKey = tuple[str, str, str, str, str, float, str, int, str | None]
@@ -50,7 +50,6 @@ class Oracle:
     now: datetime
     unusable: frozenset[str] = frozenset()
     outages: Sequence[Outage] = ()
-    quotas: Mapping[str, Sequence[Quota]] | None = None
     reservations: Sequence[Reservation] = ()
     only: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -226,7 +225,7 @@ class Oracle:
         return None
 
     def offer_rejection(self, offer: Offer) -> str | None:
-        """Return the first reason to reject an offer, except for outages, quotas and the fabric."""
+        """Return the first reason to reject an offer, except for outages and the fabric."""
         if found := self.instance_rejection(offer.instance):
             return found
         if not self.allowed(offer.purchase):
@@ -252,31 +251,6 @@ class Oracle:
             for o in self.outages
         )
 
-    def over_quota(self, offer: Offer, nodes: int, others: Iterable[tuple[Offer, int]] = ()) -> bool:
-        """Return whether `nodes` of this offer, together with the others, exceed a quota."""
-        taken = [*others, (offer, nodes)]
-        for quota in (self.quotas or {}).get(offer.provider, ()):
-            if self.counts_against(offer, quota):
-                amount = sum(n * self.unit(o.instance, quota) for o, n in taken if self.counts_against(o, quota))
-                if self.unit(offer.instance, quota) and amount > quota.limit - quota.used + 1e-6:
-                    return True
-        return False
-
-    def counts_against(self, offer: Offer, quota: Quota) -> bool:
-        quotas = (self.quotas or {}).get(offer.provider, ())
-        return (
-            any(quota is other for other in quotas)
-            and quota.purchase == offer.purchase
-            and quota.region in ("", offer.region)
-            and any(fnmatchcase(offer.instance_type, glob) for glob in quota.families)
-        )
-
-    def unit(self, instance: InstanceType, quota: Quota) -> float:
-        return {"vcpus": instance.vcpus * instance.hosts, "accelerators": instance.accelerators, "nodes": 1}[quota.unit]
-
-    def fits(self, offer: Offer, nodes: int, others: Iterable[tuple[Offer, int]] = ()) -> bool:
-        return not self.blocked(offer, nodes) and not self.over_quota(offer, nodes, others)
-
     def is_linked(self, instance: InstanceType) -> bool:
         model = accelerators.get(instance.accelerator)
         return model is not None and model.linked
@@ -293,16 +267,14 @@ class Oracle:
                 first[index] = found
             elif self.blocked(offer, self.node_count(offer.instance)):
                 first[index] = "outage"
-            elif self.over_quota(offer, self.node_count(offer.instance)):
-                first[index] = "quota"
         accepted = [(index, offer) for index, (_, offer) in enumerate(self.offers) if index not in first]
         needs_fabric = self.spec.interconnect == "rdma" or (
             self.spec.interconnect == "auto"
             and any(
                 self.is_linked(offer.instance) and not self.lacks_fabric(offer.instance)
                 for index, (_, offer) in enumerate(self.offers)
-                # An outage or a quota now is no reason to accept gangs without a fabric, unless the gang may spread.
-                if first.get(index) in ((None, "outage", "quota") if self.spec.placement == "zone" else (None,))
+                # An outage now is no reason to accept gangs without a fabric, unless the gang may spread.
+                if first.get(index) in ((None, "outage") if self.spec.placement == "zone" else (None,))
             )
         )
         for index, offer in accepted:
@@ -343,7 +315,7 @@ class Oracle:
     def spread_gangs(self, first: dict[int, str], *, needs_fabric: bool) -> list[tuple[tuple[Offer, int, None], ...]]:
         groups: dict[object, list[tuple[int, Offer]]] = {}
         for index, (_, offer) in enumerate(self.offers):
-            if first.get(index) not in (None, "outage", "quota") or (needs_fabric and self.is_linked(offer.instance)):
+            if first.get(index) not in (None, "outage") or (needs_fabric and self.is_linked(offer.instance)):
                 continue
             what: object = (offer.instance, offer.purchase)
             if self.spec.placement == "region":
@@ -382,8 +354,7 @@ class Oracle:
     def fill(self, offers: Sequence[Offer], nodes: int) -> tuple[tuple[Offer, int, None], ...]:
         parts: list[tuple[Offer, int, None]] = []
         for offer in offers:
-            others = [(other, count) for other, count, _ in parts]
-            take = self.most(offer, nodes, others)
+            take = self.most(offer, nodes)
             if take:
                 parts.append((offer, take, None))
                 nodes -= take
@@ -391,12 +362,12 @@ class Oracle:
                 return tuple(parts)
         return ()
 
-    def most(self, offer: Offer, nodes: int, others: list[tuple[Offer, int]]) -> int:
+    def most(self, offer: Offer, nodes: int) -> int:
         """Return the largest number up to `nodes` that fits. Bisection works, since more nodes never fit if fewer do not."""
         low, high = 0, nodes + 1
         while high - low > 1:
             middle = floor((low + high) / 2)
-            if self.fits(offer, middle, others):
+            if not self.blocked(offer, middle):
                 low = middle
             else:
                 high = middle
@@ -426,7 +397,7 @@ class Oracle:
         for r in group:
             offer = Offer(instance, r.region, r.zone, "reserved", Quote(r.hourly_cost, self.now.date(), r.id))
             take = min(r.available, missing)
-            if take > 0 and self.fits(offer, take):
+            if take > 0 and not self.blocked(offer, take):
                 inside.append((offer, take, r.id))
                 missing -= take
         if not inside:
@@ -436,7 +407,7 @@ class Oracle:
             is_same_type = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
             is_same_zone = offer.zone in ("", head.zone) or head.zone == ""
             is_allowed = offer.quote.basis == "list" or self.spec.estimates
-            if is_same_type and is_same_zone and is_allowed and self.fits(offer, missing):
+            if is_same_type and is_same_zone and is_allowed and not self.blocked(offer, missing):
                 gangs.append((*inside, (offer, missing, None)))
         return [gang for gang in gangs if self.is_affordable(gang)]
 

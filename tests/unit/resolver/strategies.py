@@ -1,4 +1,4 @@
-"""Random specs, outages, quotas and reservations around real offers, for the comparison with the oracle."""
+"""Random specs, outages and reservations around real offers, for the comparison with the oracle."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from multicompute.catalog import Catalog
 from multicompute.errors import SpecError
 from multicompute.offer import Listing
 from multicompute.plan import Outage
-from multicompute.provider import Quota, Reservation
+from multicompute.provider import Reservation
 from multicompute.spec import ClusterSpec
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -24,7 +24,6 @@ class Question:
     spec: ClusterSpec
     unusable: frozenset[str] = frozenset()
     outages: tuple[Outage, ...] = ()
-    quotas: dict[str, list[Quota]] = field(default_factory=dict)
     reservations: tuple[Reservation, ...] = ()
     only: dict[str, list[str]] = field(default_factory=dict)
 
@@ -157,17 +156,6 @@ def outages(draw: st.DrawFn, lines: list[Listing]) -> Outage:
 
 
 @st.composite
-def quotas(draw: st.DrawFn, lines: list[Listing]) -> tuple[str, Quota]:
-    line = draw(st.sampled_from(lines))
-    globs = draw(st.sampled_from(((line.instance.name[:1] + "*",), (line.instance.name, "zz*"), ("*",))))
-    limit = draw(st.sampled_from((0, 1, 8, 100, 384, 768, 5000)))
-    used = draw(st.sampled_from((0, 0, 4, 192)))
-    unit = draw(st.sampled_from(("vcpus", "vcpus", "accelerators", "nodes")))
-    region = draw(st.sampled_from((line.region.name, line.region.name, "")))
-    return line.instance.provider, Quota("limit", region, draw(purchases(line)), globs, limit, used, unit)
-
-
-@st.composite
 def reservations(draw: st.DrawFn, lines: list[Listing], name: str) -> Reservation:
     line = draw(st.sampled_from(lines))
     zone = draw(st.sampled_from((*line.zones, *line.zones, "", "elsewhere")))
@@ -187,9 +175,6 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
         values["reservations"] = draw(st.permutations(ids))
         if draw(st.integers(0, 4)) == 4 and "gpus" not in values:
             del values["type"]
-    limits: dict[str, list[Quota]] = {}
-    for provider, quota in draw(st.lists(quotas(lines), max_size=4)) if lines and draw(st.booleans()) else ():
-        limits.setdefault(provider, []).append(quota)
     active = tuple(draw(st.lists(outages(lines), max_size=8))) if lines and draw(st.booleans()) else ()
     unusable = frozenset(draw(st.sets(st.sampled_from(("aws", "gcp", "azure")))))
     try:
@@ -199,7 +184,7 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     only = (
         draw(st.dictionaries(st.sampled_from(tuple(CONFIGURED)), st.none(), max_size=1)) if draw(st.booleans()) else {}
     )
-    return Question(spec, unusable, active, limits, reserved, {name: CONFIGURED[name] for name in only})
+    return Question(spec, unusable, active, reserved, {name: CONFIGURED[name] for name in only})
 
 
 def relevant(catalog: Catalog, names: list[str]) -> list[Listing]:
@@ -249,10 +234,7 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
         # Two reservations in one place are used together.
         reserved = tuple(replace(reserved[0], id=name, available=draw(st.sampled_from((1, 2, 5)))) for name in ids)
     values["reservations"] = ids
-    limits: dict[str, list[Quota]] = {}
-    for provider, quota in draw(st.lists(quotas(lines), min_size=1, max_size=6)):
-        limits.setdefault(provider, []).append(quota)
-    active = tuple(draw(st.lists(outages(lines), max_size=10)))
+    active = tuple(draw(st.lists(outages(lines), min_size=1, max_size=16)))
     unusable = frozenset(draw(st.sets(st.sampled_from(("aws", "gcp", "azure")))))
     spec = ClusterSpec.of({name: value for name, value in values.items() if value is not None})
-    return Question(spec, unusable, active, limits, reserved)
+    return Question(spec, unusable, active, reserved)

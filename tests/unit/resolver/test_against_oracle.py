@@ -46,7 +46,6 @@ def assert_same_answer(question: Question) -> None:
     configured = {name: "no key" if name in question.unusable else "" for name in CATALOG.providers}
     known = {
         "outages": question.outages,
-        "quotas": question.quotas,
         "reservations": question.reservations,
         "only": question.only,
     }

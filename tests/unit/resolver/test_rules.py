@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import pytest
 
 from multicompute.plan import Outage
-from multicompute.provider import Quota, Reservation
+from multicompute.provider import Reservation
 from tests.unit.resolver.fake_catalog import (
     BIG,
     CPU,
@@ -218,19 +218,13 @@ def test_an_outage_is_shown_with_its_reason_and_end() -> None:
     assert rejection.examples[0].endswith("capacity, until 2026-11-24 12:05 UTC")
 
 
-@pytest.mark.parametrize(("unit", "limit", "fits"), [("vcpus", 384, True), ("vcpus", 383, False), ("nodes", 1, False)])
-def test_a_quota_counts_in_its_own_unit_and_includes_what_is_in_use(unit: str, limit: float, *, fits: bool) -> None:
-    quota = Quota("the limit", "east-1", "on_demand", ("b*",), limit + 10, 10, unit)
-    found = plan(FakeCatalog(line(BIG, 80)), known={"quotas": {"blue": [quota]}}, gpus=16, type="h100")
-    assert bool(found.candidates) == fits
-    assert fits or "the limit: needs" in found.rejected["quota"].examples[0]
-
-
 def test_a_gang_that_may_spread_is_filled_cheapest_first_if_one_place_is_too_small() -> None:
     catalog = FakeCatalog(line(TEA, 1), line(TEA, 2, WEST, "a"))
-    outage = Outage("blue", "east-1a", "t4.one", "on_demand", "capacity", SOON, nodes=3)
-    quota = Quota("limit", "east-1", "on_demand", ("t4*",), 24, 0)
-    known = {"outages": [outage], "quotas": {"blue": [quota]}}
+    outages = [
+        Outage("blue", zone, "t4.one", "on_demand", "capacity", SOON, nodes=nodes)
+        for zone, nodes in (("east-1a", 3), ("east-1b", 2))
+    ]
+    known = {"outages": outages}
     assert shown(plan(catalog, known=known, gpus=4, type="t4")) == ["4 x t4.one west-1a"]
     assert shown(plan(catalog, known=known, gpus=4, type="t4", placement="region")) == ["4 x t4.one west-1a"]
     spread = plan(catalog, known=known, gpus=4, type="t4", placement="cloud")
@@ -239,7 +233,6 @@ def test_a_gang_that_may_spread_is_filled_cheapest_first_if_one_place_is_too_sma
         "4 x t4.one west-1a",
     ]
     assert spread.candidates[0].hourly_cost == 5
-    assert "quota" not in spread.rejected
 
 
 def test_a_gang_that_spreads_has_no_fabric() -> None:

@@ -1,0 +1,136 @@
+"""Try the candidates of a plan in order until one comes up: the failover loop."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from multicompute.engine.operation.operation import Operation
+from multicompute.engine.planning import active_outages
+from multicompute.engine.provision.failover import CandidateQueue, is_fatal, outage_of, rules_out_provider
+from multicompute.engine.provision.launch import launch, open_attempt, parts_by_region
+from multicompute.engine.provision.preflight import quota_error, recheck_price
+from multicompute.engine.provision.rollback import roll_back
+from multicompute.engine.provision.summary import summary_error
+from multicompute.engine.provision.wait import make_ready, wait_until_running
+from multicompute.errors import CapacityError, LedgerError, MulticomputeError, ProvisionTimeout
+from multicompute.ledger import AttemptRecord, AttemptState
+from multicompute.offer import Part
+from multicompute.plan import Candidate, Plan
+
+_FIRST_PAUSE: Final = timedelta(seconds=30)
+_LONGEST_PAUSE: Final = timedelta(minutes=5)
+"""Between two rounds over all candidates."""
+
+
+def try_candidates(op: Operation, plan: Plan, *, wait: bool) -> None:
+    """Try the candidates in order, and again in further rounds for as long as `keep_trying` asks.
+
+    Without `wait`, return as soon as a cloud has accepted a launch.
+
+    Raises:
+        MulticomputeError: no candidate succeeded; nothing of them is left.
+    """
+    last_round = op.clock.now() + (op.spec.keep_trying or timedelta(0))
+    pause = _FIRST_PAUSE
+    queue = CandidateQueue(_usable(op, plan), active_outages(op.session))
+    while True:
+        errors = []
+        while (candidate := queue.next(now=op.clock.now())) is not None:
+            error = _try_candidate(op, queue, candidate, wait=wait)
+            if error is None:
+                return
+            errors.append(error)
+        # Without errors, outages rule out every candidate for now.
+        is_lack = not errors or any(isinstance(error, CapacityError) for error in errors)
+        if not is_lack or op.clock.now() + pause > last_round:
+            raise summary_error(op, plan, errors)
+        op.events.add("waiting", f"no capacity anywhere: trying all candidates again in {pause}")
+        op.sleep(pause * (0.75 + 0.5 * op.session.random.random()))
+        pause = min(pause * 2, _LONGEST_PAUSE)
+        queue = CandidateQueue(_usable(op, plan))
+
+
+def try_attempts(
+    op: Operation,
+    queue: CandidateQueue,
+    attempts: list[AttemptRecord],
+    groups: Sequence[tuple[Part, ...]],
+    *,
+    wait: bool,
+) -> MulticomputeError | None:
+    """Launch the parts of one candidate, all or nothing, and wait until they run.
+
+    `attempts` were opened before, perhaps by a process that died, and are launched again; `groups` are the parts that need an
+    attempt each. A failure reorders the other candidates in `queue`.
+
+    Returns:
+        None if the gang runs, or is launched without `wait`; else the error, after all attempts were rolled back.
+
+    Raises:
+        MulticomputeError: no other candidate can succeed either.
+    """
+    try:
+        for attempt in attempts:
+            if attempt.state is AttemptState.OPEN:
+                launch(op, attempt, is_repeated=True)
+        for parts in groups:
+            attempts.append(open_attempt(op, parts))
+            launch(op, attempts[-1], is_repeated=False)
+        if wait:
+            make_ready(op, attempts, wait_until_running(op, attempts))
+        return None
+    except (LedgerError, ProvisionTimeout):
+        raise
+    except MulticomputeError as error:
+        _roll_back_open(op, attempts, error)
+        failed = next((attempt for attempt in attempts if attempt.region == error.region), attempts[-1])
+        candidate = Candidate(failed.parts)
+        queue.record_failure(candidate, error, outage_of(error, candidate, now=op.clock.now()))
+        if is_fatal(error):
+            raise
+        if rules_out_provider(error):
+            queue.drop(candidate.provider)
+        return error
+
+
+def _usable(op: Operation, plan: Plan) -> list[Candidate]:
+    """Return the candidates whose cloud can be used here; log which cheaper ones are passed over."""
+    usable = [candidate for candidate in plan.candidates if candidate.is_configured]
+    best = usable[0].hourly_cost if usable else float("inf")
+    passed_over = {c.provider for c in plan.candidates if not c.is_configured and c.hourly_cost < best}
+    for provider in sorted(passed_over):
+        why_not = op.session.usable.get(provider, "not installed")
+        op.events.add("note", f"{provider}: cheaper, but not configured: {why_not}")
+    return usable
+
+
+def _try_candidate(
+    op: Operation, queue: CandidateQueue, candidate: Candidate, *, wait: bool
+) -> MulticomputeError | None:
+    """Check quota and price of a candidate and try it; return None if it came up, else the error."""
+    op.heartbeat()
+    if op.deadline is not None and op.clock.now() >= op.deadline:
+        raise ProvisionTimeout(f"not ready by {op.deadline:%H:%M:%S} UTC, after {len(op.reports)} tries")
+    try:
+        if error := quota_error(op, candidate):
+            return error
+        checked = recheck_price(op, candidate)
+        if checked is None or (checked is not candidate and queue.put_back(checked)):
+            return CapacityError("its price has risen", provider=candidate.provider, region=candidate.region)
+    except (LedgerError, ProvisionTimeout):
+        raise
+    except MulticomputeError as error:
+        # Nothing was launched yet: the provider can't be opened, or does not answer at all.
+        provider = error.provider or candidate.provider
+        queue.drop(provider)
+        op.events.add("note", f"{provider}: {error.message}", code=error.code)
+        return error
+    return try_attempts(op, queue, [], parts_by_region(checked.parts), wait=wait)
+
+
+def _roll_back_open(op: Operation, attempts: Sequence[AttemptRecord], error: MulticomputeError) -> None:
+    """Roll back every attempt of a failed candidate: to try the next one while something of it runs would pay twice."""
+    for attempt in attempts:
+        current = op.ledger.attempt(attempt.token)
+        if current is not None and current.is_open:
+            roll_back(op, current, error)

@@ -1,0 +1,103 @@
+"""Describe attempts and failures: the texts and data of events, reports and errors."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from multicompute.errors import (
+    AccessDeniedError,
+    AuthError,
+    CapacityError,
+    InvalidRequestError,
+    MulticomputeError,
+    ProvisionTimeout,
+    QuotaError,
+)
+from multicompute.ledger import AttemptRecord
+from multicompute.offer import Part
+from multicompute.plan import AttemptReport
+
+_LONGEST_SENTENCE: Final = 160
+_OUTCOMES: Final[dict[type[MulticomputeError], str]] = {
+    QuotaError: "no quota",
+    AuthError: "not authenticated",
+    AccessDeniedError: "access denied",
+    InvalidRequestError: "refused as invalid",
+    ProvisionTimeout: "timed out",
+}
+
+
+def describe(attempt: AttemptRecord) -> str:
+    """Return the attempt in words: "8 x p5.48xlarge on demand in aws us-east-1a"."""
+    counts: dict[str, int] = {}
+    for part in attempt.parts:
+        purchase = part.reservation or part.offer.purchase.replace("_", " ")
+        kind = f"{part.offer.instance_type} {purchase}"
+        counts[kind] = counts.get(kind, 0) + part.nodes
+    what = " + ".join(f"{count} x {kind}" for kind, count in counts.items())
+    return f"{what} in {attempt.provider} {zone_or_region(attempt)}"
+
+
+def describe_open(attempts: Iterable[AttemptRecord]) -> list[str]:
+    """Return the parts of the attempts that are open, in words: "2 x p5.48xlarge in us-east-1a"."""
+    return [
+        f"{part.nodes} x {part.offer.instance_type} in {part.offer.zone or part.offer.region}"
+        for attempt in attempts
+        if attempt.is_open
+        for part in attempt.parts
+    ]
+
+
+def zone_or_region(attempt: AttemptRecord) -> str:
+    """Return the zone of an attempt, or its region if it has several zones or none."""
+    zones = {part.offer.zone for part in attempt.parts}
+    return (zones.pop() if len(zones) == 1 else "") or attempt.region
+
+
+def event_data(attempt: AttemptRecord) -> dict[str, object]:
+    """Return the attempt as data of an event, for programs that read events."""
+    offer = attempt.parts[0].offer
+    return {
+        "provider": offer.provider,
+        "region": offer.region,
+        "zone": offer.zone,
+        "instance_type": offer.instance_type,
+        "purchase": offer.purchase,
+        "nodes": attempt.nodes,
+        "token": attempt.token,
+    }
+
+
+def report_of(parts: Sequence[Part], outcome: str, *, code: str | None = None, message: str = "") -> AttemptReport:
+    """Return the report of one attempt at these parts."""
+    offer = parts[0].offer
+    return AttemptReport(
+        provider=offer.provider,
+        region=offer.region,
+        zone=offer.zone,
+        instance_type=offer.instance_type,
+        purchase=offer.purchase,
+        nodes=sum(part.machines for part in parts),
+        outcome=outcome,
+        code=code,
+        message=message,
+    )
+
+
+def outcome_of(error: MulticomputeError) -> str:
+    """Return a failure in two or three words."""
+    if isinstance(error, CapacityError):
+        return "no capacity" if error.is_offered else "not offered here"
+    return next((outcome for kind, outcome in _OUTCOMES.items() if isinstance(error, kind)), "failed")
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a cloud's answer on one line, shortened; the ledger keeps the complete answer."""
+    sentence = re.split(r"(?<=[.!?])\s", " ".join(text.split()), maxsplit=1)[0]
+    return sentence if len(sentence) <= _LONGEST_SENTENCE else sentence[: _LONGEST_SENTENCE - 3] + "..."
+
+
+def expiry_text(expires_at: datetime | None) -> str:
+    """Return the end of a lease in words."""
+    return f"until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else "without an expiry (ttl=None)"

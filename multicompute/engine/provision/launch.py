@@ -1,0 +1,190 @@
+"""Launch one attempt: the intent is in the ledger before the cloud is called (I1), and the call can be repeated (I5)."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from multicompute.accelerators import find
+from multicompute.engine.operation.operation import Operation
+from multicompute.engine.operation.regions import by_region_of
+from multicompute.engine.provision.description import describe, event_data, zone_or_region
+from multicompute.engine.provision.records import node_records
+from multicompute.engine.provision.rollback import close_attempt
+from multicompute.errors import (
+    AccessDeniedError,
+    AuthError,
+    CapacityError,
+    InvalidRequestError,
+    MulticomputeError,
+    QuotaError,
+    TransientError,
+)
+from multicompute.ledger import AttemptRecord, AttemptState
+from multicompute.node import Node
+from multicompute.offer import Part
+from multicompute.plan import Candidate
+from multicompute.provider import (
+    TAG_ATTEMPT,
+    TAG_CLUSTER,
+    TAG_EXPIRES_AT,
+    TAG_ID,
+    TAG_OWNER,
+    LaunchRequest,
+    Provider,
+    Selector,
+    expiry_tag,
+)
+from multicompute.spec import ClusterSpec
+from multicompute.units import format_usd
+
+_FRESH: Final = timedelta(seconds=20)
+"""A call this soon after its attempt was opened need not check the ledger again: a lease lasts longer."""
+_REFUSALS = (CapacityError, QuotaError, InvalidRequestError, AuthError, AccessDeniedError)
+"""Errors after which, by the contract of `Provider.launch`, the token has no node and will never have one."""
+
+
+def parts_by_region(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
+    """Return the parts of a candidate as they are launched: one attempt for each provider and region."""
+    return [tuple(group) for group in by_region_of(parts, lambda part: part.offer).values()]
+
+
+def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = False) -> AttemptRecord:
+    """Record the intent to launch these parts, which are all of one region (I1).
+
+    Raises:
+        TerminationRequested: another process requested the termination of the cluster.
+        LeaseLost: another process took the cluster over.
+    """
+    attempt = AttemptRecord(
+        token=f"mc-{op.session.random.getrandbits(96):024x}",
+        cluster_id=op.cluster_id,
+        number=op.ledger.count_attempts(op.cluster_id) + 1,
+        state=AttemptState.OPEN,
+        parts=parts,
+        opened_at=op.clock.now(),
+    )
+    price = f"{format_usd(Candidate(parts).hourly_cost)}/h"
+    event = op.events.event("attempt", f"trying {describe(attempt)} at {price}", **event_data(attempt))
+    if not op.ledger.open_attempt(attempt, event, is_repair=is_repair, holder=op.lease.holder):
+        raise op.conflict_error()
+    op.events.notify(event)
+    return attempt
+
+
+def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
+    """Launch an attempt and record its nodes. Any process may call this again for the same attempt (I5).
+
+    `is_repeated` says that an earlier call may have launched it already.
+
+    Raises:
+        MulticomputeError: the cloud refused, and the attempt is closed; or the outcome is unknown, and the attempt was
+            closed after no node had appeared until the end of the consistency window.
+    """
+    call = _LaunchCall(op, attempt, is_repeated=is_repeated)
+    try:
+        nodes = op.call(call.provider, f"launch in {zone_or_region(attempt)}", call)
+    except _REFUSALS as error:
+        if call.is_in_doubt and isinstance(error, (AuthError, AccessDeniedError)):
+            # This call was not let in, which shows nothing about an earlier one whose answer was lost: it stays open.
+            raise
+        close_attempt(op, attempt, error)
+        raise
+    except MulticomputeError as error:
+        nodes = _wait_for_nodes(op, call.provider, attempt)
+        if not nodes:
+            close_attempt(op, attempt, error)
+            raise
+    _record_launch(op, call.provider, attempt, nodes)
+
+
+class _LaunchCall:
+    """The call of `Provider.launch` for an attempt, which may be made several times.
+
+    Attributes:
+        is_in_doubt: whether an earlier call may have launched nodes without our knowing.
+    """
+
+    def __init__(self, op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
+        self.provider = op.session.provider(attempt.provider)
+        self.is_in_doubt = is_repeated
+        self._op = op
+        self._attempt = attempt
+        self._request = _launch_request(op, attempt)
+        self._is_first = not is_repeated
+
+    def __call__(self) -> tuple[Node, ...]:
+        now = self._op.clock.now()
+        if not self._is_first or now >= self._attempt.opened_at + _FRESH:
+            # The call may launch something from now on (I4), and no other process may have the cluster now (I7).
+            self._op.renew_lease()
+            if not self._op.ledger.reopen_attempt(self._attempt, at=now, holder=self._op.lease.holder):
+                raise self._op.conflict_error()
+        self._is_first = False
+        try:
+            return self.provider.launch(self._request)
+        except TransientError:
+            self.is_in_doubt = True
+            raise
+
+
+def _record_launch(op: Operation, provider: Provider, attempt: AttemptRecord, nodes: Sequence[Node]) -> None:
+    event = op.events.event("launched", f"launched {describe(attempt)}: {len(nodes)} nodes")
+    records = node_records(attempt, nodes, at=op.clock.now(), first_rank=None)
+    if not op.ledger.record_launch(attempt, records, event):
+        # Another process took the cluster over during the call and closed the attempt. It does not know of these nodes.
+        late = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
+        op.call(provider, "terminate", lambda: provider.terminate(late))
+        raise op.conflict_error()
+    op.events.notify(event)
+
+
+def _wait_for_nodes(op: Operation, provider: Provider, attempt: AttemptRecord) -> tuple[Node, ...]:
+    """Return the nodes of a launch with an unknown outcome, as soon as any appear; () after the consistency window (I4)."""
+    end = op.clock.now() + provider.consistency_window
+    selector = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
+    message = f"no answer from {provider.name}: checking until {end:%H:%M:%S} UTC whether anything was launched"
+    op.events.add("in doubt", message, token=attempt.token)
+    while True:
+        op.heartbeat()
+        nodes = op.call(provider, "list nodes", lambda: provider.nodes(selector))
+        if nodes or op.clock.now() >= end:
+            return nodes
+        op.sleep(provider.poll_interval)
+
+
+def _launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
+    """Return the request for the provider, which is the same each time for the same attempt."""
+    record, spec = op.reload(), op.spec
+    tags = {
+        **spec.tags,
+        TAG_CLUSTER: record.name,
+        TAG_ID: record.id,
+        TAG_ATTEMPT: attempt.token,
+        TAG_OWNER: record.owner,
+        TAG_EXPIRES_AT: expiry_tag(record.expires_at),
+    }
+    instance = attempt.parts[0].offer.instance
+    return LaunchRequest(
+        token=attempt.token,
+        cluster_id=record.id,
+        cluster_name=record.name,
+        owner=record.owner,
+        parts=attempt.parts,
+        tags=tags,
+        expires_at=record.expires_at,
+        fabric=attempt.nodes > 1 and bool(instance.fabric) and _needs_fabric(spec, instance.accelerator),
+        image=spec.image,
+        setup=spec.setup or "",
+        ssh_public_key=spec.ssh_public_key(),
+        private=spec.private,
+        disk_gib=spec.disk,
+        max_price=spec.max_price * instance.accelerators if spec.max_price and instance.accelerators else None,
+        attempt_timeout=spec.attempt_timeout,
+    )
+
+
+def _needs_fabric(spec: ClusterSpec, accelerator: str) -> bool:
+    """Return whether the nodes need a fabric: "rdma" asks for it, "auto" if the accelerator is built to be linked."""
+    if spec.interconnect == "auto":
+        return any(model.linked for model in find(accelerator))
+    return spec.interconnect == "rdma"
