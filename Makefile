@@ -41,6 +41,7 @@ bench: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(BIN)/python tools/write_reference.py
 	$(BIN)/python tools/write_prices.py
+	$(BIN)/python tools/write_sizing.py
 	$(BIN)/python tools/write_troubleshooting.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/python tools/check_site.py build/site

@@ -23,7 +23,8 @@ DEFAULTS: Final = Path(__file__).with_name("data") / "mfu_defaults.csv"
 MARGIN: Final = 0.1
 """How far the range reaches beyond the published runs."""
 SPREAD: Final = 0.25
-"""How far the range reaches around the expected value at least; twice as far where that is an assumption."""
+"""How far the range reaches around the expected value at least; twice as far where fewer than `ENOUGH_RUNS` are known."""
+ENOUGH_RUNS: Final = 3
 SIMILAR_LENGTH: Final = 4.0
 """Runs whose sequences are longer or shorter by at most this factor set the range, if there are any."""
 
@@ -165,7 +166,7 @@ def base_mfu(family: str, precision: Precision, kind: Literal["dense", "moe"], s
     ]
     similar = [run for run in runs if 1 / SIMILAR_LENGTH <= run.seq_len / seq_len <= SIMILAR_LENGTH]
     runs = similar or runs
-    spread = SPREAD if basis == "published" else 2 * SPREAD
+    spread = SPREAD if len(runs) >= ENOUGH_RUNS else 2 * SPREAD
     low = min([expected * (1 - spread), *(run.mfu * (1 - MARGIN) for run in runs)])
     high = min(0.9, max([expected * (1 + spread), *(run.mfu * (1 + MARGIN) for run in runs)]))
     return BaseMfu(expected, low, high, basis, reason, tuple(runs))

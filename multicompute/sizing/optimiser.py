@@ -46,6 +46,7 @@ _TIE: Final = 1e-9
 
 Scored = tuple[float, float, int, Machine, Performance, OnShape]
 """Total cost, hours and accelerators, by which options are sorted, and what they are of."""
+_COST: Final = itemgetter(0)
 _RANK: Final = itemgetter(0, 1, 2)
 
 
@@ -149,6 +150,18 @@ class _Class:
         """Return what `nodes` or more take at least, in nodes x hours."""
         return self.on.least_node_hours(nodes, spot=self.spot)
 
+    def cheapest(self, nodes: int, hours: float) -> Machine | None:
+        """Return the machine on which so many nodes cost least for so long, None if none allows as many."""
+        best, least = None, math.inf
+        for price, most, machine in self.machines:
+            # Transfer only adds to what the nodes cost.
+            if price * nodes * hours >= least:
+                break
+            total = price * nodes * hours + machine.transfer_usd
+            if nodes <= most and total < least:
+                best, least = machine, total
+        return best
+
 
 class _Search:
     """Sorts machines into classes and searches each for counts."""
@@ -188,8 +201,10 @@ class _Search:
             if item is None:
                 family = machine.group or on.shape.accelerator.family
                 item = found[group] = _Class(on, offer.purchase == "spot", family, self._most(on.shape.per_node), [])
-            price = offer.quote.hourly_cost
-            item.machines.append((price, self._allowance(item.most, price, machine), machine))
+            price, most = offer.quote.hourly_cost, item.most
+            if machine.max_nodes is not None or self._limits.max_hourly is not None:
+                most = self._allowance(most, price, machine)
+            item.machines.append((price, most, machine))
         for item in found.values():
             item.machines.sort(key=itemgetter(0))
         return list(found.values())
@@ -237,20 +252,26 @@ class _Search:
         if least is None or least > most:
             return
         least = self._enough(each, least, most)
-        if least > most or _is_beaten(
-            each.price * each.least_node_hours(least), each.least_node_hours(least) / most, found
-        ):
+        node_hours = each.least_node_hours(least)
+        if least > most or _fastest(found, each.price * node_hours) <= node_hours / most:
             return
+        beaten = 0.0
         for nodes in self._counts(each, least, most):
-            node_hours = each.least_node_hours(nodes)
-            if _is_beaten(each.price * node_hours, node_hours / nodes, found):
+            if nodes <= beaten:
                 continue
-            machine = next((machine for _, most, machine in each.machines if nodes <= most), None)
-            done = each.on.performance(nodes, spot=each.spot) if machine is not None else None
-            if machine is not None and done is not None and done.hours <= self._max_hours:
-                item = _scored(machine, done, each.on)
-                if not self._is_over_budget(item):
-                    yield item
+            node_hours = each.least_node_hours(nodes)
+            hours = _fastest(found, each.price * node_hours)
+            if hours <= node_hours / nodes:
+                # More nodes cost no less, so that the same point also beats all that take as long.
+                beaten = node_hours / hours
+                continue
+            done = each.on.performance(nodes, spot=each.spot)
+            if done is None or done.hours > self._max_hours:
+                continue
+            machine = each.cheapest(nodes, done.hours)
+            item = _scored(machine, done, each.on) if machine is not None else None
+            if item is not None and not self._is_over_budget(item):
+                yield item
 
     def _most(self, per_node: int) -> int:
         """Return how many nodes of a shape are considered."""
@@ -278,7 +299,7 @@ class _Search:
             first = max(first, on.least_nodes)
         if math.isinf(each.least_node_hours(first)):
             return INTERRUPTED
-        first = self._enough(each, first, most)
+        first = self._enough(each, first, most) if must_fit else first
         return self._scan(each, first, most, must_fit=must_fit) if first <= most else TOO_SLOW
 
     def _scan(self, each: _Class, first: int, most: int, *, must_fit: bool) -> Performance | str:
@@ -290,9 +311,10 @@ class _Search:
             if reason == NO_FABRIC:
                 reason = NO_FIT
             done = each.on.performance(nodes, spot=each.spot, must_fit=must_fit)
-            if done is None:
+            # What does not fit is shown for its memory, whatever time it would take.
+            if done is None or done.fits != must_fit:
                 continue
-            if done.hours > self._max_hours * (1 + _TIE):
+            if must_fit and done.hours > self._max_hours * (1 + _TIE):
                 reason = TOO_SLOW
             elif done.hours * nodes < cost * (1 - _TIE):
                 best, cost = done, done.hours * nodes
@@ -345,10 +367,10 @@ class _Search:
         return {name: max(reasons, key=lambda reason: reasons[reason]) for name, reasons in sorted(counted.items())}
 
 
-def _is_beaten(cost: float, hours: float, found: Sequence[Scored]) -> bool:
-    """Whether a point of a front is as cheap and as fast."""
-    index = bisect_right(found, cost, key=itemgetter(0)) - 1
-    return index >= 0 and found[index][1] <= hours
+def _fastest(found: Sequence[Scored], cost: float) -> float:
+    """Return the hours of the fastest point of a front that costs no more; infinity if there is none."""
+    index = bisect_right(found, cost, key=_COST) - 1
+    return found[index][1] if index >= 0 else math.inf
 
 
 def _describe(machine: Machine) -> str:

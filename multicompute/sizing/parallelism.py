@@ -120,10 +120,13 @@ class LayoutFinder:
     def _best(self, found: Splits, accelerators: int, room: float, least: float) -> Split | None:
         """Return the split to take of those with a model parallelism of at least `least`."""
         best: Split | None = None
+        limit = room
         for stage in range(self._zero + 1):
-            split = self._within(found, accelerators, stage, room, least) or best
-            if split is not None:
-                best, room = split, self._needed(split, stage)
+            best = self._within(found, accelerators, stage, limit, least)
+            if best is None and limit < room:
+                # On few ranks, the layers that stage 3 gathers can be more than what it shards.
+                best = self._within(found, accelerators, stage, room, least)
+            limit = room if best is None else self._needed(best, stage)
         return best
 
     def _within(self, found: Splits, accelerators: int, stage: int, room: float, least: float) -> Split | None:

@@ -122,8 +122,9 @@ class Job:
         self.flops = total_flops(workload)
         self.footprint: Footprint = footprint(workload)
         self.zero, ranks = 0, math.inf
+        self.checkpoint: float | None = None
         if isinstance(workload, (Training, Finetuning)):
-            self.zero, ranks = workload.zero, batch_ranks(workload)
+            self.zero, ranks, self.checkpoint = workload.zero, batch_ranks(workload), checkpoint_bytes(workload)
         self._finder = LayoutFinder(self.footprint, heads=workload.shape.heads, zero=self.zero, max_data=ranks)
         self._layouts: dict[tuple[float, int, int], Layout | None] = {}
         self._goodputs: dict[tuple[int, int, bool], float] = {}
@@ -170,17 +171,17 @@ class Job:
         A given MFU has no losses but the preemptions of spot nodes: it is that of the complete job. A served model has
         none: a replica that stops is started again while the others go on.
         """
-        workload = self.workload
-        is_given = workload.mfu is not None
-        if not isinstance(workload, (Training, Finetuning)) or (is_given and not spot):
+        is_given = self.workload.mfu is not None
+        if self.checkpoint is None or (is_given and not spot):
             return 1.0
         key = (machines, accelerators, spot)
-        if key not in self._goodputs:
+        found = self._goodputs.get(key)
+        if found is None:
             rules = self.interruptions
             between = rules.hours_between(nodes=machines, accelerators=accelerators, spot=spot, hardware=not is_given)
-            checkpoint = rules.checkpoint_hours(checkpoint_bytes(workload), machines)
-            self._goodputs[key] = 1.0 - lost_share(checkpoint, between, rules.restart_minutes / 60)
-        return self._goodputs[key]
+            checkpoint = rules.checkpoint_hours(self.checkpoint, machines)
+            found = self._goodputs[key] = 1.0 - lost_share(checkpoint, between, rules.restart_minutes / 60)
+        return found
 
     def tightest(self, count: int, per_node: int) -> Layout:
         """Return the split over `count` accelerators that needs the least memory."""

@@ -100,6 +100,15 @@ class Workload(BaseModel):
         except ValidationError as error:
             raise _spec_error(error, type(self)) from error
 
+    @classmethod
+    def model_validate(cls, obj: Any, **settings: Any) -> Self:
+        """Return `obj` if it is a workload of this class, or else one from a mapping of arguments.
+
+        Raises:
+            SpecError: as for the class itself.
+        """
+        return obj if isinstance(obj, cls) else cls(**obj)
+
     @field_validator("config", mode="before")
     @classmethod
     def _read_config(cls, value: object) -> object:
@@ -228,6 +237,7 @@ class _Trained(Workload):
     ] = "selective"
     zero: Annotated[
         Literal[0, 1, 2, 3],
+        BeforeValidator(parse_amount),
         Field(
             description="ZeRO stage: 1 shards the optimizer over data-parallel ranks, 2 also gradients, 3 also weights (FSDP)."
         ),
