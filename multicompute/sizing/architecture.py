@@ -42,6 +42,7 @@ class Architecture:
         kv_lora_rank: rank of the latent key-value projection (multi-head latent attention), else 0.
         q_lora_rank: rank of the latent query projection, else 0.
         rope_head_dim: rotary part of `head_dim` that latent attention caches next to the latent vector.
+        stored: format of the published weights where it is a quantized one, else "".
         assumed: the fields that were guessed.
     """
 
@@ -66,6 +67,7 @@ class Architecture:
     kv_lora_rank: int = 0
     q_lora_rank: int = 0
     rope_head_dim: int = 0
+    stored: str = ""
     assumed: tuple[str, ...] = ()
 
     @property
@@ -160,7 +162,13 @@ def guess(
     Args:
         params: all parameters.
         active_params: parameters that one token passes through, for a mixture of experts.
-        layers, hidden, heads, kv_heads, head_dim, vocab, kv_lora_rank: what is known of the shape.
+        layers: transformer blocks, if known.
+        hidden: width of the residual stream, if known.
+        heads: query heads, if known.
+        kv_heads: key-value heads, if known; without groups where the heads are known.
+        head_dim: size of one head, if known.
+        vocab: rows of the embedding, if known.
+        kv_lora_rank: rank of latent attention, which then has the head sizes of DeepSeek-V3.
         gated: whether the MLP has a gate; None if grouped heads are to decide, which no model without a gate has.
 
     Returns:

@@ -189,13 +189,13 @@ def _serving_flops(sizing: Sizing, workload: Inference) -> Iterator[Figure]:
 
 def _serving_memory(sizing: Sizing, workload: Inference) -> Iterator[Figure]:
     memory = sizing.job.footprint
-    each = inference_bytes(workload.precision, workload.quantization)
+    each = inference_bytes(workload.precision, workload.weight_format)
     yield Figure(
         "weights_gib",
         memory.weights / GIB,
         "GiB",
         "linear layers x bytes + embeddings in 16 bits",
-        {"format": workload.quantization or workload.precision, "bytes": each, "sparsity": workload.sparsity},
+        {"format": workload.weight_format or workload.precision, "bytes": each, "sparsity": workload.sparsity},
         "sizing/formats.py names the source of each format",
     )
     yield Figure("gradients_gib", 0.0, "GiB", "none in inference")

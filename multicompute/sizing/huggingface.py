@@ -166,7 +166,18 @@ class _Reader:
             kv_lora_rank=latent,
             q_lora_rank=self._count("q_lora_rank") if latent else 0,
             rope_head_dim=rope if latent else 0,
+            stored=self._stored(),
         )
+
+    def _stored(self) -> str:
+        """Return the format of quantized weights: DeepSeek-V3 is published in fp8, GPT-OSS in mxfp4."""
+        found = self._config.get("quantization_config")
+        if not isinstance(found, Mapping):
+            return ""
+        method = str(found.get("quant_method", ""))
+        if method in ("fp8", "mxfp4"):
+            return method
+        return {8: "int8", 4: "int4"}.get(found.get("bits", 0), "")
 
     def _count(self, name: str) -> int:
         """Return a count, 0 where the configuration has none.

@@ -232,7 +232,7 @@ def cache_bytes(workload: Inference) -> float:
 
 def weight_bytes(workload: Inference, params: float) -> float:
     """Return the bytes of `params` parameters of linear layers as they are served, pruned and quantized."""
-    each = inference_bytes(workload.precision, workload.quantization)
+    each = inference_bytes(workload.precision, workload.weight_format)
     left = 1.0 if workload.pruning == "structured" else pruned_share(each, workload.sparsity, workload.pruning)
     return params * each * left
 
@@ -249,7 +249,7 @@ def inference_footprint(workload: Inference) -> Footprint:
     shape = workload.shape
     compute = min(COMPUTE_BYTES[workload.precision], 4.0)
     embeddings = min(_embeddings(workload), workload.total_params)
-    if workload.quantization is None and workload.precision != "fp8":
+    if workload.weight_format is None and workload.precision != "fp8":
         embeddings = 0.0
     chunk = min(workload.cached_tokens, PREFILL_CHUNK)
     return Footprint(

@@ -76,15 +76,15 @@ def optimise(
     if not items and limits.gpus is not None:
         items = search.cheapest(must_fit=False)
     elif workload.mfu is None and limits.gpus is None:
-        items += thin(search.front(), FRONT_POINTS)
-    unique = {(id(item[3]), item[2]): item for item in items}
-    items = sorted(unique.values(), key=_RANK)
+        listed = {(id(item[3]), item[2]) for item in items}
+        items += [item for item in thin(search.front(), FRONT_POINTS) if (id(item[3]), item[2]) not in listed]
+    items.sort(key=_RANK)
     pareto = _pareto(items) if items and items[0][4].fits else ()
     return JobPlan(job, limits, Options([item[3:] for item in items]), pareto, rejected, outcomes)
 
 
-def _scored(machine: Machine, done: Performance, on: OnShape) -> Scored:
-    total = done.hours * done.nodes * machine.offer.quote.hourly_cost + machine.transfer_usd
+def _scored(price: float, machine: Machine, done: Performance, on: OnShape) -> Scored:
+    total = done.hours * done.nodes * price + machine.transfer_usd
     # Rounded, so that rounding errors do not decide between counts that cost the same.
     return (round(total, 6), done.hours, done.accelerators, machine, done, on)
 
@@ -222,14 +222,14 @@ class _Search:
         items = []
         for each in self._classes:
             found: dict[int, Performance | str] = {}
-            for _, most, machine in each.machines:
+            for price, most, machine in each.machines:
                 best = found.get(most)
                 if best is None:
                     best = found[most] = self._best(each, most, must_fit=must_fit)
                 if isinstance(best, str):
                     self._reject(best, machine, most)
                     continue
-                item = _scored(machine, best, each.on)
+                item = _scored(price, machine, best, each.on)
                 if self._is_over_budget(item):
                     self._reject(OVER_BUDGET, machine, most)
                 else:
@@ -269,8 +269,10 @@ class _Search:
             if done is None or done.hours > self._max_hours:
                 continue
             machine = each.cheapest(nodes, done.hours)
-            item = _scored(machine, done, each.on) if machine is not None else None
-            if item is not None and not self._is_over_budget(item):
+            if machine is None:
+                continue
+            item = _scored(machine.offer.quote.hourly_cost, machine, done, each.on)
+            if not self._is_over_budget(item):
                 yield item
 
     def _most(self, per_node: int) -> int:

@@ -4,11 +4,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Literal, Self, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Self, overload
 
 from multicompute.offer import Listing, Offer, Part
 from multicompute.plan import Candidate, Rejection
 from multicompute.sizing.performance import Job, OnShape, Performance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LONGEST: Final = timedelta(days=365)
 """A job without a deadline, and without a number of accelerators, takes at most a year, as a cluster may live."""
@@ -197,6 +201,32 @@ class JobPlan:
 
     def __iter__(self) -> Iterator[Option]:
         return iter(self.options)
+
+    def explain(self, *, limit: int = 12) -> str:
+        """Return the plan for people: options, notes, and why not fewer nodes or other accelerators.
+
+        Args:
+            limit: how many options to show.
+        """
+        from multicompute.sizing.text import render
+
+        return render(self, limit=limit, reasons=True)
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Draw cost against time; needs `pip install "multicompute[plot]"`.
+
+        Args:
+            path: also write the picture to this file, .png or .svg.
+
+        Raises:
+            SpecError: the file has another ending, or there is no option to draw.
+            ConfigError: matplotlib is not installed.
+        """
+        from multicompute.sizing.plot import draw, plot
+
+        if path is not None:
+            plot(self, path)
+        return draw(self)
 
     def __str__(self) -> str:
         from multicompute.sizing.text import render

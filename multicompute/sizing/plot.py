@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 from multicompute.errors import ConfigError, SpecError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from multicompute.sizing.options import JobPlan
 
 FORMATS: Final = ("png", "svg")
@@ -14,7 +16,7 @@ _KINDS: Final = 8
 
 
 def plot(plan: "JobPlan", path: str | Path) -> Path:
-    """Draw cost against time for every option, one colour for each accelerator, and the front as a line.
+    """Write a picture of cost against time for every option, one colour for each accelerator, and the front as a line.
 
     Args:
         plan: the options.
@@ -28,8 +30,21 @@ def plot(plan: "JobPlan", path: str | Path) -> Path:
         ConfigError: matplotlib is not installed.
     """
     target = Path(path).expanduser()
-    if target.suffix.lower().lstrip(".") not in FORMATS:
+    kind = target.suffix.lower().lstrip(".")
+    if kind not in FORMATS:
         raise SpecError(f"plot={str(path)!r}: must end in .png or .svg")
+    # Without a date in it, the same plan gives the same file.
+    draw(plan).savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
+    return target
+
+
+def draw(plan: "JobPlan") -> "Figure":
+    """Return the picture as a figure of matplotlib, which notebooks show.
+
+    Raises:
+        SpecError: there is no option to draw.
+        ConfigError: matplotlib is not installed.
+    """
     if not plan.options:
         raise SpecError("plot: there is no option to draw")
     try:
@@ -38,10 +53,7 @@ def plot(plan: "JobPlan", path: str | Path) -> Path:
         raise ConfigError("matplotlib is not installed", hint='pip install "multicompute[plot]"') from error
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     _draw(figure.add_subplot(), plan)
-    # Without a date in it, the same plan gives the same file.
-    metadata = {"Date": None} if target.suffix.lower() == ".svg" else None
-    figure.savefig(target, metadata=metadata, dpi=150)
-    return target
+    return figure
 
 
 def _draw(axes: Any, plan: "JobPlan") -> None:

@@ -140,7 +140,7 @@ def heading(plan: "JobPlan") -> str:
     if isinstance(workload, (Training, Finetuning)):
         what = f"{workload.task} of {params} on {workload.tokens / 1e9:,.4g}B tokens in {workload.precision}"
     elif isinstance(workload, Inference):
-        what = f"inference with {params}, {workload.concurrency:,} x {workload.context:,} tokens in {workload.quantization or workload.precision}"
+        what = f"inference with {params}, {workload.concurrency:,} x {workload.context:,} tokens in {workload.weight_format or workload.precision}"
     return f"{what}: {plan.job.flops:.3g} FLOP, {plan.job.footprint.total / GIB:,.0f} GiB before any split"
 
 

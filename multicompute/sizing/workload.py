@@ -3,7 +3,7 @@
 import re
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -43,7 +43,7 @@ class Workload(BaseModel):
         SpecError: a value is not of its kind, or two contradict each other.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     task: ClassVar[Literal["training", "finetuning", "inference"]]
 
@@ -164,10 +164,10 @@ class Workload(BaseModel):
     @cached_property
     def total_params(self) -> float:
         """All parameters that are left after structured pruning."""
-        whole = self.params
-        if whole is None:
-            whole = shapes.parameter_count(self.shape) if self.config else self._params_of_shape()
-        return whole * self._kept
+        if self.params is not None:
+            return self.params * self._kept
+        counted = shapes.parameter_count(self.shape) if self.config else self._params_of_shape()
+        return counted * self._kept
 
     @cached_property
     def used_params(self) -> float:
@@ -336,7 +336,12 @@ class Inference(Workload):
     tokens_per_second: Annotated[
         Amount | None, Field(description="Tokens that are to be generated per second in all.")
     ] = None
-    quantization: Annotated[Quantization | None, Field(description="Format of the weights of linear layers.")] = None
+    quantization: Annotated[
+        Quantization | None,
+        Field(
+            description="Format of the weights of linear layers; if omitted, as published (config), else as precision."
+        ),
+    ] = None
     kv_precision: Annotated[KvPrecision, Field(description="Format of the KV cache.")] = "bf16"
 
     @model_validator(mode="after")
@@ -344,6 +349,12 @@ class Inference(Workload):
         if self.output_tokens is not None and self.output_tokens > self.context:
             raise SpecError(f"output_tokens={self.output_tokens}: must be at most context={self.context}")
         return self
+
+    @property
+    def weight_format(self) -> Quantization | None:
+        """The format of the weights: as asked for, else as the configuration says that they are published."""
+        stored = self.shape.stored if self.precision in ("bf16", "fp16") else ""
+        return self.quantization or (stored if stored in get_args(Quantization) else None)  # type: ignore[return-value]
 
     @property
     def cached_tokens(self) -> int:

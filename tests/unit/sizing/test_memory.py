@@ -140,6 +140,14 @@ def test_quantization_leaves_the_embeddings_in_16_bits(quantization: str | None,
     assert memory.weights / 1e9 == pytest.approx(gigabytes, abs=0.2)
 
 
+def test_weights_are_served_as_they_are_published_unless_another_format_is_given() -> None:
+    config = PUBLISHED["DeepSeek-V3"].config
+    # 625 GiB in the SGLang documentation, where 8 H200 are enough and 8 H100 are not.
+    assert footprint(Inference.model_validate({"config": config})).weights / GIB == pytest.approx(626, abs=2)
+    four = Inference.model_validate({"config": config, "quantization": "int4"})
+    assert footprint(four).weights / GIB == pytest.approx(326, abs=3)
+
+
 def test_qlora_of_65b_needs_less_than_48_gb() -> None:
     job = Finetuning(
         params=65.2e9,

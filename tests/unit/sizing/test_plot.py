@@ -35,6 +35,12 @@ def test_the_picture_names_the_accelerators_and_the_axes(plan: JobPlan, tmp_path
         assert f"<!-- {word} -->" in text
 
 
+def test_a_plan_draws_itself_and_writes_the_file_if_it_is_given_one(plan: JobPlan, tmp_path: Path) -> None:
+    assert plan.plot().axes[0].get_xlabel() == "hours"
+    plan.plot(tmp_path / "options.svg")
+    assert (tmp_path / "options.svg").exists()
+
+
 def test_another_ending_is_refused(plan: JobPlan, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="must end in .png or .svg"):
         plot(plan, tmp_path / "options.pdf")
