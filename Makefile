@@ -42,6 +42,7 @@ bench: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(BIN)/python tools/write_cli.py
 	$(BIN)/python tools/write_prices.py
+	$(BIN)/python tools/write_sizing.py
 	$(BIN)/python tools/write_troubleshooting.py
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --doctree-dir build/doctrees --builder html docs build/site
 	$(BIN)/python tools/check_site.py build/site
