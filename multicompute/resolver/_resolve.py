@@ -108,17 +108,16 @@ class Matcher:
             The gangs that remain, and those that the fabric rule rejects.
         """
         needs_fabric = self._needs_fabric()
-        lacking = self._without_fabric() if needs_fabric else {}
-        kept = [gang for gang in self._gangs if id(gang) not in lacking]
+        kept, lacking = self._split_by_fabric() if needs_fabric else (self._gangs, [])
         if self._spreads and self._sources:
-            kept += self._spread(kept, unusable, needs_fabric=needs_fabric)
+            kept = kept + self._spread(kept, unusable, needs_fabric=needs_fabric)
         for source in self._sources:
             self._counts.add(source.reason, source.row, source.zone, source.detail)
-        for gang in lacking.values():
+        for gang in lacking:
             if gang.row is not None:
                 for zone in gang.zones:
                     self._counts.add(reasons.NO_FABRIC, gang.row, zone)
-        return kept, list(lacking.values())
+        return kept, lacking
 
     def _needs_fabric(self) -> bool:
         """Return whether a gang of several linked nodes needs a fabric."""
@@ -132,14 +131,16 @@ class Matcher:
             return True
         return any(gang.shape.is_linked and (gang.nodes == 1 or gang.shape.instance.fabric) for gang in self._gangs)
 
-    def _without_fabric(self) -> dict[int, Gang]:
-        """Return the gangs of several nodes that need a fabric and have none, by their identity."""
+    def _split_by_fabric(self) -> tuple[list[Gang], list[Gang]]:
+        """Return the gangs that have a fabric or need none, and those of several nodes that lack one."""
         is_required = self._constraints.spec.interconnect == "rdma"
-        return {
-            id(gang): gang
-            for gang in self._gangs
-            if gang.nodes > 1 and not gang.shape.instance.fabric and (is_required or gang.shape.is_linked)
-        }
+        kept: list[Gang] = []
+        lacking: list[Gang] = []
+        for gang in self._gangs:
+            shape = gang.shape
+            lacks_fabric = gang.nodes > 1 and not shape.instance.fabric and (is_required or shape.is_linked)
+            (lacking if lacks_fabric else kept).append(gang)
+        return kept, lacking
 
     def _spread(self, kept: Iterable[Gang], unusable: frozenset[str], *, needs_fabric: bool) -> list[Gang]:
         complete = [
