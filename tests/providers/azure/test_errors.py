@@ -15,13 +15,14 @@ from azure.core import exceptions as sdk
 from multicompute import errors
 from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Selector
-from multicompute_azure._errors import Place, said_by, said_in, translate
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
+from multicompute_azure._errors import answer_in, answer_of, translate
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
 
 Request = Callable[..., LaunchRequest]
 PUT = "virtualMachineScaleSets.createOrUpdate"
-HERE = Place("eastus", "", "Standard_ND96isr_H100_v5")
+HERE = Place("azure", "eastus", "", "Standard_ND96isr_H100_v5")
 KINDS = {
     "capacity": {errors.CapacityError},
     "quota": {errors.QuotaError},
@@ -55,7 +56,7 @@ def answered(body: dict[str, Any], status: int = 409, headers: dict[str, str] | 
 @pytest.mark.parametrize("row", _codes(), ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
 def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> None:
     body = {"error": {"code": row["code"], "message": f"So: {row['message_fragment']}."}}
-    error = translate(answered(body, int(row["http_status"])), operation="create", place=HERE)
+    error = translate(answered(body, int(row["http_status"])), "create", HERE)
     assert type(error) in KINDS[row["meaning"]]
     assert error.code == row["code"]
     if row["meaning"] not in ("conflict", "not_found", "transient", "invalid_request"):
@@ -66,7 +67,7 @@ def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> No
 
 def test_a_lack_that_was_met_in_one_zone_is_told_of_that_zone() -> None:
     body = {"error": {"code": "AllocationFailed", "message": "Allocation failed."}}
-    error = translate(answered(body, 200), operation="create", place=replace(HERE, zone="eastus-2"))
+    error = translate(answered(body, 200), "create", replace(HERE, zone="eastus-2"))
     assert (error.scope, error.zone) == ("zone", "eastus-2")
 
 
@@ -77,13 +78,13 @@ def test_a_wrapper_is_read_for_what_it_wraps() -> None:
         "message": "see details",
         "details": [{"code": "Odd", "details": [inner]}],
     }
-    assert said_by(answered({"error": error})).code == "SkuNotAvailable"
-    assert said_in(error) == ("SkuNotAvailable", "sold out")
+    assert answer_of(answered({"error": error})).code == "SkuNotAvailable"
+    assert answer_in(error) == VendorAnswer("SkuNotAvailable", "sold out")
 
 
 def test_a_code_that_is_clear_by_itself_is_not_overruled_by_its_details() -> None:
     error = {"code": "QuotaExceeded", "message": "no", "details": [{"code": "Conflict", "message": "x"}]}
-    assert said_by(answered({"error": error})).code == "QuotaExceeded"
+    assert answer_of(answered({"error": error})).code == "QuotaExceeded"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_a_code_that_is_clear_by_itself_is_not_overruled_by_its_details() -> Non
 def test_an_answer_without_a_known_code_is_never_taken_for_a_lack(
     error: Exception, kind: type[errors.MulticomputeError]
 ) -> None:
-    assert type(translate(error, operation="create", place=HERE)) is kind
+    assert type(translate(error, "create", HERE)) is kind
 
 
 def test_a_throttled_call_is_made_once_and_tells_how_long_to_wait(
@@ -126,7 +127,7 @@ def test_compute_throttles_in_words_of_its_own_and_that_is_no_conflict(is_bare: 
     words = "The server rejected the request because too many requests have been received for this subscription."
     body = {"code": "OperationNotAllowed", "message": words, "details": [inner]}
     answer = answered(body if is_bare else {"error": body}, 429, {"Retry-After": "1200"})
-    error = translate(answer, operation="list", place=HERE)
+    error = translate(answer, "list", HERE)
     assert type(error) is errors.ThrottledError
     assert error.retry_after == 1200
 

@@ -12,32 +12,42 @@ import pytest
 from multicompute import errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part
-from multicompute.provider import LaunchRequest, Selector
-from multicompute_azure._access import AzureSettings
-from multicompute_azure._errors import Place
-from multicompute_azure._image import image_for
+from multicompute.provider import LaunchRequest, Selector, Settings
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_azure._image import find_image
+from multicompute_azure._network import NetworkRefs
 from multicompute_azure._provider import AzureProvider
-from multicompute_azure._scaleset import NetworkRefs, nobodys_key, scale_set
+from multicompute_azure._scale_set import scale_set_body, unusable_key
+from multicompute_azure._settings import AzureSettings
 from multicompute_azure._sizes import Size
 from multicompute_azure.local import AzureLocalCloud
 
 Request = Callable[..., LaunchRequest]
 Open = Callable[..., AzureProvider]
 PUT = "virtualMachineScaleSets.createOrUpdate"
+HERE = Place("azure", "eastus")
+IDENTITY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i"
 CLUSTER = Selector(region="eastus", cluster_id="id-1")
 CPU = InstanceType("azure", "Standard_D2s_v5", vcpus=2, memory_gib=8)
 ARM = InstanceType("azure", "Standard_D2ps_v5", vcpus=2, memory_gib=8, arch="arm64")
-AROUND = NetworkRefs("/subnet", "/nsg")
-ABLE = {"HyperVGenerations": "V1,V2", "PremiumIO": "True", "AcceleratedNetworkingEnabled": "True"}
+REFS = NetworkRefs("/subnet", "/nsg")
+CAPABILITIES = {"HyperVGenerations": "V1,V2", "PremiumIO": "True", "AcceleratedNetworkingEnabled": "True"}
 
 
 def body(
-    request: LaunchRequest, *, around: NetworkRefs = AROUND, identity: str | None = None, **abilities: str
+    request: LaunchRequest, *, network: NetworkRefs = REFS, identity: str | None = None, **capabilities: str
 ) -> dict[str, Any]:
     part = request.parts[0]
-    image = image_for(part.offer.instance, Place("eastus"), named=request.image)
-    size = Size(part.offer.instance_type, capabilities=ABLE | abilities)
-    return scale_set(request, part, size=size, image=image, around=around, settings=AzureSettings(identity=identity))
+    image = find_image(part.offer.instance, HERE, named=request.image)
+    size = Size(part.offer.instance_type, capabilities=CAPABILITIES | capabilities)
+    return scale_set_body(
+        request,
+        part,
+        size=size,
+        image=image,
+        network=network,
+        settings=AzureSettings.of(Settings({"identity": identity})),
+    )
 
 
 def profile(request: LaunchRequest, **options: Any) -> dict[str, Any]:
@@ -94,7 +104,7 @@ def test_spot_is_deleted_when_it_is_taken_back_and_costs_no_more_than_allowed(
 
 def test_a_gang_on_the_fabric_keeps_to_one_placement_group(request_of: Request) -> None:
     assert body(request_of(fabric=True))["properties"]["singlePlacementGroup"] is True
-    close = body(request_of(fabric=True), around=replace(AROUND, proximity_group="/ppg"))["properties"]
+    close = body(request_of(fabric=True), network=REFS._replace(proximity_group="/ppg"))["properties"]
     assert close["proximityPlacementGroup"] == {"id": "/ppg"}
     assert "singlePlacementGroup" not in close
     assert "singlePlacementGroup" not in body(request_of())["properties"]
@@ -104,8 +114,8 @@ def test_there_is_never_a_password_and_without_a_key_nobody_logs_in(request_of: 
     system = profile(request_of())["osProfile"]
     assert "adminPassword" not in system
     assert system["linuxConfiguration"]["disablePasswordAuthentication"] is True
-    assert system["linuxConfiguration"]["ssh"]["publicKeys"][0]["keyData"] == nobodys_key("tok")
-    assert nobodys_key("tok") != nobodys_key("other")
+    assert system["linuxConfiguration"]["ssh"]["publicKeys"][0]["keyData"] == unusable_key("tok")
+    assert unusable_key("tok") != unusable_key("other")
     given = profile(request_of(ssh_public_key="ssh-ed25519 AAAA me"))["osProfile"]["linuxConfiguration"]
     assert given["ssh"]["publicKeys"][0]["keyData"] == "ssh-ed25519 AAAA me"
 
@@ -115,9 +125,9 @@ def test_the_same_request_is_the_same_body(request_of: Request) -> None:
 
 
 def test_the_nodes_get_the_configured_identity(request_of: Request) -> None:
-    assert body(request_of(), identity="/id")["identity"] == {
+    assert body(request_of(), identity=IDENTITY)["identity"] == {
         "type": "UserAssigned",
-        "userAssignedIdentities": {"/id": {}},
+        "userAssignedIdentities": {IDENTITY: {}},
     }
     assert "identity" not in body(request_of())
 
@@ -132,17 +142,17 @@ def test_the_nodes_get_the_configured_identity(request_of: Request) -> None:
     ],
 )
 def test_the_default_image_has_what_the_type_needs(instance: InstanceType, image: str) -> None:
-    found = image_for(instance, Place("eastus"), named=None).reference
+    found = find_image(instance, HERE, named=None).reference
     assert f"{found['publisher']}:{found['offer']}:{found['sku']}" == image
 
 
 @pytest.mark.parametrize("name", ["Standard_NV36ads_A10_v5", "Standard_NG32ads_V620_v1", "Standard_NP10s"])
 def test_a_type_without_a_fitting_image_needs_one_named(name: str) -> None:
     instance = InstanceType("azure", name, "a10", 1)
-    with pytest.raises(errors.InvalidRequestError, match="no image") as caught:
-        image_for(instance, Place("eastus"), named=None)
+    with pytest.raises(errors.InvalidRequestError, match="no default image") as caught:
+        find_image(instance, HERE, named=None)
     assert caught.value.scope == "zone"
-    assert image_for(instance, Place("eastus"), named="a:b:c:1.0").reference["sku"] == "c"
+    assert find_image(instance, HERE, named="a:b:c:1.0").reference["sku"] == "c"
 
 
 @pytest.mark.parametrize(
@@ -154,12 +164,12 @@ def test_a_type_without_a_fitting_image_needs_one_named(name: str) -> None:
     ],
 )
 def test_an_image_may_be_named_by_id(named: str, key: str) -> None:
-    assert image_for(CPU, Place("eastus"), named=named).reference == {key: named}
+    assert find_image(CPU, HERE, named=named).reference == {key: named}
 
 
 def test_an_image_of_another_cloud_is_refused_here_only() -> None:
     with pytest.raises(errors.InvalidRequestError, match="ami-1") as caught:
-        image_for(CPU, Place("eastus"), named="ami-1")
+        find_image(CPU, HERE, named="ami-1")
     assert caught.value.scope == "zone"
 
 

@@ -12,10 +12,10 @@ from multicompute.errors import InvalidRequestError
 from multicompute.node import NodeState
 from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Selector
-from multicompute_azure._discover import ScaleSet, _state
-from multicompute_azure._names import beside_name, canonical, group_name, scale_set_name, zone_name, zone_number
+from multicompute_azure._list import ScaleSet, _state
+from multicompute_azure._names import canonical, dependent_name, group_name, scale_set_name, zone_name, zone_number
 from multicompute_azure._provider import AzureProvider
-from multicompute_azure._tags import are_meant, tag_filter
+from multicompute_azure._tags import are_selected, tag_filter
 from multicompute_azure.local import AzureLocalCloud
 
 Request = Callable[..., LaunchRequest]
@@ -181,9 +181,9 @@ def test_tags_that_azure_does_not_take_are_refused_before_anything_is_made(
 
 def test_names_of_tags_are_compared_without_case_and_values_with_it() -> None:
     tags = {"Multicompute-Id": "A", "MULTICOMPUTE-OWNER": "me"}
-    assert are_meant(tags, Selector(cluster_id="A", owner="me"))
-    assert not are_meant(tags, Selector(cluster_id="a"))
-    assert not are_meant({"multicompute-owner": "me"}, Selector(owner="me"))
+    assert are_selected(tags, Selector(cluster_id="A", owner="me"))
+    assert not are_selected(tags, Selector(cluster_id="a"))
+    assert not are_selected({"multicompute-owner": "me"}, Selector(owner="me"))
     assert tag_filter("a", "o'neil") == "tagName eq 'a' and tagValue eq 'o''neil'"
 
 
@@ -199,7 +199,7 @@ def test_names_are_short_enough_and_different_for_what_is_different() -> None:
     assert len(set(names)) == 4
     assert all(len(name) <= 90 for name in names)
     assert len(scale_set_name("t" * 200, 12)) <= 54
-    assert len(beside_name("t" * 200, "eastus", "nsg")) <= 80
+    assert len(dependent_name("t" * 200, "eastus", "nsg")) <= 80
 
 
 def test_zones_carry_their_region() -> None:

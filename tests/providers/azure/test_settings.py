@@ -10,7 +10,7 @@ import pytest
 from multicompute.errors import AuthError, ConfigError
 from multicompute.provider import Settings
 from multicompute_azure import plugin
-from multicompute_azure._access import AzureSettings
+from multicompute_azure._settings import AzureSettings
 
 SECRET = {"AZURE_CLIENT_ID": "app", "AZURE_TENANT_ID": "us", "AZURE_CLIENT_SECRET": "s"}
 
@@ -50,7 +50,7 @@ def test_plain_http_to_another_machine_is_refused(url: str) -> None:
     [
         ({"endpoint_url": "localhost:80"}, "not a URL"),
         ({"locations": 3}, "list of texts"),
-        ({"vnet": ["a"]}, "must be a text"),
+        ({"vnet": ["a"]}, "vnet"),
         ({"identity": "my-identity"}, "resource id"),
         ({"subnet": "nodes"}, "no vnet"),
         ({"ssh_from": "everywhere"}, "ssh_from"),

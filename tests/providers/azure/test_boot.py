@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multicompute.errors import InvalidRequestError
-from multicompute_azure._userdata import LIMIT, custom_data
+from multicompute_azure._boot import LIMIT, custom_data
 
 IDENTITY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i"
 
