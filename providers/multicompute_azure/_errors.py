@@ -220,6 +220,17 @@ def restricted_size(code: str, place: Place) -> MulticomputeError:
     return _error(meaning, answer, "the size", place, outcome="is not available to the subscription")
 
 
+def foreign_resource(kind: str, name: str, place: Place) -> MulticomputeError:
+    """Return the error for a resource that has a name of ours but not our tags, and so must not be changed (I9)."""
+    return ProviderError(
+        f"{place}: a {kind} {name} exists and is not ours",
+        provider="azure",
+        region=place.region,
+        code="ResourceAlreadyExists",
+        hint="delete it, or use another cluster name",
+    )
+
+
 @contextmanager
 def requiring(permission: str) -> Iterator[None]:
     """Name `permission` in the hint of any denial that is raised inside."""

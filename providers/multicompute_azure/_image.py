@@ -51,32 +51,30 @@ def find_image(instance: InstanceType, place: Place, *, named: str | None) -> Im
         return Image({"sharedGalleryImageId": named})
     if lower.startswith("/subscriptions/"):
         return Image({"id": named})
-    raise InvalidRequestError(
-        f"{place}: image={named!r} is not an image of Azure",
-        provider="azure",
-        region=place.region,
-        instance_type=place.instance_type,
-        code="InvalidImage",
-        scope="zone",
-        hint='write "publisher:offer:sku:version" or the resource id of an image',
-    )
+    hint = 'write "publisher:offer:sku:version" or the resource id of an image'
+    raise _error(f"image={named!r} is not an image of Azure", place, code="InvalidImage", hint=hint)
 
 
 def _default(instance: InstanceType, place: Place) -> Image:
     if not instance.accelerator:
         return Image(_reference(_PLAIN.get(instance.arch, _PLAIN["x86_64"])), is_plain=True)
     if instance.arch != "x86_64" or _WITHOUT_DRIVER.match(instance.name):
-        raise InvalidRequestError(
-            f"azure {instance.name}: no default image has a driver for its accelerator",
-            provider="azure",
-            region=place.region,
-            instance_type=instance.name,
-            code="NoDefaultImage",
-            # Another cloud's image may have one, so this must not stop the request.
-            scope="zone",
-            hint="name an image that has one: image=",
-        )
+        text, hint = "no default image has a driver for the accelerator", "name an image that has one: image="
+        raise _error(text, place, code="NoDefaultImage", hint=hint)
     return Image(_reference(_HPC_ROCM if instance.accelerator.startswith("mi") else _HPC))
+
+
+def _error(text: str, place: Place, *, code: str, hint: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{place}: {text}",
+        provider="azure",
+        region=place.region,
+        instance_type=place.instance_type,
+        code=code,
+        # Another cloud may have an image, so this must not stop the request.
+        scope="zone",
+        hint=hint,
+    )
 
 
 def _reference(urn: str) -> dict[str, Any]:

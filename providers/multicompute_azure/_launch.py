@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from azure.core import MatchConditions
 
-from multicompute.errors import MulticomputeError, ProviderError, ThrottledError, TransientError
+from multicompute.errors import MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node, NodeState
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
-from multicompute_azure._errors import failed_operation, is_gone, translate_errors
+from multicompute_azure._errors import failed_operation, foreign_resource, is_gone, translate_errors
 from multicompute_azure._image import find_image
 from multicompute_azure._list import SCALE_SETS, ScaleSet, find_scale_set, nodes_of
 from multicompute_azure._names import scale_set_name
@@ -153,13 +153,7 @@ class Launcher:
         if found is None:
             return False
         if found.tags.get(TAG_ATTEMPT) != request.token:
-            raise ProviderError(
-                f"{place}: a scale set {found.name} exists in {found.group} and is not ours",
-                provider="azure",
-                region=place.region,
-                code="ResourceAlreadyExists",
-                hint="delete it",
-            )
+            raise foreign_resource("scale set", found.name, place)
         if found.is_being_deleted:
             text = f"the scale set {found.name} of this token is being deleted"
             raise retryable(text, code="Conflict", place=place)

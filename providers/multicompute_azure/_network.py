@@ -3,11 +3,11 @@
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from multicompute.errors import ConfigError, ProviderError
+from multicompute.errors import ConfigError
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.provider_kit.ssh import SshSources
 from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
-from multicompute_azure._errors import failed_operation, log, translate_errors
+from multicompute_azure._errors import failed_operation, foreign_resource, log, translate_errors
 from multicompute_azure._names import dependent_name, group_name, is_resource_id, parse_id, plain_region
 from multicompute_azure._operations import Operation
 from multicompute_azure._resources import find_group, is_being_deleted
@@ -78,13 +78,7 @@ class Network:
             with translate_errors("resourceGroups.createOrUpdate", place):
                 self._clients.resources.resource_groups.create_or_update(group, body)
         elif not are_selected(found.get("tags") or {}, Selector(cluster_id=request.cluster_id)):
-            raise ProviderError(
-                f"{place}: a resource group {group} exists and is not ours",
-                provider="azure",
-                region=place.region,
-                code="ResourceAlreadyExists",
-                hint="delete it, or use another cluster name",
-            )
+            raise foreign_resource("resource group", group, place)
         elif is_being_deleted(found):
             text = f"the resource group {group} is being deleted"
             raise retryable(text, code="ResourceGroupBeingDeleted", place=place)

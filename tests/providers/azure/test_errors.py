@@ -1,4 +1,4 @@
-"""Every code that Azure answers with becomes the error that it means, with its place, scope and what to do next."""
+"""Every error code of Azure becomes the error that it means, with place, scope and hint."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from multicompute_azure.local import AzureLocalCloud
 Request = Callable[..., LaunchRequest]
 PUT = "virtualMachineScaleSets.createOrUpdate"
 HERE = Place("azure", "eastus", "", "Standard_ND96isr_H100_v5")
-KINDS = {
+KINDS: dict[str, set[type[errors.MulticomputeError]]] = {
     "capacity": {errors.CapacityError},
     "quota": {errors.QuotaError},
     "throttle": {errors.ThrottledError},
@@ -41,7 +41,7 @@ def _codes() -> list[dict[str, str]]:
 
 
 def answered(body: dict[str, Any], status: int = 409, headers: dict[str, str] | None = None) -> sdk.HttpResponseError:
-    """What the SDK raises for an answer."""
+    """Return the error that the SDK raises for an answer."""
     text = json.dumps(body)
     response: Any = SimpleNamespace(
         status_code=status,
@@ -65,13 +65,13 @@ def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> No
     assert str(HERE) in error.message
 
 
-def test_a_lack_that_was_met_in_one_zone_is_told_of_that_zone() -> None:
+def test_a_lack_of_capacity_in_a_launch_into_one_zone_is_about_that_zone_only() -> None:
     body = {"error": {"code": "AllocationFailed", "message": "Allocation failed."}}
     error = translate(answered(body, 200), "create", replace(HERE, zone="eastus-2"))
     assert (error.scope, error.zone) == ("zone", "eastus-2")
 
 
-def test_a_wrapper_is_read_for_what_it_wraps() -> None:
+def test_the_code_of_a_wrapper_is_that_of_the_error_inside() -> None:
     inner = {"code": "SkuNotAvailable", "message": "sold out"}
     error = {
         "code": "InvalidTemplateDeployment",
@@ -82,7 +82,7 @@ def test_a_wrapper_is_read_for_what_it_wraps() -> None:
     assert answer_in(error) == VendorAnswer("SkuNotAvailable", "sold out")
 
 
-def test_a_code_that_is_clear_by_itself_is_not_overruled_by_its_details() -> None:
+def test_a_known_code_is_not_overruled_by_its_details() -> None:
     error = {"code": "QuotaExceeded", "message": "no", "details": [{"code": "Conflict", "message": "x"}]}
     assert answer_of(answered({"error": error})).code == "QuotaExceeded"
 
@@ -105,13 +105,11 @@ def test_a_code_that_is_clear_by_itself_is_not_overruled_by_its_details() -> Non
         (sdk.ClientAuthenticationError("no token"), errors.AuthError),
     ],
 )
-def test_an_answer_without_a_known_code_is_never_taken_for_a_lack(
-    error: Exception, kind: type[errors.MulticomputeError]
-) -> None:
+def test_an_unknown_code_is_never_a_lack_of_capacity(error: Exception, kind: type[errors.MulticomputeError]) -> None:
     assert type(translate(error, "create", HERE)) is kind
 
 
-def test_a_throttled_call_is_made_once_and_tells_how_long_to_wait(
+def test_a_throttled_call_is_made_once_and_its_error_has_the_requested_delay(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     cloud.faults.throttle(PUT, retry_after=timedelta(seconds=17))
@@ -122,7 +120,7 @@ def test_a_throttled_call_is_made_once_and_tells_how_long_to_wait(
 
 
 @pytest.mark.parametrize("is_bare", [False, True])
-def test_compute_throttles_in_words_of_its_own_and_that_is_no_conflict(is_bare: bool) -> None:
+def test_throttling_with_the_code_of_a_quota_is_recognized_by_its_message(is_bare: bool) -> None:
     inner = {"code": "TooManyRequests", "target": "HighCostGet30Min", "message": "{}"}
     words = "The server rejected the request because too many requests have been received for this subscription."
     body = {"code": "OperationNotAllowed", "message": words, "details": [inner]}
@@ -132,7 +130,7 @@ def test_compute_throttles_in_words_of_its_own_and_that_is_no_conflict(is_bare: 
     assert error.retry_after == 1200
 
 
-def test_a_missing_registration_is_told_and_nothing_is_registered_unasked(
+def test_a_missing_registration_is_reported_and_the_adapter_registers_nothing(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     message = (
@@ -147,7 +145,7 @@ def test_a_missing_registration_is_told_and_nothing_is_registered_unasked(
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-def test_no_failure_is_asked_again_by_the_sdk(cloud: AzureLocalCloud, provider: AzureProvider, status: int) -> None:
+def test_the_sdk_repeats_no_failed_call(cloud: AzureLocalCloud, provider: AzureProvider, status: int) -> None:
     cloud.faults.fail("virtualMachineScaleSets.list", "Whatever", status=status, times=None)
     with pytest.raises(errors.MulticomputeError):
         provider.nodes(Selector(region="eastus", cluster_id="id-1"))
@@ -162,7 +160,7 @@ def test_a_connection_that_cannot_be_made_is_transient(
         provider.launch(request_of())
 
 
-def test_a_size_that_the_subscription_may_not_have_is_refused_before_anything_is_made(
+def test_a_size_that_the_subscription_may_not_have_is_refused_before_anything_is_created(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
 ) -> None:
     cloud.restrict(offer.instance_type, "eastus")
@@ -193,7 +191,7 @@ def test_a_size_that_the_region_does_not_sell_is_not_offered(
 
 
 @pytest.mark.parametrize("quota", ["Standard_ND96isr_H100_v5", "cores"])
-def test_a_quota_that_is_exceeded_is_told_of_the_region(
+def test_an_exceeded_quota_is_about_the_region(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, quota: str
 ) -> None:
     cloud.set_quota(quota, "eastus", 100)
@@ -203,7 +201,7 @@ def test_a_quota_that_is_exceeded_is_told_of_the_region(
     assert cloud.running_ids() == []
 
 
-def test_a_token_that_is_no_azure_name_still_names_its_own_scale_set(
+def test_a_token_that_azure_does_not_accept_as_a_name_still_has_a_scale_set_of_its_own(
     provider: AzureProvider, request_of: Request
 ) -> None:
     long = provider.launch(request_of(token="T" * 80))

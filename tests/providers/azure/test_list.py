@@ -1,4 +1,4 @@
-"""Nodes, expiry, quotas and checks, as Azure's listings tell them."""
+"""Listing by tag and by name, and reading what Azure returns."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 from multicompute.errors import InvalidRequestError
 from multicompute.node import NodeState
-from multicompute.offer import Offer, Part
+from multicompute.offer import Offer
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_azure._list import ScaleSet, _state
 from multicompute_azure._names import canonical, dependent_name, group_name, scale_set_name, zone_name, zone_number
@@ -23,8 +23,8 @@ CLUSTER = Selector(region="eastus", cluster_id="id-1")
 SET = ScaleSet("id", "g", "s", "eastus", "Succeeded", 1, "x", is_spot=False)
 
 
-def seen(provisioning: str, power: str = "", *, failed: str = "", spot: bool = False) -> tuple[NodeState, str]:
-    statuses = [{"code": f"ProvisioningState/failed/{failed}", "message": "so"}] if failed else []
+def read(provisioning: str, power: str = "", *, failed: str = "", spot: bool = False) -> tuple[NodeState, str]:
+    statuses = [{"code": f"ProvisioningState/failed/{failed}", "message": "why"}] if failed else []
     statuses += [{"code": f"PowerState/{power}"}] if power else []
     properties = {"provisioningState": provisioning, "instanceView": {"statuses": statuses}}
     state, _, cause = _state(properties, replace(SET, is_spot=spot))
@@ -34,27 +34,27 @@ def seen(provisioning: str, power: str = "", *, failed: str = "", spot: bool = F
 @pytest.mark.parametrize(
     ("found", "state", "cause"),
     [
-        (seen("Creating"), NodeState.PENDING, ""),
-        (seen("Creating", "running"), NodeState.PENDING, ""),
-        (seen("Succeeded", "running"), NodeState.RUNNING, ""),
-        (seen("Updating", "running"), NodeState.RUNNING, ""),
-        (seen("Succeeded", "stopped"), NodeState.STOPPED, ""),
-        (seen("Succeeded", "deallocated"), NodeState.STOPPED, ""),
-        (seen("Succeeded", "deallocating"), NodeState.STOPPING, ""),
-        (seen("Deleting", "running"), NodeState.STOPPING, ""),
-        (seen("Deleting", spot=True), NodeState.STOPPING, "preemption"),
-        (seen("Failed", failed="AllocationFailed"), NodeState.STOPPED, "capacity"),
-        (seen("Failed", failed="QuotaExceeded"), NodeState.STOPPED, "quota"),
-        (seen("Failed", failed="ImageNotFound"), NodeState.STOPPED, "request"),
-        (seen("Failed", "running", failed="OSProvisioningTimedOut"), NodeState.STOPPED, ""),
-        (seen("Failed", "running", failed="VMExtensionProvisioningError"), NodeState.RUNNING, ""),
+        (read("Creating"), NodeState.PENDING, ""),
+        (read("Creating", "running"), NodeState.PENDING, ""),
+        (read("Succeeded", "running"), NodeState.RUNNING, ""),
+        (read("Updating", "running"), NodeState.RUNNING, ""),
+        (read("Succeeded", "stopped"), NodeState.STOPPED, ""),
+        (read("Succeeded", "deallocated"), NodeState.STOPPED, ""),
+        (read("Succeeded", "deallocating"), NodeState.STOPPING, ""),
+        (read("Deleting", "running"), NodeState.STOPPING, ""),
+        (read("Deleting", spot=True), NodeState.STOPPING, "preemption"),
+        (read("Failed", failed="AllocationFailed"), NodeState.STOPPED, "capacity"),
+        (read("Failed", failed="QuotaExceeded"), NodeState.STOPPED, "quota"),
+        (read("Failed", failed="ImageNotFound"), NodeState.STOPPED, "request"),
+        (read("Failed", "running", failed="OSProvisioningTimedOut"), NodeState.STOPPED, ""),
+        (read("Failed", "running", failed="VMExtensionProvisioningError"), NodeState.RUNNING, ""),
     ],
 )
 def test_provisioning_and_power_together_are_a_nodes_state(found: object, state: NodeState, cause: str) -> None:
     assert found == (state, cause)
 
 
-def test_a_node_that_somebody_stopped_is_seen_as_stopped(
+def test_a_node_that_was_stopped_is_listed_as_stopped(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     nodes = provider.launch(request_of())
@@ -62,7 +62,7 @@ def test_a_node_that_somebody_stopped_is_seen_as_stopped(
     assert {node.id: node.state for node in provider.nodes(CLUSTER)}[nodes[0].id] is NodeState.STOPPED
 
 
-def test_many_clusters_are_listed_in_a_number_of_calls_that_does_not_grow_with_them(
+def test_the_number_of_calls_does_not_grow_with_the_clusters(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
 ) -> None:
     launched = set()
@@ -79,21 +79,21 @@ def test_many_clusters_are_listed_in_a_number_of_calls_that_does_not_grow_with_t
     assert len(cloud.faults.calls) - before == 3
     before = len(cloud.faults.calls)
     assert len(provider.resources(Selector(owner="me"))) > 100
-    # The subscription's listing comes in pages, and not group by group.
+    # One paged listing of the subscription, and not one listing for each group.
     assert {call.operation for call in cloud.faults.calls[before:]} == {"resourceGroups.list", "resources.list"}
 
 
-def test_another_process_finds_everything_by_tag_alone(
+def test_another_process_finds_everything_by_its_tags_only(
     provider: AzureProvider, open_with: Callable[..., AzureProvider], request_of: Request
 ) -> None:
     launched = {node.id for node in provider.launch(request_of())}
-    stranger = open_with()
+    other = open_with()
     for selector in (Selector(), Selector(token="tok"), Selector(cluster_id="id-1"), CLUSTER, Selector(owner="me")):
-        assert {node.id for node in stranger.nodes(selector)} == launched
-        assert {item.id for item in stranger.resources(selector)} >= launched
+        assert {node.id for node in other.nodes(selector)} == launched
+        assert {item.id for item in other.resources(selector)} >= launched
 
 
-def test_an_expiry_is_written_to_nodes_scale_sets_and_group_and_to_no_other_tag(
+def test_an_expiry_is_written_on_nodes_scale_sets_and_group_and_changes_no_other_tag(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
@@ -103,58 +103,7 @@ def test_an_expiry_is_written_to_nodes_scale_sets_and_group_and_to_no_other_tag(
     assert all(item.tags.get("team") == "nlp" for item in cloud.alive())
 
 
-def test_quotas_name_the_sizes_that_count_against_them(
-    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
-) -> None:
-    cloud.set_quota(offer.instance_type, "eastus", 960)
-    cloud.set_quota("lowPriorityCores", "eastus", 96)
-    provider.launch(request_of())
-    found = provider.quotas("eastus").quotas
-    mine = [quota for quota in found if quota.purchase == "on_demand" and offer.instance_type in quota.families]
-    assert [(quota.limit, quota.used, quota.unit) for quota in mine] == [(960, 192, "vcpus")]
-    spot = [quota for quota in found if quota.purchase == "spot"]
-    assert [(quota.limit, quota.used, quota.families) for quota in spot] == [(96, 0, ("*",))]
-    assert [quota.families for quota in found if quota.name and quota.families == ("*",)] == [("*",), ("*",)]
-
-
-def test_a_reservation_tells_what_is_free_of_it_in_two_calls_whatever_it_holds(
-    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
-) -> None:
-    held = cloud.add_reservation(offer.instance_type, "eastus-1", 3)
-    provider.launch(request_of(parts=(Part(offer, 1, reservation=held),)))
-    before = len(cloud.faults.calls)
-    found = provider.quotas("eastus", reservations=[held]).reservations
-    assert [(item.id, item.zone, item.instance_type, item.available) for item in found] == [
-        (held, "eastus-1", offer.instance_type, 2)
-    ]
-    asked = [call.operation for call in cloud.faults.calls[before:] if call.operation.startswith("capacity")]
-    assert asked == ["capacityReservationGroups.get", "capacityReservations.list"]
-    assert provider.quotas("westus2", reservations=[held, "no-such-group"]).reservations == ()
-
-
-def test_quotas_that_may_not_be_read_are_a_note(cloud: AzureLocalCloud, provider: AzureProvider) -> None:
-    cloud.faults.fail("usages.list", "AuthorizationFailed", status=403, message="no")
-    answer = provider.quotas("eastus")
-    assert answer.quotas == ()
-    assert "could not be read" in answer.notes[0]
-
-
-def test_the_check_tells_what_is_not_allowed_and_what_to_do(cloud: AzureLocalCloud, provider: AzureProvider) -> None:
-    cloud.faults.fail("virtualNetworks.listAll", "AuthorizationFailed", status=403, message="no")
-    bad = [finding for finding in provider.check() if not finding.ok]
-    assert [finding.name for finding in bad] == ["list networks"]
-    assert "azure-role.json" in bad[0].hint
-    cloud.faults.fail("resourceGroups.list", "ExpiredAuthenticationToken", status=401, message="no")
-    assert [(finding.name, finding.ok) for finding in provider.check()] == [("subscription", False)]
-
-
-def test_a_configured_group_that_is_not_there_is_told(open_with: Callable[..., AzureProvider]) -> None:
-    found = open_with(resource_group="no-such-group").check()
-    assert [(finding.name, finding.ok) for finding in found] == [("subscription", False)]
-    assert "no-such-group" in found[0].detail
-
-
-def test_what_only_looks_imports_none_of_the_heavy_clients(
+def test_a_process_that_only_reads_imports_no_management_client(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
@@ -171,7 +120,7 @@ print([name for name in ("compute", "network", "resource") if f"azure.mgmt.{name
     assert done.stdout.splitlines() == ["2 12 True", "[]"]
 
 
-def test_tags_that_azure_does_not_take_are_refused_before_anything_is_made(
+def test_a_tag_that_azure_does_not_accept_is_refused_before_anything_is_created(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     with pytest.raises(InvalidRequestError, match="cost/center"):
@@ -179,7 +128,7 @@ def test_tags_that_azure_does_not_take_are_refused_before_anything_is_made(
     assert cloud.faults.calls == []
 
 
-def test_names_of_tags_are_compared_without_case_and_values_with_it() -> None:
+def test_keys_of_tags_are_compared_without_case_and_values_with_it() -> None:
     tags = {"Multicompute-Id": "A", "MULTICOMPUTE-OWNER": "me"}
     assert are_selected(tags, Selector(cluster_id="A", owner="me"))
     assert not are_selected(tags, Selector(cluster_id="a"))
@@ -187,7 +136,7 @@ def test_names_of_tags_are_compared_without_case_and_values_with_it() -> None:
     assert tag_filter("a", "o'neil") == "tagName eq 'a' and tagValue eq 'o''neil'"
 
 
-def test_names_are_short_enough_and_different_for_what_is_different() -> None:
+def test_names_are_short_enough_and_unique() -> None:
     assert group_name("id-1", "eastus") == "multicompute-id-1-eastus"
     assert scale_set_name("mc-01", 0) == "mc-01-0"
     names = [
@@ -202,7 +151,7 @@ def test_names_are_short_enough_and_different_for_what_is_different() -> None:
     assert len(dependent_name("t" * 200, "eastus", "nsg")) <= 80
 
 
-def test_zones_carry_their_region() -> None:
+def test_the_name_of_a_zone_contains_its_region() -> None:
     assert (zone_name("eastus", "2"), zone_number("eastus-2"), zone_number("2"), zone_number("")) == (
         "eastus-2",
         "2",
@@ -212,7 +161,7 @@ def test_zones_carry_their_region() -> None:
     assert zone_name("eastus", "") == ""
 
 
-def test_an_id_has_one_spelling_whatever_the_listing_writes() -> None:
+def test_an_id_has_one_spelling_however_a_listing_writes_it() -> None:
     rest = "/providers/Microsoft.Compute/virtualMachines/v_1"
     assert (
         canonical(f"/subscriptions/s/resourceGroups/MULTICOMPUTE-X{rest}", None)
