@@ -1,12 +1,12 @@
 """Microsoft Azure: Flexible scale sets in every public region, bought on demand, as spot or from a capacity reservation."""
 
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multicompute.errors import AuthError
 from multicompute.provider import Configured, Settings, TagLimits
-from multicompute_azure._access import SETTING_NAMES, look_for_access
 from multicompute_azure._tags import KEY_PATTERN
 
 if TYPE_CHECKING:
@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 
 class AzurePlugin:
-    """The plug-in object of Microsoft Azure; it imports without Azure's SDK."""
+    """The plug-in object of Microsoft Azure.
+
+    Importing it loads neither Azure's SDK nor pydantic: every command imports it, and most need neither.
+    """
 
     name = "azure"
     extra = "azure"
     modules: tuple[str, ...] = ("azure.mgmt.compute", "azure.mgmt.network", "azure.mgmt.resource", "azure.identity")
     can_launch = True
     tables = Path(__file__).parent / "data"
-    # https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources: 50 tags, five of them ours, names of 512, values of 256 characters.
+    # https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources: 50 tags, five of
+    # which are ours; keys of 512, values of 256 characters.
     tag_limits = TagLimits(
         count=45,
         key_length=512,
@@ -29,21 +33,34 @@ class AzurePlugin:
         reserved_prefixes=("azure", "microsoft", "windows"),
         key_pattern=KEY_PATTERN,
     )
-    setting_names = SETTING_NAMES
-    # By the second, and from 2025-06-01 on for 300 seconds at least: the answer that was accepted on Microsoft's own forum
-    # (https://learn.microsoft.com/answers/questions/2259765). The price page names no minimum; the dearer of the two is counted.
+    # By the second, and since 2025-06-01 for 300 seconds at least, according to the accepted answer on Microsoft's own forum
+    # (https://learn.microsoft.com/answers/questions/2259765). The price page has no minimum; the more expensive of the two is assumed.
     billing_minimum = timedelta(minutes=5)
 
+    @cached_property
+    def setting_names(self) -> tuple[str, ...]:
+        """The keys that `[providers.azure]` may have."""
+        from multicompute.provider_kit.settings import setting_names
+        from multicompute_azure._settings import AzureSettings
+
+        return setting_names(AzureSettings)
+
     def configured(self, settings: Settings) -> Configured:
-        """Whether a subscription and credentials, or a local endpoint, are found; looks at variables and files only."""
-        return look_for_access(settings)
+        """Return whether a subscription and credentials, or a local endpoint, are found, from variables and files only.
+
+        Raises:
+            ConfigError: a setting is malformed, or the endpoint is plain http to another machine.
+        """
+        from multicompute_azure._settings import configured
+
+        return configured(settings)
 
     def open(self, settings: Settings) -> "Provider":
         """Open the provider; its clients are made when they are first needed.
 
         Raises:
             AuthError: no subscription, no credentials and no local endpoint were found.
-            ConfigError: a setting is malformed, or the endpoint is plain http on another machine.
+            ConfigError: a setting is malformed, or the endpoint is plain http to another machine.
         """
         found = self.configured(settings)
         if not found.ok:
@@ -57,7 +74,7 @@ class AzurePlugin:
         return AzureProvider(settings)
 
     def local(self) -> "LocalCloud | None":
-        """A local cloud on 127.0.0.1, not started yet."""
+        """Return a local cloud on 127.0.0.1 that has not been started."""
         from multicompute_azure.local import AzureLocalCloud
 
         cloud: LocalCloud = AzureLocalCloud()

@@ -6,37 +6,39 @@ from typing import Any, Final
 
 from multicompute.errors import InvalidRequestError
 from multicompute.offer import InstanceType
-from multicompute_azure._errors import Place
+from multicompute.provider_kit.vendor_errors import Place
 
-# https://github.com/Azure/azhpc-images: drivers, CUDA or ROCm, InfiniBand and container runtime are in these.
+# https://github.com/Azure/azhpc-images: these have drivers, CUDA or ROCm, InfiniBand and a container runtime.
 _HPC: Final = "microsoft-dsvm:ubuntu-hpc:2204:latest"
 _HPC_ROCM: Final = "microsoft-dsvm:ubuntu-hpc:2204-rocm:latest"
-# https://documentation.ubuntu.com/azure: generation 2, and trusted launch is supported.
+# https://documentation.ubuntu.com/azure: generation 2, with support for trusted launch.
 _PLAIN: Final = {
     "x86_64": "Canonical:ubuntu-24_04-lts:server:latest",
     "arm64": "Canonical:ubuntu-24_04-lts:server-arm64:latest",
 }
-# Parts of GPUs and visualisation types need the GRID or the Radeon Pro driver, FPGAs their own tools: the HPC image has none of them.
+# Fractions of GPUs and visualization types need the GRID or the Radeon Pro driver, FPGAs their own tools; the HPC image has none of these.
 _WITHOUT_DRIVER: Final = re.compile(r"standard_(nv|ng|np)\d", re.IGNORECASE)
 _URN: Final = re.compile(r"[^:/\s]+:[^:/\s]+:[^:/\s]+:[^:/\s]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as a scale set names it; `is_plain` for Canonical's own, which boots with secure boot on."""
+    """An image as a scale set refers to it; `is_plain` for Canonical's own, which boots with secure boot."""
 
     reference: dict[str, Any]
     is_plain: bool = False
 
 
-def image_for(instance: InstanceType, place: Place, *, named: str | None) -> Image:
-    """The named image, or the default for an instance type.
+def find_image(instance: InstanceType, place: Place, *, named: str | None) -> Image:
+    """Return the image for `instance`; no call is made.
 
     Args:
-        named: "publisher:offer:sku:version", the id of an image or of a gallery image (version), or None.
+        instance: the instance type.
+        place: the place to name in messages.
+        named: the user's choice: "publisher:offer:sku:version", or the id of an image or of a gallery image (version).
 
     Raises:
-        InvalidRequestError: `named` is none of these, or no default image has a driver.
+        InvalidRequestError: `named` is none of these, or no default image has a driver for the type.
     """
     if named is None:
         return _default(instance, place)
@@ -49,32 +51,30 @@ def image_for(instance: InstanceType, place: Place, *, named: str | None) -> Ima
         return Image({"sharedGalleryImageId": named})
     if lower.startswith("/subscriptions/"):
         return Image({"id": named})
-    raise InvalidRequestError(
-        f"{place}: image={named!r} names no image of Azure",
-        provider="azure",
-        region=place.region,
-        instance_type=place.instance_type,
-        code="InvalidImage",
-        scope="zone",
-        hint='write "publisher:offer:sku:version" or the resource id of an image',
-    )
+    hint = 'write "publisher:offer:sku:version" or the resource id of an image'
+    raise _error(f"image={named!r} is not an image of Azure", place, code="InvalidImage", hint=hint)
 
 
 def _default(instance: InstanceType, place: Place) -> Image:
     if not instance.accelerator:
         return Image(_reference(_PLAIN.get(instance.arch, _PLAIN["x86_64"])), is_plain=True)
     if instance.arch != "x86_64" or _WITHOUT_DRIVER.match(instance.name):
-        raise InvalidRequestError(
-            f"azure {instance.name}: no image of the marketplace that is known here has a driver for its accelerator",
-            provider="azure",
-            region=place.region,
-            instance_type=instance.name,
-            code="NoDefaultImage",
-            # Another cloud's image may have one, so this must not end the whole request.
-            scope="zone",
-            hint="name an image that has one: image=",
-        )
+        text, hint = "no default image has a driver for the accelerator", "name an image that has one: image="
+        raise _error(text, place, code="NoDefaultImage", hint=hint)
     return Image(_reference(_HPC_ROCM if instance.accelerator.startswith("mi") else _HPC))
+
+
+def _error(text: str, place: Place, *, code: str, hint: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{place}: {text}",
+        provider="azure",
+        region=place.region,
+        instance_type=place.instance_type,
+        code=code,
+        # Another cloud may have an image, so this must not stop the request.
+        scope="zone",
+        hint=hint,
+    )
 
 
 def _reference(urn: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Names that follow from cluster and token, so that what was made can be found without having been remembered; and resource ids."""
+"""Names that follow from cluster and token, so that a resource can be found without a record of it; and resource ids."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 _GROUP_LENGTH: Final = 90
 _NAME_LENGTH: Final = 60
-# Of the 64 that Azure allows, nine are for the ends of the instances' names.
+# Azure allows 64; nine are for the ends of the instances' names.
 _SET_LENGTH: Final = 54
 _ID: Final = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)(?:/providers/(?P<type>[^/]+/[^/]+)/(?P<name>.+))?",
@@ -24,48 +24,54 @@ class ResourceId(NamedTuple):
 
 
 def parse_id(resource_id: str) -> ResourceId:
-    """Take a resource id apart.
+    """Return the parts of a resource id.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a resource id.
     """
     found = _ID.fullmatch(resource_id)
     if found is None:
-        raise ValueError(f"{resource_id!r} is no resource id")
+        raise ValueError(f"{resource_id!r} is not a resource id")
     return ResourceId(found["subscription"], found["group"], found["type"] or "", found["name"] or "")
 
 
+def is_resource_id(text: str) -> bool:
+    """Return whether `text` is the full id of a resource in a group, and not just a name."""
+    found = _ID.fullmatch(text)
+    return found is not None and found["type"] is not None
+
+
 def group_name(cluster_id: str, region: str) -> str:
-    """The resource group of a cluster in a region; lower case, because Azure reports the case of it now this way, now that."""
+    """Return the name of a cluster's resource group in a region; in lower case, because Azure does not keep the case of group names."""
     return _fitting(f"multicompute-{cluster_id}-{region}", _GROUP_LENGTH)
 
 
-def beside_name(cluster_id: str, region: str, kind: str) -> str:
-    """The name of something that a cluster has once per region: its network, its security group, ..."""
-    return _fitting(f"multicompute-{cluster_id}-{region}", _NAME_LENGTH) + f"-{kind}"
+def dependent_name(cluster_id: str, place: str, kind: str) -> str:
+    """Return the name of a resource that a cluster has once per region or zone: its network, its security group, ..."""
+    return _fitting(f"multicompute-{cluster_id}-{place}", _NAME_LENGTH) + f"-{kind}"
 
 
 def scale_set_name(token: str, index: int) -> str:
-    """The scale set of the part with this index of an attempt. Instances are named after it, with nine characters more."""
+    """Return the name of the scale set of the part with this index. Azure names the instances after it, with nine characters more."""
     return _fitting(f"{token}-{index}", _SET_LENGTH)
 
 
 def zone_number(zone: str) -> str:
-    """Azure's number of a zone ("1") in ours ("eastus-1"), or "" for none.
+    """Return Azure's number of one of our zones ("1" for "eastus-1"), or "" for none.
 
-    Azure numbers the zones of each region from 1; the region stands before the number here, so that a lack remembered for a zone
-    does not rule out the zones of other regions.
+    Azure numbers the zones of each region from 1. Our names have the region in front, so that an outage remembered for a zone does not
+    rule out the zones of other regions.
     """
     return zone.rpartition("-")[2]
 
 
 def zone_name(region: str, number: str) -> str:
-    """Our name of the zone with this number in a region; "" where it is in none."""
+    """Return our name of the zone with this number in a region, or "" without a number."""
     return f"{region}-{number}" if number else ""
 
 
 def canonical(resource_id: str, configured_group: str | None) -> str:
-    """A resource id in one spelling: Azure's listings write the name of the group in capitals as they please."""
+    """Return a resource id in one spelling: Azure's listings do not keep the case of the group's name."""
     head, separator, rest = resource_id.partition("/providers/")
     lead, _, group = head.rpartition("/")
     is_configured = configured_group is not None and configured_group.lower() == group.lower()
@@ -74,12 +80,12 @@ def canonical(resource_id: str, configured_group: str | None) -> str:
 
 
 def plain_region(location: object) -> str:
-    """A region's name as offers have it; now and then Azure answers with the name for people, "East US"."""
+    """Return a region's name as offers have it; sometimes Azure answers with the display name, "East US"."""
     return str(location or "").replace(" ", "").lower()
 
 
 def _fitting(name: str, length: int) -> str:
-    """`name` in the characters that all kinds of resources take; one that had to be changed keeps a digest, so that it stays unique."""
+    """Return `name` in the characters that all kinds of resources accept; a changed name gets a digest, so that it stays unique."""
     plain = re.sub(r"[^a-z0-9-]", "-", name.lower()).strip("-")
     if plain == name and len(name) <= length:
         return name

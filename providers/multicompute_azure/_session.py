@@ -1,8 +1,8 @@
-"""Holds the SDK's clients, imported and made when first needed, shared by all threads; and asks Azure for plain JSON."""
+"""The SDK's clients, made when first needed and shared by all threads; and reading Azure's answers as plain JSON."""
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -10,9 +10,14 @@ from urllib.parse import quote, urlencode
 
 from multicompute.clock import Clock
 from multicompute.errors import AuthError, MulticomputeError
-from multicompute_azure._access import AzureSettings, is_loopback
-from multicompute_azure._errors import Place, is_gone, retryable, translate_errors
-from multicompute_azure._operation import Operation
+from multicompute.provider import Selector
+from multicompute.provider_kit.calls import all_pages
+from multicompute.provider_kit.endpoints import is_loopback
+from multicompute.provider_kit.vendor_errors import Place, retryable
+from multicompute_azure._errors import is_gone, translate_errors
+from multicompute_azure._names import canonical
+from multicompute_azure._operations import LaunchOperations, Operation
+from multicompute_azure._settings import AzureSettings
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 COMPUTE: Final = "Microsoft.Compute"
 NETWORK: Final = "Microsoft.Network"
 HEALTH: Final = "Microsoft.ResourceHealth"
-# What is read is read in these versions, in whichever version the installed SDK writes: they stay as they are, and so do the answers.
+# The API versions of plain reads. They are fixed, whichever version the installed SDK writes with, so the answers keep their form.
 _VERSIONS: Final = (
     (f"providers/{COMPUTE}/skus", "2021-07-01"),
     (f"providers/{COMPUTE}/", "2024-07-01"),
@@ -42,13 +47,19 @@ _CONNECT_SECONDS: Final = 10
 _BLOCK_BYTES: Final = 1 << 16
 # Longer than a listing of a thousand instances takes.
 _READ_SECONDS: Final = 60
-# One try per call. azure-core would ask again ten times after 408, 429 and 5xx, and repeat a PUT after a lost connection; what is worth
-# another try is known to the engine, which repeats with the same token.
+# One try per call. azure-core would repeat ten times after 408, 429 and 5xx, and repeat a PUT after a lost connection. The engine knows
+# what is worth repeating, and repeats with the same token.
 _TRIES: Final = {"retry_total": 0, "retry_connect": 0, "retry_read": 0, "retry_status": 0}
 
 
-def within(group: str | None, kind: str, name: str = "") -> str:
-    """The path behind the subscription of a kind of resources ("Microsoft.Compute/disks"), or of one: in a group, or in all of them."""
+def path_of(group: str | None, kind: str, name: str = "") -> str:
+    """Return the path, below the subscription, of a kind of resources ("Microsoft.Compute/disks") or of one resource.
+
+    Args:
+        group: the resource group, None for all groups.
+        kind: the type of the resources.
+        name: the name of the resource, "" for all of the kind.
+    """
     path = f"resourceGroups/{group}/providers/{kind}" if group else f"providers/{kind}"
     return f"{path}/{name}" if name else path
 
@@ -57,9 +68,11 @@ class Clients:
     """The SDK's clients for one set of settings.
 
     Attributes:
-        settings: what they are made from.
-        clock: by which operations are waited for.
-        step: how long to wait between two looks at an operation under way.
+        settings: the settings.
+        subscription: the id of the subscription to work in.
+        clock: the clock by which operations are waited for.
+        step: how long to wait between two refreshes of an operation.
+        launches: the operations of launches under way.
     """
 
     def __init__(self, settings: AzureSettings, clock: Clock, *, step: timedelta) -> None:
@@ -70,8 +83,9 @@ class Clients:
         self.subscription: str = subscription
         self.clock = clock
         self.step = step
+        self.launches = LaunchOperations()
         self._lock = threading.Lock()
-        self._endpoint = (settings.endpoint_url or _PUBLIC).rstrip("/")
+        self._endpoint = settings.endpoint_url or _PUBLIC
         self._made: dict[str, Any] = {}
         self._credential: Any = None
         self._transport: Any = None
@@ -79,89 +93,95 @@ class Clients:
 
     @property
     def compute(self) -> "ComputeManagementClient":
-        def make(*args: Any, **options: Any) -> Any:
-            from azure.mgmt.compute import ComputeManagementClient
+        from azure.mgmt.compute import ComputeManagementClient
 
-            return ComputeManagementClient(*args, **options)
-
-        client: ComputeManagementClient = self._client("compute", make)
+        client: ComputeManagementClient = self._client(ComputeManagementClient)
         return client
 
     @property
     def network(self) -> "NetworkManagementClient":
-        def make(*args: Any, **options: Any) -> Any:
-            from azure.mgmt.network import NetworkManagementClient
+        from azure.mgmt.network import NetworkManagementClient
 
-            return NetworkManagementClient(*args, **options)
-
-        client: NetworkManagementClient = self._client("network", make)
+        client: NetworkManagementClient = self._client(NetworkManagementClient)
         return client
 
     @property
     def resources(self) -> "ResourceManagementClient":
-        def make(*args: Any, **options: Any) -> Any:
-            from azure.mgmt.resource.resources import ResourceManagementClient
+        from azure.mgmt.resource.resources import ResourceManagementClient
 
-            return ResourceManagementClient(*args, **options)
-
-        client: ResourceManagementClient = self._client("resources", make)
+        client: ResourceManagementClient = self._client(ResourceManagementClient)
         return client
 
     def operation(self) -> Operation:
-        """A polling method for one long-running call, which is stepped by whoever made it and sleeps for nobody."""
+        """Return the polling method for one long-running call, which the caller refreshes."""
         return Operation(timeout=self.step.total_seconds())
+
+    def place_of(self, selector: Selector) -> Place:
+        """Return the place to name in messages about what `selector` selects."""
+        return Place("azure", selector.region or self.settings.home_region)
+
+    def id_of(self, group: str, kind: str, name: str) -> str:
+        """Return the id of a resource."""
+        return f"/subscriptions/{self.subscription}/{path_of(group, kind, name)}"
+
+    def canonical(self, resource_id: object) -> str:
+        """Return a resource id from an answer in one spelling."""
+        return canonical(str(resource_id), self.settings.resource_group)
 
     # --- plain JSON ---------------------------------------------------------------------------------------------------
 
-    def get(self, operation: str, place: Place, path: str, **query: str) -> dict[str, Any] | None:
-        """One document, None where there is none.
+    # Through the SDK's models a listing takes many times as long, and half a second to import them. The SDK still signs and sends.
 
-        Read through the SDK's models, a listing costs many times as much, and half a second to import them. What signs and sends is the SDK's.
+    def find(self, operation: str, place: Place, path: str, **query: str) -> dict[str, Any] | None:
+        """Return one document, or None if it does not exist.
 
         Args:
-            path: what stands in the URL behind the subscription; see `within`.
-            query: the API's options; a leading "_" stands for its dollar sign.
+            operation: the name of the call, for messages.
+            place: the place that the call is about.
+            path: the path of the URL below the subscription; see `path_of`.
+            query: the options of the call; a leading "_" stands for the API's dollar sign.
 
         Raises:
-            MulticomputeError: of the kind that the answer means.
+            MulticomputeError: the call failed, or was refused.
         """
         return self._document(operation, place, self._url(path, query))
 
-    def pages(self, operation: str, place: Place, path: str, **query: str) -> Iterator[dict[str, Any]]:
-        """Everything in a list, to the last page; nothing where there is no such list. Arguments and errors are those of `get`."""
-        url: str | None = self._url(path, query)
-        while url:
-            page = self._document(operation, place, url) or {}
-            yield from page.get("value") or ()
-            url = page.get("nextLink")
+    def list_all(self, operation: str, place: Place, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of a listing to its last page, none if there is no such listing. Arguments and errors are those of `find`."""
+
+        def fetch(url: str) -> tuple[Iterable[dict[str, Any]], str]:
+            page = self._document(operation, place, url or self._url(path, query)) or {}
+            return page.get("value") or (), page.get("nextLink") or ""
+
+        return all_pages(fetch)
 
     def batch(
         self, operation: str, place: Place, requests: Sequence[Mapping[str, object]]
     ) -> Sequence[Mapping[str, Any]]:
-        """What Resource Manager answers to several requests in one, each with a name and a status of its own.
+        """Return Resource Manager's answers to several requests in one call, each with the request's name and a status.
 
         Raises:
-            MulticomputeError: the whole was refused.
+            MulticomputeError: the call failed, or was refused as a whole.
         """
         url = f"{self._endpoint}/batch?api-version={_BATCH_VERSION}"
-        found = self._posted(operation, place, url, {"requests": requests}, self._endpoint)
+        found = self._post(operation, place, url, {"requests": requests}, self._endpoint)
         answers: Sequence[Mapping[str, Any]] = found.get("responses") or ()
         return answers
 
-    def measured(
+    def metrics(
         self, operation: str, place: Place, document: Mapping[str, object], query: Mapping[str, str]
     ) -> dict[str, Any]:
-        """What Azure Monitor, which has an endpoint in each region and tokens of its own, answers to a question about metrics.
+        """Return Azure Monitor's answer to a batch query; it has an endpoint in each region, and tokens of its own.
 
         Raises:
-            MulticomputeError: of the kind that the answer means.
+            MulticomputeError: the call failed, or was refused.
         """
-        # An endpoint of the user's stands for all of Azure.
+        # An endpoint of the user's replaces all of Azure's.
         is_public = self._endpoint == _PUBLIC
         host = f"https://{place.region}.{_MONITOR}" if is_public else self._endpoint
         options = urlencode({"api-version": _METRICS_VERSION, **query}, quote_via=quote)
         url = f"{host}/subscriptions/{self.subscription}/metrics:getBatch?{options}"
-        return self._posted(operation, place, url, document, f"https://{_MONITOR}")
+        return self._post(operation, place, url, document, f"https://{_MONITOR}")
 
     def _url(self, path: str, query: Mapping[str, str]) -> str:
         version = next(version for part, version in _VERSIONS if part in path)
@@ -178,7 +198,7 @@ class Clients:
                 return None
             raise
 
-    def _posted(
+    def _post(
         self, operation: str, place: Place, url: str, document: Mapping[str, object], audience: str
     ) -> dict[str, Any]:
         from azure.core.rest import HttpRequest
@@ -191,23 +211,23 @@ class Clients:
         try:
             found = json.loads(body)
         except ValueError as error:
-            raise retryable(f"{operation}: the answer is no JSON", "BadAnswer", place) from error
+            raise retryable(f"{operation}: the answer is not JSON", code="BadAnswer", place=place) from error
         return found if isinstance(found, dict) else {}
-
-    # --- the SDK ------------------------------------------------------------------------------------------------------
 
     def _send(self, request: "HttpRequest", audience: str) -> bytes:
         from azure.core.exceptions import HttpResponseError
 
-        # As a stream: else the pipeline takes the document apart for the SDK's models first.
+        # As a stream, because the pipeline would otherwise parse the document for the SDK's models first.
         request.headers["Accept"] = "application/json"
-        response = self._plain(audience).send_request(request, stream=True)
+        response = self._plain_client(audience).send_request(request, stream=True)
         body: bytes = response.read()
         if response.status_code != HTTPStatus.OK:
             raise HttpResponseError(response=response)
         return body
 
-    def _plain(self, audience: str) -> "ARMPipelineClient[HttpRequest, HttpResponse]":
+    # --- the SDK ------------------------------------------------------------------------------------------------------
+
+    def _plain_client(self, audience: str) -> "ARMPipelineClient[HttpRequest, HttpResponse]":
         def make() -> Any:
             from azure.mgmt.core import ARMPipelineClient
 
@@ -216,14 +236,13 @@ class Clients:
         client: ARMPipelineClient[HttpRequest, HttpResponse] = self._once(f"plain {audience}", make)
         return client
 
-    def _client(self, name: str, make: Callable[..., Any]) -> Any:
-        def made() -> Any:
-            return make(
-                self._authorised(), self.subscription, base_url=self._endpoint, pipeline=self._pipeline(self._endpoint)
-            )
+    def _client(self, kind: Any) -> Any:
+        def make() -> Any:
+            pipeline = self._pipeline(self._endpoint)
+            return kind(self._authorized(), self.subscription, base_url=self._endpoint, pipeline=pipeline)
 
-        with translate_errors(f"the {name} client", Place(self.settings.home_region)):
-            return self._once(name, made)
+        with translate_errors(f"the {kind.__name__}", Place("azure", self.settings.home_region)):
+            return self._once(kind.__name__, make)
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         if name not in self._made:
@@ -233,10 +252,10 @@ class Clients:
         return self._made[name]
 
     def _pipeline(self, audience: str) -> Any:
-        """What every request goes through, with the connections that all share and the token that those to `audience` share.
+        """Return the pipeline of all requests that need a token for `audience`; all pipelines share their connections.
 
-        It is the SDK's own but for two policies: the one that registers a missing resource provider, which changes the subscription unasked and
-        sleeps until that is through, however long it takes; and its log of requests, which `asking` keeps.
+        It is the SDK's own without two policies: the one that registers a missing resource provider, which changes the subscription without
+        being asked and sleeps until it has finished; and the log of requests, which `translate_errors` keeps.
         """
         if audience not in self._pipelines:
             from azure.core.pipeline import Pipeline, policies
@@ -262,7 +281,7 @@ class Clients:
                 connection_timeout=_CONNECT_SECONDS,
                 read_timeout=_READ_SECONDS,
                 connection_data_block_size=_BLOCK_BYTES,
-                # A proxy of the user's is for the world outside.
+                # A local cloud is not behind the user's proxy.
                 use_env_settings=not is_loopback(self._endpoint),
             )
         return self._transport
@@ -275,9 +294,9 @@ class Clients:
             return SansIOHTTPPolicy()
         from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
-        return ARMChallengeAuthenticationPolicy(self._authorised(), f"{audience}/.default")
+        return ARMChallengeAuthenticationPolicy(self._authorized(), f"{audience}/.default")
 
-    def _authorised(self) -> Any:
+    def _authorized(self) -> Any:
         if self._credential is None:
             if self.settings.is_local:
                 self._credential = AnonymousCredential()
@@ -290,9 +309,10 @@ class Clients:
 
 
 class AnonymousCredential:
-    """Stands where the SDK insists on a credential that it will not use."""
+    """A credential for a local cloud, for which the SDK needs one but does not use it."""
 
     def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
+        """Refuse to return a token: none may be sent to a local cloud."""
         raise AuthError("azure: a local cloud is not asked for a token", provider="azure")
 
 

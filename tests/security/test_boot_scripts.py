@@ -22,8 +22,8 @@ from multicompute import ClusterSpec, errors
 from multicompute.provider import LaunchRequest, Settings
 from multicompute.provider_kit.boot import write_file
 from multicompute_aws._boot import user_data
-from multicompute_azure._access import AzureSettings
-from multicompute_azure._userdata import custom_data
+from multicompute_azure._boot import custom_data
+from multicompute_azure._settings import AzureSettings
 from multicompute_gcp._startup import metadata_of, startup_script
 
 END = datetime(2026, 12, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What the tests of the Azure adapter share."""
+"""Fixtures of the tests of the Azure adapter."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,7 +26,7 @@ def cloud() -> Iterator[AzureLocalCloud]:
 
 @pytest.fixture
 def open_with(cloud: AzureLocalCloud) -> Callable[..., AzureProvider]:
-    """Opens the provider on the local cloud, with settings of the test's."""
+    """Return a function that opens the provider on the local cloud with the given settings."""
 
     def make(**values: object) -> AzureProvider:
         known = {"endpoint_url": cloud.endpoint_url, "subscription_id": cloud.subscription_id}
@@ -47,7 +47,7 @@ def offer() -> Offer:
 
 @pytest.fixture
 def request_of(offer: Offer) -> Callable[..., LaunchRequest]:
-    """A request for one part of two nodes; every field may be changed."""
+    """Return a function that builds a request for one part of two nodes; its arguments replace fields."""
 
     def make(**changes: object) -> LaunchRequest:
         token = str(changes.get("token", "tok"))

@@ -1,4 +1,4 @@
-"""Whole gangs on a local Azure that holds state, through the engine: from a request to nothing left, whatever breaks on the way."""
+"""The adapter on a local Azure that keeps state: complete gangs, from launch to teardown, with every call failing once."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,7 +11,7 @@ from multicompute.testing import LocalClouds, local_clouds
 from multicompute.testing.faults import Fault, FaultKind
 
 SIZE = "Standard_ND96isr_H100_v5"
-# Every operation that a request and the end of its cluster make, as the test below holds.
+# Every call of a request and of the teardown of its cluster; a test checks that the list is complete.
 OPERATIONS = (
     "networkInterfaces.list",
     "networkSecurityGroups.createOrUpdate",
@@ -41,7 +41,7 @@ def request(**changes: object) -> Cluster:
     return Cluster.request(**(arguments | changes))  # type: ignore[arg-type]
 
 
-def test_64_h100_come_up_in_one_place_and_leave_nothing(clouds: LocalClouds) -> None:
+def test_64_h100_start_in_one_zone_and_leave_nothing(clouds: LocalClouds) -> None:
     with request(gpus=64, regions=None) as cluster:
         assert (cluster.provider, len(cluster.nodes)) == ("azure", 8)
         assert [node.id for node in cluster.nodes] == clouds.azure.running_ids()
@@ -50,7 +50,7 @@ def test_64_h100_come_up_in_one_place_and_leave_nothing(clouds: LocalClouds) -> 
     assert clouds.alive() == []
 
 
-def test_the_calls_of_a_request_are_those_that_are_broken_below(clouds: LocalClouds) -> None:
+def test_the_calls_of_a_request_are_those_that_fail_in_the_next_test(clouds: LocalClouds) -> None:
     with request():
         pass
     assert {call.operation for call in clouds.azure.faults.calls} == set(OPERATIONS)
@@ -58,7 +58,7 @@ def test_the_calls_of_a_request_are_those_that_are_broken_below(clouds: LocalClo
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("kind", [FaultKind.LOSE_ANSWER, FaultKind.DROP])
-def test_whatever_call_breaks_the_gang_comes_up_once_and_goes_whole(
+def test_whichever_call_fails_the_gang_is_bought_once_and_torn_down_completely(
     clouds: LocalClouds, operation: str, kind: FaultKind
 ) -> None:
     clouds.azure.faults.add(Fault(kind, operation))
@@ -77,7 +77,7 @@ def test_whatever_call_breaks_the_gang_comes_up_once_and_goes_whole(
         ("OverconstrainedAllocationRequest", False),
     ],
 )
-def test_a_lack_in_one_region_leads_to_the_next_and_leaves_nothing_billed_behind(
+def test_after_a_lack_of_capacity_the_next_region_is_tried_and_nothing_billed_is_left(
     clouds: LocalClouds, stockout: str, late: bool
 ) -> None:
     clouds.azure.stockout = stockout
@@ -90,10 +90,10 @@ def test_a_lack_in_one_region_leads_to_the_next_and_leaves_nothing_billed_behind
     assert clouds.alive() == []
 
 
-def test_spot_is_asked_for_as_such_and_a_preempted_node_degrades_the_cluster(clouds: LocalClouds) -> None:
+def test_a_preempted_spot_node_degrades_the_cluster(clouds: LocalClouds) -> None:
     with request(spot=True) as cluster:
         clouds.azure.preempt(cluster.nodes[0].id)
-        # Not shown is no proof of gone until the consistency window is over.
+        # A node that is not listed does not count as gone before the consistency window is over (I4).
         clock = SystemClock()
         deadline = clock.now() + timedelta(seconds=10)
         while cluster.state != "DEGRADED" and clock.now() < deadline:

@@ -1,4 +1,4 @@
-"""The role in the documentation allows what the adapter calls, and what Azure asks for beside; the calls are those of a whole life."""
+"""The role in the documentation allows exactly what the adapter calls from launch to teardown, and what Azure requires in addition."""
 
 import json
 from collections.abc import Callable
@@ -20,14 +20,14 @@ NAMESPACES = {
     "Microsoft.Insights": {"metrics"},
     "Microsoft.ResourceHealth": {"availabilityStatuses"},
 }
-# What any right is enough for: the status of operations, and several requests in one, which are recorded one by one.
-WITHOUT = {"operations.get", "batch"}
+# Calls that need no permission of their own: the status of operations, and batches, whose requests are recorded one by one.
+WITHOUT_PERMISSION = {"operations.get", "batch"}
 VERBS = {"createOrUpdate": "write", "update": "write", "updateAtScope": "write", "delete": "delete"}
-# Where the API's path is not the plural's name.
+# Where the path of the API is not the name of the plural.
 PLACES = {"usages": "locations/usages", "capacityReservations": "capacityReservationGroups/capacityReservations"}
-# What Azure checks beside the call itself: it makes machines, disks, interfaces and addresses in the caller's name, lets them join what is
-# there, and in a group of others deletes what a machine's own delete options failed to.
-BESIDE = {
+# What Azure checks in addition to the call: it creates machines, disks, interfaces and addresses in the caller's name and lets them join
+# existing resources; and in a configured group, the adapter deletes what a machine's own delete options left.
+ADDITIONAL = {
     "Microsoft.Compute/capacityReservationGroups/deploy/action",
     "Microsoft.Compute/disks/delete",
     "Microsoft.Compute/disks/read",
@@ -52,18 +52,18 @@ BESIDE = {
 
 
 def action(operation: str) -> str:
-    """The right that an operation of the record of calls needs."""
+    """Return the permission that a call in the record of calls needs."""
     plural, _, verb = operation.partition(".")
     namespace = next((name for name, plurals in NAMESPACES.items() if plural in plurals), "Microsoft.Compute")
     return f"{namespace}/{PLACES.get(plural, plural)}/{VERBS.get(verb, 'read')}"
 
 
-def end(provider: AzureProvider, cluster_id: str) -> None:
+def tear_down(provider: AzureProvider, cluster_id: str) -> None:
     selector = Selector(region="eastus", cluster_id=cluster_id)
     assert any(provider.terminate(selector).is_done for _ in range(50))
 
 
-def test_the_role_names_what_is_called_and_what_azure_asks_for_beside(
+def test_the_role_names_exactly_what_is_called_and_what_azure_requires_in_addition(
     cloud: AzureLocalCloud,
     provider: AzureProvider,
     open_with: Callable[..., AzureProvider],
@@ -84,12 +84,12 @@ def test_the_role_names_what_is_called_and_what_azure_asks_for_beside(
         each.resources(Selector(token=name))
         each.set_expiry(Selector(region="eastus", cluster_id=name), datetime(2027, 1, 1, tzinfo=UTC))
         each.check()
-        end(each, name)
-    called = {action(call.operation) for call in cloud.faults.calls if call.operation not in WITHOUT}
-    assert called | BESIDE == set(json.loads(ROLE.read_text())["Actions"])
+        tear_down(each, name)
+    called = {action(call.operation) for call in cloud.faults.calls if call.operation not in WITHOUT_PERMISSION}
+    assert called | ADDITIONAL == set(json.loads(ROLE.read_text())["Actions"])
 
 
-def test_the_role_is_none_that_could_do_anything() -> None:
+def test_the_role_has_no_wildcard() -> None:
     role = json.loads(ROLE.read_text())
     assert not [action for action in role["Actions"] if "*" in action]
     assert role["Actions"] == sorted(role["Actions"], key=str)

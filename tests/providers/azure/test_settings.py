@@ -1,4 +1,4 @@
-"""Whether Azure can be reached is told from settings, variables and files alone."""
+"""Where credentials and the subscription are found, and which settings are refused, without a network call."""
 
 import json
 import subprocess
@@ -10,20 +10,37 @@ import pytest
 from multicompute.errors import AuthError, ConfigError
 from multicompute.provider import Settings
 from multicompute_azure import plugin
-from multicompute_azure._access import AzureSettings
+from multicompute_azure._settings import AzureSettings
 
 SECRET = {"AZURE_CLIENT_ID": "app", "AZURE_TENANT_ID": "us", "AZURE_CLIENT_SECRET": "s"}
 
 
-def test_importing_the_plug_in_imports_no_sdk() -> None:
+def test_importing_the_plug_in_object_loads_neither_the_sdk_nor_pydantic() -> None:
     code = (
-        "import sys, multicompute_azure; print([name for name in sys.modules if name.startswith(('azure.', 'msal'))])"
+        "import sys, multicompute_azure; "
+        "print([name for name in sys.modules if name.startswith(('azure.', 'msal', 'pydantic'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_a_provider_that_was_opened_imports_a_client_only_when_it_is_used() -> None:
+def test_configured_loads_no_sdk() -> None:
+    code = (
+        "import sys; from multicompute_azure import plugin; from multicompute.provider import Settings; "
+        f"plugin.configured(Settings(environment={SECRET!r})); "
+        "print([name for name in sys.modules if name.startswith(('azure.', 'msal'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_setting_is_described_and_known_to_the_plug_in_object() -> None:
+    described = tuple(name for name, field in AzureSettings.model_fields.items() if field.description)
+    assert plugin.setting_names == described
+    assert "locations" in described and "environment" not in described
+
+
+def test_opening_the_provider_imports_no_management_client() -> None:
     code = (
         "import sys; from multicompute.provider import Settings; from multicompute_azure import plugin\n"
         "plugin.open(Settings({'endpoint_url': 'http://127.0.0.1:1'}))\n"
@@ -50,18 +67,19 @@ def test_plain_http_to_another_machine_is_refused(url: str) -> None:
     [
         ({"endpoint_url": "localhost:80"}, "not a URL"),
         ({"locations": 3}, "list of texts"),
-        ({"vnet": ["a"]}, "must be a text"),
+        ({"vnet": ["a"]}, "vnet"),
         ({"identity": "my-identity"}, "resource id"),
         ({"subnet": "nodes"}, "no vnet"),
+        ({"location": ["eastus"]}, "did you mean locations"),
         ({"ssh_from": "everywhere"}, "ssh_from"),
     ],
 )
-def test_a_malformed_setting_is_named(values: dict[str, object], message: str) -> None:
+def test_a_setting_of_the_wrong_type_or_form_is_named(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         AzureSettings.of(Settings(values))
 
 
-def test_without_credentials_or_subscription_it_says_which_is_missing() -> None:
+def test_configured_reports_whether_credentials_or_the_subscription_are_missing() -> None:
     nothing = plugin.configured(Settings())
     assert not nothing.ok
     assert "credentials" in nothing.why
@@ -86,6 +104,6 @@ def test_the_sign_in_of_the_azure_cli_is_found_with_its_default_subscription(tmp
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"subscriptions": [1]}'])
-def test_a_profile_of_the_cli_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
+def test_a_profile_of_the_cli_that_can_not_be_read_counts_as_empty(tmp_path: Path, content: str) -> None:
     (tmp_path / "azureProfile.json").write_text(content)
     assert not plugin.configured(Settings(environment={"AZURE_CONFIG_DIR": str(tmp_path)})).ok

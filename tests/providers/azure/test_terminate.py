@@ -1,4 +1,4 @@
-"""A teardown ends with nothing left, touches nothing else, and goes on where it was broken off."""
+"""A teardown deletes everything of a cluster or an attempt and nothing else, and can be resumed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ CLUSTER = Selector(region="eastus", cluster_id="id-1")
 
 
 def tear_down(provider: AzureProvider, selector: Selector) -> int:
-    """Repeat steps until nothing remains; how many it took."""
+    """Repeat steps until nothing remains, and return how many it took."""
     clock = provider._clients.clock
     deadline = clock.now() + timedelta(seconds=10)
     steps = 1
@@ -36,8 +36,8 @@ def count(cloud: AzureLocalCloud, operation: str) -> int:
 
 
 @pytest.fixture
-def given(open_with: Open, provider: AzureProvider, cloud: AzureLocalCloud) -> AzureProvider:
-    """A provider that may use one existing group only, in which others have things too."""
+def in_team_group(open_with: Open, provider: AzureProvider, cloud: AzureLocalCloud) -> AzureProvider:
+    """A provider that may use one existing group only, which has foreign resources, too."""
     resources: Any = provider._clients.resources
     resources.resource_groups.create_or_update("Team-ML", {"location": "westus2", "tags": {"team": "ml"}})
     cloud.seed_foreign(resource_group="Team-ML")
@@ -57,7 +57,7 @@ def test_a_clusters_group_is_deleted_in_one_call_however_long_it_takes(
     assert cloud.alive() == []
 
 
-def test_a_deletion_that_failed_half_way_is_begun_again(
+def test_a_deletion_that_failed_half_way_is_started_again(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
@@ -75,7 +75,7 @@ def test_a_group_of_our_name_without_our_tag_is_never_deleted(cloud: AzureLocalC
     assert [item.kind for item in cloud.alive()] == ["resourceGroups"]
 
 
-def test_an_attempt_goes_with_its_scale_set_and_leaves_the_network(
+def test_the_teardown_of_an_attempt_leaves_the_network_of_its_cluster(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
@@ -94,46 +94,46 @@ def test_machines_that_a_failed_scale_set_deletion_left_are_deleted_too(
     assert not any(item.billable for item in cloud.alive())
 
 
-def test_in_a_given_group_all_of_the_cluster_goes_and_nothing_else(
-    cloud: AzureLocalCloud, given: AzureProvider, request_of: Request
+def test_in_a_configured_group_everything_of_the_cluster_is_deleted_and_nothing_else(
+    cloud: AzureLocalCloud, in_team_group: AzureProvider, request_of: Request
 ) -> None:
     before = {item.id for item in cloud.alive()}
-    nodes = given.launch(request_of(fabric=True))
+    nodes = in_team_group.launch(request_of(fabric=True))
     assert all("/resourceGroups/Team-ML/" in node.id for node in nodes)
-    listed = given.resources(CLUSTER)
+    listed = in_team_group.resources(CLUSTER)
     assert {item.id for item in listed} == {item.id for item in cloud.alive()} - before
-    tear_down(given, CLUSTER)
+    tear_down(in_team_group, CLUSTER)
     assert {item.id for item in cloud.alive()} == before
     assert cloud.foreign_intact()
     assert count(cloud, "resourceGroups.delete") == 0
 
 
-def test_in_a_given_group_the_clusters_of_others_stay(
-    cloud: AzureLocalCloud, given: AzureProvider, request_of: Request, offer: Offer
+def test_in_a_configured_group_other_clusters_stay(
+    cloud: AzureLocalCloud, in_team_group: AzureProvider, request_of: Request, offer: Offer
 ) -> None:
-    given.launch(request_of())
+    in_team_group.launch(request_of())
     tags = {**request_of().tags, "multicompute-id": "id-2", "multicompute-attempt": "b"}
     there = replace(offer, region="westus2", zone="westus2-1")
-    other = given.launch(request_of(cluster_id="id-2", token="b", tags=tags, parts=(Part(there, 2),)))
-    tear_down(given, CLUSTER)
-    assert {node.id for node in given.nodes(Selector(owner="me"))} == {node.id for node in other}
-    assert {node.region for node in given.nodes(Selector(owner="me"))} == {"westus2"}
+    other = in_team_group.launch(request_of(cluster_id="id-2", token="b", tags=tags, parts=(Part(there, 2),)))
+    tear_down(in_team_group, CLUSTER)
+    assert {node.id for node in in_team_group.nodes(Selector(owner="me"))} == {node.id for node in other}
+    assert {node.region for node in in_team_group.nodes(Selector(owner="me"))} == {"westus2"}
 
 
-def test_an_interface_that_azure_holds_back_is_waited_for(
-    cloud: AzureLocalCloud, given: AzureProvider, request_of: Request
+def test_an_interface_that_azure_keeps_for_a_while_is_waited_for(
+    cloud: AzureLocalCloud, in_team_group: AzureProvider, request_of: Request
 ) -> None:
     before = {item.id for item in cloud.alive()}
     cloud.nic_reservation = timedelta(milliseconds=100)
-    given.launch(request_of())
-    tear_down(given, CLUSTER)
+    in_team_group.launch(request_of())
+    tear_down(in_team_group, CLUSTER)
     assert {item.id for item in cloud.alive()} == before
 
 
-def test_a_given_network_is_used_and_stays(
-    cloud: AzureLocalCloud, given: AzureProvider, open_with: Open, request_of: Request, offer: Offer
+def test_a_configured_network_is_used_and_stays(
+    cloud: AzureLocalCloud, in_team_group: AzureProvider, open_with: Open, request_of: Request, offer: Offer
 ) -> None:
-    network: Any = given._clients.network
+    network: Any = in_team_group._clients.network
     body = {
         "location": "eastus",
         "properties": {
@@ -154,15 +154,17 @@ def test_a_given_network_is_used_and_stays(
         provider.launch(request_of(parts=(Part(elsewhere, 1),)))
 
 
-def test_a_configured_network_that_is_not_there_is_told(
-    cloud: AzureLocalCloud, given: AzureProvider, open_with: Open, request_of: Request
+def test_a_configured_network_that_does_not_exist_is_a_configuration_error(
+    cloud: AzureLocalCloud, in_team_group: AzureProvider, open_with: Open, request_of: Request
 ) -> None:
     with pytest.raises(errors.ConfigError, match="no such network"):
         open_with(resource_group="Team-ML", vnet="net", subnet="gpu").launch(request_of())
     assert cloud.running_ids() == []
 
 
-def test_a_network_that_is_named_without_its_group_is_asked_about(open_with: Open, request_of: Request) -> None:
+def test_a_network_that_is_named_without_its_group_is_a_configuration_error(
+    open_with: Open, request_of: Request
+) -> None:
     with pytest.raises(errors.ConfigError, match="resource_group"):
         open_with(vnet="net").launch(request_of())
 
@@ -175,7 +177,7 @@ def test_a_cluster_that_was_torn_down_can_be_launched_again_by_the_same_process(
     assert len(provider.launch(request_of(token="again"))) == 2
 
 
-def test_a_launch_into_a_group_that_somebody_deleted_is_to_be_repeated(
+def test_a_launch_into_a_group_that_was_deleted_meanwhile_is_transient(
     cloud: AzureLocalCloud, provider: AzureProvider, open_with: Open, request_of: Request
 ) -> None:
     provider.launch(request_of())

@@ -1,52 +1,50 @@
-"""Writes the scale set that a part of a gang is: plain data in Resource Manager's words, made without asking anybody."""
+"""The body of the call that creates a scale set: plain data in Resource Manager's form, written without a call."""
 
 import base64
 import hashlib
 import math
 import struct
-from dataclasses import dataclass
 from typing import Any, Final
 
 from multicompute.offer import Part
 from multicompute.provider import LaunchRequest
-from multicompute_azure._access import AzureSettings
+from multicompute_azure._boot import custom_data
 from multicompute_azure._image import Image
 from multicompute_azure._names import zone_number
+from multicompute_azure._network import NetworkRefs
+from multicompute_azure._settings import AzureSettings
 from multicompute_azure._sizes import Size
-from multicompute_azure._userdata import custom_data
 
-ADMIN: Final = "ubuntu"
-# https://learn.microsoft.com/azure/virtual-machine-scale-sets/virtual-machine-scale-sets-placement-groups
-SINGLE_GROUP_NODES: Final = 100
-# Room for a framework, a container or two and checkpoints beside the image; all of Ubuntu-HPC's is 64 GB or less.
+_ADMIN: Final = "ubuntu"
+# Enough for a framework, a container or two and checkpoints next to the image; Ubuntu-HPC has 64 GB or less.
 _DEFAULT_DISK_GIB: Final = 200
 _DEFAULT_PLAIN_DISK_GIB: Final = 64
-# The version of the network API that makes a Flexible scale set's interfaces; the newest that Compute knows.
+# The version of the network API with which a Flexible scale set creates its interfaces; the newest that Compute accepts.
 _NETWORK_API: Final = "2022-11-01"
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkRefs:
-    """What a scale set is put into, by resource id; "" for none."""
-
-    subnet: str
-    security_group: str
-    proximity_group: str = ""
-
-
-def scale_set(
-    request: LaunchRequest, part: Part, *, size: Size, image: Image, around: NetworkRefs, settings: AzureSettings
+def scale_set_body(
+    request: LaunchRequest, part: Part, *, size: Size, image: Image, network: NetworkRefs, settings: AzureSettings
 ) -> dict[str, Any]:
-    """The body of the PUT that launches a part: `part.nodes` instances, at once, in one zone, all tagged at birth."""
+    """Return the body of the PUT that launches a part: all its instances at once, in one zone, tagged at creation (I2).
+
+    Args:
+        request: the launch.
+        part: the part; its reservation, if it has one, is the full id of a capacity reservation group.
+        size: the VM size of the part.
+        image: the image of the part.
+        network: the resources that the scale set refers to.
+        settings: the settings.
+    """
     number = zone_number(part.offer.zone)
     properties: dict[str, Any] = {
         "orchestrationMode": "Flexible",
-        # One: spread over as many racks as there is room on, which is the only choice that does not cost capacity.
+        # One: spread over as many racks as have space, which is the only choice that does not reduce the capacity.
         "platformFaultDomainCount": 1,
-        "virtualMachineProfile": _profile(request, part, size, image, around, settings),
+        "virtualMachineProfile": _profile(request, part, size, image, network, settings),
     }
     if part.reservation is None:
-        properties |= _closeness(request, around)
+        properties |= _placement(request, network)
     body: dict[str, Any] = {
         "location": part.offer.region,
         "tags": dict(request.tags),
@@ -60,22 +58,22 @@ def scale_set(
     return body
 
 
-def _closeness(request: LaunchRequest, around: NetworkRefs) -> dict[str, Any]:
-    """What keeps instances close to each other; a reservation takes neither, and holds what it holds where it is."""
-    if around.proximity_group:
-        return {"proximityPlacementGroup": {"id": around.proximity_group}}
+def _placement(request: LaunchRequest, network: NetworkRefs) -> dict[str, Any]:
+    """Return what places instances close to each other. A reservation accepts neither, and its machines stay where they are."""
+    if network.proximity_group:
+        return {"proximityPlacementGroup": {"id": network.proximity_group}}
     return {"singlePlacementGroup": True} if request.fabric else {}
 
 
 def _profile(
-    request: LaunchRequest, part: Part, size: Size, image: Image, around: NetworkRefs, settings: AzureSettings
+    request: LaunchRequest, part: Part, size: Size, image: Image, network: NetworkRefs, settings: AzureSettings
 ) -> dict[str, Any]:
     profile: dict[str, Any] = {
-        "osProfile": _system(request, settings),
+        "osProfile": _os_profile(request, settings),
         "storageProfile": {"imageReference": image.reference, "osDisk": _disk(request, part, size)},
         "networkProfile": {
             "networkApiVersion": _NETWORK_API,
-            "networkInterfaceConfigurations": [_interface(request, size, around)],
+            "networkInterfaceConfigurations": [_interface(request, size, network)],
         },
     }
     if part.reservation is not None:
@@ -84,7 +82,7 @@ def _profile(
         # -1: up to the on-demand price, and never evicted for the price.
         limit = -1 if request.max_price is None else round(request.max_price, 5)
         profile |= {"priority": "Spot", "evictionPolicy": "Delete", "billingProfile": {"maxPrice": limit}}
-    if image.is_plain and size.takes_trusted_launch:
+    if image.is_plain and size.supports_trusted_launch:
         profile["securityProfile"] = {
             "securityType": "TrustedLaunch",
             "uefiSettings": {"secureBootEnabled": True, "vTpmEnabled": True},
@@ -92,24 +90,24 @@ def _profile(
     return profile
 
 
-def _system(request: LaunchRequest, settings: AzureSettings) -> dict[str, Any]:
-    key = (request.ssh_public_key or nobodys_key(request.token)).strip()
+def _os_profile(request: LaunchRequest, settings: AzureSettings) -> dict[str, Any]:
+    key = (request.ssh_public_key or unusable_key(request.token)).strip()
     return {
         "computerNamePrefix": "mc",
-        "adminUsername": ADMIN,
+        "adminUsername": _ADMIN,
         "customData": custom_data(expires_at=request.expires_at, identity=settings.identity, setup=request.setup),
         "linuxConfiguration": {
             "disablePasswordAuthentication": True,
-            "ssh": {"publicKeys": [{"path": f"/home/{ADMIN}/.ssh/authorized_keys", "keyData": key}]},
+            "ssh": {"publicKeys": [{"path": f"/home/{_ADMIN}/.ssh/authorized_keys", "keyData": key}]},
         },
     }
 
 
-def nobodys_key(token: str) -> str:
-    """A public key to which no private key exists anywhere.
+def unusable_key(token: str) -> str:
+    """Return a public key to which no private key exists.
 
-    Azure makes no Linux machine without a key or a password. This one is a digest in the form of an Ed25519 key: there is nothing to
-    throw away or to leak, and the same token gives the same key, so that a repeated PUT is the same PUT.
+    Azure creates no Linux machine without a key or a password. This key is a digest in the form of an Ed25519 key, so there is nothing to
+    destroy or to leak. The same token gives the same key, as a repeated launch needs.
     """
     digest = hashlib.sha256(f"multicompute: nobody logs in: {token}".encode()).digest()
     kind = b"ssh-ed25519"
@@ -118,20 +116,20 @@ def nobodys_key(token: str) -> str:
 
 
 def _disk(request: LaunchRequest, part: Part, size: Size) -> dict[str, Any]:
-    """The boot disk: on the machine's own disk where one of the default size fits there, which costs nothing; else a managed one."""
+    """Return the boot disk: on the machine's own disk if one of the default size fits there, which costs nothing; else a managed disk."""
     default = _DEFAULT_DISK_GIB if part.offer.instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
     gib = default if request.disk_gib is None else math.ceil(request.disk_gib)
     disk: dict[str, Any] = {"createOption": "FromImage", "diskSizeGB": gib, "deleteOption": "Delete"}
     placement = size.ephemeral_disk(gib) if request.disk_gib is None else ""
     if placement:
         return disk | {"caching": "ReadOnly", "diffDiskSettings": {"option": "Local", "placement": placement}}
-    kind = "Premium_LRS" if size.can("PremiumIO") else "StandardSSD_LRS"
+    kind = "Premium_LRS" if size.has("PremiumIO") else "StandardSSD_LRS"
     return disk | {"caching": "ReadWrite", "managedDisk": {"storageAccountType": kind}}
 
 
-def _interface(request: LaunchRequest, size: Size, around: NetworkRefs) -> dict[str, Any]:
-    """The interface of each instance, and its public address where one is wanted; both tagged, and gone with the instance."""
-    address: dict[str, Any] = {"primary": True, "subnet": {"id": around.subnet}}
+def _interface(request: LaunchRequest, size: Size, network: NetworkRefs) -> dict[str, Any]:
+    """Return the interface of each instance, with a public address unless the nodes are private; both are deleted with the instance."""
+    address: dict[str, Any] = {"primary": True, "subnet": {"id": network.subnet}}
     if not request.private:
         address["publicIPAddressConfiguration"] = {
             "name": "public",
@@ -145,8 +143,8 @@ def _interface(request: LaunchRequest, size: Size, around: NetworkRefs) -> dict[
         "properties": {
             "primary": True,
             "deleteOption": "Delete",
-            "enableAcceleratedNetworking": size.can("AcceleratedNetworkingEnabled"),
-            "networkSecurityGroup": {"id": around.security_group},
+            "enableAcceleratedNetworking": size.has("AcceleratedNetworkingEnabled"),
+            "networkSecurityGroup": {"id": network.security_group},
             "ipConfigurations": [{"name": "ip", "properties": address}],
         },
     }

@@ -1,0 +1,265 @@
+"""Lists our scale sets and their instances, by tag and by name, to the last page."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from multicompute.node import Cause, Node, NodeState
+from multicompute.provider import TAG_ATTEMPT, Selector
+from multicompute.provider_kit.calls import in_parallel
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of, one_line
+from multicompute_azure._addresses import Addresses
+from multicompute_azure._errors import MEANINGS, PARTIAL
+from multicompute_azure._health import with_health
+from multicompute_azure._names import group_name, parse_id, plain_region, zone_name
+from multicompute_azure._session import COMPUTE, Clients, path_of
+from multicompute_azure._tags import are_selected
+
+SCALE_SETS: Final = f"{COMPUTE}/virtualMachineScaleSets"
+MACHINES: Final = f"{COMPUTE}/virtualMachines"
+_AT_ONCE: Final = 8
+# With more scale sets than this, listings of the complete subscription need fewer calls than one for each.
+_MANY_SETS: Final = 16
+_REASON_LENGTH: Final = 400
+_POWER: Final = {
+    "running": NodeState.RUNNING,
+    "starting": NodeState.PENDING,
+    "creating": NodeState.PENDING,
+    "stopping": NodeState.STOPPING,
+    "deallocating": NodeState.STOPPING,
+    "stopped": NodeState.STOPPED,
+    "deallocated": NodeState.STOPPED,
+}
+_NOT_UP: Final = ("OSProvisioning", "VMProvisioning")
+_TOO_FEW: Final = VendorAnswer(PARTIAL, "the scale set failed with fewer instances than were asked for")
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleSet:
+    """A scale set of ours, as Compute lists it."""
+
+    id: str
+    group: str
+    name: str
+    region: str
+    state: str
+    capacity: int
+    instance_type: str
+    is_spot: bool
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Place:
+        """Return the place to name in messages about it."""
+        return Place("azure", self.region, instance_type=self.instance_type)
+
+    @property
+    def is_being_deleted(self) -> bool:
+        """Return whether its deletion has begun."""
+        return self.state.lower() == "deleting"
+
+
+def nodes(clients: Clients, addresses: Addresses, selector: Selector) -> tuple[Node, ...]:
+    """Return the selected nodes, see `Provider.nodes`.
+
+    It takes one listing of scale sets, one of instances for each, one of addresses while some are not known, and one of Azure's own
+    findings if `selector` asks for health.
+    """
+    sets = scale_sets(clients, selector)
+    if len(sets) > _MANY_SETS:
+        instances = _all_instances(clients, selector)
+        listed = [_nodes(clients, item, instances.get(item.id.lower(), [])) for item in sets]
+    else:
+        listed = in_parallel(lambda item: nodes_of(clients, item), sets, at_once=_AT_ONCE)
+    found = [node for of_set in listed for node in of_set]
+    if not found:
+        return ()
+    found = addresses.added_to(found, {item.group for item in sets}, sets[0].place)
+    return tuple(with_health(clients, found, sets[0].place) if selector.with_health else found)
+
+
+def nodes_of(clients: Clients, scale_set: ScaleSet) -> list[Node]:
+    """Return the nodes of one scale set, in a stable order, without addresses, and the missing ones if it failed with fewer."""
+    wanted = f"'virtualMachineScaleSet/id' eq '{scale_set.id}'"
+    path = path_of(scale_set.group, MACHINES)
+    place = scale_set.place
+    listed = clients.list_all("virtualMachines.list", place, path, _filter=wanted, _expand="instanceView")
+    return _nodes(clients, scale_set, listed)
+
+
+# --- scale sets -------------------------------------------------------------------------------------------------------
+
+
+def scale_sets(clients: Clients, selector: Selector) -> list[ScaleSet]:
+    """Return the selected scale sets, ordered by region and name; those that no listing shows yet, by the ids of their instances."""
+    found = {item.id: item for item in _listed(clients, selector)}
+    for group, name in sorted({_scale_set_of(node_id) for node_id in selector.node_ids}):
+        if name and not any(item.name == name and item.group.lower() == group.lower() for item in found.values()):
+            hidden = find_scale_set(clients, group, name, Place("azure", selector.region or ""))
+            if hidden is not None and are_selected(hidden.tags, selector):
+                found[hidden.id] = hidden
+    return sorted(found.values(), key=lambda item: (item.region, item.name))
+
+
+def find_scale_set(clients: Clients, group: str, name: str, place: Place) -> ScaleSet | None:
+    """Return a scale set by its name, or None if it does not exist."""
+    item = clients.find("virtualMachineScaleSets.get", place, path_of(group, SCALE_SETS, name))
+    return None if item is None else _scale_set(clients, item)
+
+
+def _listed(clients: Clients, selector: Selector) -> list[ScaleSet]:
+    place = clients.place_of(selector)
+    group = clients.settings.resource_group
+    if group is None and selector.cluster_id is not None and selector.region is not None:
+        group = group_name(selector.cluster_id, selector.region)
+    listed = clients.list_all("virtualMachineScaleSets.list", place, path_of(group, SCALE_SETS))
+    found = [_scale_set(clients, item) for item in listed]
+    return [item for item in found if are_selected(item.tags, selector) and selector.region in (None, item.region)]
+
+
+def _scale_set(clients: Clients, item: Any) -> ScaleSet:
+    properties, sku = item.get("properties") or {}, item.get("sku") or {}
+    own_id = clients.canonical(item["id"])
+    named = parse_id(own_id)
+    return ScaleSet(
+        id=own_id,
+        group=named.group,
+        name=named.name,
+        region=plain_region(item.get("location")),
+        state=str(properties.get("provisioningState") or ""),
+        capacity=int(sku.get("capacity") or 0),
+        instance_type=str(sku.get("name") or ""),
+        is_spot=str((properties.get("virtualMachineProfile") or {}).get("priority") or "") == "Spot",
+        tags=dict(item.get("tags") or {}),
+    )
+
+
+def _scale_set_of(node_id: str) -> tuple[str, str]:
+    """Return the group and the name of the scale set that an instance is in; two "" if the id does not tell."""
+    try:
+        named = parse_id(node_id)
+    except ValueError:
+        return ("", "")
+    if named.type.lower() == SCALE_SETS.lower():
+        return (named.group, named.name.partition("/")[0])
+    return (named.group, named.name.rpartition("_")[0])
+
+
+# --- instances --------------------------------------------------------------------------------------------------------
+
+
+def _nodes(clients: Clients, scale_set: ScaleSet, items: Iterable[Any]) -> list[Node]:
+    found = [_node(clients, item, scale_set) for item in sorted(items, key=lambda item: str(item["name"]))]
+    failure = clients.launches.refresh(scale_set.id, scale_set.place)
+    if failure is None and scale_set.state.lower() == "failed" and len(found) < scale_set.capacity:
+        failure = _TOO_FEW
+    if failure is None:
+        return found
+    reason, cause = _reason(failure), cause_of(MEANINGS, failure)
+    explained = [
+        node
+        if node.state in (NodeState.PENDING, NodeState.RUNNING) or node.cause
+        else replace(node, reason=reason, cause=cause)
+        for node in found
+    ]
+    return explained + _missing(scale_set, scale_set.capacity - len(found), reason, cause)
+
+
+def _all_instances(clients: Clients, selector: Selector) -> dict[str, list[Any]]:
+    """Return the instances of all scale sets, by scale set, in two listings: Azure reports their states in one of its own."""
+    place, path = clients.place_of(selector), path_of(None, MACHINES)
+    views = {
+        str(item["id"]).lower(): (item.get("properties") or {}).get("instanceView")
+        for item in clients.list_all("virtualMachines.listAll", place, path, statusOnly="true")
+    }
+    found: dict[str, list[Any]] = defaultdict(list)
+    for item in clients.list_all("virtualMachines.listAll", place, path):
+        properties = {**(item.get("properties") or {}), "instanceView": views.get(str(item["id"]).lower())}
+        owner = (properties.get("virtualMachineScaleSet") or {}).get("id")
+        if owner:
+            found[clients.canonical(owner).lower()].append({**item, "properties": properties})
+    return found
+
+
+def _node(clients: Clients, item: Any, scale_set: ScaleSet) -> Node:
+    properties = item.get("properties") or {}
+    zones = item.get("zones") or ()
+    tags = item.get("tags") or {}
+    state, reason, cause = _state(properties, scale_set)
+    return Node(
+        id=clients.canonical(item["id"]),
+        rank=-1,
+        provider="azure",
+        instance_type=str((properties.get("hardwareProfile") or {}).get("vmSize") or scale_set.instance_type),
+        region=scale_set.region,
+        zone=zone_name(scale_set.region, str(zones[0]) if zones else ""),
+        state=state,
+        token=str(tags.get(TAG_ATTEMPT) or scale_set.tags.get(TAG_ATTEMPT, "")),
+        reason=reason,
+        cause=cause,
+        is_spot=scale_set.is_spot,
+    )
+
+
+def _missing(scale_set: ScaleSet, count: int, reason: str, cause: Cause) -> list[Node]:
+    """Return the instances that were asked for and will not be created; without them a gang would look as if it was still starting."""
+    return [
+        Node(
+            id=f"{scale_set.id}/missing/{index}",
+            rank=-1,
+            provider="azure",
+            instance_type=scale_set.instance_type,
+            region=scale_set.region,
+            zone="",
+            state=NodeState.GONE,
+            token=scale_set.tags.get(TAG_ATTEMPT, ""),
+            reason=reason,
+            cause=cause,
+        )
+        for index in range(count)
+    ]
+
+
+# --- states -----------------------------------------------------------------------------------------------------------
+
+
+def _state(properties: Any, scale_set: ScaleSet) -> tuple[NodeState, str | None, Cause]:
+    """Return the state of an instance, with reason and cause, from its provisioning state and its power state."""
+    statuses = (properties.get("instanceView") or {}).get("statuses") or ()
+    provisioning = str(properties.get("provisioningState") or "").lower()
+    power = _power(statuses)
+    if provisioning == "deleting":
+        # We delete complete scale sets, so Azure has preempted a spot instance that is deleted alone.
+        if scale_set.is_spot and scale_set.state.lower() not in ("deleting", "failed"):
+            return NodeState.STOPPING, "Evicted: Azure deletes the spot instance", "preemption"
+        return NodeState.STOPPING, None, ""
+    if provisioning == "failed":
+        failure = _failure(statuses)
+        if power is not NodeState.RUNNING or failure.code.startswith(_NOT_UP):
+            return NodeState.STOPPED, _reason(failure), cause_of(MEANINGS, failure)
+    if provisioning == "creating" or (provisioning == "updating" and power is not NodeState.RUNNING):
+        return NodeState.PENDING, None, ""
+    return power or NodeState.RUNNING, None, ""
+
+
+def _power(statuses: Iterable[Any]) -> NodeState | None:
+    for status in statuses:
+        kind, _, value = str(status.get("code") or "").partition("/")
+        if kind == "PowerState":
+            return _POWER.get(value.lower(), NodeState.PENDING)
+    return None
+
+
+def _failure(statuses: Iterable[Any]) -> VendorAnswer:
+    """Return why an instance failed, from a status such as "ProvisioningState/failed/AllocationFailed"."""
+    for status in statuses:
+        parts = str(status.get("code") or "").split("/")
+        if parts[0] == "ProvisioningState" and parts[1:2] == ["failed"]:
+            code = parts[2] if len(parts) > 2 else "ProvisioningFailed"
+            return VendorAnswer(code, str(status.get("message") or ""))
+    return VendorAnswer("ProvisioningFailed", "Azure gives no reason")
+
+
+def _reason(failure: VendorAnswer) -> str:
+    return f"{failure.code}: {one_line(failure.message, _REASON_LENGTH)}"
