@@ -10,10 +10,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from multicompute.node import Node, Sample
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
+
+if TYPE_CHECKING:
+    # Its own module is `multicompute.testing.local.cloud`; plug-ins may import the name from here for their annotations.
+    from multicompute.testing.local.cloud import LocalCloud as LocalCloud
 
 
 class Capability(StrEnum):
@@ -318,25 +322,6 @@ class Configured:
     """The only regions that are to be used, where the settings name some: nothing is bought where nobody would look for it."""
 
 
-class LocalCloud(Protocol):
-    """A cloud on 127.0.0.1 for tests, made by a plug-in's `local()`."""
-
-    name: str
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """The variables with which any process reaches it."""
-        ...
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def alive(self) -> Sequence[Resource]:
-        """Everything of any owner that exists in it, as the account would be billed for it: the ground truth of a test."""
-        ...
-
-
 class ProviderPlugin(Protocol):
     """What the entry point names: imports without the SDK, and opens the provider when it is needed."""
 
@@ -362,6 +347,6 @@ class ProviderPlugin(Protocol):
         """Open the provider; raises AuthError when `configured` is not ok."""
         ...
 
-    def local(self) -> LocalCloud | None:
+    def local(self) -> "LocalCloud | None":
         """A local cloud that has not been started, or None where the provider brings none."""
         ...

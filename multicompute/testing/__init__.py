@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from multicompute.testing.fake_session import FakeCloud, FakePlugin, fake_cloud
     from multicompute.testing.faults import Call, Fault, Faults
     from multicompute.testing.fixtures import ClusterFactory
-    from multicompute.testing.local import LocalClouds, local_clouds
+    from multicompute.testing.local.cloud import LocalCloud
+    from multicompute.testing.local.clouds import LocalClouds, local_clouds
     from multicompute.testing.provider_harness import FailureKind, ProviderHarness, launch_request
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "FakeProvider",
     "Fault",
     "Faults",
+    "LocalCloud",
     "LocalClouds",
     "ProviderConformance",
     "ProviderHarness",
@@ -40,12 +42,13 @@ _HOMES = {
     "FakeProvider": "fake",
     "Fault": "faults",
     "Faults": "faults",
-    "LocalClouds": "local",
+    "LocalCloud": "local.cloud",
+    "LocalClouds": "local.clouds",
     "ProviderConformance": "conformance",
     "ProviderHarness": "provider_harness",
     "fake_cloud": "fake_session",
     "launch_request": "provider_harness",
-    "local_clouds": "local",
+    "local_clouds": "local.clouds",
 }
 
 

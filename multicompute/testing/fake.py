@@ -25,7 +25,6 @@ from multicompute.provider import (
     Teardown,
     expiry_tag,
 )
-from multicompute.testing import foreign
 from multicompute.testing.clock import FakeClock
 from multicompute.testing.fake_checks import problems
 from multicompute.testing.fake_errors import PASSING, meaning_of, refusal
@@ -41,6 +40,7 @@ from multicompute.testing.fake_state import (
     quota_used,
 )
 from multicompute.testing.faults import ANSWER_LOST, FaultKind, Faults
+from multicompute.testing.local import foreign
 
 _FAR = "elsewhere"
 GONE_IS_LISTED_FOR = timedelta(hours=1)

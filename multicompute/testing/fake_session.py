@@ -15,7 +15,6 @@ from multicompute.plugins import discover
 from multicompute.provider import (
     TAG_CLUSTER,
     Configured,
-    LocalCloud,
     Provider,
     ProviderPlugin,
     Resource,
@@ -25,6 +24,7 @@ from multicompute.provider import (
 from multicompute.session import Session, use_session
 from multicompute.testing.clock import FakeClock
 from multicompute.testing.fake import FakeProvider
+from multicompute.testing.local.cloud import LocalCloud
 
 _ANY_TAGS = TagLimits(count=50, key_length=128, value_length=256)
 

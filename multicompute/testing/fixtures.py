@@ -15,7 +15,7 @@ from multicompute.units import format_usd
 
 if TYPE_CHECKING:
     from multicompute.testing.fake_session import FakeCloud
-    from multicompute.testing.local import LocalClouds
+    from multicompute.testing.local.clouds import LocalClouds
 
 
 class ClusterFactory:

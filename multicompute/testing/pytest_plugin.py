@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from multicompute.testing.fake_session import FakeCloud
     from multicompute.testing.fixtures import ClusterFactory
-    from multicompute.testing.local import LocalClouds
+    from multicompute.testing.local.clouds import LocalClouds
 
 # So that a failure in the suite that a provider's author subclasses shows its values, as in a test of their own.
 pytest.register_assert_rewrite("multicompute.testing.conformance")
@@ -41,7 +41,7 @@ def _local_clouds(request: pytest.FixtureRequest) -> "Iterator[LocalClouds]":
     and its other fixtures are through, the test fails and names it; it ends with its cloud.
     """
     from multicompute.testing.fixtures import left_on_the_wire
-    from multicompute.testing.local import local_clouds
+    from multicompute.testing.local.clouds import local_clouds
 
     _expect_one_kind(request)
     with local_clouds() as clouds:

@@ -79,11 +79,11 @@ class AwsWorld:
                 attribute = "instanceInitiatedShutdownBehavior"
                 answer = ec2.describe_instance_attribute(InstanceId=resource.id, Attribute=attribute)
                 if answer["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate":
-                    self.cloud.end_instance(
+                    self.cloud.terminate_node(
                         resource.id, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown"
                     )
                 else:
-                    self.cloud.stop_instance(resource.id)
+                    self.cloud.stop_node(resource.id)
 
     def preempt(self, node_id: str) -> None:
         self.cloud.preempt(node_id)

@@ -88,7 +88,7 @@ class GcpWorld:
             for item in scope.get("instances", ()):
                 metadata = {entry["key"]: entry["value"] for entry in item["metadata"]["items"]}
                 if metadata.get(TAG_EXPIRES_AT, "never") != "never":
-                    self.cloud.stop_instance(item["name"])
+                    self.cloud.stop_node(item["name"])
 
     def preempt(self, node_id: str) -> None:
         self.cloud.preempt(node_id)

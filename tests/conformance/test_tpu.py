@@ -90,7 +90,7 @@ class TpuWorld:
         )
         for item in listed.json()["nodes"]:
             if item["metadata"].get(TAG_EXPIRES_AT, "never") != "never":
-                self.cloud.end_instance(item["name"].rpartition("/")[2])
+                self.cloud.terminate_node(item["name"].rpartition("/")[2])
 
     def preempt(self, node_id: str) -> None:
         self.cloud.preempt(node_id)

@@ -19,7 +19,7 @@ from moto.iam.access_control import IAMRequest
 from moto.utilities.utils import get_partition
 from werkzeug.exceptions import HTTPException
 
-from multicompute.testing.local_server import Request, Response, Server
+from multicompute.testing.local.server import Request, Response, Server
 from multicompute_aws.local import AwsLocalCloud, wire
 from multicompute_aws.local.front import Asked, read
 

@@ -64,7 +64,7 @@ def an_intent_without_its_process(site: CrashSite) -> None:
 def half_a_gang_without_its_process(site: CrashSite) -> None:
     """As the whole one, but a machine of it has ended; of a slice, which ends as a whole, its place in the queue is left."""
     a_whole_gang_without_its_process(site)
-    site.cloud.end_instance(site.machines()[0])
+    site.cloud.terminate_node(site.machines()[0])
     site.clock.sleep(WINDOW)
 
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from multicompute.testing import FakeClock, Faults
-from multicompute.testing.local_faults import disturbed
-from multicompute.testing.local_server import Request, Response, Server
+from multicompute.testing.local.fault_injection import FaultInjector
+from multicompute.testing.local.server import Request, Response, Server
 
 BODY = json.dumps({"done": True}).encode()
 
@@ -20,15 +20,12 @@ class Cloud:
 
     def __init__(self) -> None:
         self.faults = Faults()
-        self.clock = FakeClock()
+        self.injector = FaultInjector(self.faults, FakeClock())
         self.done = 0
         self.server = Server(self)
 
     def __call__(self, request: Request) -> Response | None:
-        fault = self.faults.take("work")
-        if fault is None:
-            return self.work()
-        return disturbed(fault, self.clock, answer=self.work, refuse=lambda fault: Response(fault.status))
+        return self.injector.answer("work", {}, answer=self.work, refuse=lambda fault: Response(fault.status))
 
     def work(self) -> Response:
         self.done += 1

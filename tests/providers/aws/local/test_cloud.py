@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from multicompute.errors import SpecError
-from multicompute.testing.local import local_clouds
+from multicompute.testing import local_clouds
 from multicompute_aws.local import AwsLocalCloud
 
 Refused = Callable[..., tuple[str, int, str]]
@@ -108,7 +108,7 @@ def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
     ids = run()
     assert [item["id"] for item in _http(url + "alive") if item["kind"] == "instance"] == ids
     assert "RunInstances" in {call["operation"] for call in _http(url + "calls")}
-    _http(url + "capacity", {"instance_type": "g6.xlarge", "zone": "us-east-1a", "nodes": 0})
+    _http(url + "capacity", {"instance_type": "g6.xlarge", "place": "us-east-1a", "nodes": 0})
     assert refused(run, Placement={"AvailabilityZone": "us-east-1a"})[0] == "InsufficientInstanceCapacity"
     _http(url + "clear", {})
     assert cloud.faults.calls == []
@@ -122,7 +122,7 @@ def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
         ("nonsense", {}, {}, 404),
         ("faults", {"kind": "explode", "operation": "x"}, {}, 400),
         ("faults", {"kind": "fail"}, {}, 400),
-        ("preempt", {"instance_id": "i-1"}, {}, 400),
+        ("preempt", {"node_id": "i-1"}, {}, 400),
     ],
 )
 def test_the_way_in_refuses_strangers_and_nonsense(

@@ -238,9 +238,9 @@ def test_spot_instances_have_requests_and_can_be_preempted(
 
 def test_an_instance_that_somebody_else_stopped_is_stopped(cloud: AwsLocalCloud, ec2: Any, run: Run) -> None:
     ids = run(2)
-    cloud.stop_instance(ids[0])
+    cloud.stop_node(ids[0])
     assert states(ec2, *ids) == ["stopped", "running"]
-    cloud.end_instance(ids[1], "Server.InternalError", "Server.InternalError: Internal error on launch")
+    cloud.terminate_node(ids[1], "Server.InternalError", "Server.InternalError: Internal error on launch")
     [ended] = listed(ec2, InstanceIds=ids[1:])
     assert ended["StateReason"]["Code"] == "Server.InternalError"
     assert cloud.running_ids() == []

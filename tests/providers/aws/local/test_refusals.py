@@ -77,7 +77,7 @@ def test_a_type_that_the_zone_does_not_sell_is_unsupported_and_the_others_are_na
 
 def test_user_data_at_the_limit_is_taken(cloud: AwsLocalCloud, run: Run) -> None:
     ids = run(1, UserData="x" * 16384)
-    assert base64.b64decode(cloud.user_data(ids[0])) == b"x" * 16384
+    assert base64.b64decode(cloud.boot_script(ids[0])) == b"x" * 16384
 
 
 def test_everything_of_one_instance_is_in_one_zone(run: Run, refused: Refused, subnet_in: Callable[[str], str]) -> None:

@@ -214,10 +214,10 @@ def test_another_process_injects_faults_and_sees_calls_and_what_is_alive(cloud: 
     fault = {"kind": "fail", "operation": PUT, "code": "Conflict", "status": 409}
     assert site.arm.url("POST", "/_local/faults", fault).status == 200
     assert site.launch().code == "Conflict"
-    assert site.arm.url("POST", "/_local/capacity", {"size": SIZE, "place": "eastus-1", "nodes": 0}).status == 200
+    assert site.arm.url("POST", "/_local/capacity", {"instance_type": SIZE, "place": "eastus-1", "nodes": 0}).status == 200
     assert site.launch().code == "SkuNotAvailable"
-    assert site.arm.url("POST", "/_local/capacity", {"size": SIZE, "place": "mars", "nodes": 0}).status == 400
-    reserved = site.arm.url("POST", "/_local/reserve", {"size": SIZE, "place": "eastus-1", "nodes": 1})
+    assert site.arm.url("POST", "/_local/capacity", {"instance_type": SIZE, "place": "mars", "nodes": 0}).status == 400
+    reserved = site.arm.url("POST", "/_local/reserve", {"instance_type": SIZE, "place": "eastus-1", "nodes": 1})
     assert "/capacityReservationGroups/" in reserved.body["result"]
     assert {resource["kind"] for resource in site.arm.url("GET", "/_local/alive").body} == {
         "resourceGroups",

@@ -247,8 +247,8 @@ def test_a_reservation_serves_where_there_is_no_other_capacity_and_tells_who_use
 def test_a_machine_that_was_stopped_from_outside_exists_and_does_not_run(cloud: AzureLocalCloud, site: Site) -> None:
     site.launch(2)
     stopped, ended = cloud.running_ids()
-    cloud.stop_instance(stopped)
-    cloud.end_instance(ended)
+    cloud.stop_node(stopped)
+    cloud.terminate_node(ended)
     assert cloud.running_ids() == []
     assert [machine["id"] for machine in site.machines()] == [stopped]
 
@@ -257,7 +257,7 @@ def test_custom_data_can_be_read_by_the_test_but_not_through_the_api(
     cloud: AzureLocalCloud, site: Site, arm: Arm
 ) -> None:
     site.launch(1)
-    assert cloud.custom_data(cloud.running_ids()[0]) == "aGVsbG8="
+    assert cloud.boot_script(cloud.running_ids()[0]) == "aGVsbG8="
     assert "aGVsbG8=" not in str(arm("GET", f"{site.compute}/virtualMachineScaleSets/gang").body)
 
 

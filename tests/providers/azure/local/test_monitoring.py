@@ -107,7 +107,7 @@ def test_the_health_of_every_machine_of_every_group_is_listed_page_by_page(
 ) -> None:
     cloud.page_size = 1
     cloud.impair(vm, "Degraded")
-    cloud.stop_instance(cloud.running_ids()[1])
+    cloud.stop_node(cloud.running_ids()[1])
     found = arm.all("/providers/Microsoft.ResourceHealth/availabilityStatuses", version=HEALTH)
     told = [(one["properties"]["availabilityState"], one["properties"].get("context")) for one in found]
     assert told == [("Degraded", "Platform Initiated"), ("Unavailable", "Customer Initiated")]

@@ -18,7 +18,7 @@ import requests
 from google.api_core import exceptions
 from google.cloud import compute_v1, tpu_v2
 
-from multicompute.testing.local import local_clouds
+from multicompute.testing import local_clouds
 from multicompute_gcp.local import GcpLocalCloud
 from tests.providers.gcp.local.bare_google import PROJECT, ZONE, Api, bulk, seconds
 
@@ -136,11 +136,11 @@ def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
     launch(1, scheduling={"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"})
     assert [item["id"] for item in _http(url + "alive") if item["kind"] == "instance"] == ["gang-0001"]
     assert "instances.bulkInsert" in {call["operation"] for call in _http(url + "calls")}
-    _http(url + "preempt", {"instance_id": "gang-0001"})
+    _http(url + "preempt", {"node_id": "gang-0001"})
     _http(url + "delays", {"boot": 30})
-    _http(url + "quota", {"metric": "NVIDIA_H100_GPUS", "region": "us-central1", "value": 0})
+    _http(url + "quota", {"quota": "NVIDIA_H100_GPUS", "region": "us-central1", "value": 0})
     assert api.refused("POST", BULK, bulk(1))[1] == "quotaExceeded"
-    _http(url + "capacity", {"instance_type": "g2-standard-4", "zone": ZONE, "nodes": 0})
+    _http(url + "capacity", {"instance_type": "g2-standard-4", "place": ZONE, "nodes": 0})
     assert "error" in launch(1, machineType="g2-standard-4")
     _http(url + "clear", {})
     assert cloud.faults.calls == [] and cloud.boot_delay == seconds(30)
@@ -153,7 +153,7 @@ def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
         ("nonsense", None, {}, 404),
         ("nonsense", {}, {}, 404),
         ("faults", {"kind": "explode", "operation": "x"}, {}, 400),
-        ("preempt", {"instance_id": "nobody"}, {}, 400),
+        ("preempt", {"node_id": "nobody"}, {}, 400),
     ],
 )
 def test_the_way_in_refuses_strangers_and_nonsense(

@@ -78,12 +78,12 @@ def test_labels_change_only_with_the_fingerprint_of_those_that_are_there(api: Ap
 
 def test_metadata_changes_only_with_its_fingerprint(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
     launch(1, metadata={"items": [{"key": "startup-script", "value": "echo"}]})
-    assert cloud.startup_script("gang-0001") == "echo"
+    assert cloud.boot_script("gang-0001") == "echo"
     items = [{"key": "startup-script", "value": "true"}]
     assert api.refused("POST", f"{ONE}/setMetadata", {"items": items})[:2] == (412, "conditionNotMet")
     current = api.compute("GET", ONE)["metadata"]["fingerprint"]
     api.compute("POST", f"{ONE}/setMetadata", {"items": items, "fingerprint": current})
-    assert cloud.startup_script("gang-0001") == "true"
+    assert cloud.boot_script("gang-0001") == "true"
 
 
 def test_scheduling_changes_only_on_a_stopped_instance(api: Api, launch: Any) -> None:
@@ -174,8 +174,8 @@ def test_only_spot_instances_are_preempted(cloud: GcpLocalCloud, launch: Any) ->
 
 def test_instances_end_and_stop_from_outside(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
     launch(2)
-    cloud.end_instance("gang-0001")
-    cloud.stop_instance("gang-0002")
+    cloud.terminate_node("gang-0001")
+    cloud.stop_node("gang-0002")
     assert [(one["name"], one["status"]) for one in api.instances()] == [("gang-0002", "TERMINATED")]
     assert cloud.running_ids() == []
 

@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from multicompute_gcp.local import GcpLocalCloud
-from multicompute_gcp.local.answers import GcpError
+from multicompute_gcp.local.responses import GcpError
 from multicompute_gcp.local.routes import methods, route
 from multicompute_gcp.local.schema import document
 from tests.providers.gcp.local.bare_google import PROJECT, ZONE, Api, bulk

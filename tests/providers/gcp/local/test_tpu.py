@@ -201,7 +201,7 @@ def test_an_ordinary_slice_is_not_preempted_but_may_end_from_outside(api: Api, c
     _enter(api)
     with pytest.raises(ValueError, match="slice"):
         cloud.preempt("slice")
-    cloud.end_instance("slice/0")
+    cloud.terminate_node("slice/0")
     assert _state(api) == "SUSPENDED"
 
 

@@ -1,15 +1,16 @@
-"""What Google's two APIs answer: JSON, and refusals in the shape of each."""
+"""The responses of Google's APIs: JSON documents, and errors in the format of each API."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from multicompute.testing.local_server import Response
+from multicompute.testing.local.fault_injection import retry_header
+from multicompute.testing.local.server import Response, json_response
 
 Json = dict[str, Any]
 
-# https://cloud.google.com/apis/design/errors: the status that goes with an HTTP code, and its number.
+# https://cloud.google.com/apis/design/errors: HTTP status -> status of google.rpc; below, the numbers of the latter.
 _STATUS: Mapping[int, str] = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -46,13 +47,14 @@ STATUS_NUMBERS: Mapping[str, int] = {
 # Neither frozen nor with slots: Python writes the traceback and the cause into it.
 @dataclass(eq=False)
 class GcpError(Exception):
-    """A refusal.
+    """An error response.
 
     Attributes:
-        reason: the word that tells what is wrong: "invalid", "notFound" (Compute), "FAILED_PRECONDITION" (TPU).
+        reason: Google's code: "invalid", "notFound" (Compute Engine), "FAILED_PRECONDITION" (TPU).
         status: the HTTP status.
-        location: the field or parameter that is meant.
+        location: the field or parameter that is wrong.
         details: Google's structured details.
+        retry_after: the delay in the Retry-After header.
     """
 
     reason: str
@@ -60,49 +62,47 @@ class GcpError(Exception):
     status: int = 400
     location: str = ""
     details: Sequence[Mapping[str, Any]] = ()
-    retry_after: int | None = None
+    retry_after: timedelta | None = None
 
 
-def compute_refusal(error: GcpError) -> Response:
-    """A refusal as Compute Engine writes it."""
+def compute_error(error: GcpError) -> Response:
+    """Return an error in the format of Compute Engine."""
     entry: Json = {"message": error.message, "domain": "global", "reason": error.reason}
     if error.status == 403 and error.reason.endswith("LimitExceeded"):
         entry["domain"] = "usageLimits"
     if error.location:
         entry |= {"location": error.location, "locationType": "parameter"}
     body: Json = {"code": error.status, "message": error.message, "errors": [entry]}
-    return _refusal(error, body | {"status": _STATUS.get(error.status, "UNKNOWN")})
+    return _error(error, body | {"status": _STATUS.get(error.status, "UNKNOWN")})
 
 
-def tpu_refusal(error: GcpError) -> Response:
-    """A refusal as the younger APIs write it, by google.rpc.Status."""
+def rpc_error(error: GcpError) -> Response:
+    """Return an error in the format of the newer APIs, google.rpc.Status."""
     status = error.reason if error.reason.isupper() else _STATUS.get(error.status, "UNKNOWN")
     body: Json = {"code": error.status, "message": error.message, "status": status}
     if error.reason == _DISABLED:
-        # No status of google.rpc: it stands in the details (https://cloud.google.com/apis/design/errors#error_info).
+        # Not a status of google.rpc: it is in the details (https://cloud.google.com/apis/design/errors#error_info).
         info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": _DISABLED, "domain": "googleapis.com"}
         body |= {"status": "PERMISSION_DENIED", "details": [info]}
-    return _refusal(error, body)
+    return _error(error, body)
 
 
-def _refusal(error: GcpError, body: Json) -> Response:
+def _error(error: GcpError, body: Json) -> Response:
     if error.details:
         body["details"] = list(error.details)
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return Response(error.status, json.dumps({"error": body}).encode(), headers=headers)
+    return json_response(error.status, {"error": body}, retry_header(error.retry_after))
 
 
-def answer(value: Mapping[str, Any] | str) -> Response:
-    """A good answer; text is JSON already."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return Response(200, text.encode())
+def ok(value: Mapping[str, Any] | str) -> Response:
+    """Return a response with the status 200; a value that is text is JSON already."""
+    return Response(200, value.encode()) if isinstance(value, str) else json_response(200, value)
 
 
 def not_found(path: str) -> GcpError:
-    """Compute Engine's words for a resource that is not there; `path` is "projects/..."."""
+    """Return Compute Engine's error for a resource that does not exist; `path` is "projects/..."."""
     return GcpError("notFound", f"The resource '{path}' was not found", 404)
 
 
 def invalid(field: str, value: object, why: str) -> GcpError:
-    """Compute Engine's words for a bad value."""
+    """Return Compute Engine's error for an invalid value."""
     return GcpError("invalid", f"Invalid value for field '{field}': '{value}'. {why}", 400)

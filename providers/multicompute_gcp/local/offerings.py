@@ -1,39 +1,39 @@
-"""What can be asked about the offer: the project, regions with their quotas, zones, machine types, accelerator types."""
+"""The methods on the project, regions with their quotas, zones, machine types and accelerator types."""
 
 import zlib
 from collections.abc import Mapping
 
 from multicompute_gcp.local import quotas
-from multicompute_gcp.local.answers import Json, not_found
 from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page
 from multicompute_gcp.local.hardware import MachineType, hardware
-from multicompute_gcp.local.records import PROJECT, PROJECT_NUMBER, Thing, path_of, url_of
+from multicompute_gcp.local.records import PROJECT, PROJECT_NUMBER, ComputeResource, path_of, url_of
+from multicompute_gcp.local.responses import Json, not_found
 from multicompute_gcp.local.state import State
 
 
-class Places:
-    """The methods on all of them."""
+class Offerings:
+    """The methods that describe what a project can use."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The methods that are answered here."""
+        """Return the handlers by method."""
         return {
-            "projects.get": self.project,
-            "regions.list": self.regions,
-            "regions.get": self.region,
-            "zones.list": self.zones,
-            "zones.get": self.zone,
-            "machineTypes.list": self.machine_types,
-            "machineTypes.get": self.machine_type,
-            "machineTypes.aggregatedList": self.all_machine_types,
-            "acceleratorTypes.list": self.accelerator_types,
-            "acceleratorTypes.get": self.accelerator_type,
-            "acceleratorTypes.aggregatedList": self.all_accelerator_types,
+            "projects.get": self._project,
+            "regions.list": self._regions,
+            "regions.get": self._region,
+            "zones.list": self._zones,
+            "zones.get": self._zone,
+            "machineTypes.list": self._machine_types,
+            "machineTypes.get": self._machine_type,
+            "machineTypes.aggregatedList": self._all_machine_types,
+            "acceleratorTypes.list": self._accelerator_types,
+            "acceleratorTypes.get": self._accelerator_type,
+            "acceleratorTypes.aggregatedList": self._all_accelerator_types,
         }
 
-    def project(self, call: Call) -> Json:
+    def _project(self, call: Call) -> Json:
         return {
             "kind": "compute#project",
             "id": PROJECT_NUMBER,
@@ -45,58 +45,58 @@ class Places:
             "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "AAAAAAAAAAA="},
         }
 
-    def region(self, call: Call) -> Json:
+    def _region(self, call: Call) -> Json:
         taken = quotas.used(self._state.instances(call.region))
         return _region(call.region, quotas.listed(self._state, call.region, taken))
 
-    def regions(self, call: Call) -> str:
+    def _regions(self, call: Call) -> str:
         taken = quotas.used(self._state.instances())
-        things = [
-            _thing(_region(name, quotas.listed(self._state, name, taken)), "region")
+        resources = [
+            _resource(_region(name, quotas.listed(self._state, name, taken)), "region")
             for name in sorted(hardware().regions())
         ]
-        return list_page(call, self._state, "region", "regions", things)
+        return list_page(call, self._state, "region", "regions", resources)
 
-    def zone(self, call: Call) -> Json:
+    def _zone(self, call: Call) -> Json:
         return _zone(call.zone)
 
-    def zones(self, call: Call) -> str:
-        things = [_thing(_zone(name), "zone") for name in sorted(hardware().zones)]
-        return list_page(call, self._state, "zone", "zones", things)
+    def _zones(self, call: Call) -> str:
+        resources = [_resource(_zone(name), "zone") for name in sorted(hardware().zones)]
+        return list_page(call, self._state, "zone", "zones", resources)
 
-    def machine_type(self, call: Call) -> Json:
+    def _machine_type(self, call: Call) -> Json:
         zone, name = call.zone, call.path["machineType"]
         machine = hardware().machine_types.get(name)
         if machine is None or zone not in machine.zones:
             raise not_found(path_of(f"zones/{zone}", "machineTypes", name))
         return _machine(machine, zone)
 
-    def machine_types(self, call: Call) -> str:
+    def _machine_types(self, call: Call) -> str:
         zone = call.zone
         return list_page(call, self._state, "machineType", f"zones/{zone}", _machines(zone))
 
-    def all_machine_types(self, call: Call) -> str:
+    def _all_machine_types(self, call: Call) -> str:
         scopes = {f"zones/{zone}": _machines(zone) for zone in hardware().zones}
         return aggregated_page(call, self._state, "machineType", scopes)
 
-    def accelerator_type(self, call: Call) -> Json:
+    def _accelerator_type(self, call: Call) -> Json:
         zone, name = call.zone, call.path["acceleratorType"]
-        for thing in _accelerators(zone):
-            if thing.name == name:
-                return thing.body
+        for resource in _accelerators(zone):
+            if resource.name == name:
+                return resource.body
         raise not_found(path_of(f"zones/{zone}", "acceleratorTypes", name))
 
-    def accelerator_types(self, call: Call) -> str:
+    def _accelerator_types(self, call: Call) -> str:
         zone = call.zone
         return list_page(call, self._state, "acceleratorType", f"zones/{zone}", _accelerators(zone))
 
-    def all_accelerator_types(self, call: Call) -> str:
+    def _all_accelerator_types(self, call: Call) -> str:
         scopes = {f"zones/{zone}": _accelerators(zone) for zone in hardware().zones}
         return aggregated_page(call, self._state, "acceleratorType", scopes)
 
 
-def _thing(body: Json, kind: str) -> Thing:
-    return Thing(body["name"], int(body["id"]), "", kind, body)
+def _resource(body: Json, kind: str) -> ComputeResource:
+    return ComputeResource(body["name"], int(body["id"]), "", kind, body)
 
 
 def _id(text: str) -> str:
@@ -126,9 +126,9 @@ def _zone(name: str) -> Json:
     }
 
 
-def _machines(zone: str) -> list[Thing]:
+def _machines(zone: str) -> list[ComputeResource]:
     found = [machine for machine in hardware().machine_types.values() if zone in machine.zones]
-    return [_thing(_machine(machine, zone), "machineType") for machine in sorted(found, key=lambda one: one.name)]
+    return [_resource(_machine(machine, zone), "machineType") for machine in sorted(found, key=lambda one: one.name)]
 
 
 def _machine(machine: MachineType, zone: str) -> Json:
@@ -149,7 +149,7 @@ def _machine(machine: MachineType, zone: str) -> Json:
     return body
 
 
-def _accelerators(zone: str) -> list[Thing]:
+def _accelerators(zone: str) -> list[ComputeResource]:
     def body(name: str, most: int) -> Json:
         return {
             "kind": "compute#acceleratorType",
@@ -162,4 +162,4 @@ def _accelerators(zone: str) -> list[Thing]:
         }
 
     found: Mapping[str, int] = hardware().gpus_in(zone)
-    return [_thing(body(name, found[name]), "acceleratorType") for name in sorted(found)]
+    return [_resource(body(name, found[name]), "acceleratorType") for name in sorted(found)]

@@ -1,14 +1,14 @@
-"""What lies beside machines: firewall rules, placement policies, networks, reservations."""
+"""Resources other than instances and disks: firewall rules, placement policies, networks, reservations."""
 
 from collections.abc import Mapping
 
 from multicompute_gcp.local import capacity
-from multicompute_gcp.local.answers import GcpError, Json, invalid, not_found
 from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page, required
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.operations import Operations
-from multicompute_gcp.local.records import PROJECT, Operation, Reservation, Thing, path_of, stamp, url_of
+from multicompute_gcp.local.records import PROJECT, ComputeResource, Operation, Reservation, path_of, timestamp, url_of
 from multicompute_gcp.local.references import check_name, split_url
+from multicompute_gcp.local.responses import GcpError, Json, invalid, not_found
 from multicompute_gcp.local.state import State
 
 _GLOBAL = "global"
@@ -20,15 +20,15 @@ _KINDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-class Beside:
-    """The methods on all of them; those that a project makes and deletes, and those that it only looks at."""
+class OtherResources:
+    """The methods on these resources; networks and reservations are read-only."""
 
     def __init__(self, state: State, operations: Operations) -> None:
         self._state = state
         self._operations = operations
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The methods that are answered here."""
+        """Return the handlers by method."""
         found: dict[str, Handler] = {}
         for kind, (collection, _) in _KINDS.items():
             found[f"{collection}.get"] = self._getter(kind)
@@ -36,46 +36,46 @@ class Beside:
         for kind in ("subnetwork", "resourcePolicy"):
             found[f"{_KINDS[kind][0]}.aggregatedList"] = self._aggregator(kind)
         return found | {
-            "firewalls.insert": self.insert_firewall,
+            "firewalls.insert": self._insert_firewall,
             "firewalls.delete": self._deleter("firewall"),
-            "resourcePolicies.insert": self.insert_policy,
-            "resourcePolicies.delete": self.delete_policy,
-            "reservations.get": self.get_reservation,
-            "reservations.list": self.list_reservations,
-            "reservations.aggregatedList": self.aggregated_reservations,
+            "resourcePolicies.insert": self._insert_policy,
+            "resourcePolicies.delete": self._delete_policy,
+            "reservations.get": self._get_reservation,
+            "reservations.list": self._list_reservations,
+            "reservations.aggregatedList": self._aggregated_reservations,
         }
 
-    # --- any of them --------------------------------------------------------------------------------------------------
+    # --- all kinds --------------------------------------------------------------------------------------------------
 
     def _scope(self, kind: str, call: Call) -> str:
         return _GLOBAL if _KINDS[kind][1] == _GLOBAL else f"regions/{call.region}"
 
-    def _found(self, kind: str, call: Call) -> Thing:
+    def _found(self, kind: str, call: Call) -> ComputeResource:
         scope, name = self._scope(kind, call), call.path[kind]
-        thing = self._state.shelf(kind, scope).find(name)
-        if thing is None:
+        resource = self._state.store(kind, scope).find(name)
+        if resource is None:
             raise not_found(path_of(scope, _KINDS[kind][0], name))
-        return thing
+        return resource
 
     def _getter(self, kind: str) -> Handler:
         return lambda call: self._found(kind, call).as_json(self._state.now())
 
     def _lister(self, kind: str) -> Handler:
-        def answer(call: Call) -> str:
+        def handle(call: Call) -> str:
             scope = self._scope(kind, call)
-            return list_page(call, self._state, kind, scope, self._state.shelf(kind, scope).in_order())
+            return list_page(call, self._state, kind, scope, self._state.store(kind, scope).in_order())
 
-        return answer
+        return handle
 
     def _aggregator(self, kind: str) -> Handler:
-        def answer(call: Call) -> str:
+        def handle(call: Call) -> str:
             scopes = {
-                f"regions/{region}": self._state.shelf(kind, f"regions/{region}").in_order()
+                f"regions/{region}": self._state.store(kind, f"regions/{region}").in_order()
                 for region in hardware().regions()
             }
             return aggregated_page(call, self._state, kind, scopes)
 
-        return answer
+        return handle
 
     def _deleter(self, kind: str) -> Handler:
         return lambda call: self._delete(self._found(kind, call))
@@ -83,32 +83,34 @@ class Beside:
     def _insert(self, kind: str, scope: str, body: Json) -> Operation:
         collection, name = _KINDS[kind][0], required(body, "name")
         check_name("resource.name", name)
-        shelf = self._state.shelf(kind, scope)
-        if shelf.find(name) is not None:
+        store = self._state.store(kind, scope)
+        if store.find(name) is not None:
             raise GcpError("alreadyExists", f"The resource '{path_of(scope, collection, name)}' already exists", 409)
         now, number = self._state.now(), self._state.new_id()
         filled: Json = {
             "kind": f"compute#{kind}",
             "id": str(number),
-            "creationTimestamp": stamp(now),
+            "creationTimestamp": timestamp(now),
             **body,
             "selfLink": url_of(scope, collection, name),
         }
         if scope != _GLOBAL:
             filled["region"] = url_of(scope)
-        # These are there for whoever asks next: their lists lag no more than their operations do.
-        thing = Thing(name, number, scope, kind, filled)
-        shelf.put(thing)
+        # The next list shows these resources: `lag` is about instances, disks and slices.
+        resource = ComputeResource(name, number, scope, kind, filled)
+        store.add(resource)
         return self._operations.begin("insert", scope, filled["selfLink"], number)
 
-    def _delete(self, thing: Thing) -> Operation:
-        operation = self._operations.begin("delete", thing.scope, thing.body["selfLink"], thing.id)
-        self._state.at(operation.done_at, lambda: self._state.shelf(thing.kind, thing.scope).drop(thing.name))
+    def _delete(self, resource: ComputeResource) -> Operation:
+        operation = self._operations.begin("delete", resource.scope, resource.body["selfLink"], resource.id)
+        self._state.at(
+            operation.done_at, lambda: self._state.store(resource.kind, resource.scope).remove(resource.name)
+        )
         return operation
 
     # --- firewall rules -----------------------------------------------------------------------------------------------
 
-    def insert_firewall(self, call: Call) -> Operation:
+    def _insert_firewall(self, call: Call) -> Operation:
         body = call.body
         if bool(body.get("allowed")) == bool(body.get("denied")):
             raise GcpError("invalid", "Exactly one of the fields 'allowed' and 'denied' must be given.", 400)
@@ -117,7 +119,7 @@ class Beside:
                 raise GcpError("required", "Required field 'resource.allowed[0].IPProtocol' not specified", 400)
         given = body.get("network", "global/networks/default")
         project, rest = split_url("resource.network", given)
-        network = self._state.shelf("network", _GLOBAL).find(rest.removeprefix("global/networks/"))
+        network = self._state.store("network", _GLOBAL).find(rest.removeprefix("global/networks/"))
         if project != PROJECT or network is None:
             raise invalid("resource.network", given, "The referenced network resource cannot be found.")
         defaults: Json = {"direction": "INGRESS", "priority": 1000, "disabled": False}
@@ -129,7 +131,7 @@ class Beside:
 
     # --- placement policies -------------------------------------------------------------------------------------------
 
-    def insert_policy(self, call: Call) -> Operation:
+    def _insert_policy(self, call: Call) -> Operation:
         kinds = (
             "groupPlacementPolicy",
             "workloadPolicy",
@@ -142,7 +144,7 @@ class Beside:
         scope = f"regions/{call.region}"
         return self._insert("resourcePolicy", scope, {**call.body, "status": "READY"})
 
-    def delete_policy(self, call: Call) -> Operation:
+    def _delete_policy(self, call: Call) -> Operation:
         policy = self._found("resourcePolicy", call)
         for instance in self._state.instances(call.region):
             if policy.name in instance.host.policies:
@@ -157,26 +159,26 @@ class Beside:
 
     # --- reservations -------------------------------------------------------------------------------------------------
 
-    def get_reservation(self, call: Call) -> Json:
+    def _get_reservation(self, call: Call) -> Json:
         zone, name = call.zone, call.path["reservation"]
         reservation = self._state.zone(zone).reservations.find(name)
         if reservation is None:
             raise not_found(path_of(f"zones/{zone}", "reservations", name))
         return self._shown(reservation).as_json(self._state.now())
 
-    def list_reservations(self, call: Call) -> str:
+    def _list_reservations(self, call: Call) -> str:
         zone = call.zone
         shown = [self._shown(one) for one in self._state.zone(zone).reservations.in_order()]
         return list_page(call, self._state, "reservation", f"zones/{zone}", shown)
 
-    def aggregated_reservations(self, call: Call) -> str:
+    def _aggregated_reservations(self, call: Call) -> str:
         scopes = {
             f"zones/{zone}": [self._shown(one) for one in self._state.zone(zone).reservations.in_order()]
             for zone in hardware().zones
         }
         return aggregated_page(call, self._state, "reservation", scopes)
 
-    def _shown(self, reservation: Reservation) -> Thing:
+    def _shown(self, reservation: Reservation) -> ComputeResource:
         scope = f"zones/{reservation.zone}"
         machine = hardware().machine_types[reservation.machine_type]
         properties: Json = {"machineType": reservation.machine_type}
@@ -186,7 +188,7 @@ class Beside:
             "kind": "compute#reservation",
             "id": str(reservation.id),
             "name": reservation.name,
-            "creationTimestamp": stamp(reservation.created_at),
+            "creationTimestamp": timestamp(reservation.created_at),
             "zone": url_of(scope),
             "selfLink": url_of(scope, "reservations", reservation.name),
             "status": "READY",
@@ -204,4 +206,4 @@ class Beside:
                 f"policy-{number}": url_of(where, "resourcePolicies", name)
                 for number, name in enumerate(reservation.policies)
             }
-        return Thing(reservation.name, reservation.id, scope, "reservation", body)
+        return ComputeResource(reservation.name, reservation.id, scope, "reservation", body)

@@ -1,5 +1,6 @@
-"""A small HTTP server on 127.0.0.1 that leaves no thread behind and can break a connection on purpose."""
+"""A small HTTP server on 127.0.0.1 that leaves no thread behind and can break connections on purpose."""
 
+import json
 import os
 import socket
 import struct
@@ -10,6 +11,7 @@ from enum import Enum
 from http import HTTPStatus
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import MappingProxyType
 from typing import Any
 
 HOST = "127.0.0.1"
@@ -18,7 +20,7 @@ _MAXIMUM_BODY = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; header names are in lower case."""
+    """An HTTP request; header names are in lower case."""
 
     method: str
     path: str
@@ -28,17 +30,17 @@ class Request:
 
 
 class Cut(Enum):
-    """How the delivery of an answer goes wrong."""
+    """A way in which the delivery of a response goes wrong."""
 
     RESET = "reset"
-    """Half of it is sent, and the connection is reset."""
+    """The server sends half of the response and resets the connection."""
     SILENCE = "silence"
-    """Nothing is sent, for as long as the client waits."""
+    """The server sends nothing until the client gives up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer; `cut` is how its delivery goes wrong, if it does."""
+    """An HTTP response; `cut` says how its delivery goes wrong, None for not at all."""
 
     status: int
     body: bytes = b""
@@ -48,28 +50,39 @@ class Response:
 
 
 Application = Callable[[Request], Response | None]
-"""Answers a request; None breaks the connection without an answer."""
-# struct linger {on, seconds}: closing then sends RST and not FIN (socket(7)).
-_AT_ONCE = struct.pack("ii", 1, 0)
+"""Returns the response to a request, or None to close the connection without a response."""
+# struct linger {on, seconds}: close() then sends RST instead of FIN (socket(7)).
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+def json_response(
+    status: int,
+    document: object,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    content_type: str = "application/json; charset=utf-8",
+) -> Response:
+    """Return a response with a JSON document; values that JSON does not know are written as text."""
+    return Response(status, json.dumps(document, default=str).encode(), content_type, headers)
 
 
 class Server:
-    """Serves an application on a free port of 127.0.0.1, each connection in a thread of its own."""
+    """A server for one application on a free port of 127.0.0.1, with a thread for each connection."""
 
     def __init__(self, application: Application) -> None:
+        """Serve `application`, which several threads may call at the same time."""
         self._application = application
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
-        """Where it is reached; only after `start`."""
+        """The URL of the server; only after `start`."""
         if self._server is None:
             raise RuntimeError("the server is not started")
         return f"http://{HOST}:{self._server.server_address[1]}"
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start to serve in a thread."""
         self._server = _Server(self._application)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="local-cloud", daemon=True
@@ -77,7 +90,7 @@ class Server:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close every connection and wait until all threads have ended."""
+        """Close every connection and wait until every thread has ended."""
         if self._server is None or self._thread is None:
             return
         self._server.shutdown()
@@ -97,7 +110,7 @@ class _Server(HTTPServer):
         super().__init__((HOST, 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        # Not ThreadingMixIn: its threads either keep the process alive when nobody calls stop(), or can't be waited for.
+        # Not ThreadingMixIn: its threads either keep a process alive that never calls stop(), or cannot be joined.
         thread = threading.Thread(target=self._serve, args=(request, client_address), name="local-cloud", daemon=True)
         with self._lock:
             self._connections[request] = thread
@@ -107,7 +120,7 @@ class _Server(HTTPServer):
         try:
             self.finish_request(request, client_address)
         except ConnectionError:
-            # A client that went away is no news.
+            # The client has closed the connection.
             return
         finally:
             self.shutdown_request(request)
@@ -115,27 +128,27 @@ class _Server(HTTPServer):
                 self._connections.pop(request, None)
 
     def close_connections(self) -> None:
-        """Wake the threads that wait for the next request of a connection that is kept open, and wait for their end."""
+        """Wake the threads that wait for the next request on a connection that is kept alive, and join them."""
         with self._lock:
             connections = dict(self._connections)
         for connection in connections:
-            _hang_up(connection)
+            _shut_down(connection)
         for thread in connections.values():
             thread.join()
 
     def server_bind(self) -> None:
-        # Not HTTPServer's: it looks up the machine's full name, which may ask a name server.
+        # HTTPServer's own method looks up the machine's full name, which may send a DNS query.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = HOST, self.server_address[1]
 
 
-def _hang_up(connection: socket.socket) -> None:
+def _shut_down(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
-        # The client was faster.
+        # The client has closed it first.
         return
 
 
@@ -152,10 +165,10 @@ class _Handler(BaseHTTPRequestHandler):
         response = self.server.application(Request(self.command, path, query, headers, body))
         if response is None:
             self.close_connection = True
-            _hang_up(self.connection)
+            _shut_down(self.connection)
         elif response.cut is Cut.SILENCE:
             self.close_connection = True
-            # Comes back when the client hangs up, or the server is stopped.
+            # Returns when the client closes the connection or the server stops.
             self.connection.recv(1)
         elif response.cut is Cut.RESET:
             self.close_connection = True
@@ -163,10 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(self._bytes(response))
 
-    def _reset(self, answer: bytes) -> None:
-        self.wfile.write(answer[: len(answer) // 2])
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-        # Not connection.close(): that waits for the files that were made of the socket.
+    def _reset(self, response: bytes) -> None:
+        self.wfile.write(response[: len(response) // 2])
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        # Not connection.close(): it defers until the files made from the socket are closed.
         os.close(self.connection.detach())
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _serve
@@ -183,4 +196,4 @@ class _Handler(BaseHTTPRequestHandler):
         return head + response.body if has_body else head
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: what was called is in the record of calls."""
+        """Log nothing: `Faults.calls` has the calls."""

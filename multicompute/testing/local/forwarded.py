@@ -1,4 +1,4 @@
-"""Attributes of the local cloud that are kept where they are read."""
+"""Attributes of a local cloud whose values belong to one of its parts."""
 
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
@@ -7,9 +7,15 @@ _T = TypeVar("_T")
 
 
 class Forwarded(Generic[_T]):
-    """An attribute that is another object's: Forwarded("_state.timing.lag")."""
+    """An attribute that reads and writes an attribute of another object.
+
+    Example:
+        >>> class Cloud:
+        ...     lag = Forwarded[timedelta]("_state.timing.lag")
+    """
 
     def __init__(self, path: str) -> None:
+        """Forward to the attribute at `path`, which starts at the instance: "_state.timing.lag"."""
         *self._steps, self._name = path.split(".")
 
     def _owner(self, instance: object) -> Any:

@@ -1,18 +1,18 @@
-"""What the instances of one request will be like: the request read, checked as Compute Engine checks it, and filled in."""
+"""The plan for the instances of one request: reads and checks the request as Compute Engine does, and adds the defaults."""
 
 from dataclasses import dataclass
 
-from multicompute_gcp.local.answers import GcpError, Json, invalid
 from multicompute_gcp.local.disk_rules import DiskPlan, read_disks
 from multicompute_gcp.local.hardware import MachineType, hardware
 from multicompute_gcp.local.network_rules import read_interfaces
-from multicompute_gcp.local.records import Hosting, fingerprint, url_of
-from multicompute_gcp.local.references import check_labels, existing, member
+from multicompute_gcp.local.records import HostSpec, fingerprint, url_of
+from multicompute_gcp.local.references import check_exists, check_labels, member
+from multicompute_gcp.local.responses import GcpError, Json, invalid
 from multicompute_gcp.local.scheduling import Schedule, read_scheduling
 from multicompute_gcp.local.state import State
 
 _RESERVATION_KEY = "compute.googleapis.com/reservation-name"
-# https://cloud.google.com/compute/docs/metadata/setting-custom-metadata: 256 KiB a value, 512 KiB in all.
+# https://cloud.google.com/compute/docs/metadata/setting-custom-metadata: 256 KiB per value, 512 KiB in total.
 _METADATA_VALUE, _METADATA = 256 * 1024, 512 * 1024
 _NOT_COMPACT = frozenset({"e2", "n1"})
 _COPIED = (
@@ -30,16 +30,16 @@ _COPIED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Blueprint:
-    """What each instance of a request becomes.
+class InstancePlan:
+    """The plan from which each instance of a request is created.
 
     Attributes:
-        body: the fields that all of them share.
-        fault: an error that arrives in the operation although the request was taken.
+        body: the fields that all instances share.
+        fault: an error of the operation, although the request is accepted; None for none.
     """
 
     machine: MachineType
-    host: Hosting
+    host: HostSpec
     schedule: Schedule
     body: Json
     labels: dict[str, str]
@@ -47,14 +47,17 @@ class Blueprint:
     fault: Json | None = None
 
 
-def read_blueprint(state: State, zone: str, properties: Json, *, bulk: bool) -> Blueprint:
+def read_instance_plan(state: State, zone: str, properties: Json, *, bulk: bool) -> InstancePlan:
     """Read the properties of instances.
 
     Args:
-        bulk: whether they come in bulkInsert, which takes names where insert takes URLs.
+        state: the state of the cloud.
+        zone: the zone of the instances.
+        properties: the properties as the request has them.
+        bulk: whether the request is bulkInsert, which takes names where insert takes URLs.
 
     Raises:
-        GcpError: Compute Engine would refuse them.
+        GcpError: Compute Engine would refuse the properties.
     """
     place = "resource.instanceProperties" if bulk else "resource"
     machine, fault = _machine(place, zone, properties, bulk=bulk)
@@ -66,7 +69,7 @@ def read_blueprint(state: State, zone: str, properties: Json, *, bulk: bool) -> 
     policies = _policies(state, place, region, machine, properties, bulk=bulk)
     check_metadata(f"{place}.metadata", properties.get("metadata", {}))
     how = (schedule.is_spot, reservation, tuple(policies), schedule.model == "FLEX_START")
-    host = Hosting(zone, region, machine.name, machine.vcpus, gpu, gpus, *how)
+    host = HostSpec(zone, region, machine.name, machine.vcpus, gpu, gpus, *how)
     body: Json = {name: properties[name] for name in _COPIED if name in properties}
     body |= {
         "kind": "compute#instance",
@@ -83,7 +86,7 @@ def read_blueprint(state: State, zone: str, properties: Json, *, bulk: bool) -> 
     if gpu:
         accelerator = url_of(f"zones/{zone}", "acceleratorTypes", gpu)
         body["guestAccelerators"] = [{"acceleratorType": accelerator, "acceleratorCount": max(int(gpus), 1)}]
-    return Blueprint(
+    return InstancePlan(
         machine=machine,
         host=host,
         schedule=schedule,
@@ -112,7 +115,7 @@ def _machine(place: str, zone: str, properties: Json, *, bulk: bool) -> tuple[Ma
 
 
 def _accelerators(place: str, zone: str, machine: MachineType, properties: Json, *, bulk: bool) -> tuple[str, float]:
-    """The accelerator type of each instance, and how many; built in or attached."""
+    """Return the accelerator type and the number of accelerators of each instance, built in or attached."""
     field, listed = f"{place}.guestAccelerators", properties.get("guestAccelerators", [])
     if len(listed) > 1:
         raise invalid(field, len(listed), "At most one type of accelerator can be attached.")
@@ -135,7 +138,7 @@ def _accelerators(place: str, zone: str, machine: MachineType, properties: Json,
             raise invalid(field, name, f"Machine type {machine.name} comes with {machine.gpus:g} {machine.gpu}.")
         return machine.gpu, machine.gpus
     most = hardware().attachable.get((name, zone), 0)
-    # https://cloud.google.com/compute/docs/gpus: only N1 takes attached GPUs, in powers of two.
+    # https://cloud.google.com/compute/docs/gpus: only N1 accepts attached GPUs, in powers of two.
     if machine.family != "n1" or not 0 < count <= most or count & (count - 1):
         raise invalid(
             field, name, f"[{machine.name}, {count} {name}] features are not compatible for creating instance."
@@ -156,7 +159,7 @@ def _reservation(place: str, properties: Json) -> str | None:
 
 
 def _check_purchase(place: str, machine: MachineType, schedule: Schedule, reservation: str | None) -> None:
-    """Refuse what the tables say is not sold that way."""
+    """Refuse a way of purchase that the tables do not have for the machine type."""
     how = "reserved" if reservation and not schedule.is_spot else schedule.purchase
     if machine.purchases and how not in machine.purchases:
         sold = ", ".join(sorted(machine.purchases))
@@ -169,8 +172,8 @@ def _policies(
     found = []
     for given in properties.get("resourcePolicies", []):
         name = member(f"{place}.resourcePolicies", given, "resourcePolicies", f"regions/{region}", by_name=bulk)
-        existing(state, "resourcePolicy", "resourcePolicies", f"regions/{region}", name)
-        policy = state.shelf("resourcePolicy", f"regions/{region}").find(name)
+        check_exists(state, "resourcePolicy", "resourcePolicies", f"regions/{region}", name)
+        policy = state.store("resourcePolicy", f"regions/{region}").find(name)
         if policy is not None and "groupPlacementPolicy" in policy.body and machine.family in _NOT_COMPACT:
             raise invalid(
                 f"{place}.resourcePolicies",
@@ -181,10 +184,10 @@ def _policies(
     return found
 
 
-def check_group_size(state: State, host: Hosting, count: int) -> None:
-    """Refuse more instances than a placement policy was made for."""
+def check_group_size(state: State, host: HostSpec, count: int) -> None:
+    """Refuse more instances than a placement policy allows."""
     for name in host.policies:
-        policy = state.shelf("resourcePolicy", f"regions/{host.region}").find(name)
+        policy = state.store("resourcePolicy", f"regions/{host.region}").find(name)
         most = policy.body.get("groupPlacementPolicy", {}).get("vmCount") if policy else None
         members = sum(1 for one in state.instances(host.region) if name in one.host.policies)
         if most is not None and members + count > int(most):
@@ -194,7 +197,7 @@ def check_group_size(state: State, host: Hosting, count: int) -> None:
 
 
 def check_metadata(field: str, metadata: Json) -> None:
-    """Refuse metadata that is too large, or names a key twice."""
+    """Refuse metadata that is too large or has a key twice."""
     items = metadata.get("items", [])
     keys = [item.get("key", "") for item in items]
     if len(set(keys)) != len(keys) or not all(keys):
@@ -205,6 +208,6 @@ def check_metadata(field: str, metadata: Json) -> None:
 
 
 def with_fingerprint(value: Json, kind: str = "") -> Json:
-    """A part of an instance with the fingerprint that goes with it."""
+    """Return a part of an instance with its fingerprint."""
     bare = {name: item for name, item in value.items() if name not in ("fingerprint", "kind")}
     return {**bare, "fingerprint": fingerprint(bare), **({"kind": kind} if kind else {})}
