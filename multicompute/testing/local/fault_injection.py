@@ -21,6 +21,10 @@ class FaultInjector:
         """Record a call that no fault can hit, such as a malformed one."""
         self._faults.record(operation, region, fields)
 
+    def take(self, operation: str, fields: Mapping[str, object]) -> Fault | None:
+        """Use up and return the fault of something that is not a call itself, such as the operation that a call starts."""
+        return self._faults.take(operation, fields)
+
     def answer(
         self,
         operation: str,

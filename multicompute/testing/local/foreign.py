@@ -51,12 +51,13 @@ class ForeignResources:
             if _key(resource) not in before:
                 self._expected[_key(resource)] = dict(resource.tags)
 
-    def __contains__(self, resource: Resource) -> bool:
-        return _key(resource) in self._expected
+    def has(self, kind: str, region: str, id_: str) -> bool:
+        """Return whether a resource is foreign."""
+        return (kind, region, id_) in self._expected
 
     def others(self) -> list[Resource]:
         """Return everything that exists and is not foreign, in a stable order."""
-        kept = (resource for resource in self._list_all() if resource not in self)
+        kept = (resource for resource in self._list_all() if _key(resource) not in self._expected)
         return sorted(kept, key=lambda resource: (resource.region, resource.kind, resource.id))
 
     def are_intact(self) -> bool:

@@ -1,4 +1,4 @@
-"""The actions on volumes and network interfaces, when instances are in our own store."""
+"""The actions on volumes and network interfaces, for instances in the local cloud's own store."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
-from multicompute.testing.local_server import Request
-from multicompute_aws.local import describing, wire
+from multicompute.testing.local.server import Request
+from multicompute_aws.local import rendering, wire
 from multicompute_aws.local.filters import Getter, matcher, page_size, paged
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.moto_cloud import Moto
@@ -16,24 +16,24 @@ from multicompute_aws.local.tag_rules import read_specifications, tag_set
 from multicompute_aws.local.wire import AwsError
 
 
-class Attached:
-    """Volumes and network interfaces. Interfaces that were made by themselves are moto's."""
+class Attachments:
+    """Volumes and network interfaces. Interfaces that were created without an instance are in moto."""
 
     def __init__(self, state: State, moto: Moto) -> None:
         self._state = state
         self._moto = moto
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The actions that are answered here."""
+        """Return the handlers by action."""
         return {
-            "CreateVolume": self.create_volume,
-            "DescribeVolumes": self.describe_volumes,
-            "DeleteVolume": self.delete_volume,
-            "DescribeNetworkInterfaces": self.describe_interfaces,
-            "DeleteNetworkInterface": self.delete_interface,
+            "CreateVolume": self._create_volume,
+            "DescribeVolumes": self._describe_volumes,
+            "DeleteVolume": self._delete_volume,
+            "DescribeNetworkInterfaces": self._describe_interfaces,
+            "DeleteNetworkInterface": self._delete_interface,
         }
 
-    def create_volume(self, call: Call) -> bytes:
+    def _create_volume(self, call: Call) -> bytes:
         params = call.params
         zone = params.get("AvailabilityZone", "")
         if zone not in self._moto.zones(call.region.name):
@@ -52,9 +52,9 @@ class Attached:
         )
         volume = Volume(self._state.new_id("vol"), zone, spec, tags, self._state.now())
         call.region.volumes[volume.id] = volume
-        return wire.answer(call.action, _volume_values(volume))
+        return wire.response_body(call.action, _volume_values(volume))
 
-    def describe_volumes(self, call: Call) -> bytes:
+    def _describe_volumes(self, call: Call) -> bytes:
         size = page_size(call.params, "VolumeIds")
         ids = call.params.get("VolumeIds")
         volumes = [self._volume(call, identifier) for identifier in ids] if ids else list(call.region.volumes.values())
@@ -62,14 +62,14 @@ class Attached:
         found = [volume for volume in volumes if matches(volume) and (ids or self._is_listed(volume.instance))]
         page, more = paged(found, size, call.params.get("NextToken"), lambda volume: volume.id)
         values: dict[str, Any] = {"Volumes": [_volume_values(volume) for volume in page], "NextToken": more}
-        return wire.answer(call.action, values)
+        return wire.response_body(call.action, values)
 
-    def delete_volume(self, call: Call) -> bytes:
+    def _delete_volume(self, call: Call) -> bytes:
         volume = self._volume(call, call.params["VolumeId"])
         if volume.instance is not None:
             raise AwsError("VolumeInUse", f"Volume {volume.id} is currently attached to {volume.instance.id}")
         del call.region.volumes[volume.id]
-        return wire.answer(call.action, {})
+        return wire.response_body(call.action, {})
 
     def _volume(self, call: Call, identifier: str) -> Volume:
         volume = call.region.volumes.get(identifier)
@@ -80,7 +80,7 @@ class Attached:
     def _is_listed(self, instance: Instance | None) -> bool:
         return instance is None or self._state.now() >= instance.listed_from
 
-    def describe_interfaces(self, call: Call) -> bytes:
+    def _describe_interfaces(self, call: Call) -> bytes:
         size = page_size(call.params, "NetworkInterfaceIds")
         ids: list[str] = call.params.get("NetworkInterfaceIds", [])
         own = call.region.interfaces
@@ -89,37 +89,35 @@ class Attached:
         found = [item for item in candidates if matches(item) and self._is_listed(item.instance)]
         page, more = paged(found, size, call.params.get("NextToken"), lambda interface: interface.id)
         region, account = call.region.name, self._moto.account
-        listed = [describing.interface_values(interface, account, region) for interface in page]
+        listed = [rendering.interface_values(interface, account, region) for interface in page]
         values: dict[str, Any] = {"NetworkInterfaces": listed, "NextToken": more}
-        body = wire.answer(call.action, values)
+        body = wire.response_body(call.action, values)
         if more or not self._moto.ec2(region).enis or (ids and all(identifier in own for identifier in ids)):
             return body
-        return spliced(body, self._moto, call, "NetworkInterfaceId", lambda identifier: identifier in own)
+        return with_moto_items(body, self._moto, call, "NetworkInterfaceId", lambda identifier: identifier in own)
 
-    def delete_interface(self, call: Call) -> bytes:
+    def _delete_interface(self, call: Call) -> bytes:
         interface = call.region.interfaces.get(call.params["NetworkInterfaceId"])
         if interface is None:
-            return self._moto.call(call.request).body
+            return self._moto.call_or_refuse(call.request)
         if interface.instance is not None:
             raise AwsError("InvalidParameterValue", f"Network interface '{interface.id}' is currently in use.")
         del call.region.interfaces[interface.id]
-        return wire.answer(call.action, {})
+        return wire.response_body(call.action, {})
 
 
-def spliced(body: bytes, moto: Moto, call: Call, id_parameter: str, is_ours: Callable[[str], bool]) -> bytes:
-    """Our answer with moto's items of the same list behind our own; `is_ours` tells which ids moto is not to be asked for."""
-    response = moto.call(without_ids(call, id_parameter, is_ours))
-    if response.status != 200:
-        return response.body
-    theirs = re.search(rb"<(\w+Set)>(.*)</\1>", response.body, re.DOTALL)
+def with_moto_items(body: bytes, moto: Moto, call: Call, id_parameter: str, is_own: Callable[[str], bool]) -> bytes:
+    """Return a response body with moto's items of the same list appended; `is_own` says which ids moto does not know."""
+    found = moto.call_or_refuse(without_ids(call, id_parameter, is_own))
+    theirs = re.search(rb"<(\w+Set)>(.*)</\1>", found, re.DOTALL)
     if theirs is None or b"<item>" not in theirs[2]:
         return body
     name = theirs[1]
     return body.replace(b"</" + name + b">", theirs[2] + b"</" + name + b">", 1)
 
 
-def without_ids(call: Call, id_parameter: str, is_ours: Callable[[str], bool]) -> Request:
-    """The request without the ids that are ours, for moto, which would not know them."""
+def without_ids(call: Call, id_parameter: str, is_own: Callable[[str], bool]) -> Request:
+    """Return the request for moto, without the ids that moto does not know."""
     from urllib.parse import parse_qsl
 
     kept, ids = [], []
@@ -128,7 +126,7 @@ def without_ids(call: Call, id_parameter: str, is_ours: Callable[[str], bool]) -
             ids.append(value)
         elif name != "MaxResults":
             kept.append((name, value))
-    theirs = [identifier for identifier in ids if not is_ours(identifier)]
+    theirs = [identifier for identifier in ids if not is_own(identifier)]
     kept += [(f"{id_parameter}.{number}", identifier) for number, identifier in enumerate(theirs, start=1)]
     return replace(call.request, body=urlencode(kept).encode())
 

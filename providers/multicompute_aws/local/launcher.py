@@ -1,4 +1,4 @@
-"""RunInstances: the request read and checked as EC2 does, and made into instances."""
+"""RunInstances: reads and checks the request as EC2 does, and creates the instances."""
 
 import base64
 import binascii
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from multicompute_aws.local.admission import Ask, Room, check_group, check_offered, check_quota, find_room
-from multicompute_aws.local.hardware import Shape, shapes
+from multicompute_aws.local.admission import Allocation, LaunchDemand, allocate, check_group, check_offered, check_quota
+from multicompute_aws.local.hardware import InstanceType, instance_types
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.network_rules import Network, read_network
 from multicompute_aws.local.state import (
@@ -28,24 +28,24 @@ from multicompute_aws.local.wire import AwsError
 _USER_DATA_LIMIT = 16384
 _TOKEN_LENGTH = 64
 _TAGGED = ("instance", "volume", "network-interface", "spot-instances-request")
-# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html: what the same token may differ in.
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html: requests with the same token may differ in these.
 _NOT_COMPARED = frozenset({"ClientToken", "DryRun"})
-# RFC 2544: a network for benchmarks, which no router forwards.
+# RFC 2544: addresses for benchmarks, which no router forwards.
 _PUBLIC = int(ipaddress.IPv4Address("198.18.0.1"))
 
 
 class Launcher:
-    """Makes instances."""
+    """Creates instances."""
 
     def __init__(self, state: State, moto: Moto) -> None:
         self._state = state
         self._moto = moto
 
     def replayed(self, region: Region, params: Mapping[str, Any]) -> Launch | None:
-        """The launch that this token stands for, or None for a new one.
+        """Return the launch of an earlier call with the same token, or None.
 
         Raises:
-            AwsError: the token was used with other parameters, or what it launched is gone.
+            AwsError: the earlier call had other parameters, or its instances were terminated.
         """
         token = params.get("ClientToken", "")
         if len(token) > _TOKEN_LENGTH or not token.isascii():
@@ -68,17 +68,17 @@ class Launcher:
         return launch
 
     def prepare(self, region: Region, params: Mapping[str, Any]) -> tuple[Launch, int]:
-        """Check a request and decide where it goes; nothing is changed. Returns the launch without instances, and how many."""
+        """Check a request and choose its zone, without changing anything; return the launch and the number of instances."""
         least, most = _counts(params)
-        shape = _shape(params.get("InstanceType", "m1.small"))
-        image = self._image(region.name, params, shape)
-        network = read_network(self._moto, region.name, params, shape)
+        instance_type = _instance_type(params.get("InstanceType", "m1.small"))
+        image = self._image(region.name, params, instance_type)
+        network = read_network(self._moto, region.name, params, instance_type)
         self._check_names(region.name, params)
         user_data = _user_data(params)
         spot, block = _market(params)
         tags = read_specifications(params.get("TagSpecifications", []), _TAGGED if spot else _TAGGED[:3])
-        ask = Ask(
-            shape=shape,
+        demand = LaunchDemand(
+            instance_type=instance_type,
             zone=network.zone,
             least=least,
             most=most,
@@ -86,45 +86,45 @@ class Launcher:
             reservation=_reservation(region, params, block=block),
             group=_group(region, params),
         )
-        check_offered(ask, region.name)
-        check_group(ask, region, self._state)
+        check_offered(demand, region.name)
+        check_group(demand, region, self._state)
         if params.get("DryRun"):
             raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
-        check_quota(ask, region, self._state)
-        room = find_room(ask, region, self._state, self._moto.default_subnets(region.name))
-        return self._launch(region, params, ask, room, network, image, user_data, tags), room.count
+        check_quota(demand, region, self._state)
+        allocation = allocate(demand, region, self._state, self._moto.default_subnets(region.name))
+        return self._launch(region, params, demand, allocation, network, image, user_data, tags), allocation.count
 
     def _launch(
         self,
         region: Region,
         params: Mapping[str, Any],
-        ask: Ask,
-        room: Room,
+        demand: LaunchDemand,
+        allocation: Allocation,
         network: Network,
         image: Any,
         user_data: str,
         tags: dict[str, dict[str, str]],
     ) -> Launch:
-        interfaces, is_public = self._settled(region.name, network, room.zone)
+        interfaces, is_public = self._complete_interfaces(region.name, network, allocation.zone)
         profile = params.get("IamInstanceProfile", {})
         return Launch(
             id=self._state.new_id("r"),
             region=region.name,
-            zone=room.zone,
+            zone=allocation.zone,
             vpc=network.vpc,
-            instance_type=ask.shape.name,
-            vcpus=ask.shape.vcpus,
-            cores=ask.shape.cores,
-            arch=ask.shape.arch,
+            instance_type=demand.instance_type.name,
+            vcpus=demand.instance_type.vcpus,
+            cores=demand.instance_type.cores,
+            arch=demand.instance_type.arch,
             image=image.id,
             root_device=image.root_device_name,
             key=params.get("KeyName"),
             profile=profile.get("Arn") or profile.get("Name"),
             token=params.get("ClientToken", ""),
-            spot=ask.spot,
-            capacity_block=ask.reservation is not None and ask.reservation.is_block,
-            capacity_reservation=room.reservation.id if room.reservation else None,
-            placement_group=ask.group.name if ask.group else None,
+            spot=demand.spot,
+            capacity_block=demand.reservation is not None and demand.reservation.is_block,
+            capacity_reservation=allocation.reservation.id if allocation.reservation else None,
+            placement_group=demand.group.name if demand.group else None,
             public_address=is_public,
             user_data=user_data,
             shutdown_behavior=params.get("InstanceInitiatedShutdownBehavior", "stop"),
@@ -136,8 +136,8 @@ class Launcher:
             launched_at=self._state.now(),
         )
 
-    def _settled(self, region: str, network: Network, zone: str) -> tuple[tuple[Any, ...], bool]:
-        """The interfaces, each in a subnet now that the zone is known, and whether instances get a public address."""
+    def _complete_interfaces(self, region: str, network: Network, zone: str) -> tuple[tuple[Any, ...], bool]:
+        """Return the interfaces, each in a subnet of the zone, and whether the instances get a public address."""
         if all(spec.subnet for spec in network.specs):
             specs = network.specs
         else:
@@ -147,16 +147,16 @@ class Launcher:
             specs = tuple(replace(spec, subnet=spec.subnet or default.id) for spec in network.specs)
         subnet = self._moto.subnet(region, specs[0].subnet)
         assigns = bool(subnet.map_public_ip_on_launch) if network.public_address is None else network.public_address
-        # EC2 gives no public address to instances that are launched with several interfaces.
+        # EC2 assigns no public address to an instance with several interfaces.
         return specs, assigns and len(specs) == 1
 
-    def make(self, region: Region, launch: Launch, count: int, params: Mapping[str, Any]) -> Launch:
-        """Make the instances of a launch that was prepared."""
+    def create(self, region: Region, launch: Launch, count: int, params: Mapping[str, Any]) -> Launch:
+        """Create the instances of a launch from `prepare`."""
         base = int(self._network_of(region.name, launch).network_address)
         addressed = sum(spec.kind != "efa-only" for spec in launch.interfaces)
         for index in range(count):
             first = self._state.number() * addressed
-            self._make_one(region, launch, index, base + 4 + first, params)
+            self._create_one(region, launch, index, base + 4 + first, params)
         self._remember(region, launch, params)
         return launch
 
@@ -164,9 +164,9 @@ class Launcher:
         return ipaddress.IPv4Network(self._moto.subnet(region, launch.interfaces[0].subnet).cidr_block)
 
     def adopt(self, region: Region, launch: Launch, ids: Sequence[str], params: Mapping[str, Any]) -> Launch:
-        """Note the instances of a launch that live in moto, for quotas, capacity, groups and tokens."""
+        """Record the instances of a launch that moto created, for quotas, capacity, groups and tokens."""
         for index, identifier in enumerate(ids):
-            self._note(region, launch, identifier, index, params)
+            self._record(region, launch, identifier, index, params)
         self._remember(region, launch, params)
         return launch
 
@@ -175,7 +175,9 @@ class Launcher:
         if launch.token:
             region.tokens[launch.token] = (_comparable(params), launch)
 
-    def _note(self, region: Region, launch: Launch, identifier: str, index: int, params: Mapping[str, Any]) -> Instance:
+    def _record(
+        self, region: Region, launch: Launch, identifier: str, index: int, params: Mapping[str, Any]
+    ) -> Instance:
         now = self._state.now()
         instance = Instance(
             id=identifier,
@@ -184,8 +186,8 @@ class Launcher:
             address="",
             public_address="",
             tags=dict(launch.tags.get("instance", {})),
-            listed_from=now + self._state.lag,
-            runs_from=now + self._state.boot_delay,
+            listed_from=now + self._state.timing.lag,
+            runs_from=now + self._state.timing.boot,
             shutdown_behavior=launch.shutdown_behavior,
             is_protected=params.get("DisableApiTermination", False),
         )
@@ -195,8 +197,8 @@ class Launcher:
         launch.instances.append(instance)
         return instance
 
-    def _make_one(self, region: Region, launch: Launch, index: int, address: int, params: Mapping[str, Any]) -> None:
-        instance = self._note(region, launch, self._state.new_id("i"), index, params)
+    def _create_one(self, region: Region, launch: Launch, index: int, address: int, params: Mapping[str, Any]) -> None:
+        instance = self._record(region, launch, self._state.new_id("i"), index, params)
         instance.address = str(ipaddress.IPv4Address(address))
         if launch.public_address:
             instance.public_address = str(ipaddress.IPv4Address(_PUBLIC + self._state.number()))
@@ -242,7 +244,7 @@ class Launcher:
         region.spot_requests[request.id] = request
         instance.spot_request = request
 
-    def _image(self, region: str, params: Mapping[str, Any], shape: Shape) -> Any:
+    def _image(self, region: str, params: Mapping[str, Any], instance_type: InstanceType) -> Any:
         image_id = params.get("ImageId")
         if image_id is None:
             raise AwsError("MissingParameter", "The request must contain the parameter ImageId")
@@ -253,10 +255,10 @@ class Launcher:
         image = self._moto.image(region, image_id)
         if image is None:
             raise AwsError("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
-        if image.architecture != shape.arch:
+        if image.architecture != instance_type.arch:
             raise AwsError(
                 "InvalidParameterValue",
-                f"The architecture '{shape.arch}' of the specified instance type does not match the architecture"
+                f"The architecture '{instance_type.arch}' of the specified instance type does not match the architecture"
                 f" '{image.architecture}' of the specified AMI.",
             )
         return image
@@ -291,11 +293,11 @@ def _counts(params: Mapping[str, Any]) -> tuple[int, int]:
     return least, most
 
 
-def _shape(name: str) -> Shape:
-    shape = shapes().get(name)
-    if shape is None:
+def _instance_type(name: str) -> InstanceType:
+    instance_type = instance_types().get(name)
+    if instance_type is None:
         raise AwsError("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
-    return shape
+    return instance_type
 
 
 def _user_data(params: Mapping[str, Any]) -> str:
@@ -310,7 +312,7 @@ def _user_data(params: Mapping[str, Any]) -> str:
 
 
 def _market(params: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether it is spot, and whether it is a capacity block."""
+    """Return whether it is a spot launch, and whether it uses a capacity block."""
     market = params.get("InstanceMarketOptions", {}).get("MarketType", "")
     if "InstanceMarketOptions" in params and market not in (
         "spot",
@@ -355,7 +357,7 @@ def _group(region: Region, params: Mapping[str, Any]) -> Any:
 
 
 def _disks(params: Mapping[str, Any], image: Any) -> tuple[DiskSpec, ...]:
-    """The volumes: the image's root volume as the request changes it, and what it adds."""
+    """Return the volumes: the image's root volume with the changes of the request, and the volumes that it adds."""
     image_size: int = image.ebs_snapshot.volume.size
     root = DiskSpec(image.root_device_name, image_size, "gp3", encrypted=False, delete_on_termination=True)
     disks = {root.device: root}
@@ -387,7 +389,7 @@ def _disk(ebs: Mapping[str, Any], device: str, default: DiskSpec | None) -> Disk
         size=size,
         type=ebs.get("VolumeType", default.type if default else "gp3"),
         encrypted=ebs.get("Encrypted", False),
-        # The root volume goes with the instance unless the request says otherwise, any other stays (BlockDeviceMapping, EC2 API).
+        # By default only the root volume is deleted with the instance (BlockDeviceMapping, EC2 API).
         delete_on_termination=ebs.get("DeleteOnTermination", default.delete_on_termination if default else False),
         iops=ebs.get("Iops"),
         throughput=ebs.get("Throughput"),

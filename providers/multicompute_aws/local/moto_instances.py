@@ -1,4 +1,4 @@
-"""The actions on instances with the instances in moto: moto is the judge of all that it can do, we add the rest to its answers."""
+"""The actions on instances in moto's store: moto answers as far as it can, and this module adds the rest."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,15 @@ from xml.etree import ElementTree
 
 from multicompute_aws.local import wire
 from multicompute_aws.local.filters import matcher
-from multicompute_aws.local.groups import moto_error
-from multicompute_aws.local.instances import Call, Handler, filters_at, known, refuse_protected, state_changes
-from multicompute_aws.local.launching import Launcher
+from multicompute_aws.local.instances import Call, Handler, filters_at, find_instances, refuse_protected, state_changes
+from multicompute_aws.local.launcher import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Launch, State
 from multicompute_aws.local.wire import AwsError
 
 _XMLNS = re.compile(rb' xmlns="[^"]*"')
-# Filters that moto does not have, or answers by states of its own.
-_OURS = frozenset(
+# Filters that moto lacks, or answers by its own states.
+_OWN_FILTERS = frozenset(
     {
         "client-token",
         "instance-lifecycle",
@@ -31,8 +30,8 @@ _OURS = frozenset(
 )
 
 
-class PlainInstances:
-    """Instances that live in moto. Slow at scale, and the touchstone for our own store."""
+class MotoInstances:
+    """Instances in moto's store: slow with many instances, but an independent reference for the own store."""
 
     def __init__(self, state: State, moto: Moto, launcher: Launcher) -> None:
         self._state = state
@@ -40,16 +39,16 @@ class PlainInstances:
         self._launcher = launcher
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The actions that are answered here; those on volumes and interfaces are left to moto."""
+        """Return the handlers by action; moto answers the actions on volumes and interfaces."""
         return {
-            "RunInstances": self.run,
-            "DescribeInstances": self.describe,
-            "TerminateInstances": self.terminate,
-            "StopInstances": self.checked(self._note_stop),
-            "StartInstances": self.checked(self._note_start),
+            "RunInstances": self._run,
+            "DescribeInstances": self._describe,
+            "TerminateInstances": self._terminate,
+            "StopInstances": self._checked(self._note_stop),
+            "StartInstances": self._checked(self._note_start),
         }
 
-    def run(self, call: Call) -> bytes:
+    def _run(self, call: Call) -> bytes:
         launch = self._launcher.replayed(call.region, call.params)
         if launch is not None:
             return self._described(call, launch)
@@ -63,7 +62,7 @@ class PlainInstances:
         return self._decorated(call, root, state="pending")
 
     def _check_addresses(self, launch: Launch, count: int) -> None:
-        """Refuse in EC2's words what moto would break at: a subnet that is full."""
+        """Refuse a launch into a full subnet, at which moto would raise an exception."""
         subnet = self._moto.subnet(launch.region, launch.interfaces[0].subnet)
         if subnet.available_ip_address_count < count:
             raise AwsError(
@@ -72,23 +71,23 @@ class PlainInstances:
             )
 
     def _described(self, call: Call, launch: Launch) -> bytes:
-        """RunInstances' answer once more, for a token that comes again."""
+        """Return the response of RunInstances again, for a repeated token."""
         ids = [instance.id for instance in launch.instances]
         root = _parsed(self._ask("DescribeInstances", call, {"InstanceIds": ids}))
-        answer = ElementTree.Element("RunInstancesResponse")
+        response = ElementTree.Element("RunInstancesResponse")
         reservation = root.find("reservationSet/item")
-        answer.extend(list(reservation if reservation is not None else ()))
-        return self._decorated(call, answer)
+        response.extend(list(reservation if reservation is not None else ()))
+        return self._decorated(call, response)
 
-    def describe(self, call: Call) -> bytes:
+    def _describe(self, call: Call) -> bytes:
         now = self._state.now()
         ids = call.params.get("InstanceIds")
         if ids:
-            known(call.region, ids, now)
+            find_instances(call.region, ids, now)
         filters = call.params.get("Filters", [])
-        ours = [entry for entry in filters if entry.get("Name") in _OURS]
-        theirs = [entry for entry in filters if entry.get("Name") not in _OURS]
-        matches = matcher(ours, filters_at(now, self._moto.account), lambda instance: instance.tags)
+        own = [entry for entry in filters if entry.get("Name") in _OWN_FILTERS]
+        theirs = [entry for entry in filters if entry.get("Name") not in _OWN_FILTERS]
+        matches = matcher(own, filters_at(now, self._moto.account), lambda instance: instance.tags)
         params = {**call.params, "Filters": theirs}
         if not theirs:
             del params["Filters"]
@@ -98,28 +97,28 @@ class PlainInstances:
             return now >= instance.listed_from and matches(instance)
 
         for reservations in root.iter("reservationSet"):
-            _thin_out(reservations, call.region.instances, is_shown)
+            _keep_shown(reservations, call.region.instances, is_shown)
         return self._decorated(call, root)
 
-    def terminate(self, call: Call) -> bytes:
+    def _terminate(self, call: Call) -> bytes:
         now = self._state.now()
-        found = known(call.region, call.params["InstanceIds"], now)
+        found = find_instances(call.region, call.params["InstanceIds"], now)
         refuse_protected(found)
         before = [instance.state(now) for instance in found]
-        # moto stumbles over one that is terminated already; EC2 does not mind.
+        # moto fails on an instance that is terminated already; EC2 does not.
         live = [instance.id for instance in found if instance.ends_at is None]
         if live:
             self._ask(call.action, call, {"InstanceIds": live})
         for instance in found:
-            call.region.end(instance, now + self._state.shutdown_delay, USER_TERMINATED, now)
+            call.region.terminate(instance, now + self._state.timing.shutdown, USER_TERMINATED, now)
         after = ["terminated" if state == "terminated" else "shutting-down" for state in before]
         return state_changes(call.action, "TerminatingInstances", found, before, after)
 
-    def checked(self, note: Callable[[Call], None]) -> Handler:
-        """A handler that knows what can't be found yet, lets moto answer, and notes what was done."""
+    def _checked(self, note: Callable[[Call], None]) -> Handler:
+        """Return a handler that checks the ids, passes the call on to moto, and then runs `note`."""
 
         def handle(call: Call) -> bytes:
-            known(call.region, call.params.get("InstanceIds", ()), self._state.now())
+            find_instances(call.region, call.params.get("InstanceIds", ()), self._state.now())
             body = self._ask(call.action, call, call.params)
             note(call)
             return body
@@ -127,19 +126,16 @@ class PlainInstances:
         return handle
 
     def _note_stop(self, call: Call) -> None:
-        for instance in known(call.region, call.params["InstanceIds"], self._state.now()):
+        for instance in find_instances(call.region, call.params["InstanceIds"], self._state.now()):
             instance.is_stopped = True
 
     def _note_start(self, call: Call) -> None:
-        for instance in known(call.region, call.params["InstanceIds"], self._state.now()):
+        for instance in find_instances(call.region, call.params["InstanceIds"], self._state.now()):
             instance.is_stopped = False
 
     def _ask(self, action: str, call: Call, params: Mapping[str, Any]) -> bytes:
         body = urlencode(wire.form_of(action, params)).encode()
-        response = self._moto.call(replace(call.request, body=body))
-        if response.status != 200:
-            raise moto_error(response.body, response.status)
-        return response.body
+        return self._moto.call_or_refuse(replace(call.request, body=body))
 
     def _tag_interfaces(self, region: str, launch: Launch) -> None:
         tags = launch.tags.get("network-interface")
@@ -166,7 +162,7 @@ def _parsed(body: bytes) -> ElementTree.Element:
     return ElementTree.fromstring(_XMLNS.sub(b"", body, count=1))
 
 
-def _thin_out(
+def _keep_shown(
     reservations: ElementTree.Element, instances: Mapping[str, Instance], is_shown: Callable[[Instance], bool]
 ) -> None:
     for reservation in list(reservations):
@@ -180,7 +176,7 @@ def _thin_out(
 
 
 def _decorate(item: ElementTree.Element, instance: Instance, state: str) -> None:
-    """Write what moto does not know into its description of an instance."""
+    """Add to moto's description of an instance what moto does not know."""
     launch = instance.launch
     _set(item, "clientToken", launch.token)
     _set(item, "instanceState/name", state)
@@ -207,9 +203,9 @@ def _set(item: ElementTree.Element, path: str, value: str) -> None:
 
 
 def _for_moto(launch: Launch, count: int, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The request as moto understands it: a fixed count, and every interface and disk spelt out.
+    """Return the request for moto: with a fixed count, and with every interface and volume.
 
-    moto knows one network card only, on which device indexes are unique: what is on the others is left out.
+    moto knows only one network card, on which device indexes are unique: interfaces on other cards are omitted.
     """
     passed = ("ImageId", "InstanceType", "KeyName", "UserData", "IamInstanceProfile", "MetadataOptions", "Monitoring")
     wanted: dict[str, Any] = {name: params[name] for name in passed if name in params}

@@ -1,4 +1,4 @@
-"""Instances as answers show them: one template per launch, filled in for each instance."""
+"""The XML of instances: one template for each launch, filled in for each instance."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -9,21 +9,21 @@ from multicompute_aws.local import wire
 from multicompute_aws.local.state import STATE_CODES, Instance, Interface, InterfaceSpec, Launch
 from multicompute_aws.local.tag_rules import tag_set
 
-# A character that no valid XML has, so that nothing a user wrote can look like a hole.
-_HOLE = re.compile(r"\x01(\w+)\x01")
+# A character that is not valid in XML, so no text of a user can look like a placeholder.
+_PLACEHOLDER = re.compile(r"\x01(\w+)\x01")
 
 
 def instance_item(instance: Instance, account: str, state: str) -> str:
-    """The <item> of an instance in an instancesSet, in this state."""
+    """Return the <item> of an instance in an instancesSet, with this state."""
     kind = "gone" if state == "terminated" else "live"
     pieces = instance.launch.templates.get(kind)
     if pieces is None:
-        # An instance with 32 network interfaces takes 4 ms to write by the model, and 0.05 ms to fill in.
-        pieces = tuple(_HOLE.split(_template(instance.launch, account, kind)))
+        # To write an instance with 32 network interfaces by the model takes 4 ms, to fill in the template 0.05 ms.
+        pieces = tuple(_PLACEHOLDER.split(_template(instance.launch, account, kind)))
         instance.launch.templates[kind] = pieces
     values = _values(instance, state)
     filled = list(pieces)
-    filled[1::2] = [values.get(hole, "") for hole in pieces[1::2]]
+    filled[1::2] = [values.get(name, "") for name in pieces[1::2]]
     return "".join(filled)
 
 
@@ -55,8 +55,8 @@ def _reason(instance: Instance) -> str:
         return "<reason/>"
     code, message = (wire.text(word) for word in instance.reason)
     when = f" ({instance.reason_at:%Y-%m-%d %H:%M:%S} GMT)" if instance.reason_at else ""
-    said = "User initiated" if code.startswith("Client.User") else code
-    return f"<reason>{said}{when}</reason><stateReason><code>{code}</code><message>{message}</message></stateReason>"
+    summary = "User initiated" if code.startswith("Client.User") else code
+    return f"<reason>{summary}{when}</reason><stateReason><code>{code}</code><message>{message}</message></stateReason>"
 
 
 def _private_name(address: str, region: str) -> str:
@@ -65,15 +65,15 @@ def _private_name(address: str, region: str) -> str:
 
 
 def _template(launch: Launch, account: str, kind: str) -> str:
-    described = _shared(launch)
+    described = _permanent(launch)
     if kind == "live":
         described |= _attached(launch, account)
     written = wire.write_members(wire.shape("Instance"), described)
     return f"<item>{written}<tagSet>\x01tags\x01</tagSet>\x01reason\x01</item>"
 
 
-def _shared(launch: Launch) -> dict[str, Any]:
-    """What stays for as long as an instance is listed."""
+def _permanent(launch: Launch) -> dict[str, Any]:
+    """Return the members that an instance has as long as it is listed."""
     described: dict[str, Any] = {
         "InstanceId": "\x01id\x01",
         "ImageId": launch.image,
@@ -126,7 +126,7 @@ def _capacity(launch: Launch) -> dict[str, Any]:
 
 
 def _attached(launch: Launch, account: str) -> dict[str, Any]:
-    """What goes when the instance ends: addresses, disks, interfaces."""
+    """Return the members that disappear with termination: addresses, volumes, interfaces."""
     attached: dict[str, Any] = {
         "PrivateIpAddress": "\x01address\x01",
         "PrivateDnsName": "\x01dns\x01",
@@ -195,7 +195,7 @@ def _interface(launch: Launch, number: int, account: str) -> dict[str, Any]:
 
 
 def reservation_items(instances: Iterable[Instance], account: str, now: datetime) -> str:
-    """The <item>s of a reservationSet: the instances, gathered by the launch they come from."""
+    """Return the <item>s of a reservationSet: the instances, grouped by launch."""
     by_launch: dict[str, list[Instance]] = {}
     for instance in instances:
         by_launch.setdefault(instance.launch.id, []).append(instance)
@@ -208,7 +208,7 @@ def reservation_items(instances: Iterable[Instance], account: str, now: datetime
 def reservation_members(
     launch: Launch, instances: Iterable[Instance], account: str, state_of: Callable[[Instance], str]
 ) -> str:
-    """The members of one reservation, which is also what RunInstances answers."""
+    """Return the members of a reservation, which are also the response of RunInstances."""
     items = "".join(instance_item(instance, account, state_of(instance)) for instance in instances)
     return (
         f"<reservationId>{launch.id}</reservationId><ownerId>{account}</ownerId><groupSet/>"
@@ -221,11 +221,11 @@ STATUS_CHECKS: Mapping[str, str] = {
     "instance": "instanceStatus",
     "attached-ebs": "attachedEbsStatus",
 }
-"""A status check, and the member of an answer that tells of it."""
+"""Status check -> the member of a response with its result."""
 
 
 def status_item(instance: Instance, now: datetime) -> str:
-    """The <item> of an instance in an instanceStatusSet."""
+    """Return the <item> of an instance in an instanceStatusSet."""
     state = instance.state(now)
     checks = "".join(
         f"<{member}><status>{instance.status(check, now)}</status>{_details(instance, check)}</{member}>"
@@ -248,7 +248,7 @@ def _details(instance: Instance, check: str) -> str:
 
 
 def interface_values(interface: Interface, account: str, region: str) -> dict[str, Any]:
-    """A network interface as DescribeNetworkInterfaces shows it."""
+    """Return a network interface as DescribeNetworkInterfaces shows it."""
     spec, instance = interface.spec, interface.instance
     described: dict[str, Any] = {
         "NetworkInterfaceId": interface.id,

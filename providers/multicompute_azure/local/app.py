@@ -1,89 +1,75 @@
-"""Reads what is asked, meets faults, checks it against the SDK's models, and lets the right handler answer."""
+"""The HTTP application of the local Azure: finds the operation, injects faults, checks the request and answers."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from multicompute.clock import Clock
-from multicompute.testing.local_faults import disturbed
-from multicompute.testing.local_server import Request, Response
+from multicompute.testing.faults import Fault, FaultKind
+from multicompute.testing.local.fault_injection import FaultInjector, retry_header
+from multicompute.testing.local.server import Request, Response, json_response
 from multicompute_azure.local import schema
-from multicompute_azure.local.arm import Answer, ArmError, dig
+from multicompute_azure.local.arm import ArmError, ArmResponse, dig
 from multicompute_azure.local.batch import Batch
 from multicompute_azure.local.operations import Operations
 from multicompute_azure.local.routes import Call, Handler, Route, Router, check_subscription, check_version, query_of
 from multicompute_azure.local.state import State
 
-if TYPE_CHECKING:
-    from multicompute.testing.faults import Fault, Faults
-
-_RETRY_AFTER = 1
+_STATUS = "operations.get"
 
 
-class Front:
-    """The application that the local cloud's server serves.
-
-    Args:
-        handlers: by operation ("resourceGroups.get").
-        tokens: answers what asks for a token of a managed identity.
-    """
+class AzureApp:
+    """The application that serves Azure Resource Manager."""
 
     def __init__(
         self,
         state: State,
-        faults: "Faults",
-        clock: Clock,
+        injector: FaultInjector,
         handlers: Mapping[str, Handler],
         operations: Operations,
-        tokens: Callable[[Request], Response],
-        admin: Callable[[Request], Response],
     ) -> None:
+        """Serve the operations in `handlers`.
+
+        Args:
+            state: its lock is held while a handler runs.
+            injector: records calls and injects faults.
+            handlers: operation ("resourceGroups.get") -> what answers it.
+            operations: answers requests for the status of long-running operations.
+        """
         self._state = state
-        self._faults = faults
-        self._clock = clock
+        self._injector = injector
         self._handlers: Mapping[str, Handler] = {**handlers, "batch": Batch(self)}
         self._operations = operations
-        self._tokens = tokens
-        self._admin = admin
         self._router = Router()
 
     def __call__(self, request: Request) -> Response | None:
-        if request.path.startswith("/_local/"):
-            return self._admin(request)
-        if request.path.startswith("/msi/"):
-            return self._tokens(request)
+        """Answer a request."""
         found = self._router.find(request.method, request.path)
         if found is None:
-            return self._elsewhere(request)
+            return self._answer_status(request)
         route, params = found
         document = _document(request)
         fields = self._fields(route, params, document)
-        region = str(fields["region"])
-        self._faults.record(route.operation, region, fields)
-        fault = self._faults.take(route.operation, fields)
-        if fault is None:
-            return self._answer(route, params, document, request, fields)
-        return self._faulty(fault, lambda: self._answer(route, params, document, request, fields))
+        return self._injector.answer(
+            route.operation,
+            fields,
+            answer=lambda: self._answer(route, params, document, request, fields),
+            refuse=lambda fault: _response(_refusal(fault)),
+        )
 
-    def _faulty(self, fault: "Fault", answer: Callable[[], Response]) -> Response | None:
-        return disturbed(fault, self._clock, answer=answer, refuse=lambda fault: _response(_refusal(fault)))
-
-    def _elsewhere(self, request: Request) -> Response | None:
-        """What is not a resource: the status of operations; and what does not exist."""
+    def _answer_status(self, request: Request) -> Response | None:
+        """Answer a request for the status of a long-running operation; refuse any other."""
         if not self._operations.is_status(request):
-            self._faults.record("unknown", "", {"region": "", "method": request.method, "path": request.path})
-            what = f"There is no operation {request.method} {request.path} in the local Azure."
-            return _response(ArmError("InvalidResourceType", what, 404))
-        fields: dict[str, object] = {"region": "", "path": request.path}
-        self._faults.record("operations.get", "", fields)
-        fault = self._faults.take("operations.get", fields)
+            self._injector.record("unknown", "", {"region": "", "method": request.method, "path": request.path})
+            message = f"There is no operation {request.method} {request.path} in the local Azure."
+            return _response(ArmError("InvalidResourceType", message, 404))
 
         def answer() -> Response:
             with self._state.lock:
-                self._state.settle()
+                self._state.catch_up()
                 return _response(self._operations.status(request))
 
-        return answer() if fault is None else self._faulty(fault, answer)
+        fields: dict[str, object] = {"region": "", "path": request.path}
+        return self._injector.answer(_STATUS, fields, answer=answer, refuse=lambda fault: _response(_refusal(fault)))
 
     def _answer(
         self, route: Route, params: Mapping[str, str], document: object, request: Request, fields: Mapping[str, object]
@@ -105,20 +91,20 @@ class Front:
                 lambda: self._failure(route, fields),
             )
             with self._state.lock:
-                self._state.settle()
+                self._state.catch_up()
                 answer = self._handlers[route.operation](call)
-            # Outside the lock: a page of machines takes longer to write than to find.
+            # Without the lock: to write a page of machines takes longer than to find them.
             return _response(answer)
         except ArmError as error:
             return _response(error)
 
     def _failure(self, route: Route, fields: Mapping[str, object]) -> ArmError | None:
-        """The fault that is meant for what a call started: by the name "virtualMachines.delete.operation"."""
-        fault = self._faults.take(f"{route.operation}.operation", fields)
+        """Return the error for the operation that a call starts: a fault of "virtualMachines.delete.operation"."""
+        fault = self._injector.take(f"{route.operation}.operation", fields)
         return _refusal(fault) if fault is not None else None
 
     def _fields(self, route: Route, params: Mapping[str, str], document: object) -> dict[str, object]:
-        """What the record of calls says about a call, and what faults can be bound to."""
+        """Return what the record of calls says about a call, and what faults can be bound to."""
         group = params.get("group", "")
         with self._state.lock:
             known = self._state.groups.get(group.lower())
@@ -152,32 +138,28 @@ def _document(request: Request) -> object:
     try:
         return json.loads(request.body)
     except ValueError:
-        # The models refuse it: it is no object.
+        # A string, which the models refuse.
         return request.body.decode("utf-8", "replace")
 
 
 def _check_token(request: Request) -> None:
-    """A client may come without a token, but not with one that nobody gave it."""
+    """Refuse a malformed token; a request without any token is accepted."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind and (kind.lower() != "bearer" or not token):
         raise ArmError("InvalidAuthenticationToken", "The access token is invalid.", 401)
 
 
-def _refusal(fault: "Fault") -> ArmError:
-    headers = {}
-    if fault.retry_after is not None:
-        headers["Retry-After"] = str(int(fault.retry_after.total_seconds()))
-    if fault.kind == "throttle":
-        headers.setdefault("Retry-After", str(_RETRY_AFTER))
-        return ArmError(
-            "TooManyRequests", "The request is being throttled as the limit has been reached.", 429, headers=headers
-        )
+def _refusal(fault: Fault) -> ArmError:
+    headers = retry_header(fault.retry_after)
+    if fault.kind is FaultKind.THROTTLE:
+        message = "The request is being throttled as the limit has been reached."
+        return ArmError("TooManyRequests", message, 429, headers={"Retry-After": "1", **headers})
     return ArmError(fault.code, fault.message or fault.code, fault.status, headers=headers)
 
 
-def _response(answer: Answer | ArmError) -> Response:
+def _response(answer: ArmResponse | ArmError) -> Response:
     if isinstance(answer, ArmError):
-        body = json.dumps({"error": answer.body()}).encode()
-        return Response(answer.status, body, headers=answer.headers)
-    body = b"" if answer.document is None else json.dumps(answer.document).encode()
-    return Response(answer.status, body, headers=answer.headers)
+        return json_response(answer.status, {"error": answer.body()}, answer.headers)
+    if answer.document is None:
+        return Response(answer.status, headers=answer.headers)
+    return json_response(answer.status, answer.document, answer.headers)

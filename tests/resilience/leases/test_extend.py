@@ -43,10 +43,8 @@ def tag_in_cloud(clouds: LocalClouds, node: Node) -> str | None:
 
 
 def sent_to(clouds: LocalClouds, node: Node) -> str:
-    """What the cloud was sent for the node to run at boot."""
-    if node.provider == "aws":
-        return str(clouds.aws.user_data(node.id))
-    return str(clouds.gcp.startup_script(node.id) if node.provider == "gcp" else clouds.azure.custom_data(node.id))
+    """Return the boot script of a node as the cloud got it."""
+    return clouds[node.provider].boot_script(node.id)
 
 
 @contextmanager

@@ -226,7 +226,7 @@ def test_spot_instances_have_requests_and_can_be_preempted(
     [gone] = listed(ec2, InstanceIds=ids[:1])
     assert gone["State"]["Name"] == "terminated"
     assert gone["StateReason"]["Code"] == "Server.SpotInstanceTermination"
-    with pytest.raises(ValueError, match="no spot instance"):
+    with pytest.raises(ValueError, match="not a spot instance"):
         cloud.preempt(on_demand[0])
     ec2.terminate_instances(InstanceIds=ids)
     assert {item["State"] for item in ec2.describe_spot_instance_requests()["SpotInstanceRequests"]} == {"closed"}

@@ -149,7 +149,7 @@ def _state(ec2: Any, identifier: str) -> str:
 def test_attributes_are_kept_and_protection_can_be_lifted(own_ec2: Any, own_run: Run, own_cloud: AwsLocalCloud) -> None:
     ids = own_run(1, UserData="#!/bin/sh\n", DisableApiTermination=True, InstanceInitiatedShutdownBehavior="terminate")
     answer = own_ec2.describe_instance_attribute(InstanceId=ids[0], Attribute="userData")
-    assert answer["UserData"]["Value"] == own_cloud.user_data(ids[0])
+    assert answer["UserData"]["Value"] == own_cloud.boot_script(ids[0])
     behaviour = own_ec2.describe_instance_attribute(InstanceId=ids[0], Attribute="instanceInitiatedShutdownBehavior")
     assert behaviour["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
     own_ec2.modify_instance_attribute(InstanceId=ids[0], DisableApiTermination={"Value": False})

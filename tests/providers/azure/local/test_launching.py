@@ -214,7 +214,7 @@ def test_a_preempted_machine_is_deleted_or_deallocated_as_its_policy_says(cloud:
 
 def test_only_a_spot_machine_can_be_preempted(cloud: AzureLocalCloud, site: Site) -> None:
     site.launch(1)
-    with pytest.raises(ValueError, match="no spot machine"):
+    with pytest.raises(ValueError, match="not a spot machine"):
         cloud.preempt(cloud.running_ids()[0])
 
 
