@@ -1,4 +1,4 @@
-"""For tests: clouds in memory and on 127.0.0.1, virtual time, injected faults, and the suite for a provider's author."""
+"""Testing: clouds in memory and on 127.0.0.1, virtual time, injected faults, and the conformance suite for providers."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from multicompute.testing.faults import Call, Fault, Faults
     from multicompute.testing.fixtures import ClusterFactory
     from multicompute.testing.local.cloud import LocalCloud
-    from multicompute.testing.local.clouds import LocalClouds, local_clouds
+    from multicompute.testing.local.clouds import LocalClouds, local_clouds, running
+    from multicompute.testing.local.harness import LocalCloudHarness, Refusal
     from multicompute.testing.provider_harness import FailureKind, ProviderHarness, launch_request
 
 __all__ = [
@@ -24,12 +25,15 @@ __all__ = [
     "Fault",
     "Faults",
     "LocalCloud",
+    "LocalCloudHarness",
     "LocalClouds",
     "ProviderConformance",
     "ProviderHarness",
+    "Refusal",
     "fake_cloud",
     "launch_request",
     "local_clouds",
+    "running",
 ]
 
 _HOMES = {
@@ -43,17 +47,20 @@ _HOMES = {
     "Fault": "faults",
     "Faults": "faults",
     "LocalCloud": "local.cloud",
+    "LocalCloudHarness": "local.harness",
     "LocalClouds": "local.clouds",
     "ProviderConformance": "conformance",
     "ProviderHarness": "provider_harness",
+    "Refusal": "local.harness",
     "fake_cloud": "fake_session",
     "launch_request": "provider_harness",
     "local_clouds": "local.clouds",
+    "running": "local.clouds",
 }
 
 
 def __getattr__(name: str) -> object:
-    # Lazy (PEP 562): the pytest plug-in is loaded in every run of every user, so what it does not need must not load.
+    # Lazy (PEP 562): every pytest run of every user imports this package for the pytest plug-in.
     from importlib import import_module
 
     if name not in _HOMES:

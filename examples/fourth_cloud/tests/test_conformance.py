@@ -27,7 +27,7 @@ CODES = {
 }
 
 
-class FourthWorld:
+class FourthHarness:
     page_nodes = 101
 
     def __init__(self, cloud: FourthLocalCloud, clock: FakeClock) -> None:
@@ -55,7 +55,7 @@ class FourthWorld:
         self.cloud.lag = timedelta(milliseconds=300)
 
     def add_foreign(self) -> None:
-        self.cloud.add_foreign()
+        self.cloud.seed_foreign()
 
     def foreign_intact(self) -> bool:
         return self.cloud.foreign_intact()
@@ -80,12 +80,12 @@ class TestFourthProvider(ProviderConformance):
     provider_name = "fourth"
 
     @pytest.fixture
-    def world(self) -> Iterator[FourthWorld]:
+    def harness(self) -> Iterator[FourthHarness]:
         # The cloud lives in virtual time, so that nothing is waited for although everything takes its time.
         clock = FakeClock()
         cloud = FourthLocalCloud(clock=clock)
         cloud.start()
         try:
-            yield FourthWorld(cloud, clock)
+            yield FourthHarness(cloud, clock)
         finally:
             cloud.stop()

@@ -132,12 +132,12 @@ class LocalCloud(Protocol):
     def alive(self) -> Sequence[Resource]:
         """Return everything that exists in this cloud, whoever owns it: what the account would be billed for.
 
-        Listings may omit a resource for a while (`lag`); this method never does. It leaves out foreign resources.
+        Listings may omit a resource for a while (`lag`); this method never does.
         """
         ...
 
     def running_ids(self) -> list[str]:
-        """Return the ids of the nodes that run, in the order of their creation, without foreign resources."""
+        """Return the ids of the nodes that run, in the order of their creation."""
         ...
 
     def boot_script(self, node_id: str) -> str:

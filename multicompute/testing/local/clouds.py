@@ -13,6 +13,7 @@ from multicompute.provider import ProviderPlugin, Resource
 from multicompute.testing.local.cloud import LocalCloud
 
 _Cloud = TypeVar("_Cloud")
+_Local = TypeVar("_Local", bound=LocalCloud)
 
 
 class LocalClouds:
@@ -61,6 +62,23 @@ class LocalClouds:
     def alive(self) -> list[Resource]:
         """Return everything that exists in any of these clouds, whoever owns it; it does not ask the ledger."""
         return [resource for cloud in self._clouds.values() for resource in cloud.alive()]
+
+
+@contextmanager
+def running(cloud: _Local) -> Iterator[_Local]:
+    """Run one local cloud while the block runs; the environment stays as it is.
+
+    Args:
+        cloud: a local cloud that is not started.
+
+    Yields:
+        The cloud.
+    """
+    cloud.start()
+    try:
+        yield cloud
+    finally:
+        cloud.stop()
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from multicompute import Cluster
 from multicompute.clock import SystemClock
 from multicompute.testing import LocalClouds, local_clouds
 from multicompute.testing.faults import Fault, FaultKind
+from multicompute_azure.local import AzureLocalCloud
+from multicompute_azure.local.admission import Stockout
 
 SIZE = "Standard_ND96isr_H100_v5"
 # Every operation that a request and the end of its cluster make, as the test below holds.
@@ -78,9 +80,9 @@ def test_whatever_call_breaks_the_gang_comes_up_once_and_goes_whole(
     ],
 )
 def test_a_lack_in_one_region_leads_to_the_next_and_leaves_nothing_billed_behind(
-    clouds: LocalClouds, stockout: str, late: bool
+    clouds: LocalClouds, stockout: Stockout, late: bool
 ) -> None:
-    clouds.azure.stockout = stockout
+    clouds.of(AzureLocalCloud).stockout = stockout
     clouds.azure.boot_delay = timedelta(milliseconds=1300 if late else 0)
     clouds.azure.set_capacity(SIZE, "eastus", 1)
     with request(regions=["eastus", "westus3"]) as cluster:

@@ -9,7 +9,7 @@ from multicompute.errors import CapacityError, ProviderError
 from multicompute.node import Node
 from multicompute.provider import TAG_ID, Capability, LaunchRequest, Resource, Selector, Teardown
 from multicompute.testing import FailureKind, FakeProvider, ProviderConformance
-from multicompute.testing.fake_world import FakeWorld
+from multicompute.testing.fake_harness import FakeHarness
 
 pytest_plugins = ["pytester"]
 
@@ -123,49 +123,49 @@ class IgnoresExpiry(FakeProvider):
 
 
 suite = ProviderConformance()
-BROKEN: Sequence[tuple[type[FakeProvider], Callable[[FakeWorld], None]]] = [
+BROKEN: Sequence[tuple[type[FakeProvider], Callable[[FakeHarness], None]]] = [
     (LaunchesPart, suite.test_without_capacity_for_the_whole_gang_nothing_is_launched),
     (ForgetsTokens, suite.test_the_same_token_again_gives_the_same_nodes_and_buys_nothing),
     (ForgetsTokens, suite.test_a_launch_whose_answer_was_lost_is_the_same_launch_when_repeated),
     (ForgetsTokens, suite.test_two_launches_of_one_token_at_once_buy_once),
-    (ForgetsUserTags, suite.test_everything_that_a_launch_makes_is_tagged_when_it_is_born),
-    (ListsOnePage, suite.test_a_listing_goes_to_its_last_page_in_a_stable_order),
-    (ShufflesListings, suite.test_a_listing_goes_to_its_last_page_in_a_stable_order),
-    (TerminatesEverything, suite.test_a_teardown_touches_neither_other_clusters_nor_what_is_not_ours),
+    (ForgetsUserTags, suite.test_everything_that_a_launch_creates_is_tagged_at_its_creation),
+    (ListsOnePage, suite.test_a_listing_reads_every_page_and_has_a_stable_order),
+    (ShufflesListings, suite.test_a_listing_reads_every_page_and_has_a_stable_order),
+    (TerminatesEverything, suite.test_a_teardown_changes_neither_other_clusters_nor_foreign_resources),
     (TakesTheClusterForTheAttempt, suite.test_a_teardown_by_token_leaves_the_rest_of_the_cluster),
     (LeavesGroups, suite.test_a_teardown_ends_with_nothing_left_in_the_cloud),
-    (LeavesGroups, suite.test_what_a_refused_launch_left_behind_goes_with_the_cluster),
+    (LeavesGroups, suite.test_a_teardown_deletes_what_a_refused_launch_left_behind),
     (SaysDoneTooEarly, suite.test_a_teardown_ends_with_nothing_left_in_the_cloud),
-    (TakesHiddenForGone, suite.test_a_node_that_listings_do_not_show_yet_is_not_taken_for_gone),
-    (IgnoresExpiry, suite.test_a_node_past_its_expiry_ends_without_us),
+    (TakesHiddenForGone, suite.test_a_node_that_listings_do_not_show_yet_is_not_treated_as_gone),
+    (IgnoresExpiry, suite.test_a_node_is_terminated_at_its_expiry_without_a_call),
 ]
 
 
 @pytest.mark.parametrize(("broken", "test"), BROKEN, ids=[f"{kind.__name__}-{test.__name__}" for kind, test in BROKEN])
 def test_a_provider_that_breaks_a_promise_is_found(
-    broken: type[FakeProvider], test: Callable[[FakeWorld], None]
+    broken: type[FakeProvider], test: Callable[[FakeHarness], None]
 ) -> None:
-    test(FakeWorld())
+    test(FakeHarness())
     with pytest.raises(AssertionError):
-        test(FakeWorld(broken("fake")))
+        test(FakeHarness(broken("fake")))
 
 
 def test_a_provider_that_takes_an_unknown_code_for_a_lack_of_capacity_is_found() -> None:
     with pytest.raises(AssertionError):
         suite.test_a_refusal_becomes_the_error_of_its_kind_with_place_and_code(
-            FakeWorld(CallsEverythingCapacity("fake")), FailureKind.UNKNOWN
+            FakeHarness(CallsEverythingCapacity("fake")), FailureKind.UNKNOWN
         )
 
 
 MODULE = """
 import pytest
 from multicompute.testing import FakeProvider, ProviderConformance
-from multicompute.testing.fake_world import FakeWorld
+from multicompute.testing.fake_harness import FakeHarness
 
 class TestPlain(ProviderConformance):
     @pytest.fixture
-    def world(self):
-        return FakeWorld(FakeProvider("fake", capabilities=()))
+    def harness(self):
+        return FakeHarness(FakeProvider("fake", capabilities=()))
 """
 
 
@@ -179,9 +179,9 @@ def test_of_a_provider_without_capabilities_only_what_is_about_them_is_skipped(p
     result.stdout.fnmatch_lines(["*fake does not declare the capability spot*"])
 
 
-def test_a_subclass_that_gives_no_world_is_told_so() -> None:
-    fixture = ProviderConformance.__dict__["world"]
-    with pytest.raises(NotImplementedError, match="must give the fixture `world`"):
+def test_a_subclass_without_a_harness_gets_an_error_that_says_so() -> None:
+    fixture = ProviderConformance.__dict__["harness"]
+    with pytest.raises(NotImplementedError, match="must override the fixture `harness`"):
         next(fixture.__wrapped__(suite) if hasattr(fixture, "__wrapped__") else fixture._get_wrapped_function()(suite))
 
 

@@ -308,7 +308,7 @@ def test_local_clouds_lead_the_environment_to_themselves_and_back(monkeypatch: p
         cloud.stop()
     with local_clouds("gcp", lag=seconds(0), operation_polls=1) as clouds:
         assert os.environ["MULTICOMPUTE_GCP__ENDPOINT_URL"] == clouds.gcp.endpoint_url
-        assert clouds.gcp.operation_polls == 1 and clouds.alive() == []
+        assert clouds.of(GcpLocalCloud).operation_polls == 1 and clouds.alive() == []
     assert os.environ["GOOGLE_CLOUD_PROJECT"] == "production"
 
 
