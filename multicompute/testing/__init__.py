@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from multicompute.testing.clock import FakeClock
     from multicompute.testing.conformance import ProviderConformance
-    from multicompute.testing.fake import FakeProvider
-    from multicompute.testing.fake_session import FakeCloud, FakePlugin, fake_cloud
+    from multicompute.testing.fake.provider import FakeProvider
+    from multicompute.testing.fake.session import FakeCloud, FakePlugin, fake_cloud
     from multicompute.testing.faults import Call, Fault, Faults
     from multicompute.testing.fixtures import ClusterFactory
     from multicompute.testing.local.cloud import LocalCloud
@@ -36,14 +36,14 @@ __all__ = [
     "running",
 ]
 
-_HOMES = {
+_MODULES = {
     "Call": "faults",
     "ClusterFactory": "fixtures",
     "FailureKind": "provider_harness",
     "FakeClock": "clock",
-    "FakeCloud": "fake_session",
-    "FakePlugin": "fake_session",
-    "FakeProvider": "fake",
+    "FakeCloud": "fake.session",
+    "FakePlugin": "fake.session",
+    "FakeProvider": "fake.provider",
     "Fault": "faults",
     "Faults": "faults",
     "LocalCloud": "local.cloud",
@@ -52,7 +52,7 @@ _HOMES = {
     "ProviderConformance": "conformance",
     "ProviderHarness": "provider_harness",
     "Refusal": "local.harness",
-    "fake_cloud": "fake_session",
+    "fake_cloud": "fake.session",
     "launch_request": "provider_harness",
     "local_clouds": "local.clouds",
     "running": "local.clouds",
@@ -63,9 +63,9 @@ def __getattr__(name: str) -> object:
     # Lazy (PEP 562): every pytest run of every user imports this package for the pytest plug-in.
     from importlib import import_module
 
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"multicompute.testing.{_HOMES[name]}"), name)
+    value: object = getattr(import_module(f"multicompute.testing.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -14,7 +14,7 @@ from multicompute.spec import SpecArguments
 from multicompute.units import format_usd
 
 if TYPE_CHECKING:
-    from multicompute.testing.fake_session import FakeCloud
+    from multicompute.testing.fake.session import FakeCloud
     from multicompute.testing.local.clouds import LocalClouds
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from multicompute.testing import ProviderConformance
-from multicompute.testing.fake_harness import FakeHarness
+from multicompute.testing.fake.harness import FakeHarness
 
 
 class TestFakeProvider(ProviderConformance):

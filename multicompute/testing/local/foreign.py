@@ -1,46 +1,20 @@
-"""Foreign resources: resources of other people in a test's cloud, which no provider may change or delete (I9)."""
+"""The register of the foreign resources in a local cloud."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
-from typing import Final
 
-from multicompute.provider import TAG_ATTEMPT, TAG_CLUSTER, TAG_EXPIRES_AT, TAG_ID, TAG_OWNER, Resource
-
-Tags = Mapping[str, str]
-
-# In characters that every cloud accepts, Google's labels included.
-NOT_OURS: Final[Tags] = MappingProxyType({"name": "production-database"})
-"""No tag of multicompute."""
-OF_ANOTHER: Final[Tags] = MappingProxyType(
-    {
-        TAG_ID: "c-of-another",
-        TAG_OWNER: "another-elsewhere",
-        TAG_CLUSTER: "another",
-        TAG_ATTEMPT: "t-of-another",
-        TAG_EXPIRES_AT: "1000000000",
-    }
-)
-"""Another owner of multicompute, expired since 2001: that owner's reaper may delete it, ours must not."""
-STRANGE: Final[Tags] = MappingProxyType(
-    {TAG_ID: "not_an_id", TAG_OWNER: "nobody", TAG_CLUSTER: "", TAG_ATTEMPT: "", TAG_EXPIRES_AT: "soon"}
-)
-"""The keys of multicompute with values that multicompute never writes."""
-ALL: Final = (NOT_OURS, OF_ANOTHER, STRANGE)
-
-LIKE_OURS: Final = "multicompute-c-0123456789abcdef"
-"""A name that a resource of a cluster could have; the foreign resource of this name has no tags."""
+from multicompute.provider import Resource
 
 _Key = tuple[str, str, str]
 
 
 class ForeignResources:
-    """A register of the foreign resources in a local cloud, which finds out whether any of them has changed."""
+    """The foreign resources in a local cloud, which no provider may change or delete (I9)."""
 
     def __init__(self, list_all: Callable[[], Iterable[Resource]]) -> None:
         """Register nothing yet; `list_all` lists everything that exists."""
         self._list_all = list_all
-        self._expected: dict[_Key, Tags] = {}
+        self._expected: dict[_Key, Mapping[str, str]] = {}
 
     @contextmanager
     def registering(self) -> Iterator[None]:

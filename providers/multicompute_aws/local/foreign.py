@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from multicompute.testing.local import foreign
+from multicompute.testing import foreign
 from multicompute.testing.local.server import Request
 from multicompute_aws.local import wire
 from multicompute_aws.local.instances import Call, Handler

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from multicompute.testing.local import foreign
+from multicompute.testing import foreign
 from multicompute_azure.local import hardware
 from multicompute_azure.local.admission import Demand
 from multicompute_azure.local.machines import Machines

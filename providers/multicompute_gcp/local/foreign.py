@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from multicompute.testing.local import foreign
+from multicompute.testing import foreign
 from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.records import PROJECT, url_of

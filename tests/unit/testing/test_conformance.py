@@ -9,7 +9,7 @@ from multicompute.errors import CapacityError, ProviderError
 from multicompute.node import Node
 from multicompute.provider import TAG_ID, Capability, LaunchRequest, Resource, Selector, Teardown
 from multicompute.testing import FailureKind, FakeProvider, ProviderConformance
-from multicompute.testing.fake_harness import FakeHarness
+from multicompute.testing.fake.harness import FakeHarness
 
 pytest_plugins = ["pytester"]
 
@@ -160,7 +160,7 @@ def test_a_provider_that_takes_an_unknown_code_for_a_lack_of_capacity_is_found()
 MODULE = """
 import pytest
 from multicompute.testing import FakeProvider, ProviderConformance
-from multicompute.testing.fake_harness import FakeHarness
+from multicompute.testing.fake.harness import FakeHarness
 
 class TestPlain(ProviderConformance):
     @pytest.fixture

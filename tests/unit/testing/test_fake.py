@@ -105,7 +105,7 @@ def test_an_expired_node_is_gone_with_that_reason(cloud: FakeProvider, clock: Fa
     assert len(cloud.running_ids()) == 2
     clock.advance("1m")
     assert cloud.running_ids() == []
-    assert {node.reason for node in cloud.nodes(FIRST)} == {"expired: its end of life has passed"}
+    assert {node.reason for node in cloud.nodes(FIRST)} == {"expired: its expiry has passed"}
 
 
 def test_moving_the_expiry_does_not_bring_an_expired_node_back(cloud: FakeProvider, clock: FakeClock) -> None:
@@ -255,7 +255,7 @@ def test_every_operation_on_a_cluster_can_fail(cloud: FakeProvider, operation: s
 
 def test_a_dropped_call_does_nothing_and_a_lost_answer_comes_after_the_work(cloud: FakeProvider) -> None:
     cloud.faults.drop("launch")
-    with pytest.raises(errors.TransientError, match="on the way there"):
+    with pytest.raises(errors.TransientError, match="before the call"):
         cloud.launch(launch_request(offer()))
     assert cloud.alive() == []
     cloud.faults.lose_answer("launch")
@@ -337,10 +337,10 @@ def test_what_no_cloud_would_take_is_refused_and_makes_nothing(
 @pytest.mark.parametrize(
     ("says", "tags"),
     [
-        ("4 tags beside ours", {f"k{number}": "v" for number in range(3)}),
+        ("4 tags of the user", {f"k{number}": "v" for number in range(3)}),
         ("'kkkkkkkkk' is too long", {"kkkkkkkkk": "v"}),
         ("'k' is too long", {"k": "v" * 9}),
-        ("reserved word", {"Own:x": "v"}),
+        ("reserved prefix", {"Own:x": "v"}),
     ],
 )
 def test_tags_beyond_what_the_cloud_takes_are_refused(says: str, tags: dict[str, str]) -> None:
@@ -356,7 +356,7 @@ def test_tags_beyond_what_the_cloud_takes_are_refused(says: str, tags: dict[str,
 @pytest.mark.parametrize("purchase", ["spot", "flex_start"])
 def test_what_is_not_declared_is_not_sold(purchase: Purchase) -> None:
     cloud = FakeProvider("fake", capabilities=())
-    with pytest.raises(errors.InvalidRequestError, match="not to be had here"):
+    with pytest.raises(errors.InvalidRequestError, match="does not declare"):
         cloud.launch(launch_request(offer(purchase=purchase)))
     assert cloud.quotes([offer()]) == {}
     assert cloud.quotas("r1").notes
@@ -364,7 +364,7 @@ def test_what_is_not_declared_is_not_sold(purchase: Purchase) -> None:
 
 def test_a_token_stands_for_one_launch(cloud: FakeProvider) -> None:
     cloud.launch(launch_request(offer(), nodes=2))
-    with pytest.raises(errors.InvalidRequestError, match="stands for another launch"):
+    with pytest.raises(errors.InvalidRequestError, match="was used for another launch"):
         cloud.launch(launch_request(offer(), nodes=3))
 
 

@@ -41,7 +41,7 @@ def test_clouds_that_were_not_named_are_in_no_plan() -> None:
 
 
 def test_an_unknown_cloud_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(errors.ConfigError, match="no provider is named 'nimbus'"), fake_cloud("nimbus"):
+    with pytest.raises(errors.ConfigError, match="no provider is called 'nimbus'"), fake_cloud("nimbus"):
         pass
 
 

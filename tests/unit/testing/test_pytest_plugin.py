@@ -51,7 +51,7 @@ def test_a_test_that_leaves_a_cluster_behind_fails_with_its_name(pytester: pytes
         [
             "*the test left clusters behind*",
             '*  forgotten: READY, 1 node in aws us-east-1a, $55.04 per hour; Cluster.get("forgotten").terminate() ends it',
-            "*leave each by `with`*",
+            "*Use `with`, call terminate()*",
         ]
     )
     result.stdout.no_fnmatch_line("*  ended: *")
@@ -275,7 +275,7 @@ def test_a_cluster_that_the_factory_can_t_end_fails_the_test_with_the_reason(pyt
         """,
     )
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*clusters of cluster_factory could not be ended:*", "*  kept: *denied*"])
+    result.stdout.fnmatch_lines(["*clusters of cluster_factory could not be terminated:*", "*  kept: *denied*"])
     result.stdout.no_fnmatch_line("*  gone: *")
 
 
@@ -318,7 +318,7 @@ def test_a_cluster_left_behind_in_a_local_cloud_is_found_too_and_ends_with_it(py
 def test_clouds_in_memory_and_on_the_wire_are_not_mixed_up_in_one_test(pytester: pytest.Pytester) -> None:
     result = run(pytester, "def test_both(fake_cloud, local_clouds): pass")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*fake_cloud and local_clouds in one test: which of them is meant?*"])
+    result.stdout.fnmatch_lines(["*a test uses fake_cloud and local_clouds: use only one of them*"])
 
 
 @pytest.mark.parametrize("kind", ["fake_cloud", "local_clouds"])

@@ -1,12 +1,13 @@
-"""Whole clouds in memory: every installed provider replaced by its double, under the code that uses multicompute."""
+"""Fake clouds for code that uses multicompute: every installed provider is replaced by a fake provider."""
 
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from random import Random  # noqa: TID251 - a seeded one, so that there is no chance in a test
+from random import Random  # noqa: TID251 - seeded, so that every run of a test is the same
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from multicompute.config import Config
 from multicompute.errors import ConfigError
@@ -23,14 +24,16 @@ from multicompute.provider import (
 )
 from multicompute.session import Session, use_session
 from multicompute.testing.clock import FakeClock
-from multicompute.testing.fake import FakeProvider
-from multicompute.testing.local.cloud import LocalCloud
+from multicompute.testing.fake.provider import FakeProvider
+
+if TYPE_CHECKING:
+    from multicompute.testing.local.cloud import LocalCloud
 
 _ANY_TAGS = TagLimits(count=50, key_length=128, value_length=256)
 
 
 class FakePlugin:
-    """The plug-in object of a cloud in memory: it takes name, offer tables, tag limits and billing minimum of the real one."""
+    """The plug-in of a fake cloud, with the name, offer tables, tag limits and billing minimum of the real plug-in."""
 
     extra = "testing"
     modules: tuple[str, ...] = ()
@@ -46,7 +49,7 @@ class FakePlugin:
         setting_names: tuple[str, ...] = (),
         billing_minimum: timedelta = timedelta(0),
     ) -> None:
-        """Stand in for the plug-in called `name`; `open` gives `provider`."""
+        """Replace the plug-in called `name`; `open` returns `provider`."""
         self.name = name
         self.tables = tables
         self.tag_limits = tag_limits
@@ -55,25 +58,25 @@ class FakePlugin:
         self._provider = provider
 
     def configured(self, settings: Settings) -> Configured:
-        """Always well."""
+        """Return that the provider is configured."""
         return Configured(ok=True)
 
     def open(self, settings: Settings) -> Provider:
-        """The provider that it was made with."""
+        """Return the provider that was given to the constructor."""
         return self._provider
 
-    def local(self) -> LocalCloud | None:
-        """None: there is nothing to start."""
+    def local(self) -> "LocalCloud | None":
+        """Return None: a fake cloud has no server."""
         return None
 
 
 class FakeCloud:
-    """All the clouds that code under test sees; each is an attribute by its provider's name.
+    """The fake clouds that code under test uses, each an attribute with the name of its provider.
 
     Attributes:
-        clock: the time of all of them; it passes only when somebody sleeps or calls `clock.advance`.
-        providers: provider's name -> its double.
-        session: what the code under test works with.
+        clock: the clock of all clouds; time passes only by a sleep or `clock.advance`.
+        providers: provider's name -> its fake provider.
+        session: the session of the code under test.
 
     Example:
         >>> with fake_cloud() as cloud:
@@ -84,37 +87,39 @@ class FakeCloud:
     """
 
     def __init__(self, providers: Mapping[str, FakeProvider], *, clock: FakeClock, session: Session) -> None:
+        """Give access to the parts of fake clouds; see `fake_cloud`."""
         self.providers: Mapping[str, FakeProvider] = MappingProxyType(dict(providers))
         self.clock = clock
         self.session = session
 
     def __getitem__(self, name: str) -> FakeProvider:
-        """The double of the provider called `name`."""
+        """Return the fake provider called `name`."""
         return self.providers[name]
 
     def __getattr__(self, name: str) -> FakeProvider:
+        """Return the fake provider called `name`."""
         providers: Mapping[str, FakeProvider] = self.__dict__.get("providers", {})
         if name not in providers:
-            raise AttributeError(f"no fake cloud is named {name!r}; there are {', '.join(providers)}")
+            raise AttributeError(f"no fake cloud is called {name!r}; there are {', '.join(providers)}")
         return providers[name]
 
     def alive(self) -> list[Resource]:
-        """Everything that exists in any of them: the ground truth."""
+        """Return everything that exists in any of these clouds."""
         return [resource for provider in self.providers.values() for resource in provider.alive()]
 
     def clusters_alive(self) -> list[str]:
-        """The names of the clusters of which anything exists."""
+        """Return the names of the clusters that have any resource."""
         return sorted({name for resource in self.alive() if (name := resource.tags.get(TAG_CLUSTER))})
 
     def set_capacity(
         self, instance_type: str, place: str, nodes: int | None, *, purchase: Purchase | None = None
     ) -> None:
-        """Say in all clouds how many nodes each matching zone has; see `FakeProvider.set_capacity`."""
+        """Limit in all clouds how many nodes each matching zone has; see `FakeProvider.set_capacity`."""
         for provider in self.providers.values():
             provider.set_capacity(instance_type, place, nodes, purchase=purchase)
 
     def advance(self, by: str | timedelta) -> datetime:
-        """Let time pass: "90m", "12h" or a timedelta; returns the new instant."""
+        """Advance the clock by "90m", "12h" or a timedelta, and return the new time."""
         return self.clock.advance(by)
 
 
@@ -122,30 +127,30 @@ class FakeCloud:
 def fake_cloud(
     *names: str, clock: FakeClock | None = None, default_ttl: timedelta | None = timedelta(hours=24)
 ) -> Iterator[FakeCloud]:
-    """Let everything in this process that uses multicompute work on clouds in memory while the block runs.
+    """Use fake clouds for everything in this process that uses multicompute, while the block runs.
 
-    Offers and prices are those of the installed providers; clusters are kept in a ledger of their own, in a temporary
-    folder. Nothing is read from the configuration, and no cloud, file or variable of the user's is touched.
+    Offers and prices are those of the installed providers. The ledger is empty and in a temporary folder. The user's
+    configuration, environment, files and clouds are neither read nor changed.
 
     Args:
-        names: which providers; all that are installed when none is named. The others stay out of every plan.
-        clock: whose time they live in, by default one that begins on 2027-01-01.
-        default_ttl: the end of life of clusters that name none; None for none.
+        names: the providers; all that are installed if none is named. Plans use no others.
+        clock: the clock of the clouds; by default one that starts on 2027-01-01.
+        default_ttl: the ttl of a cluster whose request has none; None for no expiry.
 
     Yields:
-        The clouds, to make them scarce or unreliable and to ask what is left.
+        The fake clouds.
 
     Raises:
-        ConfigError: no provider of that name is installed.
+        ConfigError: no provider of this name is installed.
     """
     real = discover()
     for name in names:
         if name not in real:
-            raise ConfigError(f"no provider is named {name!r}", hint=f"installed are {', '.join(real)}")
+            raise ConfigError(f"no provider is called {name!r}", hint=f"installed are {', '.join(real)}")
     clock = clock or FakeClock()
     chosen = {name: real[name] for name in names or real}
     providers = {name: FakeProvider(name, clock=clock, tag_limits=plugin.tag_limits) for name, plugin in chosen.items()}
-    plugins = {name: _stand_in(plugin, providers[name]) for name, plugin in chosen.items()}
+    plugins = {name: _fake_plugin(plugin, providers[name]) for name, plugin in chosen.items()}
     with tempfile.TemporaryDirectory(prefix="multicompute-fake-") as folder:
         config = Config(
             state=f"sqlite:///{folder}/state.db",
@@ -163,7 +168,7 @@ def fake_cloud(
             session.close()
 
 
-def _stand_in(plugin: ProviderPlugin, provider: FakeProvider) -> ProviderPlugin:
+def _fake_plugin(plugin: ProviderPlugin, provider: FakeProvider) -> ProviderPlugin:
     return FakePlugin(
         plugin.name,
         tables=plugin.tables,

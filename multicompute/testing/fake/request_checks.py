@@ -1,4 +1,4 @@
-"""What a fake cloud refuses: what no cloud would take, and what breaks a promise of the seam."""
+"""The checks of a launch request: what no cloud accepts, and what breaks the contract of `Provider`."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -24,7 +24,7 @@ def problems(
     limits: TagLimits | None,
     reservations: Mapping[str, Reservation],
 ) -> Iterator[str]:
-    """Everything that is wrong with `request`, in words."""
+    """Yield every problem of a request."""
     if not request.parts or any(part.nodes < 1 for part in request.parts):
         yield "a launch needs parts of at least one node"
     if any(part.offer.provider != provider for part in request.parts):
@@ -37,7 +37,7 @@ def problems(
 
 
 def _wrong_tags(request: LaunchRequest, limits: TagLimits | None) -> Iterator[str]:
-    # Tagged at birth (I2): a double that let this pass would hide the leak that it makes on a real cloud.
+    # Tagged at its creation (I2): a fake that accepted this would hide a leak on a real cloud.
     ours = {
         TAG_CLUSTER: request.cluster_name,
         TAG_ID: request.cluster_id,
@@ -52,12 +52,12 @@ def _wrong_tags(request: LaunchRequest, limits: TagLimits | None) -> Iterator[st
         return
     users = {key: value for key, value in request.tags.items() if key not in ours}
     if len(users) > limits.count:
-        yield f"{len(users)} tags beside ours; at most {limits.count} are allowed"
+        yield f"{len(users)} tags of the user; at most {limits.count} are allowed"
     for key, value in users.items():
         if len(key) > limits.key_length or len(value) > limits.value_length:
             yield f"the tag {key!r} is too long"
         if limits.reserved_prefixes and key.lower().startswith(limits.reserved_prefixes):
-            yield f"the tag {key!r} begins with a reserved word"
+            yield f"the tag {key!r} begins with a reserved prefix"
 
 
 def _wrong_part(
@@ -71,12 +71,12 @@ def _wrong_part(
     if part.reservation is not None:
         needed = Capability.RESERVATIONS
     if needed is not None and needed not in capabilities:
-        yield f"{needed} is not to be had here"
+        yield f"the provider does not declare {needed}"
     elif part.reservation is not None:
         held = reservations.get(part.reservation)
         if held is None:
-            yield f"there is no reservation {part.reservation}"
+            yield f"the reservation {part.reservation} does not exist"
         elif (held.zone, held.instance_type) != (offer.zone, offer.instance_type):
-            yield f"the reservation {part.reservation} is of {held.instance_type} in {held.zone}"
+            yield f"the reservation {part.reservation} is for {held.instance_type} in {held.zone}"
     if request.fabric and not offer.instance.fabric:
         yield f"{offer.instance_type} has no fabric"

@@ -7,7 +7,7 @@ from multicompute.node import Metric, Node
 from multicompute.offer import InstanceType, Offer, Purchase, Quote
 from multicompute.provider import Provider, Quota, Resource
 from multicompute.testing.clock import FakeClock
-from multicompute.testing.fake import FakeProvider
+from multicompute.testing.fake.provider import FakeProvider
 from multicompute.testing.provider_harness import FailureKind
 
 _TYPE = InstanceType("fake", "big.8", "h100", 8, 80.0, vcpus=96, memory_gib=1024, fabric="fast")
