@@ -1,4 +1,4 @@
-"""What stands beside instances: groups, reservations, quotas, images, prices, tags."""
+"""Groups, reservations, quotas, images, prices and tags of the local AWS."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Run = Callable[..., list[str]]
 TAGS = [{"Key": "multicompute-id", "Value": "c-1"}]
 
 
-def test_a_placement_group_is_tagged_at_birth_and_in_use_while_it_has_members(
+def test_a_placement_group_is_tagged_at_its_creation_and_in_use_while_it_has_members(
     cloud: AwsLocalCloud, ec2: Any, run: Run, refused: Refused
 ) -> None:
     tagged = [{"ResourceType": "placement-group", "Tags": TAGS}]
@@ -36,7 +36,7 @@ def test_a_placement_group_is_tagged_at_birth_and_in_use_while_it_has_members(
     assert cloud.alive() == []
 
 
-def test_a_cluster_placement_group_keeps_to_one_zone_and_to_types_that_can(
+def test_a_cluster_placement_group_has_one_zone_and_only_types_that_support_it(
     ec2: Any, run: Run, refused: Refused
 ) -> None:
     ec2.create_placement_group(GroupName="pg", Strategy="cluster")
@@ -46,7 +46,7 @@ def test_a_cluster_placement_group_keeps_to_one_zone_and_to_types_that_can(
     assert refused(run, InstanceType="t3.micro", Placement={"GroupName": "pg"})[0] == "InvalidParameterValue"
 
 
-def test_a_security_group_can_not_go_before_its_instances(
+def test_a_security_group_cannot_be_deleted_before_its_instances(
     cloud: AwsLocalCloud, ec2: Any, run: Run, refused: Refused
 ) -> None:
     group = ec2.create_security_group(GroupName="sg", Description="d")["GroupId"]
@@ -98,7 +98,7 @@ def test_a_reservation_has_capacity_of_its_own_until_it_is_full(
     assert len(run(2, **spec)) == 2
 
 
-def test_a_capacity_block_is_bought_as_one_and_does_not_count_against_the_quota(
+def test_a_capacity_block_needs_its_market_type_and_does_not_count_against_the_quota(
     cloud: AwsLocalCloud, ec2: Any, run: Run, refused: Refused
 ) -> None:
     cloud.set_quota("L-417A185B", "us-east-1", 0)
@@ -118,7 +118,7 @@ def test_a_reservation_of_another_type_or_zone_is_refused(cloud: AwsLocalCloud, 
     assert refused(run, InstanceType="p5.48xlarge", **spec, **there)[0] == "InvalidParameterValue"
 
 
-def test_more_vcpu_than_the_quota_are_refused_on_demand_and_spot_apart(
+def test_more_vcpus_than_the_quota_are_refused_separately_for_on_demand_and_spot(
     cloud: AwsLocalCloud, client: Any, run: Run, refused: Refused
 ) -> None:
     cloud.set_quota("Running On-Demand P instances", "us-east-1", 400)
@@ -168,7 +168,7 @@ def test_the_public_image_parameters_name_images_that_exist_in_their_region_only
     assert ([item["Value"] for item in both["Parameters"]], both["InvalidParameters"]) == ([image], ["/no/such"])
 
 
-def test_other_parameters_are_not_found_or_motos_own(client: Any, refused: Refused) -> None:
+def test_other_parameters_are_unknown_or_answered_by_moto(client: Any, refused: Refused) -> None:
     ssm = client("ssm")
     assert refused(ssm.get_parameter, Name="/aws/service/deeplearning/ami/x86_64")[0] == "ParameterNotFound"
     ssm.put_parameter(Name="mine", Value="1", Type="String")
@@ -195,7 +195,7 @@ def test_each_zone_that_sells_a_type_has_a_spot_price(ec2: Any) -> None:
     assert [entry["AvailabilityZone"] for entry in here["SpotPriceHistory"]] == ["us-east-1a"]
 
 
-def test_tags_are_changed_on_ours_and_on_motos_in_one_call(ec2: Any, run: Run, refused: Refused) -> None:
+def test_one_call_changes_tags_in_the_own_store_and_in_moto(ec2: Any, run: Run, refused: Refused) -> None:
     [instance] = run(1)
     group = ec2.create_security_group(GroupName="sg", Description="d")["GroupId"]
     placement = ec2.create_placement_group(GroupName="pg", Strategy="cluster")["PlacementGroup"]["GroupId"]
@@ -211,7 +211,7 @@ def test_tags_are_changed_on_ours_and_on_motos_in_one_call(ec2: Any, run: Run, r
     assert refused(ec2.create_tags, Resources=[placement], Tags=many)[0] == "TagLimitExceeded"
 
 
-def test_foreign_resources_notice_whoever_touches_them(cloud: AwsLocalCloud, ec2: Any) -> None:
+def test_a_changed_foreign_resource_is_noticed(cloud: AwsLocalCloud, ec2: Any) -> None:
     cloud.seed_foreign()
     assert cloud.foreign_intact()
     assert cloud.alive() == [] and cloud.running_ids() == []

@@ -1,4 +1,4 @@
-"""What lies beside machines on the local Compute Engine: firewall rules, placement policies, networks, reservations."""
+"""Firewall rules, placement policies, networks and reservations of the local Compute Engine."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ POLICIES = "regions/us-central1/resourcePolicies"
 SSH = {"name": "ssh", "allowed": [{"IPProtocol": "tcp", "ports": ["22"]}], "description": json.dumps({"team": "nlp"})}
 
 
-def test_a_firewall_rule_is_made_found_and_deleted(api: Api, cloud: GcpLocalCloud) -> None:
+def test_a_firewall_rule_is_created_found_and_deleted(api: Api, cloud: GcpLocalCloud) -> None:
     api.done(api.compute("POST", "global/firewalls", SSH))
     assert api.refused("POST", "global/firewalls", SSH)[:2] == (409, "alreadyExists")
     rule = api.compute("GET", "global/firewalls/ssh")
@@ -40,7 +40,7 @@ def test_a_malformed_firewall_rule_is_refused(api: Api, change: dict[str, Any]) 
     assert api.refused("POST", "global/firewalls", SSH | change)[0] == 400
 
 
-def test_a_placement_policy_stays_as_long_as_anything_is_in_it(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
+def test_a_placement_policy_in_use_cannot_be_deleted(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
     policy = {"name": "near", "groupPlacementPolicy": {"collocation": "COLLOCATED", "vmCount": 2}}
     api.done(api.compute("POST", POLICIES, policy))
     launch(2, resourcePolicies=["near"])
@@ -55,7 +55,7 @@ def test_a_placement_policy_stays_as_long_as_anything_is_in_it(api: Api, cloud: 
     assert cloud.alive() == []
 
 
-def test_a_policy_has_one_purpose_and_not_every_machine_goes_into_a_group(api: Api) -> None:
+def test_a_policy_has_one_purpose_and_some_machines_cannot_be_in_a_group(api: Api) -> None:
     assert api.refused("POST", POLICIES, {"name": "none"})[0] == 400
     group = {"collocation": "COLLOCATED"}
     assert api.refused("POST", POLICIES, {"name": "x", "groupPlacementPolicy": group, "workloadPolicy": {}})[0] == 400
@@ -84,7 +84,7 @@ def _reserved(name: str) -> dict[str, Any]:
     }
 
 
-def test_a_reservation_serves_where_nothing_else_is_left_and_no_more_than_it_holds(
+def test_a_reservation_has_capacity_of_its_own_and_no_more_than_it_holds(
     api: Api, cloud: GcpLocalCloud, launch: Any
 ) -> None:
     name = cloud.add_reservation("a3-highgpu-8g", ZONE, 2)
