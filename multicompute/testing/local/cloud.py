@@ -1,4 +1,4 @@
-"""What every local cloud offers to a test."""
+"""The interface of every local cloud."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -12,11 +12,11 @@ from multicompute.testing.local.measurements import Load
 class LocalCloud(Protocol):
     """A cloud on 127.0.0.1 for tests, created by `ProviderPlugin.local`.
 
-    After `start` the cloud has unlimited capacity, nothing takes time and nothing fails. The methods below change that, or act
-    like somebody who works on the account by other means.
+    After `start` the cloud has unlimited capacity, nothing takes time and nothing fails. A test changes these conditions, or
+    changes nodes from outside, as the cloud itself or another user of the account can.
 
-    A provider's author can subclass this class: the methods that stand for an optional ability then raise
-    NotImplementedError until the subclass overrides them.
+    The local cloud of a provider can subclass this class. The methods for abilities that some clouds lack then raise
+    NotImplementedError, unless the subclass overrides them.
 
     Attributes:
         name: the provider's name.
@@ -107,11 +107,11 @@ class LocalCloud(Protocol):
         ...
 
     def stop_node(self, node_id: str) -> None:
-        """Stop a node without deleting it, as somebody may in the vendor's console."""
+        """Stop a node without deleting it, as a user can in the vendor's console."""
         raise _unsupported(self, "stopped nodes")
 
     def terminate_node(self, node_id: str) -> None:
-        """Terminate a node at once, as somebody may in the vendor's console."""
+        """Terminate a node at once, as a user can in the vendor's console."""
         raise _unsupported(self, "nodes that are terminated from outside")
 
     def impair(self, node_id: str) -> None:
@@ -130,7 +130,7 @@ class LocalCloud(Protocol):
     # --- what exists --------------------------------------------------------------------------------------------------
 
     def alive(self) -> Sequence[Resource]:
-        """Return everything that exists in this cloud, whoever owns it: what the account would be billed for.
+        """Return everything that exists in this cloud, whoever owns it, as the account would be billed for it.
 
         Listings may omit a resource for a while (`lag`); this method never does.
         """

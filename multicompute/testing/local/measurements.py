@@ -1,4 +1,4 @@
-"""What a local cloud's monitoring has measured of its nodes."""
+"""The measurements in a local cloud's monitoring."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,8 @@ class Measurements:
         """Return the measurements of a node, the oldest first."""
         return self._of.get(node, ())
 
-    def __iter__(self) -> Iterator[str]:
+    def nodes(self) -> Iterator[str]:
+        """Return the nodes that have measurements."""
         return iter(self._of)
 
     def clear(self) -> None:

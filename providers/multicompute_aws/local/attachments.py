@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from multicompute.testing.local.server import Request
 from multicompute_aws.local import rendering, wire
-from multicompute_aws.local.filters import Getter, matcher, page_size, paged
+from multicompute_aws.local.filters import Getter, select
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import DiskSpec, Instance, Interface, State, Volume
@@ -55,12 +55,10 @@ class Attachments:
         return wire.response_body(call.action, _volume_values(volume))
 
     def _describe_volumes(self, call: Call) -> bytes:
-        size = page_size(call.params, "VolumeIds")
         ids = call.params.get("VolumeIds")
-        volumes = [self._volume(call, identifier) for identifier in ids] if ids else list(call.region.volumes.values())
-        matches = matcher(call.params.get("Filters", ()), _VOLUME_FILTERS, lambda volume: volume.tags)
-        found = [volume for volume in volumes if matches(volume) and (ids or self._is_listed(volume.instance))]
-        page, more = paged(found, size, call.params.get("NextToken"), lambda volume: volume.id)
+        named = (self._volume(call, identifier) for identifier in ids or ())
+        listed = (volume for volume in call.region.volumes.values() if self._is_listed(volume.instance))
+        page, more = select(call.params, "VolumeIds", named if ids else listed, _VOLUME_FILTERS)
         values: dict[str, Any] = {"Volumes": [_volume_values(volume) for volume in page], "NextToken": more}
         return wire.response_body(call.action, values)
 
@@ -81,13 +79,11 @@ class Attachments:
         return instance is None or self._state.now() >= instance.listed_from
 
     def _describe_interfaces(self, call: Call) -> bytes:
-        size = page_size(call.params, "NetworkInterfaceIds")
         ids: list[str] = call.params.get("NetworkInterfaceIds", [])
         own = call.region.interfaces
-        matches = matcher(call.params.get("Filters", ()), _INTERFACE_FILTERS, lambda interface: interface.tags)
-        candidates = [own[identifier] for identifier in ids if identifier in own] if ids else list(own.values())
-        found = [item for item in candidates if matches(item) and self._is_listed(item.instance)]
-        page, more = paged(found, size, call.params.get("NextToken"), lambda interface: interface.id)
+        named = [own[identifier] for identifier in ids if identifier in own] if ids else list(own.values())
+        visible = [item for item in named if self._is_listed(item.instance)]
+        page, more = select(call.params, "NetworkInterfaceIds", visible, _INTERFACE_FILTERS)
         region, account = call.region.name, self._moto.account
         listed = [rendering.interface_values(interface, account, region) for interface in page]
         values: dict[str, Any] = {"NetworkInterfaces": listed, "NextToken": more}

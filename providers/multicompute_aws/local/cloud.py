@@ -197,7 +197,6 @@ class AwsLocalCloud:
                 zone=place,
                 total=nodes,
                 is_block=is_block,
-                is_open=False,
                 tags=dict(tags or {}),
                 created_at=self._state.now(),
             )

@@ -3,7 +3,7 @@
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from multicompute_aws.local.wire import AwsError
 
@@ -86,6 +86,33 @@ def page_size(params: Mapping[str, Any], with_ids: str) -> int | None:
             f"Value ( {most} ) for parameter maxResults is invalid. Expecting a value greater than {_FEWEST}.",
         )
     return min(most, _MOST)
+
+
+class Tagged(Protocol):
+    """A resource with an id and tags."""
+
+    id: str
+    tags: dict[str, str]
+
+
+_Tagged = TypeVar("_Tagged", bound=Tagged)
+
+
+def select(
+    params: Mapping[str, Any], with_ids: str, candidates: Iterable[_Tagged], getters: Mapping[str, Getter[_Tagged]]
+) -> tuple[Sequence[_Tagged], str | None]:
+    """Return the page of the candidates that a request asks for, and the token of the next page.
+
+    Args:
+        params: the parameters of the request.
+        with_ids: the parameter that excludes MaxResults.
+        candidates: the resources in the order of their ids; not read before the page size is checked.
+        getters: the filters of the action, in addition to those by tag.
+    """
+    size = page_size(params, with_ids)
+    matches = matcher(params.get("Filters", ()), getters, lambda item: item.tags)
+    found = [item for item in candidates if matches(item)]
+    return paged(found, size, params.get("NextToken"), lambda item: item.id)
 
 
 def paged(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multicompute_aws.local import wire
-from multicompute_aws.local.filters import Getter, matcher, page_size, paged
+from multicompute_aws.local.filters import Getter, matcher, select
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import CapacityReservation, PlacementGroup, Region, SpotRequest, State
@@ -88,14 +88,10 @@ class Groups:
         }
 
     def _describe_reservations(self, call: Call) -> bytes:
-        size = page_size(call.params, "CapacityReservationIds")
-        ids = call.params.get("CapacityReservationIds", [])
-        found = [self._reservation(call.region, identifier) for identifier in ids]
-        candidates = found if ids else list(call.region.reservations.values())
-        matches = matcher(call.params.get("Filters", ()), _RESERVATION_FILTERS, lambda item: item.tags)
-        page, more = paged(
-            [item for item in candidates if matches(item)], size, call.params.get("NextToken"), lambda item: item.id
-        )
+        ids = call.params.get("CapacityReservationIds")
+        named = (self._reservation(call.region, identifier) for identifier in ids or ())
+        candidates = named if ids else call.region.reservations.values()
+        page, more = select(call.params, "CapacityReservationIds", candidates, _RESERVATION_FILTERS)
         listed = [self._reservation_values(item, call.region) for item in page]
         values: dict[str, Any] = {"CapacityReservations": listed, "NextToken": more}
         return wire.response_body(call.action, values)
@@ -125,23 +121,16 @@ class Groups:
             "StartDate": item.created_at,
             "CreateDate": item.created_at,
             "EndDateType": "unlimited",
-            "InstanceMatchCriteria": "open" if item.is_open else "targeted",
+            "InstanceMatchCriteria": "targeted",
             "ReservationType": "capacity-block" if item.is_block else "default",
             "Tags": tag_set(item.tags),
         }
 
     def _describe_spot_requests(self, call: Call) -> bytes:
-        size = page_size(call.params, "SpotInstanceRequestIds")
-        ids = call.params.get("SpotInstanceRequestIds", [])
-        candidates = (
-            [self._spot_request(call.region, identifier) for identifier in ids]
-            if ids
-            else list(call.region.spot_requests.values())
-        )
-        matches = matcher(call.params.get("Filters", ()), _SPOT_FILTERS, lambda item: item.tags)
-        page, more = paged(
-            [item for item in candidates if matches(item)], size, call.params.get("NextToken"), lambda item: item.id
-        )
+        ids = call.params.get("SpotInstanceRequestIds")
+        named = (self._spot_request(call.region, identifier) for identifier in ids or ())
+        candidates = named if ids else call.region.spot_requests.values()
+        page, more = select(call.params, "SpotInstanceRequestIds", candidates, _SPOT_FILTERS)
         values: dict[str, Any] = {"SpotInstanceRequests": [_spot_values(item) for item in page], "NextToken": more}
         return wire.response_body(call.action, values)
 

@@ -1,13 +1,13 @@
 """The actions on instances in the local cloud's own store; with moto's store ten thousand instances take minutes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from multicompute.testing.local.server import Request
 from multicompute_aws.local import rendering, wire
-from multicompute_aws.local.filters import Getter, matcher, page_size, paged
+from multicompute_aws.local.filters import Getter, select
 from multicompute_aws.local.launcher import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Region, State
@@ -63,10 +63,10 @@ class Instances:
         return wire.envelope("RunInstances", members)
 
     def _describe(self, call: Call) -> bytes:
-        size = page_size(call.params, "InstanceIds")
-        found = self._selected(call)
-        page, more = paged(found, size, call.params.get("NextToken"), lambda instance: instance.id)
-        items = rendering.reservation_items(page, self._moto.account, self._state.now())
+        now = self._state.now()
+        filters = filters_at(now, self._moto.account)
+        page, more = select(call.params, "InstanceIds", candidates(call, now), filters)
+        items = rendering.reservation_items(page, self._moto.account, now)
         token = f"<nextToken>{more}</nextToken>" if more else ""
         return wire.envelope("DescribeInstances", f"<reservationSet>{items}</reservationSet>{token}")
 
@@ -134,13 +134,15 @@ class Instances:
             instance.shutdown_behavior = call.params["InstanceInitiatedShutdownBehavior"].get("Value", "stop")
         return wire.response_body(call.action, {})
 
-    def _selected(self, call: Call) -> list[Instance]:
-        now = self._state.now()
-        getters = filters_at(now, self._moto.account)
-        matches = matcher(call.params.get("Filters", ()), getters, lambda instance: instance.tags)
-        ids = call.params.get("InstanceIds")
-        candidates = find_instances(call.region, ids, now) if ids else call.region.visible(now)
-        return [instance for instance in candidates if matches(instance)]
+
+def candidates(call: Call, now: datetime) -> Iterator[Instance]:
+    """Yield the instances that a call names, or all that listings show.
+
+    Raises:
+        AwsError: an id is unknown.
+    """
+    ids = call.params.get("InstanceIds")
+    yield from find_instances(call.region, ids, now) if ids else call.region.visible(now)
 
 
 def find_instances(region: Region, ids: Sequence[str], now: datetime) -> list[Instance]:

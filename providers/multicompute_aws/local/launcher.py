@@ -171,7 +171,6 @@ class Launcher:
         return launch
 
     def _remember(self, region: Region, launch: Launch, params: Mapping[str, Any]) -> None:
-        region.launches[launch.id] = launch
         if launch.token:
             region.tokens[launch.token] = (_comparable(params), launch)
 

@@ -148,7 +148,6 @@ def _spec(moto: Moto, region: str, nic: Mapping[str, Any], vpc: str) -> Interfac
         # By default an interface that the launch creates is deleted with the instance, and an existing one stays.
         delete_on_termination=nic.get("DeleteOnTermination", "NetworkInterfaceId" not in nic),
         description=nic.get("Description", ""),
-        existing_id=nic.get("NetworkInterfaceId"),
     )
 
 

@@ -50,7 +50,6 @@ class InterfaceSpec:
     groups: tuple[tuple[str, str], ...]
     delete_on_termination: bool
     description: str = ""
-    existing_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -204,7 +203,6 @@ class CapacityReservation:
     zone: str
     total: int
     is_block: bool
-    is_open: bool
     tags: Tags
     created_at: datetime
     state: str = "active"
@@ -215,7 +213,6 @@ class Region:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.launches: dict[str, Launch] = {}
         self.instances: dict[str, Instance] = {}
         self.volumes: dict[str, Volume] = {}
         self.interfaces: dict[str, Interface] = {}

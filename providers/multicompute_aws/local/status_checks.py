@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from multicompute_aws.local import rendering, wire
-from multicompute_aws.local.filters import Getter, matcher, page_size, paged
-from multicompute_aws.local.instances import Call, Handler, find_instances
+from multicompute_aws.local.filters import Getter, select
+from multicompute_aws.local.instances import Call, Handler, candidates
 from multicompute_aws.local.state import STATE_CODES, Instance, State
 from multicompute_aws.local.wire import AwsError
 
@@ -27,17 +27,13 @@ class StatusChecks:
         ids = call.params.get("InstanceIds", ())
         if len(ids) > _MOST_IDS:
             raise AwsError("InvalidParameterValue", f"At most {_MOST_IDS} instance IDs can be specified")
-        size = page_size(call.params, "InstanceIds")
         now = self._state.now()
         for entry in call.params.get("Filters", ()):
             if entry.get("Name", "").startswith("tag"):
                 raise AwsError("InvalidParameterValue", f"The filter '{entry['Name']}' is invalid")
-        matches = matcher(call.params.get("Filters", ()), _filters_at(now), lambda instance: instance.tags)
-        candidates = find_instances(call.region, ids, now) if ids else call.region.visible(now)
-        found = [instance for instance in candidates if matches(instance)]
-        if not call.params.get("IncludeAllInstances"):
-            found = [instance for instance in found if instance.state(now) == "running"]
-        page, more = paged(found, size, call.params.get("NextToken"), lambda instance: instance.id)
+        is_all = call.params.get("IncludeAllInstances")
+        shown = (each for each in candidates(call, now) if is_all or each.state(now) == "running")
+        page, more = select(call.params, "InstanceIds", shown, _filters_at(now))
         items = "".join(rendering.status_item(instance, now) for instance in page)
         token = f"<nextToken>{more}</nextToken>" if more else ""
         return wire.envelope(call.action, f"<instanceStatusSet>{items}</instanceStatusSet>{token}")

@@ -95,7 +95,9 @@ class Admission:
             return demand.count, None
         if self.stockout == "SkuNotAvailable" or (self.stockout == "auto" and self._has_none(demand)):
             raise _not_available(demand)
-        is_over = self.stockout == "OverconstrainedAllocationRequest" or (self.stockout == "auto" and demand.is_colocated)
+        is_over = self.stockout == "OverconstrainedAllocationRequest" or (
+            self.stockout == "auto" and demand.is_colocated
+        )
         return max(free, 0), _overconstrained(demand) if is_over else _failed(demand)
 
     def reserved(self, group_id: str, size: str, zones: tuple[str, ...]) -> tuple[ArmResource, ...]:

@@ -5,13 +5,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from multicompute_gcp.local.filters import Listed, matcher, page_token, read_page_token
 from multicompute_gcp.local.hardware import hardware
-from multicompute_gcp.local.records import Instance, url_of
-from multicompute_gcp.local.responses import GcpError, Json, invalid
-from multicompute_gcp.local.state import State
+from multicompute_gcp.local.records import Instance, path_of, url_of
+from multicompute_gcp.local.responses import GcpError, Json, invalid, not_found
+from multicompute_gcp.local.state import ResourceStore, State
 
 _PAGE = 500
 
@@ -113,6 +113,44 @@ def aggregated_page(call: Call, state: State, kind: str, scopes: Mapping[str, Se
     if more:
         head["nextPageToken"] = more
     return f'{json.dumps(head)[:-1]}, "items": {{{", ".join(items)}}}}}'
+
+
+class ZonalKind(Generic[_L]):
+    """The methods that read one kind of zonal resource."""
+
+    def __init__(self, state: State, kind: str, store_of: Callable[[str], ResourceStore[_L]]) -> None:
+        """Read resources of a kind ("instance") in the store of their zone."""
+        self._state = state
+        self._kind = kind
+        self._store_of = store_of
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Return the handlers by method."""
+        collection = _plural(self._kind)
+        return {
+            f"{collection}.get": lambda call: render(self.found(call), self._state.now()),
+            f"{collection}.list": self._list,
+            f"{collection}.aggregatedList": self._aggregated,
+        }
+
+    def found(self, call: Call, parameter: str = "") -> _L:
+        """Return the resource that a parameter in the path names, by default the parameter called like the kind.
+
+        Raises:
+            GcpError: the resource does not exist.
+        """
+        zone, name = call.zone, call.path[parameter or self._kind]
+        resource = self._store_of(zone).find(name)
+        if resource is None:
+            raise not_found(path_of(f"zones/{zone}", _plural(self._kind), name))
+        return resource
+
+    def _list(self, call: Call) -> str:
+        return list_page(call, self._state, self._kind, f"zones/{call.zone}", self._store_of(call.zone).in_order())
+
+    def _aggregated(self, call: Call) -> str:
+        scopes = {f"zones/{zone}": self._store_of(zone).in_order() for zone in hardware().zones}
+        return aggregated_page(call, self._state, self._kind, scopes)
 
 
 def _warning(scope: str, unreachable: Iterable[str]) -> Json:

@@ -360,9 +360,7 @@ class GcpLocalCloud:
         """Return the names of the instances and slice hosts that run; see `LocalCloud.running_ids`."""
         with self._state.lock:
             self._state.catch_up()
-            return [
-                one.id for one in self._inventory.running() if not self._foreign.has(one.kind, one.region, one.id)
-            ]
+            return [one.id for one in self._inventory.running() if not self._foreign.has(one.kind, one.region, one.id)]
 
     def boot_script(self, node_id: str) -> str:
         """Return the startup script of an instance or a slice."""

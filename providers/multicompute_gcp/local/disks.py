@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page, required
+from multicompute_gcp.local.calls import Call, Handler, ZonalKind, required
 from multicompute_gcp.local.disk_rules import DiskPlan, disk_body
-from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.images import source
 from multicompute_gcp.local.operations import Operations
 from multicompute_gcp.local.records import Disk, Operation, fingerprint, path_of, timestamp
 from multicompute_gcp.local.references import check_fresh, check_labels, check_name
-from multicompute_gcp.local.responses import GcpError, Json, not_found
+from multicompute_gcp.local.responses import GcpError
 from multicompute_gcp.local.state import State
 
 
@@ -19,14 +18,13 @@ class Disks:
     def __init__(self, state: State, operations: Operations) -> None:
         self._state = state
         self._operations = operations
+        self._disks = ZonalKind(state, "disk", lambda zone: state.zone(zone).disks)
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by method."""
         return {
             "disks.insert": self._insert,
-            "disks.get": self._get,
-            "disks.list": self._list,
-            "disks.aggregatedList": self._aggregated,
+            **self._disks.handlers(),
             "disks.delete": self._delete,
             "disks.setLabels": self._set_labels,
         }
@@ -56,19 +54,8 @@ class Disks:
         self._state.zone(zone).disks.add(disk)
         return self._begin("insert", disk)
 
-    def _get(self, call: Call) -> Json:
-        return self._found(call).as_json(self._state.now())
-
-    def _list(self, call: Call) -> str:
-        zone = call.zone
-        return list_page(call, self._state, "disk", f"zones/{zone}", self._state.zone(zone).disks.in_order())
-
-    def _aggregated(self, call: Call) -> str:
-        scopes = {f"zones/{zone}": self._state.zone(zone).disks.in_order() for zone in hardware().zones}
-        return aggregated_page(call, self._state, "disk", scopes)
-
     def _delete(self, call: Call) -> Operation:
-        disk = self._found(call)
+        disk = self._disks.found(call)
         if disk.user is not None:
             path, user = path_of(disk.scope, "disks", disk.name), path_of(disk.scope, "instances", disk.user.name)
             raise GcpError(
@@ -79,17 +66,10 @@ class Disks:
         return operation
 
     def _set_labels(self, call: Call) -> Operation:
-        disk = self._found(call, "resource")
+        disk = self._disks.found(call, "resource")
         check_fresh(call.body.get("labelFingerprint", ""), fingerprint(disk.labels))
         disk.labels = check_labels("labels", call.body.get("labels", {}))
         return self._begin("setLabels", disk)
-
-    def _found(self, call: Call, name: str = "disk") -> Disk:
-        zone = call.zone
-        disk = self._state.zone(zone).disks.find(call.path[name])
-        if disk is None:
-            raise not_found(path_of(f"zones/{zone}", "disks", call.path[name]))
-        return disk
 
     def _begin(self, kind: str, disk: Disk) -> Operation:
         return self._operations.begin(kind, disk.scope, disk.body["selfLink"], disk.id)

@@ -23,10 +23,7 @@ _MISSING = object()
 class Listed(Protocol):
     """A resource that lists show."""
 
-    @property
-    def name(self) -> str:
-        """The name of the resource."""
-        ...
+    name: str
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from multicompute_gcp.local import capacity, quotas
-from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page, render, required
+from multicompute_gcp.local.calls import Call, Handler, ZonalKind, required
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.instance_creation import create_instance, name_conflict
 from multicompute_gcp.local.instance_plan import (
@@ -35,15 +35,14 @@ class Instances:
     def __init__(self, state: State, operations: Operations) -> None:
         self._state = state
         self._operations = operations
+        self._instances = ZonalKind(state, "instance", lambda zone: state.zone(zone).instances)
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by method."""
         return {
             "instances.bulkInsert": self._bulk_insert,
             "instances.insert": self._insert,
-            "instances.get": self._get,
-            "instances.list": self._list,
-            "instances.aggregatedList": self._aggregated,
+            **self._instances.handlers(),
             "instances.delete": self._delete,
             "instances.stop": self._stop,
             "instances.start": self._start,
@@ -191,30 +190,10 @@ class Instances:
             kind, f"zones/{zone}", target, self._state.new_id(), errors=errors, http_status=status, more=more
         )
 
-    # --- reading ------------------------------------------------------------------------------------------------------
-
-    def _get(self, call: Call) -> str:
-        return render(self._found(call), self._state.now())
-
-    def _list(self, call: Call) -> str:
-        zone = call.zone
-        return list_page(call, self._state, "instance", f"zones/{zone}", self._state.zone(zone).instances.in_order())
-
-    def _aggregated(self, call: Call) -> str:
-        scopes = {f"zones/{zone}": self._state.zone(zone).instances.in_order() for zone in hardware().zones}
-        return aggregated_page(call, self._state, "instance", scopes)
-
-    def _found(self, call: Call, name: str = "instance") -> Instance:
-        zone = call.zone
-        instance = self._state.zone(zone).instances.find(call.path[name])
-        if instance is None:
-            raise not_found(path_of(f"zones/{zone}", "instances", call.path[name]))
-        return instance
-
     # --- changing -----------------------------------------------------------------------------------------------------
 
     def _delete(self, call: Call) -> Operation:
-        instance, now, timing = self._found(call), self._state.now(), self._state.timing
+        instance, now, timing = self._instances.found(call), self._state.now(), self._state.timing
         if instance.is_protected:
             raise GcpError(
                 "resourceInUseByAnotherResource",
@@ -229,13 +208,13 @@ class Instances:
         return operation
 
     def _stop(self, call: Call) -> Operation:
-        instance = self._found(call)
+        instance = self._instances.found(call)
         self._refuse_unready(instance)
         self._state.stop_instance(instance)
         return self._begin("stop", instance)
 
     def _start(self, call: Call) -> Operation:
-        instance = self._found(call)
+        instance = self._instances.found(call)
         self._refuse_unready(instance)
         if instance.stopped_at is not None:
             if capacity.available(self._state, instance.host, 1) < 1:
@@ -246,13 +225,13 @@ class Instances:
         return self._begin("start", instance)
 
     def _set_labels(self, call: Call) -> Operation:
-        instance = self._found(call)
+        instance = self._instances.found(call)
         check_fresh(call.body.get("labelFingerprint", ""), fingerprint(instance.labels))
         instance.relabel(check_labels("labels", call.body.get("labels", {})))
         return self._begin("setLabels", instance)
 
     def _set_metadata(self, call: Call) -> Operation:
-        instance = self._found(call)
+        instance = self._instances.found(call)
         if call.body.get("fingerprint", "") != instance.body["metadata"]["fingerprint"]:
             message = "Supplied fingerprint does not match current metadata fingerprint."
             raise GcpError("conditionNotMet", message, 412, location="If-Match")
@@ -262,7 +241,7 @@ class Instances:
         return self._begin("setMetadata", instance)
 
     def _set_scheduling(self, call: Call) -> Operation:
-        instance = self._found(call)
+        instance = self._instances.found(call)
         if instance.status(self._state.now()) != "TERMINATED":
             # compute.v1, instances.setScheduling: "You can only call this method on a stopped instance".
             raise GcpError("invalid", "Scheduling options can only be changed while the instance is stopped.", 400)
@@ -273,7 +252,7 @@ class Instances:
         return self._begin("setScheduling", instance)
 
     def _protect(self, call: Call) -> Operation:
-        instance = self._found(call, "resource")
+        instance = self._instances.found(call, "resource")
         instance.is_protected = call.query.get("deletionProtection", "true").lower() == "true"
         instance.body["deletionProtection"] = instance.is_protected
         instance.relabel(instance.labels)

@@ -94,7 +94,7 @@ class Monitoring:
         since, until = (_instant(call, name) for name in ("interval.startTime", "interval.endTime"))
         if since >= until:
             raise _bad("Field interval.start_time had an invalid value: The start time must be before the end time.")
-        every = [one for node_id in self._measured for one in self._series(node_id) if one["points"]]
+        every = [one for node_id in self._measured.nodes() for one in self._series(node_id) if one["points"]]
         if not kind.startswith(_BUILT_IN) and kind not in {one["metric"]["type"] for one in every}:
             soon = "If a metric was created recently, it could take up to 10 minutes to become available."
             raise GcpError("NOT_FOUND", f'Cannot find metric(s) that match type = "{kind}". {soon}', 404)

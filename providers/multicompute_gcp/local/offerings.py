@@ -1,14 +1,15 @@
 """The methods on the project, regions with their quotas, zones, machine types and accelerator types."""
 
+import functools
 import zlib
 from collections.abc import Mapping
 
 from multicompute_gcp.local import quotas
-from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page
+from multicompute_gcp.local.calls import Call, Handler, ZonalKind, list_page
 from multicompute_gcp.local.hardware import MachineType, hardware
-from multicompute_gcp.local.records import PROJECT, PROJECT_NUMBER, ComputeResource, path_of, url_of
-from multicompute_gcp.local.responses import Json, not_found
-from multicompute_gcp.local.state import State
+from multicompute_gcp.local.records import PROJECT, PROJECT_NUMBER, ComputeResource, url_of
+from multicompute_gcp.local.responses import Json
+from multicompute_gcp.local.state import ResourceStore, State
 
 
 class Offerings:
@@ -25,12 +26,8 @@ class Offerings:
             "regions.get": self._region,
             "zones.list": self._zones,
             "zones.get": self._zone,
-            "machineTypes.list": self._machine_types,
-            "machineTypes.get": self._machine_type,
-            "machineTypes.aggregatedList": self._all_machine_types,
-            "acceleratorTypes.list": self._accelerator_types,
-            "acceleratorTypes.get": self._accelerator_type,
-            "acceleratorTypes.aggregatedList": self._all_accelerator_types,
+            **ZonalKind(self._state, "machineType", _machines).handlers(),
+            **ZonalKind(self._state, "acceleratorType", _accelerators).handlers(),
         }
 
     def _project(self, call: Call) -> Json:
@@ -64,36 +61,6 @@ class Offerings:
         resources = [_resource(_zone(name), "zone") for name in sorted(hardware().zones)]
         return list_page(call, self._state, "zone", "zones", resources)
 
-    def _machine_type(self, call: Call) -> Json:
-        zone, name = call.zone, call.path["machineType"]
-        machine = hardware().machine_types.get(name)
-        if machine is None or zone not in machine.zones:
-            raise not_found(path_of(f"zones/{zone}", "machineTypes", name))
-        return _machine(machine, zone)
-
-    def _machine_types(self, call: Call) -> str:
-        zone = call.zone
-        return list_page(call, self._state, "machineType", f"zones/{zone}", _machines(zone))
-
-    def _all_machine_types(self, call: Call) -> str:
-        scopes = {f"zones/{zone}": _machines(zone) for zone in hardware().zones}
-        return aggregated_page(call, self._state, "machineType", scopes)
-
-    def _accelerator_type(self, call: Call) -> Json:
-        zone, name = call.zone, call.path["acceleratorType"]
-        for resource in _accelerators(zone):
-            if resource.name == name:
-                return resource.body
-        raise not_found(path_of(f"zones/{zone}", "acceleratorTypes", name))
-
-    def _accelerator_types(self, call: Call) -> str:
-        zone = call.zone
-        return list_page(call, self._state, "acceleratorType", f"zones/{zone}", _accelerators(zone))
-
-    def _all_accelerator_types(self, call: Call) -> str:
-        scopes = {f"zones/{zone}": _accelerators(zone) for zone in hardware().zones}
-        return aggregated_page(call, self._state, "acceleratorType", scopes)
-
 
 def _resource(body: Json, kind: str) -> ComputeResource:
     return ComputeResource(body["name"], int(body["id"]), "", kind, body)
@@ -126,9 +93,10 @@ def _zone(name: str) -> Json:
     }
 
 
-def _machines(zone: str) -> list[ComputeResource]:
-    found = [machine for machine in hardware().machine_types.values() if zone in machine.zones]
-    return [_resource(_machine(machine, zone), "machineType") for machine in sorted(found, key=lambda one: one.name)]
+@functools.cache
+def _machines(zone: str) -> ResourceStore[ComputeResource]:
+    found = (machine for machine in hardware().machine_types.values() if zone in machine.zones)
+    return ResourceStore(_resource(_machine(machine, zone), "machineType") for machine in found)
 
 
 def _machine(machine: MachineType, zone: str) -> Json:
@@ -149,7 +117,8 @@ def _machine(machine: MachineType, zone: str) -> Json:
     return body
 
 
-def _accelerators(zone: str) -> list[ComputeResource]:
+@functools.cache
+def _accelerators(zone: str) -> ResourceStore[ComputeResource]:
     def body(name: str, most: int) -> Json:
         return {
             "kind": "compute#acceleratorType",
@@ -161,5 +130,5 @@ def _accelerators(zone: str) -> list[ComputeResource]:
             "selfLink": url_of(f"zones/{zone}", "acceleratorTypes", name),
         }
 
-    found: Mapping[str, int] = hardware().gpus_in(zone)
-    return [_resource(body(name, found[name]), "acceleratorType") for name in sorted(found)]
+    found = hardware().gpus_in(zone)
+    return ResourceStore(_resource(body(name, most), "acceleratorType") for name, most in found.items())

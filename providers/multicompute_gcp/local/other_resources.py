@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from multicompute_gcp.local import capacity
-from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page, required
+from multicompute_gcp.local.calls import Call, Handler, ZonalKind, aggregated_page, list_page, required
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.operations import Operations
 from multicompute_gcp.local.records import PROJECT, ComputeResource, Operation, Reservation, path_of, timestamp, url_of
 from multicompute_gcp.local.references import check_name, split_url
 from multicompute_gcp.local.responses import GcpError, Json, invalid, not_found
-from multicompute_gcp.local.state import State
+from multicompute_gcp.local.state import ResourceStore, State
 
 _GLOBAL = "global"
 _KINDS: Mapping[str, tuple[str, str]] = {
@@ -40,9 +40,7 @@ class OtherResources:
             "firewalls.delete": self._deleter("firewall"),
             "resourcePolicies.insert": self._insert_policy,
             "resourcePolicies.delete": self._delete_policy,
-            "reservations.get": self._get_reservation,
-            "reservations.list": self._list_reservations,
-            "reservations.aggregatedList": self._aggregated_reservations,
+            **ZonalKind(self._state, "reservation", self._reservations).handlers(),
         }
 
     # --- all kinds --------------------------------------------------------------------------------------------------
@@ -159,24 +157,8 @@ class OtherResources:
 
     # --- reservations -------------------------------------------------------------------------------------------------
 
-    def _get_reservation(self, call: Call) -> Json:
-        zone, name = call.zone, call.path["reservation"]
-        reservation = self._state.zone(zone).reservations.find(name)
-        if reservation is None:
-            raise not_found(path_of(f"zones/{zone}", "reservations", name))
-        return self._shown(reservation).as_json(self._state.now())
-
-    def _list_reservations(self, call: Call) -> str:
-        zone = call.zone
-        shown = [self._shown(one) for one in self._state.zone(zone).reservations.in_order()]
-        return list_page(call, self._state, "reservation", f"zones/{zone}", shown)
-
-    def _aggregated_reservations(self, call: Call) -> str:
-        scopes = {
-            f"zones/{zone}": [self._shown(one) for one in self._state.zone(zone).reservations.in_order()]
-            for zone in hardware().zones
-        }
-        return aggregated_page(call, self._state, "reservation", scopes)
+    def _reservations(self, zone: str) -> ResourceStore[ComputeResource]:
+        return ResourceStore(self._shown(one) for one in self._state.zone(zone).reservations)
 
     def _shown(self, reservation: Reservation) -> ComputeResource:
         scope = f"zones/{reservation.zone}"

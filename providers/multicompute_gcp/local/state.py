@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -23,8 +23,8 @@ _N = TypeVar("_N", bound=Named)
 class ResourceStore(Generic[_N]):
     """The resources of one kind in one scope, by name; listed in the order of their names, as Google lists them."""
 
-    def __init__(self) -> None:
-        self._by_name: dict[str, _N] = {}
+    def __init__(self, resources: Iterable[_N] = ()) -> None:
+        self._by_name = {resource.name: resource for resource in resources}
         self._sorted: list[_N] | None = None
 
     def add(self, resource: _N) -> None:

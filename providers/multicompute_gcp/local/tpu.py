@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.filters import page_token, read_page_token
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.responses import GcpError, Json
+from multicompute_gcp.local.state import Named, ResourceStore
 from multicompute_gcp.local.tpu_queue import Queue
 from multicompute_gcp.local.tpu_records import QueuedResource, TpuNode, TpuOperation, TpuRecords, full_name
 from multicompute_gcp.local.tpu_rules import (
@@ -25,6 +26,7 @@ _PAGE, _LARGEST_PAGE = 100, 1000
 _ANYWHERE = "-"
 _PATCHED = frozenset({"description", "tags", "labels", "metadata"})
 _RESOURCE_EXHAUSTED = 8
+_N = TypeVar("_N", bound=Named)
 
 
 class Tpu:
@@ -195,10 +197,7 @@ class Tpu:
     # --- operations ---------------------------------------------------------------------------------------------------
 
     def _get_operation(self, call: Call) -> Json:
-        zone, name = self._zone(call), call.path["operation"]
-        operation = self._records.zone(zone).operations.find(name)
-        if operation is None:
-            raise _missing(full_name(zone, "operations", name))
+        operation = self._found(call, "operation", self._records.zone(self._zone(call)).operations)
         shown = operation.as_json(self._state.now())
         operation.polls_left -= 1
         return shown
@@ -215,18 +214,16 @@ class Tpu:
         return name
 
     def _queued(self, call: Call) -> QueuedResource:
-        zone, name = self._zone(call), call.path["queuedResource"]
-        queued = self._records.zone(zone).queued.find(name)
-        if queued is None:
-            raise _missing(full_name(zone, "queuedResources", name))
-        return queued
+        return self._found(call, "queuedResource", self._records.zone(self._zone(call)).queued)
 
     def _node(self, call: Call) -> TpuNode:
-        zone, name = self._zone(call), call.path["node"]
-        node = self._records.zone(zone).nodes.find(name)
-        if node is None:
-            raise _missing(full_name(zone, "nodes", name))
-        return node
+        return self._found(call, "node", self._records.zone(self._zone(call)).nodes)
+
+    def _found(self, call: Call, kind: str, store: ResourceStore[_N]) -> _N:
+        found = store.find(call.path[kind])
+        if found is None:
+            raise _missing(full_name(call.path["zone"], f"{kind}s", call.path[kind]))
+        return found
 
     def _listed(self, call: Call, member: str, of: Any) -> Json:
         """Return a page of a list of one zone, or of all zones if the zone is "-"."""
