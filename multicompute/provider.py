@@ -16,8 +16,8 @@ from multicompute.node import Node, Sample
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 
 if TYPE_CHECKING:
-    # Its own module is `multicompute.testing.local.cloud`; plug-ins may import the name from here for their annotations.
-    from multicompute.testing.local.cloud import LocalCloud as LocalCloud
+    # Exported for the annotations of plug-ins, which know the seam but not `multicompute.testing`.
+    from multicompute.testing.local.cloud import LocalCloud as LocalCloud  # noqa: PLC0414
 
 
 class Capability(StrEnum):
