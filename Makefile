@@ -36,14 +36,16 @@ lint: $(VENV)/.installed-lint
 bench: $(VENV)/.installed-test
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-# The pages that come from the code itself, and then all pages as a site in build/site; nothing is fetched, and a dead link is an error.
+# Write the pages that come from the code, then build all pages into build/site. Nothing is fetched; every warning and every dead link is an error.
+# Where Chromium is installed, also check that no page scrolls sideways.
 .PHONY: docs
 docs: $(VENV)/.installed-docs
-	$(BIN)/python tools/write_reference.py
+	$(BIN)/python tools/write_cli.py
 	$(BIN)/python tools/write_prices.py
 	$(BIN)/python tools/write_troubleshooting.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --doctree-dir build/doctrees --builder html docs build/site
 	$(BIN)/python tools/check_site.py build/site
+	$(BIN)/python tools/check_width.py build/site
 
 # The picture of a terminal in the README, from a run of the quickstart.
 .PHONY: picture
@@ -70,7 +72,7 @@ campaign: $(VENV)/.installed-test
 .PHONY: install
 install: $(VENV)/.installed-lint
 
-# The extras hold each other: lint has all of test and docs, each of them all of testing.
+# Each extra contains the one before it: testing, docs, test, lint.
 $(VENV)/.installed-testing: pyproject.toml
 	$(call install,testing)
 	touch $@
@@ -81,7 +83,7 @@ $(VENV)/.installed-docs: pyproject.toml
 
 $(VENV)/.installed-test: pyproject.toml
 	$(call install,test)
-	touch $@ $(VENV)/.installed-testing
+	touch $@ $(VENV)/.installed-docs $(VENV)/.installed-testing
 
 $(VENV)/.installed-lint: pyproject.toml
 	$(call install,lint)

@@ -287,7 +287,7 @@ class Cluster:
                 waiting: it is torn down, or left as it is, for another process to go on with.
 
         Raises:
-            As `request`.
+            MulticomputeError: as `request` does.
         """
         from multicompute.engine.operation.cancellation import Cancellation
 

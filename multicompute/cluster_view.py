@@ -1,4 +1,4 @@
-"""A cluster as lines and rows: what it is, what it costs, and its nodes; for the terminal, and for notebooks as HTML."""
+"""Shows a cluster and its nodes as rows for the terminal, and as HTML for notebooks."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -12,13 +12,13 @@ NODE_HEADERS: Final = ("rank", "node", "state", "instance type", "zone", "privat
 
 
 def render_html(cluster: "Cluster") -> str:
-    """The cluster as HTML: the facts that `multicompute show` prints, and a table of the nodes that live."""
+    """Return the cluster as HTML: the facts that `multicompute show` prints, and a table of its live nodes."""
     facts, nodes = html_facts("cluster", cluster_facts(cluster)), node_rows(cluster)
     return facts + (html_table("nodes", NODE_HEADERS, nodes, right=frozenset({0})) if nodes else "")
 
 
 def node_rows(cluster: "Cluster") -> list[tuple[str, ...]]:
-    """A row for each node that lives, under `NODE_HEADERS`."""
+    """Return a row for each live node, in the order of `NODE_HEADERS`."""
     return [
         (
             str(node.rank),
@@ -34,7 +34,7 @@ def node_rows(cluster: "Cluster") -> list[tuple[str, ...]]:
 
 
 def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:
-    """What there is to say of the cluster itself, as names and values."""
+    """Return the facts about the cluster itself, as names and values."""
     spec, why = cluster.spec, cluster.blocked_on or cluster.reason
     gpus = "-" if spec.gpus is None else str(spec.gpus)
     place = f"{cluster.provider or ''} {cluster.zone or cluster.region or ''}".strip()

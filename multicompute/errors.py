@@ -1,22 +1,22 @@
 """Every error that this package raises, as one tree.
 
 MulticomputeError
-+-- SpecError (ValueError)          the request contradicts itself or names what does not exist
-+-- ConfigError                     the configuration file or the environment can't be read
-+-- NoOfferError                    nothing in the catalog meets the spec
-+-- CapacityError                   the cloud has none of it now
-+-- QuotaError                      the account may not have that much
-+-- BudgetError                     the cluster would cost, or has cost, more than its budget
-+-- AuthError                       no credentials, or they are wrong or expired
-+-- AccessDeniedError               known to the cloud, but not allowed
-+-- ThrottledError                  asked too often; the same request may be sent again
-+-- TransientError                  the cloud failed or could not be reached; the same request may be sent again
-+-- InvalidRequestError             the cloud refuses the request as it is
-+-- ProviderError                   the cloud answered something else
-+-- ProvisionTimeout (TimeoutError) not ready in time; torn down
-+-- ClusterNotFound
-+-- ClusterExists
-+-- LedgerError                     the record of clusters can't be read or written
++-- SpecError (ValueError)          the request contradicts itself or names something unknown
+|   +-- ConfigError                 the configuration file or the environment cannot be read
++-- NoOfferError                    no offer in the catalog meets the request
++-- CapacityError                   the cloud has no capacity for the request now
++-- QuotaError                      the account's quota is too small for the request
++-- BudgetError                     the budget does not allow the request
++-- AuthError                       credentials are missing, wrong or expired
++-- AccessDeniedError               the credentials are valid but lack a permission
++-- ThrottledError                  the cloud limits the request rate; the call can be repeated
++-- TransientError                  the cloud failed or gave no answer; the call can be repeated
++-- InvalidRequestError             the cloud rejects the request as invalid
++-- ProviderError                   any other answer of the cloud
++-- ProvisionTimeout (TimeoutError) the cluster was not ready in time and was torn down
++-- ClusterNotFound                 the ledger has no such cluster
++-- ClusterExists                   a live cluster has this name but another request
++-- LedgerError                     the ledger cannot be read or written
 +-- CatalogError                    an offer table is missing or malformed
 """
 
@@ -27,20 +27,27 @@ if TYPE_CHECKING:
     from multicompute.plan import AttemptReport, Plan
 
 Scope = Literal["request", "zone", "region", "account"]
-"""How much more than the refused request an answer rules out."""
+"""How far a refusal reaches: this request only, or every similar request in the zone, the region or the account."""
 
 
 class MulticomputeError(Exception):
-    """The root of all errors of this package.
+    """The base class of all errors of this package.
 
-    Attributes:
-        provider, region, zone, instance_type: where it happened, as far as that applies.
-        code: the cloud's own code.
-        hint: what to do next, in one sentence.
-        attempts: what was tried before, in order.
-        scope: what else the cloud's answer rules out.
-        retry_after: seconds that the cloud asked to wait, None where it did not.
-        said: the cloud's own words, without place and code; None where `message` is all there is.
+    Every argument is kept as an attribute of the same name.
+
+    Args:
+        message: what happened, where, and what was tried.
+        provider, region, zone, instance_type: where it happened; None where that does not apply.
+        code: the vendor's error code.
+        hint: what to do next, in one sentence; shown after the message.
+        attempts: the attempts that were made before, in order.
+        scope: how far the refusal reaches.
+        plan: the plan that the request worked on, for errors about a complete request.
+        vendor_message: the vendor's own message, without place and code.
+        retry_after: how many seconds the vendor asks to wait before the next call.
+        zones_with_capacity: zones that have capacity, where a `CapacityError` names them.
+        is_offered: False for a `CapacityError` that means that the place never sells this instance type. The engine
+            remembers that for longer than a temporary lack of capacity.
     """
 
     def __init__(
@@ -55,6 +62,11 @@ class MulticomputeError(Exception):
         hint: str | None = None,
         attempts: "Sequence[AttemptReport]" = (),
         scope: Scope = "request",
+        plan: "Plan | None" = None,
+        vendor_message: str | None = None,
+        retry_after: float | None = None,
+        zones_with_capacity: Sequence[str] = (),
+        is_offered: bool = True,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -66,8 +78,11 @@ class MulticomputeError(Exception):
         self.hint = hint
         self.attempts = tuple(attempts)
         self.scope: Scope = scope
-        self.retry_after: float | None = None
-        self.vendor_message: str | None = None
+        self.plan = plan
+        self.vendor_message = vendor_message
+        self.retry_after = retry_after
+        self.zones_with_capacity = tuple(zones_with_capacity)
+        self.is_offered = is_offered
 
     def __str__(self) -> str:
         if self.hint and self.hint not in self.message:
@@ -76,70 +91,27 @@ class MulticomputeError(Exception):
 
 
 class SpecError(MulticomputeError, ValueError):
-    """The spec contradicts itself, or names what does not exist. Nothing was sent to any cloud."""
+    """The request contradicts itself or names something unknown. No cloud was called."""
 
 
 class ConfigError(SpecError):
-    """The configuration file or a `MULTICOMPUTE_` variable can't be read; the message names file, line and key."""
+    """The configuration file or a `MULTICOMPUTE_` variable cannot be read. The message names the file, line and key."""
 
 
-class _PlanError(MulticomputeError):
-    """An error that carries the plan it failed on.
-
-    Attributes:
-        zones_with_capacity: zones that the cloud's answer names as having what was asked for.
-        is_offered: False where the place does not sell it at all, which lasts longer than a lack of capacity.
-        blocks: a glob on instance types that the answer rules out beside the one that was asked for.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        plan: "Plan | None" = None,
-        provider: str | None = None,
-        region: str | None = None,
-        zone: str | None = None,
-        instance_type: str | None = None,
-        code: str | None = None,
-        hint: str | None = None,
-        attempts: "Sequence[AttemptReport]" = (),
-        scope: Scope = "request",
-        zones_with_capacity: Sequence[str] = (),
-        is_offered: bool = True,
-        blocks: str | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            provider=provider,
-            region=region,
-            zone=zone,
-            instance_type=instance_type,
-            code=code,
-            hint=hint,
-            attempts=attempts,
-            scope=scope,
-        )
-        self.plan = plan
-        self.zones_with_capacity = tuple(zones_with_capacity)
-        self.is_offered = is_offered
-        self.blocks = blocks
+class NoOfferError(MulticomputeError):
+    """No offer meets the request. `plan.rejected` counts the reasons, and `hint` names the nearest change that works."""
 
 
-class NoOfferError(_PlanError):
-    """No offer meets the spec; `plan.rejected` counts why, `hint` names the nearest change that has one."""
+class CapacityError(MulticomputeError):
+    """The cloud has no capacity for the request now, as far as `scope` reaches."""
 
 
-class CapacityError(_PlanError):
-    """The cloud has no capacity now, in `scope`; `zones_with_capacity` are those that the answer names."""
-
-
-class QuotaError(_PlanError):
-    """The account's quota does not allow it, in `scope`."""
+class QuotaError(MulticomputeError):
+    """The account's quota is too small for the request, as far as `scope` reaches."""
 
 
 class BudgetError(MulticomputeError):
-    """The budget does not allow it, or has been reached."""
+    """The budget does not allow the request."""
 
 
 class AuthError(MulticomputeError):
@@ -147,27 +119,27 @@ class AuthError(MulticomputeError):
 
 
 class AccessDeniedError(MulticomputeError):
-    """The cloud knows who asks, and refuses."""
+    """The cloud accepts the credentials, but they lack a permission."""
 
 
 class ThrottledError(MulticomputeError):
-    """Asked too often; the same request with the same token may be sent again later."""
+    """The cloud limits the request rate. Repeat the call later with the same token."""
 
 
 class TransientError(MulticomputeError):
-    """The cloud failed or was not reached; what became of the request is not known. Send it again with the same token."""
+    """The cloud failed or gave no answer, so the result of the call is unknown. Repeat it with the same token."""
 
 
 class InvalidRequestError(MulticomputeError):
-    """The cloud refuses the request as it is; sending it elsewhere would not help."""
+    """The cloud rejects the request as invalid. Another place would reject it as well."""
 
 
 class ProviderError(MulticomputeError):
-    """The cloud answered something that is none of the other kinds."""
+    """The cloud gave an answer that fits no other error."""
 
 
 class ProvisionTimeout(MulticomputeError, TimeoutError):
-    """Not ready in time. What had been launched was torn down."""
+    """The cluster was not ready in time. Everything that had been launched was torn down."""
 
 
 class ClusterNotFound(MulticomputeError):
@@ -175,11 +147,11 @@ class ClusterNotFound(MulticomputeError):
 
 
 class ClusterExists(MulticomputeError):
-    """A live cluster of that name exists and was requested with another spec."""
+    """A live cluster of this name exists and was created by a different request."""
 
 
 class LedgerError(MulticomputeError):
-    """The ledger can't be opened, read or written."""
+    """The ledger cannot be opened, read or written."""
 
 
 class CatalogError(MulticomputeError):

@@ -1,4 +1,4 @@
-"""What runs: nodes, the states they and their clusters can be in, and the events that tell their story."""
+"""Nodes, the states of nodes and clusters, measurements, and events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Literal
 
 
 class ClusterState(StrEnum):
-    """The life of a cluster. FAILED and TERMINATED mean that nothing of it lives."""
+    """The state of a cluster. FAILED and TERMINATED mean that none of its resources exists."""
 
     REQUESTED = "REQUESTED"
     PROVISIONING = "PROVISIONING"
@@ -20,52 +20,52 @@ class ClusterState(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Whether something of it may still run and cost money."""
+        """Whether resources of the cluster may still exist and cost money."""
         return self not in (ClusterState.TERMINATED, ClusterState.FAILED)
 
     @property
     def is_up(self) -> bool:
-        """Whether its gang came up and it is not being torn down: READY or DEGRADED."""
+        """Whether the gang came up and is not being torn down: READY or DEGRADED."""
         return self in (ClusterState.READY, ClusterState.DEGRADED)
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it lives: TERMINATED or FAILED."""
+        """Whether no resource of the cluster exists: TERMINATED or FAILED."""
         return not self.is_live
 
 
 class NodeState(StrEnum):
-    """A node as its cloud reports it; GONE is what the cloud says is deleted for good."""
+    """The state of a node as its cloud reports it. GONE means that the cloud has deleted it for good."""
 
     PENDING = "pending"
     RUNNING = "running"
     IMPAIRED = "impaired"
-    """It runs and is billed, and fails the cloud's own checks of it."""
+    """The node runs and is billed, but fails the cloud's health checks."""
     STOPPING = "stopping"
     STOPPED = "stopped"
     GONE = "gone"
 
     @property
     def has_ended(self) -> bool:
-        """Whether the machine no longer runs and will not run again by itself."""
+        """Whether the node has stopped running and will not start again by itself."""
         return self in (NodeState.STOPPING, NodeState.STOPPED, NodeState.GONE)
 
 
 class Metric(StrEnum):
-    """What can be measured of a node, in the unit that `unit` names."""
+    """A metric of a node, measured in `unit`."""
 
     CPU = "cpu"
     NETWORK_RECEIVED = "network_received"
     NETWORK_SENT = "network_sent"
     ACCELERATOR = "accelerator"
-    """Share of the time in which the accelerator was at work: the GPU's utilisation, the TPU's duty cycle."""
+    """The share of time in which the accelerator was busy: GPU utilization, TPU duty cycle."""
     ACCELERATOR_MEMORY = "accelerator_memory"
     ACCELERATOR_TEMPERATURE = "accelerator_temperature"
     ACCELERATOR_POWER = "accelerator_power"
 
     @property
     def unit(self) -> str:
-        """ "%", "bytes/s", "celsius" or "watts"; memory is the share in use, in "%"."""
+        """The unit: "%", "bytes/s", "celsius" or "watts". Memory is the share in use, in "%"."""
         return _UNITS.get(self, "%")
 
 
@@ -79,14 +79,14 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement, as a cloud's monitoring has it. What a cloud does not measure has no sample: it is never a zero.
+    """One measurement of a cloud's monitoring. What was not measured has no sample; it is never a zero.
 
     Attributes:
         metric: what was measured.
-        node: id of the node.
-        at: end of the interval that `value` is the mean of, in UTC.
-        value: in the metric's unit.
-        accelerator: which of the node's accelerators, from 0; None for the node as a whole.
+        node: the id of the node.
+        at: the end of the interval that `value` is the mean of, in UTC.
+        value: the measured value, in `metric.unit`.
+        accelerator: the index of the accelerator on the node, from 0; None for the complete node.
     """
 
     metric: Metric
@@ -94,11 +94,6 @@ class Sample:
     at: datetime
     value: float
     accelerator: int | None = None
-
-    @property
-    def unit(self) -> str:
-        """The unit of `value`."""
-        return self.metric.unit
 
 
 Cause = Literal["", "capacity", "quota", "preemption", "request"]
@@ -109,18 +104,18 @@ class Node:
     """One machine of a cluster.
 
     Attributes:
-        id: the cloud's own id.
-        rank: its place in the gang, from 0 (the head); -1 until the gang is complete.
-        state: as the cloud reports it.
-        accelerators: how many are on this machine.
-        hourly_cost: USD per hour for this machine.
-        token: the attempt that launched it.
-        reason: why it stopped, in the cloud's words, where it says so.
-        cause: the kind of that reason: "capacity", "quota", "preemption", "request" (the launch asked for what can't be
-            had anywhere), "" where the cloud does not say.
-        is_spot: whether the cloud says that it is a spot node.
-        attached: the canonical name of the accelerators that were attached to it, where the cloud says so; "" where its instance
-            type tells which it has.
+        id: the cloud's id.
+        rank: the position in the gang, from 0 (the head); -1 until the gang is complete.
+        state: the state as the cloud reports it.
+        accelerators: the number of accelerators on this node.
+        hourly_cost: USD per hour for this node.
+        token: the token of the attempt that launched it.
+        reason: why it stopped, in the vendor's words; None if the cloud gives no reason.
+        cause: the kind of that reason: "capacity", "quota", "preemption" or "request" (the launch request was invalid);
+            "" if the cloud does not say.
+        is_spot: whether the cloud reports it as a spot node.
+        attached: the canonical name of the accelerators that are attached to it, as the cloud reports them; "" if the
+            instance type determines them.
     """
 
     id: str
@@ -143,15 +138,15 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a cluster's story.
+    """One entry of a cluster's event log.
 
     Attributes:
-        at: when, in UTC.
+        at: when it happened, in UTC.
         kind: a word to filter by: "requested", "attempt", "capacity", "quota", "retry", "launched", "ready",
             "degraded", "extended", "terminating", "stuck", "terminated", "failed", "note", ...
-        message: the sentence for people.
-        cluster_id: whose story it is.
-        data: what programs may want: place, instance type, code, counts.
+        message: a sentence for people.
+        cluster_id: the id of the cluster.
+        data: values for programs: place, instance type, code, counts.
     """
 
     at: datetime

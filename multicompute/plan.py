@@ -1,4 +1,4 @@
-"""What is intended: candidates in the order in which they will be tried, and why everything else lost."""
+"""Plans: candidates in the order in which they will be tried, and the reasons for rejecting all other offers."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,26 +17,26 @@ _SHOWN_BY_STR: Final = 10
 
 @functools.cache
 def exact_accelerators(accelerators: float) -> tuple[int, int]:
-    """A number of accelerators as numerator and denominator: tables round a third of one to 0.3333, but three are one."""
-    near = ((round(accelerators * denominator), denominator) for denominator in range(1, 33))
+    """Return a number of accelerators as an exact fraction: the tables round 1/3 to 0.3333, but three of them are one."""
+    fractions = ((round(accelerators * denominator), denominator) for denominator in range(1, 33))
     # Not fractions.Fraction: importing it takes as long as making a plan.
     return next(
-        (pair for pair in near if abs(pair[0] / pair[1] - accelerators) < 5e-4), (round(accelerators * 1000), 1000)
+        (pair for pair in fractions if abs(pair[0] / pair[1] - accelerators) < 5e-4), (round(accelerators * 1000), 1000)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A remembered lack: what is not worth asking for until when.
+    """A remembered failure: what is not worth trying until when.
 
     Attributes:
-        place: a zone, a region, or "" for the whole provider.
-        instance_type: the vendor's name, or a glob ("p5.*") where the answer rules out more than one type.
-        purchase: the way of buying that failed.
-        reason: "capacity", "quota", "not offered", "access".
-        until: when it is forgotten, in UTC.
-        nodes: gangs of this many nodes or more are ruled out; smaller ones may still fit.
-        consecutive_failures: how often in a row it was met; each time it lasts longer.
+        place: a zone, a region, or "" for the complete provider.
+        instance_type: the vendor's name, or "*" for all types.
+        purchase: the purchase type that failed.
+        reason: "capacity", "quota", "not offered" or "access".
+        until: when the outage ends, in UTC.
+        nodes: the outage covers gangs of this many nodes or more; a smaller gang may still fit.
+        consecutive_failures: how often in a row the attempt failed; the outage lasts longer each time.
     """
 
     provider: str
@@ -49,7 +49,7 @@ class Outage:
     consecutive_failures: int = 1
 
     def covers(self, offer: Offer, *, nodes: int, now: datetime) -> bool:
-        """Whether `nodes` of `offer` are not worth asking for at `now`."""
+        """Return whether the outage covers an attempt to launch `nodes` of `offer` at `now`."""
         return (
             self.provider == offer.provider
             and self.place in ("", offer.region, offer.zone)
@@ -64,13 +64,13 @@ class Outage:
 class Candidate:
     """An offer times the number of nodes that meets the spec, with its total price.
 
-    A gang that is filled from several offers (a reservation and the rest, or a spread placement) has several `parts`; the
-    single-valued properties then describe the first.
+    A gang that combines several offers (a reservation and further nodes, or a spread placement) has several `parts`.
+    Properties such as `zone` and `instance_type` then describe the first part.
 
     Attributes:
-        parts: what is launched, all of it or nothing.
-        is_stale: whether a price is older than it may be (on demand 30 days, spot 1 day).
-        is_configured: whether the provider can be used here and now.
+        parts: the nodes to launch, all or nothing.
+        is_stale: whether a price is out of date: older than 30 days, or 1 day for spot.
+        is_configured: whether the provider can be used now.
     """
 
     parts: tuple[Part, ...]
@@ -79,35 +79,42 @@ class Candidate:
 
     @property
     def provider(self) -> str:
+        """The name of the provider."""
         return self.parts[0].offer.instance.provider
 
     @property
     def region(self) -> str:
+        """The region of the first part."""
         return self.parts[0].offer.region
 
     @property
     def zone(self) -> str:
+        """The zone of the first part; "" if the cloud chooses it."""
         return self.parts[0].offer.zone
 
     @property
     def instance(self) -> InstanceType:
+        """The instance type of the first part."""
         return self.parts[0].offer.instance
 
     @property
     def instance_type(self) -> str:
+        """The vendor's name of the instance type of the first part."""
         return self.parts[0].offer.instance.name
 
     @property
     def purchase(self) -> Purchase:
+        """The purchase type of the first part."""
         return self.parts[0].offer.purchase
 
     @property
     def nodes(self) -> int:
+        """The number of nodes; a slice counts as one."""
         return sum(part.nodes for part in self.parts)
 
     @property
     def accelerators(self) -> float:
-        """Accelerators in all, surplus included."""
+        """The total number of accelerators, including any surplus."""
         amount = 0.0
         for part in self.parts:
             numerator, denominator = exact_accelerators(part.offer.instance.accelerators)
@@ -116,30 +123,31 @@ class Candidate:
 
     @property
     def hourly_cost(self) -> float:
-        """USD per hour for the whole gang."""
+        """USD per hour for the complete gang."""
         return round(sum(part.nodes * part.offer.quote.hourly_cost for part in self.parts), 6)
 
     @property
     def price_per_accelerator(self) -> float:
-        """USD per accelerator-hour; 0 where it has no accelerators."""
+        """USD per accelerator-hour; 0 without accelerators."""
         return round(self.hourly_cost / self.accelerators, 6) if self.accelerators else 0.0
 
     @property
     def price_as_of(self) -> date:
-        """The date of the oldest price in it."""
+        """The date of its oldest price."""
         return min(part.offer.quote.as_of for part in self.parts)
 
     @property
     def price_source(self) -> str:
+        """Where the price of the first part comes from."""
         return self.parts[0].offer.quote.source
 
     @property
     def price_basis(self) -> PriceBasis:
-        """ "estimate" as soon as one price in it is."""
+        """The basis of its prices: "estimate" if at least one is an estimate, otherwise "list"."""
         return "estimate" if any(part.offer.quote.basis == "estimate" for part in self.parts) else "list"
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON form that the command line prints."""
+        """Return the form that the command line prints as JSON."""
         return {
             "provider": self.provider,
             "region": self.region,
@@ -158,7 +166,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """How many offers one reason left out, with a few of them and what would let them in."""
+    """How many offers are rejected for one reason, with a few examples."""
 
     count: int
     examples: tuple[str, ...] = ()
@@ -166,7 +174,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class AttemptReport:
-    """What one try at one candidate came to; `code` and `message` are the cloud's words."""
+    """The outcome of one attempt at one candidate; `code` and `message` are the vendor's."""
 
     provider: str
     region: str
@@ -180,21 +188,22 @@ class AttemptReport:
 
     def __str__(self) -> str:
         place = self.zone or self.region
-        said = f" ({self.code}: {self.message})" if self.code else f" ({self.message})" if self.message else ""
+        answer = ": ".join(filter(None, (self.code, self.message)))
         what = f"{self.nodes} x {self.instance_type} {self.purchase.replace('_', ' ')}"
-        return f"{self.provider} {place} {what}: {self.outcome}{said}"
+        return f"{self.provider} {place} {what}: {self.outcome}{f' ({answer})' if answer else ''}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Plan:
-    """The candidates, cheapest first, and the reasons for what was left out.
+    """The candidates for a request, cheapest first, and the reasons for rejecting all other offers.
 
     Attributes:
-        spec: what was asked for.
-        candidates: in the order in which they will be tried.
-        rejected: reason -> how many offers it left out, and examples.
-        notes: what the reader should know: cheaper offers passed over for want of a fabric, stale prices, unconfigured clouds.
-        nearest: when there is no candidate, the nearest change of the spec that has one.
+        spec: the request.
+        candidates: the candidates in the order in which they will be tried.
+        rejected: reason -> how many offers are rejected for it, with examples.
+        notes: remarks for the reader, such as cheaper offers without a fabric, prices that are out of date, or clouds that
+            are not configured.
+        nearest: if there is no candidate, the nearest change of the request that has one.
     """
 
     spec: "ClusterSpec"
@@ -227,20 +236,20 @@ class Plan:
         return render_html(self, limit=_SHOWN_BY_STR)
 
     def explain(self, *, limit: int = 20) -> str:
-        """The plan for people: the candidates as a table, the notes, and why everything else was left out.
+        """Return the plan as text: a table of the candidates, the notes, and the reasons for rejecting other offers.
 
         Args:
             limit: how many candidates to show.
 
         Returns:
-            Plain text, at most 100 characters a line.
+            Plain text with at most 100 characters per line.
         """
         from multicompute.plan_text import render
 
         return render(self, limit=limit, reasons=True)
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON form that the command line prints."""
+        """Return the form that the command line prints as JSON."""
         return {
             "spec": self.spec.to_public_dict(),
             "candidates": [candidate.to_dict() for candidate in self.candidates],

@@ -1,7 +1,6 @@
-"""Shows a plan to people: as plain text, and as HTML for notebooks."""
+"""Shows a plan as plain text, and as HTML for notebooks."""
 
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from multicompute.offer import Purchase
@@ -17,7 +16,7 @@ PURCHASE_WORDS: Final[Mapping[Purchase, str]] = {
     "flex_start": "flex-start",
     "reserved": "reserved",
 }
-"""How the ways of buying are written for people."""
+"""The purchase types as they are shown to people."""
 
 _HEADERS: Final = ("#", "place", "nodes", "purchase", "$/h", "$/acc-h", "priced on", "src", "")
 _RIGHT: Final = frozenset({0, 4, 5})
@@ -25,82 +24,75 @@ _MARKS: Final = {"S": "stale price", "E": "estimated price, no list price is kno
 
 
 def render(plan: "Plan", *, limit: int, reasons: bool) -> str:
-    """The plan as text, at most 100 characters a line.
+    """Return the plan as text with at most 100 characters per line.
 
     Args:
-        plan: what to show.
-        limit: how many candidates.
-        reasons: whether to say why everything else was left out.
+        plan: the plan to show.
+        limit: how many candidates to show.
+        reasons: whether to show why all other offers were rejected.
     """
-    blocks = [_heading(plan)]
-    shown = list(islice(plan.candidates, limit))
+    purchase = _only_purchase(plan)
+    blocks = ["\n".join(wrap(_heading(plan, purchase)))]
+    shown = plan.candidates[:limit]
     if shown:
-        sources = _sources(shown)
-        blocks.append(table(_HEADERS, _rows(plan, shown, sources), right=_RIGHT))
+        sources = _letters(candidate.price_source for candidate in shown)
+        blocks.append(table(_HEADERS, _rows(shown, sources, purchase), right=_RIGHT))
         blocks.append(_legend(shown, sources, more=len(plan.candidates) - len(shown)))
     elif plan.nearest:
         blocks.append("\n".join(wrap(f"nearest: {plan.nearest}")))
-    notes = [line for note in plan.notes for line in wrap(note, first="  ", rest="    ")]
-    if notes:
-        blocks.append("\n".join(["notes:", *notes]))
+    if plan.notes:
+        blocks.append(
+            "\n".join(["notes:", *(line for note in plan.notes for line in wrap(note, first="  ", rest="    "))])
+        )
     if reasons and plan.rejected:
         blocks.append(_reasons(plan))
     return "\n\n".join(block for block in blocks if block)
 
 
 def render_html(plan: "Plan", *, limit: int) -> str:
-    """The plan as HTML: what `render` says, with the reasons folded away."""
-    from multicompute.markup import html_list, html_paragraph, html_table
+    """Return the plan as HTML: the same as `render`, with the reasons folded away."""
+    from multicompute.markup import html_folded, html_list, html_paragraph, html_table
 
-    shown = list(islice(plan.candidates, limit))
-    blocks = [html_paragraph(_heading(plan))]
+    purchase = _only_purchase(plan)
+    blocks = [html_paragraph(_heading(plan, purchase))]
+    shown = plan.candidates[:limit]
     if shown:
-        # There is room for the sources' names.
-        rows = _rows(plan, shown, {candidate.price_source: candidate.price_source for candidate in shown})
-        blocks.append(html_table("", _HEADERS, rows, right=_RIGHT))
-        more = len(plan.candidates) - len(shown)
-        legend = [f"... and {more:,} more"] if more > 0 else []
-        blocks.append(html_list([*legend, *(f"{mark}: {meaning}" for mark, meaning in _marks_used(shown))]))
+        # HTML has room for the full names of the sources.
+        names = {candidate.price_source: candidate.price_source for candidate in shown}
+        blocks.append(html_table("", _HEADERS, _rows(shown, names, purchase), right=_RIGHT))
+        more = _more(len(plan.candidates) - len(shown))
+        blocks.append(html_list([*more, *(f"{mark}: {meaning}" for mark, meaning in _marks_used(shown))]))
     elif plan.nearest:
         blocks.append(html_paragraph(f"nearest: {plan.nearest}"))
     if plan.notes:
         blocks += [html_paragraph("notes:"), html_list(plan.notes)]
     if plan.rejected:
-        blocks.append(_reasons_html(plan))
+        rows = [(f"{item.count:,}", reason, *item.examples[:1], "")[:3] for reason, item in plan.rejected.items()]
+        content = html_table("", ("offers", "reason", "such as"), rows, right=frozenset({0}))
+        blocks.append(html_folded(_reasons_heading(plan), content))
     return "".join(blocks)
 
 
-def _reasons_html(plan: "Plan") -> str:
-    from multicompute.markup import html_folded, html_table
-
-    rows = [(f"{item.count:,}", reason, *item.examples[:1], "")[:3] for reason, item in plan.rejected.items()]
-    return html_folded(
-        _reasons_heading(plan), html_table("", ("offers", "reason", "such as"), rows, right=frozenset({0}))
-    )
-
-
 def _only_purchase(plan: "Plan") -> str:
-    """The one way in which all candidates are bought, in words; "" when there are several."""
-    ways = {tuple(part.offer.purchase for part in candidate.parts) for candidate in plan.candidates}
-    purchases = {purchase for way in ways for purchase in way}
+    """Return the purchase type of all candidates in words, or "" if there are several."""
+    purchases = {part.offer.purchase for candidate in plan.candidates for part in candidate.parts}
     return PURCHASE_WORDS[purchases.pop()] if len(purchases) == 1 else ""
 
 
-def _heading(plan: "Plan") -> str:
+def _heading(plan: "Plan", purchase: str) -> str:
     spec = plan.spec
     wanted = " or ".join(spec.type) or "reserved capacity"
-    what = f"{spec.gpus} x {wanted}" if spec.gpus is not None else f"{spec.nodes or 1} x {wanted}"
+    amount = spec.gpus if spec.gpus is not None else spec.nodes or 1
     count = len(plan.candidates)
     found = "no candidate" if not count else "1 candidate" if count == 1 else f"{count:,} candidates"
-    what += f", {_only_purchase(plan)}" if _only_purchase(plan) else ""
-    ranked = ", the cheapest first" if count > 1 and spec.order == "price" else ""
-    return "\n".join(wrap(f"{what}: {found}{ranked}"))
+    order = ", the cheapest first" if count > 1 and spec.order == "price" else ""
+    return f"{amount} x {wanted}{f', {purchase}' if purchase else ''}: {found}{order}"
 
 
-def _rows(plan: "Plan", shown: "Sequence[Candidate]", sources: Mapping[str, str]) -> list[tuple[str, ...]]:
+def _rows(shown: "Sequence[Candidate]", sources: Mapping[str, str], purchase: str) -> list[tuple[str, ...]]:
     rows = [_row(rank, candidate, sources) for rank, candidate in enumerate(shown, 1)]
-    # Where all are bought in one way the heading says so.
-    return [(*row[:3], "", *row[4:]) for row in rows] if _only_purchase(plan) else rows
+    # If all candidates have the same purchase type, the heading shows it, and the empty column is omitted.
+    return [(*row[:3], "", *row[4:]) for row in rows] if purchase else rows
 
 
 def _row(rank: int, candidate: "Candidate", sources: Mapping[str, str]) -> tuple[str, ...]:
@@ -125,18 +117,21 @@ def _marks(candidate: "Candidate") -> str:
 
 
 def _marks_used(shown: "Sequence[Candidate]") -> list[tuple[str, str]]:
-    return [(mark, meaning) for mark, meaning in _MARKS.items() if any(mark in _marks(item) for item in shown)]
+    used = {mark for candidate in shown for mark in _marks(candidate)}
+    return [(mark, meaning) for mark, meaning in _MARKS.items() if mark in used]
 
 
-def _sources(shown: "Sequence[Candidate]") -> dict[str, str]:
-    """A letter for each source, since their names are long; "aa" behind "z"."""
-    names = dict.fromkeys(candidate.price_source for candidate in shown)
-    return {name: chr(ord("a") + index % 26) * (index // 26 + 1) for index, name in enumerate(names)}
+def _letters(names: Iterable[str]) -> dict[str, str]:
+    """Map each name to a letter, since the names of sources are long; "aa" follows "z"."""
+    return {name: chr(ord("a") + index % 26) * (index // 26 + 1) for index, name in enumerate(dict.fromkeys(names))}
 
 
-def _legend(shown: "Sequence[Candidate]", sources: "dict[str, str]", *, more: int) -> str:
-    lines = [f"... and {more:,} more"] if more > 0 else []
-    lines += [f"{mark}  {meaning}" for mark, meaning in _marks_used(shown)]
+def _more(count: int) -> list[str]:
+    return [f"... and {count:,} more"] if count > 0 else []
+
+
+def _legend(shown: "Sequence[Candidate]", sources: Mapping[str, str], *, more: int) -> str:
+    lines = _more(more) + [f"{mark}  {meaning}" for mark, meaning in _marks_used(shown)]
     for name, letter in sources.items():
         lines += wrap(f"{letter}  {name}", rest="   ")
     return "\n".join(lines)
@@ -146,13 +141,11 @@ def _reasons(plan: "Plan") -> str:
     lines = [_reasons_heading(plan)]
     size = max(len(f"{rejection.count:,}") for rejection in plan.rejected.values())
     for reason, rejection in plan.rejected.items():
-        line = reason
-        if rejection.examples:
-            line += f" (such as {rejection.examples[0]})"
+        line = f"{reason} (such as {rejection.examples[0]})" if rejection.examples else reason
         lines += wrap(line, first=f"  {rejection.count:>{size},}  ", rest=" " * (size + 6))
     return "\n".join(lines)
 
 
 def _reasons_heading(plan: "Plan") -> str:
     total = sum(rejection.count for rejection in plan.rejected.values())
-    return f"left out, {total:,} offers by their first reason:"
+    return f"rejected offers ({total:,}), by first reason:"

@@ -1,4 +1,4 @@
-"""Finds providers: the only reader of entry points."""
+"""Discovery of the installed providers; the only module that reads entry points."""
 
 import functools
 import sys
@@ -17,16 +17,16 @@ GROUP = "multicompute.providers"
 
 @functools.cache
 def discover() -> Mapping[str, ProviderPlugin]:
-    """All providers that are installed, by name, in the order of their names.
+    """Return the plug-ins of all installed providers by name, sorted by name.
 
     Raises:
-        ConfigError: two distributions bring a provider of the same name, or a plug-in object can't be loaded.
+        ConfigError: two distributions provide the same name, or a plug-in object can't be loaded.
     """
-    # importlib.metadata takes 15 ms to import, a sixth of a cold command: so only here.
+    # Imported here: importlib.metadata takes 15 ms, a sixth of a cold command.
     from importlib.metadata import entry_points
 
     found: dict[str, EntryPoint] = {}
-    # All names before any is loaded: which of two is the right one nobody can tell.
+    # Check all names before loading any plug-in: of two with one name, neither is known to be the right one.
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
@@ -43,17 +43,17 @@ def _load(entry: "EntryPoint") -> ProviderPlugin:
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"the provider {entry.name!r} ({entry.value}) can't be loaded: {error}",
-            hint="reinstall or uninstall the distribution that brings it",
+            hint="reinstall or uninstall the distribution that provides it",
         ) from error
     return plugin
 
 
 def missing_modules(plugin: ProviderPlugin) -> tuple[str, ...]:
-    """The modules of the plug-in's SDK that are not installed; none of them is imported to know."""
-    return tuple(name for name in plugin.modules if name not in sys.modules and not _is_there(name))
+    """Return the modules of the plug-in's SDK that are not installed, without importing any."""
+    return tuple(name for name in plugin.modules if name not in sys.modules and not _is_installed(name))
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     from importlib.machinery import PathFinder
     from importlib.util import find_spec
 
@@ -62,11 +62,11 @@ def _is_there(module: str) -> bool:
     for part in inner:
         if found is None or found.submodule_search_locations is None:
             return False
-        # Part by part, since find_spec("a.b") would import a.
+        # One part at a time, because find_spec("a.b") would import a.
         found = PathFinder.find_spec(part, list(found.submodule_search_locations))
     return found is not None
 
 
 def install_line(plugin: ProviderPlugin) -> str:
-    """The command that installs the SDK of `plugin`."""
+    """Return the command that installs the SDK of `plugin`."""
     return f'pip install "multicompute[{plugin.extra}]"'

@@ -1,7 +1,8 @@
-"""The seam between the core and a cloud: what a provider must do, declare and exchange.
+"""The interface between the core and a cloud: what a provider declares, does and exchanges.
 
-A provider is reached through its plug-in object, which the entry-point group `multicompute.providers` names and which
-imports without the cloud's SDK. Tests for a provider's author are in `multicompute.testing.conformance`.
+The core reaches a provider through its plug-in object, which an entry point of the group `multicompute.providers` names.
+The plug-in imports without the cloud's SDK. `multicompute.testing.ProviderConformance` tests everything that the docstrings
+here promise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,27 +22,30 @@ if TYPE_CHECKING:
 
 
 class Capability(StrEnum):
-    """What a provider can do; declared once, read by the engine and by the conformance suite."""
+    """An ability that a provider declares once, and that the engine and the conformance suite read."""
 
     SPOT = "spot"
+    """Launches offers with `purchase="spot"` and reports a preempted node with the cause "preemption"."""
     FLEX_START = "flex_start"
+    """Launches offers with `purchase="flex_start"`, for which the cloud queues until it has capacity."""
     RESERVATIONS = "reservations"
+    """Launches into the reservation that a part names, and finds named reservations in `quotas`."""
     PLACEMENT = "placement"
-    """Puts a gang close together and gives it the fabric between nodes."""
+    """Places a gang close together and connects its nodes by the fabric of their instance type."""
     QUOTAS = "quotas"
-    """Can tell what the account may have, before it is asked for."""
+    """Reads the account's quotas before a launch."""
     LIVE_PRICES = "live_prices"
-    """Can tell today's price of an offer."""
+    """Reads today's price of an offer."""
     EXPIRY = "expiry"
-    """Ends a node at its expiry although nobody of us is alive."""
+    """Terminates a node at its expiry even if no multicompute process runs anywhere."""
     METRICS = "metrics"
-    """Can tell how busy nodes are."""
+    """Reads the utilization of nodes from the cloud's monitoring."""
     HEALTH_CHECKS = "health_checks"
-    """Checks machines by itself, and can tell which fail."""
+    """Reports machines that fail the cloud's own health checks."""
     GLOBAL_LISTING = "global_listing"
-    """Lists nodes of all regions in one answer, for which it costs as much to be asked of one."""
+    """Lists the nodes of all regions at the cost of one region."""
     DEPENDENT_RESOURCES = "dependent_resources"
-    """Makes resources beside machines (security groups, placement groups, ...) that teardown must remove."""
+    """Creates resources in addition to nodes (security groups, placement groups, ...), which a teardown must delete."""
 
 
 TAG_CLUSTER = "multicompute-cluster"
@@ -53,41 +57,47 @@ RESERVED_TAG_PREFIX = "multicompute-"
 
 
 def expiry_tag(expires_at: datetime | None) -> str:
-    """The value of the expiry tag: epoch seconds, or "never"."""
+    """Return the value of the expiry tag: epoch seconds, or "never"."""
     return "never" if expires_at is None else str(int(expires_at.timestamp()))
 
 
 @dataclass(frozen=True, slots=True)
 class TagLimits:
-    """What a cloud accepts as user tags beside ours."""
+    """The limits of a cloud on the user's tags, in addition to the five tags of multicompute.
+
+    Attributes:
+        count: how many tags the user may set.
+        key_length, value_length: how many characters a key and a value may have.
+        reserved_prefixes: prefixes that no key may start with, in lower case.
+        key_pattern: a regular expression that a key must match in full; "" for any.
+    """
 
     count: int
     key_length: int
     value_length: int
     reserved_prefixes: tuple[str, ...] = ()
     key_pattern: str = ""
-    """A regular expression that a name must match in full; "" for any."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """One attempt: everything a provider needs to launch a gang, all or nothing.
+    """Everything that a provider needs to launch the gang of one attempt.
 
     Attributes:
-        token: the idempotency key; the same token is the same launch, for good.
-        cluster_id, cluster_name, owner: go into the tags, see `tags`.
-        parts: what to launch; all of it, or nothing. All parts are of one provider and one region.
-        tags: every tag of every resource, ours and the user's.
-        expires_at: hard end of life, None for none.
-        fabric: whether the gang needs the RDMA-class fabric of its instance type and close placement.
-        image: image id, or None for the provider's default for the instance type.
-        setup: shell script that runs as root at first boot, or "".
-        ssh_public_key: an OpenSSH public key line that may log in, or None for no SSH at all.
-        private: no public address, and no port open from outside.
-        disk_gib: boot disk, or None for the provider's default.
-        max_price: USD per node-hour that a spot node may cost at most, or None.
-        attempt_timeout: how long the attempt may stay unready before the engine gives it up, as far as the user has said; what
-            waits in a cloud's own queue need not wait longer.
+        token: the idempotency key; the same token always means the same launch.
+        cluster_id, cluster_name, owner: the values of the tags that identify the cluster.
+        parts: the nodes to launch, all or nothing. All parts have the same provider and region.
+        tags: every tag that each resource gets, those of multicompute and the user's.
+        expires_at: when the nodes must be terminated; None for never.
+        fabric: whether the gang needs close placement and the RDMA fabric of its instance type.
+        image: the image id; None for the provider's default for the instance type.
+        setup: a shell script that runs as root at the first boot; "" for none.
+        ssh_public_key: the OpenSSH public key that may log in; None to allow no SSH at all.
+        private: whether the nodes get no public address and no port that is open from outside.
+        disk_gib: the size of the boot disk; None for the provider's default.
+        max_price: the highest price of a spot node in USD per node-hour; None for no limit.
+        attempt_timeout: how long the engine waits until the gang is ready, where the user has set it. A request that waits
+            in a queue of the cloud can be withdrawn after this time.
     """
 
     token: str
@@ -108,25 +118,27 @@ class LaunchRequest:
 
     @property
     def region(self) -> str:
+        """The region of all parts."""
         return self.parts[0].offer.region
 
     @property
     def node_count(self) -> int:
+        """The number of nodes in all parts."""
         return sum(part.nodes for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which of our resources are meant. Fields that are None do not narrow it.
+    """A filter for resources that multicompute created. A field that is None selects everything.
 
     Attributes:
-        region: one region, or None for every region that the provider works in.
-        cluster_id, token, owner: the values of our tags.
-        node_ids: ids known from a launch so recent that a listing may not show them yet: beside what the tags find, they are
-            selected too, and one that the cloud does not show counts as still there (I4).
-        instance_types: the instance types of what is looked for, where the caller knows them: a provider that keeps machines in
-            several services need ask only the services of these types; () asks all. It narrows nothing else.
-        with_health: ask also for the cloud's own checks of its machines: a node that fails them is IMPAIRED, not RUNNING.
+        region: one region; None for every region that the provider works in.
+        cluster_id, token, owner: the values of the tags to filter by.
+        node_ids: nodes that were launched so recently that a listing may not show them yet. They are selected in addition
+            to those found by tag, and a node that the cloud does not show counts as still existing (I4).
+        instance_types: a hint: the instance types of the nodes, if the caller knows them. A provider whose nodes are
+            spread over several services may list only those with these types. It never excludes a resource.
+        with_health: whether to read the cloud's health checks as well. A node that fails them is IMPAIRED, not RUNNING.
     """
 
     region: str | None = None
@@ -140,12 +152,12 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Anything that carries our tags or is named from a token: a node, a disk, a security group, ...
+    """A resource with the tags of multicompute, or named from a token: a node, a disk, a security group, ...
 
     Attributes:
-        kind: the vendor's word: "instance", "volume", "security-group", "placement-group", ...
-        billable: whether it costs money by itself.
-        tags: as the cloud reports them.
+        kind: the vendor's term: "instance", "volume", "security-group", "placement-group", ...
+        billable: whether the resource itself costs money.
+        tags: the tags as the cloud reports them.
     """
 
     provider: str
@@ -158,29 +170,35 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Teardown:
-    """How far a teardown has come. Not finished is a result, not an error: call again."""
+    """The progress of a teardown. "Not finished" is a result and not an error: call `terminate` again.
+
+    Attributes:
+        remaining: what the cloud still shows after the last delete.
+        waiting_for: what the teardown is waiting for, for the event log; "" if it waits for nothing.
+    """
 
     remaining: tuple[Resource, ...] = ()
     waiting_for: str = ""
 
     @property
     def is_done(self) -> bool:
-        """Whether the cloud, asked after the last delete, has nothing left."""
+        """Whether a listing after the last delete shows that nothing is left."""
         return not self.remaining
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What the account may still have, in the cloud's own unit.
+    """A limit of the account, in the cloud's own unit.
 
     Attributes:
-        name: the cloud's name of it, "Running On-Demand P instances".
-        region: where it counts.
-        purchase: which way of buying counts against it.
-        families: which instance types count, as globs on their names ("p*", "trn*").
-        limit, used: in `unit`.
+        name: the cloud's name for it, such as "Running On-Demand P instances".
+        region: the region that it applies to.
+        purchase: the purchase type that counts against it.
+        families: globs on the names of the instance types that count ("p*", "trn*").
+        limit: the maximum, in `unit`.
+        used: what is in use now, in `unit`.
         unit: "vcpus", "accelerators" or "nodes".
-        accelerator: counts only types with this accelerator, where the name of a type does not tell; "" for any.
+        accelerator: the accelerator whose instance types count, where their names do not show it; "" for any.
     """
 
     name: str
@@ -193,7 +211,7 @@ class Quota:
     accelerator: str = ""
 
     def counts(self, instance: InstanceType) -> bool:
-        """Whether nodes of this instance type count against it."""
+        """Return whether nodes of this instance type count against the quota."""
         return self.accelerator in ("", instance.accelerator) and any(
             fnmatchcase(instance.name, family) for family in self.families
         )
@@ -201,7 +219,14 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Capacity secured beforehand, as the cloud reports it; `hourly_cost` is USD per node-hour on top (0: paid already)."""
+    """Reserved capacity as the cloud reports it.
+
+    Attributes:
+        id: the cloud's id, which the user names in `reservations`.
+        available: how many nodes can still be launched into it.
+        kind: the vendor's term for this kind of reservation.
+        hourly_cost: USD per node-hour in addition to what has been paid; 0 if it is paid in full.
+    """
 
     provider: str
     id: str
@@ -215,7 +240,13 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """The answer of `Provider.quotas`: what could be read, and notes on what could not."""
+    """The answer of `Provider.quotas`.
+
+    Attributes:
+        quotas: the quotas that could be read.
+        reservations: those of the named reservations that exist in the region.
+        notes: one sentence for everything that could not be read.
+    """
 
     quotas: tuple[Quota, ...] = ()
     reservations: tuple[Reservation, ...] = ()
@@ -224,7 +255,14 @@ class Quotas:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding of `doctor`: what was looked at, whether it is well, and what to do if not."""
+    """One result of `multicompute doctor`.
+
+    Attributes:
+        name: what was checked.
+        ok: whether the check passed.
+        detail: what the check found.
+        hint: how to fix a failure; "" if the check passed.
+    """
 
     name: str
     ok: bool
@@ -233,80 +271,167 @@ class Check:
 
 
 class Provider(Protocol):
-    """A cloud, opened. Every method may be called from several threads, raises only errors of `multicompute.errors`
-    with place and vendor code attached, waits for nothing but the one answer, and can be repeated safely (I5).
+    """An opened cloud.
+
+    These rules apply to every method:
+
+    - It can be called from several threads at once.
+    - It can be repeated safely (I5).
+    - It raises only errors of `multicompute.errors`, with the place and the vendor's code.
+    - It waits only for the answers to its own calls and never sleeps. The engine does the polling, with its own clock,
+      deadlines and backoff.
+    - It finds resources in the cloud by tag or name and keeps no state of its own, because another process may continue
+      the work (I3).
+
+    Every method may raise these errors in addition to those that it documents:
+
+    - `AuthError` and `AccessDeniedError`: the credentials are rejected or lack a permission.
+    - `ThrottledError` and `TransientError`: the call can be repeated.
+    - `InvalidRequestError`: the cloud rejects the call as invalid.
+    - `ProviderError`: any answer that fits no other error.
+
+    Attributes:
+        name: the name that users write in `clouds` and in the configuration, such as "aws".
+        capabilities: the abilities of this provider.
+        consistency_window: how long after a call "not found" does not prove that a resource is gone (I4).
+        attempt_timeout: how long an attempt may stay unready before it counts as a lack of capacity, by default.
+        poll_interval: the longest pause between two listings while the engine waits.
     """
 
     name: str
     capabilities: frozenset[Capability]
     consistency_window: timedelta
-    """For so long after a call "not found" is no proof of gone (I4)."""
     attempt_timeout: timedelta
-    """How long an attempt may stay unready before it counts as a lack of capacity, by default."""
     poll_interval: timedelta
-    """How often to look while waiting, at most."""
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
-        """Launch the gang, all or nothing, tagged at birth (I2); returns the nodes, which may still be pending.
+        """Launch the gang, all nodes or none, and return the nodes without waiting until they run.
 
-        The same token again returns the same nodes and buys nothing. What has to be made beside machines is made here
-        first, tagged or named from the token. When it raises CapacityError, QuotaError, InvalidRequestError, AuthError or
-        AccessDeniedError, no node of this token lives or will; after ThrottledError or TransientError that is not known,
-        and the engine repeats the call with the same token.
+        Every resource is tagged in the call that creates it (I2); a resource that cannot carry tags is named from the
+        token or the cluster id. Resources that the nodes depend on are created first.
+
+        Repeating: a call with a token that was used before returns the nodes of the first call and buys nothing. That is
+        also true if the answer to the first call was lost, and if several threads make the call at once.
+
+        Args:
+            request: what to launch.
+
+        Returns:
+            The nodes, running or pending. A launch that fails after it was accepted is reported by `nodes`.
+
+        Raises:
+            CapacityError: the cloud has no capacity, or does not sell the instance type there (`is_offered=False`).
+            QuotaError: the account's quota is too small.
+            InvalidRequestError: the cloud rejects the request as invalid.
+            AuthError, AccessDeniedError: the credentials are rejected or lack a permission. After this error and those
+                above, no node with this token exists or will appear.
+            ThrottledError, TransientError: it is unknown whether nodes exist. The engine repeats the call with the same
+                token. Raise `TransientError` also if part of a refused gang could not be terminated.
         """
         ...
 
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
-        """Our nodes, by tag, listed to the last page, in a stable order; those long gone may be missing.
+        """List the selected nodes in a stable order, reading every page.
 
-        Each host of a slice is a node, in the order of the slices and of their worker numbers.
+        Each host of a slice is a node; hosts are ordered by slice and worker number. A node that has ended is listed as
+        GONE, with the reason and cause, for as long as the cloud shows it.
 
-        A node just launched may be missing for the consistency window.
+        Not found: a node may be missing for `consistency_window` after its launch. A node that was terminated some time
+        ago may be missing for good.
         """
         ...
 
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
-        """Everything of ours that still exists, nodes included, by tag and by name; nothing that is gone."""
+        """List everything that still exists of what is selected, nodes included, by tag and by name.
+
+        Not found: a resource that is gone is not listed. A resource may be missing for `consistency_window` after it was
+        created.
+        """
         ...
 
     def terminate(self, selector: Selector) -> Teardown:
-        """Delete what is selected, first nodes and then what was made beside them; one step, does not wait.
+        """Take one step of a teardown and return what the cloud still shows, without waiting.
 
-        `selector` names a cluster id or a token. Returns what the cloud still shows afterwards; the engine calls again until
-        nothing remains. What is already gone counts as deleted. Nothing without our tags or name is touched (I9).
+        Each call deletes what can be deleted now: first the nodes, then the resources that they used. A resource that is
+        still in use remains for a later call and is not an error. The engine repeats the call until nothing remains.
+
+        A selector with a token selects one attempt. Resources that belong to the complete cluster stay until a call
+        selects the cluster. Resources without the tags or names of multicompute are never changed (I9).
+
+        Not found: a resource that does not exist counts as deleted, except for `selector.node_ids`: these are terminated
+        by id, and those that a listing does not show yet are returned as remaining.
+
+        Args:
+            selector: names a cluster id or a token.
+
+        Returns:
+            The resources that a listing after the last delete shows, and what they are waiting for.
+
+        Raises:
+            InvalidRequestError: the selector names neither a cluster id nor a token, so nothing was deleted.
         """
         ...
 
     def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
-        """Move the end of life of the selected nodes, in tags and wherever the cloud enforces it."""
+        """Change the expiry of the selected nodes, in the expiry tag and wherever the cloud enforces it.
+
+        Not found: if no node is selected, the call does nothing.
+
+        Args:
+            selector: the nodes.
+            expires_at: the new expiry, in UTC; None for never.
+        """
         ...
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-        """Today's prices of these offers, as far as the cloud can be asked; the others are missing."""
+        """Return today's prices of these offers.
+
+        Not found: an offer for which the cloud gives no price is missing from the result.
+        """
         ...
 
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
-        """What the account may have in `region`, and those of the named reservations that are there.
+        """Return the account's quotas in a region, and those of the named reservations that exist there.
 
-        What can't be read (a missing right, say) is a note in the answer, not an error.
+        Not found: a reservation that does not exist in the region is missing from the result. A quota that cannot be
+        read, because a permission is missing for example, is a note in the result and not an error.
+
+        Args:
+            region: the region to read.
+            reservations: the ids of reservations to find.
         """
         ...
 
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
-        """What the cloud's monitoring has measured of these nodes between two instants, oldest first.
+        """Return what the cloud's monitoring measured on these nodes, oldest first.
 
-        Asked in batches, not node by node. What was not measured is missing: it is never a zero. Monitoring lags by some minutes.
+        The provider queries the nodes in batches and not one by one. Monitoring lags behind by some minutes.
+
+        Not found: a value that was not measured is missing from the result. It is never reported as zero.
+
+        Args:
+            nodes: the nodes to read.
+            since: the start of the interval, in UTC.
+            until: the end of the interval, in UTC.
         """
         ...
 
     def check(self) -> tuple[Check, ...]:
-        """Ask the cloud who we are and whether the main rights are there; for `doctor`."""
+        """Check the credentials and the main permissions, for `multicompute doctor`.
+
+        A failed check is part of the result and not an error.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a plug-in is opened with: its table of the configuration, and the environment to look for credentials in."""
+    """The settings that a plug-in is opened with.
+
+    Attributes:
+        values: the provider's table of the configuration, `[providers.<name>]`.
+        environment: the environment variables; a plug-in must not read `os.environ` itself.
+    """
 
     values: Mapping[str, object] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -314,39 +439,62 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """Whether a provider can be opened, and if not, why and what would mend it. Told without a network call."""
+    """Whether a provider can be opened with some settings, found without a network call.
+
+    Attributes:
+        ok: whether credentials or an endpoint were found.
+        why: where the credentials come from or, if `ok` is False, what is missing and how to fix it.
+        regions: the only regions to use, where the settings name some. Nothing is launched elsewhere, because no listing
+            would find it there.
+    """
 
     ok: bool
     why: str = ""
     regions: tuple[str, ...] = ()
-    """The only regions that are to be used, where the settings name some: nothing is bought where nobody would look for it."""
 
 
 class ProviderPlugin(Protocol):
-    """What the entry point names: imports without the SDK, and opens the provider when it is needed."""
+    """The object that the entry point names. It imports without the SDK and opens the provider when needed.
+
+    Attributes:
+        name: the provider's name.
+        extra: the extra that installs the SDK: `pip install "multicompute[<extra>]"`.
+        modules: modules of the SDK; if one is missing, the extra is not installed.
+        can_launch: False if the provider has offer tables only.
+        tables: the folder with the offer tables (`shards.csv`, `index.csv`, `regions.csv`, `sources.csv`, and `types.csv`
+            and `offers.csv` for each accelerator; the catalog's design note describes them); None for a cloud without
+            prices.
+        tag_limits: the limits on the user's tags.
+        setting_names: the keys that `[providers.<name>]` may have.
+        billing_minimum: the shortest time that a machine is billed for. Longer times are billed by the second.
+    """
 
     name: str
     extra: str
-    """The extra that installs the SDK: `pip install "multicompute[<extra>]"`."""
     modules: tuple[str, ...]
-    """Modules of the SDK whose absence means that the extra is not installed."""
     can_launch: bool
-    """False while only the offer tables are there."""
     tables: Path | None
-    """Folder with the offer tables (`shards.csv`, `index.csv`, `regions.csv`, `sources.csv`, and `types.csv` and `offers.csv` for each
-    accelerator; the catalog's design note describes them), or None for a cloud without prices."""
     tag_limits: TagLimits
-    setting_names: tuple[str, ...]
-    """The keys that `[providers.<name>]` may have."""
     billing_minimum: timedelta
-    """For how long a machine is billed at least, however soon it ends; what runs longer is billed by the second."""
 
-    def configured(self, settings: Settings) -> Configured: ...
+    @property
+    def setting_names(self) -> tuple[str, ...]:
+        """Return the keys that `[providers.<name>]` may have."""
+        ...
+
+    def configured(self, settings: Settings) -> Configured:
+        """Return whether the provider can be opened with these settings, without a network call."""
+        ...
 
     def open(self, settings: Settings) -> Provider:
-        """Open the provider; raises AuthError when `configured` is not ok."""
+        """Open the provider.
+
+        Raises:
+            AuthError: `configured` is not ok.
+            ConfigError: a setting has an invalid value.
+        """
         ...
 
     def local(self) -> "LocalCloud | None":
-        """A local cloud that has not been started, or None where the provider brings none."""
+        """Return a local cloud that is not started yet, or None if the provider has none."""
         ...

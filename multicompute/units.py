@@ -1,4 +1,4 @@
-"""Parses what people write ("12h", "80GiB") into units, once, at the edge."""
+"""Durations, sizes, instants and money: parsing what users write ("12h", "80GiB") and formatting it."""
 
 import math
 import re
@@ -14,10 +14,14 @@ _GIB |= {"t": 1024.0, "tib": 1024.0, "tb": 1e12 / 2**30}
 
 
 def parse_duration(value: str | timedelta, *, what: str) -> timedelta:
-    """Read a duration such as "90m", "12h", "1h30m" or "7d".
+    """Parse a duration such as "90m", "12h", "1h30m" or "7d".
+
+    Args:
+        value: the text, or a timedelta that is returned as it is.
+        what: the name of the argument, for the message.
 
     Raises:
-        SpecError: `value` is none, or not positive; `what` names the argument in the message.
+        SpecError: `value` is not a duration or not positive.
     """
     if isinstance(value, timedelta):
         duration = value
@@ -27,15 +31,19 @@ def parse_duration(value: str | timedelta, *, what: str) -> timedelta:
     else:
         raise SpecError(f'{what}={value!r}: not a duration; write "90m", "12h" or "7d"')
     if duration <= timedelta(0):
-        raise SpecError(f"{what}={value!r}: must be longer than nothing")
+        raise SpecError(f"{what}={value!r}: must be longer than zero")
     return duration
 
 
 def parse_gib(value: str | float, *, what: str) -> float:
-    """Read a size such as "80GiB", "1TiB" or a bare number of GiB, into GiB.
+    """Parse a size such as "80GiB" or "1TiB" into GiB.
+
+    Args:
+        value: the text, or a number of GiB.
+        what: the name of the argument, for the message.
 
     Raises:
-        SpecError: `value` is none, or not positive and finite.
+        SpecError: `value` is not a size, or not positive and finite.
     """
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
@@ -52,7 +60,7 @@ def parse_gib(value: str | float, *, what: str) -> float:
 
 
 def format_duration(duration: timedelta) -> str:
-    """The shortest exact way to write `duration`: "90m", "12h", "7d"."""
+    """Format a duration in its largest exact unit: "90m", "12h", "7d"."""
     seconds = int(duration.total_seconds())
     for unit in ("d", "h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
@@ -61,16 +69,16 @@ def format_duration(duration: timedelta) -> str:
 
 
 def format_instant(instant: datetime) -> str:
-    """RFC 3339 in UTC, to the second: "2026-11-24T15:27:31Z"."""
+    """Format an instant as RFC 3339 in UTC, to the second: "2026-11-24T15:27:31Z"."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_instant(text: str) -> datetime:
-    """Read what `format_instant` and ISO 8601 write; a missing zone means UTC."""
+    """Parse an instant in ISO 8601; without a time zone it is in UTC."""
     instant = datetime.fromisoformat(text)
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def format_usd(amount: float) -> str:
-    """Money for people: "$440.32", with thousands marked."""
+    """Format an amount in USD with thousands separators: "$1,440.32"."""
     return f"${amount:,.2f}"

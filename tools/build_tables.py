@@ -1,4 +1,4 @@
-"""Builds the packaged offer tables from tables of prices and hardware.
+"""Build the packaged offer tables from tables of prices and hardware.
 
     python tools/build_tables.py FACTS_DIR [--into ROOT]
 
@@ -25,14 +25,14 @@ from multicompute.errors import CatalogError
 
 CLOUDS = ("aws", "azure", "gcp")
 MAIN_PARTITION = {"aws": "aws"}
-"""Others (GovCloud, the European sovereign cloud) need a separate account, and have no offers here."""
+"""Other partitions (GovCloud, the European sovereign cloud) need a separate account, and have no offers here."""
 BASES = {"list": "list"} | dict.fromkeys(("us_parity", "derived_ratio", "sibling_ratio", "composed"), "estimate")
 PURCHASES = {"on_demand": "on_demand", "spot": "spot", "flex_start": "flex_start", "reservation": "reserved"}
 TPU_SOURCE = "AI-Hypercomputer/xpk (TPU topologies); Google Cloud TPU documentation"
 
 Row = Mapping[str, str]
 Key = tuple[str, str, str]
-"""Instance type and, where they can be attached, accelerator and its number, as the source writes them."""
+"""Instance type and, for attachable accelerators, their name and number, in the spelling of the source."""
 
 
 class FactsError(Exception):
@@ -41,19 +41,20 @@ class FactsError(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a shard's `types.csv` or `offers.csv`, the source written out."""
+    """A row of a shard's `types.csv` or `offers.csv`, with the full text of its source."""
 
     shard: str
     cells: Row
 
     @property
     def key(self) -> tuple[str, str]:
+        """Return the key of the instance type."""
         return self.cells["instance_type"], self.cells["accelerators"]
 
 
 @dataclass
 class Provider:
-    """Everything that one provider's folder will hold."""
+    """The content of one provider's folder."""
 
     name: str
     regions: list[Row]
@@ -61,7 +62,11 @@ class Provider:
     lines: list[Entry] = field(default_factory=list)
 
     def sells_in(self, row: Row) -> bool:
-        """Whether the region of a price belongs to the main partition; refuses one that there is not."""
+        """Return whether the region of a price belongs to the main partition.
+
+        Raises:
+            FactsError: The region is unknown.
+        """
         for region in self.regions:
             if region["region"] == row["region"]:
                 return region["partition"] == MAIN_PARTITION.get(self.name, "")
@@ -69,13 +74,14 @@ class Provider:
 
 
 class Facts:
-    """A folder of source tables; every cell that is asked for is there, or the error names file, line and column."""
+    """A folder of source tables, in which a missing cell is an error with file, line and column."""
 
     def __init__(self, folder: Path) -> None:
+        """Use the tables in `folder`."""
         self.folder = folder
 
     def rows(self, name: str, *columns: str) -> Iterator[Row]:
-        """The rows of a table, each with its place under "where"."""
+        """Yield the rows of a table, each with its file and line under "where"."""
         path = self.folder / f"{name}.csv"
         try:
             with path.open(encoding="utf-8", newline="") as file:
@@ -92,7 +98,7 @@ class Facts:
 
 
 def number(row: Row, column: str, *, positive: bool = False) -> str:
-    """A number in its shortest form; "" stays "" unless it must be there."""
+    """Return a number in its shortest form. An empty cell stays empty, unless `positive` requires a number."""
     text = row[column]
     if not text and not positive:
         return ""
@@ -106,19 +112,19 @@ def number(row: Row, column: str, *, positive: bool = False) -> str:
 
 
 def plain(value: float) -> str:
-    """Six decimals at most, and no zeros behind the last that counts."""
+    """Return a number with at most six decimals and without trailing zeros."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def choice(row: Row, column: str, choices: Mapping[str, str]) -> str:
-    """What one of the words that may stand in a column means."""
+    """Translate a cell that must have one of the keys of `choices`."""
     if row[column] not in choices:
         raise FactsError(f"{row['where']}: {column}={row[column]!r} must be one of {', '.join(choices)}")
     return choices[row[column]]
 
 
 def instance_types(facts: Facts, cloud: str) -> Iterator[tuple[Key, Entry]]:
-    """The machine types of a cloud."""
+    """Yield the instance types of a cloud."""
     for row in facts.rows(
         f"{cloud}_instances", "instance_type", "accelerator", "accelerator_count", "accelerator_memory_gib",
         "vcpus", "memory_gib", "network_gbps", "fabric", "arch", "status", "source",
@@ -142,13 +148,13 @@ def instance_types(facts: Facts, cloud: str) -> Iterator[tuple[Key, Entry]]:
             "purchases": ";".join(sorted(purchases)),
             "source": row["source"],
         }
-        # Where accelerators can be attached, a name alone does not tell what it means.
-        told = (row["accelerator"], row["accelerator_count"]) if "attachable" in row else ("", "")
-        yield (row["instance_type"], *told), Entry(row["accelerator"] or tables.CPU, cells)
+        # With attachable accelerators, the name of the instance type alone is not a key.
+        attached = (row["accelerator"], row["accelerator_count"]) if "attachable" in row else ("", "")
+        yield (row["instance_type"], *attached), Entry(row["accelerator"] or tables.CPU, cells)
 
 
 def offers(facts: Facts, provider: Provider, types: Mapping[Key, Entry]) -> Iterator[Entry]:
-    """The offers of a cloud's machine types: one line for each way of buying that has a price and is sold."""
+    """Yield the offers of a cloud's instance types: one row for each way to buy that is sold and has a price."""
     zones = zones_of(facts, provider.name)
     for row in facts.rows(
         f"{provider.name}_prices", "instance_type", "region", "on_demand_usd_h", "spot_usd_h", "as_of", "spot_as_of",
@@ -168,14 +174,14 @@ def offers(facts: Facts, provider: Provider, types: Mapping[Key, Entry]) -> Iter
 
 
 def prices(row: Row) -> Iterator[tuple[str, Row]]:
-    """The prices of one row of `<cloud>_prices`, with date, basis and source of each."""
+    """Yield the prices of one row of `<cloud>_prices`, each with date, basis and source."""
     for purchase, column in (("on_demand", "on_demand_usd_h"), ("flex_start", "flex_start_usd_h")):
         if row.get(column):
             cost, basis = number(row, column, positive=True), choice(row, "price_basis", BASES)
             yield purchase, {"hourly_usd": cost, "as_of": row["as_of"], "basis": basis, "source": row["source"]}
     if row["spot_usd_h"]:
-        # A derived on-demand price says nothing about the spot price beside it, which comes from another source, unless the
-        # machine was put together from parts: as in composed rows, and where the notes give the sum.
+        # The spot price of a row has another source than its on-demand price, so it can be a list price next to a derived one.
+        # It is derived, too, if the machine is composed of parts: in composed rows, and if the notes contain the sum.
         is_sum = row["price_basis"] == "composed" or "spot =" in row.get("notes", "")
         spot, most = float(number(row, "spot_usd_h", positive=True)), float(row["on_demand_usd_h"] or math.inf)
         # The spot feed rounds to four decimals, so that a spot price equal to the on-demand price may look higher.
@@ -184,7 +190,11 @@ def prices(row: Row) -> Iterator[tuple[str, Row]]:
 
 
 def line(known: Entry, row: Row, purchase: str, price: Row, zones: str) -> Entry:
-    """One line of `offers.csv`; refuses a price that can't be traced."""
+    """Return one row of `offers.csv`.
+
+    Raises:
+        FactsError: The price has no source or no date.
+    """
     if not price["source"]:
         raise FactsError(f"{row['where']}: the {purchase} price has no source")
     try:
@@ -197,7 +207,7 @@ def line(known: Entry, row: Row, purchase: str, price: Row, zones: str) -> Entry
 
 
 def zones_of(facts: Facts, cloud: str) -> dict[tuple[str, str, str], list[str]]:
-    """Instance type, accelerator and region -> zones; Azure's zones are numbers of the subscription, and unknown per size."""
+    """Map instance type, accelerator and region to zones. Azure numbers zones per subscription, so its zones are unknown."""
     found: dict[tuple[str, str, str], set[str]] = {}
     if cloud != "azure":
         for row in facts.rows(f"{cloud}_zones", "instance_type", "region", "zone"):
@@ -207,7 +217,7 @@ def zones_of(facts: Facts, cloud: str) -> dict[tuple[str, str, str], list[str]]:
 
 
 def slices(facts: Facts) -> Iterator[tuple[str, Entry]]:
-    """The TPU slice types, with the kind of price that each has; a slice is one node, however many hosts it has."""
+    """Yield the TPU slice types, each with its kind of price. A slice is one node, whatever its number of hosts."""
     for row in facts.rows(
         "tpu_slices", "accelerator_type", "generation", "chips", "hosts", "hbm_gib_total", "host_vcpus", "host_memory_gib",
     ):  # fmt: skip
@@ -232,10 +242,10 @@ def slices(facts: Facts) -> Iterator[tuple[str, Entry]]:
 
 
 def slice_offers(facts: Facts, provider: Provider, types: Sequence[tuple[str, Entry]]) -> Iterator[Entry]:
-    """The offers of the TPU slice types: chips x the price of a chip."""
+    """Yield the offers of the TPU slice types: number of chips times the price per chip."""
     kinds: dict[tuple[str, str], list[Entry]] = {}
     for kind, known in types:
-        # Only the first generations have a price of their own for slices of one host; elsewhere the kind is left empty.
+        # Only the first generations have a separate price for slices with one host. For the others, the kind is empty.
         kinds.setdefault((known.shard, kind), []).append(known)
         kinds.setdefault((known.shard, ""), []).append(known)
     for row in facts.rows(
@@ -260,7 +270,7 @@ def slice_offers(facts: Facts, provider: Provider, types: Sequence[tuple[str, En
 
 
 def provider_of(facts: Facts, cloud: str) -> Provider:
-    """Read everything of one cloud."""
+    """Read all tables of one cloud."""
     columns = ("cloud", "region", "residency", "country", "partition")
     regions = [row for row in facts.rows("regions", *columns) if row["cloud"] == cloud]
     provider = Provider(cloud, sorted(regions, key=lambda row: row["region"]))
@@ -296,15 +306,17 @@ def write_provider(provider: Provider, folder: Path) -> None:
 
 
 def by_name(cells: Row) -> tuple[str, float]:
+    """Return the sort key of a row of `types.csv`."""
     return cells["instance_type"], float(cells["accelerators"])
 
 
 def by_place(cells: Row) -> tuple[str, str, float, str]:
+    """Return the sort key of a row of `offers.csv`."""
     return cells["region"], *by_name(cells), cells["purchase"]
 
 
 def shard_rows(provider: Provider) -> Iterator[Row]:
-    """The lines of `shards.csv`."""
+    """Yield the rows of `shards.csv`."""
     for shard in sorted({known.shard for known in provider.types}):
         lines = [x.cells for x in provider.lines if x.shard == shard]
         dates = [cells["as_of"] for cells in lines]
@@ -319,7 +331,7 @@ def shard_rows(provider: Provider) -> Iterator[Row]:
 
 
 def source_keys(texts: Iterable[str]) -> dict[str, str]:
-    """A short key for each source text: its first words, and a number where that is not enough."""
+    """Map each source text to a short key: its first words, with a number if two are equal."""
     found: dict[str, str] = {}
     for text in sorted(texts):
         words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:24].strip("-")
@@ -331,6 +343,7 @@ def source_keys(texts: Iterable[str]) -> dict[str, str]:
 
 
 def write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write one CSV file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
@@ -339,20 +352,20 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
 
 
 def write_accelerators(facts: Facts, path: Path) -> frozenset[str]:
-    """Write the table of accelerators and read it back, which checks it; returns the names."""
+    """Write the table of accelerators, check it by reading it back, and return the names."""
     source = [name for name in accelerators.COLUMNS if name != "name"]
     rows = [{**row, "name": row["canonical_name"]} for row in facts.rows("accelerators", "canonical_name", *source)]
     write(path, accelerators.COLUMNS, rows)
     found = accelerators.read(path)
-    accelerators.meanings(found.values())
+    accelerators.index_names(found.values())
     return frozenset(found)
 
 
 def build(facts: Facts, root: Path, *, today: date) -> list[str]:
-    """Write all tables below `root`, unless something is wrong with one; returns what is.
+    """Write all tables below `root` if all of them are correct, and return the problems.
 
     Raises:
-        FactsError, CatalogError: a source table can't be used.
+        FactsError, CatalogError: A source table cannot be used.
     """
     targets = {"": root / "multicompute" / "data"}
     targets |= {cloud: root / "providers" / f"multicompute_{cloud}" / "data" for cloud in CLOUDS}
@@ -376,6 +389,7 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("facts", type=Path, metavar="FACTS_DIR", help="folder with the source tables")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Says what a catalog holds, for people."""
+"""A summary of a catalog, for people."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from multicompute.catalog.tables import Tables
 
 @dataclass(frozen=True, slots=True)
 class ProviderInfo:
-    """What one provider's tables hold.
+    """A summary of one provider's tables.
 
     Attributes:
-        provider: its name.
-        path: the folder.
-        offers: zones counted one by one.
-        instance_types: names, those without a price included.
-        regions: regions that the provider has, those without an offer included.
-        oldest, newest: the dates of the oldest and of the newest price; None when there is none.
+        provider: the name of the provider.
+        path: the folder of the tables.
+        offers: the number of offers, each zone counted.
+        instance_types: the number of instance types, including those without a price.
+        regions: the number of regions, including those without an offer.
+        oldest, newest: the dates of the oldest and of the newest price; None if there is no price.
     """
 
     provider: str
@@ -32,17 +32,18 @@ class ProviderInfo:
 
 @dataclass(frozen=True, slots=True)
 class CatalogInfo:
-    """What a catalog holds, in all and provider by provider."""
+    """A summary of a catalog, in total and by provider."""
 
     providers: tuple[ProviderInfo, ...]
 
     @property
     def offers(self) -> int:
+        """The number of offers of all providers."""
         return sum(info.offers for info in self.providers)
 
 
 def describe(tables: Iterable[Tables]) -> CatalogInfo:
-    """What these tables hold; no shard is read for it."""
+    """Summarize these tables without reading their shards."""
     return CatalogInfo(tuple(_info(each) for each in tables))
 
 

@@ -1,4 +1,4 @@
-"""Reads one provider's folder of offer tables, shard by shard; `docs/design/catalog.md` describes the layout."""
+"""Reads the offer tables of one provider, shard by shard; `docs/design/catalog.md` describes the layout."""
 
 import csv
 import math
@@ -11,7 +11,7 @@ from multicompute.errors import CatalogError
 from multicompute.offer import InstanceType, Listing, PriceBasis, Purchase, Quote, Region
 
 CPU = "cpu"
-"""The shard of the types without accelerators."""
+"""The shard of the instance types without accelerators."""
 
 SHARDS = ("shard", "types", "lines", "offers", "oldest", "newest")
 INDEX = ("instance_type", "shard")
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 
 class Shard(NamedTuple):
-    """One line of `shards.csv`: what a shard holds, known without reading it."""
+    """One line of `shards.csv`: a summary of a shard, available without reading it."""
 
     name: str
     types: int
@@ -56,11 +56,11 @@ class Shard(NamedTuple):
 
 
 class Tables:
-    """One provider's tables. Reads each file when it is first asked for, and keeps what it read.
+    """The offer tables of one provider. Each file is read when it is first needed, and only once.
 
     Args:
-        provider: the provider's name.
-        path: the folder.
+        provider: the name of the provider.
+        path: the folder of the tables.
     """
 
     def __init__(self, provider: str, path: Path) -> None:
@@ -74,20 +74,20 @@ class Tables:
         self._listings: dict[str, tuple[Listing, ...]] = {}
 
     def shards(self) -> Mapping[str, Shard]:
-        """What each shard holds."""
+        """Return the summary of each shard by name."""
         if self._shards is None:
             found: dict[str, Shard] = {}
             path = self.path / "shards.csv"
             for line, row in rows(path, SHARDS):
                 shard = _parsed(path, line, row, _shard)
                 if shard.name in found:
-                    raise _malformed(path, line, f"shard {shard.name!r} stands there twice")
+                    raise _malformed(path, line, f"shard {shard.name!r} is listed twice")
                 found[shard.name] = shard
             self._shards = found
         return self._shards
 
     def regions(self) -> Mapping[str, Region]:
-        """The regions by name."""
+        """Return the regions by name."""
         if self._regions is None:
             path = self.path / "regions.csv"
             found: dict[str, Region] = {}
@@ -99,25 +99,25 @@ class Tables:
         return self._regions
 
     def sources(self) -> Mapping[str, str]:
-        """The texts that the tables' source keys stand for."""
+        """Return the sources by the keys that the tables use for them."""
         if self._sources is None:
             self._sources = {key: text for _, (key, text) in rows(self.path / "sources.csv", SOURCES)}
         return self._sources
 
     def index(self) -> tuple[tuple[str, str], ...]:
-        """Each instance type's name with its shard; a name may be in several (a machine with other accelerators)."""
+        """Return the name and shard of each instance type; a name can be in several shards (other attached accelerators)."""
         if self._index is None:
             self._index = tuple((name, shard) for _, (name, shard) in rows(self.path / "index.csv", INDEX))
         return self._index
 
     def types(self, shard: str) -> _Types:
-        """The instance types of a shard, by name and number of accelerators as written."""
+        """Return the instance types of a shard by name and number of accelerators, both as written in the table."""
         if shard not in self._types:
             self._types[shard] = self._read_types(shard)
         return self._types[shard]
 
     def listings(self, shard: str) -> tuple[Listing, ...]:
-        """The lines of a shard, by region, instance type, accelerators and purchase; () when there is no such shard."""
+        """Return the lines of a shard, sorted by region, instance type, accelerators and purchase; () without such a shard."""
         if shard not in self._listings:
             self._listings[shard] = self._read_listings(shard) if shard in self.shards() else ()
         return self._listings[shard]
@@ -129,7 +129,7 @@ class Tables:
         for line, row in rows(path, TYPES):
             key = (row[0], row[1])
             if key in found:
-                raise _malformed(path, line, f"{row[0]} with {row[1]} accelerators stands there twice")
+                raise _malformed(path, line, f"{row[0]} with {row[1]} accelerators is listed twice")
             found[key] = _parsed(path, line, row, lambda row: _instance(row, self.provider, accelerator))
         return found
 
@@ -139,23 +139,23 @@ class Tables:
         found: list[Listing] = []
         line, row = 1, [""]
         try:
-            # One flat loop with nothing but look-ups: this is the whole cost of a cold query. What is wrong with a line
-            # is found out only when something is.
+            # A flat loop with dictionary accesses only, because it takes most of the time of a cold query. The cause of an
+            # error is determined afterwards.
             for line, row in rows(path, OFFERS):
                 name, count, region, purchase, price, as_of, basis, source, zones = row
                 cost = float(price)
                 if not 0.0 < cost < math.inf:
                     raise ValueError(price)
                 quote = Quote(cost, dates[as_of], sources[source], _BASES[basis])
-                places = tuple(zones.split(";")) if zones else ()
-                found.append(Listing(types[name, count], regions[region], _PURCHASES[purchase], quote, places))
+                names = tuple(zones.split(";")) if zones else ()
+                found.append(Listing(types[name, count], regions[region], _PURCHASES[purchase], quote, names))
         except (KeyError, ValueError) as error:
-            raise _malformed(path, line, self._fault(row, shard)) from error
+            raise _malformed(path, line, self._describe_fault(row, shard)) from error
         found.sort(key=_order)
         return tuple(found)
 
-    def _fault(self, row: list[str], shard: str) -> str:
-        """What is wrong with a line of `offers.csv`."""
+    def _describe_fault(self, row: list[str], shard: str) -> str:
+        """Describe what is wrong with a line of `offers.csv`."""
         name, count, region, purchase, price, as_of, basis, source, _ = row
         if (name, count) not in self.types(shard):
             return f"{name} with {count} accelerators is not in {shard}/types.csv"
@@ -175,7 +175,7 @@ class Tables:
 
 
 class _Dates(dict[str, date]):
-    """Dates by their text; a table has a handful of them on thousands of lines."""
+    """Dates by their text; a table repeats a few of them on thousands of lines."""
 
     def __missing__(self, text: str) -> date:
         self[text] = found = date.fromisoformat(text)
@@ -188,7 +188,7 @@ def _order(listing: Listing) -> tuple[str, str, float, str]:
 
 
 def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a table below its header, with their numbers."""
+    """Yield the lines of a table below its header, with their line numbers."""
     width = len(columns)
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -202,21 +202,21 @@ def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]
     except FileNotFoundError as error:
         raise CatalogError(
             f"{path}: an offer table is missing",
-            hint="install multicompute again, or let `catalog` in the configuration name a complete folder",
+            hint="install multicompute again, or set `catalog` in the configuration to a complete folder",
         ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CatalogError(f"{path}: can't be read: {error}", hint="mend or replace the file") from error
+        raise CatalogError(f"{path}: can't be read: {error}", hint="fix or replace the file") from error
 
 
 def _malformed(path: Path, line: int, what: str) -> CatalogError:
-    return CatalogError(f"{path}, line {line}: {what}", hint="mend the line; it is one of the offer tables")
+    return CatalogError(f"{path}, line {line}: {what}", hint="fix this line of the offer table")
 
 
 def _parsed(path: Path, line: int, row: list[str], parse: Callable[[list[str]], _T]) -> _T:
     try:
         return parse(row)
     except (KeyError, ValueError) as error:
-        raise _malformed(path, line, f"{row[0]}: {error.args[0]!r} can't be") from error
+        raise _malformed(path, line, f"{row[0]}: invalid value: {error.args[0]}") from error
 
 
 def _shard(row: list[str]) -> Shard:

@@ -201,7 +201,7 @@ def terminate(
                 if op is not None and record.state.is_live:
                     op = _end_unless_lost(op, record.reason or reason, wait=wait)
             if op is None:
-                session.ledger.ask_to_end(cluster_id, reason, states=_BEFORE_TEARDOWN)
+                session.ledger.request_termination(cluster_id, reason, states=_BEFORE_TEARDOWN)
             if not wait:
                 break
             if op is None:

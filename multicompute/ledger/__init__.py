@@ -1,4 +1,4 @@
-"""Remembers clusters, attempts, nodes, events and outages, on disk before any cloud hears of them. The only SQL."""
+"""The ledger: records clusters, attempts, nodes, events and outages before any cloud is called. All SQL is in this package."""
 
 from multicompute.ledger.ledger import Ledger
 from multicompute.ledger.records import AttemptRecord, AttemptState, ClusterRecord, NodeRecord

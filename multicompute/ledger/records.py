@@ -1,4 +1,4 @@
-"""What the ledger remembers, as frozen data."""
+"""The records of the ledger, as frozen data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ from multicompute.offer import InstanceType, Offer, Part, Quote
 
 
 class AttemptState(StrEnum):
-    """How far one try has come."""
+    """The state of an attempt."""
 
     OPEN = "open"
-    """Written before the call; what became of it is not known yet."""
+    """Recorded before the call. The result of the call is not known yet."""
     LAUNCHED = "launched"
-    """The cloud has named its nodes."""
+    """The cloud has returned its nodes."""
     CLOSED = "closed"
-    """Nothing of it lives, and the cloud has said so."""
+    """The cloud has confirmed that none of its resources exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterRecord:
-    """A cluster as the ledger knows it.
+    """The record of a cluster.
 
     Attributes:
-        spec: the request in JSON terms (`ClusterSpec.to_dict`).
-        identity: what makes two requests the same one, in canonical JSON.
-        expires_at: hard end of life, None for none.
-        reason: why it ended or is ending, "" while it lives.
+        spec: the request as JSON values (`ClusterSpec.to_dict`).
+        identity: the part of the request that makes two requests the same (I6), in canonical JSON.
+        expires_at: when the cluster must be terminated; None for never.
+        reason: why it ended or is being torn down; "" for a live cluster.
     """
 
     id: str
@@ -49,7 +49,7 @@ class ClusterRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try at one candidate; `parts` is what was asked for, `outcome` what the cloud made of it."""
+    """The record of one attempt at one candidate: the requested `parts` and the `outcome`."""
 
     token: str
     cluster_id: str
@@ -64,26 +64,28 @@ class AttemptRecord:
 
     @property
     def provider(self) -> str:
+        """The provider of all parts."""
         return self.parts[0].offer.provider
 
     @property
     def region(self) -> str:
+        """The region of all parts."""
         return self.parts[0].offer.region
 
     @property
     def nodes(self) -> int:
-        """How many nodes were asked for, each host of a slice counted."""
+        """The number of requested nodes, with each host of a slice counted."""
         return sum(part.machines for part in self.parts)
 
     @property
     def is_open(self) -> bool:
-        """Whether something of it may live."""
+        """Whether resources of the attempt may exist."""
         return self.state is not AttemptState.CLOSED
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A node that was launched, with what it costs and when it was ours."""
+    """The record of a launched node: its last known state, its price and how long it existed."""
 
     id: str
     rank: int
@@ -101,7 +103,7 @@ class NodeRecord:
     hourly_cost: float = 0.0
 
     def as_node(self) -> Node:
-        """The node as it was at the last look."""
+        """Return the node as it was at the last refresh."""
         return Node(
             id=self.id,
             rank=self.rank,
@@ -119,7 +121,7 @@ class NodeRecord:
 
 
 def part_to_json(part: Part) -> dict[str, object]:
-    """Everything that is needed to launch the same part again, in JSON terms."""
+    """Return everything that is needed to launch the same part again, as JSON values."""
     offer, quote = part.offer, part.offer.quote
     instance = {name: getattr(offer.instance, name) for name in InstanceType.__dataclass_fields__}
     return {
@@ -134,7 +136,7 @@ def part_to_json(part: Part) -> dict[str, object]:
 
 
 def part_from_json(data: Mapping[str, Any]) -> Part:
-    """The part that `part_to_json` wrote."""
+    """Return the part that `part_to_json` has converted."""
     hourly_cost, as_of, source, basis = data["quote"]
     offer = Offer(
         instance=InstanceType(**data["instance"]),

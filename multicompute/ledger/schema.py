@@ -1,17 +1,21 @@
-"""The tables of the ledger, version by version; the statements are those that SQLite and PostgreSQL have in common."""
+"""The tables of the ledger, version by version, in statements that SQLite and PostgreSQL both accept."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from multicompute.errors import LedgerError
 
+if TYPE_CHECKING:
+    from multicompute.ledger.database import Cursor, Database
+
 UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
-    # Version 1. Instants are RFC 3339 texts in UTC, which sort as they are; money is USD.
+    # Version 1. Instants are RFC 3339 texts in UTC, which sort correctly; money is in USD.
     (
         """CREATE TABLE clusters (
             id TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL, owner TEXT NOT NULL,
             spec TEXT NOT NULL, identity TEXT NOT NULL, created_at TEXT NOT NULL, expires_at TEXT, ended_at TEXT,
             provider TEXT, region TEXT, zone TEXT, reason TEXT NOT NULL DEFAULT '')""",
-        # I6: of all live clusters, one has the name.
+        # I6: a name is unique among live clusters.
         "CREATE UNIQUE INDEX live_names ON clusters (name) WHERE state NOT IN ('TERMINATED', 'FAILED')",
         """CREATE TABLE attempts (
             token TEXT PRIMARY KEY, cluster_id TEXT NOT NULL REFERENCES clusters (id), number INTEGER NOT NULL,
@@ -34,19 +38,38 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE leases (cluster_id TEXT PRIMARY KEY, holder TEXT NOT NULL, until TEXT NOT NULL)",
     ),
 )
-"""The statements that lead from version N to N + 1, for N = 0, 1, ...; what has been released is never edited."""
+"""The statements that upgrade version N to N + 1, for N = 0, 1, ... Released versions are never edited."""
 
 
-def missing(found: int, name: str) -> tuple[tuple[str, ...], ...]:
-    """The upgrades that a ledger of version `found` lacks.
+def upgrade(
+    database: "Database", name: str, version: Callable[[], int], mark: Callable[["Cursor", int], object]
+) -> None:
+    """Upgrade a ledger to the current version.
+
+    Args:
+        database: the open database.
+        name: the name of the ledger, for the message.
+        version: reads the version of the ledger, 0 for an empty database.
+        mark: writes the version inside the transaction of the upgrade.
 
     Raises:
-        LedgerError: it was written by a newer version, which this one must not touch.
+        LedgerError: a newer version wrote the ledger, so this version must not change it.
     """
+    if not _missing(version(), name):
+        return
+    with database.transaction("schema", is_intent=True) as cursor:
+        # Another process may have upgraded it meanwhile, so read the version again under the lock.
+        for statements in _missing(version(), name):
+            for statement in statements:
+                cursor.execute(statement)
+        mark(cursor, len(UPGRADES))
+
+
+def _missing(found: int, name: str) -> tuple[tuple[str, ...], ...]:
     known = len(UPGRADES)
     if found > known:
         raise LedgerError(
-            f"ledger {name}: written by a newer version of multicompute (schema {found}, this one knows {known})",
+            f"ledger {name}: written by a newer version of multicompute (schema {found}; this version supports up to {known})",
             hint="upgrade with `pip install --upgrade multicompute`, or set another `state`",
         )
     return UPGRADES[found:]

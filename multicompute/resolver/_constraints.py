@@ -1,4 +1,4 @@
-"""Reads a spec against the catalog: what its names mean, and whether a shape of machine meets it."""
+"""The constraints of a spec: its names resolved against the catalog, and the checks of instance types against them."""
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from multicompute.offer import InstanceType, Purchase
 from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Shape
-from multicompute.resolver._places import Place, matching, places, unknown_region
+from multicompute.resolver._regions import RegionKey, regions_matching, regions_of, unknown_region
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
@@ -27,16 +27,17 @@ _PURCHASES: Final[Mapping[object, frozenset[Purchase]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """A spec whose names have been looked up.
+    """A spec with its names resolved.
 
     Attributes:
         models: canonical accelerator name -> position in `type` of the first name that means it.
-        types: instance type in lower case -> the same.
+        types: instance type in lower case -> position in `type` of the first name that means it.
         shards: the accelerators to read from the catalog.
-        purchases: the ways of buying that are allowed.
-        clouds, places: those allowed, or None for all.
-        excluded_places, excluded_types: those not allowed; types in lower case, as globs.
-        only: provider -> the only regions that are configured, where there are such.
+        purchases: the allowed purchase types.
+        clouds, regions: the allowed ones; None for all.
+        excluded_regions: the regions that are not allowed.
+        excluded_types: globs on the instance types that are not allowed, in lower case.
+        only: provider -> the only regions to use, where the configuration names some.
     """
 
     spec: "ClusterSpec"
@@ -45,13 +46,13 @@ class Constraints:
     shards: tuple[str, ...]
     purchases: frozenset[Purchase]
     clouds: frozenset[str] | None
-    places: frozenset[Place] | None
-    excluded_places: frozenset[Place]
+    regions: frozenset[RegionKey] | None
+    excluded_regions: frozenset[RegionKey]
     excluded_types: tuple[str, ...]
     only: Mapping[str, Collection[str]]
 
     def position(self, shape: Shape) -> int | None:
-        """Where in `type` the first name stands that means this shape; None when none does."""
+        """Return the position in `type` of the first name that means this shape, or None."""
         found = [
             position
             for position in (self.models.get(shape.instance.accelerator), self.types.get(shape.key))
@@ -60,7 +61,7 @@ class Constraints:
         return min(found) if found else None
 
     def nodes(self, shape: Shape) -> int:
-        """How many nodes of this shape the gang has."""
+        """Return how many nodes of this shape the gang needs."""
         if self.spec.nodes is not None:
             return self.spec.nodes
         numerator, denominator = shape.per_node
@@ -69,9 +70,9 @@ class Constraints:
         return -(-self.spec.gpus * denominator // numerator)
 
     def rejection_reason(self, shape: Shape) -> str | None:
-        """The first reason why no offer of this shape will do, whatever place and price; None when there is none."""
+        """Return the first reason to reject every offer of this shape, whatever its region and price, or None."""
         if self.position(shape) is None:
-            # Shelves hold one accelerator each, so this one was read for an instance type on it.
+            # The index was read for another instance type with the same accelerator.
             return reasons.OTHER_TYPE
         if self.clouds is not None and shape.instance.provider not in self.clouds:
             return reasons.OTHER_CLOUD
@@ -101,18 +102,18 @@ class Constraints:
             return reasons.MEMORY
         return None
 
-    def place_rejection(self, place: Place) -> str | None:
-        """The first reason why a region will not do."""
-        if self.places is not None and place not in self.places:
+    def region_rejection(self, region: RegionKey) -> str | None:
+        """Return the first reason to reject a region, or None."""
+        if self.regions is not None and region not in self.regions:
             return reasons.OTHER_REGION
-        if place in self.excluded_places:
+        if region in self.excluded_regions:
             return reasons.EXCLUDED_REGION
-        if place[1] not in self.only.get(place[0], (place[1],)):
+        if region[1] not in self.only.get(region[0], (region[1],)):
             return reasons.REGION_NOT_CONFIGURED
         return None
 
     def cost_rejection(self, hourly_cost: float, unit_price: float) -> str | None:
-        """The first of the limits on money that a gang at this price breaks; a budget ends a cluster and forbids no offer."""
+        """Return the first price limit that a gang exceeds, or None. A budget rejects no offer."""
         spec = self.spec
         if spec.max_price is not None and unit_price > spec.max_price:
             return reasons.OVER_MAX_PRICE
@@ -121,7 +122,7 @@ class Constraints:
         return None
 
 
-def read(
+def read_constraints(
     spec: "ClusterSpec",
     catalog: "Catalog",
     *,
@@ -129,27 +130,27 @@ def read(
     reservations: Sequence[Reservation],
     only: Mapping[str, Collection[str]],
 ) -> Constraints:
-    """Look up the names in `spec`.
+    """Resolve the names in `spec`.
 
     Args:
-        spec: what is wanted.
-        catalog: where the names are looked up.
-        known_clouds: every provider that is installed.
-        reservations: those named in the spec, as far as they are known.
-        only: provider -> the only regions that are to be used, where there are such.
+        spec: the request.
+        catalog: the known instance types and regions.
+        known_clouds: all installed providers.
+        reservations: those reservations of the spec that are known.
+        only: provider -> the only regions to use, where the configuration names some.
 
     Raises:
-        SpecError: a name means nothing, or what is asked for contradicts itself.
+        SpecError: a name is unknown, or the spec contradicts itself.
     """
     names = spec.type or tuple(dict.fromkeys(reservation.instance_type for reservation in reservations))
     if not names:
         raise SpecError(
-            f"type: missing, and what is in reservation {spec.reservations[0]} is not known here; "
-            'write an accelerator such as type="h100", or its instance type'
+            f"type: missing, and the instance type of reservation {spec.reservations[0]} is unknown; "
+            'write an accelerator such as type="h100", or the instance type'
         )
-    models, types, instances = _meanings(names, catalog)
+    models, types, instances = _resolve_names(names, catalog)
     _check_counts(spec, names, models, instances)
-    excluded_places, excluded_types = _excluded(spec, catalog)
+    excluded_regions, excluded_types = _excluded(spec, catalog)
     return Constraints(
         spec=spec,
         models=models,
@@ -157,23 +158,23 @@ def read(
         shards=tuple(dict.fromkeys((*models, *(instance.accelerator for instance in instances)))),
         purchases=_PURCHASES[spec.spot] | (frozenset({"flex_start"}) if spec.flex_start else frozenset()),
         clouds=_clouds(spec, known_clouds),
-        places=_places(spec, catalog),
-        excluded_places=excluded_places,
+        regions=_regions(spec, catalog),
+        excluded_regions=excluded_regions,
         excluded_types=excluded_types,
         only=only,
     )
 
 
-def _meanings(
+def _resolve_names(
     names: Sequence[str], catalog: "Catalog"
 ) -> tuple[dict[str, int], dict[str, int], tuple[InstanceType, ...]]:
-    """The models and the instance types meant, each with the position of the first name for it; and these types."""
+    """Return the models and the instance types with the position of their first name, and the instance types themselves."""
     models: dict[str, int] = {}
     types: dict[str, int] = {}
     found: dict[InstanceType, None] = {}
     for position, name in enumerate(names):
-        meant, instances = look_up(catalog, name)
-        for model in meant:
+        named_models, instances = find_by_name(catalog, name)
+        for model in named_models:
             models.setdefault(model, position)
         for instance in instances:
             types.setdefault(instance.name.casefold(), position)
@@ -182,37 +183,37 @@ def _meanings(
 
 
 @functools.lru_cache(maxsize=256)
-def look_up(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[InstanceType, ...]]:
-    """What one name in `type` means: accelerators by their canonical names, or else instance types.
+def find_by_name(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[InstanceType, ...]]:
+    """Find one name of `type`: the canonical names of accelerators, or otherwise instance types.
 
     Raises:
-        SpecError: nothing; says what to write instead.
+        SpecError: the name is unknown; the message suggests what to write.
     """
     if found := accelerators.find(name):
         return tuple(accelerator.name for accelerator in found), ()
     if name.casefold() in map(str.casefold, catalog.accelerators()):
-        # An accelerator that only a third party's table knows.
+        # An accelerator that only a third party's offer table has.
         return tuple(other for other in catalog.accelerators() if other.casefold() == name.casefold()), ()
     if instances := catalog.instances(name):
         return (), instances
     if counted := accelerators.split_count(name):
         kind, count = counted
-        raise SpecError(f'type={name!r}: the number goes into gpus; write gpus={count}, type="{kind.casefold()}"')
+        raise SpecError(f'type={name!r}: contains a count; write gpus={count}, type="{kind.casefold()}"')
     near = accelerators.suggest(name, among=catalog.instance_names())
-    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists what there is"
+    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"
     raise SpecError(f"type={name!r}: no such accelerator or instance type; {hint}", hint=hint)
 
 
 def _check_counts(
     spec: "ClusterSpec", names: Sequence[str], models: Mapping[str, int], types: Sequence[InstanceType]
 ) -> None:
-    """Refuse a number of accelerators that is missing, or asked of machines that have none."""
+    """Refuse a missing `gpus` for accelerators, and `gpus` for instance types without accelerators."""
     if spec.gpus is None and models:
         name = names[min(models.values())]
-        raise SpecError(f'gpus: missing; write how many in all, such as gpus=8, type="{name}"')
+        raise SpecError(f'gpus: missing; write the total number of accelerators, such as gpus=8, type="{name}"')
     if spec.gpus is not None and not models and not any(instance.accelerators for instance in types):
         raise SpecError(
-            f"gpus={spec.gpus}: {' and '.join(names)} has no accelerators; leave gpus out and write nodes={spec.nodes or 1}"
+            f"gpus={spec.gpus}: {' and '.join(names)} has no accelerators; omit gpus and write nodes={spec.nodes or 1}"
         )
 
 
@@ -224,30 +225,30 @@ def _clouds(spec: "ClusterSpec", known: Sequence[str]) -> frozenset[str] | None:
             from difflib import get_close_matches
 
             near = get_close_matches(cloud.casefold(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"installed are {', '.join(known)}"
+            hint = f"did you mean {near[0]}?" if near else f"installed clouds: {', '.join(known)}"
             raise SpecError(f"clouds={cloud!r}: no such cloud; {hint}", hint=hint)
     return frozenset(spec.clouds)
 
 
-def _places(spec: "ClusterSpec", catalog: "Catalog") -> frozenset[Place] | None:
+def _regions(spec: "ClusterSpec", catalog: "Catalog") -> frozenset[RegionKey] | None:
     if not spec.regions:
         return None
-    found = places(spec.regions, catalog, argument="regions")
+    found = regions_of(spec.regions, catalog, argument="regions")
     if spec.clouds is not None and not any(provider in spec.clouds for provider, _ in found):
-        of = ", ".join(sorted({provider for provider, _ in found}))
+        providers = ", ".join(sorted({provider for provider, _ in found}))
         raise SpecError(
-            f"regions={list(spec.regions)}: regions of {of} only, which clouds={list(spec.clouds)} leaves out"
+            f"regions={list(spec.regions)}: these are regions of {providers}, which clouds={list(spec.clouds)} excludes"
         )
     return found
 
 
-def _excluded(spec: "ClusterSpec", catalog: "Catalog") -> tuple[frozenset[Place], tuple[str, ...]]:
-    regions: set[Place] = set()
+def _excluded(spec: "ClusterSpec", catalog: "Catalog") -> tuple[frozenset[RegionKey], tuple[str, ...]]:
+    regions: set[RegionKey] = set()
     types: list[str] = []
     for pattern in spec.exclude:
         glob = pattern.casefold()
-        if meant := matching(catalog, glob):
-            regions |= meant
+        if matches := regions_matching(catalog, glob):
+            regions |= matches
         elif any(fnmatchcase(name.casefold(), glob) for name in catalog.instance_names()):
             types.append(glob)
         else:

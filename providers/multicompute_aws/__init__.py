@@ -1,12 +1,12 @@
 """Amazon Web Services: EC2 instances in every commercial region, bought on demand, as spot or from a reservation."""
 
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multicompute.errors import AuthError
 from multicompute.provider import Configured, Settings, TagLimits
-from multicompute_aws._access import SETTING_NAMES, look_for_access
 from multicompute_aws._tags import KEY_PATTERN
 
 if TYPE_CHECKING:
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class AwsPlugin:
-    """The plug-in object of Amazon Web Services; it imports without boto3."""
+    """The plug-in object of Amazon Web Services.
+
+    Importing it loads neither boto3 nor pydantic: every command imports it, and most need neither.
+    """
 
     name = "aws"
     extra = "aws"
@@ -25,21 +28,34 @@ class AwsPlugin:
     tag_limits = TagLimits(
         count=45, key_length=128, value_length=256, reserved_prefixes=("aws:",), key_pattern=KEY_PATTERN
     )
-    setting_names = SETTING_NAMES
-    # https://aws.amazon.com/about-aws/whats-new/2017/10/announcing-amazon-ec2-per-second-billing/: Linux by the second, 60 seconds at least, on
-    # demand, reserved and spot alike. Distributions with an hourly charge of their own are billed by the hour: none of them is launched by default.
+    # https://aws.amazon.com/about-aws/whats-new/2017/10/announcing-amazon-ec2-per-second-billing/: Linux by the second, 60 seconds at least,
+    # for on-demand, reserved and spot alike. Distributions with an hourly charge of their own are billed by the hour; no default image is one.
     billing_minimum = timedelta(minutes=1)
 
+    @cached_property
+    def setting_names(self) -> tuple[str, ...]:
+        """The keys that `[providers.aws]` may have."""
+        from multicompute.provider_kit.settings import setting_names
+        from multicompute_aws._settings import AwsSettings
+
+        return setting_names(AwsSettings)
+
     def configured(self, settings: Settings) -> Configured:
-        """Whether credentials or a local endpoint are found; looks at variables and files only, and asks nobody."""
-        return look_for_access(settings)
+        """Return whether credentials or a local endpoint are found, from variables and files only, without a network call.
+
+        Raises:
+            ConfigError: a setting is malformed, or the endpoint is plain http to another machine.
+        """
+        from multicompute_aws._settings import configured
+
+        return configured(settings)
 
     def open(self, settings: Settings) -> "Provider":
         """Open the provider; its clients are made when they are first needed.
 
         Raises:
             AuthError: no credentials and no local endpoint were found.
-            ConfigError: a setting is malformed, or the endpoint is plain http on another machine.
+            ConfigError: a setting is malformed, or the endpoint is plain http to another machine.
         """
         found = self.configured(settings)
         if not found.ok:
@@ -49,7 +65,7 @@ class AwsPlugin:
         return AwsProvider(settings)
 
     def local(self) -> "LocalCloud | None":
-        """A local cloud on 127.0.0.1, not started yet."""
+        """Return a local cloud on 127.0.0.1 that has not been started."""
         from multicompute_aws.local import AwsLocalCloud
 
         cloud: LocalCloud = AwsLocalCloud()

@@ -1,99 +1,83 @@
-"""What `doctor` asks AWS: who we are, and whether the main rights are there."""
+"""What `doctor` checks: who we are, and whether the main permissions are there."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from multicompute.errors import MulticomputeError
 from multicompute.provider import TAG_ID, Check
-from multicompute_aws._errors import Place, code_of, translate_errors
+from multicompute.provider_kit.seam import finding, optional_finding
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._errors import code_of, translate_errors
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import ec2_tags
 
-# Any id will do: a dry run is refused for want of a right before it looks at the image.
+# Any id will do: EC2 refuses a dry run for a missing permission before it looks the image up.
 _SOME_IMAGE: Final = "ami-00000000000000000"
 _SOME_TYPE: Final = "t3.micro"
 
 
-def checks(clients: Clients) -> tuple[Check, ...]:
-    """All findings, in the order in which they matter; without an identity the rest is not asked."""
-    place = Place(clients.settings.home_region)
-    identity = _identity(clients, place)
+def check(clients: Clients) -> tuple[Check, ...]:
+    """Return all findings, the most important first; without an identity the rest is not checked."""
+    place = Place("aws", clients.settings.home_region)
+    identity = finding("identity", lambda: _identity(clients, place))
     if not identity.ok:
         return (identity,)
-    ec2 = clients.ec2(place.region)
-    describe = _finding("DescribeInstances", place, lambda: ec2.describe_instances(MaxResults=5))
+    ec2, quotas = clients.ec2(place.region), clients.service_quotas(place.region)
+    launch: dict[str, Any] = {"ImageId": _SOME_IMAGE, "InstanceType": _SOME_TYPE, "MinCount": 1, "MaxCount": 1}
+    kinds = ("instance", "volume", "network-interface")
+    group: dict[str, Any] = {"GroupName": "multicompute-check", "Description": "check"}
     return (
         identity,
-        describe,
+        _allowed("DescribeInstances", place, lambda: ec2.describe_instances(MaxResults=5)),
         _dry_run(
-            "RunInstances",
-            place,
-            lambda: ec2.run_instances(
-                ImageId=_SOME_IMAGE,
-                InstanceType=_SOME_TYPE,
-                MinCount=1,
-                MaxCount=1,
-                TagSpecifications=_tagged("instance", "volume", "network-interface"),
-                DryRun=True,
-            ),
+            "RunInstances", place, lambda: ec2.run_instances(**launch, TagSpecifications=_tagged(*kinds), DryRun=True)
         ),
         _dry_run(
             "CreateSecurityGroup",
             place,
-            lambda: ec2.create_security_group(
-                GroupName="multicompute-check",
-                Description="check",
-                TagSpecifications=_tagged("security-group"),
-                DryRun=True,
-            ),
+            lambda: ec2.create_security_group(**group, TagSpecifications=_tagged("security-group"), DryRun=True),
         ),
-        _quota_check(clients, place),
+        # Quotas are not needed: without the permission to read them, a launch beyond one is refused by EC2.
+        optional_finding(
+            "ListServiceQuotas",
+            lambda: _call(
+                "ListServiceQuotas", place, lambda: quotas.list_service_quotas(ServiceCode="ec2", MaxResults=1)
+            ),
+            otherwise="not readable, so quotas are not compared",
+        ),
     )
 
 
 def _tagged(*kinds: str) -> Any:
-    """Tags as a launch gives them: the policy in docs/permissions lets nothing be made that does not carry ours."""
+    """Return tags as a launch sets them: the policy in docs/permissions allows to create only what has ours."""
     return [{"ResourceType": kind, "Tags": ec2_tags({TAG_ID: "check"})} for kind in kinds]
 
 
-def _identity(clients: Clients, place: Place) -> Check:
-    try:
-        with translate_errors("GetCallerIdentity", place):
-            answer = clients.sts(place.region).get_caller_identity()
-    except MulticomputeError as error:
-        return Check("identity", ok=False, detail=error.message, hint=error.hint or "")
-    return Check("identity", ok=True, detail=f"account {answer['Account']}, {answer['Arn']}")
+def _identity(clients: Clients, place: Place) -> str:
+    with translate_errors("GetCallerIdentity", place):
+        answer = clients.sts(place.region).get_caller_identity()
+    return f"account {answer['Account']}, {answer['Arn']}"
 
 
-def _finding(operation: str, place: Place, call: Any) -> Check:
-    try:
-        with translate_errors(operation, place):
+def _call(operation: str, place: Place, call: Callable[[], object]) -> str:
+    with translate_errors(operation, place):
+        call()
+    return f"allowed in {place.region}"
+
+
+def _allowed(operation: str, place: Place, call: Callable[[], object]) -> Check:
+    return finding(operation, lambda: _call(operation, place, call))
+
+
+def _dry_run(operation: str, place: Place, call: Callable[[], object]) -> Check:
+    """Return what a dry run finds. It always answers with an error, but only a missing permission, or no answer, is a failed check."""
+
+    def tried() -> None:
+        try:
             call()
-    except MulticomputeError as error:
-        return Check(operation, ok=False, detail=error.message, hint=error.hint or "")
-    return Check(operation, ok=True, detail=f"allowed in {place.region}")
-
-
-def _dry_run(operation: str, place: Place, call: Any) -> Check:
-    """A dry run answers with an error in any case; only a lacking right, or no answer at all, is a bad one."""
-    try:
-        with translate_errors(operation, place):
-            try:
-                call()
-            except ClientError as error:
-                if code_of(error) == "DryRunOperation" or code_of(error).startswith(("InvalidAMI", "MissingParam")):
-                    return Check(operation, ok=True, detail=f"allowed in {place.region} (dry run)")
+        except ClientError as error:
+            if code_of(error) != "DryRunOperation" and not code_of(error).startswith(("InvalidAMI", "MissingParam")):
                 raise
-    except MulticomputeError as error:
-        return Check(operation, ok=False, detail=error.message, hint=error.hint or "")
-    return Check(operation, ok=True, detail=f"allowed in {place.region} (dry run)")
 
-
-def _quota_check(clients: Clients, place: Place) -> Check:
-    """Quotas are not needed: without the right to read them a launch finds out by being refused."""
-    client = clients.service_quotas(place.region)
-    found = _finding("ListServiceQuotas", place, lambda: client.list_service_quotas(ServiceCode="ec2", MaxResults=1))
-    if found.ok:
-        return found
-    return Check("ListServiceQuotas", ok=True, detail=f"not readable, so quotas are not compared: {found.detail}")
+    return finding(operation, lambda: _call(operation, place, tried) + " (dry run)")

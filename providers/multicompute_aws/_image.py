@@ -1,4 +1,4 @@
-"""Chooses the machine image of a node, and reads what of it a launch has to know."""
+"""Chooses the machine image of a node, and reads what a launch needs to know about it."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -7,17 +7,19 @@ from botocore.exceptions import ClientError
 
 from multicompute.errors import InvalidRequestError
 from multicompute.offer import InstanceType
-from multicompute_aws._errors import Place, code_of, member, translate_errors, unavailable_here
+from multicompute.provider_kit.vendor_errors import Place, unavailable_here
+from multicompute_aws._errors import code_of, member, translate_errors
 from multicompute_aws._session import Clients
 
-# AWS's base images carry driver, CUDA, EFA and container runtime. Parameter names: https://docs.aws.amazon.com/dlami/latest/devguide
+# AWS's base images have the driver, CUDA, EFA and a container runtime. Parameter names: https://docs.aws.amazon.com/dlami/latest/devguide
 # (release notes of "Deep Learning Base OSS Nvidia Driver GPU AMI") and https://awsdocs-neuron.readthedocs-hosted.com (Neuron DLAMI).
 _NVIDIA: Final = "/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
 _NEURON: Final = "/aws/service/neuron/dlami/base/ubuntu-24.04/latest/image_id"
 _PLAIN: Final = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id"
 _CANONICAL_ARCH: Final = {"x86_64": "amd64", "arm64": "arm64"}
 
-# Accelerators for which none of AWS's current images has a driver: the open NVIDIA driver begins with Turing, Neuron with Inferentia2.
+# Accelerators for which none of AWS's current images has a driver: the open NVIDIA driver supports Turing and later, Neuron Inferentia2
+# and later.
 _WITHOUT_IMAGE: Final = frozenset(
     {
         *("k80", "m60", "v100", "v100-32gb", "radeon-pro-v520", "gaudi", "cloud-ai-100"),
@@ -30,13 +32,13 @@ _FRACTIONAL_FAMILIES: Final = frozenset({"g6f", "gr6f"})
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A machine image in one region, as far as a launch needs to know it.
+    """What a launch needs to know about a machine image in one region.
 
     Attributes:
         id: the AMI.
         root_device: the name of its root device.
-        size_gib: how large its root volume is at least.
-        other_volumes: further volumes that it brings, as device name and whether they are deleted with the instance.
+        size_gib: the least size of the root volume.
+        other_volumes: its further volumes, as device name and whether they are deleted with the instance.
     """
 
     id: str
@@ -46,7 +48,7 @@ class Image:
 
 
 class Images:
-    """Looks images up, each once per region and process, so that a repeated launch gets the same one."""
+    """Looks images up, each once per region and process, so a repeated launch gets the same one."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -54,16 +56,16 @@ class Images:
         self._images: dict[tuple[str, str], Image] = {}
 
     def find(self, instance: InstanceType, place: Place, *, named: str | None) -> Image:
-        """The image for `instance` in the region of `place`; `named` is the user's own choice.
+        """Return the image for `instance` in the region of `place`; `named` is the user's choice.
 
         Raises:
-            InvalidRequestError: there is no such image in this region, or none of AWS's fits the type.
+            InvalidRequestError: the named image is not in this region, or no image of AWS has a driver for the type.
             CapacityError: AWS publishes no image of this kind in this region.
         """
         image_id = named or self._default(instance, place)
         key = (place.region, image_id)
         if key not in self._images:
-            self._images[key] = self._described(image_id, place)
+            self._images[key] = self._describe(image_id, place)
         return self._images[key]
 
     def _default(self, instance: InstanceType, place: Place) -> str:
@@ -89,12 +91,12 @@ class Images:
                     hint="name one with image=, or try another region",
                 ) from error
 
-    def _described(self, image_id: str, place: Place) -> Image:
+    def _describe(self, image_id: str, place: Place) -> Image:
         with translate_errors("DescribeImages", place):
             images = self._clients.ec2(place.region).describe_images(ImageIds=[image_id])["Images"]
         if not images:
             raise InvalidRequestError(
-                f"{place}: there is no image {image_id} that this account may use",
+                f"{place}: the account has no access to an image {image_id}",
                 provider="aws",
                 region=place.region,
                 code="InvalidAMIID.NotFound",
@@ -105,7 +107,7 @@ class Images:
 
 
 def default_parameter(instance: InstanceType) -> str:
-    """The public SSM parameter with the id of the image for `instance`.
+    """Return the public SSM parameter with the id of the image for `instance`.
 
     Raises:
         InvalidRequestError: none of AWS's current images has a driver for its accelerator.
@@ -119,7 +121,7 @@ def default_parameter(instance: InstanceType) -> str:
             provider="aws",
             instance_type=instance.name,
             code="NoDefaultImage",
-            # Another cloud's image may have one, so this must not end the whole request.
+            # Another cloud's image may have one, so this must not stop the request.
             scope="zone",
             hint="name an image that has one: image=",
         )

@@ -1,4 +1,4 @@
-"""Launches a gang: everything that is free first, then one RunInstances call per part, all or nothing."""
+"""Launches a gang: first everything that costs nothing, then one RunInstances call per part, all or nothing."""
 
 import hashlib
 from typing import Any, Final
@@ -9,28 +9,29 @@ from multicompute.errors import InvalidRequestError, MulticomputeError, Throttle
 from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest
-from multicompute_aws._discover import instances, to_node
-from multicompute_aws._errors import Place, code_of, retryable, translate_errors
+from multicompute.provider_kit.vendor_errors import Place, not_rolled_back, retryable
+from multicompute_aws._boot import user_data
+from multicompute_aws._errors import code_of, translate_errors
 from multicompute_aws._image import Image, Images
-from multicompute_aws._network import Network, interfaces, warn_of_no_way_out
-from multicompute_aws._reserved import Reservations, Reserved
+from multicompute_aws._list import instances, to_node
+from multicompute_aws._network import Network, interfaces, warn_of_no_internet
+from multicompute_aws._reservations import CapacityReservation, Reservations
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import check_tags, ec2_tags
-from multicompute_aws._teardown import terminate_instances
-from multicompute_aws._userdata import user_data
+from multicompute_aws._terminate import terminate_instances
 
 _CLIENT_TOKEN_LENGTH: Final = 64
-# Room for a framework, a container or two and checkpoints beside the 100 GB of a deep learning image.
+# A deep learning image has 100 GB; the rest is for a framework, a container or two and checkpoints.
 _DEFAULT_DISK_GIB: Final = 200
 _DEFAULT_PLAIN_DISK_GIB: Final = 50
-# Containers on the node are one hop further away from the metadata service, and get their role from it.
+# Containers on the node get their role from the metadata service, one hop further away.
 _METADATA_HOPS: Final = 2
-# What we made a moment ago may not be known to RunInstances yet.
-_NOT_YET_THERE: Final = frozenset({"InvalidGroup.NotFound", "InvalidPlacementGroup.Unknown"})
+# A group that was created a moment ago may not be known to RunInstances yet.
+_NOT_YET_KNOWN: Final = frozenset({"InvalidGroup.NotFound", "InvalidPlacementGroup.Unknown"})
 
 
 class Launcher:
-    """Launches gangs; what it looked up for one launch serves the next."""
+    """Launches gangs, and keeps what it has looked up for the next launch."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -47,19 +48,19 @@ class Launcher:
             try:
                 nodes += self._run(request, part, call)
             except (ThrottledError, TransientError):
-                # Not known what became of it: the engine repeats the launch, and finds the earlier parts by their tokens.
+                # The outcome is not known. The engine repeats the launch, and EC2 answers with the earlier parts by their tokens.
                 raise
             except MulticomputeError as error:
-                self._take_back(nodes, error)
+                self._roll_back(nodes, error)
                 raise
         return tuple(nodes)
 
     def forget(self, cluster_id: str) -> None:
-        """Forget what was made for a cluster that is torn down."""
+        """Forget what was created for a cluster that is torn down."""
         self._network.forget(cluster_id)
 
     def _run(self, request: LaunchRequest, part: Part, call: dict[str, Any]) -> list[Node]:
-        place = place_of(part)
+        place = Place.of(part.offer)
         ec2 = self._clients.ec2(place.region)
         with translate_errors("RunInstances", place):
             try:
@@ -67,17 +68,18 @@ class Launcher:
             except ClientError as error:
                 code = code_of(error)
                 if code in ("IdempotentParameterMismatch", "IdempotentInstanceTerminated"):
-                    return self._already(request, part, call["ClientToken"], place, error)
-                if code in _NOT_YET_THERE and not self._clients.settings.security_groups:
+                    return self._launched_before(request, part, call["ClientToken"], place, error)
+                if code in _NOT_YET_KNOWN and not self._clients.settings.security_groups:
                     self._network.forget(request.cluster_id)
-                    raise retryable(f"the group made for the launch is not known yet: {code}", code, place) from error
+                    text = f"the group that was created for the launch is not known yet: {code}"
+                    raise retryable(text, code=code, place=place) from error
                 raise
         return [to_node(dict(item), place.region, request=request, part=part) for item in launched]
 
-    def _already(
+    def _launched_before(
         self, request: LaunchRequest, part: Part, client_token: str, place: Place, error: Exception
     ) -> list[Node]:
-        """The nodes that an earlier launch under this token made, with an image or a script that was different then."""
+        """Return the nodes that an earlier launch with this token created, when the image or the script was a different one."""
         filters = [
             {"Name": "client-token", "Values": [client_token]},
             {"Name": f"tag:{TAG_ATTEMPT}", "Values": [request.token]},
@@ -88,32 +90,27 @@ class Launcher:
         ]
         if not found:
             code = code_of(error)
-            raise retryable(f"launched before under this token, but not listed yet: {code}", code, place) from error
+            text = f"launched before with this token, but not listed yet: {code}"
+            raise retryable(text, code=code, place=place) from error
         return found
 
-    def _take_back(self, nodes: list[Node], error: MulticomputeError) -> None:
-        """Terminate the parts that did come up before another was refused: a gang is all or nothing.
+    def _roll_back(self, nodes: list[Node], error: MulticomputeError) -> None:
+        """Terminate the parts that came up before another was refused: a gang is all or nothing.
 
         Raises:
-            TransientError: that failed, so that nodes of this token may live; the engine repeats the launch.
+            TransientError: it failed, so nodes of this token may live; the engine repeats the launch.
         """
         if not nodes:
             return
-        place = Place(nodes[0].region)
+        place = Place("aws", nodes[0].region)
         try:
             terminate_instances(self._clients.ec2(place.region), [node.id for node in nodes], place)
         except MulticomputeError as failure:
-            raise TransientError(
-                f"{place}: {error.message}; and the other part of the gang could not be taken back: {failure.message}",
-                provider="aws",
-                region=place.region,
-                code=failure.code,
-                hint="the same request may be sent again with the same token",
-            ) from error
+            raise not_rolled_back(error, failure, place=place) from error
 
     def _call(self, request: LaunchRequest, index: int, part: Part) -> dict[str, Any]:
-        """The arguments of RunInstances for one part; makes and looks up what they name."""
-        place, instance = place_of(part), part.offer.instance
+        """Return the arguments of RunInstances for one part; create and look up what they name."""
+        place, instance = Place.of(part.offer), part.offer.instance
         reserved = self._reservations.find(part.reservation, place) if part.reservation else None
         image = self._images.find(instance, place, named=request.image)
         subnet = self._network.subnet(place)
@@ -122,7 +119,7 @@ class Launcher:
         placement = self._placement(request, reserved, place)
         network = interfaces(subnet, groups, cards, is_private=request.private)
         if not self._clients.settings.is_local:
-            warn_of_no_way_out(subnet, network, is_private=request.private, place=place)
+            warn_of_no_internet(subnet, network, is_private=request.private, place=place)
         call: dict[str, Any] = {
             "ImageId": image.id,
             "InstanceType": instance.name,
@@ -147,33 +144,27 @@ class Launcher:
             call["Placement"] = {"GroupName": placement}
         return call | _market(request, part, reserved) | _configured(self._clients)
 
-    def _placement(self, request: LaunchRequest, reserved: Reserved | None, place: Place) -> str:
-        """The placement group for a part; a reservation brings its own, and a capacity block lies close together already."""
+    def _placement(self, request: LaunchRequest, reserved: CapacityReservation | None, place: Place) -> str:
+        """Return the placement group of a part; a reservation has its own, and a capacity block needs none."""
         if reserved is not None:
             return reserved.placement_group
         return self._network.placement_group(request, place) if request.fabric else ""
 
 
-def place_of(part: Part) -> Place:
-    """Where a part is launched."""
-    offer = part.offer
-    return Place(offer.region, offer.zone, offer.instance.name, offer.purchase)
-
-
 def client_token(token: str, index: int) -> str:
-    """EC2's token of the part with this index; a long one is shortened by its digest, so that it stays unique.
+    """Return EC2's token for the part with this index; a long one is replaced by its digest, which stays unique.
 
     Raises:
-        InvalidRequestError: EC2 takes ASCII only.
+        InvalidRequestError: it is not ASCII, and EC2 accepts nothing else.
     """
     if not token.isascii():
         raise InvalidRequestError(f"aws: token {token!r} is not ASCII", provider="aws", code="InvalidClientToken")
-    wanted = token if index == 0 else f"{token}-{index}"
-    return wanted if len(wanted) <= _CLIENT_TOKEN_LENGTH else hashlib.sha256(wanted.encode()).hexdigest()
+    full = token if index == 0 else f"{token}-{index}"
+    return full if len(full) <= _CLIENT_TOKEN_LENGTH else hashlib.sha256(full.encode()).hexdigest()
 
 
-def _market(request: LaunchRequest, part: Part, reserved: Reserved | None) -> dict[str, Any]:
-    """How the part is bought."""
+def _market(request: LaunchRequest, part: Part, reserved: CapacityReservation | None) -> dict[str, Any]:
+    """Return the arguments of RunInstances that say how the part is bought."""
     if reserved is not None:
         target = {"CapacityReservationTarget": {"CapacityReservationId": reserved.id}}
         market = {"InstanceMarketOptions": {"MarketType": "capacity-block"}} if reserved.is_block else {}
@@ -187,7 +178,7 @@ def _market(request: LaunchRequest, part: Part, reserved: Reserved | None) -> di
 
 
 def _configured(clients: Clients) -> dict[str, Any]:
-    """What the settings add to every launch."""
+    """Return the arguments of RunInstances that the settings add to every launch."""
     settings = clients.settings
     added: dict[str, Any] = {}
     if settings.key_name:
@@ -199,16 +190,16 @@ def _configured(clients: Clients) -> dict[str, Any]:
 
 
 def _disks(request: LaunchRequest, part: Part, image: Image) -> list[dict[str, Any]]:
-    """The volumes: all of them encrypted where we make them, and gone with the instance.
+    """Return the volumes: those that we create are encrypted, and all are deleted with the instance.
 
     Raises:
-        InvalidRequestError: the disk asked for is smaller than the image.
+        InvalidRequestError: the requested disk is smaller than the image.
     """
     default = _DEFAULT_DISK_GIB if part.offer.instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
     size = max(default, image.size_gib) if request.disk_gib is None else -int(-request.disk_gib // 1)
     if size < image.size_gib:
         raise InvalidRequestError(
-            f"{place_of(part)}: disk={size}GiB is smaller than the image {image.id}, which has {image.size_gib} GiB",
+            f"{Place.of(part.offer)}: disk={size}GiB is smaller than the image {image.id}, which has {image.size_gib} GiB",
             provider="aws",
             region=part.offer.region,
             code="InvalidBlockDeviceMapping",
@@ -216,13 +207,15 @@ def _disks(request: LaunchRequest, part: Part, image: Image) -> list[dict[str, A
         )
     root = {"VolumeType": "gp3", "VolumeSize": size, "Encrypted": True, "DeleteOnTermination": True}
     others = [
-        {"DeviceName": name, "Ebs": {"DeleteOnTermination": True}} for name, goes in image.other_volumes if not goes
+        {"DeviceName": name, "Ebs": {"DeleteOnTermination": True}}
+        for name, is_deleted in image.other_volumes
+        if not is_deleted
     ]
     return [{"DeviceName": image.root_device, "Ebs": root}, *others]
 
 
 def _tag_specifications(request: LaunchRequest, part: Part) -> list[dict[str, Any]]:
-    """Tags for everything that the call makes, in the call that makes it (I2)."""
+    """Return the tags of everything that the call creates (I2)."""
     kinds = ["instance", "volume", "network-interface"]
     if part.offer.purchase == "spot" and part.reservation is None:
         kinds.append("spot-instances-request")

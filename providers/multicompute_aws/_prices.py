@@ -1,4 +1,4 @@
-"""Asks AWS for today's prices: the price list on demand, the spot price history for spot."""
+"""Reads today's prices: on demand from the price list, spot from the spot price history."""
 
 import json
 from collections import defaultdict
@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from multicompute.errors import MulticomputeError
 from multicompute.offer import Offer, Quote
-from multicompute_aws._errors import Place, log, member, translate_errors
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._errors import log, member, translate_errors
 from multicompute_aws._session import Clients
 
-# What a plain Linux machine on shared hardware is called in the price list.
+# The attributes of a plain Linux machine on shared hardware in the price list.
 _LINUX_SHARED: Final = {
     "operatingSystem": "Linux",
     "tenancy": "Shared",
@@ -22,10 +23,10 @@ _SPOT_PRODUCT: Final = "Linux/UNIX"
 
 
 def quotes(clients: Clients, offers: Sequence[Offer], *, now: datetime) -> Mapping[Offer, Quote]:
-    """Today's prices of `offers`; one that AWS does not tell, or that may not be asked for, is missing."""
+    """Return today's prices of `offers`; one that AWS does not have, or that may not be read, is missing."""
     found: dict[Offer, Quote] = {}
     for (region, instance_type, purchase), group in _grouped(offers).items():
-        place = Place(region, instance_type=instance_type)
+        place = Place("aws", region, instance_type=instance_type)
         try:
             if purchase == "spot":
                 found |= _spot(clients, place, group, now)
@@ -50,14 +51,14 @@ def _on_demand(clients: Clients, place: Place, offers: list[Offer], now: datetim
         answer = clients.pricing().get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=100)
     prices = {price for item in member(answer, "PriceList", place) for price in hourly_prices(item)}
     if len(prices) != 1:
-        # None, or several that differ in something these filters do not know: no price is better than a wrong one.
+        # None, or several that differ in something that these filters do not cover: no price is better than a wrong one.
         return {}
     quote = Quote(prices.pop(), now.date(), "AWS price list")
     return dict.fromkeys(offers, quote)
 
 
 def hourly_prices(item: str | Mapping[str, Any]) -> list[float]:
-    """The on-demand USD per hour in one item of the price list; 0 stands for "not sold so" there, and is left out."""
+    """Return the on-demand prices in USD per hour of one item of the price list; a 0 there means "not sold" and is left out."""
     product: Mapping[str, Any] = json.loads(item) if isinstance(item, str) else item
     prices = []
     for term in product.get("terms", {}).get("OnDemand", {}).values():

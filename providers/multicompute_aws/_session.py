@@ -1,19 +1,22 @@
-"""Holds the SDK's clients: one per service and region, made when first needed, shared by all threads."""
+"""The SDK's clients: one per service and region, made when first needed and shared by all threads."""
 
 import functools
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import boto3
 import botocore.loaders
 import botocore.session
 from botocore.config import Config
 
-from multicompute_aws._access import AwsSettings, check_endpoint, is_loopback
-from multicompute_aws._errors import Place, translate_errors
+from multicompute.provider_kit.calls import in_parallel
+from multicompute.provider_kit.endpoints import check_endpoint, is_loopback
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._errors import translate_errors
+from multicompute_aws._settings import AwsSettings
 from multicompute_aws._trim import trim_answers
 
 if TYPE_CHECKING:
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
     from mypy_boto3_sts import STSClient
 
-# One try per call: a lack of capacity comes as HTTP 500, which the SDK would ask again for seconds before it fails over. What is worth
-# another try is known to the engine, which repeats with the same token. A RunInstances of 1,000 nodes takes EC2 tens of seconds.
+Answer = TypeVar("Answer")
+
+# One try per call: a lack of capacity arrives as HTTP 500, which the SDK would repeat for seconds before the engine can fail over. The
+# engine knows what is worth repeating, and repeats with the same token. A RunInstances of 1,000 nodes takes EC2 tens of seconds.
 _CONFIG: Final = Config(
     retries={"mode": "standard", "total_max_attempts": 1},
     connect_timeout=10,
@@ -33,6 +38,7 @@ _CONFIG: Final = Config(
 )
 # Pricing has few endpoints; this one has the prices of all regions.
 _PRICING_REGION: Final = "us-east-1"
+_REGIONS_AT_ONCE: Final = 8
 
 
 class Clients:
@@ -69,36 +75,44 @@ class Clients:
         return self._client("pricing", _PRICING_REGION)
 
     def regions(self) -> tuple[str, ...]:
-        """The configured regions, else every one that the account has enabled, as EC2 tells once."""
+        """Return the configured regions, else every region that the account has enabled, which is asked once."""
         if not self._regions:
-            place = Place(self.settings.home_region)
+            place = Place("aws", self.settings.home_region)
             with translate_errors("DescribeRegions", place):
                 answer = self.ec2(place.region).describe_regions()
             self._regions = tuple(sorted(item["RegionName"] for item in answer["Regions"]))
         return self._regions
 
+    def in_regions(self, region: str | None, call: "Callable[[EC2Client, Place], Answer]") -> list[Answer]:
+        """Return what `call` returns for one region, or for each of `regions` in their order, several at a time."""
+
+        def in_region(name: str) -> Answer:
+            return call(self.ec2(name), Place("aws", name))
+
+        return in_parallel(in_region, (region,) if region else self.regions(), at_once=_REGIONS_AT_ONCE)
+
     def _client(self, service: str, region: str) -> Any:
         found = self._clients.get((service, region))
         if found is not None:
             return found
-        with self._lock, translate_errors(f"the {service} client", Place(region)):
+        with self._lock, translate_errors(f"the {service} client", Place("aws", region)):
             found = self._clients.get((service, region))
             if found is None:
                 with _collector_paused():
-                    found = self._made(service, region)
+                    found = self._make(service, region)
                 self._clients[service, region] = found
         return found
 
-    def _made(self, service: str, region: str) -> Any:
+    def _make(self, service: str, region: str) -> Any:
         if self._session is None:
-            self._session = self._opened()
+            self._session = self._open_session()
         endpoint = self.settings.endpoint(service)
         keys = self._keys(endpoint)
-        # A proxy of the user's is for the world outside.
-        config = _CONFIG.merge(Config(proxies={})) if endpoint is not None and is_loopback(endpoint) else _CONFIG
+        # A local cloud is not behind the user's proxy.
+        config = _CONFIG.merge(Config(proxies={})) if is_loopback(endpoint) else _CONFIG
         client = self._session.client(service, region_name=region, endpoint_url=endpoint, config=config, **keys)  # type: ignore[call-overload]
-        # The profile may name an endpoint too; the rule about plain http holds wherever it comes from.
-        check_endpoint(client.meta.endpoint_url)
+        # The profile may name an endpoint, too; the rule about plain http holds wherever it comes from.
+        check_endpoint(client.meta.endpoint_url, name="endpoint_url", provider="aws")
         if service == "ec2":
             trim_answers(client)
         return client
@@ -111,12 +125,12 @@ class Clients:
                 "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
             }
             return keys | ({"aws_session_token": env["AWS_SESSION_TOKEN"]} if env.get("AWS_SESSION_TOKEN") else {})
-        if endpoint is not None and is_loopback(endpoint) and not settings.named_profile:
-            # A local cloud asks for a signature and not for who signs: nothing of the user's is sent to it.
+        if is_loopback(endpoint) and not settings.named_profile:
+            # A local cloud needs a signature, but not whose: no credential of the user is sent to it.
             return {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
         return {}
 
-    def _opened(self) -> boto3.Session:
+    def _open_session(self) -> boto3.Session:
         core = botocore.session.Session()
         core.register_component("data_loader", _api_models())
         environment = self.settings.environment
@@ -131,7 +145,7 @@ class Clients:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector away: a service's description is 200,000 objects, none of them garbage, which it would walk again and again."""
+    """Pause the garbage collector: a service's description is 200,000 objects, none of them garbage, that it would walk repeatedly."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -143,5 +157,5 @@ def _collector_paused() -> Iterator[None]:
 
 @functools.cache
 def _api_models() -> botocore.loaders.Loader:
-    """The SDK's descriptions of the services, read once per process: EC2's takes 60 ms, and a test opens many providers."""
+    """Return a loader of the services' descriptions, which are read once per process: EC2's takes 60 ms, and tests open many providers."""
     return botocore.loaders.create_loader()

@@ -5,9 +5,9 @@ import gzip
 from datetime import datetime
 from typing import Final
 
-from multicompute.boot_script import expiry_script, setup_commands, timer_commands
 from multicompute.errors import InvalidRequestError
 from multicompute.provider import TAG_EXPIRES_AT, expiry_tag
+from multicompute.provider_kit.boot import expiry_script, setup_commands, timer_commands
 
 # https://learn.microsoft.com/azure/virtual-machines/custom-data: 65,535 characters once it is in base64; cloud-init unpacks gzip.
 LIMIT: Final = 65535 * 3 // 4

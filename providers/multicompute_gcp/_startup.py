@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Final
 
-from multicompute.boot_script import expiry_script, setup_commands, timer_commands
 from multicompute.errors import InvalidRequestError
 from multicompute.provider import TAG_EXPIRES_AT, LaunchRequest, expiry_tag
+from multicompute.provider_kit.boot import expiry_script, setup_commands, timer_commands
 
 # https://cloud.google.com/compute/docs/metadata/setting-custom-metadata: 256 KB for one value.
 _LIMIT: Final = 256 * 1024

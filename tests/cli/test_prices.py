@@ -104,7 +104,7 @@ def test_plan_for_people_explains_itself(run: Run) -> None:
     done = run("plan", "--gpus", "64", "--type", "h100")
     assert done.status == 0
     assert "p5.48xlarge" in done.out
-    assert "left out" in done.out
+    assert "rejected offers" in done.out
 
 
 def test_a_plan_without_a_candidate_still_gives_its_reasons_to_a_program(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The policy in the documentation, enforced: a user who has it can do everything, and with one action less something fails."""
+"""The policy in the documentation is sufficient, and without any one of its actions something fails."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -25,11 +25,11 @@ OFFER = Offer(P5, "us-east-1", "us-east-1a", "on_demand", Quote(55.04, date(2026
 SPOT = replace(OFFER, purchase="spot")
 HERE = Selector(region="us-east-1", cluster_id="id-first")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"
-# Why an action is in the policy although no call of ours has its name, or none here.
+# Why an action is in the policy although no call has its name, or none in these tests.
 NOT_CALLED_HERE = {
     "iam:CreateServiceLinkedRole": "EC2 makes it in the caller's name at the first spot request of an account; moto does not",
-    "ec2:CancelSpotInstanceRequests": "for a request that outlived its instance, which the local cloud's never do; "
-    "tests/providers/aws/test_teardown.py looks at the call",
+    "ec2:CancelSpotInstanceRequests": "for a request that outlives its instance, which never happens on the local cloud; "
+    "tests/providers/aws/test_terminate.py tests the call",
 }
 # sts:GetCallerIdentity can't be denied: AWS answers it whatever the policies say, and moto does the same. It is in the policy so that
 # it lists all that is called. https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
@@ -37,7 +37,7 @@ CANT_BE_DENIED = {"sts:GetCallerIdentity"}
 
 
 class Site:
-    """A local cloud behind the gate, and a provider that comes through it."""
+    """A local cloud behind the gate, and providers that call it through the gate."""
 
     def __init__(self, cloud: AwsLocalCloud, gate: Gate) -> None:
         self.cloud, self.gate = cloud, gate
@@ -55,20 +55,20 @@ class Site:
         keys = {"aws_access_key_id": "root", "aws_secret_access_key": "root"}
         return boto3.Session().client("ec2", region_name="us-east-1", endpoint_url=self.cloud.endpoint_url, **keys)
 
-    def end(self, provider: AwsProvider) -> str:
+    def tear_down(self, provider: AwsProvider) -> str:
         for _ in range(20):
             step = provider.terminate(HERE)
             if step.is_done:
-                return "ended"
+                return "done"
         return step.waiting_for
 
     def clean(self) -> None:
-        """End what a refusal has left, as somebody who may do anything."""
+        """Tear down what a refused call has left, with all permissions."""
         root = AwsProvider(Settings({"regions": ["us-east-1"]}, self.cloud.environment))
-        assert self.end(root) == "ended" and self.cloud.alive() == []
+        assert self.tear_down(root) == "done" and self.cloud.alive() == []
 
 
-# --- what users do; each returns what came of it -----------------------------------------------------------------------
+# --- what users do; each returns its result ----------------------------------------------------------------------------
 
 
 def doctor(site: Site) -> object:
@@ -80,23 +80,23 @@ def gang(site: Site) -> object:
     nodes = provider.launch(site.request(fabric=True, ssh_public_key=KEY, setup="true"))
     provider.set_expiry(HERE, datetime(2027, 1, 1, tzinfo=UTC))
     kinds = sorted(item.kind for item in provider.resources(HERE))
-    return len(nodes), kinds, site.end(provider)
+    return len(nodes), kinds, site.tear_down(provider)
 
 
 def spot(site: Site) -> object:
     provider = site.provider()
-    return len(provider.launch(site.request(SPOT, max_price=60.0))), site.end(provider)
+    return len(provider.launch(site.request(SPOT, max_price=60.0))), site.tear_down(provider)
 
 
 def reserved(site: Site) -> object:
     provider = site.provider()
     quotas = provider.quotas("us-east-1", reservations=[site.held])
     nodes = provider.launch(site.request(parts=(Part(OFFER, 2, reservation=site.held),)))
-    return len(quotas.quotas), len(quotas.reservations), len(quotas.notes), len(nodes), site.end(provider)
+    return len(quotas.quotas), len(quotas.reservations), len(quotas.notes), len(nodes), site.tear_down(provider)
 
 
 def everywhere(site: Site) -> object:
-    return len(site.provider(regions=[]).nodes(Selector(owner="nobody")))
+    return len(site.provider(regions=[]).nodes(Selector(owner="unknown")))
 
 
 def prices(site: Site) -> object:
@@ -106,7 +106,7 @@ def prices(site: Site) -> object:
 def own_image(site: Site) -> object:
     image = site.boto().describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     provider = site.provider()
-    return len(provider.launch(site.request(image=image))), site.end(provider)
+    return len(provider.launch(site.request(image=image))), site.tear_down(provider)
 
 
 def watched(site: Site) -> object:
@@ -117,11 +117,11 @@ def watched(site: Site) -> object:
     samples = provider.metrics(launched, since=now - timedelta(minutes=10), until=now + timedelta(minutes=5))
     site.cloud.impair(launched[1].id)
     states = sorted(node.state for node in provider.nodes(replace(HERE, with_health=True)))
-    return sorted({sample.metric for sample in samples}), states, site.end(provider)
+    return sorted({sample.metric for sample in samples}), states, site.tear_down(provider)
 
 
 def leftovers(site: Site) -> object:
-    """What outlived its instance, by whatever accident, is deleted with the cluster."""
+    """Tear down a cluster of which only a volume and an interface are left."""
     ec2, tags = site.boto(), [{"Key": key, "Value": value} for key, value in site.request().tags.items()]
     ec2.create_volume(
         AvailabilityZone="us-east-1a", Size=1, TagSpecifications=[{"ResourceType": "volume", "Tags": tags}]
@@ -130,7 +130,7 @@ def leftovers(site: Site) -> object:
         SubnetId=ec2.describe_subnets()["Subnets"][0]["SubnetId"],
         TagSpecifications=[{"ResourceType": "network-interface", "Tags": tags}],
     )
-    return site.end(site.provider())
+    return site.tear_down(site.provider())
 
 
 ACTIONS: Mapping[str, Callable[[Site], object]] = {
@@ -152,7 +152,7 @@ def _site() -> Iterator[Site]:
 
 @pytest.fixture(name="done", scope="module")
 def _done(site: Site) -> Mapping[str, tuple[object, set[str]]]:
-    """What comes of each deed with the policy, and what it calls."""
+    """Return the result of each action with the policy, and the calls that it makes."""
     found = {}
     for name, action in ACTIONS.items():
         site.gate.allow(POLICY)
@@ -162,7 +162,7 @@ def _done(site: Site) -> Mapping[str, tuple[object, set[str]]]:
     return found
 
 
-def test_the_policy_is_enough_and_has_nothing_that_is_not_called(
+def test_the_policy_is_sufficient_and_has_no_action_that_is_not_called(
     site: Site, done: Mapping[str, tuple[object, set[str]]]
 ) -> None:
     called = {action for _, calls in done.values() for action in calls}
@@ -172,22 +172,22 @@ def test_the_policy_is_enough_and_has_nothing_that_is_not_called(
 
 
 @pytest.mark.parametrize("action", sorted(actions(POLICY) - set(NOT_CALLED_HERE) - CANT_BE_DENIED))
-def test_with_one_action_less_something_fails_and_says_so(
+def test_without_any_one_action_something_fails_and_names_it(
     site: Site, done: Mapping[str, tuple[object, set[str]]], action: str
 ) -> None:
     name = next(name for name, (_, calls) in done.items() if action in calls)
     site.gate.allow(without(POLICY, action))
     try:
-        came_of_it = ACTIONS[name](site)
+        result = ACTIONS[name](site)
     except errors.AccessDeniedError as error:
         assert action.partition(":")[2] in error.message or error.code in ("UnauthorizedOperation", "AccessDenied")
     else:
-        assert came_of_it != done[name][0]
+        assert result != done[name][0]
     assert action in site.gate.refused or action == "ec2:CreateTags"
     site.clean()
 
 
-def test_what_is_not_ours_can_be_neither_deleted_nor_tagged_with_it(site: Site) -> None:
+def test_the_policy_allows_neither_to_delete_nor_to_tag_foreign_resources(site: Site) -> None:
     site.gate.allow(POLICY)
     ec2 = site.boto()
     volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]

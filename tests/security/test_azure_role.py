@@ -1,4 +1,4 @@
-"""The role in the documentation has the action of every call that is made, and none for a call that is not."""
+"""The role in the documentation has exactly the actions that the calls need."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
 
 ROLE = Path(__file__).parents[2] / "docs" / "permissions" / "azure-role.json"
-# The actions of each resource provider: "Microsoft.Compute/..." stands on the page of compute, and so on.
+# The pages that list the actions of each resource provider.
 PAGES: Mapping[str, str] = {
     "Microsoft.Compute": "https://learn.microsoft.com/azure/role-based-access-control/permissions/compute",
     "Microsoft.Insights": "https://learn.microsoft.com/azure/role-based-access-control/permissions/monitor",
@@ -28,8 +28,8 @@ PAGES: Mapping[str, str] = {
 }
 C, N, R = "Microsoft.Compute/", "Microsoft.Network/", "Microsoft.Resources/"
 GROUPS = R + "subscriptions/resourceGroups/"
-# What a scale set makes and joins, Azure checks as if the caller did it: machines with disks, interfaces and addresses, which join the
-# subnet, the security group and the placement group, take a reservation's place and bear an identity.
+# Azure checks what a scale set creates and joins as if the caller did it: machines with disks, interfaces and addresses, which join the
+# subnet, the security group and the placement group, use a reservation and have an identity.
 SCALE_SET = {
     C + "virtualMachineScaleSets/write",
     C + "virtualMachines/write",
@@ -46,7 +46,7 @@ SCALE_SET = {
     N + "virtualNetworks/subnets/join/action",
     "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action",
 }
-# Where a long operation has come to is read where the call's answer says.
+# The state of a long operation is read at the URL in the call's answer.
 OPERATIONS = {C + "locations/operations/read", N + "locations/operations/read"}
 METHODS: Mapping[str, set[str]] = {
     "operations.get": OPERATIONS,
@@ -85,16 +85,17 @@ METHODS: Mapping[str, set[str]] = {
     "resourceGroups.delete": {GROUPS + "delete"},
     "resources.list": {R + "subscriptions/resources/read"},
     "resources.listByResourceGroup": {R + "subscriptions/resources/read"},
-    # Tags are merged with those that are there.
+    # Tags are merged with the existing ones.
     "tags.updateAtScope": {R + "tags/write", R + "tags/read"},
-    # Many requests in one: each needs what it needs by itself, and they are all of this kind.
+    # Several requests in one; each needs its own permission, and all of ours are of this kind.
     "batch": {"Microsoft.Insights/metrics/read"},
     "metrics.list": {"Microsoft.Insights/metrics/read"},
     "metrics.getBatch": {"Microsoft.Insights/metrics/read"},
     "availabilityStatuses.list": {"Microsoft.ResourceHealth/availabilityStatuses/read"},
     "availabilityStatuses.listByResourceGroup": {"Microsoft.ResourceHealth/availabilityStatuses/read"},
 }
-# In a group of others, what a machine's own delete options failed to take along is deleted by itself; the local Azure's never fail to.
+# In a configured group, what outlives a machine despite its delete options is deleted by calls of its own; that never happens on the local
+# Azure.
 NOT_CALLED_HERE = {
     C + "virtualMachines/delete",
     C + "disks/delete",
@@ -119,8 +120,8 @@ def opened(cloud: AzureLocalCloud, **values: object) -> AzureProvider:
     return AzureProvider(Settings({**named, **values}, cloud.environment))
 
 
-def live(cloud: AzureLocalCloud, provider: AzureProvider, cluster: str, held: str) -> None:
-    """Everything that the provider is for, once."""
+def use_everything(cloud: AzureLocalCloud, provider: AzureProvider, cluster: str, held: str) -> None:
+    """Make every kind of call of the provider once."""
     here = Selector(region="eastus", cluster_id=f"id-{cluster}")
     provider.check()
     provider.quotas("eastus", reservations=[held])
@@ -138,13 +139,13 @@ def live(cloud: AzureLocalCloud, provider: AzureProvider, cluster: str, held: st
     assert any(provider.terminate(here).is_done for _ in range(50))
 
 
-def test_the_role_has_what_the_calls_need_and_nothing_else(cloud: AzureLocalCloud) -> None:
+def test_the_role_has_exactly_what_the_calls_need(cloud: AzureLocalCloud) -> None:
     client: Any = opened(cloud)._clients.resources
     client.resource_groups.create_or_update("team", {"location": "eastus"})
     held = cloud.add_reservation(ND.name, "eastus-1", 4)
     cloud.faults.clear()
     for cluster, provider in (("one", opened(cloud)), ("two", opened(cloud, resource_group="team"))):
-        live(cloud, provider, cluster, held)
+        use_everything(cloud, provider, cluster, held)
     called = {call.operation for call in cloud.faults.calls}
     assert called - METHODS.keys() == set(), "called, and its actions are not in the table above"
     needed = {action for method in called for action in METHODS[method]}
@@ -153,7 +154,7 @@ def test_the_role_has_what_the_calls_need_and_nothing_else(cloud: AzureLocalClou
     assert allowed - needed == NOT_CALLED_HERE, "in docs/permissions/azure-role.json, and not needed"
 
 
-def test_every_action_is_of_a_provider_whose_page_is_named() -> None:
+def test_every_action_belongs_to_a_resource_provider_with_a_documentation_page() -> None:
     for actions in METHODS.values():
         for action in actions:
             assert action.partition("/")[0] in PAGES

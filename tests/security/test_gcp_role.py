@@ -1,4 +1,4 @@
-"""The role in the documentation has the permission of every call that is made, and none for a call that is not."""
+"""The role in the documentation has exactly the permissions that the calls need."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ ROLE = Path(__file__).parents[2] / "docs" / "permissions" / "gcp-role.yaml"
 COMPUTE = "https://cloud.google.com/compute/docs/reference/rest/v1/"
 TPU = "https://cloud.google.com/tpu/docs/reference/rest/v2/projects.locations"
 MONITORING = "https://cloud.google.com/monitoring/access-control"
-# Method -> where Google says so, and the permissions: those of each method's page, "IAM Permissions", for what we write into a request.
+# Method -> its documentation page, and the permissions in the page's section "IAM Permissions" for the fields that we send.
 METHODS: Mapping[str, tuple[str, set[str]]] = {
     "projects.get": (COMPUTE + "projects/get", {"compute.projects.get"}),
     "regions.get": (COMPUTE + "regions/get", {"compute.regions.get"}),
@@ -68,7 +68,7 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
     "resourcePolicies.delete": (COMPUTE + "resourcePolicies/delete", {"compute.resourcePolicies.delete"}),
     "zoneOperations.wait": (COMPUTE + "zoneOperations/wait", {"compute.zoneOperations.get"}),
     "regionOperations.wait": (COMPUTE + "regionOperations/wait", {"compute.regionOperations.get"}),
-    # The machines' operations that it is read for are those of zones.
+    # It is read for the operations of machines, which are zonal.
     "globalOperations.aggregatedList": (
         COMPUTE + "globalOperations/aggregatedList",
         {"compute.globalOperations.list", "compute.zoneOperations.list"},
@@ -113,15 +113,15 @@ def request(token: str, part: Part, **changes: Any) -> LaunchRequest:
     return replace(launch_request(part.offer, token=token), parts=(part,), **changes)
 
 
-def live(cloud: GcpLocalCloud) -> None:
-    """Everything that the provider is for, once, with what may go wrong on the way."""
+def use_everything(cloud: GcpLocalCloud) -> None:
+    """Make every kind of call of the provider once, including those after a failure."""
     provider, later = opened(cloud), datetime.now(UTC) + timedelta(hours=1)
     provider.check()
     held = cloud.add_reservation("a3-highgpu-8g", "us-central1-a", 4)
     provider.quotas("us-central1", reservations=[held, "none"])
     gang = request("t-1", Part(OFFER, 2), fabric=True, ssh_public_key=KEY, setup="true")
     provider.launch(gang)
-    # Another process that makes the same gang grow: what lies beside it is there already.
+    # Another process that adds nodes to the same cluster finds its dependent resources.
     opened(cloud).launch(request("t-2", Part(OFFER, 1), fabric=True, ssh_public_key=KEY))
     provider.launch(request("t-3", Part(OFFER, 2, reservation=held)))
     provider.launch(request("t-4", Part(replace(OFFER, zone=""), 1)))
@@ -129,7 +129,7 @@ def live(cloud: GcpLocalCloud) -> None:
     with pytest.raises(errors.CapacityError):
         provider.launch(request("t-5", Part(replace(OFFER, zone="us-central1-c"), 1)))
         provider.nodes(replace(ALL, token="t-5"))
-        raise errors.CapacityError("told by the nodes")
+        raise errors.CapacityError("reported by the nodes")
     provider.launch(request("t-6", Part(replace(SLICE, zone=""), 1)))
     provider.launch(request("t-6", Part(SLICE, 1)))
     opened(cloud, tpu_create="direct").launch(request("t-7", Part(SLICE, 1)))
@@ -141,24 +141,24 @@ def live(cloud: GcpLocalCloud) -> None:
     provider.resources(ALL)
     provider.set_expiry(ALL, later)
     leave_a_disk(cloud, gang)
-    end(provider, ALL)
-    # What no listing shows is asked for by its name before it counts as gone.
-    end(provider, replace(ALL, region="us-central1", node_ids=("multicompute-never-was",)))
+    tear_down(provider, ALL)
+    # A node that no listing shows is looked up by name before it counts as gone.
+    tear_down(provider, replace(ALL, region="us-central1", node_ids=("multicompute-never-was",)))
     for node in nodes:
         if node.instance_type == "v6e-8":
-            end(provider, replace(ALL, region="us-east5", token=node.token, node_ids=(node.id,)))
+            tear_down(provider, replace(ALL, region="us-east5", token=node.token, node_ids=(node.id,)))
     assert cloud.alive() == []
 
 
 def leave_a_disk(cloud: GcpLocalCloud, made_for: LaunchRequest) -> None:
-    """A disk that outlives its machine, by whatever accident."""
+    """Create a disk that outlived its machine."""
     url = f"{cloud.endpoint_url}/compute/v1/projects/{cloud.project}/zones/us-central1-a/disks"
     body = {"name": "left-over", "sizeGb": "10", "labels": labels_of(made_for.tags)}
     requests.post(url, json=body, timeout=10).raise_for_status()
     cloud.faults.calls.pop()
 
 
-def end(provider: GcpProvider, selector: Selector) -> None:
+def tear_down(provider: GcpProvider, selector: Selector) -> None:
     assert any(provider.terminate(selector).is_done for _ in range(50))
 
 
@@ -167,8 +167,8 @@ def permissions() -> set[str]:
     return {line.strip().removeprefix("- ") for line in lines if line.strip().startswith("- ")}
 
 
-def test_the_role_has_what_the_calls_need_and_nothing_else(cloud: GcpLocalCloud) -> None:
-    live(cloud)
+def test_the_role_has_exactly_what_the_calls_need(cloud: GcpLocalCloud) -> None:
+    use_everything(cloud)
     called = {call.operation for call in cloud.faults.calls}
     assert called - METHODS.keys() == set(), "called, and its permissions are not in the table above"
     needed = {permission for method in called for permission in METHODS[method][1]}
@@ -176,7 +176,7 @@ def test_the_role_has_what_the_calls_need_and_nothing_else(cloud: GcpLocalCloud)
     assert permissions() - needed == set(), "in docs/permissions/gcp-role.yaml, and not needed"
 
 
-def test_every_method_of_the_table_names_its_page() -> None:
+def test_every_method_of_the_table_has_its_documentation_page() -> None:
     for method, (page, needed) in METHODS.items():
         assert page.startswith("https://cloud.google.com/") and needed
         assert page.endswith(("access-control", method.rpartition(".")[2]))

@@ -1,4 +1,4 @@
-"""What a notebook shows of a plan, a cluster and a cost report: the figures of the text, and nothing that runs or loads."""
+"""The HTML of plans, clusters and cost reports: the same figures as the text, and nothing that runs or loads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ class Table:
 
 
 class Page(HTMLParser):
-    """HTML as a reader sees it; tags that are not closed, or that a notebook should not be given, are refused."""
+    """HTML as a reader sees it. Refuses unclosed tags and tags that have no place in a notebook."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -110,7 +110,7 @@ def test_a_plan_shows_the_figures_of_its_text_and_folds_the_reasons_away(values:
     assert len(rows) == min(10, len(plan))
     lines = {line[0]: line for line in words(text) if line}
     for row in rows:
-        # Names are shortened in the text, and letters stand for sources.
+        # The text shortens names and has letters for sources.
         cells = dict(zip(header, row, strict=True))
         assert {cells[name] for name in ("$/h", "$/acc-h", "priced on") if name in cells} <= {*lines[cells["#"]]}
     assert [dict(zip(header, row, strict=True))["nodes"] for row in rows] == [
@@ -118,7 +118,7 @@ def test_a_plan_shows_the_figures_of_its_text_and_folds_the_reasons_away(values:
     ]
     assert page.texts["p"][0] == text.splitlines()[0]
     assert set(plan.notes) <= set(page.texts["li"])
-    assert page.texts["summary"] == [line for line in text.splitlines() if line.startswith("left out, ")]
+    assert page.texts["summary"] == [line for line in text.splitlines() if line.startswith("rejected offers ")]
     counts = {row[1]: int(row[0].replace(",", "")) for row in reasons.rows[1:]}
     assert counts == {reason: rejection.count for reason, rejection in plan.rejected.items()}
 
@@ -130,7 +130,7 @@ def test_a_plan_without_candidates_shows_the_nearest_change_and_the_reasons() ->
     assert [table.rows[0][:2] for table in page.tables] == [["offers", "reason"]]
 
 
-def test_what_tables_and_clouds_say_can_t_break_out_of_a_plan() -> None:
+def test_text_from_tables_and_clouds_is_escaped_in_a_plan() -> None:
     offer = Offer(
         InstanceType(HOSTILE, HOSTILE, "h100", 8), HOSTILE, "", "spot", Quote(8, date(2026, 1, 1), HOSTILE, "estimate")
     )
@@ -174,7 +174,7 @@ def test_a_cluster_that_has_ended_shows_why_and_no_nodes(fake_cloud: FakeCloud) 
     assert fake_cloud.alive() == []
 
 
-def test_what_users_and_clouds_say_can_t_break_out_of_a_cluster(fake_cloud: FakeCloud) -> None:
+def test_text_from_users_and_clouds_is_escaped_in_a_cluster(fake_cloud: FakeCloud) -> None:
     with Cluster.request(gpus=8, type="h100", tags={"team": HOSTILE}, clouds=["aws"]) as cluster:
         ledger = fake_cloud.session.ledger
         (node,) = ledger.nodes(cluster.id)
@@ -210,13 +210,13 @@ def test_a_cost_report_shows_what_the_command_cost_prints(
     assert fake_cloud.alive() == []
 
 
-def test_a_cost_report_without_costs_says_so(fake_cloud: FakeCloud) -> None:
+def test_a_cost_report_without_costs_states_that(fake_cloud: FakeCloud) -> None:
     assert Page(report(fake_cloud.session)._repr_html_()).texts["p"] == ["nothing was spent"]
     page = Page(report(fake_cloud.session, since="1d")._repr_html_())
     assert page.texts["p"] == ["nothing was spent since 2026-12-31T00:00:00Z"]
 
 
-def test_what_users_say_can_t_break_out_of_a_cost_report(fake_cloud: FakeCloud) -> None:
+def test_text_from_users_is_escaped_in_a_cost_report(fake_cloud: FakeCloud) -> None:
     with Cluster.request(gpus=8, type="h100", tags={"team": HOSTILE}, clouds=["aws"]):
         fake_cloud.advance("1h")
         spent = Page(report(fake_cloud.session, by="tag:team")._repr_html_()).tables[0]
@@ -228,7 +228,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\
 
 
 @given(TEXTS, st.lists(st.tuples(TEXTS, TEXTS), max_size=3))
-def test_whatever_stands_in_a_cell_is_what_a_reader_sees(text: str, rows: list[tuple[str, str]]) -> None:
+def test_a_reader_sees_exactly_the_text_of_each_cell(text: str, rows: list[tuple[str, str]]) -> None:
     table = html_table(text, ("a", "b"), [*rows, ("x", "y")], right=frozenset({1}), total=(text, text))
     page = Page(html_folded(text, table) + html_facts(text, [(text, text)]) + html_list([text]) + html_paragraph(text))
     assert page.tables[0].rows == [["a", "b"], *map(list, rows), ["x", "y"], [text, text]]

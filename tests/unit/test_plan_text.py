@@ -1,4 +1,4 @@
-"""How a plan is shown."""
+"""A plan as text, HTML and JSON."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_a_plan_without_candidates_shows_the_nearest_change() -> None:
     assert "nearest: max_price=6.88 would have one: aws us-east-1a" in text
 
 
-def test_the_html_form_escapes_what_tables_say() -> None:
+def test_the_html_form_escapes_text_from_tables() -> None:
     instance = InstanceType("<b>", "x & y", "h100", 8)
     offer = Offer(instance, "r", "", "on_demand", Quote(8, date(2026, 1, 1), "<script>", "estimate"))
     found = Plan(ClusterSpec(gpus=8, type=("h100",)), (Candidate((Part(offer, 1),)),), {"retired": Rejection(1)})
@@ -91,10 +91,10 @@ def test_the_html_form_escapes_what_tables_say() -> None:
 
 def test_the_json_form_has_every_candidate_and_count() -> None:
     found = real(gpus=64, type="h100")
-    told = json.loads(json.dumps(found.to_dict()))
-    assert len(told["candidates"]) == len(found) == 123
-    assert told["candidates"][0]["hourly_usd"] == 440.32
-    assert told["rejected"] == {reason: item.count for reason, item in found.rejected.items()}
+    document = json.loads(json.dumps(found.to_dict()))
+    assert len(document["candidates"]) == len(found) == 123
+    assert document["candidates"][0]["hourly_usd"] == 440.32
+    assert document["rejected"] == {reason: item.count for reason, item in found.rejected.items()}
 
 
 def test_candidates_are_a_sequence() -> None:
@@ -107,13 +107,13 @@ def test_candidates_are_a_sequence() -> None:
         candidates[len(candidates)]
 
 
-def test_a_plan_with_several_ways_of_buying_says_for_each_row_which() -> None:
+def test_a_plan_with_several_purchase_types_shows_them_in_each_row() -> None:
     text = real(gpus=64, type="h100", spot="prefer").explain(limit=1000)
     assert "64 x h100: " in text
     assert {"spot", "on demand"} <= {word for line in text.splitlines() for word in re.split("  +", line)}
 
 
-def test_a_table_shortens_its_widest_column_and_drops_empty_ones() -> None:
+def test_a_table_shortens_its_widest_column_and_omits_empty_ones() -> None:
     text = table(
         ("name", "empty", "n"), [("a" * 15 + "b" * 15, "", "1"), ("b", "", "22")], right=frozenset({2}), width=20
     )

@@ -1,4 +1,4 @@
-"""Fourth keeps every promise of the seam: its own SDK, over HTTP, against its local cloud."""
+"""Fourth keeps every promise of the seam, with its own SDK, over HTTP, on its local cloud."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
@@ -46,7 +46,7 @@ class FourthHarness:
         self.cloud.set_capacity(offer.instance_type, offer.zone, nodes)
 
     def refuse_launch(self, kind: FailureKind) -> None:
-        self.cloud.faults.fail("CreateServers", CODES[kind], message="as the cloud words it")
+        self.cloud.faults.fail("CreateServers", CODES[kind], message="the vendor's words")
 
     def lose_launch_answer(self) -> None:
         self.cloud.faults.lose_answer("CreateServers")
@@ -67,10 +67,10 @@ class FourthHarness:
         self.cloud.preempt(node_id)
 
     def measure(self, node: Node, load: Mapping[Metric, float]) -> None:
-        raise AssertionError("not asked: METRICS is not declared")
+        raise AssertionError("not called: METRICS is not declared")
 
     def impair(self, node: Node) -> None:
-        raise AssertionError("not asked: HEALTH_CHECKS is not declared")
+        raise AssertionError("not called: HEALTH_CHECKS is not declared")
 
     def reserve(self, offer: Offer, nodes: int) -> str:
         raise NotImplementedError("Fourth has no reservations, and does not declare them")
@@ -81,7 +81,7 @@ class TestFourthProvider(ProviderConformance):
 
     @pytest.fixture
     def harness(self) -> Iterator[FourthHarness]:
-        # The cloud lives in virtual time, so that nothing is waited for although everything takes its time.
+        # The cloud runs in virtual time: everything in it takes time, and no test waits.
         clock = FakeClock()
         cloud = FourthLocalCloud(clock=clock)
         cloud.start()

@@ -115,7 +115,7 @@ def outage_of(
     part = _refused_part(error, candidate)
     offer = part.offer
     place = {"account": "", "region": offer.region}.get(error.scope, offer.zone or offer.region)
-    instance_type = getattr(error, "blocks", None) or ("*" if reason == "access" else offer.instance_type)
+    instance_type = "*" if reason == "access" else offer.instance_type
     before = [
         outage
         for outage in past

@@ -154,7 +154,7 @@ def _end_if_due(
             report.terminated.append(record.name)
             return
     # One that is being made is told. One that is up is left alone: it may be about to be extended.
-    session.ledger.ask_to_end(cluster_id, why, states=(ClusterState.REQUESTED, ClusterState.PROVISIONING))
+    session.ledger.request_termination(cluster_id, why, states=(ClusterState.REQUESTED, ClusterState.PROVISIONING))
     report.notes.append(f"{record.name}: another process works on it")
 
 

@@ -203,7 +203,7 @@ def _look(op: Operation, there: Sequence[Resource], report: ReconcileReport) -> 
     if record.state is ClusterState.DEGRADED and is_whole and all(node.state == NodeState.RUNNING for node in alive):
         # One that was adopted while it booted, or whose lost nodes had been replaced already.
         line = op.story.line("ready", f"ready: all {len(alive)} nodes run")
-        if op.ledger.settle(op.cluster_id, alive, line, state=ClusterState.READY):
+        if op.ledger.record_refresh(op.cluster_id, alive, line, state=ClusterState.READY):
             op.story.tell(line)
     return op.record()
 

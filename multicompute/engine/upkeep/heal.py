@@ -152,7 +152,7 @@ def _join(op: Operation, nodes: Sequence[NodeRecord]) -> None:
     names = ", ".join(f"{node.id} (rank {node.rank})" for node in nodes[:5])
     line = op.story.line("healed", f"healed: {len(nodes)} nodes replaced: {names}", nodes=[node.id for node in nodes])
     state = ClusterState.READY if is_well else ClusterState.DEGRADED
-    if not op.ledger.settle(op.cluster_id, nodes, line, state=state):
+    if not op.ledger.record_refresh(op.cluster_id, nodes, line, state=state):
         raise op.conflict_error()
     op.story.tell(line)
 

@@ -191,7 +191,7 @@ def _settle(
     if not lines:
         op.ledger.put_nodes(op.cluster_id, after)
     for line in lines:
-        if not op.ledger.settle(
+        if not op.ledger.record_refresh(
             op.cluster_id, after, line, state=ClusterState.READY if is_well else ClusterState.DEGRADED
         ):
             # Its end has begun meanwhile: whoever wants that looks for itself.

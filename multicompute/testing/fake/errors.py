@@ -65,6 +65,7 @@ def refusal(
     region: str | None = None,
     offer: Offer | None = None,
     zones_with_capacity: Sequence[str] = (),
+    retry_after: float | None = None,
 ) -> MulticomputeError:
     """Return the error for a code of the fake cloud.
 
@@ -75,12 +76,13 @@ def refusal(
         region: the region that was asked.
         offer: the offer of a launch; None for other calls.
         zones_with_capacity: the zones that the cloud names; only a CapacityError has them.
+        retry_after: how many seconds the cloud asks the caller to wait.
     """
     meaning = meaning_of(code)
     region = offer.region if offer else region
     place = (offer.zone or offer.region) if offer else region or "every region"
     requested = f", requested {offer.instance_type} {offer.purchase}" if offer else ""
-    error = meaning.kind(
+    return meaning.kind(
         f"{provider} {place}{requested}: {message or meaning.what} [{code}]",
         provider=provider,
         region=region,
@@ -89,8 +91,7 @@ def refusal(
         code=code,
         hint=meaning.hint,
         scope=meaning.scope,
+        retry_after=retry_after,
+        zones_with_capacity=zones_with_capacity if meaning.kind is errors.CapacityError else (),
+        is_offered=code != NOT_OFFERED,
     )
-    if isinstance(error, errors.CapacityError):
-        error.zones_with_capacity = tuple(zones_with_capacity)
-        error.is_offered = code != NOT_OFFERED
-    return error

@@ -322,9 +322,8 @@ class FakeProvider:
                 # A repeated token returns its nodes: a refusal would mean that none of them exists.
                 yield
                 return
-            error = self._refusal(code, fault.message, region=region, offer=offer, nodes=nodes)
-            error.retry_after = fault.retry_after.total_seconds() if fault.retry_after else None
-            raise error
+            wait = fault.retry_after.total_seconds() if fault.retry_after else None
+            raise self._refusal(code, fault.message, region=region, offer=offer, nodes=nodes, retry_after=wait)
         if kind is FaultKind.DROP:
             raise self._refusal("transient", "the connection was lost before the call", region=region, offer=offer)
         if fault and kind is FaultKind.DELAY:
@@ -334,10 +333,24 @@ class FakeProvider:
             raise self._refusal("transient", "the connection was lost before the answer", region=region, offer=offer)
 
     def _refusal(
-        self, code: str, message: str = "", *, region: str | None = None, offer: Offer | None = None, nodes: int = 0
+        self,
+        code: str,
+        message: str = "",
+        *,
+        region: str | None = None,
+        offer: Offer | None = None,
+        nodes: int = 0,
+        retry_after: float | None = None,
     ) -> MulticomputeError:
-        zones = self._conditions.capacity.zones_with(offer, nodes) if offer and nodes else ()
-        return refusal(code, message, provider=self.name, region=region, offer=offer, zones_with_capacity=zones)
+        return refusal(
+            code,
+            message,
+            provider=self.name,
+            region=region,
+            offer=offer,
+            zones_with_capacity=self._conditions.capacity.zones_with(offer, nodes) if offer and nodes else (),
+            retry_after=retry_after,
+        )
 
     def _replay(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Return the nodes that an earlier launch with the same token created."""

@@ -1,4 +1,4 @@
-"""What Prefect's server shows of a flow run."""
+"""Reads the artifacts and the log of a flow run from Prefect's server."""
 
 import asyncio
 from typing import Any
@@ -17,7 +17,7 @@ def run_id() -> str:
 
 
 async def _page(flow_run: str) -> tuple[dict[str, Any], str]:
-    """The artifacts of a flow run by key, and its log."""
+    """Return the artifacts of a flow run by key, and its log."""
     async with get_client() as client:
         artifacts = await client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]))
@@ -27,9 +27,9 @@ async def _page(flow_run: str) -> tuple[dict[str, Any], str]:
 
 
 def page(flow_run: str) -> tuple[dict[str, Any], str]:
-    run_coro_as_sync(_drained())
+    run_coro_as_sync(_drain_logs())
     return asyncio.run(_page(flow_run))
 
 
-async def _drained() -> None:
+async def _drain_logs() -> None:
     await APILogWorker.instance().drain()

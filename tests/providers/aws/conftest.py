@@ -1,4 +1,4 @@
-"""What the tests of the AWS adapter share."""
+"""Fixtures of the tests of the AWS adapter."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,7 +32,7 @@ def offer() -> Offer:
 
 @pytest.fixture
 def request_of(offer: Offer) -> Callable[..., LaunchRequest]:
-    """A request for one part of two nodes; every field may be changed."""
+    """Return a function that makes a request for one part of two nodes; every field may be changed."""
 
     def make(**changes: object) -> LaunchRequest:
         tags = {

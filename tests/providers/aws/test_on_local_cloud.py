@@ -1,4 +1,4 @@
-"""The adapter against a local AWS that holds state: whole gangs, from launch to nothing left."""
+"""The adapter on a local AWS that keeps state: complete gangs, from launch to teardown."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ def local(cloud: AwsLocalCloud) -> AwsProvider:
 
 
 def _end(provider: AwsProvider, selector: Selector) -> int:
-    """Tear down step by step; returns how many it took."""
+    """Tear down step by step; return the number of steps."""
     for step in range(1, 50):
         if provider.terminate(selector).is_done:
             return step
@@ -83,7 +83,7 @@ def test_a_launch_without_an_answer_is_the_same_launch_when_repeated(
 @pytest.mark.parametrize(
     "operation", ["GetParameter", "CreateSecurityGroup", "AuthorizeSecurityGroupEgress", "CreatePlacementGroup"]
 )
-def test_an_answer_lost_on_the_way_to_the_launch_is_made_good_by_repeating_it(
+def test_an_answer_lost_before_the_launch_is_recovered_by_repeating_the_launch(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Request, operation: str
 ) -> None:
     cloud.faults.lose_answer(operation)
@@ -97,7 +97,7 @@ def test_an_answer_lost_on_the_way_to_the_launch_is_made_good_by_repeating_it(
 @pytest.mark.parametrize(
     "operation", ["TerminateInstances", "DeleteSecurityGroup", "DeletePlacementGroup", "DescribeInstances"]
 )
-def test_an_answer_lost_in_a_teardown_is_made_good_by_repeating_it(
+def test_an_answer_lost_in_a_teardown_is_recovered_by_repeating_the_teardown(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Request, operation: str
 ) -> None:
     local.launch(request_of(fabric=True))
@@ -120,7 +120,7 @@ def test_groups_wait_until_their_instances_have_shut_down(
     assert cloud.alive() == []
 
 
-def test_a_launch_from_many_threads_makes_one_group_and_buys_each_gang_once(
+def test_a_launch_from_many_threads_creates_one_group_and_buys_each_gang_once(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Request
 ) -> None:
     requests = [request_of(token=f"tok-{number % 4}", fabric=True) for number in range(16)]
@@ -155,7 +155,7 @@ def test_an_expiry_that_was_moved_is_in_the_tags_that_the_nodes_read(
     assert {item.tags["multicompute-expires-at"] for item in cloud.alive() if item.kind == "instance"} == {"never"}
 
 
-def test_every_type_with_a_fabric_gets_it_on_the_hardware_that_it_has(
+def test_every_type_with_a_fabric_gets_it_on_its_own_network_cards(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     for number, (name, accelerator, cards, interfaces) in enumerate(
@@ -169,7 +169,7 @@ def test_every_type_with_a_fabric_gets_it_on_the_hardware_that_it_has(
         ]
     ):
         instance = InstanceType("aws", name, accelerator, 8, fabric="efa", network_cards=cards)
-        # Where each is sold is the catalog's matter; a type that a zone does not sell is refused by the local cloud as well.
+        # The catalog knows where each type is sold; the local cloud refuses a type that a zone does not sell.
         launched = _first_zone(local, request_of, replace(offer, instance=instance), token=f"tok-{number}")
         assert launched, name
         of_it = [item for item in cloud.alive() if item.kind == "network-interface"]

@@ -1,4 +1,4 @@
-"""The policy in the documentation allows what the adapter calls, and nothing that it does not."""
+"""The policy in the documentation allows exactly what the adapter calls."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def _allowed() -> set[str]:
 
 
 def _called() -> set[str]:
-    """The operations in the sources: methods of the SDK's clients, and names of paginators."""
+    """Return the operations in the sources: methods of the SDK's clients, and names of paginators."""
     text = "\n".join(path.read_text() for path in SOURCES)
     verbs = "authorize|cancel|create|delete|describe|get|list|run|terminate"
     methods = re.findall(rf"\.((?:{verbs})_[a-z_]+)\b(?=[(,])", text) + re.findall(r'get_paginator\("(\w+)"\)', text)

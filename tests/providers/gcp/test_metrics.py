@@ -286,5 +286,7 @@ def test_a_slice_that_is_not_well_makes_its_cluster_degraded_and_its_load_is_tol
         assert cluster.refresh().state is ClusterState.DEGRADED
         samples = cluster.metrics("10m")
         assert {sample.node for sample in samples} == {node.id for node in cluster.nodes}
-        assert {(sample.metric, sample.value, sample.unit) for sample in samples} == {(Metric.ACCELERATOR, 88.0, "%")}
+        assert {(sample.metric, sample.value, sample.metric.unit) for sample in samples} == {
+            (Metric.ACCELERATOR, 88.0, "%")
+        }
     assert clouds.alive() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from multicompute_aws._userdata import user_data
+from multicompute_aws._boot import user_data
 from multicompute_azure._userdata import custom_data
 from multicompute_gcp._startup import startup_script
 from tests.resilience.leases.lease_machine import Machine

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "leases.md").read_text(encoding="utf-8")
 SOURCES = [*ROOT.glob("tests/**/test_*.py"), ROOT / "multicompute" / "testing" / "conformance.py"]
 # What is not guaranteed needs no test.
-DISCLAIMED = ("**Not enforced", "**Nothing ends it", "Stays until somebody reaps")
+DISCLAIMED = ("**Not enforced", "**Never terminated", "Stay until `reap` runs")
 
 
 def guarantees() -> list[tuple[str, str, str]]:
@@ -31,7 +31,7 @@ def test_a_guarantee_names_the_test_that_shows_it(where: str, when: str, cell: s
 
 def test_every_cloud_and_every_case_has_its_guarantee() -> None:
     found = {(where.split(",")[0], when) for where, when, _ in guarantees()}
-    cases = ("we are dead", "the node is cut off, we live", "both")
+    cases = ("nothing of yours runs", "the node has no network", "both")
     assert found >= {(where, when) for where in ("AWS", "Google Cloud", "Azure") for when in cases}
 
 

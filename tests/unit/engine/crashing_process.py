@@ -5,7 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -16,7 +16,6 @@ from multicompute.config import Config
 from multicompute.engine.operation.lease import machine_name
 from multicompute.ledger import AttemptState, Ledger
 from multicompute.node import ClusterState
-from multicompute.plan import Outage
 from multicompute.plugins import discover
 from multicompute.provider import TAG_ATTEMPT, TAG_CLUSTER, TAG_EXPIRES_AT, TAG_ID, TAG_OWNER, LaunchRequest, Resource
 from multicompute.session import Session
@@ -216,9 +215,9 @@ class ProviderHarness:
         self._sql = sqlite3.connect(self.folder / f"{name}.db", isolation_level=None)
         self._sql.row_factory = sqlite3.Row
         # Of this type there is one here and one there, so that a gang of it is launched in two regions.
-        until = datetime(2028, 1, 1, tzinfo=self.clock.now().tzinfo)
         for region in ("us-east-1", "us-east-2"):
-            self.ledger.remember(Outage("aws", region, "p5.48xlarge", "on_demand", "capacity", until, nodes=2))
+            outage = ("aws", region, "p5.48xlarge", "on_demand", "capacity", "2028-01-01T00:00:00.000000+00:00", 2, 1)
+            self._sql.execute("INSERT INTO outages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", outage)
 
     def close(self) -> None:
         """Leave the ledger."""

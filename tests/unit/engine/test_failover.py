@@ -145,13 +145,6 @@ def test_a_lack_that_recurs_lasts_longer_up_to_a_limit_and_is_forgotten_for_smal
     assert smaller.nodes == 2
 
 
-def test_a_quota_rules_out_all_that_counts_against_it() -> None:
-    found = outage_of(errors.QuotaError("x", scope="region", blocks="big.*"), candidate("a"), now=NOW)
-    assert found is not None
-    assert found.covers(candidate("b", kind="big.1x").parts[0].offer, nodes=8, now=NOW)
-    assert not found.covers(candidate("b", kind="big.1x").parts[0].offer, nodes=7, now=NOW)
-
-
 @pytest.mark.parametrize(
     ("error", "all_", "provider"),
     [

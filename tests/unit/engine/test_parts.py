@@ -9,6 +9,7 @@ from multicompute import Cluster, ClusterState, Event, errors
 from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.plan import Outage
 from multicompute.testing import Call, FakeCloud, fake_cloud
+from tests.unit.ledger.ledger_records import record_outage
 
 
 @pytest.fixture(name="cloud")
@@ -22,7 +23,7 @@ def only_one_node_each(cloud: FakeCloud, *regions: str) -> None:
     until = cloud.clock.now() + timedelta(hours=1)
     for region in regions:
         outage = Outage("aws", region, "p5.48xlarge", "on_demand", "capacity", until, nodes=2)
-        cloud.session.ledger.remember(outage)
+        record_outage(cloud.session.ledger, outage)
 
 
 def test_what_is_reserved_is_used_first_and_the_rest_is_bought_beside_it(cloud: FakeCloud) -> None:

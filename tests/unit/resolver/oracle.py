@@ -1,4 +1,4 @@
-"""A slow resolver, written from the documented rules alone: looks at every offer by itself, with every rule in turn."""
+"""A slow resolver, written from the documented rules only: it applies every rule to every offer in turn."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from math import ceil, floor
 
 from multicompute import accelerators
 from multicompute.catalog import Catalog
-from multicompute.offer import InstanceType, Listing, Offer
+from multicompute.offer import InstanceType, Listing, Offer, Quote
 from multicompute.plan import Outage
 from multicompute.provider import Quota, Reservation
 from multicompute.spec import ClusterSpec
@@ -19,7 +19,7 @@ PartKey = tuple[str, str, str, str, str, float, str, int, str | None]
 
 
 def universe(catalog: Catalog) -> list[tuple[Listing, Offer]]:
-    """Every offer of every table."""
+    """Return every offer of every table."""
     return [
         (line, offer)
         for name in ("", *catalog.accelerators())
@@ -42,7 +42,7 @@ class Answer:
 
 @dataclass
 class Oracle:
-    """One question, asked of one offer after the other."""
+    """One spec and its context, applied to each offer on its own."""
 
     spec: ClusterSpec
     catalog: Catalog
@@ -59,7 +59,7 @@ class Oracle:
         self.names = self.spec.type or tuple(r.instance_type for r in reserved)
         self.models: list[frozenset[str]] = [frozenset(a.name for a in accelerators.find(name)) for name in self.names]
 
-    # What a name means
+    # Names
 
     def place_in_list(self, instance: InstanceType) -> int | None:
         for index, name in enumerate(self.names):
@@ -73,7 +73,7 @@ class Oracle:
         return any(not m and n.lower() == instance.name.lower() for n, m in zip(self.names, self.models, strict=True))
 
     def shares_accelerator(self, instance: InstanceType) -> bool:
-        """Whether some name in the list is an instance type with this accelerator."""
+        """Return whether `type` names an instance type with this accelerator."""
         wanted = {name.lower() for name, model in zip(self.names, self.models, strict=True) if not model}
         return instance.accelerator in self._accelerators_of(frozenset(wanted))
 
@@ -100,7 +100,7 @@ class Oracle:
         return any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
 
     def is_refused(self) -> bool:
-        """Whether the spec names what does not exist or contradicts itself. (All types that are drawn exist.)"""
+        """Return whether the spec names something unknown or contradicts itself. (All types that are drawn exist.)"""
         spec = self.spec
         instances = [
             i
@@ -120,17 +120,17 @@ class Oracle:
             if not self.means_a_region(pattern) and not any(fnmatchcase(name, pattern.lower()) for name in names):
                 return True
         places = [(r.provider, r.name) for r in self.catalog.regions()]
-        meant = {p for p, name in places if any(self.region_matches(pattern, p, name) for pattern in spec.regions)}
-        return bool(spec.regions and spec.clouds is not None and not meant & set(spec.clouds))
+        found = {p for p, name in places if any(self.region_matches(pattern, p, name) for pattern in spec.regions)}
+        return bool(spec.regions and spec.clouds is not None and not found & set(spec.clouds))
 
-    # Amounts
+    # Numbers
 
     def per_accelerator(self, instance: InstanceType) -> int:
-        """How many nodes with a part of an accelerator make a whole one."""
+        """Return how many nodes with a fraction of an accelerator add up to one."""
         return round(1 / instance.accelerators)
 
-    def whole(self, instance: InstanceType) -> float:
-        """Accelerators per node, not rounded as in the tables."""
+    def exact_count(self, instance: InstanceType) -> float:
+        """Return the accelerators per node, not rounded as in the tables."""
         return 1 / self.per_accelerator(instance) if 0 < instance.accelerators < 1 else instance.accelerators
 
     def node_count(self, instance: InstanceType) -> int:
@@ -160,11 +160,11 @@ class Oracle:
         if instance.accelerators == 0:
             return 0.0
         if instance.accelerators < 1:
-            whole = model.memory_gib if model else instance.accelerator_memory_gib
-            return min(instance.accelerator_memory_gib, whole * instance.accelerators)
+            nominal = model.memory_gib if model else instance.accelerator_memory_gib
+            return min(instance.accelerator_memory_gib, nominal * instance.accelerators)
         return max(instance.accelerator_memory_gib, model.memory_gib if model else 0.0)
 
-    # The rules, one after the other
+    # Rules, in their order
 
     def rejection_reason(self, instance: InstanceType) -> str | None:  # noqa: C901
         spec = self.spec
@@ -193,8 +193,8 @@ class Oracle:
             return "too little memory"
         return None
 
-    def instance_objection(self, instance: InstanceType) -> str | None:
-        """The same, kept for each instance type: there are 40 times as many offers."""
+    def instance_rejection(self, instance: InstanceType) -> str | None:
+        """Return the same, cached per instance type: there are 40 times as many offers."""
         kept = self.__dict__.setdefault("_kept", {})
         if id(instance) not in kept:
             kept[id(instance)] = self.rejection_reason(instance)
@@ -208,7 +208,7 @@ class Oracle:
             "reserved": False,
         }[purchase]
 
-    def region_objection(self, provider: str, region: str) -> str | None:
+    def region_rejection(self, provider: str, region: str) -> str | None:
         if self.spec.regions and not any(self.region_matches(p, provider, region) for p in self.spec.regions):
             return "region not asked for"
         if any(self.region_matches(p, provider, region) for p in self.spec.exclude):
@@ -217,7 +217,7 @@ class Oracle:
             return "region not configured"
         return None
 
-    def money_objection(self, hourly: float, per_accelerator: float) -> str | None:
+    def price_rejection(self, hourly: float, per_accelerator: float) -> str | None:
         spec = self.spec
         if spec.max_price is not None and per_accelerator > spec.max_price:
             return "over max_price"
@@ -225,23 +225,23 @@ class Oracle:
             return "over max_hourly"
         return None
 
-    def offer_objection(self, offer: Offer) -> str | None:
-        """Everything but limits and fabric."""
-        if found := self.instance_objection(offer.instance):
+    def offer_rejection(self, offer: Offer) -> str | None:
+        """Return the first reason to reject an offer, except for outages, quotas and the fabric."""
+        if found := self.instance_rejection(offer.instance):
             return found
         if not self.allowed(offer.purchase):
             words = {"on_demand": "on demand", "spot": "spot", "flex_start": "flex-start", "reserved": "reserved"}
             return f"{words[offer.purchase]} not asked for"
-        if found := self.region_objection(offer.provider, offer.region):
+        if found := self.region_rejection(offer.provider, offer.region):
             return found
         if offer.quote.basis == "estimate" and not self.spec.estimates:
             return "price is an estimate"
-        count = self.whole(offer.instance)
+        count = self.exact_count(offer.instance)
         each = round(offer.quote.hourly_cost / count, 6) if count else 0.0
-        return self.money_objection(round(self.node_count(offer.instance) * offer.quote.hourly_cost, 6), each)
+        return self.price_rejection(round(self.node_count(offer.instance) * offer.quote.hourly_cost, 6), each)
 
     def blocked(self, offer: Offer, nodes: int) -> bool:
-        """Whether an outage rules `nodes` of it out."""
+        """Return whether an outage covers `nodes` of this offer."""
         return any(
             o.provider == offer.provider
             and o.place in ("", offer.region, offer.zone)
@@ -253,7 +253,7 @@ class Oracle:
         )
 
     def over_quota(self, offer: Offer, nodes: int, others: Iterable[tuple[Offer, int]] = ()) -> bool:
-        """Whether `nodes` of it, beside the others, are more than a quota has left."""
+        """Return whether `nodes` of this offer, together with the others, exceed a quota."""
         taken = [*others, (offer, nodes)]
         for quota in (self.quotas or {}).get(offer.provider, ()):
             if self.counts_against(offer, quota):
@@ -284,34 +284,34 @@ class Oracle:
     def lacks_fabric(self, instance: InstanceType) -> bool:
         return self.node_count(instance) > 1 and not instance.fabric
 
-    # The answer
+    # Answer
 
     def answer(self) -> Answer:
         first: dict[int, str] = {}
         for index, (_, offer) in enumerate(self.offers):
-            if found := self.offer_objection(offer):
+            if found := self.offer_rejection(offer):
                 first[index] = found
             elif self.blocked(offer, self.node_count(offer.instance)):
                 first[index] = "outage"
             elif self.over_quota(offer, self.node_count(offer.instance)):
                 first[index] = "quota"
-        alive = [(index, offer) for index, (_, offer) in enumerate(self.offers) if index not in first]
-        asks = self.spec.interconnect == "rdma" or (
+        accepted = [(index, offer) for index, (_, offer) in enumerate(self.offers) if index not in first]
+        needs_fabric = self.spec.interconnect == "rdma" or (
             self.spec.interconnect == "auto"
             and any(
                 self.is_linked(offer.instance) and not self.lacks_fabric(offer.instance)
                 for index, (_, offer) in enumerate(self.offers)
-                # Out of capacity or quota just now is no reason to do without, where the gang may not spread.
+                # An outage or a quota now is no reason to accept gangs without a fabric, unless the gang may spread.
                 if first.get(index) in ((None, "outage", "quota") if self.spec.placement == "zone" else (None,))
             )
         )
-        for index, offer in alive:
-            meant = self.spec.interconnect == "rdma" or self.is_linked(offer.instance)
-            if asks and meant and self.lacks_fabric(offer.instance):
+        for index, offer in accepted:
+            applies = self.spec.interconnect == "rdma" or self.is_linked(offer.instance)
+            if needs_fabric and applies and self.lacks_fabric(offer.instance):
                 first[index] = "no fabric"
-        gangs = [((offer, self.node_count(offer.instance), None),) for i, offer in alive if i not in first]
+        gangs = [((offer, self.node_count(offer.instance), None),) for i, offer in accepted if i not in first]
         if self.spec.placement != "zone" and self.spec.interconnect != "rdma":
-            gangs += self.spread_gangs(first, asks=asks)
+            gangs += self.spread_gangs(first, needs_fabric=needs_fabric)
         reserved = self.reserved_gangs()
         used = {key_of(part[0], 0) for gang in (*gangs, *reserved) for part in gang}
         counts = Counter(reason for index, reason in first.items() if key_of(self.offers[index][1], 0) not in used)
@@ -340,10 +340,10 @@ class Oracle:
         )
         return (*front, instance.accelerator, instance.accelerators, parts)
 
-    def spread_gangs(self, first: dict[int, str], *, asks: bool) -> list[tuple[tuple[Offer, int, None], ...]]:
-        stand_ins: dict[object, list[tuple[int, Offer]]] = {}
+    def spread_gangs(self, first: dict[int, str], *, needs_fabric: bool) -> list[tuple[tuple[Offer, int, None], ...]]:
+        groups: dict[object, list[tuple[int, Offer]]] = {}
         for index, (_, offer) in enumerate(self.offers):
-            if first.get(index) not in (None, "outage", "quota") or (asks and self.is_linked(offer.instance)):
+            if first.get(index) not in (None, "outage", "quota") or (needs_fabric and self.is_linked(offer.instance)):
                 continue
             what: object = (offer.instance, offer.purchase)
             if self.spec.placement == "region":
@@ -357,19 +357,19 @@ class Oracle:
                 )
             if self.spec.order == "given":
                 what = (what, self.place_in_list(offer.instance))
-            stand_ins.setdefault(what, []).append((index, offer))
+            groups.setdefault(what, []).append((index, offer))
         found = []
-        for group in stand_ins.values():
+        for group in groups.values():
             if not any(index in first for index, _ in group):
                 continue
-            ordered = sorted((offer for _, offer in group), key=self.cheapness)
+            ordered = sorted((offer for _, offer in group), key=self.price_key)
             parts = self.fill(ordered, self.node_count(ordered[0].instance))
             hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in parts), 6)
-            if len(parts) > 1 and self.money_objection(hourly, 0.0) is None:
+            if len(parts) > 1 and self.price_rejection(hourly, 0.0) is None:
                 found.append(parts)
         return found
 
-    def cheapness(self, offer: Offer) -> tuple[object, ...]:
+    def price_key(self, offer: Offer) -> tuple[object, ...]:
         place = (offer.provider, offer.region, offer.zone)
         return (
             offer.quote.hourly_cost,
@@ -392,7 +392,7 @@ class Oracle:
         return ()
 
     def most(self, offer: Offer, nodes: int, others: list[tuple[Offer, int]]) -> int:
-        """The largest number up to `nodes` that fits; halved down to, since what does not fit does not fit in more."""
+        """Return the largest number up to `nodes` that fits. Bisection works, since more nodes never fit if fewer do not."""
         low, high = 0, nodes + 1
         while high - low > 1:
             middle = floor((low + high) / 2)
@@ -411,15 +411,13 @@ class Oracle:
         return [gang for group in places.values() for gang in self.reserved_in(group)]
 
     def reserved_in(self, group: Sequence[Reservation]) -> list[tuple[tuple[Offer, int, str | None], ...]]:
-        from multicompute.offer import Quote
-
         head = group[0]
         fitting = [
             i
             for i in self.catalog.instances(head.instance_type)
             if i.provider == head.provider
             and self.rejection_reason(i) is None
-            and self.region_objection(i.provider, head.region) is None
+            and self.region_rejection(i.provider, head.region) is None
         ]
         if not fitting or (self.spec.interconnect == "rdma" and self.lacks_fabric(fitting[0])):
             return []
@@ -435,14 +433,14 @@ class Oracle:
             return []
         gangs: list[tuple[tuple[Offer, int, str | None], ...]] = [tuple(inside)] if not missing else []
         for _, offer in self.offers if missing else ():
-            is_meant = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
-            is_beside = offer.zone in ("", head.zone) or head.zone == ""
-            may_be_chosen = offer.quote.basis == "list" or self.spec.estimates
-            if is_meant and is_beside and may_be_chosen and self.fits(offer, missing):
+            is_same_type = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
+            is_same_zone = offer.zone in ("", head.zone) or head.zone == ""
+            is_allowed = offer.quote.basis == "list" or self.spec.estimates
+            if is_same_type and is_same_zone and is_allowed and self.fits(offer, missing):
                 gangs.append((*inside, (offer, missing, None)))
-        return [gang for gang in gangs if self.bears(gang)]
+        return [gang for gang in gangs if self.is_affordable(gang)]
 
-    def bears(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> bool:
+    def is_affordable(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> bool:
         hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)
-        count = round(sum(nodes * self.whole(offer.instance) for offer, nodes, _ in gang), 6)
-        return self.money_objection(hourly, round(hourly / count, 6) if count else 0.0) is None
+        count = round(sum(nodes * self.exact_count(offer.instance) for offer, nodes, _ in gang), 6)
+        return self.price_rejection(hourly, round(hourly / count, 6) if count else 0.0) is None

@@ -1,4 +1,4 @@
-"""Random specs and random states of the world around real offers, for the comparison with the oracle."""
+"""Random specs, outages, quotas and reservations around real offers, for the comparison with the oracle."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from multicompute import accelerators
 from multicompute.catalog import Catalog
 from multicompute.errors import SpecError
 from multicompute.offer import Listing
@@ -15,8 +16,7 @@ from multicompute.spec import ClusterSpec
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CONFIGURED = {"aws": ["us-east-1", "eu-west-1"], "azure": ["eastus", "westeurope"]}
-"""Regions that a configuration may name as the only ones."""
-PURCHASES = ("on_demand", "spot", "flex_start")
+"""The regions that a configuration may restrict a provider to."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ EXCLUDED = (*REGIONS, "p5.*", "*nvl*", "p5.48xlarge", "a3-*", "Standard_NC*", "g
 
 
 def maybe(strategy: st.SearchStrategy[Any], weight: int = 4) -> st.SearchStrategy[Any]:
-    """None most of the time, so that specs with a single constraint are common."""
+    """Return None most of the time, so that specs with a single constraint are frequent."""
     return st.integers(0, weight).flatmap(lambda roll: strategy if roll == weight else st.none())
 
 
@@ -105,7 +105,7 @@ def several(values: tuple[str, ...], weight: int = 4) -> st.SearchStrategy[Any]:
 
 @st.composite
 def arguments(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
-    """Arguments of a request, those that were not drawn left out."""
+    """Return the arguments of a request, without those that were not drawn."""
     kind = draw(st.sampled_from(("accelerators", "types", "cpu", "mixed")))
     chosen = {"accelerators": FAMILIES + VARIANTS, "types": SLICES + TYPES + names, "cpu": CPU_TYPES}.get(kind)
     pool = chosen or FAMILIES + VARIANTS + SLICES + TYPES + CPU_TYPES
@@ -139,8 +139,8 @@ def arguments(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def bought(line: Listing) -> st.SearchStrategy[Any]:
-    """Mostly the way in which the line is bought: limits on reserved capacity concern only reservations."""
+def purchases(line: Listing) -> st.SearchStrategy[Any]:
+    """Return mostly the purchase type of the line: limits on reserved capacity apply only to reservations."""
     return st.sampled_from((line.purchase, line.purchase, line.purchase, "reserved"))
 
 
@@ -151,7 +151,7 @@ def outages(draw: st.DrawFn, lines: list[Listing]) -> Outage:
     kind = draw(st.sampled_from((line.instance.name, line.instance.name, line.instance.name[:3] + "*")))
     until = NOW + timedelta(minutes=draw(st.sampled_from((-5, 0, 5, 600))))
     return Outage(
-        *(line.instance.provider, place, kind, draw(bought(line)), "capacity", until),
+        *(line.instance.provider, place, kind, draw(purchases(line)), "capacity", until),
         nodes=draw(st.sampled_from((1, 1, 2, 4, 9))),
     )
 
@@ -164,7 +164,7 @@ def quotas(draw: st.DrawFn, lines: list[Listing]) -> tuple[str, Quota]:
     used = draw(st.sampled_from((0, 0, 4, 192)))
     unit = draw(st.sampled_from(("vcpus", "vcpus", "accelerators", "nodes")))
     region = draw(st.sampled_from((line.region.name, line.region.name, "")))
-    return line.instance.provider, Quota("limit", region, draw(bought(line)), globs, limit, used, unit)
+    return line.instance.provider, Quota("limit", region, draw(purchases(line)), globs, limit, used, unit)
 
 
 @st.composite
@@ -190,7 +190,7 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     limits: dict[str, list[Quota]] = {}
     for provider, quota in draw(st.lists(quotas(lines), max_size=4)) if lines and draw(st.booleans()) else ():
         limits.setdefault(provider, []).append(quota)
-    gone = tuple(draw(st.lists(outages(lines), max_size=8))) if lines and draw(st.booleans()) else ()
+    active = tuple(draw(st.lists(outages(lines), max_size=8))) if lines and draw(st.booleans()) else ()
     unusable = frozenset(draw(st.sets(st.sampled_from(("aws", "gcp", "azure")))))
     try:
         spec = ClusterSpec.of(values)
@@ -199,13 +199,11 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     only = (
         draw(st.dictionaries(st.sampled_from(tuple(CONFIGURED)), st.none(), max_size=1)) if draw(st.booleans()) else {}
     )
-    return Question(spec, unusable, gone, limits, reserved, {name: CONFIGURED[name] for name in only})
+    return Question(spec, unusable, active, limits, reserved, {name: CONFIGURED[name] for name in only})
 
 
 def relevant(catalog: Catalog, names: list[str]) -> list[Listing]:
-    """Lines that a spec for these names may be about."""
-    from multicompute import accelerators
-
+    """Return the lines that may matter for these names."""
     found: list[Listing] = []
     for name in names:
         models = [model.name for model in accelerators.find(name)]
@@ -223,7 +221,7 @@ def relevant(catalog: Catalog, names: list[str]) -> list[Listing]:
 
 @st.composite
 def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
-    """Questions in which limits and reservations decide: few other constraints, gangs of several nodes."""
+    """Draw questions that limits and reservations decide: gangs of several nodes, with few other constraints."""
     names = draw(
         st.lists(
             st.sampled_from(("t4", "l4", "a10g", "h100", "a100", "g5.xlarge", "l40s")),
@@ -235,7 +233,7 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     gpus = draw(st.sampled_from((4, 8, 16, 64)))
     spot = draw(st.sampled_from((False, True, "prefer")))
     lines = [line for line in relevant(catalog, names) if line.purchase == ("spot" if spot is True else "on_demand")]
-    # Most offers are cheap for somebody: draw from the cheapest, where a limit changes the answer.
+    # Draw from the cheapest offers, where a limit changes the answer.
     lines = sorted(lines, key=lambda line: line.quote.hourly_cost / line.instance.accelerators)[:60]
     values: dict[str, Any] = {"type": names, "gpus": gpus, "spot": spot}
     values["placement"] = draw(st.sampled_from(("region", "cloud", "any", "any", "zone")))
@@ -248,13 +246,13 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     ids = [f"cr-{index}" for index in range(draw(st.sampled_from((0, 0, 1, 2))))]
     reserved = tuple(draw(reservations(lines, name)) for name in ids)
     if reserved and draw(st.booleans()):
-        # Two in one place are used together.
+        # Two reservations in one place are used together.
         reserved = tuple(replace(reserved[0], id=name, available=draw(st.sampled_from((1, 2, 5)))) for name in ids)
     values["reservations"] = ids
     limits: dict[str, list[Quota]] = {}
     for provider, quota in draw(st.lists(quotas(lines), min_size=1, max_size=6)):
         limits.setdefault(provider, []).append(quota)
-    gone = tuple(draw(st.lists(outages(lines), max_size=10)))
+    active = tuple(draw(st.lists(outages(lines), max_size=10)))
     unusable = frozenset(draw(st.sets(st.sampled_from(("aws", "gcp", "azure")))))
     spec = ClusterSpec.of({name: value for name, value in values.items() if value is not None})
-    return Question(spec, unusable, gone, limits, reserved)
+    return Question(spec, unusable, active, limits, reserved)

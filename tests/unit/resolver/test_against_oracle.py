@@ -1,4 +1,4 @@
-"""The resolver and a brute-force one that looks at every offer by itself give the same answers."""
+"""The resolver gives the same answers as a brute-force resolver that checks every offer on its own."""
 
 import os
 from pathlib import Path
@@ -10,15 +10,13 @@ from multicompute.catalog import Catalog
 from multicompute.errors import SpecError
 from multicompute.plan import Candidate
 from multicompute.resolver import resolve
-
-# Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
 from tests.unit.resolver.oracle import Oracle, PartKey, key_of, universe
 from tests.unit.resolver.strategies import NOW, Question, questions, tight_questions
 
 PROVIDERS = Path(__file__).parents[3] / "providers"
 CATALOG = Catalog({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "gcp", "azure")})
 EXAMPLES = int(os.environ.get("MULTICOMPUTE_CAMPAIGN_EXAMPLES", "150"))
-"""`make campaign` asks for many thousands."""
+"""`make campaign` sets many thousands."""
 
 _offers = universe(CATALOG)
 

@@ -1,4 +1,4 @@
-"""What the resolver refuses, what it says when nothing meets a spec, and that the change it suggests works."""
+"""The specs that the resolver refuses, its error when no offer meets a spec, and that the suggested change works."""
 
 import ast
 import re
@@ -14,9 +14,7 @@ from multicompute.errors import NoOfferError, SpecError
 from multicompute.plan import Outage, Plan
 from multicompute.resolver import require, resolve
 from multicompute.spec import ClusterSpec
-
-# Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
-from tests.unit.resolver.fake_catalog import BIG, Shop, line, plan
+from tests.unit.resolver.fake_catalog import BIG, FakeCatalog, line, plan
 from tests.unit.resolver.strategies import SLICES, TYPES, arguments
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -29,7 +27,7 @@ def real(**values: Any) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"gpus": 4, "type": "A10G:4"}, 'write gpus=4, type="a10g"'),
         ({"gpus": 4, "type": "h1000"}, "did you mean h100"),
@@ -40,17 +38,15 @@ def real(**values: Any) -> Plan:
         ({"gpus": 4, "type": "h100", "exclude": ["p5.49xlarge"]}, "no such region or instance type; did you mean"),
         ({"gpus": 4, "type": "h100", "exclude": ["nowhere-zz"]}, "exclude='nowhere-zz': no such region"),
         ({"gpus": 4, "type": "h100", "clouds": ["was"]}, "no such cloud; did you mean aws?"),
-        ({"gpus": 4, "type": "h100", "clouds": ["gcp"], "regions": ["aws:us-*"]}, "leaves out"),
+        ({"gpus": 4, "type": "h100", "clouds": ["gcp"], "regions": ["aws:us-*"]}, "clouds=['gcp'] excludes"),
         ({"type": "h100"}, "gpus: missing"),
         ({"nodes": 2, "type": ["v5p-128", "h100"]}, "gpus: missing"),
         ({"gpus": 4, "type": "c6i.12xlarge"}, "has no accelerators"),
-        ({"reservations": ["cr-1"]}, "is not known here"),
+        ({"reservations": ["cr-1"]}, "the instance type of reservation cr-1 is unknown"),
     ],
 )
-def test_what_means_nothing_or_contradicts_itself_is_refused_with_what_to_write(
-    values: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(SpecError, match=re.escape(said)):
+def test_an_unknown_name_or_a_contradiction_is_refused_with_what_to_write(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(message)):
         real(**values)
 
 
@@ -86,19 +82,19 @@ def test_the_error_names_the_constraint_and_the_nearest_change(values: dict[str,
     assert "left out most" in str(caught.value)
 
 
-def test_what_no_table_has_is_said_without_a_suggestion() -> None:
+def test_without_any_price_in_the_tables_there_is_no_suggestion() -> None:
     with pytest.raises(NoOfferError, match="the tables have no price for it in any region"):
         require(real(gpus=8, type="trn3"))
 
 
-def test_the_best_candidate_is_what_is_required() -> None:
+def test_require_returns_the_best_candidate() -> None:
     found = real(gpus=64, type="h100")
     assert require(found) == found.candidates[0]
 
 
-def test_a_smaller_gang_is_the_nearest_change_where_only_that_has_room() -> None:
+def test_a_smaller_gang_is_the_nearest_change_if_only_that_fits() -> None:
     outage = Outage("blue", "", "b8", "on_demand", "capacity", datetime(2027, 1, 1, tzinfo=UTC), nodes=7)
-    found = plan(Shop(line(BIG, 80)), known={"outages": [outage]}, gpus=64, type="h100")
+    found = plan(FakeCatalog(line(BIG, 80)), known={"outages": [outage]}, gpus=64, type="h100")
     assert found.nearest is not None
     assert found.nearest.startswith("gpus=48 would have one: blue east-1a 6 x b8")
     with pytest.raises(NoOfferError, match=r"outage left out most, 2 offers, such as .*until 2027-01-01"):
@@ -107,8 +103,8 @@ def test_a_smaller_gang_is_the_nearest_change_where_only_that_has_room() -> None
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(arguments(names=SLICES + TYPES))
-def test_the_suggested_change_of_a_spec_that_nothing_meets_has_an_offer(values: dict[str, Any]) -> None:
-    # Two more limits than the strategy draws, so that nothing is left more often.
+def test_the_suggested_change_of_a_spec_without_an_offer_has_an_offer(values: dict[str, Any]) -> None:
+    # Two more limits than the strategy draws, so that specs without any offer are frequent.
     try:
         found = real(**{"max_hourly": 2.0, "max_price": 0.1, **values})
     except SpecError:

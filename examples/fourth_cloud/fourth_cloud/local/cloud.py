@@ -1,4 +1,4 @@
-"""What exists in the local Fourth, how it comes and goes in time, and what a test may do to it."""
+"""The state of the local Fourth, how it changes in time, and what a test can do to it."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _PAGE: Final = 100
 
 @dataclass
 class _Server:
-    """A server; what its status is follows from the time."""
+    """A server; its status follows from the time."""
 
     id: str
     fields: Mapping[str, Any]
@@ -43,7 +43,7 @@ class _Server:
         return self.shown_from <= now and (ended is None or now < ended + _SHOWN_AFTER_THE_END)
 
     def answer(self, now: datetime) -> dict[str, Any]:
-        """As the API tells it."""
+        """Return the server as the API describes it."""
         code = message = ""
         if not self.exists(now):
             expired = self.ends_at is None or (self.delete_at is not None and self.delete_at < self.ends_at)
@@ -80,9 +80,9 @@ class FourthLocalCloud(LocalCloud):
     """Fourth on 127.0.0.1; see `multicompute.testing.LocalCloud`.
 
     Attributes:
-        faults: what goes wrong next, by the operations "CreateServers", "ListServers", "DeleteServers", "UpdateServers",
-            "CreateFirewall", "ListFirewalls", "DeleteFirewall" and "GetAccount"; "Boot" is a server that is created and fails.
-        boot_delay, shutdown_delay: how long a server is being created, and deleted.
+        faults: the faults to inject, by operation: "CreateServers", "ListServers", "DeleteServers", "UpdateServers",
+            "CreateFirewall", "ListFirewalls", "DeleteFirewall" and "GetAccount"; "Boot" makes a server fail after it was created.
+        boot_delay, shutdown_delay: how long a server takes to be created, and to be deleted.
         lag: how long a new server is missing from listings.
     """
 
@@ -103,7 +103,7 @@ class FourthLocalCloud(LocalCloud):
         self._foreign: dict[str, object] = {}
         self._capacity: dict[tuple[str, str], int | None] = {}
 
-    # --- for whoever starts it, and for tests -------------------------------------------------------------------------
+    # --- for the caller and for tests ---------------------------------------------------------------------------------
 
     @property
     def endpoint_url(self) -> str:
@@ -112,19 +112,19 @@ class FourthLocalCloud(LocalCloud):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables with which any process reaches it."""
+        """The variables with which any process reaches this cloud."""
         return {"FOURTH_ENDPOINT_URL": self._wire.url, "FOURTH_API_KEY": "local"}
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the server."""
         self._wire.start()
 
     def stop(self) -> None:
-        """Stop answering, and forget everything."""
+        """Stop the server."""
         self._wire.stop()
 
     def alive(self) -> Sequence[Resource]:
-        """Everything of any owner that exists, shown in listings or not."""
+        """Return everything of any owner that exists, listed or not."""
         with self._lock:
             now = self.clock.now()
             servers = [
@@ -139,24 +139,24 @@ class FourthLocalCloud(LocalCloud):
             return servers + firewalls
 
     def running_ids(self) -> list[str]:
-        """The ids of the servers that run, in the order of their creation."""
+        """Return the ids of the servers that run, in the order of their creation."""
         with self._lock:
             now = self.clock.now()
             return [each.id for each in self._servers.values() if each.answer(now)["status"] == "running"]
 
     def set_capacity(self, instance_type: str, place: str, nodes: int | None) -> None:
-        """Say how many servers of a type a zone has in all; None for any number."""
+        """Set how many servers of a type a zone can have; None for no limit, which is the default."""
         with self._lock:
             self._capacity[instance_type, place] = nodes
 
     def preempt(self, node_id: str) -> None:
-        """Take a spot server back."""
+        """Preempt a spot server."""
         with self._lock:
             server = self._servers[node_id]
             server.ends_at, server.end = self.clock.now(), ("preempted", "preempted", "the capacity is needed")
 
     def seed_foreign(self) -> None:
-        """Make what another team has made by other means: some of it with labels like ours, none with our id."""
+        """Create resources of another team, some with labels like ours, none with our id."""
         with self._lock:
             fields = {"region": "north-1", "zone": "north-1a", "type": "l4x1", "has_public_ip": False}
             for labels in ({}, {"team": "nlp"}, {"multicompute-cluster": "first"}):
@@ -166,7 +166,7 @@ class FourthLocalCloud(LocalCloud):
             self._foreign[firewall.id] = firewall
 
     def foreign_intact(self) -> bool:
-        """Whether all of that is there and as it was."""
+        """Return whether all foreign resources are unchanged."""
         with self._lock:
             there = {resource.id for resource in self.alive()}
             return self._foreign.keys() <= there and not any(
@@ -176,10 +176,10 @@ class FourthLocalCloud(LocalCloud):
     # --- the API ------------------------------------------------------------------------------------------------------
 
     def answer(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what a call asks for; `body` has the query or the JSON document.
+        """Carry out a call; `body` has the query or the JSON document.
 
         Raises:
-            Refusal: the API says no.
+            Refusal: the API refuses the call.
         """
         check(operation, body)
         with self._lock:
@@ -236,7 +236,7 @@ class FourthLocalCloud(LocalCloud):
             shown_from=now + self.lag,
             delete_at=_instant(delete_at),
         )
-        # Looked for first: a fault of any operation ("*") is meant for calls, and booting is none.
+        # Checked first, because a fault of any operation ("*") is for calls, and booting is not a call.
         if any(fault.operation == "Boot" for fault in self.faults.waiting()):
             place = {name: fields[name] for name in ("region", "zone", "type")}
             if (fault := self.faults.take("Boot", place)) is not None:

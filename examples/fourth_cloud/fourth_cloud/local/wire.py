@@ -1,4 +1,4 @@
-"""HTTP in front of the local Fourth: routes, credentials, and the faults that a test has asked for."""
+"""The HTTP server of the local Fourth: routes, credentials, and the faults that a test injects."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ _ROUTES: Final = {
 
 
 class Answering(Protocol):
-    """What is behind the wire."""
+    """The cloud that answers the calls."""
 
     faults: Faults
     clock: Clock
@@ -45,11 +45,11 @@ class Wire:
 
     @property
     def url(self) -> str:
-        """Where it answers, "" while it does not."""
+        """The URL of the server, "" while it does not run."""
         return f"http://127.0.0.1:{self._server.server_address[1]}" if self._server else ""
 
     def start(self) -> None:
-        """Listen, and answer in a thread of its own."""
+        """Listen, and answer in a thread."""
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.cloud = self._cloud
         self._thread = threading.Thread(
@@ -58,7 +58,7 @@ class Wire:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, when it runs."""
+        """Stop the server if it runs."""
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._thread.join()
@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: a test's output is the test's."""
+        """Log nothing."""
 
     def _answer(self) -> None:
         cloud = self.server.cloud
@@ -143,10 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _refuse(fault: Fault | None) -> None:
-    """Refuse where a test has asked for it.
+    """Inject the fault of a test.
 
     Raises:
-        Refusal: it has.
+        Refusal: the fault is a refusal.
     """
     if fault is None or fault.kind not in (FaultKind.FAIL, FaultKind.THROTTLE):
         return

@@ -1,4 +1,4 @@
-"""A teardown deletes instances first and groups last, repeats safely, and is done only when EC2 says so."""
+"""A teardown deletes instances first and groups last, repeats safely, and is done only when EC2 lists nothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,20 +25,20 @@ def _states(*states: str) -> str:
     return described(*(instance_xml(f"i-{index:08x}", state=state) for index, state in enumerate(states)))
 
 
-def test_instances_go_first_and_what_is_beside_them_waits(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_instances_are_terminated_first_and_dependent_resources_wait(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["DescribeInstances"] = [_states("running", "stopped"), _states("shutting-down", "shutting-down")]
     step = provider.terminate(HERE)
     assert not step.is_done and "2 instances" in step.waiting_for
     assert aws.actions == ["DescribeInstances", "TerminateInstances", "DescribeInstances"]
 
 
-def test_what_is_shutting_down_already_is_not_terminated_again(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_an_instance_that_is_shutting_down_is_not_terminated_again(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["DescribeInstances"] = _states("shutting-down")
     assert not provider.terminate(HERE).is_done
     assert aws.actions == ["DescribeInstances"]
 
 
-def test_groups_go_when_no_instance_is_left_and_ec2_is_asked_after_the_last_delete(
+def test_groups_are_deleted_when_no_instance_is_left_and_listed_again_after_the_last_delete(
     aws: ScriptedAws, provider: AwsProvider
 ) -> None:
     aws.answers |= {
@@ -54,14 +54,14 @@ def test_groups_go_when_no_instance_is_left_and_ec2_is_asked_after_the_last_dele
 
 
 @pytest.mark.parametrize("code", ["DependencyViolation", "InvalidGroup.InUse"])
-def test_a_group_that_is_in_use_remains_and_says_so(aws: ScriptedAws, provider: AwsProvider, code: str) -> None:
+def test_a_group_that_is_in_use_remains_with_that_reason(aws: ScriptedAws, provider: AwsProvider, code: str) -> None:
     aws.answers |= {"DescribeSecurityGroups": GROUP, "DeleteSecurityGroup": refusal(code)}
     step = provider.terminate(HERE)
     assert [(item.kind, item.id) for item in step.remaining] == [("security-group", "sg-1")]
     assert step.waiting_for == "security-group sg-1 is still in use"
 
 
-def test_a_group_that_went_meanwhile_counts_as_deleted(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_a_group_that_is_already_gone_counts_as_deleted(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers |= {
         "DescribeSecurityGroups": [GROUP, NO_GROUP],
         "DeleteSecurityGroup": refusal("InvalidGroup.NotFound"),
@@ -71,12 +71,14 @@ def test_a_group_that_went_meanwhile_counts_as_deleted(aws: ScriptedAws, provide
     assert provider.terminate(HERE).is_done
 
 
-def test_an_attempt_alone_leaves_the_groups_of_its_cluster(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_the_teardown_of_an_attempt_leaves_the_groups_of_its_cluster(aws: ScriptedAws, provider: AwsProvider) -> None:
     assert provider.terminate(Selector(region="us-east-1", cluster_id="id-1", token="tok")).is_done
     assert not [action for action in aws.actions if action.endswith("Groups")]
 
 
-def test_volumes_and_interfaces_left_behind_are_deleted(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_volumes_and_interfaces_that_outlive_their_instance_are_deleted(
+    aws: ScriptedAws, provider: AwsProvider
+) -> None:
     aws.answers |= {
         "DescribeVolumes": [
             "<R><volumeSet><item><volumeId>vol-1</volumeId></item></volumeSet></R>",
@@ -105,8 +107,8 @@ def _refuse_those(unknown: set[str], *, named: bool) -> Callable[[Request], Any]
         bad = unknown & set(request.under("InstanceId.").values())
         if not bad:
             return "<R/>"
-        said = f"The instance IDs '{', '.join(sorted(bad))}' do not exist" if named else "no"
-        return refusal("InvalidInstanceID.NotFound", said)
+        message = f"The instance IDs '{', '.join(sorted(bad))}' do not exist" if named else "no"
+        return refusal("InvalidInstanceID.NotFound", message)
 
     return answer
 
@@ -127,14 +129,14 @@ def test_one_unknown_id_does_not_save_the_others(aws: ScriptedAws, provider: Aws
     assert len(aws.sent("TerminateInstances")) <= 10
 
 
-def test_many_instances_go_in_batches(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_many_instances_are_terminated_in_batches(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["DescribeInstances"] = [_states(*["running"] * 2500), described()]
     assert provider.terminate(HERE).is_done
     sizes = [len(call.under("InstanceId.")) for call in aws.sent("TerminateInstances")]
     assert sorted(sizes) == [500, 1000, 1000]
 
 
-def test_an_instance_that_is_known_but_not_listed_is_terminated_and_not_taken_for_gone(
+def test_an_instance_that_is_known_but_not_listed_is_terminated_and_does_not_count_as_gone(
     aws: ScriptedAws, provider: AwsProvider
 ) -> None:
     known = Selector(region="us-east-1", cluster_id="id-1", node_ids=("i-00000000", "i-0000000f"))
@@ -144,13 +146,13 @@ def test_an_instance_that_is_known_but_not_listed_is_terminated_and_not_taken_fo
     assert [item.id for item in step.remaining] == ["i-0000000f"]
 
 
-def test_a_refused_right_is_an_error_and_not_a_remainder(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_a_missing_permission_is_an_error_and_not_a_remaining_resource(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["DescribeInstances"] = _states("running")
     aws.answers["TerminateInstances"] = refusal("UnauthorizedOperation", "no", 403)
     with pytest.raises(errors.AccessDeniedError, match="TerminateInstances"):
         provider.terminate(HERE)
 
 
-def test_a_teardown_of_everything_of_everybody_is_refused(provider: AwsProvider) -> None:
+def test_a_teardown_that_would_select_every_users_resources_is_refused(provider: AwsProvider) -> None:
     with pytest.raises(errors.InvalidRequestError, match="neither a cluster nor an attempt"):
         provider.terminate(Selector(region="us-east-1", owner="me"))

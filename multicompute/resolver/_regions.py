@@ -1,4 +1,4 @@
-"""Turns the forms in which people name regions into the regions that they mean."""
+"""Resolves the patterns that users write for regions into regions."""
 
 import functools
 from collections.abc import Iterable
@@ -10,33 +10,33 @@ from multicompute.errors import SpecError
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
 
-Place = tuple[str, str]
+RegionKey = tuple[str, str]
 """Provider and region."""
 
 
-def places(patterns: Iterable[str], catalog: "Catalog", *, argument: str) -> frozenset[Place]:
-    """The regions that any of `patterns` means.
+def regions_of(patterns: Iterable[str], catalog: "Catalog", *, argument: str) -> frozenset[RegionKey]:
+    """Return the regions that match any of `patterns`.
 
     Args:
-        patterns: globs on region names ("us-*"), residencies ("eu"), or one of these behind a cloud ("aws:us-east-?").
-        catalog: knows the regions.
-        argument: whose value it is, for the message.
+        patterns: globs on region names ("us-*") or residencies ("eu"), each optionally after a cloud ("aws:us-east-?").
+        catalog: the known regions.
+        argument: the name of the argument, for the message.
 
     Raises:
-        SpecError: a pattern means no region of any cloud; suggests what is like it.
+        SpecError: a pattern matches no region of any cloud; the message suggests similar ones.
     """
-    found: set[Place] = set()
+    found: set[RegionKey] = set()
     for pattern in patterns:
-        meant = matching(catalog, pattern.casefold())
-        if not meant:
+        matches = regions_matching(catalog, pattern.casefold())
+        if not matches:
             raise unknown_region(pattern, catalog, argument=argument)
-        found |= meant
+        found |= matches
     return frozenset(found)
 
 
 @functools.lru_cache(maxsize=256)
-def matching(catalog: "Catalog", pattern: str) -> frozenset[Place]:
-    """The regions that one pattern means, in lower case; a residency goes before a region's name."""
+def regions_matching(catalog: "Catalog", pattern: str) -> frozenset[RegionKey]:
+    """Return the regions that match one pattern in lower case. A residency takes precedence over a region name."""
     provider, colon, name = pattern.rpartition(":")
     regions = [region for region in catalog.regions() if not colon or region.provider == provider]
     if found := {(region.provider, region.name) for region in regions if region.residency == name}:
@@ -45,15 +45,15 @@ def matching(catalog: "Catalog", pattern: str) -> frozenset[Place]:
 
 
 def unknown_region(pattern: str, catalog: "Catalog", *, argument: str) -> SpecError:
-    """What to raise for a pattern that means nothing."""
-    # Only for messages: difflib takes 2 ms to import.
+    """Return the error for a pattern that matches no region."""
+    # Imported here: only messages need difflib, and importing it takes 2 ms.
     from difflib import get_close_matches
 
     provider, _, name = pattern.casefold().rpartition(":")
     providers = sorted({region.provider for region in catalog.regions()})
     if provider and provider not in providers:
         near = get_close_matches(provider, providers, n=1)
-        hint = f"did you mean {near[0]}:{name}?" if near else f"known are {', '.join(providers)}"
+        hint = f"did you mean {near[0]}:{name}?" if near else f"known clouds: {', '.join(providers)}"
         return SpecError(f"{argument}={pattern!r}: no cloud is named {provider!r}; {hint}", hint=hint)
     if name in providers:
         return SpecError(f"{argument}={pattern!r}: is a cloud, not a region; write {argument}={name + ':*'!r}")

@@ -1,4 +1,4 @@
-"""A wire between a ledger and its server, which breaks at a COMMIT: before the server hears of it, or before its answer arrives."""
+"""A proxy between a ledger and its server that breaks the connection at a COMMIT: before it, or before its answer."""
 
 import socket
 import tempfile
@@ -11,26 +11,27 @@ from urllib.parse import quote
 from tests.unit.ledger.postgres_server import PORT, Server
 
 
-class Wire:
-    """A socket that passes everything on to a server.
+class Proxy:
+    """A socket that forwards everything to a server.
 
     Attributes:
-        cut: at which end of the next COMMIT the connection breaks; None for at none. It is whole again after that.
-        is_dead: it breaks for good.
+        cut: where to break the connection at the next COMMIT, once: before it reaches the server, or after that but before
+            the answer arrives; None for nowhere.
+        is_dead: whether every new connection is refused.
     """
 
     def __init__(self, server: Server) -> None:
         self.cut: Literal["before", "after"] | None = None
         self.is_dead = False
         self._server = server
-        self._folder = tempfile.TemporaryDirectory(prefix="wire-")
+        self._folder = tempfile.TemporaryDirectory(prefix="proxy-")
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"{self._folder.name}/.s.PGSQL.{PORT}")
         self._listener.listen()
         self._threads = [threading.Thread(target=self._accept)]
 
     def url(self) -> str:
-        """A new ledger at the end of this wire."""
+        """Return the URL of a new ledger behind this proxy."""
         return self._server.url().replace(quote(str(self._server.folder), safe=""), quote(self._folder.name, safe=""))
 
     def __enter__(self) -> Self:
@@ -67,22 +68,22 @@ class Wire:
                 self.cut = None
                 break
             if b"COMMIT\0" in data and self.cut == "after":
-                # From here on `_down` throws away what comes.
+                # From now on `_down` discards the answers.
                 self.cut = None
                 client.shutdown(socket.SHUT_WR)
             server.sendall(data)
         for end in (client, server):
-            _hang_up(end)
+            _shut_down(end)
 
     def _down(self, server: socket.socket, client: socket.socket) -> None:
         while data := _received(server):
             try:
                 client.sendall(data)
             except OSError:
-                # The server has answered, and nobody has heard it.
+                # The server has answered, but the answer is lost.
                 break
         for end in (client, server):
-            _hang_up(end)
+            _shut_down(end)
         for end in (client, server):
             end.close()
 
@@ -94,7 +95,7 @@ def _received(end: socket.socket) -> bytes:
         return b""
 
 
-def _hang_up(end: socket.socket) -> None:
+def _shut_down(end: socket.socket) -> None:
     try:
         end.shutdown(socket.SHUT_RDWR)
     except OSError:

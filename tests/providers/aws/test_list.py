@@ -1,4 +1,4 @@
-"""What is found by tag, to the last page, and how it is read."""
+"""Listing by tag, to the last page, and reading what EC2 returns."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def test_a_listing_is_one_call_filtered_by_tag(aws: ScriptedAws, provider: AwsPr
     }
 
 
-def test_without_a_selection_everything_of_ours_is_meant_and_nothing_else() -> None:
+def test_an_empty_selector_selects_everything_of_ours_and_nothing_else() -> None:
     assert tag_filters(Selector()) == [{"Name": "tag-key", "Values": ["multicompute-id"]}]
 
 
@@ -61,7 +61,7 @@ def test_a_wildcard_in_a_name_selects_that_name_only() -> None:
         ("terminated", NodeState.GONE),
     ],
 )
-def test_every_state_of_ec2_has_its_own(
+def test_every_instance_state_of_ec2_has_its_node_state(
     aws: ScriptedAws, provider: AwsProvider, state: str, expected: NodeState
 ) -> None:
     aws.answers["DescribeInstances"] = described(instance_xml(state=state, tags={"multicompute-attempt": "tok"}))
@@ -90,7 +90,7 @@ def test_every_state_of_ec2_has_its_own(
         ("Client.UserInitiatedShutdown", "by hand", "Client.UserInitiatedShutdown: by hand", ""),
     ],
 )
-def test_why_a_node_stopped_is_told_with_the_code_first(
+def test_the_reason_of_a_stopped_node_begins_with_the_code(
     aws: ScriptedAws, provider: AwsProvider, code: str, message: str, reason: str | None, cause: str
 ) -> None:
     aws.answers["DescribeInstances"] = described(instance_xml(state="terminated", reason=(code, message)))
@@ -98,7 +98,7 @@ def test_why_a_node_stopped_is_told_with_the_code_first(
     assert (node.reason, node.cause) == (reason, cause)
 
 
-def test_without_a_region_every_enabled_region_is_looked_at(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_without_a_region_every_enabled_region_is_listed(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["DescribeInstances"] = lambda request: described(instance_xml(f"i-{len(request.region):08x}"))
     nodes = provider.nodes(Selector(cluster_id="id-1"))
     assert sorted(node.region for node in nodes) == ["eu-west-1", "us-east-1"]
@@ -106,13 +106,13 @@ def test_without_a_region_every_enabled_region_is_looked_at(aws: ScriptedAws, pr
     assert len(aws.sent("DescribeRegions")) == 1
 
 
-def test_configured_regions_are_looked_at_and_no_others(aws: ScriptedAws) -> None:
+def test_only_configured_regions_are_listed(aws: ScriptedAws) -> None:
     provider = AwsProvider(Settings({"regions": ["eu-west-3"]}, aws.environment))
     provider.nodes(Selector())
     assert {call.region for call in aws.requests} == {"eu-west-3"}
 
 
-def test_a_region_that_does_not_answer_is_not_taken_for_empty(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_a_region_that_does_not_answer_does_not_count_as_empty(aws: ScriptedAws, provider: AwsProvider) -> None:
     def answer(request: Request) -> Any:
         return refusal("Unavailable", "later", 503) if request.region == "eu-west-1" else described()
 
@@ -156,7 +156,7 @@ def test_a_node_with_32_interfaces_is_read_like_one_with_one(aws: ScriptedAws, p
 
 
 @given(st.lists(st.sampled_from(["<a>", "<b>x</b>", "<cut><i>1</i></cut>", "<cut/>", "text", "&lt;cut&gt;"])))
-def test_cutting_an_element_leaves_everything_else_as_it_was(pieces: list[str]) -> None:
+def test_removing_an_element_leaves_everything_else_as_it_was(pieces: list[str]) -> None:
     kept = [piece for piece in pieces if not piece.startswith("<cut>")]
     assert without("".join(pieces).encode(), b"cut") == "".join(kept).encode()
 

@@ -1,4 +1,4 @@
-"""Where credentials and endpoints are looked for, and what is refused, without asking anybody."""
+"""Where credentials and endpoints are found, and which settings are refused, without a network call."""
 
 import subprocess
 import sys
@@ -8,18 +8,18 @@ import pytest
 
 from multicompute import errors
 from multicompute.provider import Settings
-from multicompute_aws import _access, plugin
-from multicompute_aws._access import AwsSettings
+from multicompute_aws import _settings, plugin
 from multicompute_aws._session import Clients
+from multicompute_aws._settings import AwsSettings
 
 
 @pytest.fixture(autouse=True)
 def not_on_ec2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # The machine that runs the tests may be an EC2 instance; what is ours to decide must not depend on it.
-    monkeypatch.setattr(_access, "_VENDOR_FILE", tmp_path / "sys_vendor")
+    # The machine that runs the tests may be an EC2 instance, and the results must not depend on it.
+    monkeypatch.setattr(_settings, "_VENDOR_FILE", tmp_path / "sys_vendor")
 
 
-def test_asking_whether_it_is_configured_loads_no_sdk() -> None:
+def test_configured_loads_no_sdk() -> None:
     code = (
         "import sys; from multicompute_aws import plugin; from multicompute.provider import Settings; "
         "plugin.configured(Settings(environment={'AWS_ACCESS_KEY_ID': 'a', 'AWS_SECRET_ACCESS_KEY': 'b'})); "
@@ -27,6 +27,18 @@ def test_asking_whether_it_is_configured_loads_no_sdk() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_plug_in_object_loads_neither_the_sdk_nor_pydantic() -> None:
+    code = "import sys, multicompute_aws; print([name for name in ('boto3', 'pydantic') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_setting_is_described_and_known_to_the_plug_in_object() -> None:
+    described = tuple(name for name, field in AwsSettings.model_fields.items() if field.description)
+    assert plugin.setting_names == described
+    assert "regions" in described and "environment" not in described
 
 
 @pytest.mark.parametrize(
@@ -58,31 +70,31 @@ def test_profiles_are_looked_for_in_both_files(tmp_path: Path) -> None:
     assert not missing.ok and "'other'" in missing.why
 
 
-def test_a_machine_on_ec2_may_have_a_role_unless_its_metadata_is_switched_off(
+def test_a_machine_on_ec2_may_have_a_role_unless_its_metadata_service_is_disabled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vendor = tmp_path / "vendor"
     vendor.write_text("Amazon EC2\n")
-    monkeypatch.setattr(_access, "_VENDOR_FILE", vendor)
+    monkeypatch.setattr(_settings, "_VENDOR_FILE", vendor)
     home = {"HOME": str(tmp_path)}
     assert plugin.configured(Settings(environment=home)).ok
     assert not plugin.configured(Settings(environment=home | {"AWS_EC2_METADATA_DISABLED": "true"})).ok
 
 
-def test_opening_without_credentials_says_what_to_do() -> None:
+def test_opening_without_credentials_is_refused_with_a_hint() -> None:
     with pytest.raises(errors.AuthError, match="aws configure"):
         plugin.open(Settings())
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1:5000", "http://example.com", "ftp://127.0.0.1", "127.0.0.1:5000"])
-def test_an_endpoint_that_is_open_to_listeners_is_refused(url: str) -> None:
+def test_an_endpoint_without_https_on_another_machine_is_refused(url: str) -> None:
     with pytest.raises(errors.ConfigError, match="endpoint_url"):
         plugin.configured(Settings({"endpoint_url": url}))
     with pytest.raises(errors.ConfigError):
         plugin.configured(Settings(environment={"AWS_ENDPOINT_URL": url}))
 
 
-def test_an_endpoint_in_a_profile_is_held_to_the_same_rule(tmp_path: Path) -> None:
+def test_an_endpoint_in_a_profile_is_checked_by_the_same_rule(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("[profile p]\nregion = us-east-1\nendpoint_url = http://example.com\n")
     settings = AwsSettings.of(Settings({"profile": "p"}, {"AWS_CONFIG_FILE": str(config)}))
@@ -90,7 +102,7 @@ def test_an_endpoint_in_a_profile_is_held_to_the_same_rule(tmp_path: Path) -> No
         Clients(settings).ec2("us-east-1")
 
 
-def test_nothing_of_the_users_is_sent_to_a_local_cloud(tmp_path: Path) -> None:
+def test_no_credential_of_the_user_is_sent_to_a_local_cloud(tmp_path: Path) -> None:
     credentials = tmp_path / "credentials"
     credentials.write_text("[default]\naws_access_key_id = AKIAMINE\naws_secret_access_key = secret\n")
     environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_SHARED_CREDENTIALS_FILE": str(credentials)}
@@ -98,7 +110,7 @@ def test_nothing_of_the_users_is_sent_to_a_local_cloud(tmp_path: Path) -> None:
     assert client._request_signer._credentials.access_key == "local"  # type: ignore[attr-defined]
 
 
-def test_one_client_serves_each_region_and_is_made_once() -> None:
+def test_each_region_has_one_client_that_is_made_once() -> None:
     clients = Clients(AwsSettings.of(Settings({"endpoint_url": "http://127.0.0.1:1"})))
     assert clients.ec2("us-east-1") is clients.ec2("us-east-1")
     assert clients.ec2("us-east-1") is not clients.ec2("eu-west-1")
@@ -113,12 +125,12 @@ def test_one_client_serves_each_region_and_is_made_once() -> None:
         ({"subnets": [1]}, "subnets"),
     ],
 )
-def test_a_setting_that_is_not_of_its_kind_is_named(values: dict[str, object], named: str) -> None:
+def test_a_setting_of_the_wrong_type_is_named(values: dict[str, object], named: str) -> None:
     with pytest.raises(errors.ConfigError, match=named):
         AwsSettings.of(Settings(values))
 
 
-def test_lists_may_be_written_with_commas_as_in_a_variable() -> None:
+def test_lists_may_be_written_with_commas() -> None:
     assert AwsSettings.of(Settings({"regions": "us-east-1, eu-west-1"})).regions == ("us-east-1", "eu-west-1")
 
 

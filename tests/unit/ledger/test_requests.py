@@ -1,4 +1,4 @@
-"""Whole requests and teardowns on either engine, through clouds in memory."""
+"""Complete requests and teardowns with each engine of the ledger, on clouds in memory."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +27,7 @@ def _cloud(url: str) -> Iterator[FakeCloud]:
         session.close()
 
 
-def test_a_gang_comes_up_whole_and_ends_with_its_block(cloud: FakeCloud) -> None:
+def test_a_gang_comes_up_completely_and_is_terminated_with_its_block(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=64, type="h100", ttl="12h", tags={"team": "nlp"}) as cluster:
         assert cluster.state is ClusterState.READY
         assert [node.rank for node in cluster.nodes] == list(range(8))
@@ -47,7 +47,7 @@ def test_a_lack_of_capacity_fails_over_and_is_remembered(cloud: FakeCloud) -> No
     assert cloud.alive() == []
 
 
-def test_another_process_finds_the_cluster_by_name_and_ends_it(cloud: FakeCloud, url: str) -> None:
+def test_another_process_finds_the_cluster_by_name_and_terminates_it(cloud: FakeCloud, url: str) -> None:
     Cluster.request(gpus=8, type="h100", name="train")
     other = session_on(cloud, url)
     with use_session(other):
@@ -60,7 +60,7 @@ def test_another_process_finds_the_cluster_by_name_and_ends_it(cloud: FakeCloud,
     assert cloud.alive() == []
 
 
-def test_a_cluster_of_a_lost_ledger_is_adopted_into_another_and_ended_from_there(cloud: FakeCloud) -> None:
+def test_a_cluster_of_a_lost_ledger_is_adopted_into_another_and_terminated_from_there(cloud: FakeCloud) -> None:
     Cluster.request(gpus=8, type="h100", name="train", ttl="1h")
     elsewhere = session_on(cloud, server().url())
     with use_session(elsewhere):
@@ -73,7 +73,7 @@ def test_a_cluster_of_a_lost_ledger_is_adopted_into_another_and_ended_from_there
     assert cloud.alive() == []
 
 
-def test_a_ledger_that_is_lost_for_a_moment_does_not_end_a_request(cloud: FakeCloud) -> None:
+def test_a_lost_connection_to_the_ledger_does_not_fail_a_request(cloud: FakeCloud) -> None:
     def cut(event: object) -> None:
         server().kill_clients()
 

@@ -1,4 +1,4 @@
-"""Credentials that are used in vain show nowhere: errors are where secrets like to come out."""
+"""Credentials that fail appear in no error and no log."""
 
 import logging
 from pathlib import Path
@@ -11,16 +11,16 @@ from multicompute.config import apply_environment, load
 from multicompute.provider import Selector
 from multicompute.session import open_session
 from tests.security import secret_marks
-from tests.security.secret_marks import PROXY_PASSWORD, everything_of, found_in, given_away
+from tests.security.secret_marks import PROXY_PASSWORD, everything_of, found_in, leaked
 
 DEAD_PROXY = f"http://me:{PROXY_PASSWORD}@127.0.0.1:1"
 
 
 @pytest.mark.parametrize("provider", ["aws", "gcp", "azure"])
-def test_credentials_that_are_used_in_vain_do_not_show(
+def test_credentials_of_failed_calls_appear_nowhere(
     provider: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The clouds themselves, behind a proxy that does not answer: nothing leaves this machine."""
+    """The real clouds are called through a proxy that does not answer, so nothing leaves this machine."""
     caplog.set_level(logging.DEBUG)
     variables = secret_marks.environment(tmp_path) | {
         "MULTICOMPUTE_CONFIG": str(tmp_path / "none.toml"),
@@ -42,10 +42,10 @@ def test_credentials_that_are_used_in_vain_do_not_show(
         assert not all(check.ok for check in found)
         assert found_in(repr(found)) == []
         session.close()
-    assert given_away(caplog.records) == set()
+    assert leaked(caplog.records) == set()
 
 
-def test_the_password_of_a_ledger_shows_in_no_error_and_no_report(
+def test_the_password_of_a_ledger_appears_in_no_error_and_no_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -61,4 +61,4 @@ def test_the_password_of_a_ledger_shows_in_no_error_and_no_report(
     out, err = capsys.readouterr()
     assert "127.0.0.1:1" in out + err
     assert found_in(out + err) == []
-    assert given_away(caplog.records) == set()
+    assert leaked(caplog.records) == set()

@@ -1,4 +1,4 @@
-"""Deletes what is selected: instances first, then what was made beside them; asks EC2 after the last delete."""
+"""Terminates what is selected: instances first, then what was created with them; asks EC2 again after the last delete."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -7,24 +7,28 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.exceptions import ClientError
 
 from multicompute.provider import Resource, Selector, Teardown
-from multicompute_aws._discover import (
-    alive,
+from multicompute.provider_kit.calls import batches
+from multicompute.provider_kit.seam import merge_teardowns, unlisted
+from multicompute.provider_kit.vendor_errors import Place, one_line
+from multicompute_aws._errors import code_of, message_of, translate_errors
+from multicompute_aws._list import (
     instance_resource,
     instances,
+    live_instances,
     network_interfaces,
     placement_groups,
     security_groups,
     spot_requests,
     volumes,
 )
-from multicompute_aws._errors import Place, code_of, message_of, translate_errors
+from multicompute_aws._session import Clients
 from multicompute_aws._tags import tag_filters
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 # EC2 advises against more in one call.
-BATCH: Final = 1000
+_TERMINATED_AT_ONCE: Final = 1000
 _INSTANCE_ID: Final = re.compile(r"\bi-[0-9a-f]{8,17}\b")
 # Refusals that are about single instances of a batch, and must not save the others.
 _ABOUT_SOME: Final = frozenset({"InvalidInstanceID.NotFound", "OperationNotPermitted", "IncorrectInstanceState"})
@@ -40,40 +44,43 @@ _NOT_YET: Final = frozenset(
 Lister = Callable[["EC2Client", Selector, Place], list[Resource]]
 
 
-def tear_down(ec2: "EC2Client", selector: Selector, place: Place) -> Teardown:
-    """One step of the teardown of what is selected in one region; see `Provider.terminate`."""
-    found = _not_gone(ec2, selector, place)
-    running = [item.id for item in found if item.billable]
-    refused = ""
-    if running:
-        refused = terminate_instances(ec2, running, place)
-        found = _not_gone(ec2, selector, place)
-    if found:
-        # What lies beside them is in use until they are gone; listing it now would only cost calls.
-        return Teardown(tuple(found), refused or f"{len(found)} instances in {place.region} to terminate")
-    return _delete_beside(ec2, selector, place)
+def terminate(clients: Clients, selector: Selector) -> Teardown:
+    """Take one step of the teardown of what is selected, see `Provider.terminate`."""
+
+    def in_region(ec2: "EC2Client", place: Place) -> Teardown:
+        found = _live(ec2, selector, place)
+        running = [item.id for item in found if item.billable]
+        refused = ""
+        if running:
+            refused = terminate_instances(ec2, running, place)
+            found = _live(ec2, selector, place)
+        if found:
+            # What instances use can't be deleted until they are gone; listing it now would only cost calls.
+            return Teardown(tuple(found), refused or f"{len(found)} instances in {place.region} to terminate")
+        return _delete_dependents(ec2, selector, place)
+
+    return merge_teardowns(clients.in_regions(selector.region, in_region))
 
 
-def _not_gone(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    """The selected instances that live, and those known from a launch that no listing shows: not shown is not gone (I4)."""
+def _live(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
+    """Return the selected instances that live, and those known from a launch that no listing shows: not listed is not gone (I4)."""
     if not selector.node_ids or selector.region is None:
-        return [instance_resource(item, place) for item in alive(ec2, selector, place)]
+        return [instance_resource(item, place) for item in live_instances(ec2, selector, place)]
     # Without a filter on the state: an instance that is listed as terminated is gone, one that is not listed may only be late.
-    listed = list(instances(ec2, tag_filters(selector), place))
-    shown = {item["InstanceId"] for item in listed}
-    found = [instance_resource(item, place) for item in listed if item["State"]["Name"] != "terminated"]
-    hidden = [item for item in selector.node_ids if item not in shown]
+    listed = {item["InstanceId"]: item for item in instances(ec2, tag_filters(selector), place)}
+    found = [instance_resource(item, place) for item in listed.values() if item["State"]["Name"] != "terminated"]
+    hidden = unlisted(selector, listed)
     return found + [Resource("aws", "instance", item, place.region, billable=True) for item in hidden]
 
 
 def terminate_instances(ec2: "EC2Client", ids: Iterable[str], place: Place) -> str:
-    """Terminate instances, in batches; one that EC2 does not know or protects does not save the others.
+    """Terminate instances, in batches; one that EC2 does not know, or protects, does not save the others.
 
     Returns:
-        What EC2 said about those that it did not terminate, or "". "Not found" is no proof of gone: the next listing tells.
+        EC2's answer about those that it did not terminate, or "". "Not found" does not prove that one is gone: the next listing does.
     """
-    known, refused = list(ids), ""
-    work = [known[start : start + BATCH] for start in range(0, len(known), BATCH)]
+    work = [list(batch) for batch in batches(list(ids), _TERMINATED_AT_ONCE)]
+    refused = ""
     while work:
         batch = work.pop()
         with translate_errors("TerminateInstances", place):
@@ -83,12 +90,12 @@ def terminate_instances(ec2: "EC2Client", ids: Iterable[str], place: Place) -> s
                 if code_of(error) not in _ABOUT_SOME:
                     raise
                 work += _without_refused(batch, str(error))
-                refused = f"{code_of(error)}: {message_of(error)}"
+                refused = one_line(f"{code_of(error)}: {message_of(error)}", 300)
     return refused
 
 
 def _without_refused(batch: list[str], message: str) -> list[list[str]]:
-    """What to ask for again: all but those that the message names, or halves where it names none; a single one is given up."""
+    """Return the batches to try next: all but the instances that the message names, or halves if it names none; a single one is given up."""
     named = set(_INSTANCE_ID.findall(message)) & set(batch)
     if named:
         rest = [item for item in batch if item not in named]
@@ -97,8 +104,8 @@ def _without_refused(batch: list[str], message: str) -> list[list[str]]:
     return [batch[:middle], batch[middle:]] if middle else []
 
 
-def _delete_beside(ec2: "EC2Client", selector: Selector, place: Place) -> Teardown:
-    """Delete what no instance uses any more; the groups belong to the cluster, and stay when only an attempt is meant."""
+def _delete_dependents(ec2: "EC2Client", selector: Selector, place: Place) -> Teardown:
+    """Delete what no instance uses any more; the groups belong to the cluster and stay if the selector names an attempt."""
     kinds: list[tuple[Lister, Callable[[str], Any]]] = [
         (spot_requests, lambda name: ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[name])),
         (volumes, lambda name: ec2.delete_volume(VolumeId=name)),
@@ -110,19 +117,19 @@ def _delete_beside(ec2: "EC2Client", selector: Selector, place: Place) -> Teardo
             (placement_groups, lambda name: ec2.delete_placement_group(GroupName=name)),
         ]
     remaining: list[Resource] = []
-    said = ""
+    in_use = ""
     for listed, delete in kinds:
         items = listed(ec2, selector, place)
         for item in items:
-            said = _delete(delete, item, place) or said
+            in_use = _delete(delete, item, place) or in_use
         if items:
             remaining += listed(ec2, selector, place)
-    waiting_for = said or f"{len(remaining)} deletes in {place.region}"
+    waiting_for = in_use or f"{len(remaining)} deletes in {place.region}"
     return Teardown(tuple(remaining), waiting_for if remaining else "")
 
 
 def _delete(delete: Callable[[str], Any], item: Resource, place: Place) -> str:
-    """Delete one resource; returns why not yet, or ""."""
+    """Delete one resource; return why it can't be deleted yet, or ""."""
     with translate_errors(f"delete {item.kind} {item.id}", place):
         try:
             delete(item.id)

@@ -1,4 +1,4 @@
-"""What a node is told to do at first boot; how it ends by itself is run in tests/resilience/leases."""
+"""The user data of a node; tests/resilience/leases runs the timer in it."""
 
 import base64
 import gzip
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multicompute.errors import InvalidRequestError
-from multicompute_aws._userdata import LIMIT, user_data
+from multicompute_aws._boot import LIMIT, user_data
 
 
 def _text(data: bytes) -> str:
@@ -19,14 +19,14 @@ def _text(data: bytes) -> str:
 
 
 def _file(script: str, path: str) -> str:
-    """What the script writes to `path`."""
+    """Return what the script writes to `path`."""
     found = re.search(rf"echo (\S+) \| base64 -d > {re.escape(path)} ", script)
     assert found
     return base64.b64decode(found[1]).decode()
 
 
 @given(setup=st.text(min_size=1).filter(str.strip), key=st.none() | st.just('ssh-ed25519 AAAA it\'s "me" $(id)'))
-def test_nothing_that_a_user_writes_is_read_as_a_command_of_ours(setup: str, key: str | None) -> None:
+def test_nothing_in_a_users_setup_runs_as_a_command_of_the_boot_script(setup: str, key: str | None) -> None:
     try:
         script = _text(user_data(expires_at=None, ssh_public_key=key, setup=setup))
     except UnicodeEncodeError:
@@ -44,11 +44,11 @@ def test_the_script_is_valid_shell(setup: str) -> None:
     assert script.startswith("#!/bin/bash\n")
 
 
-def test_no_key_means_that_nobody_may_log_in() -> None:
+def test_without_a_key_no_key_is_installed() -> None:
     assert "authorized_keys" not in _text(user_data(expires_at=None, ssh_public_key=None, setup=""))
 
 
-def test_a_long_setup_is_packed_and_one_that_stays_too_long_is_refused() -> None:
+def test_a_long_setup_is_compressed_and_one_that_stays_too_long_is_refused() -> None:
     packed = user_data(expires_at=None, ssh_public_key=None, setup="echo step\n" * 10_000)
     assert packed.startswith(b"\x1f\x8b") and len(packed) <= LIMIT
     noise = "".join(hashlib.sha256(str(index).encode()).hexdigest() for index in range(1_000))

@@ -1,0 +1,95 @@
+"""Converts records to table rows and back."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from multicompute.ledger.records import (
+    AttemptRecord,
+    AttemptState,
+    ClusterRecord,
+    NodeRecord,
+    part_from_json,
+    part_to_json,
+)
+from multicompute.node import ClusterState, Event
+from multicompute.plan import Outage
+from multicompute.units import parse_instant
+
+
+def to_sql(value: object) -> Any:
+    """Return a value in the form that is stored."""
+    if isinstance(value, datetime):
+        # Always with microseconds, so that the texts sort in the order of the instants.
+        return value.isoformat(timespec="microseconds")
+    # PostgreSQL can't store a NUL in a text. A vendor's message must not make a write fail.
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else parse_instant(text)
+
+
+def cluster_row(cluster: ClusterRecord) -> dict[str, object]:
+    """Return the row of a cluster."""
+    row = {name: getattr(cluster, name) for name in ClusterRecord.__dataclass_fields__}
+    return row | {"spec": json.dumps(dict(cluster.spec))}
+
+
+def cluster_of(row: Any) -> ClusterRecord:
+    """Return the cluster of a row."""
+    values = dict(row)
+    values |= {"state": ClusterState(row["state"]), "spec": json.loads(row["spec"])}
+    values |= {name: _instant(row[name]) for name in ("created_at", "expires_at", "ended_at")}
+    return ClusterRecord(**values)
+
+
+def attempt_row(attempt: AttemptRecord) -> dict[str, object]:
+    """Return the row of an attempt."""
+    row = {name: getattr(attempt, name) for name in AttemptRecord.__dataclass_fields__}
+    return row | {"parts": json.dumps([part_to_json(part) for part in attempt.parts])}
+
+
+def attempt_of(row: Any) -> AttemptRecord:
+    """Return the attempt of a row."""
+    values = dict(row)
+    values |= {"state": AttemptState(row["state"]), "opened_at": _instant(row["opened_at"])}
+    values |= {"closed_at": _instant(row["closed_at"])}
+    values["parts"] = tuple(part_from_json(part) for part in json.loads(row["parts"]))
+    return AttemptRecord(**values)
+
+
+def node_row(cluster_id: str, node: NodeRecord) -> dict[str, object]:
+    """Return the row of a node, with the columns of its key first."""
+    return {"cluster_id": cluster_id, **{name: getattr(node, name) for name in NodeRecord.__dataclass_fields__}}
+
+
+def node_of(row: Any) -> NodeRecord:
+    """Return the node of a row."""
+    values = {name: row[name] for name in NodeRecord.__dataclass_fields__}
+    values |= {"started_at": parse_instant(row["started_at"]), "ended_at": _instant(row["ended_at"])}
+    return NodeRecord(**values)
+
+
+def outage_row(outage: Outage) -> dict[str, object]:
+    """Return the row of an outage, with the columns of its key first."""
+    names = ("provider", "place", "instance_type", "purchase", "reason", "until", "nodes")
+    # The column is named as in the first version of the schema.
+    return {name: getattr(outage, name) for name in names} | {"strikes": outage.consecutive_failures}
+
+
+def outage_of(row: Any) -> Outage:
+    """Return the outage of a row."""
+    values = dict(row)
+    values |= {"until": parse_instant(row["until"]), "consecutive_failures": values.pop("strikes")}
+    return Outage(**values)
+
+
+def event_data(event: Event) -> str:
+    """Return the stored form of an event's data."""
+    return json.dumps(dict(event.data), default=str)
+
+
+def event_of(row: Any) -> Event:
+    """Return the event of a row."""
+    return Event(parse_instant(row["at"]), row["kind"], row["message"], row["cluster_id"], json.loads(row["data"]))

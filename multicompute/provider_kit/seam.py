@@ -1,0 +1,108 @@
+"""Pieces of the seam's methods that every adapter needs alike."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from multicompute.errors import InvalidRequestError, MulticomputeError
+from multicompute.node import Node, NodeState, Sample
+from multicompute.provider import Check, Quota, Quotas, Reservation, Selector, Teardown
+from multicompute.provider_kit.vendor_errors import Place
+
+
+def require_selection(selector: Selector, *, provider: str) -> None:
+    """Refuse to terminate with a selector that names neither a cluster nor an attempt.
+
+    Raises:
+        InvalidRequestError: it would select the resources of every user of the account.
+    """
+    if selector.cluster_id is None and selector.token is None:
+        raise InvalidRequestError(
+            f"{provider}: terminate: the selector names neither a cluster nor an attempt, so it would select every user's resources",
+            provider=provider,
+            code="NoSelection",
+            hint="name a cluster",
+        )
+
+
+def unlisted(selector: Selector, listed: Collection[str]) -> list[str]:
+    """Return the ids in `selector.node_ids` that a listing did not show: not listed yet, so not proven to be gone (I4)."""
+    return [node_id for node_id in selector.node_ids if node_id not in listed]
+
+
+def merge_teardowns(steps: Iterable[Teardown]) -> Teardown:
+    """Return several regions' or services' steps of one teardown as one step."""
+    steps = list(steps)
+    remaining = tuple(resource for step in steps for resource in step.remaining)
+    return Teardown(remaining, "; ".join(step.waiting_for for step in steps if step.waiting_for))
+
+
+def mark_impaired(nodes: Iterable[Node], reasons: Mapping[str, str]) -> list[Node]:
+    """Return `nodes`, with those that run and whose id is in `reasons` marked as IMPAIRED for that reason."""
+    return [
+        replace(node, state=NodeState.IMPAIRED, reason=reasons[node.id])
+        if node.state is NodeState.RUNNING and node.id in reasons
+        else node
+        for node in nodes
+    ]
+
+
+def sorted_samples(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Return `samples` as `Provider.metrics` promises them, oldest first; those of one instant in a stable order."""
+    return tuple(sorted(samples, key=lambda one: (one.at, one.node, one.metric, one.accelerator or 0)))
+
+
+def read_quotas(
+    place: Place,
+    *,
+    quotas: Callable[[], Iterable[Quota]],
+    reservation: Callable[[str], Iterable[Reservation]],
+    reservations: Sequence[str],
+) -> Quotas:
+    """Return the answer of `Provider.quotas`: a part that can't be read becomes a note, not an error.
+
+    Args:
+        place: the region.
+        quotas: reads the quotas of the region.
+        reservation: reads one reservation by its id; empty where it is in another region.
+        reservations: the ids of the reservations to read.
+    """
+    notes: list[str] = []
+    found: tuple[Quota, ...] = ()
+    try:
+        found = tuple(quotas())
+        if not found:
+            notes.append(f"{place}: the cloud reports no quota for accelerators here; quotas are not compared")
+    except MulticomputeError as error:
+        notes.append(f"{place}: quotas could not be read and are not compared: {error.message}")
+    held: list[Reservation] = []
+    for reservation_id in reservations:
+        try:
+            held += reservation(reservation_id)
+        except MulticomputeError as error:
+            notes.append(f"{place}: reservation {reservation_id} could not be read: {error.message}")
+    return Quotas(found, tuple(held), tuple(notes))
+
+
+def finding(name: str, ask: Callable[[], str]) -> Check:
+    """Return a finding of `Provider.check`.
+
+    Args:
+        name: what is checked.
+        ask: calls the cloud and returns the detail to show; if it raises an error, the check has failed with it.
+    """
+    try:
+        return Check(name, ok=True, detail=ask())
+    except MulticomputeError as error:
+        return Check(name, ok=False, detail=error.message, hint=error.hint or "")
+
+
+def optional_finding(name: str, ask: Callable[[], str], *, otherwise: str) -> Check:
+    """Return a finding about a permission that is not needed: without it the check passes, and its detail has the consequence.
+
+    Args:
+        name: what is checked.
+        ask: see `finding`.
+        otherwise: the consequence, "not readable, so quotas are not compared".
+    """
+    found = finding(name, ask)
+    return found if found.ok else Check(name, ok=True, detail=f"{otherwise}: {found.detail}")

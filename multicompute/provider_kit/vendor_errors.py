@@ -1,0 +1,282 @@
+"""A vendor's error codes: the table of their meanings, and the errors raised for them.
+
+An adapter's `_errors.py` holds the table `MEANINGS`, from the vendor's code to `Meaning`, and a function `translate` that reads what the
+SDK raised into a `VendorAnswer` and returns the error for it, built by `error_of`. `translator` makes the context manager around SDK calls.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from multicompute.errors import (
+    AccessDeniedError,
+    AuthError,
+    CapacityError,
+    InvalidRequestError,
+    MulticomputeError,
+    ProviderError,
+    QuotaError,
+    Scope,
+    ThrottledError,
+    TransientError,
+)
+from multicompute.node import Cause
+from multicompute.offer import Offer, Purchase
+
+Kind = type[MulticomputeError]
+_MESSAGE_LENGTH: Final = 200
+_VENDOR_MESSAGE_LENGTH: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place that a call is about; an error message begins with it.
+
+    Attributes:
+        provider: the provider's name.
+        region, zone, instance_type: "" where the call is about none in particular.
+        purchase: how the instance type is bought.
+    """
+
+    provider: str
+    region: str = ""
+    zone: str = ""
+    instance_type: str = ""
+    purchase: Purchase = "on_demand"
+
+    @classmethod
+    def of(cls, offer: Offer) -> "Place":
+        """Return the place where `offer` is launched."""
+        return cls(offer.provider, offer.region, offer.zone, offer.instance_type, offer.purchase)
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.provider, self.zone or self.region, self.instance_type) if part)
+
+
+class Meaning(NamedTuple):
+    """What a vendor's error code means.
+
+    Attributes:
+        kind: the error to raise.
+        scope: how much more than the refused request the answer rules out.
+        wording: a regular expression that must be found in the vendor's message for this meaning to hold; "" for any message.
+        is_offered: False where the place does not sell what was asked for at all.
+    """
+
+    kind: Kind
+    scope: Scope
+    wording: str = ""
+    is_offered: bool = True
+
+
+Meanings = Mapping[str, tuple[Meaning, ...]]
+"""A vendor's error table: the meanings of each code, of which the first whose wording is in the message holds."""
+
+NO_CAPACITY_IN_ZONE: Final = Meaning(CapacityError, "zone")
+NO_CAPACITY_IN_REGION: Final = Meaning(CapacityError, "region")
+NOT_OFFERED_IN_ZONE: Final = Meaning(CapacityError, "zone", is_offered=False)
+QUOTA_OF_REGION: Final = Meaning(QuotaError, "region")
+THROTTLED: Final = Meaning(ThrottledError, "request")
+TRANSIENT: Final = Meaning(TransientError, "request")
+UNAUTHENTICATED: Final = Meaning(AuthError, "account")
+DENIED: Final = Meaning(AccessDeniedError, "account")
+INVALID: Final = Meaning(InvalidRequestError, "request")
+INVALID_IN_REGION: Final = Meaning(InvalidRequestError, "region")
+UNKNOWN: Final = Meaning(ProviderError, "request")
+"""What a code means that is in no table. Never a lack of capacity: denied and sold out must not look alike."""
+
+# "Too many requests", and the statuses with which proxies and gateways answer in place of the service.
+_THROTTLED_STATUS: Final = 429
+_GATEWAY_STATUSES: Final = (502, 503, 504)
+_BARE_STATUSES: Final = {401: UNAUTHENTICATED, 403: DENIED}
+
+COMMON_HINTS: Final[Mapping[Kind, str]] = {
+    CapacityError: "another zone, region, instance type or purchase may have it; keep_trying= waits for it",
+    ThrottledError: "the same request may be sent again in a moment",
+    TransientError: "the same request may be sent again; a launch with the same token",
+    InvalidRequestError: "change the request; sending it elsewhere does not help",
+}
+"""What to do next, where the vendor makes no difference; a provider adds its own for the other kinds."""
+
+_CAUSES: Final[Mapping[Kind, Cause]] = {
+    CapacityError: "capacity",
+    QuotaError: "quota",
+    InvalidRequestError: "request",
+    AuthError: "request",
+    AccessDeniedError: "request",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VendorAnswer:
+    """An error as the vendor reports it, in an answer or inside an operation.
+
+    Attributes:
+        code: the vendor's code; "" where there is none.
+        message: the vendor's message.
+        status: the HTTP status, 0 where there is none.
+        retry_after: seconds that the vendor asks to wait.
+        zones: zones that the vendor recommends instead.
+    """
+
+    code: str
+    message: str = ""
+    status: int = 0
+    retry_after: float | None = None
+    zones: tuple[str, ...] = ()
+
+
+def one_line(text: str, length: int) -> str:
+    """Return `text` without line breaks, cut to `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def find_meaning(meanings: Meanings, answer: VendorAnswer) -> Meaning | None:
+    """Return what an answer means by a vendor's table; None if its code is not in the table, UNKNOWN if no wording fits."""
+    if answer.code not in meanings:
+        return None
+    found = (item for item in meanings[answer.code] if re.search(item.wording, answer.message, re.DOTALL))
+    return next(found, UNKNOWN)
+
+
+def meaning_of_status(status: int, *, has_code: bool) -> Meaning:
+    """Return what an HTTP status means, where the vendor's code does not say.
+
+    Args:
+        status: the status.
+        has_code: whether the answer has a code of the vendor's, although an unknown one. An answer without a code was cut short, or
+            comes from something between us and the vendor. It proves nothing: not even a 404 proves that something is gone.
+    """
+    if status == _THROTTLED_STATUS:
+        return THROTTLED
+    if status in _GATEWAY_STATUSES:
+        return TRANSIENT
+    if has_code or status < 400:
+        return UNKNOWN
+    return _BARE_STATUSES.get(status, TRANSIENT)
+
+
+def cause_of(meanings: Meanings, answer: VendorAnswer) -> Cause:
+    """Return the `cause` of a node that ended with this code and message; "" where the table gives it none of the causes."""
+    meaning = find_meaning(meanings, answer) or UNKNOWN
+    return _CAUSES.get(meaning.kind, "")
+
+
+def error_of(
+    meaning: Meaning,
+    answer: VendorAnswer,
+    *,
+    operation: str,
+    place: Place,
+    hint: str = "",
+    outcome: str = "was refused",
+) -> MulticomputeError:
+    """Return the error for a vendor's answer, with the place and the vendor's code and message attached.
+
+    Args:
+        meaning: what the answer means.
+        answer: the vendor's answer.
+        operation: the name of the call, in the vendor's terms.
+        place: the place that the call was about.
+        hint: what to do next.
+        outcome: "was refused", "has no answer", "failed".
+    """
+    message = one_line(answer.message, _MESSAGE_LENGTH)
+    shown = f"{answer.code}: {message}" if message else answer.code
+    return _error(
+        meaning,
+        f"{place}: {operation} {outcome}: {shown}",
+        code=answer.code,
+        place=place,
+        hint=hint,
+        vendor_message=one_line(answer.message, _VENDOR_MESSAGE_LENGTH) or None,
+        retry_after=answer.retry_after,
+        zones=answer.zones,
+    )
+
+
+def unavailable_here(
+    text: str, *, code: str, place: Place, scope: Scope, hint: str, is_offered: bool = True
+) -> MulticomputeError:
+    """Return the error for a place in which the adapter itself finds that a launch can't work.
+
+    The next place may be able to take it, so it counts as a lack of capacity in `scope`.
+    """
+    meaning = Meaning(CapacityError, scope, is_offered=is_offered)
+    return _error(meaning, f"{place}: {text}", code=code, place=place, hint=hint)
+
+
+def retryable(text: str, *, code: str, place: Place) -> MulticomputeError:
+    """Return the error for what the cloud will know in a moment, so the same request must be sent again."""
+    return _error(TRANSIENT, f"{place}: {text}", code=code, place=place, hint=COMMON_HINTS[TransientError])
+
+
+def not_rolled_back(refusal: MulticomputeError, failure: MulticomputeError, *, place: Place) -> MulticomputeError:
+    """Return the error for a gang of which a part was refused and another part could not be deleted.
+
+    Nodes of the token may live, so the refusal must not be reported as such: the engine repeats the launch.
+
+    Args:
+        refusal: why a part was refused; raise the result from it.
+        failure: why the rest could not be deleted.
+        place: the place of the launch.
+    """
+    text = f"{refusal.message}; and what had been launched could not be taken back: {failure.message}"
+    return _error(TRANSIENT, text, code=failure.code or "", place=place, hint=COMMON_HINTS[TransientError])
+
+
+def translator(
+    sdk_errors: tuple[type[Exception], ...],
+    translate: Callable[[Exception, str, Place], MulticomputeError],
+    log: logging.Logger,
+) -> Callable[[str, Place], AbstractContextManager[None]]:
+    """Return the adapter's `translate_errors(operation, place)`, the context manager around the SDK calls of one operation.
+
+    Args:
+        sdk_errors: what the SDK raises; anything else passes through, as a bug.
+        translate: returns the error of this package for an SDK error, the operation and the place.
+        log: the adapter's logger, which gets each operation and each refusal at debug level.
+    """
+
+    @contextmanager
+    def translate_errors(operation: str, place: Place) -> Iterator[None]:
+        log.debug("%s: %s", place, operation)
+        try:
+            yield
+        except sdk_errors as error:
+            translated = translate(error, operation, place)
+            log.debug("%s: %s: %s", place, operation, translated.code)
+            raise translated from error
+
+    return translate_errors
+
+
+def _error(
+    meaning: Meaning,
+    text: str,
+    *,
+    code: str,
+    place: Place,
+    hint: str,
+    vendor_message: str | None = None,
+    retry_after: float | None = None,
+    zones: tuple[str, ...] = (),
+) -> MulticomputeError:
+    return meaning.kind(
+        text,
+        provider=place.provider,
+        region=place.region or None,
+        zone=place.zone or None,
+        instance_type=place.instance_type or None,
+        code=code or None,
+        hint=hint or None,
+        scope=meaning.scope,
+        vendor_message=vendor_message,
+        retry_after=retry_after,
+        zones_with_capacity=zones,
+        is_offered=meaning.is_offered,
+    )

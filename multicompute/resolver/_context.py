@@ -1,0 +1,45 @@
+"""What the resolver knows in addition to the spec and the catalog."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+
+from multicompute.offer import Offer, Purchase
+from multicompute.plan import Outage
+from multicompute.provider import Quota, Reservation
+
+
+@dataclass(frozen=True)
+class ResolveContext:
+    """The arguments of `resolve` other than spec and catalog, and what follows from them."""
+
+    now: datetime
+    configured: Mapping[str, str]
+    outages: Sequence[Outage]
+    quotas: Mapping[str, Sequence[Quota]]
+    reservations: Sequence[Reservation]
+    only: Mapping[str, Collection[str]]
+    max_price_age: timedelta
+    max_spot_price_age: timedelta
+
+    @cached_property
+    def today(self) -> date:
+        """The date of `now` in UTC."""
+        return self.now.astimezone(UTC).date()
+
+    @cached_property
+    def unusable(self) -> frozenset[str]:
+        """The providers that can't be used."""
+        return frozenset(provider for provider, why in self.configured.items() if why)
+
+    @cached_property
+    def fresh_since(self) -> Mapping[Purchase, date]:
+        """Purchase type -> the date since which its prices are fresh."""
+        fresh = self.today - self.max_price_age
+        spot = self.today - self.max_spot_price_age
+        return {"on_demand": fresh, "flex_start": fresh, "reserved": fresh, "spot": spot}
+
+    def is_stale(self, offer: Offer) -> bool:
+        """Return whether the price of an offer is older than allowed."""
+        return offer.quote.as_of < self.fresh_since[offer.purchase]

@@ -1,0 +1,81 @@
+"""Reads capacity reservations and capacity blocks by their ids."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from multicompute.provider import Reservation
+from multicompute.provider_kit.vendor_errors import Place, unavailable_here
+from multicompute_aws._errors import translate_errors
+from multicompute_aws._session import Clients
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityReservation:
+    """What a launch needs to know about a capacity reservation.
+
+    Attributes:
+        is_block: whether it is a capacity block for ML, into which instances are launched with options of their own.
+        placement_group: the cluster placement group that it belongs to, or "".
+    """
+
+    id: str
+    is_block: bool
+    placement_group: str
+
+
+class Reservations:
+    """Looks reservations up before a launch, each once, since what it reads of them does not change."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._known: dict[tuple[str, str], CapacityReservation] = {}
+
+    def find(self, reservation_id: str, place: Place) -> CapacityReservation:
+        """Return the reservation in the region of `place`.
+
+        Raises:
+            CapacityError: the region has no reservation of this id, or it belongs to another account.
+            InvalidRequestError: EC2 knows no reservation of this id.
+        """
+        key = (place.region, reservation_id)
+        if key not in self._known:
+            described = _described(self._clients, place, reservation_id)
+            if not described:
+                raise unavailable_here(
+                    f"there is no reservation {reservation_id} in this region",
+                    code="InvalidCapacityReservationId.NotFound",
+                    place=place,
+                    scope="request",
+                    hint="a reservation is valid in its own region and zone only",
+                )
+            item = described[0]
+            # arn:aws:ec2:region:account:placement-group/name
+            group = str(item.get("PlacementGroupArn") or "").rpartition("/")[2]
+            self._known[key] = CapacityReservation(item["CapacityReservationId"], _is_block(item), group)
+        return self._known[key]
+
+
+def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Reservation]:
+    """Return the reservation, if it is in this region; one that is not active has nothing available."""
+    return [
+        Reservation(
+            provider="aws",
+            id=item["CapacityReservationId"],
+            region=place.region,
+            zone=item["AvailabilityZone"],
+            instance_type=item["InstanceType"],
+            available=item["AvailableInstanceCount"] if item["State"] == "active" else 0,
+            kind="capacity-block" if _is_block(item) else "reservation",
+        )
+        for item in _described(clients, place, reservation_id)
+    ]
+
+
+def _described(clients: Clients, place: Place, reservation_id: str) -> list[dict[str, Any]]:
+    with translate_errors("DescribeCapacityReservations", place):
+        answer = clients.ec2(place.region).describe_capacity_reservations(CapacityReservationIds=[reservation_id])
+    return [dict(item) for item in answer["CapacityReservations"]]
+
+
+def _is_block(item: dict[str, Any]) -> bool:
+    return item.get("ReservationType") == "capacity-block"
