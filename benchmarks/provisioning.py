@@ -186,7 +186,7 @@ def main(sizes: tuple[int, ...]) -> None:
         _figures, made, _printed = run(cloud, "ours", sizes[0])
         lines += ["", "our calls: " + ", ".join(f"{name} {count}" for name, count in made.items())]
         for zone in "abc":
-            cloud.post("capacity", instance_type="p5.48xlarge", zone=f"{REGION}{zone}", nodes=0)
+            cloud.post("capacity", instance_type="p5.48xlarge", place=f"{REGION}{zone}", nodes=0)
         _figures, _made, printed = run(cloud, "failover", 1)
         gaps = json.loads(printed)
         lines += [

@@ -11,10 +11,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from multicompute.node import Node, Sample
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
+
+if TYPE_CHECKING:
+    # Exported for the annotations of plug-ins, which know the seam but not `multicompute.testing`.
+    from multicompute.testing.local.cloud import LocalCloud as LocalCloud  # noqa: PLC0414
 
 
 class Capability(StrEnum):
@@ -449,29 +453,6 @@ class Configured:
     regions: tuple[str, ...] = ()
 
 
-class LocalCloud(Protocol):
-    """A cloud on 127.0.0.1 for tests, made by `ProviderPlugin.local`."""
-
-    name: str
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """The environment variables that connect any process to this cloud."""
-        ...
-
-    def start(self) -> None:
-        """Start the server and return when it answers."""
-        ...
-
-    def stop(self) -> None:
-        """Stop the server and drop everything in it."""
-        ...
-
-    def alive(self) -> Sequence[Resource]:
-        """Return everything that exists in this cloud, whoever owns it: what the account would be billed for."""
-        ...
-
-
 class ProviderPlugin(Protocol):
     """The object that the entry point names. It imports without the SDK and opens the provider when needed.
 
@@ -514,6 +495,6 @@ class ProviderPlugin(Protocol):
         """
         ...
 
-    def local(self) -> LocalCloud | None:
+    def local(self) -> "LocalCloud | None":
         """Return a local cloud that is not started yet, or None if the provider has none."""
         ...

@@ -15,8 +15,8 @@ from multicompute.spec import SpecArguments
 from multicompute.units import format_usd
 
 if TYPE_CHECKING:
-    from multicompute.testing.fake_session import FakeCloud
-    from multicompute.testing.local import LocalClouds
+    from multicompute.testing.fake.session import FakeCloud
+    from multicompute.testing.local.clouds import LocalClouds
 
 
 class ClusterFactory:

@@ -19,9 +19,9 @@ from moto.iam.access_control import IAMRequest
 from moto.utilities.utils import get_partition
 from werkzeug.exceptions import HTTPException
 
-from multicompute.testing.local_server import Request, Response, Server
+from multicompute.testing.local.server import Request, Response, Server
 from multicompute_aws.local import AwsLocalCloud, wire
-from multicompute_aws.local.front import Asked, read
+from multicompute_aws.local.app import ParsedRequest, parse
 
 Policy = Mapping[str, Any]
 Tags = Mapping[str, str]
@@ -115,46 +115,46 @@ class Gate:
         self.refused.clear()
 
     def _answer(self, request: Request) -> Response:
-        asked = read(request)
+        parsed = parse(request)
         # CloudWatch uses its old name in signatures.
-        action = f"{'cloudwatch' if asked.service == 'monitoring' else asked.service}:{asked.action}"
+        action = f"{'cloudwatch' if parsed.service == 'monitoring' else parsed.service}:{parsed.action}"
         self.calls.append(action)
-        if self._is_permitted(request, asked, action):
+        if self._is_permitted(request, parsed, action):
             return self._forwarded(request)
         self.refused.append(action)
         words = f"User: arn:aws:iam::{self._account}:user/trainer is not authorized to perform: {action}"
-        if asked.service == "ec2":
+        if parsed.service == "ec2":
             return Response(403, wire.error_body(wire.AwsError("UnauthorizedOperation", words, 403)), "text/xml")
-        if asked.is_json or asked.service in ("cloudwatch", "monitoring"):
+        if parsed.is_json or parsed.service in ("cloudwatch", "monitoring"):
             body = json.dumps({"__type": "AccessDeniedException", "message": words}).encode()
             return Response(400, body, "application/x-amz-json-1.1")
         error = f"<ErrorResponse><Error><Code>AccessDenied</Code><Message>{words}</Message></Error></ErrorResponse>"
         return Response(403, error.encode(), "text/xml")
 
-    def _is_permitted(self, request: Request, asked: Asked, action: str) -> bool:
-        if get_partition(asked.region) != "aws":
+    def _is_permitted(self, request: Request, parsed: ParsedRequest, action: str) -> bool:
+        if get_partition(parsed.region) != "aws":
             # moto's DescribeRegions includes regions of other partitions, in which this user does not exist.
             return action in actions(self._policy)
         headers = {name.title(): value for name, value in request.headers.items()}
         path = request.path + (f"?{request.query}" if request.query else "")
         try:
-            judged = IAMRequest(self._account, request.method, path, {}, request.body, headers, asked.action)
+            judged = IAMRequest(self._account, request.method, path, {}, request.body, headers, parsed.action)
             judged.check_signature()
             judged._action = action
             judged.check_action_permitted("*")
         except (HTTPException, ServiceException):
             return False
-        if asked.service != "ec2":
+        if parsed.service != "ec2":
             return True
-        params = wire.parse_request(asked.action, asked.form)
-        if not all(self._allows(action, each) for each in self._touched(asked.action, params)):
+        params = wire.parse_request(parsed.action, parsed.form)
+        if not all(self._allows(action, each) for each in self._touched(parsed.action, params)):
             return False
         # A call that creates a resource with tags needs the permission to tag, too.
         born = [
-            each for each in self._touched(asked.action, params) if any("RequestTag" in key for key in each.context)
+            each for each in self._touched(parsed.action, params) if any("RequestTag" in key for key in each.context)
         ]
         return all(
-            self._allows("ec2:CreateTags", Touched(each.arn, {"ec2:CreateAction": asked.action})) for each in born
+            self._allows("ec2:CreateTags", Touched(each.arn, {"ec2:CreateAction": parsed.action})) for each in born
         )
 
     def _allows(self, action: str, touched: Touched) -> bool:

@@ -14,6 +14,7 @@ from multicompute.cli import main
 from multicompute.config import apply_environment
 from multicompute.session import open_session
 from multicompute.testing import LocalClouds, local_clouds
+from multicompute_gcp.local import GcpLocalCloud
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me\n"
 
@@ -103,7 +104,7 @@ def aws_ingress(clouds: LocalClouds) -> list[tuple[str, object]]:
 def gcp_ingress(clouds: LocalClouds) -> list[tuple[str, object]]:
     session = open_session().provider("gcp")
     client: Any = session._clients  # type: ignore[attr-defined]
-    rules = client.firewalls().list(project=clouds.gcp.project)
+    rules = client.firewalls().list(project=clouds.of(GcpLocalCloud).project)
     ours = [rule for rule in rules if rule.name.startswith("multicompute") or "multicompute" in rule.description]
     assert all(rule.target_tags for rule in ours)
     return [(source, int(port)) for rule in ours for source in rule.source_ranges for port in rule.allowed[0].ports]

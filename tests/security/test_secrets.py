@@ -106,8 +106,7 @@ def test_the_setup_script_reaches_the_node(clouds: tuple[str, LocalClouds]) -> N
     provider, spec = CLOUDS[kind]
     with Cluster.request(**spec, clouds=[provider], setup=SETUP) as cluster:
         (node,) = cluster.nodes
-        read = {"aws": "user_data", "gcp": "startup_script", "azure": "custom_data"}[provider]
-        sent = getattr(local[provider], read)(node.id)
+        sent = local[provider].boot_script(node.id)
         assert any(form in sent for form in forms(secret_marks.TOKEN_IN_SETUP))
 
 

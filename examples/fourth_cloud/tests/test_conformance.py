@@ -55,7 +55,7 @@ class FourthHarness:
         self.cloud.lag = timedelta(milliseconds=300)
 
     def add_foreign(self) -> None:
-        self.cloud.add_foreign()
+        self.cloud.seed_foreign()
 
     def foreign_intact(self) -> bool:
         return self.cloud.foreign_intact()
@@ -80,7 +80,7 @@ class TestFourthProvider(ProviderConformance):
     provider_name = "fourth"
 
     @pytest.fixture
-    def world(self) -> Iterator[FourthHarness]:
+    def harness(self) -> Iterator[FourthHarness]:
         # The cloud runs in virtual time: everything in it takes time, and no test waits.
         clock = FakeClock()
         cloud = FourthLocalCloud(clock=clock)

@@ -45,7 +45,7 @@ def test_a_gang_that_could_not_be_rolled_back_is_not_reported_as_a_lack_of_capac
         provider.launch(request)
     with pytest.raises(errors.CapacityError):
         provider.launch(request)
-    cloud.clock.sleep(cloud.shutdown_time)
+    cloud.clock.sleep(cloud.shutdown_delay)
     assert [resource.kind for resource in cloud.alive()] == ["firewall"]
 
 
@@ -53,7 +53,7 @@ def test_more_servers_than_one_call_takes_are_all_deleted(cloud: FourthLocalClou
     provider.launch(launch_request(HERE, nodes=250))
     assert not provider.terminate(ALL).is_done
     assert cloud.faults.count("DeleteServers") == 3
-    cloud.clock.sleep(cloud.shutdown_time)
+    cloud.clock.sleep(cloud.shutdown_delay)
     assert provider.terminate(ALL).is_done
     assert cloud.alive() == []
 

@@ -1,4 +1,4 @@
-"""What EC2 offers where: instance types, their network cards and zones, as moto's copy of EC2's own answers has them."""
+"""EC2's offer: instance types, their network cards and zones, from moto's copy of EC2's responses."""
 
 import functools
 from collections.abc import Mapping
@@ -7,13 +7,13 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What the harness has to know of an instance type.
+class InstanceType:
+    """The properties of an instance type that the local cloud checks.
 
     Attributes:
-        cards: for each network card, by its index, how many interfaces it takes.
-        efa: how many EFA interfaces it takes; 0 where it has none.
-        strategies: the placement group strategies that it takes.
+        cards: the largest number of interfaces on each network card, by the card's index.
+        efa: the largest number of EFA interfaces; 0 for none.
+        strategies: the placement group strategies that it supports.
     """
 
     name: str
@@ -26,19 +26,19 @@ class Shape:
 
 
 @functools.cache
-def shapes() -> Mapping[str, Shape]:
-    """Every instance type by name."""
+def instance_types() -> Mapping[str, InstanceType]:
+    """Return every instance type by name."""
     from moto.ec2.models.instance_types import INSTANCE_TYPES
 
-    return {name: _shape(name, facts) for name, facts in INSTANCE_TYPES.items()}
+    return {name: _instance_type(name, facts) for name, facts in INSTANCE_TYPES.items()}
 
 
-def _shape(name: str, facts: Mapping[str, Any]) -> Shape:
+def _instance_type(name: str, facts: Mapping[str, Any]) -> InstanceType:
     network = facts["NetworkInfo"]
     cards = tuple(card["MaximumNetworkInterfaces"] for card in network.get("NetworkCards", ()))
     architectures = facts["ProcessorInfo"]["SupportedArchitectures"]
     processors = facts["VCpuInfo"]
-    return Shape(
+    return InstanceType(
         name=name,
         vcpus=processors["DefaultVCpus"],
         cores=processors.get("DefaultCores") or processors["DefaultVCpus"],
@@ -51,7 +51,7 @@ def _shape(name: str, facts: Mapping[str, Any]) -> Shape:
 
 @functools.cache
 def zones_of(region: str) -> Mapping[str, frozenset[str]]:
-    """Instance type -> the zones of `region` that offer it."""
+    """Return instance type -> the zones of a region that offer it."""
     from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS
 
     found: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""Prices from the packaged offer tables, for the local price list and spot price history; estimates among them, as marked there."""
+"""Prices from the packaged offer tables, some of them estimates, for the local price list and spot price history."""
 
 import csv
 import functools
@@ -7,19 +7,19 @@ from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
-# Answered where the tables have no spot price: a local cloud without a spot price would be one without spot.
+# For instance types without a spot price in the tables: without a price the local cloud would have no spot capacity.
 _NO_SPOT_PRICE = 1.0
 
 
 @functools.cache
 def _shards() -> Mapping[str, str]:
-    """Instance type -> the folder of its table."""
+    """Return instance type -> the folder of its table."""
     return {row["instance_type"]: row["shard"] for row in _rows("index.csv")}
 
 
 @functools.cache
 def _prices(shard: str) -> Mapping[tuple[str, str, str], float]:
-    """(instance type, region, purchase) -> USD per hour."""
+    """Return (instance type, region, purchase) -> USD per hour."""
     return {
         (row["instance_type"], row["region"], row["purchase"]): float(row["hourly_usd"])
         for row in _rows(f"{shard}/offers.csv")
@@ -34,13 +34,13 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def price(instance_type: str, region: str, purchase: str) -> float | None:
-    """USD per hour, or None where the tables have none."""
+    """Return the price in USD per hour, or None if the tables have none."""
     shard = _shards().get(instance_type)
     return _prices(shard).get((instance_type, region, purchase)) if shard else None
 
 
 def product(instance_type: str, region: str) -> dict[str, Any] | None:
-    """A product of the price list with its on-demand term, or None where there is no price."""
+    """Return a product of the price list with its on-demand term, or None if the tables have no price."""
     hourly = price(instance_type, region, "on_demand")
     if hourly is None:
         return None
@@ -74,7 +74,7 @@ def product(instance_type: str, region: str) -> dict[str, Any] | None:
 def spot_history(
     instance_types: Sequence[str], region: str, zones: Mapping[str, Sequence[str]], now: datetime
 ) -> list[dict[str, Any]]:
-    """Today's spot price of each instance type in each of its zones."""
+    """Return today's spot price of each instance type in each of its zones."""
     return [
         {
             "AvailabilityZone": zone,

@@ -1,4 +1,4 @@
-"""EC2's rules for tags, and the reading of TagSpecifications."""
+"""EC2's rules for tags and TagSpecifications."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ _MAXIMUM_VALUE = 256
 
 
 def read_tags(pairs: Sequence[Mapping[str, str]]) -> Tags:
-    """Tags as EC2 accepts them.
+    """Return the tags of a request.
 
     Raises:
-        AwsError: too many, too long, reserved, or one key twice.
+        AwsError: a tag is too long, reserved or repeated, or there are too many.
     """
     tags: Tags = {}
     for pair in pairs:
@@ -41,13 +41,13 @@ def _check(key: str, value: str) -> None:
 
 
 def check_count(tags: Iterable[str]) -> None:
-    """Refuse more tags than one resource may have."""
+    """Refuse more tags than a resource can have."""
     if len(set(tags)) > MAXIMUM_TAGS:
         raise AwsError("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
 
 
 def read_specifications(specifications: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> dict[str, Tags]:
-    """Resource type -> tags, from the TagSpecifications of a request that makes resources of the `allowed` types."""
+    """Return resource type -> tags, from the TagSpecifications of a request that creates resources of the `allowed` types."""
     found: dict[str, Tags] = {}
     for specification in specifications:
         kind = specification.get("ResourceType", "")
@@ -62,5 +62,5 @@ def read_specifications(specifications: Sequence[Mapping[str, Any]], allowed: Se
 
 
 def tag_set(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Tags as answers write them."""
+    """Return tags in the format of responses."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -1,4 +1,4 @@
-"""The marketplace images that the local Azure knows."""
+"""The marketplace images of the local Azure."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from multicompute_azure.local.arm import SUBSCRIPTION, ArmError, invalid
 
-# publisher, offer, sku (in lower case) -> architecture and versions, as the marketplace lists them.
+# (publisher, offer, sku) in lower case -> architecture and versions in the marketplace.
 _IMAGES: Mapping[tuple[str, str, str], tuple[str, tuple[str, ...]]] = {
     ("microsoft-dsvm", "ubuntu-hpc", "2204"): ("x64", ("22.04.2025041101", "22.04.2026030201")),
     ("microsoft-dsvm", "ubuntu-hpc", "2404"): ("x64", ("24.04.2026030201",)),
@@ -26,18 +26,18 @@ _OWN = re.compile(
 
 
 def versions(publisher: str, offer: str, sku: str) -> tuple[str, ...]:
-    """The versions of an image; none where it is not known."""
+    """Return the versions of an image; none for an unknown image."""
     found = _IMAGES.get((publisher.lower(), offer.lower(), sku.lower()))
     return found[1] if found else ()
 
 
 def architecture(publisher: str, offer: str, sku: str) -> str:
-    """The architecture of an image."""
+    """Return the architecture of an image."""
     return _IMAGES[publisher.lower(), offer.lower(), sku.lower()][0]
 
 
 def check(image: Mapping[str, Any], arch: str) -> None:
-    """Refuse an image that does not exist, or does not run on the architecture."""
+    """Refuse an image that does not exist or has another architecture."""
     if image.get("communityGalleryImageId") or image.get("sharedGalleryImageId"):
         return
     if image.get("id"):
@@ -63,7 +63,7 @@ def check(image: Mapping[str, Any], arch: str) -> None:
 
 
 def document(publisher: str, offer: str, sku: str, location: str, version: str) -> dict[str, Any]:
-    """One version of an image as the API lists it."""
+    """Return one version of an image as the API lists it."""
     id_ = (
         f"/Subscriptions/{SUBSCRIPTION}/Providers/Microsoft.Compute/Locations/{location}/Publishers/{publisher}/ArtifactTypes/VMImage"
         f"/Offers/{offer}/Skus/{sku}/Versions/{version}"

@@ -1,4 +1,4 @@
-"""What Azure demands of a scale set beyond its schema, each in its words."""
+"""The rules for scale sets that are not in the schema, with Azure's messages."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ from multicompute_azure.local.state import SCALE_SET
 # https://learn.microsoft.com/azure/virtual-machine-scale-sets/virtual-machine-scale-sets-orchestration-modes
 _MAXIMUM, _MAXIMUM_CLOSE = 1000, 100
 _CUSTOM_DATA = 87380
-# Names that the service keeps from administrators, as its documentation of `adminUsername` lists them.
+# User names that the service refuses, from its documentation of `adminUsername`.
 _FORBIDDEN_USERS = frozenset(
     (
         "administrator", "admin", "user", "user1", "test", "user2", "test1", "user3", "admin1", "1", "123", "a",
@@ -25,12 +25,12 @@ _FORBIDDEN_USERS = frozenset(
 _KEY = re.compile(r"^(ssh-rsa|ssh-ed25519) [A-Za-z0-9+/=]+")
 _NAME = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9._]{0,62}[A-Za-z0-9_])?")
 _PROFILE = "virtualMachineProfile"
-# What a PUT on a scale set that exists may not change.
+# The properties of an existing scale set that a PUT must not change.
 _FIXED = ("orchestrationMode", "platformFaultDomainCount", "singlePlacementGroup", "proximityPlacementGroup")
 
 
 def check_size(name: object, region: str, zones: tuple[str, ...], resource: str) -> Size:
-    """The size, refused where the region or its zones don't have it."""
+    """Return a size; refuse one that the region or its zones do not have."""
     if not isinstance(name, str) or not name:
         raise missing("sku.name")
     size = hardware.size_of(name)
@@ -54,7 +54,7 @@ def check_size(name: object, region: str, zones: tuple[str, ...], resource: str)
 
 
 def check_shape(name: str, document: Json) -> None:
-    """Refuse a scale set that can't be: its name, its mode, its numbers."""
+    """Refuse a scale set with an invalid name, mode, fault domain count or capacity."""
     if not _NAME.fullmatch(name):
         raise invalid("vmScaleSetName", f"The scale set name '{name}' is invalid.")
     properties = document.get("properties") or {}
@@ -95,7 +95,7 @@ def check_shape(name: str, document: Json) -> None:
 
 
 def check_profile(profile: Mapping[str, Any], size: Size, region: str) -> None:
-    """Refuse a profile that no machine can be made from."""
+    """Refuse a profile from which no machine can be created."""
     _check_spot(profile, size, region)
     _check_system(profile)
     _check_storage(profile, size)
@@ -203,7 +203,7 @@ def _check_storage(profile: Mapping[str, Any], size: Size) -> None:
 
 
 def refuse_changes(old: Json, new: Json) -> None:
-    """Refuse a PUT that changes what a scale set keeps for life."""
+    """Refuse a PUT that changes a fixed property of a scale set."""
     for name in _FIXED:
         before, after = (document.get("properties", {}).get(name) for document in (old, new))
         if before != after and after is not None:

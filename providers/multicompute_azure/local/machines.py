@@ -1,17 +1,28 @@
-"""Virtual machines: how they are made from a profile, how they look, and how they end."""
+"""Virtual machines: their creation from a profile, their documents, and their deletion."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 
 from multicompute_azure.local.admission import Demand
-from multicompute_azure.local.arm import Answer, ArmError, Json, check_tags, dig, instant
-from multicompute_azure.local.documents import find, known
+from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, instant
+from multicompute_azure.local.documents import find, find_or_none
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.network import public_address
 from multicompute_azure.local.operations import Operations
 from multicompute_azure.local.relations import detach
 from multicompute_azure.local.routes import Call, Handler
-from multicompute_azure.local.state import DISK, NIC, PUBLIC_IP, SCALE_SET, VM, Group, Item, Machine, State, machine_of
+from multicompute_azure.local.state import (
+    DISK,
+    NIC,
+    PUBLIC_IP,
+    SCALE_SET,
+    VM,
+    ArmResource,
+    Group,
+    Machine,
+    State,
+    machine_of,
+)
 
 _SET_FILTER = "'virtualmachinescaleset/id' eq "
 _DISPLAY = {
@@ -23,7 +34,7 @@ _DISPLAY = {
 
 
 class Machines:
-    """Makes and ends virtual machines; the handlers of their operations."""
+    """The virtual machines and the operations on them."""
 
     def __init__(self, state: State, listing: Listing, operations: Operations) -> None:
         self._state = state
@@ -31,7 +42,7 @@ class Machines:
         self._operations = operations
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The handlers by operation."""
+        """Return the handlers by operation."""
         return {
             "virtualMachines.createOrUpdate": self._put,
             "virtualMachines.get": self._get,
@@ -39,17 +50,19 @@ class Machines:
             "virtualMachines.delete": self._delete,
             "virtualMachines.list": self._list,
             "virtualMachines.listAll": self._list,
-            "virtualMachines.instanceView": lambda call: Answer(200, self.view(find(self._state, call, VM))),
+            "virtualMachines.instanceView": lambda call: ArmResponse(200, self.view(find(self._state, call, VM))),
             "virtualMachines.deallocate": lambda call: self._power(call, "deallocated"),
             "virtualMachines.powerOff": lambda call: self._power(call, "stopped"),
             "virtualMachines.start": lambda call: self._power(call, "running"),
             "virtualMachines.simulateEviction": self._evict,
         }
 
-    # --- making -------------------------------------------------------------------------------------------------------
+    # --- creating -------------------------------------------------------------------------------------------------------
 
-    def make(self, group: Group, scale_set: Item, demand: Demand, number: int, tags: dict[str, str]) -> Item:
-        """One machine of a scale set, with its disk, interfaces and addresses."""
+    def create(
+        self, group: Group, scale_set: ArmResource, demand: Demand, number: int, tags: dict[str, str]
+    ) -> ArmResource:
+        """Create one machine of a scale set, with its disk, network interfaces and addresses."""
         profile = scale_set.body["properties"]["virtualMachineProfile"]
         zone = demand.zones[number % len(demand.zones)] if demand.zones else ""
         suffix = f"{self._state.number():08x}"
@@ -62,7 +75,7 @@ class Machines:
             eviction_policy=profile.get("evictionPolicy") or "Deallocate",
             profile=profile,
             scale_set=scale_set.id,
-            runs_at=self._state.now() + self._state.boot_delay,
+            runs_at=self._state.now() + self._state.timing.boot,
             reservation=demand.reservation_group,
             placement_group=dig(scale_set.body, "properties", "proximityPlacementGroup", "id") or "",
         )
@@ -73,7 +86,7 @@ class Machines:
             item.machine.nics.append(self._nic(group, item, config, suffix))
         return item
 
-    def _disk(self, group: Group, vm: Item, zone: str) -> Item:
+    def _disk(self, group: Group, vm: ArmResource, zone: str) -> ArmResource:
         storage = machine_of(vm).profile.get("storageProfile") or {}
         given = storage.get("osDisk") or {}
         name = f"{vm.name}_OsDisk_1_{vm.number:032x}"
@@ -86,20 +99,20 @@ class Machines:
                 "diskSizeGB": given.get("diskSizeGB") or 30,
                 "creationData": {"createOption": "FromImage"},
                 "diskState": "Attached",
-                "timeCreated": instant(vm.born),
+                "timeCreated": instant(vm.created_at),
             },
         }
         if zone:
             body["zones"] = [zone]
-        # The service gives the tags that a machine is born with to the disk that it is born with.
+        # The service copies the tags that a machine is created with to the disk that is created with it.
         disk = self._state.add(group, DISK, name, vm.location, dict(vm.tags), body)
-        # Without a word, a machine of a flexible scale set leaves its disk behind.
+        # By default the disk of a machine in a flexible scale set is not deleted with it.
         disk.attached_to, disk.delete_option = vm.id, given.get("deleteOption") or "Detach"
         return disk
 
-    def _nic(self, group: Group, vm: Item, config: Json, suffix: str) -> Item:
+    def _nic(self, group: Group, vm: ArmResource, config: Json, suffix: str) -> ArmResource:
         given = config.get("properties") or {}
-        # Neither the scale set's tags nor the machine's: only those of the configuration.
+        # A network interface has only the tags of its configuration, not those of the scale set or the machine.
         nic = self._state.add(group, NIC, f"{config['name']}-{suffix}", vm.location, dict(config.get("tags") or {}))
         addresses = []
         for entry in given["ipConfigurations"]:
@@ -116,12 +129,12 @@ class Machines:
         nic.attached_to, nic.delete_option = vm.id, given.get("deleteOption") or "Detach"
         return nic
 
-    def _address(self, group: Group, nic: Item, entry: Json, suffix: str) -> Json:
+    def _address(self, group: Group, nic: ArmResource, entry: Json, suffix: str) -> Json:
         given = entry["properties"]
         subnet = given["subnet"]["id"]
         id_ = f"{nic.id}/ipConfigurations/{entry['name']}"
         found: Json = {
-            "privateIPAddress": self._state.addresses[subnet.lower()].take(),
+            "privateIPAddress": self._state.addresses[subnet.lower()].allocate(),
             "privateIPAllocationMethod": "Dynamic",
             "primary": bool(given.get("primary", True)),
             "subnet": {"id": subnet},
@@ -146,10 +159,10 @@ class Machines:
             found["publicIPAddress"] = {"id": address.id}
         return {"id": id_, "name": entry["name"], "properties": found}
 
-    # --- looking ------------------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------------
 
-    def state_of(self, item: Item) -> str:
-        """The provisioning state of a machine."""
+    def state_of(self, item: ArmResource) -> str:
+        """Return the provisioning state of a machine."""
         machine = machine_of(item)
         if machine.is_deleting:
             return "Deleting"
@@ -157,17 +170,17 @@ class Machines:
             return item.state
         return "Creating" if self._state.now() < machine.runs_at else "Succeeded"
 
-    def is_running(self, item: Item) -> bool:
-        """Whether a machine runs."""
+    def is_running(self, item: ArmResource) -> bool:
+        """Return whether a machine runs."""
         return item.machine is not None and item.machine.power == "running" and self.state_of(item) == "Succeeded"
 
-    def document(self, item: Item, *, with_view: bool = False) -> Json:
-        """The document of a machine; secrets and custom data are not in it, as in Azure."""
+    def document(self, item: ArmResource, *, with_view: bool = False) -> Json:
+        """Return the document of a machine; like Azure's, it has neither secrets nor custom data."""
         machine = machine_of(item)
         properties: Json = {
             "vmId": f"{item.number:08x}-0000-4000-9000-{item.number:012x}",
             "provisioningState": self.state_of(item),
-            "timeCreated": instant(item.born),
+            "timeCreated": instant(item.created_at),
             "hardwareProfile": {"vmSize": machine.size},
             **_parts(item, machine),
         }
@@ -193,32 +206,32 @@ class Machines:
             document["zones"] = [machine.zone]
         return document | {"properties": properties}
 
-    def view(self, item: Item) -> Json:
-        """The run-time status of a machine."""
+    def view(self, item: ArmResource) -> Json:
+        """Return the instance view of a machine."""
         state = self.state_of(item)
         power = "starting" if state == "Creating" else machine_of(item).power
-        words = state.lower()
+        suffix = state.lower()
         return {
             "statuses": [
                 {
-                    "code": f"ProvisioningState/{words}",
+                    "code": f"ProvisioningState/{suffix}",
                     "level": "Info",
-                    "displayStatus": f"Provisioning {words}",
-                    "time": instant(item.born),
+                    "displayStatus": f"Provisioning {suffix}",
+                    "time": instant(item.created_at),
                 },
                 {"code": f"PowerState/{power}", "level": "Info", "displayStatus": _DISPLAY[power]},
             ]
         }
 
-    def _get(self, call: Call) -> Answer:
+    def _get(self, call: Call) -> ArmResponse:
         expand = call.query.get("$expand", "")
         if expand.lower() not in ("", "instanceview", "userdata"):
             raise ArmError(
                 "InvalidParameter", f"The value '{expand}' of parameter '$expand' is invalid.", target="$expand"
             )
-        return Answer(200, self.document(find(self._state, call, VM), with_view=expand.lower() == "instanceview"))
+        return ArmResponse(200, self.document(find(self._state, call, VM), with_view=expand.lower() == "instanceview"))
 
-    def _list(self, call: Call) -> Answer:
+    def _list(self, call: Call) -> ArmResponse:
         wanted = _scale_set_of(call.query.get("$filter", ""))
         expand = call.query.get("$expand", "").lower()
         if expand and not wanted:
@@ -229,7 +242,7 @@ class Machines:
             )
         with_view = expand == "instanceview" or call.query.get("statusonly", "").lower() == "true"
 
-        def keep(item: Item) -> bool:
+        def keep(item: ArmResource) -> bool:
             machine = item.machine
             if machine is None or not self._state.is_listed(item):
                 return False
@@ -238,17 +251,17 @@ class Machines:
         group = self._state.group(call.group) if "group" in call.params else None
         return self._listing.page(call, keep, lambda item: self.document(item, with_view=with_view), group)
 
-    # --- changing and ending ------------------------------------------------------------------------------------------
+    # --- changing and deleting ------------------------------------------------------------------------------------------
 
-    def _put(self, call: Call) -> Answer:
-        """Not a way to make one here: machines come from scale sets, and a PUT on one that is there changes its tags."""
-        item = known(self._state, call, VM)
+    def _put(self, call: Call) -> ArmResponse:
+        """Change the tags of a machine; only scale sets create machines in the local Azure."""
+        item = find_or_none(self._state, call, VM)
         if item is None:
-            raise ArmError("OperationNotAllowed", "The local Azure makes virtual machines by scale sets only.", 409)
+            raise ArmError("OperationNotAllowed", "The local Azure creates virtual machines by scale sets only.", 409)
         item.tags = check_tags(call.document.get("tags"))
-        return Answer(200, self.document(item))
+        return ArmResponse(200, self.document(item))
 
-    def _patch(self, call: Call) -> Answer:
+    def _patch(self, call: Call) -> ArmResponse:
         item = find(self._state, call, VM)
         changed = set(call.document) - {"tags"}
         if changed:
@@ -259,37 +272,37 @@ class Machines:
             )
         if call.document.get("tags") is not None:
             item.tags = check_tags(call.document["tags"])
-        return Answer(200, self.document(item))
+        return ArmResponse(200, self.document(item))
 
-    def end(self, item: Item) -> None:
-        """Let a machine be gone, and its scale set be one smaller."""
+    def delete(self, item: ArmResource) -> None:
+        """Delete a machine, and reduce the capacity of its scale set by one."""
         detach(self._state, item)
         owner = self._state.find(machine_of(item).scale_set)
         if owner is not None and owner.state != "Failed" and owner.body["sku"]["capacity"] > 0:
             owner.body["sku"] = {**owner.body["sku"], "capacity": owner.body["sku"]["capacity"] - 1}
 
-    def evict(self, item: Item) -> None:
-        """Take a spot machine back, as its policy says."""
+    def evict(self, item: ArmResource) -> None:
+        """Evict a spot machine, according to its eviction policy."""
         machine = machine_of(item)
         if machine.eviction_policy == "Delete":
-            self.end(item)
+            self.delete(item)
         else:
             machine.power = "deallocated"
 
-    def _evict(self, call: Call) -> Answer:
+    def _evict(self, call: Call) -> ArmResponse:
         item = find(self._state, call, VM)
         if item.machine is None or not item.machine.spot:
             raise ArmError(
                 "OperationNotAllowed", "Simulate eviction is possible for Azure Spot Virtual Machines only.", 409
             )
-        self._state.later(timedelta(0), lambda: self.evict(item))
-        return Answer(204)
+        self._state.after(timedelta(0), lambda: self.evict(item))
+        return ArmResponse(204)
 
-    def _delete(self, call: Call) -> Answer:
+    def _delete(self, call: Call) -> ArmResponse:
         self._state.group(call.group)
-        item = known(self._state, call, VM)
+        item = find_or_none(self._state, call, VM)
         if item is None:
-            return Answer(204)
+            return ArmResponse(204)
         machine = machine_of(item)
         failure = call.failure()
         machine.is_deleting = True
@@ -299,24 +312,24 @@ class Machines:
             if failure is not None:
                 item.state = "Failed"
             elif self._state.find(item.id) is item:
-                self.end(item)
+                self.delete(item)
 
-        operation = self._operations.start(call, item.location, self._state.shutdown_delay, finish, failure=failure)
-        return Answer(202, None, self._operations.headers(call, operation))
+        operation = self._operations.start(call, item.location, self._state.timing.shutdown, finish, failure=failure)
+        return ArmResponse(202, None, self._operations.headers(call, operation))
 
-    def _power(self, call: Call, power: str) -> Answer:
+    def _power(self, call: Call, power: str) -> ArmResponse:
         item = find(self._state, call, VM)
         machine = machine_of(item)
 
         def finish() -> None:
             machine.power = power
 
-        operation = self._operations.start(call, item.location, self._state.operation_delay, finish)
-        return Answer(202, None, self._operations.headers(call, operation))
+        operation = self._operations.start(call, item.location, self._state.timing.operation, finish)
+        return ArmResponse(202, None, self._operations.headers(call, operation))
 
 
-def _parts(item: Item, machine: Machine) -> Json:
-    """What a machine's document says of its disk, its system and its interfaces."""
+def _parts(item: ArmResource, machine: Machine) -> Json:
+    """Return the disk, the operating system and the network interfaces in a machine's document."""
     disk = machine.disks[0]
     system = machine.profile.get("osProfile") or {}
     return {
@@ -350,7 +363,7 @@ def _parts(item: Item, machine: Machine) -> Json:
 
 
 def _scale_set_of(text: str) -> str:
-    """The scale set that a filter names, "" without a filter."""
+    """Return the scale set that a filter names, "" without a filter."""
     plain = text.strip().lower()
     if not plain:
         return ""

@@ -1,20 +1,20 @@
-"""Which requests the local Azure takes: methods, paths, api-versions and models, as the installed SDK has them."""
+"""The requests that the local Azure accepts: methods, paths, api-versions and models, from the installed SDK."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
-from multicompute.testing.local_server import Request
+from multicompute.testing.local.server import Request
 from multicompute_azure.local import schema
-from multicompute_azure.local.arm import SUBSCRIPTION, Answer, ArmError, Json
+from multicompute_azure.local.arm import SUBSCRIPTION, ArmError, ArmResponse, Json
 
 _S = "/subscriptions/{subscription}"
 _G = _S + "/resourceGroups/{group}"
 _COMPUTE, _NETWORK, _RESOURCES = "compute", "network", "resource.resources"
-# The client of subscriptions is in a package of its own, which nobody needs for this; these are its api-versions.
+# The client of subscriptions is in a separate package, which is not needed for this; these are its api-versions.
 _SUBSCRIPTION_VERSIONS = frozenset({"2016-06-01", "2019-06-01", "2020-01-01", "2021-01-01", "2022-12-01"})
-# Versions that Azure has published beside those of the installed SDK, as its specifications list them. What comes without a body may be asked
-# in them; a body is held against the SDK's models, and has to come in the SDK's version.
+# Versions that Azure has published in addition to those of the installed SDK, from its specifications. They are accepted for requests
+# without a body; a body is checked against the SDK's models, and needs the SDK's version.
 _MONITOR_VERSIONS = frozenset({"2023-10-01", "2024-02-01"})
 _HEALTH_VERSIONS = frozenset({"2022-10-01", "2025-05-01"})
 _BATCH_VERSIONS = frozenset({"2020-06-01"})
@@ -26,10 +26,13 @@ class Route:
     """One operation of the API.
 
     Attributes:
-        operation: what it is called in the record of calls and in faults.
-        builder: the SDK's function that builds its request; its api-version is the one that is taken.
-        model: the class that the body must fit, "" for no body.
-        known: the api-versions that are taken, of what the SDK has no builder for.
+        method: the HTTP method.
+        template: the path, with names in braces.
+        operation: its name in faults and in the record of calls.
+        package: the package of the SDK below `azure.mgmt`.
+        builder: the SDK's function that builds its request, and has its api-version.
+        model: the SDK's class of the body, "" for no body.
+        known: the api-versions of an operation without a builder.
     """
 
     method: str
@@ -42,7 +45,7 @@ class Route:
 
     @property
     def versions(self) -> frozenset[str]:
-        """The api-versions that are taken."""
+        """The api-versions that are accepted."""
         if not self.builder:
             return self.known or _SUBSCRIPTION_VERSIONS
         known = schema.versions(self.package, self.builder)
@@ -51,13 +54,16 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, understood.
+    """A call of an operation.
 
     Attributes:
-        params: what stands in the path at the names of the route's template.
-        query: what stands behind the question mark; names in lower case.
-        base_url: how the caller reached us, for the links in the answer.
-        failure: takes the next fault that is meant for the long-running operation that this call starts.
+        route: the operation.
+        params: the parameters in the path.
+        query: the parameters in the query; names in lower case.
+        document: the JSON document.
+        request: the original request.
+        base_url: the URL of the local cloud as the client knows it, for links in the response.
+        failure: returns the injected error for the long-running operation that this call starts, if there is one.
     """
 
     route: Route
@@ -70,18 +76,21 @@ class Call:
 
     @property
     def group(self) -> str:
+        """The resource group in the path."""
         return self.params["group"]
 
     @property
     def name(self) -> str:
+        """The name of the resource in the path."""
         return self.params["name"]
 
     @property
     def version(self) -> str:
+        """The api-version."""
         return self.query["api-version"]
 
 
-Handler = Callable[[Call], Answer]
+Handler = Callable[[Call], ArmResponse]
 
 
 def _crud(
@@ -94,7 +103,7 @@ def _crud(
     lists: tuple[str, str],
     patch: str = "update",
 ) -> list[Route]:
-    """The six usual operations of a type of resource."""
+    """Return the six operations that a type of resource has."""
     where = f"{_G}/providers/{provider}/{plural}"
     one = where + "/{name}"
     everywhere = f"{_S}/providers/{provider}/{plural}"
@@ -192,7 +201,7 @@ def _resources() -> list[Route]:
 
 
 def _monitoring() -> list[Route]:
-    """What belongs to packages of the SDK that nobody needs for it; these are published versions, and `Monitoring` knows the bodies."""
+    """Return operations of SDK packages that are not needed: in published versions; `Monitoring` and `Batch` check the bodies."""
     health, listed = "providers/Microsoft.ResourceHealth/availabilityStatuses", "availabilityStatuses.list"
     return [
         Route("POST", _S + "/metrics:getBatch", "metrics.getBatch", known=_MONITOR_VERSIONS),
@@ -207,7 +216,7 @@ ROUTES: tuple[Route, ...] = (*_resources(), *_compute(), *_network(), *_monitori
 
 
 class Router:
-    """Finds the route of a path, whose fixed parts may be written in any case, as in Azure."""
+    """Finds the route of a path, whose fixed parts are case-insensitive, as in Azure."""
 
     def __init__(self) -> None:
         self._routes: dict[tuple[str, int], list[tuple[Route, list[str]]]] = {}
@@ -224,7 +233,7 @@ class Router:
         self._routes.setdefault((route.method, len(parts)), []).append((route, parts))
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-        """The route and what stands at its names; a path of fixed parts wins over one of names."""
+        """Return the route of a path and the parameters in the path, or None."""
         parts = [unquote(part) for part in path.rstrip("/").split("/")]
         for route, wanted in self._routes.get((method, len(parts)), ()):
             params = _match(wanted, parts)
@@ -246,12 +255,12 @@ def _match(wanted: list[str], parts: list[str]) -> dict[str, str] | None:
 
 
 def query_of(request: Request) -> dict[str, str]:
-    """What stands behind the question mark; names in lower case, as Azure does not tell them apart by case."""
+    """Return the parameters in the query; names in lower case, because they are case-insensitive in Azure."""
     return {name.lower(): value for name, value in parse_qsl(request.query, keep_blank_values=True)}
 
 
 def check_version(route: Route, query: Mapping[str, str]) -> None:
-    """Refuse a request without an api-version, or with one that is not known."""
+    """Refuse a request without an api-version, or with an unknown one."""
     version = query.get("api-version", "")
     if not version:
         raise ArmError(
@@ -267,7 +276,7 @@ def check_version(route: Route, query: Mapping[str, str]) -> None:
 
 
 def check_subscription(params: Mapping[str, str]) -> None:
-    """Refuse another subscription than the one that this cloud has."""
+    """Refuse a subscription that is not the one of this cloud."""
     scope = params.get("scope", "").split("/")
     name = params.get("subscription") or (scope[2] if len(scope) > 2 else SUBSCRIPTION)
     if name.lower() != SUBSCRIPTION.lower():

@@ -1,26 +1,26 @@
-"""Flexible scale sets: so many machines in one call, or fewer."""
+"""Flexible scale sets, which create up to 1,000 machines in one call."""
 
 from collections.abc import Mapping
 
 from multicompute_azure.local import launch_rules
 from multicompute_azure.local.admission import Admission, Demand
-from multicompute_azure.local.arm import Answer, ArmError, Json, check_tags, dig, group_id, invalid
-from multicompute_azure.local.documents import find, known, place, refer, render
+from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, group_id, invalid
+from multicompute_azure.local.documents import check_location, find, find_or_none, find_reference, render
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.machines import Machines
 from multicompute_azure.local.network import Networks
 from multicompute_azure.local.operations import Operations
 from multicompute_azure.local.routes import Call, Handler
-from multicompute_azure.local.state import SCALE_SET, Group, Item, State
+from multicompute_azure.local.state import SCALE_SET, ArmResource, Group, State
 
 _SECRETS = ("adminPassword", "customData")
 
 
 class ScaleSets:
-    """The handlers of scale sets.
+    """The scale sets and the operations on them.
 
     Attributes:
-        partial: whether a scale set that finds too little capacity keeps the machines that it found, billed, though it failed.
+        partial: whether a scale set that fails for lack of capacity keeps the machines that it got, billed.
     """
 
     def __init__(
@@ -41,29 +41,29 @@ class ScaleSets:
         self.partial = True
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The handlers by operation."""
+        """Return the handlers by operation."""
         return {
             "virtualMachineScaleSets.createOrUpdate": self._put,
-            "virtualMachineScaleSets.get": lambda call: Answer(200, document(find(self._state, call, SCALE_SET))),
+            "virtualMachineScaleSets.get": lambda call: ArmResponse(200, document(find(self._state, call, SCALE_SET))),
             "virtualMachineScaleSets.update": self._patch,
             "virtualMachineScaleSets.delete": self._delete,
-            "virtualMachineScaleSets.list": lambda call: self._listing.shown(call, SCALE_SET, document),
-            "virtualMachineScaleSets.listAll": lambda call: self._listing.shown(call, SCALE_SET, document),
+            "virtualMachineScaleSets.list": lambda call: self._listing.of_type(call, SCALE_SET, document),
+            "virtualMachineScaleSets.listAll": lambda call: self._listing.of_type(call, SCALE_SET, document),
         }
 
-    def members(self, scale_set: Item) -> list[Item]:
-        """The machines of a scale set that live."""
+    def members(self, scale_set: ArmResource) -> list[ArmResource]:
+        """Return the machines of a scale set, except those that are being deleted."""
         return [
             item
             for item, machine in self._state.machines(scale_set.location)
             if machine.scale_set == scale_set.id and not machine.is_deleting
         ]
 
-    def _put(self, call: Call) -> Answer:
+    def _put(self, call: Call) -> ArmResponse:
         group = self._state.open_group(call.group)
-        existing = known(self._state, call, SCALE_SET)
+        existing = find_or_none(self._state, call, SCALE_SET)
         _refuse_unmet(call, existing)
-        location = place(call, SCALE_SET, existing)
+        location = check_location(call, SCALE_SET, existing)
         tags = check_tags(call.document.get("tags"))
         _refuse_while_deleting(existing)
         id_ = f"{group_id(group.name)}/providers/{SCALE_SET}/{call.name}"
@@ -77,43 +77,43 @@ class ScaleSets:
             demand.zones,
             max(demand.count - live, 0),
             demand.spot,
-            demand.is_close,
+            demand.is_colocated,
             demand.reservation_group,
         )
-        made, lack = self._admit(wanted)
+        count, lack = self._admit(wanted)
         failure = call.failure()
         item = existing or self._state.put(group, id_, SCALE_SET, call.name, location, tags)
         item.tags, item.body = tags, _kept(call.document)
         item.state = "Creating" if existing is None else "Updating"
-        self._grow(group, item, wanted, made)
+        self._grow(group, item, wanted, count)
         for surplus in self.members(item)[demand.count :]:
-            self._machines.end(surplus)
+            self._machines.delete(surplus)
         item.body["sku"]["capacity"] = demand.count
         return self._started(call, item, failure or lack, is_new=existing is None)
 
     def _admit(self, demand: Demand) -> tuple[int, ArmError | None]:
-        """How many machines to make, and why the others are not made."""
+        """Return how many machines to create, and the error if these are not all."""
         if not demand.count:
             return 0, None
         self._admission.check_sold(demand)
         self._admission.check_quota(demand)
-        room, lack = self._admission.room(demand)
-        return (room if lack is None or self.partial else 0), lack
+        count, lack = self._admission.allocate(demand)
+        return (count if lack is None or self.partial else 0), lack
 
-    def _grow(self, group: Group, item: Item, demand: Demand, count: int) -> None:
+    def _grow(self, group: Group, item: ArmResource, demand: Demand, count: int) -> None:
         for number in range(count):
-            self._machines.make(group, item, demand, number, item.tags)
+            self._machines.create(group, item, demand, number, item.tags)
 
-    def _started(self, call: Call, item: Item, failure: ArmError | None, *, is_new: bool) -> Answer:
+    def _started(self, call: Call, item: ArmResource, failure: ArmError | None, *, is_new: bool) -> ArmResponse:
         def finish() -> None:
             item.state = "Succeeded" if failure is None else "Failed"
 
-        delay = max(self._state.operation_delay, self._state.boot_delay)
+        delay = max(self._state.timing.operation, self._state.timing.boot)
         operation = self._operations.start(call, item.location, delay, finish, failure=failure)
-        return Answer(201 if is_new else 200, document(item), self._operations.headers(call, operation))
+        return ArmResponse(201 if is_new else 200, document(item), self._operations.headers(call, operation))
 
     def _check(self, given: Json, name: str, id_: str, location: str) -> Demand:
-        """Refuse what can't be, and say what is asked for."""
+        """Check the document of a scale set, and return its demand."""
         launch_rules.check_shape(name, given)
         zones = tuple(given.get("zones") or ())
         size = launch_rules.check_size(dig(given, "sku", "name"), location, zones, f"{SCALE_SET}/{name}")
@@ -125,17 +125,19 @@ class ScaleSets:
             self._check_network(config, id_, location, count)
         close = dig(properties, "proximityPlacementGroup", "id")
         if close:
-            refer(self._state, close, by=id_, location=location)
+            find_reference(self._state, close, by=id_, location=location)
         reservations = dig(profile, "capacityReservation", "capacityReservationGroup", "id") or ""
-        is_close = bool(close) or bool(properties.get("singlePlacementGroup"))
+        is_colocated = bool(close) or bool(properties.get("singlePlacementGroup"))
         if reservations:
-            refer(self._state, reservations, by=id_, location=location)
-            self._check_reserved(reservations, size.name, zones, is_close=is_close)
-        return Demand(size, location, zones, count, profile.get("priority") in ("Spot", "Low"), is_close, reservations)
+            find_reference(self._state, reservations, by=id_, location=location)
+            self._check_reserved(reservations, size.name, zones, is_colocated=is_colocated)
+        return Demand(
+            size, location, zones, count, profile.get("priority") in ("Spot", "Low"), is_colocated, reservations
+        )
 
-    def _check_reserved(self, group: str, size: str, zones: tuple[str, ...], *, is_close: bool) -> None:
-        """Refuse what "On-demand capacity reservation" in Microsoft's documentation says that a reservation does not serve."""
-        if is_close:
+    def _check_reserved(self, group: str, size: str, zones: tuple[str, ...], *, is_colocated: bool) -> None:
+        """Refuse what a reservation excludes according to "On-demand capacity reservation" in Microsoft's documentation."""
+        if is_colocated:
             raise ArmError(
                 "OperationNotAllowed",
                 "A capacity reservation can be used neither with a proximity placement group nor with a single placement group.",
@@ -151,14 +153,14 @@ class ScaleSets:
     def _check_network(self, config: Json, id_: str, location: str, count: int) -> None:
         security_group = dig(config, "properties", "networkSecurityGroup", "id")
         if security_group:
-            refer(self._state, security_group, by=id_, location=location)
+            find_reference(self._state, security_group, by=id_, location=location)
         check_tags(config.get("tags"))
         for entry in config["properties"]["ipConfigurations"]:
-            subnet = refer(self._state, entry["properties"]["subnet"]["id"], by=id_, location=location)
+            subnet = find_reference(self._state, entry["properties"]["subnet"]["id"], by=id_, location=location)
             self._networks.pool(subnet.id, 0 if self._state.find(id_) else count)
             check_tags(dig(entry, "properties", "publicIPAddressConfiguration", "tags"))
 
-    def _patch(self, call: Call) -> Answer:
+    def _patch(self, call: Call) -> ArmResponse:
         group = self._state.open_group(call.group)
         item = find(self._state, call, SCALE_SET)
         _refuse_while_deleting(item)
@@ -172,7 +174,7 @@ class ScaleSets:
         if call.document.get("tags") is not None:
             item.tags = check_tags(call.document["tags"])
         if call.document.get("sku") is None:
-            return Answer(200, document(item))
+            return ArmResponse(200, document(item))
         merged = {**item.body, "location": item.location, "sku": {**item.body["sku"], **call.document["sku"]}}
         demand = self._check(merged, call.name, item.id, item.location)
         members = self.members(item)
@@ -182,22 +184,22 @@ class ScaleSets:
             demand.zones,
             max(demand.count - len(members), 0),
             demand.spot,
-            demand.is_close,
+            demand.is_colocated,
             demand.reservation_group,
         )
-        made, lack = self._admit(wanted)
+        count, lack = self._admit(wanted)
         item.state = "Updating"
-        self._grow(group, item, wanted, made)
+        self._grow(group, item, wanted, count)
         for surplus in members[demand.count :]:
-            self._machines.end(surplus)
+            self._machines.delete(surplus)
         item.body["sku"] = {**item.body["sku"], "capacity": demand.count}
         return self._started(call, item, call.failure() or lack, is_new=False)
 
-    def _delete(self, call: Call) -> Answer:
+    def _delete(self, call: Call) -> ArmResponse:
         self._state.group(call.group)
-        item = known(self._state, call, SCALE_SET)
+        item = find_or_none(self._state, call, SCALE_SET)
         if item is None:
-            return Answer(204)
+            return ArmResponse(204)
         failure = call.failure()
         item.state = "Deleting"
         members = self.members(item)
@@ -206,24 +208,24 @@ class ScaleSets:
                 member.machine.is_deleting = True
 
         def finish() -> None:
-            # Half way: some machines are gone, and the rest stays with the scale set.
+            # A failed deletion stops half way: the other machines stay in the scale set.
             gone = members if failure is None else members[: len(members) // 2]
             for member in members:
                 if member.machine is not None:
                     member.machine.is_deleting = False
             for member in gone:
                 if self._state.find(member.id) is member:
-                    self._machines.end(member)
+                    self._machines.delete(member)
             item.state = "Failed" if failure is not None else "Succeeded"
             if failure is None:
                 self._state.remove(item)
 
-        operation = self._operations.start(call, item.location, self._state.shutdown_delay, finish, failure=failure)
-        return Answer(202, None, self._operations.headers(call, operation))
+        operation = self._operations.start(call, item.location, self._state.timing.shutdown, finish, failure=failure)
+        return ArmResponse(202, None, self._operations.headers(call, operation))
 
 
-def _refuse_unmet(call: Call, existing: Item | None) -> None:
-    """Refuse a PUT whose condition does not hold: "If-None-Match: *" makes a scale set and changes none."""
+def _refuse_unmet(call: Call, existing: ArmResource | None) -> None:
+    """Refuse a PUT whose condition does not hold: with "If-None-Match: *" it creates a scale set and changes none."""
     condition = call.request.headers.get("if-none-match", "")
     if condition not in ("", "*"):
         raise invalid(
@@ -235,7 +237,7 @@ def _refuse_unmet(call: Call, existing: Item | None) -> None:
         )
 
 
-def _refuse_while_deleting(item: Item | None) -> None:
+def _refuse_while_deleting(item: ArmResource | None) -> None:
     if item is not None and item.state == "Deleting":
         raise ArmError(
             "OperationNotAllowed", f"The operation cannot be performed because {item.id} is marked for deletion.", 409
@@ -243,7 +245,7 @@ def _refuse_while_deleting(item: Item | None) -> None:
 
 
 def _kept(given: Json) -> Json:
-    """What of a PUT the scale set keeps; a document of its own, so that the caller's stays as it is."""
+    """Return a copy of the parts of a PUT that the scale set stores."""
     kept = {name: value for name, value in given.items() if name in ("sku", "plan", "zones", "identity", "placement")}
     properties = dict(given["properties"])
     profile = dict(properties["virtualMachineProfile"])
@@ -254,8 +256,8 @@ def _kept(given: Json) -> Json:
     return kept | {"properties": properties}
 
 
-def document(item: Item) -> Json:
-    """The document of a scale set."""
+def document(item: ArmResource) -> Json:
+    """Return the document of a scale set."""
     found = render(item)
     found.pop("_customData", None)
     found["properties"] = {**found["properties"], "uniqueId": f"{item.number:08x}-0000-4000-a000-{item.number:012x}"}

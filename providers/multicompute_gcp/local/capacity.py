@@ -1,15 +1,15 @@
-"""How much a zone has left, and how Compute Engine says that it has none."""
+"""How many instances a zone has capacity for, and how Compute Engine reports a stockout."""
 
 from dataclasses import replace
 
-from multicompute_gcp.local.answers import Json
 from multicompute_gcp.local.hardware import hardware
-from multicompute_gcp.local.records import Hosting, path_of
+from multicompute_gcp.local.records import HostSpec, path_of
+from multicompute_gcp.local.responses import Json
 from multicompute_gcp.local.state import State
 
 
-def room(state: State, host: Hosting, count: int) -> int:
-    """How many of `count` instances find a place."""
+def available(state: State, host: HostSpec, count: int) -> int:
+    """Return how many of `count` instances the zone or the reservation has capacity for."""
     if host.reservation is not None:
         return _reserved(state, host, count)
     limits = [(host.machine_type, 1.0)]
@@ -34,7 +34,7 @@ def _used(state: State, zone: str, name: str) -> float:
     return used
 
 
-def _reserved(state: State, host: Hosting, count: int) -> int:
+def _reserved(state: State, host: HostSpec, count: int) -> int:
     reservation = state.zone(host.zone).reservations.find(host.reservation or "")
     if reservation is None:
         return 0
@@ -42,7 +42,7 @@ def _reserved(state: State, host: Hosting, count: int) -> int:
 
 
 def in_use(state: State, zone: str, reservation: str) -> int:
-    """How many instances a reservation serves."""
+    """Return how many instances use a reservation."""
     return sum(
         1
         for instance in state.zone(zone).instances
@@ -50,10 +50,10 @@ def in_use(state: State, zone: str, reservation: str) -> int:
     )
 
 
-def stockout(state: State, host: Hosting, count: int) -> Json:
-    """The error of an operation that found no place, with where else in the region there would be one."""
+def stockout(state: State, host: HostSpec, count: int) -> Json:
+    """Return the error of an operation without capacity, with the other zones of the region that have it."""
     zone = path_of(f"zones/{host.zone}")
-    elsewhere = [] if host.reservation else _zones_with_room(state, host, count)
+    elsewhere = [] if host.reservation else _zones_with_capacity(state, host, count)
     attachment = f"{host.gpus:g}x{host.gpu}" if host.gpu else ""
     advice = ""
     if elsewhere:
@@ -88,7 +88,7 @@ def stockout(state: State, host: Hosting, count: int) -> Json:
     }
 
 
-def _zones_with_room(state: State, host: Hosting, count: int) -> list[str]:
+def _zones_with_capacity(state: State, host: HostSpec, count: int) -> list[str]:
     zones = hardware().machine_types[host.machine_type].zones
     return [
         zone
@@ -96,12 +96,12 @@ def _zones_with_room(state: State, host: Hosting, count: int) -> list[str]:
         if zone != host.zone
         and hardware().zones[zone] == host.region
         and (not host.gpu or host.gpu in hardware().gpus_in(zone))
-        and room(state, replace(host, zone=zone), count) >= count
+        and available(state, replace(host, zone=zone), count) >= count
     ]
 
 
-def too_few(minimum: int) -> Json:
-    """The summary that bulkInsert puts before the cause when some, but not enough, instances were made."""
+def min_count_error(minimum: int) -> Json:
+    """Return the error that bulkInsert puts before the cause if it created some, but not enough, instances."""
     return {
         "code": "VM_MIN_COUNT_NOT_REACHED",
         "message": f"Requested minimum count of {minimum} VMs could not be created.",

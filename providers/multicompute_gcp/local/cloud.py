@@ -1,31 +1,31 @@
-"""The local Google Cloud: Compute Engine, Cloud TPU and Cloud Monitoring on 127.0.0.1, and what a test may prescribe to it and ask of it."""
+"""The local Google Cloud: Compute Engine, Cloud TPU and Cloud Monitoring on 127.0.0.1, and what a test can do with them."""
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Any
 
 from multicompute.clock import Clock, SystemClock
-from multicompute.node import Metric
 from multicompute.provider import Resource
-from multicompute.testing.local_admin import Admin
-from multicompute.testing.local_server import Server
-from multicompute_gcp.local import images, quotas
-from multicompute_gcp.local.beside import Beside
+from multicompute.testing.faults import Faults
+from multicompute.testing.local.admin import PREFIX, Admin
+from multicompute.testing.local.chassis import Chassis
+from multicompute.testing.local.fault_injection import FaultInjector
+from multicompute.testing.local.foreign import ForeignResources
+from multicompute.testing.local.forwarded import Duration, Forwarded
+from multicompute.testing.local.measurements import Load
+from multicompute_gcp.local import foreign, images, quotas
+from multicompute_gcp.local.app import GcpApp
 from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.disks import Disks
 from multicompute_gcp.local.faults import GcpFaults
-from multicompute_gcp.local.foreign import ForeignResources
-from multicompute_gcp.local.forwarded import Duration, Forwarded
-from multicompute_gcp.local.front import Front
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.instances import Instances
 from multicompute_gcp.local.inventory import Inventory
 from multicompute_gcp.local.monitoring import Monitoring
-from multicompute_gcp.local.network_rules import default_network
+from multicompute_gcp.local.network_rules import add_network
+from multicompute_gcp.local.offerings import Offerings
 from multicompute_gcp.local.operations import Operations
-from multicompute_gcp.local.places import Places
+from multicompute_gcp.local.other_resources import OtherResources
 from multicompute_gcp.local.records import PROJECT, Reservation
 from multicompute_gcp.local.state import State
 from multicompute_gcp.local.tpu import Tpu
@@ -37,26 +37,28 @@ _REGION = "us-central1"
 
 
 class GcpLocalCloud:
-    """Google Cloud on 127.0.0.1: Compute Engine, Cloud TPU and Cloud Monitoring over HTTP, as strict as Google's, with faults on demand.
+    """Google Cloud on 127.0.0.1: Compute Engine, Cloud TPU and Cloud Monitoring over HTTP, as strict as Google's.
 
-    Without further ado everything that the offer tables know is there in any number, at once. Each instance of this class is a
-    project of its own. Where google-api-python-client is installed, every request is held against Google's own schemas.
+    Each instance of this class is a project of its own. Without further settings it has everything in the offer tables, in any
+    number and at once. If google-api-python-client is installed, every request is checked against Google's own schemas. See
+    `multicompute.testing.LocalCloud` for the members that every local cloud has.
 
     Attributes:
-        faults: what goes wrong next, by the names of Google's methods ("instances.bulkInsert", "tpu.queuedResources.create",
-            or the full ids), and a record of all calls. A code in capitals ("QUOTA_EXCEEDED") is the error of an operation that was
-            accepted, with `status` as its HTTP status (200: without one); any other is a refusal. For TPUs the status tells: 200 is
-            an operation that fails.
-        lag: how long lists do not show what was just made.
-        boot_delay: how long instances and slices take to run.
-        operation_delay, operation_polls: how long an operation takes, and how often a look at it finds it running beside that.
+        faults: the faults that wait for calls, and a record of all calls. Methods have Google's names ("instances.bulkInsert",
+            "tpu.queuedResources.create", or the full ids). A code in capitals ("QUOTA_EXCEEDED") makes the operation that the
+            method begins fail, with `status` as its HTTP status (200 for none); any other code refuses the call. For TPUs the
+            status decides: 200 makes the operation fail.
+        lag: how long lists omit a new resource.
+        boot_delay: how long instances and slices take until they run.
+        operation_delay: how long an operation takes.
+        operation_polls: how many times an operation also reports that it runs.
         shutdown_delay: how long a deletion takes.
-        ghost_time: how long instances that were made on the way to a stockout live on after it.
-        stockout_has_status: whether an operation that ended in a stockout has an HTTP status; without one it looks like a success.
+        ghost_time: how long instances that a stockout leaves behind exist after it.
+        stockout_has_status: whether an operation that ends in a stockout has an HTTP status; without one it looks like a success.
         stockout_is_upfront: whether bulkInsert refuses with insufficientCapacity instead of failing later.
         tpu_fails_without_capacity: whether a queued resource without capacity fails at once instead of waiting.
-        unreachable: zones that lists over all zones can't reach at the moment.
-        largest_page_of_points: so many points of time series are on a page at most.
+        unreachable: the zones that lists over all zones cannot reach.
+        largest_page_of_points: the largest number of points on a page of time series.
 
     Example:
         >>> cloud = GcpLocalCloud()
@@ -73,7 +75,7 @@ class GcpLocalCloud:
     operation_delay = Duration("_state.timing.operation")
     operation_polls = Forwarded[int]("_state.timing.polls")
     shutdown_delay = Duration("_state.timing.shutdown")
-    ghost_time = Duration("_state.timing.ghost")
+    ghost_time = Duration("_state.ghost_time")
     stockout_has_status = Forwarded[bool]("_state.stockout_has_status")
     stockout_is_upfront = Forwarded[bool]("_state.stockout_is_upfront")
     tpu_fails_without_capacity = Forwarded[bool]("_tpus.fails_without_capacity")
@@ -81,42 +83,51 @@ class GcpLocalCloud:
     largest_page_of_points = Forwarded[int]("_monitoring.largest_page")
 
     def __init__(self, *, clock: Clock | None = None) -> None:
-        """Make a local cloud that is not started.
+        """Create a local cloud that is not started.
 
         Args:
-            clock: by which everything here passes; the machine's by default.
+            clock: the clock of everything in the cloud; the machine's by default.
         """
-        self.faults = GcpFaults()
-        self._clock = clock or SystemClock()
-        self._state = State(self._clock.now)
+        clock = clock or SystemClock()
+        self.faults: Faults = GcpFaults()
+        self._injector = FaultInjector(self.faults, clock)
+        self._chassis = Chassis("Google Cloud")
+        self._state = State(clock.now)
         self._tpus = TpuRecords(self._state)
         self._queue = Queue(self._tpus)
-        self._state.settle = self._queue.serve
-        self._operations = Operations(self._state, self._clock)
+        self._state.settle = self._queue.grant_waiting
+        self._operations = Operations(self._state, clock)
         self._inventory = Inventory(self._state, self._tpus)
         self._monitoring = Monitoring(self._state, self._inventory)
-        self._foreign = ForeignResources(self._state)
-        self._handlers: Mapping[str, Handler] = {}
-        self._server: Server | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._foreign = ForeignResources(self._everything)
+        self._handlers: Mapping[str, Handler] = {
+            **Instances(self._state, self._operations).handlers(),
+            **images.handlers(),
+            **Disks(self._state, self._operations).handlers(),
+            **OtherResources(self._state, self._operations).handlers(),
+            **Offerings(self._state).handlers(),
+            **self._operations.handlers(),
+            **Tpu(self._tpus, self._queue).handlers(),
+            **self._monitoring.handlers(),
+        }
+
+    # --- the server ---------------------------------------------------------------------------------------------------
 
     @property
     def endpoint_url(self) -> str:
-        """The one URL of both APIs; only after `start`."""
-        if self._server is None:
-            raise RuntimeError("the local Google Cloud is not started")
-        return self._server.url
+        """The URL of all APIs; only after `start`."""
+        return self._chassis.endpoint_url
 
     @property
     def project(self) -> str:
-        """The id of its one project."""
+        """The id of the project."""
         return PROJECT
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables with which any process reaches it, and can't reach the user's own account."""
+        """The environment variables that connect any process to this cloud, and to no account of the user's."""
         url = self.endpoint_url
-        return MappingProxyType(
+        return self._chassis.environment(
             {
                 "MULTICOMPUTE_GCP__ENDPOINT_URL": url,
                 "MULTICOMPUTE_GCP__TPU_ENDPOINT_URL": url,
@@ -124,66 +135,26 @@ class GcpLocalCloud:
                 "GOOGLE_CLOUD_PROJECT": PROJECT,
                 "GCLOUD_PROJECT": PROJECT,
                 "CLOUDSDK_CORE_PROJECT": PROJECT,
-                # No key file, no gcloud login and no metadata server: there is nothing to authenticate with.
+                # No key file, no gcloud login and no metadata server: nothing to authenticate with.
                 "GOOGLE_APPLICATION_CREDENTIALS": "",
-                "CLOUDSDK_CONFIG": self._folder.name if self._folder else "",
+                "CLOUDSDK_CONFIG": str(self._chassis.folder),
                 "NO_GCE_CHECK": "true",
-                "NO_PROXY": "127.0.0.1,localhost",
-                "no_proxy": "127.0.0.1,localhost",
             }
         )
 
     def start(self) -> None:
-        """Begin to serve."""
-        if self._server is not None:
+        """Start the server and return when it answers; does nothing if it runs."""
+        if self._chassis.is_running:
             return
-        default_network(self._state, "default", sorted(hardware().regions()))
-        handlers: dict[str, Handler] = {**Instances(self._state, self._operations).handlers(), **images.handlers()}
-        handlers |= Disks(self._state, self._operations).handlers()
-        handlers |= Beside(self._state, self._operations).handlers()
-        handlers |= Places(self._state).handlers()
-        handlers |= self._operations.handlers()
-        handlers |= Tpu(self._tpus, self._queue).handlers()
-        handlers |= self._monitoring.handlers()
-        self._handlers = handlers
-        admin = Admin(self.faults, self.alive, self._commands())
-        front = Front(
-            self._state,
-            self.faults,
-            self._clock,
-            self._operations,
-            handlers,
-            self._operations.waits(),
-            admin,
-            self._failed_tpu_operation,
-        )
-        server = Server(front)
-        server.start()
-        self._folder = tempfile.TemporaryDirectory(prefix="gcp-local-")
-        self._server = server
+        add_network(self._state, "default", sorted(hardware().regions()))
+        app = GcpApp(self._state, self._injector, self._operations, self._handlers, self._failed_tpu_operation)
+        self._chassis.start({"/": app, PREFIX: Admin(self)})
 
     def stop(self) -> None:
-        """Stop to serve and forget everything; again is no difference."""
-        if self._server is None:
-            return
-        self._server.stop()
-        self._server = None
-        if self._folder is not None:
-            self._folder.cleanup()
-        self._folder = None
-        self._state.clear()
-        self._tpus.clear()
-        self._monitoring.clear()
-        self._foreign.forget()
-
-    def _commands(self) -> Mapping[str, Any]:
-        return {
-            "capacity": self.set_capacity,
-            "quota": self.set_quota,
-            "preempt": self.preempt,
-            "impair": self.impair,
-            "delays": self.set_delays,
-        }
+        """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
+        self._chassis.stop()
+        for part in (self._state, self._tpus, self._monitoring, self._foreign):
+            part.clear()
 
     def _failed_tpu_operation(self, call: Call, code: int, message: str) -> dict[str, Any]:
         zone = call.path["zone"]
@@ -192,110 +163,124 @@ class GcpLocalCloud:
         operation = self._tpus.begin(zone, verb, full_name(zone, "nodes", name), failure=(code, message))
         return operation.as_json(self._state.now())
 
-    # --- what a test prescribes ---------------------------------------------------------------------------------------
+    # --- conditions ---------------------------------------------------------------------------------------------------
 
-    def set_delays(self, *, lag: float = 0, boot: float = 0, operation: float = 0, shutdown: float = 0) -> None:
-        """Set lag and delays in seconds, for processes that come by HTTP."""
-        self.lag, self.boot_delay = timedelta(seconds=lag), timedelta(seconds=boot)
-        self.operation_delay, self.shutdown_delay = timedelta(seconds=operation), timedelta(seconds=shutdown)
+    def set_delays(self, *, lag: float = 0, boot: float = 0, shutdown: float = 0, operation: float = 0) -> None:
+        """Set `lag`, `boot_delay`, `shutdown_delay` and `operation_delay` in seconds."""
+        self._state.timing.set_seconds(lag=lag, boot=boot, shutdown=shutdown, operation=operation)
 
-    def set_capacity(self, instance_type: str, zone: str, nodes: int | None) -> None:
-        """Say how many of something a zone has in all, those that run included; None for any number.
+    def set_capacity(self, instance_type: str, place: str, nodes: int | None) -> None:
+        """Limit how many of something a zone has; see `LocalCloud.set_capacity`.
 
         Args:
-            instance_type: a machine type, a TPU slice type, or an accelerator type ("nvidia-tesla-t4"), which then counts
-                accelerators, whatever machine they are on.
+            instance_type: a machine type, a TPU slice type, or an accelerator type ("nvidia-tesla-t4"); the limit of an
+                accelerator type counts accelerators on machines of any type.
+            place: the zone.
+            nodes: how many in total; None for no limit.
 
         Raises:
-            ValueError: it is not offered in the zone, so that the call would change nothing.
+            ValueError: the zone does not offer it.
         """
-        places = [hardware().machine_types.get(instance_type), hardware().slices.get(instance_type)]
-        offered = any(kind is not None and zone in kind.zones for kind in places)
-        if not offered and instance_type not in hardware().gpus_in(zone):
-            raise ValueError(f"{instance_type} is not offered in {zone}")
+        kinds = [hardware().machine_types.get(instance_type), hardware().slices.get(instance_type)]
+        is_offered = any(kind is not None and place in kind.zones for kind in kinds)
+        if not is_offered and instance_type not in hardware().gpus_in(place):
+            raise ValueError(f"{instance_type} is not offered in {place}")
         with self._state.lock:
-            if nodes is None:
-                self._state.capacity.pop((zone, instance_type), None)
-            else:
-                self._state.capacity[zone, instance_type] = nodes
+            self._state.capacity.set(place, instance_type, nodes)
 
-    def set_quota(self, metric: str, region: str, value: float) -> None:
-        """Say how much a quota allows.
+    def set_quota(self, quota: str, region: str, value: float) -> None:
+        """Limit what the project may use; see `LocalCloud.set_quota`.
 
         Args:
-            metric: as regions.get has it ("NVIDIA_L4_GPUS"), "NVIDIA_H100_GPUS" and the like for those that count by family,
-                "GPUS_ALL_REGIONS", or a TPU quota ("TPUV5PPerProjectPerZoneForTPUAPI").
+            quota: a metric of regions.get ("NVIDIA_L4_GPUS"); "NVIDIA_H100_GPUS" and the like for accelerators that count by
+                family; "GPUS_ALL_REGIONS"; or a TPU quota ("TPUV5PPerProjectPerZoneForTPUAPI").
             region: the region; "global" for a quota of the project; the zone for a TPU quota.
+            value: the limit.
 
         Raises:
-            ValueError: there is no such quota.
+            ValueError: Google has no such quota.
         """
-        if metric not in quotas.METRICS and metric not in QUOTA_NAMES:
-            raise ValueError(f"quota {metric!r}: there are {', '.join(sorted(quotas.METRICS | QUOTA_NAMES))}")
+        if quota not in quotas.METRICS and quota not in QUOTA_NAMES:
+            raise ValueError(f"quota {quota!r}: must be one of {', '.join(sorted(quotas.METRICS | QUOTA_NAMES))}")
         with self._state.lock:
-            self._state.quotas[metric, region] = value
+            self._state.quotas.set(quota, region, value)
 
     def add_network(self, name: str, regions: list[str] | None = None) -> None:
-        """Make a network, with a subnetwork of its name in each of these regions (all by default)."""
+        """Add a network with a subnetwork of the same name in each region; in all regions by default."""
         with self._state.lock:
-            default_network(self._state, name, regions or sorted(hardware().regions()))
+            add_network(self._state, name, regions or sorted(hardware().regions()))
 
     def add_reservation(
         self,
         instance_type: str,
-        zone: str,
+        place: str,
         nodes: int,
         *,
-        name: str = "",
         tags: Mapping[str, str] | None = None,
+        name: str = "",
         policies: Sequence[str] = (),
     ) -> str:
-        """Make a specific reservation with capacity of its own, placed by these policies; returns its name."""
+        """Add a specific reservation; see `LocalCloud.add_reservation`.
+
+        Args:
+            instance_type: the machine type.
+            place: the zone.
+            nodes: how many machines it holds.
+            tags: its labels.
+            name: its name; a new one by default.
+            policies: the names of the placement policies that its machines must have.
+
+        Returns:
+            The name of the reservation.
+
+        Raises:
+            ValueError: the zone does not offer the machine type.
+        """
         machine = hardware().machine_types.get(instance_type)
-        if machine is None or zone not in machine.zones:
-            raise ValueError(f"{instance_type} is not offered in {zone}")
+        if machine is None or place not in machine.zones:
+            raise ValueError(f"{instance_type} is not offered in {place}")
         with self._state.lock:
             reservation = Reservation(
                 name=name or f"reservation-{self._state.number()}",
                 id=self._state.new_id(),
-                zone=zone,
+                zone=place,
                 machine_type=instance_type,
                 total=nodes,
                 labels=dict(tags or {}),
                 created_at=self._state.now(),
                 policies=tuple(policies),
             )
-            self._state.zone(zone).reservations.put(reservation)
+            self._state.zone(place).reservations.add(reservation)
         return reservation.name
 
     def pass_time(self, duration: timedelta) -> None:
-        """Let time pass in this cloud: time limits, delays and waits of the queue run out."""
+        """Move this cloud's clock forward, so that time limits, delays and queue deadlines pass."""
         with self._state.lock:
             self._state.offset += duration
             self._state.catch_up()
 
-    # --- what happens without being asked for -------------------------------------------------------------------------
+    # --- outside actors -----------------------------------------------------------------------------------------------
 
-    def preempt(self, instance_id: str) -> None:
-        """Let Google take a spot instance or a spot slice back.
+    def preempt(self, node_id: str) -> None:
+        """Take a spot instance or a spot slice back; see `LocalCloud.preempt`.
 
-        An instance is deleted or stopped, as it was set to be, and an operation tells of it. A slice stays as PREEMPTED; when it was
-        the last one of its queued resource, that is suspended, and its slices are deleted.
+        An instance is deleted or stopped, according to its termination action, and an operation reports it. A slice stays as
+        PREEMPTED; when it was the last slice of its queued resource, the queued resource is suspended and its slices deleted.
 
         Args:
-            instance_id: the name of an instance, or of a slice with or without the number of a host ("slice/0").
+            node_id: the name of an instance, or of a slice with or without the number of a host ("slice/0").
 
         Raises:
-            ValueError: there is no such spot instance or slice.
+            ValueError: no spot instance or slice has this name.
         """
         with self._state.lock:
-            node = self._inventory.node(instance_id)
+            node = self._inventory.node(node_id)
             if node is not None and node.spot:
                 self._queue.preempt(node)
                 return
-            instance = self._inventory.instance(instance_id)
+            instance = self._inventory.instance(node_id)
             if not instance.host.spot:
-                raise ValueError(f"{instance_id} is no spot instance")
+                raise ValueError(f"{node_id} is not a spot instance")
             self._operations.begin(
                 "compute.instances.preempted",
                 instance.scope,
@@ -311,12 +296,12 @@ class GcpLocalCloud:
                 self._state.stop_instance(instance)
 
     def impair(self, node_id: str, *, trouble: str | None = None) -> None:
-        """Let Google find something wrong with an instance, or with a slice and so with all its hosts.
+        """Make Google find something wrong with an instance, or with a slice and so with all its hosts.
 
         Args:
             node_id: the name of an instance, or of a slice with or without the number of a host ("slice/0").
-            trouble: of an instance "REPAIRING" (the default), or why it needs maintenance ("FAILURE_GPU_XID"); of a slice its health,
-                by default "TIMEOUT". "" for well again.
+            trouble: for an instance "REPAIRING" (the default), or a reason for maintenance ("FAILURE_GPU_XID"); for a slice its
+                health, by default "TIMEOUT". "" makes it healthy again.
         """
         with self._state.lock:
             node = self._inventory.node(node_id)
@@ -325,77 +310,80 @@ class GcpLocalCloud:
             else:
                 self._inventory.instance(node_id).trouble = "REPAIRING" if trouble is None else trouble
 
-    def measure(self, node_id: str, load: Mapping[Metric, float], *, minutes: int = 3) -> None:
-        """Let this have been measured in each of the last minutes, of accelerator 0 where it is about one.
+    def measure(self, node_id: str, load: Load, *, minutes: int = 3) -> None:
+        """Add measurements for each of the last minutes; accelerator metrics are about accelerator 0.
 
-        An instance has then an Ops Agent that has sent what is about GPUs; what a TPU is not measured for (its temperature) is left out.
+        An instance then has an Ops Agent that has sent the GPU metrics. A metric that TPUs do not have, such as the temperature,
+        is ignored for a slice.
 
         Args:
             node_id: the name of an instance, or a host of a slice ("slice/0").
-            load: what was measured, in the unit of the metric.
-            minutes: in how many of the last minutes.
+            load: metric -> its value, in the metric's unit.
+            minutes: for how many minutes.
 
         Raises:
-            ValueError: there is no such instance or slice.
+            ValueError: no instance or slice has this name.
         """
         with self._state.lock:
             self._monitoring.measure(node_id, load, minutes)
 
-    def end_instance(self, instance_id: str) -> None:
-        """Let an instance, or a slice, be deleted as if from outside, at once."""
+    def terminate_node(self, node_id: str) -> None:
+        """Delete an instance or a slice at once; see `LocalCloud.terminate_node`."""
         with self._state.lock:
-            node = self._inventory.node(instance_id)
+            node, now = self._inventory.node(node_id), self._state.now()
             if node is not None:
-                self._tpus.delete_node(node, self._state.now())
-                self._queue.note_deletion(node, self._state.now())
+                self._tpus.delete_node(node, now)
+                self._queue.note_deletion(node, now)
             else:
-                self._state.delete_instance(self._inventory.instance(instance_id), self._state.now())
+                self._state.delete_instance(self._inventory.instance(node_id), now)
 
-    def stop_instance(self, instance_id: str) -> None:
-        """Let an instance be stopped as if from outside: it exists, and does not run."""
+    def stop_node(self, node_id: str) -> None:
+        """Stop an instance; see `LocalCloud.stop_node`."""
         with self._state.lock:
-            self._state.stop_instance(self._inventory.instance(instance_id))
+            self._state.stop_instance(self._inventory.instance(node_id))
 
     def fail_queued_resource(self, name: str, code: int, message: str, *, leaves_nodes: bool = False) -> None:
-        """Let a queued resource fail, whatever it has come to.
+        """Make a queued resource fail, whatever its state.
 
         Args:
+            name: the name of the queued resource.
             code: a number of google.rpc.Code.
-            leaves_nodes: whether the slices that it has made stay, as they may for a while.
+            message: the error message.
+            leaves_nodes: whether its slices stay, as they can for a while.
         """
         with self._state.lock:
             self._queue.fail(self._inventory.queued(name), code, message, leaves_nodes=leaves_nodes)
 
-    # --- what there is ------------------------------------------------------------------------------------------------
+    # --- what exists --------------------------------------------------------------------------------------------------
 
     def running_ids(self) -> list[str]:
-        """The names of all instances, and of all hosts of slices, that run, foreign resources left out, in the order of their making."""
+        """Return the names of the instances and slice hosts that run; see `LocalCloud.running_ids`."""
         with self._state.lock:
             self._state.catch_up()
-            return [one.id for one in self._inventory.running() if not self._foreign.is_one(one)]
+            return [one.id for one in self._inventory.running() if not self._foreign.has(one.kind, one.region, one.id)]
 
-    def startup_script(self, instance_id: str) -> str:
-        """The startup script that an instance or a slice was given."""
+    def boot_script(self, node_id: str) -> str:
+        """Return the startup script of an instance or a slice."""
         with self._state.lock:
-            return self._inventory.metadata(instance_id).get("startup-script", "")
+            return self._inventory.metadata(node_id).get("startup-script", "")
 
     def alive(self) -> list[Resource]:
-        """Everything of any owner that exists, in every zone: what the project would be billed for, and what lies beside it.
+        """Return everything that exists in every zone; see `LocalCloud.alive`.
 
-        Left out is what the harness itself put there: networks, reservations and the foreign resources of `seed_foreign`.
+        Networks, reservations and foreign resources are left out.
         """
-        kept = (resource for resource in self._everything() if not self._foreign.is_one(resource))
-        return sorted(kept, key=lambda resource: (resource.region, resource.kind, resource.id))
+        return self._foreign.others()
 
-    def _everything(self) -> list[Resource]:
+    def _everything(self) -> Iterable[Resource]:
         with self._state.lock:
             self._state.catch_up()
             return list(self._inventory.resources())
 
     def seed_foreign(self, region: str = _REGION) -> None:
-        """Put foreign resources into a region: resources of the project that are not ours, and some of another owner of this package."""
-        self._foreign.seed(region, self._handlers, self._everything)
+        """Create foreign resources in a region; see `LocalCloud.seed_foreign`."""
+        with self._foreign.registering(), self._state.lock:
+            foreign.seed(region, self._handlers)
 
     def foreign_intact(self) -> bool:
-        """Whether every foreign resource still lives, with the labels that it had."""
-        return self._foreign.are_intact(self._everything())
+        """Return whether every foreign resource still exists with its labels."""
+        return self._foreign.are_intact()

@@ -1,14 +1,14 @@
-"""The public images: which projects and families there are, and what an image of each is like."""
+"""The public images: their projects, families and properties."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from multicompute_gcp.local.answers import GcpError, Json, invalid, not_found
 from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.references import split_url
+from multicompute_gcp.local.responses import GcpError, Json, invalid, not_found
 
-# Families are renamed with every driver: what is checked is how they begin. https://cloud.google.com/compute/docs/images/os-details
+# Google renames families with every driver version: only the form is checked. https://cloud.google.com/compute/docs/images/os-details
 _FAMILIES: Mapping[str, tuple[str, int]] = {
     "ubuntu-os-cloud": (r"ubuntu-(?:minimal-)?\d{4}(?:-lts)?(?:-amd64|-arm64)?", 10),
     "ubuntu-os-accelerator-images": (r"ubuntu-accelerator-[a-z0-9-]+", 20),
@@ -24,7 +24,7 @@ _VERSION = "v20261101"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image; `path` is without the project."""
+    """A public image."""
 
     project: str
     name: str
@@ -33,13 +33,16 @@ class Image:
 
     @property
     def arch(self) -> str:
+        """The architecture as the API names it."""
         return "ARM64" if "arm64" in self.name else "X86_64"
 
     @property
     def url(self) -> str:
+        """The full URL."""
         return f"https://www.googleapis.com/compute/v1/projects/{self.project}/global/images/{self.name}"
 
     def as_json(self) -> Json:
+        """Return the document of the image."""
         return {
             "kind": "compute#image",
             "id": str(abs(hash(self.name)) % 10**18),
@@ -54,10 +57,10 @@ class Image:
 
 
 def of_family(project: str, family: str) -> Image:
-    """The newest image of a family.
+    """Return the newest image of a family.
 
     Raises:
-        GcpError: there is no such family.
+        GcpError: the family does not exist.
     """
     pattern, size = _FAMILIES.get(project, ("", 0))
     if not pattern or not re.fullmatch(pattern, family):
@@ -66,10 +69,10 @@ def of_family(project: str, family: str) -> Image:
 
 
 def by_name(project: str, name: str) -> Image:
-    """An image by its own name.
+    """Return the image with a name.
 
     Raises:
-        GcpError: there is no such image.
+        GcpError: the image does not exist.
     """
     pattern, size = _FAMILIES.get(project, ("", 0))
     family, dash, _ = name.rpartition("-v")
@@ -79,10 +82,10 @@ def by_name(project: str, name: str) -> Image:
 
 
 def source(field: str, value: str) -> Image:
-    """The image that a disk is to be made from.
+    """Return the source image of a disk.
 
     Raises:
-        GcpError: there is no such image, or the URL is malformed.
+        GcpError: the image does not exist, or the URL is malformed.
     """
     project, rest = split_url(field, value)
     parts = rest.split("/")
@@ -95,7 +98,7 @@ def source(field: str, value: str) -> Image:
 
 
 def handlers() -> Mapping[str, Handler]:
-    """The methods on images."""
+    """Return the handlers by method."""
 
     def family(call: Call) -> Json:
         return of_family(call.path["project"], call.path["family"]).as_json()

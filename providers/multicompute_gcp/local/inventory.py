@@ -1,4 +1,4 @@
-"""Everything that exists, as the harness tells it: the ground truth, whether or not lists show it."""
+"""Everything that exists in the local Google Cloud, whether or not lists show it."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,19 +8,19 @@ from multicompute_gcp.local.records import Instance
 from multicompute_gcp.local.state import State
 from multicompute_gcp.local.tpu_records import QueuedResource, TpuNode, TpuRecords
 
-# Kinds that can't carry labels: their descriptions tell whose they are.
-_BESIDE: Mapping[str, str] = {"firewall": "firewall", "resourcePolicy": "resource-policy"}
+# Kinds without labels: their tags are in the description.
+_WITHOUT_LABELS: Mapping[str, str] = {"firewall": "firewall", "resourcePolicy": "resource-policy"}
 
 
 class Inventory:
-    """Looks things up over all zones."""
+    """The resources of all zones: lists and finds them."""
 
     def __init__(self, state: State, tpus: TpuRecords) -> None:
         self._state = state
         self._tpus = tpus
 
     def resources(self) -> Iterator[Resource]:
-        """All of it; the hosts of a slice one by one, as they are counted."""
+        """Yield every resource; each host of a slice is one."""
         for zone, records in self._state.zones.items():
             region = hardware().zones[zone]
             for instance in records.instances:
@@ -34,14 +34,14 @@ class Inventory:
             for queued in self._tpus.zone(zone).queued:
                 tags = dict(queued.labels)
                 yield Resource("gcp", "queued-resource", queued.name, region, billable=False, tags=tags)
-        for kind, word in _BESIDE.items():
-            for scope, shelf in self._state.shelves.get(kind, {}).items():
+        for kind, word in _WITHOUT_LABELS.items():
+            for scope, store in self._state.stores.get(kind, {}).items():
                 region = scope.removeprefix("regions/")
-                for thing in shelf:
-                    yield Resource("gcp", word, thing.name, region, billable=False, tags=dict(thing.tags))
+                for resource in store:
+                    yield Resource("gcp", word, resource.name, region, billable=False, tags=dict(resource.tags))
 
     def running(self) -> Iterator[Resource]:
-        """The instances, and the hosts of slices, that run, in the order of their making."""
+        """Yield the instances and the hosts of slices that run, in the order of their creation."""
         now = self._state.now()
         instances = [one for one in self._state.instances() if one.status(now) == "RUNNING"]
         for instance in sorted(instances, key=lambda one: one.id):
@@ -52,18 +52,18 @@ class Inventory:
                 yield from _hosts(node, hardware().zones[node.zone])
 
     def instance(self, name: str) -> Instance:
-        """The instance of this name.
+        """Return the instance with a name.
 
         Raises:
-            ValueError: there is none, or there are several in different zones.
+            ValueError: no zone has an instance of this name, or several zones have one.
         """
         found = [one for one in self._state.instances() if one.name == name]
         if len(found) != 1:
-            raise ValueError(f"{name}: there are {len(found)} instances of that name")
+            raise ValueError(f"{name}: {len(found)} instances have this name")
         return found[0]
 
     def node(self, name: str) -> TpuNode | None:
-        """The slice of this name, or that this host belongs to; None where there is none."""
+        """Return the slice with a name, or the slice of a host ("slice/0"); None if it does not exist."""
         name = name.split("/", 1)[0]
         for zone in self._tpus.zones():
             node = self._tpus.zone(zone).nodes.find(name)
@@ -72,10 +72,10 @@ class Inventory:
         return None
 
     def queued(self, name: str) -> QueuedResource:
-        """The queued resource of this name.
+        """Return the queued resource with a name.
 
         Raises:
-            ValueError: there is none.
+            ValueError: it does not exist.
         """
         for zone in self._tpus.zones():
             queued = self._tpus.zone(zone).queued.find(name)
@@ -84,7 +84,7 @@ class Inventory:
         raise ValueError(f"{name}: no such queued resource")
 
     def metadata(self, name: str) -> Mapping[str, str]:
-        """The metadata that an instance or a slice was given."""
+        """Return the metadata of an instance or a slice."""
         node = self.node(name)
         if node is not None:
             found: Mapping[str, str] = node.body.get("metadata", {})
@@ -94,7 +94,7 @@ class Inventory:
 
 
 def _of_instance(instance: Instance) -> Resource:
-    # A stopped instance costs nothing by itself; its disks do.
+    # A stopped instance costs nothing; its disks do.
     billable = instance.stopped_at is None
     return Resource("gcp", "instance", instance.name, instance.host.region, billable, dict(instance.labels))
 

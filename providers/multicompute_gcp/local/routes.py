@@ -1,4 +1,4 @@
-"""Which method of which API a request calls."""
+"""The methods of the APIs, and which of them a request calls."""
 
 import re
 from collections.abc import Mapping
@@ -98,7 +98,13 @@ _MONITORING_METHODS: Mapping[str, tuple[str, str]] = {"projects.timeSeries.list"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method that a request calls; `api` is "compute", "tpu" or "monitoring", `identifier` the method's id in the discovery document."""
+    """The method that a request calls.
+
+    Attributes:
+        api: "compute", "tpu" or "monitoring".
+        identifier: the id of the method in the discovery document.
+        path: the parameters in the path.
+    """
 
     api: str
     identifier: str
@@ -106,11 +112,12 @@ class Route:
 
     @property
     def operation(self) -> str:
+        """The short name of the method."""
         return short_name(self.identifier)
 
 
 def short_name(identifier: str) -> str:
-    """The name under which calls are on record: "instances.bulkInsert", "tpu.queuedResources.create", "monitoring.timeSeries.list".
+    """Return the name under which calls of a method are recorded.
 
     Example:
         >>> short_name("compute.instances.bulkInsert"), short_name("tpu.projects.locations.nodes.list")
@@ -121,7 +128,7 @@ def short_name(identifier: str) -> str:
 
 
 def route(method: str, path: str) -> Route | None:
-    """The method that this request calls, or None."""
+    """Return the method that a request calls, or None."""
     path = path.lstrip("/")
     for pattern, verb, api, identifier in _ROUTES:
         if verb == method and (match := pattern.fullmatch(path)) is not None:
@@ -130,7 +137,7 @@ def route(method: str, path: str) -> Route | None:
 
 
 def methods() -> Mapping[str, tuple[str, str]]:
-    """Every method by its id, with verb and path: for holding it against the discovery documents."""
+    """Return every method by its id, with verb and path, to compare with the discovery documents."""
     found = {f"compute.{name}": (verb, COMPUTE + path) for name, (verb, path) in _COMPUTE_METHODS.items()}
     found |= {f"tpu.{name}": (verb, TPU + path) for name, (verb, path) in _TPU_METHODS.items()}
     return found | {

@@ -1,11 +1,11 @@
-"""How instances are bought, how long they may run and what ends them: the field `scheduling`."""
+"""The field `scheduling`: how instances are bought, how long they may run, and what happens then."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from multicompute_gcp.local.answers import GcpError, Json, invalid
 from multicompute_gcp.local.hardware import MachineType
+from multicompute_gcp.local.responses import GcpError, Json, invalid
 
 # https://cloud.google.com/compute/docs/instances/limit-vm-runtime
 _SHORTEST_RUN, _LONGEST_RUN = timedelta(seconds=30), timedelta(days=120)
@@ -21,7 +21,7 @@ _PURCHASES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The field read; `body` is how answers show it."""
+    """The parsed field; `body` is its form in responses."""
 
     model: str
     action: str
@@ -31,10 +31,12 @@ class Schedule:
 
     @property
     def is_spot(self) -> bool:
+        """Whether the instances are spot instances."""
         return self.model == "SPOT"
 
     @property
     def purchase(self) -> str:
+        """The way of purchase as the offer tables name it."""
         return _PURCHASES[self.model]
 
 
@@ -42,7 +44,7 @@ def read_scheduling(place: str, given: Json, machine: MachineType, gpu: str, res
     """Read and check the field.
 
     Raises:
-        GcpError: Compute Engine would refuse it.
+        GcpError: Compute Engine would refuse the field.
     """
     field = f"{place}.scheduling"
     legacy = given.get("preemptible", False)
@@ -72,7 +74,7 @@ def read_scheduling(place: str, given: Json, machine: MachineType, gpu: str, res
 
 
 def _maintenance(field: str, given: Json, model: str, gpu: str) -> str:
-    """The host maintenance behaviour: with GPUs there is only one, and it has to be asked for."""
+    """Return the host maintenance behaviour; with GPUs only TERMINATE is possible, and must be requested."""
     default = "TERMINATE" if model == "SPOT" else "MIGRATE"
     chosen: str = given.get("onHostMaintenance", default)
     if gpu and chosen != "TERMINATE":

@@ -410,6 +410,6 @@ def test_the_script_of_a_node_arrives_as_it_was_written(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     nodes = provider.launch(request_of(setup='echo "it\'s $HOME"', expires_at=datetime(2027, 1, 1, tzinfo=UTC)))
-    script = base64.b64decode(cloud.custom_data(nodes[0].id)).decode()
+    script = base64.b64decode(cloud.boot_script(nodes[0].id)).decode()
     encoded = base64.b64encode(b'#!/bin/bash\necho "it\'s $HOME"\n').decode()
     assert encoded in script

@@ -58,7 +58,7 @@ def test_a_node_that_was_stopped_is_listed_as_stopped(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     nodes = provider.launch(request_of())
-    cloud.stop_instance(nodes[0].id)
+    cloud.stop_node(nodes[0].id)
     assert {node.id: node.state for node in provider.nodes(CLUSTER)}[nodes[0].id] is NodeState.STOPPED
 
 

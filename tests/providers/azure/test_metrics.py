@@ -259,7 +259,7 @@ def test_a_node_that_was_stopped_is_stopped_and_not_impaired(
 ) -> None:
     nodes = launched(provider, request_of)
     cloud.impair(nodes[0].id)
-    cloud.stop_instance(nodes[0].id)
+    cloud.stop_node(nodes[0].id)
     assert sorted(states(provider)) == [NodeState.RUNNING, NodeState.STOPPED]
 
 
@@ -270,7 +270,7 @@ def test_health_is_read_only_if_it_is_requested_and_a_node_runs(
     cloud.faults.clear()
     assert states(provider, replace(CLUSTER, with_health=False)) == [NodeState.RUNNING] * 2
     for node in nodes:
-        cloud.stop_instance(node.id)
+        cloud.stop_node(node.id)
     assert states(provider) == [NodeState.STOPPED] * 2
     assert cloud.faults.count(GROUP_HEALTH) + cloud.faults.count(HEALTH) == 0
 

@@ -9,6 +9,8 @@ from multicompute import Cluster
 from multicompute.clock import SystemClock
 from multicompute.testing import LocalClouds, local_clouds
 from multicompute.testing.faults import Fault, FaultKind
+from multicompute_azure.local import AzureLocalCloud
+from multicompute_azure.local.admission import Stockout
 
 SIZE = "Standard_ND96isr_H100_v5"
 # Every call of a request and of the teardown of its cluster; a test checks that the list is complete.
@@ -78,9 +80,9 @@ def test_whichever_call_fails_the_gang_is_bought_once_and_torn_down_completely(
     ],
 )
 def test_after_a_lack_of_capacity_the_next_region_is_tried_and_nothing_billed_is_left(
-    clouds: LocalClouds, stockout: str, late: bool
+    clouds: LocalClouds, stockout: Stockout, late: bool
 ) -> None:
-    clouds.azure.stockout = stockout
+    clouds.of(AzureLocalCloud).stockout = stockout
     clouds.azure.boot_delay = timedelta(milliseconds=1300 if late else 0)
     clouds.azure.set_capacity(SIZE, "eastus", 1)
     with request(regions=["eastus", "westus3"]) as cluster:

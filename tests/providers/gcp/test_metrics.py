@@ -13,8 +13,8 @@ from multicompute.node import Metric, Node, NodeState, Sample
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.testing import LocalClouds, local_clouds
-from multicompute.testing.local_server import Request as Asked
-from multicompute.testing.local_server import Response, Server
+from multicompute.testing.local.server import Request as Asked
+from multicompute.testing.local.server import Response, Server
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp._startup import startup_script
 from multicompute_gcp.local import GcpLocalCloud

@@ -38,7 +38,7 @@ def _end(provider: GcpProvider, selector: Selector = HERE) -> None:
 
 def _written(cloud: GcpLocalCloud, name: str) -> str:
     """The files that a slice writes at boot."""
-    found = re.findall(r"echo (\S+) \| base64", cloud.startup_script(name))
+    found = re.findall(r"echo (\S+) \| base64", cloud.boot_script(name))
     return "".join(base64.b64decode(text).decode() for text in found)
 
 
@@ -248,7 +248,7 @@ def test_the_end_of_a_slice_is_moved_in_its_labels_and_in_what_its_timer_reads(
     provider.set_expiry(HERE, later)
     hosts = [item for item in cloud.alive() if item.kind == "tpu-host"]
     assert {item.tags["multicompute-expires-at"] for item in hosts} == {str(int(later.timestamp()))}
-    assert "startup-script" in cloud.startup_script("tok-0") or cloud.startup_script("tok-0").startswith("#!")
+    assert "startup-script" in cloud.boot_script("tok-0") or cloud.boot_script("tok-0").startswith("#!")
 
 
 def test_the_timer_of_a_slice_deletes_its_queued_resource_by_force(

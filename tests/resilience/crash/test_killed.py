@@ -64,7 +64,7 @@ def an_intent_without_its_process(site: CrashSite) -> None:
 def half_a_gang_without_its_process(site: CrashSite) -> None:
     """Launch a gang without its process and end one of its nodes; of a slice, only the queued resource is left then."""
     a_complete_gang_without_its_process(site)
-    site.cloud.end_instance(site.nodes()[0])
+    site.cloud.terminate_node(site.nodes()[0])
     site.clock.sleep(WINDOW)
 
 

@@ -14,6 +14,7 @@ from multicompute import Cluster, ClusterState
 from multicompute.config import apply_environment
 from multicompute.node import Node
 from multicompute.testing import LocalClouds, local_clouds
+from multicompute_gcp.local import GcpLocalCloud
 from tests.resilience.leases.lease_machine import Machine
 from tests.resilience.leases.metadata_services import IDENTITY, TAG, Ec2, Gce, Imds, serving
 
@@ -31,7 +32,7 @@ def tag_in_cloud(clouds: LocalClouds, node: Node) -> str | None:
     """Return the tag that the node's metadata service shows: EC2 and Azure show tags there, Google the node's metadata."""
     if node.provider != "gcp":
         return next((item.tags.get(TAG) for item in clouds.alive() if item.id == node.id), None)
-    gcp = clouds.gcp
+    gcp = clouds.of(GcpLocalCloud)
     if "/" in node.id:
         found = get_json(
             f"{gcp.endpoint_url}/v2/projects/{gcp.project}/locations/{node.zone}/nodes/{node.id.split('/')[0]}"
@@ -44,9 +45,7 @@ def tag_in_cloud(clouds: LocalClouds, node: Node) -> str | None:
 
 def boot_script_of(clouds: LocalClouds, node: Node) -> str:
     """Return the boot script that the cloud received for a node."""
-    if node.provider == "aws":
-        return str(clouds.aws.user_data(node.id))
-    return str(clouds.gcp.startup_script(node.id) if node.provider == "gcp" else clouds.azure.custom_data(node.id))
+    return clouds[node.provider].boot_script(node.id)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def test_an_impaired_node_makes_the_cluster_degraded_and_a_passed_check_ready_ag
         assert cluster.refresh().state is ClusterState.DEGRADED
         (event,) = [event for event in cluster.events() if event.kind == "degraded"]
         assert f"{sick.id} (rank 1)" in event.message
-        assert "check of the machine fails" in event.message
+        assert "health check of the machine fails" in event.message
         assert cluster.nodes[1].state is NodeState.IMPAIRED
         assert cluster.hourly_cost == pytest.approx(2 * 55.04), "an impaired node is billed"
         cluster.refresh()

@@ -1,4 +1,4 @@
-"""Whatever goes wrong in the clouds, in whatever order, a request ends with a whole gang or with nothing running."""
+"""Whatever fails in the clouds, and in any order, a request ends with a complete gang or with nothing that runs."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -52,7 +52,7 @@ def running(cloud: FakeCloud) -> set[str]:
     spot=st.sampled_from([False, True, "prefer"]),
     is_split=st.booleans(),
 )
-def test_a_request_gives_a_whole_gang_or_leaves_nothing(
+def test_a_request_gets_a_complete_gang_or_leaves_nothing(
     troubles: list[tuple[str, str, str, int]], lag: int, spot: bool | str, is_split: bool
 ) -> None:
     with fake_cloud() as cloud:
@@ -77,7 +77,7 @@ def test_a_request_gives_a_whole_gang_or_leaves_nothing(
 
 
 class Interruption:
-    """Raises at the n-th call of any cloud, as Ctrl-C does."""
+    """Raises KeyboardInterrupt at the n-th call of any cloud."""
 
     def __init__(self, at: int, error: type[BaseException]) -> None:
         self.left = at

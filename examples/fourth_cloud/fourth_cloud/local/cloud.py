@@ -10,7 +10,7 @@ from fourth_cloud.local.rules import Refusal, check, sold
 from fourth_cloud.local.wire import Wire
 from multicompute.clock import Clock, SystemClock
 from multicompute.provider import Resource
-from multicompute.testing import Faults
+from multicompute.testing import Faults, LocalCloud
 
 _SHOWN_AFTER_THE_END: Final = timedelta(hours=1)
 _PAGE: Final = 100
@@ -76,13 +76,13 @@ class _Firewall:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-class FourthLocalCloud:
-    """Fourth on 127.0.0.1; see `multicompute.provider.LocalCloud`.
+class FourthLocalCloud(LocalCloud):
+    """Fourth on 127.0.0.1; see `multicompute.testing.LocalCloud`.
 
     Attributes:
         faults: the faults to inject, by operation: "CreateServers", "ListServers", "DeleteServers", "UpdateServers",
             "CreateFirewall", "ListFirewalls", "DeleteFirewall" and "GetAccount"; "Boot" makes a server fail after it was created.
-        boot_time, shutdown_time: how long a server takes to be created, and to be deleted.
+        boot_delay, shutdown_delay: how long a server takes to be created, and to be deleted.
         lag: how long a new server is missing from listings.
     """
 
@@ -90,8 +90,8 @@ class FourthLocalCloud:
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self.faults = Faults()
-        self.boot_time = timedelta(milliseconds=100)
-        self.shutdown_time = timedelta(milliseconds=50)
+        self.boot_delay = timedelta(milliseconds=100)
+        self.shutdown_delay = timedelta(milliseconds=50)
         self.lag = timedelta(0)
         self.clock: Clock = clock or SystemClock()
         self._wire = Wire(self)
@@ -101,9 +101,14 @@ class FourthLocalCloud:
         self._answered: dict[str, list[_Server]] = {}
         self._firewalls: dict[str, _Firewall] = {}
         self._foreign: dict[str, object] = {}
-        self._capacity: dict[tuple[str, str], int] = {}
+        self._capacity: dict[tuple[str, str], int | None] = {}
 
     # --- for the caller and for tests ---------------------------------------------------------------------------------
+
+    @property
+    def endpoint_url(self) -> str:
+        """The URL of the API."""
+        return self._wire.url
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -133,18 +138,24 @@ class FourthLocalCloud:
             ]
             return servers + firewalls
 
-    def set_capacity(self, instance_type: str, zone: str, nodes: int) -> None:
-        """Set how many servers of a type a zone can have; by default there is no limit."""
+    def running_ids(self) -> list[str]:
+        """Return the ids of the servers that run, in the order of their creation."""
         with self._lock:
-            self._capacity[instance_type, zone] = nodes
+            now = self.clock.now()
+            return [each.id for each in self._servers.values() if each.answer(now)["status"] == "running"]
 
-    def preempt(self, server_id: str) -> None:
+    def set_capacity(self, instance_type: str, place: str, nodes: int | None) -> None:
+        """Set how many servers of a type a zone can have; None for no limit, which is the default."""
+        with self._lock:
+            self._capacity[instance_type, place] = nodes
+
+    def preempt(self, node_id: str) -> None:
         """Preempt a spot server."""
         with self._lock:
-            server = self._servers[server_id]
+            server = self._servers[node_id]
             server.ends_at, server.end = self.clock.now(), ("preempted", "preempted", "the capacity is needed")
 
-    def add_foreign(self) -> None:
+    def seed_foreign(self) -> None:
         """Create resources of another team, some with labels like ours, none with our id."""
         with self._lock:
             fields = {"region": "north-1", "zone": "north-1a", "type": "l4x1", "has_public_ip": False}
@@ -204,7 +215,8 @@ class FourthLocalCloud:
         if (kind, zone, body["market"]) not in self._sold:
             raise Refusal("not_sold_here", f"{kind} is not sold {body['market']} in {zone}")
         same = [each for each in self._servers.values() if (each.fields["type"], each.fields["zone"]) == (kind, zone)]
-        left = self._capacity.get((kind, zone), count + len(same)) - sum(each.exists(now) for each in same)
+        capacity = self._capacity.get((kind, zone))
+        left = capacity - sum(each.exists(now) for each in same) if capacity is not None else count
         if left < count:
             raise Refusal("out_of_stock", f"{zone} has {max(left, 0)} of the {count} {kind} asked for")
         made = [self._make(body, body["labels"], body["delete_at"], now) for _ in range(count)]
@@ -220,7 +232,7 @@ class FourthLocalCloud:
             fields=fields,
             labels=dict(labels),
             number=number,
-            runs_from=now + self.boot_time,
+            runs_from=now + self.boot_delay,
             shown_from=now + self.lag,
             delete_at=_instant(delete_at),
         )
@@ -241,7 +253,7 @@ class FourthLocalCloud:
                 server.labels |= body["labels"]
                 server.delete_at = _instant(body["delete_at"])
             elif server.ends_at is None or server.end[0] != "deleted":
-                server.ends_at, server.end = now + self.shutdown_time, ("deleted", "", "")
+                server.ends_at, server.end = now + self.shutdown_delay, ("deleted", "", "")
         return {}
 
     def _create_firewall(self, body: Mapping[str, Any]) -> _Firewall:

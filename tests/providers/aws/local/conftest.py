@@ -1,4 +1,4 @@
-"""What the tests of the local AWS share: a cloud, and the real SDK pointed at it."""
+"""Fixtures for tests of the local AWS: a cloud, and the real SDK connected to it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +24,7 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[AwsLocalCloud]:
 
 @pytest.fixture
 def own_cloud() -> Iterator[AwsLocalCloud]:
-    """A local AWS with its own store: for what moto can't do."""
+    """A local AWS with its own store, for what moto lacks."""
     cloud = AwsLocalCloud()
     cloud.start()
     yield cloud
@@ -36,7 +36,7 @@ Client = Callable[..., Any]
 
 @pytest.fixture
 def client_of() -> Iterator[Callable[[AwsLocalCloud], Client]]:
-    """Makes clients of a cloud that don't retry: client_of(cloud)("ec2", region="eu-west-1")."""
+    """Create clients that do not retry: client_of(cloud)("ec2", region="eu-west-1")."""
     made: list[Any] = []
 
     def of(cloud: AwsLocalCloud) -> Client:
@@ -87,7 +87,7 @@ def image(client: Client) -> str:
 
 @pytest.fixture
 def run(ec2: Any, image: str) -> Callable[..., list[str]]:
-    """Runs instances; returns their ids."""
+    """Run instances, and return their ids."""
     return _runner(ec2, image)
 
 
@@ -111,7 +111,7 @@ def _runner(ec2: Any, image: str) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def refused() -> Callable[..., tuple[str, int, str]]:
-    """Calls, and returns the code, HTTP status and message of the refusal."""
+    """Call, and return the code, HTTP status and message of the refusal."""
 
     def refusal(call: Callable[..., Any], **params: Any) -> tuple[str, int, str]:
         with pytest.raises(ClientError) as caught:
