@@ -136,7 +136,7 @@ def _aws(clock: FakeClock) -> Started:
 
 
 def _gcp(clock: FakeClock) -> Started:
-    from multicompute_gcp import _operation, _session
+    from multicompute_gcp import _operations, _session
     from multicompute_gcp._provider import GcpProvider
     from multicompute_gcp.local import GcpLocalCloud
 
@@ -149,7 +149,7 @@ def _gcp(clock: FakeClock) -> Started:
     def impatient() -> Iterator[None]:
         with (
             patch.object(_session, "_TIMEOUT", (10.0, PATIENCE)),
-            patch.object(_operation, "_ONE_WAIT", PATIENCE),
+            patch.object(_operations, "_ONE_WAIT", PATIENCE),
             patch.dict(_session.CALL, timeout=PATIENCE),  # type: ignore[arg-type]
         ):
             yield
