@@ -70,7 +70,7 @@ def read_quotas(
     found: list[Quota] = []
     try:
         for quota in quotas():
-            found.append(quota)
+            found.append(quota)  # noqa: PERF402 - one by one, so an error loses none of those before it
         if not found:
             notes.append(f"{place}: the cloud reports no quota for accelerators here; quotas are not compared")
     except MulticomputeError as error:
