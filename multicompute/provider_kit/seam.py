@@ -62,14 +62,15 @@ def read_quotas(
 
     Args:
         place: the region.
-        quotas: reads the quotas of the region.
+        quotas: reads the quotas of the region; those that it yields before an error are kept.
         reservation: reads one reservation by its id; empty where it is in another region.
         reservations: the ids of the reservations to read.
     """
     notes: list[str] = []
-    found: tuple[Quota, ...] = ()
+    found: list[Quota] = []
     try:
-        found = tuple(quotas())
+        for quota in quotas():
+            found.append(quota)  # noqa: PERF402 - one by one, so an error loses none of those before it
         if not found:
             notes.append(f"{place}: the cloud reports no quota for accelerators here; quotas are not compared")
     except MulticomputeError as error:
@@ -80,7 +81,7 @@ def read_quotas(
             held += reservation(reservation_id)
         except MulticomputeError as error:
             notes.append(f"{place}: reservation {reservation_id} could not be read: {error.message}")
-    return Quotas(found, tuple(held), tuple(notes))
+    return Quotas(tuple(found), tuple(held), tuple(notes))
 
 
 def finding(name: str, ask: Callable[[], str]) -> Check:

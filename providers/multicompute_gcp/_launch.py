@@ -1,141 +1,129 @@
-"""Launches gangs of virtual machines: one bulkInsert per part, all or nothing, and takes back what a refusal leaves behind."""
+"""Launches a gang of instances: one bulkInsert per part, all or nothing."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from google.api_core import exceptions as sdk
 
 from multicompute.clock import Clock
-from multicompute.errors import CapacityError, MulticomputeError, ThrottledError, TransientError
+from multicompute.errors import ThrottledError, TransientError
 from multicompute.node import Node
-from multicompute.offer import Part
-from multicompute.provider import LaunchRequest, Selector
-from multicompute_gcp._discover import instances, pending_node, to_node
-from multicompute_gcp._errors import Place, Said, log, place_of, refused, retryable, translate_errors, unavailable_here
-from multicompute_gcp._labels import bulk_id, labels_of, last_of, region_of
-from multicompute_gcp._machine import names_of, properties
-from multicompute_gcp._network import Network
-from multicompute_gcp._operation import wait
-from multicompute_gcp._reserved import Reservations
+from multicompute.offer import InstanceType, Part
+from multicompute.provider import LaunchRequest
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
+from multicompute_gcp._boot import metadata_of
+from multicompute_gcp._errors import log, refusal, translate_errors
+from multicompute_gcp._gang import OpenZones, all_or_nothing, attempt_of
+from multicompute_gcp._image import disk_type_of, image_of
+from multicompute_gcp._labels import bulk_insert_id, instance_names, labels_of, region_of
+from multicompute_gcp._list import ATTACHED, instances, pending_node, to_node, zone_of
+from multicompute_gcp._network import Network, interfaces, network_tag
+from multicompute_gcp._operations import Outcome, wait
+from multicompute_gcp._reservations import HeldReservation, Reservations
 from multicompute_gcp._session import CALL, Clients
-from multicompute_gcp._teardown import delete_machines
+from multicompute_gcp._settings import GcpSettings
+from multicompute_gcp._terminate import delete_instances
 
 if TYPE_CHECKING:
     from google.cloud.compute_v1 import Operation
 
-# Whether there is capacity shows within seconds, when machines get their hosts; booting them takes longer, and is watched by listings.
-_VERDICT_WITHIN: Final = timedelta(seconds=45)
-_TAKEN_BACK_WITHIN: Final = timedelta(seconds=60)
-# An offer of no zone in particular is asked for in so many, one after the other.
-_ZONES_TRIED: Final = 3
+# Whether there is capacity is known within seconds, when instances are assigned to hosts; booting takes longer, and listings show it.
+_ALLOCATED_WITHIN: Final = timedelta(seconds=45)
 _EXISTS: Final = ("alreadyExists", "RESOURCE_ALREADY_EXISTS")
+# For a framework, a container or two and checkpoints.
+_DEFAULT_DISK_GIB: Final = 200
+_DEFAULT_PLAIN_DISK_GIB: Final = 50
+# https://cloud.google.com/compute/docs/instances/limit-vm-runtime: from 30 seconds to 120 days; flex-start: ten minutes to seven days.
+_MIN_RUN: Final = timedelta(seconds=30)
+_MAX_RUN: Final = timedelta(days=120)
+_MIN_FLEX_START: Final = timedelta(minutes=10)
+_MAX_FLEX_START: Final = timedelta(days=7)
+# What a node needs to write logs and metrics and to read its data; with none of these it could change the project.
+_NODE_SCOPES: Final = (
+    "https://www.googleapis.com/auth/devstorage.read_write",
+    "https://www.googleapis.com/auth/logging.write",
+    "https://www.googleapis.com/auth/monitoring.write",
+)
 
 
 class Launcher:
-    """Launches gangs of machines; what it looked up for one launch serves the next."""
+    """Launches gangs of instances, and keeps what it has looked up for the next launch."""
 
     def __init__(self, clients: Clients, network: Network, clock: Clock) -> None:
         self._clients = clients
         self._network = network
         self._clock = clock
         self._reservations = Reservations(clients)
-        self._zones: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._zones = OpenZones(self._find_zones, kind="machine type")
         self._failures: Counter[str] = Counter()
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
+        # Refuses a tag that can't be a label before anything is created.
         labels_of(request.tags)
-        placed = self._placed(request)
-        if placed != [request]:
-            # A launch whose zone was open is in one of them, and must not be made again in another.
-            found = self._listed(request)
-            if found:
-                zones = {node.zone for node in found}
-                placed = [choice for choice in placed if zones <= {part.offer.zone for part in choice.parts}] or placed
-        for choice in placed[:-1]:
-            try:
-                return self._all(choice)
-            except CapacityError:
-                continue
-        return self._all(placed[-1])
+        return self._zones.launch(request, self._launch, used_zones=self._used_zones)
 
-    def _listed(self, request: LaunchRequest) -> list[Node]:
-        selector = Selector(region=request.region, cluster_id=request.cluster_id, token=request.token)
-        return [to_node(item) for item in instances(self._clients, selector, Place(request.region))]
+    def _find_zones(self, place: Place) -> set[str]:
+        listed = self._clients.aggregated("machineTypes", place, filter=f'name = "{place.instance_type}"')
+        zones = {zone_of(item) for item in listed if item.get("name") == place.instance_type}
+        return {zone for zone in zones if region_of(zone) == place.region}
 
-    def _placed(self, request: LaunchRequest) -> list[LaunchRequest]:
-        """The request with a zone for every part; several where the offer leaves the zone open."""
-        if all(part.offer.zone for part in request.parts):
-            return [request]
-        place = place_of(next(part for part in request.parts if not part.offer.zone))
-        zones = self._zones_of(place)
-        if not zones:
-            raise unavailable_here(
-                "no zone of the region has this machine type",
-                code="NoZone",
-                place=place,
-                scope="region",
-                hint="another region may have it",
-                is_offered=False,
-            )
-        return [_in_zone(request, zone) for zone in zones[:_ZONES_TRIED]]
+    def _used_zones(self, request: LaunchRequest) -> set[str]:
+        place = Place("gcp", request.region)
+        return {zone_of(item) for item in instances(self._clients, attempt_of(request), place)}
 
-    def _zones_of(self, place: Place) -> tuple[str, ...]:
-        key = (place.region, place.instance_type)
-        if key not in self._zones:
-            listed = self._clients.aggregated("machineTypes", place, filter=f'name = "{place.instance_type}"')
-            zones = {last_of(str(item.get("zone", ""))) for item in listed if item.get("name") == place.instance_type}
-            self._zones[key] = tuple(sorted(zone for zone in zones if region_of(zone) == place.region))
-        return self._zones[key]
-
-    def _all(self, request: LaunchRequest) -> tuple[Node, ...]:
-        self._network.open_ssh(request, place_of(request.parts[0]))
+    def _launch(self, request: LaunchRequest) -> tuple[Node, ...]:
+        first, region = Place.of(request.parts[0].offer), Place("gcp", request.region)
+        self._network.open_ssh(request, first)
         if request.fabric and not self._clients.settings.gpu_subnetworks:
-            text = "%s: the nodes are close together, and on one interface each: name the fabric's subnetworks, gpu_subnetworks"
-            log.warning(text, place_of(request.parts[0]))
+            text = "%s: the nodes are close together, but have no fabric: name its subnetworks in [providers.gcp] gpu_subnetworks"
+            log.warning(text, first)
+        zones = {part.offer.zone for part in request.parts}
         started: list[tuple[Part, list[str], Operation | None]] = []
-        try:
+        running: list[Operation] = []
+
+        def delete(end: datetime) -> bool:
+            # After a stockout, instances may still be created and deleted; those that a listing shows are deleted here.
+            for operation in running:
+                wait(self._clients, operation, region, clock=self._clock, at_most=end - self._clock.now())
+            deletions = delete_instances(self._clients, attempt_of(request), region, zones=zones)
+            running[:] = deletions.operations
+            return bool(deletions.remaining)
+
+        with all_or_nothing(request, self._clock, delete):
             for index, part in enumerate(request.parts):
-                started.append((part, names_of(request, index, part), self._start(request, index, part)))
-            nodes = [
-                node for part, names, operation in started for node in self._outcome(request, part, names, operation)
-            ]
-        except (ThrottledError, TransientError):
-            # Not known what became of it: the engine repeats the launch, and finds the earlier parts by their request ids.
-            raise
-        except MulticomputeError as error:
-            self._take_back(request, [operation for _, _, operation in started if operation is not None], error)
-            raise
-        return tuple(nodes)
+                operation = self._start(request, index, part)
+                started.append((part, instance_names(request, index, part), operation))
+                running += [operation] if operation is not None else []
+            return tuple(node for one in started for node in self._outcome(request, *one))
 
     def _start(self, request: LaunchRequest, index: int, part: Part) -> "Operation | None":
-        """Ask for a part; None where machines of these names exist already, which only we can have made."""
-        place, clients = place_of(part), self._clients
-        reserved = self._reservations.find(part.reservation, place) if part.reservation else None
-        policies = reserved.policies if reserved is not None else ()
-        if request.fabric and reserved is None:
-            policies = (self._network.placement(request, place),)
+        """Request a part; None if instances of these names exist, which only an earlier launch with this token can have created."""
+        place, clients = Place.of(part.offer), self._clients
+        held = self._reservations.find(part.reservation, place) if part.reservation else None
+        policies = held.policies if held is not None else ()
+        if request.fabric and held is None:
+            policies = (self._network.placement_policy(request, place),)
         body = {
             "count": part.nodes,
             "min_count": part.nodes,
-            "per_instance_properties": {name: {} for name in names_of(request, index, part)},
-            "instance_properties": properties(
+            "per_instance_properties": {name: {} for name in instance_names(request, index, part)},
+            "instance_properties": instance_properties(
                 request,
                 part,
                 clients.settings,
                 project=clients.project,
                 policies=policies,
-                reserved=reserved,
+                held=held,
                 now=self._clock.now(),
             ),
         }
         call = {
             "project": clients.project,
             "zone": place.zone,
-            "request_id": bulk_id(request.token, index, place.zone, self._failures[request.token]),
+            "request_id": bulk_insert_id(request.token, index, place.zone, self._failures[request.token]),
             "bulk_insert_instance_resource_resource": body,
         }
         with translate_errors("instances.bulkInsert", place):
@@ -149,60 +137,118 @@ class Launcher:
     def _outcome(
         self, request: LaunchRequest, part: Part, names: list[str], operation: "Operation | None"
     ) -> list[Node]:
-        place = place_of(part)
-        said: Said | None = Said("alreadyExists", "")
+        """Return the nodes of a part as soon as it is known that there is capacity for them."""
+        place = Place.of(part.offer)
+        outcome = Outcome(is_done=True, error=VendorAnswer("alreadyExists"))
         if operation is not None:
-            _, said = wait(self._clients, operation, place, clock=self._clock, at_most=_VERDICT_WITHIN)
-        if said is None:
-            return [pending_node(name, request, part, place.zone) for name in names]
-        if said.code in _EXISTS:
-            return self._already(request, part, names, place)
-        error = refused(said, operation="instances.bulkInsert", place=place)
+            outcome = wait(self._clients, operation, place, clock=self._clock, at_most=_ALLOCATED_WITHIN)
+        if outcome.error is None:
+            return [pending_node(name, request, part) for name in names]
+        if outcome.error.code in _EXISTS:
+            return self._launched_before(request, part, names, place)
+        error = refusal(outcome.error, "instances.bulkInsert", place)
         if isinstance(error, (ThrottledError, TransientError)):
-            # Under the same request id Google would only tell of this failure again. The names keep it from being bought twice.
+            # For the same request id, Google would only report this failure again. The names keep the part from being bought twice.
             self._failures[request.token] += 1
         raise error
 
-    def _already(self, request: LaunchRequest, part: Part, names: list[str], place: Place) -> list[Node]:
-        """The nodes that a launch under this token made so long ago that its request id is forgotten."""
-        selector = Selector(region=place.region, cluster_id=request.cluster_id, token=request.token)
-        found = {item["name"]: item for item in instances(self._clients, selector, place)}
+    def _launched_before(self, request: LaunchRequest, part: Part, names: list[str], place: Place) -> list[Node]:
+        """Return the nodes of an earlier launch with this token, whose request id Google has forgotten."""
+        found = {item["name"]: item for item in instances(self._clients, attempt_of(request), place)}
         if not set(names) <= set(found):
-            raise retryable("launched before under this token, but not all listed", code="alreadyExists", place=place)
+            text = "launched before with this token, but not listed yet"
+            raise retryable(text, code="alreadyExists", place=place)
         return [to_node(found[name], part) for name in names]
 
-    def _take_back(self, request: LaunchRequest, operations: "Iterable[Operation]", error: MulticomputeError) -> None:
-        """Delete whatever a refused launch has made: its other parts, and the ghosts that a stockout may leave (I4).
 
-        Raises:
-            TransientError: that failed or takes longer, so that nodes of this token may live; the engine repeats the launch.
-        """
-        place = Place(request.region)
-        selector = Selector(region=request.region, cluster_id=request.cluster_id, token=request.token)
-        zones = {part.offer.zone for part in request.parts}
-        end = self._clock.now() + _TAKEN_BACK_WITHIN
-        try:
-            for operation in operations:
-                wait(self._clients, operation, place, clock=self._clock, at_most=end - self._clock.now())
-            while left := delete_machines(self._clients, selector, place, zones=zones):
-                for operation in left.operations:
-                    wait(self._clients, operation, place, clock=self._clock, at_most=end - self._clock.now())
-                if self._clock.now() >= end:
-                    raise retryable(
-                        "machines of a refused launch are still being deleted", code=error.code or "", place=place
-                    )
-        except MulticomputeError as failure:
-            raise TransientError(
-                f"{error.message}; and what it had made could not be taken back: {failure.message}",
-                provider="gcp",
-                region=request.region,
-                code=failure.code,
-                hint="the same request may be sent again with the same token",
-            ) from error
+def instance_properties(
+    request: LaunchRequest,
+    part: Part,
+    settings: GcpSettings,
+    *,
+    project: str,
+    policies: Sequence[str],
+    held: HeldReservation | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """Return the `instanceProperties` of a bulkInsert, which has the names of types where a single insert has their URLs."""
+    instance = part.offer.instance
+    properties: dict[str, Any] = {
+        "machine_type": instance.name,
+        "labels": labels_of(request.tags),
+        "tags": {"items": [network_tag(request.cluster_id)]},
+        "disks": [_boot_disk(request, instance)],
+        "network_interfaces": interfaces(request, part, settings, project=project),
+        "scheduling": scheduling(request, part, settings, held=held, now=now),
+        "metadata": {"items": [{"key": key, "value": value} for key, value in metadata_of(request).items()]},
+        "reservation_affinity": _affinity(held),
+    }
+    if not request.image:
+        # Without secure boot, which would refuse drivers that are built on the node. An image of the user may not support UEFI, and is then
+        # refused with any of these options; if it does, they are the default.
+        properties["shielded_instance_config"] = {"enable_vtpm": True, "enable_integrity_monitoring": True}
+    if instance.attached and instance.accelerator:
+        kind = ATTACHED.get(instance.accelerator, f"nvidia-{instance.accelerator}")
+        properties["guest_accelerators"] = [{"accelerator_type": kind, "accelerator_count": int(instance.accelerators)}]
+    if settings.service_account:
+        properties["service_accounts"] = [{"email": settings.service_account, "scopes": list(_NODE_SCOPES)}]
+    if policies:
+        properties["resource_policies"] = list(policies)
+    return properties
 
 
-def _in_zone(request: LaunchRequest, zone: str) -> LaunchRequest:
-    parts = tuple(
-        part if part.offer.zone else replace(part, offer=replace(part.offer, zone=zone)) for part in request.parts
-    )
-    return replace(request, parts=parts)
+def _boot_disk(request: LaunchRequest, instance: InstanceType) -> dict[str, Any]:
+    default = _DEFAULT_DISK_GIB if instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
+    size = default if request.disk_gib is None else -int(-request.disk_gib // 1)
+    return {
+        "boot": True,
+        # Otherwise it outlives the instance, is billed, and blocks the name.
+        "auto_delete": True,
+        "initialize_params": {
+            "source_image": image_of(instance, request.image),
+            "disk_size_gb": size,
+            "disk_type": disk_type_of(instance),
+            "labels": labels_of(request.tags),
+        },
+    }
+
+
+def scheduling(
+    request: LaunchRequest, part: Part, settings: GcpSettings, *, held: HeldReservation | None, now: datetime
+) -> dict[str, Any]:
+    """Return how the part is bought, and when Compute Engine itself deletes it.
+
+    That limit can't be changed while an instance runs (setScheduling is for stopped ones), but a lease can be extended. So the limit is
+    `extension_room` later than the lease, for a node that can't stop itself; the timer on the node is exact.
+    """
+    instance, purchase = part.offer.instance, part.offer.purchase
+    properties: dict[str, Any] = {"automatic_restart": False, "provisioning_model": "STANDARD"}
+    if instance.accelerator or (purchase == "spot" and held is None):
+        # Neither an instance with GPUs nor a spot instance can be moved to another host.
+        properties["on_host_maintenance"] = "TERMINATE"
+    limit = None if request.expires_at is None else request.expires_at - now + settings.extension_room
+    if held is not None:
+        properties["provisioning_model"] = "RESERVATION_BOUND" if held.is_bound else "STANDARD"
+    elif purchase == "spot":
+        properties["provisioning_model"] = "SPOT"
+    elif purchase == "flex_start":
+        lease = _MAX_FLEX_START if request.expires_at is None else request.expires_at - now
+        limit = min(max(lease, _MIN_FLEX_START), _MAX_FLEX_START)
+        properties["provisioning_model"] = "FLEX_START"
+    if limit is not None:
+        run = min(max(limit, _MIN_RUN), _MAX_RUN)
+        properties["max_run_duration"] = {"seconds": int(run.total_seconds())}
+    if limit is not None or properties["provisioning_model"] != "STANDARD":
+        properties["instance_termination_action"] = "DELETE"
+    return properties
+
+
+def _affinity(held: HeldReservation | None) -> dict[str, Any]:
+    if held is None:
+        # By default, Compute Engine would use up any reservation of the project that matches, which others may have made for themselves.
+        return {"consume_reservation_type": "NO_RESERVATION"}
+    return {
+        "consume_reservation_type": "SPECIFIC_RESERVATION",
+        "key": "compute.googleapis.com/reservation-name",
+        "values": [held.name],
+    }

@@ -1,53 +1,56 @@
-"""Makes what lies beside the machines of a cluster: a firewall rule for SSH, and placement policies; finds and names them."""
+"""Creates the firewall rule and the placement policies of a cluster, and describes the network interfaces of its nodes."""
 
-import ipaddress
-import threading
-import urllib.request
 from collections import Counter
-from datetime import timedelta
 from typing import Any, Final
 
 from google.api_core import exceptions as sdk
 
 from multicompute.clock import Clock
-from multicompute.provider import TAG_ID, LaunchRequest, Resource, Selector
-from multicompute_gcp._errors import Place, log, refused, retryable, translate_errors, unavailable_here
-from multicompute_gcp._labels import described_tags, description_of, name_of, request_id
-from multicompute_gcp._machine import network_path, network_tag
-from multicompute_gcp._operation import wait
-from multicompute_gcp._session import CALL, PAGE, Clients
+from multicompute.offer import Part
+from multicompute.provider import TAG_ID, LaunchRequest
+from multicompute.provider_kit.ssh import SshSources
+from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
+from multicompute_gcp._errors import translate_errors
+from multicompute_gcp._labels import described_tags, description_of, request_id, resource_name
+from multicompute_gcp._operations import wait
+from multicompute_gcp._session import CALL, Clients
+from multicompute_gcp._settings import GcpSettings
 
-# Google documents no such service of its own. Asked only when a key may log in, nothing says from where, and Google itself is talked to.
-_WHO_AM_I: Final = "https://checkip.amazonaws.com"
-_WHO_AM_I_SECONDS: Final = 3.0
-_MADE_WITHIN: Final = timedelta(seconds=45)
+# Google documents no such service of its own.
+_ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
+# Machine series that accept gVNIC only, or are much faster with it.
+_GVNIC: Final = ("a2-", "a3-", "a4", "g2-", "g4-", "c3", "c4", "n4")
 
 
 class Network:
-    """Makes firewall rules and placement policies, each once per process and cluster."""
+    """Creates firewall rules and placement policies, each once per process and cluster."""
 
     def __init__(self, clients: Clients, clock: Clock) -> None:
         self._clients = clients
         self._clock = clock
-        self._known: set[tuple[str, str]] = set()
+        # The kinds and names of what is known to exist.
+        self._existing: set[tuple[str, str]] = set()
         self._failures: Counter[str] = Counter()
-        self._own_address: str | None = None
-        self._lock = threading.Lock()
+        settings = clients.settings
+        self._ssh_sources = SshSources(
+            settings.ssh_from, endpoint=settings.endpoint_url, address_service=_ADDRESS_SERVICE
+        )
 
     def forget(self, cluster_id: str) -> None:
-        """Forget what was made for a cluster: it is not there any more."""
-        for key in [key for key in self._known if key[1].startswith(name_of(cluster_id))]:
-            self._known.discard(key)
+        """Forget what was created for a cluster that is torn down."""
+        for key in [key for key in self._existing if key[1].startswith(resource_name(cluster_id))]:
+            self._existing.discard(key)
 
     def open_ssh(self, request: LaunchRequest, place: Place) -> None:
-        """Open port 22 of the cluster's nodes to the caller, where a key may log in.
+        """Open port 22 of the cluster's nodes to the caller, if a key is given.
 
-        Rules are of no region, but each of ours is made for one, so that a teardown in one region leaves the others reachable.
+        A firewall rule has no region, but there is one per region of the cluster, so that a teardown in one region leaves the nodes in
+        the others reachable.
         """
-        name = f"{name_of(request.cluster_id)}-{place.region}-ssh"
-        if not request.ssh_public_key or request.private or ("firewall", name) in self._known:
+        name = f"{resource_name(request.cluster_id)}-{place.region}-ssh"
+        if not request.ssh_public_key or request.private or ("firewall", name) in self._existing:
             return
-        sources = self._callers(place)
+        sources = self._ssh_sources.blocks(place)
         if not sources:
             return
         rule = {
@@ -66,20 +69,20 @@ class Network:
         }
         with translate_errors("firewalls.insert", place):
             try:
-                # Not waited for: it is there long before the machines are.
+                # Not waited for: the rule exists long before the nodes run.
                 self._clients.firewalls().insert_unary(request=call, **CALL)
             except sdk.Conflict:
-                self._must_be_ours("global", "firewalls", name, request, place)
-        self._known.add(("firewall", name))
+                self._require_ours("global", "firewalls", name, request, place)
+        self._existing.add(("firewall", name))
 
-    def placement(self, request: LaunchRequest, place: Place) -> str:
-        """The cluster's compact placement policy for the zone, made where it does not exist yet.
+    def placement_policy(self, request: LaunchRequest, place: Place) -> str:
+        """Return the cluster's compact placement policy for the zone, created if it does not exist yet.
 
-        One per zone, because a policy keeps to the zone of its members; and of the cluster, not of the attempt, so that a node that
-        replaces another comes to lie beside the rest.
+        One per zone, because a policy is bound to the zone of its members. It belongs to the cluster, not to the attempt, so a node that
+        replaces another is placed next to the rest.
         """
-        name = f"{name_of(request.cluster_id)}-{place.zone}"[:63].rstrip("-")
-        if ("policy", name) in self._known:
+        name = f"{resource_name(request.cluster_id)}-{place.zone}"[:63].rstrip("-")
+        if ("policy", name) in self._existing:
             return name
         policy = {
             "name": name,
@@ -90,29 +93,26 @@ class Network:
             "project": self._clients.project,
             "region": place.region,
             "resource_policy_resource": policy,
-            # Under the id of one that failed Google would only tell of that failure again.
+            # For the request id of a call that failed, Google would only report that failure again.
             "request_id": request_id("policy", name, request.token, str(self._failures[name])),
         }
         with translate_errors("resourcePolicies.insert", place):
             try:
                 operation = self._clients.policies().insert_unary(request=call, **CALL)
             except sdk.Conflict:
-                self._must_be_ours(f"regions/{place.region}", "resourcePolicies", name, request, place)
+                self._require_ours(f"regions/{place.region}", "resourcePolicies", name, request, place)
             else:
-                done, said = wait(self._clients, operation, place, clock=self._clock, at_most=_MADE_WITHIN)
-                if said is not None:
-                    self._failures[name] += 1
-                    raise refused(said, operation="resourcePolicies.insert", place=place)
-                if not done:
-                    raise retryable(f"the placement policy {name} is not ready yet", code="NotReady", place=place)
-        self._known.add(("policy", name))
+                outcome = wait(self._clients, operation, place, clock=self._clock)
+                self._failures[name] += outcome.error is not None
+                outcome.check("resourcePolicies.insert", place)
+        self._existing.add(("policy", name))
         return name
 
-    def _must_be_ours(self, scope: str, kind: str, name: str, request: LaunchRequest, place: Place) -> None:
+    def _require_ours(self, scope: str, kind: str, name: str, request: LaunchRequest, place: Place) -> None:
         url = self._clients.compute_url(*scope.split("/"), kind, name)
         found = self._clients.get(url, f"{kind}.get", place)
         if found is None:
-            raise retryable(f"{kind} {name} exists, but is not shown yet", code="alreadyExists", place=place)
+            raise retryable(f"{kind} {name} exists, but is not found yet", code="alreadyExists", place=place)
         if described_tags(found.get("description")).get(TAG_ID) != request.cluster_id:
             raise unavailable_here(
                 f"{kind} {name} exists and is not ours",
@@ -122,63 +122,44 @@ class Network:
                 hint="delete it",
             )
 
-    def _callers(self, place: Place) -> tuple[str, ...]:
-        """From where port 22 is opened: as configured, else the caller's own address; nothing where that is not known."""
-        settings = self._clients.settings
-        if settings.ssh_from:
-            return settings.ssh_from
-        if settings.is_local:
-            return ("127.0.0.1/32",)
-        with self._lock:
-            if self._own_address is None and settings.endpoint_url is None:
-                self._own_address = _ask_own_address()
-        if not self._own_address:
-            log.warning("%s: port 22 stays closed: the caller's address is not known; set ssh_from", place)
-            return ()
-        return (f"{self._own_address}/32",)
+
+def network_tag(cluster_id: str) -> str:
+    """Return the network tag of the nodes of a cluster, by which its firewall rules apply to them."""
+    return resource_name(cluster_id)
 
 
-def beside(clients: Clients, selector: Selector, place: Place) -> list[Resource]:
-    """The firewall rules and placement policies of the selected clusters; they belong to the cluster, not to an attempt.
+def network_path(settings: GcpSettings, *, project: str) -> str:
+    """Return the path of the network of the nodes."""
+    name = settings.network or "default"
+    return name if "/" in name else f"projects/{project}/global/networks/{name}"
 
-    Neither takes labels, so that they are known by the tags in their descriptions.
+
+def subnetwork_path(name: str, *, project: str, region: str) -> str:
+    """Return the path of a subnetwork that the settings name, by its name or its path."""
+    return name if "/" in name else f"projects/{project}/regions/{region}/subnetworks/{name}"
+
+
+def interfaces(request: LaunchRequest, part: Part, settings: GcpSettings, *, project: str) -> list[dict[str, Any]]:
+    """Return the network interfaces of an instance: one, and those of the fabric if the settings name subnetworks for them.
+
+    https://cloud.google.com/compute/docs/gpus/gpudirect: A3 High has four additional gVNIC interfaces, A3 Mega eight; A3
+    Ultra and A4 have one additional gVNIC and eight MRDMA interfaces. Each needs a network of its own, which only the owner of the account
+    can lay out.
     """
-    if selector.token is not None:
-        return []
-    found: list[Resource] = []
-    for page in clients.pages(clients.compute_url("global", "firewalls"), "firewalls.list", place, maxResults=PAGE):
-        found += [_resource("firewall", item, _region_of_rule(item)) for item in page.get("items", ())]
-    for item in clients.aggregated("resourcePolicies", place):
-        found.append(_resource("resource-policy", item, str(item.get("region", "")).rpartition("/")[2]))
-    return [item for item in found if _is_selected(item, selector)]
-
-
-def _is_selected(item: Resource, selector: Selector) -> bool:
-    if TAG_ID not in item.tags or (selector.cluster_id is not None and item.tags[TAG_ID] != selector.cluster_id):
-        return False
-    if not item.id.startswith(name_of(item.tags[TAG_ID])):
-        # Somebody has copied our description.
-        return False
-    if selector.owner is not None and item.tags.get("multicompute-owner") != selector.owner:
-        return False
-    return selector.region is None or selector.region == item.region
-
-
-def _region_of_rule(item: dict[str, Any]) -> str:
-    cluster_id = described_tags(item.get("description")).get(TAG_ID, "")
-    return str(item["name"]).removeprefix(f"{name_of(cluster_id)}-").removesuffix("-ssh")
-
-
-def _resource(kind: str, item: dict[str, Any], region: str) -> Resource:
-    return Resource(
-        "gcp", kind, str(item["name"]), region, billable=False, tags=described_tags(item.get("description"))
-    )
-
-
-def _ask_own_address() -> str:
-    """The address under which this machine is seen from outside, or "" where nobody tells."""
-    try:
-        with urllib.request.urlopen(_WHO_AM_I, timeout=_WHO_AM_I_SECONDS) as answer:
-            return str(ipaddress.IPv4Address(answer.read(64).decode("ascii").strip()))
-    except (OSError, ValueError):
-        return ""
+    region, instance = part.offer.region, part.offer.instance
+    if settings.subnetwork:
+        first: dict[str, Any] = {"subnetwork": subnetwork_path(settings.subnetwork, project=project, region=region)}
+    else:
+        first = {"network": network_path(settings, project=project)}
+    if instance.name.startswith(_GVNIC):
+        first["nic_type"] = "GVNIC"
+    if not request.private:
+        first["access_configs"] = [{"name": "External NAT", "type_": "ONE_TO_ONE_NAT"}]
+    others = [
+        {
+            "subnetwork": subnetwork_path(name, project=project, region=region),
+            "nic_type": "MRDMA" if instance.fabric == "roce" and number > 0 else "GVNIC",
+        }
+        for number, name in enumerate(settings.gpu_subnetworks if request.fabric else ())
+    ]
+    return [first, *others]

@@ -24,7 +24,7 @@ from multicompute.provider_kit.boot import write_file
 from multicompute_aws._boot import user_data
 from multicompute_azure._boot import custom_data
 from multicompute_azure._settings import AzureSettings
-from multicompute_gcp._startup import metadata_of, startup_script
+from multicompute_gcp._boot import metadata_of, startup_script
 
 END = datetime(2026, 12, 1, tzinfo=UTC)
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ"

@@ -1,4 +1,4 @@
-"""What the tests of the GCP adapter share."""
+"""Fixtures for the tests of the Google adapter."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,7 +24,7 @@ def cloud() -> Iterator[GcpLocalCloud]:
 
 @pytest.fixture
 def provider_of(cloud: GcpLocalCloud) -> Callable[..., GcpProvider]:
-    """The adapter against the local cloud; settings may be added."""
+    """Return a function that opens the adapter on the local cloud, with additional settings."""
 
     def make(**values: object) -> GcpProvider:
         named = {"endpoint_url": cloud.endpoint_url, "project": cloud.project}
@@ -45,7 +45,7 @@ def offer() -> Offer:
 
 @pytest.fixture
 def request_of(offer: Offer) -> Callable[..., LaunchRequest]:
-    """A request for one part of two nodes; every field may be changed."""
+    """Return a function that makes a request for one part of two nodes; every field may be changed."""
 
     def make(**changes: object) -> LaunchRequest:
         tags = {

@@ -12,7 +12,7 @@ from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp.local import GcpLocalCloud
 
 ROLE = Path(__file__).parents[3] / "docs" / "permissions" / "gcp-role.yaml"
-# The permission of a method is named after it but for these.
+# A permission has the name of its method, with these exceptions.
 NAMED_OTHERWISE = {
     "instances.bulkInsert": "instances.create",
     "firewalls.insert": "firewalls.create",
@@ -26,7 +26,7 @@ NAMED_OTHERWISE = {
     "zoneOperations.wait": "zoneOperations.get",
     "regionOperations.wait": "regionOperations.get",
     "tpu.nodes.patch": "tpu.nodes.update",
-    # https://cloud.google.com/iam/docs/roles-permissions/tpu has none of its own for it.
+    # https://cloud.google.com/iam/docs/roles-permissions/tpu lists no separate permission for it.
     "tpu.nodes.getGuestAttributes": "tpu.nodes.get",
 }
 
@@ -43,7 +43,7 @@ def _permission(operation: str) -> str:
     return name.lower() if name.startswith("tpu.") else f"compute.{name}"
 
 
-def test_the_role_allows_every_call_of_a_whole_life(
+def test_the_role_allows_every_call_from_launch_to_teardown(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Callable[..., LaunchRequest], offer: Offer
 ) -> None:
     machines = request_of(fabric=True, ssh_public_key="ssh-ed25519 AAAA me")

@@ -136,7 +136,7 @@ def _aws(clock: FakeClock) -> Started:
 
 
 def _gcp(clock: FakeClock) -> Started:
-    from multicompute_gcp import _operation, _session
+    from multicompute_gcp import _operations, _session
     from multicompute_gcp._provider import GcpProvider
     from multicompute_gcp.local import GcpLocalCloud
 
@@ -149,7 +149,7 @@ def _gcp(clock: FakeClock) -> Started:
     def short_timeouts() -> Iterator[None]:
         with (
             patch.object(_session, "_TIMEOUT", (10.0, READ_TIMEOUT)),
-            patch.object(_operation, "_ONE_WAIT", READ_TIMEOUT),
+            patch.object(_operations, "_ONE_WAIT", READ_TIMEOUT),
             patch.dict(_session.CALL, timeout=READ_TIMEOUT),  # type: ignore[arg-type]
         ):
             yield

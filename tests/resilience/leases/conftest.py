@@ -9,7 +9,7 @@ import pytest
 
 from multicompute_aws._boot import user_data
 from multicompute_azure._boot import custom_data
-from multicompute_gcp._startup import startup_script
+from multicompute_gcp._boot import startup_script
 from tests.resilience.leases.lease_machine import Machine
 from tests.resilience.leases.metadata_services import IDENTITY, TPU, Ec2, Gce, Imds, MetadataService, serving
 

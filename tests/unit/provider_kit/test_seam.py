@@ -1,5 +1,6 @@
 """The pieces of the seam's methods behave alike for every cloud."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -99,6 +100,18 @@ def test_quotas_and_reservations_that_can_not_be_read_are_notes() -> None:
     assert found.notes == ("example north: quotas could not be read and are not compared: example: denied",)
     found = read_quotas(PLACE, quotas=list, reservation=reservation, reservations=[])
     assert "reports no quota" in found.notes[0]
+
+
+def test_quotas_that_were_read_before_an_error_are_kept() -> None:
+    quota = Quota("servers", "north", "on_demand", ("*",), 8, 0)
+
+    def interrupted() -> Iterator[Quota]:
+        yield quota
+        raise errors.AccessDeniedError("example: denied")
+
+    found = read_quotas(PLACE, quotas=interrupted, reservation=lambda _: [], reservations=[])
+    assert found.quotas == (quota,)
+    assert found.notes == ("example north: quotas could not be read and are not compared: example: denied",)
 
 
 def test_a_check_that_fails_is_a_finding_with_a_hint() -> None:

@@ -1,9 +1,8 @@
-"""What the offer tables know of TPU slice types, and the software that each generation boots."""
+"""The TPU slice types of the offer tables, and the software that each generation boots."""
 
 import csv
 import functools
 import re
-from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
@@ -23,22 +22,18 @@ _RUNTIMES: Final = {
 _SLICE: Final = re.compile(r"(v\d+[a-z]*|v5litepod|tpu7x)-\d+")
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A slice type: how many hosts it has, and the accelerators and the generation of all of them."""
-
-    hosts: int
-    chips: float
-    generation: str
-
-
-def is_tpu(instance: InstanceType) -> bool:
-    """Whether it is a TPU slice, which is bought through an API of its own."""
+def is_slice(instance: InstanceType) -> bool:
+    """Return whether an offer is for a TPU slice, which is bought through the TPU API."""
     return instance.accelerator.startswith("tpu")
 
 
+def is_slice_type(name: str) -> bool:
+    """Return whether `name` is the name of a slice type, also of one that the tables do not have."""
+    return name in _hosts() or _SLICE.fullmatch(name) is not None
+
+
 def runtime_of(instance: InstanceType, named: str | None) -> str:
-    """The runtime version of a slice: the user's own choice, else the one of its generation.
+    """Return the runtime version of a slice: the user's choice, else the one of its generation.
 
     Raises:
         InvalidRequestError: none is known.
@@ -59,23 +54,16 @@ def runtime_of(instance: InstanceType, named: str | None) -> str:
 
 
 def hosts_of(slice_type: str, *, endpoints: int = 0) -> int:
-    """How many hosts a slice of this type has; where the tables do not know it, as many as have an address already."""
-    known = _slices().get(slice_type)
-    return known.hosts if known else max(endpoints, 1)
-
-
-def looks_like_slice(name: str) -> bool:
-    """Whether `name` is that of a slice type."""
-    return name in _slices() or _SLICE.fullmatch(name) is not None
+    """Return how many hosts a slice has; if the tables do not have its type, as many as have an address already, and at least one."""
+    return _hosts().get(slice_type) or max(endpoints, 1)
 
 
 @functools.cache
-def _slices() -> dict[str, Slice]:
-    found: dict[str, Slice] = {}
+def _hosts() -> dict[str, int]:
+    """Return the number of hosts of each slice type in the tables."""
+    found: dict[str, int] = {}
     for folder in resources.files("multicompute_gcp").joinpath("data").iterdir():
-        if not folder.name.startswith("tpu"):
-            continue
-        with folder.joinpath("types.csv").open(encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                found[row["instance_type"]] = Slice(int(row["hosts"]), float(row["accelerators"]), folder.name)
+        if folder.name.startswith("tpu"):
+            with folder.joinpath("types.csv").open(encoding="utf-8") as lines:
+                found |= {row["instance_type"]: int(row["hosts"]) for row in csv.DictReader(lines)}
     return found

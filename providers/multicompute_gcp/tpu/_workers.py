@@ -1,6 +1,6 @@
-"""Knows which machine a host of a slice is: Cloud Monitoring tells of TPU chips by the number of the machine that they are in.
+"""Finds which machine each host of a slice is: Cloud Monitoring identifies TPU chips by the id of the machine that they are in.
 
-The TPU API has those numbers nowhere, so each host writes its own where the API can read it (see `_startup`).
+The TPU API has no such id, so each host publishes its own in its guest attributes at boot.
 """
 
 import threading
@@ -9,28 +9,30 @@ from typing import Final
 
 from multicompute.errors import MulticomputeError
 from multicompute.node import Node
-from multicompute_gcp._errors import Place, translate_errors
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_gcp._boot import GUEST_KEY, GUEST_NAMESPACE
+from multicompute_gcp._errors import translate_errors
 from multicompute_gcp._labels import region_of
 from multicompute_gcp._session import CALL, Clients
-from multicompute_gcp._startup import GUEST_KEY, GUEST_NAMESPACE
 
-# Nothing was written, or the slice is gone.
-_NOTHING: Final = ("NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "notFound")
+# No host has published its id, or the slice is gone.
+_NONE: Final = ("NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "notFound")
 
 
 class Workers:
-    """The numbers of the machines, asked once for each slice."""
+    """The machine ids of the hosts, read once for each slice."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._lock = threading.Lock()
+        # By zone and slice: the ids by the number of the worker.
         self._known: dict[tuple[str, str], dict[str, str]] = {}
 
-    def numbers(self, hosts: Mapping[tuple[str, str], Node]) -> dict[str, Node]:
-        """The hosts by the numbers of their machines; those that never wrote theirs are missing.
+    def by_machine_id(self, hosts: Mapping[tuple[str, str], Node]) -> dict[str, Node]:
+        """Return the hosts by the ids of their machines; those that have not published theirs are missing.
 
-        Raises:
-            MulticomputeError: the TPU API can't be asked.
+        Args:
+            hosts: the hosts by their zone and id.
         """
         found: dict[str, Node] = {}
         for (zone, node_id), node in hosts.items():
@@ -38,27 +40,26 @@ class Workers:
             with self._lock:
                 known = self._known.get((zone, slice_name))
             if known is None:
-                known = self._asked(zone, slice_name)
+                known = self._read(zone, slice_name)
                 with self._lock:
                     self._known[zone, slice_name] = known
-            if number := known.get(worker):
-                found[number] = node
+            if machine_id := known.get(worker):
+                found[machine_id] = node
         return found
 
     def forget(self, node_ids: Iterable[str]) -> None:
-        """Ask again next time: nothing is told under these numbers. A host that was repaired is on another machine."""
+        """Read the ids of these hosts again next time: after a repair, a host is on another machine."""
         names = {node_id.partition("/")[0] for node_id in node_ids}
         with self._lock:
             self._known = {key: known for key, known in self._known.items() if key[1] not in names}
 
-    def _asked(self, zone: str, name: str) -> dict[str, str]:
-        path = f"projects/{self._clients.project}/locations/{zone}/nodes/{name}"
-        request = {"name": path, "query_path": f"{GUEST_NAMESPACE}/"}
+    def _read(self, zone: str, name: str) -> dict[str, str]:
+        request = {"name": self._clients.tpu_name(zone, "nodes", name), "query_path": f"{GUEST_NAMESPACE}/"}
         try:
-            with translate_errors("nodes.getGuestAttributes", Place(region_of(zone), zone)):
+            with translate_errors("nodes.getGuestAttributes", Place("gcp", region_of(zone), zone)):
                 answer = self._clients.tpu().get_guest_attributes(request=request, **CALL)
         except MulticomputeError as error:
-            if error.code in _NOTHING:
+            if error.code in _NONE:
                 return {}
             raise
         return {

@@ -1,4 +1,4 @@
-"""Whether Google Cloud can be reached is told from variables and files alone."""
+"""Where credentials and the project are found, and which settings are refused, without a network call."""
 
 import json
 import subprocess
@@ -10,14 +10,14 @@ import pytest
 
 from multicompute.errors import AuthError, ConfigError
 from multicompute.provider import Configured, Settings
-from multicompute_gcp import _access, plugin
-from multicompute_gcp._access import GcpSettings
+from multicompute_gcp import _settings, plugin
+from multicompute_gcp._settings import GcpSettings
 
 
 @pytest.fixture(autouse=True)
 def _not_on_google(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The tests may run on a machine of Google's.
-    monkeypatch.setattr(_access, "_PRODUCT_FILE", Path("/nowhere"))
+    # The machine that runs the tests may be an instance of Google's, and the results must not depend on it.
+    monkeypatch.setattr(_settings, "_PRODUCT_FILE", Path("/nowhere"))
 
 
 def _configured(environment: dict[str, str], **values: object) -> Configured:
@@ -30,7 +30,7 @@ def _adc(home: Path, **content: str) -> None:
     (folder / "application_default_credentials.json").write_text(json.dumps(content))
 
 
-def test_nothing_there_is_not_configured_and_can_t_be_opened(tmp_path: Path) -> None:
+def test_without_credentials_the_provider_is_not_configured_and_can_not_be_opened(tmp_path: Path) -> None:
     assert not _configured({"HOME": str(tmp_path)}).ok
     with pytest.raises(AuthError, match="application default credentials"):
         plugin.open(Settings({}, {"HOME": str(tmp_path)}))
@@ -41,8 +41,11 @@ def test_a_loopback_endpoint_needs_neither_credentials_nor_project() -> None:
     assert GcpSettings.of(Settings({"endpoint_url": "http://127.0.0.1:1"})).named_project == "local"
 
 
-def test_a_local_compute_engine_never_has_the_real_tpus_beside_it() -> None:
-    assert GcpSettings.of(Settings({"endpoint_url": "http://127.0.0.1:1/"})).tpu_endpoint_url == "http://127.0.0.1:1"
+def test_a_local_compute_engine_is_never_combined_with_real_tpus() -> None:
+    read = GcpSettings.of(Settings({"endpoint_url": "http://127.0.0.1:1/"}))
+    assert read.tpu_endpoint == "http://127.0.0.1:1"
+    other = GcpSettings.of(Settings({"endpoint_url": "http://127.0.0.1:1", "tpu_endpoint_url": "http://127.0.0.1:2/"}))
+    assert other.tpu_endpoint == "http://127.0.0.1:2"
 
 
 def test_plain_http_to_another_machine_is_refused() -> None:
@@ -57,7 +60,7 @@ def test_application_default_credentials_with_a_project_are_enough(tmp_path: Pat
     assert "p-1" in found.why
 
 
-def test_credentials_without_any_project_say_what_is_missing(tmp_path: Path) -> None:
+def test_with_credentials_but_no_project_the_message_names_what_is_missing(tmp_path: Path) -> None:
     _adc(tmp_path, type="authorized_user")
     found = _configured({"HOME": str(tmp_path)})
     assert not found.ok
@@ -65,7 +68,7 @@ def test_credentials_without_any_project_say_what_is_missing(tmp_path: Path) -> 
     assert _configured({"HOME": str(tmp_path), "GOOGLE_CLOUD_PROJECT": "p"}).ok
 
 
-def test_the_project_of_gcloud_s_active_configuration_counts(tmp_path: Path) -> None:
+def test_the_project_of_gclouds_active_configuration_is_used(tmp_path: Path) -> None:
     _adc(tmp_path, type="authorized_user")
     folder = tmp_path / ".config" / "gcloud"
     (folder / "active_config").write_text("work")
@@ -74,17 +77,17 @@ def test_the_project_of_gcloud_s_active_configuration_counts(tmp_path: Path) -> 
     assert "p-2" in _configured({"HOME": str(tmp_path)}).why
 
 
-def test_a_named_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_credentials_file_that_does_not_exist_is_named_in_the_message(tmp_path: Path) -> None:
     named = str(tmp_path / "key.json")
     found = _configured({"HOME": str(tmp_path), "GOOGLE_APPLICATION_CREDENTIALS": named})
     assert not found.ok
     assert named in found.why
 
 
-def test_a_machine_of_google_s_may_have_a_service_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_instance_of_googles_may_have_a_service_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     product = tmp_path / "product_name"
     product.write_text("Google Compute Engine\n")
-    monkeypatch.setattr(_access, "_PRODUCT_FILE", product)
+    monkeypatch.setattr(_settings, "_PRODUCT_FILE", product)
     assert _configured({"HOME": str(tmp_path)}).ok
 
 
@@ -95,6 +98,8 @@ def test_a_machine_of_google_s_may_have_a_service_account(monkeypatch: pytest.Mo
         ("ssh_from", "somewhere"),
         ("tpu_create", "later"),
         ("queue_wait", 5),
+        ("queue_wait", "soon"),
+        ("extension_room", -1),
         ("gpu_subnetworks", [1]),
         ("endpoint_url", "localhost"),
     ],
@@ -104,19 +109,35 @@ def test_a_malformed_setting_is_refused_by_name(name: str, value: object) -> Non
         GcpSettings.of(Settings({name: value}))
 
 
-def test_the_room_for_extensions_may_be_nothing() -> None:
+def test_the_room_for_extensions_may_be_zero() -> None:
     assert GcpSettings.of(Settings({"extension_room": "0s"})).extension_room == timedelta(0)
     assert GcpSettings.of(Settings({"extension_room": "2d"})).extension_room == timedelta(days=2)
     assert GcpSettings.of(Settings({})).extension_room == timedelta(days=7)
 
 
-def test_importing_the_plug_in_loads_nothing_of_google_s() -> None:
-    code = "import sys, multicompute_gcp; print([m for m in sys.modules if m.split('.')[0] in ('google', 'requests')])"
+def test_every_setting_is_described_and_known_to_the_plug_in_object() -> None:
+    described = tuple(name for name, field in GcpSettings.model_fields.items() if field.description)
+    assert plugin.setting_names == described
+    assert "extension_room" in described and "environment" not in described
+
+
+def test_configured_loads_no_sdk() -> None:
+    code = (
+        "import sys; from multicompute_gcp import plugin; from multicompute.provider import Settings;"
+        "plugin.configured(Settings({'endpoint_url': 'http://127.0.0.1:1'}));"
+        "print([m for m in sys.modules if m.split('.')[0] in ('google', 'requests')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_opening_and_listing_does_not_load_the_slow_classes() -> None:
+def test_importing_the_plug_in_object_loads_neither_the_sdk_nor_pydantic() -> None:
+    code = "import sys, multicompute_gcp; print([m for m in sys.modules if m.split('.')[0] in ('google', 'requests', 'pydantic')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_opening_the_provider_does_not_load_the_slow_package_of_compute_engine() -> None:
     code = (
         "import sys, multicompute_gcp._provider as p; from multicompute.provider import Settings;"
         "p.GcpProvider(Settings({'endpoint_url': 'http://127.0.0.1:1'})); print('google.cloud.compute_v1' in sys.modules)"

@@ -1,0 +1,106 @@
+"""Moves the end of life of instances, in the labels that listings show and in the metadata that the node's timer reads."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from multicompute.clock import Clock
+from multicompute.errors import InvalidRequestError
+from multicompute.provider import TAG_EXPIRES_AT, Selector, expiry_tag
+from multicompute.provider_kit.calls import in_parallel
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_gcp._errors import log, translate_errors
+from multicompute_gcp._gang import AT_ONCE
+from multicompute_gcp._labels import region_of
+from multicompute_gcp._list import disks, instances, zone_of
+from multicompute_gcp._operations import wait
+from multicompute_gcp._session import CALL, Clients
+
+ENDING: Final = ("STOPPING", "DEPROVISIONING", "TERMINATED", "DELETING")
+"""The states of instances and TPU nodes that do not run any more."""
+
+
+class _Change(NamedTuple):
+    """A call that changes a label or the metadata."""
+
+    operation: str
+    call: Callable[..., Any]
+    request: dict[str, Any]
+
+
+def set_expiry(
+    clients: Clients, selector: Selector, expires_at: datetime | None, place: Place, *, clock: Clock
+) -> None:
+    """Write the expiry of the selected instances, and of their disks, which may outlive them; see `Provider.set_expiry`.
+
+    Raises:
+        InvalidRequestError: Compute Engine itself deletes one of them earlier, which can't be changed while it runs.
+        MulticomputeError: a change was refused, or accepted and then failed; the others may be made.
+    """
+    found = [item for item in instances(clients, selector, place, for_expiry=True) if item.get("status") not in ENDING]
+    for item in found:
+        _check_limit(item, expires_at)
+    value = expiry_tag(expires_at)
+    changes = [change for item in found for change in _changes_of(clients, item, value)]
+    if found:
+        changes += [_disk_change(clients, item, value) for item in disks(clients, selector, place)]
+
+    def make(change: _Change) -> None:
+        with translate_errors(change.operation, place):
+            operation = change.call(request=change.request, **CALL)
+        # Compute Engine may accept a change and fail afterwards; then the node would stop at its old expiry.
+        wait(clients, operation, place, clock=clock).check(change.operation, place)
+
+    in_parallel(make, changes, at_once=AT_ONCE)
+
+
+def _check_limit(item: dict[str, Any], expires_at: datetime | None) -> None:
+    """Compare the new expiry with the time limit with which the instance was created."""
+    stamp = ((item.get("resourceStatus") or {}).get("scheduling") or {}).get("terminationTimestamp")
+    if not stamp:
+        return
+    limit = datetime.fromisoformat(str(stamp))
+    name, zone = str(item["name"]), zone_of(item)
+    if expires_at is None:
+        log.warning("gcp %s: %s has no expiry any more, but Compute Engine deletes it at %s", zone, name, limit)
+    elif expires_at > limit:
+        raise InvalidRequestError(
+            f"gcp {zone}: {name} can't live until {expires_at:%Y-%m-%d %H:%M} UTC: Compute Engine deletes it at "
+            f"{limit:%Y-%m-%d %H:%M}, which can't be changed while it runs",
+            provider="gcp",
+            region=region_of(zone),
+            zone=zone,
+            code="MaxRunDuration",
+            hint="launch with a longer ttl=, or set [providers.gcp] extension_room before the launch",
+        )
+
+
+def _changes_of(clients: Clients, item: dict[str, Any], value: str) -> list[_Change]:
+    where = {"project": clients.project, "zone": zone_of(item), "instance": str(item["name"])}
+    service, metadata = clients.instances(), item.get("metadata") or {}
+    entries = [
+        {"key": entry["key"], "value": entry.get("value", "")}
+        for entry in metadata.get("items") or ()
+        if entry.get("key") != TAG_EXPIRES_AT
+    ]
+    body = {
+        "fingerprint": metadata.get("fingerprint", ""),
+        "items": [*entries, {"key": TAG_EXPIRES_AT, "value": value}],
+    }
+    labels = {**where, "instances_set_labels_request_resource": _labels(item, value)}
+    return [
+        _Change("instances.setLabels", service.set_labels_unary, labels),
+        _Change("instances.setMetadata", service.set_metadata_unary, {**where, "metadata_resource": body}),
+    ]
+
+
+def _disk_change(clients: Clients, item: dict[str, Any], value: str) -> _Change:
+    where = {"project": clients.project, "zone": zone_of(item), "resource": str(item["name"])}
+    request = {**where, "zone_set_labels_request_resource": _labels(item, value)}
+    return _Change("disks.setLabels", clients.disks().set_labels_unary, request)
+
+
+def _labels(item: dict[str, Any], value: str) -> dict[str, Any]:
+    """Return all labels, because they can only be set together; Google refuses them if another process has changed them since."""
+    labels = {**(item.get("labels") or {}), TAG_EXPIRES_AT: value}
+    return {"labels": labels, "label_fingerprint": item.get("labelFingerprint", "")}

@@ -1,0 +1,116 @@
+"""What launches of instances and of TPU slices have in common: the choice of a zone, and all or nothing."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from multicompute.clock import Clock
+from multicompute.errors import CapacityError, MulticomputeError, ThrottledError, TransientError
+from multicompute.node import Node
+from multicompute.provider import LaunchRequest, Selector
+from multicompute.provider_kit.vendor_errors import Place, not_rolled_back, retryable, unavailable_here
+
+AT_ONCE: Final = 16
+"""How many calls are made at once where the API has no call for several resources."""
+# An offer without a zone is tried in so many zones, one after the other.
+_MAX_ZONES: Final = 3
+_ROLLED_BACK_WITHIN: Final = timedelta(seconds=60)
+
+
+class OpenZones:
+    """Launches gangs whose offer leaves the zone open, in the zones of the region that have the type.
+
+    Args:
+        find: returns the zones of the region of a place that have its instance type; called once per type and region.
+        kind: what is launched, for messages.
+    """
+
+    def __init__(self, find: Callable[[Place], Iterable[str]], *, kind: str) -> None:
+        self._find = find
+        self._kind = kind
+        self._zones: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def launch(
+        self,
+        request: LaunchRequest,
+        launch: Callable[[LaunchRequest], tuple[Node, ...]],
+        *,
+        used_zones: Callable[[LaunchRequest], Collection[str]],
+    ) -> tuple[Node, ...]:
+        """Launch `request` in the zones that it names or, where it names none, in the first zone that has capacity.
+
+        Args:
+            request: the request.
+            launch: launches a request in which every part has a zone.
+            used_zones: returns the zones in which an earlier launch with this token created something.
+        """
+        if all(part.offer.zone for part in request.parts):
+            return launch(request)
+        choices = [_in_zone(request, zone) for zone in self._zones_for(request)]
+        # A repeated launch must not buy again in another zone.
+        used = set(used_zones(request))
+        choices = [choice for choice in choices if used <= {part.offer.zone for part in choice.parts}] or choices
+        for choice in choices[:-1]:
+            with suppress(CapacityError):
+                return launch(choice)
+        return launch(choices[-1])
+
+    def _zones_for(self, request: LaunchRequest) -> tuple[str, ...]:
+        place = Place.of(next(part.offer for part in request.parts if not part.offer.zone))
+        key = (place.region, place.instance_type)
+        if key not in self._zones:
+            self._zones[key] = tuple(sorted(self._find(place)))
+        if not self._zones[key]:
+            raise unavailable_here(
+                f"no zone of the region has this {self._kind}",
+                code="NoZone",
+                place=place,
+                scope="region",
+                hint="try another region",
+                is_offered=False,
+            )
+        return self._zones[key][:_MAX_ZONES]
+
+
+def _in_zone(request: LaunchRequest, zone: str) -> LaunchRequest:
+    parts = tuple(
+        part if part.offer.zone else replace(part, offer=replace(part.offer, zone=zone)) for part in request.parts
+    )
+    return replace(request, parts=parts)
+
+
+@contextmanager
+def all_or_nothing(request: LaunchRequest, clock: Clock, delete: Callable[[datetime], bool]) -> Iterator[None]:
+    """Delete what the body of the `with` has created, if a part of the gang is refused (I4).
+
+    Args:
+        request: the launch.
+        clock: the clock.
+        delete: deletes everything of the attempt and returns whether something still exists; repeated until nothing does. It may wait
+            for the deletions, until the instant that it is given.
+
+    Raises:
+        MulticomputeError: the refusal; nothing of the attempt exists.
+        TransientError: something may exist; the engine repeats the launch.
+    """
+    try:
+        yield
+    except (ThrottledError, TransientError):
+        # The outcome is not known. The engine repeats the launch, which finds the earlier parts by their names and request ids.
+        raise
+    except MulticomputeError as error:
+        place, end = Place("gcp", request.region), clock.now() + _ROLLED_BACK_WITHIN
+        try:
+            while delete(end):
+                if clock.now() >= end:
+                    raise retryable("its deletion takes longer", code=error.code or "", place=place)
+        except MulticomputeError as failure:
+            raise not_rolled_back(error, failure, place=place) from error
+        raise
+
+
+def attempt_of(request: LaunchRequest) -> Selector:
+    """Return the selector of everything that a launch has created."""
+    return Selector(region=request.region, cluster_id=request.cluster_id, token=request.token)

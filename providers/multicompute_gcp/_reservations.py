@@ -1,0 +1,97 @@
+"""Reads reservations by their names."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from multicompute.provider import Reservation
+from multicompute.provider_kit.vendor_errors import Place, unavailable_here
+from multicompute_gcp._labels import last_segment, region_of
+from multicompute_gcp._session import Clients
+
+# Any reservation may have an end; its instances are deleted with it only if it was bought by calendar, which is possible for these types:
+# https://cloud.google.com/compute/docs/instances/future-reservations-calendar-mode-overview.
+_BY_CALENDAR: Final = re.compile(r"(a3|a4x?)-")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldReservation:
+    """What a launch needs to know about a reservation.
+
+    Attributes:
+        name: the name that reservation affinity needs: a name, or the path of another project's reservation.
+        is_bound: whether it has an end, at which its instances are deleted.
+        policies: the names of its placement policies, which its instances must have, too.
+    """
+
+    name: str
+    is_bound: bool
+    policies: tuple[str, ...] = ()
+
+
+class Reservations:
+    """Looks reservations up before a launch, each once, since what it reads of them does not change."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._known: dict[tuple[str, str], HeldReservation] = {}
+
+    def find(self, reservation_id: str, place: Place) -> HeldReservation:
+        """Return the reservation in the zone of `place`.
+
+        Raises:
+            CapacityError: the zone has no reservation of this name.
+        """
+        if reservation_id.startswith("projects/"):
+            # Another project's reservation can be used without permission to read it. Elsewhere, its path is shown with the zone in it.
+            return HeldReservation(re.sub(r"/zones/[^/]+(?=/reservations/)", "", reservation_id), is_bound=False)
+        key = (place.zone, reservation_id)
+        if key not in self._known:
+            url = self._clients.compute_url("zones", place.zone, "reservations", reservation_id)
+            found = self._clients.get(url, "reservations.get", place)
+            if found is None:
+                raise unavailable_here(
+                    f"there is no reservation {reservation_id} in this zone",
+                    code="notFound",
+                    place=place,
+                    scope="zone",
+                    hint="a reservation is valid in its own zone only",
+                )
+            policies = tuple(last_segment(url) for url in (found.get("resourcePolicies") or {}).values())
+            self._known[key] = HeldReservation(reservation_id, is_bound=is_by_calendar(found), policies=policies)
+        return self._known[key]
+
+
+def is_by_calendar(item: dict[str, Any]) -> bool:
+    """Return whether instances are deleted at the end of this reservation."""
+    return bool(item.get("deleteAtTime")) and _BY_CALENDAR.match(_machine_type(item)) is not None
+
+
+def _machine_type(item: dict[str, Any]) -> str:
+    specific = item.get("specificReservation") or {}
+    return last_segment((specific.get("instanceProperties") or {}).get("machineType", ""))
+
+
+def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Reservation]:
+    """Return the reservation, if it is in this region; one that is not ready has nothing available."""
+    name = last_segment(reservation_id)
+    listed = clients.aggregated("reservations", place, filter=f'name = "{name}"')
+    found = [_reservation(item, reservation_id) for item in listed if item.get("name") == name]
+    return [item for item in found if item is not None and item.region == place.region]
+
+
+def _reservation(item: dict[str, Any], reservation_id: str) -> Reservation | None:
+    specific = item.get("specificReservation")
+    if not specific:
+        return None
+    zone = last_segment(item.get("zone", ""))
+    free = int(specific.get("count", 0)) - int(specific.get("inUseCount", 0))
+    return Reservation(
+        provider="gcp",
+        id=reservation_id,
+        region=region_of(zone),
+        zone=zone,
+        instance_type=_machine_type(item),
+        available=max(free, 0) if item.get("status", "READY") == "READY" else 0,
+        kind="calendar reservation" if is_by_calendar(item) else "reservation",
+    )

@@ -1,0 +1,175 @@
+"""The settings of Google Cloud, and where credentials and the project are found; no SDK is imported and no network call made."""
+
+import configparser
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo
+
+from multicompute.errors import ConfigError, SpecError
+from multicompute.provider import Configured, Settings
+from multicompute.provider_kit.endpoints import is_loopback
+from multicompute.provider_kit.settings import (
+    SETTINGS,
+    CidrBlocks,
+    Endpoint,
+    Environment,
+    Texts,
+    firmware_has,
+    read_settings,
+)
+from multicompute.units import parse_duration
+
+# A local cloud has one project; its name is part of every URL.
+_LOCAL_PROJECT: Final = "local"
+_ADC: Final = "application_default_credentials.json"
+# On Compute Engine the kernel shows the vendor here, so a metadata server with a service account may exist.
+_PRODUCT_FILE = Path("/sys/class/dmi/id/product_name")
+
+
+def _duration(value: object, info: ValidationInfo) -> timedelta:
+    what = f"[providers.gcp] {info.field_name}"
+    # Without this, pydantic would read a bare number as seconds.
+    if not isinstance(value, (str, timedelta)):
+        raise ConfigError(f'{what}={value!r}: must be a duration, "90m"', provider="gcp")
+    try:
+        return parse_duration(value, what=what)
+    except SpecError as error:
+        raise ConfigError(error.message, provider="gcp") from error
+
+
+def _duration_or_zero(value: object, info: ValidationInfo) -> timedelta:
+    return timedelta(0) if str(value).strip() in ("0", "0s") else _duration(value, info)
+
+
+class GcpSettings(BaseModel):
+    """The table `[providers.gcp]`, checked, and the environment to look for credentials in."""
+
+    model_config = SETTINGS
+
+    project: str | None = Field(
+        None,
+        description="The project to launch in. Default: GOOGLE_CLOUD_PROJECT, else that of the credentials or of gcloud.",
+    )
+    credentials_file: str | None = Field(
+        None, description="A key or configuration file. Default: the application default credentials."
+    )
+    endpoint_url: Endpoint | None = Field(None, description="The endpoint of Compute Engine. Default: Google's own.")
+    tpu_endpoint_url: Endpoint | None = Field(
+        None, description="The endpoint of Cloud TPU. Default: `endpoint_url`, else Google's own."
+    )
+    network: str | None = Field(None, description='The name or path of the network to launch in. Default: "default".')
+    subnetwork: str | None = Field(
+        None, description="The name or path of the subnetwork to launch in. Default: that of the network in the region."
+    )
+    gpu_subnetworks: Texts = Field(
+        (),
+        description="The subnetworks for the additional interfaces of GPUDirect and RoCE machine types, in order. Default: none.",
+    )
+    service_account: str | None = Field(
+        None,
+        description="The service account of the nodes. Default: none for instances, Google's default for TPU slices.",
+    )
+    ssh_from: CidrBlocks = Field(
+        (), description="The CIDR blocks from which port 22 can be reached. Default: the caller's own address."
+    )
+    extension_room: Annotated[timedelta, BeforeValidator(_duration_or_zero)] = Field(
+        timedelta(days=7),
+        description='How far beyond its first end a lease can be extended; "0s" for not at all. Default: "7d".',
+    )
+    queue_wait: Annotated[timedelta, BeforeValidator(_duration)] | None = Field(
+        None,
+        description="How long a TPU request may wait in Google's queue until it counts as a lack of capacity. Default: the attempt timeout.",
+    )
+    tpu_create: Literal["queued", "direct"] = Field(
+        "queued",
+        description='How TPU slices are created: as "queued" resources, or as "direct" nodes. Default: "queued".',
+    )
+    environment: Environment = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> "GcpSettings":
+        """Check what a plug-in is opened with.
+
+        Raises:
+            ConfigError: a key is unknown, a value is not of its kind, or an endpoint is plain http to another machine.
+        """
+        return read_settings(cls, settings, provider="gcp")
+
+    @property
+    def tpu_endpoint(self) -> str | None:
+        """Return the endpoint of Cloud TPU, None for Google's own: a local Compute Engine must never be combined with real TPUs."""
+        return self.tpu_endpoint_url or self.endpoint_url
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether Compute Engine is reached on a loopback address."""
+        return is_loopback(self.endpoint_url)
+
+    @property
+    def named_project(self) -> str | None:
+        """Return the project that variables and files name, None if they name none."""
+        env = self.environment
+        named = self.project or env.get("GOOGLE_CLOUD_PROJECT") or env.get("GCLOUD_PROJECT")
+        if named or self.is_local:
+            return named or _LOCAL_PROJECT
+        return _project_of_credentials(self.credentials_path()) or _project_of_gcloud(self._gcloud_folder())
+
+    @property
+    def named_credentials(self) -> str | None:
+        """Return the credentials file that the setting or the environment names."""
+        return self.credentials_file or self.environment.get("GOOGLE_APPLICATION_CREDENTIALS")
+
+    def credentials_path(self) -> Path | None:
+        """Return the file with the credentials, or None if it does not exist."""
+        folder = self._gcloud_folder()
+        path = Path(self.named_credentials).expanduser() if self.named_credentials else folder and folder / _ADC
+        return path if path and path.is_file() else None
+
+    def _gcloud_folder(self) -> Path | None:
+        named, home = self.environment.get("CLOUDSDK_CONFIG"), self.environment.get("HOME")
+        return Path(named).expanduser() if named else Path(home, ".config", "gcloud") if home else None
+
+
+def configured(settings: Settings) -> Configured:
+    """Return whether Google Cloud can be reached, and with which credentials and project."""
+    read = GcpSettings.of(settings)
+    if read.is_local:
+        return Configured(ok=True, why=f"a local endpoint, {read.endpoint_url}")
+    path = read.credentials_path()
+    if path is None and read.named_credentials:
+        return Configured(ok=False, why=f"the credentials file {read.named_credentials} does not exist")
+    if path is None and firmware_has(_PRODUCT_FILE, "Google"):
+        why = "this machine runs on Google Cloud; whether it has a service account is known at the first call"
+        return Configured(ok=True, why=why)
+    if path is None:
+        return Configured(ok=False, why="no application default credentials in the environment or in ~/.config/gcloud")
+    if read.named_project is None:
+        return Configured(ok=False, why=f"credentials in {path}, but no project: set GOOGLE_CLOUD_PROJECT")
+    return Configured(ok=True, why=f"{path}, project {read.named_project}")
+
+
+def _project_of_credentials(path: Path | None) -> str | None:
+    """Return the project in a credentials file. A file that can't be read counts as empty; the SDK reports why when it is used."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):
+        return None
+    if not isinstance(read, dict):
+        return None
+    return read.get("project_id") or read.get("quota_project_id") or None
+
+
+def _project_of_gcloud(folder: Path | None) -> str | None:
+    """Return the project of gcloud's active configuration."""
+    if folder is None:
+        return None
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        active = (folder / "active_config").read_text(encoding="utf-8").strip()
+        parser.read(folder / "configurations" / f"config_{active}", encoding="utf-8")
+    except (configparser.Error, OSError, UnicodeDecodeError):
+        return None
+    return parser.get("core", "project", fallback=None)

@@ -1,0 +1,49 @@
+"""Moves the end of life of slices, in the labels that listings show and in the metadata that the timers of the hosts read."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from multicompute.clock import Clock
+from multicompute.provider import TAG_EXPIRES_AT, Selector, expiry_tag
+from multicompute.provider_kit.calls import in_parallel
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_gcp._errors import translate_errors
+from multicompute_gcp._expiry import ENDING
+from multicompute_gcp._gang import AT_ONCE
+from multicompute_gcp._labels import region_of
+from multicompute_gcp._operations import CHANGED_WITHIN, Outcome
+from multicompute_gcp._session import CALL, Clients
+from multicompute_gcp.tpu._list import find, labels_in, zone_of
+from multicompute_gcp.tpu._operations import is_finished
+
+_POLL_INTERVAL: Final = timedelta(milliseconds=200)
+_OPERATION: Final = "nodes.patch"
+
+
+def set_expiry(
+    clients: Clients, selector: Selector, expires_at: datetime | None, place: Place, *, clock: Clock
+) -> None:
+    """Write the expiry of the selected slices, see `Provider.set_expiry`.
+
+    A slice that is still in the queue has no node, so its expiry can't be changed.
+    """
+    value = expiry_tag(expires_at)
+
+    def update(item: dict[str, Any]) -> None:
+        node = {
+            "name": str(item["name"]),
+            "labels": {**labels_in(item), TAG_EXPIRES_AT: value},
+            "metadata": {**(item.get("metadata") or {}), TAG_EXPIRES_AT: value},
+        }
+        request = {"node": node, "update_mask": {"paths": ["labels", "metadata"]}}
+        zone = Place("gcp", region_of(zone_of(item)), zone_of(item))
+        with translate_errors(_OPERATION, zone):
+            name = str(clients.tpu().update_node(request=request, **CALL).operation.name)
+        end = clock.now() + CHANGED_WITHIN
+        while not is_finished(clients, name, _OPERATION, zone):
+            if clock.now() >= end:
+                Outcome(is_done=False).check(_OPERATION, zone)
+            clock.sleep(_POLL_INTERVAL)
+
+    found = [item for item in find(clients, selector, place).nodes if item.get("state") not in ENDING]
+    in_parallel(update, found, at_once=AT_ONCE)
