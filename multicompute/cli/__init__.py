@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one public function and prints."""
+"""The command line: each command parses its arguments, calls one public function and prints the result."""
 
 import sys
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the arguments without the program's name; those of the process when left out.
+        argv: The arguments without the program's name; those of the process if omitted.
 
     Returns:
-        The exit status: 0 done, 1 unexpected, 2 usage or SpecError, 3 NoOfferError, 4 CapacityError, 5 QuotaError,
-        6 AuthError or AccessDeniedError, 7 ProvisionTimeout, 8 ClusterNotFound or ClusterExists, 9 a leak was found
-        (`reconcile --dry-run`), 130 interrupted, 141 the reader of the output went away.
+        The exit status: 0 success, 1 unexpected error, 2 usage or SpecError, 3 NoOfferError, 4 CapacityError,
+        5 QuotaError, 6 AuthError or AccessDeniedError, 7 ProvisionTimeout, 8 ClusterNotFound or ClusterExists, 9 a leak
+        was found (`reconcile --dry-run`), 130 interrupted, 141 the reader of the output closed it.
     """
     from multicompute.cli.status import guarded
 

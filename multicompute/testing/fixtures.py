@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from multicompute.cluster import Cluster
+from multicompute.cluster_requests import RequestArguments
 from multicompute.config import load
 from multicompute.engine.recovery.inventory import Orphan, remove
 from multicompute.errors import LedgerError, MulticomputeError
 from multicompute.plugins import discover
 from multicompute.provider import TAG_CLUSTER, TAG_ID, Resource
 from multicompute.session import Session
-from multicompute.spec import SpecArguments
 from multicompute.units import format_usd
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ClusterFactory:
         self._made: list[Cluster] = []
 
     def __call__(
-        self, gpus: int | None = None, type: str | Sequence[str] = (), **arguments: Unpack[SpecArguments]
+        self, gpus: int | None = None, type: str | Sequence[str] = (), **arguments: Unpack[RequestArguments]
     ) -> Cluster:
         """Request a cluster; takes the arguments of `Cluster.request` and raises what it raises. Without any, 8 H100."""
         if gpus is None and not type and "reservations" not in arguments:

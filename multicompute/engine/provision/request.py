@@ -41,7 +41,7 @@ from multicompute.offer import Part
 from multicompute.plan import Candidate, Plan
 from multicompute.provider import Capability, Selector
 from multicompute.session import Session
-from multicompute.spec import ClusterSpec, Default
+from multicompute.spec import ClusterSpec
 
 _log = logging.getLogger("multicompute")
 _LOOK: Final = timedelta(seconds=1)
@@ -64,8 +64,8 @@ def request(
             tried or ruled out; nothing of it is left.
         ProvisionTimeout: not ready within `timeout`; nothing of it is left.
     """
-    if isinstance(spec.ttl, Default):
-        spec = spec.with_ttl(session.config.default_ttl)
+    if spec.ttl == "default":
+        spec = spec.replace(ttl=session.config.default_ttl)
     spec.ssh_public_key()
     stop = stop or Cancellation()
     with on_signals(stop):

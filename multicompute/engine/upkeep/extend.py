@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from multicompute.arguments import MAX_TTL
 from multicompute.engine.operation.cancellation import Cancellation
 from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.lease import holding
@@ -14,7 +15,6 @@ from multicompute.errors import ClusterNotFound, MulticomputeError, SpecError
 from multicompute.ledger import ClusterRecord
 from multicompute.provider import Selector
 from multicompute.session import Session
-from multicompute.spec import MAX_TTL
 from multicompute.units import format_duration
 
 _log = logging.getLogger("multicompute")

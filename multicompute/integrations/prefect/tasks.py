@@ -8,12 +8,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.transactions import Transaction, get_transaction
 
 from multicompute.cluster import Cluster
+from multicompute.cluster_requests import RequestArguments
 from multicompute.errors import ClusterNotFound
 from multicompute.integrations.prefect.block import Configuration, aload, configured, load
 from multicompute.integrations.prefect.records import ashow_cost, show_cost
 from multicompute.integrations.prefect.runs import asked_for
 from multicompute.integrations.prefect.scope import aobtain, obtain, refuse_event_loop
-from multicompute.spec import SpecArguments
 
 _MINE: Final = "multicompute-cluster"
 
@@ -36,7 +36,7 @@ def request_cluster(
     type: str | Sequence[str] = (),
     *,
     config: Configuration = None,
-    **arguments: Unpack[SpecArguments],
+    **arguments: Unpack[RequestArguments],
 ) -> dict[str, object]:
     """Get a cluster that other tasks work on; `terminate_cluster`, the flow's hooks or a failed transaction end it.
 
@@ -66,7 +66,7 @@ async def arequest_cluster(
     type: str | Sequence[str] = (),
     *,
     config: Configuration = None,
-    **arguments: Unpack[SpecArguments],
+    **arguments: Unpack[RequestArguments],
 ) -> dict[str, object]:
     """`request_cluster` for async flows."""
     block = await aload(config)

@@ -32,7 +32,7 @@ def _cloud() -> Iterator[FakeCloud]:
 @contextmanager
 def lost(cloud: FakeCloud, folder: Path, name: str = "new.db") -> Iterator[Session]:
     """The same clouds with another ledger, empty unless the file is there."""
-    config = replace(cloud.session.config, state=f"sqlite:///{folder / name}")
+    config = cloud.session.config.model_copy(update={"state": f"sqlite:///{folder / name}"})
     session = Session(config=config, plugins=cloud.session.plugins, clock=cloud.clock, random=cloud.session.random)
     try:
         with use_session(session):

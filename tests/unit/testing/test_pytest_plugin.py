@@ -144,7 +144,6 @@ def test_what_no_ledger_knows_is_found_and_ended_too(pytester: pytest.Pytester) 
     result = run(
         pytester,
         """
-        from dataclasses import replace
 
         from multicompute import Cluster
         from multicompute.session import Session, use_session
@@ -154,7 +153,7 @@ def test_what_no_ledger_knows_is_found_and_ended_too(pytester: pytest.Pytester) 
         def test_has_a_ledger_of_its_own(fake_cloud, tmp_path):
             kept.append(fake_cloud)
             first = fake_cloud.session
-            config = replace(first.config, state=f"sqlite:///{tmp_path}/own.db")
+            config = first.config.model_copy(update={"state": f"sqlite:///{tmp_path}/own.db"})
             with use_session(Session(config=config, plugins=first.plugins, clock=first.clock)) as session:
                 Cluster.request(gpus=16, type="h100", name="lost", clouds=["aws"])
                 session.close()

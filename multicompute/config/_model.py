@@ -1,0 +1,95 @@
+"""The configuration as a model: what each key means, and its checked value."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation, Strict, ValidationError
+
+from multicompute.arguments import OptionalDuration
+from multicompute.config._environment import default_owner
+from multicompute.config._source import Source
+from multicompute.errors import ConfigError
+from multicompute.validation import cause_of, first_message
+
+_NOT_IN_OWNER: Final = re.compile(r"[^A-Za-z0-9._@-]")
+_LONGEST_OWNER: Final = 63
+"""As long as a label of any cloud may be."""
+
+Text = Annotated[str, Strict()]
+
+
+def _tag_value(owner: str) -> str:
+    return _NOT_IN_OWNER.sub("-", owner)[:_LONGEST_OWNER]
+
+
+class Config(BaseModel):
+    """The configuration: each key outside of tables, the tables of the providers, and where all of it was read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
+
+    state: Annotated[
+        Text,
+        Field(
+            description="URL of the ledger: sqlite:////path, or postgresql://... for one that several hosts share.",
+            repr=False,
+        ),
+    ]
+    default_ttl: Annotated[
+        OptionalDuration,
+        Field(description='Lifetime of clusters whose request names none, such as "24h"; "none" for no limit.'),
+    ] = timedelta(hours=24)
+    catalog: Annotated[
+        Annotated[Path, AfterValidator(Path.expanduser)] | None,
+        Field(description="Folder of offer tables to use instead of the packaged ones."),
+    ] = None
+    owner: Annotated[
+        Text,
+        AfterValidator(_tag_value),
+        Field(description="Owner of the resources, in the tag `multicompute-owner` of each; user@host if omitted."),
+    ]
+    providers: Annotated[
+        dict[str, dict[str, Any]],
+        Field(description="The settings of each provider."),
+    ] = {}
+    path: Annotated[
+        Path,
+        Field(description="The configuration file, whether or not it exists.", exclude=True),
+    ]
+    environment: Annotated[
+        SkipValidation[Mapping[str, str]],
+        Field(description="Every variable that was set when this was read.", exclude=True, repr=False),
+    ] = {}
+    places: Annotated[
+        SkipValidation[Mapping[str, str]],
+        Field(description="Dotted key -> where it was set, for messages.", exclude=True, repr=False),
+    ] = {}
+
+    def where(self, key: str) -> str:
+        """Return where `key`, such as "providers.aws.profile", was set: file and line, or the variable's name."""
+        return self.places.get(key, str(self.path))
+
+
+def checked(source: Source) -> Config:
+    """Return the configuration with checked values.
+
+    Raises:
+        ConfigError: A value is wrong; the message names where it was set.
+    """
+    # An empty value counts as none, so that a line of the file can be enabled before its value is known.
+    values: dict[str, Any] = {key: value for key, value in source.values.items() if value != ""}
+    values |= {
+        "state": source.state,
+        "owner": values.get("owner", default_owner(source.environment)),
+        "providers": source.providers,
+        "path": source.path,
+        "environment": source.environment,
+        "places": source.places,
+    }
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        raise ConfigError(f"{source.where(key)}: {cause_of(error) or first_message(error)}") from None
