@@ -76,7 +76,17 @@ class MulticomputeError(Exception):
 
 
 class SpecError(MulticomputeError, ValueError):
-    """The spec contradicts itself, or names what does not exist. Nothing was sent to any cloud."""
+    """The spec contradicts itself, or names what does not exist. Nothing was sent to any cloud.
+
+    Attributes:
+        argument: The argument or key that is wrong, None if it is not a single one.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, provider: str | None = None, argument: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, provider=provider)
+        self.argument = argument
 
 
 class ConfigError(SpecError):

@@ -1,25 +1,20 @@
 """What a request asks for: its arguments, checked and normalised once."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import Field, WithJsonSchema
 
 from multicompute.arguments import (
-    Argument,
     Clouds,
     Count,
     Duration,
-    Flag,
-    Form,
     Name,
     OptionalDuration,
-    Relaxation,
     Script,
     Size,
     Tags,
@@ -29,8 +24,8 @@ from multicompute.arguments import (
     Usd,
 )
 from multicompute.errors import SpecError
+from multicompute.fields import Argument, Form, ParsedModel, Relaxation, in_json
 from multicompute.node import Event
-from multicompute.validation import cause_of, first_message, unknown_name
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -41,14 +36,21 @@ _PUBLIC_KEY: Final = re.compile(
     r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]*)?"
 )
 
+
+def _progress(value: Any, name: str) -> Any:
+    if not isinstance(value, bool) and not callable(value):
+        raise SpecError(f"{name}={value!r}: must be True, False or a function")
+    return value
+
+
 Progress = Annotated[
-    Flag | Callable[[Event], None],
+    bool | Callable[[Event], None],
     WithJsonSchema({"type": "boolean"}),
-    Form("bool | Callable[[Event], None]", ""),
+    Form(_progress, "bool | Callable[[Event], None]", ""),
 ]
 
 
-class ClusterSpec(BaseModel):
+class ClusterSpec(ParsedModel):
     """The arguments of a request, checked and normalised.
 
     A frozen pydantic model: it can be a field of your own models, and has a JSON schema. Values that are wrong raise
@@ -59,9 +61,6 @@ class ClusterSpec(BaseModel):
         >>> spec.type, spec.ttl
         (('h100',), datetime.timedelta(seconds=43200))
     """
-
-    # The schema is built with the first instance: neither `--help` nor an import needs it.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
 
     gpus: Annotated[
         Count | None,
@@ -123,17 +122,17 @@ class ClusterSpec(BaseModel):
         Argument(relaxed=Relaxation(to=None, rank=7, limit="minimum")),
     ] = None
     spot: Annotated[
-        Flag | Literal["prefer"],
+        bool | Literal["prefer"],
         Field(description='Use spot capacity only; "prefer" ranks spot and on-demand offers together.'),
         Argument(relaxed=Relaxation(to="prefer", rank=8)),
     ] = False
     flex_start: Annotated[
-        Flag,
+        bool,
         Field(description="Also use capacity that a cloud sells through a queue, which may start later."),
         Argument(relaxed=Relaxation(to=True, rank=9)),
     ] = False
     estimates: Annotated[
-        Flag,
+        bool,
         Field(description="Also use offers whose price is only an estimate."),
         Argument(relaxed=Relaxation(to=True, rank=11)),
     ] = True
@@ -223,7 +222,7 @@ class ClusterSpec(BaseModel):
         Argument(metavar="FILE"),
     ] = None
     private: Annotated[
-        Flag,
+        bool,
         Field(description="Give the nodes no public address."),
         Argument(),
     ] = False
@@ -231,9 +230,9 @@ class ClusterSpec(BaseModel):
         Tags,
         Field(description="Tags to set on every resource."),
         Argument(flag="--tag"),
-    ] = {}
+    ] = Field(default_factory=dict)
     wait: Annotated[
-        Flag,
+        bool,
         Field(description="Wait until the cluster is READY; otherwise return once a cloud has accepted the launch."),
         Argument(identity=False),
     ] = True
@@ -280,8 +279,7 @@ class ClusterSpec(BaseModel):
         Raises:
             SpecError: An argument is unknown or wrong, or two contradict each other.
         """
-        with _spec_errors():
-            super().__init__(gpus=gpus, type=type, **arguments)
+        super().__init__(gpus=gpus, type=type, **arguments)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
@@ -293,46 +291,21 @@ class ClusterSpec(BaseModel):
         return cls(**arguments)
 
     @classmethod
-    def model_validate(cls, obj: Any, **settings: Any) -> Self:
-        """Return a spec from a mapping or a spec, as pydantic's models do, but raise SpecError."""
-        with _spec_errors():
-            return super().model_validate(obj, **settings)
-
-    @classmethod
-    def model_validate_json(cls, json_data: str | bytes | bytearray, **settings: Any) -> Self:
-        """Return a spec from JSON, as pydantic's models do, but raise SpecError."""
-        with _spec_errors():
-            return super().model_validate_json(json_data, **settings)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            for name in values:
-                if name not in cls.model_fields:
-                    raise SpecError(unknown_name(str(name), cls.model_fields))
-        return values
-
-    @model_validator(mode="after")
-    def _check_counts(self) -> Self:
-        """Refuse numbers that contradict each other, and compute `gpus` where the others imply it."""
-        if not self.type and not self.reservations:
+    def _check(cls, values: dict[str, Any]) -> None:
+        """Refuse numbers that contradict each other, and compute `gpus` if the others imply it."""
+        gpus, nodes, each = values["gpus"], values["nodes"], values["gpus_per_node"]
+        if not values["type"] and not values["reservations"]:
             raise SpecError('type: missing; specify an accelerator such as type="h100", or an instance type')
-        if self.gpus_per_node is not None:
-            if self.nodes is not None and self.gpus is None:
-                # The model is frozen for everyone else.
-                self.__dict__["gpus"] = self.nodes * self.gpus_per_node
-            self._check_gpus_per_node(self.gpus_per_node)
-        if self.nodes is not None and self.gpus is not None and self.nodes > self.gpus:
-            raise SpecError(f"nodes={self.nodes} is more than gpus={self.gpus}: some nodes would have no accelerator")
-        return self
-
-    def _check_gpus_per_node(self, each: int) -> None:
-        if self.gpus is not None and self.gpus % each:
-            near = self.gpus - self.gpus % each + each
-            raise SpecError(f"gpus={self.gpus} is not a multiple of gpus_per_node={each}; gpus={near} would be")
-        if self.nodes is not None and self.gpus != self.nodes * each:
-            raise SpecError(f"nodes={self.nodes} x gpus_per_node={each} is not gpus={self.gpus}")
+        if each is not None:
+            if nodes is not None and gpus is None:
+                gpus = values["gpus"] = nodes * each
+            if gpus is not None and gpus % each:
+                near = gpus - gpus % each + each
+                raise SpecError(f"gpus={gpus} is not a multiple of gpus_per_node={each}; gpus={near} would be")
+            if nodes is not None and gpus != nodes * each:
+                raise SpecError(f"nodes={nodes} x gpus_per_node={each} is not gpus={gpus}")
+        if nodes is not None and gpus is not None and nodes > gpus:
+            raise SpecError(f"nodes={nodes} is more than gpus={gpus}: some nodes would have no accelerator")
 
     def identity(self) -> dict[str, object]:
         """Return what makes two requests the same request (I6), in JSON form; of the script only its digest."""
@@ -340,7 +313,7 @@ class ClusterSpec(BaseModel):
 
     def to_dict(self) -> dict[str, object]:
         """Return the spec in JSON form, without `progress`; `ClusterSpec.of` returns the same spec from it."""
-        return self.model_dump(mode="json")
+        return {name: in_json(value) for name, value in self if name != "progress"}
 
     def to_public_dict(self) -> dict[str, object]:
         """Return `to_dict` for display and logs: scripts may hold tokens, so `setup` is replaced by its digest."""
@@ -390,12 +363,3 @@ def relaxations() -> dict[str, Relaxation]:
     found = {name: argument_of(name).relaxed for name in ClusterSpec.model_fields}
     relaxed = {name: relaxation for name, relaxation in found.items() if relaxation is not None}
     return dict(sorted(relaxed.items(), key=lambda item: item[1].rank))
-
-
-@contextmanager
-def _spec_errors() -> Iterator[None]:
-    """Raise SpecError in place of pydantic's error, which users of this package need not know."""
-    try:
-        yield
-    except ValidationError as error:
-        raise cause_of(error) or SpecError(first_message(error)) from None

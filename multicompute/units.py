@@ -52,8 +52,10 @@ def parse_gib(value: str | float, *, what: str) -> float:
 
 
 def format_duration(duration: timedelta) -> str:
-    """The shortest exact way to write `duration`: "90m", "12h", "7d"."""
-    seconds = int(duration.total_seconds())
+    """Return the shortest exact way to write `duration`: "90m", "12h", "7d"."""
+    seconds, rest = divmod(duration, timedelta(seconds=1))
+    if rest:
+        return f"{seconds}.{rest.microseconds:06}".rstrip("0") + "s"
     for unit in ("d", "h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds // _SECONDS[unit]}{unit}"

@@ -35,9 +35,12 @@ def public_names() -> str:
 
 
 def _members(owner: type) -> list[str]:
-    """One section for each public method that the class itself defines."""
+    """Return one section for each public method that a class of this package defines."""
     parts = []
-    for name, member in vars(owner).items():
+    members: dict[str, object] = {}
+    for base in reversed(owner.__mro__):
+        members |= vars(base) if base.__module__.startswith("multicompute") else {}
+    for name, member in members.items():
         function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
         if name.startswith("_") or not inspect.isfunction(function):
             continue

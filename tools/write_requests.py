@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from multicompute.arguments import form_of, members_of
+from multicompute.fields import form_of, members_of
 from multicompute.spec import ClusterSpec
 from multicompute.units import format_duration
 
@@ -184,7 +184,7 @@ def source(kind: Any) -> str:
 
 def default(field: FieldInfo) -> str:
     """Return the default of a field as source, in the form that people write."""
-    value = field.default
+    value = field.get_default(call_default_factory=True)
     if isinstance(value, timedelta):
         value = format_duration(value)
     if value == {}:

@@ -6,7 +6,8 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from multicompute.arguments import form_of, members_of
+from multicompute.cli.spelling import flag_of
+from multicompute.fields import form_of, members_of
 from multicompute.spec import ClusterSpec, argument_of
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
@@ -45,18 +46,16 @@ def request_arguments(options: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def flag_of(name: str) -> str:
-    """Return the option that sets a field."""
-    return argument_of(name).flag or f"--{name.replace('_', '-')}"
-
-
 def _options(name: str, field: FieldInfo) -> Iterator[Option]:
     flag, form, members = flag_of(name), form_of(field), members_of(field.annotation)
     words = [str(word) for member in members if get_origin(member) is Literal for word in get_args(member)]
     help_text = {"help": _sentence_to_help(field.description or "")}
     if bool in members and words:
         yield (flag,), {"nargs": "?", "const": True, "choices": words, "metavar": "|".join(words), **help_text}
-        yield (flag.replace("--", "--no-", 1),), {"action": "store_false", "help": f"turn {flag} off, if a file turns it on"}
+        yield (
+            (flag.replace("--", "--no-", 1),),
+            {"action": "store_false", "help": f"turn {flag} off, if a file turns it on"},
+        )
     elif bool in members:
         yield (flag,), {"action": argparse.BooleanOptionalAction, **help_text}
     elif form is None:

@@ -44,9 +44,10 @@ def plan(options: argparse.Namespace) -> int:
     """Print the candidates for a request."""
     from multicompute.cluster import Cluster
 
+    given = request_arguments(options)
     try:
         with options_in_errors():
-            found = Cluster.plan(**request_arguments(options))
+            found = Cluster.plan(**given)
     except NoOfferError as error:
         # The reasons are a result too: a program gets them in addition to the status.
         if options.json and error.plan is not None:

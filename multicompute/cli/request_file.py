@@ -1,11 +1,11 @@
 """Reads the arguments of a request from a TOML or JSON file."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from multicompute.cli.spelling import as_options
 from multicompute.errors import SpecError
 from multicompute.spec import ClusterSpec
 
@@ -21,10 +21,9 @@ def with_file(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         ClusterSpec.of(arguments)
     except SpecError as error:
-        # Messages start with the name of the argument.
-        name = re.match(r"\w*", error.message)
-        if name and name[0] in table.keys() - given.keys():
-            raise SpecError(f"{path}: {error.message}", hint=error.hint) from None
+        if not given or error.argument in table.keys() - given.keys():
+            raise SpecError(f"{path}: {error.message}", argument=error.argument) from None
+        raise SpecError(as_options(error.message), argument=error.argument) from None
     return arguments
 
 

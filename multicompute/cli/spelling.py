@@ -6,11 +6,15 @@ from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from multicompute.cli.arguments import flag_of
 from multicompute.errors import MulticomputeError
-from multicompute.spec import ClusterSpec
+from multicompute.spec import ClusterSpec, argument_of
 
 _VALUE = r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\([^)]*\)|[\w.+-]*\w"
+
+
+def flag_of(name: str) -> str:
+    """Return the option that sets a field."""
+    return argument_of(name).flag or f"--{name.replace('_', '-')}"
 
 
 def as_options(text: str) -> str:

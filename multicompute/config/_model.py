@@ -6,32 +6,39 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SkipValidation, Strict, ValidationError
+from pydantic import Field
 
 from multicompute.arguments import OptionalDuration
 from multicompute.config._environment import default_owner
 from multicompute.config._source import Source
-from multicompute.errors import ConfigError
-from multicompute.validation import cause_of, first_message
+from multicompute.errors import ConfigError, SpecError
+from multicompute.fields import Form, ParsedModel
 
 _NOT_IN_OWNER: Final = re.compile(r"[^A-Za-z0-9._@-]")
 _LONGEST_OWNER: Final = 63
 """As long as a label of any cloud may be."""
 
-Text = Annotated[str, Strict()]
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise SpecError(f"{name}={value!r}: must be text in quotes")
+    return value
 
 
-def _tag_value(owner: str) -> str:
-    return _NOT_IN_OWNER.sub("-", owner)[:_LONGEST_OWNER]
+def _owner(value: Any, name: str) -> str:
+    return _NOT_IN_OWNER.sub("-", _text(value, name))[:_LONGEST_OWNER]
 
 
-class Config(BaseModel):
+def _folder(value: Any, name: str) -> Path:
+    return value if isinstance(value, Path) else Path(_text(value, name)).expanduser()
+
+
+class Config(ParsedModel):
     """The configuration: each key outside of tables, the tables of the providers, and where all of it was read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, hide_input_in_errors=True)
-
     state: Annotated[
-        Text,
+        str,
+        Form(_text, "str", "URL"),
         Field(
             description="URL of the ledger: sqlite:////path, or postgresql://... for one that several hosts share.",
             repr=False,
@@ -42,30 +49,36 @@ class Config(BaseModel):
         Field(description='Lifetime of clusters whose request names none, such as "24h"; "none" for no limit.'),
     ] = timedelta(hours=24)
     catalog: Annotated[
-        Annotated[Path, AfterValidator(Path.expanduser)] | None,
+        Path | None,
+        Form(_folder, "str", "FOLDER"),
         Field(description="Folder of offer tables to use instead of the packaged ones."),
     ] = None
     owner: Annotated[
-        Text,
-        AfterValidator(_tag_value),
+        str,
+        Form(_owner, "str", "OWNER"),
         Field(description="Owner of the resources, in the tag `multicompute-owner` of each; user@host if omitted."),
     ]
     providers: Annotated[
-        dict[str, dict[str, Any]],
+        Mapping[str, Mapping[str, object]],
         Field(description="The settings of each provider."),
-    ] = {}
+    ] = Field(default_factory=dict)
     path: Annotated[
         Path,
         Field(description="The configuration file, whether or not it exists.", exclude=True),
     ]
     environment: Annotated[
-        SkipValidation[Mapping[str, str]],
-        Field(description="Every variable that was set when this was read.", exclude=True, repr=False),
-    ] = {}
+        Mapping[str, str],
+        Field(
+            default_factory=dict,
+            description="Every variable that was set when this was read.",
+            exclude=True,
+            repr=False,
+        ),
+    ] = Field(default_factory=dict)
     places: Annotated[
-        SkipValidation[Mapping[str, str]],
+        Mapping[str, str],
         Field(description="Dotted key -> where it was set, for messages.", exclude=True, repr=False),
-    ] = {}
+    ] = Field(default_factory=dict)
 
     def where(self, key: str) -> str:
         """Return where `key`, such as "providers.aws.profile", was set: file and line, or the variable's name."""
@@ -90,6 +103,5 @@ def checked(source: Source) -> Config:
     }
     try:
         return Config(**values)
-    except ValidationError as error:
-        key = str(error.errors()[0]["loc"][0])
-        raise ConfigError(f"{source.where(key)}: {cause_of(error) or first_message(error)}") from None
+    except SpecError as error:
+        raise ConfigError(f"{source.where(error.argument or '')}: {error.message}", argument=error.argument) from None
