@@ -146,7 +146,7 @@ class ClusterRequests:
             flex_start: Also use capacity that a cloud sells through a queue, which may start later.
             estimates: Also use offers whose price is only an estimate.
             clouds: Providers to use, by name; every configured provider if omitted.
-            regions: Regions to use: globs ("us-*"), globs of one provider ("aws:us-east-?") or residencies ("eu"); any
+            regions: Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies ("eu"); any
                 region if omitted.
             exclude: Regions (in the same forms) and instance types not to use.
             placement: How far apart the nodes may be: in one zone, one region, one cloud, or any.
@@ -249,7 +249,7 @@ class ClusterRequests:
             flex_start: Also use capacity that a cloud sells through a queue, which may start later.
             estimates: Also use offers whose price is only an estimate.
             clouds: Providers to use, by name; every configured provider if omitted.
-            regions: Regions to use: globs ("us-*"), globs of one provider ("aws:us-east-?") or residencies ("eu"); any
+            regions: Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies ("eu"); any
                 region if omitted.
             exclude: Regions (in the same forms) and instance types not to use.
             placement: How far apart the nodes may be: in one zone, one region, one cloud, or any.
@@ -350,7 +350,7 @@ class ClusterRequests:
             flex_start: Also use capacity that a cloud sells through a queue, which may start later.
             estimates: Also use offers whose price is only an estimate.
             clouds: Providers to use, by name; every configured provider if omitted.
-            regions: Regions to use: globs ("us-*"), globs of one provider ("aws:us-east-?") or residencies ("eu"); any
+            regions: Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies ("eu"); any
                 region if omitted.
             exclude: Regions (in the same forms) and instance types not to use.
             placement: How far apart the nodes may be: in one zone, one region, one cloud, or any.
@@ -446,7 +446,7 @@ def plan(
         flex_start: Also use capacity that a cloud sells through a queue, which may start later.
         estimates: Also use offers whose price is only an estimate.
         clouds: Providers to use, by name; every configured provider if omitted.
-        regions: Regions to use: globs ("us-*"), globs of one provider ("aws:us-east-?") or residencies ("eu"); any
+        regions: Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies ("eu"); any
             region if omitted.
         exclude: Regions (in the same forms) and instance types not to use.
         placement: How far apart the nodes may be: in one zone, one region, one cloud, or any.

@@ -144,7 +144,7 @@ class ClusterSpec(ParsedModel):
     regions: Annotated[
         Texts,
         Field(
-            description='Regions to use: globs ("us-*"), globs of one provider ("aws:us-east-?") or residencies '
+            description='Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies '
             '("eu"); any region if omitted.'
         ),
         Argument(flag="--region", metavar="REGION", relaxed=Relaxation(to=(), rank=10)),
