@@ -147,9 +147,11 @@ class Cluster(ClusterRequests):
     @property
     def blocked_on(self) -> str:
         """What the teardown waited for, or failed at, when it was last tried; "" if the cluster is not TERMINATING."""
+        if self.state is not ClusterState.TERMINATING:
+            return ""
         from multicompute.engine.teardown import blocked_on
 
-        return blocked_on(self.events()) if self.state is ClusterState.TERMINATING else ""
+        return blocked_on(self.events())
 
     @property
     def spec(self) -> "ClusterSpec":

@@ -50,7 +50,7 @@ def test_a_test_that_leaves_a_cluster_behind_fails_with_its_name(pytester: pytes
     result.stdout.fnmatch_lines(
         [
             "*the test left clusters behind*",
-            '*  forgotten: READY, 1 node in aws us-east-1a, $55.04 per hour; Cluster.get("forgotten").terminate() ends it',
+            '*  forgotten: READY, 1 node in aws us-east-1a, $55.04 per hour; terminate it with Cluster.get("forgotten").terminate()',
             "*leave each by `with`*",
         ]
     )
@@ -163,9 +163,7 @@ def test_what_no_ledger_knows_is_found_and_ended_too(pytester: pytest.Pytester) 
         """,
     )
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(
-        ["*  lost: in no ledger, and there is *node *; `multicompute reconcile --terminate lost`*"]
-    )
+    result.stdout.fnmatch_lines(["*  lost: in no ledger, but left *node *; `multicompute reconcile --terminate lost`*"])
 
 
 def test_ledger_and_clouds_are_both_believed_where_they_say_that_something_lives(pytester: pytest.Pytester) -> None:
@@ -204,7 +202,7 @@ def test_ledger_and_clouds_are_both_believed_where_they_say_that_something_lives
     result.stdout.fnmatch_lines(
         [
             "*  ledger-only: READY, 1 node *",
-            "*  cloud-only: TERMINATED by the ledger, and there is *node aws-node-1* in aws *; `multicompute reconcile`*",
+            "*  cloud-only: TERMINATED in the ledger, but left *node aws-node-1* in aws *; `multicompute reconcile`*",
         ]
     )
 
@@ -309,7 +307,7 @@ def test_a_cluster_left_behind_in_a_local_cloud_is_found_too_and_ends_with_it(py
     )
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(
-        ['*  forgotten: READY, 1 node in * per hour; Cluster.get("forgotten").terminate() ends it']
+        ['*  forgotten: READY, 1 node in * per hour; terminate it with Cluster.get("forgotten").terminate()']
     )
     result.stdout.no_fnmatch_line("*  made: *")
 
