@@ -1,7 +1,6 @@
 """Claim a cluster's name in the ledger: a repeated request returns its own cluster (I6)."""
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 
 from multicompute.engine.operation.lease import Lease
@@ -85,8 +84,7 @@ def _is_meant(session: Session, spec: ClusterSpec, parts: tuple[Part, ...]) -> b
     # Machines are bought whole, so that there may be more than was asked for, but less than a machine more.
     if spec.nodes not in (None, nodes) or (spec.gpus is not None and not 0 <= there - spec.gpus < max(largest, 1)):
         return False
-    one = replace(
-        spec,
+    one = spec.replace(
         gpus=None if spec.gpus is None or largest < 1 else spec.gpus_per_node or 1,
         nodes=1,
         name=None,
