@@ -375,7 +375,7 @@ class Cluster(ClusterRequests):
     async def await_(
         self, timeout: str | timedelta | None = None, *, on_stop: Literal["terminate", "leave"] = "terminate"
     ) -> Self:
-        """Do what `wait` does without blocking the event loop. (`await` is a keyword of Python.)"""
+        """Do what `wait` does without blocking the event loop; `await` alone is a keyword of Python."""
         from multicompute.engine.operation.cancellation import Cancellation
         from multicompute.engine.operation.threads import in_thread
 
@@ -417,24 +417,28 @@ class Cluster(ClusterRequests):
         return await in_thread(lambda: self.terminate(wait=wait))
 
     def __enter__(self) -> Self:
+        """Let SIGTERM leave the block in order, so that the cluster is terminated."""
         self._guard.up()
         return self
 
     def __exit__(
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
+        """Terminate the cluster."""
         try:
             self._leave(error)
         finally:
             self._guard.down()
 
     async def __aenter__(self) -> Self:
+        """Let SIGTERM leave the block in order, so that the cluster is terminated."""
         self._guard.up()
         return self
 
     async def __aexit__(
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
+        """Terminate the cluster without blocking the event loop."""
         from multicompute.engine.operation.threads import in_thread
 
         try:
@@ -472,6 +476,7 @@ class Cluster(ClusterRequests):
         }
 
     def __repr__(self) -> str:
+        """Return name, state and place."""
         where = f" in {self.provider} {self.zone or self.region}" if self.provider else ""
         return f"<Cluster {self.name} {self.state.value}{where}>"
 

@@ -1,6 +1,6 @@
 """What a field of a model states in addition to its type, and models that are parsed by it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Self, Union, cast, get_args, get_or
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticUndefined
 
 from multicompute.errors import SpecError
 from multicompute.units import format_duration
@@ -73,8 +73,10 @@ class Argument:
 class ParsedModel(BaseModel):
     """A frozen pydantic model whose fields are parsed by their `Form`, and whose errors are SpecError.
 
-    All ways to make one use `__init__`, pydantic's own validation of a field of this type included. pydantic builds its
-    schema only for that, for JSON and for the JSON schema: it takes a third of the time in which a cold command plans.
+    A field without a form must be one of the choices of its type; if the type has no choices, its value is kept as it is.
+
+    All ways to make one call `__init__`, also pydantic's own validation of a field of this type. pydantic builds its schema
+    only for such a field and for JSON: it takes 20 ms, which every cold command would pay.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -85,7 +87,12 @@ class ParsedModel(BaseModel):
         Raises:
             SpecError: A name is unknown, a value is missing or wrong, or two values contradict each other.
         """
-        parsed = {name: _parsed(field, values, name) for name, field in _fields(type(self)).items()}
+        parsed = {}
+        for name, field in _fields(type(self)).items():
+            value = values.get(name, field.default)
+            # Defaults are parsed already: most arguments of a request are never given.
+            is_default = value is field.default is not PydanticUndefined
+            parsed[name] = value if is_default else _parsed(field, value, name)
         for name in values:
             if name not in parsed:
                 raise SpecError(unknown_name(name, parsed), argument=name)
@@ -133,9 +140,11 @@ class ParsedModel(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Show defaults as people write them: "30m", not "PT30M"."""
+        """Describe the class in one line, and show defaults as people write them: "30m", not "PT30M"."""
         described = handler(schema)
-        for name, item in handler.resolve_ref_schema(described)["properties"].items():
+        resolved = handler.resolve_ref_schema(described)
+        resolved["description"] = (cls.__doc__ or "").partition("\n")[0]
+        for name, item in resolved["properties"].items():
             if "default" in item:
                 item["default"] = in_json(cls.model_fields[name].default)
         return described
@@ -162,7 +171,6 @@ def in_json(value: object) -> object:
 class _Field(NamedTuple):
     parse: Parser | None
     is_optional: bool
-    is_required: bool
     default: Any
     default_factory: Callable[[], Any] | None
 
@@ -174,7 +182,6 @@ def _fields(model: type[ParsedModel]) -> dict[str, _Field]:
         name: _Field(
             parse=_parser_of(field),
             is_optional=type(None) in members_of(field.annotation),
-            is_required=field.is_required(),
             default=field.default,
             default_factory=cast("Callable[[], Any] | None", field.default_factory),
         )
@@ -182,12 +189,11 @@ def _fields(model: type[ParsedModel]) -> dict[str, _Field]:
     }
 
 
-def _parsed(field: _Field, values: Mapping[str, Any], name: str) -> Any:
-    if name not in values:
-        if field.is_required:
+def _parsed(field: _Field, value: Any, name: str) -> Any:
+    if value is PydanticUndefined:
+        if field.default_factory is None:
             raise SpecError(f"{name}: missing", argument=name)
-        return field.default_factory() if field.default_factory else field.default
-    value = values[name]
+        return field.default_factory()
     if field.parse is None or (value is None and field.is_optional):
         return value
     try:

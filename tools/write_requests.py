@@ -184,7 +184,7 @@ def source(kind: Any) -> str:
 
 def default(field: FieldInfo) -> str:
     """Return the default of a field as source, in the form that people write."""
-    value = field.get_default(call_default_factory=True)
+    value = {} if field.default_factory else field.default
     if isinstance(value, timedelta):
         value = format_duration(value)
     if value == {}:

@@ -28,6 +28,7 @@ class ClusterFactory:
     """
 
     def __init__(self) -> None:
+        """Start without clusters."""
         self._clusters: list[Cluster] = []
 
     def __call__(
@@ -108,9 +109,7 @@ def _orphan_line(orphan: Orphan, ended: Cluster | None) -> str:
     state = f"{ended.state} in the ledger" if ended else "in no ledger"
     how = "reconcile" if ended else f"reconcile --terminate {orphan.name}"
     places = ", ".join(orphan.regions)
-    return (
-        f"{orphan.name}: {state}, but left {things} in {orphan.provider} {places}; `multicompute {how}` deletes it"
-    )
+    return f"{orphan.name}: {state}, but left {things} in {orphan.provider} {places}; `multicompute {how}` deletes it"
 
 
 def _terminate(clusters: Iterable[Cluster]) -> list[str]:

@@ -59,7 +59,7 @@ def test_the_table_in_a_pipe_is_plain_with_bars_and_a_total(run: Run, spent: Any
     assert lines[4].isascii()
 
 
-def test_those_that_live_are_forecast_and_a_budget_that_ends_first_is_told(run: Run, spent: Any) -> None:
+def test_live_clusters_have_a_forecast_and_a_warning_if_the_budget_ends_first(run: Run, spent: Any) -> None:
     done = run("cost")
     forecast = done.out.split("\n\n")[1].splitlines()
     assert forecast[0].split() == ["lives", "$/h", "so", "far", "to", "come", "in", "all", "ends"]
