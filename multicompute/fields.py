@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from types import UnionType
@@ -20,8 +19,7 @@ Parser = Callable[[Any, str], Any]
 """Converts what people write for the field of this name, or raises SpecError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """How people write a value of one kind. None is handled by the field's type.
 
     Attributes:
@@ -37,8 +35,7 @@ class Form:
     repeats: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Relaxation:
+class Relaxation(NamedTuple):
     """How NoOfferError proposes to relax a field.
 
     Attributes:
@@ -52,8 +49,7 @@ class Relaxation:
     limit: Literal["", "minimum", "maximum"] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """What a field of a request states in addition to its type, default and description.
 
     Attributes:

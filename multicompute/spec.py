@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from multicompute.cluster_requests import RequestArguments
 
-_PUBLIC_KEY: Final = re.compile(
+_PUBLIC_KEY: Final = (
     r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]*)?"
 )
 
@@ -337,7 +337,7 @@ class ClusterSpec(ParsedModel):
             text = Path(self.ssh_key).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"ssh_key={self.ssh_key!r}: can't be read: {error}") from error
-        if not _PUBLIC_KEY.fullmatch(text):
+        if not re.fullmatch(_PUBLIC_KEY, text):
             raise SpecError(
                 f"ssh_key={self.ssh_key!r}: holds no OpenSSH public key", hint="name the file that ends in .pub"
             )

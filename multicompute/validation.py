@@ -24,7 +24,7 @@ def unknown_name(name: str, known: Iterable[str], *, what: str = "argument") -> 
 
 def refuse_unknown(function: Callable[P, R]) -> Callable[P, R]:
     """Make `function` raise SpecError, with the nearest name, for an unknown argument, instead of TypeError."""
-    known = [name for name in inspect.signature(function).parameters if name != "cls"]
+    known = [name for name in function.__annotations__ if name != "return"]
 
     def check(arguments: Iterable[str]) -> None:
         for name in arguments:

@@ -1,6 +1,5 @@
 """Writes results to stdout, and everything else that people read to stderr."""
 
-import json
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +14,9 @@ def write_message(message: str) -> None:
 
 def write_json(document: object) -> None:
     """Write the one JSON document of a command: indented on a terminal, on one line elsewhere."""
+    # Imported here: most people read tables.
+    import json
+
     print(json.dumps(document, allow_nan=False, indent=2 if sys.stdout.isatty() else None))
 
 

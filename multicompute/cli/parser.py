@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
@@ -77,6 +78,11 @@ COMMANDS = {
 class _Parser(argparse.ArgumentParser):
     """Reports wrong usage as SpecError, so that it is handled as every other error."""
 
+    def format_help(self) -> str:
+        # Only here, the width of the terminal matters. To read it for every argument would import shutil.
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         raise SpecError(message, hint=f"see `{self.prog} --help`")
 
@@ -109,7 +115,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
         prog=f"multicompute {name}",
         description=f"{command.summary[0].upper()}{command.summary[1:]}.",
         epilog=f"example:\n  {command.example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80),
         allow_abbrev=False,
     )
     getattr(module, f"{name}_arguments")(parser)
@@ -157,7 +163,7 @@ def _explain(argv: Sequence[str]) -> NoReturn:
         + "\n".join(f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items())
         + "\n\nSee `multicompute COMMAND --help` for the arguments of a command.\n\n"
         + "example:\n  multicompute plan --gpus 64 --type h100",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80),
         allow_abbrev=False,
     )
     from multicompute._version import __version__

@@ -1,7 +1,6 @@
 """Rewrites arguments in messages from Python's spelling (`max_hourly=55.04`) to the command line's (`--max-hourly 55.04`)."""
 
 import re
-import shlex
 from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +35,8 @@ def options_in_errors() -> Iterator[None]:
 
 
 def _option(name: str, source: str) -> str:
+    from shlex import quote
+
     flag = flag_of(name)
     try:
         value = literal_eval(source)
@@ -48,4 +49,4 @@ def _option(name: str, source: str) -> str:
     if name == "spot":
         return f"{flag}={value}"
     items = value if isinstance(value, (list, tuple)) else ["none" if value is None else value]
-    return " ".join(f"{flag} {shlex.quote(item) if isinstance(item, str) else source}" for item in items)
+    return " ".join(f"{flag} {quote(item) if isinstance(item, str) else source}" for item in items)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 SQLITE: Final = "sqlite:///"
-_URL: Final = re.compile(r"[a-z][a-z0-9+]*://(?P<user>[^@?#]*@)?(?P<place>[^@?#]*)([?#][^@]*)?", re.DOTALL)
+_URL: Final = r"[a-z][a-z0-9+]*://(?P<user>[^@?#]*@)?(?P<place>[^@?#]*)([?#][^@]*)?"
 
 
 def state_file(state: str) -> Path | None:
@@ -19,5 +19,5 @@ def without_password(state: str) -> str:
         return state
     scheme, sign, _ = state.partition("://")
     # If it is not clear which part is the password, nothing but the scheme is shown.
-    found = _URL.fullmatch(state)
+    found = re.fullmatch(_URL, state, re.DOTALL)
     return f"{scheme if sign else ''}://{'...@' if found and found['user'] else ''}{found['place'] if found else '...'}"
