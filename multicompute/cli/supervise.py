@@ -6,31 +6,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from multicompute.cli.output import write_message
-from multicompute.errors import SpecError
-from multicompute.units import format_duration, parse_duration
+from multicompute.cli.tables import interval_argument, interval_of
+from multicompute.units import format_duration
 
 if TYPE_CHECKING:
     from multicompute.monitor.supervise import Round
 
 INCOMPLETE: Final = 1
 _INTERVAL: Final = "60s"
-_MINIMUM: Final = timedelta(seconds=1)
 
 
 def supervise_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `supervise`."""
     from multicompute.monitor.exporter import DEFAULT_ADDRESS
 
-    parser.add_argument(
-        "--interval",
-        metavar="DURATION",
-        default=_INTERVAL,
-        help=f"time between rounds, {_INTERVAL} by default",
-    )
+    interval_argument(parser, default=_INTERVAL, what="rounds")
     parser.add_argument(
         "--metrics",
         metavar="ADDRESS",
@@ -54,9 +47,7 @@ def supervise(options: argparse.Namespace) -> int:
     from multicompute.monitor.supervise import supervise as run_rounds
     from multicompute.session import open_session
 
-    interval = parse_duration(options.interval, what="--interval")
-    if interval < _MINIMUM:
-        raise SpecError(f"--interval {options.interval}: must be at least 1s")
+    interval = interval_of(options)
     session, stop = open_session(), Cancellation()
     metrics = serve(options.metrics) if options.metrics else nullcontext()
     # From here on, before the first message, a signal requests an orderly stop.

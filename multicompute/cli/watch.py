@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from multicompute.cli.status import one_line
-from multicompute.errors import MulticomputeError, SpecError
-from multicompute.units import parse_duration
+from multicompute.cli.tables import interval_argument, interval_of, name_argument
+from multicompute.errors import MulticomputeError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from multicompute.session import Session
 
 _INTERVAL: Final = "10s"
-_MINIMUM: Final = timedelta(seconds=1)
 _MEASURE_EVERY: Final = timedelta(minutes=1)
 """Clouds measure once a minute at best, and some bill each value that is read."""
 _WINDOW: Final = "15m"
@@ -30,11 +29,9 @@ _OTHER_LINES: Final = 14
 
 def watch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `watch`."""
-    parser.add_argument("name", metavar="NAME", help="name of the cluster")
+    name_argument(parser)
     parser.add_argument("--once", action="store_true", help="print the view once and exit, for logs")
-    parser.add_argument(
-        "--interval", metavar="DURATION", default=_INTERVAL, help=f"time between refreshes, {_INTERVAL} by default"
-    )
+    interval_argument(parser, default=_INTERVAL, what="refreshes")
     parser.epilog = (
         "Ctrl-C closes the view with exit status 0; its last state stays on the screen, and the cluster is not changed.\n"
         "The view also closes when the cluster ends. Values that the cloud does not measure are shown as -.\n\n"
@@ -48,9 +45,7 @@ def watch(options: argparse.Namespace) -> int:
     from multicompute.engine.operation.cancellation import Cancellation, on_signals
     from multicompute.session import open_session
 
-    interval = parse_duration(options.interval, what="--interval")
-    if interval < _MINIMUM:
-        raise SpecError(f"--interval {options.interval}: must be at least 1s")
+    interval = interval_of(options)
     cluster, session, stop = Cluster.get(options.name), open_session(), Cancellation()
     view = _View(session, cluster)
     try:
