@@ -43,6 +43,7 @@ class MulticomputeError(Exception):
         hint: what to do next, in one sentence; shown after the message.
         attempts: the attempts that were made before, in order.
         scope: how far the refusal reaches.
+        argument: the argument or key that is wrong, for a `SpecError` about a single one.
         plan: the plan that the request worked on, for errors about a complete request.
         vendor_message: the vendor's own message, without place and code.
         retry_after: how many seconds the vendor asks to wait before the next call.
@@ -63,6 +64,7 @@ class MulticomputeError(Exception):
         hint: str | None = None,
         attempts: "Sequence[AttemptReport]" = (),
         scope: Scope = "request",
+        argument: str | None = None,
         plan: "Plan | None" = None,
         vendor_message: str | None = None,
         retry_after: float | None = None,
@@ -79,6 +81,7 @@ class MulticomputeError(Exception):
         self.hint = hint
         self.attempts = tuple(attempts)
         self.scope: Scope = scope
+        self.argument = argument
         self.plan = plan
         self.vendor_message = vendor_message
         self.retry_after = retry_after

@@ -8,42 +8,76 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from multicompute.catalog import Catalog
 from multicompute.clock import Clock, Random, SystemClock, process_id, system_random
-from multicompute.config import Config, load, state_file
+from multicompute.config import Source, checked, read, state_file
 from multicompute.errors import ConfigError
-from multicompute.plugins import discover, install_line, missing_modules
-from multicompute.provider import Provider, ProviderPlugin, Settings
+from multicompute.validation import unknown_name
 
 if TYPE_CHECKING:
+    from multicompute.catalog import Catalog
+    from multicompute.config import Config
     from multicompute.ledger import Ledger
+    from multicompute.provider import Provider, ProviderPlugin, Settings
 
 _KEPT: Final = 8
 """How many configurations a process may alternate between without reopening their ledgers and SDK clients."""
 
 
 class Session:
-    """What every operation works with. Cheap to create: nothing is read or opened before it is used."""
+    """Everything that an operation works with. Cheap to create: each part is loaded or opened when it is first used."""
 
     def __init__(
         self,
         *,
-        config: Config,
-        plugins: Mapping[str, ProviderPlugin],
+        config: "Config | Source",
+        plugins: "Mapping[str, ProviderPlugin] | None" = None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
-        self.config = config
-        self.plugins = MappingProxyType(dict(plugins))
+        """Combine the parts.
+
+        Args:
+            config: The configuration; a source is checked when it is first used for more than opening the ledger.
+            plugins: The providers; those that are installed if omitted.
+            clock: The clock; the system's if omitted.
+            random: The source of randomness; the system's if omitted.
+
+        Raises:
+            ConfigError: The configuration has settings that no provider in `plugins` knows.
+        """
+        self._configured = config
         self.clock: Clock = clock or SystemClock()
         self.random = random or system_random()
         self._providers: dict[str, Provider] = {}
         self._lock = threading.RLock()
-        self._check_settings()
+        if plugins is not None:
+            self.plugins = self._checked(plugins)
 
     @cached_property
-    def catalog(self) -> Catalog:
+    def config(self) -> "Config":
+        """The configuration.
+
+        Raises:
+            ConfigError: A value is wrong.
+        """
+        return checked(self._configured) if isinstance(self._configured, Source) else self._configured
+
+    @cached_property
+    def plugins(self) -> "Mapping[str, ProviderPlugin]":
+        """The providers, by name.
+
+        Raises:
+            ConfigError: A provider can't be loaded, or the configuration has settings that none knows.
+        """
+        from multicompute.plugins import discover
+
+        return self._checked(discover())
+
+    @cached_property
+    def catalog(self) -> "Catalog":
         """The offer tables of all providers."""
+        from multicompute.catalog import Catalog
+
         if self.config.catalog is not None:
             return Catalog.at(self.config.catalog)
         return Catalog({name: plugin.tables for name, plugin in self.plugins.items() if plugin.tables is not None})
@@ -53,7 +87,7 @@ class Session:
         """The ledger, created if it does not exist.
 
         Raises:
-            LedgerError: it can't be opened or created.
+            LedgerError: It can't be opened or created.
         """
         with self._lock:
             return self._ledger
@@ -61,15 +95,15 @@ class Session:
     @property
     def has_ledger(self) -> bool:
         """Whether the ledger exists; does not create it."""
-        file = state_file(self.config.state)
+        file = state_file(self._configured.state)
         return "_ledger" in self.__dict__ or file is None or file.exists()
 
     @cached_property
     def _ledger(self) -> "Ledger":
-        # Imported here, so that a plan without a ledger does not pay for sqlite3.
+        # Imported here, so that a plan without a ledger does not load sqlite3.
         from multicompute.ledger import Ledger
 
-        return Ledger(self.config.state)
+        return Ledger(self._configured.state)
 
     @cached_property
     def usable(self) -> Mapping[str, str]:
@@ -82,7 +116,7 @@ class Session:
         configured = {name: plugin.configured(self.settings(name)).regions for name, plugin in self.plugins.items()}
         return MappingProxyType({name: regions for name, regions in configured.items() if regions})
 
-    def provider(self, name: str) -> Provider:
+    def provider(self, name: str) -> "Provider":
         """Return the provider of this name, opened on first use.
 
         Raises:
@@ -99,7 +133,9 @@ class Session:
         if "_ledger" in self.__dict__:
             self._ledger.close()
 
-    def _open(self, name: str) -> Provider:
+    def _open(self, name: str) -> "Provider":
+        from multicompute.plugins import install_line, missing_modules
+
         plugin = self.plugins.get(name)
         if plugin is None:
             raise ConfigError(f"no provider is named {name!r}", hint=f"installed are {', '.join(self.plugins)}")
@@ -107,27 +143,36 @@ class Session:
             raise ConfigError(f"{name}: its SDK is not installed", hint=install_line(plugin), provider=name)
         return plugin.open(self.settings(name))
 
-    def settings(self, name: str) -> Settings:
+    def settings(self, name: str) -> "Settings":
         """Return the settings that the plug-in of this name is opened with."""
+        from multicompute.provider import Settings
+
         return Settings(values=self.config.providers.get(name, {}), environment=self.config.environment)
 
-    def _unusable_reason(self, plugin: ProviderPlugin) -> str:
+    def _unusable_reason(self, plugin: "ProviderPlugin") -> str:
+        from multicompute.plugins import install_line, missing_modules
+
         if plugin.can_launch and missing_modules(plugin):
             return f"its SDK is not installed: {install_line(plugin)}"
         configured = plugin.configured(self.settings(plugin.name))
         return "" if configured.ok else configured.why or "not configured"
 
-    def _check_settings(self) -> None:
-        for name, values in self.config.providers.items():
-            if name not in self.plugins:
-                where = self.config.where(f"providers.{name}")
-                known = ", ".join(self.plugins)
-                raise ConfigError(f"{where}: providers.{name}: no such provider is installed; installed are {known}")
+    def _checked(self, plugins: "Mapping[str, ProviderPlugin]") -> "Mapping[str, ProviderPlugin]":
+        """Return `plugins`, after a check that each configured setting belongs to one of them."""
+        for name, values in self._configured.providers.items():
+            if name not in plugins:
+                where = self._configured.where(f"providers.{name}")
+                raise ConfigError(f"{where}: {unknown_name(f'providers.{name}', _sections(plugins), what='provider')}")
             for key in values:
-                if key not in self.plugins[name].setting_names:
-                    where = self.config.where(f"providers.{name}.{key}")
-                    known = ", ".join(self.plugins[name].setting_names)
-                    raise ConfigError(f"{where}: providers.{name}.{key}: unknown key; known are {known}")
+                known = plugins[name].setting_names
+                if key not in known:
+                    where = self._configured.where(f"providers.{name}.{key}")
+                    raise ConfigError(f"{where}: providers.{name}.{unknown_name(key, known, what='key')}")
+        return MappingProxyType(dict(plugins))
+
+
+def _sections(plugins: "Mapping[str, ProviderPlugin]") -> list[str]:
+    return [f"providers.{name}" for name in plugins]
 
 
 class _Current:
@@ -143,23 +188,23 @@ _current = _Current()
 
 
 def open_session() -> Session:
-    """Return the installed session, else one for the current configuration and environment.
+    """Return the installed session, or else one for the configuration and the environment as they are now.
 
-    The same session is returned until these change, so that SDK clients and the ledger stay open between calls.
+    A new one is created only if they have changed, so that SDK clients and the ledger stay open between calls.
 
     Raises:
-        ConfigError: the configuration can't be read.
+        ConfigError: The configuration can't be read.
     """
     if _current.installed:
         return _current.installed[-1]
-    config = load()
+    source = read()
     # The process is part of the key: an SQLite connection must not be used on both sides of a fork.
-    key = (process_id(), config)
+    key = (process_id(), source)
     with _current.lock:
         for known, session in _current.recent:
             if known == key:
                 return session
-        session = Session(config=config, plugins=discover())
+        session = Session(config=source)
         _current.recent.append((key, session))
         return session
 

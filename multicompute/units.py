@@ -8,7 +8,7 @@ from multicompute.errors import SpecError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(g|gb|gib|t|tb|tib|m|mb|mib)?", re.IGNORECASE)
+_SIZE = r"(\d+(?:\.\d+)?)\s*(g|gb|gib|t|tb|tib|m|mb|mib)?"
 _GIB = {"m": 1 / 1024, "mib": 1 / 1024, "mb": 1e6 / 2**30, "g": 1.0, "gib": 1.0, "gb": 1e9 / 2**30}
 _GIB |= {"t": 1024.0, "tib": 1024.0, "tb": 1e12 / 2**30}
 
@@ -46,7 +46,7 @@ def parse_gib(value: str | float, *, what: str) -> float:
         SpecError: `value` is not a size, or not positive and finite.
     """
     if isinstance(value, str):
-        match = _SIZE.fullmatch(value.strip())
+        match = re.fullmatch(_SIZE, value.strip(), re.IGNORECASE)
         if match is None:
             raise SpecError(f'{what}={value!r}: not a size; write "80GiB", "1TiB" or a number of GiB')
         size = float(match[1]) * _GIB[(match[2] or "gib").lower()]
@@ -60,8 +60,10 @@ def parse_gib(value: str | float, *, what: str) -> float:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Format a duration in its largest exact unit: "90m", "12h", "7d"."""
-    seconds = int(duration.total_seconds())
+    """Return the shortest exact way to write `duration`: "90m", "12h", "7d"."""
+    seconds, rest = divmod(duration, timedelta(seconds=1))
+    if rest:
+        return f"{seconds}.{rest.microseconds:06}".rstrip("0") + "s"
     for unit in ("d", "h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds // _SECONDS[unit]}{unit}"

@@ -1,14 +1,13 @@
-"""`up`, `ls`, `show`, `nodes`, `events`, `extend`, `heal`, `down`: pages over Cluster."""
+"""`ls`, `show`, `nodes`, `events`, `extend`, `heal` and `down`: commands on clusters that exist."""
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
-from multicompute.cli.arguments import add_request_arguments, request_arguments
-from multicompute.cli.output import tell, write_json, write_table
+from multicompute.cli.output import write_json, write_message, write_table
 from multicompute.cli.status import exit_status, one_line
+from multicompute.cli.tables import json_argument, name_argument, write_cluster, write_nodes
 from multicompute.errors import MulticomputeError, SpecError
 from multicompute.node import ClusterState
 from multicompute.units import format_instant, format_usd
@@ -19,157 +18,156 @@ if TYPE_CHECKING:
 _STYLES: Final[Mapping[ClusterState, str]] = {ClusterState.DEGRADED: "yellow", ClusterState.TERMINATING: "bold red"}
 
 
-def up_arguments(parser: argparse.ArgumentParser) -> None:
-    add_request_arguments(parser)
-    _json_argument(parser)
-
-
-def up(options: argparse.Namespace) -> int:
-    from multicompute.cluster import Cluster
-
-    given = request_arguments(options)
-    with _progress(wanted=given.pop("progress", True)) as progress:
-        cluster = Cluster.request(**given, progress=progress)
-    if options.json:
-        write_json(cluster.to_dict())
-        return 0
-    _write_cluster(cluster)
-    tell(f"`multicompute down {cluster.name}` tears it down; {_end(cluster.to_dict())}")
-    return 0
-
-
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--all", action="store_true", help="also those that have ended")
-    parser.add_argument("--live", action="store_true", help="look at the nodes of all of them first")
-    _json_argument(parser)
+    """Add the arguments of `ls`."""
+    parser.add_argument("--all", action="store_true", help="also list clusters that have ended")
+    parser.add_argument("--live", action="store_true", help="refresh the nodes of all clusters first")
+    json_argument(parser)
 
 
 def ls(options: argparse.Namespace) -> int:
+    """Print the clusters in the ledger."""
     from multicompute.cluster import Cluster
 
     if options.live:
-        _look_at_all()
+        _refresh_all()
     found = Cluster.list(include_ended=options.all)
     clusters = [cluster.to_dict() for cluster in found]
     if options.json:
         write_json(clusters)
     elif clusters:
-        columns = ("name", "state", "provider", "place", ">nodes", ">gpus", "type", ">$/h", ">cost", "ends")
+        columns = ("name", "state", "provider", "place", ">nodes", ">gpus", "type", ">$/h", ">cost", "expires")
         styles = [_STYLES.get(cluster.state, "") for cluster in found]
-        write_table(columns, [_line(cluster) for cluster in clusters], styles=styles)
+        write_table(columns, [_row(cluster) for cluster in clusters], styles=styles)
         for cluster in found:
             if cluster.blocked_on:
-                tell(f"{cluster.name} is not gone yet: {cluster.blocked_on}; `multicompute reap` goes on")
+                write_message(
+                    f"{cluster.name} is not terminated yet: {cluster.blocked_on}; `multicompute reap` tries again"
+                )
     else:
-        tell("no cluster" if options.all else "no cluster lives; --all also lists those that have ended")
+        write_message("no clusters" if options.all else "no live clusters; --all also lists those that have ended")
     return 0
 
 
-def _look_at_all() -> None:
+def _refresh_all() -> None:
     from multicompute.engine.upkeep.refresh import refresh_all
     from multicompute.session import open_session
 
     session = open_session()
     if session.has_ledger:
         for note in refresh_all(session).notes:
-            tell(f"note: {note}")
+            write_message(f"note: {note}")
 
 
 def show_arguments(parser: argparse.ArgumentParser) -> None:
-    _name_argument(parser)
-    _json_argument(parser)
+    """Add the arguments of `show`."""
+    name_argument(parser)
+    json_argument(parser)
 
 
 def show(options: argparse.Namespace) -> int:
-    cluster = _looked_up(options.name)
+    """Print one cluster."""
+    cluster = _refreshed(options.name)
     if options.json:
         write_json(cluster.to_dict())
     else:
-        _write_cluster(cluster)
+        write_cluster(cluster)
     return 0
 
 
 def nodes_arguments(parser: argparse.ArgumentParser) -> None:
-    _name_argument(parser)
-    _json_argument(parser)
+    """Add the arguments of `nodes`."""
+    name_argument(parser)
+    json_argument(parser)
 
 
 def nodes(options: argparse.Namespace) -> int:
-    cluster = _looked_up(options.name)
+    """Print the live nodes of a cluster."""
+    cluster = _refreshed(options.name)
     if options.json:
         write_json(cluster.to_dict()["nodes"])
     else:
-        _write_nodes(cluster)
+        write_nodes(cluster)
     return 0
 
 
 def events_arguments(parser: argparse.ArgumentParser) -> None:
-    _name_argument(parser)
-    _json_argument(parser)
+    """Add the arguments of `events`."""
+    name_argument(parser)
+    json_argument(parser)
 
 
 def events(options: argparse.Namespace) -> int:
+    """Print the event log of a cluster."""
     from multicompute.cluster import Cluster
 
-    story = Cluster.get(options.name).events()
+    log = Cluster.get(options.name).events()
     if options.json:
-        lines = [{"at": format_instant(event.at), "kind": event.kind, "message": event.message} for event in story]
-        write_json([line | {"data": dict(event.data)} for line, event in zip(lines, story, strict=True)])
+        lines = [{"at": format_instant(event.at), "kind": event.kind, "message": event.message} for event in log]
+        write_json([line | {"data": dict(event.data)} for line, event in zip(lines, log, strict=True)])
     else:
-        write_table(("at", "kind", "message"), [(format_instant(e.at), e.kind, e.message) for e in story])
+        write_table(("at", "kind", "message"), [(format_instant(e.at), e.kind, e.message) for e in log])
     return 0
 
 
 def extend_arguments(parser: argparse.ArgumentParser) -> None:
-    _name_argument(parser)
-    parser.add_argument("by", metavar="DURATION", help='how much later it ends, "90m", "2h"')
+    """Add the arguments of `extend`."""
+    name_argument(parser)
+    parser.add_argument("by", metavar="DURATION", help='how much to add to the lease, such as "90m" or "2h"')
 
 
 def extend(options: argparse.Namespace) -> int:
+    """Extend the lease of a cluster."""
     from multicompute.cluster import Cluster
 
     end = Cluster.get(options.name).extend(options.by)
-    print(f"{options.name} ends {format_instant(end)}")
+    print(f"{options.name} expires at {format_instant(end)}")
     return 0
 
 
 def heal_arguments(parser: argparse.ArgumentParser) -> None:
-    _name_argument(parser)
-    parser.add_argument("--timeout", metavar="DURATION", help='give up after this long, "30m"; as requested by default')
-    _json_argument(parser)
+    """Add the arguments of `heal`."""
+    name_argument(parser)
+    parser.add_argument(
+        "--timeout", metavar="DURATION", help='give up after this time, such as "30m"; as in the request if omitted'
+    )
+    json_argument(parser)
 
 
 def heal(options: argparse.Namespace) -> int:
+    """Replace the nodes that a cluster lost."""
     from multicompute.cluster import Cluster
 
     cluster = Cluster.get(options.name).heal(options.timeout)
     if options.json:
         write_json(cluster.to_dict())
     else:
-        _write_cluster(cluster)
+        write_cluster(cluster)
     return 0
 
 
 def down_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `down`."""
     parser.add_argument("names", metavar="NAME", nargs="+", help="name of a cluster")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def down(options: argparse.Namespace) -> int:
+    """Terminate clusters."""
     from multicompute.cluster import Cluster
 
-    # All are looked up first: a slip in the second name must not cost the first cluster.
+    # Find all of them first: a typo in the second name must not cost the first cluster.
     clusters = [Cluster.get(name) for name in dict.fromkeys(options.names)]
     if not options.yes and not _confirmed(clusters):
-        tell("nothing was torn down")
+        write_message("nothing was terminated")
         return 0
     status = 0
     for cluster in clusters:
         try:
             cluster.terminate()
         except MulticomputeError as error:
-            # The others are torn down all the same; the first error decides the status.
-            tell(f"multicompute: {cluster.name}: {one_line(error)}")
+            # Terminate the others all the same; the first error decides the exit status.
+            write_message(f"multicompute: {cluster.name}: {one_line(error)}")
             status = status or exit_status(error)
         else:
             print(f"{cluster.name} {cluster.state}")
@@ -178,81 +176,38 @@ def down(options: argparse.Namespace) -> int:
 
 def _confirmed(clusters: "Sequence[Cluster]") -> bool:
     if not sys.stdin.isatty():
-        raise SpecError("down: would tear down without asking", hint="there is no terminal to ask on: write --yes")
+        raise SpecError("down: needs a confirmation", hint="there is no terminal to ask on: add --yes")
     for cluster in clusters:
-        tell(f"{cluster.name}: {len(cluster.nodes)} nodes, {format_usd(cluster.hourly_cost)} per hour")
-    tell("Tear down, with everything on their disks? [y/N] ")
+        write_message(f"{cluster.name}: {len(cluster.nodes)} nodes, {format_usd(cluster.hourly_cost)} per hour")
+    write_message("Terminate, and delete everything on their disks? [y/N] ")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _looked_up(name: str) -> "Cluster":
-    """The cluster as its cloud shows it now; as the ledger has it, and said so, where the cloud can't be asked."""
+def _refreshed(name: str) -> "Cluster":
+    """Return the cluster as its cloud shows it now, or as of the last refresh if the cloud can't be asked."""
     from multicompute.cluster import Cluster
 
     cluster = Cluster.get(name)
+    if not cluster.state.is_up:
+        # No cloud has anything to add, and the engine need not be loaded.
+        return cluster
     try:
         return cluster.refresh()
     except MulticomputeError as error:
-        tell(f"multicompute: as of the last look, for now it can't be asked: {one_line(error)}")
+        write_message(f"multicompute: as of the last refresh; the cloud can't be asked now: {one_line(error)}")
         return cluster
 
 
-def _name_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="name of the cluster")
-
-
-def _json_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-
-
-def _progress(*, wanted: bool) -> AbstractContextManager[Any]:
-    if not wanted:
-        return nullcontext(enter_result=False)
-    from multicompute.progress import terminal_progress
-
-    return terminal_progress()
-
-
-def _write_cluster(cluster: "Cluster") -> None:
-    from multicompute.cluster_view import cluster_facts
-
-    write_table(("cluster", ""), cluster_facts(cluster))
-    if cluster.nodes:
-        print()
-        _write_nodes(cluster)
-
-
-def _write_nodes(cluster: "Cluster") -> None:
-    from multicompute.cluster_view import NODE_HEADERS, node_rows
-
-    rank, *others = NODE_HEADERS
-    write_table((f">{rank}", *others), node_rows(cluster))
-
-
-def _line(cluster: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(cluster: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         cluster["name"],
         str(cluster["state"]),
         cluster["provider"] or "-",
         cluster["zone"] or cluster["region"] or "-",
         str(len(cluster["nodes"])),
-        _number(cluster["gpus"]),
-        _types(cluster),
+        "-" if cluster["gpus"] is None else f"{cluster['gpus']:g}",
+        ", ".join(cluster["type"]),
         f"{cluster['hourly_usd']:,.2f}",
         f"{cluster['accrued_usd']:,.2f}",
         cluster["expires_at"] or "never",
     )
-
-
-def _types(cluster: Mapping[str, Any]) -> str:
-    kind = cluster["type"]
-    return kind if isinstance(kind, str) else ", ".join(kind or ())
-
-
-def _number(count: float | None) -> str:
-    return "-" if count is None else f"{count:g}"
-
-
-def _end(cluster: Mapping[str, Any]) -> str:
-    end = cluster["expires_at"]
-    return f"it ends by itself at {end}" if end else "it has no ttl and runs until then"

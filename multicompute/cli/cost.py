@@ -1,4 +1,4 @@
-"""`cost`: what clusters have cost, and what those that live will come to; no cloud is touched."""
+"""`cost`: what clusters have cost, and what live ones are expected to cost; calls no cloud."""
 
 import argparse
 import csv
@@ -6,7 +6,7 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from multicompute.cli.output import RIGHT, tell, write_json, write_table
+from multicompute.cli.output import RIGHT, write_json, write_message, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,22 +20,26 @@ _FORM: Final = "figures rounded half to even to 6 digits"
 
 
 def cost_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="only this cluster; all of the ledger by default")
+    """Add the arguments of `cost`."""
     parser.add_argument(
-        "--since", metavar="DURATION", help='how far to look back, "30d"; to the beginning of the ledger by default'
+        "name", metavar="NAME", nargs="?", help="only this cluster; every cluster in the ledger if omitted"
+    )
+    parser.add_argument(
+        "--since", metavar="DURATION", help='how far to look back, such as "30d"; to the start of the ledger if omitted'
     )
     parser.add_argument(
         "--by",
         metavar="GROUP",
         default="cluster",
-        help="what to add up by: cluster (the default), owner, cloud, day (in UTC) or tag:KEY",
+        help="group by cluster (the default), owner, cloud, day (in UTC) or tag:KEY",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help=f"one JSON document on stdout, {_FORM}")
-    form.add_argument("--csv", action="store_true", help=f"the rows as CSV with a header, {_FORM}")
+    form.add_argument("--json", action="store_true", help=f"print one JSON document to stdout, {_FORM}")
+    form.add_argument("--csv", action="store_true", help=f"print the rows as CSV with a header, {_FORM}")
 
 
 def cost(options: argparse.Namespace) -> int:
+    """Print a cost report."""
     from multicompute.cost.report import report
     from multicompute.session import open_session
 
@@ -61,7 +65,7 @@ def _write_tables(report: "CostReport") -> None:
     from multicompute.cost.text import nothing_spent, row_cells, row_headers, share
 
     if not report.rows:
-        tell(nothing_spent(report))
+        write_message(nothing_spent(report))
         return
     group, *figures = row_headers(report)
     lines = [(*row_cells(row, report.total), _bar(share(row, report.total))) for row in report.rows]
@@ -74,19 +78,19 @@ def _write_tables(report: "CostReport") -> None:
         _write_forecasts(report.forecasts)
     for forecast in report.forecasts:
         if forecast.warning:
-            tell(forecast.warning)
+            write_message(forecast.warning)
 
 
 def _write_forecasts(forecasts: "Sequence[Forecast]") -> None:
     from multicompute.cost.text import FORECAST_HEADERS, forecast_cells
 
-    cluster, *figures, ends = FORECAST_HEADERS
-    columns = (cluster, *(f"{RIGHT}{figure}" for figure in figures), ends)
+    name, *figures, expiry = FORECAST_HEADERS
+    columns = (name, *(f"{RIGHT}{figure}" for figure in figures), expiry)
     write_table(columns, [forecast_cells(forecast) for forecast in forecasts])
 
 
 def _bar(share: Decimal) -> str:
-    """A share as a bar, in eighths of a block where the terminal can draw them."""
+    """Return a share as a bar, in eighths of a block if the terminal can draw them."""
     if not (sys.stdout.isatty() and "utf" in (sys.stdout.encoding or "").lower()):
         return "#" * round(share * _WIDTH)
     full, eighths = divmod(round(share * _WIDTH * 8), 8)

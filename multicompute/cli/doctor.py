@@ -1,10 +1,11 @@
-"""`doctor`: what is installed, configured and allowed, and what would mend the rest."""
+"""`doctor`: checks what is installed, configured and allowed, and says how to fix the rest."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
 from multicompute.cli.output import write_json, write_table
 from multicompute.cli.status import one_line
+from multicompute.cli.tables import json_argument
 from multicompute.config import without_password
 from multicompute.errors import MulticomputeError
 
@@ -13,19 +14,21 @@ if TYPE_CHECKING:
     from multicompute.session import Session
 
 NO_PROVIDER = 6
-"""Without a provider that can be used every request would end in AuthError."""
+"""The status if no provider is usable: every request would raise AuthError."""
 UNUSABLE = 1
 
 
 def doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `doctor`."""
     parser.epilog = (
-        "Exit status: 0 when a provider can be used and ledger and catalog can be read; 6 when no provider can; 1 when the\n"
-        "ledger or the catalog can't; 2 when the configuration can't.\n\n" + (parser.epilog or "")
+        "Exit status: 0 if a provider is usable and ledger and catalog can be read; 6 if no provider is usable; 1 if the\n"
+        "ledger or the catalog can't be read; 2 if the configuration can't.\n\n" + (parser.epilog or "")
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    json_argument(parser)
 
 
 def doctor(options: argparse.Namespace) -> int:
+    """Print the result of each check."""
     from multicompute.session import open_session
 
     session = open_session()
@@ -46,16 +49,16 @@ def doctor(options: argparse.Namespace) -> int:
 
 def _configuration(session: "Session") -> dict[str, Any]:
     path = session.config.path
-    return _finding(ok=True, detail=str(path) if path.exists() else f"{path} (none there; defaults hold)")
+    return _finding(ok=True, detail=str(path) if path.exists() else f"{path} (does not exist; defaults apply)")
 
 
 def _ledger(session: "Session") -> dict[str, Any]:
     where = without_password(session.config.state)
     if not session.has_ledger:
-        # Looking must not leave a file behind.
-        return _finding(ok=True, detail=f"{where} (none there yet; the first request makes it)")
+        # A check must not create the file.
+        return _finding(ok=True, detail=f"{where} (does not exist yet; the first request creates it)")
     try:
-        # Opening it is the check: whether it is there, ours, whole and not of a newer version.
+        # Opening it checks that it exists, is a ledger, is intact and not of a newer version.
         _ = session.ledger
     except MulticomputeError as error:
         return _finding(ok=False, detail=one_line(error))
@@ -67,8 +70,8 @@ def _catalog(session: "Session") -> dict[str, Any]:
         tables = session.catalog.info().providers
     except MulticomputeError as error:
         return _finding(ok=False, detail=one_line(error))
-    prices = ", ".join(f"{table.provider} to {table.newest}" for table in tables if table.newest)
-    return _finding(ok=True, detail=f"{session.catalog.offer_count:,} offers; prices of {prices}")
+    dates = ", ".join(f"{table.provider} {table.newest}" for table in tables if table.newest)
+    return _finding(ok=True, detail=f"{session.catalog.offer_count:,} offers; newest prices: {dates}")
 
 
 def _provider(session: "Session", plugin: "ProviderPlugin") -> dict[str, Any]:
@@ -99,12 +102,13 @@ def _finding(*, ok: bool, detail: str, **more: str) -> dict[str, Any]:
 
 
 def _write(report: dict[str, Any]) -> None:
-    rows = [(what, _word(report[what]), report[what]["detail"]) for what in ("configuration", "ledger", "catalog")]
+    parts = ("configuration", "ledger", "catalog")
+    rows = [(part, _word(report[part]), report[part]["detail"]) for part in parts]
     for provider in report["providers"]:
         rows.append((provider["name"], "yes" if provider["usable"] else "no", provider["why"]))
         for check in provider["checks"]:
             rows.append((f"  {check['name']}", _word(check), " ".join((check["detail"], check["hint"])).strip()))
-    write_table(("what", "well", "detail"), rows)
+    write_table(("check", "ok", "detail"), rows)
 
 
 def _word(finding: dict[str, Any]) -> str:

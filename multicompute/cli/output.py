@@ -1,28 +1,32 @@
-"""Writes results to stdout and everything meant for people beside them to stderr."""
+"""Writes results to stdout, and everything else that people read to stderr."""
 
-import json
 import sys
 from collections.abc import Sequence
 
 RIGHT = ">"
-"""In front of a column's title: its cells are numbers and stand to the right."""
+"""In front of a column's title: its cells are aligned right."""
 
 
-def tell(message: str) -> None:
-    """Say something to the person at the terminal; never part of the result."""
+def write_message(message: str) -> None:
+    """Write a message for people to stderr; it is never part of the result."""
     print(message, file=sys.stderr, flush=True)
 
 
 def write_json(document: object) -> None:
-    """Write the one JSON document of a command, indented for a terminal and on one line for a program."""
+    """Write the one JSON document of a command: indented on a terminal, on one line elsewhere."""
+    # Imported here: most people read tables.
+    import json
+
     print(json.dumps(document, allow_nan=False, indent=2 if sys.stdout.isatty() else None))
 
 
 def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Sequence[str] = ()) -> None:
-    """Write rows under titles; a column whose title begins with ">" stands to the right.
+    """Write rows under titles.
 
     Args:
-        styles: how each row looks on a terminal ("bold red"), in the words of rich; "" as usual.
+        columns: The titles; the cells of a column whose title starts with ">" are aligned right.
+        rows: The cells, as many in each row as there are columns.
+        styles: The style of each row on a terminal, as rich names it ("bold red"), or "".
     """
     if sys.stdout.isatty():
         _write_rich(columns, rows, styles or [""] * len(rows))
@@ -38,7 +42,7 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, styles
 
 
 def _write_rich(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]) -> None:
-    # 60 ms to import: only for a person, who waits longer for the eye than for this.
+    # Imported here: it takes 60 ms, which only a person at a terminal waits for.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

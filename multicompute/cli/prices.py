@@ -1,4 +1,4 @@
-"""`offers`, `plan`, `catalog`: what can be bought and at what price; no cloud is touched."""
+"""`offers` and `catalog`: what can be bought, at which price; neither calls a cloud."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -6,8 +6,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from multicompute.cli.arguments import add_request_arguments, request_arguments
-from multicompute.cli.output import tell, write_json, write_table
-from multicompute.errors import NoOfferError, SpecError
+from multicompute.cli.output import write_json, write_message, write_table
+from multicompute.cli.spelling import options_in_errors
+from multicompute.cli.tables import json_argument
+from multicompute.errors import SpecError
 
 if TYPE_CHECKING:
     from multicompute.catalog.info import CatalogInfo
@@ -17,6 +19,7 @@ DEFAULT_LIMIT = 20
 
 
 def offers_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `offers`."""
     parser.add_argument("accelerator", metavar="TYPE", help="accelerator, TPU slice or instance type")
     add_request_arguments(parser, only=("gpus", "spot", "clouds", "regions"))
     parser.add_argument(
@@ -24,56 +27,58 @@ def offers_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=DEFAULT_LIMIT,
         metavar="N",
-        help=f"at most N offers, {DEFAULT_LIMIT} by default; 0: all",
+        help=f"number of offers to list at most, {DEFAULT_LIMIT} by default; 0 for all",
     )
-    _json_argument(parser)
+    json_argument(parser)
 
 
 def offers(options: argparse.Namespace) -> int:
+    """Print the offers for one type."""
     from multicompute.resolver import require
 
     if options.limit < 0:
-        raise SpecError(f"--limit {options.limit}: must be 0, for all, or more")
-    found = _found(options)
-    require(found)
+        raise SpecError(f"--limit {options.limit}: must be 0 (for all) or more")
+    with options_in_errors():
+        found = _find(options)
+        require(found)
     candidates: Sequence[Candidate] = found.candidates
     if not hasattr(options, "gpus"):
-        # No number asked for: what one accelerator costs is what compares.
+        # Without a number, offers are compared by the price of one accelerator.
         candidates = sorted(candidates, key=lambda candidate: candidate.price_per_accelerator)
     limit = options.limit or len(candidates)
     if options.json:
         write_json([candidate.to_dict() for candidate in candidates[:limit]])
-        _tell_limit(limit, len(candidates), "offers")
+        _note_limit(limit, len(candidates), "offers")
     else:
-        lines = [list(same) for _, same in groupby(candidates, key=_but_for_the_zone)]
+        lines = [list(same) for _, same in groupby(candidates, key=_without_zone)]
         _write_offers(lines[:limit])
-        _tell_limit(limit, len(lines), "lines")
+        _note_limit(limit, len(lines), "lines")
     return 0
 
 
-def _tell_limit(limit: int, there_are: int, what: str) -> None:
-    if limit < there_are:
-        tell(f"{limit} of {there_are:,} {what}; --limit 0 lists all")
+def _note_limit(limit: int, count: int, what: str) -> None:
+    if limit < count:
+        write_message(f"{limit} of {count:,} {what}; --limit 0 lists all")
 
 
-def _found(options: argparse.Namespace) -> "Plan":
-    """The plan over the bare catalog: neither fabric nor remembered outages narrow what is on sale."""
+def _find(options: argparse.Namespace) -> "Plan":
+    """Return the plan for the bare catalog: neither the fabric nor remembered outages exclude an offer."""
     from multicompute.resolver import resolve
     from multicompute.session import open_session
     from multicompute.spec import ClusterSpec
 
     session = open_session()
-    asked = {"type": options.accelerator, "interconnect": "any", **request_arguments(options)}
+    wanted = {"type": options.accelerator, "interconnect": "any", **request_arguments(options)}
     if not session.catalog.instances(options.accelerator):
-        # One of an accelerator; an instance type or a slice stands for as many as it has.
-        asked.setdefault("gpus", 1)
+        # One accelerator; an instance type or a slice means as many as it has.
+        wanted.setdefault("gpus", 1)
     return resolve(
-        ClusterSpec.of(asked), session.catalog, now=session.clock.now(), configured=session.usable, only=session.only
+        ClusterSpec.of(wanted), session.catalog, now=session.clock.now(), configured=session.usable, only=session.only
     )
 
 
 def _write_offers(lines: Iterable[Sequence["Candidate"]]) -> None:
-    """Write a line for what differs in nothing but the zone: the first zone, and how many more there are."""
+    """Print one line for offers that differ only in the zone: the first zone, and the number of others."""
     rows = []
     for zones in lines:
         best = zones[0]
@@ -93,45 +98,25 @@ def _write_offers(lines: Iterable[Sequence["Candidate"]]) -> None:
             )
         )
     write_table(
-        ("provider", "zone", "instance type", ">nodes", ">gpus", "purchase", ">$/h", ">$/gpu-h", "price of", "basis"),
+        ("provider", "zone", "instance type", ">nodes", ">gpus", "purchase", ">$/h", ">$/gpu-h", "price date", "basis"),
         rows,
     )
 
 
-def _but_for_the_zone(candidate: "Candidate") -> tuple[object, ...]:
+def _without_zone(candidate: "Candidate") -> tuple[object, ...]:
     return (candidate.provider, candidate.region, candidate.instance_type, candidate.purchase, candidate.hourly_cost)
 
 
-def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    add_request_arguments(parser)
-    _json_argument(parser)
-
-
-def plan(options: argparse.Namespace) -> int:
-    from multicompute.cluster import Cluster
-
-    try:
-        found = Cluster.plan(**request_arguments(options))
-    except NoOfferError as error:
-        # The reasons are a result too: a program gets them beside the status.
-        if options.json and error.plan is not None:
-            write_json(error.plan.to_dict())
-        raise
-    if options.json:
-        write_json(found.to_dict())
-    else:
-        print(found.explain())
-    return 0
-
-
 def catalog_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `catalog`."""
     parser.add_argument(
-        "what", choices=("info", "path"), help="info: how many offers, how old; path: where the tables are"
+        "what", choices=("info", "path"), help="info: number and age of the offers; path: folders of the tables"
     )
-    _json_argument(parser)
+    json_argument(parser)
 
 
 def catalog(options: argparse.Namespace) -> int:
+    """Print facts on the offer tables."""
     from multicompute.session import open_session
 
     info = open_session().catalog.info()
@@ -175,7 +160,3 @@ def _info_document(info: "CatalogInfo") -> dict[str, object]:
             for table in info.providers
         ],
     }
-
-
-def _json_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")

@@ -1,17 +1,17 @@
-"""Runs a command and turns however it ends into one line and an exit status."""
+"""Runs a command, and turns its errors into one line and an exit status."""
 
 import os
 import sys
 
 from multicompute import errors
-from multicompute.cli.output import tell
+from multicompute.cli.output import write_message
 from multicompute.cli.parser import parse
 
 OK = 0
 UNEXPECTED = 1
 INTERRUPTED = 130
 READER_GONE = 141
-"""What a shell reports for a program that SIGPIPE ended."""
+"""The status that shells report for a program that SIGPIPE terminated."""
 
 _STATUSES: tuple[tuple[type[errors.MulticomputeError], int], ...] = (
     (errors.SpecError, 2),
@@ -27,48 +27,48 @@ _STATUSES: tuple[tuple[type[errors.MulticomputeError], int], ...] = (
 
 
 def exit_status(error: BaseException) -> int:
-    """The exit status that stands for `error`."""
+    """Return the exit status for `error`."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), UNEXPECTED)
 
 
 def one_line(error: BaseException) -> str:
-    """The message of `error` with its hint and notes, on one line; where it lists what was tried, semicolons part the tries."""
+    """Return the message of `error` with its hint and notes on one line; semicolons separate the attempts that it lists."""
     words = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
     lines = [" ".join(line.split()) for line in "\n".join((words, *_notes(error))).splitlines() if line.strip()]
     return "; ".join(lines).replace(":; ", ": ")
 
 
 def _notes(error: BaseException) -> list[str]:
-    # What the engine adds where a teardown is not through: never to be lost, whatever ends the command.
+    # The engine adds notes if a teardown is incomplete; they must be printed however the command ends.
     return getattr(error, "__notes__", [])
 
 
 def guarded(argv: list[str]) -> int:
-    """Run the command in `argv`; a bug surfaces with its traceback, every known error as one line."""
+    """Run the command in `argv` and return its exit status; known errors are printed as one line, bugs with a traceback."""
     _open_streams()
     try:
         options = parse(argv)
         status: int = options.run(options)
-        # Here and not at exit, so that a reader who has gone is met inside the try.
+        # Flush here and not at exit, so that a closed reader is detected inside the try.
         sys.stdout.flush()
     except SystemExit as stop:
         for note in _notes(stop):
-            tell(f"multicompute: {note}")
+            write_message(f"multicompute: {note}")
         return stop.code if isinstance(stop.code, int) else OK if stop.code is None else UNEXPECTED
     except BrokenPipeError:
-        # The interpreter flushes stdout once more when it ends; give it somewhere to write.
+        # The interpreter flushes stdout once more at exit, and needs somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except (errors.MulticomputeError, OSError, KeyboardInterrupt) as error:
-        tell(f"multicompute: {one_line(error)}")
+        write_message(f"multicompute: {one_line(error)}")
         return exit_status(error)
     return status
 
 
 def _open_streams() -> None:
-    """Write to nowhere where there is no stdout or stderr, as under `>&-` and some schedulers: Python has None there."""
+    """Open missing streams on the null device: under `>&-` and some schedulers Python sets them to None."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))

@@ -8,8 +8,22 @@ from multicompute.errors import AuthError, CapacityError, LedgerError, SpecError
 from multicompute.plan import Outage, Plan
 from multicompute.provider import Reservation, TagLimits
 from multicompute.resolver import require, resolve
-from multicompute.session import Session
+from multicompute.session import Session, open_session
 from multicompute.spec import ClusterSpec
+
+
+def plan_now(spec: ClusterSpec) -> Plan:
+    """Return the plan for `spec` in the current session; calls no cloud.
+
+    Raises:
+        SpecError: The spec contradicts itself, or names what does not exist.
+        NoOfferError: No offer in the catalog meets the spec; the error carries the plan.
+        CapacityError: All offers that meet the spec are excluded by remembered outages.
+    """
+    session = open_session()
+    plan = plan_for(session, spec)
+    require_candidate(plan, lambda: plan_for(session, spec, outages=()))
+    return plan
 
 
 def plan_for(

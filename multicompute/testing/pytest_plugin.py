@@ -25,12 +25,12 @@ def _fake_cloud(request: pytest.FixtureRequest) -> "Iterator[FakeCloud]":
     and its other fixtures, the test fails with its name, and the cluster is terminated.
     """
     from multicompute.testing.fake.session import fake_cloud
-    from multicompute.testing.fixtures import left_in_memory
+    from multicompute.testing.fixtures import left_in_fake_clouds
 
     _expect_one_kind(request)
     with fake_cloud() as cloud:
         yield cloud
-        _expect_nothing_left(left_in_memory(cloud))
+        _expect_nothing_left(left_in_fake_clouds(cloud))
 
 
 @pytest.fixture(name="local_clouds")
@@ -40,13 +40,13 @@ def _local_clouds(request: pytest.FixtureRequest) -> "Iterator[LocalClouds]":
     The environment variables point to them, so child processes use them too. If a cluster is left after the test and its other
     fixtures, the test fails with its name; the cluster is deleted with its cloud.
     """
-    from multicompute.testing.fixtures import left_on_the_wire
+    from multicompute.testing.fixtures import left_in_local_clouds
     from multicompute.testing.local.clouds import local_clouds
 
     _expect_one_kind(request)
     with local_clouds() as clouds:
         yield clouds
-        _expect_nothing_left(left_on_the_wire(clouds))
+        _expect_nothing_left(left_in_local_clouds(clouds))
 
 
 @pytest.fixture(name="cluster_factory")
@@ -61,7 +61,7 @@ def _cluster_factory(request: pytest.FixtureRequest) -> "Iterator[ClusterFactory
     request.getfixturevalue("local_clouds" if "local_clouds" in request.fixturenames else "fake_cloud")
     factory = ClusterFactory()
     yield factory
-    if troubles := factory.end():
+    if troubles := factory.terminate():
         pytest.fail("\n  ".join(["clusters of cluster_factory could not be terminated:", *troubles]), pytrace=False)
 
 

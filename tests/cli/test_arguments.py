@@ -1,34 +1,20 @@
-"""The flags of a request."""
+"""The options of a request."""
 
-import argparse
 import re
-from dataclasses import field, fields, make_dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from multicompute.cli.arguments import HELP, add_request_arguments, flag_of, request_arguments
+from multicompute.cli.arguments import request_arguments
 from multicompute.cli.parser import parse
+from multicompute.cli.spelling import as_options
 from multicompute.errors import SpecError
 from multicompute.spec import ClusterSpec
 
 
 def given(*argv: str) -> dict[str, Any]:
     return request_arguments(parse(["plan", *argv]))
-
-
-def test_every_field_of_a_spec_has_a_flag_with_a_help_line() -> None:
-    parser = argparse.ArgumentParser()
-    add_request_arguments(parser)
-    reached = {action.dest for action in parser._actions} - {"help"}
-    assert reached == {item.name for item in fields(ClusterSpec)} == set(HELP)
-
-
-def test_a_field_of_a_kind_that_no_flag_is_known_for_does_not_go_unnoticed() -> None:
-    odd = make_dataclass("Odd", [("when", complex, field(default=0j))])
-    with pytest.raises(TypeError, match=r"ClusterSpec\.when"):
-        flag_of(fields(odd)[0])
 
 
 @pytest.mark.parametrize(
@@ -45,22 +31,25 @@ def test_a_field_of_a_kind_that_no_flag_is_known_for_does_not_go_unnoticed() -> 
         (["--spot=prefer"], {"spot": "prefer"}),
         (["--flex-start", "--private"], {"flex_start": True, "private": True}),
         (["--no-estimates", "--no-wait", "--no-progress"], {"estimates": False, "wait": False, "progress": False}),
-        (["--ttl", "none"], {"ttl": None}),
+        (["--estimates", "--wait", "--progress"], {"estimates": True, "wait": True, "progress": True}),
+        (["--no-flex-start", "--no-private"], {"flex_start": False, "private": False}),
+        (["--no-spot"], {"spot": False}),
+        (["--ttl", "none"], {"ttl": "none"}),
         (["--ttl", "12h", "--attempt-timeout", "5m"], {"ttl": "12h", "attempt_timeout": "5m"}),
         (["--min-gpu-memory", "80GiB", "--memory", "512"], {"min_gpu_memory": "80GiB", "memory": 512.0}),
         (["--max-price", "2.5", "--budget", "1000"], {"max_price": 2.5, "budget": 1000.0}),
         (["--gpus-per-node", "8", "--order", "given"], {"gpus_per_node": 8, "order": "given"}),
     ],
 )
-def test_a_flag_gives_what_a_caller_of_the_library_would_write(argv: list[str], expected: dict[str, Any]) -> None:
+def test_an_option_gives_what_a_caller_of_the_library_would_write(argv: list[str], expected: dict[str, Any]) -> None:
     assert given(*argv) == expected
 
 
-def test_what_is_not_given_is_left_to_the_library() -> None:
+def test_omitted_options_are_left_to_the_library() -> None:
     assert given() == {}
 
 
-def test_every_flag_is_taken_by_the_spec() -> None:
+def test_the_spec_accepts_the_values_of_options() -> None:
     spec = ClusterSpec.of(
         given(
             *("--gpus", "16", "--type", "h100", "--nodes", "2", "--gpus-per-node", "8", "--name", "train-1"),
@@ -80,7 +69,7 @@ def test_every_flag_is_taken_by_the_spec() -> None:
         (["--gpus", "8", "--type", "h100", "--ttl", "soon"], "ttl='soon': not a duration"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused_in_the_words_of_the_spec(argv: list[str], message: str) -> None:
+def test_a_wrong_value_is_refused_by_the_spec(argv: list[str], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         ClusterSpec.of(given(*argv))
 
@@ -103,10 +92,32 @@ def test_a_value_that_makes_no_sense_is_refused_in_the_words_of_the_spec(argv: l
         (["local", "pytest"], "pytest: unknown argument"),
     ],
 )
-def test_a_slip_in_the_command_line_is_named_with_what_is_nearest(argv: list[str], message: str) -> None:
+def test_a_typo_in_the_command_line_is_named_with_the_nearest_name(argv: list[str], message: str) -> None:
     with pytest.raises(SpecError, match=re.escape(message)):
         parse(argv)
 
 
-def test_what_stands_behind_two_dashes_belongs_to_the_other_command() -> None:
+def test_arguments_after_two_dashes_belong_to_the_other_command() -> None:
     assert parse(["local", "--", "pytest", "-q", "--", "x"]).command == ["pytest", "-q", "--", "x"]
+
+
+@pytest.mark.parametrize(
+    ("python", "options"),
+    [
+        ("max_price=nan: must be a positive amount in USD", "--max-price nan: must be a positive amount in USD"),
+        ("max_hourly=55.04 would have one: aws p5", "--max-hourly 55.04 would have one: aws p5"),
+        ("regions=['eu-west-1', 'eu-west-2'] would", "--region eu-west-1 --region eu-west-2 would"),
+        ("clouds=['aws'] with spot='prefer'", "--cloud aws with --spot=prefer"),
+        ("estimates=True with flex_start=True", "--estimates with --flex-start"),
+        ("estimates=False", "--no-estimates"),
+        ("set keep_trying, such as keep_trying='2h'", "set keep_trying, such as --keep-trying 2h"),
+        ("use ttl=None for no limit", "use --ttl none for no limit"),
+        ("name='a b': must be", "--name 'a b': must be"),
+        ("without regions would have one", "without --region would have one"),
+        ('type: missing; specify an accelerator such as type="h100"', "--type: missing; specify an accelerator such as --type h100"),
+        ("gpus=64 is not a multiple of gpus_per_node=6; gpus=66 would be", "--gpus 64 is not a multiple of --gpus-per-node 6; --gpus 66 would be"),
+        ("8 nodes of type p5 in zone a", "8 nodes of type p5 in zone a"),
+    ],
+)  # fmt: skip
+def test_messages_name_options_instead_of_arguments(python: str, options: str) -> None:
+    assert as_options(python) == options

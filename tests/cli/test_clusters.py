@@ -1,4 +1,4 @@
-"""The life of a cluster from the command line, on clouds in memory."""
+"""The life of a cluster from the command line, on fake clouds."""
 
 import io
 import signal
@@ -20,7 +20,7 @@ NODE = {"id", "rank", "state", "private_ip", "public_ip", "instance_type", "zone
 
 
 class Terminal(io.StringIO):
-    """A stdin that somebody sits at."""
+    """A stdin or stdout that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -28,7 +28,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def up(run: Run, fake_cloud: FakeCloud) -> Any:
-    """A cluster of two nodes called train-1; whatever is left of it is torn down afterwards."""
+    """A cluster of two nodes called train-1, terminated after the test."""
     done = run(
         "up", "--gpus", "16", "--type", "h100", "--cloud", "aws", "--name", "train-1", "--tag", "team=nlp", "--json"
     )
@@ -44,21 +44,21 @@ def test_up_is_the_document_of_the_contract(up: Any) -> None:
     assert [node["rank"] for node in up["nodes"]] == [0, 1]
 
 
-def test_up_for_people_shows_the_cluster_and_tells_its_story_on_stderr(run: Run, fake_cloud: FakeCloud) -> None:
+def test_up_for_people_prints_the_cluster_and_its_events_on_stderr(run: Run, fake_cloud: FakeCloud) -> None:
     done = run("up", "--gpus", "8", "--type", "h100", "--name", "train-2")
     assert "train-2" in done.out
     assert "p5.48xlarge" in done.out
-    assert "`multicompute down train-2` tears it down; it ends by itself at 20" in done.err
+    assert "`multicompute down train-2` terminates the cluster; it expires at 20" in done.err
     assert run("down", "train-2", "--yes").status == 0
 
 
-def test_up_without_progress_tells_no_story(run: Run, fake_cloud: FakeCloud) -> None:
+def test_up_without_progress_prints_no_events(run: Run, fake_cloud: FakeCloud) -> None:
     done = run("up", "--gpus", "8", "--type", "h100", "--name", "train-2", "--no-progress", "--json")
     assert (done.status, done.err) == (0, "")
     assert run("down", "train-2", "--yes").status == 0
 
 
-def test_up_that_finds_no_capacity_leaves_nothing_and_says_what_was_tried(run: Run, fake_cloud: FakeCloud) -> None:
+def test_up_without_capacity_leaves_nothing_and_lists_what_was_tried(run: Run, fake_cloud: FakeCloud) -> None:
     fake_cloud.set_capacity("p5.48xlarge", "us-east-1", 0)
     fake_cloud.set_capacity("p5.4xlarge", "us-east-1", 0)
     done = run("up", "--gpus", "8", "--type", "h100", "--cloud", "aws", "--region", "us-east-1", "--no-progress")
@@ -77,18 +77,18 @@ def test_up_that_is_interrupted_leaves_nothing(run: Run, fake_cloud: FakeCloud, 
     assert [cluster["state"] for cluster in run("ls", "--all", "--json").document] == ["FAILED"]
 
 
-def test_ls_lists_what_lives_and_with_all_what_has_ended(run: Run, up: Any) -> None:
+def test_ls_lists_live_clusters_and_with_all_also_ended_ones(run: Run, up: Any) -> None:
     assert run("ls", "--json").document == [up | {"accrued_usd": pytest.approx(up["accrued_usd"], abs=100)}]
     assert "train-1" in run("ls").out
     assert run("down", "train-1", "--yes").status == 0
     assert run("ls", "--json").document == []
-    assert "no cluster lives" in run("ls").err
+    assert "no live clusters" in run("ls").err
     assert [cluster["state"] for cluster in run("ls", "--all", "--json").document] == ["TERMINATED"]
 
 
-def test_ls_where_there_was_never_a_cluster_is_an_empty_list(run: Run, fake_cloud: FakeCloud) -> None:
+def test_ls_without_a_ledger_is_an_empty_list(run: Run, fake_cloud: FakeCloud) -> None:
     assert run("ls", "--json").document == []
-    assert run("ls", "--all").err == "no cluster\n"
+    assert run("ls", "--all").err == "no clusters\n"
 
 
 def test_show_is_the_document_of_the_contract(run: Run, up: Any) -> None:
@@ -108,35 +108,35 @@ def test_show_asks_the_cloud(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
     assert len(cluster["nodes"]) == 1
 
 
-def test_show_says_so_where_the_cloud_cannot_be_asked(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
+def test_show_notes_that_the_cloud_cannot_be_asked(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
     fake_cloud.aws.faults.fail("nodes", "auth")
     done = run("show", "train-1", "--json")
     assert done.document["state"] == "READY"
-    assert "as of the last look" in done.err
+    assert "as of the last refresh" in done.err
 
 
-def test_nodes_lists_them_by_rank(run: Run, up: Any) -> None:
+def test_nodes_are_listed_by_rank(run: Run, up: Any) -> None:
     assert run("nodes", "train-1", "--json").document == up["nodes"]
     lines = run("nodes", "train-1").out.splitlines()
     assert [line.split()[0] for line in lines] == ["rank", "0", "1"]
 
 
-def test_events_tell_the_story_in_order(run: Run, up: Any) -> None:
-    story = run("events", "train-1", "--json").document
-    assert all({"at", "kind", "message", "data"} == set(line) for line in story)
-    assert "ready" in [line["kind"] for line in story]
-    assert [line["at"] for line in story] == sorted(line["at"] for line in story)
+def test_events_are_printed_in_order(run: Run, up: Any) -> None:
+    log = run("events", "train-1", "--json").document
+    assert all({"at", "kind", "message", "data"} == set(line) for line in log)
+    assert "ready" in [line["kind"] for line in log]
+    assert [line["at"] for line in log] == sorted(line["at"] for line in log)
     assert "ready" in run("events", "train-1").out
 
 
 def test_extend_moves_the_end(run: Run, up: Any) -> None:
     done = run("extend", "train-1", "2h")
     later = run("show", "train-1", "--json").document["expires_at"]
-    assert done.out == f"train-1 ends {later}\n"
+    assert done.out == f"train-1 expires at {later}\n"
     assert later > up["expires_at"]
 
 
-def test_heal_replaces_what_is_gone(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
+def test_heal_replaces_nodes_that_are_gone(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
     first, second = (node["id"] for node in up["nodes"])
     fake_cloud.aws.preempt(second)
     assert run("show", "train-1", "--json").document["state"] == "DEGRADED"
@@ -149,28 +149,28 @@ def test_heal_replaces_what_is_gone(run: Run, up: Any, fake_cloud: FakeCloud) ->
 
 
 @pytest.mark.parametrize("command", ["show", "nodes", "events", "extend", "down"])
-def test_a_name_that_nobody_has_is_status_8(run: Run, fake_cloud: FakeCloud, command: str) -> None:
+def test_an_unknown_name_is_status_8(run: Run, fake_cloud: FakeCloud, command: str) -> None:
     done = run(command, "nobody", *(["1h"] if command == "extend" else ["--yes"] if command == "down" else []))
     assert (done.status, done.out) == (8, "")
     assert "nobody" in done.err
 
 
-def test_a_name_that_lives_with_another_spec_is_status_8(run: Run, up: Any) -> None:
+def test_a_live_name_with_another_spec_is_status_8(run: Run, up: Any) -> None:
     assert run("up", "--gpus", "8", "--type", "h100", "--cloud", "aws", "--name", "train-1").status == 8
 
 
-def test_down_leaves_nothing_and_may_be_said_twice(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
+def test_down_leaves_nothing_and_can_be_repeated(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
     assert run("down", "train-1", "--yes").out == "train-1 TERMINATED\n"
     assert fake_cloud.alive() == []
     assert run("down", "train-1", "--yes").status == 0
 
 
-def test_down_with_one_unknown_name_ends_none(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
+def test_down_with_one_unknown_name_terminates_none(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
     assert run("down", "train-1", "nobody", "--yes").status == 8
     assert fake_cloud.clusters_alive() == ["train-1"]
 
 
-def test_down_without_a_terminal_wants_to_be_told_yes(run: Run, up: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_down_without_a_terminal_requires_yes(run: Run, up: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     done = run("down", "train-1")
     assert done.status == 2
@@ -188,7 +188,7 @@ def test_down_at_a_terminal_asks(
     assert (done.status, fake_cloud.clusters_alive()) == (0, left)
 
 
-def test_down_goes_on_with_the_others_when_one_fails(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
+def test_down_continues_with_the_others_when_one_fails(run: Run, up: Any, fake_cloud: FakeCloud) -> None:
     assert run("up", "--gpus", "8", "--type", "h100", "--cloud", "aws", "--name", "train-2", "--json").status == 0
     fake_cloud.aws.faults.fail("terminate", "denied", times=1)
     done = run("down", "train-1", "train-2", "--yes")
@@ -197,7 +197,7 @@ def test_down_goes_on_with_the_others_when_one_fails(run: Run, up: Any, fake_clo
     assert done.out == "train-2 TERMINATED\n"
 
 
-def test_a_cluster_that_will_not_go_stands_in_red_with_its_cost_and_the_reason(
+def test_a_cluster_that_cannot_be_terminated_is_shown_in_red_with_cost_and_reason(
     run: Run, up: Any, fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_cloud.aws.faults.fail("terminate", "denied", times=None)
@@ -205,8 +205,8 @@ def test_a_cluster_that_will_not_go_stands_in_red_with_its_cost_and_the_reason(
     fake_cloud.advance("1h")
     listed = run("ls")
     assert "TERMINATING" in listed.out
-    assert "train-1 is not gone yet: aws us-east-1: the teardown is not complete" in listed.err
-    assert "`multicompute reap` goes on" in listed.err
+    assert "train-1 is not terminated yet: aws us-east-1: the teardown is not complete" in listed.err
+    assert "`multicompute reap` tries again" in listed.err
     shown = run("show", "train-1").out
     assert "the teardown is not complete" in shown
     assert "$110.08 per hour" in shown

@@ -1,4 +1,4 @@
-"""`cost` from the command line, on clouds in memory."""
+"""`cost` from the command line, on fake clouds."""
 
 import contextlib
 import csv
@@ -17,7 +17,7 @@ Run = Callable[..., Any]
 
 
 class Terminal(io.TextIOWrapper):
-    """A stdout that somebody looks at."""
+    """A stdout that is a terminal."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(io.BytesIO(), encoding=encoding)
@@ -32,13 +32,13 @@ class Terminal(io.TextIOWrapper):
 
 @pytest.fixture(name="spent")
 def _spent(fake_cloud: FakeCloud) -> Any:
-    """Two clusters that live, of a team each, the second a third as dear and of a budget, and one that has ended."""
+    """Two live clusters, the second at a third of the price and with a budget, and one that has ended."""
     with Cluster.request(gpus=8, type="h100", name="gone", clouds=["aws"], regions=["us-east-1"], tags={"team": "nlp"}):
         fake_cloud.advance("1h")
-    wish: dict[str, Any] = {"type": "h100", "clouds": ["aws"], "regions": ["us-east-1"]}
+    arguments: dict[str, Any] = {"type": "h100", "clouds": ["aws"], "regions": ["us-east-1"]}
     with (
-        Cluster.request(gpus=24, name="big", tags={"team": "nlp"}, **wish) as big,
-        Cluster.request(gpus=8, name="small", budget=600, **wish) as small,
+        Cluster.request(gpus=24, name="big", tags={"team": "nlp"}, **arguments) as big,
+        Cluster.request(gpus=8, name="small", budget=600, **arguments) as small,
     ):
         fake_cloud.advance(timedelta(hours=5, seconds=1))
         yield big, small
@@ -59,7 +59,7 @@ def test_the_table_in_a_pipe_is_plain_with_bars_and_a_total(run: Run, spent: Any
     assert lines[4].isascii()
 
 
-def test_those_that_live_are_forecast_and_a_budget_that_ends_first_is_told(run: Run, spent: Any) -> None:
+def test_live_clusters_have_a_forecast_and_a_warning_if_the_budget_ends_first(run: Run, spent: Any) -> None:
     done = run("cost")
     forecast = done.out.split("\n\n")[1].splitlines()
     assert forecast[0].split() == ["running", "$/h", "so", "far", "forecast", "total", "ends"]
@@ -146,7 +146,7 @@ def test_since_and_a_name_narrow_it(run: Run, spent: Any) -> None:
     assert run("cost", "gone", "--json").document["forecasts"] == []
 
 
-def test_where_nothing_was_spent_it_says_so(run: Run, fake_cloud: FakeCloud) -> None:
+def test_an_empty_report_says_so(run: Run, fake_cloud: FakeCloud) -> None:
     done = run("cost", "--since", "30d")
     assert (done.status, done.out) == (0, "")
     assert "nothing was spent since 2026-12-02" in done.err
@@ -168,7 +168,7 @@ def test_where_nothing_was_spent_it_says_so(run: Run, fake_cloud: FakeCloud) -> 
         (["--json", "--csv"], 2, "not allowed with argument"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(
+def test_a_wrong_argument_is_reported_in_one_line(
     run: Run, fake_cloud: FakeCloud, arguments: list[str], status: int, said: str
 ) -> None:
     done = run("cost", *arguments)

@@ -1,4 +1,4 @@
-"""`doctor`: on clouds in memory, and for a user who has nothing set up."""
+"""`doctor`, on fake clouds and for a user without any set-up."""
 
 import os
 from collections.abc import Callable
@@ -24,16 +24,16 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Any:
     return tmp_path
 
 
-def test_doctor_is_well_where_a_provider_can_be_used(run: Run, fake_cloud: FakeCloud) -> None:
+def test_doctor_succeeds_if_a_provider_is_usable(run: Run, fake_cloud: FakeCloud) -> None:
     done = run("doctor", "--json")
     assert done.status == 0
     assert set(done.document) == {"configuration", "ledger", "catalog", "providers"}
     assert all(provider["usable"] and provider["checks"] for provider in done.document["providers"])
-    assert "none there yet" in done.document["ledger"]["detail"]
+    assert "does not exist yet" in done.document["ledger"]["detail"]
     assert "offers" in run("doctor").out
 
 
-def test_doctor_opens_the_ledger_that_is_there(run: Run, fake_cloud: FakeCloud) -> None:
+def test_doctor_opens_an_existing_ledger(run: Run, fake_cloud: FakeCloud) -> None:
     assert run(*UP, "--name", "train-1").status == 0
     ledger = run("doctor", "--json").document["ledger"]
     assert ledger == {"ok": True, "detail": fake_cloud.session.config.state}

@@ -1,4 +1,4 @@
-"""The command as a process: how it ends, and what it leaves on its streams."""
+"""The command as a process: its exit status and its streams."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_a_plan_leaves_nothing_in_the_home_of_its_user(environment: dict[str, st
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_who_goes_away_is_no_traceback(environment: dict[str, str]) -> None:
+def test_a_closed_reader_causes_no_traceback(environment: dict[str, str]) -> None:
     child = subprocess.Popen(
         [SCRIPT, "offers", "h100", "--limit", "0", "--json"],
         env=environment,
@@ -104,7 +104,7 @@ def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert capsys.readouterr().err == "multicompute: interrupted\n"
 
 
-def test_what_a_teardown_left_is_said_whatever_ends_the_command(
+def test_notes_on_an_incomplete_teardown_are_printed_however_the_command_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for error, expected in ((KeyboardInterrupt(), 130), (SystemExit(143), 143), (CapacityError("none left"), 4)):
@@ -118,7 +118,7 @@ def test_what_a_teardown_left_is_said_whatever_ends_the_command(
         assert "train-1 is not torn down yet: the network is down\n" in capsys.readouterr().err
 
 
-def test_a_bug_is_not_dressed_up_as_a_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_surfaces_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(argv: list[str]) -> None:
         raise ZeroDivisionError
 
@@ -127,6 +127,6 @@ def test_a_bug_is_not_dressed_up_as_a_users_mistake(monkeypatch: pytest.MonkeyPa
         main([])
 
 
-def test_a_list_of_tries_is_put_on_one_line() -> None:
+def test_a_list_of_attempts_is_printed_on_one_line() -> None:
     error = CapacityError("no capacity in any of 2 tries:\n  aws a: no\n  aws b: no", hint="wait")
     assert status.one_line(error) == "no capacity in any of 2 tries: aws a: no; aws b: no (wait)"

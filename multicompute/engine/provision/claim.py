@@ -1,7 +1,6 @@
 """Claim the name of a cluster in the ledger, so that a repeated request returns its own cluster (I6)."""
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 
 from multicompute.clock import Random
@@ -110,8 +109,7 @@ def _fits(session: Session, spec: ClusterSpec, parts: tuple[Part, ...]) -> bool:
         spec.gpus is not None and not 0 <= accelerators - spec.gpus < max(largest, 1)
     ):
         return False
-    one_node = replace(
-        spec,
+    one_node = spec.replace(
         gpus=None if spec.gpus is None or largest < 1 else spec.gpus_per_node or 1,
         nodes=1,
         name=None,

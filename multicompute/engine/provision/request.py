@@ -26,7 +26,7 @@ from multicompute.node import ClusterState
 from multicompute.plan import Plan
 from multicompute.provider import Capability, Selector
 from multicompute.session import Session
-from multicompute.spec import ClusterSpec, Default
+from multicompute.spec import ClusterSpec
 
 _log = logging.getLogger("multicompute")
 _POLL_INTERVAL: Final = timedelta(seconds=1)
@@ -52,8 +52,8 @@ def request(
             or is ruled out; nothing is left running.
         ProvisionTimeout: the cluster was not ready within `timeout`; nothing is left running.
     """
-    if isinstance(spec.ttl, Default):
-        spec = spec.with_ttl(session.config.default_ttl)
+    if spec.ttl == "default":
+        spec = spec.replace(ttl=session.config.default_ttl)
     # Reads the key file, so that a missing one is an error before anything is launched.
     spec.ssh_public_key()
     cancellation = cancellation or Cancellation()

@@ -18,7 +18,7 @@ from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.plan import Candidate
 from multicompute.provider import RESERVED_TAG_PREFIX, TAG_ATTEMPT, Provider, Resource, Selector
 from multicompute.session import Session
-from multicompute.spec import ClusterSpec, Default
+from multicompute.spec import ClusterSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def _spec_of(
         clouds=providers,
         placement=_placement_of(parts),
         spot="prefer" if any(part.offer.purchase == "spot" for part in parts) else False,
-        ttl=Default.TTL if has_expiry else None,
+        ttl="default" if has_expiry else None,
         tags={key: value for key, value in common if not key.startswith(RESERVED_TAG_PREFIX)},
     )
 

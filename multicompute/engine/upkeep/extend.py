@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from multicompute.arguments import MAX_TTL
 from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import Operation, working_on
 from multicompute.engine.operation.regions import by_region
@@ -12,7 +13,6 @@ from multicompute.errors import ClusterNotFound, MulticomputeError, SpecError
 from multicompute.ledger import ClusterRecord
 from multicompute.provider import Selector
 from multicompute.session import Session
-from multicompute.spec import MAX_TTL
 from multicompute.units import format_duration
 
 _POLL_INTERVAL: Final = timedelta(seconds=1)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 
+from multicompute.cluster_requests import RequestArguments
 from multicompute.integrations.airflow.hook import MulticomputeHook
 from multicompute.integrations.airflow.operators import ClusterRequestOperator, ClusterTerminateOperator
-from multicompute.spec import SpecArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
@@ -22,7 +22,7 @@ def cluster(
     task_id: str = "cluster",
     multicompute_conn_id: str = MulticomputeHook.default_conn_name,
     deferrable: bool | None = None,
-    **arguments: Unpack[SpecArguments],
+    **arguments: Unpack[RequestArguments],
 ) -> Iterator["XComArg"]:
     """Request a cluster as the setup of the tasks inside the block, and terminate it as their teardown.
 

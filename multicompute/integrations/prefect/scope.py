@@ -6,12 +6,12 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from multicompute.cluster import Cluster
+from multicompute.cluster_requests import RequestArguments
 from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.integrations.prefect.block import Configuration, aload, configured, load
 from multicompute.integrations.prefect.records import ashow_cost, plan_page, show_cost
 from multicompute.integrations.prefect.runs import request_arguments
 from multicompute.node import ClusterState
-from multicompute.spec import SpecArguments
 
 
 def cluster(
@@ -19,7 +19,7 @@ def cluster(
     type: str | Sequence[str] = (),
     *,
     config: Configuration = None,
-    **arguments: Unpack[SpecArguments],
+    **arguments: Unpack[RequestArguments],
 ) -> "ClusterScope":
     """Return a context manager that requests a cluster and terminates it, for use inside a flow or a task.
 

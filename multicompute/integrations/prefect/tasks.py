@@ -8,12 +8,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.transactions import Transaction, get_transaction
 
 from multicompute.cluster import Cluster
+from multicompute.cluster_requests import RequestArguments
 from multicompute.errors import ClusterNotFound
 from multicompute.integrations.prefect.block import Configuration, aload, configured, load
 from multicompute.integrations.prefect.records import ashow_cost, show_cost
 from multicompute.integrations.prefect.runs import request_arguments
 from multicompute.integrations.prefect.scope import aobtain, obtain, refuse_event_loop
-from multicompute.spec import SpecArguments
 
 _KEY: Final = "multicompute-cluster"
 
@@ -36,7 +36,7 @@ def request_cluster(
     type: str | Sequence[str] = (),
     *,
     config: Configuration = None,
-    **arguments: Unpack[SpecArguments],
+    **arguments: Unpack[RequestArguments],
 ) -> dict[str, object]:
     """Request a cluster for other tasks. Another request with the same arguments in a retry returns the same cluster.
 
@@ -69,7 +69,7 @@ async def arequest_cluster(
     type: str | Sequence[str] = (),
     *,
     config: Configuration = None,
-    **arguments: Unpack[SpecArguments],
+    **arguments: Unpack[RequestArguments],
 ) -> dict[str, object]:
     """Do the same as `request_cluster`, for async flows."""
     block = await aload(config)

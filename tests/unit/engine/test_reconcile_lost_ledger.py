@@ -32,7 +32,7 @@ def _cloud() -> Iterator[FakeCloud]:
 @contextmanager
 def other_ledger(cloud: FakeCloud, folder: Path, name: str = "new.db") -> Iterator[Session]:
     """Use the same clouds with another ledger, which is empty unless the file exists."""
-    config = replace(cloud.session.config, state=f"sqlite:///{folder / name}")
+    config = cloud.session.config.model_copy(update={"state": f"sqlite:///{folder / name}"})
     session = Session(config=config, plugins=cloud.session.plugins, clock=cloud.clock, random=cloud.session.random)
     try:
         with use_session(session):

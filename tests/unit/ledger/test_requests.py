@@ -1,7 +1,6 @@
 """Complete requests and teardowns with each engine of the ledger, on clouds in memory."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -14,7 +13,7 @@ from tests.unit.ledger.postgres_server import server
 
 
 def session_on(cloud: FakeCloud, url: str) -> Session:
-    config = replace(cloud.session.config, state=url)
+    config = cloud.session.config.model_copy(update={"state": url})
     return Session(config=config, plugins=cloud.session.plugins, clock=cloud.clock, random=Random(0))
 
 

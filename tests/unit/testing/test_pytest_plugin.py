@@ -50,8 +50,8 @@ def test_a_test_that_leaves_a_cluster_behind_fails_with_its_name(pytester: pytes
     result.stdout.fnmatch_lines(
         [
             "*the test left clusters behind*",
-            '*  forgotten: READY, 1 node in aws us-east-1a, $55.04 per hour; Cluster.get("forgotten").terminate() ends it',
-            "*Use `with`, call terminate()*",
+            '*  forgotten: READY, 1 node in aws us-east-1a, $55.04 per hour; terminate it with Cluster.get("forgotten").terminate()',
+            "*leave each by `with`*",
         ]
     )
     result.stdout.no_fnmatch_line("*  ended: *")
@@ -144,7 +144,6 @@ def test_a_cluster_in_no_ledger_is_found_and_terminated_too(pytester: pytest.Pyt
     result = run(
         pytester,
         """
-        from dataclasses import replace
 
         from multicompute import Cluster
         from multicompute.session import Session, use_session
@@ -154,7 +153,7 @@ def test_a_cluster_in_no_ledger_is_found_and_terminated_too(pytester: pytest.Pyt
         def test_has_a_ledger_of_its_own(fake_cloud, tmp_path):
             kept.append(fake_cloud)
             first = fake_cloud.session
-            config = replace(first.config, state=f"sqlite:///{tmp_path}/own.db")
+            config = first.config.model_copy(update={"state": f"sqlite:///{tmp_path}/own.db"})
             with use_session(Session(config=config, plugins=first.plugins, clock=first.clock)) as session:
                 Cluster.request(gpus=16, type="h100", name="lost", clouds=["aws"])
                 session.close()
@@ -164,9 +163,7 @@ def test_a_cluster_in_no_ledger_is_found_and_terminated_too(pytester: pytest.Pyt
         """,
     )
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(
-        ["*  lost: in no ledger, and there is *node *; `multicompute reconcile --terminate lost`*"]
-    )
+    result.stdout.fnmatch_lines(["*  lost: in no ledger, but left *node *; `multicompute reconcile --terminate lost`*"])
 
 
 def test_a_cluster_that_is_only_in_the_ledger_or_only_in_the_clouds_is_found(pytester: pytest.Pytester) -> None:
@@ -205,7 +202,7 @@ def test_a_cluster_that_is_only_in_the_ledger_or_only_in_the_clouds_is_found(pyt
     result.stdout.fnmatch_lines(
         [
             "*  ledger-only: READY, 1 node *",
-            "*  cloud-only: TERMINATED by the ledger, and there is *node aws-node-1* in aws *; `multicompute reconcile`*",
+            "*  cloud-only: TERMINATED in the ledger, but left *node aws-node-1* in aws *; `multicompute reconcile`*",
         ]
     )
 
@@ -312,7 +309,7 @@ def test_a_cluster_left_behind_in_a_local_cloud_is_found_too_and_is_deleted_with
     )
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(
-        ['*  forgotten: READY, 1 node in * per hour; Cluster.get("forgotten").terminate() ends it']
+        ['*  forgotten: READY, 1 node in * per hour; terminate it with Cluster.get("forgotten").terminate()']
     )
     result.stdout.no_fnmatch_line("*  made: *")
 

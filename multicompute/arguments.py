@@ -1,0 +1,149 @@
+"""The kinds of values that a request takes: how people write each, how it is parsed, and its form in JSON."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, PlainSerializer, WithJsonSchema
+
+from multicompute.errors import SpecError
+from multicompute.fields import Form, in_json
+from multicompute.units import parse_duration, parse_gib
+
+MAX_ACCELERATORS: Final = 1_000_000
+"""More than any cloud has in one place, so that a larger number is a mistake."""
+MAX_TTL: Final = timedelta(days=365)
+
+_NAME: Final = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
+
+
+def _count(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecError(f"{name}={value!r}: must be a whole number, such as {name}=8")
+    if value < 1:
+        raise SpecError(f"{name}={value}: must be at least 1")
+    if value > MAX_ACCELERATORS:
+        raise SpecError(f"{name}={value}: more than any cloud has; at most {MAX_ACCELERATORS:,}")
+    return value
+
+
+def _usd(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise SpecError(f"{name}={value!r}: must be a positive amount in USD")
+    return float(value)
+
+
+def _size(value: Any, name: str) -> float:
+    return parse_gib(value, what=name)
+
+
+def _duration(value: Any, name: str) -> timedelta:
+    return parse_duration(value, what=name)
+
+
+def _optional_duration(value: Any, name: str) -> timedelta | None:
+    if isinstance(value, str) and value.lower() == "none":
+        return None
+    return parse_duration(value, what=name)
+
+
+def _ttl(value: Any, name: str) -> timedelta | str | None:
+    if value == "default":
+        return "default"
+    ttl = _optional_duration(value, name)
+    if ttl is not None and ttl > MAX_TTL:
+        raise SpecError(f"{name}={value!r}: longer than a year; use {name}=None for no limit")
+    return ttl
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    items = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+    for item in items:
+        if not isinstance(item, str) or not item.strip():
+            raise SpecError(f"{name}={value!r}: must be a name or a list of names")
+    return tuple(item.strip() for item in items)
+
+
+def _clouds(value: Any, name: str) -> tuple[str, ...]:
+    clouds = _texts(value, name)
+    if not clouds:
+        raise SpecError(f"{name}={value!r}: names no cloud; omit it to use every configured cloud")
+    return clouds
+
+
+def _name(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(_NAME, value):
+        raise SpecError(
+            f"{name}={value!r}: must be 2 to 40 of a-z, 0-9 and '-', start with a letter and not end with '-'"
+        )
+    return value
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise SpecError(f"{name}={value!r}: must be text that is not empty")
+    return value
+
+
+def _script(value: Any, name: str) -> str:
+    # The message does not repeat the value, unlike others: a script may hold a token.
+    if not isinstance(value, str) or not value.strip():
+        raise SpecError(f"{name}: must be text that is not empty")
+    if not _is_encodable(value):
+        raise SpecError(f"{name}: contains a NUL or half a surrogate pair, which no script can")
+    return value
+
+
+def _is_encodable(value: str) -> bool:
+    """Return whether programs in any language can read the text: no NUL, no half of a surrogate pair."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _tags(value: Any, name: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{name}={value!r}: must be a mapping of text to text")
+    for key, text in value.items():
+        if not isinstance(key, str) or not isinstance(text, str) or not key:
+            raise SpecError(f"{name}: {key!r}: {text!r} is not a pair of texts")
+        if not (_is_encodable(key) and _is_encodable(text)):
+            raise SpecError(f"{name}: {key!r}: {text!r} contains a NUL or half a surrogate pair")
+        if key.startswith("multicompute-"):
+            raise SpecError(f"{name}: {key!r}: names that start with 'multicompute-' are reserved")
+    return dict(sorted(value.items()))
+
+
+_TEXT: Final = {"type": "string"}
+_LIST: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+_DURATION: Final = {"type": "string", "examples": ["90m", "12h", "7d"]}
+_SIZE: Final = {"anyOf": [{"type": "string", "examples": ["80GiB", "1TiB"]}, {"type": "number", "exclusiveMinimum": 0}]}
+_OR_NONE: Final = {"anyOf": [_DURATION, {"type": "null"}]}
+_IN_JSON: Final = PlainSerializer(in_json, return_type=Any, when_used="json")
+
+Count = Annotated[int, Field(ge=1, le=MAX_ACCELERATORS), Form(_count, "int", "N")]
+Usd = Annotated[float, Field(gt=0), Form(_usd, "float", "USD")]
+Size = Annotated[float, WithJsonSchema(_SIZE), Form(_size, "str | float", "SIZE")]
+Duration = Annotated[timedelta, _IN_JSON, WithJsonSchema(_DURATION), Form(_duration, "str | timedelta", "DURATION")]
+OptionalDuration = Annotated[
+    timedelta | None, _IN_JSON, WithJsonSchema(_OR_NONE), Form(_optional_duration, "str | timedelta", "DURATION")
+]
+Ttl = Annotated[
+    timedelta | Literal["default"] | None,
+    _IN_JSON,
+    WithJsonSchema(_OR_NONE),
+    Form(_ttl, "str | timedelta", "DURATION"),
+]
+Texts = Annotated[tuple[str, ...], WithJsonSchema(_LIST), Form(_texts, "str | Sequence[str]", "NAME", repeats=True)]
+Clouds = Annotated[tuple[str, ...], WithJsonSchema(_LIST), Form(_clouds, "str | Sequence[str]", "CLOUD", repeats=True)]
+Name = Annotated[str, Field(pattern=f"^{_NAME}$"), Form(_name, "str", "NAME")]
+Text = Annotated[str, Form(_text, "str", "TEXT")]
+Script = Annotated[str, Form(_script, "str", "SCRIPT")]
+Tags = Annotated[dict[str, str], Form(_tags, "Mapping[str, str] | None", "KEY=VALUE", repeats=True)]
