@@ -57,8 +57,6 @@ nitpick_ignore_regex = [
     ("py:class", r"multicompute\..*\._\w+"),
     # Type variables.
     ("py:class", r"multicompute\.provider_kit\..*\.(Answer|Item|Model)"),
-    # Types of arguments that are not public.
-    ("py:class", r"multicompute\.spec\.(SpecArguments|Default)"),
     # The doubles for tests, which docs/testing.md describes.
     ("py:class", r"(multicompute\.testing\..*|LocalCloud)"),
     # Text in single backticks: a link where it names something public, else code.

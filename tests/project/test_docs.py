@@ -84,6 +84,17 @@ def test_every_argument_of_a_request_is_in_a_table_of_the_python_reference(site:
     assert [name for name in shown if name in ClusterSpec.__annotations__] == list(ClusterSpec.__annotations__)
 
 
+@pytest.mark.parametrize("method", ["request", "arequest", "plan", "aplan"])
+def test_every_argument_of_a_request_is_in_its_signature_and_table_in_the_python_reference(
+    site: Path, method: str
+) -> None:
+    page = (site / "api.html").read_text().partition(f'id="multicompute.Cluster.{method}"')[2].partition("</table>")[0]
+    signature, _, table = page.partition("</dt>")
+    for name in ClusterSpec.model_fields:
+        assert f'<span class="n"><span class="pre">{name}</span></span>' in signature
+        assert f'<span class="pre">{name}</span>' in table
+
+
 def test_the_site_has_no_dead_link_and_fetches_nothing(site: Path) -> None:
     check = tool("check_site")
     assert check.fetched(site) == []
