@@ -8,6 +8,7 @@ MulticomputeError
 +-- QuotaError                      the account's quota is too small for the request
 +-- BudgetError                     the cluster has spent its budget
 +-- AuthError                       credentials are missing, wrong or expired
+|   +-- WrongAccountError           the credentials belong to another account than the cluster
 +-- AccessDeniedError               the credentials are valid but lack a permission
 +-- ThrottledError                  the cloud limits the request rate; the call can be repeated
 +-- TransientError                  the cloud failed or gave no answer; the call can be repeated
@@ -120,6 +121,10 @@ class BudgetError(MulticomputeError):
 
 class AuthError(MulticomputeError):
     """No credentials were found, or the cloud does not accept them."""
+
+
+class WrongAccountError(AuthError):
+    """The credentials belong to another account than the cluster. Nothing was changed, in the cloud or in the ledger."""
 
 
 class AccessDeniedError(MulticomputeError):

@@ -80,6 +80,23 @@ class TagLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """The account that credentials belong to: an AWS account, a Google Cloud project, an Azure subscription.
+
+    Attributes:
+        ids: every id by which the cloud knows the account. Two accounts are the same if they share one.
+        label: its name in messages, such as "AWS account 123456789012".
+    """
+
+    ids: tuple[str, ...]
+    label: str
+
+    def is_same(self, other: "Account") -> bool:
+        """Return whether both are the same account."""
+        return not set(self.ids).isdisjoint(other.ids)
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchRequest:
     """Everything that a provider needs to launch the gang of one attempt.
 
@@ -303,6 +320,14 @@ class Provider(Protocol):
     consistency_window: timedelta
     attempt_timeout: timedelta
     poll_interval: timedelta
+
+    @property
+    def account(self) -> Account:
+        """The account that the credentials belong to, with one call when it is first read.
+
+        The engine records it for every attempt, and uses the provider for a cluster only if the cluster is in this account.
+        """
+        ...
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch the gang, all nodes or none, and return the nodes without waiting until they run.

@@ -1,15 +1,21 @@
 """Tear clusters down, and report them as ended only after the clouds show nothing of them any more (I4, I8)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from multicompute.engine.operation.cancellation import defer_signals
 from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
-from multicompute.engine.operation.regions import by_region
-from multicompute.errors import LedgerError, MulticomputeError, ProviderError, TeardownIncomplete
+from multicompute.engine.operation.regions import ProviderRegion, by_region
+from multicompute.errors import (
+    LedgerError,
+    MulticomputeError,
+    ProviderError,
+    TeardownIncomplete,
+    WrongAccountError,
+)
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState, Event
 from multicompute.provider import Provider, Selector, Teardown
@@ -100,20 +106,23 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
 
     Raises:
         TeardownIncomplete: something is left.
+        WrongAccountError: the cluster is in another account; its record is unchanged.
         MulticomputeError: a cloud can't be asked, or refuses.
     """
     failed: list[MulticomputeError] = []
     if op.reload().state.has_ended:
         # Another process took it over while this operation did not renew its lease.
         return
+    attempts_of = by_region(op.ledger.attempts(op.cluster_id))
+    _require_any_own_account(op, attempts_of)
     try:
         _mark_terminating(op, reason)
     except LedgerError as error:
         # A ledger that can't be written, on a full disk for example, must not keep machines running.
         failed.append(error)
-    for where, attempts in by_region(op.ledger.attempts(op.cluster_id)).items():
+    for where, attempts in attempts_of.items():
         try:
-            provider = op.session.provider(where.provider)
+            provider = op.provider(where.provider)
             selector = Selector(region=where.region, cluster_id=op.cluster_id)
             timeout = TEARDOWN_TIMEOUT if wait else timedelta(0)
             open_attempts = [attempt for attempt in attempts if attempt.is_open]
@@ -127,6 +136,24 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
         # Without `wait`, an incomplete teardown tells the caller to continue; with it, other errors say more.
         raise next((error for error in failed if isinstance(error, TeardownIncomplete) is not wait), failed[0])
     _mark_ended(op, state, reason)
+
+
+def _require_any_own_account(op: Operation, attempts_of: Mapping[ProviderRegion, Sequence[AttemptRecord]]) -> None:
+    """Raise WrongAccountError if all that may exist of the cluster is in other accounts; the record stays as it is then."""
+    errors: list[WrongAccountError] = []
+    for where, attempts in attempts_of.items():
+        if any(attempt.is_open for attempt in attempts):
+            try:
+                op.provider(where.provider)
+            except WrongAccountError as error:
+                errors.append(error)
+            except MulticomputeError:
+                # The teardown of the region reports it.
+                return
+            else:
+                return
+    if errors:
+        raise errors[0]
 
 
 def terminate_and_wait(

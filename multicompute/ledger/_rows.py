@@ -9,6 +9,8 @@ from multicompute.ledger.records import (
     AttemptState,
     ClusterRecord,
     NodeRecord,
+    account_from_json,
+    account_to_json,
     part_from_json,
     part_to_json,
 )
@@ -47,7 +49,8 @@ def cluster_of(row: Any) -> ClusterRecord:
 def attempt_row(attempt: AttemptRecord) -> dict[str, object]:
     """Return the row of an attempt."""
     row = {name: getattr(attempt, name) for name in AttemptRecord.__dataclass_fields__}
-    return row | {"parts": json.dumps([part_to_json(part) for part in attempt.parts])}
+    row |= {"parts": json.dumps([part_to_json(part) for part in attempt.parts])}
+    return row | {"account": attempt.account and json.dumps(account_to_json(attempt.account))}
 
 
 def attempt_of(row: Any) -> AttemptRecord:
@@ -56,6 +59,7 @@ def attempt_of(row: Any) -> AttemptRecord:
     values |= {"state": AttemptState(row["state"]), "opened_at": _instant(row["opened_at"])}
     values |= {"closed_at": _instant(row["closed_at"])}
     values["parts"] = tuple(part_from_json(part) for part in json.loads(row["parts"]))
+    values["account"] = account_from_json(json.loads(row["account"])) if row["account"] else None
     return AttemptRecord(**values)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.provider import Account
 
 
 class AttemptState(StrEnum):
@@ -49,7 +50,11 @@ class ClusterRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """The record of one attempt at one candidate: the requested `parts` and the `outcome`."""
+    """The record of one attempt at one candidate: the requested `parts` and the `outcome`.
+
+    Attributes:
+        account: the account in which it was made; None if that is not known.
+    """
 
     token: str
     cluster_id: str
@@ -61,6 +66,7 @@ class AttemptRecord:
     outcome: str = ""
     code: str | None = None
     message: str = ""
+    account: Account | None = None
 
     @property
     def provider(self) -> str:
@@ -118,6 +124,16 @@ class NodeRecord:
             hourly_cost=self.hourly_cost,
             token=self.token,
         )
+
+
+def account_to_json(account: Account) -> dict[str, object]:
+    """Return an account as JSON values."""
+    return {"ids": list(account.ids), "label": account.label}
+
+
+def account_from_json(data: Mapping[str, Any]) -> Account:
+    """Return the account that `account_to_json` has converted."""
+    return Account(tuple(data["ids"]), data["label"])
 
 
 def part_to_json(part: Part) -> dict[str, object]:

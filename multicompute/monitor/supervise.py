@@ -181,7 +181,7 @@ class Supervisor:
         report = reconcile(self._session, wait=self._waits)
         this_round.done += [f"{name}: taken back: it is up" for name in report.adopted]
         this_round.done += [self._ended(name, this_round) for name in report.terminated]
-        this_round.add_errors(report.failed.values())
+        this_round.add_errors((*report.failed.values(), *report.skipped.values()))
         this_round.notes += [
             f"{name}: something of it may still appear; it is checked again" for name in report.in_doubt
         ]

@@ -1,5 +1,6 @@
 """The provider: each method of the seam calls the module of the same job."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -8,6 +9,7 @@ from multicompute.clock import Clock, SystemClock
 from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
+    Account,
     Capability,
     Check,
     LaunchRequest,
@@ -19,6 +21,7 @@ from multicompute.provider import (
 )
 from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_POLL_INTERVAL
 from multicompute.provider_kit.seam import require_selection
+from multicompute_aws._account import account
 from multicompute_aws._check import check
 from multicompute_aws._expiry import set_expiry
 from multicompute_aws._launch import Launcher
@@ -70,6 +73,11 @@ class AwsProvider:
         self._clients = Clients(read)
         self._launcher = Launcher(self._clients)
         self._clock = clock or SystemClock()
+
+    @functools.cached_property
+    def account(self) -> Account:
+        """The account that the credentials belong to."""
+        return account(self._clients)
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch the gang with one RunInstances call per part."""

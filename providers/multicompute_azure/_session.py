@@ -42,6 +42,7 @@ _PUBLIC: Final = "https://management.azure.com"
 # "Metrics Batch", Azure Monitor REST API reference: one endpoint per region, and one audience for all of them.
 _MONITOR: Final = "metrics.monitor.azure.com"
 _METRICS_VERSION: Final = "2024-02-01"
+_SUBSCRIPTION_VERSION: Final = "2022-12-01"
 _BATCH_VERSION: Final = "2020-06-01"
 _CONNECT_SECONDS: Final = 10
 _BLOCK_BYTES: Final = 1 << 16
@@ -145,6 +146,15 @@ class Clients:
             MulticomputeError: the call failed, or was refused.
         """
         return self._document(operation, place, self._url(path, query))
+
+    def subscription_record(self, place: Place) -> dict[str, Any]:
+        """Return what Resource Manager says of the subscription.
+
+        Raises:
+            MulticomputeError: the call failed, or was refused.
+        """
+        url = f"{self._endpoint}/subscriptions/{self.subscription}?api-version={_SUBSCRIPTION_VERSION}"
+        return self._document("subscriptions.get", place, url) or {}
 
     def list_all(self, operation: str, place: Place, path: str, **query: str) -> Iterator[dict[str, Any]]:
         """Yield the items of a listing to its last page, none if there is no such listing. Arguments and errors are those of `find`."""

@@ -1,5 +1,6 @@
 """The provider: each method of the seam calls the modules of the same job, for instances and for TPU slices."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -9,6 +10,7 @@ from multicompute.errors import InvalidRequestError
 from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
+    Account,
     Capability,
     Check,
     LaunchRequest,
@@ -22,6 +24,7 @@ from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_
 from multicompute.provider_kit.seam import merge_teardowns, require_selection
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp import _expiry, _list, _terminate
+from multicompute_gcp._account import account
 from multicompute_gcp._check import check
 from multicompute_gcp._launch import Launcher
 from multicompute_gcp._metrics import metrics
@@ -81,6 +84,11 @@ class GcpProvider:
         self._instances = Launcher(self._clients, self._network, self._clock)
         wait = read.queue_wait or self.attempt_timeout
         self._slices = TpuLauncher(self._clients, self._network, self._clock, queue_wait=wait)
+
+    @functools.cached_property
+    def account(self) -> Account:
+        """The account that the credentials belong to."""
+        return account(self._clients)
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch the gang with one bulkInsert, or one queued resource, per part.

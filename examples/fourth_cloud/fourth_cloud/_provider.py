@@ -1,5 +1,6 @@
 """The provider: the nine methods of the seam, in Fourth's terms."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -15,6 +16,7 @@ from multicompute.provider import (
     TAG_ATTEMPT,
     TAG_EXPIRES_AT,
     TAG_ID,
+    Account,
     Capability,
     Check,
     LaunchRequest,
@@ -58,6 +60,13 @@ class FourthProvider:
         read = FourthSettings.of(settings)
         self._client = Client(read.endpoint, read.key or "anonymous")
         self.poll_interval: timedelta = LOCAL_POLL_INTERVAL if is_loopback(read.endpoint) else timedelta(seconds=5)
+
+    @functools.cached_property
+    def account(self) -> Account:
+        """The project that the API key belongs to."""
+        with translate_errors("GetAccount", Place(self.name)):
+            project = self._client.account().project
+        return Account((project,), f"Fourth project {project}")
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch one order of servers per part, each all or nothing, and delete the others if one is refused."""

@@ -12,11 +12,11 @@ from multicompute.engine.operation.events import EventCallback, EventLog
 from multicompute.engine.operation.lease import Lease, hold_lease
 from multicompute.engine.operation.regions import ProviderRegion
 from multicompute.engine.operation.retry import call_with_retry
-from multicompute.errors import LedgerError, MulticomputeError
+from multicompute.errors import AuthError, LedgerError, MulticomputeError, WrongAccountError
 from multicompute.ledger import ClusterRecord, Ledger
 from multicompute.node import ClusterState
 from multicompute.plan import AttemptReport
-from multicompute.provider import Provider, Quotas
+from multicompute.provider import Account, Provider, Quotas
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
 
@@ -41,6 +41,7 @@ class Operation:
         deadline: when the operation has to be complete, None for no limit.
         reports: the attempts so far, for the error at the end.
         quotas: the quotas read so far.
+        accounts: provider -> the account that its credentials belong to, as read so far; None if it can't be read.
     """
 
     session: Session
@@ -52,6 +53,7 @@ class Operation:
     deadline: datetime | None = None
     reports: list[AttemptReport] = field(default_factory=list)
     quotas: dict[ProviderRegion, Quotas] = field(default_factory=dict)
+    accounts: dict[str, Account | None] = field(default_factory=dict)
 
     @property
     def cluster_id(self) -> str:
@@ -129,6 +131,44 @@ class Operation:
         return call_with_retry(
             call, provider=provider, clock=self.clock, cancellation=self.cancellation, on_retry=on_retry
         )
+
+    def provider(self, name: str) -> Provider:
+        """Return a provider whose credentials belong to the account that holds the resources of the cluster.
+
+        Raises:
+            WrongAccountError: they belong to another account, where nothing of the cluster would be found.
+        """
+        provider = self.session.provider(name)
+        for attempt in self.ledger.attempts(self.cluster_id):
+            if attempt.is_open and attempt.provider == name and attempt.account is not None:
+                self._require_account(provider, attempt.account)
+        return provider
+
+    def _require_account(self, provider: Provider, owner: Account) -> None:
+        mine = self.call(provider, "read the account", lambda: provider.account)
+        if not mine.is_same(owner):
+            raise WrongAccountError(
+                f"{self.name} is in {owner.label}, and these credentials belong to {mine.label}; nothing was changed",
+                provider=provider.name,
+                hint="use the credentials of that account",
+            )
+
+    def account_of(self, name: str) -> Account | None:
+        """Return the account that new resources of a provider will be in; None, with an event, if it can't be read.
+
+        Raises:
+            AuthError: the credentials are rejected.
+        """
+        if name not in self.accounts:
+            provider = self.session.provider(name)
+            try:
+                self.accounts[name] = self.call(provider, "read the account", lambda: provider.account)
+            except AuthError:
+                raise
+            except MulticomputeError as error:
+                self.events.add("note", f"{name}: the account could not be read: {error.message}", code=error.code)
+                self.accounts[name] = None
+        return self.accounts[name]
 
     def sleep(self, duration: timedelta) -> None:
         """Sleep, unless the operation is cancelled."""

@@ -112,6 +112,8 @@ def _try_candidate(
     if op.deadline is not None and op.clock.now() >= op.deadline:
         raise ProvisionTimeout(f"not ready by {op.deadline:%H:%M:%S} UTC, after {len(op.reports)} tries")
     try:
+        for part in candidate.parts:
+            op.account_of(part.offer.provider)
         if error := quota_error(op, candidate):
             return error
         checked = recheck_price(op, candidate)

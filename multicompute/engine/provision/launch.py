@@ -62,6 +62,7 @@ def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = Fa
         state=AttemptState.OPEN,
         parts=parts,
         opened_at=op.clock.now(),
+        account=op.account_of(parts[0].offer.provider),
     )
     price = f"{format_usd(Candidate(parts).hourly_cost)}/h"
     event = op.events.event("attempt", f"trying {describe(attempt)} at {price}", **event_data(attempt))
@@ -105,7 +106,7 @@ class _LaunchCall:
     """
 
     def __init__(self, op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
-        self.provider = op.session.provider(attempt.provider)
+        self.provider = op.provider(attempt.provider)
         self.is_in_doubt = is_repeated
         self._op = op
         self._attempt = attempt

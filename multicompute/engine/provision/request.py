@@ -234,7 +234,7 @@ def _clean_up_other_regions(op: Operation) -> None:
         if where in home:
             continue
         try:
-            provider = op.session.provider(where.provider)
+            provider = op.provider(where.provider)
             if Capability.DEPENDENT_RESOURCES in provider.capabilities:
                 terminate_and_wait(op, provider, (), Selector(region=where.region, cluster_id=op.cluster_id))
         except MulticomputeError as error:

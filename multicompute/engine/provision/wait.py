@@ -76,7 +76,7 @@ def make_ready(op: Operation, attempts: Sequence[AttemptRecord], found: Sequence
 
 def _list_nodes(op: Operation, attempt: AttemptRecord) -> tuple[Node, ...]:
     """Return the nodes of an attempt; raise if some were lost."""
-    provider = op.session.provider(attempt.provider)
+    provider = op.provider(attempt.provider)
     selector = Selector(
         region=attempt.region,
         cluster_id=op.cluster_id,

@@ -113,12 +113,15 @@ def find_attempts(
     attempts: list[AttemptRecord] = []
     records: list[NodeRecord] = []
     for name in dict.fromkeys(providers):
-        found = _list_nodes(session, session.provider(name), cluster_id)
+        provider = session.provider(name)
+        found = _list_nodes(session, provider, cluster_id)
         live_tokens = dict.fromkeys(node.token for node in found if not node.state.has_ended)
         for token in (token for token in live_tokens if token not in tokens):
             members = sorted((node for node in found if node.token == token), key=lambda node: node.state.has_ended)
             number, parts = first_number + len(attempts), _parts_of(session, members)
-            attempt = AttemptRecord(token, cluster_id, number, AttemptState.LAUNCHED, parts, now)
+            attempt = AttemptRecord(
+                token, cluster_id, number, AttemptState.LAUNCHED, parts, now, account=provider.account
+            )
             attempts.append(attempt)
             ranked = node_records(attempt, members, at=now, first_rank=len(records))
             records += [

@@ -17,7 +17,7 @@ from multicompute.engine.recovery.sync import sync_attempts, sync_expiry
 from multicompute.engine.teardown import tear_down, terminate_step
 from multicompute.engine.upkeep.heal import roll_back_interrupted_repairs
 from multicompute.engine.upkeep.refresh import refresh_nodes
-from multicompute.errors import ClusterExists, MulticomputeError, TeardownIncomplete
+from multicompute.errors import ClusterExists, MulticomputeError, TeardownIncomplete, WrongAccountError
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.provider import Resource, Selector
@@ -36,6 +36,7 @@ class ReconcileReport:
         orphans: what carries our tags and belongs to no live cluster of the ledger.
         failed: the id of each orphan that should have been adopted or terminated and was not -> why.
         in_doubt: names of clusters of which something may still appear: reconcile again after the consistency window.
+        skipped: names of clusters in accounts that these credentials do not belong to -> whose they are.
         clusters: names of the live clusters afterwards.
         notes: what could not be asked.
     """
@@ -45,6 +46,7 @@ class ReconcileReport:
     orphans: list[Orphan] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     in_doubt: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
     clusters: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -61,6 +63,7 @@ class ReconcileReport:
             "orphans": [orphan.to_dict() for orphan in self.orphans],
             "failed": self.failed,
             "in_doubt": self.in_doubt,
+            "skipped": self.skipped,
             "clusters": self.clusters,
             "notes": self.notes,
         }
@@ -129,6 +132,8 @@ def _reconcile_clusters(
                 incomplete.append(record)
                 if waits or not wait:
                     report.notes.append(f"{record.name}: is terminating: {error.message}")
+            except WrongAccountError as error:
+                report.skipped[record.name] = str(error)
             except MulticomputeError as error:
                 report.notes.append(f"{record.name}: {error}")
         records = incomplete
@@ -185,6 +190,8 @@ def _reconcile_cluster(
     with working_on(session, record.id) as op:
         if op is None or op.initial.state.has_ended:
             return
+        for provider in {attempt.provider for attempt in op.ledger.attempts(record.id) if attempt.is_open}:
+            op.provider(provider)
         resources = inventory.clusters.get(record.id, ())
         if change := sync_expiry(session, op.initial, resources, dry_run=dry_run):
             report.notes.append(f"{op.name}: {change}")
@@ -224,7 +231,7 @@ def _continue_teardown(op: Operation, report: ReconcileReport, *, dry_run: bool,
         report.in_doubt.append(op.name)
         for attempt in () if dry_run else opened:
             selector = Selector(region=attempt.region, cluster_id=op.cluster_id)
-            terminate_step(op, op.session.provider(attempt.provider), [attempt], selector)
+            terminate_step(op, op.provider(attempt.provider), [attempt], selector)
         return
     if not dry_run:
         state = ClusterState.FAILED if op.initial.reason == _PROCESS_DIED else ClusterState.TERMINATED
@@ -257,7 +264,7 @@ def _take_back(op: Operation, report: ReconcileReport, *, dry_run: bool, wait: b
 
 
 def _live_nodes(op: Operation, attempt: AttemptRecord) -> list[Node]:
-    provider = op.session.provider(attempt.provider)
+    provider = op.provider(attempt.provider)
     selector = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
     nodes = op.call(provider, "list nodes", lambda: provider.nodes(selector))
     return [node for node in nodes if node.state in (NodeState.PENDING, NodeState.RUNNING)]

@@ -78,6 +78,6 @@ def _set_expiry_or_restore(op: Operation, expires_at: datetime) -> None:
 
 def _set_expiry(op: Operation, what: str, expires_at: datetime | None) -> None:
     for where in by_region(attempt for attempt in op.ledger.attempts(op.cluster_id) if attempt.is_open):
-        provider = op.session.provider(where.provider)
+        provider = op.provider(where.provider)
         selector = Selector(region=where.region, cluster_id=op.cluster_id)
         op.call(provider, what, partial(provider.set_expiry, selector, expires_at))

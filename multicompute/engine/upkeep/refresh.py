@@ -139,7 +139,7 @@ def refresh_nodes(op: Operation) -> ClusterRecord:
     live = [node for node in records if node.ended_at is None and node.rank >= 0]
     found: dict[str, Node] = {}
     for where, nodes in by_region(live).items():
-        provider = op.session.provider(where.provider)
+        provider = op.provider(where.provider)
         types = tuple(sorted({node.instance_type for node in nodes}))
         selector = Selector(region=where.region, cluster_id=op.cluster_id, instance_types=types, with_health=True)
         found |= {node.id: node for node in op.call(provider, "list nodes", partial(provider.nodes, selector))}

@@ -12,6 +12,7 @@ from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.provider import (
     TAG_EXPIRES_AT,
     TAG_ID,
+    Account,
     Capability,
     Check,
     LaunchRequest,
@@ -67,6 +68,7 @@ class FakeProvider:
         boot_time: timedelta = timedelta(seconds=30),
         shutdown_time: timedelta = timedelta(seconds=20),
         lag: timedelta = timedelta(0),
+        account: str = "main",
     ) -> None:
         """Create an empty cloud.
 
@@ -78,8 +80,10 @@ class FakeProvider:
             boot_time: see the attributes.
             shutdown_time: see the attributes.
             lag: see the attributes.
+            account: the id of the account that the credentials belong to.
         """
         self.name = name
+        self.account = Account((account,), f"{name} account {account}")
         self.clock: Clock = clock or FakeClock()
         self.capabilities = frozenset(capabilities)
         self.consistency_window = timedelta(minutes=1)
