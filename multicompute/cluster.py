@@ -297,27 +297,36 @@ class Cluster(ClusterRequests):
         self._record = wait_for(self._session, self.id, wanted, timeout=limit, cancellation=cancellation)
         return self
 
-    def heal(self, timeout: str | timedelta | None = None) -> Self:
-        """Replace the nodes that are gone, all of them or none, at the same offers and with the same ranks.
+    def heal(self, timeout: str | timedelta | None = None, *, stopped: Literal["start", "replace"] = "start") -> Self:
+        """Start stopped nodes, and replace those that are gone, all or none, at the same offers and with the same ranks.
 
         Other nodes are left as they are, also those that run but fail their cloud's checks.
 
         Args:
-            timeout: How long to wait for the new nodes, "30m" or a timedelta; the request's own timeout if omitted.
+            timeout: How long to wait for the nodes, "30m" or a timedelta; the request's own timeout if omitted.
+            stopped: What to do with stopped nodes: start them again, or replace them and delete them.
 
         Raises:
             CapacityError: The cloud has no such nodes there now. The cluster is unchanged.
             QuotaError: The account's quota does not allow the new nodes. The cluster is unchanged.
             ProvisionTimeout: The new nodes did not run within `timeout`. The cluster is unchanged.
-            ProviderError: Some hosts of a slice are gone: slices are bought whole.
+            ProviderError: Some hosts of a slice are gone, and slices are indivisible; or the cloud can't start nodes again.
             ClusterNotFound: The cluster has ended, is being terminated, or was never READY.
         """
-        return self._heal(timeout, None)
+        return self._heal(timeout, stopped, None)
 
-    def _heal(self, timeout: str | timedelta | None, cancellation: "Cancellation | None") -> Self:
+    def _heal(
+        self,
+        timeout: str | timedelta | None,
+        stopped: Literal["start", "replace"],
+        cancellation: "Cancellation | None",
+    ) -> Self:
         from multicompute.engine.upkeep.heal import heal
 
-        self._record = heal(self._session, self.id, timeout=self._timeout(timeout), cancellation=cancellation)
+        if stopped not in ("start", "replace"):
+            raise SpecError(f"stopped={stopped!r}: must be 'start' or 'replace'")
+        limit = self._timeout(timeout)
+        self._record = heal(self._session, self.id, timeout=limit, cancellation=cancellation, stopped=stopped)
         return self
 
     def metrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
@@ -395,13 +404,15 @@ class Cluster(ClusterRequests):
         cancellation = Cancellation()
         return await in_thread(lambda: self._wait_for(state, timeout, cancellation), cancellation=cancellation)
 
-    async def aheal(self, timeout: str | timedelta | None = None) -> Self:
+    async def aheal(
+        self, timeout: str | timedelta | None = None, *, stopped: Literal["start", "replace"] = "start"
+    ) -> Self:
         """Do what `heal` does without blocking the event loop."""
         from multicompute.engine.operation.cancellation import Cancellation
         from multicompute.engine.operation.threads import in_thread
 
         cancellation = Cancellation()
-        return await in_thread(lambda: self._heal(timeout, cancellation), cancellation=cancellation)
+        return await in_thread(lambda: self._heal(timeout, stopped, cancellation), cancellation=cancellation)
 
     async def ametrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
         """Do what `metrics` does without blocking the event loop."""

@@ -42,13 +42,10 @@ class NodeState(StrEnum):
     IMPAIRED = "impaired"
     """The node runs and is billed, but fails the cloud's health checks."""
     STOPPING = "stopping"
+    """The node no longer runs, and will soon be STOPPED or GONE."""
     STOPPED = "stopped"
+    """The node was stopped, deallocated or suspended: it can be started again, and only its disks are billed."""
     GONE = "gone"
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the node has stopped running and will not start again by itself."""
-        return self in (NodeState.STOPPING, NodeState.STOPPED, NodeState.GONE)
 
 
 class Metric(StrEnum):
@@ -113,6 +110,7 @@ class Node:
         reason: why it stopped, in the vendor's words; None if the cloud gives no reason.
         cause: the kind of that reason: "capacity", "quota", "preemption" or "request" (the launch request was invalid);
             "" if the cloud does not say.
+        is_tagged: whether it has the tags of multicompute; False if it was found by its id or name only.
         is_spot: whether the cloud reports it as a spot node.
         attached: the canonical name of the accelerators that are attached to it, as the cloud reports them; "" if the
             instance type determines them.
@@ -134,6 +132,14 @@ class Node:
     cause: Cause = ""
     is_spot: bool = False
     attached: str = ""
+    is_tagged: bool = True
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is gone, or was taken back by the cloud for good."""
+        return self.state is NodeState.GONE or (
+            self.cause == "preemption" and self.state in (NodeState.STOPPING, NodeState.STOPPED)
+        )
 
 
 @dataclass(frozen=True, slots=True)

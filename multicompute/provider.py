@@ -44,6 +44,8 @@ class Capability(StrEnum):
     """Reports machines that fail the cloud's own health checks."""
     GLOBAL_LISTING = "global_listing"
     """Lists the nodes of all regions at the cost of one region."""
+    RESTART = "restart"
+    """Starts stopped nodes again."""
     DEPENDENT_RESOURCES = "dependent_resources"
     """Creates resources in addition to nodes (security groups, placement groups, ...), which a teardown must delete."""
 
@@ -115,6 +117,7 @@ class LaunchRequest:
         max_price: the highest price of a spot node in USD per node-hour; None for no limit.
         attempt_timeout: how long the engine waits until the gang is ready, where the user has set it. A request that waits
             in a queue of the cloud can be withdrawn after this time.
+        restart: start the stopped nodes of this launch, which was made before, and launch nothing new.
     """
 
     token: str
@@ -132,6 +135,7 @@ class LaunchRequest:
     disk_gib: float | None = None
     max_price: float | None = None
     attempt_timeout: timedelta | None = None
+    restart: bool = False
 
     @property
     def region(self) -> str:
@@ -153,6 +157,11 @@ class Selector:
         cluster_id, token, owner: the values of the tags to filter by.
         node_ids: nodes that were launched so recently that a listing may not show them yet. They are selected in addition
             to those found by tag, and a node that the cloud does not show counts as still existing (I4).
+        known_ids: further nodes of the ledger. They are selected in addition to those found by tag, since tags can be
+            removed; a node that the cloud does not show is gone.
+        tokens: the tokens of the attempts of the cluster. What is named from one of them, or was launched with it as the
+            vendor's client token, is selected in addition to what is found by tag.
+        only: select nothing but these nodes, by id, and what is deleted with them.
         instance_types: a hint: the instance types of the nodes, if the caller knows them. A provider whose nodes are
             spread over several services may list only those with these types. It never excludes a resource.
         with_health: whether to read the cloud's health checks as well. A node that fails them is IMPAIRED, not RUNNING.
@@ -163,6 +172,9 @@ class Selector:
     token: str | None = None
     owner: str | None = None
     node_ids: tuple[str, ...] = ()
+    known_ids: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     instance_types: tuple[str, ...] = ()
     with_health: bool = False
 
@@ -192,10 +204,13 @@ class Teardown:
     Attributes:
         remaining: what the cloud still shows after the last delete.
         waiting_for: what the teardown is waiting for, for the event log; "" if it waits for nothing.
+        blocked_by: what refuses a delete and does not pass by itself, and what to do about it: a termination protection, a
+            lock, a policy, another user of a disk; "" for nothing.
     """
 
     remaining: tuple[Resource, ...] = ()
     waiting_for: str = ""
+    blocked_by: str = ""
 
     @property
     def is_done(self) -> bool:
@@ -338,6 +353,9 @@ class Provider(Protocol):
         Repeating: a call with a token that was used before returns the nodes of the first call and buys nothing. That is
         also true if the answer to the first call was lost, and if several threads make the call at once.
 
+        With `request.restart`, the nodes of the earlier launch that are stopped are started, all that can be. An error then
+        means that some are still stopped. Called only if the provider declares RESTART.
+
         Args:
             request: what to launch.
 
@@ -359,7 +377,9 @@ class Provider(Protocol):
         """List the selected nodes in a stable order, reading every page.
 
         Each host of a slice is a node; hosts are ordered by slice and worker number. A node that has ended is listed as
-        GONE, with the reason and cause, for as long as the cloud shows it.
+        GONE, with the reason and cause, for as long as the cloud shows it. A node that a user or the cloud has stopped is
+        listed as STOPPED, for as long as it can be started again. A node that is selected by its id or name and lacks the
+        tags of multicompute has `is_tagged=False`.
 
         Not found: a node may be missing for `consistency_window` after its launch. A node that was terminated some time
         ago may be missing for good.
@@ -397,7 +417,9 @@ class Provider(Protocol):
         """
         ...
 
-    def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
+    def set_expiry(
+        self, selector: Selector, expires_at: datetime | None, *, restore: Mapping[str, str] | None = None
+    ) -> None:
         """Change the expiry of the selected nodes, in the expiry tag and wherever the cloud enforces it.
 
         Not found: if no node is selected, the call does nothing.
@@ -405,6 +427,7 @@ class Provider(Protocol):
         Args:
             selector: the nodes.
             expires_at: the new expiry, in UTC; None for never.
+            restore: tags to set again on selected nodes that lack the tags of multicompute; other nodes keep theirs.
         """
         ...
 

@@ -131,14 +131,20 @@ def heal_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="DURATION", help='give up after this time, such as "30m"; as in the request if omitted'
     )
+    parser.add_argument(
+        "--stopped",
+        choices=("start", "replace"),
+        default="start",
+        help="start stopped nodes again (the default), or replace and delete them",
+    )
     json_argument(parser)
 
 
 def heal(options: argparse.Namespace) -> int:
-    """Replace the nodes that a cluster lost."""
+    """Start or replace the nodes of a cluster that do not run."""
     from multicompute.cluster import Cluster
 
-    cluster = Cluster.get(options.name).heal(options.timeout)
+    cluster = Cluster.get(options.name).heal(options.timeout, stopped=options.stopped)
     if options.json:
         write_json(cluster.to_dict())
     else:

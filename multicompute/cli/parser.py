@@ -44,7 +44,7 @@ COMMANDS = {
     "events": Command("clusters", "print the event log of a cluster", "multicompute events train-1"),
     "watch": Command("watch", "display the state of a cluster, refreshed periodically", "multicompute watch train-1"),
     "extend": Command("clusters", "extend the lease of a cluster", "multicompute extend train-1 2h"),
-    "heal": Command("clusters", "replace the nodes that a cluster lost", "multicompute heal train-1"),
+    "heal": Command("clusters", "start stopped nodes, and replace lost ones", "multicompute heal train-1"),
     "down": Command(
         "clusters", "terminate clusters and wait until nothing is left", "multicompute down train-1 train-2 --yes"
     ),

@@ -39,10 +39,16 @@ def billed(
     end = max(start, node.ended_at or now)
     first = start if since is None else max(start, since)
     last = end if until is None else min(end, until)
-    time = max(last - first, _NOTHING)
+    time = max(last - first, _NOTHING) - _stopped(node, first, last)
     if first == start and (until is None or start < until):
         time += max(minimum - (end - start), _NOTHING)
     return time
+
+
+def _stopped(node: NodeRecord, first: datetime, last: datetime) -> timedelta:
+    """Return for how long a node was stopped in an interval: clouds do not bill a stopped machine."""
+    stops = (min(stop.end or last, last) - max(stop.start, first) for stop in node.stops)
+    return sum((time for time in stops if time > _NOTHING), _NOTHING)
 
 
 def seconds(time: timedelta) -> Decimal:
@@ -88,7 +94,7 @@ def hourly_cost_of(nodes: Iterable[NodeRecord]) -> Decimal:
     """Return what the nodes that live cost, in USD per hour."""
     total = Decimal(0)
     for node in nodes:
-        if node.ended_at is None:
+        if node.ended_at is None and not node.is_stopped:
             total = EXACT.add(total, exact(node.hourly_cost))
     return total
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -123,7 +124,7 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
     for where, attempts in attempts_of.items():
         try:
             provider = op.provider(where.provider)
-            selector = Selector(region=where.region, cluster_id=op.cluster_id)
+            selector = op.selector(where)
             timeout = TEARDOWN_TIMEOUT if wait else timedelta(0)
             open_attempts = [attempt for attempt in attempts if attempt.is_open]
             terminate_and_wait(op, provider, open_attempts, selector, timeout=timeout)
@@ -179,10 +180,13 @@ def terminate_and_wait(
         left = terminate_step(op, provider, attempts, selector)
         if left.is_done and op.clock.now() >= _settled_at(provider, attempts):
             return
-        if left.waiting_for and left.waiting_for != last_reason:
-            last_reason = left.waiting_for
+        reason = left.blocked_by or (f"waiting for {left.waiting_for}" if left.waiting_for else "")
+        if reason and reason != last_reason:
+            last_reason = reason
+            # What does not pass by itself is news at once.
             is_slow = op.clock.now() >= _teardown_start(op, started) + _USUAL_DURATION
-            _report_blocker(op, f"{provider.name} {selector.region}: waiting for {last_reason}", is_news=is_slow)
+            message = f"{provider.name} {selector.region}: {reason}"
+            _report_blocker(op, message, is_news=is_slow or bool(left.blocked_by))
         if op.clock.now() >= started + timeout:
             raise _incomplete(provider, selector, left, timeout)
         op.sleep(pause)
@@ -193,7 +197,7 @@ def _incomplete(provider: Provider, selector: Selector, left: Teardown, timeout:
     after = f"still there after {format_duration(timeout)}" if timeout else "still there"
     things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5]) or "what may yet appear"
     return TeardownIncomplete(
-        f"{provider.name} {selector.region}: {after}: {things} ({left.waiting_for or 'no reason given'})",
+        f"{provider.name} {selector.region}: {after}: {things} ({left.blocked_by or left.waiting_for or 'no reason given'})",
         provider=provider.name,
         region=selector.region,
         hint="`multicompute reap` continues",
@@ -217,7 +221,8 @@ def terminate_step(
         and node.region == selector.region
         and op.clock.now() < node.started_at + provider.consistency_window
     )
-    full = Selector(region=selector.region, cluster_id=selector.cluster_id, token=selector.token, node_ids=recent)
+    known = tuple(name for name in selector.known_ids if name not in recent)
+    full = replace(selector, node_ids=recent, known_ids=known)
     return op.call(provider, "terminate", lambda: provider.terminate(full))
 
 

@@ -1,7 +1,7 @@
 """The records of the ledger, as frozen data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
@@ -90,8 +90,20 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A time in which a node was stopped, and its machine was not billed.
+
+    Attributes:
+        end: None while the node is stopped.
+    """
+
+    start: datetime
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """The record of a launched node: its last known state, its price and how long it existed."""
+    """The record of a launched node: its last known state, its price, how long it existed and when it was stopped."""
 
     id: str
     rank: int
@@ -107,9 +119,24 @@ class NodeRecord:
     public_ip: str | None = None
     accelerators: float = 0.0
     hourly_cost: float = 0.0
+    stops: tuple[Stop, ...] = ()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped at the last refresh, and can be started again."""
+        return self.ended_at is None and bool(self.stops) and self.stops[-1].end is None
+
+    def observed(self, state: NodeState, *, at: datetime, is_lost: bool) -> "NodeRecord":
+        """Return the record after its cloud has reported a state at some time."""
+        stops = self.stops
+        if self.is_stopped and (is_lost or state in (NodeState.PENDING, NodeState.RUNNING, NodeState.IMPAIRED)):
+            stops = (*stops[:-1], Stop(stops[-1].start, at))
+        elif state is NodeState.STOPPED and not is_lost and not self.is_stopped:
+            stops = (*stops, Stop(at))
+        return replace(self, state=state, stops=stops, ended_at=at if is_lost else None)
 
     def as_node(self) -> Node:
-        """Return the node as it was at the last refresh."""
+        """Return the node as it was at the last refresh. The machine of a stopped node costs nothing."""
         return Node(
             id=self.id,
             rank=self.rank,
@@ -121,7 +148,7 @@ class NodeRecord:
             private_ip=self.private_ip,
             public_ip=self.public_ip,
             accelerators=self.accelerators,
-            hourly_cost=self.hourly_cost,
+            hourly_cost=0.0 if self.is_stopped else self.hourly_cost,
             token=self.token,
         )
 

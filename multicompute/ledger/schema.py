@@ -37,8 +37,12 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (provider, place, instance_type, purchase, reason))""",
         "CREATE TABLE leases (cluster_id TEXT PRIMARY KEY, holder TEXT NOT NULL, until TEXT NOT NULL)",
     ),
-    # Version 2. The account that holds the resources of an attempt, as JSON; NULL where it is not known.
-    ("ALTER TABLE attempts ADD COLUMN account TEXT",),
+    # Version 2. The account that holds the resources of an attempt, as JSON, NULL where it is not known; and the times in
+    # which a node was stopped, as a JSON list of [start, end], where the end is null for a node that is stopped now.
+    (
+        "ALTER TABLE attempts ADD COLUMN account TEXT",
+        "ALTER TABLE nodes ADD COLUMN stops TEXT NOT NULL DEFAULT '[]'",
+    ),
 )
 """The statements that upgrade version N to N + 1, for N = 0, 1, ... Released versions are never edited."""
 

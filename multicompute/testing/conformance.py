@@ -392,6 +392,122 @@ class ProviderConformance:
             harness.provider.launch(request)
         assert len(harness.provider.launch(request)) == 2
 
+    # --- changes from outside -----------------------------------------------------------------------------------------
+
+    def test_the_account_is_the_one_of_the_credentials(self, harness: ProviderHarness) -> None:
+        mine, other = harness.provider.account, harness.other_account().account
+        assert mine.ids and all(mine.ids) and mine.label
+        assert mine.is_same(harness.provider.account)
+        assert not mine.is_same(other)
+        assert mine.label != other.label
+
+    def test_another_account_shows_nothing_of_ours(self, harness: ProviderHarness) -> None:
+        harness.provider.launch(launch_request(harness.offer()))
+        _until_running(harness, FIRST, count=2)
+        other = harness.other_account()
+        assert (other.nodes(FIRST), other.resources(FIRST)) == ((), ())
+
+    def test_a_node_that_was_stopped_is_listed_as_stopped(self, harness: ProviderHarness) -> None:
+        nodes = harness.provider.launch(launch_request(harness.offer()))
+        _until_running(harness, FIRST, count=2)
+        for node in nodes:
+            harness.stop(node.id)
+        assert _eventually(harness, lambda: _states(harness, FIRST) == {NodeState.STOPPED})
+        assert not any(node.is_lost for node in harness.provider.nodes(FIRST))
+        assert _ids(harness.provider.resources(FIRST)) >= _ids(nodes)
+
+    def test_a_stopped_node_is_torn_down_like_the_others(self, harness: ProviderHarness) -> None:
+        before = _ids(harness.alive())
+        nodes = harness.provider.launch(launch_request(harness.offer()))
+        _until_running(harness, FIRST, count=2)
+        harness.stop(nodes[0].id)
+        _tear_down(harness, FIRST)
+        assert _ids(harness.alive()) == before
+
+    @needs(Capability.RESTART)
+    def test_a_launch_with_restart_starts_the_stopped_nodes_and_buys_nothing(self, harness: ProviderHarness) -> None:
+        request = launch_request(harness.offer())
+        nodes = harness.provider.launch(request)
+        _until_running(harness, FIRST, count=2)
+        existing = _ids(harness.alive())
+        harness.stop(nodes[0].id)
+        assert _eventually(harness, lambda: NodeState.STOPPED in _states(harness, FIRST))
+        started = harness.provider.launch(replace(request, restart=True))
+        assert _ids(started) == _ids(nodes)
+        assert _ids(_until_running(harness, FIRST, count=2)) == _ids(nodes)
+        assert _ids(harness.alive()) == existing
+
+    def test_a_node_without_tags_is_found_by_its_id_and_by_its_token(self, harness: ProviderHarness) -> None:
+        region = harness.offer().region
+        nodes = harness.provider.launch(launch_request(harness.offer()))
+        _until_running(harness, FIRST, count=2)
+        harness.remove_tags(nodes[0].id)
+        by_id = replace(FIRST, region=region, known_ids=(nodes[0].id,))
+        by_token = replace(FIRST, region=region, tokens=("attempt-1",), known_ids=tuple(node.id for node in nodes))
+        for selector in (by_id, by_token):
+            found = {node.id: node for node in harness.provider.nodes(selector)}
+            assert found.keys() == _ids(nodes)
+            assert {name: node.is_tagged for name, node in found.items()} == {nodes[0].id: False, nodes[1].id: True}
+            assert found[nodes[0].id].state is NodeState.RUNNING
+
+    def test_a_known_node_that_does_not_exist_is_not_listed(self, harness: ProviderHarness) -> None:
+        region = harness.offer().region
+        nodes = harness.provider.launch(launch_request(harness.offer()))
+        _until_running(harness, FIRST, count=2)
+        _tear_down(harness, replace(FIRST, region=region))
+        selector = replace(FIRST, region=region, known_ids=tuple(node.id for node in nodes), tokens=("attempt-1",))
+        assert {node.state for node in harness.provider.nodes(selector)} <= {NodeState.GONE}
+        assert harness.provider.terminate(selector).is_done
+
+    def test_tags_are_restored_on_nodes_that_lack_them(self, harness: ProviderHarness) -> None:
+        request = launch_request(harness.offer())
+        nodes = harness.provider.launch(request)
+        _until_running(harness, FIRST, count=2)
+        harness.remove_tags(nodes[0].id)
+        known = replace(
+            FIRST,
+            region=harness.offer().region,
+            known_ids=tuple(node.id for node in nodes),
+            tokens=("attempt-1",),
+        )
+        harness.provider.set_expiry(known, None, restore=request.tags)
+        assert _eventually(harness, lambda: _ids(harness.provider.nodes(FIRST)) == _ids(nodes))
+        assert all(node.is_tagged and node.token == "attempt-1" for node in harness.provider.nodes(FIRST))
+        tags = {resource.id: resource.tags for resource in harness.alive()}
+        assert request.tags.items() <= tags[nodes[0].id].items()
+
+    def test_a_teardown_deletes_nodes_without_tags_by_their_ids(self, harness: ProviderHarness) -> None:
+        before = _ids(harness.alive())
+        nodes = harness.provider.launch(launch_request(harness.offer()))
+        _until_running(harness, FIRST, count=2)
+        for node in nodes:
+            harness.remove_tags(node.id)
+        known = tuple(node.id for node in nodes)
+        _tear_down(harness, replace(FIRST, region=harness.offer().region, known_ids=known, tokens=("attempt-1",)))
+        assert _ids(harness.alive()) == before
+
+    def test_a_teardown_of_single_nodes_leaves_the_others(self, harness: ProviderHarness) -> None:
+        before = _ids(harness.alive())
+        nodes = harness.provider.launch(launch_request(harness.offer(), nodes=3))
+        _until_running(harness, FIRST, count=3)
+        _tear_down(harness, replace(FIRST, region=harness.offer().region, only=(nodes[1].id,)))
+        assert _ids(_live_nodes(harness, FIRST)) == {nodes[0].id, nodes[2].id}
+        assert nodes[1].id not in _ids(harness.alive())
+        _tear_down(harness, FIRST)
+        assert _ids(harness.alive()) == before
+
+    def test_a_protected_node_blocks_the_teardown_which_names_it_at_once(self, harness: ProviderHarness) -> None:
+        before = _ids(harness.alive())
+        nodes = harness.provider.launch(launch_request(harness.offer()))
+        _until_running(harness, FIRST, count=2)
+        harness.protect(nodes[0].id)
+        step = harness.provider.terminate(FIRST)
+        assert not step.is_done
+        assert nodes[0].id in step.blocked_by
+        harness.unprotect(nodes[0].id)
+        _tear_down(harness, FIRST)
+        assert _ids(harness.alive()) == before
+
     # --- expiry ----------------------------------------------------------------------------------------------
 
     def test_the_expiry_of_a_cluster_is_moved_in_the_tags_of_its_nodes_only(self, harness: ProviderHarness) -> None:
@@ -591,6 +707,10 @@ def _tear_down(harness: ProviderHarness, selector: Selector) -> None:
 def _billable(harness: ProviderHarness, before: Collection[str]) -> set[str]:
     """Return the ids of billable resources that did not exist before."""
     return {resource.id for resource in harness.alive() if resource.billable and resource.id not in before}
+
+
+def _states(harness: ProviderHarness, selector: Selector) -> set[NodeState]:
+    return {node.state for node in harness.provider.nodes(selector)}
 
 
 def _expiries(harness: ProviderHarness, nodes: Sequence[Node]) -> set[str]:

@@ -100,6 +100,26 @@ class ProviderHarness(Protocol):
         """Return whether every foreign resource exists unchanged."""
         ...
 
+    def other_account(self) -> Provider:
+        """Return a provider for the same cloud with the credentials of another account, which has no resources."""
+        ...
+
+    def stop(self, node_id: str) -> None:
+        """Stop a node without deleting it, as a user can in the vendor's console."""
+        ...
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all tags of a node, as another tool of the organisation can."""
+        ...
+
+    def protect(self, node_id: str) -> None:
+        """Protect a node from deletion in the cloud's own way."""
+        ...
+
+    def unprotect(self, node_id: str) -> None:
+        """Remove the protection of a node."""
+        ...
+
     def reach_expiry(self) -> None:
         """Reach the expiry of the nodes, and do what the cloud or the node then does.
 

@@ -16,7 +16,7 @@ from multicompute.errors import AuthError, LedgerError, MulticomputeError, Wrong
 from multicompute.ledger import ClusterRecord, Ledger
 from multicompute.node import ClusterState
 from multicompute.plan import AttemptReport
-from multicompute.provider import Account, Provider, Quotas
+from multicompute.provider import Account, Provider, Quotas, Selector
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
 
@@ -152,6 +152,31 @@ class Operation:
                 provider=provider.name,
                 hint="use the credentials of that account",
             )
+
+    def selector(self, where: ProviderRegion, *, token: str | None = None) -> Selector:
+        """Return a selector of what the cluster has in a region: by its tags, and by what the ledger knows of it.
+
+        Args:
+            where: the region.
+            token: select one attempt only.
+        """
+        attempts = {
+            attempt.token
+            for attempt in self.ledger.attempts(self.cluster_id)
+            if attempt.is_open and (attempt.provider, attempt.region) == where and token in (None, attempt.token)
+        }
+        known = (
+            node.id
+            for node in self.ledger.nodes(self.cluster_id)
+            if node.ended_at is None and node.token in attempts and node.region == where.region
+        )
+        return Selector(
+            region=where.region,
+            cluster_id=self.cluster_id,
+            token=token,
+            known_ids=tuple(known),
+            tokens=tuple(sorted(attempts)),
+        )
 
     def account_of(self, name: str) -> Account | None:
         """Return the account that new resources of a provider will be in; None, with an event, if it can't be read.

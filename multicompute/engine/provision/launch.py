@@ -7,6 +7,7 @@ from typing import Final
 from multicompute.accelerators import find
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.operation.regions import by_region_of
+from multicompute.engine.operation.tags import tags_of
 from multicompute.engine.provision.description import describe, event_data, zone_or_region
 from multicompute.engine.provision.records import node_records
 from multicompute.engine.provision.rollback import close_attempt
@@ -23,17 +24,7 @@ from multicompute.ledger import AttemptRecord, AttemptState
 from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.plan import Candidate
-from multicompute.provider import (
-    TAG_ATTEMPT,
-    TAG_CLUSTER,
-    TAG_EXPIRES_AT,
-    TAG_ID,
-    TAG_OWNER,
-    LaunchRequest,
-    Provider,
-    Selector,
-    expiry_tag,
-)
+from multicompute.provider import LaunchRequest, Provider, Selector
 from multicompute.spec import ClusterSpec
 from multicompute.units import format_usd
 
@@ -110,7 +101,7 @@ class _LaunchCall:
         self.is_in_doubt = is_repeated
         self._op = op
         self._attempt = attempt
-        self._request = _launch_request(op, attempt)
+        self._request = launch_request(op, attempt)
         self._is_first = not is_repeated
 
     def __call__(self) -> tuple[Node, ...]:
@@ -153,17 +144,9 @@ def _wait_for_nodes(op: Operation, provider: Provider, attempt: AttemptRecord) -
         op.sleep(provider.poll_interval)
 
 
-def _launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
+def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
     """Return the request for the provider, which is the same each time for the same attempt."""
     record, spec = op.reload(), op.spec
-    tags = {
-        **spec.tags,
-        TAG_CLUSTER: record.name,
-        TAG_ID: record.id,
-        TAG_ATTEMPT: attempt.token,
-        TAG_OWNER: record.owner,
-        TAG_EXPIRES_AT: expiry_tag(record.expires_at),
-    }
     instance = attempt.parts[0].offer.instance
     return LaunchRequest(
         token=attempt.token,
@@ -171,7 +154,7 @@ def _launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
         cluster_name=record.name,
         owner=record.owner,
         parts=attempt.parts,
-        tags=tags,
+        tags=tags_of(record, spec, attempt),
         expires_at=record.expires_at,
         fabric=attempt.nodes > 1 and bool(instance.fabric) and _needs_fabric(spec, instance.accelerator),
         image=spec.image,

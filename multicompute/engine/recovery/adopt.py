@@ -115,9 +115,9 @@ def find_attempts(
     for name in dict.fromkeys(providers):
         provider = session.provider(name)
         found = _list_nodes(session, provider, cluster_id)
-        live_tokens = dict.fromkeys(node.token for node in found if not node.state.has_ended)
+        live_tokens = dict.fromkeys(node.token for node in found if not node.is_lost)
         for token in (token for token in live_tokens if token not in tokens):
-            members = sorted((node for node in found if node.token == token), key=lambda node: node.state.has_ended)
+            members = sorted((node for node in found if node.token == token), key=lambda node: node.is_lost)
             number, parts = first_number + len(attempts), _parts_of(session, members)
             attempt = AttemptRecord(
                 token, cluster_id, number, AttemptState.LAUNCHED, parts, now, account=provider.account
@@ -125,7 +125,8 @@ def find_attempts(
             attempts.append(attempt)
             ranked = node_records(attempt, members, at=now, first_rank=len(records))
             records += [
-                replace(record, ended_at=now) if NodeState(record.state).has_ended else record for record in ranked
+                record.observed(node.state, at=now, is_lost=node.is_lost)
+                for record, node in zip(ranked, members, strict=True)
             ]
     return tuple(attempts), tuple(records)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from multicompute.engine.operation.lease import hold_lease
 from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
+from multicompute.engine.operation.regions import ProviderRegion
 from multicompute.engine.provision.launch import launch
 from multicompute.engine.provision.records import is_complete_gang
 from multicompute.engine.provision.wait import make_ready
@@ -230,7 +231,7 @@ def _continue_teardown(op: Operation, report: ReconcileReport, *, dry_run: bool,
     if any(attempt.state is AttemptState.OPEN and _is_recent(op, attempt) for attempt in opened):
         report.in_doubt.append(op.name)
         for attempt in () if dry_run else opened:
-            selector = Selector(region=attempt.region, cluster_id=op.cluster_id)
+            selector = op.selector(ProviderRegion(attempt.provider, attempt.region))
             terminate_step(op, op.provider(attempt.provider), [attempt], selector)
         return
     if not dry_run:

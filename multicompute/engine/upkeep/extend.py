@@ -11,7 +11,6 @@ from multicompute.engine.operation.regions import by_region
 from multicompute.engine.upkeep.budget import require_budget
 from multicompute.errors import ClusterNotFound, MulticomputeError, SpecError
 from multicompute.ledger import ClusterRecord
-from multicompute.provider import Selector
 from multicompute.session import Session
 from multicompute.units import format_duration
 
@@ -79,5 +78,4 @@ def _set_expiry_or_restore(op: Operation, expires_at: datetime) -> None:
 def _set_expiry(op: Operation, what: str, expires_at: datetime | None) -> None:
     for where in by_region(attempt for attempt in op.ledger.attempts(op.cluster_id) if attempt.is_open):
         provider = op.provider(where.provider)
-        selector = Selector(region=where.region, cluster_id=op.cluster_id)
-        op.call(provider, what, partial(provider.set_expiry, selector, expires_at))
+        op.call(provider, what, partial(provider.set_expiry, op.selector(where), expires_at))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Literal
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
 from multicompute.engine.operation.events import EventCallback
@@ -14,6 +15,7 @@ from multicompute.engine.provision.rollback import roll_back
 from multicompute.engine.provision.wait import wait_until_running
 from multicompute.engine.upkeep.budget import require_budget
 from multicompute.engine.upkeep.refresh import refresh_nodes
+from multicompute.engine.upkeep.stopped import delete_nodes, start_stopped_nodes
 from multicompute.errors import ClusterNotFound, MulticomputeError, ProviderError
 from multicompute.ledger import AttemptRecord, ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, NodeState
@@ -28,8 +30,11 @@ def heal(
     timeout: timedelta,
     callback: EventCallback | None = None,
     cancellation: Cancellation | None = None,
+    stopped: Literal["start", "replace"] = "start",
 ) -> ClusterRecord:
-    """Launch nodes in place of those that are gone. Nodes that live are not touched.
+    """Start nodes that were stopped, and launch nodes in place of those that are gone. Nodes that run are not touched.
+
+    With `stopped="replace"`, nodes that were stopped are replaced as well, and deleted when their replacements run.
 
     Returns:
         The cluster: READY, or still DEGRADED if nodes that run fail their cloud's checks.
@@ -53,14 +58,16 @@ def heal(
         _require_up(op.initial)
         op.deadline = session.clock.now() + timeout
         try:
-            return _heal(op)
+            return _heal(op, stopped)
         except (TerminationRequested, LeaseLost) as error:
             raise ClusterNotFound(f"{record.name}: was terminated while it was being healed") from error
 
 
 def roll_back_interrupted_repairs(op: Operation) -> None:
-    """Roll back the repairs of a process that died before the new nodes had a rank."""
-    ranked = {node.token for node in op.ledger.nodes(op.cluster_id) if node.rank >= 0}
+    """Roll back the repairs of a process that died before the new nodes had a rank, or before it deleted replaced nodes."""
+    nodes = op.ledger.nodes(op.cluster_id)
+    ranked = {node.token for node in nodes if node.rank >= 0}
+    delete_nodes(op, [node for node in nodes if node.rank < 0 and node.ended_at is None and node.token in ranked])
     for attempt in op.ledger.attempts(op.cluster_id):
         if attempt.is_open and attempt.token not in ranked:
             text = "the process that was healing the cluster died"
@@ -72,11 +79,14 @@ def _require_up(record: ClusterRecord) -> None:
         raise ClusterNotFound(f"{record.name}: can't be healed: it is {record.state}")
 
 
-def _heal(op: Operation) -> ClusterRecord:
+def _heal(op: Operation, stopped: Literal["start", "replace"]) -> ClusterRecord:
     roll_back_interrupted_repairs(op)
     record = refresh_nodes(op)
     if not record.state.is_up:
         raise ClusterNotFound(f"{record.name}: all its nodes are gone", hint="request it again")
+    if stopped == "start":
+        record = start_stopped_nodes(op)
+    replaced = [node for node in op.ledger.nodes(op.cluster_id) if node.is_stopped and node.rank >= 0]
     lost = _lost_nodes(op.ledger.nodes(op.cluster_id))
     if not lost:
         return record
@@ -92,13 +102,14 @@ def _heal(op: Operation) -> ClusterRecord:
             for attempt, nodes in zip(attempts, found, strict=True)
             for node in node_records(attempt, nodes, at=attempt.opened_at, first_rank=0)
         ]
-        _join(op, _ranked(lost, fresh))
+        _join(op, _ranked(lost, fresh), replaced)
+    delete_nodes(op, replaced)
     return op.reload()
 
 
 def _lost_nodes(nodes: Sequence[NodeRecord]) -> list[NodeRecord]:
-    """Return, for each rank that no live node has, the last node that had it."""
-    live = {node.rank for node in nodes if node.ended_at is None}
+    """Return, for each rank that no live node has, the last node that had it. A stopped node does not live."""
+    live = {node.rank for node in nodes if node.ended_at is None and not node.is_stopped}
     gone = sorted((node for node in nodes if node.rank >= 0 and node.rank not in live), key=lambda n: n.started_at)
     return sorted({node.rank: node for node in gone}.values(), key=lambda node: node.rank)
 
@@ -151,16 +162,21 @@ def _ranked(lost: Sequence[NodeRecord], fresh: Sequence[NodeRecord]) -> list[Nod
     return ranked
 
 
-def _join(op: Operation, nodes: Sequence[NodeRecord]) -> None:
-    """Record the new nodes with their ranks: the gang is complete again."""
-    others = [node for node in op.ledger.nodes(op.cluster_id) if node.ended_at is None and node.rank >= 0]
+def _join(op: Operation, nodes: Sequence[NodeRecord], replaced: Sequence[NodeRecord]) -> None:
+    """Record the new nodes with their ranks: the gang is complete again, and stopped nodes that were replaced are not in it."""
+    others = [
+        node
+        for node in op.ledger.nodes(op.cluster_id)
+        if node.ended_at is None and node.rank >= 0 and not node.is_stopped
+    ]
     all_run = all(node.state == NodeState.RUNNING for node in others)
     names = ", ".join(f"{node.id} (rank {node.rank})" for node in nodes[:5])
     event = op.events.event(
         "healed", f"healed: {len(nodes)} nodes replaced: {names}", nodes=[node.id for node in nodes]
     )
     state = ClusterState.READY if all_run else ClusterState.DEGRADED
-    if not op.ledger.record_refresh(op.cluster_id, nodes, event, state=state):
+    unranked = [replace(node, rank=-1) for node in replaced]
+    if not op.ledger.record_refresh(op.cluster_id, [*nodes, *unranked], event, state=state):
         raise op.conflict_error()
     op.events.notify(event)
 

@@ -14,6 +14,7 @@ from multicompute.engine.operation.regions import ProviderRegion, by_region, by_
 from multicompute.engine.operation.retry import call_with_retry
 from multicompute.engine.teardown import tear_down
 from multicompute.engine.upkeep.budget import log_all_budget_marks, log_budget_marks
+from multicompute.engine.upkeep.untagged import restore_tags
 from multicompute.errors import ClusterNotFound, MulticomputeError, ProvisionTimeout
 from multicompute.ledger import ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, Node, NodeState
@@ -24,12 +25,15 @@ from multicompute.units import format_duration
 _POOL: Final = 8
 _POLL_INTERVAL: Final = timedelta(seconds=5)
 """How often to refresh a cluster that has no provider yet."""
+_STOPPED: Final = (NodeState.STOPPING, NodeState.STOPPED, NodeState.PENDING)
+"""States of a node that was stopped and does not run again yet."""
+_NOT_WORKING: Final = (NodeState.IMPAIRED, *_STOPPED)
 _NAMED_NODES: Final = 5
 """How many nodes an event names."""
 
 
 def refresh(session: Session, cluster_id: str, *, callback: EventCallback | None = None) -> ClusterRecord:
-    """Refresh the nodes of a cluster: lost and impaired nodes make it DEGRADED, and a gang that is gone is closed.
+    """Refresh the nodes of a cluster: lost, stopped and impaired nodes make it DEGRADED, and a gang that is gone is closed.
 
     Does nothing if another process works on the cluster.
 
@@ -141,8 +145,10 @@ def refresh_nodes(op: Operation) -> ClusterRecord:
     for where, nodes in by_region(live).items():
         provider = op.provider(where.provider)
         types = tuple(sorted({node.instance_type for node in nodes}))
-        selector = Selector(region=where.region, cluster_id=op.cluster_id, instance_types=types, with_health=True)
-        found |= {node.id: node for node in op.call(provider, "list nodes", partial(provider.nodes, selector))}
+        selector = replace(op.selector(where), instance_types=types, with_health=True)
+        listed = op.call(provider, "list nodes", partial(provider.nodes, selector))
+        restore_tags(op, provider, where, [node for node in listed if not node.is_tagged])
+        found |= {node.id: node for node in listed}
     now = op.clock.now()
     updated = [_updated(op, node, found.get(node.id), now) for node in live]
     if all(node.ended_at is not None for node in updated):
@@ -160,9 +166,9 @@ def _updated(op: Operation, node: NodeRecord, found: Node | None, now: datetime)
     """Return the updated record of a node; one that is not listed is gone only after the consistency window (I4)."""
     if found is None:
         is_gone = now >= node.started_at + op.session.provider(node.provider).consistency_window
-        return replace(node, state=NodeState.GONE, ended_at=now) if is_gone else node
-    ended_at = now if found.state.has_ended else None
-    return replace(node, state=found.state, private_ip=found.private_ip, public_ip=found.public_ip, ended_at=ended_at)
+        return node.observed(NodeState.GONE, at=now, is_lost=True) if is_gone else node
+    node = replace(node, private_ip=found.private_ip, public_ip=found.public_ip)
+    return node.observed(found.state, at=now, is_lost=found.is_lost)
 
 
 def _record_changes(
@@ -178,18 +184,22 @@ def _record_changes(
     lost = [new for _, new in changes if new.ended_at is not None]
     impaired = [new for _, new in changes if new.state == NodeState.IMPAIRED]
     recovered = [new for old, new in changes if old.state == NodeState.IMPAIRED and new.state == NodeState.RUNNING]
+    stopped = [new for _, new in changes if new.is_stopped]
+    started = [new for old, new in changes if new.stops and new.state == NodeState.RUNNING and old.state in _STOPPED]
     size = len(before)
     news = [
         ("degraded", f"{len(lost)} of {size} nodes are gone", lost),
         ("degraded", f"{len(impaired)} of {size} nodes fail their cloud's checks", impaired),
+        ("degraded", f"{len(stopped)} of {size} nodes are stopped", stopped),
         ("recovered", f"{len(recovered)} nodes pass their cloud's checks again", recovered),
+        ("recovered", f"{len(started)} stopped nodes run again", started),
     ]
     events = [
         op.events.event(kind, f"{what}: {_names(nodes, found)}", nodes=[node.id for node in nodes])
         for kind, what, nodes in news
         if nodes
     ]
-    is_degraded = not is_complete or any(node.ended_at or node.state == NodeState.IMPAIRED for node in after)
+    is_degraded = not is_complete or any(node.ended_at or node.state in _NOT_WORKING for node in after)
     state = ClusterState.DEGRADED if is_degraded else ClusterState.READY
     if not events:
         op.ledger.put_nodes(op.cluster_id, after)

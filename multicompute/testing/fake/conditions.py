@@ -59,7 +59,11 @@ class Capacity:
                 continue
             pool = (offer.zone, offer.instance_type, rule)
             if pool not in left:
-                used = {machine.slice for machine in machines if rule.uses(machine, offer) and machine.exists(now)}
+                used = {
+                    machine.slice
+                    for machine in machines
+                    if rule.uses(machine, offer) and machine.exists(now) and not machine.is_stopped
+                }
                 left[pool] = rule.nodes - len(used)
             left[pool] -= part.nodes
             if left[pool] < 0:

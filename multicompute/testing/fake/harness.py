@@ -59,6 +59,26 @@ class FakeHarness:
         """Return whether every foreign resource is unchanged."""
         return self.fake.foreign_intact()
 
+    def other_account(self) -> Provider:
+        """Return a fake provider without resources."""
+        return FakeProvider("fake", clock=self.clock, account="other")
+
+    def stop(self, node_id: str) -> None:
+        """Stop a node."""
+        self.fake.stop(node_id)
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all tags of a node."""
+        self.fake.remove_tags(node_id)
+
+    def protect(self, node_id: str) -> None:
+        """Protect a node from deletion."""
+        self.fake.protect(node_id)
+
+    def unprotect(self, node_id: str) -> None:
+        """Remove the protection of a node."""
+        self.fake.protect(node_id, is_protected=False)
+
     def reach_expiry(self) -> None:
         """Advance the clock past the expiry of the nodes."""
         self.clock.advance("90m")

@@ -10,6 +10,7 @@ from multicompute.errors import MulticomputeError
 from multicompute.node import Metric, Node, NodeState, Sample
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.provider import (
+    TAG_ATTEMPT,
     TAG_EXPIRES_AT,
     TAG_ID,
     Account,
@@ -29,7 +30,14 @@ from multicompute.testing.clock import FakeClock
 from multicompute.testing.fake.conditions import CapacityRule, Conditions
 from multicompute.testing.fake.errors import PASSING, meaning_of, refusal
 from multicompute.testing.fake.request_checks import problems
-from multicompute.testing.fake.state import PREEMPTED, Machine, is_selected, private_address, public_address
+from multicompute.testing.fake.state import (
+    PREEMPTED,
+    Machine,
+    has_selected_tags,
+    is_selected,
+    private_address,
+    public_address,
+)
 from multicompute.testing.faults import ANSWER_LOST, FaultKind, Faults
 
 _FAR = "elsewhere"
@@ -100,6 +108,7 @@ class FakeProvider:
         self._by_token: dict[str, tuple[LaunchRequest, list[Machine]]] = {}
         self._groups: dict[tuple[str, str], Resource] = {}
         self._foreign: dict[str, tuple[Mapping[str, str], Resource]] = {}
+        self._protected: set[str] = set()
         self._conditions = Conditions(name)
 
     # --- the methods of Provider -----------------------------------------------------------------------------------------------------
@@ -111,7 +120,7 @@ class FakeProvider:
         is_known = request.token in self._by_token
         with self._call("launch", fields, offer=first, is_known=is_known), self._lock:
             if request.token in self._by_token:
-                return self._replay(request)
+                return self._start_again(request) if request.restart else self._replay(request)
             self._validate(request)
             now = self.clock.now()
             # Before the check of capacity, as on real clouds: a refused launch leaves the group behind for the teardown.
@@ -143,21 +152,27 @@ class FakeProvider:
                 raise self._refusal("invalid", "a teardown must name a cluster or a token", region=selector.region)
             now = self.clock.now()
             for machine in self._listed(selector, now):
-                if machine.ends_at is None and machine.exists(now):
+                if machine.ends_at is None and machine.exists(now) and machine.id not in self._protected:
                     machine.ends_at = now + self.shutdown_time
                     machine.end_reason = "terminated: on request"
-            in_use = self._delete_groups(selector, now)
+            in_use = "" if selector.only else self._delete_groups(selector, now)
             remaining = self._existing(selector, now)
             stopping = sum(1 for resource in remaining if resource.kind == "node")
             waiting_for = f"{stopping} nodes to stop" if stopping else in_use
-            return Teardown(remaining, waiting_for)
+            protected = ", ".join(item.id for item in remaining if item.id in self._protected)
+            blocked_by = f"{protected} is protected from deletion; remove the protection" if protected else ""
+            return Teardown(remaining, waiting_for, blocked_by)
 
-    def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
+    def set_expiry(
+        self, selector: Selector, expires_at: datetime | None, *, restore: Mapping[str, str] | None = None
+    ) -> None:
         """Move the expiry of the selected nodes; see `Provider.set_expiry`."""
         with self._call("set_expiry", _fields(selector), region=selector.region), self._lock:
             now = self.clock.now()
             for machine in self._listed(selector, now):
                 if machine.exists(now):
+                    if TAG_ID not in machine.tags and machine.token in selector.tokens:
+                        machine.tags |= restore or {}
                     machine.tags[TAG_EXPIRES_AT] = expiry_tag(expires_at)
                     machine.expires_at = expires_at if Capability.EXPIRY in self.capabilities else None
 
@@ -270,6 +285,21 @@ class FakeProvider:
         with self._lock:
             self._machines[node_id].is_stopped = True
 
+    def start(self, node_id: str) -> None:
+        """Start a stopped node again, as a user can in a console."""
+        with self._lock:
+            self._machines[node_id].is_stopped = False
+
+    def protect(self, node_id: str, *, is_protected: bool = True) -> None:
+        """Protect a node from deletion, as a user can in a console, or remove the protection."""
+        with self._lock:
+            (self._protected.add if is_protected else self._protected.discard)(node_id)
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all tags of a node, as another tool of the organisation can."""
+        with self._lock:
+            self._machines[node_id].tags.clear()
+
     def add_foreign(self) -> None:
         """Create foreign machines and groups, with the tags in `multicompute.testing.foreign`."""
         with self._lock:
@@ -366,6 +396,17 @@ class FakeProvider:
         now = self.clock.now()
         return tuple(machine.as_node(now) for machine in machines)
 
+    def _start_again(self, request: LaunchRequest) -> tuple[Node, ...]:
+        """Start the stopped nodes of an earlier launch, if the zone has room for them."""
+        now, machines = self.clock.now(), self._by_token[request.token][1]
+        for machine in machines:
+            if machine.state(now) is NodeState.STOPPED:
+                one = (Part(machine.offer, 1, machine.reservation),)
+                if self._conditions.capacity.shortage(one, self._machines.values(), now):
+                    raise self._refusal("capacity", "no room to start it again", offer=machine.offer, nodes=1)
+                machine.is_stopped, machine.ready_at = False, now + self.boot_time
+        return tuple(machine.as_node(now) for machine in machines)
+
     def _validate(self, request: LaunchRequest) -> None:
         offer = request.parts[0].offer if request.parts else None
         for problem in problems(request, self.name, self.capabilities, self._tag_limits, self._conditions.reservations):
@@ -418,6 +459,7 @@ class FakeProvider:
             id=f"{self.name}-node-{number}",
             offer=offer,
             tags=tags,
+            token=tags.get(TAG_ATTEMPT, ""),
             private_ip=private_address(number),
             public_ip=public_address(number),
             ready_at=now + self.boot_time,
@@ -429,14 +471,10 @@ class FakeProvider:
     def _listed(self, selector: Selector, now: datetime) -> list[Machine]:
         """Return our machines that a listing shows, in the order of their launch."""
         pool: Collection[Machine] = self._machines.values()
-        if selector.token is not None:
-            pool = self._by_token[selector.token][1] if selector.token in self._by_token else ()
-        elif selector.cluster_id is not None:
-            pool = self._by_cluster.get(selector.cluster_id, ())
         return [
             machine
             for machine in pool
-            if is_selected(machine.tags, machine.offer.region, selector)
+            if is_selected(machine, selector)
             and machine.listed_from <= now
             and (machine.gone_at is None or now < machine.gone_at + GONE_IS_LISTED_FOR)
         ]
@@ -449,8 +487,8 @@ class FakeProvider:
         hidden = [name for name in selector.node_ids if self._is_hidden(name, now)]
         found += [Resource(self.name, "node", name, selector.region or "", billable=True) for name in hidden]
         # A group belongs to the cluster: the teardown of one attempt must not delete it.
-        if selector.token is None:
-            found += [group for group in self._groups.values() if is_selected(group.tags, group.region, selector)]
+        if selector.token is None and not selector.only:
+            found += [group for group in self._groups.values() if has_selected_tags(group.tags, group.region, selector)]
         return tuple(found)
 
     def _is_hidden(self, node_id: str, now: datetime) -> bool:
@@ -464,7 +502,7 @@ class FakeProvider:
             return ""
         waiting_for = ""
         for (cluster_id, region), group in list(self._groups.items()):
-            if not is_selected(group.tags, region, selector):
+            if not has_selected_tags(group.tags, region, selector):
                 continue
             # Independent of the listing: a cloud knows what is in use before its listings show it.
             machines = self._by_cluster.get(cluster_id, ())

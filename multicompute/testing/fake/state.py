@@ -20,6 +20,7 @@ class Machine:
     """A machine of a fake cloud. Its state follows from the time, so nothing has to run in the background.
 
     Attributes:
+        token: the token of its launch, which stays when its tags are removed.
         ready_at: when it runs.
         listed_from: when listings begin to show it.
         boot_failure: the reason why it never runs; "" if it does.
@@ -33,6 +34,7 @@ class Machine:
     id: str
     offer: Offer
     tags: dict[str, str]
+    token: str
     private_ip: str
     public_ip: str | None
     ready_at: datetime
@@ -111,11 +113,12 @@ class Machine:
             public_ip=self.public_ip,
             accelerators=self.offer.instance.accelerators / self.offer.instance.hosts,
             hourly_cost=0.0 if self.reservation else self.offer.hourly_cost / self.offer.instance.hosts,
-            token=self.tags.get(TAG_ATTEMPT, ""),
+            token=self.token,
             reason=IMPAIRED if fails else self.reason(now),
             cause=self.cause(now),
             is_spot=self.offer.purchase == "spot",
             attached=self.offer.instance.accelerator if self.offer.instance.attached else "",
+            is_tagged=TAG_ID in self.tags,
         )
 
     def as_resources(self) -> Iterator[Resource]:
@@ -135,8 +138,17 @@ def public_address(number: int) -> str:
     return f"198.{18 + (number >> 16 & 1)}.{number >> 8 & 255}.{number & 255}"
 
 
-def is_selected(tags: Mapping[str, str], region: str, selector: Selector) -> bool:
-    """Return whether a resource with these tags in a region is ours and selected."""
+def is_selected(machine: Machine, selector: Selector) -> bool:
+    """Return whether a machine is ours and selected: by its tags, its id or its token."""
+    if selector.only:
+        return machine.id in selector.only
+    is_known = machine.id in (*selector.known_ids, *selector.node_ids) or machine.token in selector.tokens
+    is_here = selector.region in (None, machine.offer.region)
+    return (is_known and is_here) or has_selected_tags(machine.tags, machine.offer.region, selector)
+
+
+def has_selected_tags(tags: Mapping[str, str], region: str, selector: Selector) -> bool:
+    """Return whether the tags of a resource in a region show that it is ours and selected."""
     return (
         TAG_ID in tags
         and selector.region in (None, region)

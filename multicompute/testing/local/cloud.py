@@ -110,6 +110,26 @@ class LocalCloud(Protocol):
         """Stop a node without deleting it, as a user can in the vendor's console."""
         raise _unsupported(self, "stopped nodes")
 
+    def start_node(self, node_id: str) -> None:
+        """Start a stopped node again, as a user can in the vendor's console."""
+        raise _unsupported(self, "stopped nodes")
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all tags of a node, as another tool of the organisation can."""
+        raise _unsupported(self, "tags that are removed from outside")
+
+    def protect(self, node_id: str, *, is_protected: bool = True) -> None:
+        """Protect a node from deletion in the cloud's own way, or remove the protection."""
+        raise _unsupported(self, "protection from deletion")
+
+    def add_account(self, account: str) -> Mapping[str, str]:
+        """Add an account without resources, and return the environment variables with which a process uses it.
+
+        Args:
+            account: the id of an AWS account, a Google Cloud project or an Azure subscription.
+        """
+        raise _unsupported(self, "other accounts")
+
     def terminate_node(self, node_id: str) -> None:
         """Terminate a node at once, as a user can in the vendor's console."""
         raise _unsupported(self, "nodes that are terminated from outside")

@@ -41,6 +41,7 @@ class LocalCloudHarness:
         refusals: the refusals of a launch.
         page_nodes: how many nodes are more than one page of a listing.
         clock: the clock of the cloud.
+        other_account: opens a provider with the credentials of another account of the cloud.
         reach_expiry: does what a node's timer or the cloud does at the expiry of each node.
     """
 
@@ -52,6 +53,7 @@ class LocalCloudHarness:
     launch: str
     refusals: Mapping[FailureKind, Refusal]
     page_nodes: int
+    other_account: Callable[[], Provider]
     clock: Clock = field(default_factory=SystemClock)
     reach_expiry: Callable[[], None] = _never_expires
 
@@ -88,6 +90,22 @@ class LocalCloudHarness:
     def foreign_intact(self) -> bool:
         """Return whether every foreign resource is unchanged."""
         return self.cloud.foreign_intact()
+
+    def stop(self, node_id: str) -> None:
+        """Stop a node."""
+        self.cloud.stop_node(node_id)
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all tags of a node."""
+        self.cloud.remove_tags(node_id)
+
+    def protect(self, node_id: str) -> None:
+        """Protect a node from deletion."""
+        self.cloud.protect(node_id)
+
+    def unprotect(self, node_id: str) -> None:
+        """Remove the protection of a node."""
+        self.cloud.protect(node_id, is_protected=False)
 
     def preempt(self, node_id: str) -> None:
         """Take a spot node back."""

@@ -2,6 +2,8 @@
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 
 from multicompute import ClusterState, errors
 from multicompute.ledger import AttemptState, Ledger, schema
+from multicompute.ledger.records import Stop
+from multicompute.provider import Account
 from tests.unit.ledger.ledger_records import NOW, attempt, cluster, event, node, outage
 
 FIXTURES = sorted(Path(__file__).parent.glob("fixtures/version*.sql"))
@@ -75,7 +79,7 @@ def _upgrades(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ),
         ("CREATE TABLE colours (name TEXT PRIMARY KEY)", "INSERT INTO colours SELECT DISTINCT colour FROM clusters"),
     )
-    # Patched, because there is only one version so far and a released version must not be changed.
+    # Patched, because a released version must not be changed.
     monkeypatch.setattr(schema, "UPGRADES", (*schema.UPGRADES, *later))
     yield
 
@@ -94,7 +98,10 @@ def test_a_ledger_of_an_earlier_version_is_read_correctly(raw: RawDatabase, url:
     assert (live.id, live.state, live.spec) == ("c-1", ClusterState.PROVISIONING, {"gpus": 8})
     (found,) = ledger.attempts("c-1")
     assert (found.state, found.parts) == (AttemptState.LAUNCHED, attempt().parts)
-    assert ledger.nodes("c-1") == [node(0, hourly_cost=55.04)]
+    is_first = fixture.stem == "version1"
+    assert found.account == (None if is_first else Account(("somecloud:1",), "Somecloud account 1"))
+    stops = () if is_first else (Stop(NOW, NOW + timedelta(minutes=30)),)
+    assert ledger.nodes("c-1") == [replace(node(0, hourly_cost=55.04), stops=stops)]
     assert ledger.events("c-1") == [event("attempt", "trying; the first"), event("launched")]
     assert ledger.outages(now=NOW) == [outage()]
     assert ledger.take_lease("c-1", "other", now=NOW, length=NOW - NOW) == "me"

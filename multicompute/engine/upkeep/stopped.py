@@ -1,0 +1,71 @@
+"""Start nodes that were stopped from outside, or delete those that were replaced."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from multicompute.engine.operation.operation import Operation
+from multicompute.engine.operation.regions import by_region
+from multicompute.engine.provision.launch import launch_request
+from multicompute.engine.teardown import terminate_and_wait
+from multicompute.engine.upkeep.refresh import refresh_nodes
+from multicompute.errors import ProviderError, ProvisionTimeout
+from multicompute.ledger import AttemptRecord, ClusterRecord, NodeRecord
+from multicompute.node import NodeState
+from multicompute.provider import Capability
+
+
+def start_stopped_nodes(op: Operation) -> ClusterRecord:
+    """Start every stopped node of a cluster, wait until all run, and return the record.
+
+    Raises:
+        CapacityError, QuotaError, ...: a node can't be started now; it stays stopped.
+        ProviderError: the cloud can't start nodes again.
+        ProvisionTimeout: a node did not run in time.
+    """
+    stopped = [node for node in op.ledger.nodes(op.cluster_id) if node.is_stopped and node.rank >= 0]
+    tokens = {node.token for node in stopped}
+    for attempt in op.ledger.attempts(op.cluster_id):
+        if attempt.token in tokens:
+            _start(op, attempt)
+    while stopped:
+        record = refresh_nodes(op)
+        waiting = {node.id for node in op.ledger.nodes(op.cluster_id) if node.state != NodeState.RUNNING}
+        if not waiting & {node.id for node in stopped}:
+            return record
+        _require_time(op, f"{len(waiting)} stopped nodes were started and do not run yet")
+        op.sleep(max(op.session.provider(node.provider).poll_interval for node in stopped))
+    return op.reload()
+
+
+def _start(op: Operation, attempt: AttemptRecord) -> None:
+    provider = op.provider(attempt.provider)
+    if Capability.RESTART not in provider.capabilities:
+        raise ProviderError(
+            f"{op.name}: {provider.name} can't start its stopped nodes again",
+            provider=provider.name,
+            region=attempt.region,
+            hint="replace them: heal(stopped='replace')",
+        )
+    request = replace(launch_request(op, attempt), restart=True)
+    op.call(provider, "start nodes", partial(provider.launch, request))
+
+
+def _require_time(op: Operation, progress: str) -> None:
+    op.heartbeat()
+    if op.deadline is not None and op.clock.now() >= op.deadline:
+        raise ProvisionTimeout(f"{op.name}: {progress}")
+
+
+def delete_nodes(op: Operation, nodes: Iterable[NodeRecord]) -> None:
+    """Delete single nodes of a cluster that have no rank any more, and record their end.
+
+    Raises:
+        TeardownIncomplete: something is left of them.
+    """
+    for where, members in by_region(nodes).items():
+        provider = op.provider(where.provider)
+        selector = replace(op.selector(where), only=tuple(node.id for node in members))
+        terminate_and_wait(op, provider, (), selector)
+        gone = [node.observed(NodeState.GONE, at=op.clock.now(), is_lost=True) for node in members]
+        op.ledger.put_nodes(op.cluster_id, [replace(node, rank=-1) for node in gone])
