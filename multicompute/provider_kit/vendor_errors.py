@@ -53,6 +53,7 @@ class Place:
         return cls(offer.provider, offer.region, offer.zone, offer.instance_type, offer.purchase)
 
     def __str__(self) -> str:
+        """Return the provider, the zone or region, and the instance type, as messages begin: "aws us-east-1a p5.48xlarge"."""
         return " ".join(part for part in (self.provider, self.zone or self.region, self.instance_type) if part)
 
 

@@ -20,6 +20,7 @@ class Attachments:
     """Volumes and network interfaces. Interfaces that were created without an instance are in moto."""
 
     def __init__(self, state: State, moto: Moto) -> None:
+        """Answer from the records in `state`, and from `moto` where they are not in `state`."""
         self._state = state
         self._moto = moto
 

@@ -17,6 +17,7 @@ class ForeignSeeder:
     """Creates an instance, a volume, a security group and a placement group for each kind of foreign tags."""
 
     def __init__(self, state: State, moto: Moto, handlers: Mapping[str, Handler], region: str) -> None:
+        """Create the resources in `region`, by the same `handlers` that answer a client."""
         self._state = state
         self._moto = moto
         self._handlers = handlers

@@ -38,6 +38,7 @@ class Launcher:
     """Creates instances."""
 
     def __init__(self, state: State, moto: Moto) -> None:
+        """Create instances in the regions of `state`, on the images and networks of `moto`."""
         self._state = state
         self._moto = moto
 

@@ -34,6 +34,7 @@ class MotoInstances:
     """Instances in moto's store: slow with many instances, but an independent reference for the own store."""
 
     def __init__(self, state: State, moto: Moto, launcher: Launcher) -> None:
+        """Keep the instances in `moto`, and in `state` what moto has no field for."""
         self._state = state
         self._moto = moto
         self._launcher = launcher

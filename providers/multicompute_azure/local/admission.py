@@ -41,6 +41,7 @@ class Admission:
     """
 
     def __init__(self, state: State) -> None:
+        """Compare launches with the capacity, quotas and restrictions in `state`."""
         self._state = state
         self.stockout: Stockout = "auto"
 

@@ -62,6 +62,7 @@ class Monitoring:
     """
 
     def __init__(self, state: State, inventory: Inventory) -> None:
+        """Start without measurements; `inventory` finds the nodes in `state` that are measured."""
         self._state = state
         self._inventory = inventory
         self._measured = Measurements()
