@@ -14,20 +14,26 @@ and reads it with `read_settings`. Importing this module imports pydantic, so a 
 
 import ipaddress
 from collections.abc import Mapping
-from difflib import get_close_matches
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError
 
-from multicompute.errors import ConfigError
+from multicompute.errors import ConfigError, SpecError
 from multicompute.provider import Settings
 from multicompute.provider_kit.endpoints import endpoint_problem
+from multicompute.units import parse_duration
+from multicompute.validation import unknown_name
 
-SETTINGS: Final = ConfigDict(frozen=True, extra="forbid")
+SETTINGS: Final = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 """The `model_config` of a settings model."""
 
 Model = TypeVar("Model", bound=BaseModel)
+
+# Longer ones are mistakes, and too long for the time stamps and durations of APIs.
+_LONGEST: Final = timedelta(days=3650)
 
 
 def _split(value: object) -> object:
@@ -48,12 +54,31 @@ def _usable(url: str) -> str:
     return url.rstrip("/")
 
 
+def _duration(value: object) -> timedelta:
+    # Without this check, pydantic would read a bare number as seconds.
+    if isinstance(value, (str, timedelta)):
+        with suppress(SpecError):
+            duration = parse_duration(value, what="the setting")
+            if duration <= _LONGEST:
+                return duration
+    raise ValueError('must be a duration, "90m", "12h" or "7d", longer than zero and at most "3650d"')
+
+
+def _duration_or_zero(value: object) -> timedelta:
+    is_zero = isinstance(value, str) and value.strip().lower() in ("0", "0s", "0m", "0h", "0d")
+    return timedelta(0) if is_zero or value in (0, timedelta(0)) else _duration(value)
+
+
 Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """A list of texts, also written as one text with commas."""
 CidrBlocks = Annotated[Texts, AfterValidator(_blocks)]
 """A list of CIDR blocks or addresses, "10.0.0.0/8"."""
 Endpoint = Annotated[str, AfterValidator(_usable)]
 """The URL of an API: https, or http on a loopback address. A slash at the end is removed."""
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""A duration longer than zero, "90m", "12h" or "7d"."""
+DurationOrZero = Annotated[timedelta, BeforeValidator(_duration_or_zero)]
+"""A duration that may also be zero, "0s"."""
 Environment = Annotated[SkipValidation[Mapping[str, str]], Field(exclude=True, repr=False)]
 """The environment to look for credentials in; part of the model, but not a setting."""
 
@@ -64,7 +89,7 @@ def setting_names(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def read_settings(model: type[Model], settings: Settings, *, provider: str) -> Model:
-    """Check the settings that a plug-in is opened with; a setting that is empty counts as not set.
+    """Check the settings that a plug-in is opened with; a setting that is empty or blank counts as not set.
 
     Args:
         model: the provider's settings model; its field `environment`, if it has one, gets the environment.
@@ -75,18 +100,20 @@ def read_settings(model: type[Model], settings: Settings, *, provider: str) -> M
         ConfigError: a key is unknown, or a value is not of its kind; names the key, and the nearest known one.
     """
     names = setting_names(model)
-    values = {name: value for name, value in settings.values.items() if value not in ("", None)}
+    values = {name: value for name, value in settings.values.items() if not _is_blank(value)}
     for name in values:
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
-            raise ConfigError(f"[providers.{provider}] {name}: unknown key; {hint}", provider=provider)
+            raise ConfigError(f"[providers.{provider}] {unknown_name(name, names, what='key')}", provider=provider)
     if "environment" in model.model_fields:
         values["environment"] = settings.environment
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise _config_error(error, provider) from error
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _config_error(error: ValidationError, provider: str) -> ConfigError:
@@ -110,3 +137,11 @@ def firmware_has(file: Path, mark: str) -> bool:
         return mark in file.read_text()
     except OSError:
         return False
+
+
+def expand_user(path: str) -> Path:
+    """Return `path` with a leading "~" replaced by a home directory; as it is if "~name" names no user of this machine."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

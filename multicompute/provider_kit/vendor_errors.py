@@ -89,10 +89,21 @@ INVALID_IN_REGION: Final = Meaning(InvalidRequestError, "region")
 UNKNOWN: Final = Meaning(ProviderError, "request")
 """What a code means that is in no table. Never a lack of capacity: denied and sold out must not look alike."""
 
-# "Too many requests", and the statuses with which proxies and gateways answer in place of the service.
-_THROTTLED_STATUS: Final = 429
-_GATEWAY_STATUSES: Final = (502, 503, 504)
-_BARE_STATUSES: Final = {401: UNAUTHENTICATED, 403: DENIED}
+# What a status means with any code that is in no table. Proxies and gateways answer with 408 and 502 to 504 in place of the service. 529 is
+# Azure Monitor's for throttling ("How to migrate from the metrics API to the getBatch API").
+_STATUSES: Final = {
+    401: UNAUTHENTICATED,
+    403: DENIED,
+    408: TRANSIENT,
+    429: THROTTLED,
+    502: TRANSIENT,
+    503: TRANSIENT,
+    504: TRANSIENT,
+    529: THROTTLED,
+}
+
+# The header of HTTP, and Azure's in milliseconds, which are more exact; with the number of units in a second.
+_RETRY_AFTER: Final = (("retry-after-ms", 1000), ("x-ms-retry-after-ms", 1000), ("retry-after", 1))
 
 COMMON_HINTS: Final[Mapping[Kind, str]] = {
     CapacityError: "another zone, region, instance type or purchase may have it; keep_trying= waits for it",
@@ -145,20 +156,24 @@ def find_meaning(meanings: Meanings, answer: VendorAnswer) -> Meaning | None:
 
 
 def meaning_of_status(status: int, *, has_code: bool) -> Meaning:
-    """Return what an HTTP status means, where the vendor's code does not say.
+    """Return what an HTTP status means, for an answer whose code is in no table.
 
     Args:
         status: the status.
         has_code: whether the answer has a code of the vendor's, although an unknown one. An answer without a code was cut short, or
             comes from something between us and the vendor. It proves nothing: not even a 404 proves that something is gone.
     """
-    if status == _THROTTLED_STATUS:
-        return THROTTLED
-    if status in _GATEWAY_STATUSES:
-        return TRANSIENT
-    if has_code or status < 400:
-        return UNKNOWN
-    return _BARE_STATUSES.get(status, TRANSIENT)
+    return _STATUSES.get(status) or (UNKNOWN if has_code or status < 400 else TRANSIENT)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the headers of an answer ask to wait, None for none; the date form of Retry-After is not read."""
+    by_name = {name.lower(): value for name, value in headers.items()}
+    for name, unit in _RETRY_AFTER:
+        text = by_name.get(name) or ""
+        if text.replace(".", "", 1).isdecimal():
+            return float(text) / unit
+    return None
 
 
 def cause_of(meanings: Meanings, answer: VendorAnswer) -> Cause:

@@ -40,6 +40,7 @@ from multicompute.provider_kit.vendor_errors import (
     error_of,
     find_meaning,
     meaning_of_status,
+    retry_after,
     retryable,
     translator,
 )
@@ -234,7 +235,7 @@ def translate(error: Exception, operation: str, place: Place) -> MulticomputeErr
         code or f"HTTP{status or ''}",
         message,
         status,
-        retry_after=_seconds(metadata.get("HTTPHeaders", {}).get("retry-after")),
+        retry_after=retry_after(metadata.get("HTTPHeaders", {})),
         zones=zones_with_capacity(message),
     )
     has_code = code not in ("", str(status))
@@ -264,12 +265,6 @@ def _meaning_of_type(error: Exception) -> Meaning:
     if isinstance(error, sdk.ParamValidationError):
         return INVALID
     return UNKNOWN
-
-
-def _seconds(retry_after: object) -> float | None:
-    """Read the header Retry-After, which proxies send and EC2 itself does not."""
-    text = str(retry_after or "")
-    return float(text) if text.isdecimal() else None
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) -> str:

@@ -14,6 +14,7 @@ from multicompute.provider_kit.settings import (
     Endpoint,
     Environment,
     Texts,
+    expand_user,
     firmware_has,
     read_settings,
 )
@@ -144,5 +145,5 @@ def _profiles(read: AwsSettings) -> frozenset[str]:
 
 def _file(read: AwsSettings, variable: str, name: str) -> Path | None:
     named, home = read.environment.get(variable), read.environment.get("HOME")
-    path = Path(named).expanduser() if named else Path(home, ".aws", name) if home else None
+    path = expand_user(named) if named else Path(home, ".aws", name) if home else None
     return path if path is not None and path.is_file() else None

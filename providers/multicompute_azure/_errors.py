@@ -41,6 +41,7 @@ from multicompute.provider_kit.vendor_errors import (
     error_of,
     find_meaning,
     meaning_of_status,
+    retry_after,
     translator,
 )
 
@@ -139,10 +140,6 @@ _WRAPPERS: Final = frozenset(
 )
 _UNREACHED: Final = (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.IncompleteReadError, sdk.DecodeError)
 _GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound", "ParentResourceNotFound"})
-# What a status means whose code is not in the table. 529 is Azure Monitor's for throttling ("How to migrate from the metrics API to the
-# getBatch API").
-_STATUSES: Final = {401: UNAUTHENTICATED, 403: DENIED, 408: TRANSIENT, 529: THROTTLED}
-_RETRY_AFTER: Final = (("retry-after-ms", 1000), ("x-ms-retry-after-ms", 1000), ("Retry-After", 1))
 # Access to a size or a region that is granted to a subscription, not to an identity.
 _NOT_OPEN: Final = frozenset({"NotAvailableForSubscription", "RequestDisallowedByPolicy", "QuotaId"})
 _HINTS: Final[Mapping[Kind, str]] = {
@@ -167,7 +164,7 @@ def answer_of(error: Exception) -> VendorAnswer:
         code = type(error).__name__ if response is None else f"HTTP{response.status_code}"
         found = VendorAnswer(code, str(getattr(error, "message", error)))
     headers = getattr(response, "headers", None) or {}
-    return replace(found, status=getattr(error, "status_code", 0) or 0, retry_after=_retry_after(headers))
+    return replace(found, status=getattr(error, "status_code", 0) or 0, retry_after=retry_after(headers))
 
 
 def answer_in(error: Any) -> VendorAnswer | None:
@@ -209,7 +206,7 @@ def refused_request(status: int, document: Mapping[str, Any], operation: str, pl
     """Return the error for one of several answers that came in one response."""
     found = answer_in(document.get("error") or document)
     answer = found or VendorAnswer(f"HTTP{status}")
-    meaning = find_meaning(MEANINGS, answer) or _meaning_of_status(status, has_code=found is not None)
+    meaning = find_meaning(MEANINGS, answer) or meaning_of_status(status, has_code=found is not None)
     return _error(meaning, answer, operation, place, outcome="was refused")
 
 
@@ -259,20 +256,7 @@ def _meaning_of_type(error: Exception, answer: VendorAnswer) -> Meaning:
     if isinstance(error, _UNREACHED) or error.response is None:
         # The connection may also break in the middle of an answer.
         return TRANSIENT
-    return _meaning_of_status(answer.status, has_code=bool(getattr(error.error, "code", None)))
-
-
-def _meaning_of_status(status: int, *, has_code: bool) -> Meaning:
-    return _STATUSES.get(status) or meaning_of_status(status, has_code=has_code)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that Azure asks to wait, from the first of its headers that has them."""
-    for name, unit in _RETRY_AFTER:
-        text = str(headers.get(name) or "")
-        if text.replace(".", "", 1).isdigit():
-            return float(text) / unit
-    return None
+    return meaning_of_status(answer.status, has_code=bool(getattr(error.error, "code", None)))
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:

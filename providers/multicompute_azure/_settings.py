@@ -20,7 +20,7 @@ from multicompute.provider_kit.settings import (
     firmware_has,
     read_settings,
 )
-from multicompute_azure._names import is_resource_id
+from multicompute_azure._names import is_resource_id, plain_region
 
 # Used on a local cloud if no subscription is configured: it accepts any.
 _LOCAL_SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000000"
@@ -67,10 +67,26 @@ class AzureSettings(BaseModel):
     )
     environment: Environment = {}
 
+    @field_validator("locations")
+    @classmethod
+    def _as_names(cls, locations: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(plain_region, locations))
+
+    @field_validator("vnet")
+    @classmethod
+    def _is_network(cls, vnet: str | None, info: ValidationInfo) -> str | None:
+        if vnet and "/" in vnet and not is_resource_id(vnet):
+            raise ValueError("must be the name or the resource id of a virtual network")
+        if vnet and "/" not in vnet and not info.data.get("resource_group"):
+            raise ValueError("is a name, and no resource_group is set that has it; write the network's resource id")
+        return vnet
+
     @field_validator("subnet")
     @classmethod
-    def _belongs_to_a_network(cls, subnet: str | None, info: ValidationInfo) -> str | None:
-        if subnet and not info.data.get("vnet") and not is_resource_id(subnet):
+    def _is_subnet(cls, subnet: str | None, info: ValidationInfo) -> str | None:
+        if subnet and "/" in subnet and not is_resource_id(subnet.rpartition("/subnets/")[0]):
+            raise ValueError("must be the name or the resource id of a subnet")
+        if subnet and "/" not in subnet and not info.data.get("vnet"):
             raise ValueError("is a name, and no vnet is set that has it; set vnet, or write the subnet's resource id")
         return subnet
 

@@ -39,6 +39,7 @@ from multicompute.provider_kit.vendor_errors import (
     error_of,
     find_meaning,
     meaning_of_status,
+    retry_after,
     translator,
 )
 from multicompute.provider_kit.vendor_errors import cause_of as cause_in_table
@@ -176,9 +177,8 @@ _HINTS: Final[Mapping[Kind, str]] = {
 
 
 def meaning_of(answer: VendorAnswer) -> Meaning:
-    """Return what an answer means; the status counts only where the answer has no code of Google's."""
-    status = answer.status if answer.code.isdigit() else 0
-    return find_meaning(MEANINGS, answer) or meaning_of_status(status, has_code=False)
+    """Return what an answer means; an answer without a code of Google's has the status as its code."""
+    return find_meaning(MEANINGS, answer) or meaning_of_status(answer.status, has_code=not answer.code.isdigit())
 
 
 def cause_of(answer: VendorAnswer) -> Cause:
@@ -203,7 +203,7 @@ def answer_of(error: sdk.GoogleAPICallError) -> VendorAnswer:
 
 def answer_of_response(response: requests.Response, *, fallback: str = "") -> VendorAnswer:
     """Return the error in an HTTP answer; its code is the HTTP status if the answer has none, because it is a proxy's or was cut short."""
-    status, retry_after = response.status_code, _seconds(response.headers.get("Retry-After"))
+    status = response.status_code
     code, message = str(status), fallback or response.reason or ""
     try:
         error = json.loads(response.content)["error"]
@@ -211,7 +211,7 @@ def answer_of_response(response: requests.Response, *, fallback: str = "") -> Ve
         code = _code(error, is_compute="/compute/v1/" in (response.url or "")) or code
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    return VendorAnswer(code, message, status, retry_after)
+    return VendorAnswer(code, message, status, retry_after(response.headers))
 
 
 def _code(error: Mapping[str, Any], *, is_compute: bool) -> str:
@@ -244,7 +244,8 @@ def answer_of_operation(operation: Any) -> VendorAnswer | None:
     infos = [detail.error_info for error in errors for detail in error.error_details if detail.error_info]
     named = ",".join(dict(info.metadatas).get("zonesAvailable", "") for info in infos)
     zones = tuple(zone.strip() for zone in named.split(",") if zone.strip())
-    return VendorAnswer(code, message, status, zones=zones)
+    # Without the status: for a failed operation it says less than the code, and a lack of capacity has 503.
+    return VendorAnswer(code, message, zones=zones)
 
 
 def main_error(errors: Sequence[tuple[str, str]]) -> tuple[str, str]:
@@ -291,10 +292,6 @@ def refusal(answer: VendorAnswer, operation: str, place: Place) -> MulticomputeE
     """Return the error for an answer of Google, to a call or inside an operation."""
     meaning = meaning_of(answer)
     return error_of(meaning, answer, operation=operation, place=place, hint=_hint(meaning, answer, operation, place))
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    return float(retry_after) if retry_after and retry_after.isdecimal() else None
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) -> str:

@@ -4,44 +4,30 @@ import configparser
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo
+from pydantic import BaseModel, Field
 
-from multicompute.errors import ConfigError, SpecError
 from multicompute.provider import Configured, Settings
 from multicompute.provider_kit.endpoints import is_loopback
 from multicompute.provider_kit.settings import (
     SETTINGS,
     CidrBlocks,
+    Duration,
+    DurationOrZero,
     Endpoint,
     Environment,
     Texts,
+    expand_user,
     firmware_has,
     read_settings,
 )
-from multicompute.units import parse_duration
 
 # A local cloud has one project; its name is part of every URL.
 _LOCAL_PROJECT: Final = "local"
 _ADC: Final = "application_default_credentials.json"
 # On Compute Engine the kernel shows the vendor here, so a metadata server with a service account may exist.
 _PRODUCT_FILE = Path("/sys/class/dmi/id/product_name")
-
-
-def _duration(value: object, info: ValidationInfo) -> timedelta:
-    what = f"[providers.gcp] {info.field_name}"
-    # Without this, pydantic would read a bare number as seconds.
-    if not isinstance(value, (str, timedelta)):
-        raise ConfigError(f'{what}={value!r}: must be a duration, "90m"', provider="gcp")
-    try:
-        return parse_duration(value, what=what)
-    except SpecError as error:
-        raise ConfigError(error.message, provider="gcp") from error
-
-
-def _duration_or_zero(value: object, info: ValidationInfo) -> timedelta:
-    return timedelta(0) if str(value).strip() in ("0", "0s") else _duration(value, info)
 
 
 class GcpSettings(BaseModel):
@@ -75,11 +61,11 @@ class GcpSettings(BaseModel):
     ssh_from: CidrBlocks = Field(
         (), description="The CIDR blocks from which port 22 can be reached. Default: the caller's own address."
     )
-    extension_room: Annotated[timedelta, BeforeValidator(_duration_or_zero)] = Field(
+    extension_room: DurationOrZero = Field(
         timedelta(days=7),
         description='How far beyond its first end a lease can be extended; "0s" for not at all. Default: "7d".',
     )
-    queue_wait: Annotated[timedelta, BeforeValidator(_duration)] | None = Field(
+    queue_wait: Duration | None = Field(
         None,
         description="How long a TPU request may wait in Google's queue until it counts as a lack of capacity. Default: the attempt timeout.",
     )
@@ -125,12 +111,12 @@ class GcpSettings(BaseModel):
     def credentials_path(self) -> Path | None:
         """Return the file with the credentials, or None if it does not exist."""
         folder = self._gcloud_folder()
-        path = Path(self.named_credentials).expanduser() if self.named_credentials else folder and folder / _ADC
+        path = expand_user(self.named_credentials) if self.named_credentials else folder and folder / _ADC
         return path if path and path.is_file() else None
 
     def _gcloud_folder(self) -> Path | None:
         named, home = self.environment.get("CLOUDSDK_CONFIG"), self.environment.get("HOME")
-        return Path(named).expanduser() if named else Path(home, ".config", "gcloud") if home else None
+        return expand_user(named) if named else Path(home, ".config", "gcloud") if home else None
 
 
 def configured(settings: Settings) -> Configured:

@@ -197,9 +197,17 @@ def test_a_status_that_is_specific_needs_no_code(status: int, kind: type[Excepti
     assert meaning_of(answer_of_response(_response(status, b"<html>no</html>"))).kind is kind
 
 
-def test_an_unknown_code_is_never_a_lack_of_capacity() -> None:
-    assert meaning_of(VendorAnswer("somethingNew", "no resources for you", 503)).kind is errors.ProviderError
-    assert meaning_of(VendorAnswer("somethingNew", "no resources for you", 404)).kind is errors.ProviderError
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (503, errors.TransientError),
+        (404, errors.ProviderError),
+        (403, errors.AccessDeniedError),
+        (0, errors.ProviderError),
+    ],
+)
+def test_an_unknown_code_is_never_a_lack_of_capacity(status: int, kind: type[errors.MulticomputeError]) -> None:
+    assert meaning_of(VendorAnswer("somethingNew", "no resources for you", status)).kind is kind
 
 
 @pytest.mark.parametrize(

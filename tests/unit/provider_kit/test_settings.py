@@ -1,6 +1,7 @@
 """Settings are checked once, by the model that describes them, and refused with the key and the nearest known one."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from multicompute.provider import Settings
 from multicompute.provider_kit.settings import (
     SETTINGS,
     CidrBlocks,
+    Duration,
+    DurationOrZero,
     Endpoint,
     Environment,
     Texts,
+    expand_user,
     firmware_has,
     read_settings,
     setting_names,
@@ -27,6 +31,8 @@ class ExampleSettings(BaseModel):
     regions: Texts = Field((), description="The only regions.")
     endpoint_url: Endpoint | None = Field(None, description="The endpoint.")
     ssh_from: CidrBlocks = Field((), description="Who may log in.")
+    wait: Duration | None = Field(None, description="How long to wait.")
+    room: DurationOrZero = Field(timedelta(0), description="How far a lease can be extended.")
     environment: Environment = {}
 
     @model_validator(mode="after")
@@ -41,11 +47,11 @@ def read(values: Mapping[str, object], environment: Mapping[str, str] | None = N
 
 
 def test_the_names_of_the_settings_are_those_of_the_model_without_the_environment() -> None:
-    assert setting_names(ExampleSettings) == ("profile", "regions", "endpoint_url", "ssh_from")
+    assert setting_names(ExampleSettings) == ("profile", "regions", "endpoint_url", "ssh_from", "wait", "room")
 
 
 def test_a_setting_that_is_empty_or_missing_has_its_default() -> None:
-    settings = read({"profile": "", "regions": "", "endpoint_url": "", "ssh_from": None})
+    settings = read({"profile": " ", "regions": "", "endpoint_url": "", "ssh_from": None})
     assert (settings.profile, settings.regions, settings.endpoint_url, settings.ssh_from) == (None, (), None, ())
 
 
@@ -70,7 +76,7 @@ def test_settings_can_not_be_changed() -> None:
 def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
     with pytest.raises(ConfigError, match=r"\[providers.example\] regoins: unknown key; did you mean regions\?"):
         read({"regoins": "north"})
-    with pytest.raises(ConfigError, match="known are profile, regions, endpoint_url, ssh_from"):
+    with pytest.raises(ConfigError, match="known are profile, regions, endpoint_url, ssh_from, wait, room"):
         read({"zzz": 1})
 
 
@@ -82,6 +88,13 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
         ({"regions": [1]}, r"regions=\[1\]: must be a list of texts"),
         ({"ssh_from": "anywhere"}, r"ssh_from=.*does not appear to be an IPv4 or IPv6 network"),
         ({"endpoint_url": "http://10.0.0.1"}, r"endpoint_url='http://10.0.0.1': plain http .* use https"),
+        ({"endpoint_url": "https://example.com:99999"}, r"endpoint_url='https://example.com:99999': not a URL"),
+        ({"endpoint_url": "https://[::1"}, r"endpoint_url=.*: not a URL"),
+        ({"wait": "soon"}, r"wait='soon': must be a duration, \"90m\""),
+        ({"wait": 90}, r"wait=90: must be a duration"),
+        ({"wait": "0s"}, r"wait='0s': .*longer than zero"),
+        ({"room": "-1h"}, r"room='-1h': must be a duration"),
+        ({"room": "4000d"}, r"room='4000d': .*at most"),
         ({"profile": "impossible"}, r"profile: can't be used \(choose another\)"),
     ],
 )
@@ -95,6 +108,23 @@ def test_addresses_become_blocks_and_endpoints_lose_the_slash_at_their_end() -> 
     settings = read({"ssh_from": "10.0.0.7, 2001:db8::/33", "endpoint_url": "https://example.com/"})
     assert settings.ssh_from == ("10.0.0.7/32", "2001:db8::/33")
     assert settings.endpoint_url == "https://example.com"
+
+
+def test_spaces_around_a_setting_do_not_belong_to_it() -> None:
+    settings = read({"profile": " work ", "endpoint_url": " https://example.com", "wait": " 2h "})
+    assert (settings.profile, settings.endpoint_url) == ("work", "https://example.com")
+    assert settings.wait == timedelta(hours=2)
+
+
+@pytest.mark.parametrize("written", ["0s", "0", "0h", 0])
+def test_only_a_duration_that_may_be_zero_accepts_zero(written: object) -> None:
+    assert read({"room": written}).room == timedelta(0)
+    with pytest.raises(ConfigError, match="wait"):
+        read({"wait": written})
+
+
+def test_the_home_of_a_user_that_does_not_exist_is_a_path_like_any_other() -> None:
+    assert expand_user("~no-such-user/key.json") == Path("~no-such-user/key.json")
 
 
 def test_firmware_is_recognised_by_a_mark_and_a_missing_file_is_no_match(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from multicompute.provider_kit.vendor_errors import (
     meaning_of_status,
     not_rolled_back,
     one_line,
+    retry_after,
     retryable,
     translator,
     unavailable_here,
@@ -78,8 +79,10 @@ def test_the_first_meaning_whose_wording_is_in_the_message_holds(answer: VendorA
         (502, TRANSIENT, TRANSIENT),
         (500, TRANSIENT, UNKNOWN),
         (404, TRANSIENT, UNKNOWN),
-        (401, UNAUTHENTICATED, UNKNOWN),
-        (403, DENIED, UNKNOWN),
+        (401, UNAUTHENTICATED, UNAUTHENTICATED),
+        (403, DENIED, DENIED),
+        (408, TRANSIENT, TRANSIENT),
+        (529, THROTTLED, THROTTLED),
         (200, UNKNOWN, UNKNOWN),
         (0, UNKNOWN, UNKNOWN),
     ],
@@ -87,6 +90,20 @@ def test_the_first_meaning_whose_wording_is_in_the_message_holds(answer: VendorA
 def test_a_status_never_means_a_lack_of_capacity(status: int, without_code: Meaning, with_code: Meaning) -> None:
     assert meaning_of_status(status, has_code=False) == without_code
     assert meaning_of_status(status, has_code=True) == with_code
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "7", "x-ms-retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "20"}, 0.02),
+        ({"retry-after": "Wed, 25 Nov 2026 07:28:00 GMT"}, None),
+        ({}, None),
+    ],
+)
+def test_the_most_exact_header_says_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
 
 
 def test_an_error_has_the_place_the_code_and_the_vendors_words() -> None:
