@@ -89,11 +89,9 @@ class AwsSettings(BaseModel):
         named = self.environment.get("AWS_REGION") or self.environment.get("AWS_DEFAULT_REGION")
         return self.regions[0] if self.regions else named or "us-east-1"
 
-
-def configured(settings: Settings) -> Configured:
-    """Return whether AWS can be reached, with which credentials, and in which regions only."""
-    read = AwsSettings.of(settings)
-    return replace(_find_access(read), regions=read.regions)
+    def configured(self) -> Configured:
+        """Return whether AWS can be reached, with which credentials, and in which regions only."""
+        return replace(_find_access(self), regions=self.regions)
 
 
 def _find_access(read: AwsSettings) -> Configured:

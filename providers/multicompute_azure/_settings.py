@@ -124,11 +124,9 @@ class AzureSettings(BaseModel):
         """Return the region to name in messages about calls that are about no region."""
         return self.locations[0] if self.locations else "eastus"
 
-
-def configured(settings: Settings) -> Configured:
-    """Return whether Azure can be reached, with which credentials, and in which regions only."""
-    read = AzureSettings.of(settings)
-    return replace(_find_access(read), regions=read.locations)
+    def configured(self) -> Configured:
+        """Return whether Azure can be reached, with which credentials, and in which regions only."""
+        return replace(_find_access(self), regions=self.locations)
 
 
 def _find_access(read: AzureSettings) -> Configured:

@@ -114,27 +114,26 @@ class GcpSettings(BaseModel):
         path = expand_user(self.named_credentials) if self.named_credentials else folder and folder / _ADC
         return path if path and path.is_file() else None
 
+    def configured(self) -> Configured:
+        """Return whether Google Cloud can be reached, and with which credentials and project."""
+        if self.is_local:
+            return Configured(ok=True, why=f"a local endpoint, {self.endpoint_url}")
+        path = self.credentials_path()
+        if path is None and self.named_credentials:
+            return Configured(ok=False, why=f"the credentials file {self.named_credentials} does not exist")
+        if path is None and firmware_has(_PRODUCT_FILE, "Google"):
+            why = "this machine runs on Google Cloud; whether it has a service account is known at the first call"
+            return Configured(ok=True, why=why)
+        if path is None:
+            why = "no application default credentials in the environment or in ~/.config/gcloud"
+            return Configured(ok=False, why=why)
+        if self.named_project is None:
+            return Configured(ok=False, why=f"credentials in {path}, but no project: set GOOGLE_CLOUD_PROJECT")
+        return Configured(ok=True, why=f"{path}, project {self.named_project}")
+
     def _gcloud_folder(self) -> Path | None:
         named, home = self.environment.get("CLOUDSDK_CONFIG"), self.environment.get("HOME")
         return expand_user(named) if named else Path(home, ".config", "gcloud") if home else None
-
-
-def configured(settings: Settings) -> Configured:
-    """Return whether Google Cloud can be reached, and with which credentials and project."""
-    read = GcpSettings.of(settings)
-    if read.is_local:
-        return Configured(ok=True, why=f"a local endpoint, {read.endpoint_url}")
-    path = read.credentials_path()
-    if path is None and read.named_credentials:
-        return Configured(ok=False, why=f"the credentials file {read.named_credentials} does not exist")
-    if path is None and firmware_has(_PRODUCT_FILE, "Google"):
-        why = "this machine runs on Google Cloud; whether it has a service account is known at the first call"
-        return Configured(ok=True, why=why)
-    if path is None:
-        return Configured(ok=False, why="no application default credentials in the environment or in ~/.config/gcloud")
-    if read.named_project is None:
-        return Configured(ok=False, why=f"credentials in {path}, but no project: set GOOGLE_CLOUD_PROJECT")
-    return Configured(ok=True, why=f"{path}, project {read.named_project}")
 
 
 def _project_of_credentials(path: Path | None) -> str | None:
