@@ -167,6 +167,6 @@ def setup_commands(setup: str) -> list[str]:
 
 
 def write_file(path: str, content: str, *, mode: str = "0700") -> str:
-    """Return a command that writes a file. The content is encoded, so the shell can't read any of it as a command."""
+    """Return a command that writes a file. The content is encoded, so the shell reads no part of it as a command."""
     encoded = base64.b64encode(content.encode()).decode()
     return f"echo {encoded} | base64 -d > {path} && chmod {mode} {path}"

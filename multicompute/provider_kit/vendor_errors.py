@@ -65,12 +65,14 @@ class Meaning(NamedTuple):
         scope: how much more than the refused request the answer rules out.
         wording: a regular expression that must be found in the vendor's message for this meaning to hold; "" for any message.
         is_offered: False where the place does not sell what was asked for at all.
+        is_preemption: whether it is the reason of a node that the cloud has taken back.
     """
 
     kind: Kind
     scope: Scope
     wording: str = ""
     is_offered: bool = True
+    is_preemption: bool = False
 
 
 Meanings = Mapping[str, tuple[Meaning, ...]]
@@ -79,6 +81,7 @@ Meanings = Mapping[str, tuple[Meaning, ...]]
 NO_CAPACITY_IN_ZONE: Final = Meaning(CapacityError, "zone")
 NO_CAPACITY_IN_REGION: Final = Meaning(CapacityError, "region")
 NOT_OFFERED_IN_ZONE: Final = Meaning(CapacityError, "zone", is_offered=False)
+PREEMPTED: Final = Meaning(CapacityError, "zone", is_preemption=True)
 QUOTA_OF_REGION: Final = Meaning(QuotaError, "region")
 THROTTLED: Final = Meaning(ThrottledError, "request")
 TRANSIENT: Final = Meaning(TransientError, "request")
@@ -179,7 +182,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def cause_of(meanings: Meanings, answer: VendorAnswer) -> Cause:
     """Return the `cause` of a node that ended with this code and message; "" where the table gives it none of the causes."""
     meaning = find_meaning(meanings, answer) or UNKNOWN
-    return _CAUSES.get(meaning.kind, "")
+    return "preemption" if meaning.is_preemption else _CAUSES.get(meaning.kind, "")
 
 
 def error_of(
@@ -234,7 +237,7 @@ def retryable(text: str, *, code: str, place: Place) -> MulticomputeError:
 def not_rolled_back(refusal: MulticomputeError, failure: MulticomputeError, *, place: Place) -> MulticomputeError:
     """Return the error for a gang of which a part was refused and another part could not be deleted.
 
-    Nodes of the token may live, so the refusal must not be reported as such: the engine repeats the launch.
+    Nodes of the token may exist, so the refusal must not be reported as such: the engine repeats the launch.
 
     Args:
         refusal: why a part was refused; raise the result from it.

@@ -18,7 +18,6 @@ from multicompute.errors import (
     QuotaError,
     TransientError,
 )
-from multicompute.node import Cause
 from multicompute.provider_kit.vendor_errors import (
     COMMON_HINTS,
     DENIED,
@@ -27,6 +26,7 @@ from multicompute.provider_kit.vendor_errors import (
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
+    PREEMPTED,
     QUOTA_OF_REGION,
     THROTTLED,
     TRANSIENT,
@@ -140,22 +140,12 @@ MEANINGS: Final[Meanings] = {
     "RequestTimeout": (TRANSIENT,),
     # Why an instance stopped (StateReason). Never raised, but a node's reason is looked up in the same table.
     "Server.InsufficientInstanceCapacity": (NO_CAPACITY_IN_ZONE,),
-    "Server.SpotInstanceTermination": (NO_CAPACITY_IN_ZONE,),
-    "Server.SpotInstanceShutdown": (NO_CAPACITY_IN_ZONE,),
+    "Server.SpotInstanceTermination": (PREEMPTED,),
+    "Server.SpotInstanceShutdown": (PREEMPTED,),
     "Server.InternalError": (Meaning(TransientError, "zone"),),
     "Client.VolumeLimitExceeded": (QUOTA_OF_REGION,),
     "Client.InternalError": (INVALID,),
     "Client.InvalidSnapshot.NotFound": (INVALID_IN_REGION,),
-}
-
-# The codes of StateReason as the cause of a node that ended.
-CAUSES: Final[dict[str, Cause]] = {
-    "Server.InsufficientInstanceCapacity": "capacity",
-    "Server.SpotInstanceTermination": "preemption",
-    "Server.SpotInstanceShutdown": "preemption",
-    "Client.VolumeLimitExceeded": "quota",
-    "Client.InternalError": "request",
-    "Client.InvalidSnapshot.NotFound": "request",
 }
 
 _UNREACHED: Final = (

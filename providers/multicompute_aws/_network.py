@@ -56,7 +56,7 @@ class Network:
     def subnet(self, place: Place) -> Subnet:
         """Return the subnet for nodes in the zone of `place`, or the first of the region if the zone is open.
 
-        The first by zone and id, and not the emptiest: a repeated launch must ask for the same one.
+        It is the first by zone and id, not the emptiest: a repeated launch must name the same subnet.
 
         Raises:
             CapacityError: this zone or region has none.

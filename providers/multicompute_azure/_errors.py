@@ -54,7 +54,7 @@ _UNREGISTERED: Final = "MissingSubscriptionRegistration"
 _NAMESPACE: Final = re.compile(r"namespace '([\w.]+)'")
 
 PARTIAL: Final = "PartialScaleSet"
-"""Our own code, where Azure's reason is not known any more: a scale set that failed with fewer instances than were asked for."""
+"""Our own code, where Azure's reason is not known any more: a scale set that failed with fewer instances than were requested."""
 
 # The codes of Resource Manager ("Troubleshoot common Azure deployment errors") and of Compute ("Allocation failures", "Error codes of
 # virtual machines"). The code decides and never the status: a lack of capacity arrives as 409, and in a long operation as 200. A code that is
@@ -128,7 +128,7 @@ MEANINGS: Final[Meanings] = {
     "GalleryImageNotFound": (INVALID_IN_REGION,),
 }
 
-# Answers that only say that something inside went wrong; the reason is in their details.
+# Codes that only report the failure of an inner operation; the reason is in their details.
 _WRAPPERS: Final = frozenset(
     {
         "InvalidTemplateDeployment",
@@ -144,7 +144,7 @@ _GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound
 _NOT_OPEN: Final = frozenset({"NotAvailableForSubscription", "RequestDisallowedByPolicy", "QuotaId"})
 _HINTS: Final[Mapping[Kind, str]] = {
     **COMMON_HINTS,
-    QuotaError: "ask for more at https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas",
+    QuotaError: "request more at https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas",
     AuthError: "sign in again (`az login`), or check AZURE_CLIENT_ID, AZURE_TENANT_ID and the subscription",
     AccessDeniedError: "give this identity the role in docs/permissions/azure-role.json, or Contributor, which has more",
     ProviderError: "look the code up at https://aka.ms/arm-deployment-errors",

@@ -26,6 +26,7 @@ from multicompute.provider_kit.vendor_errors import (
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
+    PREEMPTED,
     QUOTA_OF_REGION,
     THROTTLED,
     TRANSIENT,
@@ -112,12 +113,12 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "unknownField": (INVALID,),
     "parseError": (INVALID,),
     # Why an instance ended. Never raised, but the cause of a node that ended is looked up in the same table.
-    "compute.instances.preempted": (NO_CAPACITY_IN_ZONE,),
+    "compute.instances.preempted": (PREEMPTED,),
     "compute.instances.hostError": (Meaning(TransientError, "zone"),),
 }
 
 # https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto. RESOURCE_EXHAUSTED is capacity, quota or throttling;
-# only the message says which.
+# only the message tells them apart.
 TPU_MEANINGS: Final[Meanings] = {
     "RESOURCE_EXHAUSTED": (
         # "Quota exceeded for quota metric ... and limit 'Create requests per minute' ...". Cloud Monitoring has no other
@@ -142,7 +143,7 @@ TPU_MEANINGS: Final[Meanings] = {
     "UNKNOWN": (TRANSIENT,),
     "CANCELLED": (TRANSIENT,),
     "UNIMPLEMENTED": (UNKNOWN,),
-    "PREEMPTED": (NO_CAPACITY_IN_ZONE,),
+    "PREEMPTED": (PREEMPTED,),
     "WAITING_FOR_RESOURCES": (NO_CAPACITY_IN_ZONE,),
 }
 RPC_CODES: Final = dict(
@@ -183,8 +184,6 @@ def meaning_of(answer: VendorAnswer) -> Meaning:
 
 def cause_of(answer: VendorAnswer) -> Cause:
     """Return the cause of a node that ended with this answer; an unknown one counts as a lack of capacity."""
-    if "preempted" in answer.code.lower():
-        return "preemption"
     return cause_in_table(MEANINGS, answer) or "capacity"
 
 

@@ -65,7 +65,7 @@ def _check_limit(item: dict[str, Any], expires_at: datetime | None) -> None:
         log.warning("gcp %s: %s has no expiry any more, but Compute Engine deletes it at %s", zone, name, limit)
     elif expires_at > limit:
         raise InvalidRequestError(
-            f"gcp {zone}: {name} can't live until {expires_at:%Y-%m-%d %H:%M} UTC: Compute Engine deletes it at "
+            f"gcp {zone}: {name} can't run until {expires_at:%Y-%m-%d %H:%M} UTC: Compute Engine deletes it at "
             f"{limit:%Y-%m-%d %H:%M}, which can't be changed while it runs",
             provider="gcp",
             region=region_of(zone),

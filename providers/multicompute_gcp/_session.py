@@ -7,7 +7,7 @@ import importlib
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 import google.auth
@@ -94,28 +94,23 @@ class Clients:
     # --- the SDK's clients ------------------------------------------------------------------------------------------
 
     def instances(self) -> "InstancesClient":
-        client: InstancesClient = self._compute("InstancesClient")
-        return client
+        return cast("InstancesClient", self._compute("InstancesClient"))
 
     def disks(self) -> "DisksClient":
-        client: DisksClient = self._compute("DisksClient")
-        return client
+        return cast("DisksClient", self._compute("DisksClient"))
 
     def firewalls(self) -> "FirewallsClient":
-        client: FirewallsClient = self._compute("FirewallsClient")
-        return client
+        return cast("FirewallsClient", self._compute("FirewallsClient"))
 
     def policies(self) -> "ResourcePoliciesClient":
-        client: ResourcePoliciesClient = self._compute("ResourcePoliciesClient")
-        return client
+        return cast("ResourcePoliciesClient", self._compute("ResourcePoliciesClient"))
 
     def operations(self, scope: str) -> Any:
         """Return the client for the operations of a scope: "Zone", "Region" or "Global"."""
         return self._compute(f"{scope}OperationsClient")
 
     def tpu(self) -> "TpuClient":
-        client: TpuClient = self._client("tpu_v2", "TpuClient", self.settings.tpu_endpoint or _TPU)
-        return client
+        return cast("TpuClient", self._client("tpu_v2", "TpuClient", self.settings.tpu_endpoint or _TPU))
 
     def _compute(self, name: str) -> Any:
         return self._client("compute_v1", name, self.settings.endpoint_url or _COMPUTE)

@@ -1,4 +1,4 @@
-"""Terminates what is selected: instances and disks first, then what they used; asks Google again after the last delete."""
+"""Terminates what is selected: instances and disks first, then what they used; lists again after the last deletion."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 # Of an instance or a disk that is being deleted.
 _ENDING: Final = ("STOPPING", "DEPROVISIONING", "DELETING")
-# Answers that mean "not yet"; the engine repeats the teardown.
+# Codes of a deletion that is not possible yet; the engine repeats the teardown.
 _NOT_YET: Final = frozenset(
     {"resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "resourceNotReady", "RESOURCE_NOT_READY"}
 )

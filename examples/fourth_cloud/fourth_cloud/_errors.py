@@ -13,6 +13,7 @@ from multicompute.provider_kit.vendor_errors import (
     INVALID,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
+    PREEMPTED,
     QUOTA_OF_REGION,
     THROTTLED,
     TRANSIENT,
@@ -37,11 +38,11 @@ MEANINGS: Final[Meanings] = {
     "unauthorized": (UNAUTHENTICATED,),
     "forbidden": (DENIED,),
     "invalid_request": (INVALID,),
-    "preempted": (NO_CAPACITY_IN_ZONE,),
+    "preempted": (PREEMPTED,),
 }
 _HINTS: Final[Mapping[Kind, str]] = {
     **COMMON_HINTS,
-    QuotaError: "ask Fourth for a larger quota",
+    QuotaError: "request a larger quota from Fourth",
     AuthError: "renew FOURTH_API_KEY",
     AccessDeniedError: "give the key the permission servers:write",
     ProviderError: "look the code up in Fourth's API reference",

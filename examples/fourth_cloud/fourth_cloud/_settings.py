@@ -33,7 +33,7 @@ class FourthSettings(BaseModel):
 
     @property
     def key(self) -> str:
-        """The API key, "" if there is none."""
+        """The API key, "" if none is set."""
         return self.environment.get("FOURTH_API_KEY", "")
 
     def configured(self) -> Configured:

@@ -171,7 +171,7 @@ class State:
             instance.stopped_at = self.now()
 
     def limit_run(self, instance: Instance, run_until: datetime) -> None:
-        """Stop or delete an instance at the end of its time limit, as its termination action says."""
+        """Stop or delete an instance at the end of its time limit, according to its termination action."""
         instance.run_until = run_until
         self.at(run_until, lambda: self._end_run(instance))
 

@@ -18,7 +18,7 @@ from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
 from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import answer_of, refusal, translate_errors
-from multicompute_gcp._gang import AT_ONCE, OpenZones, all_or_nothing, attempt_of
+from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
 from multicompute_gcp._labels import labels_of, part_name, region_of, request_id, slice_names
 from multicompute_gcp._list import pending_node
 from multicompute_gcp._network import Network, network_path, network_tag, subnetwork_path
@@ -37,7 +37,7 @@ _IN_QUEUE: Final = ("ACCEPTED", "CREATING", "WAITING")
 
 
 class TpuLauncher:
-    """Launches gangs of slices, and keeps what it has looked up for the next launch."""
+    """Launches gangs of slices, and keeps the zones that it has read for the next launch."""
 
     def __init__(self, clients: Clients, network: Network, clock: Clock, *, queue_wait: timedelta) -> None:
         self._clients = clients
@@ -80,7 +80,7 @@ class TpuLauncher:
             return True
 
         self._network.open_ssh(request, Place.of(request.parts[0].offer))
-        with all_or_nothing(request, self._clock, delete):
+        with deleting_on_refusal(request, self._clock, delete):
             started = [self._start(request, index, part) for index, part in enumerate(request.parts)]
             return self._watch(request, [operation for operations in started for operation in operations])
 

@@ -72,10 +72,10 @@ def nodes(clients: Clients, selector: Selector, place: Place) -> list[Node]:
     return hosts_in(find(clients, selector, place), with_health=selector.with_health)
 
 
-def unless_disabled(otherwise: Answer, ask: Callable[[], Answer]) -> Answer:
-    """Return what `ask` returns, or `otherwise` if the TPU API was never enabled in the project: then there are no slices."""
+def unless_disabled(otherwise: Answer, call: Callable[[], Answer]) -> Answer:
+    """Return what `call` returns, or `otherwise` if the TPU API was never enabled in the project: then there are no slices."""
     try:
-        return ask()
+        return call()
     except MulticomputeError as error:
         if is_disabled(error):
             return otherwise

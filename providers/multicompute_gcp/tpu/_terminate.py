@@ -13,7 +13,7 @@ from multicompute_gcp.tpu._list import Found, find, resources_in
 
 NO_QUEUE: Final = frozenset({"UNIMPLEMENTED", "501"})
 """The codes with which a zone without a queue answers."""
-# Answers that mean "not yet": another operation on the resource runs.
+# Codes of a deletion that is not possible yet, because another operation on the resource runs.
 _NOT_YET: Final = frozenset({"FAILED_PRECONDITION", "ABORTED"})
 
 
