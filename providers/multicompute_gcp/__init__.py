@@ -5,7 +5,7 @@ from pathlib import Path
 
 from multicompute.provider import TagLimits
 from multicompute.provider_kit.plugin import Plugin
-from multicompute_gcp._labels import KEY_PATTERN
+from multicompute_gcp._tags import KEY_PATTERN
 
 plugin = Plugin(
     name="gcp",

@@ -11,8 +11,8 @@ from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._errors import log, translate_errors
 from multicompute_gcp._gang import AT_ONCE
-from multicompute_gcp._labels import region_of
 from multicompute_gcp._list import disks, instances, zone_of
+from multicompute_gcp._names import region_of
 from multicompute_gcp._operations import wait
 from multicompute_gcp._session import CALL, Clients
 

@@ -17,13 +17,14 @@ from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import log, refusal, translate_errors
 from multicompute_gcp._gang import OpenZones, attempt_of, deleting_on_refusal
 from multicompute_gcp._image import disk_type_of, image_of
-from multicompute_gcp._labels import bulk_insert_id, instance_names, labels_of, region_of
 from multicompute_gcp._list import ATTACHED, instances, pending_node, to_node, zone_of
+from multicompute_gcp._names import bulk_insert_id, instance_names, region_of
 from multicompute_gcp._network import Network, interfaces, network_tag
 from multicompute_gcp._operations import Outcome, wait
 from multicompute_gcp._reservations import HeldReservation, find_reservation
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._settings import GcpSettings
+from multicompute_gcp._tags import labels_of
 from multicompute_gcp._terminate import delete_instances
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from multicompute.provider import TAG_ID, LaunchRequest
 from multicompute.provider_kit.ssh import SshSources
 from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
 from multicompute_gcp._errors import translate_errors
-from multicompute_gcp._labels import described_tags, description_of, request_id, resource_name
+from multicompute_gcp._names import request_id, resource_name
 from multicompute_gcp._operations import wait
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._settings import GcpSettings
+from multicompute_gcp._tags import described_tags, description_of
 
 # Google documents no such service of its own.
 _ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"

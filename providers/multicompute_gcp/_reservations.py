@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from multicompute.provider import Reservation
 from multicompute.provider_kit.vendor_errors import Place, unavailable_here
-from multicompute_gcp._labels import last_segment, region_of
+from multicompute_gcp._names import last_segment, region_of
 from multicompute_gcp._session import Clients
 
 # Any reservation may have an end; its instances are deleted with it only if it was bought by calendar, which is possible for these types:

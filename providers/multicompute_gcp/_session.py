@@ -20,7 +20,7 @@ from multicompute.errors import AuthError
 from multicompute.provider_kit.calls import all_pages
 from multicompute.provider_kit.vendor_errors import Place, retryable
 from multicompute_gcp._errors import answer_of_response, refusal, translate_errors
-from multicompute_gcp._labels import last_segment, region_of
+from multicompute_gcp._names import last_segment, region_of
 from multicompute_gcp._settings import GcpSettings
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
 from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import answer_of, refusal, translate_errors
 from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
-from multicompute_gcp._labels import labels_of, part_name, region_of, request_id, slice_names
 from multicompute_gcp._list import pending_node
+from multicompute_gcp._names import part_name, region_of, request_id, slice_names
 from multicompute_gcp._network import Network, network_path, network_tag, subnetwork_path
 from multicompute_gcp._session import CALL, Clients
+from multicompute_gcp._tags import labels_of
 from multicompute_gcp.tpu._list import find, hosts_in
 from multicompute_gcp.tpu._operations import is_finished
 from multicompute_gcp.tpu._terminate import NO_QUEUE, terminate

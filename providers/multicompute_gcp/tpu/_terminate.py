@@ -6,7 +6,7 @@ from typing import Any, Final
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Selector, Teardown
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_gcp._labels import resource_name
+from multicompute_gcp._names import resource_name
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._terminate import delete_unless_gone
 from multicompute_gcp.tpu._list import Found, find, resources_in
