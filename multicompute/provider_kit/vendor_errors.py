@@ -130,7 +130,7 @@ class VendorAnswer:
     """An error as the vendor reports it, in an answer or inside an operation.
 
     Attributes:
-        code: the vendor's code; "" where there is none.
+        code: the vendor's code; "" if the answer has none, because it was cut short or comes from something between us and the vendor.
         message: the vendor's message.
         status: the HTTP status, 0 where there is none.
         retry_after: seconds that the vendor asks to wait.
@@ -142,6 +142,11 @@ class VendorAnswer:
     status: int = 0
     retry_after: float | None = None
     zones: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The code, or the HTTP status of an answer without one: "HTTP502"."""
+        return self.code or f"HTTP{self.status or ''}"
 
 
 def one_line(text: str, length: int) -> str:
@@ -158,15 +163,13 @@ def find_meaning(meanings: Meanings, answer: VendorAnswer) -> Meaning | None:
     return next(found, UNKNOWN)
 
 
-def meaning_of_status(status: int, *, has_code: bool) -> Meaning:
-    """Return what an HTTP status means, for an answer whose code is in no table.
-
-    Args:
-        status: the status.
-        has_code: whether the answer has a code of the vendor's, although an unknown one. An answer without a code was cut short, or
-            comes from something between us and the vendor. It proves nothing: not even a 404 proves that something is gone.
-    """
-    return _STATUSES.get(status) or (UNKNOWN if has_code or status < 400 else TRANSIENT)
+def meaning_of(meanings: Meanings, answer: VendorAnswer) -> Meaning:
+    """Return what an answer means: by a vendor's table or, if its code is not in the table, by its HTTP status."""
+    found = find_meaning(meanings, answer) or _STATUSES.get(answer.status)
+    if found is not None:
+        return found
+    # An answer without a code proves nothing: not even a 404 proves that something is gone.
+    return UNKNOWN if answer.code or answer.status < 400 else TRANSIENT
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -205,11 +208,11 @@ def error_of(
         outcome: "was refused", "has no answer", "failed".
     """
     message = one_line(answer.message, _MESSAGE_LENGTH)
-    shown = f"{answer.code}: {message}" if message else answer.code
+    shown = f"{answer.label}: {message}" if message else answer.label
     return _error(
         meaning,
         f"{place}: {operation} {outcome}: {shown}",
-        code=answer.code,
+        code=answer.label,
         place=place,
         hint=hint,
         vendor_message=one_line(answer.message, _VENDOR_MESSAGE_LENGTH) or None,

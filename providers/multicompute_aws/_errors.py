@@ -38,8 +38,7 @@ from multicompute.provider_kit.vendor_errors import (
     Place,
     VendorAnswer,
     error_of,
-    find_meaning,
-    meaning_of_status,
+    meaning_of,
     retry_after,
     retryable,
     translator,
@@ -221,15 +220,14 @@ def translate(error: Exception, operation: str, place: Place) -> MulticomputeErr
     metadata, code = error.response.get("ResponseMetadata", {}), code_of(error)
     status = metadata.get("HTTPStatusCode", 0)
     answer = VendorAnswer(
-        # A proxy's page has no code.
-        code or f"HTTP{status or ''}",
+        # For a proxy's page, which has no code, the SDK reports the status as the code.
+        "" if code == str(status) else code,
         message,
         status,
         retry_after=retry_after(metadata.get("HTTPHeaders", {})),
         zones=zones_with_capacity(message),
     )
-    has_code = code not in ("", str(status))
-    meaning = find_meaning(MEANINGS, answer) or meaning_of_status(status, has_code=has_code)
+    meaning = meaning_of(MEANINGS, answer)
     return error_of(meaning, answer, operation=operation, place=place, hint=_hint(meaning, answer, operation, place))
 
 

@@ -40,7 +40,7 @@ from multicompute.provider_kit.vendor_errors import (
     VendorAnswer,
     error_of,
     find_meaning,
-    meaning_of_status,
+    meaning_of,
     retry_after,
     translator,
 )
@@ -161,7 +161,7 @@ def answer_of(error: Exception) -> VendorAnswer:
     response = getattr(error, "response", None)
     found = answer_in(error.error) if isinstance(error, sdk.HttpResponseError) else None
     if found is None:
-        code = type(error).__name__ if response is None else f"HTTP{response.status_code}"
+        code = type(error).__name__ if response is None else ""
         found = VendorAnswer(code, str(getattr(error, "message", error)))
     headers = getattr(response, "headers", None) or {}
     return replace(found, status=getattr(error, "status_code", 0) or 0, retry_after=retry_after(headers))
@@ -189,7 +189,7 @@ def answer_in(error: Any) -> VendorAnswer | None:
 def translate(error: Exception, operation: str, place: Place) -> MulticomputeError:
     """Return the error of this package for what the SDK raised; the caller raises it from `error`."""
     answer = answer_of(error)
-    meaning = find_meaning(MEANINGS, answer) or _meaning_of_type(error, answer)
+    meaning = find_meaning(MEANINGS, answer) or _meaning_of_type(error) or meaning_of(MEANINGS, answer)
     is_answered = isinstance(error, sdk.HttpResponseError) and error.response is not None
     return _error(meaning, answer, operation, place, outcome="was refused" if is_answered else "has no answer")
 
@@ -199,15 +199,13 @@ translate_errors = translator((sdk.AzureError,), translate, log)
 
 def failed_operation(answer: VendorAnswer, operation: str, place: Place) -> MulticomputeError:
     """Return the error for a long-running operation that ended with this answer."""
-    return _error(find_meaning(MEANINGS, answer) or UNKNOWN, answer, operation, place, outcome="failed")
+    return _error(meaning_of(MEANINGS, answer), answer, operation, place, outcome="failed")
 
 
 def refused_request(status: int, document: Mapping[str, Any], operation: str, place: Place) -> MulticomputeError:
     """Return the error for one of several answers that came in one response."""
-    found = answer_in(document.get("error") or document)
-    answer = found or VendorAnswer(f"HTTP{status}")
-    meaning = find_meaning(MEANINGS, answer) or meaning_of_status(status, has_code=found is not None)
-    return _error(meaning, answer, operation, place, outcome="was refused")
+    answer = replace(answer_in(document.get("error") or document) or VendorAnswer(""), status=status)
+    return _error(meaning_of(MEANINGS, answer), answer, operation, place, outcome="was refused")
 
 
 def restricted_size(code: str, place: Place) -> MulticomputeError:
@@ -247,16 +245,13 @@ def _error(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place,
     return error_of(meaning, answer, operation=operation, place=place, hint=hint, outcome=outcome)
 
 
-def _meaning_of_type(error: Exception, answer: VendorAnswer) -> Meaning:
-    """Return what an error means whose code is not in the table: never a lack of capacity."""
+def _meaning_of_type(error: Exception) -> Meaning | None:
+    """Return what an error without a known code means by its type; None if its status decides."""
     if isinstance(error, sdk.ClientAuthenticationError):
         return UNAUTHENTICATED
-    if not isinstance(error, (*_UNREACHED, sdk.HttpResponseError)):
-        return UNKNOWN
-    if isinstance(error, _UNREACHED) or error.response is None:
-        # The connection may also break in the middle of an answer.
-        return TRANSIENT
-    return meaning_of_status(answer.status, has_code=bool(getattr(error.error, "code", None)))
+    # The connection may also break in the middle of an answer.
+    is_cut = isinstance(error, sdk.HttpResponseError) and error.response is None
+    return TRANSIENT if is_cut or isinstance(error, _UNREACHED) else None
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:

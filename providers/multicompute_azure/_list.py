@@ -262,4 +262,4 @@ def _failure(statuses: Iterable[Any]) -> VendorAnswer:
 
 
 def _reason(failure: VendorAnswer) -> str:
-    return f"{failure.code}: {one_line(failure.message, _REASON_LENGTH)}"
+    return f"{failure.label}: {one_line(failure.message, _REASON_LENGTH)}"

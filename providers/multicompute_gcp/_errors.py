@@ -38,8 +38,7 @@ from multicompute.provider_kit.vendor_errors import (
     Place,
     VendorAnswer,
     error_of,
-    find_meaning,
-    meaning_of_status,
+    meaning_of,
     retry_after,
     translator,
 )
@@ -177,11 +176,6 @@ _HINTS: Final[Mapping[Kind, str]] = {
 }
 
 
-def meaning_of(answer: VendorAnswer) -> Meaning:
-    """Return what an answer means; an answer without a code of Google's has the status as its code."""
-    return find_meaning(MEANINGS, answer) or meaning_of_status(answer.status, has_code=not answer.code.isdigit())
-
-
 def cause_of(answer: VendorAnswer) -> Cause:
     """Return the cause of a node that ended with this answer; an unknown one counts as a lack of capacity."""
     return cause_in_table(MEANINGS, answer) or "capacity"
@@ -196,21 +190,19 @@ def answer_of(error: sdk.GoogleAPICallError) -> VendorAnswer:
     """Return the answer for which the SDK raised `error`."""
     if isinstance(error.response, requests.Response):
         return answer_of_response(error.response, fallback=str(error.message))
-    status = int(error.code or 0)
-    return VendorAnswer(str(status or ""), str(error.message), status)
+    return VendorAnswer("", str(error.message), int(error.code or 0))
 
 
 def answer_of_response(response: requests.Response, *, fallback: str = "") -> VendorAnswer:
-    """Return the error in an HTTP answer; its code is the HTTP status if the answer has none, because it is a proxy's or was cut short."""
-    status = response.status_code
-    code, message = str(status), fallback or response.reason or ""
+    """Return the error in an HTTP answer; `fallback` is the message of one that is a proxy's or was cut short."""
+    code, message = "", fallback or response.reason or ""
     try:
         error = json.loads(response.content)["error"]
         message = str(error.get("message") or fallback)
-        code = _code(error, is_compute="/compute/v1/" in (response.url or "")) or code
+        code = _code(error, is_compute="/compute/v1/" in (response.url or ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    return VendorAnswer(code, message, status, retry_after(response.headers))
+    return VendorAnswer(code, message, response.status_code, retry_after(response.headers))
 
 
 def _code(error: Mapping[str, Any], *, is_compute: bool) -> str:
@@ -237,7 +229,7 @@ def answer_of_operation(operation: Any) -> VendorAnswer | None:
     status = operation.http_error_status_code
     if not errors:
         if status:
-            return VendorAnswer(str(status), operation.http_error_message or "", status)
+            return VendorAnswer("", operation.http_error_message or "", status)
         return _rolled_back(operation)
     code, message = main_error([(error.code, error.message) for error in errors])
     infos = [detail.error_info for error in errors for detail in error.error_details if detail.error_info]
@@ -289,7 +281,7 @@ translate_errors = translator(_SDK_ERRORS, translate, log)
 
 def refusal(answer: VendorAnswer, operation: str, place: Place) -> MulticomputeError:
     """Return the error for an answer of Google, to a call or inside an operation."""
-    meaning = meaning_of(answer)
+    meaning = meaning_of(MEANINGS, answer)
     return error_of(meaning, answer, operation=operation, place=place, hint=_hint(meaning, answer, operation, place))
 
 

@@ -174,7 +174,7 @@ class Clients:
             response: requests.Response = self.session().get(url, params=parameters, timeout=_TIMEOUT)
         if response.status_code >= 300:
             answer = answer_of_response(response)
-            if response.status_code == 404 and not is_listing and not answer.code.isdigit():
+            if response.status_code == 404 and not is_listing and answer.code:
                 return None
             raise refusal(answer, operation, place)
         try:

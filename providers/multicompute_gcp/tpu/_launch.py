@@ -100,7 +100,7 @@ class TpuLauncher:
             try:
                 operation = self._clients.tpu().create_queued_resource(request=call, **CALL)
             except sdk.GoogleAPICallError as error:
-                code = answer_of(error).code
+                code = answer_of(error).label
                 if code in NO_QUEUE:
                     return self._create_nodes(request, index, part)
                 if code != "ALREADY_EXISTS":

@@ -11,7 +11,7 @@ from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._terminate import delete_unless_gone
 from multicompute_gcp.tpu._list import Found, find, resources_in
 
-NO_QUEUE: Final = frozenset({"UNIMPLEMENTED", "501"})
+NO_QUEUE: Final = frozenset({"UNIMPLEMENTED", "HTTP501"})
 """The codes with which a zone without a queue answers."""
 # Codes of a deletion that is not possible yet, because another operation on the resource runs.
 _NOT_YET: Final = frozenset({"FAILED_PRECONDITION", "ABORTED"})

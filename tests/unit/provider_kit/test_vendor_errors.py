@@ -24,7 +24,7 @@ from multicompute.provider_kit.vendor_errors import (
     cause_of,
     error_of,
     find_meaning,
-    meaning_of_status,
+    meaning_of,
     not_rolled_back,
     one_line,
     retry_after,
@@ -88,8 +88,17 @@ def test_the_first_meaning_whose_wording_is_in_the_message_holds(answer: VendorA
     ],
 )
 def test_a_status_never_means_a_lack_of_capacity(status: int, without_code: Meaning, with_code: Meaning) -> None:
-    assert meaning_of_status(status, has_code=False) == without_code
-    assert meaning_of_status(status, has_code=True) == with_code
+    assert meaning_of(TABLE, VendorAnswer("", status=status)) == without_code
+    assert meaning_of(TABLE, VendorAnswer("New", status=status)) == with_code
+
+
+def test_a_known_code_decides_before_the_status() -> None:
+    assert meaning_of(TABLE, VendorAnswer("Full", status=503)) == NO_CAPACITY_IN_ZONE
+
+
+def test_an_answer_without_a_code_is_named_by_its_status() -> None:
+    error = error_of(TRANSIENT, VendorAnswer("", "bad gateway", 502), operation="List", place=Place("example"))
+    assert (error.code, str(error)) == ("HTTP502", "example: List was refused: HTTP502: bad gateway")
 
 
 @pytest.mark.parametrize(
