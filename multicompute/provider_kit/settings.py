@@ -12,12 +12,14 @@ A provider describes its table `[providers.<name>]` once::
 and reads it with `read_settings`. Importing this module imports pydantic, so a plug-in object imports it inside its methods.
 """
 
+import configparser
 import ipaddress
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError
 
@@ -145,3 +147,24 @@ def expand_user(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def read_ini(*paths: Path | None) -> configparser.RawConfigParser:
+    """Return the sections of a vendor's INI files. One that can't be read counts as empty: the SDK reports why when it is used."""
+    merged = configparser.RawConfigParser(strict=False)
+    for path in paths:
+        found = configparser.RawConfigParser(strict=False)
+        with suppress(configparser.Error, OSError, UnicodeDecodeError):
+            found.read([path] if path else [], encoding="utf-8")
+            merged.read_dict(found)
+    return merged
+
+
+def read_json(path: Path | None) -> dict[str, Any]:
+    """Return the object in a vendor's JSON file. One that can't be read counts as empty: the SDK reports why when it is used."""
+    try:
+        # Some tools write a byte order mark.
+        found = json.loads(path.read_text(encoding="utf-8-sig")) if path else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,6 +1,5 @@
 """The settings of AWS, and where credentials and endpoints are found; no SDK is imported and no network call made."""
 
-import configparser
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from multicompute.provider_kit.settings import (
     Texts,
     expand_user,
     firmware_has,
+    read_ini,
     read_settings,
 )
 
@@ -128,17 +128,10 @@ def _profile_access(read: AwsSettings, profile: str, *, source: str) -> Configur
 
 
 def _profiles(read: AwsSettings) -> frozenset[str]:
-    """Return the profiles of AWS's two files. A file that can't be read counts as empty; the SDK reports why when it is used."""
-    names: set[str] = set()
-    for variable, name in (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")):
-        path = _file(read, variable, name)
-        parser = configparser.RawConfigParser(strict=False)
-        try:
-            parser.read([path] if path else [], encoding="utf-8")
-        except (configparser.Error, OSError, UnicodeDecodeError):
-            continue
-        names |= {section.removeprefix("profile ").strip() for section in parser.sections()}
-    return frozenset(names)
+    """Return the profiles of AWS's two files."""
+    files = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
+    found = read_ini(*(_file(read, variable, name) for variable, name in files))
+    return frozenset(section.removeprefix("profile ").strip() for section in found.sections())
 
 
 def _file(read: AwsSettings, variable: str, name: str) -> Path | None:

@@ -1,6 +1,5 @@
 """The settings of Azure, and where credentials and the subscription are found; no SDK is imported and no network call made."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ from multicompute.provider_kit.settings import (
     Environment,
     Texts,
     firmware_has,
+    read_json,
     read_settings,
 )
 from multicompute_azure._names import is_resource_id, plain_region
@@ -162,14 +162,7 @@ def _default_subscription(env: Mapping[str, str]) -> str | None:
 
 
 def _cli_subscriptions(env: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the subscriptions in the Azure CLI's profile. A file that can't be read counts as empty; the SDK reports why when it is used."""
+    """Return the subscriptions in the Azure CLI's profile."""
     home = env.get("AZURE_CONFIG_DIR") or (str(Path(env["HOME"], ".azure")) if env.get("HOME") else "")
-    if not home:
-        return []
-    try:
-        # The CLI writes a byte order mark.
-        profile = json.loads(Path(home, "azureProfile.json").read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return []
-    items = profile.get("subscriptions") if isinstance(profile, dict) else None
+    items = read_json(Path(home, "azureProfile.json") if home else None).get("subscriptions")
     return [item for item in items or () if isinstance(item, dict)]

@@ -1,7 +1,5 @@
 """The settings of Google Cloud, and where credentials and the project are found; no SDK is imported and no network call made."""
 
-import configparser
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Literal
@@ -20,6 +18,8 @@ from multicompute.provider_kit.settings import (
     Texts,
     expand_user,
     firmware_has,
+    read_ini,
+    read_json,
     read_settings,
 )
 
@@ -137,24 +137,17 @@ class GcpSettings(BaseModel):
 
 
 def _project_of_credentials(path: Path | None) -> str | None:
-    """Return the project in a credentials file. A file that can't be read counts as empty; the SDK reports why when it is used."""
-    try:
-        read = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError):
-        return None
-    if not isinstance(read, dict):
-        return None
-    return read.get("project_id") or read.get("quota_project_id") or None
+    """Return the project in a credentials file."""
+    found = read_json(path)
+    return found.get("project_id") or found.get("quota_project_id") or None
 
 
 def _project_of_gcloud(folder: Path | None) -> str | None:
     """Return the project of gcloud's active configuration."""
     if folder is None:
         return None
-    parser = configparser.RawConfigParser(strict=False)
     try:
         active = (folder / "active_config").read_text(encoding="utf-8").strip()
-        parser.read(folder / "configurations" / f"config_{active}", encoding="utf-8")
-    except (configparser.Error, OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError):
         return None
-    return parser.get("core", "project", fallback=None)
+    return read_ini(folder / "configurations" / f"config_{active}").get("core", "project", fallback=None)

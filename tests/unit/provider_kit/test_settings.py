@@ -19,6 +19,8 @@ from multicompute.provider_kit.settings import (
     Texts,
     expand_user,
     firmware_has,
+    read_ini,
+    read_json,
     read_settings,
     setting_names,
 )
@@ -132,3 +134,15 @@ def test_firmware_is_recognised_by_a_mark_and_a_missing_file_is_no_match(tmp_pat
     assert firmware_has(tmp_path / "sys_vendor", "Example")
     assert not firmware_has(tmp_path / "sys_vendor", "Other")
     assert not firmware_has(tmp_path / "missing", "Example")
+
+
+def test_a_vendors_file_that_can_not_be_read_counts_as_empty(tmp_path: Path) -> None:
+    good, broken = tmp_path / "good", tmp_path / "broken"
+    good.write_text("[work]\nproject = p\n")
+    broken.write_text("[half]\nno section below this one\n=\n")
+    assert read_ini(broken, None, tmp_path / "missing", good).sections() == ["work"]
+    broken.write_text('{"id": ')
+    good.write_text('\ufeff{"id": 1}', encoding="utf-8")
+    assert (read_json(broken), read_json(None), read_json(good)) == ({}, {}, {"id": 1})
+    good.write_text("[1]")
+    assert read_json(good) == {}
