@@ -48,7 +48,7 @@ class Image:
 
 
 class Images:
-    """Looks images up, each once per region and process, so a repeated launch gets the same one."""
+    """The images of nodes, each read once per region and process, so a repeated launch gets the same one."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients

@@ -32,7 +32,7 @@ _NOT_YET_KNOWN: Final = frozenset({"InvalidGroup.NotFound", "InvalidPlacementGro
 
 
 class Launcher:
-    """Launches gangs, and keeps what it has read for the next launch."""
+    """A launcher of gangs, which keeps what it has read for the next launch."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients

@@ -39,7 +39,7 @@ class NetworkCard:
 
 
 class Network:
-    """Looks subnets up, once per region and process, and creates groups."""
+    """The subnets, read once per region and process, and the groups of clusters."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients

@@ -50,7 +50,7 @@ class _Launched:
 
 
 class Launcher:
-    """Launches gangs, and keeps what it has read or created for the next launch.
+    """A launcher of gangs, which keeps what it has read or created for the next launch.
 
     Args:
         clients: the SDK's clients.

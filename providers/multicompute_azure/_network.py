@@ -32,7 +32,7 @@ class NetworkRefs(NamedTuple):
 
 
 class Network:
-    """Creates groups and networks, once per cluster, region and process, so the next attempt needs no call."""
+    """The groups and networks of clusters, created once per cluster, region and process, so the next attempt needs no call."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients

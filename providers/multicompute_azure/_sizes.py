@@ -59,7 +59,7 @@ class Size:
 
 
 class Sizes:
-    """Reads the sizes of each region once: the answer has megabytes, and changes with the subscription's permissions only."""
+    """The sizes of each region, read once: the answer has megabytes, and changes with the subscription's permissions only."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients

@@ -21,7 +21,7 @@ _ROLLED_BACK_WITHIN: Final = timedelta(seconds=60)
 
 
 class OpenZones:
-    """Launches gangs whose offer leaves the zone open, in the zones of the region that have the type.
+    """A launcher of gangs whose offer leaves the zone open, in the zones of the region that have the type.
 
     Args:
         find: returns the zones of the region of a place that have its instance type; called once per type and region.

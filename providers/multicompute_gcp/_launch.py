@@ -50,7 +50,7 @@ _NODE_SCOPES: Final = (
 
 
 class Launcher:
-    """Launches gangs of instances, and keeps the zones that it has read for the next launch."""
+    """A launcher of gangs of instances, which keeps the zones that it has read for the next launch."""
 
     def __init__(self, clients: Clients, network: Network, clock: Clock) -> None:
         self._clients = clients

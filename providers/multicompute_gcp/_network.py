@@ -24,7 +24,7 @@ _GVNIC: Final = ("a2-", "a3-", "a4", "g2-", "g4-", "c3", "c4", "n4")
 
 
 class Network:
-    """Creates firewall rules and placement policies, each once per process and cluster."""
+    """The firewall rules and placement policies of clusters, each created once per process and cluster."""
 
     def __init__(self, clients: Clients, clock: Clock) -> None:
         self._clients = clients

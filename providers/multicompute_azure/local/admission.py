@@ -33,7 +33,7 @@ class Demand:
 
 
 class Admission:
-    """Decides which launches are admitted.
+    """The limits that decide which launches are admitted.
 
     Attributes:
         stockout: how a lack of capacity is reported. "SkuNotAvailable" refuses the call; the others fail the operation; "auto" is

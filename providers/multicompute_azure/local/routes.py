@@ -216,7 +216,7 @@ ROUTES: tuple[Route, ...] = (*_resources(), *_compute(), *_network(), *_monitori
 
 
 class Router:
-    """Finds the route of a path, whose fixed parts are case-insensitive, as in Azure."""
+    """An index of the routes by path, whose fixed parts are case-insensitive, as in Azure."""
 
     def __init__(self) -> None:
         """Index the templates in `ROUTES` by method and number of parts."""

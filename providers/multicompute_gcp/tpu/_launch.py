@@ -38,7 +38,7 @@ _IN_QUEUE: Final = ("ACCEPTED", "CREATING", "WAITING")
 
 
 class TpuLauncher:
-    """Launches gangs of slices, and keeps the zones that it has read for the next launch."""
+    """A launcher of gangs of slices, which keeps the zones that it has read for the next launch."""
 
     def __init__(self, clients: Clients, network: Network, clock: Clock, *, queue_wait: timedelta) -> None:
         self._clients = clients

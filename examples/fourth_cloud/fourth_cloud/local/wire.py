@@ -24,7 +24,7 @@ _ROUTES: Final = {
 
 
 class Api:
-    """Answers HTTP requests; several threads may call it at the same time."""
+    """The application that answers HTTP requests; several threads may call it at the same time."""
 
     def __init__(self, injector: FaultInjector, answer: Callable[[str, Mapping[str, Any]], dict[str, Any]]) -> None:
         """Answer with what `answer` returns for an operation and its body, disturbed by the faults of `injector`."""
