@@ -1,12 +1,16 @@
 """Reads capacity reservations and capacity blocks by their ids."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from multicompute.errors import MulticomputeError
 from multicompute.provider import Reservation
 from multicompute.provider_kit.vendor_errors import Place, unavailable_here
 from multicompute_aws._errors import translate_errors
 from multicompute_aws._session import Clients
+
+# A reservation is in one region only, so this is the normal answer of all others.
+_ELSEWHERE: Final = ("InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,12 @@ def find_reservation(clients: Clients, reservation_id: str, place: Place) -> Cap
 
 def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Reservation]:
     """Return the reservation, if it is in this region; one that is not active has nothing available."""
+    try:
+        described = _described(clients, place, reservation_id)
+    except MulticomputeError as error:
+        if error.code in _ELSEWHERE:
+            return []
+        raise
     return [
         Reservation(
             provider="aws",
@@ -57,7 +67,7 @@ def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Re
             available=item["AvailableInstanceCount"] if item["State"] == "active" else 0,
             kind="capacity-block" if _is_block(item) else "reservation",
         )
-        for item in _described(clients, place, reservation_id)
+        for item in described
     ]
 
 

@@ -91,6 +91,7 @@ class FourthLocalCloud(LocalCloud):
     name = "fourth"
 
     def __init__(self, *, clock: Clock | None = None) -> None:
+        """Create a local cloud that is not started; everything in it takes time by `clock`, the machine's by default."""
         self.faults = Faults()
         self.boot_delay = timedelta(milliseconds=100)
         self.shutdown_delay = timedelta(milliseconds=50)

@@ -58,6 +58,7 @@ class Refusal(Exception):
     """A refusal of the API, with a code of `STATUS` or any other that a test injects."""
 
     def __init__(self, code: str, message: str, *, status: int = 0, retry_after: timedelta | None = None) -> None:
+        """Store code and message; `status` is for codes that `STATUS` does not have."""
         super().__init__(message)
         self.code = code
         self.message = message
