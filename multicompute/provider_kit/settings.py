@@ -26,6 +26,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from multicompute.errors import ConfigError, SpecError
 from multicompute.provider import Settings
 from multicompute.provider_kit.endpoints import endpoint_problem
+from multicompute.provider_kit.vendor_errors import one_line
 from multicompute.units import parse_duration
 from multicompute.validation import unknown_name
 
@@ -36,6 +37,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # Longer ones are mistakes, and too long for the time stamps and durations of APIs.
 _LONGEST: Final = timedelta(days=3650)
+# Zero as text, as a number, and as a timedelta.
+_ZERO: Final = ("0", "0s", "0m", "0h", "0d", str(timedelta(0)))
+# How many characters of a value a message shows.
+_SHOWN: Final = 80
 
 
 def _split(value: object) -> object:
@@ -47,7 +52,10 @@ def _split(value: object) -> object:
 
 
 def _blocks(items: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(str(ipaddress.ip_network(item, strict=False)) for item in items)
+    try:
+        return tuple(str(ipaddress.ip_network(item, strict=False)) for item in items)
+    except ValueError:
+        raise ValueError('must be a list of addresses or CIDR blocks, ["10.0.0.0/8"]') from None
 
 
 def _usable(url: str) -> str:
@@ -67,8 +75,7 @@ def _duration(value: object) -> timedelta:
 
 
 def _duration_or_zero(value: object) -> timedelta:
-    is_zero = isinstance(value, str) and value.strip().lower() in ("0", "0s", "0m", "0h", "0d")
-    return timedelta(0) if is_zero or value in (0, timedelta(0)) else _duration(value)
+    return timedelta(0) if str(value).strip().lower() in _ZERO else _duration(value)
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
@@ -125,7 +132,8 @@ def _config_error(error: ValidationError, provider: str) -> ConfigError:
         return cause
     problem = str(cause) if cause is not None else first["msg"][:1].lower() + first["msg"][1:]
     name = ".".join(str(part) for part in first["loc"][:1])
-    return ConfigError(f"[providers.{provider}] {name}={first['input']!r}: {problem}", provider=provider)
+    shown = one_line(repr(first["input"]), _SHOWN)
+    return ConfigError(f"[providers.{provider}] {name}={shown}: {problem}", provider=provider)
 
 
 def firmware_has(file: Path, mark: str) -> bool:
@@ -141,12 +149,14 @@ def firmware_has(file: Path, mark: str) -> bool:
         return False
 
 
-def expand_user(path: str) -> Path:
-    """Return `path` with a leading "~" replaced by a home directory; as it is if "~name" names no user of this machine."""
+def existing_file(path: str | Path) -> Path | None:
+    """Return the path of a file, with a leading "~" replaced by the home directory, None if there is no such file."""
     try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
+        expanded = Path(path).expanduser()
+        return expanded if expanded.is_file() else None
+    except (OSError, RuntimeError, ValueError):
+        # A name that is too long, "~name" of a user that does not exist, or a null character.
+        return None
 
 
 def read_ini(*paths: Path | None) -> configparser.RawConfigParser:

@@ -13,7 +13,7 @@ from multicompute.provider_kit.settings import (
     Endpoint,
     Environment,
     Texts,
-    expand_user,
+    existing_file,
     firmware_has,
     read_ini,
     read_settings,
@@ -136,5 +136,5 @@ def _profiles(read: AwsSettings) -> frozenset[str]:
 
 def _file(read: AwsSettings, variable: str, name: str) -> Path | None:
     named, home = read.environment.get(variable), read.environment.get("HOME")
-    path = expand_user(named) if named else Path(home, ".aws", name) if home else None
-    return path if path is not None and path.is_file() else None
+    path = named or (Path(home, ".aws", name) if home else None)
+    return existing_file(path) if path else None

@@ -16,7 +16,7 @@ from multicompute.provider_kit.settings import (
     Endpoint,
     Environment,
     Texts,
-    expand_user,
+    existing_file,
     firmware_has,
     read_ini,
     read_json,
@@ -111,8 +111,8 @@ class GcpSettings(BaseModel):
     def credentials_path(self) -> Path | None:
         """Return the file with the credentials, or None if it does not exist."""
         folder = self._gcloud_folder()
-        path = expand_user(self.named_credentials) if self.named_credentials else folder and folder / _ADC
-        return path if path and path.is_file() else None
+        path = self.named_credentials or (folder and folder / _ADC)
+        return existing_file(path) if path else None
 
     def configured(self) -> Configured:
         """Return whether Google Cloud can be reached, and with which credentials and project."""
@@ -133,7 +133,7 @@ class GcpSettings(BaseModel):
 
     def _gcloud_folder(self) -> Path | None:
         named, home = self.environment.get("CLOUDSDK_CONFIG"), self.environment.get("HOME")
-        return expand_user(named) if named else Path(home, ".config", "gcloud") if home else None
+        return Path(named) if named else Path(home, ".config", "gcloud") if home else None
 
 
 def _project_of_credentials(path: Path | None) -> str | None:
@@ -144,10 +144,12 @@ def _project_of_credentials(path: Path | None) -> str | None:
 
 def _project_of_gcloud(folder: Path | None) -> str | None:
     """Return the project of gcloud's active configuration."""
-    if folder is None:
+    file = existing_file(folder / "active_config") if folder else None
+    if file is None:
         return None
     try:
-        active = (folder / "active_config").read_text(encoding="utf-8").strip()
+        active = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
-    return read_ini(folder / "configurations" / f"config_{active}").get("core", "project", fallback=None)
+    configuration = existing_file(file.parent / "configurations" / f"config_{active}")
+    return read_ini(configuration).get("core", "project", fallback=None)

@@ -17,7 +17,7 @@ from multicompute.provider_kit.settings import (
     Endpoint,
     Environment,
     Texts,
-    expand_user,
+    existing_file,
     firmware_has,
     read_ini,
     read_json,
@@ -88,13 +88,14 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
         ({"profile": 3}, r"profile=3: input should be a valid string"),
         ({"regions": 3}, r"regions=3: must be a list of texts"),
         ({"regions": [1]}, r"regions=\[1\]: must be a list of texts"),
-        ({"ssh_from": "anywhere"}, r"ssh_from=.*does not appear to be an IPv4 or IPv6 network"),
+        ({"ssh_from": "anywhere"}, r"ssh_from=.*must be a list of addresses or CIDR blocks"),
         ({"endpoint_url": "http://10.0.0.1"}, r"endpoint_url='http://10.0.0.1': plain http .* use https"),
         ({"endpoint_url": "https://example.com:99999"}, r"endpoint_url='https://example.com:99999': not a URL"),
         ({"endpoint_url": "https://[::1"}, r"endpoint_url=.*: not a URL"),
         ({"wait": "soon"}, r"wait='soon': must be a duration, \"90m\""),
         ({"wait": 90}, r"wait=90: must be a duration"),
         ({"wait": "0s"}, r"wait='0s': .*longer than zero"),
+        ({"room": False}, r"room=False: must be a duration"),
         ({"room": "-1h"}, r"room='-1h': must be a duration"),
         ({"room": "4000d"}, r"room='4000d': .*at most"),
         ({"profile": "impossible"}, r"profile: can't be used \(choose another\)"),
@@ -118,15 +119,23 @@ def test_spaces_around_a_setting_do_not_belong_to_it() -> None:
     assert settings.wait == timedelta(hours=2)
 
 
-@pytest.mark.parametrize("written", ["0s", "0", "0h", 0])
+@pytest.mark.parametrize("written", ["0s", "0", "0h", 0, timedelta(0)])
 def test_only_a_duration_that_may_be_zero_accepts_zero(written: object) -> None:
     assert read({"room": written}).room == timedelta(0)
     with pytest.raises(ConfigError, match="wait"):
         read({"wait": written})
 
 
-def test_the_home_of_a_user_that_does_not_exist_is_a_path_like_any_other() -> None:
-    assert expand_user("~no-such-user/key.json") == Path("~no-such-user/key.json")
+@pytest.mark.parametrize("path", ["~no-such-user/key.json", "x" * 5000, "null\0character", "/", "missing"])
+def test_what_is_no_file_is_not_found_whatever_its_name(path: str) -> None:
+    assert existing_file(path) is None
+    assert existing_file(__file__) == Path(__file__)
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(ConfigError, match=r"endpoint_url='x+…: not a URL") as caught:
+        read({"endpoint_url": "x" * 5000})
+    assert len(str(caught.value)) < 300
 
 
 def test_firmware_is_recognised_by_a_mark_and_a_missing_file_is_no_match(tmp_path: Path) -> None:
