@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from multicompute.errors import InvalidRequestError
 from multicompute.provider import expiry_tag
+from multicompute.provider_kit.vendor_errors import Place, invalid_request
 
 SCRIPT: Final = "/usr/local/sbin/multicompute-expiry"
 """The path on the node of the script that the timer runs."""
@@ -120,12 +120,8 @@ def fitted(
     sent = gzip.compress(plain, mtime=0) if may_compress else plain
     if len(sent) > limit:
         compressed = ", compressed" if may_compress else ""
-        raise InvalidRequestError(
-            f"{provider}: setup: {len(sent):,} bytes of {field}{compressed}; the limit is {limit:,}",
-            provider=provider,
-            code=code,
-            hint=hint,
-        )
+        text = f"setup: {len(sent):,} bytes of {field}{compressed}; the limit is {limit:,}"
+        raise invalid_request(text, code=code, place=Place(provider), hint=hint)
     return sent
 
 

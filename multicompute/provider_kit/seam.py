@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import replace
 
-from multicompute.errors import InvalidRequestError, MulticomputeError, ThrottledError, TransientError
+from multicompute.errors import MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node, NodeState, Sample
 from multicompute.provider import Check, Quota, Quotas, Reservation, Selector, Teardown
-from multicompute.provider_kit.vendor_errors import Place, not_rolled_back
+from multicompute.provider_kit.vendor_errors import Place, invalid_request, not_rolled_back
 
 
 def require_selection(selector: Selector, *, provider: str) -> None:
@@ -17,12 +17,10 @@ def require_selection(selector: Selector, *, provider: str) -> None:
         InvalidRequestError: it would select the resources of every user of the account.
     """
     if selector.cluster_id is None and selector.token is None:
-        raise InvalidRequestError(
-            f"{provider}: terminate: the selector names neither a cluster nor an attempt, so it would select every user's resources",
-            provider=provider,
-            code="NoSelection",
-            hint="name a cluster",
+        text = (
+            "terminate: the selector names neither a cluster nor an attempt, so it would select every user's resources"
         )
+        raise invalid_request(text, code="NoSelection", place=Place(provider), hint="name a cluster")
 
 
 @contextmanager

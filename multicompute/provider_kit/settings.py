@@ -30,7 +30,7 @@ from multicompute.provider_kit.vendor_errors import one_line
 from multicompute.units import parse_duration
 from multicompute.validation import unknown_name
 
-SETTINGS: Final = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+SETTINGS: Final = ConfigDict(frozen=True, extra="forbid")
 """The `model_config` of a settings model."""
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -110,30 +110,35 @@ def read_settings(model: type[Model], settings: Settings, *, provider: str) -> M
     """
     names = setting_names(model)
     values = {name: value for name, value in settings.values.items() if not _is_blank(value)}
-    for name in values:
+    for name, value in values.items():
         if name not in names:
             raise ConfigError(f"[providers.{provider}] {unknown_name(name, names, what='key')}", provider=provider)
+        if isinstance(value, str) and value != value.strip():
+            raise _config_error(name, value, "must not begin or end with a space", provider)
     if "environment" in model.model_fields:
         values["environment"] = settings.environment
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _config_error(error, provider) from error
+        raise _first_error(error, provider) from error
 
 
 def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _config_error(error: ValidationError, provider: str) -> ConfigError:
+def _first_error(error: ValidationError, provider: str) -> ConfigError:
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
         return cause
     problem = str(cause) if cause is not None else first["msg"][:1].lower() + first["msg"][1:]
     name = ".".join(str(part) for part in first["loc"][:1])
-    shown = one_line(repr(first["input"]), _SHOWN)
-    return ConfigError(f"[providers.{provider}] {name}={shown}: {problem}", provider=provider)
+    return _config_error(name, first["input"], problem, provider)
+
+
+def _config_error(name: str, value: object, problem: str, provider: str) -> ConfigError:
+    return ConfigError(f"[providers.{provider}] {name}={one_line(repr(value), _SHOWN)}: {problem}", provider=provider)
 
 
 def firmware_has(file: Path, mark: str) -> bool:

@@ -232,6 +232,11 @@ def unavailable_here(
     return _error(meaning, f"{place}: {text}", code=code, place=place, hint=hint)
 
 
+def invalid_request(text: str, *, code: str, place: Place, hint: str, scope: Scope = "request") -> MulticomputeError:
+    """Return the error for a request that the adapter itself refuses; with the scope "zone", another cloud may accept it."""
+    return _error(Meaning(InvalidRequestError, scope), f"{place}: {text}", code=code, place=place, hint=hint)
+
+
 def retryable(text: str, *, code: str, place: Place) -> MulticomputeError:
     """Return the error for what the cloud will know in a moment, so the same request must be sent again."""
     return _error(TRANSIENT, f"{place}: {text}", code=code, place=place, hint=COMMON_HINTS[TransientError])

@@ -5,12 +5,11 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from multicompute.errors import InvalidRequestError
 from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest
 from multicompute.provider_kit.seam import all_or_nothing
-from multicompute.provider_kit.vendor_errors import Place, retryable
+from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable
 from multicompute_aws._boot import user_data
 from multicompute_aws._errors import code_of, translate_errors
 from multicompute_aws._image import Image, Images
@@ -143,7 +142,7 @@ def client_token(token: str, index: int) -> str:
         InvalidRequestError: it is not ASCII, and EC2 accepts nothing else.
     """
     if not token.isascii():
-        raise InvalidRequestError(f"aws: token {token!r} is not ASCII", provider="aws", code="InvalidClientToken")
+        raise invalid_request(f"token {token!r} is not ASCII", code="InvalidClientToken", place=Place("aws"), hint="")
     full = token if index == 0 else f"{token}-{index}"
     return full if len(full) <= _CLIENT_TOKEN_LENGTH else hashlib.sha256(full.encode()).hexdigest()
 
@@ -183,13 +182,9 @@ def _disks(request: LaunchRequest, part: Part, image: Image) -> list[dict[str, A
     default = _DEFAULT_DISK_GIB if part.offer.instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
     size = max(default, image.size_gib) if request.disk_gib is None else -int(-request.disk_gib // 1)
     if size < image.size_gib:
-        raise InvalidRequestError(
-            f"{Place.of(part.offer)}: disk={size}GiB is smaller than the image {image.id}, which has {image.size_gib} GiB",
-            provider="aws",
-            region=part.offer.region,
-            code="InvalidBlockDeviceMapping",
-            hint=f'disk="{image.size_gib}GiB" or more',
-        )
+        text = f"disk={size}GiB is smaller than the image {image.id}, which has {image.size_gib} GiB"
+        hint = f'disk="{image.size_gib}GiB" or more'
+        raise invalid_request(text, code="InvalidBlockDeviceMapping", place=Place.of(part.offer), hint=hint)
     root = {"VolumeType": "gp3", "VolumeSize": size, "Encrypted": True, "DeleteOnTermination": True}
     others = [
         {"DeviceName": name, "Ebs": {"DeleteOnTermination": True}}

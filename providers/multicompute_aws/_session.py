@@ -88,16 +88,12 @@ class Clients:
         return in_parallel(in_region, (region,) if region else self.regions(), at_once=_REGIONS_AT_ONCE)
 
     def _client(self, service: str, region: str) -> Any:
-        found = self._clients.get((service, region))
-        if found is not None:
-            return found
-        with self._lock, translate_errors(f"the {service} client", Place("aws", region)):
-            found = self._clients.get((service, region))
-            if found is None:
-                with _collector_paused():
-                    found = self._make(service, region)
-                self._clients[service, region] = found
-        return found
+        key = (service, region)
+        if key not in self._clients:
+            with self._lock, translate_errors(f"the {service} client", Place("aws", region)), _collector_paused():
+                if key not in self._clients:
+                    self._clients[key] = self._make(service, region)
+        return self._clients[key]
 
     def _make(self, service: str, region: str) -> Any:
         if self._session is None:

@@ -88,9 +88,8 @@ class Launcher:
             # After a stockout, instances may still be created and deleted; those that a listing shows are deleted here.
             for operation in running:
                 wait(self._clients, operation, region, clock=self._clock, at_most=end - self._clock.now())
-            deletions = delete_instances(self._clients, attempt_of(request), region, zones=zones)
-            running[:] = deletions.operations
-            return bool(deletions.remaining)
+            existing, running[:] = delete_instances(self._clients, attempt_of(request), region, zones=zones)
+            return bool(existing)
 
         with deleting_on_refusal(request, self._clock, delete):
             for index, part in enumerate(request.parts):
