@@ -1,6 +1,7 @@
 """A plug-in object that imports the modules of its adapter only when a method needs them."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -10,8 +11,6 @@ from multicompute.errors import AuthError
 from multicompute.provider import Configured, Settings, TagLimits
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from multicompute.provider import LocalCloud, Provider
 
 
@@ -36,7 +35,7 @@ class Plugin:
     can_launch: bool = True
     tables: Path | None
     tag_limits: TagLimits
-    billing_minimum: "timedelta"
+    billing_minimum: timedelta
     settings: str
     provider: str
     local_cloud: str = ""
