@@ -26,7 +26,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from multicompute.errors import ConfigError, SpecError
 from multicompute.provider import Settings
 from multicompute.provider_kit.endpoints import endpoint_problem
-from multicompute.provider_kit.vendor_errors import one_line
 from multicompute.units import parse_duration
 from multicompute.validation import unknown_name
 
@@ -138,6 +137,9 @@ def _first_error(error: ValidationError, provider: str) -> ConfigError:
 
 
 def _config_error(name: str, value: object, problem: str, provider: str) -> ConfigError:
+    # Imported here: it imports logging, and only this message needs it.
+    from multicompute.provider_kit.vendor_errors import one_line
+
     return ConfigError(f"[providers.{provider}] {name}={one_line(repr(value), _SHOWN)}: {problem}", provider=provider)
 
 
