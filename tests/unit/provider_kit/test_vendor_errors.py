@@ -13,6 +13,7 @@ from multicompute.provider_kit.vendor_errors import (
     INVALID,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
+    PREEMPTED,
     QUOTA_OF_REGION,
     THROTTLED,
     TRANSIENT,
@@ -24,6 +25,7 @@ from multicompute.provider_kit.vendor_errors import (
     cause_of,
     error_of,
     find_meaning,
+    invalid_request,
     meaning_of,
     not_rolled_back,
     one_line,
@@ -42,6 +44,7 @@ TABLE = {
         INVALID,
     ),
     "Partial": (INVALID._replace(wording="bad"),),
+    "Taken": (PREEMPTED,),
 }
 
 
@@ -94,6 +97,13 @@ def test_a_status_never_means_a_lack_of_capacity(status: int, without_code: Mean
 
 def test_a_known_code_decides_before_the_status() -> None:
     assert meaning_of(TABLE, VendorAnswer("Full", status=503)) == NO_CAPACITY_IN_ZONE
+
+
+def test_a_request_that_the_adapter_refuses_has_its_place_and_a_hint() -> None:
+    error = invalid_request("too long", code="TooLong", place=PLACE, hint="shorten it")
+    assert type(error) is errors.InvalidRequestError
+    assert str(error) == "example north-a big: too long (shorten it)"
+    assert (error.code, error.scope, error.region) == ("TooLong", "request", "north")
 
 
 def test_an_answer_without_a_code_is_named_by_its_status() -> None:
@@ -168,6 +178,7 @@ def test_a_gang_that_could_not_be_rolled_back_is_not_reported_as_a_lack_of_capac
         ("Full", "", "capacity"),
         ("Refused", "the quota", "quota"),
         ("Refused", "", "request"),
+        ("Taken", "", "preemption"),
         ("New", "", ""),
         ("", "", ""),
     ],
