@@ -72,9 +72,13 @@ def test_a_launch_that_succeeds_is_not_rolled_back() -> None:
 
 def test_a_refused_launch_that_could_not_be_rolled_back_is_not_reported_as_refused() -> None:
     refusal = errors.CapacityError("example: full")
-    with pytest.raises(errors.TransientError, match=r"full; and .* taken back: example: denied") as caught:  # noqa: SIM117
-        with all_or_nothing(PLACE, lambda: None if denied() else None):
-            raise refusal
+
+    def roll_back() -> None:
+        denied()
+
+    message = "full; and .* taken back: example: denied"
+    with pytest.raises(errors.TransientError, match=message) as caught, all_or_nothing(PLACE, roll_back):
+        raise refusal
     assert caught.value.__cause__ is refusal
 
 
