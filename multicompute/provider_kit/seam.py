@@ -57,7 +57,8 @@ def merge_teardowns(steps: Iterable[Teardown]) -> Teardown:
     """Return several regions' or services' steps of one teardown as one step."""
     steps = list(steps)
     remaining = tuple(resource for step in steps for resource in step.remaining)
-    return Teardown(remaining, "; ".join(step.waiting_for for step in steps if step.waiting_for))
+    waiting_for = "; ".join(step.waiting_for for step in steps if step.waiting_for)
+    return Teardown(remaining, waiting_for, "; ".join(step.blocked_by for step in steps if step.blocked_by))
 
 
 def mark_impaired(nodes: Iterable[Node], reasons: Mapping[str, str]) -> list[Node]:

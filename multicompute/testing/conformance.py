@@ -8,7 +8,8 @@
             with my_local_cloud() as cloud:
                 yield MyHarness(cloud)
 
-A test is skipped only if the provider does not declare the capability that it is about.
+A test is skipped only if the provider does not declare the capability that it is about, or if its cloud has no such thing: the
+method of the harness then raises NotImplementedError, with the reason.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -25,6 +26,7 @@ from multicompute.offer import Part
 from multicompute.provider import TAG_EXPIRES_AT, TAG_ID, Capability, Selector, expiry_tag
 from multicompute.testing.provider_harness import EXPECTED, FailureKind, ProviderHarness, launch_request
 
+_Result = TypeVar("_Result")
 _Test = TypeVar("_Test", bound=Callable[..., object])
 
 
@@ -54,6 +56,11 @@ class ProviderConformance:
         capability = getattr(request.function, "needs", None)
         if capability is not None and capability not in harness.provider.capabilities:
             pytest.skip(f"{harness.provider.name} does not declare the capability {capability}")
+
+    @pytest.fixture(autouse=True)
+    def _skip_what_the_cloud_lacks(self, harness: ProviderHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("other_account", "stop", "remove_tags", "protect", "unprotect"):
+            monkeypatch.setattr(harness, name, _or_skip(getattr(harness, name)))
 
     # --- launch -------------------------------------------------------------------------------------------------------
 
@@ -707,6 +714,18 @@ def _tear_down(harness: ProviderHarness, selector: Selector) -> None:
 def _billable(harness: ProviderHarness, before: Collection[str]) -> set[str]:
     """Return the ids of billable resources that did not exist before."""
     return {resource.id for resource in harness.alive() if resource.billable and resource.id not in before}
+
+
+def _or_skip(action: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Return the action; it skips the test if the cloud has no such thing."""
+
+    def act(*args: object) -> _Result:
+        try:
+            return action(*args)
+        except NotImplementedError as reason:
+            pytest.skip(str(reason))
+
+    return act
 
 
 def _states(harness: ProviderHarness, selector: Selector) -> set[NodeState]:
