@@ -71,6 +71,7 @@ class MulticomputeError(Exception):
         zones_with_capacity: Sequence[str] = (),
         is_offered: bool = True,
     ) -> None:
+        """Create an error from its message and the known facts about the failed call."""
         super().__init__(message)
         self.message = message
         self.provider = provider
@@ -89,6 +90,7 @@ class MulticomputeError(Exception):
         self.is_offered = is_offered
 
     def __str__(self) -> str:
+        """Return the message, with the hint in parentheses unless the message has it."""
         if self.hint and self.hint not in self.message:
             return f"{self.message} ({self.hint})"
         return self.message

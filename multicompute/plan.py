@@ -187,6 +187,7 @@ class AttemptReport:
     message: str = ""
 
     def __str__(self) -> str:
+        """Return the attempt in one line: place, nodes, outcome and the answer of the cloud."""
         place = self.zone or self.region
         answer = ": ".join(filter(None, (self.code, self.message)))
         what = f"{self.nodes} x {self.instance_type} {self.purchase.replace('_', ' ')}"
@@ -218,12 +219,15 @@ class Plan:
         return self.candidates[0] if self.candidates else None
 
     def __len__(self) -> int:
+        """Return how many candidates there are."""
         return len(self.candidates)
 
     def __iter__(self) -> Iterator[Candidate]:
+        """Iterate over the candidates, the best first."""
         return iter(self.candidates)
 
     def __str__(self) -> str:
+        """Return the first candidates as a table."""
         from multicompute.plan_text import render
 
         return render(self, limit=_SHOWN_BY_STR, reasons=False)

@@ -73,6 +73,7 @@ class Facts:
     """A folder of source tables. The error for a missing cell names file, line and column."""
 
     def __init__(self, folder: Path) -> None:
+        """Keep the folder of the source tables."""
         self.folder = folder
 
     def rows(self, name: str, *columns: str) -> Iterator[Row]:

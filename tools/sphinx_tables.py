@@ -128,7 +128,7 @@ def _plain(annotation: Any) -> Any:
 
 
 def _argument_type(value: Any, name: str) -> str:
-    """The type of a constructor's argument of this name, else of a property's value."""
+    """Return the type of a constructor's argument of this name, else of a property's value."""
     argument = inspect.signature(value.__init__).parameters.get(name)
     return "" if argument is None else stringify_annotation(argument.annotation, "smart")
 

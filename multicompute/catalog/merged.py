@@ -30,6 +30,7 @@ class Catalog:
     """
 
     def __init__(self, tables: Mapping[str, Path | None]) -> None:
+        """Make a catalog of the tables in these folders, by provider; None is a provider without tables."""
         self._tables = {name: Tables(name, path) for name, path in sorted(tables.items()) if path is not None}
         self._listings: dict[str, tuple[Listing, ...]] = {}
         self._names: dict[str, list[tuple[str, str]]] | None = None

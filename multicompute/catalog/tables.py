@@ -64,6 +64,7 @@ class Tables:
     """
 
     def __init__(self, provider: str, path: Path) -> None:
+        """Keep the folder; a table is read when it is first needed."""
         self.provider = provider
         self.path = path
         self._shards: dict[str, Shard] | None = None

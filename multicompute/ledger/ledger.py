@@ -28,6 +28,7 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
+        """Open the ledger at this URL, and create or upgrade its tables."""
         self._url = url
         self._opened = {process_id(): open_database(url)}
 

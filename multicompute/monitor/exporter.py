@@ -118,6 +118,7 @@ class Exporter:
     """
 
     def __init__(self) -> None:
+        """Create an exporter without gauges that does not serve yet."""
         self.address = ""
         self._gauges: Sequence[Gauge] = ()
 

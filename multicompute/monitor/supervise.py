@@ -105,6 +105,7 @@ class Supervisor:
     """The state of supervision from one round to the next: when nodes were measured, and which notes were logged."""
 
     def __init__(self, session: Session, on_round: Callable[[Round], None] | None = None) -> None:
+        """Create a supervisor that calls `on_round` after each round."""
         self.number = 0
         self._session = session
         self._on_round = on_round

@@ -50,6 +50,7 @@ class Figure:
     assumption: str = ""
 
     def __str__(self) -> str:
+        """Return value, formula, inputs, source and assumption, one to a line."""
         unit = f" {self.unit}" if self.unit else ""
         inputs = ", ".join(f"{name} = {_number(value)}" for name, value in self.inputs.items())
         lines = [f"{self.name} = {_number(self.value)}{unit} = {self.formula}"]

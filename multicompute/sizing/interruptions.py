@@ -35,6 +35,7 @@ class Interruptions:
     write_gb_per_second: float = WRITE_GB_PER_SECOND
 
     def __post_init__(self) -> None:
+        """Refuse rates and times that are negative or not finite."""
         for name in ("spot_per_node_day", "per_accelerator_hour", "restart_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SpecError(f"{name}={getattr(self, name)!r}: must be at least 0")

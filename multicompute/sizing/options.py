@@ -153,9 +153,11 @@ class Options(Sequence[Option]):
     """Options in order, made when they are looked up."""
 
     def __init__(self, items: Sequence[tuple[Machine, Performance, OnShape]]) -> None:
+        """Keep what each option is made of."""
         self._items = items
 
     def __len__(self) -> int:
+        """Return how many options there are."""
         return len(self._items)
 
     @overload
@@ -163,11 +165,13 @@ class Options(Sequence[Option]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Option]: ...
     def __getitem__(self, index: int | slice) -> Option | Sequence[Option]:
+        """Make the option at this index, or the options of this slice."""
         if isinstance(index, slice):
             return Options(self._items[index])
         return Option(*self._items[index])
 
     def __iter__(self) -> Iterator[Option]:
+        """Make the options one after the other."""
         return (Option(*item) for item in self._items)
 
 
@@ -197,9 +201,11 @@ class JobPlan:
         return self.options[0] if self.options else None
 
     def __len__(self) -> int:
+        """Return how many options there are."""
         return len(self.options)
 
     def __iter__(self) -> Iterator[Option]:
+        """Iterate over the options, the cheapest first."""
         return iter(self.options)
 
     def explain(self, *, limit: int = 12) -> str:
@@ -229,6 +235,7 @@ class JobPlan:
         return draw(self)
 
     def __str__(self) -> str:
+        """Return the options as a table."""
         from multicompute.sizing.text import render
 
         return render(self)

@@ -94,6 +94,7 @@ class LayoutFinder:
     """
 
     def __init__(self, footprint: Footprint, *, heads: int, zero: int, max_data: float = math.inf) -> None:
+        """Compute the memory that each ZeRO stage shares between the ranks."""
         self._footprint = footprint
         self._heads = heads
         self._zero = zero

@@ -115,6 +115,7 @@ class Job:
         serve: timedelta = timedelta(hours=1),
         across_nodes: bool = False,
     ) -> None:
+        """Compute what is the same on every shape of machine."""
         self.workload = workload
         self.across_nodes = across_nodes
         self.interruptions = interruptions or Interruptions()
@@ -199,6 +200,7 @@ class TrainingOnShape:
     """A training or fine-tuning run on one shape of machine."""
 
     def __init__(self, job: Job, workload: Training | Finetuning, shape: Shape, peak: float) -> None:
+        """Compute what is the same for every number of nodes of the shape."""
         self.shape = shape
         self.job = job
         self._workload = workload
@@ -325,6 +327,7 @@ class ServingOnShape:
     """A served model on one shape of machine: as many replicas as the nodes hold."""
 
     def __init__(self, job: Job, workload: Inference, shape: Shape, peak: float) -> None:
+        """Find the smallest replica that fits on the shape."""
         self.shape = shape
         self.job = job
         self._workload = workload

@@ -95,6 +95,7 @@ class Workload(BaseModel):
     ] = "structured"
 
     def __init__(self, **arguments: Any) -> None:
+        """Check the arguments; a SpecError names the first that is wrong."""
         try:
             super().__init__(**arguments)
         except ValidationError as error:

@@ -106,6 +106,7 @@ class Faults:
     """
 
     def __init__(self) -> None:
+        """Create a plan without faults and an empty list of calls."""
         self.calls: list[Call] = []
         self._waiting: list[Fault] = []
         self._hooks: list[tuple[str, Callable[[Call], object]]] = []

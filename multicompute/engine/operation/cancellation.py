@@ -79,6 +79,7 @@ class SigtermGuard:
     """A SIGTERM handler that raises SystemExit(143), so that a `with` block is left as it is by Ctrl-C."""
 
     def __init__(self) -> None:
+        """Create a guard without installing its handler."""
         self._is_installed = False
 
     def install(self) -> None:

@@ -16,6 +16,7 @@ class EventLog:
     """The event log of one cluster. An event is stored before the callback sees it, so a failing callback loses nothing."""
 
     def __init__(self, ledger: Ledger, clock: Clock, cluster_id: str, callback: EventCallback | None = None) -> None:
+        """Open the event log of one cluster; `callback` receives each new event."""
         self._ledger = ledger
         self._clock = clock
         self._callback = callback

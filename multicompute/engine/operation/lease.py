@@ -20,6 +20,7 @@ class Lease:
     """The right to work on one cluster, held until it is released or the holder stops renewing it."""
 
     def __init__(self, session: Session, cluster_id: str) -> None:
+        """Create a lease on this cluster for a holder of its own, without taking it."""
         self._session = session
         self._cluster_id = cluster_id
         self._renewed: datetime | None = None

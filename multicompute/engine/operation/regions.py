@@ -11,6 +11,7 @@ class ProviderRegion(NamedTuple):
     region: str
 
     def __str__(self) -> str:
+        """Return the provider and the region, "aws us-east-1"."""
         return f"{self.provider} {self.region}"
 
 

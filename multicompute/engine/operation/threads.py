@@ -45,4 +45,5 @@ class TaskCancelled(Exception):
     """The asyncio task that runs this operation was cancelled."""
 
     def __str__(self) -> str:
+        """Return the reason that logs and messages show."""
         return "the task was cancelled"

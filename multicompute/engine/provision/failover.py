@@ -31,6 +31,7 @@ class CandidateQueue:
     """The candidates left to try, in an order that failures change. `next` takes microseconds."""
 
     def __init__(self, candidates: Iterable[Candidate], outages: Iterable[Outage] = ()) -> None:
+        """Create the queue of a plan; candidates in a known outage are skipped."""
         self._stack = list(reversed(list(candidates)))
         self._outages = list(outages)
         self._dropped: set[str] = set()

@@ -77,6 +77,7 @@ class ClusterRequestOperator(_ClusterOperator):
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
+        """Keep the arguments; they are checked when the task runs, after templates are rendered."""
         super().__init__(**kwargs)
         self.gpus = gpus
         self.type = type
@@ -219,6 +220,7 @@ class ClusterRunOperator(_ClusterOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Refuse a task without exactly one of `command` and `python_callable`."""
         super().__init__(**kwargs)
         if (command is None) == (python_callable is None):
             raise ValueError("ClusterRunOperator: needs a command or a python_callable, and not both")
@@ -280,6 +282,7 @@ class ClusterTerminateOperator(_ClusterOperator):
     template_fields: Sequence[str] = ("cluster", "request_task_id", "multicompute_conn_id")
 
     def __init__(self, *, cluster: Any = None, request_task_id: str | None = None, **kwargs: Any) -> None:
+        """Refuse a task without exactly one of `cluster` and `request_task_id`."""
         super().__init__(**kwargs)
         if (cluster is None) == (request_task_id is None):
             raise ValueError("ClusterTerminateOperator: needs a cluster or a request_task_id, and not both")

@@ -28,6 +28,7 @@ class ClusterReadyTrigger(BaseTrigger):
     """
 
     def __init__(self, *, name: str, deadline: str, multicompute_conn_id: str) -> None:
+        """Create a trigger from the values that `serialize` returns."""
         super().__init__()
         self.name = name
         self.deadline = deadline

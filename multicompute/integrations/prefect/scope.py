@@ -53,11 +53,13 @@ class ClusterScope:
     def __init__(
         self, gpus: int | None, type: str | Sequence[str], config: Configuration, arguments: Mapping[str, Any]
     ) -> None:
+        """Keep the arguments of the request, which is made on entry."""
         self._arguments = (gpus, type, arguments)
         self._config = config
         self._cluster: Cluster | None = None
 
     def __enter__(self) -> Cluster:
+        """Request the cluster and return it when it is ready."""
         refuse_event_loop("`with cluster(...)`", instead="`async with cluster(...)`")
         gpus, type, arguments = self._arguments
         with configured(load(self._config)):
@@ -67,11 +69,13 @@ class ClusterScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Terminate the cluster and record its cost."""
         assert self._cluster is not None
         self._cluster.__exit__(kind, error, trace)
         show_cost(self._cluster)
 
     async def __aenter__(self) -> Cluster:
+        """Request the cluster without blocking the event loop."""
         gpus, type, arguments = self._arguments
         with configured(await aload(self._config)):
             self._cluster = await aobtain(request_arguments(gpus, type, arguments))
@@ -80,6 +84,7 @@ class ClusterScope:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Terminate the cluster without blocking the event loop, and record its cost."""
         assert self._cluster is not None
         await self._cluster.__aexit__(kind, error, trace)
         await ashow_cost(self._cluster)

@@ -41,6 +41,7 @@ class Capacity:
     """The capacity of a fake cloud: unlimited without a rule."""
 
     def __init__(self) -> None:
+        """Create unlimited capacity."""
         self._rules: list[CapacityRule] = []
 
     def add(self, rule: CapacityRule) -> None:

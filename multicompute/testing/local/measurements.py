@@ -34,6 +34,7 @@ class Measurements:
     """The measurements of every node, one for each minute."""
 
     def __init__(self) -> None:
+        """Start without measurements."""
         self._of: dict[str, list[Measurement]] = {}
 
     def add(self, node: str, load: Load, *, until: datetime, minutes: int, accelerator: int = 0) -> None:
