@@ -24,8 +24,8 @@ from multicompute.errors import ConfigError
 from multicompute.provider import Settings
 from multicompute.provider_kit.endpoints import endpoint_problem
 
-SETTINGS: Final = ConfigDict(frozen=True, extra="forbid")
-"""The `model_config` of a settings model."""
+SETTINGS: Final = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+"""The `model_config` of a settings model. Its schema takes 20 ms to build, so it is built only to check a setting."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -81,10 +81,12 @@ def read_settings(model: type[Model], settings: Settings, *, provider: str) -> M
             near = get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
             raise ConfigError(f"[providers.{provider}] {name}: unknown key; {hint}", provider=provider)
-    if "environment" in model.model_fields:
-        values["environment"] = settings.environment
+    environment = {"environment": settings.environment} if "environment" in model.model_fields else {}
+    if not values:
+        # Defaults need no check, so that a cold command without settings builds no schema.
+        return model.model_construct(**environment)
     try:
-        return model.model_validate(values)
+        return model.model_validate({**values, **environment})
     except ValidationError as error:
         raise _config_error(error, provider) from error
 
