@@ -23,8 +23,8 @@ def problems(provider: str, path: Path, *, accelerators: Collection[str], today:
     try:
         yield from _shard_names(tables, accelerators)
         yield from _index(tables)
-        every = [line for shard in tables.shards() for line in tables.listings(shard)]
-        for shard in tables.shards().values():
+        every = [line for shard in tables.shards for line in tables.listings(shard)]
+        for shard in tables.shards.values():
             yield from _types(tables, shard.name)
             yield from _counts(tables, shard)
             yield from _lines(tables, shard.name, today)
@@ -35,17 +35,17 @@ def problems(provider: str, path: Path, *, accelerators: Collection[str], today:
 
 def _shard_names(tables: Tables, accelerators: Collection[str]) -> Iterator[str]:
     known = {CPU, *accelerators}
-    for name in tables.shards():
+    for name in tables.shards:
         if name not in known:
             yield f"{tables.provider}: shard {name}: no such accelerator"
     folders = {folder.name for folder in tables.path.iterdir() if folder.is_dir()}
-    for name in sorted(folders - set(tables.shards())):
+    for name in sorted(folders - set(tables.shards)):
         yield f"{tables.provider}: folder {name} is not in shards.csv"
 
 
 def _index(tables: Tables) -> Iterator[str]:
-    indexed = Counter((name.casefold(), shard) for name, shard in tables.index())
-    held = {(name.casefold(), shard) for shard in tables.shards() for name, _ in tables.types(shard)}
+    indexed = Counter((name.casefold(), shard) for name, shard in tables.index)
+    held = {(name.casefold(), shard) for shard in tables.shards for name, _ in tables.types(shard)}
     for name, shard in sorted(indexed.keys() ^ held):
         yield f"{tables.provider}: {name} is in only one of index.csv and {shard}/types.csv"
     for (name, shard), count in sorted(indexed.items()):

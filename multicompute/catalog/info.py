@@ -48,13 +48,13 @@ def describe(tables: Iterable[Tables]) -> CatalogInfo:
 
 
 def _info(tables: Tables) -> ProviderInfo:
-    shards = tables.shards().values()
+    shards = tables.shards.values()
     return ProviderInfo(
         provider=tables.provider,
         path=tables.path,
         offers=sum(shard.offers for shard in shards),
-        instance_types=len({name for name, _ in tables.index()}),
-        regions=len(tables.regions()),
+        instance_types=len({name for name, _ in tables.index}),
+        regions=len(tables.regions),
         oldest=min((shard.oldest for shard in shards if shard.oldest), default=None),
         newest=max((shard.newest for shard in shards if shard.newest), default=None),
     )

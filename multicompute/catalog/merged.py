@@ -1,6 +1,7 @@
 """The catalog that merges the offer tables of all providers."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -33,7 +34,6 @@ class Catalog:
         """Make a catalog of the tables in these folders, by provider; None is a provider without tables."""
         self._tables = {name: Tables(name, path) for name, path in sorted(tables.items()) if path is not None}
         self._listings: dict[str, tuple[Listing, ...]] = {}
-        self._names: dict[str, list[tuple[str, str]]] | None = None
 
     @classmethod
     def at(cls, path: Path) -> Self:
@@ -63,7 +63,7 @@ class Catalog:
     @property
     def offer_count(self) -> int:
         """The number of offers in all tables, each zone counted; found without reading the shards."""
-        return sum(shard.offers for tables in self._tables.values() for shard in tables.shards().values())
+        return sum(shard.offers for tables in self._tables.values() for shard in tables.shards.values())
 
     def listings(self, accelerator: str, *, provider: str | None = None) -> tuple[Listing, ...]:
         """Return all lines for an accelerator, sorted by provider, region, instance type and purchase.
@@ -88,7 +88,7 @@ class Catalog:
 
         There can be several: one for each accelerator that can be attached. An unknown name returns ().
         """
-        found = self._index().get(name.strip().casefold(), ())
+        found = self._index.get(name.strip().casefold(), ())
         return tuple(
             instance
             for provider, shard in found
@@ -98,16 +98,16 @@ class Catalog:
 
     def instance_names(self) -> tuple[str, ...]:
         """Return the names of all instance types, sorted."""
-        return tuple(sorted({name for tables in self._tables.values() for name, _ in tables.index()}))
+        return tuple(sorted({name for tables in self._tables.values() for name, _ in tables.index}))
 
     def accelerators(self) -> tuple[str, ...]:
         """Return the canonical names of the accelerators that have an offer, sorted."""
-        shards = (shard for tables in self._tables.values() for shard in tables.shards().values())
+        shards = (shard for tables in self._tables.values() for shard in tables.shards.values())
         return tuple(sorted({shard.name for shard in shards if shard.offers and shard.name != CPU}))
 
     def regions(self) -> tuple[Region, ...]:
         """Return all regions of all providers, sorted by provider and name."""
-        return tuple(region for tables in self._tables.values() for _, region in sorted(tables.regions().items()))
+        return tuple(region for tables in self._tables.values() for _, region in sorted(tables.regions.items()))
 
     def region(self, provider: str, name: str) -> Region:
         """Return one region.
@@ -120,9 +120,9 @@ class Catalog:
             raise CatalogError(
                 f"no offer tables of {provider!r}; providers with tables: {', '.join(self._tables) or 'none'}"
             )
-        if name not in tables.regions():
+        if name not in tables.regions:
             raise CatalogError(f"{tables.path / 'regions.csv'}: no region {name!r}", provider=provider, region=name)
-        return tables.regions()[name]
+        return tables.regions[name]
 
     def info(self) -> "CatalogInfo":
         """Return a summary of the catalog, for `multicompute catalog info`."""
@@ -131,11 +131,10 @@ class Catalog:
 
         return describe(self._tables.values())
 
+    @cached_property
     def _index(self) -> Mapping[str, list[tuple[str, str]]]:
-        if self._names is None:
-            names: dict[str, list[tuple[str, str]]] = {}
-            for provider, tables in self._tables.items():
-                for name, shard in tables.index():
-                    names.setdefault(name.casefold(), []).append((provider, shard))
-            self._names = names
-        return self._names
+        names: dict[str, list[tuple[str, str]]] = {}
+        for provider, tables in self._tables.items():
+            for name, shard in tables.index:
+                names.setdefault(name.casefold(), []).append((provider, shard))
+        return names

@@ -16,7 +16,7 @@ import ipaddress
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError
 
@@ -81,7 +81,7 @@ def read_settings(model: type[Model], settings: Settings, *, provider: str) -> M
             near = get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
             raise ConfigError(f"[providers.{provider}] {name}: unknown key; {hint}", provider=provider)
-    environment = {"environment": settings.environment} if "environment" in model.model_fields else {}
+    environment: dict[str, Any] = {"environment": settings.environment} if "environment" in model.model_fields else {}
     if not values:
         # Defaults need no check, so that a cold command without settings builds no schema.
         return model.model_construct(**environment)
