@@ -1,6 +1,9 @@
-"""Formats plain text as tables and paragraphs."""
+"""Formats plain text as tables, bars and paragraphs."""
 
 from collections.abc import Sequence
+from typing import Final
+
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 
 def table(
@@ -25,6 +28,14 @@ def table(
         ).rstrip()
         for line in lines
     )
+
+
+def bar(share: float, size: int, *, blocks: bool) -> str:
+    """Draw a share, from 0 to 1, as a bar of at most `size` characters: in eighths of a block, or with "#"."""
+    if not blocks:
+        return "#" * round(share * size)
+    full, eighths = divmod(round(share * size * 8), 8)
+    return "█" * full + _EIGHTHS[eighths].strip()
 
 
 def wrap(text: str, *, width: int = 100, first: str = "", rest: str = "") -> list[str]:

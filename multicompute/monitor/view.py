@@ -10,7 +10,7 @@ from multicompute.engine.teardown import blocked_on
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState, Event, Metric, Node, NodeState, Sample
 from multicompute.session import Session
-from multicompute.text import table
+from multicompute.text import bar, table
 from multicompute.units import format_instant, format_usd
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ _SHOWN: Final = ((Metric.CPU, "cpu"), (Metric.ACCELERATOR, "accel"), (Metric.ACC
 _BAR: Final = 3
 """Blocks of a bar: with three of them, a node id of the usual length fits into 80 columns."""
 _WIDE: Final = 90
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _STYLES: Final[Mapping[str, str]] = {
     ClusterState.READY: "green",
     ClusterState.DEGRADED: "yellow",
@@ -190,9 +189,7 @@ def _bar(percent: float | None, size: int, *, blocks: bool) -> str:
     if percent is None:
         return "-"
     share = min(max(percent / 100, 0.0), 1.0)
-    full, eighths = divmod(round(share * size * 8), 8)
-    bar = "█" * full + _EIGHTHS[eighths].strip() if blocks else "#" * round(share * size)
-    return f"{percent:3.0f}% {bar}".ljust(size + 5)
+    return f"{percent:3.0f}% {bar(share, size, blocks=blocks)}".ljust(size + 5)
 
 
 def _plain(text: str) -> str:
