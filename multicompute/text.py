@@ -38,12 +38,12 @@ def bar(share: float, size: int, *, blocks: bool) -> str:
     return "█" * full + _EIGHTHS[eighths].strip()
 
 
-def wrap(text: str, *, width: int = 100, first: str = "", rest: str = "") -> list[str]:
-    """Break `text` into lines of at most `width` characters, starting with `first` and then `rest`."""
+def wrap(text: str, *, first: str = "", rest: str = "") -> list[str]:
+    """Break `text` into lines of at most 100 characters, starting with `first` and then `rest`."""
     # Imported here: programs do not need it, and importing it takes 1 ms, a tenth of a cold query.
     from textwrap import wrap as break_lines
 
-    return break_lines(text, width, initial_indent=first, subsequent_indent=rest)
+    return break_lines(text, 100, initial_indent=first, subsequent_indent=rest)
 
 
 def _cell(text: str, size: int, *, is_right: bool) -> str:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from multicompute.engine.operation.cancellation import defer_signals
-from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
 from multicompute.engine.operation.regions import by_region
 from multicompute.errors import LedgerError, MulticomputeError, ProviderError, TeardownIncomplete
@@ -27,14 +26,7 @@ _POLL_INTERVAL: Final = timedelta(seconds=1)
 """How often to check a cluster that another process works on."""
 
 
-def terminate(
-    session: Session,
-    cluster_id: str,
-    *,
-    reason: str = "by request",
-    wait: bool = True,
-    callback: EventCallback | None = None,
-) -> ClusterRecord:
+def terminate(session: Session, cluster_id: str, *, reason: str = "by request", wait: bool = True) -> ClusterRecord:
     """Terminate a cluster, unless it has ended already, and return its record.
 
     If another process works on the cluster, that process is asked to terminate it. With `wait`, return only when every cloud
@@ -47,7 +39,7 @@ def terminate(
     deadline = session.clock.now() + TEARDOWN_TIMEOUT
     with defer_signals() as cancellation:
         while (record := session.ledger.cluster(cluster_id)).state.is_live:
-            with working_on(session, cluster_id, cancellation=cancellation, callback=callback) as op:
+            with working_on(session, cluster_id, cancellation=cancellation) as op:
                 is_mine = op is not None and _tear_down_unless_lost(op, reason, wait=wait)
             if not is_mine:
                 session.ledger.request_termination(cluster_id, reason, states=BEFORE_TEARDOWN)

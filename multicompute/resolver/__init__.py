@@ -23,7 +23,7 @@ The rules:
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,6 @@ def resolve(
     outages: Sequence[Outage] = (),
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
-    max_price_age: timedelta = timedelta(days=30),
-    max_spot_price_age: timedelta = timedelta(days=1),
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -66,8 +64,6 @@ def resolve(
         outages: the remembered outages.
         reservations: the reservations that the clouds reported; only those that the spec names are used.
         only: provider -> the only regions to use, where the configuration names some.
-        max_price_age: prices older than this are marked as stale.
-        max_spot_price_age: the same for spot prices.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -75,7 +71,7 @@ def resolve(
     Raises:
         SpecError: the spec names something unknown or contradicts itself.
     """
-    context = ResolveContext(now, configured, outages, reservations, only, max_price_age, max_spot_price_age)
+    context = ResolveContext(now, configured, outages, reservations, only)
     plan = decide(spec, catalog, context)
     if plan.candidates:
         return plan

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Final
 
 from multicompute.arguments import MAX_TTL
-from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import Operation, working_on
 from multicompute.engine.operation.regions import by_region
 from multicompute.engine.upkeep.budget import require_budget
@@ -20,7 +19,7 @@ _LEASE_TIMEOUT: Final = timedelta(minutes=1)
 """How long to wait for another process that works on the cluster."""
 
 
-def extend(session: Session, cluster_id: str, by: timedelta, *, callback: EventCallback | None = None) -> ClusterRecord:
+def extend(session: Session, cluster_id: str, by: timedelta) -> ClusterRecord:
     """Extend the lease of a cluster, in the cloud first: if this is interrupted, the ledger has the earlier expiry.
 
     Raises:
@@ -31,7 +30,7 @@ def extend(session: Session, cluster_id: str, by: timedelta, *, callback: EventC
     deadline = session.clock.now() + _LEASE_TIMEOUT
     while True:
         _later_expiry(session, session.ledger.cluster(cluster_id), by)
-        with working_on(session, cluster_id, callback=callback) as op:
+        with working_on(session, cluster_id) as op:
             if op is not None:
                 return _move_expiry(op, by, _later_expiry(session, op.initial, by))
         if session.clock.now() >= deadline:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
-from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
 from multicompute.engine.provision.launch import launch, open_attempt, parts_by_region
 from multicompute.engine.provision.records import node_records
@@ -26,7 +25,6 @@ def heal(
     cluster_id: str,
     *,
     timeout: timedelta,
-    callback: EventCallback | None = None,
     cancellation: Cancellation | None = None,
 ) -> ClusterRecord:
     """Launch nodes in place of those that are gone. Nodes that live are not touched.
@@ -46,7 +44,7 @@ def heal(
     _require_up(record)
     with (
         cancel_on_signals(cancellation),
-        working_on(session, cluster_id, cancellation=cancellation, callback=callback) as op,
+        working_on(session, cluster_id, cancellation=cancellation) as op,
     ):
         if op is None:
             raise ClusterNotFound(f"{record.name}: another process works on it", hint="try again in a moment")

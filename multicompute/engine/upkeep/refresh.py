@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
-from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
 from multicompute.engine.operation.regions import ProviderRegion, by_region, by_region_of
 from multicompute.engine.operation.retry import call_with_retry
@@ -28,7 +27,7 @@ _NAMED_NODES: Final = 5
 """How many nodes an event names."""
 
 
-def refresh(session: Session, cluster_id: str, *, callback: EventCallback | None = None) -> ClusterRecord:
+def refresh(session: Session, cluster_id: str) -> ClusterRecord:
     """Refresh the nodes of a cluster: lost and impaired nodes make it DEGRADED, and a gang that is gone is closed.
 
     Does nothing if another process works on the cluster.
@@ -39,7 +38,7 @@ def refresh(session: Session, cluster_id: str, *, callback: EventCallback | None
     record = session.ledger.cluster(cluster_id)
     if not record.state.is_up:
         return record
-    with working_on(session, cluster_id, callback=callback) as op:
+    with working_on(session, cluster_id) as op:
         if op is None:
             return session.ledger.cluster(cluster_id)
         return refresh_nodes(op) if op.initial.state.is_up else op.initial
@@ -151,8 +150,7 @@ def refresh_nodes(op: Operation) -> ClusterRecord:
     if updated != live:
         is_complete = len(live) == len({node.rank for node in records if node.rank >= 0})
         _record_changes(op, live, updated, found, is_complete=is_complete)
-    for event in log_budget_marks(op.session, op.reload()):
-        op.events.notify(event)
+    log_budget_marks(op.session, op.reload())
     return op.reload()
 
 
