@@ -139,11 +139,11 @@ def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    # Imported here: it takes a millisecond, and only error messages need it.
-    from difflib import get_close_matches
+    # Imported here: only error messages need it.
+    from multicompute.validation import did_you_mean
 
-    nearest = get_close_matches(name, known, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    question = did_you_mean(name, known)
+    return f"; {question}" if question else ""
 
 
 def _explain(argv: Sequence[str]) -> NoReturn:

@@ -4,7 +4,6 @@ Everything is added up exactly, in Decimal, from price times seconds, and rounde
 So the rows of a report add up to its total, and rounded rows to within half a millionth of a dollar each.
 """
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.ledger.records import ClusterRecord, NodeRecord
 from multicompute.session import Session
 from multicompute.units import format_instant, parse_duration
+from multicompute.validation import did_you_mean
 
 GROUPS: Final = ("cluster", "owner", "cloud", "day")
 _TAG: Final = "tag:"
@@ -211,9 +211,9 @@ def check_group(by: str) -> None:
     """
     if by in GROUPS or (by.startswith(_TAG) and by != _TAG):
         return
-    near = difflib.get_close_matches(by, GROUPS, n=1)
+    question = did_you_mean(by, GROUPS)
     raise SpecError(
-        f"by={by!r}: unknown grouping" + (f"; did you mean {near[0]}?" if near else ""),
+        f"by={by!r}: unknown grouping" + (f"; {question}" if question else ""),
         hint=f"known are {', '.join(GROUPS)} and tag:KEY",
     )
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -182,8 +183,7 @@ def terminate_step(
         and node.region == selector.region
         and op.clock.now() < node.started_at + provider.consistency_window
     )
-    full = Selector(region=selector.region, cluster_id=selector.cluster_id, token=selector.token, node_ids=recent)
-    return op.call(provider, "terminate", lambda: provider.terminate(full))
+    return op.call(provider, "terminate", lambda: provider.terminate(replace(selector, node_ids=recent)))
 
 
 def _settled_at(provider: Provider, attempts: Sequence[AttemptRecord]) -> datetime:

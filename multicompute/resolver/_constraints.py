@@ -13,6 +13,7 @@ from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Shape
 from multicompute.resolver._regions import RegionKey, regions_matching, regions_of, unknown_region
+from multicompute.validation import did_you_mean
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
@@ -222,10 +223,7 @@ def _clouds(spec: "ClusterSpec", known: Sequence[str]) -> frozenset[str] | None:
         return None
     for cloud in spec.clouds:
         if cloud not in known:
-            from difflib import get_close_matches
-
-            near = get_close_matches(cloud.casefold(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"installed clouds: {', '.join(known)}"
+            hint = did_you_mean(cloud.casefold(), known) or f"installed clouds: {', '.join(known)}"
             raise SpecError(f"clouds={cloud!r}: no such cloud; {hint}", hint=hint)
     return frozenset(spec.clouds)
 
@@ -257,10 +255,6 @@ def _excluded(spec: "ClusterSpec", catalog: "Catalog") -> tuple[frozenset[Region
 
 
 def _unknown_exclusion(pattern: str, catalog: "Catalog") -> SpecError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(pattern.casefold(), catalog.instance_names(), n=2, cutoff=0.7)
-    if near:
-        hint = f"did you mean {' or '.join(near)}?"
+    if hint := did_you_mean(pattern.casefold(), catalog.instance_names(), count=2, cutoff=0.7):
         return SpecError(f"exclude={pattern!r}: no such region or instance type; {hint}", hint=hint)
     return unknown_region(pattern, catalog, argument="exclude")

@@ -8,6 +8,7 @@ from multicompute.clock import Clock
 from multicompute.engine.operation.cancellation import Cancellation
 from multicompute.errors import MulticomputeError, ThrottledError, TransientError
 from multicompute.provider import Provider
+from multicompute.session import Session
 
 if TYPE_CHECKING:
     from tenacity import Retrying
@@ -56,6 +57,16 @@ def call_with_retry(
     except (ThrottledError, TransientError) as error:
         failed.append(error)
     return _schedule(provider, clock, cancellation or Cancellation(), on_retry)(again)
+
+
+def call_provider(session: Session, name: str, call: Callable[[Provider], T]) -> T:
+    """Return the result of a call to the provider of this name, with retry, outside of an operation on a cluster.
+
+    Raises:
+        MulticomputeError: As for `call_with_retry`, or the provider can't be opened.
+    """
+    provider = session.provider(name)
+    return call_with_retry(lambda: call(provider), provider=provider, clock=session.clock)
 
 
 def _schedule(

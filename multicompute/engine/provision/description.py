@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from multicompute.errors import (
     AccessDeniedError,
@@ -57,32 +57,19 @@ def zone_or_region(attempt: AttemptRecord) -> str:
 
 def event_data(attempt: AttemptRecord) -> dict[str, object]:
     """Return the attempt as data of an event, for programs that read events."""
-    offer = attempt.parts[0].offer
-    return {
-        "provider": offer.provider,
-        "region": offer.region,
-        "zone": offer.zone,
-        "instance_type": offer.instance_type,
-        "purchase": offer.purchase,
-        "nodes": attempt.nodes,
-        "token": attempt.token,
-    }
+    return {**_place_of(attempt.parts), "nodes": attempt.nodes, "token": attempt.token}
 
 
 def report_of(parts: Sequence[Part], outcome: str, *, code: str | None = None, message: str = "") -> AttemptReport:
     """Return the report of one attempt at these parts."""
+    nodes = sum(part.machines for part in parts)
+    return AttemptReport(**_place_of(parts), nodes=nodes, outcome=outcome, code=code, message=message)
+
+
+def _place_of(parts: Sequence[Part]) -> dict[str, Any]:
+    """Return where and how the first part is bought."""
     offer = parts[0].offer
-    return AttemptReport(
-        provider=offer.provider,
-        region=offer.region,
-        zone=offer.zone,
-        instance_type=offer.instance_type,
-        purchase=offer.purchase,
-        nodes=sum(part.machines for part in parts),
-        outcome=outcome,
-        code=code,
-        message=message,
-    )
+    return {name: getattr(offer, name) for name in ("provider", "region", "zone", "instance_type", "purchase")}
 
 
 def outcome_of(error: MulticomputeError) -> str:

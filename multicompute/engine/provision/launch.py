@@ -31,7 +31,6 @@ from multicompute.provider import (
     TAG_OWNER,
     LaunchRequest,
     Provider,
-    Selector,
     expiry_tag,
 )
 from multicompute.spec import ClusterSpec
@@ -132,8 +131,7 @@ def _record_launch(op: Operation, provider: Provider, attempt: AttemptRecord, no
     records = node_records(attempt, nodes, at=op.clock.now(), first_rank=None)
     if not op.ledger.record_launch(attempt, records, event):
         # Another process took the cluster over during the call and closed the attempt. It does not know of these nodes.
-        late = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
-        op.call(provider, "terminate", lambda: provider.terminate(late))
+        op.call(provider, "terminate", lambda: provider.terminate(attempt.selector))
         raise op.conflict_error()
     op.events.notify(event)
 
@@ -141,12 +139,11 @@ def _record_launch(op: Operation, provider: Provider, attempt: AttemptRecord, no
 def _wait_for_nodes(op: Operation, provider: Provider, attempt: AttemptRecord) -> tuple[Node, ...]:
     """Return the nodes of a launch with an unknown outcome, as soon as any appear; () after the consistency window (I4)."""
     end = op.clock.now() + provider.consistency_window
-    selector = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
     message = f"no answer from {provider.name}: checking until {end:%H:%M:%S} UTC whether anything was launched"
     op.events.add("in doubt", message, token=attempt.token)
     while True:
         op.heartbeat()
-        nodes = op.call(provider, "list nodes", lambda: provider.nodes(selector))
+        nodes = op.call(provider, "list nodes", lambda: provider.nodes(attempt.selector))
         if nodes or op.clock.now() >= end:
             return nodes
         op.sleep(provider.poll_interval)

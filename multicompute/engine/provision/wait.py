@@ -1,6 +1,7 @@
 """Wait until launched attempts run, and record that the gang is complete."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from multicompute.engine.operation.operation import Operation
@@ -9,7 +10,6 @@ from multicompute.engine.provision.records import node_records
 from multicompute.errors import CapacityError, InvalidRequestError, MulticomputeError, ProvisionTimeout, QuotaError
 from multicompute.ledger import AttemptRecord, NodeRecord
 from multicompute.node import Cause, Node, NodeState
-from multicompute.provider import Selector
 from multicompute.units import format_duration, format_usd
 
 _LOSS_ERRORS: dict[Cause, type[QuotaError | InvalidRequestError]] = {
@@ -77,10 +77,8 @@ def make_ready(op: Operation, attempts: Sequence[AttemptRecord], found: Sequence
 def _list_nodes(op: Operation, attempt: AttemptRecord) -> tuple[Node, ...]:
     """Return the nodes of an attempt; raise if some were lost."""
     provider = op.session.provider(attempt.provider)
-    selector = Selector(
-        region=attempt.region,
-        cluster_id=op.cluster_id,
-        token=attempt.token,
+    selector = replace(
+        attempt.selector,
         node_ids=tuple(node.id for node in op.ledger.nodes(op.cluster_id) if node.token == attempt.token),
         instance_types=tuple(sorted({part.offer.instance_type for part in attempt.parts})),
     )

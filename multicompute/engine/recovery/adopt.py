@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from multicompute.engine.operation.regions import ProviderRegion, by_region
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.provision.description import describe_open, expiry_text
 from multicompute.engine.provision.records import node_records
 from multicompute.engine.recovery.inventory import Orphan, expiry_of, is_known
@@ -16,7 +16,7 @@ from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord, Node
 from multicompute.node import ClusterState, Event, Node, NodeState
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.plan import Candidate
-from multicompute.provider import RESERVED_TAG_PREFIX, TAG_ATTEMPT, Provider, Resource, Selector
+from multicompute.provider import RESERVED_TAG_PREFIX, TAG_ATTEMPT, Resource, Selector
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
 
@@ -113,7 +113,7 @@ def find_attempts(
     attempts: list[AttemptRecord] = []
     records: list[NodeRecord] = []
     for name in dict.fromkeys(providers):
-        found = _list_nodes(session, session.provider(name), cluster_id)
+        found = call_provider(session, name, lambda provider: provider.nodes(Selector(cluster_id=cluster_id)))
         live_tokens = dict.fromkeys(node.token for node in found if not node.state.has_ended)
         for token in (token for token in live_tokens if token not in tokens):
             members = sorted((node for node in found if node.token == token), key=lambda node: node.state.has_ended)
@@ -125,11 +125,6 @@ def find_attempts(
                 replace(record, ended_at=now) if NodeState(record.state).has_ended else record for record in ranked
             ]
     return tuple(attempts), tuple(records)
-
-
-def _list_nodes(session: Session, provider: Provider, cluster_id: str) -> tuple[Node, ...]:
-    selector = Selector(cluster_id=cluster_id)
-    return call_with_retry(lambda: provider.nodes(selector), provider=provider, clock=session.clock)
 
 
 def _parts_of(session: Session, nodes: Sequence[Node]) -> tuple[Part, ...]:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.retry import call_provider
 from multicompute.errors import ClusterNotFound, MulticomputeError, SpecError
 from multicompute.provider import TAG_CLUSTER, TAG_EXPIRES_AT, TAG_ID, Resource, Selector
 from multicompute.session import Session
@@ -85,8 +85,7 @@ def list_inventory(session: Session, notes: list[str]) -> Inventory:
 
     def list_resources(name: str) -> tuple[Resource, ...]:
         try:
-            provider = session.provider(name)
-            return call_with_retry(lambda: provider.resources(selector), provider=provider, clock=session.clock)
+            return call_provider(session, name, lambda provider: provider.resources(selector))
         except MulticomputeError as error:
             notes.append(f"{name}: could not be asked: {error}")
             return ()

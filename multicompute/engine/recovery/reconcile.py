@@ -258,8 +258,7 @@ def _take_back(op: Operation, report: ReconcileReport, *, dry_run: bool, wait: b
 
 def _live_nodes(op: Operation, attempt: AttemptRecord) -> list[Node]:
     provider = op.session.provider(attempt.provider)
-    selector = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
-    nodes = op.call(provider, "list nodes", lambda: provider.nodes(selector))
+    nodes = op.call(provider, "list nodes", lambda: provider.nodes(attempt.selector))
     return [node for node in nodes if node.state in (NodeState.PENDING, NodeState.RUNNING)]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.recovery.inventory import Orphan
 from multicompute.engine.teardown import TEARDOWN_TIMEOUT
 from multicompute.errors import MulticomputeError
@@ -61,9 +61,7 @@ class _Removal:
         """Return why something is left in a region; "" if nothing is, or if the cloud refuses."""
         selector = Selector(region=region, cluster_id=self.orphan.cluster_id)
         try:
-            left = call_with_retry(
-                lambda: self.provider.terminate(selector), provider=self.provider, clock=self._session.clock
-            )
+            left = call_provider(self._session, self.orphan.provider, lambda provider: provider.terminate(selector))
         except MulticomputeError as error:
             # A region that refuses must not keep the others running.
             self._refused[region] = f"{self.provider.name} {region}: {error}"
@@ -77,9 +75,7 @@ class _Removal:
     def _list_everywhere(self) -> list[str]:
         selector = Selector(cluster_id=self.orphan.cluster_id)
         try:
-            left = call_with_retry(
-                lambda: self.provider.resources(selector), provider=self.provider, clock=self._session.clock
-            )
+            left = call_provider(self._session, self.orphan.provider, lambda provider: provider.resources(selector))
         except MulticomputeError as error:
             self._refused[""] = f"{self.provider.name}: {error}"
             return []

@@ -10,7 +10,7 @@ from typing import Final
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
 from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
 from multicompute.engine.operation.regions import ProviderRegion, by_region, by_region_of
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.teardown import tear_down
 from multicompute.engine.upkeep.budget import log_all_budget_marks, log_budget_marks
 from multicompute.errors import ClusterNotFound, MulticomputeError, ProvisionTimeout
@@ -105,11 +105,10 @@ def _listings(session: Session, regions: Iterable[ProviderRegion]) -> list[list[
 
 
 def _list_nodes(session: Session, regions: Sequence[ProviderRegion], types: tuple[str, ...]) -> tuple[Node, ...]:
-    provider = session.provider(regions[0].provider)
     # Of any owner: a ledger that a team shares has clusters of several.
     region = regions[0].region if len(regions) == 1 else None
     selector = Selector(region=region, instance_types=types, with_health=True)
-    return call_with_retry(lambda: provider.nodes(selector), provider=provider, clock=session.clock)
+    return call_provider(session, regions[0].provider, lambda provider: provider.nodes(selector))
 
 
 def _differs(node: NodeRecord, found: Node | None) -> bool:
