@@ -52,9 +52,7 @@ COMMANDS = {
         "cost", "report what clusters have cost and are expected to cost", "multicompute cost --since 30d --by tag:team"
     ),
     "reconcile": Command(
-        "recovery",
-        "compare the ledger with the clouds and fix differences",
-        "multicompute reconcile --dry-run --json",
+        "recovery", "compare the ledger with the clouds and fix differences", "multicompute reconcile --dry-run --json"
     ),
     "reap": Command("recovery", "terminate clusters whose lease has ended", "multicompute reap"),
     "supervise": Command(
@@ -67,9 +65,7 @@ COMMANDS = {
     "init": Command("init", "write a configuration file from what this machine has", "multicompute init --yes"),
     "doctor": Command("doctor", "check providers, credentials, ledger and configuration", "multicompute doctor --json"),
     "local": Command(
-        "local",
-        "start local clouds, for tests and to try the package",
-        "multicompute local -- multicompute doctor",
+        "local", "start local clouds, for tests and to try the package", "multicompute local -- multicompute doctor"
     ),
     "completion": Command("completion", "print tab completion for a shell", "multicompute completion bash"),
 }

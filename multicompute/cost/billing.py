@@ -24,12 +24,7 @@ _MILLIONTH: Final = Decimal("0.000001")
 
 
 def billed(
-    node: NodeRecord,
-    *,
-    minimum: timedelta,
-    now: datetime,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    node: NodeRecord, *, minimum: timedelta, now: datetime, since: datetime | None = None, until: datetime | None = None
 ) -> timedelta:
     """Return for how long a node is billed from `since` up to, but not including, `until`.
 

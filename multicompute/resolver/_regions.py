@@ -50,7 +50,8 @@ def unknown_region(pattern: str, catalog: "Catalog", *, argument: str) -> SpecEr
     provider, _, name = pattern.casefold().rpartition(":")
     providers = sorted({region.provider for region in catalog.regions()})
     if provider and provider not in providers:
-        hint = did_you_mean(provider, providers) or f"known clouds: {', '.join(providers)}"
+        near = did_you_mean(provider, providers).removesuffix("?")
+        hint = f"{near}:{name}?" if near else f"known clouds: {', '.join(providers)}"
         return SpecError(f"{argument}={pattern!r}: no cloud is named {provider!r}; {hint}", hint=hint)
     if name in providers:
         return SpecError(f"{argument}={pattern!r}: is a cloud, not a region; write {argument}={name + ':*'!r}")

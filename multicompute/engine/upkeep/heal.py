@@ -21,11 +21,7 @@ from multicompute.session import Session
 
 
 def heal(
-    session: Session,
-    cluster_id: str,
-    *,
-    timeout: timedelta,
-    cancellation: Cancellation | None = None,
+    session: Session, cluster_id: str, *, timeout: timedelta, cancellation: Cancellation | None = None
 ) -> ClusterRecord:
     """Launch nodes in place of those that are gone. Nodes that live are not touched.
 
@@ -42,10 +38,7 @@ def heal(
     cancellation = cancellation or Cancellation()
     record = session.ledger.cluster(cluster_id)
     _require_up(record)
-    with (
-        cancel_on_signals(cancellation),
-        working_on(session, cluster_id, cancellation=cancellation) as op,
-    ):
+    with cancel_on_signals(cancellation), working_on(session, cluster_id, cancellation=cancellation) as op:
         if op is None:
             raise ClusterNotFound(f"{record.name}: another process works on it", hint="try again in a moment")
         _require_up(op.initial)
