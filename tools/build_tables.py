@@ -4,7 +4,7 @@
 
 Reads the CSV files of FACTS_DIR (accelerators, regions, <cloud>_instances, <cloud>_prices, <cloud>_zones, tpu_slices,
 tpu_prices) and writes multicompute/data and providers/multicompute_<cloud>/data below ROOT. The same input always gives the
-same files. No file is replaced unless every table passes `multicompute.catalog.checks`.
+same files. No file is replaced unless every table passes `multicompute.testing.table_checks`.
 """
 
 import argparse
@@ -19,9 +19,10 @@ from datetime import date
 from pathlib import Path
 
 from multicompute import accelerators
-from multicompute.catalog import checks, tables
+from multicompute.catalog import tables
 from multicompute.clock import SystemClock
 from multicompute.errors import CatalogError
+from multicompute.testing.table_checks import problems
 
 CLOUDS = ("aws", "azure", "gcp")
 MAIN_PARTITION = {"aws": "aws"}
@@ -370,7 +371,7 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
         found: list[str] = []
         for cloud in CLOUDS:
             write_provider(provider_of(facts, cloud), fresh[cloud])
-            found += checks.problems(cloud, fresh[cloud], accelerators=known, today=today)
+            found += problems(cloud, fresh[cloud], accelerators=known, today=today)
         if not found:
             for name, target in targets.items():
                 shutil.rmtree(target, ignore_errors=True)

@@ -12,10 +12,10 @@ import pytest
 
 from multicompute import accelerators
 from multicompute.catalog import Catalog
-from multicompute.catalog.checks import problems
 from multicompute.catalog.tables import OFFERS, TYPES, rows
 from multicompute.clock import SystemClock
 from multicompute.offer import Listing
+from multicompute.testing.table_checks import problems
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "build_tables.py"

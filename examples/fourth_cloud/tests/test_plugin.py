@@ -10,8 +10,8 @@ from fourth_cloud._settings import ENDPOINT
 
 from fourth_cloud import plugin
 from multicompute import accelerators, errors
-from multicompute.catalog.checks import problems
 from multicompute.provider import Settings
+from multicompute.testing.table_checks import problems
 
 FOLDER = Path(__file__).parents[1]
 KEY = {"FOURTH_API_KEY": "secret"}

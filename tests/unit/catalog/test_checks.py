@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from multicompute.catalog.checks import problems
+from multicompute.testing.table_checks import problems
 
 TODAY = date(2026, 11, 24)
 

@@ -1,4 +1,4 @@
-"""Checks the content of a provider's offer tables: run before tables are written, and on the packaged ones."""
+"""Checks the content of a provider's offer tables, for the tests of a provider and before tables are written."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
