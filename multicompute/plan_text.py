@@ -27,9 +27,9 @@ def render(plan: "Plan", *, limit: int, reasons: bool) -> str:
     """Return the plan as text with at most 100 characters per line.
 
     Args:
-        plan: the plan to show.
-        limit: how many candidates to show.
-        reasons: whether to show why all other offers were rejected.
+        plan: The plan to show.
+        limit: How many candidates to show.
+        reasons: Whether to show why all other offers were rejected.
     """
     purchase = _only_purchase(plan)
     blocks = ["\n".join(wrap(_heading(plan, purchase)))]

@@ -12,10 +12,10 @@ def table(
     """Format `rows` under `headers`, with two spaces between columns. Columns without any content are omitted.
 
     Args:
-        headers: the header of each column.
-        rows: the cells of each row, one per column.
-        right: the columns to align right.
-        width: the maximum number of characters per line; the widest columns are shortened until the table fits.
+        headers: The header of each column.
+        rows: The cells of each row, one per column.
+        right: The columns to align right.
+        width: The maximum number of characters per line; the widest columns are shortened until the table fits.
     """
     shown = [index for index in range(len(headers)) if not rows or any(row[index] for row in rows)]
     lines = [[line[index] for index in shown] for line in (headers, *rows)]

@@ -358,8 +358,8 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
     """Write all tables below `root`, unless a table has a problem; return the problems.
 
     Raises:
-        FactsError: a source table is missing or malformed.
-        CatalogError: the table of accelerators is malformed.
+        FactsError: A source table is missing or malformed.
+        CatalogError: The table of accelerators is malformed.
     """
     targets = {"": root / "multicompute" / "data"}
     targets |= {cloud: root / "providers" / f"multicompute_{cloud}" / "data" for cloud in CLOUDS}

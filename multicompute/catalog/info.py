@@ -13,12 +13,12 @@ class ProviderInfo:
     """A summary of one provider's tables.
 
     Attributes:
-        provider: the name of the provider.
-        path: the folder of the tables.
-        offers: the number of offers, each zone counted.
-        instance_types: the number of instance types, including those without a price.
-        regions: the number of regions, including those without an offer.
-        oldest, newest: the dates of the oldest and of the newest price; None if there is no price.
+        provider: The name of the provider.
+        path: The folder of the tables.
+        offers: The number of offers, each zone counted.
+        instance_types: The number of instance types, including those without a price.
+        regions: The number of regions, including those without an offer.
+        oldest, newest: The dates of the oldest and of the newest price; None if there is no price.
     """
 
     provider: str

@@ -19,7 +19,7 @@ class Catalog:
     """The offer tables of several providers. Files are read when they are first needed, and only once.
 
     Args:
-        tables: provider -> the folder with its tables; providers without tables (None) are ignored.
+        tables: Provider -> the folder with its tables; providers without tables (None) are ignored.
 
     Example:
         >>> from multicompute import plugins
@@ -40,7 +40,7 @@ class Catalog:
         """Return the catalog of a folder with one sub-folder per provider, named like the provider.
 
         Raises:
-            CatalogError: the folder does not exist, has no sub-folder, or is the folder of a single provider.
+            CatalogError: The folder does not exist, has no sub-folder, or is the folder of a single provider.
         """
         try:
             entries = sorted(path.iterdir())
@@ -69,8 +69,8 @@ class Catalog:
         """Return all lines for an accelerator, sorted by provider, region, instance type and purchase.
 
         Args:
-            accelerator: the canonical name, such as "h100"; "" for types without accelerators.
-            provider: return only the lines of this provider, and read only its files.
+            accelerator: The canonical name, such as "h100"; "" for types without accelerators.
+            provider: Return only the lines of this provider, and read only its files.
 
         Returns:
             The lines, () if no provider has the accelerator. Each call returns the same tuple.
@@ -113,7 +113,7 @@ class Catalog:
         """Return one region.
 
         Raises:
-            CatalogError: the tables have no such provider or region.
+            CatalogError: The tables have no such provider or region.
         """
         tables = self._tables.get(provider)
         if tables is None:

@@ -60,8 +60,8 @@ class Tables:
     """The offer tables of one provider. Each file is read when it is first needed, and only once.
 
     Args:
-        provider: the name of the provider.
-        path: the folder of the tables.
+        provider: The name of the provider.
+        path: The folder of the tables.
     """
 
     def __init__(self, provider: str, path: Path) -> None:

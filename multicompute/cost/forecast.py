@@ -20,12 +20,12 @@ class Forecast:
     """The future cost of a cluster, if it stays as it is until its end.
 
     Attributes:
-        cluster, id: name and id of the cluster.
+        cluster, id: Name and id of the cluster.
         hourly_cost: USD per hour for the nodes that live.
         accrued: USD so far, since the cluster began.
         budget: USD at which it is terminated, None for none.
-        budget_at: when it reaches the budget, if nothing ends it before; None for never.
-        ends_at: its expiry or `budget_at`, whichever is first; None for no end.
+        budget_at: When it reaches the budget, if nothing ends it before; None for never.
+        ends_at: Its expiry or `budget_at`, whichever is first; None for no end.
         remaining: USD from now until the end; None if there is no end.
     """
 

@@ -30,9 +30,9 @@ class Entry(NamedTuple):
     """The time for which one node is billed in the period, or on one day of the period.
 
     Attributes:
-        cluster, node: what is billed.
-        time: the billed time.
-        day: the day in UTC, None if the entry is for the period.
+        cluster, node: What is billed.
+        time: The billed time.
+        day: The day in UTC, None if the entry is for the period.
     """
 
     cluster: ClusterRecord
@@ -46,9 +46,9 @@ class CostRow:
     """A row of a report.
 
     Attributes:
-        group: a cluster's name, an owner, a provider, a day or the value of a tag; None for clusters without the tag.
-        node_seconds: billed time of all nodes.
-        accelerator_seconds: the same, times the accelerators of each node.
+        group: A cluster's name, an owner, a provider, a day or the value of a tag; None for clusters without the tag.
+        node_seconds: Billed time of all nodes.
+        accelerator_seconds: The same, times the accelerators of each node.
         spent: USD per hour times seconds, exact; `cost` is the same in USD.
     """
 
@@ -96,12 +96,12 @@ class CostReport:
     """The cost of clusters in a period, and a forecast.
 
     Attributes:
-        by: how rows are grouped: "cluster", "owner", "cloud", "day" or "tag:KEY".
-        since: the beginning of the period; None for the beginning of the ledger.
-        until: the end of the period, which is now.
-        rows: the most expensive first; days in their order.
-        total: the sum of all rows.
-        forecasts: one for each live cluster, from its beginning to its end, whatever the period is.
+        by: How rows are grouped: "cluster", "owner", "cloud", "day" or "tag:KEY".
+        since: The beginning of the period; None for the beginning of the ledger.
+        until: The end of the period, which is now.
+        rows: The most expensive first; days in their order.
+        total: The sum of all rows.
+        forecasts: One for each live cluster, from its beginning to its end, whatever the period is.
     """
 
     by: str
@@ -134,14 +134,14 @@ def report(
     """Report what clusters have cost, by the second, at the prices at which their nodes were bought, without calling a cloud.
 
     Args:
-        session: the ledger.
-        since: the length of the period until now, "30d" or a timedelta; since the beginning if left out.
+        session: The ledger.
+        since: The length of the period until now, "30d" or a timedelta; since the beginning if left out.
         by: "cluster", "owner", "cloud", "day" (in UTC) or "tag:KEY".
-        name: only this cluster: the live one of this name or id, else the last one that had it.
+        name: Only this cluster: the live one of this name or id, else the last one that had it.
 
     Raises:
         SpecError: `since` is no duration, or `by` is none of these.
-        ClusterNotFound: no cluster ever had this name.
+        ClusterNotFound: No cluster ever had this name.
     """
     check_group(by)
     now = session.clock.now()
@@ -207,7 +207,7 @@ def check_group(by: str) -> None:
     """Raise if `by` is no known grouping.
 
     Raises:
-        SpecError: it is not; names the nearest match.
+        SpecError: It is not; names the nearest match.
     """
     if by in GROUPS or (by.startswith(_TAG) and by != _TAG):
         return

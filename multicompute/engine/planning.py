@@ -36,13 +36,13 @@ def plan_for(
     """Return the plan for `spec`, from what this session knows and without calling a cloud.
 
     Args:
-        session: the catalog, the ledger and the configured providers.
-        spec: the request.
-        reservations: what the clouds report about the reservations in the spec.
-        outages: used instead of those in the ledger.
+        session: The catalog, the ledger and the configured providers.
+        spec: The request.
+        reservations: What the clouds report about the reservations in the spec.
+        outages: Used instead of those in the ledger.
 
     Raises:
-        SpecError: the spec contradicts itself or names something that does not exist.
+        SpecError: The spec contradicts itself or names something that does not exist.
     """
     _check_tags(session, spec)
     notes: tuple[str, ...] = ()
@@ -68,8 +68,8 @@ def require_candidate(plan: Plan, without_outages: Callable[[], Plan]) -> None:
     """Raise if the plan has no candidate.
 
     Raises:
-        CapacityError: every candidate was recently found to be out of capacity or quota.
-        NoOfferError: no offer meets the spec at any time.
+        CapacityError: Every candidate was recently found to be out of capacity or quota.
+        NoOfferError: No offer meets the spec at any time.
     """
     if plan.candidates:
         return
@@ -86,7 +86,7 @@ def require_usable(plan: Plan, usable: Mapping[str, str]) -> None:
     """Raise if no candidate is in a cloud that can be used here.
 
     Raises:
-        AuthError: names these clouds, and why each can't be used.
+        AuthError: Names these clouds, and why each can't be used.
     """
     if any(candidate.is_configured for candidate in plan.candidates):
         return
@@ -107,7 +107,7 @@ def active_outages(session: Session) -> Sequence[Outage]:
     """Return the outages in the ledger that are not over; none if there is no ledger yet, which is not created for this.
 
     Raises:
-        LedgerError: the ledger exists and can't be read.
+        LedgerError: The ledger exists and can't be read.
     """
     if not session.has_ledger:
         return ()

@@ -34,8 +34,8 @@ def terminate(session: Session, cluster_id: str, *, reason: str = "by request", 
     shows nothing of the cluster any more.
 
     Raises:
-        TeardownIncomplete: something is left after half an hour; the cluster stays TERMINATING, and `reap` continues.
-        MulticomputeError: a cloud or the other process can't be reached; the cluster stays TERMINATING, too.
+        TeardownIncomplete: Something is left after half an hour; the cluster stays TERMINATING, and `reap` continues.
+        MulticomputeError: A cloud or the other process can't be reached; the cluster stays TERMINATING, too.
     """
     deadline = session.clock.now() + TEARDOWN_TIMEOUT
     with defer_signals() as cancellation:
@@ -92,8 +92,8 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
     made in every region.
 
     Raises:
-        TeardownIncomplete: something is left.
-        MulticomputeError: a cloud can't be asked, or refuses.
+        TeardownIncomplete: Something is left.
+        MulticomputeError: A cloud can't be asked, or refuses.
     """
     failed: list[MulticomputeError] = []
     if op.reload().state.has_ended:
@@ -135,7 +135,7 @@ def terminate_and_wait(
     `attempts` are the open attempts among what is selected: after a launch with an unknown outcome, nodes may still appear.
 
     Raises:
-        TeardownIncomplete: something is left, or may still appear, after `timeout`.
+        TeardownIncomplete: Something is left, or may still appear, after `timeout`.
     """
     started = op.clock.now()
     pause = provider.poll_interval

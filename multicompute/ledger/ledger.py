@@ -50,13 +50,13 @@ class Ledger:
         """Record a new cluster, or return the live one that the same request created before (I6).
 
         Args:
-            cluster: the new cluster.
-            holder: who gets its lease in the same transaction, so that no other process treats it as abandoned; "" for
+            cluster: The new cluster.
+            holder: Who gets its lease in the same transaction, so that no other process treats it as abandoned; "" for
                 no lease.
-            until: when that lease ends.
+            until: When that lease ends.
 
         Raises:
-            ClusterExists: a different request created a live cluster of this name.
+            ClusterExists: A different request created a live cluster of this name.
         """
         with self._database.transaction(_name_key(cluster.name), is_intent=True) as cursor:
             statement = f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {ENDED}"
@@ -72,7 +72,7 @@ class Ledger:
         """Return the live cluster of this name, or None.
 
         Raises:
-            ClusterExists: a request with another identity created it.
+            ClusterExists: A request with another identity created it.
         """
         found = self._database.read(f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {ENDED}", (name,))
         return _require_same(rows.cluster_of(found[0]), identity) if found else None
@@ -90,7 +90,7 @@ class Ledger:
         """Return the cluster with this id, live or ended.
 
         Raises:
-            ClusterNotFound: there is none.
+            ClusterNotFound: There is none.
         """
         found = self._database.read("SELECT * FROM clusters WHERE id = ?", (cluster_id,))
         if not found:
@@ -101,7 +101,7 @@ class Ledger:
         """Return the live cluster with this name or id, or otherwise the newest ended one.
 
         Raises:
-            ClusterNotFound: there never was one.
+            ClusterNotFound: There never was one.
         """
         found = self._database.read(
             f"SELECT * FROM clusters WHERE name = ? OR id = ? ORDER BY state IN {ENDED}, created_at DESC LIMIT 1",
@@ -170,10 +170,10 @@ class Ledger:
         """Record an attempt before its first call to the cloud (I1).
 
         Args:
-            attempt: the attempt.
-            event: the event to record with it.
-            is_repair: the attempt replaces nodes of a DEGRADED cluster, whose state and place do not change.
-            holder: who must have the cluster's lease; None to skip this check.
+            attempt: The attempt.
+            event: The event to record with it.
+            is_repair: The attempt replaces nodes of a DEGRADED cluster, whose state and place do not change.
+            holder: Who must have the cluster's lease; None to skip this check.
 
         Returns:
             False, and nothing is written, if the teardown has begun or `holder` does not have the lease.
@@ -300,8 +300,8 @@ class Ledger:
         """Return clusters, oldest first, with the nodes that have cost money, in two statements for any number.
 
         Args:
-            since: omit nodes that had ended by then, except those of live clusters.
-            cluster_id: return only this cluster.
+            since: Omit nodes that had ended by then, except those of live clusters.
+            cluster_id: Return only this cluster.
         """
         wanted, values = ["1 = 1"], []
         if since is not None:
@@ -370,11 +370,11 @@ class Ledger:
         """Take or renew the lease of a cluster, which is the exclusive right to work on it (I7).
 
         Args:
-            cluster_id: the cluster.
-            holder: who takes the lease.
-            now: the current instant.
-            length: how long the lease lasts.
-            dead: holders that no longer run, whose leases may be taken before they end.
+            cluster_id: The cluster.
+            holder: Who takes the lease.
+            now: The current instant.
+            length: How long the lease lasts.
+            dead: Holders that no longer run, whose leases may be taken before they end.
 
         Returns:
             Who has the lease now; `holder` on success.

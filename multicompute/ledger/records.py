@@ -29,10 +29,10 @@ class ClusterRecord:
     """The record of a cluster.
 
     Attributes:
-        spec: the request as JSON values (`ClusterSpec.to_dict`).
-        identity: the part of the request that makes two requests the same (I6), in canonical JSON.
-        expires_at: when the cluster must be terminated; None for never.
-        reason: why it ended or is being torn down; "" for a live cluster.
+        spec: The request as JSON values (`ClusterSpec.to_dict`).
+        identity: The part of the request that makes two requests the same (I6), in canonical JSON.
+        expires_at: When the cluster must be terminated; None for never.
+        reason: Why it ended or is being torn down; "" for a live cluster.
     """
 
     id: str

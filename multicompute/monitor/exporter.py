@@ -27,10 +27,10 @@ class Gauge:
     """A gauge with a value for each combination of labels.
 
     Attributes:
-        name: its name, without the prefix `multicompute_`.
-        help: what it measures.
-        labels: the names of its labels.
-        values: label values, in the order of `labels` -> the value.
+        name: Its name, without the prefix `multicompute_`.
+        help: What it measures.
+        labels: The names of its labels.
+        values: Label values, in the order of `labels` -> the value.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Exporter:
     """The collector for prometheus-client. A scrape returns the values of the last round and calls neither cloud nor ledger.
 
     Attributes:
-        address: where they are served, "127.0.0.1:9464".
+        address: Where they are served, "127.0.0.1:9464".
     """
 
     def __init__(self) -> None:
@@ -146,8 +146,8 @@ def serve(address: str) -> Iterator[Exporter]:
 
     Raises:
         SpecError: `address` is no address and port.
-        ConfigError: prometheus-client is not installed.
-        OSError: the address can't be bound.
+        ConfigError: Prometheus-client is not installed.
+        OSError: The address can't be bound.
     """
     host, port = parse_address(address)
     try:
@@ -174,7 +174,7 @@ def parse_address(address: str) -> tuple[str, int]:
     """Return host and port of "127.0.0.1:9464" or "[::1]:9464".
 
     Raises:
-        SpecError: it is not of that form. A host is required, since none would mean all addresses of the machine.
+        SpecError: It is not of that form. A host is required, since none would mean all addresses of the machine.
     """
     host, colon, port = address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")

@@ -47,11 +47,11 @@ def is_idle(
     above `QUIET`. A sample without an accelerator number stands for all accelerators of its node.
 
     Args:
-        nodes: the nodes that live.
-        samples: samples of these nodes and perhaps others, in any order.
-        up_since: since when all these nodes have been running.
-        now: the end of the time.
-        limit: the length of the time.
+        nodes: The nodes that live.
+        samples: Samples of these nodes and perhaps others, in any order.
+        up_since: Since when all these nodes have been running.
+        now: The end of the time.
+        limit: The length of the time.
     """
     start = now - limit
     if not nodes or up_since > start:

@@ -18,7 +18,7 @@ def metrics(session: Session, nodes: Sequence[Node], *, window: timedelta) -> li
     """Return what was measured of these nodes in the last `window`, oldest first; what a cloud does not measure is missing.
 
     Raises:
-        MulticomputeError: a cloud can't be asked.
+        MulticomputeError: A cloud can't be asked.
     """
     until = session.clock.now()
     groups = by_region(nodes)

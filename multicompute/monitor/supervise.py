@@ -31,13 +31,13 @@ class Round:
     """The result of one round.
 
     Attributes:
-        number: from 0.
-        began: when it began.
-        took: how long it took.
-        done: what was done or has happened, a line for each.
-        notes: what could not be asked, and what other processes work on.
-        errors: how many steps, clusters and regions failed; the next round tries again.
-        readings: the last samples of nodes, if they were asked for.
+        number: From 0.
+        began: When it began.
+        took: How long it took.
+        done: What was done or has happened, a line for each.
+        notes: What could not be asked, and what other processes work on.
+        errors: How many steps, clusters and regions failed; the next round tries again.
+        readings: The last samples of nodes, if they were asked for.
     """
 
     number: int
@@ -69,18 +69,18 @@ def supervise(
     Several supervisors may run at once: the lease of a cluster decides which one works on it.
 
     Args:
-        session: the ledger and the clouds.
-        interval: the time between two rounds.
-        rounds: the number of rounds; None for no limit.
-        on_round: called after each round; with it, the accelerators of all nodes are measured, not only of clusters that may
+        session: The ledger and the clouds.
+        interval: The time between two rounds.
+        rounds: The number of rounds; None for no limit.
+        on_round: Called after each round; with it, the accelerators of all nodes are measured, not only of clusters that may
             be idle.
-        cancellation: how another thread stops it.
+        cancellation: How another thread stops it.
 
     Returns:
         The last complete round, None if there was none.
 
     Raises:
-        LedgerError: the ledger can't be opened at the start.
+        LedgerError: The ledger can't be opened at the start.
     """
     supervisor = Supervisor(session, on_round)
     # Not in a round: without a ledger at the start, trying again would hide a wrong configuration.
@@ -119,11 +119,11 @@ class Supervisor:
         """Make one round.
 
         Args:
-            cancellation: stops it between two steps.
-            wait: whether to wait for teardowns; else the next round continues them.
+            cancellation: Stops it between two steps.
+            wait: Whether to wait for teardowns; else the next round continues them.
 
         Raises:
-            BaseException: what `cancellation` was requested with.
+            BaseException: What `cancellation` was requested with.
         """
         self._waits = wait
         this_round = Round(self.number, self._session.clock.now())

@@ -39,10 +39,10 @@ class Facts:
     """A cluster as the ledger has it, with its nodes and costs.
 
     Attributes:
-        cluster: the cluster.
-        nodes: for each rank the live node, else the lost one; then nodes that boot and have no rank yet.
+        cluster: The cluster.
+        nodes: For each rank the live node, else the lost one; then nodes that boot and have no rank yet.
         hourly_cost, accrued_cost: USD.
-        why: why it has ended, or what its teardown waits for; "" while it lives.
+        why: Why it has ended, or what its teardown waits for; "" while it lives.
     """
 
     cluster: ClusterRecord
@@ -80,14 +80,14 @@ def view(
     """Return the cluster as lines of at most `width` columns.
 
     Args:
-        facts: the cluster.
-        samples: recent samples of its nodes, oldest first; what was not measured is shown as "-".
-        events: its events, oldest first; the last ones are shown.
-        now: the current time.
-        width: columns of the terminal, at least 40.
-        nodes: the highest number of nodes shown; of more, those that fail and then the busiest.
-        note: what could not be asked.
-        blocks: whether the terminal can draw blocks; else bars consist of "#".
+        facts: The cluster.
+        samples: Recent samples of its nodes, oldest first; what was not measured is shown as "-".
+        events: Its events, oldest first; the last ones are shown.
+        now: The current time.
+        width: Columns of the terminal, at least 40.
+        nodes: The highest number of nodes shown; of more, those that fail and then the busiest.
+        note: What could not be asked.
+        blocks: Whether the terminal can draw blocks; else bars consist of "#".
 
     Returns:
         A renderable for rich.

@@ -56,20 +56,20 @@ def resolve(
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
     Args:
-        spec: the request.
-        catalog: the offers.
-        now: the current instant; decides which outages are active and which prices are stale.
-        configured: every installed provider -> "" if it can be used, otherwise why not. Offers of providers that can't be
+        spec: The request.
+        catalog: The offers.
+        now: The current instant; decides which outages are active and which prices are stale.
+        configured: Every installed provider -> "" if it can be used, otherwise why not. Offers of providers that can't be
             used stay in the plan and are marked.
-        outages: the remembered outages.
-        reservations: the reservations that the clouds reported; only those that the spec names are used.
-        only: provider -> the only regions to use, where the configuration names some.
+        outages: The remembered outages.
+        reservations: The reservations that the clouds reported; only those that the spec names are used.
+        only: Provider -> the only regions to use, where the configuration names some.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
 
     Raises:
-        SpecError: the spec names something unknown or contradicts itself.
+        SpecError: The spec names something unknown or contradicts itself.
     """
     context = ResolveContext(now, configured, outages, reservations, only)
     plan = decide(spec, catalog, context)
@@ -85,7 +85,7 @@ def require(plan: Plan) -> Candidate:
     """Return the best candidate of a plan.
 
     Raises:
-        NoOfferError: there is no candidate. The message names the constraint that rejects the most offers and the nearest
+        NoOfferError: There is no candidate. The message names the constraint that rejects the most offers and the nearest
             change of the spec that has a candidate; `plan` is the plan.
     """
     if plan.best is not None:

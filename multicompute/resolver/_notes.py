@@ -23,11 +23,11 @@ def notes(
     """Return the notes of a plan, the most important first.
 
     Args:
-        spec: the request.
-        candidates: all candidates in order.
-        gangs: the gangs that the candidates were made from, without those of reservations.
-        without_fabric: the gangs that were rejected because they have no fabric.
-        context: the unconfigured clouds and the age that prices may have.
+        spec: The request.
+        candidates: All candidates in order.
+        gangs: The gangs that the candidates were made from, without those of reservations.
+        without_fabric: The gangs that were rejected because they have no fabric.
+        context: The unconfigured clouds and the age that prices may have.
     """
     if not candidates:
         return []

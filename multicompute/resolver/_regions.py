@@ -19,12 +19,12 @@ def regions_of(patterns: Iterable[str], catalog: "Catalog", *, argument: str) ->
     """Return the regions that match any of `patterns`.
 
     Args:
-        patterns: globs on region names ("us-*") or residencies ("eu"), each optionally after a cloud ("aws:us-east-?").
-        catalog: the known regions.
-        argument: the name of the argument, for the message.
+        patterns: Globs on region names ("us-*") or residencies ("eu"), each optionally after a cloud ("aws:us-east-?").
+        catalog: The known regions.
+        argument: The name of the argument, for the message.
 
     Raises:
-        SpecError: a pattern matches no region of any cloud; the message suggests similar ones.
+        SpecError: A pattern matches no region of any cloud; the message suggests similar ones.
     """
     found: set[RegionKey] = set()
     for pattern in patterns:

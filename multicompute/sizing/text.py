@@ -165,9 +165,9 @@ def render(plan: "JobPlan", *, limit: int = SHOWN, reasons: bool = False) -> str
     """Return the plan as text.
 
     Args:
-        plan: what to show.
-        limit: how many options.
-        reasons: whether to say why not fewer and why no other accelerators.
+        plan: What to show.
+        limit: How many options.
+        reasons: Whether to say why not fewer and why no other accelerators.
     """
     blocks = ["\n".join(wrap(heading(plan)))]
     shown = rows(plan, limit)

@@ -40,7 +40,7 @@ class Workload(BaseModel):
     Numbers may be given as text with a suffix: "70B", "2T", "405e9".
 
     Raises:
-        SpecError: a value is not of its kind, or two contradict each other.
+        SpecError: A value is not of its kind, or two contradict each other.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
@@ -106,7 +106,7 @@ class Workload(BaseModel):
         """Return `obj` if it is a workload of this class, or else one from a mapping of arguments.
 
         Raises:
-            SpecError: as for the class itself.
+            SpecError: As for the class itself.
         """
         return obj if isinstance(obj, cls) else cls(**obj)
 

@@ -14,10 +14,10 @@ def problems(provider: str, path: Path, *, accelerators: Collection[str], today:
     """Yield a sentence for each problem in the tables of a folder; nothing if they are correct.
 
     Args:
-        provider: the provider that the tables belong to.
-        path: the folder.
-        accelerators: the canonical names that may occur.
-        today: no price may have a later date.
+        provider: The provider that the tables belong to.
+        path: The folder.
+        accelerators: The canonical names that may occur.
+        today: No price may have a later date.
     """
     tables = Tables(provider, path)
     try:

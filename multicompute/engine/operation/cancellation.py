@@ -21,7 +21,7 @@ class Cancellation:
         """Create a cancellation that has not been requested.
 
         Args:
-            detach: whether a cancelled operation leaves its cluster as it is, for another process to continue.
+            detach: Whether a cancelled operation leaves its cluster as it is, for another process to continue.
         """
         self._detach = detach
         self._requested: BaseException | None = None

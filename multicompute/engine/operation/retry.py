@@ -34,15 +34,15 @@ def call_with_retry(
     as long, up to about 30 seconds, and never shorter than the cloud asked for.
 
     Args:
-        call: calls the cloud once.
-        provider: the provider that `call` uses.
-        clock: the clock to sleep with.
-        cancellation: ends the backoff when it is requested.
-        on_retry: called with each error and the seconds until the next try.
+        call: Calls the cloud once.
+        provider: The provider that `call` uses.
+        clock: The clock to sleep with.
+        cancellation: Ends the backoff when it is requested.
+        on_retry: Called with each error and the seconds until the next try.
 
     Raises:
-        ThrottledError: the call was throttled eight times.
-        TransientError: the call failed five times; its outcome is unknown.
+        ThrottledError: The call was throttled eight times.
+        TransientError: The call failed five times; its outcome is unknown.
     """
     failed: list[MulticomputeError] = []
 

@@ -20,9 +20,9 @@ async def in_thread(
     complete before the cancellation propagates.
 
     Args:
-        work: the function to run.
-        cancellation: how to ask the work to stop; without it, a cancelled task only waits for the work.
-        undo: called with the result of work that had finished when the task was cancelled.
+        work: The function to run.
+        cancellation: How to ask the work to stop; without it, a cancelled task only waits for the work.
+        undo: Called with the result of work that had finished when the task was cancelled.
     """
     # Not asyncio.to_thread: its pool has few threads, and each of these may wait for half an hour. With hundreds of
     # clusters in one event loop, the last ones would time out before their turn.

@@ -28,7 +28,7 @@ def try_candidates(op: Operation, plan: Plan, *, wait: bool) -> None:
     Without `wait`, return as soon as a cloud has accepted a launch.
 
     Raises:
-        MulticomputeError: no candidate succeeded; nothing of them is left.
+        MulticomputeError: No candidate succeeded; nothing of them is left.
     """
     last_round = op.clock.now() + (op.spec.keep_trying or timedelta(0))
     pause = _FIRST_PAUSE
@@ -67,7 +67,7 @@ def try_attempts(
         None if the gang runs, or is launched without `wait`; else the error, after all attempts were rolled back.
 
     Raises:
-        MulticomputeError: no other candidate can succeed either.
+        MulticomputeError: No other candidate can succeed either.
     """
     try:
         for attempt in attempts:

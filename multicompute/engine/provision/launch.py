@@ -51,8 +51,8 @@ def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = Fa
     """Record the intent to launch these parts, which are all of one region (I1).
 
     Raises:
-        TerminationRequested: another process requested the termination of the cluster.
-        LeaseLost: another process took the cluster over.
+        TerminationRequested: Another process requested the termination of the cluster.
+        LeaseLost: Another process took the cluster over.
     """
     attempt = AttemptRecord(
         token=f"mc-{op.session.random.getrandbits(96):024x}",
@@ -76,7 +76,7 @@ def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
     `is_repeated` says that an earlier call may have launched it already.
 
     Raises:
-        MulticomputeError: the cloud refused, and the attempt is closed; or the outcome is unknown, and the attempt was
+        MulticomputeError: The cloud refused, and the attempt is closed; or the outcome is unknown, and the attempt was
             closed after no node had appeared until the end of the consistency window.
     """
     call = _LaunchCall(op, attempt, is_repeated=is_repeated)
@@ -100,7 +100,7 @@ class _LaunchCall:
     """The call of `Provider.launch` for an attempt, which may be made several times.
 
     Attributes:
-        is_in_doubt: whether an earlier call may have launched nodes without our knowing.
+        is_in_doubt: Whether an earlier call may have launched nodes without our knowing.
     """
 
     def __init__(self, op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:

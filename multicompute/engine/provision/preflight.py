@@ -103,7 +103,7 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
     """Find the reservations of the spec in all regions of the configured clouds.
 
     Raises:
-        SpecError: one of them is in none of these regions.
+        SpecError: One of them is in none of these regions.
     """
     regions = [
         ProviderRegion(name, region.name)

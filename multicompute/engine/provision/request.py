@@ -46,11 +46,11 @@ def request(
         The cluster, READY; with `wait=False`, as soon as a cloud has accepted the launch.
 
     Raises:
-        NoOfferError: no offer meets the spec.
-        ClusterExists: a live cluster of that name was made by another request.
-        CapacityError, QuotaError, AuthError, AccessDeniedError, InvalidRequestError, ProviderError: every candidate failed
+        NoOfferError: No offer meets the spec.
+        ClusterExists: A live cluster of that name was made by another request.
+        CapacityError, QuotaError, AuthError, AccessDeniedError, InvalidRequestError, ProviderError: Every candidate failed
             or is ruled out; nothing is left running.
-        ProvisionTimeout: the cluster was not ready within `timeout`; nothing is left running.
+        ProvisionTimeout: The cluster was not ready within `timeout`; nothing is left running.
     """
     if spec.ttl == "default":
         spec = spec.replace(ttl=session.config.default_ttl)
@@ -98,8 +98,8 @@ def bring_up(
     `wait`, return as soon as a cloud has accepted the launch.
 
     Raises:
-        ClusterNotFound: the cluster was terminated in the meantime.
-        MulticomputeError: as `request` does.
+        ClusterNotFound: The cluster was terminated in the meantime.
+        MulticomputeError: As `request` does.
     """
     cancellation = cancellation or Cancellation()
     deadline = session.clock.now() + timeout
@@ -128,8 +128,8 @@ def _make_plan(session: Session, spec: ClusterSpec) -> Plan:
     """Return the plan to work from, with the reservations of the spec as the clouds report them.
 
     Raises:
-        NoOfferError, CapacityError: it has no candidate.
-        AuthError: no candidate is in a cloud that can be used here.
+        NoOfferError, CapacityError: It has no candidate.
+        AuthError: No candidate is in a cloud that can be used here.
     """
     found = find_reservations(session, spec) if spec.reservations else ()
     # A request that keeps trying waits for outages to pass, so they rule out nothing.

@@ -22,11 +22,11 @@ def wait_until_running(op: Operation, attempts: Sequence[AttemptRecord]) -> list
     """Wait until every node of the launched attempts runs, and return the nodes of each attempt.
 
     Raises:
-        TerminationRequested: another process requested the termination of the cluster.
-        LeaseLost: another process took the cluster over.
-        CapacityError: nodes were lost, or did not run within the attempt timeout.
-        QuotaError, InvalidRequestError: nodes were lost, and the cloud names this cause.
-        ProvisionTimeout: the deadline of the operation has passed.
+        TerminationRequested: Another process requested the termination of the cluster.
+        LeaseLost: Another process took the cluster over.
+        CapacityError: Nodes were lost, or did not run within the attempt timeout.
+        QuotaError, InvalidRequestError: Nodes were lost, and the cloud names this cause.
+        ProvisionTimeout: The deadline of the operation has passed.
     """
     wanted = sum(attempt.nodes for attempt in attempts)
     poll_interval = max(op.session.provider(attempt.provider).poll_interval for attempt in attempts)
@@ -57,8 +57,8 @@ def make_ready(op: Operation, attempts: Sequence[AttemptRecord], found: Sequence
     """Record that the gang is complete. Ranks follow the order of the attempts, then of the provider's answer.
 
     Raises:
-        TerminationRequested: another process requested the termination of the cluster.
-        LeaseLost: another process took the cluster over.
+        TerminationRequested: Another process requested the termination of the cluster.
+        LeaseLost: Another process took the cluster over.
     """
     op.renew_lease()
     records: list[NodeRecord] = []

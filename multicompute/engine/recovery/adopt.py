@@ -39,10 +39,10 @@ def adopt(session: Session, orphans: Sequence[Orphan], *, taken: Collection[str]
     `taken` are names that are taken in addition to those in the ledger. With `dry_run`, only check whether it can be adopted.
 
     Raises:
-        ClusterNotFound: it has no node, or is in the ledger by now.
-        ClusterExists: a live cluster has its name.
-        CatalogError: the offer tables do not have its instance types.
-        SpecError: its tags are not those of a cluster.
+        ClusterNotFound: It has no node, or is in the ledger by now.
+        ClusterExists: A live cluster has its name.
+        CatalogError: The offer tables do not have its instance types.
+        SpecError: Its tags are not those of a cluster.
     """
     first = orphans[0]
     if is_known(session, first.cluster_id):

@@ -20,7 +20,7 @@ class Orphan:
     """Resources of one cluster in one cloud that carry our tags and belong to no live cluster of the ledger.
 
     Attributes:
-        is_known: whether the ledger has the cluster, as one that has ended.
+        is_known: Whether the ledger has the cluster, as one that has ended.
     """
 
     provider: str
@@ -57,8 +57,8 @@ class Inventory:
     """Everything with this owner's tags in the clouds.
 
     Attributes:
-        orphans: what no live cluster of the ledger owns.
-        clusters: the id of each live cluster of the ledger -> its resources.
+        orphans: What no live cluster of the ledger owns.
+        clusters: The id of each live cluster of the ledger -> its resources.
     """
 
     orphans: tuple[Orphan, ...]
@@ -129,8 +129,8 @@ def choose(
     """Return the ids of the orphans to adopt and of those to terminate, which are chosen by name or id.
 
     Raises:
-        ClusterNotFound: a name is no orphan; lists the orphans.
-        SpecError: a cluster is in both, or several orphans have a name that is to be terminated.
+        ClusterNotFound: A name is no orphan; lists the orphans.
+        SpecError: A cluster is in both, or several orphans have a name that is to be terminated.
     """
     to_adopt = {cluster_id for name in adopt for cluster_id in _ids_of(orphans, name)}
     to_terminate: set[str] = set()

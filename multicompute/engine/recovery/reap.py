@@ -30,10 +30,10 @@ class ReapReport:
     """What was terminated, or would be with `dry_run`.
 
     Attributes:
-        terminated: names of clusters that have ended.
-        failed: name -> why its teardown is not complete; the next reap continues.
-        orphans: names of expired orphans that were deleted.
-        notes: what could not be asked, and what another process works on.
+        terminated: Names of clusters that have ended.
+        failed: Name -> why its teardown is not complete; the next reap continues.
+        orphans: Names of expired orphans that were deleted.
+        notes: What could not be asked, and what another process works on.
     """
 
     terminated: list[str] = field(default_factory=list)
@@ -54,10 +54,10 @@ def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _
     Several processes may reap at once: one works on a cluster, the others note that and skip it.
 
     Args:
-        session: the ledger and the clouds.
-        dry_run: only report what would be done.
-        idle: the id of each cluster that has been idle for too long -> the reason for its termination, if it is still READY.
-        wait: wait for each teardown for up to half an hour; else the next reap continues.
+        session: The ledger and the clouds.
+        dry_run: Only report what would be done.
+        idle: The id of each cluster that has been idle for too long -> the reason for its termination, if it is still READY.
+        wait: Wait for each teardown for up to half an hour; else the next reap continues.
     """
     report = ReapReport()
     inventory = list_inventory(session, report.notes)

@@ -33,8 +33,8 @@ class _Removal:
     """The progress in deleting one orphan.
 
     Attributes:
-        is_over: whether no further step is needed or allowed.
-        problem: why something may be left, "" if nothing is.
+        is_over: Whether no further step is needed or allowed.
+        problem: Why something may be left, "" if nothing is.
     """
 
     def __init__(self, session: Session, orphan: Orphan, *, thoroughly: bool) -> None:

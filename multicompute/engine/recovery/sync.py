@@ -31,7 +31,7 @@ def sync_expiry(
     expires_at = expiry_instant(expiry_of(resources))
     if expires_at is None or expires_at <= record.expires_at or _may_miss_a_node(session, record, resources):
         return ""
-    message = f"runs {expiry_text(expires_at)} by its tags; the ledger said {expiry_text(record.expires_at)}"
+    message = f"runs {expiry_text(expires_at)} by its tags; in the ledger, {expiry_text(record.expires_at)}"
     if not dry_run:
         if record.state.is_up:
             # The process that extended it may have died between two nodes: the others would keep the earlier expiry.

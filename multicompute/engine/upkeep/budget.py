@@ -37,7 +37,7 @@ def require_budget(session: Session, record: ClusterRecord, what: str) -> None:
     """Raise if a cluster has spent its budget and so can't be `what`, such as "extended".
 
     Raises:
-        BudgetError: its budget is spent.
+        BudgetError: Its budget is spent.
     """
     budget = spent_budget(session, record)
     if budget is not None:

@@ -23,9 +23,9 @@ def extend(session: Session, cluster_id: str, by: timedelta) -> ClusterRecord:
     """Extend the lease of a cluster, in the cloud first: if this is interrupted, the ledger has the earlier expiry.
 
     Raises:
-        SpecError: the cluster has no expiry, or would run for over a year from now.
-        BudgetError: the cluster has spent its budget.
-        ClusterNotFound: the cluster has ended or is ending, or another process works on it for a minute.
+        SpecError: The cluster has no expiry, or would run for over a year from now.
+        BudgetError: The cluster has spent its budget.
+        ClusterNotFound: The cluster has ended or is ending, or another process works on it for a minute.
     """
     deadline = session.clock.now() + _LEASE_TIMEOUT
     while True:

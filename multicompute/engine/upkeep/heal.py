@@ -29,11 +29,11 @@ def heal(
         The cluster: READY, or still DEGRADED if nodes that run fail their cloud's checks.
 
     Raises:
-        ClusterNotFound: the cluster is not up, or another process works on it.
-        BudgetError: nodes are gone, and the cluster has spent its budget.
-        CapacityError, QuotaError, ...: the cloud has no such nodes there now; the cluster is as it was before.
-        ProvisionTimeout: the new nodes did not run in time; the cluster is as it was before.
-        ProviderError: some hosts of a slice are gone, and slices are indivisible.
+        ClusterNotFound: The cluster is not up, or another process works on it.
+        BudgetError: Nodes are gone, and the cluster has spent its budget.
+        CapacityError, QuotaError, ...: The cloud has no such nodes there now; the cluster is as it was before.
+        ProvisionTimeout: The new nodes did not run in time; the cluster is as it was before.
+        ProviderError: Some hosts of a slice are gone, and slices are indivisible.
     """
     cancellation = cancellation or Cancellation()
     record = session.ledger.cluster(cluster_id)
@@ -98,7 +98,7 @@ def _replacement_parts(op: Operation, lost: Sequence[NodeRecord]) -> list[tuple[
     """Return the parts to launch in place of the lost nodes, grouped by region.
 
     Raises:
-        ProviderError: some hosts of a slice are gone and others are not.
+        ProviderError: Some hosts of a slice are gone and others are not.
     """
     attempts = {attempt.token: attempt for attempt in op.ledger.attempts(op.cluster_id)}
     machines: dict[Part, int] = {}

@@ -49,8 +49,8 @@ class RefreshReport:
     """The result of a refresh of all clusters.
 
     Attributes:
-        changed: names of the clusters that have changed.
-        notes: what could not be asked.
+        changed: Names of the clusters that have changed.
+        notes: What could not be asked.
     """
 
     changed: list[str] = field(default_factory=list)
@@ -217,8 +217,8 @@ def wait_for(
     """Refresh a cluster until it is in `state`.
 
     Raises:
-        ClusterNotFound: it has ended, in another state.
-        ProvisionTimeout: it was not in that state in time.
+        ClusterNotFound: It has ended, in another state.
+        ProvisionTimeout: It was not in that state in time.
     """
     cancellation = cancellation or Cancellation()
     deadline = None if timeout is None else session.clock.now() + timeout

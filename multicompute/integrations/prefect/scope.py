@@ -28,15 +28,15 @@ def cluster(
     run that is started again after a crash gets the cluster that it had.
 
     Args:
-        gpus: the total number of accelerators.
-        type: an accelerator, TPU slice type or instance type; a list means any of them.
-        config: a `Multicompute` block or the name of one; by default the configuration of the machine that runs the flow.
-        **arguments: the other arguments of `Cluster.request`.
+        gpus: The total number of accelerators.
+        type: An accelerator, TPU slice type or instance type; a list means any of them.
+        config: A `Multicompute` block or the name of one; by default the configuration of the machine that runs the flow.
+        **arguments: The other arguments of `Cluster.request`.
 
     Raises:
-        MissingContextError: on entry, outside of flows and tasks.
-        SpecError: on entry by `with` in an event loop, which it would block.
-        MulticomputeError: on entry, any error of `Cluster.request`.
+        MissingContextError: On entry, outside of flows and tasks.
+        SpecError: On entry by `with` in an event loop, which it would block.
+        MulticomputeError: On entry, any error of `Cluster.request`.
 
     Example:
         >>> @flow
@@ -110,11 +110,11 @@ def refuse_event_loop(what: str, *, instead: str) -> None:
     """Refuse a blocking call in a thread with a running event loop.
 
     Args:
-        what: the call, for the message.
-        instead: the call to use in an event loop.
+        what: The call, for the message.
+        instead: The call to use in an event loop.
 
     Raises:
-        SpecError: an event loop runs in this thread.
+        SpecError: An event loop runs in this thread.
     """
     try:
         asyncio.get_running_loop()

@@ -15,7 +15,7 @@ def by_metric(load: Load) -> dict[Metric, float]:
     """Return a load whose keys are metrics.
 
     Raises:
-        ValueError: a key is not the name of a metric.
+        ValueError: A key is not the name of a metric.
     """
     return {Metric(name): value for name, value in load.items()}
 
