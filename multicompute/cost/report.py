@@ -1,7 +1,7 @@
 """Report what clusters have cost, by cluster, owner, cloud, day or tag, and what live ones will cost.
 
-Everything is added up exactly, in Decimal, from price times seconds, and rounded half to even, to 6 digits, when it is shown.
-So the rows of a report add up to its total, and rounded rows to within half a millionth of a dollar each.
+Costs are exact sums of price times seconds, in Decimal. They are rounded half to even, to 6 digits, only when they are shown. So the
+rows of a report add up to its total, and a rounded row differs from it by at most half a millionth of a dollar.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     """The time for which one node is billed in the period, or on one day of the period.
 
     Attributes:
-        cluster, node: What is billed.
+        cluster, node: The cluster and its node.
         time: The billed time.
         day: The day in UTC, None if the entry is for the period.
     """
@@ -131,16 +131,16 @@ class CostReport:
 def report(
     session: Session, *, since: str | timedelta | None = None, by: str = "cluster", name: str | None = None
 ) -> CostReport:
-    """Report what clusters have cost, by the second, at the prices at which their nodes were bought, without calling a cloud.
+    """Report what clusters have cost, by the second, at the prices at which their nodes were bought; calls no cloud.
 
     Args:
         session: The ledger.
-        since: The length of the period until now, "30d" or a timedelta; since the beginning if left out.
+        since: The length of the period until now, "30d" or a timedelta; since the start of the ledger if omitted.
         by: "cluster", "owner", "cloud", "day" (in UTC) or "tag:KEY".
-        name: Only this cluster: the live one of this name or id, else the last one that had it.
+        name: Only this cluster: the live one with this name or id, or else the last one that had it.
 
     Raises:
-        SpecError: `since` is no duration, or `by` is none of these.
+        SpecError: `since` is not a duration, or `by` is not a known grouping.
         ClusterNotFound: No cluster ever had this name.
     """
     check_group(by)
@@ -184,7 +184,7 @@ def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
     """Return the entries added up by group.
 
     Raises:
-        SpecError: `by` is no known grouping.
+        SpecError: `by` is not a known grouping.
     """
     check_group(by)
     key = _key(by)
@@ -204,10 +204,10 @@ def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
 
 
 def check_group(by: str) -> None:
-    """Raise if `by` is no known grouping.
+    """Raise if `by` is not a known grouping.
 
     Raises:
-        SpecError: It is not; names the nearest match.
+        SpecError: It is not; the message names the nearest one.
     """
     if by in GROUPS or (by.startswith(_TAG) and by != _TAG):
         return
@@ -224,16 +224,14 @@ def _start(now: datetime, since: str | timedelta | None) -> datetime | None:
     try:
         return now - parse_duration(since, what="since")
     except OverflowError:
-        # Before year 1: since the beginning.
+        # Before year 1: from the start of the ledger.
         return None
 
 
 def _accounts(session: Session, since: datetime | None, name: str | None) -> list[Account]:
     if not session.has_ledger:
         if name is not None:
-            raise ClusterNotFound(
-                f"{name}: no cluster of this name", hint="`multicompute ls --all` lists what there is"
-            )
+            raise ClusterNotFound(f"{name}: no cluster of this name", hint="`multicompute ls --all` lists all clusters")
         return []
     cluster_id = None if name is None else session.ledger.find(name).id
     return [*session.ledger.spending(since=since, cluster_id=cluster_id)]
@@ -283,7 +281,7 @@ def _row(group: str | None, times: Mapping[tuple[float, float], timedelta]) -> C
 
 
 def _named(rows: Iterable[CostRow], names: Mapping[str, str]) -> list[CostRow]:
-    """Return the rows with names of clusters as groups, and the id after a name that several clusters have had."""
+    """Return the rows with the names of clusters as groups. The id follows a name that several clusters have had."""
     uses = Counter(names.values())
     labels = {id: name if uses[name] == 1 else f"{name} ({id})" for id, name in names.items()}
     return [replace(row, group=labels[row.group or ""]) for row in rows]

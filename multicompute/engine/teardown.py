@@ -1,4 +1,4 @@
-"""Tear clusters down, and report them as ended only after the clouds show nothing of them any more (I4, I8)."""
+"""Tear clusters down, and report them as ended only after the clouds list no resource of them (I4, I8)."""
 
 import logging
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ _POLL_INTERVAL: Final = timedelta(seconds=1)
 def terminate(session: Session, cluster_id: str, *, reason: str = "by request", wait: bool = True) -> ClusterRecord:
     """Terminate a cluster, unless it has ended already, and return its record.
 
-    If another process works on the cluster, that process is asked to terminate it. With `wait`, return only when every cloud
-    shows nothing of the cluster any more.
+    If another process works on the cluster, that process is asked to terminate it. With `wait`, return only when no cloud
+    lists a resource of the cluster.
 
     Raises:
         TeardownIncomplete: Something is left after half an hour; the cluster stays TERMINATING, and `reap` continues.
-        MulticomputeError: A cloud or the other process can't be reached; the cluster stays TERMINATING, too.
+        MulticomputeError: A cloud or the other process can't be reached; the cluster stays TERMINATING.
     """
     deadline = session.clock.now() + TEARDOWN_TIMEOUT
     with defer_signals() as cancellation:
@@ -75,13 +75,13 @@ def terminate_on_exit(session: Session, cluster_id: str, error: BaseException | 
     try:
         record = terminate(session, cluster_id, reason=reason)
     except MulticomputeError as trouble:
-        _log.error("%s is TERMINATING, something of it may still run: %s", record.name, trouble)
+        _log.error("%s is TERMINATING and may still be running: %s", record.name, trouble)
         if error is None:
             raise
         error.add_note(f"{record.name} is not torn down yet: {trouble}")
         return session.ledger.cluster(cluster_id)
     if error is not None:
-        _log.warning("%s: torn down after %r, nothing of it is left", record.name, type(error).__name__)
+        _log.warning("%s: torn down after %r, nothing is left running", record.name, type(error).__name__)
     return record
 
 
@@ -93,7 +93,7 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
 
     Raises:
         TeardownIncomplete: Something is left.
-        MulticomputeError: A cloud can't be asked, or refuses.
+        MulticomputeError: A cloud does not answer, or refuses.
     """
     failed: list[MulticomputeError] = []
     if op.reload().state.has_ended:
@@ -112,7 +112,7 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
             open_attempts = [attempt for attempt in attempts if attempt.is_open]
             terminate_and_wait(op, provider, open_attempts, selector, timeout=timeout)
         except MulticomputeError as error:
-            # A region that does not answer must not keep the others running.
+            # An error in one region must not keep nodes running in the others.
             failed.append(error)
             if wait or not isinstance(error, TeardownIncomplete):
                 _report_blocker(op, f"{where}: the teardown is not complete: {error.message}", code=error.code)
@@ -130,7 +130,7 @@ def terminate_and_wait(
     *,
     timeout: timedelta = TEARDOWN_TIMEOUT,
 ) -> None:
-    """Terminate what is selected in one region, and repeat that until the cloud has nothing left and can't show anything new.
+    """Terminate what is selected in one region, and repeat that until the cloud lists nothing and nothing can still appear.
 
     `attempts` are the open attempts among what is selected: after a launch with an unknown outcome, nodes may still appear.
 
@@ -156,8 +156,8 @@ def terminate_and_wait(
 
 
 def _incomplete(provider: Provider, selector: Selector, left: Teardown, timeout: timedelta) -> TeardownIncomplete:
-    after = f"still there after {format_duration(timeout)}" if timeout else "still there"
-    things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5]) or "what may yet appear"
+    after = f"not deleted after {format_duration(timeout)}" if timeout else "not deleted yet"
+    things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5]) or "nodes that may still appear"
     return TeardownIncomplete(
         f"{provider.name} {selector.region}: {after}: {things} ({left.waiting_for or 'no reason given'})",
         provider=provider.name,
@@ -187,7 +187,7 @@ def terminate_step(
 
 
 def _settled_at(provider: Provider, attempts: Sequence[AttemptRecord]) -> datetime:
-    """Return from when on a launch with an unknown outcome can't show anything new."""
+    """Return the time after which no node of a launch with an unknown outcome can appear."""
     in_doubt = [attempt.opened_at for attempt in attempts if attempt.state is AttemptState.OPEN]
     return max(in_doubt) + provider.consistency_window if in_doubt else datetime.min.replace(tzinfo=UTC)
 
@@ -225,6 +225,6 @@ def _mark_terminating(op: Operation, reason: str) -> None:
 def _mark_ended(op: Operation, state: ClusterState, reason: str) -> None:
     """Record that nothing of the cluster exists: attempts are closed, nodes and cluster have ended."""
     kind = "failed" if state is ClusterState.FAILED else "terminated"
-    event = op.events.event(kind, f"{kind}: {reason}; nothing of it is left")
+    event = op.events.event(kind, f"{kind}: {reason}; nothing is left running")
     op.ledger.end_cluster(op.cluster_id, state=state, at=op.clock.now(), reason=reason, event=event)
     op.events.notify(event)

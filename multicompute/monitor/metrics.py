@@ -1,4 +1,4 @@
-"""Read what the clouds' monitoring has measured of nodes, in batches."""
+"""Read the measurements of nodes from the clouds' monitoring, in batches."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +15,10 @@ _POOL: Final = 8
 
 
 def metrics(session: Session, nodes: Sequence[Node], *, window: timedelta) -> list[Sample]:
-    """Return what was measured of these nodes in the last `window`, oldest first; what a cloud does not measure is missing.
+    """Return the measurements of these nodes in the last `window`, oldest first; metrics that a cloud does not measure are missing.
 
     Raises:
-        MulticomputeError: A cloud can't be asked.
+        MulticomputeError: A cloud does not answer.
     """
     until = session.clock.now()
     groups = by_region(nodes)

@@ -40,9 +40,9 @@ class Facts:
 
     Attributes:
         cluster: The cluster.
-        nodes: For each rank the live node, else the lost one; then nodes that boot and have no rank yet.
+        nodes: For each rank the live node, or else the lost one; then nodes that have no rank yet.
         hourly_cost, accrued_cost: USD.
-        why: Why it has ended, or what its teardown waits for; "" while it lives.
+        why: Why it has ended, or what its teardown waits for; "" for a live cluster.
     """
 
     cluster: ClusterRecord
@@ -85,8 +85,8 @@ def view(
         events: Its events, oldest first; the last ones are shown.
         now: The current time.
         width: Columns of the terminal, at least 40.
-        nodes: The highest number of nodes shown; of more, those that fail and then the busiest.
-        note: What could not be asked.
+        nodes: The highest number of nodes shown; of more, failing nodes and then the busiest.
+        note: What could not be read.
         blocks: Whether the terminal can draw blocks; else bars consist of "#".
 
     Returns:
@@ -171,7 +171,7 @@ def _node_lines(
 
 
 def _interest(node: Node, measured: Mapping[tuple[str, Metric], float]) -> tuple[bool, float, float, int]:
-    """Return a sort key: nodes that fail first, then the busiest."""
+    """Return a sort key: failing nodes first, then the busiest."""
     accelerator, cpu = (measured.get((node.id, metric), -1.0) for metric in (Metric.ACCELERATOR, Metric.CPU))
     return node.state is NodeState.RUNNING, -accelerator, -cpu, node.rank
 

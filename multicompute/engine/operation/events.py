@@ -34,7 +34,7 @@ class EventLog:
         self.notify(event)
 
     def notify(self, event: Event) -> None:
-        """Call the callback with an event that is stored already, or that is not worth storing."""
+        """Call the callback with an event that is stored already, or that need not be stored."""
         if self._callback is None:
             return
         try:

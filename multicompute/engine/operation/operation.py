@@ -28,7 +28,7 @@ class TerminationRequested(Exception):
 
 
 class LeaseLost(Exception):
-    """Another process took the cluster over, since this one did not renew its lease in time: stop touching it."""
+    """Another process has taken the cluster over, because this one did not renew its lease in time."""
 
 
 @dataclass(slots=True)

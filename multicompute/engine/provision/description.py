@@ -73,7 +73,7 @@ def _place_of(parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def outcome_of(error: MulticomputeError) -> str:
-    """Return a failure in two or three words."""
+    """Return the outcome of a failed attempt in a few words."""
     if isinstance(error, CapacityError):
         return "no capacity" if error.is_offered else "not offered here"
     return next((outcome for kind, outcome in _OUTCOMES.items() if isinstance(error, kind)), "failed")

@@ -15,8 +15,7 @@ from multicompute.errors import (
 from multicompute.offer import Part
 from multicompute.plan import Candidate, Outage
 
-# First and longest duration. A lack of capacity passes in minutes or hours; raising a quota, or the sale of a type in a
-# zone, takes days.
+# First and longest duration. A lack of capacity lasts minutes or hours. It takes days to raise a quota, or until a zone sells a type.
 _DURATIONS: Final = {
     "capacity": (timedelta(minutes=5), timedelta(hours=2)),
     "quota": (timedelta(minutes=15), timedelta(days=1)),
@@ -74,7 +73,7 @@ class CandidateQueue:
 
 
 def _is_same_purchase(other: Candidate, candidate: Candidate) -> bool:
-    """Return whether two candidates differ in nothing but the zone."""
+    """Return whether two candidates differ only in the zone."""
     return (other.provider, other.region, other.instance_type, other.purchase) == (
         candidate.provider,
         candidate.region,
@@ -89,7 +88,7 @@ def is_fatal(error: MulticomputeError) -> bool:
 
 
 def rules_out_provider(error: MulticomputeError) -> bool:
-    """Return whether no candidate of this provider can succeed: a lack is local, other failures are not."""
+    """Return whether no candidate of this provider can succeed. A lack of capacity or quota is usually local; other errors are not."""
     if isinstance(error, (CapacityError, QuotaError)):
         return error.scope == "account"
     return error.scope not in ("zone", "region")

@@ -84,7 +84,7 @@ def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
         nodes = op.call(call.provider, f"launch in {zone_or_region(attempt)}", call)
     except _REFUSALS as error:
         if call.is_in_doubt and isinstance(error, (AuthError, AccessDeniedError)):
-            # This call was not let in, which shows nothing about an earlier one whose answer was lost: it stays open.
+            # This call was refused access, which shows nothing about an earlier one whose answer was lost: the attempt stays open.
             raise
         close_attempt(op, attempt, error)
         raise
@@ -100,7 +100,7 @@ class _LaunchCall:
     """The call of `Provider.launch` for an attempt, which may be made several times.
 
     Attributes:
-        is_in_doubt: Whether an earlier call may have launched nodes without our knowing.
+        is_in_doubt: Whether an earlier call may have launched nodes that are not recorded.
     """
 
     def __init__(self, op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
@@ -130,7 +130,7 @@ def _record_launch(op: Operation, provider: Provider, attempt: AttemptRecord, no
     event = op.events.event("launched", f"launched {describe(attempt)}: {len(nodes)} nodes")
     records = node_records(attempt, nodes, at=op.clock.now(), first_rank=None)
     if not op.ledger.record_launch(attempt, records, event):
-        # Another process took the cluster over during the call and closed the attempt. It does not know of these nodes.
+        # Another process took the cluster over during the call and closed the attempt. These nodes are in no ledger.
         op.call(provider, "terminate", lambda: provider.terminate(attempt.selector))
         raise op.conflict_error()
     op.events.notify(event)

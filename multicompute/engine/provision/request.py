@@ -163,7 +163,7 @@ def _provision(op: Operation, plan: Plan | None, *, wait: bool) -> bool:
 
 @contextmanager
 def _teardown_on_error(op: Operation) -> Iterator[None]:
-    """Tear the cluster down if the block raises anything, and add to the error what became of it."""
+    """Tear the cluster down if the block raises anything, and add the result of the teardown to the error."""
     try:
         yield
     except LeaseLost:
@@ -173,7 +173,7 @@ def _teardown_on_error(op: Operation) -> Iterator[None]:
             raise
         _tear_down_after(op, error)
         if isinstance(error, TerminationRequested):
-            text = f"{op.name}: was {_reason(error)} while it was being provisioned; nothing of it is left"
+            text = f"{op.name}: was {_reason(error)} while it was being provisioned; nothing is left running"
             raise ClusterNotFound(text) from error
         raise
 
@@ -190,17 +190,17 @@ def _tear_down_after(op: Operation, error: BaseException) -> None:
         tear_down(op, ClusterState.FAILED, _reason(error))
     except MulticomputeError as trouble:
         error.add_note(f"{op.name} is not torn down yet: {trouble}")
-        _log.error("%s: something of it may still run, `multicompute reap` continues: %s", op.name, trouble)
+        _log.error("%s: it may still be running, `multicompute reap` continues: %s", op.name, trouble)
         if isinstance(error, TerminationRequested):
-            # The caller knows nothing of the internal signal: raise the teardown error.
+            # TerminationRequested is internal: raise the teardown error.
             raise trouble from None
-        # The caller has to know the first error, not that of the teardown.
+        # The caller needs the first error, not that of the teardown.
         raise error
     if isinstance(error, MulticomputeError):
         error.attempts = error.attempts or tuple(op.reports)
-        error.message = f"{error.message}; torn down, nothing of it is left"
+        error.message = f"{error.message}; torn down, nothing is left running"
     else:
-        _log.warning("%s: torn down, nothing of it is left", op.name)
+        _log.warning("%s: torn down, nothing is left running", op.name)
 
 
 def _reason(error: BaseException) -> str:
@@ -227,7 +227,7 @@ def _resume(op: Operation, *, wait: bool) -> bool:
 
 
 def _clean_up_other_regions(op: Operation) -> None:
-    """Remove what failed attempts left in other regions than the cluster's; failures are only logged: it costs nothing."""
+    """Remove what failed attempts left in other regions than the cluster's; failures are only logged, because these resources cost nothing."""
     attempts = op.ledger.attempts(op.cluster_id)
     home = by_region(attempt for attempt in attempts if attempt.is_open)
     for where in by_region(attempts):

@@ -1,4 +1,4 @@
-"""Reap what must end: expired clusters, spent budgets, idle clusters, interrupted teardowns and expired orphans."""
+"""Reap: terminate expired and idle clusters, spent budgets and expired orphans, and continue interrupted teardowns."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class ReapReport:
         terminated: Names of clusters that have ended.
         failed: Name -> why its teardown is not complete; the next reap continues.
         orphans: Names of expired orphans that were deleted.
-        notes: What could not be asked, and what another process works on.
+        notes: What could not be listed, and what another process works on.
     """
 
     terminated: list[str] = field(default_factory=list)

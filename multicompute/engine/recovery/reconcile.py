@@ -1,4 +1,4 @@
-"""Reconcile the ledger with the clouds: take back what is known, end what is incomplete, and list orphans (I3)."""
+"""Reconcile the ledger with the clouds: bring up known clusters, terminate incomplete ones, and list orphans (I3)."""
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
@@ -31,13 +31,13 @@ class ReconcileReport:
     """What was found and done, or would be done with `dry_run`.
 
     Attributes:
-        adopted: Names of clusters that run, and were brought up or written into the ledger now.
+        adopted: Names of running clusters that were brought up or written into the ledger now.
         terminated: Names of incomplete clusters, and of chosen orphans, that have ended.
-        orphans: What carries our tags and belongs to no live cluster of the ledger.
+        orphans: Resources with our tags that belong to no live cluster of the ledger.
         failed: The id of each orphan that should have been adopted or terminated and was not -> why.
-        in_doubt: Names of clusters of which something may still appear: reconcile again after the consistency window.
+        in_doubt: Names of clusters whose nodes may still appear: reconcile again after the consistency window.
         clusters: Names of the live clusters afterwards.
-        notes: What could not be asked.
+        notes: What could not be listed.
     """
 
     adopted: list[str] = field(default_factory=list)
@@ -89,8 +89,8 @@ def reconcile(
         wait: Wait for each teardown for up to half an hour; else the next reap continues.
 
     Raises:
-        ClusterNotFound: A name or id is no orphan; nothing was done.
-        SpecError: An orphan is in both, or several orphans have a name that is to be terminated; nothing was done.
+        ClusterNotFound: A name or id belongs to no orphan; nothing was done.
+        SpecError: An orphan is in both, or several orphans have a name in `terminate`; nothing was done.
     """
     report = ReconcileReport()
     inventory = list_inventory(session, report.notes)

@@ -17,7 +17,7 @@ def remove(session: Session, orphans: Sequence[Orphan], *, thoroughly: bool = Fa
     its consistency window, shows nothing (I4). Else stop after one consistency window; the next call continues.
 
     Returns:
-        The orphans of which something may be left, and why.
+        The orphans that may not be deleted completely, and why.
     """
     removals = [_Removal(session, orphan, thoroughly=thoroughly) for orphan in orphans]
     while pending := [removal for removal in removals if not removal.is_over]:
@@ -53,7 +53,7 @@ class _Removal:
         now = self._session.clock.now()
         waiting_for = [reason for region in sorted(self._open) if (reason := self._delete_in(region))]
         if not self._open and self._is_thorough:
-            waiting_for = ["its cloud may yet list more"] if now < self._settled_at else self._list_everywhere()
+            waiting_for = ["its cloud may still list more"] if now < self._settled_at else self._list_everywhere()
         self.problem = "; ".join([*self._refused.values(), *waiting_for])
         self.is_over = not waiting_for or now >= self._deadline
 
@@ -63,7 +63,7 @@ class _Removal:
         try:
             left = call_provider(self._session, self.orphan.provider, lambda provider: provider.terminate(selector))
         except MulticomputeError as error:
-            # A region that refuses must not keep the others running.
+            # An error in one region must not keep nodes running in the others.
             self._refused[region] = f"{self.provider.name} {region}: {error}"
             self._open.discard(region)
             return ""

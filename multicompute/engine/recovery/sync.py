@@ -18,9 +18,9 @@ from multicompute.session import Session
 def sync_expiry(
     session: Session, record: ClusterRecord, resources: Sequence[Resource], *, dry_run: bool = False
 ) -> str:
-    """Take a later expiry of a cluster over from its tags, since `extend` changes the cloud first.
+    """Adopt a later expiry of a cluster from its tags, since `extend` changes the cloud first.
 
-    An earlier expiry is ignored: listings may lag, and what has expired in the cloud ends by itself. While a node of the
+    An earlier expiry is ignored: listings may lag, and the cloud terminates what has expired. While a node of the
     cluster may be missing from listings, nothing is changed: that node would keep its earlier expiry.
 
     Returns:

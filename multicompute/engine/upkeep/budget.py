@@ -1,4 +1,4 @@
-"""Log how much of the budget of a cluster is spent, and refuse operations that would spend more than all of it."""
+"""Log how much of a budget is spent, and refuse operations on clusters that have spent theirs."""
 
 from multicompute.cost.billing import accrued
 from multicompute.cost.budget import budget_of, passed_marks, spent_budget

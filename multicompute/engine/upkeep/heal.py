@@ -23,7 +23,7 @@ from multicompute.session import Session
 def heal(
     session: Session, cluster_id: str, *, timeout: timedelta, cancellation: Cancellation | None = None
 ) -> ClusterRecord:
-    """Launch nodes in place of those that are gone. Nodes that live are not touched.
+    """Launch nodes in place of those that are gone. Live nodes are not changed.
 
     Returns:
         The cluster: READY, or still DEGRADED if nodes that run fail their cloud's checks.
@@ -158,7 +158,7 @@ def _join(op: Operation, nodes: Sequence[NodeRecord]) -> None:
 
 @contextmanager
 def _rollback_on_error(op: Operation, attempts: Sequence[AttemptRecord]) -> Iterator[None]:
-    """Roll back the attempts if the block raises anything: the cluster is then as it was before."""
+    """Roll back the attempts if the block raises anything, so that the cluster is as it was before."""
     try:
         yield
     except LeaseLost:
@@ -180,5 +180,5 @@ def _roll_back_or_note(op: Operation, attempt: AttemptRecord, cause: Multicomput
     try:
         roll_back(op, attempt, cause)
     except MulticomputeError as trouble:
-        # The caller has to know the first error; `reconcile` and the next heal continue the rollback.
+        # The caller needs the first error; `reconcile` and the next heal continue the rollback.
         error.add_note(f"what was launched is not gone yet: {trouble}")

@@ -50,7 +50,7 @@ class RefreshReport:
 
     Attributes:
         changed: Names of the clusters that have changed.
-        notes: What could not be asked.
+        notes: What could not be listed.
     """
 
     changed: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ def refresh_all(session: Session) -> RefreshReport:
                     # An error of one region must not hide what happened in the others.
                     pending += [submit([where]) for where in regions]
                 else:
-                    report.notes.append(f"{regions[0]}: could not be asked: {error}")
+                    report.notes.append(f"{regions[0]}: could not be listed: {error}")
                 continue
             nodes = (pair for where in regions for pair in known[where])
             changed |= {cluster_id: None for cluster_id, node in nodes if _differs(node, found.get(node.id))}
@@ -122,7 +122,7 @@ def _refresh_one(session: Session, cluster_id: str, report: RefreshReport) -> No
     try:
         refresh(session, cluster_id)
     except LeaseLost:
-        # The process that took the cluster over refreshes it, too.
+        # The process that took the cluster over also refreshes it.
         return
     except MulticomputeError as error:
         report.notes.append(f"{record.name}: {error}")
@@ -198,7 +198,7 @@ def _record_changes(
 
 
 def _names(nodes: Sequence[NodeRecord], found: dict[str, Node]) -> str:
-    """Return which nodes these are, and why if the cloud says so: "i-1 (rank 3): preempted"."""
+    """Return the names of the nodes, and the reason if the cloud gives one: "i-1 (rank 3): preempted"."""
     names = ", ".join(f"{node.id} (rank {node.rank})" for node in nodes[:_NAMED_NODES])
     more = f" and {len(nodes) - _NAMED_NODES} more" if len(nodes) > _NAMED_NODES else ""
     reasons: Iterable[str | None] = {found[node.id].reason for node in nodes if node.id in found}
