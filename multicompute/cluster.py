@@ -307,7 +307,7 @@ class Cluster(ClusterRequests):
             CapacityError: The cloud has no such nodes there now. The cluster is unchanged.
             QuotaError: The account's quota does not allow the new nodes. The cluster is unchanged.
             ProvisionTimeout: The new nodes did not run within `timeout`. The cluster is unchanged.
-            ProviderError: Some hosts of a slice are gone: slices are bought whole.
+            ProviderError: Some hosts of a slice are gone, and a slice can only be replaced completely.
             ClusterNotFound: The cluster has ended, is being terminated, or was never READY.
         """
         return self._heal(timeout, None)

@@ -112,7 +112,7 @@ class Node:
         token: The token of the attempt that launched it.
         reason: Why it stopped, in the vendor's words; None if the cloud gives no reason.
         cause: The kind of that reason: "capacity", "quota", "preemption" or "request" (the launch request was invalid);
-            "" if the cloud does not say.
+            "" if the cloud reports none.
         is_spot: Whether the cloud reports it as a spot node.
         attached: The canonical name of the accelerators that are attached to it, as the cloud reports them; "" if the
             instance type determines them.

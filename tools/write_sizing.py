@@ -69,7 +69,7 @@ class Fit:
 
     @property
     def agrees(self) -> bool:
-        """Whether the prediction says the same."""
+        """Whether the prediction agrees with the source."""
         fits = self.predicted is not None and self.predicted <= self.count
         return fits == (self.row["verdict"] == "fits")
 

@@ -1,4 +1,4 @@
-"""`doctor`: checks what is installed, configured and allowed, and says how to fix the rest."""
+"""`doctor`: checks what is installed, configured and allowed, and shows how to fix what fails."""
 
 import argparse
 from typing import TYPE_CHECKING, Any

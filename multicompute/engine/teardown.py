@@ -117,7 +117,7 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
             if wait or not isinstance(error, TeardownIncomplete):
                 _report_blocker(op, f"{where}: the teardown is not complete: {error.message}", code=error.code)
     if failed:
-        # Without `wait`, an incomplete teardown tells the caller to continue; with it, other errors say more.
+        # Without `wait`, the caller continues after an incomplete teardown; with it, other errors are more specific.
         raise next((error for error in failed if isinstance(error, TeardownIncomplete) is not wait), failed[0])
     _mark_ended(op, state, reason)
 

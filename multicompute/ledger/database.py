@@ -42,7 +42,7 @@ class Database(Protocol):
                 to be survived. Anything lost in a power failure is found again by listing the clouds for the intents.
 
         Raises:
-            LedgerError: Nothing was written, or the message says that this is unknown.
+            LedgerError: Nothing was written, unless the message states that the outcome is unknown.
         """
         ...
 

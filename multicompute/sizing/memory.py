@@ -1,4 +1,4 @@
-"""Memory of a model: weights, gradients, optimizer, activations and KV cache, and what of it is on each accelerator."""
+"""Memory of a model: weights, gradients, optimizer, activations and KV cache, and the share of each accelerator."""
 
 import math
 from dataclasses import dataclass

@@ -116,7 +116,7 @@ def thin(items: Sequence[Scored], count: int) -> list[Scored]:
 
 
 def node_counts(least: int, most: int) -> Iterator[int]:
-    """Yield the node counts that are looked into: `COUNTS_IN_A_ROW`, and then steps of 1/16."""
+    """Yield the node counts that are evaluated: `COUNTS_IN_A_ROW`, and then steps of 1/16."""
     count = least
     while count <= most:
         yield count
@@ -334,7 +334,7 @@ class _Search:
         return first
 
     def _counts(self, each: _Class, first: int, most: int) -> Iterator[int]:
-        """Yield the counts that are looked into, as far as the fabric rule of a plan allows them."""
+        """Yield the counts that are evaluated, as far as the fabric rule of a plan allows them."""
         shape, rule = each.on.shape, self._limits.interconnect
         if shape.fabric or rule == "any":
             yield from node_counts(first, most)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LONGEST: Final = timedelta(days=365)
 """A job without a deadline, and without a number of accelerators, takes at most a year, as a cluster may live."""
 MAX_ACCELERATORS: Final = 16_384
-"""The largest gang that is considered if nothing else is said: Llama 3.1 405B was trained on 16,384 GPUs."""
+"""The largest gang that is considered by default: Llama 3.1 405B was trained on 16,384 GPUs."""
 MAX_NODES: Final = 2_048
 """The same in nodes."""
 

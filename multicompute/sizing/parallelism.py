@@ -132,7 +132,7 @@ class LayoutFinder:
 
     def _within(self, found: Splits, accelerators: int, stage: int, room: float, least: float) -> Split | None:
         """Return the first split that stays within `room`, None if there is none."""
-        # States alone take fixed / (t p) + shared / n, so that smaller splits need no look.
+        # States alone take fixed / (t p) + shared / n, so that smaller splits need not be tried.
         fixed, shared = self._states[stage]
         left = room - shared / accelerators
         if left <= 0:

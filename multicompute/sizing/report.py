@@ -163,5 +163,5 @@ def find_accelerator(accelerator: str | Accelerator) -> Accelerator:
     if found := accelerators.find(accelerator):
         return found[0]
     near = accelerators.suggest(accelerator)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists what there is"
+    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"
     raise SpecError(f"type={accelerator!r}: no such accelerator; {hint}", hint=hint)

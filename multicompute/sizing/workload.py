@@ -353,7 +353,7 @@ class Inference(Workload):
 
     @property
     def weight_format(self) -> Quantization | None:
-        """The format of the weights: as asked for, else as the configuration says that they are published."""
+        """The format of the weights: the requested one, or else the published one in the configuration."""
         stored = self.shape.stored if self.precision in ("bf16", "fp16") else ""
         return self.quantization or (stored if stored in get_args(Quantization) else None)  # type: ignore[return-value]
 

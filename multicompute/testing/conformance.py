@@ -42,7 +42,7 @@ FIRST = Selector(cluster_id="id-first")
 
 
 class ProviderConformance:
-    """Tests of every promise of `Provider`, through the provider and against what its test cloud says exists."""
+    """Tests of every promise of `Provider`, through the provider and against the resources of its test cloud."""
 
     @pytest.fixture
     def harness(self) -> Iterator[ProviderHarness]:

@@ -141,7 +141,7 @@ def outage_of(
 
 
 def _refused_part(error: MulticomputeError, candidate: Candidate) -> Part:
-    """Return the part of a candidate that an error is about, the first one if the error does not say."""
+    """Return the part of a candidate that an error is about, or the first one if the error names none."""
     for part in candidate.parts:
         if (part.offer.zone or None, part.offer.instance_type) == (error.zone, error.instance_type):
             return part

@@ -73,7 +73,7 @@ def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = Fa
 def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
     """Launch an attempt and record its nodes. Any process may call this again for the same attempt (I5).
 
-    `is_repeated` says that an earlier call may have launched it already.
+    Set `is_repeated` if an earlier call may have launched it already.
 
     Raises:
         MulticomputeError: The cloud refused, and the attempt is closed; or the outcome is unknown, and the attempt was

@@ -42,7 +42,7 @@ def wait_until_running(op: Operation, attempts: Sequence[AttemptRecord]) -> list
             return found
         reasons = {node.reason for node in nodes if node.state is NodeState.PENDING and node.reason}
         if reasons != last_reasons:
-            # Why nodes are pending, if the cloud says so: they wait in its queue, for example.
+            # The reasons of pending nodes, if the cloud gives any: they wait in its queue, for example.
             last_reasons = reasons
             op.events.add("queued", f"{describe(attempts[0])}: {'; '.join(sorted(reasons)) or 'left the queue'}")
         if running != last_running:
@@ -96,7 +96,7 @@ def _loss_error(attempt: AttemptRecord, lost: Sequence[Node]) -> MulticomputeErr
     node = lost[0]
     code, _, message = (node.reason or "").rpartition(": ")
     return _LOSS_ERRORS.get(node.cause, CapacityError)(
-        f"{len(lost)} of {attempt.nodes} nodes ended before they ran: {message or 'the cloud does not say why'}",
+        f"{len(lost)} of {attempt.nodes} nodes ended before they ran: {message or 'the cloud gives no reason'}",
         provider=attempt.provider,
         region=attempt.region,
         zone=node.zone,

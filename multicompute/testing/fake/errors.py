@@ -11,7 +11,7 @@ from multicompute.offer import Offer
 
 NOT_OFFERED = "not-offered"
 PASSING = frozenset({"throttled", "transient", "auth", "denied"})
-"""The codes that can refuse a repeated launch too, because they say nothing about the first call."""
+"""The codes that can refuse a repeated launch too, because they do not depend on the first call."""
 
 
 @dataclass(frozen=True, slots=True)

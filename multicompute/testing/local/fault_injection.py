@@ -10,7 +10,7 @@ from multicompute.testing.local.server import Cut, Response
 
 
 class FaultInjector:
-    """Records every call of a local cloud, and answers it as the next matching fault says."""
+    """Records every call of a local cloud, and answers it as the next matching fault requires."""
 
     def __init__(self, faults: Faults, clock: Clock) -> None:
         """Take the faults from `faults`; a delayed answer is late by `clock`."""

@@ -40,7 +40,7 @@ class Cut(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response; `cut` says how its delivery goes wrong, None for not at all."""
+    """An HTTP response; `cut` is how its delivery fails; None if it succeeds."""
 
     status: int
     body: bytes = b""
