@@ -1,4 +1,4 @@
-"""Write the tables of docs/prices.md from the packaged offer tables: the lowest price per accelerator, and the sources of the prices."""
+"""Writes the tables of docs/prices.md from the packaged offer tables: the lowest price per accelerator, and the sources of the prices."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Compute what nodes cost: by the second, at their purchase price, and for at least the billing minimum.
+"""Computes what nodes cost: by the second, at their purchase price, and for at least the billing minimum.
 
 Sums are exact. A price times seconds is a finite decimal, so these products are added up (`spent`, in USD per hour times
 seconds). The division by 3600 may not terminate, so it is made once, by `per_hour`. Figures are rounded, half to even and to

@@ -1,4 +1,4 @@
-"""Compare the cost of a cluster with its budget."""
+"""Compares the cost of a cluster with its budget."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final

@@ -1,4 +1,4 @@
-"""Forecast what live clusters will have cost when they end."""
+"""Forecasts what live clusters will have cost when they end."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Report what clusters have cost, by cluster, owner, cloud, day or tag, and what live ones will cost.
+"""Reports what clusters have cost, by cluster, owner, cloud, day or tag, and what live ones will cost.
 
 Costs are exact sums of price times seconds, in Decimal. They are rounded half to even, to 6 digits, only when they are shown. So the
 rows of a report add up to its total, and a rounded row differs from it by at most half a millionth of a dollar.

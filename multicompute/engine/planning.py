@@ -1,4 +1,4 @@
-"""Make plans: pass the state of the session to the resolver, and check tags and usable clouds."""
+"""Makes plans: passes the state of the session to the resolver, and checks tags and usable clouds."""
 
 import dataclasses
 import re

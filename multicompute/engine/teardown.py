@@ -1,4 +1,4 @@
-"""Tear clusters down, and report them as ended only after the clouds list no resource of them (I4, I8)."""
+"""Tears clusters down, and reports them as ended only after the clouds list no resource of them (I4, I8)."""
 
 import logging
 from collections.abc import Sequence

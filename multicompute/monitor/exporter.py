@@ -1,4 +1,4 @@
-"""Export metrics of clusters to Prometheus, updated after each round of the supervisor."""
+"""Exports metrics of clusters to Prometheus, updated after each round of the supervisor."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

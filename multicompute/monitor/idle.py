@@ -1,4 +1,4 @@
-"""Find clusters that have been idle for their `idle_timeout`. An accelerator that was not measured never counts as idle."""
+"""Finds clusters that have been idle for their `idle_timeout`. An accelerator that was not measured never counts as idle."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Read the measurements of nodes from the clouds' monitoring, in batches."""
+"""Reads the measurements of nodes from the clouds' monitoring, in batches."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

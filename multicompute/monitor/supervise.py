@@ -1,4 +1,4 @@
-"""Supervise every cluster of the ledger in rounds: refresh, measure, reconcile and reap."""
+"""Supervises every cluster of the ledger in rounds: refresh, measure, reconcile and reap."""
 
 import logging
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Render the state of a cluster for `multicompute watch`, in lines that fit into a terminal. Pure, except for `facts`."""
+"""Renders the state of a cluster for `multicompute watch`, in lines that fit into a terminal. Pure, except for `facts`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Defer Ctrl-C, SIGTERM and a cancelled task to the next safe point, so that no cloud call is interrupted."""
+"""Defers Ctrl-C, SIGTERM and a cancelled task to the next safe point, so that no cloud call is interrupted."""
 
 import signal
 import threading

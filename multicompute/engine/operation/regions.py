@@ -1,4 +1,4 @@
-"""Group what belongs to a cluster by the provider and region that hold it."""
+"""Groups what belongs to a cluster by the provider and region that hold it."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, TypeVar

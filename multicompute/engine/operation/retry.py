@@ -1,4 +1,4 @@
-"""Repeat a cloud call that was throttled or failed for a transient reason, with the same arguments and token."""
+"""Repeats a cloud call that was throttled or failed for a transient reason, with the same arguments and token."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Run the synchronous engine for an event loop, in one thread per operation."""
+"""Runs the synchronous engine for an event loop, in one thread per operation."""
 
 import asyncio
 from collections.abc import Callable

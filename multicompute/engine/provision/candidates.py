@@ -1,4 +1,4 @@
-"""Try the candidates of a plan in order until one comes up: the failover loop."""
+"""Tries the candidates of a plan in order until one comes up: the failover loop."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Claim the name of a cluster in the ledger, so that a repeated request returns its own cluster (I6)."""
+"""Claims the name of a cluster in the ledger, so that a repeated request returns its own cluster (I6)."""
 
 import json
 from datetime import timedelta

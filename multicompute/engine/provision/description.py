@@ -1,4 +1,4 @@
-"""Describe attempts and failures: the texts and data of events, reports and errors."""
+"""Describes attempts and failures: the texts and data of events, reports and errors."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Decide which candidate to try after a failure, and which outage to remember. Pure."""
+"""Decides which candidate to try after a failure, and which outage to remember. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Launch one attempt: the intent is in the ledger before the cloud is called (I1), and the call can be repeated (I5)."""
+"""Launches one attempt: the intent is in the ledger before the cloud is called (I1), and the call can be repeated (I5)."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Check quotas, reservations and estimated prices before a launch."""
+"""Checks quotas, reservations and estimated prices before a launch."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

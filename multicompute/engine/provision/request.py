@@ -1,4 +1,4 @@
-"""Request a cluster: claim its name, bring it up from the candidates of a plan, and tear it down if that fails."""
+"""Requests a cluster: claims its name, brings it up from the candidates of a plan, and tears it down if that fails."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Wait until launched attempts run, and record that the gang is complete."""
+"""Waits until launched attempts run, and records that the gang is complete."""
 
 from collections.abc import Sequence
 from dataclasses import replace

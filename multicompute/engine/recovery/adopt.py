@@ -1,4 +1,4 @@
-"""Adopt orphans: rebuild the ledger records of a cluster from its resources in the clouds."""
+"""Adopts orphans: rebuilds the ledger records of a cluster from its resources in the clouds."""
 
 import json
 from collections.abc import Collection, Iterable, Sequence

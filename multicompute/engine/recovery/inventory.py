@@ -1,4 +1,4 @@
-"""List the resources with our tags in the clouds (I3), and separate live clusters from orphans."""
+"""Lists the resources with our tags in the clouds (I3), and separates live clusters from orphans."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

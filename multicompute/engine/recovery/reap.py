@@ -1,4 +1,4 @@
-"""Reap: terminate expired and idle clusters, spent budgets and expired orphans, and continue interrupted teardowns."""
+"""Reaps: terminates expired and idle clusters, spent budgets and expired orphans, and continues interrupted teardowns."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

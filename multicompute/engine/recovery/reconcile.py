@@ -1,4 +1,4 @@
-"""Reconcile the ledger with the clouds: bring up known clusters, terminate incomplete ones, and list orphans (I3)."""
+"""Reconciles the ledger with the clouds: brings up known clusters, terminates incomplete ones, and lists orphans (I3)."""
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack

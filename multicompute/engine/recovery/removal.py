@@ -1,4 +1,4 @@
-"""Delete orphans in the clouds."""
+"""Deletes orphans in the clouds."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Sync a live cluster in the ledger with its tags in the clouds, after an older copy of the ledger was restored."""
+"""Syncs a live cluster in the ledger with its tags in the clouds, after an older copy of the ledger was restored."""
 
 import itertools
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Log how much of a budget is spent, and refuse operations on clusters that have spent theirs."""
+"""Logs how much of a budget is spent, and refuses operations on clusters that have spent theirs."""
 
 from multicompute.cost.billing import accrued
 from multicompute.cost.budget import budget_of, passed_marks, spent_budget

@@ -1,4 +1,4 @@
-"""Extend the lease of a cluster: move its expiry in the clouds and in the ledger."""
+"""Extends the lease of a cluster: moves its expiry in the clouds and in the ledger."""
 
 from datetime import datetime, timedelta
 from functools import partial

@@ -1,4 +1,4 @@
-"""Replace the nodes that a cluster has lost: at the same offers, with the same ranks, all or nothing."""
+"""Replaces the nodes that a cluster has lost: at the same offers, with the same ranks, all or nothing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Refresh clusters that are up: list their nodes, and record which were lost or fail their cloud's checks."""
+"""Refreshes clusters that are up: lists their nodes, and records which were lost or fail their cloud's checks."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
