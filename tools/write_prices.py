@@ -66,7 +66,7 @@ def _price(line: Listing) -> float:
 
 def _ages(catalog: Catalog) -> list[list[str]]:
     return [
-        [each.provider, f"{each.offers:,}", str(each.oldest), str(each.newest)] for each in catalog.info().providers
+        [each.provider, f"{each.offers:,}", str(each.oldest), str(each.newest)] for each in catalog.info()
     ]
 
 

@@ -1,6 +1,5 @@
 """A summary of a catalog, for people."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -30,24 +29,8 @@ class ProviderInfo:
     newest: date | None
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogInfo:
-    """A summary of a catalog, in total and by provider."""
-
-    providers: tuple[ProviderInfo, ...]
-
-    @property
-    def offers(self) -> int:
-        """The number of offers of all providers."""
-        return sum(info.offers for info in self.providers)
-
-
-def describe(tables: Iterable[Tables]) -> CatalogInfo:
-    """Summarize these tables without reading their shards."""
-    return CatalogInfo(tuple(_info(each) for each in tables))
-
-
-def _info(tables: Tables) -> ProviderInfo:
+def describe(tables: Tables) -> ProviderInfo:
+    """Summarize the tables of one provider without reading their shards."""
     shards = tables.shards.values()
     return ProviderInfo(
         provider=tables.provider,

@@ -10,7 +10,7 @@ from multicompute.errors import CatalogError
 from multicompute.offer import InstanceType, Listing, Region
 
 if TYPE_CHECKING:
-    from multicompute.catalog.info import CatalogInfo
+    from multicompute.catalog.info import ProviderInfo
 
 _FOLDER_HINT = "set `catalog` in the configuration to a folder with one sub-folder per provider, or remove the setting"
 
@@ -124,12 +124,12 @@ class Catalog:
             raise CatalogError(f"{tables.path / 'regions.csv'}: no region {name!r}", provider=provider, region=name)
         return tables.regions[name]
 
-    def info(self) -> "CatalogInfo":
-        """Return a summary of the catalog, for `multicompute catalog info`."""
-        # Imported here: defining the two classes takes as long as a query.
+    def info(self) -> "tuple[ProviderInfo, ...]":
+        """Return a summary of each provider's tables, for `multicompute catalog info`."""
+        # Imported here: defining the class takes as long as a query.
         from multicompute.catalog.info import describe
 
-        return describe(self._tables.values())
+        return tuple(map(describe, self._tables.values()))
 
     @cached_property
     def _index(self) -> Mapping[str, list[tuple[str, str]]]:

@@ -68,7 +68,7 @@ def _ledger(session: "Session") -> dict[str, Any]:
 
 def _catalog(session: "Session") -> dict[str, Any]:
     try:
-        tables = session.catalog.info().providers
+        tables = session.catalog.info()
     except MulticomputeError as error:
         return _finding(ok=False, detail=one_line(error))
     dates = ", ".join(f"{table.provider} {table.newest}" for table in tables if table.newest)
