@@ -74,8 +74,8 @@ class Ledger:
         Raises:
             ClusterExists: A request with another identity created it.
         """
-        found = self._database.read(f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {ENDED}", (name,))
-        return _require_same(rows.cluster_of(found[0]), identity) if found else None
+        found = self._clusters(f"WHERE name = ? AND state NOT IN {ENDED}", (name,))
+        return _require_same(found[0], identity) if found else None
 
     def adopt(self, cluster: ClusterRecord, attempts: Sequence[AttemptRecord], nodes: Sequence[NodeRecord]) -> None:
         """Record a cluster that exists in a cloud but in no ledger."""
@@ -92,10 +92,10 @@ class Ledger:
         Raises:
             ClusterNotFound: There is none.
         """
-        found = self._database.read("SELECT * FROM clusters WHERE id = ?", (cluster_id,))
+        found = self._clusters("WHERE id = ?", (cluster_id,))
         if not found:
             raise ClusterNotFound(f"no cluster of id {cluster_id} in the ledger")
-        return rows.cluster_of(found[0])
+        return found[0]
 
     def find(self, name: str) -> ClusterRecord:
         """Return the live cluster with this name or id, or otherwise the newest ended one.
@@ -103,18 +103,19 @@ class Ledger:
         Raises:
             ClusterNotFound: There never was one.
         """
-        found = self._database.read(
-            f"SELECT * FROM clusters WHERE name = ? OR id = ? ORDER BY state IN {ENDED}, created_at DESC LIMIT 1",
-            (name, name),
-        )
+        newest = f"ORDER BY state IN {ENDED}, created_at DESC LIMIT 1"
+        found = self._clusters(f"WHERE name = ? OR id = ? {newest}", (name, name))
         if not found:
             raise ClusterNotFound(f"{name}: no cluster of this name", hint="`multicompute ls --all` lists all clusters")
-        return rows.cluster_of(found[0])
+        return found[0]
 
     def clusters(self, *, include_ended: bool = False) -> list[ClusterRecord]:
         """Return all live clusters, oldest first; with `include_ended` also those that have ended."""
         where = "" if include_ended else f"WHERE state NOT IN {ENDED}"
-        found = self._database.read(f"SELECT * FROM clusters {where} ORDER BY created_at, id")
+        return self._clusters(f"{where} ORDER BY created_at, id")
+
+    def _clusters(self, condition: str, values: Sequence[object] = ()) -> list[ClusterRecord]:
+        found = self._database.read(f"SELECT * FROM clusters {condition}", values)
         return [rows.cluster_of(row) for row in found]
 
     def update_cluster(self, cluster_id: str, event: Event | None = None, **changes: object) -> ClusterRecord:
@@ -317,11 +318,10 @@ class Ledger:
             nodes.setdefault(row["cluster_id"], []).append(rows.node_of(row))
         # Not a join, which would repeat the complete request for each node. The clusters are read last, so that no node
         # lacks its cluster.
-        found = self._database.read(
-            f"SELECT * FROM clusters WHERE id IN (SELECT cluster_id FROM nodes WHERE {where}) ORDER BY created_at, id",
-            values,
+        found = self._clusters(
+            f"WHERE id IN (SELECT cluster_id FROM nodes WHERE {where}) ORDER BY created_at, id", values
         )
-        return [(rows.cluster_of(row), nodes[row["id"]]) for row in found if row["id"] in nodes]
+        return [(cluster, nodes[cluster.id]) for cluster in found if cluster.id in nodes]
 
     # Events
 

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from multicompute.errors import SpecError
 from multicompute.plan import Candidate, Plan
-from multicompute.plan_text import PURCHASE_WORDS
+from multicompute.plan_text import PURCHASE_WORDS, requested
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import usable_memory
 from multicompute.spec import ClusterSpec, relaxations
@@ -170,8 +170,7 @@ def _together(spec: ClusterSpec, decide: Decide) -> str | None:
 def explain_failure(plan: Plan) -> str:
     """Return why a plan has no candidate, in one sentence: the request, and the constraint that excluded most offers."""
     spec = plan.spec
-    wanted = " or ".join(spec.type) or "reserved capacity"
-    what = f"{spec.gpus} x {wanted}" if spec.gpus is not None else f"{spec.nodes or 1} x {wanted}"
+    what = requested(spec)
     elsewhere = (reasons.WRONG_ACCELERATOR, reasons.OTHER_TYPE)
     costs = {reason: item.count for reason, item in plan.rejected.items() if reason not in elsewhere}
     # Arguments that the user set come before defaults: "spot not asked for" is true, but not the problem.
