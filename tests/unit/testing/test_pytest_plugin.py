@@ -51,7 +51,7 @@ def test_a_test_that_leaves_a_cluster_behind_fails_with_its_name(pytester: pytes
         [
             "*the test left clusters behind*",
             '*  forgotten: READY, 1 node in aws us-east-1a, $55.04 per hour; terminate it with Cluster.get("forgotten").terminate()',
-            "*leave each by `with`*",
+            "*Use `with`, call terminate()*",
         ]
     )
     result.stdout.no_fnmatch_line("*  ended: *")
