@@ -65,9 +65,7 @@ def _price(line: Listing) -> float:
 
 
 def _ages(catalog: Catalog) -> list[list[str]]:
-    return [
-        [each.provider, f"{each.offers:,}", str(each.oldest), str(each.newest)] for each in catalog.info()
-    ]
+    return [[each.provider, f"{each.offers:,}", str(each.oldest), str(each.newest)] for each in catalog.info()]
 
 
 def _sources(catalog: Catalog) -> list[list[str]]:
