@@ -59,9 +59,9 @@ class ProviderHarness(Protocol):
     `multicompute.testing.LocalCloudHarness` implements it for any provider with a `LocalCloud`.
 
     Attributes:
-        provider: the provider under test.
-        clock: the clock of the cloud; its `sleep` may return at once.
-        page_nodes: how many nodes are more than one page of a listing.
+        provider: The provider under test.
+        clock: The clock of the cloud; its `sleep` may return at once.
+        page_nodes: How many nodes are more than one page of a listing.
     """
 
     provider: Provider

@@ -39,7 +39,7 @@ def test_once_returns_status_1_if_something_failed(run: Run, fake_cloud: FakeClo
     fake_cloud.aws.faults.fail("nodes", "denied", times=None)
     done = run("supervise", "--once")
     assert done.status == 1
-    assert done.err.count("could not be asked") == 1
+    assert done.err.count("could not be listed") == 1
     fake_cloud.aws.faults.clear()
     cluster.terminate()
 
@@ -98,7 +98,7 @@ def test_ls_live_lists_the_last_known_state_with_a_note_if_a_cloud_cannot_be_ask
     fake_cloud.aws.faults.fail("nodes", "denied", times=1)
     done = run("ls", "--live", "--json")
     assert (done.status, done.document[0]["state"]) == (0, "READY")
-    assert done.err.startswith("note: aws us-east-1: could not be asked")
+    assert done.err.startswith("note: aws us-east-1: could not be listed")
     cluster.terminate()
 
 

@@ -1,4 +1,4 @@
-"""Roll back an attempt: terminate what it launched, and close it only when the cloud has nothing left of it (I4)."""
+"""Rolls back an attempt: terminates what it launched, and closes it only when the cloud has nothing left of it (I4)."""
 
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.provision.description import event_data, first_sentence, outcome_of, report_of
@@ -7,14 +7,12 @@ from multicompute.engine.teardown import terminate_and_wait
 from multicompute.errors import MulticomputeError
 from multicompute.ledger import AttemptRecord
 from multicompute.plan import Candidate
-from multicompute.provider import Selector
 
 
 def roll_back(op: Operation, attempt: AttemptRecord, error: MulticomputeError) -> None:
     """Terminate what an attempt launched, wait until it is gone, and close the attempt with `error` as the reason."""
     provider = op.session.provider(attempt.provider)
-    selector = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
-    terminate_and_wait(op, provider, [attempt], selector)
+    terminate_and_wait(op, provider, [attempt], attempt.selector)
     close_attempt(op, attempt, error)
 
 

@@ -203,7 +203,7 @@ def test_a_refresh_of_all_clusters_costs_one_call_for_each_region_with_nodes(clo
 
     cloud.aws.faults.fail("nodes", "denied", times=None, where={"region": "us-west-2"})
     (note,) = refresh_all(cloud.session).notes
-    assert note.startswith("aws us-west-2: could not be asked")
+    assert note.startswith("aws us-west-2: could not be listed")
     for cluster in clusters:
         cluster.terminate()
     assert cloud.alive() == []
@@ -228,7 +228,7 @@ def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_i
     report = refresh_all(cloud.session)
     assert report.changed == ["us-central1"]
     (note,) = report.notes
-    assert note.startswith("gcp us-east4: could not be asked")
+    assert note.startswith("gcp us-east4: could not be listed")
     cloud.gcp.faults.clear()
     assert refresh_all(cloud.session).changed == ["us-east4"]
     for cluster in (here, there):

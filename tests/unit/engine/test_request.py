@@ -94,7 +94,7 @@ def test_a_request_ruled_out_by_remembered_outages_is_a_capacity_error_without_a
     cloud.set_capacity("*", "*", 0)
     for _ in range(2):
         before = len(launches(cloud))
-        with pytest.raises(errors.CapacityError, match="nothing of it is left|remembered"):
+        with pytest.raises(errors.CapacityError, match="nothing is left running|remembered"):
             Cluster.request(gpus=64, type="h100", regions=["us-east-1"])
     assert len(launches(cloud)) == before
 
@@ -186,7 +186,7 @@ def test_a_callback_that_raises_every_time_can_not_stop_the_teardown(
 
 def test_an_input_error_stops_at_once(cloud: FakeCloud) -> None:
     cloud.aws.faults.fail("launch", "invalid")
-    with pytest.raises(errors.InvalidRequestError, match="nothing of it is left"):
+    with pytest.raises(errors.InvalidRequestError, match="nothing is left running"):
         Cluster.request(gpus=64, type="h100")
     assert len(launches(cloud)) == 1
     assert cloud.alive() == []
@@ -328,7 +328,7 @@ def test_a_callback_that_raises_ends_in_a_teardown(
         Cluster.request(gpus=64, type="h100", name="broken", progress=callback)
     assert cloud.alive() == []
     assert not Cluster.get("broken").state.is_live
-    assert kind == "requested" or "nothing of it is left" in caplog.text
+    assert kind == "requested" or "nothing is left running" in caplog.text
 
 
 @pytest.mark.parametrize("raised", [_Broken, KeyboardInterrupt, SystemExit])
@@ -340,7 +340,7 @@ def test_leaving_the_block_by_an_exception_terminates_the_cluster_and_logs_that(
     assert cloud.alive() == []
     assert cluster.state is ClusterState.TERMINATED
     assert raised.__name__ in cluster.reason
-    assert "nothing of it is left" in caplog.text
+    assert "nothing is left running" in caplog.text
 
 
 def test_the_same_request_by_name_returns_the_same_cluster(cloud: FakeCloud) -> None:

@@ -46,6 +46,6 @@ def test_a_signal_ends_in_a_teardown_and_is_reported(
         [sys.executable, str(script), str(int(number)), when], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "alive 0\n", done.stderr
-    assert "nothing of it is left" in done.stderr
+    assert "nothing is left running" in done.stderr
     # Python ends by SIGINT if KeyboardInterrupt is not caught.
     assert done.returncode == status
