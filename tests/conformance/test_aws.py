@@ -8,8 +8,8 @@ import pytest
 
 from multicompute.offer import InstanceType, Quote
 from multicompute.provider import TAG_EXPIRES_AT, Settings
-from multicompute.testing import FailureKind, LocalCloudHarness, ProviderConformance, Refusal, running
-from multicompute_aws import plugin
+from multicompute.testing import FailureKind, FakeClock, LocalCloudHarness, ProviderConformance, Refusal, running
+from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
 
 TYPE = InstanceType("aws", "p5.48xlarge", "h100", 8, 80.0, vcpus=192, memory_gib=2048, fabric="efa", network_cards=32)
@@ -33,10 +33,11 @@ REFUSALS = {
 }
 
 
-def harness_of(cloud: AwsLocalCloud, page_nodes: int) -> LocalCloudHarness:
+def harness_of(cloud: AwsLocalCloud, clock: FakeClock, *, page_nodes: int) -> LocalCloudHarness:
     return LocalCloudHarness(
         cloud=cloud,
-        provider=plugin.open(Settings(values={"regions": tuple(ZONES)}, environment=cloud.environment)),
+        provider=AwsProvider(Settings(values={"regions": tuple(ZONES)}, environment=cloud.environment), clock=clock),
+        clock=clock,
         instance_type=TYPE,
         zones=ZONES,
         quote=Quote(55.04, date(2026, 7, 20), "test"),
@@ -74,9 +75,10 @@ class TestAwsProvider(ProviderConformance):
 
     @pytest.fixture
     def harness(self) -> Iterator[LocalCloudHarness]:
-        with running(AwsLocalCloud()) as cloud:
+        clock = FakeClock()
+        with running(AwsLocalCloud(clock=clock)) as cloud:
             # The largest page of EC2 has 1,000 instances.
-            yield harness_of(cloud, page_nodes=1001)
+            yield harness_of(cloud, clock, page_nodes=1001)
 
 
 class TestAwsProviderOnMoto(ProviderConformance):
@@ -86,6 +88,7 @@ class TestAwsProviderOnMoto(ProviderConformance):
 
     @pytest.fixture
     def harness(self) -> Iterator[LocalCloudHarness]:
-        with running(AwsLocalCloud(store="moto")) as cloud:
+        clock = FakeClock()
+        with running(AwsLocalCloud(store="moto", clock=clock)) as cloud:
             # A page of moto has 100 instances, and moto needs seconds for what the own store does in one.
-            yield harness_of(cloud, page_nodes=120)
+            yield harness_of(cloud, clock, page_nodes=120)
