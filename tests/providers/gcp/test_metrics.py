@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 
 import pytest
 
@@ -40,7 +40,7 @@ def _pod(slices: int = 1) -> Part:
 
 
 def _measured(provider: GcpProvider, nodes: Sequence[Node]) -> tuple[Sample, ...]:
-    now = datetime.now(UTC)
+    now = provider._clock.now()
     return provider.metrics(nodes, since=now - timedelta(minutes=10), until=now + timedelta(minutes=1))
 
 
