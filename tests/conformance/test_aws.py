@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import date
 
-import boto3
 import pytest
 
 from multicompute.offer import InstanceType, Quote
@@ -11,6 +10,7 @@ from multicompute.provider import TAG_EXPIRES_AT, Settings
 from multicompute.testing import FailureKind, FakeClock, LocalCloudHarness, ProviderConformance, Refusal, running
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
+from tests.aws_client import aws_client
 
 TYPE = InstanceType("aws", "p5.48xlarge", "h100", 8, 80.0, vcpus=192, memory_gib=2048, fabric="efa", network_cards=32)
 ZONES = {"us-east-1": ("us-east-1a", "us-east-1b"), "us-west-2": ("us-west-2a", "us-west-2b")}
@@ -53,13 +53,7 @@ def run_timers(cloud: AwsLocalCloud) -> None:
 
     No operating system runs on the local instances. The timer's script has tests of its own.
     """
-    ec2 = boto3.client(
-        "ec2",
-        region_name="us-east-1",
-        endpoint_url=cloud.endpoint_url,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-    )
+    ec2 = aws_client("ec2", cloud.endpoint_url)
     for resource in cloud.alive():
         if resource.kind == "instance" and resource.tags.get(TAG_EXPIRES_AT, "never") != "never":
             attribute = "instanceInitiatedShutdownBehavior"

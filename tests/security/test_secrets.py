@@ -195,7 +195,7 @@ def test_the_search_finds_a_secret_in_every_form() -> None:
     for name, secret in secret_marks.secrets().items():
         once = base64.b64encode(f"#!/bin/sh\n{secret}\n".encode())
         for shift in range(3):
-            texts = [
+            texts: list[str | bytes] = [
                 secret,
                 base64.b64encode(b"y" * shift + secret.encode() + b"\n"),
                 base64.b64encode(b"z" * shift + once),

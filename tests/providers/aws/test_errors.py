@@ -1,9 +1,10 @@
 """Every error code of EC2 becomes the error that it means, with place, scope and hint."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore import exceptions as sdk
@@ -17,7 +18,7 @@ from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import HANG_UP, ScriptedAws, refusal
 
 Request = Callable[..., LaunchRequest]
-KINDS = {
+KINDS: Mapping[str, set[type[errors.MulticomputeError]]] = {
     "capacity": {errors.CapacityError},
     "quota": {errors.QuotaError},
     "throttle": {errors.ThrottledError},
@@ -47,7 +48,7 @@ def _failure(provider: AwsProvider, request: LaunchRequest) -> errors.Multicompu
 
 @pytest.mark.parametrize("row", _codes(), ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
 def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> None:
-    answer = {
+    answer: Any = {
         "Error": {"Code": row["code"], "Message": f"So: {row['message_fragment']}."},
         "ResponseMetadata": {"HTTPStatusCode": int(row["http_status"])},
     }

@@ -334,15 +334,16 @@ def clouds() -> Iterator[LocalClouds]:
 def test_a_cluster_is_degraded_by_the_first_refresh_after_a_node_is_impaired_and_still_has_metrics(
     clouds: LocalClouds,
 ) -> None:
+    azure = clouds.of(AzureLocalCloud)
     with Cluster.request(gpus=16, type="h100", regions=["eastus"], progress=False) as cluster:
         busy, impaired = cluster.nodes
-        clouds.azure.measure(busy.id, LOAD, minutes=1)
+        azure.measure(busy.id, LOAD, minutes=1)
         assert {one.metric: one.value for one in cluster.metrics()} == {
             metric: pytest.approx(value) for metric, value in LOAD.items()
         }
-        clouds.azure.impair(impaired.id)
+        azure.impair(impaired.id)
         assert cluster.refresh().state is ClusterState.DEGRADED
         assert {node.id: node.state for node in cluster.nodes}[impaired.id] is NodeState.IMPAIRED
-        clouds.azure.impair(impaired.id, "Available")
+        azure.impair(impaired.id, "Available")
         assert cluster.refresh().state is ClusterState.READY
     assert clouds.alive() == []

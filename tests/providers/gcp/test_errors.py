@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ def test_an_operation_that_was_rolled_back_has_failed_even_without_an_error() ->
     assert "3 of 8 VMs" in answer.message
 
 
-def _bulk(per_location: dict[str, object]) -> compute_v1.Operation:
+def _bulk(per_location: Mapping[str, object]) -> compute_v1.Operation:
     done = {"per_location_status": per_location}
     return compute_v1.Operation(status="DONE", instances_bulk_insert_operation_metadata=done)
 

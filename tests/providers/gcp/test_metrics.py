@@ -271,7 +271,7 @@ def test_a_refresh_of_one_call_finds_an_instance_in_repair_and_the_next_that_it_
         clouds.gcp.faults.clear()
         assert cluster.refresh().state is ClusterState.DEGRADED
         assert [call.operation for call in clouds.gcp.faults.calls] == ["instances.aggregatedList"]
-        clouds.gcp.impair(sick, trouble="")
+        clouds.of(GcpLocalCloud).impair(sick, trouble="")
         assert cluster.refresh().state is ClusterState.READY
     assert clouds.alive() == []
 

@@ -213,8 +213,12 @@ def read_only(url: str, what: str) -> None:
         for path in (file, file.parent):
             os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
         os.setuid(UNPRIVILEGED)
-    answer = {}
-    for verb, work in (("read", lambda mine: mine.find("train").id), ("write", lambda mine: mine.append(event()))):
+    answer: dict[str, object] = {}
+    works: dict[str, Callable[[Ledger], object]] = {
+        "read": lambda mine: mine.find("train").id,
+        "write": lambda mine: mine.append(event()),
+    }
+    for verb, work in works.items():
         try:
             mine = Ledger(url)
             try:
