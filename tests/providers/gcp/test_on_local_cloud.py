@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,8 @@ HERE = Selector(region="us-central1", cluster_id="id-1")
 KEY = "ssh-ed25519 AAAA me@host"
 
 
-def _of(offer: Offer, name: str, **changes: object) -> Offer:
-    return replace(offer, instance=replace(offer.instance, name=name, **changes))  # type: ignore[arg-type]
+def _of(offer: Offer, name: str, **changes: Any) -> Offer:
+    return replace(offer, instance=replace(offer.instance, name=name, **changes))
 
 
 def test_64_h100_with_placement_and_ssh_come_up_and_leave_nothing(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ HERE = Selector(region="us-east5", cluster_id="id-1")
 POD = InstanceType("gcp", "v5p-32", "tpu-v5p", 16, 95, 208, 448, hosts=4)
 
 
-def _part(nodes: int = 1, *, instance: InstanceType = POD, **changes: object) -> Part:
+def _part(nodes: int = 1, *, instance: InstanceType = POD, **changes: Any) -> Part:
     offer = Offer(instance, "us-east5", "us-east5-a", "on_demand", Quote(67.2, date(2026, 9, 17), "list"))
-    return Part(replace(offer, **changes), nodes)  # type: ignore[arg-type]
+    return Part(replace(offer, **changes), nodes)
 
 
 def _written(cloud: GcpLocalCloud, name: str) -> str:
@@ -277,8 +278,8 @@ def test_a_node_without_a_queue_that_listings_do_not_show_yet_is_deleted_by_its_
     cloud: GcpLocalCloud, provider: GcpProvider, pod: LaunchRequest
 ) -> None:
     for call in ("create", "get"):
-        words = {"status": 501, "message": "Operation is not implemented.", "times": None}
-        cloud.faults.fail(f"tpu.queuedResources.{call}", "UNIMPLEMENTED", **words)  # type: ignore[arg-type]
+        operation, message = f"tpu.queuedResources.{call}", "Operation is not implemented."
+        cloud.faults.fail(operation, "UNIMPLEMENTED", status=501, message=message, times=None)
     cloud.lag = timedelta(hours=1)
     known = tuple(node.id for node in provider.launch(pod))
     assert [item.kind for item in cloud.alive()] == ["tpu-host"] * 4

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def crowd(url: str, size: str) -> None:
             report(["noted", mine.id, me])
         ledger.close()
 
-    children = [fork(lambda report, number=number: work(report, number)) for number in range(int(size))]  # type: ignore[misc]
+    children = [fork(partial(work, number=number)) for number in range(int(size))]
     start = time.monotonic()
     os.close(gate)
     reports = [reported(pipe) for _, pipe in children]

@@ -9,6 +9,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -56,7 +57,7 @@ def _open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
         session.close()
 
 
-def cluster(number: int = 1, **changes: object) -> ClusterRecord:
+def cluster(number: int = 1, **changes: Any) -> ClusterRecord:
     record = ClusterRecord(
         id=f"c-{number}",
         name=f"train-{number}",
@@ -66,13 +67,13 @@ def cluster(number: int = 1, **changes: object) -> ClusterRecord:
         identity="{}",
         created_at=NEW_YEAR,
     )
-    return replace(record, **changes)  # type: ignore[arg-type]
+    return replace(record, **changes)
 
 
-def node(number: int = 0, **changes: object) -> NodeRecord:
+def node(number: int = 0, **changes: Any) -> NodeRecord:
     place = ("aws", "p5.48xlarge", "us-east-1", "us-east-1a")
     record = NodeRecord(f"i-{number}", number, "token", *place, "running", NEW_YEAR, accelerators=8, hourly_cost=55.04)
-    return replace(record, **changes)  # type: ignore[arg-type]
+    return replace(record, **changes)
 
 
 def write(session: Session, record: ClusterRecord, *nodes: NodeRecord) -> None:
