@@ -38,7 +38,7 @@ def test_local_passes_the_environment_to_its_command_and_returns_its_status(run:
     assert os.environ.get("AWS_ENDPOINT_URL") is None
 
 
-def test_local_keeps_the_users_own_account_and_ledger_out_of_reach(run: Run, tmp_path: Path) -> None:
+def test_local_gives_its_command_no_access_to_the_accounts_and_ledger_of_the_user(run: Run, tmp_path: Path) -> None:
     note = tmp_path / "environment"
     names = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "MULTICOMPUTE_STATE", "MULTICOMPUTE_CONFIG")
     script = f"import os; open({str(note)!r}, 'w').write(' '.join(os.environ[n] for n in {names!r}))"

@@ -171,7 +171,7 @@ def test_the_policy_is_sufficient_and_has_no_action_that_is_not_called(
 
 
 @pytest.mark.parametrize("action", sorted(actions(POLICY) - set(NOT_CALLED_HERE) - CANT_BE_DENIED))
-def test_without_any_one_action_something_fails_and_names_it(
+def test_without_any_one_action_a_call_fails_with_an_error_that_names_the_action(
     site: Site, done: Mapping[str, tuple[object, set[str]]], action: str
 ) -> None:
     name = next(name for name, (_, calls) in done.items() if action in calls)

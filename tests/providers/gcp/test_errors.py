@@ -1,6 +1,5 @@
 """Each of Google's error codes is translated into the error that it means, with its place, its scope and what to do next."""
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,24 +22,12 @@ from multicompute_gcp._errors import (
     translate,
     translate_errors,
 )
+from tests.providers.error_codes import error_codes, kinds
 
 PLACE = Place("gcp", "us-central1", "us-central1-a", "a3-highgpu-8g")
-KINDS: dict[str, set[type[errors.MulticomputeError]]] = {
-    "capacity": {errors.CapacityError},
-    "quota": {errors.QuotaError},
-    "throttle": {errors.ThrottledError},
-    "transient": {errors.TransientError},
-    "auth": {errors.AuthError, errors.AccessDeniedError},
-    "invalid_request": {errors.InvalidRequestError},
-    "conflict": {errors.ProviderError, errors.TransientError},
-    "not_found": {errors.InvalidRequestError, errors.CapacityError},
-}
+KINDS = kinds(not_found=errors.CapacityError)
+CODES = error_codes(Path(__file__).parent)
 RPC = {"8": "RESOURCE_EXHAUSTED", "9": "FAILED_PRECONDITION", "3": "INVALID_ARGUMENT"}
-
-
-def _rows() -> list[dict[str, str]]:
-    with (Path(__file__).parent / "error_codes.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def _response(status: int, body: object, url: str = "https://compute.googleapis.com/compute/v1/x") -> requests.Response:
@@ -50,7 +37,7 @@ def _response(status: int, body: object, url: str = "https://compute.googleapis.
     return response
 
 
-@pytest.mark.parametrize("row", _rows(), ids=lambda row: f"{row['api']}-{row['code']}-{row['message_fragment'][:12]}")
+@pytest.mark.parametrize("row", CODES, ids=lambda row: f"{row['api']}-{row['code']}-{row['message_fragment'][:12]}")
 def test_every_documented_code_has_its_kind(row: dict[str, str]) -> None:
     answer = VendorAnswer(RPC.get(row["code"], row["code"]), f"So: {row['message_fragment']}.")
     meaning = meaning_of(answer)

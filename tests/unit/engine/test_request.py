@@ -29,7 +29,7 @@ def launches(cloud: FakeCloud) -> list[tuple[object, object]]:
     ]
 
 
-def test_a_gang_comes_up_whole_and_ends_with_its_block(cloud: FakeCloud) -> None:
+def test_a_gang_comes_up_completely_and_is_terminated_with_its_block(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=64, type="h100", ttl="12h", tags={"team": "nlp"}) as cluster:
         assert cluster.state == "READY"
         assert [node.rank for node in cluster.nodes] == list(range(8))

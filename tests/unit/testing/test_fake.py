@@ -450,9 +450,9 @@ class AnyOrder(RuleBasedStateMachine):
         ends = None if hours is None else self.clock.now() + timedelta(hours=hours)
         self.cloud.set_expiry(Selector(token=request.token), ends)
 
-    @rule(request=tokens, whole=st.booleans())
-    def terminate(self, request: LaunchRequest, whole: bool) -> None:
-        selector = Selector(cluster_id=request.cluster_id) if whole else Selector(token=request.token)
+    @rule(request=tokens, is_complete=st.booleans())
+    def terminate(self, request: LaunchRequest, is_complete: bool) -> None:
+        selector = Selector(cluster_id=request.cluster_id) if is_complete else Selector(token=request.token)
         self.cloud.terminate(selector)
 
     @invariant()

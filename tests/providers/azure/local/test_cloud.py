@@ -1,8 +1,6 @@
 """The complete local Azure: start and stop, environment, faults, the admin interface, the real SDK."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from multicompute.testing import FakeClock
 from multicompute_azure.local import AzureLocalCloud
 from tests.providers.azure.local.raw_arm import GROUPS, SIZE, Arm, Site, scale_set
+from tests.providers.fresh_python import printed
 
 PUT = "virtualMachineScaleSets.createOrUpdate"
 
@@ -40,8 +39,7 @@ def test_importing_it_imports_no_sdk() -> None:
     code = (
         "import sys, multicompute_azure.local; print([name for name in sys.modules if name.split('.')[0] == 'azure'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_without_the_sdk_it_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

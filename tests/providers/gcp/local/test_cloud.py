@@ -214,15 +214,15 @@ def test_googles_tpu_client_queues_reads_and_deletes(cloud: GcpLocalCloud, sdk: 
     parent = f"projects/{PROJECT}/locations/us-east5-a"
     node = {"accelerator_type": "v5p-32", "runtime_version": "v2-alpha-tpuv5", "labels": {"team": "nlp"}}
     several = {"node_count": 2, "node_id_prefix": "part"}
-    wish = {
+    queued = {
         "tpu": {"node_spec": [{"parent": parent, "node": node, "multislice_params": several}]},
         "queueing_policy": {"valid_until_duration": {"seconds": 600}},
         "spot": {},
     }
-    request = {"parent": parent, "queued_resource_id": "wish", "queued_resource": wish, "request_id": ID}
+    request = {"parent": parent, "queued_resource_id": "train", "queued_resource": queued, "request_id": ID}
     answered = client.create_queued_resource(request=request).result()
-    assert answered.name.endswith("/wish")
-    found = client.get_queued_resource(name=f"{parent}/queuedResources/wish")
+    assert answered.name.endswith("/train")
+    found = client.get_queued_resource(name=f"{parent}/queuedResources/train")
     assert found.state.state.name == "ACTIVE"
     nodes = list(client.list_nodes(parent=f"projects/{PROJECT}/locations/-"))
     assert [len(one.network_endpoints) for one in nodes] == [4, 4]
