@@ -4,7 +4,6 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.cli.processes import SCRIPT, started
+
 Run = Callable[..., Any]
-SCRIPT = str(Path(sys.executable).parent / "multicompute")
 PYTHON = (sys.executable, "-c")
 
 
@@ -63,12 +63,11 @@ def test_an_unknown_command_is_status_127(run: Run) -> None:
 
 @pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_without_a_command_it_prints_the_environment_and_runs_until_a_signal(signal_number: int, status: int) -> None:
-    child = subprocess.Popen([SCRIPT, "local"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stderr is not None
-    message = child.stderr.readline()
-    child.send_signal(signal_number)
-    out, _ = child.communicate(timeout=30)
+    with started("local") as child:
+        assert child.stderr is not None
+        message = child.stderr.readline()
+        child.send_signal(signal_number)
+        out, _ = child.communicate(timeout=30)
     variables = dict(shlex.split(line)[1].split("=", 1) for line in out.splitlines())
     assert "Ctrl-C stops them" in message
     assert all(line.startswith("export ") for line in out.splitlines())
