@@ -153,7 +153,7 @@ def test_waiting_for_a_state_returns_when_it_is_reached(cloud: FakeCloud) -> Non
     with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
         calls = iter(range(1, 100))
         victim = cluster.nodes[1].id
-        cloud.aws.faults.hook("nodes", lambda call: next(calls) == 4 and cloud.aws.preempt(victim))
+        cloud.aws.faults.hook("nodes", lambda call: cloud.aws.preempt(victim) if next(calls) == 4 else None)
         assert cluster.wait_for("degraded", timeout="10m").state is ClusterState.DEGRADED
         with pytest.raises(errors.ProvisionTimeout, match="still DEGRADED"):
             cluster.wait_for("ready", timeout="1m")

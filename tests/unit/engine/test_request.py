@@ -8,6 +8,7 @@ import pytest
 
 from multicompute import Cluster, ClusterState, Event, errors
 from multicompute.engine.recovery.reconcile import reconcile
+from multicompute.ledger.sqlite import Sqlite
 from multicompute.provider import Quota
 from multicompute.testing import FakeCloud, fake_cloud
 
@@ -28,9 +29,9 @@ def launches(cloud: FakeCloud) -> list[tuple[object, object]]:
     ]
 
 
-def test_a_gang_comes_up_whole_and_ends_with_its_block(cloud: FakeCloud) -> None:
+def test_a_gang_comes_up_completely_and_is_terminated_with_its_block(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=64, type="h100", ttl="12h", tags={"team": "nlp"}) as cluster:
-        assert cluster.state is ClusterState.READY
+        assert cluster.state == "READY"
         assert [node.rank for node in cluster.nodes] == list(range(8))
         assert sorted(node.id for node in cluster.nodes) == sorted(cloud.aws.running_ids())
         assert cluster.gpus == 64
@@ -131,6 +132,7 @@ def test_keep_trying_waits_for_remembered_outages_to_pass(cloud: FakeCloud) -> N
 
 def test_a_ledger_that_fails_after_the_launch_keeps_no_machine_running(cloud: FakeCloud) -> None:
     database = cloud.session.ledger._database
+    assert isinstance(database, Sqlite)
 
     def fill_disk(_: object) -> None:
         database._connection.execute("PRAGMA query_only = ON")
