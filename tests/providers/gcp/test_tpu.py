@@ -299,6 +299,7 @@ def test_a_reservation_is_named_and_the_tier_is_guaranteed(
 
 def _slice_types() -> list[tuple[str, str, int]]:
     found: list[tuple[str, str, int]] = []
+    assert plugin.tables is not None
     for table in sorted(plugin.tables.glob("tpu*/types.csv")):
         with table.open() as lines:
             found += [(row["instance_type"], table.parent.name, int(row["hosts"])) for row in csv.DictReader(lines)]
