@@ -1,4 +1,4 @@
-"""Measures cold starts against an import of pydantic: whole processes in turn, medians of the ratios within a round.
+"""Measures cold starts against an import of pydantic: alternating processes, medians of the ratios within a round.
 
 The bounds: importing `Cluster` at most 1.5 times `from pydantic import BaseModel`; a cold `offers` or `plan` at most 2.2
 times; `--help`, `ls` and `nodes` at most 1.2 times. `nodes` of a live cluster also asks its cloud, with the cloud's SDK;
@@ -77,7 +77,7 @@ def report(rounds: int = ROUNDS) -> str:
                 seconds = measure(command, environment)
                 if turn:  # the first round fills caches
                     taken[name].append(seconds)
-    lines = [f"Python {sys.version.split()[0]}, {rounds} rounds in turn; medians of whole processes", ""]
+    lines = [f"Python {sys.version.split()[0]}, {rounds} alternating rounds; medians of complete processes", ""]
     lines += [f"{'':<48} {'ms':>7} {'x pydantic':>10} {'at most':>8}"]
     for name, (_, bound) in measured.items():
         ratio = statistics.median(own / peer for own, peer in zip(taken[name], taken[PEER], strict=True))

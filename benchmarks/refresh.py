@@ -155,7 +155,7 @@ def bare_gcp() -> Iterator[str]:
 
 
 def ours(_cloud: str) -> int:
-    """Refresh all clusters, none of which has changed, and count the nodes in the ledger."""
+    """Refresh all clusters, which have not changed, and count the nodes in the ledger."""
     from multicompute.engine.upkeep.refresh import refresh_all
     from multicompute.session import open_session
 

@@ -1,4 +1,4 @@
-"""What sizing costs: reading the options of a job from the complete packaged catalog, next to trying every gang.
+"""Measures the cost of sizing: reading the options of a job from the complete packaged catalog, next to trying every gang.
 
 To reach: the options of a job over every machine of the catalog in 50 ms when everything is read already, for a job that was asked
 before (another deadline, other limits) and for one that was not. Trying every gang asks the same functions for every node count up to

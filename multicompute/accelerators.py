@@ -28,19 +28,19 @@ class Accelerator:
     """An accelerator model. Figures are per accelerator: one GPU of a dual board, one chip of a TPU.
 
     Attributes:
-        name: the canonical name, such as "a100-80gb".
-        family: the name of all variants together: "a100" includes both memory sizes.
-        vendor: the manufacturer, such as "nvidia".
+        name: The canonical name, such as "a100-80gb".
+        family: The name of all variants together: "a100" includes both memory sizes.
+        vendor: The manufacturer, such as "nvidia".
         kind: "gpu", "tpu", "trainium", "inferentia", "fpga", ...
-        linked: whether it is built to work with others over a fast link (NVLink, Infinity Fabric, NeuronLink, ICI).
-        memory_gib: the nominal memory size.
-        bf16_tflops, fp16_tflops, fp8_tflops, tf32_tflops, fp32_tflops: dense peak rates; None if the accelerator lacks
+        linked: Whether it is built to work with others over a fast link (NVLink, Infinity Fabric, NeuronLink, ICI).
+        memory_gib: The nominal memory size.
+        bf16_tflops, fp16_tflops, fp8_tflops, tf32_tflops, fp32_tflops: Dense peak rates; None if the accelerator lacks
             the mode or the vendor does not publish the rate.
-        mem_bandwidth_gbps: memory bandwidth in GB per second.
-        tdp_w: thermal design power in watts.
-        aliases: other names of exactly this model.
-        source: where the figures come from.
-        notes: remarks on the figures.
+        mem_bandwidth_gbps: Memory bandwidth in GB per second.
+        tdp_w: Thermal design power in watts.
+        aliases: Other names of exactly this model.
+        source: Where the figures come from.
+        notes: Remarks on the figures.
 
     Example:
         >>> [accelerator.name for accelerator in find("A100")]
@@ -138,7 +138,7 @@ def read(path: Path) -> dict[str, Accelerator]:
     """Read a table of accelerators.
 
     Raises:
-        CatalogError: the table is missing or malformed; the message names file and line.
+        CatalogError: The table is missing or malformed; the message names file and line.
     """
     import csv
 
@@ -162,7 +162,7 @@ def index_names(accelerators: Iterable[Accelerator]) -> dict[str, tuple[Accelera
     """Map each normalized name to the accelerators that it means; a family name wins over the name of a variant.
 
     Raises:
-        CatalogError: a name means two accelerators of different families.
+        CatalogError: A name means two accelerators of different families.
     """
     accelerators = tuple(accelerators)
     found: dict[str, tuple[Accelerator, ...]] = {}

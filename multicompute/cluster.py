@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from multicompute.cluster_requests import ClusterRequests, plan
 from multicompute.errors import ClusterNotFound, SpecError
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
     from multicompute.engine.operation.cancellation import Cancellation
     from multicompute.engine.operation.events import EventCallback
-    from multicompute.ledger import ClusterRecord, NodeRecord
+    from multicompute.ledger import ClusterRecord
     from multicompute.plan import Plan
     from multicompute.spec import ClusterSpec
 
 P = ParamSpec("P")
+T = TypeVar("T")
+
+_NODE_KEYS: Final = ("id", "rank", "state", "private_ip", "public_ip", "instance_type", "zone")
+"""The attributes of a node that `to_dict` has."""
 
 
 class _PlanOf(Generic[P]):
@@ -74,14 +78,8 @@ class Cluster(ClusterRequests):
 
     @classmethod
     async def _arequest(cls, spec: "ClusterSpec") -> Self:
-        from multicompute.engine.operation.cancellation import Cancellation
-        from multicompute.engine.operation.threads import in_thread
-
-        cancellation = Cancellation()
-        return await in_thread(
-            lambda: cls._request(spec, cancellation),
-            cancellation=cancellation,
-            undo=lambda cluster: cluster.terminate(),
+        return await _in_thread(
+            lambda cancellation: cls._request(spec, cancellation), undo=lambda cluster: cluster.terminate()
         )
 
     @classmethod
@@ -182,7 +180,7 @@ class Cluster(ClusterRequests):
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The live nodes, by rank."""
-        return tuple(record.as_node() for record in self._nodes() if record.ended_at is None)
+        return tuple(record.as_node() for record in self._session.ledger.nodes(self.id) if record.ended_at is None)
 
     @property
     def head(self) -> Node:
@@ -310,7 +308,8 @@ class Cluster(ClusterRequests):
             CapacityError: The cloud has no such nodes there now. The cluster is unchanged.
             QuotaError: The account's quota does not allow the new nodes. The cluster is unchanged.
             ProvisionTimeout: The new nodes did not run within `timeout`. The cluster is unchanged.
-            ProviderError: Some hosts of a slice are gone, and slices are indivisible; or the cloud can't start nodes again.
+            ProviderError: Some hosts of a slice are gone, and a slice can only be replaced completely; or the cloud can't
+                start nodes again.
             ClusterNotFound: The cluster has ended, is being terminated, or was never READY.
         """
         return self._heal(timeout, stopped, None)
@@ -382,55 +381,35 @@ class Cluster(ClusterRequests):
 
     async def arefresh(self) -> Self:
         """Do what `refresh` does without blocking the event loop."""
-        from multicompute.engine.operation.threads import in_thread
-
-        return await in_thread(self.refresh)
+        return await _in_thread(lambda _: self.refresh())
 
     async def await_(
         self, timeout: str | timedelta | None = None, *, on_stop: Literal["terminate", "leave"] = "terminate"
     ) -> Self:
         """Do what `wait` does without blocking the event loop; `await` alone is a keyword of Python."""
-        from multicompute.engine.operation.cancellation import Cancellation
-        from multicompute.engine.operation.threads import in_thread
-
-        cancellation = Cancellation(detach=on_stop == "leave")
-        return await in_thread(lambda: self._wait(timeout, cancellation), cancellation=cancellation)
+        return await _in_thread(lambda cancellation: self._wait(timeout, cancellation), detach=on_stop == "leave")
 
     async def await_for(self, state: ClusterState | str, timeout: str | timedelta | None = None) -> Self:
         """Do what `wait_for` does without blocking the event loop."""
-        from multicompute.engine.operation.cancellation import Cancellation
-        from multicompute.engine.operation.threads import in_thread
-
-        cancellation = Cancellation()
-        return await in_thread(lambda: self._wait_for(state, timeout, cancellation), cancellation=cancellation)
+        return await _in_thread(lambda cancellation: self._wait_for(state, timeout, cancellation))
 
     async def aheal(
         self, timeout: str | timedelta | None = None, *, stopped: Literal["start", "replace"] = "start"
     ) -> Self:
         """Do what `heal` does without blocking the event loop."""
-        from multicompute.engine.operation.cancellation import Cancellation
-        from multicompute.engine.operation.threads import in_thread
-
-        cancellation = Cancellation()
-        return await in_thread(lambda: self._heal(timeout, stopped, cancellation), cancellation=cancellation)
+        return await _in_thread(lambda cancellation: self._heal(timeout, stopped, cancellation))
 
     async def ametrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
         """Do what `metrics` does without blocking the event loop."""
-        from multicompute.engine.operation.threads import in_thread
-
-        return await in_thread(lambda: self.metrics(window))
+        return await _in_thread(lambda _: self.metrics(window))
 
     async def aextend(self, by: str | timedelta) -> datetime:
         """Do what `extend` does without blocking the event loop."""
-        from multicompute.engine.operation.threads import in_thread
-
-        return await in_thread(lambda: self.extend(by))
+        return await _in_thread(lambda _: self.extend(by))
 
     async def aterminate(self, *, wait: bool = True) -> Self:
         """Do what `terminate` does without blocking the event loop."""
-        from multicompute.engine.operation.threads import in_thread
-
-        return await in_thread(lambda: self.terminate(wait=wait))
+        return await _in_thread(lambda _: self.terminate(wait=wait))
 
     def __enter__(self) -> Self:
         """Let SIGTERM leave the block in order, so that the cluster is terminated."""
@@ -455,10 +434,8 @@ class Cluster(ClusterRequests):
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         """Terminate the cluster without blocking the event loop."""
-        from multicompute.engine.operation.threads import in_thread
-
         try:
-            await in_thread(lambda: self._terminate_on_exit(error))
+            await _in_thread(lambda _: self._terminate_on_exit(error))
         finally:
             self._guard.uninstall()
 
@@ -471,7 +448,6 @@ class Cluster(ClusterRequests):
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form that `multicompute show --json` prints."""
-        nodes = self.nodes
         # From the record and not from `spec`: listing clusters does not have to load pydantic.
         spec: Mapping[str, Any] = self._record.spec
         return {
@@ -483,7 +459,9 @@ class Cluster(ClusterRequests):
             "zone": self.zone,
             "gpus": spec.get("gpus"),
             "type": spec.get("type", []),
-            "nodes": [_node_dict(node) for node in nodes],
+            "nodes": [
+                {key: getattr(node, key) for key in _NODE_KEYS} | {"state": node.state.value} for node in self.nodes
+            ],
             "hourly_usd": self.hourly_cost,
             "accrued_usd": self.accrued_cost,
             "created_at": format_instant(self.created_at),
@@ -501,9 +479,6 @@ class Cluster(ClusterRequests):
 
         return render_html(self)
 
-    def _nodes(self) -> "builtins.list[NodeRecord]":
-        return self._session.ledger.nodes(self.id)
-
     def _timeout(self, timeout: str | timedelta | None) -> timedelta:
         return self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
 
@@ -514,6 +489,18 @@ class Cluster(ClusterRequests):
             # The ledger does not keep plans: a cluster that was fetched by name has the plan as it would be now.
             self._plan = plan_for(self._session, self.spec, outages=())
         return self._plan
+
+
+async def _in_thread(
+    work: "Callable[[Cancellation], T]", *, detach: bool = False, undo: "Callable[[T], object] | None" = None
+) -> T:
+    """Return the result of `work` without blocking the event loop; if the task is cancelled, the work is cancelled too."""
+    # Imported here: asyncio takes 20 ms, and most programs call the synchronous methods.
+    from multicompute.engine.operation.cancellation import Cancellation
+    from multicompute.engine.operation.threads import in_thread
+
+    cancellation = Cancellation(detach=detach)
+    return await in_thread(lambda: work(cancellation), cancellation=cancellation, undo=undo)
 
 
 def _state(state: ClusterState | str | None) -> ClusterState | None:
@@ -535,15 +522,3 @@ def _event_callback(spec: "ClusterSpec") -> "AbstractContextManager[EventCallbac
     from multicompute.progress import terminal_progress
 
     return terminal_progress()
-
-
-def _node_dict(node: Node) -> dict[str, object]:
-    return {
-        "id": node.id,
-        "rank": node.rank,
-        "state": node.state.value,
-        "private_ip": node.private_ip,
-        "public_ip": node.public_ip,
-        "instance_type": node.instance_type,
-        "zone": node.zone,
-    }

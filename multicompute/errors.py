@@ -2,7 +2,7 @@
 
 MulticomputeError
 +-- SpecError (ValueError)          the request contradicts itself or names something unknown
-|   +-- ConfigError                 the configuration file or the environment cannot be read
+|   +-- ConfigError                 the configuration file or the environment can't be read
 +-- NoOfferError                    no offer in the catalog meets the request
 +-- CapacityError                   the cloud has no capacity for the request now
 +-- QuotaError                      the account's quota is too small for the request
@@ -18,7 +18,7 @@ MulticomputeError
 +-- ProvisionTimeout (TimeoutError) the cluster was not ready in time and was torn down
 +-- ClusterNotFound                 the ledger has no such cluster
 +-- ClusterExists                   a live cluster has this name but another request
-+-- LedgerError                     the ledger cannot be read or written
++-- LedgerError                     the ledger can't be read or written
 +-- CatalogError                    an offer table is missing or malformed
 """
 
@@ -38,17 +38,17 @@ class MulticomputeError(Exception):
     Every argument is kept as an attribute of the same name.
 
     Args:
-        message: what happened, where, and what was tried.
-        provider, region, zone, instance_type: where it happened; None where that does not apply.
-        code: the vendor's error code.
-        hint: what to do next, in one sentence; shown after the message.
-        attempts: the attempts that were made before, in order.
-        scope: how far the refusal reaches.
-        argument: the argument or key that is wrong, for a `SpecError` about a single one.
-        plan: the plan that the request worked on, for errors about a complete request.
-        vendor_message: the vendor's own message, without place and code.
-        retry_after: how many seconds the vendor asks to wait before the next call.
-        zones_with_capacity: zones that have capacity, where a `CapacityError` names them.
+        message: What happened, where, and what was tried.
+        provider, region, zone, instance_type: Where it happened; None where that does not apply.
+        code: The vendor's error code.
+        hint: What to do next, in one sentence; shown after the message.
+        attempts: The attempts that were made before, in order.
+        scope: How far the refusal reaches.
+        argument: The argument or key that is wrong, for a `SpecError` about a single one.
+        plan: The plan that the request worked on, for errors about a complete request.
+        vendor_message: The vendor's own message, without place and code.
+        retry_after: How many seconds the vendor asks to wait before the next call.
+        zones_with_capacity: Zones that have capacity, where a `CapacityError` names them.
         is_offered: False for a `CapacityError` that means that the place never sells this instance type. The engine
             remembers that for longer than a temporary lack of capacity.
     """
@@ -72,6 +72,7 @@ class MulticomputeError(Exception):
         zones_with_capacity: Sequence[str] = (),
         is_offered: bool = True,
     ) -> None:
+        """Create an error from its message and the known facts about the failed call."""
         super().__init__(message)
         self.message = message
         self.provider = provider
@@ -90,6 +91,7 @@ class MulticomputeError(Exception):
         self.is_offered = is_offered
 
     def __str__(self) -> str:
+        """Return the message, with the hint in parentheses unless the message has it."""
         if self.hint and self.hint not in self.message:
             return f"{self.message} ({self.hint})"
         return self.message
@@ -100,7 +102,7 @@ class SpecError(MulticomputeError, ValueError):
 
 
 class ConfigError(SpecError):
-    """The configuration file or a `MULTICOMPUTE_` variable cannot be read. The message names the file, line and key."""
+    """The configuration file or a `MULTICOMPUTE_` variable can't be read. The message names the file, line and key."""
 
 
 class NoOfferError(MulticomputeError):
@@ -164,7 +166,7 @@ class ClusterExists(MulticomputeError):
 
 
 class LedgerError(MulticomputeError):
-    """The ledger cannot be opened, read or written."""
+    """The ledger can't be opened, read or written."""
 
 
 class CatalogError(MulticomputeError):

@@ -53,8 +53,8 @@ class Argument(NamedTuple):
     """What a field of a request states in addition to its type, default and description.
 
     Attributes:
-        identity: Whether requests that differ in this field are different requests (I6). False for fields that say
-            how to carry out a request.
+        identity: Whether requests that differ in this field are different requests (I6). False for fields that
+            control how a request is carried out.
         relaxed: How NoOfferError proposes to relax it; None if it never does.
         flag: The option on the command line; `--` and the field's name if empty.
         metavar: What stands for the value in `--help`; as for every value of its kind if empty.

@@ -21,11 +21,11 @@ def html_table(
     """Return a table of `rows` under `headers`. Columns without any content are omitted.
 
     Args:
-        caption: the caption of the table, "" for none.
-        headers: the header of each column.
-        rows: the cells of each row, one per column.
-        right: the columns to align right.
-        total: a last row with the totals.
+        caption: The caption of the table, "" for none.
+        headers: The header of each column.
+        rows: The cells of each row, one per column.
+        right: The columns to align right.
+        total: A last row with the totals.
     """
     shown = [index for index in range(len(headers)) if not rows or any(row[index] for row in rows)]
 

@@ -79,11 +79,11 @@ class Sample:
     """One measurement of a cloud's monitoring. What was not measured has no sample; it is never a zero.
 
     Attributes:
-        metric: what was measured.
-        node: the id of the node.
-        at: the end of the interval that `value` is the mean of, in UTC.
-        value: the measured value, in `metric.unit`.
-        accelerator: the index of the accelerator on the node, from 0; None for the complete node.
+        metric: What was measured.
+        node: The id of the node.
+        at: The end of the interval that `value` is the mean of, in UTC.
+        value: The measured value, in `metric.unit`.
+        accelerator: The index of the accelerator on the node, from 0; None for the complete node.
     """
 
     metric: Metric
@@ -101,18 +101,18 @@ class Node:
     """One machine of a cluster.
 
     Attributes:
-        id: the cloud's id.
-        rank: the position in the gang, from 0 (the head); -1 until the gang is complete.
-        state: the state as the cloud reports it.
-        accelerators: the number of accelerators on this node.
+        id: The cloud's id.
+        rank: The position in the gang, from 0 (the head); -1 until the gang is complete.
+        state: The state as the cloud reports it.
+        accelerators: The number of accelerators on this node.
         hourly_cost: USD per hour for this node.
-        token: the token of the attempt that launched it.
-        reason: why it stopped, in the vendor's words; None if the cloud gives no reason.
-        cause: the kind of that reason: "capacity", "quota", "preemption" or "request" (the launch request was invalid);
+        token: The token of the attempt that launched it.
+        reason: Why it stopped, in the vendor's words; None if the cloud gives no reason.
+        cause: The kind of that reason: "capacity", "quota", "preemption" or "request" (the launch request was invalid);
             "" if the cloud does not say.
-        is_tagged: whether it has the tags of multicompute; False if it was found by its id or name only.
-        is_spot: whether the cloud reports it as a spot node.
-        attached: the canonical name of the accelerators that are attached to it, as the cloud reports them; "" if the
+        is_tagged: Whether it has the tags of multicompute; False if it was found by its id or name only.
+        is_spot: Whether the cloud reports it as a spot node.
+        attached: The canonical name of the accelerators that are attached to it, as the cloud reports them; "" if the
             instance type determines them.
     """
 
@@ -147,12 +147,12 @@ class Event:
     """One entry of a cluster's event log.
 
     Attributes:
-        at: when it happened, in UTC.
-        kind: a word to filter by: "requested", "attempt", "capacity", "quota", "retry", "launched", "ready",
+        at: When it happened, in UTC.
+        kind: A word to filter by: "requested", "attempt", "capacity", "quota", "retry", "launched", "ready",
             "degraded", "extended", "terminating", "stuck", "terminated", "failed", "note", ...
-        message: a sentence for people.
-        cluster_id: the id of the cluster.
-        data: values for programs: place, instance type, code, counts.
+        message: A sentence for people.
+        cluster_id: The id of the cluster.
+        data: Values for programs: place, instance type, code, counts.
     """
 
     at: datetime

@@ -13,19 +13,19 @@ class InstanceType:
     """An instance type of one provider, or a TPU slice type, which is always bought complete.
 
     Attributes:
-        provider: the provider's name, such as "aws".
-        name: the vendor's name, such as "p5.48xlarge" or "v5p-128".
-        accelerator: the canonical name of its accelerators, such as "h100"; "" if it has none.
-        accelerators: accelerators per node; below 1 for a fraction of one, 0 for none. For a slice, its chips.
-        accelerator_memory_gib: memory per accelerator.
-        vcpus, memory_gib: per node; for a slice, per host.
-        hosts: how many machines one unit consists of: the number of hosts for a slice, otherwise 1.
-        network_gbps: sustained Ethernet rate.
-        fabric: the RDMA fabric between nodes ("efa", "infiniband", ...); "" if it has none.
+        provider: The provider's name, such as "aws".
+        name: The vendor's name, such as "p5.48xlarge" or "v5p-128".
+        accelerator: The canonical name of its accelerators, such as "h100"; "" if it has none.
+        accelerators: Accelerators per node; below 1 for a fraction of one, 0 for none. For a slice, its chips.
+        accelerator_memory_gib: Memory per accelerator.
+        vcpus, memory_gib: Per node; for a slice, per host.
+        hosts: How many machines one unit consists of: the number of hosts for a slice, otherwise 1.
+        network_gbps: Sustained Ethernet rate.
+        fabric: The RDMA fabric between nodes ("efa", "infiniband", ...); "" if it has none.
         arch: "x86_64" or "arm64".
-        network_cards: network cards on the fabric, each with one interface; 0 if it has none.
-        attached: whether the accelerators are attached to a general machine type and not built in.
-        retired: whether the vendor no longer sells it, or not to new accounts. Plans omit it unless it is named.
+        network_cards: Network cards on the fabric, each with one interface; 0 if it has none.
+        attached: Whether the accelerators are attached to a general machine type and not built in.
+        retired: Whether the vendor no longer sells it, or not to new accounts. Plans omit it unless it is named.
     """
 
     provider: str
@@ -63,9 +63,9 @@ class Region:
     """A region of one provider.
 
     Attributes:
-        provider, name: such as "aws" and "eu-central-1".
-        residency: where data stays, in lower case: "eu" for the member states, otherwise the country ("us", "uk", ...).
-        country: the ISO 3166 code, in upper case.
+        provider, name: Such as "aws" and "eu-central-1".
+        residency: Where data stays, in lower case: "eu" for the member states, otherwise the country ("us", "uk", ...).
+        country: The ISO 3166 code, in upper case.
         partition: "aws", "aws-us-gov", ...; any but the provider's main partition needs a separate account.
     """
 

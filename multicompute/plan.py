@@ -30,13 +30,13 @@ class Outage:
     """A remembered failure: what is not worth trying until when.
 
     Attributes:
-        place: a zone, a region, or "" for the complete provider.
-        instance_type: the vendor's name, or "*" for all types.
-        purchase: the purchase type that failed.
+        place: A zone, a region, or "" for the complete provider.
+        instance_type: The vendor's name, or "*" for all types.
+        purchase: The purchase type that failed.
         reason: "capacity", "quota", "not offered" or "access".
-        until: when the outage ends, in UTC.
-        nodes: the outage covers gangs of this many nodes or more; a smaller gang may still fit.
-        consecutive_failures: how often in a row the attempt failed; the outage lasts longer each time.
+        until: When the outage ends, in UTC.
+        nodes: The outage covers gangs of this many nodes or more; a smaller gang may still fit.
+        consecutive_failures: How often in a row the attempt failed; the outage lasts longer each time.
     """
 
     provider: str
@@ -68,9 +68,9 @@ class Candidate:
     Properties such as `zone` and `instance_type` then describe the first part.
 
     Attributes:
-        parts: the nodes to launch, all or nothing.
-        is_stale: whether a price is out of date: older than 30 days, or 1 day for spot.
-        is_configured: whether the provider can be used now.
+        parts: The nodes to launch, all or nothing.
+        is_stale: Whether a price is out of date: older than 30 days, or 1 day for spot.
+        is_configured: Whether the provider can be used now.
     """
 
     parts: tuple[Part, ...]
@@ -187,6 +187,7 @@ class AttemptReport:
     message: str = ""
 
     def __str__(self) -> str:
+        """Return the attempt in one line: place, nodes, outcome and the answer of the cloud."""
         place = self.zone or self.region
         answer = ": ".join(filter(None, (self.code, self.message)))
         what = f"{self.nodes} x {self.instance_type} {self.purchase.replace('_', ' ')}"
@@ -198,12 +199,12 @@ class Plan:
     """The candidates for a request, cheapest first, and the reasons for rejecting all other offers.
 
     Attributes:
-        spec: the request.
-        candidates: the candidates in the order in which they will be tried.
-        rejected: reason -> how many offers are rejected for it, with examples.
-        notes: remarks for the reader, such as cheaper offers without a fabric, prices that are out of date, or clouds that
+        spec: The request.
+        candidates: The candidates in the order in which they will be tried.
+        rejected: Reason -> how many offers are rejected for it, with examples.
+        notes: Remarks for the reader, such as cheaper offers without a fabric, prices that are out of date, or clouds that
             are not configured.
-        nearest: if there is no candidate, the nearest change of the request that has one.
+        nearest: If there is no candidate, the nearest change of the request that has one.
     """
 
     spec: "ClusterSpec"
@@ -218,12 +219,15 @@ class Plan:
         return self.candidates[0] if self.candidates else None
 
     def __len__(self) -> int:
+        """Return how many candidates there are."""
         return len(self.candidates)
 
     def __iter__(self) -> Iterator[Candidate]:
+        """Iterate over the candidates, the best first."""
         return iter(self.candidates)
 
     def __str__(self) -> str:
+        """Return the first candidates as a table."""
         from multicompute.plan_text import render
 
         return render(self, limit=_SHOWN_BY_STR, reasons=False)
@@ -239,7 +243,7 @@ class Plan:
         """Return the plan as text: a table of the candidates, the notes, and the reasons for rejecting other offers.
 
         Args:
-            limit: how many candidates to show.
+            limit: How many candidates to show.
 
         Returns:
             Plain text with at most 100 characters per line.

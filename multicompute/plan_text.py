@@ -9,6 +9,7 @@ from multicompute.units import format_usd
 
 if TYPE_CHECKING:
     from multicompute.plan import Candidate, Plan
+    from multicompute.spec import ClusterSpec
 
 PURCHASE_WORDS: Final[Mapping[Purchase, str]] = {
     "on_demand": "on demand",
@@ -27,9 +28,9 @@ def render(plan: "Plan", *, limit: int, reasons: bool) -> str:
     """Return the plan as text with at most 100 characters per line.
 
     Args:
-        plan: the plan to show.
-        limit: how many candidates to show.
-        reasons: whether to show why all other offers were rejected.
+        plan: The plan to show.
+        limit: How many candidates to show.
+        reasons: Whether to show why all other offers were rejected.
     """
     purchase = _only_purchase(plan)
     blocks = ["\n".join(wrap(_heading(plan, purchase)))]
@@ -79,14 +80,17 @@ def _only_purchase(plan: "Plan") -> str:
     return PURCHASE_WORDS[purchases.pop()] if len(purchases) == 1 else ""
 
 
-def _heading(plan: "Plan", purchase: str) -> str:
-    spec = plan.spec
-    wanted = " or ".join(spec.type) or "reserved capacity"
+def requested(spec: "ClusterSpec") -> str:
+    """Return what a spec asks for: "64 x h100"."""
     amount = spec.gpus if spec.gpus is not None else spec.nodes or 1
+    return f"{amount} x {' or '.join(spec.type) or 'reserved capacity'}"
+
+
+def _heading(plan: "Plan", purchase: str) -> str:
     count = len(plan.candidates)
     found = "no candidate" if not count else "1 candidate" if count == 1 else f"{count:,} candidates"
-    order = ", the cheapest first" if count > 1 and spec.order == "price" else ""
-    return f"{amount} x {wanted}{f', {purchase}' if purchase else ''}: {found}{order}"
+    order = ", the cheapest first" if count > 1 and plan.spec.order == "price" else ""
+    return f"{requested(plan.spec)}{f', {purchase}' if purchase else ''}: {found}{order}"
 
 
 def _rows(shown: "Sequence[Candidate]", sources: Mapping[str, str], purchase: str) -> list[tuple[str, ...]]:

@@ -68,10 +68,10 @@ class TagLimits:
     """The limits of a cloud on the user's tags, in addition to the five tags of multicompute.
 
     Attributes:
-        count: how many tags the user may set.
-        key_length, value_length: how many characters a key and a value may have.
-        reserved_prefixes: prefixes that no key may start with, in lower case.
-        key_pattern: a regular expression that a key must match in full; "" for any.
+        count: How many tags the user may set.
+        key_length, value_length: How many characters a key and a value may have.
+        reserved_prefixes: Prefixes that no key may start with, in lower case.
+        key_pattern: A regular expression that a key must match in full; "" for any.
     """
 
     count: int
@@ -103,19 +103,19 @@ class LaunchRequest:
     """Everything that a provider needs to launch the gang of one attempt.
 
     Attributes:
-        token: the idempotency key; the same token always means the same launch.
-        cluster_id, cluster_name, owner: the values of the tags that identify the cluster.
-        parts: the nodes to launch, all or nothing. All parts have the same provider and region.
-        tags: every tag that each resource gets, those of multicompute and the user's.
-        expires_at: when the nodes must be terminated; None for never.
-        fabric: whether the gang needs close placement and the RDMA fabric of its instance type.
-        image: the image id; None for the provider's default for the instance type.
-        setup: a shell script that runs as root at the first boot; "" for none.
-        ssh_public_key: the OpenSSH public key that may log in; None to allow no SSH at all.
-        private: whether the nodes get no public address and no port that is open from outside.
-        disk_gib: the size of the boot disk; None for the provider's default.
-        max_price: the highest price of a spot node in USD per node-hour; None for no limit.
-        attempt_timeout: how long the engine waits until the gang is ready, where the user has set it. A request that waits
+        token: The idempotency key; the same token always means the same launch.
+        cluster_id, cluster_name, owner: The values of the tags that identify the cluster.
+        parts: The nodes to launch, all or nothing. All parts have the same provider and region.
+        tags: Every tag that each resource gets, those of multicompute and the user's.
+        expires_at: When the nodes must be terminated; None for never.
+        fabric: Whether the gang needs close placement and the RDMA fabric of its instance type.
+        image: The image id; None for the provider's default for the instance type.
+        setup: A shell script that runs as root at the first boot; "" for none.
+        ssh_public_key: The OpenSSH public key that may log in; None to allow no SSH at all.
+        private: Whether the nodes get no public address and no port that is open from outside.
+        disk_gib: The size of the boot disk; None for the provider's default.
+        max_price: The highest price of a spot node in USD per node-hour; None for no limit.
+        attempt_timeout: How long the engine waits until the gang is ready, where the user has set it. A request that waits
             in a queue of the cloud can be withdrawn after this time.
         restart: start the stopped nodes of this launch, which was made before, and launch nothing new.
     """
@@ -153,18 +153,18 @@ class Selector:
     """A filter for resources that multicompute created. A field that is None selects everything.
 
     Attributes:
-        region: one region; None for every region that the provider works in.
-        cluster_id, token, owner: the values of the tags to filter by.
-        node_ids: nodes that were launched so recently that a listing may not show them yet. They are selected in addition
+        region: One region; None for every region that the provider works in.
+        cluster_id, token, owner: The values of the tags to filter by.
+        node_ids: Nodes that were launched so recently that a listing may not show them yet. They are selected in addition
             to those found by tag, and a node that the cloud does not show counts as still existing (I4).
-        known_ids: further nodes of the ledger. They are selected in addition to those found by tag, since tags can be
+        known_ids: Further nodes of the ledger. They are selected in addition to those found by tag, since tags can be
             removed; a node that the cloud does not show is gone.
-        tokens: the tokens of the attempts of the cluster. What is named from one of them, or was launched with it as the
+        tokens: The tokens of the attempts of the cluster. What is named from one of them, or was launched with it as the
             vendor's client token, is selected in addition to what is found by tag.
-        only: select nothing but these nodes, by id, and what is deleted with them.
-        instance_types: a hint: the instance types of the nodes, if the caller knows them. A provider whose nodes are
+        only: Select nothing but these nodes, by id, and what is deleted with them.
+        instance_types: A hint: the instance types of the nodes, if the caller knows them. A provider whose nodes are
             spread over several services may list only those with these types. It never excludes a resource.
-        with_health: whether to read the cloud's health checks as well. A node that fails them is IMPAIRED, not RUNNING.
+        with_health: Whether to read the cloud's health checks as well. A node that fails them is IMPAIRED, not RUNNING.
     """
 
     region: str | None = None
@@ -184,9 +184,9 @@ class Resource:
     """A resource with the tags of multicompute, or named from a token: a node, a disk, a security group, ...
 
     Attributes:
-        kind: the vendor's term: "instance", "volume", "security-group", "placement-group", ...
-        billable: whether the resource itself costs money.
-        tags: the tags as the cloud reports them.
+        kind: The vendor's term: "instance", "volume", "security-group", "placement-group", ...
+        billable: Whether the resource itself costs money.
+        tags: The tags as the cloud reports them.
     """
 
     provider: str
@@ -202,9 +202,9 @@ class Teardown:
     """The progress of a teardown. "Not finished" is a result and not an error: call `terminate` again.
 
     Attributes:
-        remaining: what the cloud still shows after the last delete.
-        waiting_for: what the teardown is waiting for, for the event log; "" if it waits for nothing.
-        blocked_by: what refuses a delete and does not pass by itself, and what to do about it: a termination protection, a
+        remaining: What the cloud still shows after the last delete.
+        waiting_for: What the teardown is waiting for, for the event log; "" if it waits for nothing.
+        blocked_by: What refuses a delete and does not pass by itself, and what to do about it: a termination protection, a
             lock, a policy, another user of a disk; "" for nothing.
     """
 
@@ -223,14 +223,14 @@ class Quota:
     """A limit of the account, in the cloud's own unit.
 
     Attributes:
-        name: the cloud's name for it, such as "Running On-Demand P instances".
-        region: the region that it applies to, or "" if it applies to all regions of the account or project.
-        purchase: the purchase type that counts against it.
-        families: globs on the names of the instance types that count ("p*", "trn*").
-        limit: the maximum, in `unit`.
-        used: what is in use now, in `unit`.
+        name: The cloud's name for it, such as "Running On-Demand P instances".
+        region: The region that it applies to, or "" if it applies to all regions of the account or project.
+        purchase: The purchase type that counts against it.
+        families: Globs on the names of the instance types that count ("p*", "trn*").
+        limit: The maximum, in `unit`.
+        used: What is in use now, in `unit`.
         unit: "vcpus", "accelerators" or "nodes".
-        accelerator: the accelerator whose instance types count, where their names do not show it; "" for any.
+        accelerator: The accelerator whose instance types count, where their names do not show it; "" for any.
     """
 
     name: str
@@ -254,9 +254,9 @@ class Reservation:
     """Reserved capacity as the cloud reports it.
 
     Attributes:
-        id: the cloud's id, which the user names in `reservations`.
-        available: how many nodes can still be launched into it.
-        kind: the vendor's term for this kind of reservation.
+        id: The cloud's id, which the user names in `reservations`.
+        available: How many nodes can still be launched into it.
+        kind: The vendor's term for this kind of reservation.
         hourly_cost: USD per node-hour in addition to what has been paid; 0 if it is paid in full.
     """
 
@@ -275,9 +275,9 @@ class Quotas:
     """The answer of `Provider.quotas`.
 
     Attributes:
-        quotas: the quotas that could be read.
-        reservations: those of the named reservations that exist in the region.
-        notes: one sentence for everything that could not be read.
+        quotas: The quotas that could be read.
+        reservations: Those of the named reservations that exist in the region.
+        notes: One sentence for everything that could not be read.
     """
 
     quotas: tuple[Quota, ...] = ()
@@ -290,10 +290,10 @@ class Check:
     """One result of `multicompute doctor`.
 
     Attributes:
-        name: what was checked.
-        ok: whether the check passed.
-        detail: what the check found.
-        hint: how to fix a failure; "" if the check passed.
+        name: What was checked.
+        ok: Whether the check passed.
+        detail: What the check found.
+        hint: How to fix a failure; "" if the check passed.
     """
 
     name: str
@@ -323,11 +323,11 @@ class Provider(Protocol):
     - `ProviderError`: any answer that fits no other error.
 
     Attributes:
-        name: the name that users write in `clouds` and in the configuration, such as "aws".
-        capabilities: the abilities of this provider.
-        consistency_window: how long after a call "not found" does not prove that a resource is gone (I4).
-        attempt_timeout: how long an attempt may stay unready before it counts as a lack of capacity, by default.
-        poll_interval: the longest pause between two listings while the engine waits.
+        name: The name that users write in `clouds` and in the configuration, such as "aws".
+        capabilities: The abilities of this provider.
+        consistency_window: How long after a call "not found" does not prove that a resource is gone (I4).
+        attempt_timeout: How long an attempt may stay unready before it counts as a lack of capacity, by default.
+        poll_interval: The longest pause between two listings while the engine waits.
     """
 
     name: str
@@ -347,7 +347,7 @@ class Provider(Protocol):
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch the gang, all nodes or none, and return the nodes without waiting until they run.
 
-        Every resource is tagged in the call that creates it (I2); a resource that cannot carry tags is named from the
+        Every resource is tagged in the call that creates it (I2); a resource that can't carry tags is named from the
         token or the cluster id. Resources that the nodes depend on are created first.
 
         Repeating: a call with a token that was used before returns the nodes of the first call and buys nothing. That is
@@ -357,18 +357,18 @@ class Provider(Protocol):
         means that some are still stopped. Called only if the provider declares RESTART.
 
         Args:
-            request: what to launch.
+            request: What to launch.
 
         Returns:
             The nodes, running or pending. A launch that fails after it was accepted is reported by `nodes`.
 
         Raises:
-            CapacityError: the cloud has no capacity, or does not sell the instance type there (`is_offered=False`).
-            QuotaError: the account's quota is too small.
-            InvalidRequestError: the cloud rejects the request as invalid.
-            AuthError, AccessDeniedError: the credentials are rejected or lack a permission. After this error and those
+            CapacityError: The cloud has no capacity, or does not sell the instance type there (`is_offered=False`).
+            QuotaError: The account's quota is too small.
+            InvalidRequestError: The cloud rejects the request as invalid.
+            AuthError, AccessDeniedError: The credentials are rejected or lack a permission. After this error and those
                 above, no node with this token exists or will appear.
-            ThrottledError, TransientError: it is unknown whether nodes exist. The engine repeats the call with the same
+            ThrottledError, TransientError: It is unknown whether nodes exist. The engine repeats the call with the same
                 token. Raise `TransientError` also if part of a refused gang could not be terminated.
         """
         ...
@@ -407,13 +407,13 @@ class Provider(Protocol):
         by id, and those that a listing does not show yet are returned as remaining.
 
         Args:
-            selector: names a cluster id or a token.
+            selector: Names a cluster id or a token.
 
         Returns:
             The resources that a listing after the last delete shows, and what they are waiting for.
 
         Raises:
-            InvalidRequestError: the selector names neither a cluster id nor a token, so nothing was deleted.
+            InvalidRequestError: The selector names neither a cluster id nor a token, so nothing was deleted.
         """
         ...
 
@@ -425,9 +425,9 @@ class Provider(Protocol):
         Not found: if no node is selected, the call does nothing.
 
         Args:
-            selector: the nodes.
-            expires_at: the new expiry, in UTC; None for never.
-            restore: tags to set again on selected nodes that lack the tags of multicompute; other nodes keep theirs.
+            selector: The nodes.
+            expires_at: The new expiry, in UTC; None for never.
+            restore: Tags to set again on selected nodes that lack the tags of multicompute; other nodes keep theirs.
         """
         ...
 
@@ -441,12 +441,12 @@ class Provider(Protocol):
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return the account's quotas in a region, and those of the named reservations that exist there.
 
-        Not found: a reservation that does not exist in the region is missing from the result. A quota that cannot be
+        Not found: a reservation that does not exist in the region is missing from the result. A quota that can't be
         read, because a permission is missing for example, is a note in the result and not an error.
 
         Args:
-            region: the region to read.
-            reservations: the ids of reservations to find.
+            region: The region to read.
+            reservations: The ids of reservations to find.
         """
         ...
 
@@ -458,9 +458,9 @@ class Provider(Protocol):
         Not found: a value that was not measured is missing from the result. It is never reported as zero.
 
         Args:
-            nodes: the nodes to read.
-            since: the start of the interval, in UTC.
-            until: the end of the interval, in UTC.
+            nodes: The nodes to read.
+            since: The start of the interval, in UTC.
+            until: The end of the interval, in UTC.
         """
         ...
 
@@ -477,8 +477,8 @@ class Settings:
     """The settings that a plug-in is opened with.
 
     Attributes:
-        values: the provider's table of the configuration, `[providers.<name>]`.
-        environment: the environment variables; a plug-in must not read `os.environ` itself.
+        values: The provider's table of the configuration, `[providers.<name>]`.
+        environment: The environment variables; a plug-in must not read `os.environ` itself.
     """
 
     values: Mapping[str, object] = field(default_factory=dict)
@@ -490,9 +490,9 @@ class Configured:
     """Whether a provider can be opened with some settings, found without a network call.
 
     Attributes:
-        ok: whether credentials or an endpoint were found.
-        why: where the credentials come from or, if `ok` is False, what is missing and how to fix it.
-        regions: the only regions to use, where the settings name some. Nothing is launched elsewhere, because no listing
+        ok: Whether credentials or an endpoint were found.
+        why: Where the credentials come from or, if `ok` is False, what is missing and how to fix it.
+        regions: The only regions to use, where the settings name some. Nothing is launched elsewhere, because no listing
             would find it there.
     """
 
@@ -505,16 +505,16 @@ class ProviderPlugin(Protocol):
     """The object that the entry point names. It imports without the SDK and opens the provider when needed.
 
     Attributes:
-        name: the provider's name.
-        extra: the extra that installs the SDK: `pip install "multicompute[<extra>]"`.
-        modules: modules of the SDK; if one is missing, the extra is not installed.
+        name: The provider's name.
+        extra: The extra that installs the SDK: `pip install "multicompute[<extra>]"`.
+        modules: Modules of the SDK; if one is missing, the extra is not installed.
         can_launch: False if the provider has offer tables only.
-        tables: the folder with the offer tables (`shards.csv`, `index.csv`, `regions.csv`, `sources.csv`, and `types.csv`
+        tables: The folder with the offer tables (`shards.csv`, `index.csv`, `regions.csv`, `sources.csv`, and `types.csv`
             and `offers.csv` for each accelerator; the catalog's design note describes them); None for a cloud without
             prices.
-        tag_limits: the limits on the user's tags.
-        setting_names: the keys that `[providers.<name>]` may have.
-        billing_minimum: the shortest time that a machine is billed for. Longer times are billed by the second.
+        tag_limits: The limits on the user's tags.
+        setting_names: The keys that `[providers.<name>]` may have.
+        billing_minimum: The shortest time that a machine is billed for. Longer times are billed by the second.
     """
 
     name: str
@@ -539,7 +539,7 @@ class ProviderPlugin(Protocol):
 
         Raises:
             AuthError: `configured` is not ok.
-            ConfigError: a setting has an invalid value.
+            ConfigError: A setting has an invalid value.
         """
         ...
 

@@ -120,8 +120,8 @@ class Session:
         """Return the provider of this name, opened on first use.
 
         Raises:
-            ConfigError: no provider has this name, or its SDK is not installed.
-            AuthError: it is not configured.
+            ConfigError: No provider has this name, or its SDK is not installed.
+            AuthError: It is not configured.
         """
         with self._lock:
             if name not in self._providers:

@@ -65,7 +65,6 @@ class ClusterSpec(ParsedModel):
     gpus: Annotated[
         Count | None,
         Field(description="Total number of accelerators: GPUs, TPU chips, Trainium chips and so on."),
-        Argument(),
     ] = None
     type: Annotated[
         Texts,
@@ -81,7 +80,6 @@ class ClusterSpec(ParsedModel):
             description='Which offers to try first: the cheapest ("price"), or every offer of the first type before '
             'those of the second ("given").'
         ),
-        Argument(),
     ] = "price"
     reservations: Annotated[
         Texts,
@@ -180,7 +178,6 @@ class ClusterSpec(ParsedModel):
     budget: Annotated[
         Usd | None,
         Field(description="Maximum cost in USD over the cluster's life; at this cost the cluster is terminated."),
-        Argument(),
     ] = None
     ttl: Annotated[
         Ttl,
@@ -188,7 +185,6 @@ class ClusterSpec(ParsedModel):
             description='Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; '
             "the configured `default_ttl` if omitted."
         ),
-        Argument(),
     ] = "default"
     idle_timeout: Annotated[
         OptionalDuration,
@@ -196,7 +192,6 @@ class ClusterSpec(ParsedModel):
             description='Terminate the cluster after all accelerators were idle for this long, such as "30m", where '
             "the cloud measures utilization."
         ),
-        Argument(),
     ] = None
     disk: Annotated[
         Size | None,
@@ -204,7 +199,6 @@ class ClusterSpec(ParsedModel):
             description='Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider\'s '
             "default if omitted."
         ),
-        Argument(),
     ] = None
     image: Annotated[
         Text | None,
@@ -214,18 +208,13 @@ class ClusterSpec(ParsedModel):
     setup: Annotated[
         Script | None,
         Field(description="Shell script that runs as root at the first boot.", repr=False),
-        Argument(),
     ] = None
     ssh_key: Annotated[
         Text | None,
         Field(description="File with the OpenSSH public key that may log in."),
         Argument(metavar="FILE"),
     ] = None
-    private: Annotated[
-        bool,
-        Field(description="Give the nodes no public address."),
-        Argument(),
-    ] = False
+    private: Annotated[bool, Field(description="Give the nodes no public address.")] = False
     tags: Annotated[
         Tags,
         Field(description="Tags to set on every resource."),
@@ -354,7 +343,8 @@ class ClusterSpec(ParsedModel):
 
 def argument_of(name: str) -> Argument:
     """Return what the field of this name states in addition to its type, default and description."""
-    return next(item for item in ClusterSpec.model_fields[name].metadata if isinstance(item, Argument))
+    stated = (item for item in ClusterSpec.model_fields[name].metadata if isinstance(item, Argument))
+    return next(stated, Argument())
 
 
 @cache

@@ -17,8 +17,8 @@ def parse_duration(value: str | timedelta, *, what: str) -> timedelta:
     """Parse a duration such as "90m", "12h", "1h30m" or "7d".
 
     Args:
-        value: the text, or a timedelta that is returned as it is.
-        what: the name of the argument, for the message.
+        value: The text, or a timedelta that is returned as it is.
+        what: The name of the argument, for the message.
 
     Raises:
         SpecError: `value` is not a duration or not positive.
@@ -39,8 +39,8 @@ def parse_gib(value: str | float, *, what: str) -> float:
     """Parse a size such as "80GiB" or "1TiB" into GiB.
 
     Args:
-        value: the text, or a number of GiB.
-        what: the name of the argument, for the message.
+        value: The text, or a number of GiB.
+        what: The name of the argument, for the message.
 
     Raises:
         SpecError: `value` is not a size, or not positive and finite.

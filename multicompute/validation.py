@@ -13,13 +13,18 @@ R = TypeVar("R")
 
 def unknown_name(name: str, known: Iterable[str], *, what: str = "argument") -> str:
     """Return the message for an unknown argument or key, with the nearest known one."""
-    # Imported here: it takes a millisecond, and only this message needs it.
+    known = tuple(known)
+    remedy = did_you_mean(name, known) or f"known are {', '.join(known)}"
+    return f"{name}: unknown {what}; {remedy}"
+
+
+def did_you_mean(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> str:
+    """Return a question with the known names that resemble `name` most; "" if none does."""
+    # Imported here: it takes a millisecond, and only messages need it.
     from difflib import get_close_matches
 
-    known = tuple(known)
-    nearest = get_close_matches(name, known, n=1)
-    remedy = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
-    return f"{name}: unknown {what}; {remedy}"
+    nearest = get_close_matches(name, tuple(known), n=count, cutoff=cutoff)
+    return f"did you mean {' or '.join(nearest)}?" if nearest else ""
 
 
 def refuse_unknown(function: Callable[P, R]) -> Callable[P, R]:

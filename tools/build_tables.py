@@ -19,7 +19,8 @@ from datetime import date
 from pathlib import Path
 
 from multicompute import accelerators
-from multicompute.catalog import checks, tables
+from multicompute.catalog import tables
+from multicompute.catalog.checks import problems
 from multicompute.clock import SystemClock
 from multicompute.errors import CatalogError
 
@@ -73,6 +74,7 @@ class Facts:
     """A folder of source tables. The error for a missing cell names file, line and column."""
 
     def __init__(self, folder: Path) -> None:
+        """Keep the folder of the source tables."""
         self.folder = folder
 
     def rows(self, name: str, *columns: str) -> Iterator[Row]:
@@ -356,8 +358,8 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
     """Write all tables below `root`, unless a table has a problem; return the problems.
 
     Raises:
-        FactsError: a source table is missing or malformed.
-        CatalogError: the table of accelerators is malformed.
+        FactsError: A source table is missing or malformed.
+        CatalogError: The table of accelerators is malformed.
     """
     targets = {"": root / "multicompute" / "data"}
     targets |= {cloud: root / "providers" / f"multicompute_{cloud}" / "data" for cloud in CLOUDS}
@@ -369,7 +371,7 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
         found: list[str] = []
         for cloud in CLOUDS:
             write_provider(provider_of(facts, cloud), fresh[cloud])
-            found += checks.problems(cloud, fresh[cloud], accelerators=known, today=today)
+            found += problems(cloud, fresh[cloud], accelerators=known, today=today)
         if not found:
             for name, target in targets.items():
                 shutil.rmtree(target, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Refuse a built site with a dead link, or one that fetches something from another server: check_site.py FOLDER."""
+"""Refuses a built site with a dead link, or one that fetches something from another server: check_site.py FOLDER."""
 
 import re
 import sys

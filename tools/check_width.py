@@ -1,4 +1,4 @@
-"""Refuse a built site whose pages scroll sideways on a wide or a narrow screen, except in code: check_width.py FOLDER.
+"""Refuses a built site whose pages scroll sideways on a wide or a narrow screen, except in code: check_width.py FOLDER.
 
 Loads every page in headless Chromium. Without Chromium, nothing is checked, and a line on stderr says so.
 """

@@ -1,4 +1,4 @@
-"""Run examples/quickstart.py, and write its output to docs/images/quickstart.txt and, as a picture, to quickstart.svg."""
+"""Runs examples/quickstart.py, and writes its output to docs/images/quickstart.txt and, as a picture, to quickstart.svg."""
 
 import os
 import re

@@ -128,7 +128,7 @@ def _plain(annotation: Any) -> Any:
 
 
 def _argument_type(value: Any, name: str) -> str:
-    """The type of a constructor's argument of this name, else of a property's value."""
+    """Return the type of a constructor's argument of this name, else of a property's value."""
     argument = inspect.signature(value.__init__).parameters.get(name)
     return "" if argument is None else stringify_annotation(argument.annotation, "smart")
 
@@ -154,7 +154,7 @@ def _documented(lines: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def choose_signature(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str, str] | None:
-    """Show a class without its constructor, since the table of its fields says the same, and all arguments of a call."""
+    """Show a class without its constructor, since the table of its fields has the same content, and all arguments of a call."""
     if inspect.isclass(value) and signature is not None:
         return "", ""
     if what == "method" and (_is_callable_value(value) or _is_plain_function(value)):

@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the parsers of the command line."""
+"""Writes docs/cli.md from the parsers of the command line."""
 
 import argparse
 from collections.abc import Iterator

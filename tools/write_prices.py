@@ -1,4 +1,4 @@
-"""Write the tables of docs/prices.md from the packaged offer tables: the lowest price per accelerator, and the sources of the prices."""
+"""Writes the tables of docs/prices.md from the packaged offer tables: the lowest price per accelerator, and the sources of the prices."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -65,9 +65,7 @@ def _price(line: Listing) -> float:
 
 
 def _ages(catalog: Catalog) -> list[list[str]]:
-    return [
-        [each.provider, f"{each.offers:,}", str(each.oldest), str(each.newest)] for each in catalog.info().providers
-    ]
+    return [[each.provider, f"{each.offers:,}", str(each.oldest), str(each.newest)] for each in catalog.info()]
 
 
 def _sources(catalog: Catalog) -> list[list[str]]:

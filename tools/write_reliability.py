@@ -1,4 +1,4 @@
-"""Write the tables of docs/reliability.md from the results of a run of the fault campaign; see `make reliability`."""
+"""Writes the tables of docs/reliability.md from the results of a run of the fault campaign; see `make reliability`."""
 
 import json
 import sys

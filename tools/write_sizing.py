@@ -26,11 +26,11 @@ class Run:
     """A published training run, and what is predicted of it.
 
     Attributes:
-        row: the line of the table of facts.
-        workload: the run, at the published MFU where there is one.
-        mfu: the published MFU, recomputation not counted; None where none is published.
-        hours: the published accelerator-hours; None where none are.
-        tolerance: how near the prediction must be, in percent; None where the source itself does not allow one.
+        row: The line of the table of facts.
+        workload: The run, at the published MFU where there is one.
+        mfu: The published MFU, recomputation not counted; None where none is published.
+        hours: The published accelerator-hours; None where none are.
+        tolerance: How near the prediction must be, in percent; None where the source itself does not allow one.
     """
 
     row: Row
@@ -69,7 +69,7 @@ class Fit:
 
     @property
     def agrees(self) -> bool:
-        """Whether the prediction says the same."""
+        """Whether the prediction agrees with the source."""
         fits = self.predicted is not None and self.predicted <= self.count
         return fits == (self.row["verdict"] == "fits")
 

@@ -1,4 +1,4 @@
-"""Write the tables of docs/troubleshooting.md from the error tree, the exit statuses and the adapters' tables of codes."""
+"""Writes the tables of docs/troubleshooting.md from the error tree, the exit statuses and the adapters' tables of codes."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Checks the content of a provider's offer tables: run before tables are written, and on the packaged ones."""
+"""Checks the content of a provider's offer tables, for the tests of a provider and before tables are written."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -14,17 +14,17 @@ def problems(provider: str, path: Path, *, accelerators: Collection[str], today:
     """Yield a sentence for each problem in the tables of a folder; nothing if they are correct.
 
     Args:
-        provider: the provider that the tables belong to.
-        path: the folder.
-        accelerators: the canonical names that may occur.
-        today: no price may have a later date.
+        provider: The provider that the tables belong to.
+        path: The folder.
+        accelerators: The canonical names that may occur.
+        today: No price may have a later date.
     """
     tables = Tables(provider, path)
     try:
         yield from _shard_names(tables, accelerators)
         yield from _index(tables)
-        every = [line for shard in tables.shards() for line in tables.listings(shard)]
-        for shard in tables.shards().values():
+        every = [line for shard in tables.shards for line in tables.listings(shard)]
+        for shard in tables.shards.values():
             yield from _types(tables, shard.name)
             yield from _counts(tables, shard)
             yield from _lines(tables, shard.name, today)
@@ -35,17 +35,17 @@ def problems(provider: str, path: Path, *, accelerators: Collection[str], today:
 
 def _shard_names(tables: Tables, accelerators: Collection[str]) -> Iterator[str]:
     known = {CPU, *accelerators}
-    for name in tables.shards():
+    for name in tables.shards:
         if name not in known:
             yield f"{tables.provider}: shard {name}: no such accelerator"
     folders = {folder.name for folder in tables.path.iterdir() if folder.is_dir()}
-    for name in sorted(folders - set(tables.shards())):
+    for name in sorted(folders - set(tables.shards)):
         yield f"{tables.provider}: folder {name} is not in shards.csv"
 
 
 def _index(tables: Tables) -> Iterator[str]:
-    indexed = Counter((name.casefold(), shard) for name, shard in tables.index())
-    held = {(name.casefold(), shard) for shard in tables.shards() for name, _ in tables.types(shard)}
+    indexed = Counter((name.casefold(), shard) for name, shard in tables.index)
+    held = {(name.casefold(), shard) for shard in tables.shards for name, _ in tables.types(shard)}
     for name, shard in sorted(indexed.keys() ^ held):
         yield f"{tables.provider}: {name} is in only one of index.csv and {shard}/types.csv"
     for (name, shard), count in sorted(indexed.items()):

@@ -1,6 +1,5 @@
 """A summary of a catalog, for people."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,12 +12,12 @@ class ProviderInfo:
     """A summary of one provider's tables.
 
     Attributes:
-        provider: the name of the provider.
-        path: the folder of the tables.
-        offers: the number of offers, each zone counted.
-        instance_types: the number of instance types, including those without a price.
-        regions: the number of regions, including those without an offer.
-        oldest, newest: the dates of the oldest and of the newest price; None if there is no price.
+        provider: The name of the provider.
+        path: The folder of the tables.
+        offers: The number of offers, each zone counted.
+        instance_types: The number of instance types, including those without a price.
+        regions: The number of regions, including those without an offer.
+        oldest, newest: The dates of the oldest and of the newest price; None if there is no price.
     """
 
     provider: str
@@ -30,31 +29,15 @@ class ProviderInfo:
     newest: date | None
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogInfo:
-    """A summary of a catalog, in total and by provider."""
-
-    providers: tuple[ProviderInfo, ...]
-
-    @property
-    def offers(self) -> int:
-        """The number of offers of all providers."""
-        return sum(info.offers for info in self.providers)
-
-
-def describe(tables: Iterable[Tables]) -> CatalogInfo:
-    """Summarize these tables without reading their shards."""
-    return CatalogInfo(tuple(_info(each) for each in tables))
-
-
-def _info(tables: Tables) -> ProviderInfo:
-    shards = tables.shards().values()
+def describe(tables: Tables) -> ProviderInfo:
+    """Summarize the tables of one provider without reading their shards."""
+    shards = tables.shards.values()
     return ProviderInfo(
         provider=tables.provider,
         path=tables.path,
         offers=sum(shard.offers for shard in shards),
-        instance_types=len({name for name, _ in tables.index()}),
-        regions=len(tables.regions()),
+        instance_types=len({name for name, _ in tables.index}),
+        regions=len(tables.regions),
         oldest=min((shard.oldest for shard in shards if shard.oldest), default=None),
         newest=max((shard.newest for shard in shards if shard.newest), default=None),
     )

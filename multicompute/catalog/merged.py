@@ -1,6 +1,7 @@
 """The catalog that merges the offer tables of all providers."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -9,7 +10,7 @@ from multicompute.errors import CatalogError
 from multicompute.offer import InstanceType, Listing, Region
 
 if TYPE_CHECKING:
-    from multicompute.catalog.info import CatalogInfo
+    from multicompute.catalog.info import ProviderInfo
 
 _FOLDER_HINT = "set `catalog` in the configuration to a folder with one sub-folder per provider, or remove the setting"
 
@@ -18,7 +19,7 @@ class Catalog:
     """The offer tables of several providers. Files are read when they are first needed, and only once.
 
     Args:
-        tables: provider -> the folder with its tables; providers without tables (None) are ignored.
+        tables: Provider -> the folder with its tables; providers without tables (None) are ignored.
 
     Example:
         >>> from multicompute import plugins
@@ -30,16 +31,16 @@ class Catalog:
     """
 
     def __init__(self, tables: Mapping[str, Path | None]) -> None:
+        """Make a catalog of the tables in these folders, by provider; None is a provider without tables."""
         self._tables = {name: Tables(name, path) for name, path in sorted(tables.items()) if path is not None}
         self._listings: dict[str, tuple[Listing, ...]] = {}
-        self._names: dict[str, list[tuple[str, str]]] | None = None
 
     @classmethod
     def at(cls, path: Path) -> Self:
         """Return the catalog of a folder with one sub-folder per provider, named like the provider.
 
         Raises:
-            CatalogError: the folder does not exist, has no sub-folder, or is the folder of a single provider.
+            CatalogError: The folder does not exist, has no sub-folder, or is the folder of a single provider.
         """
         try:
             entries = sorted(path.iterdir())
@@ -62,14 +63,14 @@ class Catalog:
     @property
     def offer_count(self) -> int:
         """The number of offers in all tables, each zone counted; found without reading the shards."""
-        return sum(shard.offers for tables in self._tables.values() for shard in tables.shards().values())
+        return sum(shard.offers for tables in self._tables.values() for shard in tables.shards.values())
 
     def listings(self, accelerator: str, *, provider: str | None = None) -> tuple[Listing, ...]:
         """Return all lines for an accelerator, sorted by provider, region, instance type and purchase.
 
         Args:
-            accelerator: the canonical name, such as "h100"; "" for types without accelerators.
-            provider: return only the lines of this provider, and read only its files.
+            accelerator: The canonical name, such as "h100"; "" for types without accelerators.
+            provider: Return only the lines of this provider, and read only its files.
 
         Returns:
             The lines, () if no provider has the accelerator. Each call returns the same tuple.
@@ -87,7 +88,7 @@ class Catalog:
 
         There can be several: one for each accelerator that can be attached. An unknown name returns ().
         """
-        found = self._index().get(name.strip().casefold(), ())
+        found = self._index.get(name.strip().casefold(), ())
         return tuple(
             instance
             for provider, shard in found
@@ -97,44 +98,43 @@ class Catalog:
 
     def instance_names(self) -> tuple[str, ...]:
         """Return the names of all instance types, sorted."""
-        return tuple(sorted({name for tables in self._tables.values() for name, _ in tables.index()}))
+        return tuple(sorted({name for tables in self._tables.values() for name, _ in tables.index}))
 
     def accelerators(self) -> tuple[str, ...]:
         """Return the canonical names of the accelerators that have an offer, sorted."""
-        shards = (shard for tables in self._tables.values() for shard in tables.shards().values())
+        shards = (shard for tables in self._tables.values() for shard in tables.shards.values())
         return tuple(sorted({shard.name for shard in shards if shard.offers and shard.name != CPU}))
 
     def regions(self) -> tuple[Region, ...]:
         """Return all regions of all providers, sorted by provider and name."""
-        return tuple(region for tables in self._tables.values() for _, region in sorted(tables.regions().items()))
+        return tuple(region for tables in self._tables.values() for _, region in sorted(tables.regions.items()))
 
     def region(self, provider: str, name: str) -> Region:
         """Return one region.
 
         Raises:
-            CatalogError: the tables have no such provider or region.
+            CatalogError: The tables have no such provider or region.
         """
         tables = self._tables.get(provider)
         if tables is None:
             raise CatalogError(
                 f"no offer tables of {provider!r}; providers with tables: {', '.join(self._tables) or 'none'}"
             )
-        if name not in tables.regions():
+        if name not in tables.regions:
             raise CatalogError(f"{tables.path / 'regions.csv'}: no region {name!r}", provider=provider, region=name)
-        return tables.regions()[name]
+        return tables.regions[name]
 
-    def info(self) -> "CatalogInfo":
-        """Return a summary of the catalog, for `multicompute catalog info`."""
-        # Imported here: defining the two classes takes as long as a query.
+    def info(self) -> "tuple[ProviderInfo, ...]":
+        """Return a summary of each provider's tables, for `multicompute catalog info`."""
+        # Imported here: defining the class takes as long as a query.
         from multicompute.catalog.info import describe
 
-        return describe(self._tables.values())
+        return tuple(map(describe, self._tables.values()))
 
+    @cached_property
     def _index(self) -> Mapping[str, list[tuple[str, str]]]:
-        if self._names is None:
-            names: dict[str, list[tuple[str, str]]] = {}
-            for provider, tables in self._tables.items():
-                for name, shard in tables.index():
-                    names.setdefault(name.casefold(), []).append((provider, shard))
-            self._names = names
-        return self._names
+        names: dict[str, list[tuple[str, str]]] = {}
+        for provider, tables in self._tables.items():
+            for name, shard in tables.index:
+                names.setdefault(name.casefold(), []).append((provider, shard))
+        return names

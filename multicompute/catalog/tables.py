@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -59,56 +60,49 @@ class Tables:
     """The offer tables of one provider. Each file is read when it is first needed, and only once.
 
     Args:
-        provider: the name of the provider.
-        path: the folder of the tables.
+        provider: The name of the provider.
+        path: The folder of the tables.
     """
 
     def __init__(self, provider: str, path: Path) -> None:
+        """Keep the folder; a table is read when it is first needed."""
         self.provider = provider
         self.path = path
-        self._shards: dict[str, Shard] | None = None
-        self._regions: dict[str, Region] | None = None
-        self._sources: dict[str, str] | None = None
-        self._index: tuple[tuple[str, str], ...] | None = None
         self._types: dict[str, _Types] = {}
         self._listings: dict[str, tuple[Listing, ...]] = {}
 
+    @cached_property
     def shards(self) -> Mapping[str, Shard]:
-        """Return the summary of each shard by name."""
-        if self._shards is None:
-            found: dict[str, Shard] = {}
-            path = self.path / "shards.csv"
-            for line, row in rows(path, SHARDS):
-                shard = _parsed(path, line, row, _shard)
-                if shard.name in found:
-                    raise _malformed(path, line, f"shard {shard.name!r} is listed twice")
-                found[shard.name] = shard
-            self._shards = found
-        return self._shards
+        """The summary of each shard by name."""
+        found: dict[str, Shard] = {}
+        path = self.path / "shards.csv"
+        for line, row in rows(path, SHARDS):
+            shard = _parsed(path, line, row, _shard)
+            if shard.name in found:
+                raise _malformed(path, line, f"shard {shard.name!r} is listed twice")
+            found[shard.name] = shard
+        return found
 
+    @cached_property
     def regions(self) -> Mapping[str, Region]:
-        """Return the regions by name."""
-        if self._regions is None:
-            path = self.path / "regions.csv"
-            found: dict[str, Region] = {}
-            for line, (name, residency, country, partition) in rows(path, REGIONS):
-                if name in found or not name or not residency:
-                    raise _malformed(path, line, f"region {name!r}: must be unique, with a residency")
-                found[name] = Region(self.provider, name, residency, country, partition)
-            self._regions = found
-        return self._regions
+        """The regions by name."""
+        path = self.path / "regions.csv"
+        found: dict[str, Region] = {}
+        for line, (name, residency, country, partition) in rows(path, REGIONS):
+            if name in found or not name or not residency:
+                raise _malformed(path, line, f"region {name!r}: must be unique, with a residency")
+            found[name] = Region(self.provider, name, residency, country, partition)
+        return found
 
+    @cached_property
     def sources(self) -> Mapping[str, str]:
-        """Return the sources by the keys that the tables use for them."""
-        if self._sources is None:
-            self._sources = {key: text for _, (key, text) in rows(self.path / "sources.csv", SOURCES)}
-        return self._sources
+        """The sources by the keys that the tables use for them."""
+        return {key: text for _, (key, text) in rows(self.path / "sources.csv", SOURCES)}
 
+    @cached_property
     def index(self) -> tuple[tuple[str, str], ...]:
-        """Return the name and shard of each instance type; a name can be in several shards (other attached accelerators)."""
-        if self._index is None:
-            self._index = tuple((name, shard) for _, (name, shard) in rows(self.path / "index.csv", INDEX))
-        return self._index
+        """The name and shard of each instance type; a name can be in several shards (other attached accelerators)."""
+        return tuple((name, shard) for _, (name, shard) in rows(self.path / "index.csv", INDEX))
 
     def types(self, shard: str) -> _Types:
         """Return the instance types of a shard by name and number of accelerators, both as written in the table."""
@@ -119,7 +113,7 @@ class Tables:
     def listings(self, shard: str) -> tuple[Listing, ...]:
         """Return the lines of a shard, sorted by region, instance type, accelerators and purchase; () without such a shard."""
         if shard not in self._listings:
-            self._listings[shard] = self._read_listings(shard) if shard in self.shards() else ()
+            self._listings[shard] = self._read_listings(shard) if shard in self.shards else ()
         return self._listings[shard]
 
     def _read_types(self, shard: str) -> _Types:
@@ -135,7 +129,7 @@ class Tables:
 
     def _read_listings(self, shard: str) -> tuple[Listing, ...]:
         path = self.path / shard / "offers.csv"
-        types, regions, sources, dates = self.types(shard), self.regions(), self.sources(), _Dates()
+        types, regions, sources, dates = self.types(shard), self.regions, self.sources, _Dates()
         found: list[Listing] = []
         line, row = 1, [""]
         try:
@@ -159,11 +153,11 @@ class Tables:
         name, count, region, purchase, price, as_of, basis, source, _ = row
         if (name, count) not in self.types(shard):
             return f"{name} with {count} accelerators is not in {shard}/types.csv"
-        if region not in self.regions():
+        if region not in self.regions:
             return f"region {region!r} is not in regions.csv"
         if purchase not in _PURCHASES:
             return f"purchase {purchase!r} must be one of {', '.join(_PURCHASES)}"
-        if source not in self.sources():
+        if source not in self.sources:
             return f"source {source!r} is not in sources.csv"
         if basis not in _BASES:
             return f"basis {basis!r} must be one of {', '.join(_BASES)}"

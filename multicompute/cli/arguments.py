@@ -73,7 +73,7 @@ def _sentence_to_help(sentence: str) -> str:
 
 
 def _whole(text: str) -> int | str:
-    # Text that is no number is passed on: only `ClusterSpec` says what is wrong with a value.
+    # Other text is passed on: `ClusterSpec` reports what is wrong with it.
     try:
         return int(text)
     except ValueError:

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from multicompute.cli.output import write_json, write_message, write_table
+from multicompute.cli.output import confirm, write_json, write_message, write_table
 from multicompute.cli.status import exit_status, one_line
-from multicompute.cli.tables import json_argument, name_argument, write_cluster, write_nodes
+from multicompute.cli.tables import cluster_arguments, json_argument, name_argument, write_cluster, write_nodes
 from multicompute.errors import MulticomputeError, SpecError
 from multicompute.node import ClusterState
 from multicompute.units import format_instant, format_usd
@@ -59,26 +59,13 @@ def _refresh_all() -> None:
             write_message(f"note: {note}")
 
 
-def show_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `show`."""
-    name_argument(parser)
-    json_argument(parser)
+show_arguments = nodes_arguments = events_arguments = cluster_arguments
 
 
 def show(options: argparse.Namespace) -> int:
     """Print one cluster."""
-    cluster = _refreshed(options.name)
-    if options.json:
-        write_json(cluster.to_dict())
-    else:
-        write_cluster(cluster)
+    write_cluster(_refreshed(options.name), as_json=options.json)
     return 0
-
-
-def nodes_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `nodes`."""
-    name_argument(parser)
-    json_argument(parser)
 
 
 def nodes(options: argparse.Namespace) -> int:
@@ -91,20 +78,15 @@ def nodes(options: argparse.Namespace) -> int:
     return 0
 
 
-def events_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `events`."""
-    name_argument(parser)
-    json_argument(parser)
-
-
 def events(options: argparse.Namespace) -> int:
     """Print the event log of a cluster."""
     from multicompute.cluster import Cluster
 
     log = Cluster.get(options.name).events()
     if options.json:
-        lines = [{"at": format_instant(event.at), "kind": event.kind, "message": event.message} for event in log]
-        write_json([line | {"data": dict(event.data)} for line, event in zip(lines, log, strict=True)])
+        write_json(
+            [{"at": format_instant(e.at), "kind": e.kind, "message": e.message, "data": dict(e.data)} for e in log]
+        )
     else:
         write_table(("at", "kind", "message"), [(format_instant(e.at), e.kind, e.message) for e in log])
     return 0
@@ -145,10 +127,7 @@ def heal(options: argparse.Namespace) -> int:
     from multicompute.cluster import Cluster
 
     cluster = Cluster.get(options.name).heal(options.timeout, stopped=options.stopped)
-    if options.json:
-        write_json(cluster.to_dict())
-    else:
-        write_cluster(cluster)
+    write_cluster(cluster, as_json=options.json)
     return 0
 
 
@@ -185,8 +164,7 @@ def _confirmed(clusters: "Sequence[Cluster]") -> bool:
         raise SpecError("down: needs a confirmation", hint="there is no terminal to ask on: add --yes")
     for cluster in clusters:
         write_message(f"{cluster.name}: {len(cluster.nodes)} nodes, {format_usd(cluster.hourly_cost)} per hour")
-    write_message("Terminate, and delete everything on their disks? [y/N] ")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return confirm("Terminate, and delete everything on their disks?")
 
 
 def _refreshed(name: str) -> "Cluster":

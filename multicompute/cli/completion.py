@@ -5,6 +5,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from multicompute.cli.tables import explain
+
 SHELLS: Final = ("bash", "zsh", "fish")
 # Characters that terminate a description in zsh's `_arguments`.
 _BRACKETS: Final = str.maketrans({"[": "(", "]": ")", ":": ";"})
@@ -30,12 +32,12 @@ class _Command(NamedTuple):
 
 def completion_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `completion`."""
-    parser.epilog = (
+    explain(
+        parser,
         "To enable it in every new shell:\n"
         "  bash   multicompute completion bash > ~/.local/share/bash-completion/completions/multicompute\n"
         "  zsh    multicompute completion zsh > ~/.zfunc/_multicompute    (a folder in $fpath)\n"
-        "  fish   multicompute completion fish > ~/.config/fish/completions/multicompute.fish\n\n"
-        + (parser.epilog or "")
+        "  fish   multicompute completion fish > ~/.config/fish/completions/multicompute.fish",
     )
     parser.add_argument("shell", choices=SHELLS, help="the shell to print completion for")
 

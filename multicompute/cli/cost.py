@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from multicompute.cli.output import RIGHT, write_json, write_message, write_table
+from multicompute.text import bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from multicompute.cost.report import CostReport
 
 _WIDTH: Final = 12
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _FORM: Final = "figures rounded half to even to 6 digits"
 
 
@@ -90,8 +90,5 @@ def _write_forecasts(forecasts: "Sequence[Forecast]") -> None:
 
 
 def _bar(share: Decimal) -> str:
-    """Return a share as a bar, in eighths of a block if the terminal can draw them."""
-    if not (sys.stdout.isatty() and "utf" in (sys.stdout.encoding or "").lower()):
-        return "#" * round(share * _WIDTH)
-    full, eighths = divmod(round(share * _WIDTH * 8), 8)
-    return "█" * full + (_EIGHTHS[eighths] if eighths else "")
+    """Return a share as a bar, of blocks if the terminal can draw them."""
+    return bar(float(share), _WIDTH, blocks=sys.stdout.isatty() and "utf" in (sys.stdout.encoding or "").lower())

@@ -1,11 +1,11 @@
-"""`doctor`: checks what is installed, configured and allowed, and says how to fix the rest."""
+"""`doctor`: checks what is installed, configured and allowed, and shows how to fix what fails."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
 from multicompute.cli.output import write_json, write_table
 from multicompute.cli.status import one_line
-from multicompute.cli.tables import json_argument
+from multicompute.cli.tables import explain, json_argument
 from multicompute.config import without_password
 from multicompute.errors import MulticomputeError
 
@@ -20,9 +20,10 @@ UNUSABLE = 1
 
 def doctor_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `doctor`."""
-    parser.epilog = (
+    explain(
+        parser,
         "Exit status: 0 if a provider is usable and ledger and catalog can be read; 6 if no provider is usable; 1 if the\n"
-        "ledger or the catalog can't be read; 2 if the configuration can't.\n\n" + (parser.epilog or "")
+        "ledger or the catalog can't be read; 2 if the configuration can't.",
     )
     json_argument(parser)
 
@@ -67,7 +68,7 @@ def _ledger(session: "Session") -> dict[str, Any]:
 
 def _catalog(session: "Session") -> dict[str, Any]:
     try:
-        tables = session.catalog.info().providers
+        tables = session.catalog.info()
     except MulticomputeError as error:
         return _finding(ok=False, detail=one_line(error))
     dates = ", ".join(f"{table.provider} {table.newest}" for table in tables if table.newest)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from multicompute.cli.output import write_message
+from multicompute.cli.output import confirm, write_message
+from multicompute.cli.tables import explain
 from multicompute.errors import AuthError, SpecError
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 def init_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `init`."""
-    parser.epilog = (
+    explain(
+        parser,
         "Every line of the file is commented out and shows the default. No credential is written to it. The command then\n"
-        "runs `doctor` and returns its exit status.\n\n" + (parser.epilog or "")
+        "runs `doctor` and returns its exit status.",
     )
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
@@ -63,10 +65,7 @@ def _refuse_to_overwrite(path: Path, *, force: bool) -> None:
 
 def _confirmed(path: Path) -> bool:
     """Ask whether to write, if there is a terminal. Without one, write: the new file holds only comments."""
-    if not sys.stdin.isatty():
-        return True
-    write_message(f"Write {path}? [y/N] ")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return not sys.stdin.isatty() or confirm(f"Write {path}?")
 
 
 def _finding(session: "Session", plugin: "ProviderPlugin") -> str:

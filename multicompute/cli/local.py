@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from multicompute.cli.output import write_message
+from multicompute.cli.tables import explain
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -19,10 +20,10 @@ NOT_FOUND = 127
 def local_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `local`."""
     parser.usage = "multicompute local [-h] [-- COMMAND ...]"
-    parser.epilog = (
+    explain(
+        parser,
         "Runs the command after -- with the environment set to the local clouds, stops them and returns the command's exit\n"
-        "status. Without a command, prints the environment and runs the clouds until Ctrl-C.\n\n"
-        + (parser.epilog or "")
+        "status. Without a command, prints the environment and runs the clouds until Ctrl-C.",
     )
     parser.set_defaults(command=())
 

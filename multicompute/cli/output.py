@@ -12,6 +12,12 @@ def write_message(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def confirm(question: str) -> bool:
+    """Ask a question on the terminal, and return whether the answer is yes."""
+    write_message(f"{question} [y/N] ")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def write_json(document: object) -> None:
     """Write the one JSON document of a command: indented on a terminal, on one line elsewhere."""
     # Imported here: most people read tables.

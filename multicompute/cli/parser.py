@@ -52,9 +52,7 @@ COMMANDS = {
         "cost", "report what clusters have cost and are expected to cost", "multicompute cost --since 30d --by tag:team"
     ),
     "reconcile": Command(
-        "recovery",
-        "compare the ledger with the clouds and fix differences",
-        "multicompute reconcile --dry-run --json",
+        "recovery", "compare the ledger with the clouds and fix differences", "multicompute reconcile --dry-run --json"
     ),
     "reap": Command("recovery", "terminate clusters whose lease has ended", "multicompute reap"),
     "supervise": Command(
@@ -67,9 +65,7 @@ COMMANDS = {
     "init": Command("init", "write a configuration file from what this machine has", "multicompute init --yes"),
     "doctor": Command("doctor", "check providers, credentials, ledger and configuration", "multicompute doctor --json"),
     "local": Command(
-        "local",
-        "start local clouds, for tests and to try the package",
-        "multicompute local -- multicompute doctor",
+        "local", "start local clouds, for tests and to try the package", "multicompute local -- multicompute doctor"
     ),
     "completion": Command("completion", "print tab completion for a shell", "multicompute completion bash"),
 }
@@ -139,11 +135,11 @@ def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    # Imported here: it takes a millisecond, and only error messages need it.
-    from difflib import get_close_matches
+    # Imported here: only error messages need it.
+    from multicompute.validation import did_you_mean
 
-    nearest = get_close_matches(name, known, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    question = did_you_mean(name, known)
+    return f"; {question}" if question else ""
 
 
 def _explain(argv: Sequence[str]) -> NoReturn:

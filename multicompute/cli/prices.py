@@ -12,7 +12,7 @@ from multicompute.cli.tables import json_argument
 from multicompute.errors import SpecError
 
 if TYPE_CHECKING:
-    from multicompute.catalog.info import CatalogInfo
+    from multicompute.catalog.info import ProviderInfo
     from multicompute.plan import Candidate, Plan
 
 DEFAULT_LIMIT = 20
@@ -119,44 +119,35 @@ def catalog(options: argparse.Namespace) -> int:
     """Print facts on the offer tables."""
     from multicompute.session import open_session
 
-    info = open_session().catalog.info()
+    tables = open_session().catalog.info()
     if options.what == "path":
-        paths = {table.provider: str(table.path) for table in info.providers}
+        paths = {table.provider: str(table.path) for table in tables}
         if options.json:
             write_json(paths)
         else:
             print("\n".join(paths.values()))
     elif options.json:
-        write_json(_info_document(info))
+        write_json(
+            {"offers": sum(table.offers for table in tables), "providers": [_table_dict(each) for each in tables]}
+        )
     else:
-        rows = [
-            (
-                t.provider,
-                f"{t.offers:,}",
-                str(t.instance_types),
-                str(t.regions),
-                str(t.oldest or "-"),
-                str(t.newest or "-"),
-            )
-            for t in info.providers
-        ]
-        write_table(("provider", ">offers", ">instance types", ">regions", "oldest price", "newest price"), rows)
+        columns = ("provider", ">offers", ">instance types", ">regions", "oldest price", "newest price")
+        write_table(columns, [_table_row(table) for table in tables])
     return 0
 
 
-def _info_document(info: "CatalogInfo") -> dict[str, object]:
+def _table_row(table: "ProviderInfo") -> tuple[str, ...]:
+    counts = (f"{table.offers:,}", str(table.instance_types), str(table.regions))
+    return (table.provider, *counts, str(table.oldest or "-"), str(table.newest or "-"))
+
+
+def _table_dict(table: "ProviderInfo") -> dict[str, object]:
     return {
-        "offers": info.offers,
-        "providers": [
-            {
-                "provider": table.provider,
-                "path": str(table.path),
-                "offers": table.offers,
-                "instance_types": table.instance_types,
-                "regions": table.regions,
-                "oldest_price": table.oldest.isoformat() if table.oldest else None,
-                "newest_price": table.newest.isoformat() if table.newest else None,
-            }
-            for table in info.providers
-        ],
+        "provider": table.provider,
+        "path": str(table.path),
+        "offers": table.offers,
+        "instance_types": table.instance_types,
+        "regions": table.regions,
+        "oldest_price": table.oldest.isoformat() if table.oldest else None,
+        "newest_price": table.newest.isoformat() if table.newest else None,
     }

@@ -78,7 +78,7 @@ def _write(report: Mapping[str, Any], options: argparse.Namespace) -> None:
             write_message("nothing was changed: --dry-run")
         write_table(("finding", "cluster", "detail"), rows)
     else:
-        write_message("no live clusters, and no resources left in any cloud that could be asked")
+        write_message("no live clusters, and no resources left in any cloud that answered")
     for note in report["notes"]:
         write_message(f"note: {note}")
 

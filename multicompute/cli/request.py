@@ -7,12 +7,12 @@ from typing import Any
 from multicompute.cli.arguments import add_file_argument, add_request_arguments, request_arguments
 from multicompute.cli.output import write_json, write_message
 from multicompute.cli.spelling import as_options, options_in_errors
-from multicompute.cli.tables import json_argument, write_cluster
+from multicompute.cli.tables import explain, json_argument, write_cluster
 from multicompute.errors import NoOfferError
 
 
 def up_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `up`."""
+    """Add the arguments of `up` and `plan`."""
     add_file_argument(parser)
     add_request_arguments(parser)
     json_argument(parser)
@@ -25,19 +25,15 @@ def up(options: argparse.Namespace) -> int:
     given = request_arguments(options)
     with options_in_errors(), _progress(wanted=given.pop("progress", True)) as progress:
         cluster = Cluster.request(**given, progress=progress)
-    if options.json:
-        write_json(cluster.to_dict())
-        return 0
-    write_cluster(cluster)
-    end = cluster.to_dict()["expires_at"]
-    limit = f"it expires at {end}" if end else "it has no ttl and runs until then"
-    write_message(f"`multicompute down {cluster.name}` terminates the cluster; {limit}")
+    write_cluster(cluster, as_json=options.json)
+    if not options.json:
+        end = cluster.to_dict()["expires_at"]
+        limit = f"it expires at {end}" if end else "it has no ttl and runs until then"
+        write_message(f"`multicompute down {cluster.name}` terminates the cluster; {limit}")
     return 0
 
 
-def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `plan`."""
-    up_arguments(parser)
+plan_arguments = up_arguments
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -62,9 +58,8 @@ def plan(options: argparse.Namespace) -> int:
 
 def schema_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `schema`."""
-    parser.epilog = (
-        "Editors check a file for `up --file` and `plan --file` against this schema, and complete its keys.\n\n"
-        + (parser.epilog or "")
+    explain(
+        parser, "Editors check a file for `up --file` and `plan --file` against this schema, and complete its keys."
     )
 
 

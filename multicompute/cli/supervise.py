@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from multicompute.cli.output import write_message
-from multicompute.cli.tables import interval_argument, interval_of
+from multicompute.cli.tables import explain, interval_argument, interval_of
 from multicompute.units import format_duration
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ def supervise_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"serve Prometheus metrics at this address, {DEFAULT_ADDRESS} if none is given; also measures every accelerator",
     )
     parser.add_argument("--once", action="store_true", help="run one round and exit, for cron")
-    parser.epilog = (
+    explain(
+        parser,
         "Each round refreshes every node, and terminates clusters that exceed their ttl, budget or idle_timeout. The first\n"
         "and every tenth round also reconciles and terminates expired orphans. Every action is logged as a line on stderr.\n"
         "Ctrl-C and SIGTERM stop it after the current step, with exit status 0; a second one stops it immediately.\n"
-        "With --once the exit status is 1 if something failed.\n\n" + (parser.epilog or "")
+        "With --once the exit status is 1 if something failed.",
     )
 
 

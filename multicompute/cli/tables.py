@@ -4,7 +4,7 @@ import argparse
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from multicompute.cli.output import write_table
+from multicompute.cli.output import write_json, write_table
 from multicompute.errors import SpecError
 from multicompute.units import parse_duration
 
@@ -18,6 +18,12 @@ _MINIMUM_INTERVAL: Final = timedelta(seconds=1)
 def name_argument(parser: argparse.ArgumentParser) -> None:
     """Add the name of a cluster."""
     parser.add_argument("name", metavar="NAME", help="name of the cluster")
+
+
+def cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the name of a cluster, and `--json`."""
+    name_argument(parser)
+    json_argument(parser)
 
 
 def json_argument(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +50,18 @@ def interval_of(options: argparse.Namespace) -> timedelta:
     return interval
 
 
-def write_cluster(cluster: "Cluster") -> None:
+def explain(parser: argparse.ArgumentParser, text: str) -> None:
+    """Put a paragraph between the arguments in `--help` and the example."""
+    parser.epilog = f"{text}\n\n{parser.epilog or ''}"
+
+
+def write_cluster(cluster: "Cluster", *, as_json: bool) -> None:
     """Print a cluster and its live nodes."""
     from multicompute.cluster_view import cluster_facts
 
+    if as_json:
+        write_json(cluster.to_dict())
+        return
     write_table(("cluster", ""), cluster_facts(cluster))
     if cluster.nodes:
         print()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from multicompute.cli.status import one_line
-from multicompute.cli.tables import interval_argument, interval_of, name_argument
+from multicompute.cli.tables import explain, interval_argument, interval_of, name_argument
 from multicompute.errors import MulticomputeError
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def watch_arguments(parser: argparse.ArgumentParser) -> None:
     name_argument(parser)
     parser.add_argument("--once", action="store_true", help="print the view once and exit, for logs")
     interval_argument(parser, default=_INTERVAL, what="refreshes")
-    parser.epilog = (
+    explain(
+        parser,
         "Ctrl-C closes the view with exit status 0; its last state stays on the screen, and the cluster is not changed.\n"
-        "The view also closes when the cluster ends. Values that the cloud does not measure are shown as -.\n\n"
-        + (parser.epilog or "")
+        "The view also closes when the cluster ends. Values that the cloud does not measure are shown as -.",
     )
 
 

@@ -62,18 +62,10 @@ class Config(ParsedModel):
         Mapping[str, Mapping[str, object]],
         Field(description="The settings of each provider."),
     ] = Field(default_factory=dict)
-    path: Annotated[
-        Path,
-        Field(description="The configuration file, whether or not it exists.", exclude=True),
-    ]
+    path: Annotated[Path, Field(description="The configuration file, whether or not it exists.", exclude=True)]
     environment: Annotated[
         Mapping[str, str],
-        Field(
-            default_factory=dict,
-            description="Every variable that was set when this was read.",
-            exclude=True,
-            repr=False,
-        ),
+        Field(description="Every variable that was set when this was read.", exclude=True, repr=False),
     ] = Field(default_factory=dict)
     places: Annotated[
         Mapping[str, str],

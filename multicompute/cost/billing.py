@@ -1,4 +1,4 @@
-"""Compute what nodes cost: by the second, at the price at which they were bought, and for a billing minimum.
+"""Computes what nodes cost: by the second, at their purchase price, and for at least the billing minimum.
 
 Sums are exact. A price times seconds is a finite decimal, so these products are added up (`spent`, in USD per hour times
 seconds). The division by 3600 may not terminate, so it is made once, by `per_hour`. Figures are rounded, half to even and to
@@ -15,7 +15,7 @@ from multicompute.ledger.records import NodeRecord
 if TYPE_CHECKING:
     from multicompute.session import Session
 
-# A float has 17 digits at most and a year in microseconds 14. The rest is room for sums over prices of very different sizes.
+# A float has at most 17 digits, and a year in microseconds has 14. The other digits are for sums of very large and very small prices.
 EXACT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NOTHING: Final = timedelta(0)
@@ -24,12 +24,7 @@ _MILLIONTH: Final = Decimal("0.000001")
 
 
 def billed(
-    node: NodeRecord,
-    *,
-    minimum: timedelta,
-    now: datetime,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    node: NodeRecord, *, minimum: timedelta, now: datetime, since: datetime | None = None, until: datetime | None = None
 ) -> timedelta:
     """Return for how long a node is billed from `since` up to, but not including, `until`.
 
@@ -77,7 +72,7 @@ def rounded(figure: Decimal) -> float:
 
 
 def minimums(session: "Session") -> Mapping[str, timedelta]:
-    """Return provider -> the shortest time that it bills for a node; providers that are not installed are missing."""
+    """Return the shortest time that each installed provider bills for a node, by provider."""
     return {name: plugin.billing_minimum for name, plugin in session.plugins.items()}
 
 
@@ -91,7 +86,7 @@ def cost_of(nodes: Iterable[NodeRecord], *, minimums: Mapping[str, timedelta], n
 
 
 def hourly_cost_of(nodes: Iterable[NodeRecord]) -> Decimal:
-    """Return what the nodes that live cost, in USD per hour."""
+    """Return the price of the live nodes, in USD per hour."""
     total = Decimal(0)
     for node in nodes:
         if node.ended_at is None and not node.is_stopped:

@@ -1,4 +1,4 @@
-"""Compare the cost of a cluster with its budget."""
+"""Compares the cost of a cluster with its budget."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from multicompute.session import Session
 
 MARKS: Final = (50, 80, 100)
-"""Percentages of a budget that become an event, once each."""
+"""The percentages of a budget at which an event is logged, once each."""
 
 
 def budget_of(record: "ClusterRecord") -> Decimal | None:
@@ -20,7 +20,7 @@ def budget_of(record: "ClusterRecord") -> Decimal | None:
 
 
 def spent_budget(session: "Session", record: "ClusterRecord") -> Decimal | None:
-    """Return the budget of a cluster that has spent all of it; None if it has none, or has some of it left."""
+    """Return the budget of a cluster that has spent all of it; None if it has no budget, or has some left."""
     budget = budget_of(record)
     return budget if budget is not None and accrued(session, record.id) >= budget else None
 

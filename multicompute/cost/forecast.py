@@ -1,4 +1,4 @@
-"""Forecast what live clusters will have cost when they end."""
+"""Forecasts what live clusters will have cost when they end."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class Forecast:
     """The future cost of a cluster, if it stays as it is until its end.
 
     Attributes:
-        cluster, id: name and id of the cluster.
-        hourly_cost: USD per hour for the nodes that live.
+        cluster, id: Name and id of the cluster.
+        hourly_cost: USD per hour for the live nodes.
         accrued: USD so far, since the cluster began.
-        budget: USD at which it is terminated, None for none.
-        budget_at: when it reaches the budget, if nothing ends it before; None for never.
-        ends_at: its expiry or `budget_at`, whichever is first; None for no end.
+        budget: USD at which it is terminated; None for no limit.
+        budget_at: When its cost reaches the budget, if it is not terminated before; None for never.
+        ends_at: Its expiry or `budget_at`, whichever is first; None for no end.
         remaining: USD from now until the end; None if there is no end.
     """
 
@@ -45,7 +45,7 @@ class Forecast:
 
     @property
     def warning(self) -> str:
-        """A sentence if the budget ends the cluster before its expiry does, else ""."""
+        """A warning if the cluster spends its budget before its expiry, else ""."""
         if self.budget is None or self.budget_at is None or self.budget_at != self.ends_at:
             return ""
         budget = format_usd(float(self.budget))

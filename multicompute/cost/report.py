@@ -1,10 +1,9 @@
-"""Report what clusters have cost, by cluster, owner, cloud, day or tag, and what live ones will cost.
+"""Reports what clusters have cost, by cluster, owner, cloud, day or tag, and what live ones will cost.
 
-Everything is added up exactly, in Decimal, from price times seconds, and rounded half to even, to 6 digits, when it is shown.
-So the rows of a report add up to its total, and rounded rows to within half a millionth of a dollar each.
+Costs are exact sums of price times seconds, in Decimal. They are rounded half to even, to 6 digits, only when they are shown. So the
+rows of a report add up to its total, and a rounded row differs from it by at most half a millionth of a dollar.
 """
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.ledger.records import ClusterRecord, NodeRecord
 from multicompute.session import Session
 from multicompute.units import format_instant, parse_duration
+from multicompute.validation import did_you_mean
 
 GROUPS: Final = ("cluster", "owner", "cloud", "day")
 _TAG: Final = "tag:"
@@ -30,9 +30,9 @@ class Entry(NamedTuple):
     """The time for which one node is billed in the period, or on one day of the period.
 
     Attributes:
-        cluster, node: what is billed.
-        time: the billed time.
-        day: the day in UTC, None if the entry is for the period.
+        cluster, node: The cluster and its node.
+        time: The billed time.
+        day: The day in UTC, None if the entry is for the period.
     """
 
     cluster: ClusterRecord
@@ -46,9 +46,9 @@ class CostRow:
     """A row of a report.
 
     Attributes:
-        group: a cluster's name, an owner, a provider, a day or the value of a tag; None for clusters without the tag.
-        node_seconds: billed time of all nodes.
-        accelerator_seconds: the same, times the accelerators of each node.
+        group: A cluster's name, an owner, a provider, a day or the value of a tag; None for clusters without the tag.
+        node_seconds: Billed time of all nodes.
+        accelerator_seconds: The same, times the accelerators of each node.
         spent: USD per hour times seconds, exact; `cost` is the same in USD.
     """
 
@@ -96,12 +96,12 @@ class CostReport:
     """The cost of clusters in a period, and a forecast.
 
     Attributes:
-        by: how rows are grouped: "cluster", "owner", "cloud", "day" or "tag:KEY".
-        since: the beginning of the period; None for the beginning of the ledger.
-        until: the end of the period, which is now.
-        rows: the most expensive first; days in their order.
-        total: the sum of all rows.
-        forecasts: one for each live cluster, from its beginning to its end, whatever the period is.
+        by: How rows are grouped: "cluster", "owner", "cloud", "day" or "tag:KEY".
+        since: The beginning of the period; None for the beginning of the ledger.
+        until: The end of the period, which is now.
+        rows: The most expensive first; days in their order.
+        total: The sum of all rows.
+        forecasts: One for each live cluster, from its beginning to its end, whatever the period is.
     """
 
     by: str
@@ -131,17 +131,17 @@ class CostReport:
 def report(
     session: Session, *, since: str | timedelta | None = None, by: str = "cluster", name: str | None = None
 ) -> CostReport:
-    """Report what clusters have cost, by the second, at the prices at which their nodes were bought, without calling a cloud.
+    """Report what clusters have cost, by the second, at the prices at which their nodes were bought; calls no cloud.
 
     Args:
-        session: the ledger.
-        since: the length of the period until now, "30d" or a timedelta; since the beginning if left out.
+        session: The ledger.
+        since: The length of the period until now, "30d" or a timedelta; since the start of the ledger if omitted.
         by: "cluster", "owner", "cloud", "day" (in UTC) or "tag:KEY".
-        name: only this cluster: the live one of this name or id, else the last one that had it.
+        name: Only this cluster: the live one with this name or id, or else the last one that had it.
 
     Raises:
-        SpecError: `since` is no duration, or `by` is none of these.
-        ClusterNotFound: no cluster ever had this name.
+        SpecError: `since` is not a duration, or `by` is not a known grouping.
+        ClusterNotFound: No cluster ever had this name.
     """
     check_group(by)
     now = session.clock.now()
@@ -184,7 +184,7 @@ def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
     """Return the entries added up by group.
 
     Raises:
-        SpecError: `by` is no known grouping.
+        SpecError: `by` is not a known grouping.
     """
     check_group(by)
     key = _key(by)
@@ -204,16 +204,16 @@ def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
 
 
 def check_group(by: str) -> None:
-    """Raise if `by` is no known grouping.
+    """Raise if `by` is not a known grouping.
 
     Raises:
-        SpecError: it is not; names the nearest match.
+        SpecError: It is not; the message names the nearest one.
     """
     if by in GROUPS or (by.startswith(_TAG) and by != _TAG):
         return
-    near = difflib.get_close_matches(by, GROUPS, n=1)
+    question = did_you_mean(by, GROUPS)
     raise SpecError(
-        f"by={by!r}: unknown grouping" + (f"; did you mean {near[0]}?" if near else ""),
+        f"by={by!r}: unknown grouping" + (f"; {question}" if question else ""),
         hint=f"known are {', '.join(GROUPS)} and tag:KEY",
     )
 
@@ -224,16 +224,14 @@ def _start(now: datetime, since: str | timedelta | None) -> datetime | None:
     try:
         return now - parse_duration(since, what="since")
     except OverflowError:
-        # Before year 1: since the beginning.
+        # Before year 1: from the start of the ledger.
         return None
 
 
 def _accounts(session: Session, since: datetime | None, name: str | None) -> list[Account]:
     if not session.has_ledger:
         if name is not None:
-            raise ClusterNotFound(
-                f"{name}: no cluster of this name", hint="`multicompute ls --all` lists what there is"
-            )
+            raise ClusterNotFound(f"{name}: no cluster of this name", hint="`multicompute ls --all` lists all clusters")
         return []
     cluster_id = None if name is None else session.ledger.find(name).id
     return [*session.ledger.spending(since=since, cluster_id=cluster_id)]
@@ -283,7 +281,7 @@ def _row(group: str | None, times: Mapping[tuple[float, float], timedelta]) -> C
 
 
 def _named(rows: Iterable[CostRow], names: Mapping[str, str]) -> list[CostRow]:
-    """Return the rows with names of clusters as groups, and the id after a name that several clusters have had."""
+    """Return the rows with the names of clusters as groups. The id follows a name that several clusters have had."""
     uses = Counter(names.values())
     labels = {id: name if uses[name] == 1 else f"{name} ({id})" for id, name in names.items()}
     return [replace(row, group=labels[row.group or ""]) for row in rows]

@@ -1,4 +1,4 @@
-"""Render a cost report: the cells of its tables, and HTML for notebooks."""
+"""Renders a cost report: the cells of its tables, and HTML for notebooks."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final

@@ -1,4 +1,4 @@
-"""Make plans: pass what this session knows to the resolver, and check what no single cloud's offer table shows."""
+"""Makes plans: passes the state of the session to the resolver, and checks tags and usable clouds."""
 
 import dataclasses
 import re
@@ -33,16 +33,16 @@ def plan_for(
     reservations: Sequence[Reservation] = (),
     outages: Sequence[Outage] | None = None,
 ) -> Plan:
-    """Return the plan for `spec`, from what this session knows and without calling a cloud.
+    """Return the plan for `spec`, from the catalog, the ledger and the configuration; calls no cloud.
 
     Args:
-        session: the catalog, the ledger and the configured providers.
-        spec: the request.
-        reservations: what the clouds report about the reservations in the spec.
-        outages: used instead of those in the ledger.
+        session: The catalog, the ledger and the configured providers.
+        spec: The request.
+        reservations: What the clouds report about the reservations in the spec.
+        outages: Used instead of those in the ledger.
 
     Raises:
-        SpecError: the spec contradicts itself or names something that does not exist.
+        SpecError: The spec contradicts itself or names something that does not exist.
     """
     _check_tags(session, spec)
     notes: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ def plan_for(
             outages = active_outages(session)
         except LedgerError as error:
             # A plan is useful even without the ledger; a launch is refused without it anyway.
-            outages, notes = (), (f"this plan does not know of remembered outages: {error}",)
+            outages, notes = (), (f"this plan ignores remembered outages: {error}",)
     plan = resolve(
         spec,
         session.catalog,
@@ -68,14 +68,14 @@ def require_candidate(plan: Plan, without_outages: Callable[[], Plan]) -> None:
     """Raise if the plan has no candidate.
 
     Raises:
-        CapacityError: every candidate was recently found to be out of capacity or quota.
-        NoOfferError: no offer meets the spec at any time.
+        CapacityError: Every candidate was recently found to be out of capacity or quota.
+        NoOfferError: No offer meets the spec, with or without outages.
     """
     if plan.candidates:
         return
     if count := len(without_outages().candidates):
         raise CapacityError(
-            f"all {count} candidates are ruled out by remembered outages: each was tried a short while ago",
+            f"all {count} candidates are ruled out by remembered outages: each failed a short while ago",
             plan=plan,
             hint="try again in some minutes; widen the spec, or set keep_trying, such as keep_trying='2h'",
         )
@@ -86,7 +86,7 @@ def require_usable(plan: Plan, usable: Mapping[str, str]) -> None:
     """Raise if no candidate is in a cloud that can be used here.
 
     Raises:
-        AuthError: names these clouds, and why each can't be used.
+        AuthError: No candidate is in a usable cloud; the message names the clouds, and why each can't be used.
     """
     if any(candidate.is_configured for candidate in plan.candidates):
         return
@@ -104,10 +104,10 @@ def requested(spec: ClusterSpec) -> str:
 
 
 def active_outages(session: Session) -> Sequence[Outage]:
-    """Return the outages in the ledger that are not over; none if there is no ledger yet, which is not created for this.
+    """Return the active outages in the ledger; none, without creating a ledger, if there is none yet.
 
     Raises:
-        LedgerError: the ledger exists and can't be read.
+        LedgerError: The ledger exists and can't be read.
     """
     if not session.has_ledger:
         return ()
@@ -128,9 +128,9 @@ def _check_tags(session: Session, spec: ClusterSpec) -> None:
 
 
 def _tag_problem(limits: TagLimits, spec: ClusterSpec) -> str:
-    """Return what `limits` do not allow about the tags of `spec`, "" if all is allowed."""
+    """Return why `limits` do not allow the tags of `spec`, "" if they do."""
     if len(spec.tags) > limits.count:
-        return f"{len(spec.tags)} are more than the {limits.count} that are possible in addition to ours"
+        return f"{len(spec.tags)} are more than the {limits.count} that the cloud allows"
     for key, value in spec.tags.items():
         if len(key) > limits.key_length:
             return f"the name {key[:20]!r}... is longer than the {limits.key_length} characters allowed"

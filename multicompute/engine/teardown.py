@@ -1,4 +1,4 @@
-"""Tear clusters down, and report them as ended only after the clouds show nothing of them any more (I4, I8)."""
+"""Tears clusters down, and reports them as ended only after the clouds list no resource of them (I4, I8)."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from multicompute.engine.operation.cancellation import defer_signals
-from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
 from multicompute.engine.operation.regions import ProviderRegion, by_region
 from multicompute.errors import (
@@ -34,27 +33,20 @@ _POLL_INTERVAL: Final = timedelta(seconds=1)
 """How often to check a cluster that another process works on."""
 
 
-def terminate(
-    session: Session,
-    cluster_id: str,
-    *,
-    reason: str = "by request",
-    wait: bool = True,
-    callback: EventCallback | None = None,
-) -> ClusterRecord:
+def terminate(session: Session, cluster_id: str, *, reason: str = "by request", wait: bool = True) -> ClusterRecord:
     """Terminate a cluster, unless it has ended already, and return its record.
 
-    If another process works on the cluster, that process is asked to terminate it. With `wait`, return only when every cloud
-    shows nothing of the cluster any more.
+    If another process works on the cluster, that process is asked to terminate it. With `wait`, return only when no cloud
+    lists a resource of the cluster.
 
     Raises:
-        TeardownIncomplete: something is left after half an hour; the cluster stays TERMINATING, and `reap` continues.
-        MulticomputeError: a cloud or the other process can't be reached; the cluster stays TERMINATING, too.
+        TeardownIncomplete: Something is left after half an hour; the cluster stays TERMINATING, and `reap` continues.
+        MulticomputeError: A cloud or the other process can't be reached; the cluster stays TERMINATING.
     """
     deadline = session.clock.now() + TEARDOWN_TIMEOUT
     with defer_signals() as cancellation:
         while (record := session.ledger.cluster(cluster_id)).state.is_live:
-            with working_on(session, cluster_id, cancellation=cancellation, callback=callback) as op:
+            with working_on(session, cluster_id, cancellation=cancellation) as op:
                 is_mine = op is not None and _tear_down_unless_lost(op, reason, wait=wait)
             if not is_mine:
                 session.ledger.request_termination(cluster_id, reason, states=BEFORE_TEARDOWN)
@@ -89,13 +81,13 @@ def terminate_on_exit(session: Session, cluster_id: str, error: BaseException | 
     try:
         record = terminate(session, cluster_id, reason=reason)
     except MulticomputeError as trouble:
-        _log.error("%s is TERMINATING, something of it may still run: %s", record.name, trouble)
+        _log.error("%s is TERMINATING and may still be running: %s", record.name, trouble)
         if error is None:
             raise
         error.add_note(f"{record.name} is not torn down yet: {trouble}")
         return session.ledger.cluster(cluster_id)
     if error is not None:
-        _log.warning("%s: torn down after %r, nothing of it is left", record.name, type(error).__name__)
+        _log.warning("%s: torn down after %r, nothing is left running", record.name, type(error).__name__)
     return record
 
 
@@ -106,9 +98,9 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
     made in every region.
 
     Raises:
-        TeardownIncomplete: something is left.
-        WrongAccountError: the cluster is in another account; its record is unchanged.
-        MulticomputeError: a cloud can't be asked, or refuses.
+        TeardownIncomplete: Something is left.
+        WrongAccountError: The cluster is in another account; its record is unchanged.
+        MulticomputeError: A cloud does not answer, or refuses.
     """
     failed: list[MulticomputeError] = []
     if op.reload().state.has_ended:
@@ -129,12 +121,12 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
             open_attempts = [attempt for attempt in attempts if attempt.is_open]
             terminate_and_wait(op, provider, open_attempts, selector, timeout=timeout)
         except MulticomputeError as error:
-            # A region that does not answer must not keep the others running.
+            # An error in one region must not keep nodes running in the others.
             failed.append(error)
             if wait or not isinstance(error, TeardownIncomplete):
                 _report_blocker(op, f"{where}: the teardown is not complete: {error.message}", code=error.code)
     if failed:
-        # Without `wait`, an incomplete teardown tells the caller to continue; with it, other errors say more.
+        # Without `wait`, the caller continues after an incomplete teardown; with it, other errors are more specific.
         raise next((error for error in failed if isinstance(error, TeardownIncomplete) is not wait), failed[0])
     _mark_ended(op, state, reason)
 
@@ -165,12 +157,12 @@ def terminate_and_wait(
     *,
     timeout: timedelta = TEARDOWN_TIMEOUT,
 ) -> None:
-    """Terminate what is selected in one region, and repeat that until the cloud has nothing left and can't show anything new.
+    """Terminate what is selected in one region, and repeat that until the cloud lists nothing and nothing can still appear.
 
     `attempts` are the open attempts among what is selected: after a launch with an unknown outcome, nodes may still appear.
 
     Raises:
-        TeardownIncomplete: something is left, or may still appear, after `timeout`.
+        TeardownIncomplete: Something is left, or may still appear, after `timeout`.
     """
     started = op.clock.now()
     pause = provider.poll_interval
@@ -194,8 +186,8 @@ def terminate_and_wait(
 
 
 def _incomplete(provider: Provider, selector: Selector, left: Teardown, timeout: timedelta) -> TeardownIncomplete:
-    after = f"still there after {format_duration(timeout)}" if timeout else "still there"
-    things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5]) or "what may yet appear"
+    after = f"not deleted after {format_duration(timeout)}" if timeout else "not deleted yet"
+    things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5]) or "nodes that may still appear"
     return TeardownIncomplete(
         f"{provider.name} {selector.region}: {after}: {things} ({left.blocked_by or left.waiting_for or 'no reason given'})",
         provider=provider.name,
@@ -227,7 +219,7 @@ def terminate_step(
 
 
 def _settled_at(provider: Provider, attempts: Sequence[AttemptRecord]) -> datetime:
-    """Return from when on a launch with an unknown outcome can't show anything new."""
+    """Return the time after which no node of a launch with an unknown outcome can appear."""
     in_doubt = [attempt.opened_at for attempt in attempts if attempt.state is AttemptState.OPEN]
     return max(in_doubt) + provider.consistency_window if in_doubt else datetime.min.replace(tzinfo=UTC)
 
@@ -265,6 +257,6 @@ def _mark_terminating(op: Operation, reason: str) -> None:
 def _mark_ended(op: Operation, state: ClusterState, reason: str) -> None:
     """Record that nothing of the cluster exists: attempts are closed, nodes and cluster have ended."""
     kind = "failed" if state is ClusterState.FAILED else "terminated"
-    event = op.events.event(kind, f"{kind}: {reason}; nothing of it is left")
+    event = op.events.event(kind, f"{kind}: {reason}; nothing is left running")
     op.ledger.end_cluster(op.cluster_id, state=state, at=op.clock.now(), reason=reason, event=event)
     op.events.notify(event)

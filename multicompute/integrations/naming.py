@@ -19,9 +19,9 @@ def name_with_digest(text: str, key: str, *, prefix: str) -> str:
     """Return a cluster name: a readable part and a digest.
 
     Args:
-        text: what people should recognize; shortened and converted to the characters of names.
-        key: identifies the work, and must not change between its tries. Different keys get different names.
-        prefix: put in front of a readable part that does not begin with a letter.
+        text: What people should recognize; shortened and converted to the characters of names.
+        key: Identifies the work, and must not change between its tries. Different keys get different names.
+        prefix: Put in front of a readable part that does not begin with a letter.
 
     Returns:
         2 to 40 of a-z, 0-9 and '-', beginning with a letter.
@@ -36,8 +36,8 @@ def run_name(text: str, *parts: str) -> str:
     """Return a cluster name for a piece of work.
 
     Args:
-        text: what people should recognize, such as the name of the flow.
-        parts: what identifies the work. They must not count tries.
+        text: What people should recognize, such as the name of the flow.
+        parts: What identifies the work. They must not count tries.
     """
     # No part contains a NUL, so that ("ab", "c") and ("a", "bc") differ.
     return name_with_digest(text, chr(0).join(parts), prefix="run")

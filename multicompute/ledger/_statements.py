@@ -48,12 +48,7 @@ def upsert_nodes(cursor: Cursor, cluster_id: str, nodes: Sequence[NodeRecord]) -
 
 
 def record_nodes(
-    cursor: Cursor,
-    statement: str,
-    values: Sequence[object],
-    cluster_id: str,
-    nodes: Sequence[NodeRecord],
-    event: Event,
+    cursor: Cursor, statement: str, values: Sequence[object], cluster_id: str, nodes: Sequence[NodeRecord], event: Event
 ) -> bool:
     """Run an UPDATE and then record nodes and an event; return False, and write nothing, if it changes no row."""
     if cursor.execute(statement, values).rowcount != 1:
@@ -73,14 +68,7 @@ def append_event(cursor: Cursor, event: Event) -> None:
     cursor.execute(
         "INSERT INTO events (cluster_id, seq, at, kind, message, data) "
         "SELECT ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ?, ? FROM events WHERE cluster_id = ?",
-        (
-            event.cluster_id,
-            to_sql(event.at),
-            event.kind,
-            to_sql(event.message),
-            event_data(event),
-            event.cluster_id,
-        ),
+        (event.cluster_id, to_sql(event.at), event.kind, to_sql(event.message), event_data(event), event.cluster_id),
     )
 
 

@@ -36,13 +36,13 @@ class Database(Protocol):
         """Open a transaction that commits at the end of the block and rolls back if the block raises.
 
         Args:
-            key: what the transaction is about, such as the id of a cluster. Transactions with the same key never overlap,
+            key: What the transaction is about, such as the id of a cluster. Transactions with the same key never overlap,
                 in any process on any host, and each sees everything that the earlier ones wrote.
-            is_intent: whether the commit must survive a power failure. Without it, only the end of this process is sure
+            is_intent: Whether the commit must survive a power failure. Without it, only the end of this process is sure
                 to be survived. Anything lost in a power failure is found again by listing the clouds for the intents.
 
         Raises:
-            LedgerError: nothing was written, or the message says that this is unknown.
+            LedgerError: Nothing was written, unless the message states that the outcome is unknown.
         """
         ...
 
@@ -59,7 +59,7 @@ def open_database(url: str) -> Database:
     """Open the database of a `state` setting, and create or upgrade it if necessary.
 
     Raises:
-        LedgerError: the database can't be opened, was written by a newer version, or is of an unknown kind.
+        LedgerError: The database can't be opened, was written by a newer version, or is of an unknown kind.
     """
     if url.startswith(_SERVERS):
         return Postgres(url)

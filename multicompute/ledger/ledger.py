@@ -28,6 +28,7 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
+        """Open the ledger at this URL, and create or upgrade its tables."""
         self._url = url
         self._opened = {process_id(): open_database(url)}
 
@@ -49,13 +50,13 @@ class Ledger:
         """Record a new cluster, or return the live one that the same request created before (I6).
 
         Args:
-            cluster: the new cluster.
-            holder: who gets its lease in the same transaction, so that no other process treats it as abandoned; "" for
+            cluster: The new cluster.
+            holder: Who gets its lease in the same transaction, so that no other process treats it as abandoned; "" for
                 no lease.
-            until: when that lease ends.
+            until: When that lease ends.
 
         Raises:
-            ClusterExists: a different request created a live cluster of this name.
+            ClusterExists: A different request created a live cluster of this name.
         """
         with self._database.transaction(_name_key(cluster.name), is_intent=True) as cursor:
             statement = f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {ENDED}"
@@ -71,10 +72,10 @@ class Ledger:
         """Return the live cluster of this name, or None.
 
         Raises:
-            ClusterExists: a request with another identity created it.
+            ClusterExists: A request with another identity created it.
         """
-        found = self._database.read(f"SELECT * FROM clusters WHERE name = ? AND state NOT IN {ENDED}", (name,))
-        return _require_same(rows.cluster_of(found[0]), identity) if found else None
+        found = self._clusters(f"WHERE name = ? AND state NOT IN {ENDED}", (name,))
+        return _require_same(found[0], identity) if found else None
 
     def adopt(self, cluster: ClusterRecord, attempts: Sequence[AttemptRecord], nodes: Sequence[NodeRecord]) -> None:
         """Record a cluster that exists in a cloud but in no ledger."""
@@ -89,31 +90,32 @@ class Ledger:
         """Return the cluster with this id, live or ended.
 
         Raises:
-            ClusterNotFound: there is none.
+            ClusterNotFound: There is none.
         """
-        found = self._database.read("SELECT * FROM clusters WHERE id = ?", (cluster_id,))
+        found = self._clusters("WHERE id = ?", (cluster_id,))
         if not found:
             raise ClusterNotFound(f"no cluster of id {cluster_id} in the ledger")
-        return rows.cluster_of(found[0])
+        return found[0]
 
     def find(self, name: str) -> ClusterRecord:
         """Return the live cluster with this name or id, or otherwise the newest ended one.
 
         Raises:
-            ClusterNotFound: there never was one.
+            ClusterNotFound: There never was one.
         """
-        found = self._database.read(
-            f"SELECT * FROM clusters WHERE name = ? OR id = ? ORDER BY state IN {ENDED}, created_at DESC LIMIT 1",
-            (name, name),
-        )
+        newest = f"ORDER BY state IN {ENDED}, created_at DESC LIMIT 1"
+        found = self._clusters(f"WHERE name = ? OR id = ? {newest}", (name, name))
         if not found:
             raise ClusterNotFound(f"{name}: no cluster of this name", hint="`multicompute ls --all` lists all clusters")
-        return rows.cluster_of(found[0])
+        return found[0]
 
     def clusters(self, *, include_ended: bool = False) -> list[ClusterRecord]:
         """Return all live clusters, oldest first; with `include_ended` also those that have ended."""
         where = "" if include_ended else f"WHERE state NOT IN {ENDED}"
-        found = self._database.read(f"SELECT * FROM clusters {where} ORDER BY created_at, id")
+        return self._clusters(f"{where} ORDER BY created_at, id")
+
+    def _clusters(self, condition: str, values: Sequence[object] = ()) -> list[ClusterRecord]:
+        found = self._database.read(f"SELECT * FROM clusters {condition}", values)
         return [rows.cluster_of(row) for row in found]
 
     def update_cluster(self, cluster_id: str, event: Event | None = None, **changes: object) -> ClusterRecord:
@@ -169,10 +171,10 @@ class Ledger:
         """Record an attempt before its first call to the cloud (I1).
 
         Args:
-            attempt: the attempt.
-            event: the event to record with it.
-            is_repair: the attempt replaces nodes of a DEGRADED cluster, whose state and place do not change.
-            holder: who must have the cluster's lease; None to skip this check.
+            attempt: The attempt.
+            event: The event to record with it.
+            is_repair: The attempt replaces nodes of a DEGRADED cluster, whose state and place do not change.
+            holder: Who must have the cluster's lease; None to skip this check.
 
         Returns:
             False, and nothing is written, if the teardown has begun or `holder` does not have the lease.
@@ -299,8 +301,8 @@ class Ledger:
         """Return clusters, oldest first, with the nodes that have cost money, in two statements for any number.
 
         Args:
-            since: omit nodes that had ended by then, except those of live clusters.
-            cluster_id: return only this cluster.
+            since: Omit nodes that had ended by then, except those of live clusters.
+            cluster_id: Return only this cluster.
         """
         wanted, values = ["1 = 1"], []
         if since is not None:
@@ -316,11 +318,10 @@ class Ledger:
             nodes.setdefault(row["cluster_id"], []).append(rows.node_of(row))
         # Not a join, which would repeat the complete request for each node. The clusters are read last, so that no node
         # lacks its cluster.
-        found = self._database.read(
-            f"SELECT * FROM clusters WHERE id IN (SELECT cluster_id FROM nodes WHERE {where}) ORDER BY created_at, id",
-            values,
+        found = self._clusters(
+            f"WHERE id IN (SELECT cluster_id FROM nodes WHERE {where}) ORDER BY created_at, id", values
         )
-        return [(rows.cluster_of(row), nodes[row["id"]]) for row in found if row["id"] in nodes]
+        return [(cluster, nodes[cluster.id]) for cluster in found if cluster.id in nodes]
 
     # Events
 
@@ -369,11 +370,11 @@ class Ledger:
         """Take or renew the lease of a cluster, which is the exclusive right to work on it (I7).
 
         Args:
-            cluster_id: the cluster.
-            holder: who takes the lease.
-            now: the current instant.
-            length: how long the lease lasts.
-            dead: holders that no longer run, whose leases may be taken before they end.
+            cluster_id: The cluster.
+            holder: Who takes the lease.
+            now: The current instant.
+            length: How long the lease lasts.
+            dead: Holders that no longer run, whose leases may be taken before they end.
 
         Returns:
             Who has the lease now; `holder` on success.

@@ -66,6 +66,7 @@ class Postgres:
     """
 
     def __init__(self, url: str) -> None:
+        """Connect to the database, and create or upgrade its tables."""
         self._name = without_password(url)
         self._psycopg = _driver(self._name)
         self._parameters = self._parse(url)

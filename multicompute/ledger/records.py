@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import Account
+
+if TYPE_CHECKING:
+    from multicompute.provider import Selector
 
 
 class AttemptState(StrEnum):
@@ -27,10 +30,10 @@ class ClusterRecord:
     """The record of a cluster.
 
     Attributes:
-        spec: the request as JSON values (`ClusterSpec.to_dict`).
-        identity: the part of the request that makes two requests the same (I6), in canonical JSON.
-        expires_at: when the cluster must be terminated; None for never.
-        reason: why it ended or is being torn down; "" for a live cluster.
+        spec: The request as JSON values (`ClusterSpec.to_dict`).
+        identity: The part of the request that makes two requests the same (I6), in canonical JSON.
+        expires_at: When the cluster must be terminated; None for never.
+        reason: Why it ended or is being torn down; "" for a live cluster.
     """
 
     id: str
@@ -82,6 +85,14 @@ class AttemptRecord:
     def nodes(self) -> int:
         """The number of requested nodes, with each host of a slice counted."""
         return sum(part.machines for part in self.parts)
+
+    @property
+    def selector(self) -> "Selector":
+        """The selector of everything that the attempt has launched."""
+        # Imported here: `ls` and `nodes` read records and need no provider.
+        from multicompute.provider import Selector
+
+        return Selector(region=self.region, cluster_id=self.cluster_id, token=self.token)
 
     @property
     def is_open(self) -> bool:

@@ -53,13 +53,13 @@ def upgrade(
     """Upgrade a ledger to the current version.
 
     Args:
-        database: the open database.
-        name: the name of the ledger, for the message.
-        version: reads the version of the ledger, 0 for an empty database.
-        mark: writes the version inside the transaction of the upgrade.
+        database: The open database.
+        name: The name of the ledger, for the message.
+        version: Reads the version of the ledger, 0 for an empty database.
+        mark: Writes the version inside the transaction of the upgrade.
 
     Raises:
-        LedgerError: a newer version wrote the ledger, so this version must not change it.
+        LedgerError: A newer version wrote the ledger, so this version must not change it.
     """
     if not _missing(version(), name):
         return

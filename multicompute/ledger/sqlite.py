@@ -33,6 +33,7 @@ class Sqlite:
     """A `Database` in a file. The file has a single lock, so transactions wait for each other whatever their keys are."""
 
     def __init__(self, file: Path) -> None:
+        """Open the file, and create or upgrade its tables."""
         self._file = file
         self._lock = threading.RLock()
         self._waits_for_disk = True

@@ -1,1 +1,1 @@
-"""Monitor clusters: measure nodes, find idle clusters, export metrics, and supervise."""
+"""Monitors clusters: measures nodes, finds idle clusters, exports metrics, and supervises."""

@@ -1,4 +1,4 @@
-"""Export metrics of clusters to Prometheus, updated after each round of the supervisor."""
+"""Exports metrics of clusters to Prometheus, updated after each round of the supervisor."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,10 +27,10 @@ class Gauge:
     """A gauge with a value for each combination of labels.
 
     Attributes:
-        name: its name, without the prefix `multicompute_`.
-        help: what it measures.
-        labels: the names of its labels.
-        values: label values, in the order of `labels` -> the value.
+        name: Its name, without the prefix `multicompute_`.
+        help: What it measures.
+        labels: The names of its labels.
+        values: Label values, in the order of `labels` -> the value.
     """
 
     name: str
@@ -43,7 +43,7 @@ def gauges(session: Session, last: Round) -> list[Gauge]:
     """Return the current values, from the ledger and the last round, without calling a cloud."""
     now = session.clock.now()
     records = session.ledger.clusters()
-    # Since now: only the nodes of live clusters.
+    # With `since=now`, only the nodes of live clusters.
     nodes = {record.id: nodes for record, nodes in session.ledger.spending(since=now)}
     accounts = [(record, nodes.get(record.id, [])) for record in records]
     return [
@@ -74,7 +74,7 @@ def _costs(accounts: Iterable[Account], least: Mapping[str, timedelta], now: dat
         accrued[labels] = float(cost_of(nodes, minimums=least, now=now))
         if record.expires_at is not None:
             expiries[labels] = record.expires_at.timestamp()
-    yield Gauge("cluster_hourly_cost_usd", "USD per hour for the nodes that live", _CLUSTER, hourly)
+    yield Gauge("cluster_hourly_cost_usd", "USD per hour for the live nodes", _CLUSTER, hourly)
     yield Gauge("cluster_accrued_cost_usd", "USD since the cluster began", _CLUSTER, accrued)
     yield Gauge(
         "cluster_expires_timestamp_seconds", "When the lease ends; missing if it has no end", _CLUSTER, expiries
@@ -114,10 +114,11 @@ class Exporter:
     """The collector for prometheus-client. A scrape returns the values of the last round and calls neither cloud nor ledger.
 
     Attributes:
-        address: where they are served, "127.0.0.1:9464".
+        address: Where they are served, "127.0.0.1:9464".
     """
 
     def __init__(self) -> None:
+        """Create an exporter without gauges that does not serve yet."""
         self.address = ""
         self._gauges: Sequence[Gauge] = ()
 
@@ -144,9 +145,9 @@ def serve(address: str) -> Iterator[Exporter]:
         address: "127.0.0.1:9464", "[::1]:9464"; port 0 for a free one.
 
     Raises:
-        SpecError: `address` is no address and port.
-        ConfigError: prometheus-client is not installed.
-        OSError: the address can't be bound.
+        SpecError: `address` is not an address and a port.
+        ConfigError: Prometheus-client is not installed.
+        OSError: The address can't be bound.
     """
     host, port = parse_address(address)
     try:
@@ -173,7 +174,7 @@ def parse_address(address: str) -> tuple[str, int]:
     """Return host and port of "127.0.0.1:9464" or "[::1]:9464".
 
     Raises:
-        SpecError: it is not of that form. A host is required, since none would mean all addresses of the machine.
+        SpecError: It does not have that form. A host is required, because without one all addresses of the machine would be used.
     """
     host, colon, port = address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")

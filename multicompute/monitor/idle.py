@@ -1,4 +1,4 @@
-"""Find clusters that have been idle for their `idle_timeout`. What was not measured never counts as idle."""
+"""Finds clusters that have been idle for their `idle_timeout`. An accelerator that was not measured never counts as idle."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,13 +19,13 @@ from multicompute.units import parse_duration
 QUIET: Final = 5.0
 """The highest utilisation, in percent, of an accelerator that counts as idle."""
 GAP: Final = timedelta(minutes=10)
-"""The longest time between two samples, and since the last one: clouds measure every five minutes, and lag by a few more."""
+"""The longest gap between two samples, and since the last one: clouds measure every five minutes, and publish some minutes late."""
 RECENT: Final = 2 * GAP
-"""Samples of this window are enough to see that most clusters are busy."""
+"""The window of the first samples, which show that most clusters are busy."""
 _UP_AGAIN: Final = ("ready", "healed", "recovered", "adopted")
 
 Readings = Mapping[str, Sequence[Sample]]
-"""Node id -> its recent samples, perhaps none; nodes whose cloud could not be asked are missing."""
+"""Node id -> its recent samples, perhaps none; nodes whose cloud did not answer are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,15 @@ def is_idle(
 ) -> bool:
     """Return whether every accelerator of every node is known to have been idle for the last `limit`.
 
-    Each accelerator needs samples for the complete time, no further apart than `GAP` (or half of a shorter limit), and none
+    Each accelerator needs samples for the complete period, no further apart than `GAP` (or half of a shorter limit), and none
     above `QUIET`. A sample without an accelerator number stands for all accelerators of its node.
 
     Args:
-        nodes: the nodes that live.
-        samples: samples of these nodes and perhaps others, in any order.
-        up_since: since when all these nodes have been running.
-        now: the end of the time.
-        limit: the length of the time.
+        nodes: The live nodes.
+        samples: Samples of these nodes and perhaps others, in any order.
+        up_since: The time since which all these nodes have been running.
+        now: The end of the period.
+        limit: The length of the period.
     """
     start = now - limit
     if not nodes or up_since > start:
@@ -77,7 +77,7 @@ def _is_quiet(samples: Iterable[Sample], *, start: datetime, end: datetime, gap:
 
 
 def cases(session: Session, *, done: list[str], notes: list[str]) -> list[Case]:
-    """Return the clusters that are old enough to be idle; add a line to `done` for one that can't be measured, once."""
+    """Return the clusters that are old enough to be idle; add a line to `done`, once, for each that can't be measured."""
     found = []
     for record in session.ledger.clusters():
         limit = record.spec.get("idle_timeout")
@@ -106,13 +106,13 @@ def _case(session: Session, record: ClusterRecord, limit: timedelta, done: list[
 
 
 def recent(session: Session, nodes: Iterable[Node], notes: list[str]) -> dict[str, list[Sample]]:
-    """Return the recent samples of nodes; a region that can't be asked becomes a note."""
+    """Return the recent samples of nodes; a region that can't be read becomes a note."""
     readings: dict[str, list[Sample]] = {}
     for where, members in by_region(nodes).items():
         try:
             samples = metrics(session, members, window=RECENT)
         except MulticomputeError as error:
-            notes.append(f"{where}: its monitoring could not be asked: {error}")
+            notes.append(f"{where}: its monitoring could not be read: {error}")
             continue
         readings |= {node.id: [] for node in members}
         for sample in samples:
@@ -134,7 +134,7 @@ def idle(
         try:
             samples = metrics(session, case.nodes, window=case.limit)
         except MulticomputeError as error:
-            notes.append(f"{case.cluster.name}: its monitoring could not be asked: {error}")
+            notes.append(f"{case.cluster.name}: its monitoring could not be read: {error}")
             continue
         now = session.clock.now()
         if is_idle(case.nodes, samples, up_since=case.up_since, now=now, limit=case.limit):
@@ -150,7 +150,7 @@ def _is_busy(samples: Iterable[Sample]) -> bool:
 
 
 def _up_since(session: Session, record: ClusterRecord) -> datetime:
-    """Return since when the gang has been complete: a node that was replaced has not run for all the time."""
+    """Return the time since which the gang has been complete: a replacement node has not run for as long as the others."""
     ups = (event.at for event in session.ledger.events(record.id) if event.kind in _UP_AGAIN)
     return max(ups, default=record.created_at)
 

@@ -1,4 +1,4 @@
-"""Read what the clouds' monitoring has measured of nodes, in batches."""
+"""Reads the measurements of nodes from the clouds' monitoring, in batches."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from multicompute.engine.operation.regions import ProviderRegion, by_region
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.retry import call_provider
 from multicompute.node import Node, Sample
 from multicompute.provider import Capability
 from multicompute.session import Session
@@ -15,22 +15,20 @@ _POOL: Final = 8
 
 
 def metrics(session: Session, nodes: Sequence[Node], *, window: timedelta) -> list[Sample]:
-    """Return what was measured of these nodes in the last `window`, oldest first; what a cloud does not measure is missing.
+    """Return the measurements of these nodes in the last `window`, oldest first; metrics that a cloud does not measure are missing.
 
     Raises:
-        MulticomputeError: a cloud can't be asked.
+        MulticomputeError: A cloud does not answer.
     """
     until = session.clock.now()
     groups = by_region(nodes)
 
     def measure(where: ProviderRegion) -> tuple[Sample, ...]:
-        provider = session.provider(where.provider)
-        if Capability.METRICS not in provider.capabilities:
+        if Capability.METRICS not in session.provider(where.provider).capabilities:
             return ()
-        return call_with_retry(
-            lambda: provider.metrics(groups[where], since=until - window, until=until),
-            provider=provider,
-            clock=session.clock,
+        since, members = until - window, groups[where]
+        return call_provider(
+            session, where.provider, lambda provider: provider.metrics(members, since=since, until=until)
         )
 
     with ThreadPoolExecutor(_POOL, thread_name_prefix="metrics") as pool:

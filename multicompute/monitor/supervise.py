@@ -1,4 +1,4 @@
-"""Supervise every cluster of the ledger in rounds: refresh, measure, reconcile and reap."""
+"""Supervises every cluster of the ledger in rounds: refresh, measure, reconcile and reap."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -17,9 +17,9 @@ from multicompute.session import Session
 
 INTERVAL: Final = timedelta(minutes=1)
 SWEEP_EVERY: Final = 10
-"""In every tenth round, everything with our tags is listed in all regions, to find orphans and what the ledger does not know."""
+"""Every tenth round lists all resources with our tags in all regions, to find orphans and what the ledger does not have."""
 MEASURE_EVERY: Final = timedelta(minutes=5)
-"""Clouds measure every minute at best, some every five minutes, and some bill each value that is read."""
+"""Clouds measure at most once a minute, some every five minutes, and some bill each value that is read."""
 _UNREPORTED: Final = ("retry", "note", "terminating")
 """Kinds of events that a round does not report."""
 
@@ -31,13 +31,13 @@ class Round:
     """The result of one round.
 
     Attributes:
-        number: from 0.
-        began: when it began.
-        took: how long it took.
-        done: what was done or has happened, a line for each.
-        notes: what could not be asked, and what other processes work on.
-        errors: how many steps, clusters and regions failed; the next round tries again.
-        readings: the last samples of nodes, if they were asked for.
+        number: From 0.
+        began: When it began.
+        took: How long it took.
+        done: Actions and events, one line each.
+        notes: What could not be read, and what other processes work on.
+        errors: How many steps, clusters and regions failed; the next round tries again.
+        readings: The last samples of nodes, if they were measured.
     """
 
     number: int
@@ -49,7 +49,7 @@ class Round:
     readings: Readings = field(default_factory=dict)
 
     def add_errors(self, lines: Iterable[str]) -> None:
-        """Note what failed, and count it."""
+        """Add a note for each failure, and count them."""
         for line in lines:
             self.notes.append(line)
             self.errors += 1
@@ -63,27 +63,27 @@ def supervise(
     on_round: Callable[[Round], None] | None = None,
     cancellation: Cancellation | None = None,
 ) -> Round | None:
-    """Supervise every cluster until a signal or `cancellation`; each thing that was done is logged in a line.
+    """Supervise every cluster until a signal or `cancellation`; each action is logged in one line.
 
     Enforces ttl, budget and idle_timeout. If a cloud or the ledger fails, that is noted and the next round tries again.
     Several supervisors may run at once: the lease of a cluster decides which one works on it.
 
     Args:
-        session: the ledger and the clouds.
-        interval: the time between two rounds.
-        rounds: the number of rounds; None for no limit.
-        on_round: called after each round; with it, the accelerators of all nodes are measured, not only of clusters that may
+        session: The ledger and the clouds.
+        interval: The time between two rounds.
+        rounds: The number of rounds; None for no limit.
+        on_round: Called after each round; with it, the accelerators of all nodes are measured, not only of clusters that may
             be idle.
-        cancellation: how another thread stops it.
+        cancellation: How another thread stops the supervision.
 
     Returns:
         The last complete round, None if there was none.
 
     Raises:
-        LedgerError: the ledger can't be opened at the start.
+        LedgerError: The ledger can't be opened at the start.
     """
     supervisor = Supervisor(session, on_round)
-    # Not in a round: without a ledger at the start, trying again would hide a wrong configuration.
+    # Before the first round: if the ledger can't be opened at the start, repeating would hide a wrong configuration.
     session.ledger.clusters()
     cancellation = cancellation or Cancellation()
     last = None
@@ -92,11 +92,11 @@ def supervise(
             while rounds is None or supervisor.number < rounds:
                 if last is not None:
                     cancellation.sleep(session.clock, interval)
-                # No round follows the last one to continue teardowns, so it waits for them.
+                # The last round waits for its teardowns, because no other round continues them.
                 last = supervisor.round(cancellation, wait=supervisor.number + 1 == rounds)
         except (KeyboardInterrupt, SystemExit):
-            # The normal end: between two steps, or in the middle of one by a second signal. Leases are released by then, and
-            # any process continues what was interrupted.
+            # The normal end: between two steps, or within one by a second signal. Leases are released by then, and any process
+            # can continue what was interrupted.
             _log.info("stopped")
     return last
 
@@ -105,6 +105,7 @@ class Supervisor:
     """The state of supervision from one round to the next: when nodes were measured, and which notes were logged."""
 
     def __init__(self, session: Session, on_round: Callable[[Round], None] | None = None) -> None:
+        """Create a supervisor that calls `on_round` after each round."""
         self.number = 0
         self._session = session
         self._on_round = on_round
@@ -118,11 +119,11 @@ class Supervisor:
         """Make one round.
 
         Args:
-            cancellation: stops it between two steps.
-            wait: whether to wait for teardowns; else the next round continues them.
+            cancellation: Stops the round between two steps.
+            wait: Whether to wait for teardowns; else the next round continues them.
 
         Raises:
-            BaseException: what `cancellation` was requested with.
+            BaseException: The cause of the requested cancellation.
         """
         self._waits = wait
         this_round = Round(self.number, self._session.clock.now())
@@ -183,7 +184,7 @@ class Supervisor:
         this_round.done += [self._ended(name, this_round) for name in report.terminated]
         this_round.add_errors((*report.failed.values(), *report.skipped.values()))
         this_round.notes += [
-            f"{name}: something of it may still appear; it is checked again" for name in report.in_doubt
+            f"{name}: nodes may still appear; checked again in the next round" for name in report.in_doubt
         ]
         this_round.notes += [
             f"{orphan.name}: an orphan in {orphan.provider}; `multicompute reconcile` lists it"
@@ -204,7 +205,7 @@ class Supervisor:
     def _ended(self, name: str, this_round: Round) -> str:
         record = self._session.ledger.find(name)
         is_news = record.ended_at is not None and record.ended_at >= this_round.began
-        return f"{name}: terminated: {record.reason}" if is_news else f"{name}: remains of it were deleted"
+        return f"{name}: terminated: {record.reason}" if is_news else f"{name}: its remaining resources were deleted"
 
     def _is_any_due(self) -> bool:
         return bool(self._idle) or any(

@@ -1,4 +1,4 @@
-"""Render the state of a cluster for `multicompute watch`, in lines that fit into a terminal. Pure, except for `facts`."""
+"""Renders the state of a cluster for `multicompute watch`, in lines that fit into a terminal. Pure, except for `facts`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from multicompute.engine.teardown import blocked_on
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState, Event, Metric, Node, NodeState, Sample
 from multicompute.session import Session
-from multicompute.text import table
+from multicompute.text import bar, table
 from multicompute.units import format_instant, format_usd
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ _SHOWN: Final = ((Metric.CPU, "cpu"), (Metric.ACCELERATOR, "accel"), (Metric.ACC
 _BAR: Final = 3
 """Blocks of a bar: with three of them, a node id of the usual length fits into 80 columns."""
 _WIDE: Final = 90
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _STYLES: Final[Mapping[str, str]] = {
     ClusterState.READY: "green",
     ClusterState.DEGRADED: "yellow",
@@ -40,10 +39,10 @@ class Facts:
     """A cluster as the ledger has it, with its nodes and costs.
 
     Attributes:
-        cluster: the cluster.
-        nodes: for each rank the live node, else the lost one; then nodes that boot and have no rank yet.
+        cluster: The cluster.
+        nodes: For each rank the live node, or else the lost one; then nodes that have no rank yet.
         hourly_cost, accrued_cost: USD.
-        why: why it has ended, or what its teardown waits for; "" while it lives.
+        why: Why it has ended, or what its teardown waits for; "" for a live cluster.
     """
 
     cluster: ClusterRecord
@@ -81,14 +80,14 @@ def view(
     """Return the cluster as lines of at most `width` columns.
 
     Args:
-        facts: the cluster.
-        samples: recent samples of its nodes, oldest first; what was not measured is shown as "-".
-        events: its events, oldest first; the last ones are shown.
-        now: the current time.
-        width: columns of the terminal, at least 40.
-        nodes: the highest number of nodes shown; of more, those that fail and then the busiest.
-        note: what could not be asked.
-        blocks: whether the terminal can draw blocks; else bars consist of "#".
+        facts: The cluster.
+        samples: Recent samples of its nodes, oldest first; what was not measured is shown as "-".
+        events: Its events, oldest first; the last ones are shown.
+        now: The current time.
+        width: Columns of the terminal, at least 40.
+        nodes: The highest number of nodes shown; of more, failing nodes and then the busiest.
+        note: What could not be read.
+        blocks: Whether the terminal can draw blocks; else bars consist of "#".
 
     Returns:
         A renderable for rich.
@@ -172,7 +171,7 @@ def _node_lines(
 
 
 def _interest(node: Node, measured: Mapping[tuple[str, Metric], float]) -> tuple[bool, float, float, int]:
-    """Return a sort key: nodes that fail first, then the busiest."""
+    """Return a sort key: failing nodes first, then the busiest."""
     accelerator, cpu = (measured.get((node.id, metric), -1.0) for metric in (Metric.ACCELERATOR, Metric.CPU))
     return node.state is NodeState.RUNNING, -accelerator, -cpu, node.rank
 
@@ -190,9 +189,7 @@ def _bar(percent: float | None, size: int, *, blocks: bool) -> str:
     if percent is None:
         return "-"
     share = min(max(percent / 100, 0.0), 1.0)
-    full, eighths = divmod(round(share * size * 8), 8)
-    bar = "█" * full + _EIGHTHS[eighths].strip() if blocks else "#" * round(share * size)
-    return f"{percent:3.0f}% {bar}".ljust(size + 5)
+    return f"{percent:3.0f}% {bar(share, size, blocks=blocks)}".ljust(size + 5)
 
 
 def _plain(text: str) -> str:

@@ -23,7 +23,7 @@ The rules:
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -52,30 +52,26 @@ def resolve(
     outages: Sequence[Outage] = (),
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
-    max_price_age: timedelta = timedelta(days=30),
-    max_spot_price_age: timedelta = timedelta(days=1),
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
     Args:
-        spec: the request.
-        catalog: the offers.
-        now: the current instant; decides which outages are active and which prices are stale.
-        configured: every installed provider -> "" if it can be used, otherwise why not. Offers of providers that can't be
+        spec: The request.
+        catalog: The offers.
+        now: The current instant; decides which outages are active and which prices are stale.
+        configured: Every installed provider -> "" if it can be used, otherwise why not. Offers of providers that can't be
             used stay in the plan and are marked.
-        outages: the remembered outages.
-        reservations: the reservations that the clouds reported; only those that the spec names are used.
-        only: provider -> the only regions to use, where the configuration names some.
-        max_price_age: prices older than this are marked as stale.
-        max_spot_price_age: the same for spot prices.
+        outages: The remembered outages.
+        reservations: The reservations that the clouds reported; only those that the spec names are used.
+        only: Provider -> the only regions to use, where the configuration names some.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
 
     Raises:
-        SpecError: the spec names something unknown or contradicts itself.
+        SpecError: The spec names something unknown or contradicts itself.
     """
-    context = ResolveContext(now, configured, outages, reservations, only, max_price_age, max_spot_price_age)
+    context = ResolveContext(now, configured, outages, reservations, only)
     plan = decide(spec, catalog, context)
     if plan.candidates:
         return plan
@@ -89,7 +85,7 @@ def require(plan: Plan) -> Candidate:
     """Return the best candidate of a plan.
 
     Raises:
-        NoOfferError: there is no candidate. The message names the constraint that rejects the most offers and the nearest
+        NoOfferError: There is no candidate. The message names the constraint that rejects the most offers and the nearest
             change of the spec that has a candidate; `plan` is the plan.
     """
     if plan.best is not None:

@@ -13,6 +13,7 @@ from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Shape
 from multicompute.resolver._regions import RegionKey, regions_matching, regions_of, unknown_region
+from multicompute.validation import did_you_mean
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
@@ -30,14 +31,14 @@ class Constraints:
     """A spec with its names resolved.
 
     Attributes:
-        models: canonical accelerator name -> position in `type` of the first name that means it.
-        types: instance type in lower case -> position in `type` of the first name that means it.
-        shards: the accelerators to read from the catalog.
-        purchases: the allowed purchase types.
-        clouds, regions: the allowed ones; None for all.
-        excluded_regions: the regions that are not allowed.
-        excluded_types: globs on the instance types that are not allowed, in lower case.
-        only: provider -> the only regions to use, where the configuration names some.
+        models: Canonical accelerator name -> position in `type` of the first name that means it.
+        types: Instance type in lower case -> position in `type` of the first name that means it.
+        shards: The accelerators to read from the catalog.
+        purchases: The allowed purchase types.
+        clouds, regions: The allowed ones; None for all.
+        excluded_regions: The regions that are not allowed.
+        excluded_types: Globs on the instance types that are not allowed, in lower case.
+        only: Provider -> the only regions to use, where the configuration names some.
     """
 
     spec: "ClusterSpec"
@@ -133,14 +134,14 @@ def read_constraints(
     """Resolve the names in `spec`.
 
     Args:
-        spec: the request.
-        catalog: the known instance types and regions.
-        known_clouds: all installed providers.
-        reservations: those reservations of the spec that are known.
-        only: provider -> the only regions to use, where the configuration names some.
+        spec: The request.
+        catalog: The known instance types and regions.
+        known_clouds: All installed providers.
+        reservations: Those reservations of the spec that are known.
+        only: Provider -> the only regions to use, where the configuration names some.
 
     Raises:
-        SpecError: a name is unknown, or the spec contradicts itself.
+        SpecError: A name is unknown, or the spec contradicts itself.
     """
     names = spec.type or tuple(dict.fromkeys(reservation.instance_type for reservation in reservations))
     if not names:
@@ -187,7 +188,7 @@ def find_by_name(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[
     """Find one name of `type`: the canonical names of accelerators, or otherwise instance types.
 
     Raises:
-        SpecError: the name is unknown; the message suggests what to write.
+        SpecError: The name is unknown; the message suggests what to write.
     """
     if found := accelerators.find(name):
         return tuple(accelerator.name for accelerator in found), ()
@@ -222,10 +223,7 @@ def _clouds(spec: "ClusterSpec", known: Sequence[str]) -> frozenset[str] | None:
         return None
     for cloud in spec.clouds:
         if cloud not in known:
-            from difflib import get_close_matches
-
-            near = get_close_matches(cloud.casefold(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"installed clouds: {', '.join(known)}"
+            hint = did_you_mean(cloud.casefold(), known) or f"installed clouds: {', '.join(known)}"
             raise SpecError(f"clouds={cloud!r}: no such cloud; {hint}", hint=hint)
     return frozenset(spec.clouds)
 
@@ -257,10 +255,6 @@ def _excluded(spec: "ClusterSpec", catalog: "Catalog") -> tuple[frozenset[Region
 
 
 def _unknown_exclusion(pattern: str, catalog: "Catalog") -> SpecError:
-    from difflib import get_close_matches
-
-    near = get_close_matches(pattern.casefold(), catalog.instance_names(), n=2, cutoff=0.7)
-    if near:
-        hint = f"did you mean {' or '.join(near)}?"
+    if hint := did_you_mean(pattern.casefold(), catalog.instance_names(), count=2, cutoff=0.7):
         return SpecError(f"exclude={pattern!r}: no such region or instance type; {hint}", hint=hint)
     return unknown_region(pattern, catalog, argument="exclude")

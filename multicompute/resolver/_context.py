@@ -4,10 +4,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from typing import Final
 
 from multicompute.offer import Offer, Purchase
 from multicompute.plan import Outage
 from multicompute.provider import Reservation
+
+MAX_PRICE_AGE: Final = timedelta(days=30)
+MAX_SPOT_PRICE_AGE: Final = timedelta(days=1)
+"""Older prices are marked as stale."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,6 @@ class ResolveContext:
     outages: Sequence[Outage]
     reservations: Sequence[Reservation]
     only: Mapping[str, Collection[str]]
-    max_price_age: timedelta
-    max_spot_price_age: timedelta
 
     @cached_property
     def today(self) -> date:
@@ -35,9 +38,8 @@ class ResolveContext:
     @cached_property
     def fresh_since(self) -> Mapping[Purchase, date]:
         """Purchase type -> the date since which its prices are fresh."""
-        fresh = self.today - self.max_price_age
-        spot = self.today - self.max_spot_price_age
-        return {"on_demand": fresh, "flex_start": fresh, "reserved": fresh, "spot": spot}
+        fresh = self.today - MAX_PRICE_AGE
+        return {"on_demand": fresh, "flex_start": fresh, "reserved": fresh, "spot": self.today - MAX_SPOT_PRICE_AGE}
 
     def is_stale(self, offer: Offer) -> bool:
         """Return whether the price of an offer is older than allowed."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from multicompute.plan import Candidate
-from multicompute.resolver._context import ResolveContext
+from multicompute.resolver._context import MAX_PRICE_AGE, MAX_SPOT_PRICE_AGE, ResolveContext
 from multicompute.resolver._ranking import Gang
 from multicompute.units import format_duration, format_usd
 
@@ -23,11 +23,11 @@ def notes(
     """Return the notes of a plan, the most important first.
 
     Args:
-        spec: the request.
-        candidates: all candidates in order.
-        gangs: the gangs that the candidates were made from, without those of reservations.
-        without_fabric: the gangs that were rejected because they have no fabric.
-        context: the unconfigured clouds and the age that prices may have.
+        spec: The request.
+        candidates: All candidates in order.
+        gangs: The gangs that the candidates were made from, without those of reservations.
+        without_fabric: The gangs that were rejected because they have no fabric.
+        context: The unconfigured clouds and the age that prices may have.
     """
     if not candidates:
         return []
@@ -68,6 +68,6 @@ def _prices(gangs: Sequence[Gang], best: Candidate, context: ResolveContext) -> 
     )
     if stale:
         which = "all prices are" if stale == total else f"{stale:,} of {total:,} prices are"
-        ages = f"{format_duration(context.max_price_age)}, or {format_duration(context.max_spot_price_age)} for spot"
+        ages = f"{format_duration(MAX_PRICE_AGE)}, or {format_duration(MAX_SPOT_PRICE_AGE)} for spot"
         found.append(f"{which} out of date (older than {ages}); the table shows their dates")
     return found

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from multicompute.errors import SpecError
+from multicompute.validation import did_you_mean
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
@@ -18,12 +19,12 @@ def regions_of(patterns: Iterable[str], catalog: "Catalog", *, argument: str) ->
     """Return the regions that match any of `patterns`.
 
     Args:
-        patterns: globs on region names ("us-*") or residencies ("eu"), each optionally after a cloud ("aws:us-east-?").
-        catalog: the known regions.
-        argument: the name of the argument, for the message.
+        patterns: Globs on region names ("us-*") or residencies ("eu"), each optionally after a cloud ("aws:us-east-?").
+        catalog: The known regions.
+        argument: The name of the argument, for the message.
 
     Raises:
-        SpecError: a pattern matches no region of any cloud; the message suggests similar ones.
+        SpecError: A pattern matches no region of any cloud; the message suggests similar ones.
     """
     found: set[RegionKey] = set()
     for pattern in patterns:
@@ -46,23 +47,16 @@ def regions_matching(catalog: "Catalog", pattern: str) -> frozenset[RegionKey]:
 
 def unknown_region(pattern: str, catalog: "Catalog", *, argument: str) -> SpecError:
     """Return the error for a pattern that matches no region."""
-    # Imported here: only messages need difflib, and importing it takes 2 ms.
-    from difflib import get_close_matches
-
     provider, _, name = pattern.casefold().rpartition(":")
     providers = sorted({region.provider for region in catalog.regions()})
     if provider and provider not in providers:
-        near = get_close_matches(provider, providers, n=1)
-        hint = f"did you mean {near[0]}:{name}?" if near else f"known clouds: {', '.join(providers)}"
+        near = did_you_mean(provider, providers).removesuffix("?")
+        hint = f"{near}:{name}?" if near else f"known clouds: {', '.join(providers)}"
         return SpecError(f"{argument}={pattern!r}: no cloud is named {provider!r}; {hint}", hint=hint)
     if name in providers:
         return SpecError(f"{argument}={pattern!r}: is a cloud, not a region; write {argument}={name + ':*'!r}")
     names = sorted({region.name for region in catalog.regions() if not provider or region.provider == provider})
     residencies = sorted({region.residency for region in catalog.regions()})
-    near = get_close_matches(name, [*names, *residencies], n=3, cutoff=0.6)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else 'write a region, a glob such as "us-*", or a residency such as "eu"'
-    )
+    otherwise = 'write a region, a glob such as "us-*", or a residency such as "eu"'
+    hint = did_you_mean(name, [*names, *residencies], count=3) or otherwise
     return SpecError(f"{argument}={pattern!r}: no such region; {hint}", hint=hint)

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from multicompute.errors import SpecError
 from multicompute.plan import Candidate, Plan
-from multicompute.plan_text import PURCHASE_WORDS
+from multicompute.plan_text import PURCHASE_WORDS, requested
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import usable_memory
 from multicompute.spec import ClusterSpec, relaxations
@@ -170,11 +170,10 @@ def _together(spec: ClusterSpec, decide: Decide) -> str | None:
 def explain_failure(plan: Plan) -> str:
     """Return why a plan has no candidate, in one sentence: the request, and the constraint that excluded most offers."""
     spec = plan.spec
-    wanted = " or ".join(spec.type) or "reserved capacity"
-    what = f"{spec.gpus} x {wanted}" if spec.gpus is not None else f"{spec.nodes or 1} x {wanted}"
+    what = requested(spec)
     elsewhere = (reasons.WRONG_ACCELERATOR, reasons.OTHER_TYPE)
     costs = {reason: item.count for reason, item in plan.rejected.items() if reason not in elsewhere}
-    # Name what the user wrote before defaults: that spot offers were left out is true, but not the problem.
+    # Arguments that the user set come before defaults: "spot not asked for" is true, but not the problem.
     costs = {reason: count for reason, count in costs.items() if _is_stated(spec, reason)} or costs
     if not costs:
         return f"no offer for {what}: the tables have no price for it in any region"
@@ -182,7 +181,7 @@ def explain_failure(plan: Plan) -> str:
     argument = ARGUMENTS.get(worst)
     setting = f" ({argument}={_shown(getattr(spec, argument))})" if argument else ""
     example = f", such as {plan.rejected[worst].examples[0]}" if plan.rejected[worst].examples else ""
-    return f"no offer for {what} meets the spec: {worst}{setting} left out most, {costs[worst]:,} offers{example}"
+    return f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {costs[worst]:,} offers{example}"
 
 
 def _is_stated(spec: ClusterSpec, reason: str) -> bool:

@@ -21,29 +21,29 @@ class Architecture:
     """The shape of a decoder-only transformer.
 
     Attributes:
-        layers: transformer blocks.
-        hidden: width of the residual stream.
-        heads: query heads.
-        kv_heads: key-value heads; equal to `heads` without grouped-query attention.
-        head_dim: size of one query or key head, rotary part included.
-        v_head_dim: size of one value head.
-        vocab: rows of the embedding.
-        ffn: width of the MLP that one token passes through in a dense layer.
-        gated: whether the MLP has a gate (SwiGLU, GeGLU): three matrices instead of two.
-        tied: whether input and output embedding are one matrix; None where it is not known.
-        positions: learned position embeddings.
-        experts: routed experts in each mixture layer, 0 for a dense model.
-        experts_per_token: routed experts that one token passes through.
-        expert_ffn: width of one routed expert.
-        shared_ffn: width of the experts that every token passes through.
-        dense_layers: layers of a mixture that have a dense MLP instead of experts.
-        window: tokens that a sliding-window layer attends to.
-        window_layers: layers with a sliding window.
-        kv_lora_rank: rank of the latent key-value projection (multi-head latent attention), else 0.
-        q_lora_rank: rank of the latent query projection, else 0.
-        rope_head_dim: rotary part of `head_dim` that latent attention caches next to the latent vector.
-        stored: format of the published weights where it is a quantized one, else "".
-        assumed: the fields that were guessed.
+        layers: Transformer blocks.
+        hidden: Width of the residual stream.
+        heads: Query heads.
+        kv_heads: Key-value heads; equal to `heads` without grouped-query attention.
+        head_dim: Size of one query or key head, rotary part included.
+        v_head_dim: Size of one value head.
+        vocab: Rows of the embedding.
+        ffn: Width of the MLP that one token passes through in a dense layer.
+        gated: Whether the MLP has a gate (SwiGLU, GeGLU): three matrices instead of two.
+        tied: Whether input and output embedding are one matrix; None where it is not known.
+        positions: Learned position embeddings.
+        experts: Routed experts in each mixture layer, 0 for a dense model.
+        experts_per_token: Routed experts that one token passes through.
+        expert_ffn: Width of one routed expert.
+        shared_ffn: Width of the experts that every token passes through.
+        dense_layers: Layers of a mixture that have a dense MLP instead of experts.
+        window: Tokens that a sliding-window layer attends to.
+        window_layers: Layers with a sliding window.
+        kv_lora_rank: Rank of the latent key-value projection (multi-head latent attention), else 0.
+        q_lora_rank: Rank of the latent query projection, else 0.
+        rope_head_dim: Rotary part of `head_dim` that latent attention caches next to the latent vector.
+        stored: Format of the published weights where it is a quantized one, else "".
+        assumed: The fields that were guessed.
     """
 
     layers: int
@@ -160,16 +160,16 @@ def guess(
     width of the MLP is then what is left of N. Of a mixture, the active parameters set the shape.
 
     Args:
-        params: all parameters.
-        active_params: parameters that one token passes through, for a mixture of experts.
-        layers: transformer blocks, if known.
-        hidden: width of the residual stream, if known.
-        heads: query heads, if known.
-        kv_heads: key-value heads, if known; without groups where the heads are known.
-        head_dim: size of one head, if known.
-        vocab: rows of the embedding, if known.
-        kv_lora_rank: rank of latent attention, which then has the head sizes of DeepSeek-V3.
-        gated: whether the MLP has a gate; None if grouped heads are to decide, which no model without a gate has.
+        params: All parameters.
+        active_params: Parameters that one token passes through, for a mixture of experts.
+        layers: Transformer blocks, if known.
+        hidden: Width of the residual stream, if known.
+        heads: Query heads, if known.
+        kv_heads: Key-value heads, if known; without groups where the heads are known.
+        head_dim: Size of one head, if known.
+        vocab: Rows of the embedding, if known.
+        kv_lora_rank: Rank of latent attention, which then has the head sizes of DeepSeek-V3.
+        gated: Whether the MLP has a gate; None if grouped heads are to decide, which no model without a gate has.
 
     Returns:
         The shape; `assumed` names the fields that are guesses.
@@ -238,7 +238,7 @@ def check(shape: Architecture) -> None:
     """Refuse a shape that contradicts itself.
 
     Raises:
-        SpecError: a count is not positive, or the key-value heads do not divide the heads.
+        SpecError: A count is not positive, or the key-value heads do not divide the heads.
     """
     for name in ("layers", "hidden", "heads", "kv_heads", "head_dim", "v_head_dim", "vocab"):
         value = getattr(shape, name)

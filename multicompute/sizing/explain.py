@@ -32,13 +32,13 @@ class Figure:
     """One number, and where it is from.
 
     Attributes:
-        name: as in the JSON form.
-        value: in `unit`.
+        name: As in the JSON form.
+        value: In `unit`.
         unit: "FLOP", "GiB", "hours", ...; "" for a share or a count.
-        formula: how it was worked out.
-        inputs: what went in.
-        source: of the formula or the figure.
-        assumption: what was assumed and may be otherwise; "" if nothing was.
+        formula: How it was worked out.
+        inputs: What went in.
+        source: Of the formula or the figure.
+        assumption: What was assumed and may be otherwise; "" if nothing was.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Figure:
     assumption: str = ""
 
     def __str__(self) -> str:
+        """Return value, formula, inputs, source and assumption, one to a line."""
         unit = f" {self.unit}" if self.unit else ""
         inputs = ", ".join(f"{name} = {_number(value)}" for name, value in self.inputs.items())
         lines = [f"{self.name} = {_number(self.value)}{unit} = {self.formula}"]
@@ -67,8 +68,8 @@ def explain(sizing: Sizing, option: Option | None = None) -> tuple[Figure, ...]:
     """Return every number of a sizing with its formula, inputs, source and assumptions.
 
     Args:
-        sizing: the figures of a workload on one accelerator.
-        option: an option whose hours and cost are explained too.
+        sizing: The figures of a workload on one accelerator.
+        option: An option whose hours and cost are explained too.
     """
     workload = sizing.workload
     figures = [*_model(sizing)]

@@ -12,7 +12,7 @@ def attention_flops(shape: Architecture, tokens: int) -> float:
 
     Args:
         shape: L layers with a heads of size q (values: v).
-        tokens: s, the tokens that are attended to.
+        tokens: S, the tokens that are attended to.
 
     Source: Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), appendix B; for latent attention q = 192 and v = 128
     (DeepSeek-AI 2024, arXiv 2412.19437, section 4.2).

@@ -43,9 +43,9 @@ class StateBytes:
     """Bytes per trained parameter.
 
     Attributes:
-        weights: the weights that the multiplications use.
-        gradients: their gradients.
-        optimizer: the fp32 master copy, where there is one, and the optimizer's state.
+        weights: The weights that the multiplications use.
+        gradients: Their gradients.
+        optimizer: The fp32 master copy, where there is one, and the optimizer's state.
     """
 
     weights: float
@@ -65,9 +65,9 @@ def state_bytes(precision: Precision, optimizer: Optimizer, *, master_weights: b
     2 + 2 + 4 = 8.
 
     Args:
-        precision: of the multiplications.
-        optimizer: of the training.
-        master_weights: whether mixed precision keeps an fp32 copy of the weights; without one the moments are 16-bit.
+        precision: Of the multiplications.
+        optimizer: Of the training.
+        master_weights: Whether mixed precision keeps an fp32 copy of the weights; without one the moments are 16-bit.
 
     Source: Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054), section 3.1.
     """
@@ -95,9 +95,9 @@ def pruned_share(weight_bytes: float, sparsity: float, pruning: Pruning) -> floa
     - unstructured: the values that are left and a bit map: 1 - s + 1 / (8 bytes), never more than the dense matrix.
 
     Args:
-        weight_bytes: bytes of one weight.
-        sparsity: share s of the weights that is gone.
-        pruning: which pattern.
+        weight_bytes: Bytes of one weight.
+        sparsity: Share s of the weights that is gone.
+        pruning: Which pattern.
 
     Source: Mishra et al. 2021 (arXiv 2104.08378), section 3, for 2:4.
     """

@@ -17,12 +17,12 @@ class _Family:
     """What the code of a model type fixes and its configuration therefore leaves out.
 
     Attributes:
-        gated: whether the MLP has a gate.
-        tied: the default of `tie_word_embeddings` in the configuration class of transformers.
-        positions: whether there are learned position embeddings.
-        kv_heads: the default of `num_key_value_heads`, 0 for as many as there are heads.
-        ffn: multiple of the hidden size where no width is given.
-        window_every: of so many layers all but one have a sliding window; 0 for all of them where one is configured.
+        gated: Whether the MLP has a gate.
+        tied: The default of `tie_word_embeddings` in the configuration class of transformers.
+        positions: Whether there are learned position embeddings.
+        kv_heads: The default of `num_key_value_heads`, 0 for as many as there are heads.
+        ffn: Multiple of the hidden size where no width is given.
+        window_every: Of so many layers all but one have a sliding window; 0 for all of them where one is configured.
     """
 
     gated: bool = True
@@ -98,13 +98,13 @@ def read_config(source: str | Path | Config) -> Architecture:
     Unknown keys are ignored. Of a model for several media, the text model is read (`text_config`).
 
     Args:
-        source: the path of a `config.json`, or its content.
+        source: The path of a `config.json`, or its content.
 
     Returns:
         The shape; nothing in it is guessed.
 
     Raises:
-        SpecError: the file can't be read, is no JSON object, or lacks a count that the shape needs.
+        SpecError: The file can't be read, is no JSON object, or lacks a count that the shape needs.
     """
     where = "config"
     if isinstance(source, (str, Path)):
@@ -183,7 +183,7 @@ class _Reader:
         """Return a count, 0 where the configuration has none.
 
         Raises:
-            SpecError: it is not a whole number.
+            SpecError: It is not a whole number.
         """
         value = self._config.get(name)
         if value is None or isinstance(value, bool):

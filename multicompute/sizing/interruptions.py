@@ -23,10 +23,10 @@ class Interruptions:
     """What stops a job, and what that costs.
 
     Attributes:
-        spot_per_node_day: preemptions of one spot node per day.
-        per_accelerator_hour: hardware failures per accelerator-hour.
-        restart_minutes: from an interruption until the job makes progress again.
-        write_gb_per_second: what one node writes to the storage for checkpoints.
+        spot_per_node_day: Preemptions of one spot node per day.
+        per_accelerator_hour: Hardware failures per accelerator-hour.
+        restart_minutes: From an interruption until the job makes progress again.
+        write_gb_per_second: What one node writes to the storage for checkpoints.
     """
 
     spot_per_node_day: float = SPOT_RATE
@@ -35,6 +35,7 @@ class Interruptions:
     write_gb_per_second: float = WRITE_GB_PER_SECOND
 
     def __post_init__(self) -> None:
+        """Refuse rates and times that are negative or not finite."""
         for name in ("spot_per_node_day", "per_accelerator_hour", "restart_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SpecError(f"{name}={getattr(self, name)!r}: must be at least 0")
@@ -57,7 +58,7 @@ def young_interval(checkpoint: float, between: float) -> float:
     """Return the time between checkpoints that loses least: tau = sqrt(2 delta M).
 
     Args:
-        checkpoint: delta, the time that one checkpoint takes.
+        checkpoint: Delta, the time that one checkpoint takes.
         between: M, the mean time between interruptions, in the same unit.
 
     Source: Young 1974, "A first order approximation to the optimum checkpoint interval".
@@ -86,7 +87,7 @@ def lost_share(checkpoint: float, between: float, restart: float) -> float:
     Checkpoints, work since the last one that an interruption loses, and restarts.
 
     Args:
-        checkpoint: delta, the time that one checkpoint takes.
+        checkpoint: Delta, the time that one checkpoint takes.
         between: M, the mean time between interruptions.
         restart: R, the time from an interruption until there is progress again; all in the same unit.
     """

@@ -1,4 +1,4 @@
-"""Memory of a model: weights, gradients, optimizer, activations and KV cache, and what of it is on each accelerator."""
+"""Memory of a model: weights, gradients, optimizer, activations and KV cache, and the share of each accelerator."""
 
 import math
 from dataclasses import dataclass
@@ -50,16 +50,16 @@ class Footprint:
     """Memory of one copy of a model and one micro-batch before any split, in bytes.
 
     Attributes:
-        weights: all weights, frozen ones included.
-        gradients: of the trained weights.
-        optimizer: fp32 master copy and optimizer state of the trained weights.
-        activations: what all layers keep for the backward pass.
-        working: the largest set of activations that is alive in addition: one layer, if it is computed again.
-        logits: the output layer's scores.
-        kv_cache: keys and values of all requests.
-        layers: how many layers a pipeline can be cut into.
-        kv_heads: into how many parts tensor parallelism cuts the cache; 1 for latent attention.
-        largest_layer: the weights that ZeRO stage 3 gathers at once.
+        weights: All weights, frozen ones included.
+        gradients: Of the trained weights.
+        optimizer: Fp32 master copy and optimizer state of the trained weights.
+        activations: What all layers keep for the backward pass.
+        working: The largest set of activations that is alive in addition: one layer, if it is computed again.
+        logits: The output layer's scores.
+        kv_cache: Keys and values of all requests.
+        layers: How many layers a pipeline can be cut into.
+        kv_heads: Into how many parts tensor parallelism cuts the cache; 1 for latent attention.
+        largest_layer: The weights that ZeRO stage 3 gathers at once.
     """
 
     weights: float

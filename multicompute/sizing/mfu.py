@@ -82,10 +82,10 @@ class BaseMfu:
     """Utilization of one class of jobs, without what count, fabric and layout do to it.
 
     Attributes:
-        expected, low, high: shares of the dense peak.
+        expected, low, high: Shares of the dense peak.
         basis: "published" or "assumption"; "given" where the user has set it.
-        source: what it is from.
-        runs: the published runs in the range.
+        source: What it is from.
+        runs: The published runs in the range.
     """
 
     expected: float
@@ -112,7 +112,7 @@ def published() -> tuple[PublishedMfu, ...]:
     """Return the table of published utilizations.
 
     Raises:
-        CatalogError: it is missing or malformed.
+        CatalogError: It is missing or malformed.
     """
     rows = []
     for row in _rows(PUBLISHED):
@@ -195,8 +195,8 @@ def pipeline_factor(pipeline: int, micro_batches: float) -> float:
     """Return the share of a step in which the stages of a pipeline work: 1 / (1 + (p - 1) / (v m)).
 
     Args:
-        pipeline: p, the stages.
-        micro_batches: m, micro-batches of a step in each pipeline; v is `INTERLEAVED`.
+        pipeline: P, the stages.
+        micro_batches: M, micro-batches of a step in each pipeline; v is `INTERLEAVED`.
 
     Source: Narayanan et al. 2021 (arXiv 2104.04473), section 2.2.
     """
@@ -253,12 +253,12 @@ def expected_mfu(
     A given utilization is not changed: it is that of the complete job.
 
     Args:
-        workload: the job.
-        accelerator: what it runs on.
-        layout: how it is split.
-        nodes: how many nodes there are; for TPUs, slices.
-        per_node: accelerators of one node.
-        fabric: whether the nodes have an RDMA fabric.
+        workload: The job.
+        accelerator: What it runs on.
+        layout: How it is split.
+        nodes: How many nodes there are; for TPUs, slices.
+        per_node: Accelerators of one node.
+        fabric: Whether the nodes have an RDMA fabric.
     """
     base = workload_mfu(workload, accelerator)
     if base.basis == "given":

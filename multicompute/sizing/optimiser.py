@@ -60,10 +60,10 @@ def optimise(
     """Find the cheapest way to run a job, and the front of cost against time.
 
     Args:
-        workload: the job.
-        machines: what can be bought, where and how; see the rules at the top of this module.
-        limits: deadline, number of accelerators, and limits on money.
-        interruptions: how often nodes stop.
+        workload: The job.
+        machines: What can be bought, where and how; see the rules at the top of this module.
+        limits: Deadline, number of accelerators, and limits on money.
+        interruptions: How often nodes stop.
 
     Returns:
         The options. If `gpus` is given and the model fits on none of them, the options are those that do not fit.
@@ -116,7 +116,7 @@ def thin(items: Sequence[Scored], count: int) -> list[Scored]:
 
 
 def node_counts(least: int, most: int) -> Iterator[int]:
-    """Yield the node counts that are looked into: `COUNTS_IN_A_ROW`, and then steps of 1/16."""
+    """Yield the node counts that are evaluated: `COUNTS_IN_A_ROW`, and then steps of 1/16."""
     count = least
     while count <= most:
         yield count
@@ -128,11 +128,11 @@ class _Class:
     """Machines on which a job performs alike: the same shape, purchase and fabric rule.
 
     Attributes:
-        on: the job on this shape.
-        spot: whether the nodes can be preempted.
-        group: for the fabric rule.
-        most: how many nodes are considered.
-        machines: hourly cost of a node, how many may be bought, and the machine; the cheapest first.
+        on: The job on this shape.
+        spot: Whether the nodes can be preempted.
+        group: For the fabric rule.
+        most: How many nodes are considered.
+        machines: Hourly cost of a node, how many may be bought, and the machine; the cheapest first.
     """
 
     on: OnShape
@@ -334,7 +334,7 @@ class _Search:
         return first
 
     def _counts(self, each: _Class, first: int, most: int) -> Iterator[int]:
-        """Yield the counts that are looked into, as far as the fabric rule of a plan allows them."""
+        """Yield the counts that are evaluated, as far as the fabric rule of a plan allows them."""
         shape, rule = each.on.shape, self._limits.interconnect
         if shape.fabric or rule == "any":
             yield from node_counts(first, most)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LONGEST: Final = timedelta(days=365)
 """A job without a deadline, and without a number of accelerators, takes at most a year, as a cluster may live."""
 MAX_ACCELERATORS: Final = 16_384
-"""The largest gang that is considered if nothing else is said: Llama 3.1 405B was trained on 16,384 GPUs."""
+"""The largest gang that is considered by default: Llama 3.1 405B was trained on 16,384 GPUs."""
 MAX_NODES: Final = 2_048
 """The same in nodes."""
 
@@ -27,11 +27,11 @@ class Machine:
     """An offer that a job may be run on.
 
     Attributes:
-        offer: what is bought.
-        max_nodes: so many at most, by quota or capacity; None if nothing is known.
-        limited_by: what sets `max_nodes`, for messages.
-        group: the accelerators for which the fabric rule is decided together; the family of the accelerator by default.
-        transfer_usd: what it costs once to bring the data there.
+        offer: What is bought.
+        max_nodes: So many at most, by quota or capacity; None if nothing is known.
+        limited_by: What sets `max_nodes`, for messages.
+        group: The accelerators for which the fabric rule is decided together; the family of the accelerator by default.
+        transfer_usd: What it costs once to bring the data there.
     """
 
     offer: Offer
@@ -52,13 +52,13 @@ class JobLimits:
     """What an option has to keep to.
 
     Attributes:
-        deadline: how long the job may take.
-        gpus: how many accelerators; as many as it takes if left out.
-        max_accelerators: the most that are considered.
+        deadline: How long the job may take.
+        gpus: How many accelerators; as many as it takes if left out.
+        max_accelerators: The most that are considered.
         max_hourly: USD per hour of the gang.
         budget: USD of the complete job.
-        interconnect: whether nodes need an RDMA fabric: "auto" for linked accelerators where there is one.
-        serve: for how long a model is served that has no number of tokens to generate.
+        interconnect: Whether nodes need an RDMA fabric: "auto" for linked accelerators where there is one.
+        serve: For how long a model is served that has no number of tokens to generate.
     """
 
     deadline: timedelta | None = None
@@ -82,9 +82,9 @@ class Option:
     """A machine, how many nodes of it, and what the job costs and takes on them.
 
     Attributes:
-        machine: what is bought.
-        performance: how the job performs on so many of it.
-        on: the job on this shape of machine, for other numbers of nodes.
+        machine: What is bought.
+        performance: How the job performs on so many of it.
+        on: The job on this shape of machine, for other numbers of nodes.
     """
 
     machine: Machine
@@ -153,9 +153,11 @@ class Options(Sequence[Option]):
     """Options in order, made when they are looked up."""
 
     def __init__(self, items: Sequence[tuple[Machine, Performance, OnShape]]) -> None:
+        """Keep what each option is made of."""
         self._items = items
 
     def __len__(self) -> int:
+        """Return how many options there are."""
         return len(self._items)
 
     @overload
@@ -163,11 +165,13 @@ class Options(Sequence[Option]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Option]: ...
     def __getitem__(self, index: int | slice) -> Option | Sequence[Option]:
+        """Make the option at this index, or the options of this slice."""
         if isinstance(index, slice):
             return Options(self._items[index])
         return Option(*self._items[index])
 
     def __iter__(self) -> Iterator[Option]:
+        """Make the options one after the other."""
         return (Option(*item) for item in self._items)
 
 
@@ -176,12 +180,12 @@ class JobPlan:
     """The options of a job, cheapest first, and why everything else was left out.
 
     Attributes:
-        job: the workload, with what was worked out of it.
-        limits: what the options keep to.
-        options: the cheapest count of each machine, and points of the front; cheapest first.
-        pareto: indices of the options that no other one beats in cost or time without being worse in the other.
-        rejected: reason -> how many machines it left out, and examples.
-        outcomes: accelerator -> why it has no option, for those that have none.
+        job: The workload, with what was worked out of it.
+        limits: What the options keep to.
+        options: The cheapest count of each machine, and points of the front; cheapest first.
+        pareto: Indices of the options that no other one beats in cost or time without being worse in the other.
+        rejected: Reason -> how many machines it left out, and examples.
+        outcomes: Accelerator -> why it has no option, for those that have none.
     """
 
     job: Job
@@ -197,16 +201,18 @@ class JobPlan:
         return self.options[0] if self.options else None
 
     def __len__(self) -> int:
+        """Return how many options there are."""
         return len(self.options)
 
     def __iter__(self) -> Iterator[Option]:
+        """Iterate over the options, the cheapest first."""
         return iter(self.options)
 
     def explain(self, *, limit: int = 12) -> str:
         """Return the plan for people: options, notes, and why not fewer nodes or other accelerators.
 
         Args:
-            limit: how many options to show.
+            limit: How many options to show.
         """
         from multicompute.sizing.text import render
 
@@ -216,11 +222,11 @@ class JobPlan:
         """Draw cost against time; needs `pip install "multicompute[plot]"`.
 
         Args:
-            path: also write the picture to this file, .png or .svg.
+            path: Also write the picture to this file, .png or .svg.
 
         Raises:
-            SpecError: the file has another ending, or there is no option to draw.
-            ConfigError: matplotlib is not installed.
+            SpecError: The file has another ending, or there is no option to draw.
+            ConfigError: Matplotlib is not installed.
         """
         from multicompute.sizing.plot import draw, plot
 
@@ -229,6 +235,7 @@ class JobPlan:
         return draw(self)
 
     def __str__(self) -> str:
+        """Return the options as a table."""
         from multicompute.sizing.text import render
 
         return render(self)

@@ -30,9 +30,9 @@ class Splits:
     """The ways to split a job over a number of accelerators.
 
     Attributes:
-        inside: with tensor parallelism inside of a node, by rising model parallelism, and then fewer stages first.
-        across: the others, in the same order.
-        inside_sizes, across_sizes: tensor x pipeline of each.
+        inside: With tensor parallelism inside of a node, by rising model parallelism, and then fewer stages first.
+        across: The others, in the same order.
+        inside_sizes, across_sizes: Tensor x pipeline of each.
     """
 
     inside: tuple[Split, ...]
@@ -50,10 +50,10 @@ def splits(accelerators: int, heads: int, layers: int, per_node: int) -> Splits:
     parallelism across nodes (Narayanan et al. 2021, arXiv 2104.04473, section 3, takeaways 1 to 3).
 
     Args:
-        accelerators: how many there are.
-        heads: attention heads of the model.
-        layers: layers of the model.
-        per_node: accelerators of one node.
+        accelerators: How many there are.
+        heads: Attention heads of the model.
+        layers: Layers of the model.
+        per_node: Accelerators of one node.
     """
     found: tuple[list[tuple[int, int, int]], ...] = ([], [])
     for tensor in divisors(accelerators):
@@ -87,13 +87,14 @@ class LayoutFinder:
     stage never needs more memory than a lower one, so that a layout must also stay within what the lower stage needs.
 
     Args:
-        footprint: the memory of the job.
-        heads: attention heads of the model.
+        footprint: The memory of the job.
+        heads: Attention heads of the model.
         zero: ZeRO stage.
-        max_data: how many data-parallel ranks have work.
+        max_data: How many data-parallel ranks have work.
     """
 
     def __init__(self, footprint: Footprint, *, heads: int, zero: int, max_data: float = math.inf) -> None:
+        """Compute the memory that each ZeRO stage shares between the ranks."""
         self._footprint = footprint
         self._heads = heads
         self._zero = zero
@@ -107,9 +108,9 @@ class LayoutFinder:
         """Return the layout to take, or None if none fits.
 
         Args:
-            accelerators: how many there are.
-            per_node: accelerators of one node.
-            room: bytes that may be filled on each accelerator.
+            accelerators: How many there are.
+            per_node: Accelerators of one node.
+            room: Bytes that may be filled on each accelerator.
         """
         found = splits(accelerators, self._heads, self._footprint.layers, per_node)
         best = self._best(found, accelerators, room, accelerators / self._max_data)
@@ -131,7 +132,7 @@ class LayoutFinder:
 
     def _within(self, found: Splits, accelerators: int, stage: int, room: float, least: float) -> Split | None:
         """Return the first split that stays within `room`, None if there is none."""
-        # States alone take fixed / (t p) + shared / n, so that smaller splits need no look.
+        # States alone take fixed / (t p) + shared / n, so that smaller splits need not be tried.
         fixed, shared = self._states[stage]
         left = room - shared / accelerators
         if left <= 0:
@@ -166,11 +167,11 @@ def min_accelerators(
     """Return the smallest count on which the job fits with some layout, or None if no count does.
 
     Args:
-        footprint: the memory of the job.
-        heads: attention heads of the model.
+        footprint: The memory of the job.
+        heads: Attention heads of the model.
         zero: ZeRO stage.
-        room: bytes that may be filled on each accelerator.
-        per_node: accelerators of one node; any number by default.
+        room: Bytes that may be filled on each accelerator.
+        per_node: Accelerators of one node; any number by default.
     """
     widest = max(degree for degree in divisors(heads) if degree <= MAX_TENSOR)
     # What no split over more ranks makes smaller.

@@ -19,15 +19,15 @@ def plot(plan: "JobPlan", path: str | Path) -> Path:
     """Write a picture of cost against time for every option, one colour for each accelerator, and the front as a line.
 
     Args:
-        plan: the options.
-        path: the file to write; its ending, .png or .svg, sets the format.
+        plan: The options.
+        path: The file to write; its ending, .png or .svg, sets the format.
 
     Returns:
         The path that was written.
 
     Raises:
-        SpecError: the ending is another one, or there is no option to draw.
-        ConfigError: matplotlib is not installed.
+        SpecError: The ending is another one, or there is no option to draw.
+        ConfigError: Matplotlib is not installed.
     """
     target = Path(path).expanduser()
     kind = target.suffix.lower().lstrip(".")
@@ -42,8 +42,8 @@ def draw(plan: "JobPlan") -> "Figure":
     """Return the picture as a figure of matplotlib, which notebooks show.
 
     Raises:
-        SpecError: there is no option to draw.
-        ConfigError: matplotlib is not installed.
+        SpecError: There is no option to draw.
+        ConfigError: Matplotlib is not installed.
     """
     if not plan.options:
         raise SpecError("plot: there is no option to draw")

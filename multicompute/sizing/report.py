@@ -24,15 +24,15 @@ class Sizing:
     """A workload on one accelerator.
 
     Attributes:
-        job: the workload, with its FLOPs and memory.
-        accelerator: what it runs on.
-        peak: dense peak of one accelerator in FLOP/s.
-        min_accelerators: smallest count on which one copy of the model fits; None if none does.
-        count: how many accelerators the other figures are for: those that were asked for, else `min_accelerators`.
-        per_node: accelerators of one node.
-        layout: how the job is split over `count`, of a served model one replica.
-        fits: whether it fits on `count`.
-        mfu: share of the peak, as a range.
+        job: The workload, with its FLOPs and memory.
+        accelerator: What it runs on.
+        peak: Dense peak of one accelerator in FLOP/s.
+        min_accelerators: Smallest count on which one copy of the model fits; None if none does.
+        count: How many accelerators the other figures are for: those that were asked for, else `min_accelerators`.
+        per_node: Accelerators of one node.
+        layout: How the job is split over `count`, of a served model one replica.
+        fits: Whether it fits on `count`.
+        mfu: Share of the peak, as a range.
     """
 
     job: Job
@@ -106,13 +106,13 @@ def size(
     """Size a workload on one accelerator, whatever machine it is in.
 
     Args:
-        workload: the job.
-        accelerator: its name; of a family the first one is taken.
-        gpus: how many accelerators; the smallest count that fits if omitted.
-        per_node: accelerators of one node, within which tensor parallelism is free.
+        workload: The job.
+        accelerator: Its name; of a family the first one is taken.
+        gpus: How many accelerators; the smallest count that fits if omitted.
+        per_node: Accelerators of one node, within which tensor parallelism is free.
 
     Raises:
-        SpecError: the accelerator is unknown, or has no published peak in the precision of the workload.
+        SpecError: The accelerator is unknown, or has no published peak in the precision of the workload.
     """
     model = find_accelerator(accelerator)
     peak = peak_tflops(model, workload.precision)
@@ -156,12 +156,12 @@ def find_accelerator(accelerator: str | Accelerator) -> Accelerator:
     """Return the accelerator of a name, of a family the first one.
 
     Raises:
-        SpecError: the name is unknown; carries the nearest known ones.
+        SpecError: The name is unknown; carries the nearest known ones.
     """
     if isinstance(accelerator, Accelerator):
         return accelerator
     if found := accelerators.find(accelerator):
         return found[0]
     near = accelerators.suggest(accelerator)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists what there is"
+    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"
     raise SpecError(f"type={accelerator!r}: no such accelerator; {hint}", hint=hint)

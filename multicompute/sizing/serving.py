@@ -28,11 +28,11 @@ class Throughput:
     """What one replica of a served model delivers.
 
     Attributes:
-        tokens_per_second: generated tokens of all requests together, with the time for prompts if answers have a length.
-        decode_step_seconds: time for the next token of every request.
-        prefill_seconds: time to read a prompt, and so to the first token.
-        is_bandwidth_bound: whether decode waits for memory rather than for arithmetic.
-        mfu: share of the dense peak that decode uses.
+        tokens_per_second: Generated tokens of all requests together, with the time for prompts if answers have a length.
+        decode_step_seconds: Time for the next token of every request.
+        prefill_seconds: Time to read a prompt, and so to the first token.
+        is_bandwidth_bound: Whether decode waits for memory rather than for arithmetic.
+        mfu: Share of the dense peak that decode uses.
     """
 
     tokens_per_second: float
@@ -68,12 +68,12 @@ def decode_step_seconds(workload: Inference, accelerator: Accelerator, layout: L
     weights once for every group: a pipeline adds memory, but no speed while weights are what is read.
 
     Args:
-        workload: the model and its requests.
-        accelerator: what it runs on.
-        layout: how one replica is split.
+        workload: The model and its requests.
+        accelerator: What it runs on.
+        layout: How one replica is split.
 
     Raises:
-        ValueError: nothing is published of the accelerator's bandwidth or peak.
+        ValueError: Nothing is published of the accelerator's bandwidth or peak.
 
     Source: Pope et al. 2022 (arXiv 2211.05102), section 2; Williams et al. 2009, "Roofline".
     """
@@ -93,7 +93,7 @@ def prefill_seconds(workload: Inference, accelerator: Accelerator, layout: Layou
     """Return the time to read a prompt of `tokens` on one replica: FLOPs / (n peak MFU).
 
     Raises:
-        ValueError: nothing is published of the accelerator's peak.
+        ValueError: Nothing is published of the accelerator's peak.
 
     Source: Pope et al. 2022 (arXiv 2211.05102), section 2.
     """
@@ -111,7 +111,7 @@ def throughput(workload: Inference, accelerator: Accelerator, layout: Layout) ->
     replica generates nothing: B O / (O step + B x prefill).
 
     Raises:
-        ValueError: nothing is published of the accelerator's bandwidth or peak.
+        ValueError: Nothing is published of the accelerator's bandwidth or peak.
     """
     step, is_memory = decode_step_seconds(workload, accelerator, layout)
     answer = workload.output_tokens

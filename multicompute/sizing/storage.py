@@ -20,11 +20,11 @@ class StorageNeeds:
     """What a job keeps and reads.
 
     Attributes:
-        checkpoint_bytes: one checkpoint with everything that is needed to go on.
-        weights_bytes: the weights alone, as they are published.
-        checkpoints_bytes: all checkpoints that are kept at the same time.
-        data_bytes: the tokens as numbers.
-        text_bytes: the same as raw text, about.
+        checkpoint_bytes: One checkpoint with everything that is needed to go on.
+        weights_bytes: The weights alone, as they are published.
+        checkpoints_bytes: All checkpoints that are kept at the same time.
+        data_bytes: The tokens as numbers.
+        text_bytes: The same as raw text, about.
     """
 
     checkpoint_bytes: float
@@ -39,8 +39,8 @@ class LoadingCheck:
     """Whether the storage delivers tokens as fast as the accelerators take them.
 
     Attributes:
-        needed_bytes_per_second: tokens per second x bytes per token.
-        available_bytes_per_second: nodes x what one node reads.
+        needed_bytes_per_second: Tokens per second x bytes per token.
+        available_bytes_per_second: Nodes x what one node reads.
     """
 
     needed_bytes_per_second: float
@@ -93,10 +93,10 @@ def loading_check(
     """Compare what the job reads with what the storage delivers.
 
     Args:
-        workload: the job.
-        tokens_per_second: what all accelerators train on together.
-        nodes: machines that read.
-        read_gb_per_second: what one node reads, in GB per second.
-        bytes_per_token: of the stored form; raw text by default. Images and video take thousands of times more.
+        workload: The job.
+        tokens_per_second: What all accelerators train on together.
+        nodes: Machines that read.
+        read_gb_per_second: What one node reads, in GB per second.
+        bytes_per_token: Of the stored form; raw text by default. Images and video take thousands of times more.
     """
     return LoadingCheck(tokens_per_second * bytes_per_token, nodes * read_gb_per_second * 1e9)

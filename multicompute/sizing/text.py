@@ -81,7 +81,7 @@ def hours_text(hours: float) -> str:
 
 
 def risk(option: "Option") -> str:
-    """Return what may make an option slower or dearer than it says, in a few words."""
+    """Return why an option may be slower or more expensive than predicted, in a few words."""
     done, offer = option.performance, option.machine.offer
     found = []
     if option.is_spot or 1 - done.goodput > _RISK_LIMIT:
@@ -165,9 +165,9 @@ def render(plan: "JobPlan", *, limit: int = SHOWN, reasons: bool = False) -> str
     """Return the plan as text.
 
     Args:
-        plan: what to show.
-        limit: how many options.
-        reasons: whether to say why not fewer and why no other accelerators.
+        plan: What to show.
+        limit: How many options.
+        reasons: Whether to explain why fewer nodes or other accelerators are not proposed.
     """
     blocks = ["\n".join(wrap(heading(plan)))]
     shown = rows(plan, limit)

@@ -40,7 +40,7 @@ class Workload(BaseModel):
     Numbers may be given as text with a suffix: "70B", "2T", "405e9".
 
     Raises:
-        SpecError: a value is not of its kind, or two contradict each other.
+        SpecError: A value is not of its kind, or two contradict each other.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
@@ -95,6 +95,7 @@ class Workload(BaseModel):
     ] = "structured"
 
     def __init__(self, **arguments: Any) -> None:
+        """Check the arguments; a SpecError names the first that is wrong."""
         try:
             super().__init__(**arguments)
         except ValidationError as error:
@@ -105,7 +106,7 @@ class Workload(BaseModel):
         """Return `obj` if it is a workload of this class, or else one from a mapping of arguments.
 
         Raises:
-            SpecError: as for the class itself.
+            SpecError: As for the class itself.
         """
         return obj if isinstance(obj, cls) else cls(**obj)
 
@@ -352,7 +353,7 @@ class Inference(Workload):
 
     @property
     def weight_format(self) -> Quantization | None:
-        """The format of the weights: as asked for, else as the configuration says that they are published."""
+        """The format of the weights: the requested one, or else the published one in the configuration."""
         stored = self.shape.stored if self.precision in ("bf16", "fp16") else ""
         return self.quantization or (stored if stored in get_args(Quantization) else None)  # type: ignore[return-value]
 

@@ -25,7 +25,7 @@ class FakeClock:
         """Start the clock.
 
         Args:
-            start: the first time; UTC if it has no time zone.
+            start: The first time; UTC if it has no time zone.
         """
         self._now = start if start.tzinfo else start.replace(tzinfo=UTC)
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class FakeClock:
         """Advance the time.
 
         Args:
-            by: the duration, "90m", "12h" or a timedelta; more than zero.
+            by: The duration, "90m", "12h" or a timedelta; more than zero.
 
         Returns:
             The new time.

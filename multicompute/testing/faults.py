@@ -41,9 +41,9 @@ class Call:
     """A call that a test cloud received.
 
     Attributes:
-        operation: the operation of the API ("RunInstances"), or the method of the provider ("launch").
-        region: the region it was sent to, "" for none.
-        fields: a summary of what it asked for ("zone", "instance_type", "count", ...).
+        operation: The operation of the API ("RunInstances"), or the method of the provider ("launch").
+        region: The region it was sent to, "" for none.
+        fields: A summary of what it asked for ("zone", "instance_type", "count", ...).
     """
 
     operation: str
@@ -56,15 +56,15 @@ class Fault:
     """A fault that hits the next matching calls.
 
     Attributes:
-        kind: the way in which the calls go wrong.
-        operation: the operation of the calls, "*" for any.
-        times: how many calls it hits; None for all.
-        where: field -> the value that a call must have; for a field that is a list, one of its elements.
-        code: the code of a refusal. With an empty code a proxy answers instead of the cloud: with an HTML page and `status`.
-        message: the message of a refusal; "" for one that the cloud chooses.
-        status: the HTTP status of a refusal.
-        retry_after: how long a refusal asks the caller to wait, if the cloud has such a field.
-        duration: how late a delayed answer is.
+        kind: The way in which the calls go wrong.
+        operation: The operation of the calls, "*" for any.
+        times: How many calls it hits; None for all.
+        where: Field -> the value that a call must have; for a field that is a list, one of its elements.
+        code: The code of a refusal. With an empty code a proxy answers instead of the cloud: with an HTML page and `status`.
+        message: The message of a refusal; "" for one that the cloud chooses.
+        status: The HTTP status of a refusal.
+        retry_after: How long a refusal asks the caller to wait, if the cloud has such a field.
+        duration: How late a delayed answer is.
     """
 
     kind: FaultKind
@@ -94,7 +94,7 @@ class Faults:
     At most one fault hits a call: the first that matches. Several threads can use it.
 
     Attributes:
-        calls: every call that was received, in order.
+        calls: Every call that was received, in order.
 
     Example:
         >>> faults = Faults()
@@ -106,6 +106,7 @@ class Faults:
     """
 
     def __init__(self) -> None:
+        """Create a plan without faults and an empty list of calls."""
         self.calls: list[Call] = []
         self._waiting: list[Fault] = []
         self._hooks: list[tuple[str, Callable[[Call], object]]] = []

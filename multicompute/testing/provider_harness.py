@@ -56,17 +56,23 @@ EXPECTED: Mapping[FailureKind, type[errors.MulticomputeError]] = MappingProxyTyp
 class ProviderHarness(Protocol):
     """A provider and the test cloud that it is connected to, which has no resource of multicompute when a test begins.
 
-    `multicompute.testing.LocalCloudHarness` implements it for any provider with a `LocalCloud`.
-
-    Attributes:
-        provider: the provider under test.
-        clock: the clock of the cloud; its `sleep` may return at once.
-        page_nodes: how many nodes are more than one page of a listing.
+    `multicompute.testing.LocalCloudHarness` implements it for any provider with a `LocalCloud`. Properties may be attributes.
     """
 
-    provider: Provider
-    clock: Clock
-    page_nodes: int
+    @property
+    def provider(self) -> Provider:
+        """Return the provider under test."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Return the clock of the cloud; its `sleep` may return at once."""
+        ...
+
+    @property
+    def page_nodes(self) -> int:
+        """Return how many nodes are more than one page of a listing."""
+        ...
 
     def offer(self, purchase: Purchase = "on_demand", *, zone: int = 0, region: int = 0) -> Offer:
         """Return an offer of one instance type in zone 0 or 1 of region 0 or 1."""

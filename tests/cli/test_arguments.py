@@ -41,7 +41,7 @@ def given(*argv: str) -> dict[str, Any]:
         (["--gpus-per-node", "8", "--order", "given"], {"gpus_per_node": 8, "order": "given"}),
     ],
 )
-def test_an_option_gives_what_a_caller_of_the_library_would_write(argv: list[str], expected: dict[str, Any]) -> None:
+def test_an_option_gives_the_same_value_as_a_call_of_the_library(argv: list[str], expected: dict[str, Any]) -> None:
     assert given(*argv) == expected
 
 

@@ -95,7 +95,7 @@ def test_no_color_leaves_the_bars_and_takes_the_colours(spent: Any, monkeypatch:
     assert "\x1b[3" not in stream.text()
 
 
-def test_json_is_one_document_and_says_what_the_clusters_say(run: Run, spent: Any) -> None:
+def test_json_is_one_document_with_the_costs_of_the_clusters(run: Run, spent: Any) -> None:
     done = run("cost", "--json")
     assert done.err == ""
     document = done.document
@@ -133,7 +133,7 @@ def test_csv_has_a_header_and_a_line_for_each_row(run: Run, spent: Any) -> None:
     assert done.err == ""
 
 
-def test_what_has_no_tag_is_a_row_of_its_own(run: Run, spent: Any) -> None:
+def test_clusters_without_the_tag_have_a_row_of_their_own(run: Run, spent: Any) -> None:
     lines = run("cost", "--by", "tag:team").out.splitlines()
     assert lines[0].split()[0] == "team"
     assert [line.split()[0] for line in lines[1:4]] == ["nlp", "-", "total"]

@@ -50,7 +50,7 @@ def test_doctor_without_credentials_is_status_6_and_says_why(run: Run, bare: Any
 
 
 def test_doctor_names_a_ledger_that_cannot_be_read(run: Run, bare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (bare / "state.db").write_text("this is no database, however long one looks at it" * 100)
+    (bare / "state.db").write_text("this is no database " * 200)
     monkeypatch.setenv("MULTICOMPUTE_STATE", f"sqlite:///{bare}/state.db")
     done = run("doctor", "--json")
     assert done.status == 1

@@ -110,7 +110,7 @@ def test_on_a_terminal_init_asks(
 
 
 def test_the_password_of_a_ledger_is_not_written(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # No such scheme: `doctor` ends at once, and nobody is called.
+    # No ledger has this scheme, so `doctor` exits before it calls a cloud.
     monkeypatch.setenv("MULTICOMPUTE_STATE", f"mysql://me:{SECRET}@127.0.0.1:1/x")
     done = run("init")
     assert "mysql://...@127.0.0.1:1/x" in written(home).read_text()

@@ -4,7 +4,6 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.cli.processes import SCRIPT, started
+
 Run = Callable[..., Any]
-SCRIPT = str(Path(sys.executable).parent / "multicompute")
 PYTHON = (sys.executable, "-c")
 
 
@@ -38,7 +38,7 @@ def test_local_passes_the_environment_to_its_command_and_returns_its_status(run:
     assert os.environ.get("AWS_ENDPOINT_URL") is None
 
 
-def test_local_keeps_the_users_own_account_and_ledger_out_of_reach(run: Run, tmp_path: Path) -> None:
+def test_local_gives_its_command_no_access_to_the_accounts_and_ledger_of_the_user(run: Run, tmp_path: Path) -> None:
     note = tmp_path / "environment"
     names = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "MULTICOMPUTE_STATE", "MULTICOMPUTE_CONFIG")
     script = f"import os; open({str(note)!r}, 'w').write(' '.join(os.environ[n] for n in {names!r}))"
@@ -63,12 +63,11 @@ def test_an_unknown_command_is_status_127(run: Run) -> None:
 
 @pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_without_a_command_it_prints_the_environment_and_runs_until_a_signal(signal_number: int, status: int) -> None:
-    child = subprocess.Popen([SCRIPT, "local"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stderr is not None
-    message = child.stderr.readline()
-    child.send_signal(signal_number)
-    out, _ = child.communicate(timeout=30)
+    with started("local") as child:
+        assert child.stderr is not None
+        message = child.stderr.readline()
+        child.send_signal(signal_number)
+        out, _ = child.communicate(timeout=30)
     variables = dict(shlex.split(line)[1].split("=", 1) for line in out.splitlines())
     assert "Ctrl-C stops them" in message
     assert all(line.startswith("export ") for line in out.splitlines())

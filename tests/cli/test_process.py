@@ -12,8 +12,7 @@ import pytest
 from multicompute.cli import main, status
 from multicompute.cli.parser import COMMANDS
 from multicompute.errors import CapacityError
-
-SCRIPT = str(Path(sys.executable).parent / "multicompute")
+from tests.cli.processes import SCRIPT, started
 
 
 @pytest.fixture
@@ -59,18 +58,12 @@ def test_a_plan_leaves_nothing_in_the_home_of_its_user(environment: dict[str, st
 
 
 def test_a_closed_reader_causes_no_traceback(environment: dict[str, str]) -> None:
-    child = subprocess.Popen(
-        [SCRIPT, "offers", "h100", "--limit", "0", "--json"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    child.stdout.close()
-    assert child.wait(timeout=30) == 141
-    assert child.stderr.read() == b""
-    child.stderr.close()
+    with started("offers", "h100", "--limit", "0", "--json", environment=environment) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.wait(timeout=30) == 141
+        assert child.stderr.read() == ""
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])

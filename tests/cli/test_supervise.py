@@ -4,8 +4,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,12 @@ import pytest
 
 from multicompute import Cluster
 from multicompute.testing import FakeCloud
+from tests.cli.processes import started
 
 Run = Callable[..., Any]
-SCRIPT = str(Path(sys.executable).parent / "multicompute")
 
 
-def test_once_terminates_what_is_over_its_limits_and_logs_each_action_to_stderr(
+def test_once_terminates_clusters_over_their_limits_and_logs_each_action_to_stderr(
     run: Run, fake_cloud: FakeCloud
 ) -> None:
     Cluster.request(gpus=8, type="h100", budget=100, ttl="7d", name="train-1", clouds=["aws"])
@@ -39,7 +37,7 @@ def test_once_returns_status_1_if_something_failed(run: Run, fake_cloud: FakeClo
     fake_cloud.aws.faults.fail("nodes", "denied", times=None)
     done = run("supervise", "--once")
     assert done.status == 1
-    assert done.err.count("could not be asked") == 1
+    assert done.err.count("could not be listed") == 1
     fake_cloud.aws.faults.clear()
     cluster.terminate()
 
@@ -54,7 +52,7 @@ def test_a_signal_ends_it_with_status_0(run: Run, fake_cloud: FakeCloud) -> None
     cluster.terminate()
 
 
-def test_it_leaves_logging_as_it_was(run: Run, fake_cloud: FakeCloud) -> None:
+def test_supervise_restores_the_configuration_of_logging(run: Run, fake_cloud: FakeCloud) -> None:
     logger = logging.getLogger("multicompute")
     before = (logger.level, list(logger.handlers))
     assert run("supervise", "--once").status == 0
@@ -98,7 +96,7 @@ def test_ls_live_lists_the_last_known_state_with_a_note_if_a_cloud_cannot_be_ask
     fake_cloud.aws.faults.fail("nodes", "denied", times=1)
     done = run("ls", "--live", "--json")
     assert (done.status, done.document[0]["state"]) == (0, "READY")
-    assert done.err.startswith("note: aws us-east-1: could not be asked")
+    assert done.err.startswith("note: aws us-east-1: could not be listed")
     cluster.terminate()
 
 
@@ -108,22 +106,13 @@ def test_ls_live_without_a_ledger_creates_none(run: Run, fake_cloud: FakeCloud) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_process_ends_with_status_0_on_a_signal_and_leaves_no_trace_of_a_fault(tmp_path: Path, number: int) -> None:
+def test_a_process_exits_with_status_0_on_a_signal_and_prints_no_traceback(tmp_path: Path, number: int) -> None:
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
     environment |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-    child = subprocess.Popen(
-        [SCRIPT, "supervise"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stderr is not None
-    assert child.stdout is not None
-    try:
+    with started("supervise", environment=environment) as child:
+        assert child.stderr is not None
         assert child.stderr.readline() == "running a round every 1m; Ctrl-C stops\n"
         child.send_signal(number)
-        assert child.wait(timeout=30) == 0
-        assert child.stdout.read() == ""
-        assert "Traceback" not in child.stderr.read()
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
-        child.stderr.close()
+        out, err = child.communicate(timeout=30)
+    assert (child.returncode, out) == (0, "")
+    assert "Traceback" not in err

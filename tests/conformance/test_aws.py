@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from datetime import date
 
-import boto3
 import pytest
 
 from multicompute.offer import InstanceType, Quote
 from multicompute.provider import TAG_EXPIRES_AT, Settings
-from multicompute.testing import FailureKind, LocalCloudHarness, ProviderConformance, Refusal, running
-from multicompute_aws import plugin
+from multicompute.testing import FailureKind, FakeClock, LocalCloudHarness, ProviderConformance, Refusal, running
+from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
+from tests.aws_client import aws_client
 
 TYPE = InstanceType("aws", "p5.48xlarge", "h100", 8, 80.0, vcpus=192, memory_gib=2048, fabric="efa", network_cards=32)
 ZONES = {"us-east-1": ("us-east-1a", "us-east-1b"), "us-west-2": ("us-west-2a", "us-west-2b")}
@@ -33,10 +33,11 @@ REFUSALS = {
 }
 
 
-def harness_of(cloud: AwsLocalCloud, page_nodes: int) -> LocalCloudHarness:
+def harness_of(cloud: AwsLocalCloud, clock: FakeClock, *, page_nodes: int) -> LocalCloudHarness:
     return LocalCloudHarness(
         cloud=cloud,
-        provider=plugin.open(Settings(values={"regions": tuple(ZONES)}, environment=cloud.environment)),
+        provider=AwsProvider(Settings(values={"regions": tuple(ZONES)}, environment=cloud.environment), clock=clock),
+        clock=clock,
         instance_type=TYPE,
         zones=ZONES,
         quote=Quote(55.04, date(2026, 7, 20), "test"),
@@ -52,13 +53,7 @@ def run_timers(cloud: AwsLocalCloud) -> None:
 
     No operating system runs on the local instances. The timer's script has tests of its own.
     """
-    ec2 = boto3.client(
-        "ec2",
-        region_name="us-east-1",
-        endpoint_url=cloud.endpoint_url,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-    )
+    ec2 = aws_client("ec2", cloud.endpoint_url)
     for resource in cloud.alive():
         if resource.kind == "instance" and resource.tags.get(TAG_EXPIRES_AT, "never") != "never":
             attribute = "instanceInitiatedShutdownBehavior"
@@ -74,9 +69,10 @@ class TestAwsProvider(ProviderConformance):
 
     @pytest.fixture
     def harness(self) -> Iterator[LocalCloudHarness]:
-        with running(AwsLocalCloud()) as cloud:
+        clock = FakeClock()
+        with running(AwsLocalCloud(clock=clock)) as cloud:
             # The largest page of EC2 has 1,000 instances.
-            yield harness_of(cloud, page_nodes=1001)
+            yield harness_of(cloud, clock, page_nodes=1001)
 
 
 class TestAwsProviderOnMoto(ProviderConformance):
@@ -86,6 +82,7 @@ class TestAwsProviderOnMoto(ProviderConformance):
 
     @pytest.fixture
     def harness(self) -> Iterator[LocalCloudHarness]:
-        with running(AwsLocalCloud(store="moto")) as cloud:
+        clock = FakeClock()
+        with running(AwsLocalCloud(store="moto", clock=clock)) as cloud:
             # A page of moto has 100 instances, and moto needs seconds for what the own store does in one.
-            yield harness_of(cloud, page_nodes=120)
+            yield harness_of(cloud, clock, page_nodes=120)

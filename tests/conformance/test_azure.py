@@ -7,8 +7,8 @@ import pytest
 
 from multicompute.offer import InstanceType, Quote
 from multicompute.provider import Settings
-from multicompute.testing import FailureKind, LocalCloudHarness, ProviderConformance, Refusal, running
-from multicompute_azure import plugin
+from multicompute.testing import FailureKind, FakeClock, LocalCloudHarness, ProviderConformance, Refusal, running
+from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
 
 SIZE = "Standard_ND96isr_H100_v5"
@@ -41,11 +41,13 @@ class TestAzureProvider(ProviderConformance):
 
     @pytest.fixture
     def harness(self) -> Iterator[LocalCloudHarness]:
-        with running(AzureLocalCloud()) as cloud:
+        clock = FakeClock()
+        with running(AzureLocalCloud(clock=clock)) as cloud:
             values = {"endpoint_url": cloud.endpoint_url, "subscription_id": cloud.subscription_id}
             yield LocalCloudHarness(
                 cloud=cloud,
-                provider=plugin.open(Settings(values=values, environment=cloud.environment)),
+                provider=AzureProvider(Settings(values=values, environment=cloud.environment), clock=clock),
+                clock=clock,
                 instance_type=TYPE,
                 zones={"eastus": ("eastus-1", "eastus-2"), "westus2": ("westus2-1", "westus2-2")},
                 quote=Quote(98.32, date(2026, 6, 18), "test"),

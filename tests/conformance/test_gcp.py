@@ -8,8 +8,8 @@ import requests
 
 from multicompute.offer import InstanceType, Quote
 from multicompute.provider import TAG_EXPIRES_AT, Settings
-from multicompute.testing import FailureKind, LocalCloudHarness, ProviderConformance, Refusal, running
-from multicompute_gcp import plugin
+from multicompute.testing import FailureKind, FakeClock, LocalCloudHarness, ProviderConformance, Refusal, running
+from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp.local import GcpLocalCloud
 
 TYPE = InstanceType("gcp", "a3-highgpu-8g", "h100", 8, 80.0, vcpus=208, memory_gib=1872, fabric="gpudirect-tcpx")
@@ -62,11 +62,13 @@ class TestGcpProvider(ProviderConformance):
 
     @pytest.fixture
     def harness(self) -> Iterator[LocalCloudHarness]:
-        with running(GcpLocalCloud()) as cloud:
+        clock = FakeClock()
+        with running(GcpLocalCloud(clock=clock)) as cloud:
             values = {"endpoint_url": cloud.endpoint_url, "project": cloud.project}
             yield LocalCloudHarness(
                 cloud=cloud,
-                provider=plugin.open(Settings(values=values, environment=cloud.environment)),
+                provider=GcpProvider(Settings(values=values, environment=cloud.environment), clock=clock),
+                clock=clock,
                 instance_type=TYPE,
                 zones={
                     "us-central1": ("us-central1-a", "us-central1-c"),

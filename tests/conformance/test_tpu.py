@@ -9,8 +9,8 @@ import requests
 
 from multicompute.offer import InstanceType, Quote
 from multicompute.provider import TAG_EXPIRES_AT, Capability, Provider, Settings
-from multicompute.testing import FailureKind, LocalCloudHarness, ProviderConformance, Refusal, running
-from multicompute_gcp import plugin
+from multicompute.testing import FailureKind, FakeClock, LocalCloudHarness, ProviderConformance, Refusal, running
+from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp.local import GcpLocalCloud
 
 TYPE = InstanceType("gcp", "v6e-8", "tpu-v6e", 8, 32.0, vcpus=180, memory_gib=1440)
@@ -38,10 +38,12 @@ REFUSALS = {
 @contextmanager
 def running_harness(create: str, operation: str) -> Iterator[LocalCloudHarness]:
     """Run a local cloud, and yield a harness for a provider that creates slices in one way."""
-    with running(GcpLocalCloud()) as cloud:
+    clock = FakeClock()
+    with running(GcpLocalCloud(clock=clock)) as cloud:
         yield LocalCloudHarness(
             cloud=cloud,
-            provider=open_provider(cloud, create),
+            provider=open_provider(cloud, create, clock),
+            clock=clock,
             instance_type=TYPE,
             zones={"us-east5": ("us-east5-a", "us-east5-b"), "europe-west4": ("europe-west4-a", "europe-west4-b")},
             quote=Quote(21.6, date(2026, 9, 17), "test"),
@@ -52,10 +54,10 @@ def running_harness(create: str, operation: str) -> Iterator[LocalCloudHarness]:
         )
 
 
-def open_provider(cloud: GcpLocalCloud, create: str) -> Provider:
+def open_provider(cloud: GcpLocalCloud, create: str, clock: FakeClock) -> Provider:
     values = {"endpoint_url": cloud.endpoint_url, "project": cloud.project}
     values |= {"tpu_create": create, "queue_wait": "0.2s"}
-    provider = plugin.open(Settings(values=values, environment=cloud.environment))
+    provider = GcpProvider(Settings(values=values, environment=cloud.environment), clock=clock)
     # The TPU API has no reservations to read, so nothing can find out how many slices one holds.
     provider.capabilities = provider.capabilities - {Capability.RESERVATIONS}
     return provider

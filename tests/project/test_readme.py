@@ -117,7 +117,7 @@ def is_defined(module: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize(("place", "text"), blocks("toml"), ids=[place for place, _ in blocks("toml")])
-def test_a_configuration_of_the_docs_is_one(place: str, text: str, tmp_path: Path) -> None:
+def test_a_configuration_in_the_docs_is_valid(place: str, text: str, tmp_path: Path) -> None:
     assert tomllib.loads(text)
     (tmp_path / "config.toml").write_text(text)
     config = load({"HOME": str(tmp_path), "MULTICOMPUTE_CONFIG": str(tmp_path / "config.toml")})

@@ -63,7 +63,7 @@ def test_a_spec_has_these_fields_with_these_defaults() -> None:
 def test_request_and_plan_take_the_fields_of_a_spec_and_no_other() -> None:
     for function in (Cluster.request, Cluster.plan):
         assert parameters(function) == REQUEST_ARGUMENTS
-    # A type checker refuses it as well, or the comment would be one too many.
+    # mypy refuses these calls, too: otherwise it would report that the comments are unused.
     with pytest.raises(errors.SpecError, match="regoins: unknown argument; did you mean regions"):
         Cluster.request(8, "h100", regoins=["eu"])  # type: ignore[call-arg]
     with pytest.raises(errors.SpecError, match="regoins: unknown argument; did you mean regions"):
@@ -82,7 +82,7 @@ def test_arguments_beyond_the_second_go_by_name() -> None:
         assert all(kind is inspect.Parameter.KEYWORD_ONLY for kind in kinds[2:])
 
 
-def test_a_flag_is_never_given_by_place() -> None:
+def test_a_flag_is_never_positional() -> None:
     for function in (Cluster.list, Cluster.terminate):
         kinds = {p.kind for p in inspect.signature(function).parameters.values() if p.name not in ("self", "cls")}
         assert kinds == {inspect.Parameter.KEYWORD_ONLY}

@@ -115,7 +115,7 @@ PRICES = [
 
 
 @pytest.mark.parametrize(("name", "region", "purchase", "price", "basis"), PRICES)
-def test_known_prices_are_there(
+def test_the_tables_have_the_known_prices(
     catalog: Catalog, name: str, region: str, purchase: str, price: float, basis: str | None
 ) -> None:
     (instance,) = catalog.instances(name)

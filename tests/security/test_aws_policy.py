@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from multicompute import errors
@@ -17,6 +16,7 @@ from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute.testing.provider_harness import launch_request
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
+from tests.aws_client import aws_client
 from tests.security.iam_gate import Gate, actions, without
 
 POLICY = json.loads((Path(__file__).parents[2] / "docs/permissions/aws-policy.json").read_text())
@@ -52,8 +52,7 @@ class Site:
         return replace(launch_request(offer, token=f"t-{self._number}"), **changes)
 
     def boto(self) -> Any:
-        keys = {"aws_access_key_id": "root", "aws_secret_access_key": "root"}
-        return boto3.Session().client("ec2", region_name="us-east-1", endpoint_url=self.cloud.endpoint_url, **keys)
+        return aws_client("ec2", self.cloud.endpoint_url, key="root")
 
     def tear_down(self, provider: AwsProvider) -> str:
         for _ in range(20):
@@ -172,7 +171,7 @@ def test_the_policy_is_sufficient_and_has_no_action_that_is_not_called(
 
 
 @pytest.mark.parametrize("action", sorted(actions(POLICY) - set(NOT_CALLED_HERE) - CANT_BE_DENIED))
-def test_without_any_one_action_something_fails_and_names_it(
+def test_without_any_one_action_a_call_fails_with_an_error_that_names_the_action(
     site: Site, done: Mapping[str, tuple[object, set[str]]], action: str
 ) -> None:
     name = next(name for name, (_, calls) in done.items() if action in calls)
@@ -193,11 +192,12 @@ def test_the_policy_allows_neither_to_delete_nor_to_tag_foreign_resources(site: 
     volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
     provider = site.provider()
     mine: Any = provider._clients.ec2("us-east-1")
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: mine.delete_volume(VolumeId=volume),
         lambda: mine.create_tags(Resources=[volume], Tags=[{"Key": "multicompute-id", "Value": "id-first"}]),
         lambda: mine.run_instances(ImageId="ami-1", InstanceType="t3.micro", MinCount=1, MaxCount=1, DryRun=True),
-    ):
+    )
+    for call in calls:
         with pytest.raises(Exception, match="UnauthorizedOperation"):
             call()
     ec2.delete_volume(VolumeId=volume)

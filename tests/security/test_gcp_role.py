@@ -153,7 +153,7 @@ def use_everything(cloud: GcpLocalCloud) -> None:
 def leave_a_disk(cloud: GcpLocalCloud, made_for: LaunchRequest) -> None:
     """Create a disk that outlived its machine."""
     url = f"{cloud.endpoint_url}/compute/v1/projects/{cloud.project}/zones/us-central1-a/disks"
-    body = {"name": "left-over", "sizeGb": "10", "labels": labels_of(made_for.tags)}
+    body: Any = {"name": "left-over", "sizeGb": "10", "labels": labels_of(made_for.tags)}
     requests.post(url, json=body, timeout=10).raise_for_status()
     cloud.faults.calls.pop()
 

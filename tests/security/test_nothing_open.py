@@ -2,11 +2,10 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from multicompute import Cluster
@@ -15,6 +14,7 @@ from multicompute.config import apply_environment
 from multicompute.session import open_session
 from multicompute.testing import LocalClouds, local_clouds
 from multicompute_gcp.local import GcpLocalCloud
+from tests.aws_client import aws_client
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me\n"
 
@@ -69,8 +69,7 @@ def test_other_users_can_read_no_file_that_a_command_leaves(tmp_path: Path, open
 
 
 def _ec2(clouds: LocalClouds) -> Any:
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-    return boto3.Session().client("ec2", region_name="us-east-1", endpoint_url=clouds.aws.endpoint_url, **keys)
+    return aws_client("ec2", clouds.aws.endpoint_url)
 
 
 @pytest.mark.parametrize("spot", [False, True])
@@ -113,7 +112,7 @@ def gcp_ingress(clouds: LocalClouds) -> list[tuple[str, object]]:
 def azure_ingress(clouds: LocalClouds) -> list[tuple[str, object]]:
     session = open_session().provider("azure")
     client: Any = session._clients  # type: ignore[attr-defined]
-    found = []
+    found: list[tuple[str, object]] = []
     for group in client.network.network_security_groups.list_all():
         for rule in group.security_rules or ():
             assert (rule.direction, rule.access) == ("Inbound", "Allow")
@@ -122,7 +121,8 @@ def azure_ingress(clouds: LocalClouds) -> list[tuple[str, object]]:
     return found
 
 
-KINDS = {
+Ingress = Callable[[LocalClouds], list[tuple[str, object]]]
+KINDS: Mapping[str, tuple[dict[str, Any], Ingress]] = {
     "aws": ({"gpus": 8, "type": "p5.48xlarge", "regions": ["us-east-1"]}, aws_ingress),
     "gcp": ({"gpus": 8, "type": "a3-highgpu-8g", "regions": ["us-central1"]}, gcp_ingress),
     "tpu": ({"type": "v5p-16", "regions": ["us-east5"]}, gcp_ingress),
@@ -138,7 +138,7 @@ def test_no_port_is_open_without_a_key_and_with_one_only_ssh_for_the_caller(
     cloud = "gcp" if kind == "tpu" else kind
     key = tmp_path / "id.pub"
     key.write_text(KEY)
-    wanted: dict[str, Any] = {**arguments, "clouds": [cloud]}
+    wanted = {**arguments, "clouds": [cloud]}
     with Cluster.request(**wanted):
         assert ingress(clouds) == []
     with Cluster.request(**wanted, ssh_key=str(key), private=True) as private:

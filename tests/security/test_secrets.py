@@ -176,7 +176,7 @@ def test_the_repr_of_a_request_has_no_setup_script() -> None:
 
 
 @pytest.mark.parametrize("bad", [f"{SETUP}\0", f"{SETUP}\ud800", 3, "  "])
-def test_a_setup_script_that_is_refused_is_not_in_the_error(bad: Any) -> None:
+def test_the_error_about_a_refused_setup_script_does_not_contain_the_script(bad: Any) -> None:
     with pytest.raises(errors.SpecError, match="setup: ") as caught:
         ClusterSpec(gpus=8, type=("h100",), setup=bad)
     assert found_in(everything_of(caught.value)) == []
@@ -195,7 +195,7 @@ def test_the_search_finds_a_secret_in_every_form() -> None:
     for name, secret in secret_marks.secrets().items():
         once = base64.b64encode(f"#!/bin/sh\n{secret}\n".encode())
         for shift in range(3):
-            texts = [
+            texts: list[str | bytes] = [
                 secret,
                 base64.b64encode(b"y" * shift + secret.encode() + b"\n"),
                 base64.b64encode(b"z" * shift + once),

@@ -83,7 +83,7 @@ def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
 
 def test_a_configuration_does_not_change(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
-        config(tmp_path, "").owner = "me"  # type: ignore[misc]
+        config(tmp_path, "").owner = "me"
 
 
 def test_an_empty_value_counts_as_none(tmp_path: Path) -> None:

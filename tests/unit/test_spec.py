@@ -193,7 +193,7 @@ def test_how_to_wait_does_not_make_it_another_request() -> None:
 def test_a_spec_does_not_change_and_a_changed_copy_is_checked() -> None:
     made = spec(nodes=1)
     with pytest.raises(ValueError, match="frozen"):
-        made.gpus = 16  # type: ignore[misc]
+        made.gpus = 16
     assert made.replace(gpus=4, nodes=None) == spec(gpus=4)
     with pytest.raises(SpecError, match="must be at least 1"):
         made.replace(gpus=0)

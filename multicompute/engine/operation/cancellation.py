@@ -1,4 +1,4 @@
-"""Defer Ctrl-C, SIGTERM and a cancelled task to the next safe point, so that no cloud call is interrupted."""
+"""Defers Ctrl-C, SIGTERM and a cancelled task to the next safe point, so that no cloud call is interrupted."""
 
 import signal
 import threading
@@ -21,7 +21,7 @@ class Cancellation:
         """Create a cancellation that has not been requested.
 
         Args:
-            detach: whether a cancelled operation leaves its cluster as it is, for another process to continue.
+            detach: Whether a cancelled operation leaves its cluster as it is, for another process to continue.
         """
         self._detach = detach
         self._requested: BaseException | None = None
@@ -79,6 +79,7 @@ class SigtermGuard:
     """A SIGTERM handler that raises SystemExit(143), so that a `with` block is left as it is by Ctrl-C."""
 
     def __init__(self) -> None:
+        """Create a guard without installing its handler."""
         self._is_installed = False
 
     def install(self) -> None:

@@ -16,6 +16,7 @@ class EventLog:
     """The event log of one cluster. An event is stored before the callback sees it, so a failing callback loses nothing."""
 
     def __init__(self, ledger: Ledger, clock: Clock, cluster_id: str, callback: EventCallback | None = None) -> None:
+        """Open the event log of one cluster; `callback` receives each new event."""
         self._ledger = ledger
         self._clock = clock
         self._callback = callback
@@ -33,7 +34,7 @@ class EventLog:
         self.notify(event)
 
     def notify(self, event: Event) -> None:
-        """Call the callback with an event that is stored already, or that is not worth storing."""
+        """Call the callback with an event that is stored already, or that need not be stored."""
         if self._callback is None:
             return
         try:

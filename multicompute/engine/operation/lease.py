@@ -17,9 +17,10 @@ _RENEW_AFTER: Final = LEASE_LENGTH / 6
 
 
 class Lease:
-    """The right to work on one cluster, held until it is released or the holder stops renewing it."""
+    """The exclusive right to work on one cluster, held until it is released or no longer renewed."""
 
     def __init__(self, session: Session, cluster_id: str) -> None:
+        """Create a lease on this cluster for a holder of its own, without taking it."""
         self._session = session
         self._cluster_id = cluster_id
         self._renewed: datetime | None = None
@@ -72,7 +73,7 @@ def process_name(pid: int) -> str:
 
 
 def machine_name() -> str:
-    """Return a name for where process ids are unique: one boot of a machine, and one container on it.
+    """Return a name for the scope in which process ids are unique: one boot of a machine, and one container on it.
 
     The host name alone is not enough, since several machines or containers may share it.
     """

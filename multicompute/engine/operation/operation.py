@@ -28,7 +28,7 @@ class TerminationRequested(Exception):
 
 
 class LeaseLost(Exception):
-    """Another process took the cluster over, since this one did not renew its lease in time: stop touching it."""
+    """Another process has taken the cluster over, because this one did not renew its lease in time."""
 
 
 @dataclass(slots=True)
@@ -36,12 +36,12 @@ class Operation:
     """One operation on one cluster, under its lease.
 
     Attributes:
-        initial: the cluster as the ledger had it when the operation began; `reload` reads it again.
-        spec: the request that the cluster was made from.
-        deadline: when the operation has to be complete, None for no limit.
-        reports: the attempts so far, for the error at the end.
-        quotas: the quotas read so far.
-        accounts: provider -> the account that its credentials belong to, as read so far; None if it can't be read.
+        initial: The cluster as the ledger had it when the operation began; `reload` reads it again.
+        spec: The request that the cluster was made from.
+        deadline: When the operation has to be complete, None for no limit.
+        reports: The attempts so far, for the error at the end.
+        quotas: The quotas read so far.
+        accounts: Provider -> the account that its credentials belong to, as read so far; None if it can't be read.
     """
 
     session: Session
@@ -83,9 +83,9 @@ class Operation:
         """Renew the lease at a safe point between two cloud calls, and raise if the operation must stop.
 
         Raises:
-            LeaseLost: another process took the cluster over.
-            TerminationRequested: another process requested the termination of the cluster.
-            BaseException: what a signal or another thread requested.
+            LeaseLost: Another process took the cluster over.
+            TerminationRequested: Another process requested the termination of the cluster.
+            BaseException: What a signal or another thread requested.
         """
         self.cancellation.check()
         self.renew_lease()
@@ -104,7 +104,7 @@ class Operation:
         """Renew the lease.
 
         Raises:
-            LeaseLost: another process holds it.
+            LeaseLost: Another process holds it.
         """
         if not self.holds_lease():
             raise LeaseLost

@@ -1,4 +1,4 @@
-"""Group what belongs to a cluster by the provider and region that hold it."""
+"""Groups what belongs to a cluster by the provider and region that hold it."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, TypeVar
@@ -11,6 +11,7 @@ class ProviderRegion(NamedTuple):
     region: str
 
     def __str__(self) -> str:
+        """Return the provider and the region, "aws us-east-1"."""
         return f"{self.provider} {self.region}"
 
 

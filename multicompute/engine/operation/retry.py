@@ -1,4 +1,4 @@
-"""Repeat a cloud call that was throttled or failed for a transient reason, with the same arguments and token."""
+"""Repeats a cloud call that was throttled or failed for a transient reason, with the same arguments and token."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,6 +8,7 @@ from multicompute.clock import Clock
 from multicompute.engine.operation.cancellation import Cancellation
 from multicompute.errors import MulticomputeError, ThrottledError, TransientError
 from multicompute.provider import Provider
+from multicompute.session import Session
 
 if TYPE_CHECKING:
     from tenacity import Retrying
@@ -33,15 +34,15 @@ def call_with_retry(
     as long, up to about 30 seconds, and never shorter than the cloud asked for.
 
     Args:
-        call: calls the cloud once.
-        provider: the provider that `call` uses.
-        clock: the clock to sleep with.
-        cancellation: ends the backoff when it is requested.
-        on_retry: called with each error and the seconds until the next try.
+        call: Calls the cloud once.
+        provider: The provider that `call` uses.
+        clock: The clock to sleep with.
+        cancellation: Ends the backoff when it is requested.
+        on_retry: Called with each error and the seconds until the next try.
 
     Raises:
-        ThrottledError: the call was throttled eight times.
-        TransientError: the call failed five times; its outcome is unknown.
+        ThrottledError: The call was throttled eight times.
+        TransientError: The call failed five times; its outcome is unknown.
     """
     failed: list[MulticomputeError] = []
 
@@ -56,6 +57,16 @@ def call_with_retry(
     except (ThrottledError, TransientError) as error:
         failed.append(error)
     return _schedule(provider, clock, cancellation or Cancellation(), on_retry)(again)
+
+
+def call_provider(session: Session, name: str, call: Callable[[Provider], T]) -> T:
+    """Return the result of a call to the provider of this name, with retry, outside of an operation on a cluster.
+
+    Raises:
+        MulticomputeError: As for `call_with_retry`, or the provider can't be opened.
+    """
+    provider = session.provider(name)
+    return call_with_retry(lambda: call(provider), provider=provider, clock=session.clock)
 
 
 def _schedule(

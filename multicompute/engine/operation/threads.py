@@ -1,4 +1,4 @@
-"""Run the synchronous engine for an event loop, in one thread per operation."""
+"""Runs the synchronous engine for an event loop, in one thread per operation."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,9 +20,9 @@ async def in_thread(
     complete before the cancellation propagates.
 
     Args:
-        work: the function to run.
-        cancellation: how to ask the work to stop; without it, a cancelled task only waits for the work.
-        undo: called with the result of work that had finished when the task was cancelled.
+        work: The function to run.
+        cancellation: How to ask the work to stop; without it, a cancelled task only waits for the work.
+        undo: Called with the result of work that had finished when the task was cancelled.
     """
     # Not asyncio.to_thread: its pool has few threads, and each of these may wait for half an hour. With hundreds of
     # clusters in one event loop, the last ones would time out before their turn.
@@ -45,4 +45,5 @@ class TaskCancelled(Exception):
     """The asyncio task that runs this operation was cancelled."""
 
     def __str__(self) -> str:
+        """Return the reason that logs and messages show."""
         return "the task was cancelled"

@@ -1,1 +1,1 @@
-"""Bring a cluster up: claim its name, check quotas and prices, launch candidates in order, and roll back failures."""
+"""Brings a cluster up: claims its name, checks quotas and prices, launches candidates in order, and rolls back failures."""

@@ -1,4 +1,4 @@
-"""Try the candidates of a plan in order until one comes up: the failover loop."""
+"""Tries the candidates of a plan in order until one comes up: the failover loop."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -28,7 +28,7 @@ def try_candidates(op: Operation, plan: Plan, *, wait: bool) -> None:
     Without `wait`, return as soon as a cloud has accepted a launch.
 
     Raises:
-        MulticomputeError: no candidate succeeded; nothing of them is left.
+        MulticomputeError: No candidate succeeded; nothing is left running.
     """
     last_round = op.clock.now() + (op.spec.keep_trying or timedelta(0))
     pause = _FIRST_PAUSE
@@ -67,7 +67,7 @@ def try_attempts(
         None if the gang runs, or is launched without `wait`; else the error, after all attempts were rolled back.
 
     Raises:
-        MulticomputeError: no other candidate can succeed either.
+        MulticomputeError: No other candidate can succeed either.
     """
     try:
         for attempt in attempts:
@@ -94,7 +94,7 @@ def try_attempts(
 
 
 def _usable(op: Operation, plan: Plan) -> list[Candidate]:
-    """Return the candidates whose cloud can be used here; log which cheaper ones are passed over."""
+    """Return the candidates whose cloud can be used here; log the clouds that have cheaper ones and can't be used."""
     usable = [candidate for candidate in plan.candidates if candidate.is_configured]
     best = usable[0].hourly_cost if usable else float("inf")
     passed_over = {c.provider for c in plan.candidates if not c.is_configured and c.hourly_cost < best}
@@ -131,7 +131,7 @@ def _try_candidate(
 
 
 def _roll_back_open(op: Operation, attempts: Sequence[AttemptRecord], error: MulticomputeError) -> None:
-    """Roll back every attempt of a failed candidate: to try the next one while something of it runs would pay twice."""
+    """Roll back every attempt of a failed candidate: nodes left running while the next one is tried would be paid twice."""
     for attempt in attempts:
         current = op.ledger.attempt(attempt.token)
         if current is not None and current.is_open:

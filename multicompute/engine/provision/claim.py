@@ -1,4 +1,4 @@
-"""Claim the name of a cluster in the ledger, so that a repeated request returns its own cluster (I6)."""
+"""Claims the name of a cluster in the ledger, so that a repeated request returns its own cluster (I6)."""
 
 import json
 from datetime import timedelta
@@ -22,7 +22,7 @@ def find_claimed(session: Session, spec: ClusterSpec) -> ClusterRecord | None:
     """Return the live cluster that the same request made before, or an adopted one that fits the request, or None.
 
     Raises:
-        ClusterExists: a live cluster of that name was made by another request.
+        ClusterExists: A live cluster of that name was made by another request.
     """
     if spec.name is None:
         return None
@@ -41,7 +41,7 @@ def claim(session: Session, spec: ClusterSpec) -> tuple[ClusterRecord, Lease | N
         The cluster, and its lease if it is new.
 
     Raises:
-        ClusterExists: a live cluster of that name was made by another request.
+        ClusterExists: A live cluster of that name was made by another request.
     """
     now = session.clock.now()
     cluster_id = f"c-{session.random.getrandbits(64):016x}"
@@ -84,7 +84,7 @@ def _adopted_for(session: Session, spec: ClusterSpec) -> ClusterRecord | None:
     and limits are not compared.
 
     Raises:
-        ClusterExists: the adopted cluster does not fit the request.
+        ClusterExists: The adopted cluster does not fit the request.
     """
     record = next((each for each in session.ledger.clusters() if each.name == spec.name), None)
     if record is None or not json.loads(record.identity).get("adopted"):

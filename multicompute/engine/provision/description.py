@@ -1,9 +1,9 @@
-"""Describe attempts and failures: the texts and data of events, reports and errors."""
+"""Describes attempts and failures: the texts and data of events, reports and errors."""
 
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from multicompute.errors import (
     AccessDeniedError,
@@ -57,36 +57,23 @@ def zone_or_region(attempt: AttemptRecord) -> str:
 
 def event_data(attempt: AttemptRecord) -> dict[str, object]:
     """Return the attempt as data of an event, for programs that read events."""
-    offer = attempt.parts[0].offer
-    return {
-        "provider": offer.provider,
-        "region": offer.region,
-        "zone": offer.zone,
-        "instance_type": offer.instance_type,
-        "purchase": offer.purchase,
-        "nodes": attempt.nodes,
-        "token": attempt.token,
-    }
+    return {**_place_of(attempt.parts), "nodes": attempt.nodes, "token": attempt.token}
 
 
 def report_of(parts: Sequence[Part], outcome: str, *, code: str | None = None, message: str = "") -> AttemptReport:
     """Return the report of one attempt at these parts."""
+    nodes = sum(part.machines for part in parts)
+    return AttemptReport(**_place_of(parts), nodes=nodes, outcome=outcome, code=code, message=message)
+
+
+def _place_of(parts: Sequence[Part]) -> dict[str, Any]:
+    """Return where and how the first part is bought."""
     offer = parts[0].offer
-    return AttemptReport(
-        provider=offer.provider,
-        region=offer.region,
-        zone=offer.zone,
-        instance_type=offer.instance_type,
-        purchase=offer.purchase,
-        nodes=sum(part.machines for part in parts),
-        outcome=outcome,
-        code=code,
-        message=message,
-    )
+    return {name: getattr(offer, name) for name in ("provider", "region", "zone", "instance_type", "purchase")}
 
 
 def outcome_of(error: MulticomputeError) -> str:
-    """Return a failure in two or three words."""
+    """Return the outcome of a failed attempt in a few words."""
     if isinstance(error, CapacityError):
         return "no capacity" if error.is_offered else "not offered here"
     return next((outcome for kind, outcome in _OUTCOMES.items() if isinstance(error, kind)), "failed")

@@ -1,4 +1,4 @@
-"""Decide which candidate to try after a failure, and which outage to remember. Pure."""
+"""Decides which candidate to try after a failure, and which outage to remember. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -15,8 +15,7 @@ from multicompute.errors import (
 from multicompute.offer import Part
 from multicompute.plan import Candidate, Outage
 
-# First and longest duration. A lack of capacity passes in minutes or hours; raising a quota, or the sale of a type in a
-# zone, takes days.
+# First and longest duration. A lack of capacity lasts minutes or hours. It takes days to raise a quota, or until a zone sells a type.
 _DURATIONS: Final = {
     "capacity": (timedelta(minutes=5), timedelta(hours=2)),
     "quota": (timedelta(minutes=15), timedelta(days=1)),
@@ -31,6 +30,7 @@ class CandidateQueue:
     """The candidates left to try, in an order that failures change. `next` takes microseconds."""
 
     def __init__(self, candidates: Iterable[Candidate], outages: Iterable[Outage] = ()) -> None:
+        """Create the queue of a plan; candidates in a known outage are skipped."""
         self._stack = list(reversed(list(candidates)))
         self._outages = list(outages)
         self._dropped: set[str] = set()
@@ -73,7 +73,7 @@ class CandidateQueue:
 
 
 def _is_same_purchase(other: Candidate, candidate: Candidate) -> bool:
-    """Return whether two candidates differ in nothing but the zone."""
+    """Return whether two candidates differ only in the zone."""
     return (other.provider, other.region, other.instance_type, other.purchase) == (
         candidate.provider,
         candidate.region,
@@ -88,7 +88,7 @@ def is_fatal(error: MulticomputeError) -> bool:
 
 
 def rules_out_provider(error: MulticomputeError) -> bool:
-    """Return whether no candidate of this provider can succeed: a lack is local, other failures are not."""
+    """Return whether no candidate of this provider can succeed. A lack of capacity or quota is usually local; other errors are not."""
     if isinstance(error, (CapacityError, QuotaError)):
         return error.scope == "account"
     return error.scope not in ("zone", "region")
@@ -141,7 +141,7 @@ def outage_of(
 
 
 def _refused_part(error: MulticomputeError, candidate: Candidate) -> Part:
-    """Return the part of a candidate that an error is about, the first one if the error does not say."""
+    """Return the part of a candidate that an error is about, or the first one if the error names none."""
     for part in candidate.parts:
         if (part.offer.zone or None, part.offer.instance_type) == (error.zone, error.instance_type):
             return part

@@ -1,4 +1,4 @@
-"""Launch one attempt: the intent is in the ledger before the cloud is called (I1), and the call can be repeated (I5)."""
+"""Launches one attempt: the intent is in the ledger before the cloud is called (I1), and the call can be repeated (I5)."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -24,7 +24,7 @@ from multicompute.ledger import AttemptRecord, AttemptState
 from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.plan import Candidate
-from multicompute.provider import LaunchRequest, Provider, Selector
+from multicompute.provider import LaunchRequest, Provider
 from multicompute.spec import ClusterSpec
 from multicompute.units import format_usd
 
@@ -43,8 +43,8 @@ def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = Fa
     """Record the intent to launch these parts, which are all of one region (I1).
 
     Raises:
-        TerminationRequested: another process requested the termination of the cluster.
-        LeaseLost: another process took the cluster over.
+        TerminationRequested: Another process requested the termination of the cluster.
+        LeaseLost: Another process took the cluster over.
     """
     attempt = AttemptRecord(
         token=f"mc-{op.session.random.getrandbits(96):024x}",
@@ -66,10 +66,10 @@ def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = Fa
 def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
     """Launch an attempt and record its nodes. Any process may call this again for the same attempt (I5).
 
-    `is_repeated` says that an earlier call may have launched it already.
+    Set `is_repeated` if an earlier call may have launched it already.
 
     Raises:
-        MulticomputeError: the cloud refused, and the attempt is closed; or the outcome is unknown, and the attempt was
+        MulticomputeError: The cloud refused, and the attempt is closed; or the outcome is unknown, and the attempt was
             closed after no node had appeared until the end of the consistency window.
     """
     call = _LaunchCall(op, attempt, is_repeated=is_repeated)
@@ -77,7 +77,7 @@ def launch(op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
         nodes = op.call(call.provider, f"launch in {zone_or_region(attempt)}", call)
     except _REFUSALS as error:
         if call.is_in_doubt and isinstance(error, (AuthError, AccessDeniedError)):
-            # This call was not let in, which shows nothing about an earlier one whose answer was lost: it stays open.
+            # This call was refused access, which shows nothing about an earlier one whose answer was lost: the attempt stays open.
             raise
         close_attempt(op, attempt, error)
         raise
@@ -93,7 +93,7 @@ class _LaunchCall:
     """The call of `Provider.launch` for an attempt, which may be made several times.
 
     Attributes:
-        is_in_doubt: whether an earlier call may have launched nodes without our knowing.
+        is_in_doubt: Whether an earlier call may have launched nodes that are not recorded.
     """
 
     def __init__(self, op: Operation, attempt: AttemptRecord, *, is_repeated: bool) -> None:
@@ -123,9 +123,8 @@ def _record_launch(op: Operation, provider: Provider, attempt: AttemptRecord, no
     event = op.events.event("launched", f"launched {describe(attempt)}: {len(nodes)} nodes")
     records = node_records(attempt, nodes, at=op.clock.now(), first_rank=None)
     if not op.ledger.record_launch(attempt, records, event):
-        # Another process took the cluster over during the call and closed the attempt. It does not know of these nodes.
-        late = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
-        op.call(provider, "terminate", lambda: provider.terminate(late))
+        # Another process took the cluster over during the call and closed the attempt. These nodes are in no ledger.
+        op.call(provider, "terminate", lambda: provider.terminate(attempt.selector))
         raise op.conflict_error()
     op.events.notify(event)
 
@@ -133,12 +132,11 @@ def _record_launch(op: Operation, provider: Provider, attempt: AttemptRecord, no
 def _wait_for_nodes(op: Operation, provider: Provider, attempt: AttemptRecord) -> tuple[Node, ...]:
     """Return the nodes of a launch with an unknown outcome, as soon as any appear; () after the consistency window (I4)."""
     end = op.clock.now() + provider.consistency_window
-    selector = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
     message = f"no answer from {provider.name}: checking until {end:%H:%M:%S} UTC whether anything was launched"
     op.events.add("in doubt", message, token=attempt.token)
     while True:
         op.heartbeat()
-        nodes = op.call(provider, "list nodes", lambda: provider.nodes(selector))
+        nodes = op.call(provider, "list nodes", lambda: provider.nodes(attempt.selector))
         if nodes or op.clock.now() >= end:
             return nodes
         op.sleep(provider.poll_interval)

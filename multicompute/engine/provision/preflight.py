@@ -1,4 +1,4 @@
-"""Check quotas, reservations and estimated prices before a launch."""
+"""Checks quotas, reservations and estimated prices before a launch."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ _POOL: Final = 8
 
 
 def quota_error(op: Operation, candidate: Candidate) -> QuotaError | None:
-    """Return the error of a candidate that a quota does not allow, so that it need not be launched; None if it is allowed."""
+    """Return the error of a candidate that exceeds a quota, so that it is not launched; None if all quotas allow it."""
     for where, parts in by_region_of(candidate.parts, lambda part: part.offer).items():
         # A quota without a region counts what is launched in the other regions of the provider, too.
         counted = [part for part in candidate.parts if part.offer.provider == where.provider]
@@ -63,7 +63,7 @@ def _quotas(op: Operation, where: ProviderRegion) -> Quotas:
 
 
 def recheck_price(op: Operation, candidate: Candidate) -> Candidate | None:
-    """Return the candidate at today's price, if ours is an estimate and the cloud has one; None if it exceeds the spec."""
+    """Return the candidate with today's price in place of an estimate, if the cloud has one; None if it is over a price limit."""
     if candidate.price_basis != "estimate":
         return candidate
     quotes = _current_quotes(op, [part.offer for part in candidate.parts])
@@ -103,7 +103,7 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
     """Find the reservations of the spec in all regions of the configured clouds.
 
     Raises:
-        SpecError: one of them is in none of these regions.
+        SpecError: One of them is in none of these regions.
     """
     regions = [
         ProviderRegion(name, region.name)
@@ -118,7 +118,7 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
         try:
             return session.provider(where.provider).quotas(where.region, reservations=spec.reservations).reservations
         except MulticomputeError:
-            # A region that is not enabled for the account answers with an error; the reservation is not there.
+            # A region that is not enabled for the account answers with an error, and has no reservation.
             return ()
 
     with ThreadPoolExecutor(_POOL) as pool:

@@ -9,7 +9,7 @@ from multicompute.provider import Quota
 def short_quota(quotas: Iterable[Quota], parts: Sequence[Part]) -> tuple[Quota, float] | None:
     """Return the first quota that does not allow these parts, and how much of its unit they need; None if all do.
 
-    `parts` are launched in one provider, in all its regions. What is taken from a reservation counts against no quota.
+    `parts` are launched in one provider, in all its regions. Nodes in a reservation count against no quota.
     """
     for quota in quotas:
         needed = sum(

@@ -1,4 +1,4 @@
-"""Turn the nodes that a cloud returns into ledger records with ranks and prices."""
+"""Turns the nodes that a cloud returns into ledger records with ranks and prices."""
 
 from collections.abc import Sequence
 from datetime import datetime

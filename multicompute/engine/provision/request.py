@@ -1,4 +1,4 @@
-"""Request a cluster: claim its name, bring it up from the candidates of a plan, and tear it down if that fails."""
+"""Requests a cluster: claims its name, brings it up from the candidates of a plan, and tears it down if that fails."""
 
 import logging
 from collections.abc import Iterator
@@ -46,11 +46,11 @@ def request(
         The cluster, READY; with `wait=False`, as soon as a cloud has accepted the launch.
 
     Raises:
-        NoOfferError: no offer meets the spec.
-        ClusterExists: a live cluster of that name was made by another request.
-        CapacityError, QuotaError, AuthError, AccessDeniedError, InvalidRequestError, ProviderError: every candidate failed
+        NoOfferError: No offer meets the spec.
+        ClusterExists: A live cluster of that name was made by another request.
+        CapacityError, QuotaError, AuthError, AccessDeniedError, InvalidRequestError, ProviderError: Every candidate failed
             or is ruled out; nothing is left running.
-        ProvisionTimeout: the cluster was not ready within `timeout`; nothing is left running.
+        ProvisionTimeout: The cluster was not ready within `timeout`; nothing is left running.
     """
     if spec.ttl == "default":
         spec = spec.replace(ttl=session.config.default_ttl)
@@ -98,8 +98,8 @@ def bring_up(
     `wait`, return as soon as a cloud has accepted the launch.
 
     Raises:
-        ClusterNotFound: the cluster was terminated in the meantime.
-        MulticomputeError: as `request` does.
+        ClusterNotFound: The cluster was terminated in the meantime.
+        MulticomputeError: As `request` does.
     """
     cancellation = cancellation or Cancellation()
     deadline = session.clock.now() + timeout
@@ -128,8 +128,8 @@ def _make_plan(session: Session, spec: ClusterSpec) -> Plan:
     """Return the plan to work from, with the reservations of the spec as the clouds report them.
 
     Raises:
-        NoOfferError, CapacityError: it has no candidate.
-        AuthError: no candidate is in a cloud that can be used here.
+        NoOfferError, CapacityError: It has no candidate.
+        AuthError: No candidate is in a cloud that can be used here.
     """
     found = find_reservations(session, spec) if spec.reservations else ()
     # A request that keeps trying waits for outages to pass, so they rule out nothing.
@@ -163,7 +163,7 @@ def _provision(op: Operation, plan: Plan | None, *, wait: bool) -> bool:
 
 @contextmanager
 def _teardown_on_error(op: Operation) -> Iterator[None]:
-    """Tear the cluster down if the block raises anything, and add to the error what became of it."""
+    """Tear the cluster down if the block raises anything, and add the result of the teardown to the error."""
     try:
         yield
     except LeaseLost:
@@ -173,7 +173,7 @@ def _teardown_on_error(op: Operation) -> Iterator[None]:
             raise
         _tear_down_after(op, error)
         if isinstance(error, TerminationRequested):
-            text = f"{op.name}: was {_reason(error)} while it was being provisioned; nothing of it is left"
+            text = f"{op.name}: was {_reason(error)} while it was being provisioned; nothing is left running"
             raise ClusterNotFound(text) from error
         raise
 
@@ -190,17 +190,17 @@ def _tear_down_after(op: Operation, error: BaseException) -> None:
         tear_down(op, ClusterState.FAILED, _reason(error))
     except MulticomputeError as trouble:
         error.add_note(f"{op.name} is not torn down yet: {trouble}")
-        _log.error("%s: something of it may still run, `multicompute reap` continues: %s", op.name, trouble)
+        _log.error("%s: it may still be running, `multicompute reap` continues: %s", op.name, trouble)
         if isinstance(error, TerminationRequested):
-            # The caller knows nothing of the internal signal: raise the teardown error.
+            # TerminationRequested is internal: raise the teardown error.
             raise trouble from None
-        # The caller has to know the first error, not that of the teardown.
+        # The caller needs the first error, not that of the teardown.
         raise error
     if isinstance(error, MulticomputeError):
         error.attempts = error.attempts or tuple(op.reports)
-        error.message = f"{error.message}; torn down, nothing of it is left"
+        error.message = f"{error.message}; torn down, nothing is left running"
     else:
-        _log.warning("%s: torn down, nothing of it is left", op.name)
+        _log.warning("%s: torn down, nothing is left running", op.name)
 
 
 def _reason(error: BaseException) -> str:
@@ -227,7 +227,7 @@ def _resume(op: Operation, *, wait: bool) -> bool:
 
 
 def _clean_up_other_regions(op: Operation) -> None:
-    """Remove what failed attempts left in other regions than the cluster's; failures are only logged: it costs nothing."""
+    """Remove what failed attempts left in other regions than the cluster's; failures are only logged, because these resources cost nothing."""
     attempts = op.ledger.attempts(op.cluster_id)
     home = by_region(attempt for attempt in attempts if attempt.is_open)
     for where in by_region(attempts):

@@ -1,4 +1,4 @@
-"""Roll back an attempt: terminate what it launched, and close it only when the cloud has nothing left of it (I4)."""
+"""Rolls back an attempt: terminates what it launched, and closes it only when the cloud has nothing left of it (I4)."""
 
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.operation.regions import ProviderRegion

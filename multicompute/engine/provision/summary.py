@@ -1,4 +1,4 @@
-"""Summarize a request whose candidates have all failed in one error."""
+"""Summarizes a request whose candidates have all failed in one error."""
 
 from collections.abc import Sequence
 

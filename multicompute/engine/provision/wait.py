@@ -1,6 +1,7 @@
-"""Wait until launched attempts run, and record that the gang is complete."""
+"""Waits until launched attempts run, and records that the gang is complete."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from multicompute.engine.operation.operation import Operation
@@ -9,7 +10,6 @@ from multicompute.engine.provision.records import node_records
 from multicompute.errors import CapacityError, InvalidRequestError, MulticomputeError, ProvisionTimeout, QuotaError
 from multicompute.ledger import AttemptRecord, NodeRecord
 from multicompute.node import Cause, Node, NodeState
-from multicompute.provider import Selector
 from multicompute.units import format_duration, format_usd
 
 _LOSS_ERRORS: dict[Cause, type[QuotaError | InvalidRequestError]] = {
@@ -22,11 +22,11 @@ def wait_until_running(op: Operation, attempts: Sequence[AttemptRecord]) -> list
     """Wait until every node of the launched attempts runs, and return the nodes of each attempt.
 
     Raises:
-        TerminationRequested: another process requested the termination of the cluster.
-        LeaseLost: another process took the cluster over.
-        CapacityError: nodes were lost, or did not run within the attempt timeout.
-        QuotaError, InvalidRequestError: nodes were lost, and the cloud names this cause.
-        ProvisionTimeout: the deadline of the operation has passed.
+        TerminationRequested: Another process requested the termination of the cluster.
+        LeaseLost: Another process took the cluster over.
+        CapacityError: Nodes were lost, or did not run within the attempt timeout.
+        QuotaError, InvalidRequestError: Nodes were lost, and the cloud names this cause.
+        ProvisionTimeout: The deadline of the operation has passed.
     """
     wanted = sum(attempt.nodes for attempt in attempts)
     poll_interval = max(op.session.provider(attempt.provider).poll_interval for attempt in attempts)
@@ -42,7 +42,7 @@ def wait_until_running(op: Operation, attempts: Sequence[AttemptRecord]) -> list
             return found
         reasons = {node.reason for node in nodes if node.state is NodeState.PENDING and node.reason}
         if reasons != last_reasons:
-            # Why nodes are pending, if the cloud says so: they wait in its queue, for example.
+            # The reasons of pending nodes, if the cloud gives any: they wait in its queue, for example.
             last_reasons = reasons
             op.events.add("queued", f"{describe(attempts[0])}: {'; '.join(sorted(reasons)) or 'left the queue'}")
         if running != last_running:
@@ -57,8 +57,8 @@ def make_ready(op: Operation, attempts: Sequence[AttemptRecord], found: Sequence
     """Record that the gang is complete. Ranks follow the order of the attempts, then of the provider's answer.
 
     Raises:
-        TerminationRequested: another process requested the termination of the cluster.
-        LeaseLost: another process took the cluster over.
+        TerminationRequested: Another process requested the termination of the cluster.
+        LeaseLost: Another process took the cluster over.
     """
     op.renew_lease()
     records: list[NodeRecord] = []
@@ -77,10 +77,8 @@ def make_ready(op: Operation, attempts: Sequence[AttemptRecord], found: Sequence
 def _list_nodes(op: Operation, attempt: AttemptRecord) -> tuple[Node, ...]:
     """Return the nodes of an attempt; raise if some were lost."""
     provider = op.provider(attempt.provider)
-    selector = Selector(
-        region=attempt.region,
-        cluster_id=op.cluster_id,
-        token=attempt.token,
+    selector = replace(
+        attempt.selector,
         node_ids=tuple(node.id for node in op.ledger.nodes(op.cluster_id) if node.token == attempt.token),
         instance_types=tuple(sorted({part.offer.instance_type for part in attempt.parts})),
     )
@@ -98,7 +96,7 @@ def _loss_error(attempt: AttemptRecord, lost: Sequence[Node]) -> MulticomputeErr
     node = lost[0]
     code, _, message = (node.reason or "").rpartition(": ")
     return _LOSS_ERRORS.get(node.cause, CapacityError)(
-        f"{len(lost)} of {attempt.nodes} nodes ended before they ran: {message or 'the cloud does not say why'}",
+        f"{len(lost)} of {attempt.nodes} nodes ended before they ran: {message or 'the cloud gives no reason'}",
         provider=attempt.provider,
         region=attempt.region,
         zone=node.zone,

@@ -1,1 +1,1 @@
-"""Recover from lost processes and ledgers: compare ledger and clouds, adopt clusters, and reap what has expired."""
+"""Recovers from lost processes and ledgers: compares ledger and clouds, adopts clusters, and reaps what has expired."""

@@ -1,4 +1,4 @@
-"""Adopt orphans: rebuild the ledger records of a cluster from what the clouds show of it."""
+"""Adopts orphans: rebuilds the ledger records of a cluster from its resources in the clouds."""
 
 import json
 from collections.abc import Collection, Iterable, Sequence
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from multicompute.engine.operation.regions import ProviderRegion, by_region
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.provision.description import describe_open, expiry_text
 from multicompute.engine.provision.records import node_records
 from multicompute.engine.recovery.inventory import Orphan, expiry_of, is_known
@@ -16,7 +16,7 @@ from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord, Node
 from multicompute.node import ClusterState, Event, Node, NodeState
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.plan import Candidate
-from multicompute.provider import RESERVED_TAG_PREFIX, TAG_ATTEMPT, Provider, Resource, Selector
+from multicompute.provider import RESERVED_TAG_PREFIX, TAG_ATTEMPT, Resource, Selector
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
 
@@ -33,20 +33,20 @@ class AdoptedRecords:
 def adopt(session: Session, orphans: Sequence[Orphan], *, taken: Collection[str] = (), dry_run: bool = False) -> None:
     """Write the cluster that these orphans belong to into the ledger.
 
-    What the tags do not say is derived from the nodes: the cluster was requested with as many accelerators as it has, and is
+    What the tags do not contain is derived from the nodes: the cluster was requested with as many accelerators as it has, and is
     priced by the catalog, on demand or spot. Earlier costs are unknown. It is READY if every node runs, else DEGRADED.
 
     `taken` are names that are taken in addition to those in the ledger. With `dry_run`, only check whether it can be adopted.
 
     Raises:
-        ClusterNotFound: it has no node, or is in the ledger by now.
-        ClusterExists: a live cluster has its name.
-        CatalogError: the offer tables do not have its instance types.
-        SpecError: its tags are not those of a cluster.
+        ClusterNotFound: It has no node, or is in the ledger by now.
+        ClusterExists: A live cluster has its name.
+        CatalogError: The offer tables do not have its instance types.
+        SpecError: Its tags are not those of a cluster.
     """
     first = orphans[0]
     if is_known(session, first.cluster_id):
-        raise ClusterNotFound(f"{first.name}: not an orphan any more: another process wrote it into the ledger")
+        raise ClusterNotFound(f"{first.name}: no longer an orphan: another process wrote it into the ledger")
     same = [record.id for record in session.ledger.clusters() if record.name == first.name]
     if same or first.name in taken:
         other = same[0] if same else "also found in the clouds"
@@ -71,7 +71,7 @@ def _records_of(session: Session, orphans: Sequence[Orphan]) -> AdoptedRecords:
         kinds = ", ".join(sorted({resource.kind for resource in resources}))
         raise ClusterNotFound(
             f"{first.name}: not adopted: it has no node that runs, only {kinds}",
-            hint=f"`multicompute reconcile --terminate {first.cluster_id}` removes what is left",
+            hint=f"`multicompute reconcile --terminate {first.cluster_id}` deletes what is left",
         )
     expires_at = expiry_instant(expiry_of(resources))
     spec = _spec_of(first.name, attempts, resources, has_expiry=expires_at is not None)
@@ -113,15 +113,13 @@ def find_attempts(
     attempts: list[AttemptRecord] = []
     records: list[NodeRecord] = []
     for name in dict.fromkeys(providers):
-        provider = session.provider(name)
-        found = _list_nodes(session, provider, cluster_id)
+        found = call_provider(session, name, lambda provider: provider.nodes(Selector(cluster_id=cluster_id)))
+        account = call_provider(session, name, lambda provider: provider.account)
         live_tokens = dict.fromkeys(node.token for node in found if not node.is_lost)
         for token in (token for token in live_tokens if token not in tokens):
             members = sorted((node for node in found if node.token == token), key=lambda node: node.is_lost)
             number, parts = first_number + len(attempts), _parts_of(session, members)
-            attempt = AttemptRecord(
-                token, cluster_id, number, AttemptState.LAUNCHED, parts, now, account=provider.account
-            )
+            attempt = AttemptRecord(token, cluster_id, number, AttemptState.LAUNCHED, parts, now, account=account)
             attempts.append(attempt)
             ranked = node_records(attempt, members, at=now, first_rank=len(records))
             records += [
@@ -131,13 +129,8 @@ def find_attempts(
     return tuple(attempts), tuple(records)
 
 
-def _list_nodes(session: Session, provider: Provider, cluster_id: str) -> tuple[Node, ...]:
-    selector = Selector(cluster_id=cluster_id)
-    return call_with_retry(lambda: provider.nodes(selector), provider=provider, clock=session.clock)
-
-
 def _parts_of(session: Session, nodes: Sequence[Node]) -> tuple[Part, ...]:
-    """Return the parts that were launched to get these nodes; each host of a slice is one of the nodes."""
+    """Return the parts that these nodes were launched as; each host of a slice is a node."""
     # Some clouds list a node that never started without a zone: it belongs to the zone of the others.
     groups: dict[Offer, int] = {}
     for node in nodes:
@@ -147,7 +140,7 @@ def _parts_of(session: Session, nodes: Sequence[Node]) -> tuple[Part, ...]:
 
 
 def _offer_of(session: Session, node: Node, zone: str) -> Offer:
-    """Return the offer that a node was bought at, as far as its cloud shows it: on demand or spot, at the catalog's price."""
+    """Return the offer that a node was bought at, as far as its cloud reports it: on demand or spot, at the catalog's price."""
     instance = _instance_type_of(session, node)
     purchase: Purchase = "spot" if node.is_spot else "on_demand"
     lines = session.catalog.listings(instance.accelerator, provider=node.provider)

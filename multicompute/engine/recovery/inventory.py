@@ -1,11 +1,11 @@
-"""List what carries our tags in the clouds (I3), and separate live clusters from orphans."""
+"""Lists the resources with our tags in the clouds (I3), and separates live clusters from orphans."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.retry import call_provider
 from multicompute.errors import ClusterNotFound, MulticomputeError, SpecError
 from multicompute.provider import TAG_CLUSTER, TAG_EXPIRES_AT, TAG_ID, Resource, Selector
 from multicompute.session import Session
@@ -20,7 +20,7 @@ class Orphan:
     """Resources of one cluster in one cloud that carry our tags and belong to no live cluster of the ledger.
 
     Attributes:
-        is_known: whether the ledger has the cluster, as one that has ended.
+        is_known: Whether the ledger has the cluster, as one that has ended.
     """
 
     provider: str
@@ -40,7 +40,7 @@ class Orphan:
         return sorted({resource.region for resource in self.resources})
 
     def to_dict(self) -> dict[str, object]:
-        """Return the orphan in JSON terms."""
+        """Return the JSON form."""
         return {
             "provider": self.provider,
             "id": self.cluster_id,
@@ -57,8 +57,8 @@ class Inventory:
     """Everything with this owner's tags in the clouds.
 
     Attributes:
-        orphans: what no live cluster of the ledger owns.
-        clusters: the id of each live cluster of the ledger -> its resources.
+        orphans: The resources that belong to no live cluster of the ledger.
+        clusters: The id of each live cluster of the ledger -> its resources.
     """
 
     orphans: tuple[Orphan, ...]
@@ -76,7 +76,7 @@ def expiry_of(resources: Iterable[Resource]) -> str:
 
 
 def list_inventory(session: Session, notes: list[str]) -> Inventory:
-    """List what carries this owner's tags in every usable cloud, in all its regions; add a note for each that can't be asked."""
+    """List the resources with this owner's tags in every usable cloud, in all its regions; add a note for each that does not answer."""
     usable = [name for name, why_not in session.usable.items() if why_not == "" and session.plugins[name].can_launch]
     if not usable:
         return Inventory((), {})
@@ -85,10 +85,9 @@ def list_inventory(session: Session, notes: list[str]) -> Inventory:
 
     def list_resources(name: str) -> tuple[Resource, ...]:
         try:
-            provider = session.provider(name)
-            return call_with_retry(lambda: provider.resources(selector), provider=provider, clock=session.clock)
+            return call_provider(session, name, lambda provider: provider.resources(selector))
         except MulticomputeError as error:
-            notes.append(f"{name}: could not be asked: {error}")
+            notes.append(f"{name}: could not be listed: {error}")
             return ()
 
     with ThreadPoolExecutor(min(_POOL, len(usable))) as pool:
@@ -130,8 +129,8 @@ def choose(
     """Return the ids of the orphans to adopt and of those to terminate, which are chosen by name or id.
 
     Raises:
-        ClusterNotFound: a name is no orphan; lists the orphans.
-        SpecError: a cluster is in both, or several orphans have a name that is to be terminated.
+        ClusterNotFound: A name belongs to no orphan; the message lists the orphans.
+        SpecError: A cluster is in both, or several orphans have a name in `terminate`.
     """
     to_adopt = {cluster_id for name in adopt for cluster_id in _ids_of(orphans, name)}
     to_terminate: set[str] = set()
@@ -152,6 +151,6 @@ def _ids_of(orphans: Sequence[Orphan], name: str) -> set[str]:
     found = {orphan.cluster_id for orphan in orphans if name in (orphan.name, orphan.cluster_id)}
     if not found:
         known = sorted({f"{orphan.name} ({orphan.cluster_id})" for orphan in orphans})
-        available = f"orphans are {', '.join(known)}" if known else "no cloud that could be asked has an orphan"
+        available = f"orphans are {', '.join(known)}" if known else "no cloud that answered has an orphan"
         raise ClusterNotFound(f"{name}: no orphan of this name or id; {available}")
     return found

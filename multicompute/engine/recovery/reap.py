@@ -1,4 +1,4 @@
-"""Reap what must end: expired clusters, spent budgets, idle clusters, interrupted teardowns and expired orphans."""
+"""Reaps: terminates expired and idle clusters, spent budgets and expired orphans, and continues interrupted teardowns."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,10 +30,10 @@ class ReapReport:
     """What was terminated, or would be with `dry_run`.
 
     Attributes:
-        terminated: names of clusters that have ended.
-        failed: name -> why its teardown is not complete; the next reap continues.
-        orphans: names of expired orphans that were deleted.
-        notes: what could not be asked, and what another process works on.
+        terminated: Names of clusters that have ended.
+        failed: Name -> why its teardown is not complete; the next reap continues.
+        orphans: Names of expired orphans that were deleted.
+        notes: What could not be listed, and what another process works on.
     """
 
     terminated: list[str] = field(default_factory=list)
@@ -54,18 +54,19 @@ def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _
     Several processes may reap at once: one works on a cluster, the others note that and skip it.
 
     Args:
-        session: the ledger and the clouds.
-        dry_run: only report what would be done.
-        idle: the id of each cluster that has been idle for too long -> the reason for its termination, if it is still READY.
-        wait: wait for each teardown for up to half an hour; else the next reap continues.
+        session: The ledger and the clouds.
+        dry_run: Only report what would be done.
+        idle: The id of each cluster that has been idle for too long -> the reason for its termination, if it is still READY.
+        wait: Wait for each teardown for up to half an hour; else the next reap continues.
     """
     report = ReapReport()
     inventory = list_inventory(session, report.notes)
-    due = _due(session, inventory, report, idle, dry_run=dry_run)
+    reaper = _Reaper(session, report, idle, dry_run)
+    due = reaper.due(inventory)
     if dry_run:
         report.terminated = [record.name for record in due]
     else:
-        _terminate_all(session, due, report, idle, wait=wait)
+        reaper.terminate_all(due, wait=wait)
     expired = _expired_orphans(session, inventory)
     if expired and not dry_run:
         # The teardowns took their time: another ledger that knows these may have extended them.
@@ -84,108 +85,100 @@ def over_limit(session: Session, record: ClusterRecord) -> str:
     return "" if budget is None else f"budget of {format_usd(float(budget))} reached"
 
 
-def _due(
-    session: Session, inventory: Inventory, report: ReapReport, idle: Mapping[str, str], *, dry_run: bool
-) -> Iterator[ClusterRecord]:
-    """Yield the clusters that must end."""
-    for record in session.ledger.clusters():
-        try:
-            # A restored older copy of the ledger may not know that the cluster was extended.
-            change = _sync_expiry(session, record, inventory.clusters.get(record.id, ()), dry_run=dry_run)
-        except (LeaseLost, MulticomputeError) as error:
-            # By its tags it was extended, so it is not due; the next reap records that.
-            report.notes.append(f"{record.name}: {_BUSY if isinstance(error, LeaseLost) else error}")
-            continue
-        try:
-            if not dry_run:
-                log_budget_marks(session, record)
-        except LedgerError as error:
-            # A ledger that can't be written, on a full disk for example, must not keep machines running.
-            report.notes.append(f"{record.name}: {error}")
-        if not _reason_to_terminate(session, session.ledger.cluster(record.id), idle):
-            continue
-        if dry_run and change:
-            report.notes.append(f"{record.name}: {change}")
-        else:
-            yield record
+@dataclass(frozen=True, slots=True)
+class _Reaper:
+    """Finds the clusters that must end, and terminates them."""
 
+    session: Session
+    report: ReapReport
+    idle: Mapping[str, str]
+    dry_run: bool
 
-def _sync_expiry(session: Session, record: ClusterRecord, resources: tuple[Resource, ...], *, dry_run: bool) -> str:
-    """Sync the expiry under the lease of the cluster (I7), since another process may be extending it.
+    def due(self, inventory: Inventory) -> Iterator[ClusterRecord]:
+        """Yield the clusters that must end."""
+        notes, ledger = self.report.notes, self.session.ledger
+        for record in ledger.clusters():
+            try:
+                # A restored older copy of the ledger may not know that the cluster was extended.
+                change = self._sync_expiry(record, inventory.clusters.get(record.id, ()))
+            except (LeaseLost, MulticomputeError) as error:
+                # By its tags it was extended, so it is not due; the next reap records that.
+                notes.append(f"{record.name}: {_BUSY if isinstance(error, LeaseLost) else error}")
+                continue
+            try:
+                if not self.dry_run:
+                    log_budget_marks(self.session, record)
+            except LedgerError as error:
+                # A ledger that can't be written, on a full disk for example, must not keep machines running.
+                notes.append(f"{record.name}: {error}")
+            if not self._reason_to_terminate(ledger.cluster(record.id)):
+                continue
+            if self.dry_run and change:
+                notes.append(f"{record.name}: {change}")
+            else:
+                yield record
 
-    Raises:
-        LeaseLost: another process works on the cluster, which has a later expiry by its tags.
-    """
-    change = sync_expiry(session, record, resources, dry_run=True)
-    if dry_run or not change:
-        return change
-    with working_on(session, record.id) as op:
-        if op is None:
-            raise LeaseLost
-        return sync_expiry(session, op.initial, resources) if op.initial.state.is_live else ""
+    def _sync_expiry(self, record: ClusterRecord, resources: tuple[Resource, ...]) -> str:
+        """Sync the expiry under the lease of the cluster (I7), since another process may be extending it.
 
+        Raises:
+            LeaseLost: Another process works on the cluster, which has a later expiry by its tags.
+        """
+        change = sync_expiry(self.session, record, resources, dry_run=True)
+        if self.dry_run or not change:
+            return change
+        with working_on(self.session, record.id) as op:
+            if op is None:
+                raise LeaseLost
+            return sync_expiry(self.session, op.initial, resources) if op.initial.state.is_live else ""
 
-def _terminate_all(
-    session: Session, due: Iterable[ClusterRecord], report: ReapReport, idle: Mapping[str, str], *, wait: bool
-) -> None:
-    tried = [(record, _terminate(session, record, report, idle, wait=False)) for record in due]
-    for record, incomplete in tried:
-        if incomplete is None:
-            continue
-        if not wait:
-            report.notes.append(f"{record.name}: is terminating: {incomplete.message}")
-        elif still_incomplete := _terminate(session, record, report, idle, wait=True):
-            report.failed[record.name] = str(still_incomplete)
+    def terminate_all(self, due: Iterable[ClusterRecord], *, wait: bool) -> None:
+        """Send the deletes of all clusters, and then wait for each, if asked to."""
+        tried = [(record, self._terminate(record, wait=False)) for record in due]
+        for record, incomplete in tried:
+            if incomplete is None:
+                continue
+            if not wait:
+                self.report.notes.append(f"{record.name}: is terminating: {incomplete.message}")
+            elif still_incomplete := self._terminate(record, wait=True):
+                self.report.failed[record.name] = str(still_incomplete)
 
+    def _reason_to_terminate(self, record: ClusterRecord) -> str:
+        """Return why a cluster must end, "" if it need not."""
+        if record.state is ClusterState.TERMINATING:
+            return record.reason or "by request"
+        if record.state.is_live and (limit := over_limit(self.session, record)):
+            return limit
+        return self.idle.get(record.id, "") if record.state is ClusterState.READY else ""
 
-def _reason_to_terminate(session: Session, record: ClusterRecord, idle: Mapping[str, str]) -> str:
-    """Return why a cluster must end, "" if it need not."""
-    if record.state is ClusterState.TERMINATING:
-        return record.reason or "by request"
-    if record.state.is_live and (limit := over_limit(session, record)):
-        return limit
-    return idle.get(record.id, "") if record.state is ClusterState.READY else ""
+    def _terminate(self, record: ClusterRecord, *, wait: bool) -> TeardownIncomplete | None:
+        """Terminate one cluster and report the result; return the error of a teardown that is not complete yet."""
+        incomplete: TeardownIncomplete | None = None
+        with defer_signals() as cancellation:
+            try:
+                self._terminate_if_due(record.id, cancellation, wait=wait)
+            except TeardownIncomplete as error:
+                incomplete = error
+            except LeaseLost:
+                self.report.notes.append(f"{record.name}: {_BUSY}")
+            except MulticomputeError as error:
+                self.report.failed[record.name] = str(error)
+        return incomplete
 
-
-def _terminate(
-    session: Session, record: ClusterRecord, report: ReapReport, idle: Mapping[str, str], *, wait: bool
-) -> TeardownIncomplete | None:
-    """Terminate one cluster and report the result; return the error of a teardown that is not complete yet."""
-    incomplete: TeardownIncomplete | None = None
-    with defer_signals() as cancellation:
-        try:
-            _terminate_if_due(session, record.id, cancellation, report, idle, wait=wait)
-        except TeardownIncomplete as error:
-            incomplete = error
-        except LeaseLost:
-            report.notes.append(f"{record.name}: {_BUSY}")
-        except MulticomputeError as error:
-            report.failed[record.name] = str(error)
-    return incomplete
-
-
-def _terminate_if_due(
-    session: Session,
-    cluster_id: str,
-    cancellation: Cancellation,
-    report: ReapReport,
-    idle: Mapping[str, str],
-    *,
-    wait: bool,
-) -> None:
-    with working_on(session, cluster_id, cancellation=cancellation) as op:
-        # Checked again under the lease: another process may have extended or terminated the cluster since it was listed.
-        record = op.initial if op is not None else session.ledger.cluster(cluster_id)
-        reason = _reason_to_terminate(session, record, idle)
-        if not reason:
-            return
-        if op is not None:
-            tear_down(op, ClusterState.TERMINATED, reason, wait=wait)
-            report.terminated.append(record.name)
-            return
-    # The process that brings a cluster up is asked to stop. One that is up is left alone: it may be being extended.
-    session.ledger.request_termination(cluster_id, reason, states=_COMING_UP)
-    report.notes.append(f"{record.name}: {_BUSY}")
+    def _terminate_if_due(self, cluster_id: str, cancellation: Cancellation, *, wait: bool) -> None:
+        with working_on(self.session, cluster_id, cancellation=cancellation) as op:
+            # Checked again under the lease: another process may have extended or terminated the cluster since it was listed.
+            record = op.initial if op is not None else self.session.ledger.cluster(cluster_id)
+            reason = self._reason_to_terminate(record)
+            if not reason:
+                return
+            if op is not None:
+                tear_down(op, ClusterState.TERMINATED, reason, wait=wait)
+                self.report.terminated.append(record.name)
+                return
+        # The process that brings a cluster up is asked to stop. One that is up is left alone: it may be being extended.
+        self.session.ledger.request_termination(cluster_id, reason, states=_COMING_UP)
+        self.report.notes.append(f"{record.name}: {_BUSY}")
 
 
 def _expired_orphans(session: Session, inventory: Inventory) -> list[Orphan]:

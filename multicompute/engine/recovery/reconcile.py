@@ -1,4 +1,4 @@
-"""Reconcile the ledger with the clouds: take back what is known, end what is incomplete, and list orphans (I3)."""
+"""Reconciles the ledger with the clouds: brings up known clusters, terminates incomplete ones, and lists orphans (I3)."""
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ from multicompute.engine.upkeep.refresh import refresh_nodes
 from multicompute.errors import ClusterExists, MulticomputeError, TeardownIncomplete, WrongAccountError
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState, Node, NodeState
-from multicompute.provider import Resource, Selector
+from multicompute.provider import Resource
 from multicompute.session import Session
 
 _PROCESS_DIED: Final = "its process died before it was complete"
@@ -32,14 +32,14 @@ class ReconcileReport:
     """What was found and done, or would be done with `dry_run`.
 
     Attributes:
-        adopted: names of clusters that run, and were brought up or written into the ledger now.
-        terminated: names of incomplete clusters, and of chosen orphans, that have ended.
-        orphans: what carries our tags and belongs to no live cluster of the ledger.
-        failed: the id of each orphan that should have been adopted or terminated and was not -> why.
-        in_doubt: names of clusters of which something may still appear: reconcile again after the consistency window.
-        skipped: names of clusters in accounts that these credentials do not belong to -> whose they are.
-        clusters: names of the live clusters afterwards.
-        notes: what could not be asked.
+        adopted: Names of running clusters that were brought up or written into the ledger now.
+        terminated: Names of incomplete clusters, and of chosen orphans, that have ended.
+        orphans: Resources with our tags that belong to no live cluster of the ledger.
+        failed: The id of each orphan that should have been adopted or terminated and was not -> why.
+        in_doubt: Names of clusters whose nodes may still appear: reconcile again after the consistency window.
+        skipped: Names of clusters in accounts that these credentials do not belong to -> whose they are.
+        clusters: Names of the live clusters afterwards.
+        notes: What could not be listed.
     """
 
     adopted: list[str] = field(default_factory=list)
@@ -85,16 +85,16 @@ def reconcile(
     line with the clouds. Orphans are only listed, since another ledger may own them, unless they are named here.
 
     Args:
-        session: the ledger and the clouds.
-        dry_run: only report what would be done.
-        adopt: names or ids of orphans to write into the ledger, `EVERY` for all. The original request is unknown: an adopted
+        session: The ledger and the clouds.
+        dry_run: Only report what would be done.
+        adopt: Names or ids of orphans to write into the ledger, `EVERY` for all. The original request is unknown: an adopted
             cluster counts as requested as it is, and a request of its name that fits it returns it.
-        terminate: names or ids of orphans to delete, with all their resources, until the clouds show nothing.
-        wait: wait for each teardown for up to half an hour; else the next reap continues.
+        terminate: Names or ids of orphans to delete, with all their resources, until the clouds show nothing.
+        wait: Wait for each teardown for up to half an hour; else the next reap continues.
 
     Raises:
-        ClusterNotFound: a name or id is no orphan; nothing was done.
-        SpecError: an orphan is in both, or several orphans have a name that is to be terminated; nothing was done.
+        ClusterNotFound: A name or id belongs to no orphan; nothing was done.
+        SpecError: An orphan is in both, or several orphans have a name in `terminate`; nothing was done.
     """
     report = ReconcileReport()
     inventory = list_inventory(session, report.notes)
@@ -266,8 +266,7 @@ def _take_back(op: Operation, report: ReconcileReport, *, dry_run: bool, wait: b
 
 def _live_nodes(op: Operation, attempt: AttemptRecord) -> list[Node]:
     provider = op.provider(attempt.provider)
-    selector = Selector(region=attempt.region, cluster_id=op.cluster_id, token=attempt.token)
-    nodes = op.call(provider, "list nodes", lambda: provider.nodes(selector))
+    nodes = op.call(provider, "list nodes", lambda: provider.nodes(attempt.selector))
     return [node for node in nodes if node.state in (NodeState.PENDING, NodeState.RUNNING)]
 
 

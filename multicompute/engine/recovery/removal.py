@@ -1,8 +1,8 @@
-"""Delete orphans in the clouds."""
+"""Deletes orphans in the clouds."""
 
 from collections.abc import Sequence
 
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.recovery.inventory import Orphan
 from multicompute.engine.teardown import TEARDOWN_TIMEOUT
 from multicompute.errors import MulticomputeError
@@ -17,7 +17,7 @@ def remove(session: Session, orphans: Sequence[Orphan], *, thoroughly: bool = Fa
     its consistency window, shows nothing (I4). Else stop after one consistency window; the next call continues.
 
     Returns:
-        The orphans of which something may be left, and why.
+        The orphans that may not be deleted completely, and why.
     """
     removals = [_Removal(session, orphan, thoroughly=thoroughly) for orphan in orphans]
     while pending := [removal for removal in removals if not removal.is_over]:
@@ -33,8 +33,8 @@ class _Removal:
     """The progress in deleting one orphan.
 
     Attributes:
-        is_over: whether no further step is needed or allowed.
-        problem: why something may be left, "" if nothing is.
+        is_over: Whether no further step is needed or allowed.
+        problem: Why something may be left, "" if nothing is.
     """
 
     def __init__(self, session: Session, orphan: Orphan, *, thoroughly: bool) -> None:
@@ -53,7 +53,7 @@ class _Removal:
         now = self._session.clock.now()
         waiting_for = [reason for region in sorted(self._open) if (reason := self._delete_in(region))]
         if not self._open and self._is_thorough:
-            waiting_for = ["its cloud may yet list more"] if now < self._settled_at else self._list_everywhere()
+            waiting_for = ["its cloud may still list more"] if now < self._settled_at else self._list_everywhere()
         self.problem = "; ".join([*self._refused.values(), *waiting_for])
         self.is_over = not waiting_for or now >= self._deadline
 
@@ -61,11 +61,9 @@ class _Removal:
         """Return why something is left in a region; "" if nothing is, or if the cloud refuses."""
         selector = Selector(region=region, cluster_id=self.orphan.cluster_id)
         try:
-            left = call_with_retry(
-                lambda: self.provider.terminate(selector), provider=self.provider, clock=self._session.clock
-            )
+            left = call_provider(self._session, self.orphan.provider, lambda provider: provider.terminate(selector))
         except MulticomputeError as error:
-            # A region that refuses must not keep the others running.
+            # An error in one region must not keep nodes running in the others.
             self._refused[region] = f"{self.provider.name} {region}: {error}"
             self._open.discard(region)
             return ""
@@ -77,9 +75,7 @@ class _Removal:
     def _list_everywhere(self) -> list[str]:
         selector = Selector(cluster_id=self.orphan.cluster_id)
         try:
-            left = call_with_retry(
-                lambda: self.provider.resources(selector), provider=self.provider, clock=self._session.clock
-            )
+            left = call_provider(self._session, self.orphan.provider, lambda provider: provider.resources(selector))
         except MulticomputeError as error:
             self._refused[""] = f"{self.provider.name}: {error}"
             return []

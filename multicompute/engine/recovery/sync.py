@@ -1,4 +1,4 @@
-"""Sync a live cluster in the ledger with its tags in the clouds, after an older copy of the ledger was restored."""
+"""Syncs a live cluster in the ledger with its tags in the clouds, after an older copy of the ledger was restored."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -18,9 +18,9 @@ from multicompute.session import Session
 def sync_expiry(
     session: Session, record: ClusterRecord, resources: Sequence[Resource], *, dry_run: bool = False
 ) -> str:
-    """Take a later expiry of a cluster over from its tags, since `extend` changes the cloud first.
+    """Adopt a later expiry of a cluster from its tags, since `extend` changes the cloud first.
 
-    An earlier expiry is ignored: listings may lag, and what has expired in the cloud ends by itself. While a node of the
+    An earlier expiry is ignored: listings may lag, and the cloud terminates what has expired. While a node of the
     cluster may be missing from listings, nothing is changed: that node would keep its earlier expiry.
 
     Returns:
@@ -31,7 +31,7 @@ def sync_expiry(
     expires_at = expiry_instant(expiry_of(resources))
     if expires_at is None or expires_at <= record.expires_at or _may_miss_a_node(session, record, resources):
         return ""
-    message = f"runs {expiry_text(expires_at)} by its tags; the ledger said {expiry_text(record.expires_at)}"
+    message = f"runs {expiry_text(expires_at)} by its tags; in the ledger, {expiry_text(record.expires_at)}"
     if not dry_run:
         if record.state.is_up:
             # The process that extended it may have died between two nodes: the others would keep the earlier expiry.

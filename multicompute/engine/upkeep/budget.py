@@ -1,4 +1,4 @@
-"""Log how much of the budget of a cluster is spent, and refuse operations that would spend more than all of it."""
+"""Logs how much of a budget is spent, and refuses operations on clusters that have spent theirs."""
 
 from multicompute.cost.billing import accrued
 from multicompute.cost.budget import budget_of, passed_marks, spent_budget
@@ -9,29 +9,22 @@ from multicompute.session import Session
 from multicompute.units import format_usd
 
 
-def log_budget_marks(session: Session, record: ClusterRecord) -> list[Event]:
+def log_budget_marks(session: Session, record: ClusterRecord) -> None:
     """Store an event for each mark of its budget that a cluster has passed, once per mark.
 
     Any number of processes may call this at any time. It terminates nothing.
-
-    Returns:
-        The events that were stored, for the callback.
     """
     budget = budget_of(record)
-    if budget is None or record.state.has_ended:
-        return []
-    marks = passed_marks(budget, accrued(session, record.id))
-    if not marks:
-        return []
+    marks = [] if budget is None or record.state.has_ended else passed_marks(budget, accrued(session, record.id))
+    if budget is None or not marks:
+        return
     # Most calls find nothing new, and must not cost a transaction.
     logged = {event.data.get("percent") for event in session.ledger.events(record.id) if event.kind == "budget"}
     now, limit = session.clock.now(), format_usd(float(budget))
-    events = [
-        Event(now, "budget", f"{mark} % of the budget of {limit} is spent", record.id, {"percent": mark})
-        for mark in marks
-        if mark not in logged
-    ]
-    return [event for event in events if session.ledger.append_once(event)]
+    for mark in marks:
+        if mark not in logged:
+            message = f"{mark} % of the budget of {limit} is spent"
+            session.ledger.append_once(Event(now, "budget", message, record.id, {"percent": mark}))
 
 
 def log_all_budget_marks(session: Session) -> None:
@@ -44,7 +37,7 @@ def require_budget(session: Session, record: ClusterRecord, what: str) -> None:
     """Raise if a cluster has spent its budget and so can't be `what`, such as "extended".
 
     Raises:
-        BudgetError: its budget is spent.
+        BudgetError: Its budget is spent.
     """
     budget = spent_budget(session, record)
     if budget is not None:

@@ -1,11 +1,10 @@
-"""Extend the lease of a cluster: move its expiry in the clouds and in the ledger."""
+"""Extends the lease of a cluster: moves its expiry in the clouds and in the ledger."""
 
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 from multicompute.arguments import MAX_TTL
-from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import Operation, working_on
 from multicompute.engine.operation.regions import by_region
 from multicompute.engine.upkeep.budget import require_budget
@@ -19,18 +18,18 @@ _LEASE_TIMEOUT: Final = timedelta(minutes=1)
 """How long to wait for another process that works on the cluster."""
 
 
-def extend(session: Session, cluster_id: str, by: timedelta, *, callback: EventCallback | None = None) -> ClusterRecord:
+def extend(session: Session, cluster_id: str, by: timedelta) -> ClusterRecord:
     """Extend the lease of a cluster, in the cloud first: if this is interrupted, the ledger has the earlier expiry.
 
     Raises:
-        SpecError: the cluster has no expiry, or would run for over a year from now.
-        BudgetError: the cluster has spent its budget.
-        ClusterNotFound: the cluster has ended or is ending, or another process works on it for a minute.
+        SpecError: The cluster has no expiry, or would run for over a year from now.
+        BudgetError: The cluster has spent its budget.
+        ClusterNotFound: The cluster has ended or is ending, or another process works on it for a minute.
     """
     deadline = session.clock.now() + _LEASE_TIMEOUT
     while True:
         _later_expiry(session, session.ledger.cluster(cluster_id), by)
-        with working_on(session, cluster_id, callback=callback) as op:
+        with working_on(session, cluster_id) as op:
             if op is not None:
                 return _move_expiry(op, by, _later_expiry(session, op.initial, by))
         if session.clock.now() >= deadline:

@@ -1,4 +1,4 @@
-"""Replace the nodes that a cluster has lost: at the same offers, with the same ranks, all or nothing."""
+"""Replaces the nodes that a cluster has lost: at the same offers, with the same ranks, all or nothing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Literal
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
-from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
 from multicompute.engine.provision.launch import launch, open_attempt, parts_by_region
 from multicompute.engine.provision.records import node_records
@@ -28,31 +27,27 @@ def heal(
     cluster_id: str,
     *,
     timeout: timedelta,
-    callback: EventCallback | None = None,
     cancellation: Cancellation | None = None,
     stopped: Literal["start", "replace"] = "start",
 ) -> ClusterRecord:
-    """Start nodes that were stopped, and launch nodes in place of those that are gone. Nodes that run are not touched.
+    """Start stopped nodes, and launch nodes in place of those that are gone. Nodes that run are not changed.
 
-    With `stopped="replace"`, nodes that were stopped are replaced as well, and deleted when their replacements run.
+    With `stopped="replace"`, stopped nodes are replaced as well, and deleted when their replacements run.
 
     Returns:
         The cluster: READY, or still DEGRADED if nodes that run fail their cloud's checks.
 
     Raises:
-        ClusterNotFound: the cluster is not up, or another process works on it.
-        BudgetError: nodes are gone, and the cluster has spent its budget.
-        CapacityError, QuotaError, ...: the cloud has no such nodes there now; the cluster is as it was before.
-        ProvisionTimeout: the new nodes did not run in time; the cluster is as it was before.
-        ProviderError: some hosts of a slice are gone, and slices are indivisible.
+        ClusterNotFound: The cluster is not up, or another process works on it.
+        BudgetError: Nodes are gone, and the cluster has spent its budget.
+        CapacityError, QuotaError, ...: The cloud has no such nodes there now; the cluster is as it was before.
+        ProvisionTimeout: The new nodes did not run in time; the cluster is as it was before.
+        ProviderError: Some hosts of a slice are gone, and slices are indivisible.
     """
     cancellation = cancellation or Cancellation()
     record = session.ledger.cluster(cluster_id)
     _require_up(record)
-    with (
-        cancel_on_signals(cancellation),
-        working_on(session, cluster_id, cancellation=cancellation, callback=callback) as op,
-    ):
+    with cancel_on_signals(cancellation), working_on(session, cluster_id, cancellation=cancellation) as op:
         if op is None:
             raise ClusterNotFound(f"{record.name}: another process works on it", hint="try again in a moment")
         _require_up(op.initial)
@@ -118,7 +113,7 @@ def _replacement_parts(op: Operation, lost: Sequence[NodeRecord]) -> list[tuple[
     """Return the parts to launch in place of the lost nodes, grouped by region.
 
     Raises:
-        ProviderError: some hosts of a slice are gone and others are not.
+        ProviderError: Some hosts of a slice are gone and others are not.
     """
     attempts = {attempt.token: attempt for attempt in op.ledger.attempts(op.cluster_id)}
     machines: dict[Part, int] = {}
@@ -183,7 +178,7 @@ def _join(op: Operation, nodes: Sequence[NodeRecord], replaced: Sequence[NodeRec
 
 @contextmanager
 def _rollback_on_error(op: Operation, attempts: Sequence[AttemptRecord]) -> Iterator[None]:
-    """Roll back the attempts if the block raises anything: the cluster is then as it was before."""
+    """Roll back the attempts if the block raises anything, so that the cluster is as it was before."""
     try:
         yield
     except LeaseLost:
@@ -205,5 +200,5 @@ def _roll_back_or_note(op: Operation, attempt: AttemptRecord, cause: Multicomput
     try:
         roll_back(op, attempt, cause)
     except MulticomputeError as trouble:
-        # The caller has to know the first error; `reconcile` and the next heal continue the rollback.
+        # The caller needs the first error; `reconcile` and the next heal continue the rollback.
         error.add_note(f"what was launched is not gone yet: {trouble}")

@@ -1,4 +1,4 @@
-"""Refresh clusters that are up: list their nodes, and record which were lost or fail their cloud's checks."""
+"""Refreshes clusters that are up: lists their nodes, and records which were lost or fail their cloud's checks."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,10 +8,9 @@ from functools import partial
 from typing import Final
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
-from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
 from multicompute.engine.operation.regions import ProviderRegion, by_region, by_region_of
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.teardown import tear_down
 from multicompute.engine.upkeep.budget import log_all_budget_marks, log_budget_marks
 from multicompute.engine.upkeep.untagged import restore_tags
@@ -32,7 +31,7 @@ _NAMED_NODES: Final = 5
 """How many nodes an event names."""
 
 
-def refresh(session: Session, cluster_id: str, *, callback: EventCallback | None = None) -> ClusterRecord:
+def refresh(session: Session, cluster_id: str) -> ClusterRecord:
     """Refresh the nodes of a cluster: lost, stopped and impaired nodes make it DEGRADED, and a gang that is gone is closed.
 
     Does nothing if another process works on the cluster.
@@ -43,7 +42,7 @@ def refresh(session: Session, cluster_id: str, *, callback: EventCallback | None
     record = session.ledger.cluster(cluster_id)
     if not record.state.is_up:
         return record
-    with working_on(session, cluster_id, callback=callback) as op:
+    with working_on(session, cluster_id) as op:
         if op is None:
             return session.ledger.cluster(cluster_id)
         return refresh_nodes(op) if op.initial.state.is_up else op.initial
@@ -54,8 +53,8 @@ class RefreshReport:
     """The result of a refresh of all clusters.
 
     Attributes:
-        changed: names of the clusters that have changed.
-        notes: what could not be asked.
+        changed: Names of the clusters that have changed.
+        notes: What could not be listed.
     """
 
     changed: list[str] = field(default_factory=list)
@@ -86,7 +85,7 @@ def refresh_all(session: Session) -> RefreshReport:
                     # An error of one region must not hide what happened in the others.
                     pending += [submit([where]) for where in regions]
                 else:
-                    report.notes.append(f"{regions[0]}: could not be asked: {error}")
+                    report.notes.append(f"{regions[0]}: could not be listed: {error}")
                 continue
             nodes = (pair for where in regions for pair in known[where])
             changed |= {cluster_id: None for cluster_id, node in nodes if _differs(node, found.get(node.id))}
@@ -110,11 +109,10 @@ def _listings(session: Session, regions: Iterable[ProviderRegion]) -> list[list[
 
 
 def _list_nodes(session: Session, regions: Sequence[ProviderRegion], types: tuple[str, ...]) -> tuple[Node, ...]:
-    provider = session.provider(regions[0].provider)
     # Of any owner: a ledger that a team shares has clusters of several.
     region = regions[0].region if len(regions) == 1 else None
     selector = Selector(region=region, instance_types=types, with_health=True)
-    return call_with_retry(lambda: provider.nodes(selector), provider=provider, clock=session.clock)
+    return call_provider(session, regions[0].provider, lambda provider: provider.nodes(selector))
 
 
 def _differs(node: NodeRecord, found: Node | None) -> bool:
@@ -128,7 +126,7 @@ def _refresh_one(session: Session, cluster_id: str, report: RefreshReport) -> No
     try:
         refresh(session, cluster_id)
     except LeaseLost:
-        # The process that took the cluster over refreshes it, too.
+        # The process that took the cluster over also refreshes it.
         return
     except MulticomputeError as error:
         report.notes.append(f"{record.name}: {error}")
@@ -157,8 +155,7 @@ def refresh_nodes(op: Operation) -> ClusterRecord:
     if updated != live:
         is_complete = len(live) == len({node.rank for node in records if node.rank >= 0})
         _record_changes(op, live, updated, found, is_complete=is_complete)
-    for event in log_budget_marks(op.session, op.reload()):
-        op.events.notify(event)
+    log_budget_marks(op.session, op.reload())
     return op.reload()
 
 
@@ -211,7 +208,7 @@ def _record_changes(
 
 
 def _names(nodes: Sequence[NodeRecord], found: dict[str, Node]) -> str:
-    """Return which nodes these are, and why if the cloud says so: "i-1 (rank 3): preempted"."""
+    """Return the names of the nodes, and the reason if the cloud gives one: "i-1 (rank 3): preempted"."""
     names = ", ".join(f"{node.id} (rank {node.rank})" for node in nodes[:_NAMED_NODES])
     more = f" and {len(nodes) - _NAMED_NODES} more" if len(nodes) > _NAMED_NODES else ""
     reasons: Iterable[str | None] = {found[node.id].reason for node in nodes if node.id in found}
@@ -230,8 +227,8 @@ def wait_for(
     """Refresh a cluster until it is in `state`.
 
     Raises:
-        ClusterNotFound: it has ended, in another state.
-        ProvisionTimeout: it was not in that state in time.
+        ClusterNotFound: It has ended, in another state.
+        ProvisionTimeout: It was not in that state in time.
     """
     cancellation = cancellation or Cancellation()
     deadline = None if timeout is None else session.clock.now() + timeout

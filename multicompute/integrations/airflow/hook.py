@@ -36,6 +36,7 @@ class MulticomputeHook(BaseHook):
     hook_name = "multicompute"
 
     def __init__(self, multicompute_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        """Keep the id of the connection, which is read when it is first needed."""
         super().__init__(**kwargs)
         self.multicompute_conn_id = multicompute_conn_id
         self._fields: dict[str, str] | None = None

@@ -57,11 +57,11 @@ class ClusterRequestOperator(_ClusterOperator):
     A worker that is killed by SIGKILL can't clean up. Use `cluster(...)`, which adds a teardown task for this.
 
     Args:
-        gpus: the total number of accelerators, or a template for it.
-        type: an accelerator ("h100"), TPU slice type ("v5p-128") or instance type; a list means any of them.
-        arguments: any other fields of `multicompute.ClusterSpec` except name, wait and progress.
-        deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable`.
-        multicompute_conn_id: the connection to use.
+        gpus: The total number of accelerators, or a template for it.
+        type: An accelerator ("h100"), TPU slice type ("v5p-128") or instance type; a list means any of them.
+        arguments: Any other fields of `multicompute.ClusterSpec` except name, wait and progress.
+        deferrable: Whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable`.
+        multicompute_conn_id: The connection to use.
     """
 
     template_fields: Sequence[str] = ("gpus", "type", "arguments", "multicompute_conn_id")
@@ -77,6 +77,7 @@ class ClusterRequestOperator(_ClusterOperator):
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
+        """Keep the arguments; they are checked when the task runs, after templates are rendered."""
         super().__init__(**kwargs)
         self.gpus = gpus
         self.type = type
@@ -200,11 +201,11 @@ class ClusterRunOperator(_ClusterOperator):
     task returns its result.
 
     Args:
-        cluster: the handle that the request returned, or the name of a cluster.
-        command: a list to run without a shell, or a text to run by bash.
-        python_callable: the function.
-        op_kwargs: further arguments for the function.
-        multicompute_conn_id: the connection to use.
+        cluster: The handle that the request returned, or the name of a cluster.
+        command: A list to run without a shell, or a text to run by bash.
+        python_callable: The function.
+        op_kwargs: Further arguments for the function.
+        multicompute_conn_id: The connection to use.
     """
 
     template_fields: Sequence[str] = ("cluster", "command", "op_kwargs", "multicompute_conn_id")
@@ -219,6 +220,7 @@ class ClusterRunOperator(_ClusterOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Refuse a task without exactly one of `command` and `python_callable`."""
         super().__init__(**kwargs)
         if (command is None) == (python_callable is None):
             raise ValueError("ClusterRunOperator: needs a command or a python_callable, and not both")
@@ -272,14 +274,15 @@ class ClusterTerminateOperator(_ClusterOperator):
     A cluster that never existed or has already ended is not an error.
 
     Args:
-        cluster: the handle that the request returned, the name of a cluster, or a list of these, as a mapped request returns.
-        request_task_id: the task that requested the cluster, for use without a handle: a killed task returns none.
-        multicompute_conn_id: the connection to use.
+        cluster: The handle that the request returned, the name of a cluster, or a list of these, as a mapped request returns.
+        request_task_id: The task that requested the cluster, for use without a handle: a killed task returns none.
+        multicompute_conn_id: The connection to use.
     """
 
     template_fields: Sequence[str] = ("cluster", "request_task_id", "multicompute_conn_id")
 
     def __init__(self, *, cluster: Any = None, request_task_id: str | None = None, **kwargs: Any) -> None:
+        """Refuse a task without exactly one of `cluster` and `request_task_id`."""
         super().__init__(**kwargs)
         if (cluster is None) == (request_task_id is None):
             raise ValueError("ClusterTerminateOperator: needs a cluster or a request_task_id, and not both")

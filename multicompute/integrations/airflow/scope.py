@@ -29,12 +29,12 @@ def cluster(
     The teardown runs whatever fails, even if the worker of the request is killed before it can clean up.
 
     Args:
-        gpus: the total number of accelerators.
-        type: an accelerator ("h100"), TPU slice type ("v5p-128") or instance type; a list means any of them.
-        task_id: the id of the request task; the teardown is `<task_id>_end`. Clusters of one DAG need different ids.
-        multicompute_conn_id: the connection to use.
-        deferrable: whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable`.
-        **arguments: any other fields of `multicompute.ClusterSpec` except name, wait and progress.
+        gpus: The total number of accelerators.
+        type: An accelerator ("h100"), TPU slice type ("v5p-128") or instance type; a list means any of them.
+        task_id: The id of the request task; the teardown is `<task_id>_end`. Clusters of one DAG need different ids.
+        multicompute_conn_id: The connection to use.
+        deferrable: Whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable`.
+        **arguments: Any other fields of `multicompute.ClusterSpec` except name, wait and progress.
 
     Yields:
         The cluster's handle, for `ClusterRunOperator(cluster=...)` and other tasks.

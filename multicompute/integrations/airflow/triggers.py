@@ -22,12 +22,13 @@ class ClusterReadyTrigger(BaseTrigger):
     is torn down.
 
     Args:
-        name: the name of the cluster.
-        deadline: when the cluster must be READY, in ISO 8601 with a time zone.
-        multicompute_conn_id: the connection of the request.
+        name: The name of the cluster.
+        deadline: When the cluster must be READY, in ISO 8601 with a time zone.
+        multicompute_conn_id: The connection of the request.
     """
 
     def __init__(self, *, name: str, deadline: str, multicompute_conn_id: str) -> None:
+        """Create a trigger from the values that `serialize` returns."""
         super().__init__()
         self.name = name
         self.deadline = deadline

@@ -27,8 +27,8 @@ def ends_its_clusters(flow: Flow[P, R], *, config: Configuration = None) -> Flow
     they run in the process that started the run (a worker, or `serve`), which needs access to the same ledger.
 
     Args:
-        flow: the flow, which is changed and returned.
-        config: the same as for the requests.
+        flow: The flow, which is changed and returned.
+        config: The same as for the requests.
 
     Example:
         >>> @ends_its_clusters
@@ -48,7 +48,7 @@ async def terminate_clusters(flow: Flow[Any, Any], flow_run: FlowRun, state: Sta
     """Terminate the remaining clusters of a flow run; a hook for a single event, such as `on_crashed`.
 
     Raises:
-        ExceptionGroup: some clusters could not be terminated. All were tried, and `multicompute reap` tries again.
+        ExceptionGroup: Some clusters could not be terminated. All were tried, and `multicompute reap` tries again.
     """
     await _terminate(flow, flow_run, state, None)
 

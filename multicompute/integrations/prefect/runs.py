@@ -33,13 +33,13 @@ class Run:
     """The innermost flow run or task run of this code.
 
     Attributes:
-        flow_run: the id of the flow run, or of the task run for a task without a flow.
-        flow: the name of the flow.
-        task: the name of the task; "" in the flow itself.
-        task_key: identifies the function of the task.
-        task_run: the id of the task run, which is the same for all of its tries.
-        attempt: how often the flow run has been started.
-        counters: a dictionary that exists as long as this run of the flow in this process.
+        flow_run: The id of the flow run, or of the task run for a task without a flow.
+        flow: The name of the flow.
+        task: The name of the task; "" in the flow itself.
+        task_key: Identifies the function of the task.
+        task_run: The id of the task run, which is the same for all of its tries.
+        attempt: How often the flow run has been started.
+        counters: A dictionary that exists as long as this run of the flow in this process.
     """
 
     flow_run: str
@@ -63,8 +63,8 @@ class Run:
         and equal requests are numbered. It does not matter which of several equal clusters belongs to which call.
 
         Args:
-            wanted: the request.
-            once: whether this task run requests a single cluster, so that all of its tries get the same number.
+            wanted: The request.
+            once: Whether this task run requests a single cluster, so that all of its tries get the same number.
         """
         request = json.dumps([self.task_key, wanted], sort_keys=True)
         shared = f"multicompute:{self.attempt}:{request}"
@@ -80,7 +80,7 @@ def current_run() -> Run:
     """Return the run that this code is part of.
 
     Raises:
-        MissingContextError: the code runs outside of flows and tasks.
+        MissingContextError: The code runs outside of flows and tasks.
     """
     flow_context, task_context = FlowRunContext.get(), TaskRunContext.get()
     flow_run = flow_context.flow_run if flow_context else None
@@ -112,7 +112,7 @@ def request_arguments(
     """Return the arguments of a request, completed with the name, the tags and the logger of the run.
 
     Raises:
-        SpecError: the arguments are not a valid spec.
+        SpecError: The arguments are not a valid spec.
     """
     run = current_run()
     wanted = {"gpus": gpus, "type": type, **arguments}

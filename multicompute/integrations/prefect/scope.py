@@ -28,15 +28,15 @@ def cluster(
     run that is started again after a crash gets the cluster that it had.
 
     Args:
-        gpus: the total number of accelerators.
-        type: an accelerator, TPU slice type or instance type; a list means any of them.
-        config: a `Multicompute` block or the name of one; by default the configuration of the machine that runs the flow.
-        **arguments: the other arguments of `Cluster.request`.
+        gpus: The total number of accelerators.
+        type: An accelerator, TPU slice type or instance type; a list means any of them.
+        config: A `Multicompute` block or the name of one; by default the configuration of the machine that runs the flow.
+        **arguments: The other arguments of `Cluster.request`.
 
     Raises:
-        MissingContextError: on entry, outside of flows and tasks.
-        SpecError: on entry by `with` in an event loop, which it would block.
-        MulticomputeError: on entry, any error of `Cluster.request`.
+        MissingContextError: On entry, outside of flows and tasks.
+        SpecError: On entry by `with` in an event loop, which it would block.
+        MulticomputeError: On entry, any error of `Cluster.request`.
 
     Example:
         >>> @flow
@@ -53,11 +53,13 @@ class ClusterScope:
     def __init__(
         self, gpus: int | None, type: str | Sequence[str], config: Configuration, arguments: Mapping[str, Any]
     ) -> None:
+        """Keep the arguments of the request, which is made on entry."""
         self._arguments = (gpus, type, arguments)
         self._config = config
         self._cluster: Cluster | None = None
 
     def __enter__(self) -> Cluster:
+        """Request the cluster and return it when it is ready."""
         refuse_event_loop("`with cluster(...)`", instead="`async with cluster(...)`")
         gpus, type, arguments = self._arguments
         with configured(load(self._config)):
@@ -67,11 +69,13 @@ class ClusterScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Terminate the cluster and record its cost."""
         assert self._cluster is not None
         self._cluster.__exit__(kind, error, trace)
         show_cost(self._cluster)
 
     async def __aenter__(self) -> Cluster:
+        """Request the cluster without blocking the event loop."""
         gpus, type, arguments = self._arguments
         with configured(await aload(self._config)):
             self._cluster = await aobtain(request_arguments(gpus, type, arguments))
@@ -80,6 +84,7 @@ class ClusterScope:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Terminate the cluster without blocking the event loop, and record its cost."""
         assert self._cluster is not None
         await self._cluster.__aexit__(kind, error, trace)
         await ashow_cost(self._cluster)
@@ -105,11 +110,11 @@ def refuse_event_loop(what: str, *, instead: str) -> None:
     """Refuse a blocking call in a thread with a running event loop.
 
     Args:
-        what: the call, for the message.
-        instead: the call to use in an event loop.
+        what: The call, for the message.
+        instead: The call to use in an event loop.
 
     Raises:
-        SpecError: an event loop runs in this thread.
+        SpecError: An event loop runs in this thread.
     """
     try:
         asyncio.get_running_loop()

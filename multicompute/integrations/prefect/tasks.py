@@ -43,17 +43,17 @@ def request_cluster(
     `terminate_cluster`, the hooks of the flow or a failed transaction terminate it.
 
     Args:
-        gpus: the total number of accelerators.
-        type: an accelerator, TPU slice type or instance type; a list means any of them.
-        config: a `Multicompute` block or the name of one.
-        **arguments: the other arguments of `Cluster.request`.
+        gpus: The total number of accelerators.
+        type: An accelerator, TPU slice type or instance type; a list means any of them.
+        config: A `Multicompute` block or the name of one.
+        **arguments: The other arguments of `Cluster.request`.
 
     Returns:
         The cluster in the form of `multicompute show --json`, as a handle for `terminate_cluster`.
 
     Raises:
-        SpecError: the call would block an event loop.
-        MulticomputeError: any error of `Cluster.request`.
+        SpecError: The call would block an event loop.
+        MulticomputeError: Any error of `Cluster.request`.
     """
     refuse_event_loop("request_cluster", instead="`await arequest_cluster(...)`")
     block = load(config)
@@ -88,13 +88,13 @@ def terminate_cluster(cluster: Mapping[str, object] | str, *, config: Configurat
     """Terminate a cluster and wait until none of its resources exists. A cluster that has ended is not changed.
 
     Args:
-        cluster: the handle that `request_cluster` returned, or a name.
-        config: the same as for the request.
+        cluster: The handle that `request_cluster` returned, or a name.
+        config: The same as for the request.
 
     Raises:
-        ClusterNotFound: no cluster of this name ever existed.
-        ProviderError: resources remain after half an hour; `multicompute reap` tries again.
-        SpecError: the call would block an event loop.
+        ClusterNotFound: No cluster of this name ever existed.
+        ProviderError: Resources remain after half an hour; `multicompute reap` tries again.
+        SpecError: The call would block an event loop.
     """
     refuse_event_loop("terminate_cluster", instead="`await aterminate_cluster(...)`")
     with configured(load(config)):

@@ -41,6 +41,7 @@ class Capacity:
     """The capacity of a fake cloud: unlimited without a rule."""
 
     def __init__(self) -> None:
+        """Create unlimited capacity."""
         self._rules: list[CapacityRule] = []
 
     def add(self, rule: CapacityRule) -> None:
@@ -103,7 +104,7 @@ def quota_used(quota: Quota, region: str, machines: Iterable[Machine], now: date
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """The reason why a gang cannot be launched: a code of the fake cloud, its message, and the offer."""
+    """The reason why a gang can't be launched: a code of the fake cloud, its message, and the offer."""
 
     code: str
     offer: Offer
@@ -114,9 +115,9 @@ class Conditions:
     """Everything that a test can set about capacity, quotas, reservations and prices.
 
     Attributes:
-        capacity: how many nodes each zone has.
+        capacity: How many nodes each zone has.
         quotas: (name, region) -> the quota.
-        reservations: id -> the reservation.
+        reservations: Id -> the reservation.
         prices: (instance type, region, purchase) -> USD per node-hour.
     """
 
@@ -141,7 +142,7 @@ class Conditions:
         return self.prices.get((offer.instance_type, offer.region, offer.purchase), offer.hourly_cost)
 
     def lack(self, request: LaunchRequest, machines: Collection[Machine], now: datetime) -> Lack | None:
-        """Return why the complete gang cannot be launched, or None."""
+        """Return why the complete gang can't be launched, or None."""
         for quota in self.quotas.values():
             needed = sum(part.nodes * quota_amount(quota, part.offer) for part in request.parts)
             used = quota_used(quota, request.region, machines, now) if needed else 0.0

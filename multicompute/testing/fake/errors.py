@@ -11,7 +11,7 @@ from multicompute.offer import Offer
 
 NOT_OFFERED = "not-offered"
 PASSING = frozenset({"throttled", "transient", "auth", "denied"})
-"""The codes that can refuse a repeated launch too, because they say nothing about the first call."""
+"""The codes that can refuse a repeated launch too, because they do not depend on the first call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,13 @@ def refusal(
     """Return the error for a code of the fake cloud.
 
     Args:
-        code: a key of `MEANINGS`; any other means a ProviderError.
-        message: the cloud's message; by default the one in `MEANINGS`.
-        provider: the provider's name.
-        region: the region that was asked.
-        offer: the offer of a launch; None for other calls.
-        zones_with_capacity: the zones that the cloud names; only a CapacityError has them.
-        retry_after: how many seconds the cloud asks the caller to wait.
+        code: A key of `MEANINGS`; any other means a ProviderError.
+        message: The cloud's message; by default the one in `MEANINGS`.
+        provider: The provider's name.
+        region: The region that was asked.
+        offer: The offer of a launch; None for other calls.
+        zones_with_capacity: The zones that the cloud names; only a CapacityError has them.
+        retry_after: How many seconds the cloud asks the caller to wait.
     """
     meaning = meaning_of(code)
     region = offer.region if offer else region

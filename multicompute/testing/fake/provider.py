@@ -53,10 +53,10 @@ class FakeProvider:
     runs; the codes are those of `multicompute.testing.fake.errors.MEANINGS`.
 
     Attributes:
-        faults: the faults that wait for calls, and a record of all calls.
-        boot_time: how long a node is pending.
-        shutdown_time: how long a termination takes.
-        lag: how long listings omit a new node; at most `consistency_window`.
+        faults: The faults that wait for calls, and a record of all calls.
+        boot_time: How long a node is pending.
+        shutdown_time: How long a termination takes.
+        lag: How long listings omit a new node; at most `consistency_window`.
 
     Example:
         >>> cloud = FakeProvider("aws")
@@ -81,14 +81,14 @@ class FakeProvider:
         """Create an empty cloud.
 
         Args:
-            name: the provider's name; the cloud refuses offers of other providers.
-            clock: the clock of the cloud; by default a FakeClock of its own.
-            capabilities: the capabilities that it declares; by default all.
-            tag_limits: the limits on the user's tags; by default none.
-            boot_time: see the attributes.
-            shutdown_time: see the attributes.
-            lag: see the attributes.
-            account: the id of the account that the credentials belong to.
+            name: The provider's name; the cloud refuses offers of other providers.
+            clock: The clock of the cloud; by default a FakeClock of its own.
+            capabilities: The capabilities that it declares; by default all.
+            tag_limits: The limits on the user's tags; by default none.
+            boot_time: See the attributes.
+            shutdown_time: See the attributes.
+            lag: See the attributes.
+            account: The id of the account that the credentials belong to.
         """
         self.name = name
         self.account = Account((account,), f"{name} account {account}")
@@ -192,7 +192,7 @@ class FakeProvider:
             with self._call("quotas", {}, region=region), self._lock:
                 return self._conditions.quotas_in(region, reservations, self._machines.values(), self.clock.now())
         except MulticomputeError as error:
-            return Quotas(notes=(f"the quotas of {self.name} {region} cannot be read: {error}",))
+            return Quotas(notes=(f"the quotas of {self.name} {region} can't be read: {error}",))
 
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return the load of `set_load`, minute by minute; see `Provider.metrics`."""
@@ -239,10 +239,10 @@ class FakeProvider:
         """Limit how many nodes of an instance type each zone has. If several calls match a zone, the last one decides.
 
         Args:
-            instance_type: the vendor's name, or a glob: "p5.*".
-            place: a zone, a region for each of its zones, or a glob: "us-*".
-            nodes: how many in total, nodes that run included; None for no limit.
-            purchase: limit only nodes that are bought this way.
+            instance_type: The vendor's name, or a glob: "p5.*".
+            place: A zone, a region for each of its zones, or a glob: "us-*".
+            nodes: How many in total, nodes that run included; None for no limit.
+            purchase: Limit only nodes that are bought this way.
         """
         with self._lock:
             self._conditions.capacity.add(CapacityRule(instance_type, place, nodes, purchase))

@@ -74,9 +74,9 @@ class FakeCloud:
     """The fake clouds that code under test uses, each an attribute with the name of its provider.
 
     Attributes:
-        clock: the clock of all clouds; time passes only by a sleep or `clock.advance`.
-        providers: provider's name -> its fake provider.
-        session: the session of the code under test.
+        clock: The clock of all clouds; time passes only by a sleep or `clock.advance`.
+        providers: Provider's name -> its fake provider.
+        session: The session of the code under test.
 
     Example:
         >>> with fake_cloud() as cloud:
@@ -133,15 +133,15 @@ def fake_cloud(
     configuration, environment, files and clouds are neither read nor changed.
 
     Args:
-        names: the providers; all that are installed if none is named. Plans use no others.
-        clock: the clock of the clouds; by default one that starts on 2027-01-01.
-        default_ttl: the ttl of a cluster whose request has none; None for no expiry.
+        names: The providers; all that are installed if none is named. Plans use no others.
+        clock: The clock of the clouds; by default one that starts on 2027-01-01.
+        default_ttl: The ttl of a cluster whose request has none; None for no expiry.
 
     Yields:
         The fake clouds.
 
     Raises:
-        ConfigError: no provider of this name is installed.
+        ConfigError: No provider of this name is installed.
     """
     real = discover()
     for name in names:

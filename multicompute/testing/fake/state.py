@@ -20,15 +20,15 @@ class Machine:
     """A machine of a fake cloud. Its state follows from the time, so nothing has to run in the background.
 
     Attributes:
-        token: the token of its launch, which stays when its tags are removed.
-        ready_at: when it runs.
-        listed_from: when listings begin to show it.
-        boot_failure: the reason why it never runs; "" if it does.
-        boot_cause: the `Cause` of that reason.
-        expires_at: when the cloud itself terminates it; None for never.
-        ends_at: when a requested termination is done; None if none was requested.
-        load: what the cloud's monitoring measures of it.
-        slice: the number of its slice; the hosts of a slice have the same number.
+        token: The token of its launch, which stays when its tags are removed.
+        ready_at: When it runs.
+        listed_from: When listings begin to show it.
+        boot_failure: The reason why it never runs; "" if it does.
+        boot_cause: The `Cause` of that reason.
+        expires_at: When the cloud itself terminates it; None for never.
+        ends_at: When a requested termination is done; None if none was requested.
+        load: What the cloud's monitoring measures of it.
+        slice: The number of its slice; the hosts of a slice have the same number.
     """
 
     id: str

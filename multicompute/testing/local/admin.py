@@ -78,7 +78,7 @@ class Admin:
 
 
 def _commands(cloud: LocalCloud) -> Mapping[str, Callable[..., object]]:
-    """The commands of every cloud. A new action of an outside actor is one more line here."""
+    """Return the commands of every cloud. A new action of an outside actor is one more line here."""
     return {
         "capacity": cloud.set_capacity,
         "quota": cloud.set_quota,

@@ -31,7 +31,7 @@ class Chassis:
         """The URL of every service.
 
         Raises:
-            RuntimeError: the server is not started.
+            RuntimeError: The server is not started.
         """
         if self._server is None:
             raise RuntimeError(f"the local {self._title} is not started")
@@ -42,7 +42,7 @@ class Chassis:
         """An empty folder that exists while the server runs.
 
         Raises:
-            RuntimeError: the server is not started.
+            RuntimeError: The server is not started.
         """
         if self._folder is None:
             raise RuntimeError(f"the local {self._title} is not started")
@@ -56,7 +56,7 @@ class Chassis:
         """Start the server.
 
         Args:
-            services: path prefix -> the service that answers below it; the longest prefix of a path wins.
+            services: Path prefix -> the service that answers below it; the longest prefix of a path wins.
         """
         server = Server(_Dispatcher(services))
         server.start()

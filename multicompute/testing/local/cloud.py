@@ -19,11 +19,11 @@ class LocalCloud(Protocol):
     NotImplementedError, unless the subclass overrides them.
 
     Attributes:
-        name: the provider's name.
-        faults: the faults that wait for calls, and a record of every call.
-        lag: how long listings omit a new resource.
-        boot_delay: how long a node is pending.
-        shutdown_delay: how long a termination takes.
+        name: The provider's name.
+        faults: The faults that wait for calls, and a record of every call.
+        lag: How long listings omit a new resource.
+        boot_delay: How long a node is pending.
+        shutdown_delay: How long a termination takes.
 
     Example:
         >>> def sell_out(cloud: LocalCloud) -> None:
@@ -63,12 +63,12 @@ class LocalCloud(Protocol):
         """Limit how many nodes of an instance type a place has.
 
         Args:
-            instance_type: the vendor's name of the machine type or slice type.
-            place: a zone; a region in clouds whose nodes need no zone.
-            nodes: how many in total, nodes that run included; None for no limit.
+            instance_type: The vendor's name of the machine type or slice type.
+            place: A zone; a region in clouds whose nodes need no zone.
+            nodes: How many in total, nodes that run included; None for no limit.
 
         Raises:
-            ValueError: the place does not sell the instance type.
+            ValueError: The place does not sell the instance type.
         """
         ...
 
@@ -76,12 +76,12 @@ class LocalCloud(Protocol):
         """Limit what the account may use.
 
         Args:
-            quota: the vendor's name of the quota.
-            region: the region that it applies to.
-            value: the limit, in the quota's own unit.
+            quota: The vendor's name of the quota.
+            region: The region that it applies to.
+            value: The limit, in the quota's own unit.
 
         Raises:
-            ValueError: the cloud has no such quota.
+            ValueError: The cloud has no such quota.
         """
         raise _unsupported(self, "quotas")
 
@@ -102,7 +102,7 @@ class LocalCloud(Protocol):
         """Take a spot node back, as the cloud does when it needs the capacity.
 
         Raises:
-            ValueError: the cloud has no such spot node.
+            ValueError: The cloud has no such spot node.
         """
         ...
 
@@ -142,8 +142,8 @@ class LocalCloud(Protocol):
         """Add measurements to the cloud's monitoring.
 
         Args:
-            node_id: the node that was measured.
-            load: metric -> its value in the last minutes, in the metric's unit. A metric that is missing was not measured.
+            node_id: The node that was measured.
+            load: Metric -> its value in the last minutes, in the metric's unit. A metric that is missing was not measured.
         """
         raise _unsupported(self, "metrics")
 

@@ -20,7 +20,7 @@ class LocalClouds:
     """The local clouds that run, by the names of their providers: `clouds.aws` or `clouds["aws"]`.
 
     Attributes:
-        environment: the environment variables that connect any process to these clouds, to an empty ledger and to an empty
+        environment: The environment variables that connect any process to these clouds, to an empty ledger and to an empty
             configuration.
     """
 
@@ -44,10 +44,10 @@ class LocalClouds:
         """Return the local cloud of a class, for what only this cloud can do.
 
         Args:
-            kind: the class, such as `multicompute_gcp.local.GcpLocalCloud`.
+            kind: The class, such as `multicompute_gcp.local.GcpLocalCloud`.
 
         Raises:
-            LookupError: no such cloud is running.
+            LookupError: No such cloud is running.
         """
         for cloud in self._clouds.values():
             if isinstance(cloud, kind):
@@ -69,7 +69,7 @@ def running(cloud: _Local) -> Iterator[_Local]:
     """Run one local cloud while the block runs; the environment stays as it is.
 
     Args:
-        cloud: a local cloud that is not started.
+        cloud: A local cloud that is not started.
 
     Yields:
         The cloud.
@@ -85,17 +85,17 @@ def running(cloud: _Local) -> Iterator[_Local]:
 def local_clouds(*names: str, **options: object) -> Iterator[LocalClouds]:
     """Run local clouds on 127.0.0.1 while the block runs, and point this process and its children to them.
 
-    Code in the block cannot reach the user's accounts, configuration or ledger.
+    Code in the block can't reach the user's accounts, configuration or ledger.
 
     Args:
-        names: the providers; every provider that has a local cloud if none is named.
-        options: attributes to set on each cloud before it starts, such as `lag` or `boot_delay`.
+        names: The providers; every provider that has a local cloud if none is named.
+        options: Attributes to set on each cloud before it starts, such as `lag` or `boot_delay`.
 
     Yields:
         The clouds that run.
 
     Raises:
-        SpecError: no provider has this name, a provider has no local cloud, or a cloud has no such option.
+        SpecError: No provider has this name, a provider has no local cloud, or a cloud has no such option.
 
     Example:
         with local_clouds("aws") as clouds:

@@ -10,7 +10,7 @@ from multicompute.testing.local.server import Cut, Response
 
 
 class FaultInjector:
-    """Records every call of a local cloud, and answers it as the next matching fault says."""
+    """Records every call of a local cloud, and answers it as the next matching fault requires."""
 
     def __init__(self, faults: Faults, clock: Clock) -> None:
         """Take the faults from `faults`; a delayed answer is late by `clock`."""
@@ -36,10 +36,10 @@ class FaultInjector:
         """Record a call and answer it.
 
         Args:
-            operation: the operation as faults and the record name it.
-            fields: what the call asked for; "region" is the region it was sent to.
-            answer: does the work and returns the cloud's answer.
-            refuse: returns the cloud's own refusal for a fault of the kinds FAIL and THROTTLE.
+            operation: The operation as faults and the record name it.
+            fields: What the call asked for; "region" is the region it was sent to.
+            answer: Does the work and returns the cloud's answer.
+            refuse: Returns the cloud's own refusal for a fault of the kinds FAIL and THROTTLE.
 
         Returns:
             The response, or None to close the connection without one.

@@ -30,12 +30,14 @@ class Forwarded(Generic[_T]):
     def __get__(self, instance: object, owner: type | None = None) -> _T: ...
 
     def __get__(self, instance: object, owner: type | None = None) -> "Forwarded[_T] | _T":
+        """Return the value from its owner."""
         if instance is None:
             return self
         value: _T = getattr(self._owner(instance), self._name)
         return value
 
     def __set__(self, instance: object, value: _T) -> None:
+        """Set the value at its owner."""
         setattr(self._owner(instance), self._name, value)
 
 

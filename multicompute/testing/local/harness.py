@@ -32,17 +32,17 @@ class LocalCloudHarness:
     """A `ProviderHarness` for a provider that has a local cloud: all that differs between providers is data.
 
     Attributes:
-        cloud: the local cloud, which runs.
-        provider: the provider under test, connected to the cloud.
-        instance_type: the instance type to launch.
-        zones: region -> two of its zones, for two regions.
-        quote: the price of every offer.
-        launch: the operation that launches nodes, by its name in faults.
-        refusals: the refusals of a launch.
-        page_nodes: how many nodes are more than one page of a listing.
-        clock: the clock of the cloud.
-        other_account: opens a provider with the credentials of another account of the cloud.
-        reach_expiry: does what a node's timer or the cloud does at the expiry of each node.
+        cloud: The local cloud, which runs.
+        provider: The provider under test, connected to the cloud.
+        instance_type: The instance type to launch.
+        zones: Region -> two of its zones, for two regions.
+        quote: The price of every offer.
+        launch: The operation that launches nodes, by its name in faults.
+        refusals: The refusals of a launch.
+        page_nodes: How many nodes are more than one page of a listing.
+        clock: The clock of the cloud.
+        other_account: Opens a provider with the credentials of another account of the cloud.
+        reach_expiry: Does what a node's timer or the cloud does at the expiry of each node.
     """
 
     cloud: LocalCloud

@@ -15,7 +15,7 @@ def by_metric(load: Load) -> dict[Metric, float]:
     """Return a load whose keys are metrics.
 
     Raises:
-        ValueError: a key is not the name of a metric.
+        ValueError: A key is not the name of a metric.
     """
     return {Metric(name): value for name, value in load.items()}
 
@@ -34,6 +34,7 @@ class Measurements:
     """The measurements of every node, one for each minute."""
 
     def __init__(self) -> None:
+        """Start without measurements."""
         self._of: dict[str, list[Measurement]] = {}
 
     def add(self, node: str, load: Load, *, until: datetime, minutes: int, accelerator: int = 0) -> None:

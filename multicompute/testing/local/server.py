@@ -40,7 +40,7 @@ class Cut(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response; `cut` says how its delivery goes wrong, None for not at all."""
+    """An HTTP response; `cut` is how its delivery fails; None if it succeeds."""
 
     status: int
     body: bytes = b""
@@ -110,7 +110,7 @@ class _Server(HTTPServer):
         super().__init__((HOST, 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        # Not ThreadingMixIn: its threads either keep a process alive that never calls stop(), or cannot be joined.
+        # Not ThreadingMixIn: its threads either keep a process alive that never calls stop(), or can't be joined.
         thread = threading.Thread(target=self._serve, args=(request, client_address), name="local-cloud", daemon=True)
         with self._lock:
             self._connections[request] = thread

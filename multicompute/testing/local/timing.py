@@ -15,11 +15,11 @@ class Timing:
     """How long things take in a local cloud. By default nothing takes time, so tests do not wait.
 
     Attributes:
-        lag: how long listings omit a new resource.
-        boot: how long a node is pending.
-        shutdown: how long a termination takes.
-        operation: how long any other long-running operation takes, in clouds that have such operations.
-        polls: how many times an operation reports that it is in progress, even if it is done.
+        lag: How long listings omit a new resource.
+        boot: How long a node is pending.
+        shutdown: How long a termination takes.
+        operation: How long any other long-running operation takes, in clouds that have such operations.
+        polls: How many times an operation reports that it is in progress, even if it is done.
     """
 
     lag: timedelta = timedelta(0)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
@@ -41,7 +41,10 @@ needs_airflow = pytest.mark.skipif(
 )
 
 
-def until(read: Callable[[], Any], what: str, *, seconds: float = 90) -> Any:
+_T = TypeVar("_T")
+
+
+def until(read: Callable[[], _T], what: str, *, seconds: float = 90) -> _T:
     """Call `read` until its result is true, and return the result."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -171,7 +174,7 @@ class AirflowSite:
         return list(self.get(f"dags/{dag}/dagRuns/{quote(run)}/taskInstances")["task_instances"])
 
     def pid(self, dag: str, run: str, task: str) -> int:
-        return next(ti["pid"] for ti in self.instances(dag, run) if ti["task_id"] == task)
+        return int(next(ti["pid"] for ti in self.instances(dag, run) if ti["task_id"] == task))
 
     def mark_failed(self, dag: str, run: str, task: str) -> None:
         self.ask("PATCH", f"dags/{dag}/dagRuns/{quote(run)}/taskInstances/{task}", {"new_state": "failed"})

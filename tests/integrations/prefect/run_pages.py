@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
@@ -20,9 +21,9 @@ async def _page(flow_run: str) -> tuple[dict[str, Any], str]:
     """Return the artifacts of a flow run by key, and its log."""
     async with get_client() as client:
         artifacts = await client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]))
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(flow_run)]))
         )
-        logs = await client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run])))
+        logs = await client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[UUID(flow_run)])))
         return {str(each.key): each for each in artifacts}, "\n".join(log.message for log in logs)
 
 
@@ -32,4 +33,6 @@ def page(flow_run: str) -> tuple[dict[str, Any], str]:
 
 
 async def _drain_logs() -> None:
-    await APILogWorker.instance().drain()
+    drained = APILogWorker.instance().drain()
+    assert not isinstance(drained, bool)
+    await drained

@@ -2,6 +2,8 @@
 
 import asyncio
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from prefect import flow
@@ -17,13 +19,14 @@ SECRET = "hunter2-of-the-block"
 
 @pytest.fixture(name="saved")
 def _saved(tmp_path: Path) -> Multicompute:
-    block = Multicompute(
-        state=f"sqlite:///{tmp_path}/{SECRET}.db",
-        owner="team",
-        default_ttl="3h",
-        settings={"aws": {"regions": "us-west-2"}},
-        environment={"AWS_ACCESS_KEY_ID": "of-the-block", "AWS_SECRET_ACCESS_KEY": SECRET},
-    )
+    values: dict[str, Any] = {
+        "state": f"sqlite:///{tmp_path}/{SECRET}.db",
+        "owner": "team",
+        "default_ttl": "3h",
+        "settings": {"aws": {"regions": "us-west-2"}},
+        "environment": {"AWS_ACCESS_KEY_ID": "of-the-block", "AWS_SECRET_ACCESS_KEY": SECRET},
+    }
+    block = Multicompute(**values)
     block.save("team", overwrite=True)
     return block
 
@@ -66,4 +69,6 @@ def test_nothing_shows_the_secrets_of_a_block(saved: Multicompute) -> None:
 def test_the_entry_point_registers_the_block_with_prefect() -> None:
     from prefect.plugins import load_prefect_collections
 
-    assert load_prefect_collections()["multicompute"].Multicompute is Multicompute
+    loaded = load_prefect_collections()["multicompute"]
+    assert isinstance(loaded, ModuleType)
+    assert loaded.Multicompute is Multicompute

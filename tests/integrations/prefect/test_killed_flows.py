@@ -7,13 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling, Scheduled, State
+from prefect.states import Cancelling, Scheduled
 
 from multicompute import Cluster
 from multicompute.node import ClusterState
@@ -22,7 +22,10 @@ from multicompute.testing import LocalClouds
 TIMEOUT = 150
 
 
-def until(read: Callable[[], Any], runner: Path) -> Any:
+_T = TypeVar("_T")
+
+
+def until(read: Callable[[], _T], runner: Path) -> _T:
     """Call `read` until its result is true, and return the result."""
     deadline = time.monotonic() + TIMEOUT
     while not (answer := read()):

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, serve
 
@@ -67,4 +68,6 @@ def is_begun_again(note: str) -> None:
 SERVED = (trains, trains_in_a_block, dies_while_it_launches, is_begun_again)
 
 if __name__ == "__main__":
-    serve(*(each.to_deployment(name="here") for each in SERVED), pause_on_shutdown=False, print_starting_message=False)
+    # Without an event loop, `to_deployment` returns no coroutine.
+    deployments: list[Any] = [each.to_deployment(name="here") for each in SERVED]
+    serve(*deployments, pause_on_shutdown=False, print_starting_message=False)

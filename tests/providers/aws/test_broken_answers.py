@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from botocore import exceptions as sdk
@@ -92,7 +93,7 @@ def test_the_wait_that_a_proxy_asks_for_is_passed_on(cloud: AwsLocalCloud, local
 @pytest.mark.parametrize("is_named", [True, False])
 def test_an_answer_without_a_code_proves_nothing(status: int, kind: type[Exception], *, is_named: bool) -> None:
     # The SDK's parser of JSON answers uses the status if it finds no code.
-    answer = {
+    answer: Any = {
         "Error": {"Code": str(status) if is_named else "", "Message": "<html>"},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }

@@ -1,9 +1,9 @@
 """Every error code of EC2 becomes the error that it means, with place, scope and hint."""
 
-import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore import exceptions as sdk
@@ -15,28 +15,16 @@ from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._errors import translate, zones_with_capacity
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import HANG_UP, ScriptedAws, refusal
+from tests.providers.error_codes import error_codes, kinds
 
 Request = Callable[..., LaunchRequest]
-KINDS = {
-    "capacity": {errors.CapacityError},
-    "quota": {errors.QuotaError},
-    "throttle": {errors.ThrottledError},
-    "transient": {errors.TransientError},
-    "auth": {errors.AuthError, errors.AccessDeniedError},
-    "invalid_request": {errors.InvalidRequestError},
-    "conflict": {errors.ProviderError, errors.TransientError},
-    "not_found": {errors.InvalidRequestError, errors.TransientError},
-}
+KINDS = kinds(not_found=errors.TransientError)
+CODES = error_codes(Path(__file__).parent)
 SOLD_OUT = (
     "We currently do not have sufficient p5.48xlarge capacity in the Availability Zone you requested (us-east-1a). Our system will "
     "be working on provisioning additional capacity. You can currently get p5.48xlarge capacity by not specifying an Availability "
     "Zone in your request or choosing us-east-1b, us-east-1c."
 )
-
-
-def _codes() -> list[dict[str, str]]:
-    with (Path(__file__).parent / "error_codes.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def _failure(provider: AwsProvider, request: LaunchRequest) -> errors.MulticomputeError:
@@ -45,9 +33,9 @@ def _failure(provider: AwsProvider, request: LaunchRequest) -> errors.Multicompu
     return caught.value
 
 
-@pytest.mark.parametrize("row", _codes(), ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
+@pytest.mark.parametrize("row", CODES, ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
 def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> None:
-    answer = {
+    answer: Any = {
         "Error": {"Code": row["code"], "Message": f"So: {row['message_fragment']}."},
         "ResponseMetadata": {"HTTPStatusCode": int(row["http_status"])},
     }

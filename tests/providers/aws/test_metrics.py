@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -17,6 +16,7 @@ from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute.testing import FakeClock, local_clouds
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
+from tests.aws_client import aws_client
 from tests.providers.aws.scripted_aws import (
     Answer,
     Request,
@@ -75,8 +75,7 @@ def _last_hour(provider: AwsProvider, clock: FakeClock, *nodes: Node) -> tuple[S
 
 
 def _client(cloud: AwsLocalCloud, service: str) -> Any:
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-    return boto3.client(service, region_name="us-east-1", endpoint_url=cloud.endpoint_url, **keys)
+    return aws_client(service, cloud.endpoint_url)
 
 
 # --- what was measured ------------------------------------------------------------------------------------------------
@@ -396,11 +395,11 @@ def test_a_cluster_is_degraded_by_the_first_refresh_after_a_check_fails_and_stil
         samples = cluster.metrics("15m")
         assert {sample.metric for sample in samples} == set(LOAD)
         assert {sample.node for sample in samples} == {head.id}
-        clouds.aws.impair(other.id, check="system")
+        clouds.of(AwsLocalCloud).impair(other.id, check="system")
         assert cluster.refresh().state is ClusterState.DEGRADED
         (event,) = [event for event in cluster.events() if event.kind == "degraded"]
         assert other.id in event.message and "system status check fails" in event.message
-        clouds.aws.impair(other.id, check="system", fails=False)
+        clouds.of(AwsLocalCloud).impair(other.id, check="system", fails=False)
         assert cluster.refresh().state is ClusterState.READY
         cluster.terminate()
         assert clouds.alive() == []

@@ -11,6 +11,7 @@ from multicompute import errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Selector, Settings
+from multicompute.testing import FakeClock
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
 
@@ -19,24 +20,30 @@ HERE = Selector(region="us-east-1", cluster_id="id-1")
 
 
 @pytest.fixture
-def cloud() -> Iterator[AwsLocalCloud]:
-    cloud = AwsLocalCloud()
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cloud(clock: FakeClock) -> Iterator[AwsLocalCloud]:
+    """A local AWS in virtual time, so that no test depends on the speed of the machine."""
+    cloud = AwsLocalCloud(clock=clock)
     cloud.start()
     yield cloud
     cloud.stop()
 
 
 @pytest.fixture
-def local(cloud: AwsLocalCloud) -> AwsProvider:
-    return AwsProvider(Settings({"regions": ["us-east-1", "us-west-2"]}, cloud.environment))
+def local(cloud: AwsLocalCloud, clock: FakeClock) -> AwsProvider:
+    return AwsProvider(Settings({"regions": ["us-east-1", "us-west-2"]}, cloud.environment), clock=clock)
 
 
 def _end(provider: AwsProvider, selector: Selector) -> int:
-    """Tear down step by step; return the number of steps."""
+    """Repeat the teardown until it is done, and return how many steps it took."""
     for step in range(1, 50):
         if provider.terminate(selector).is_done:
             return step
-    raise AssertionError("the teardown does not come to an end")
+    raise AssertionError("the teardown does not finish")
 
 
 def test_64_h100_with_efa_come_up_and_leave_nothing(
@@ -109,14 +116,14 @@ def test_an_answer_lost_in_a_teardown_is_recovered_by_repeating_the_teardown(
 
 
 def test_groups_wait_until_their_instances_have_shut_down(
-    cloud: AwsLocalCloud, local: AwsProvider, request_of: Request
+    cloud: AwsLocalCloud, local: AwsProvider, clock: FakeClock, request_of: Request
 ) -> None:
     local.launch(request_of(fabric=True))
-    cloud.shutdown_delay = timedelta(milliseconds=100)
+    cloud.shutdown_delay = timedelta(minutes=1)
     first = local.terminate(HERE)
     assert {item.kind for item in first.remaining} == {"instance"}
-    while not local.terminate(HERE).is_done:
-        pass
+    clock.advance("1m")
+    _end(local, HERE)
     assert cloud.alive() == []
 
 

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from multicompute.offer import Offer
+from multicompute.offer import Offer, Purchase
 from multicompute_aws._families import FAMILIES, family_of
 from multicompute_aws._prices import hourly_prices
 from multicompute_aws._provider import AwsProvider
@@ -113,8 +113,8 @@ def test_a_reservation_of_another_region_causes_no_note(aws: ScriptedAws, provid
         ("p6-b200.48xlarge", "spot", None),
     ],
 )
-def test_each_type_counts_against_one_quota(instance_type: str, purchase: str, code: str | None) -> None:
-    family = family_of(instance_type, purchase)  # type: ignore[arg-type]
+def test_each_type_counts_against_one_quota(instance_type: str, purchase: Purchase, code: str | None) -> None:
+    family = family_of(instance_type, purchase)
     assert (family.code if family else None) == code
     matching = [item for item in FAMILIES if item.purchase == purchase and item.covers(instance_type)]
     assert len(matching) == (1 if code else 0)

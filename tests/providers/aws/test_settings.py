@@ -1,7 +1,5 @@
 """Where credentials and endpoints are found, and which settings are refused, without a network call."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from multicompute.provider import Settings
 from multicompute_aws import _settings, plugin
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
+from tests.providers.fresh_python import printed
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +24,12 @@ def test_configured_loads_no_sdk() -> None:
         "plugin.configured(Settings(environment={'AWS_ACCESS_KEY_ID': 'a', 'AWS_SECRET_ACCESS_KEY': 'b'})); "
         "print([name for name in ('boto3', 'botocore', 'moto') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_importing_the_plug_in_object_loads_neither_the_sdk_nor_pydantic() -> None:
     code = "import sys, multicompute_aws; print([name for name in ('boto3', 'pydantic') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_every_setting_is_described_and_known_to_the_plug_in_object() -> None:

@@ -1,6 +1,5 @@
 """Every error code of Azure becomes the error that it means, with place, scope and hint."""
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,25 +18,13 @@ from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
 from multicompute_azure._errors import answer_in, answer_of, translate
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
+from tests.providers.error_codes import error_codes, kinds
 
 Request = Callable[..., LaunchRequest]
 PUT = "virtualMachineScaleSets.createOrUpdate"
 HERE = Place("azure", "eastus", "", "Standard_ND96isr_H100_v5")
-KINDS: dict[str, set[type[errors.MulticomputeError]]] = {
-    "capacity": {errors.CapacityError},
-    "quota": {errors.QuotaError},
-    "throttle": {errors.ThrottledError},
-    "transient": {errors.TransientError},
-    "auth": {errors.AuthError, errors.AccessDeniedError},
-    "invalid_request": {errors.InvalidRequestError},
-    "conflict": {errors.ProviderError, errors.TransientError},
-    "not_found": {errors.InvalidRequestError, errors.ProviderError},
-}
-
-
-def _codes() -> list[dict[str, str]]:
-    with (Path(__file__).parent / "error_codes.csv").open() as file:
-        return list(csv.DictReader(file))
+KINDS = kinds(not_found=errors.ProviderError)
+CODES = error_codes(Path(__file__).parent)
 
 
 def answered(body: dict[str, Any], status: int = 409, headers: dict[str, str] | None = None) -> sdk.HttpResponseError:
@@ -53,7 +40,7 @@ def answered(body: dict[str, Any], status: int = 409, headers: dict[str, str] | 
     return sdk.HttpResponseError(response=response)
 
 
-@pytest.mark.parametrize("row", _codes(), ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
+@pytest.mark.parametrize("row", CODES, ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
 def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> None:
     body = {"error": {"code": row["code"], "message": f"So: {row['message_fragment']}."}}
     error = translate(answered(body, int(row["http_status"])), "create", HERE)

@@ -1,6 +1,7 @@
 """What a launch sends to Azure, and how it handles a gang that starts in part, late or not at all."""
 
 import base64
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,7 @@ from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute.provider_kit.vendor_errors import Place
+from multicompute.testing import Call
 from multicompute_azure._image import find_image
 from multicompute_azure._network import NetworkRefs
 from multicompute_azure._provider import AzureProvider
@@ -383,14 +385,20 @@ def test_two_processes_that_launch_one_token_at_the_same_time_buy_once(
     cloud: AzureLocalCloud, open_with: Open, request_of: Request
 ) -> None:
     slow, quick = open_with(), open_with()
-    clock = slow._clients.clock
+    has_asked, may_go_on = threading.Event(), threading.Event()
+
+    def hold_the_first(_: Call) -> None:
+        if not has_asked.is_set():
+            has_asked.set()
+            assert may_go_on.wait(30)
+
     # The slow one has found no scale set yet when the quick one creates it, so its own PUT is refused by the condition.
-    cloud.faults.delay("skus.list", timedelta(milliseconds=500))
+    cloud.faults.hook("skus.list", hold_the_first)
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(slow.launch, request_of())
-        while not cloud.faults.count("skus.list"):
-            clock.sleep(timedelta(milliseconds=5))
+        assert has_asked.wait(30)
         first = quick.launch(request_of())
+        may_go_on.set()
         assert {node.id for node in late.result()} == {node.id for node in first}
     assert cloud.faults.count(PUT) == 2
     assert len(cloud.running_ids()) == 2

@@ -10,7 +10,6 @@ from azure.core.credentials import AccessToken
 from azure.core.exceptions import ServiceRequestError
 
 from multicompute import Cluster, errors
-from multicompute.clock import SystemClock
 from multicompute.node import ClusterState, Metric, Node, NodeState, Sample
 from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Selector, Settings
@@ -34,7 +33,7 @@ LOAD = {
 
 
 def read(provider: AzureProvider, nodes: Sequence[Node]) -> tuple[Sample, ...]:
-    now = SystemClock().now()
+    now = provider._clients.clock.now()
     return provider.metrics(nodes, since=now - timedelta(minutes=5), until=now)
 
 
@@ -99,7 +98,7 @@ def test_the_minutes_that_end_in_the_period_are_returned_and_no_others(
 ) -> None:
     node, _ = launched(provider, request_of)
     cloud.measure(node.id, {Metric.CPU: 40.0, Metric.ACCELERATOR: 80.0}, minutes=10)
-    last = SystemClock().now().replace(second=0, microsecond=0) - timedelta(minutes=1)
+    last = provider._clients.clock.now().replace(second=0, microsecond=0) - timedelta(minutes=1)
     samples = provider.metrics([node], since=last - timedelta(minutes=3, seconds=begin), until=last)
     expected = [last - timedelta(minutes=count) for count in (3, 2, 1, 0)]
     for metric in (Metric.CPU, Metric.ACCELERATOR):
@@ -335,15 +334,16 @@ def clouds() -> Iterator[LocalClouds]:
 def test_a_cluster_is_degraded_by_the_first_refresh_after_a_node_is_impaired_and_still_has_metrics(
     clouds: LocalClouds,
 ) -> None:
+    azure = clouds.of(AzureLocalCloud)
     with Cluster.request(gpus=16, type="h100", regions=["eastus"], progress=False) as cluster:
         busy, impaired = cluster.nodes
-        clouds.azure.measure(busy.id, LOAD, minutes=1)
+        azure.measure(busy.id, LOAD, minutes=1)
         assert {one.metric: one.value for one in cluster.metrics()} == {
             metric: pytest.approx(value) for metric, value in LOAD.items()
         }
-        clouds.azure.impair(impaired.id)
+        azure.impair(impaired.id)
         assert cluster.refresh().state is ClusterState.DEGRADED
         assert {node.id: node.state for node in cluster.nodes}[impaired.id] is NodeState.IMPAIRED
-        clouds.azure.impair(impaired.id, "Available")
+        azure.impair(impaired.id, "Available")
         assert cluster.refresh().state is ClusterState.READY
     assert clouds.alive() == []

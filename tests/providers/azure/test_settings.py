@@ -1,8 +1,6 @@
 """Where credentials and the subscription are found, and which settings are refused, without a network call."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from multicompute.errors import AuthError, ConfigError
 from multicompute.provider import Settings
 from multicompute_azure import plugin
 from multicompute_azure._settings import AzureSettings
+from tests.providers.fresh_python import printed
 
 SECRET = {"AZURE_CLIENT_ID": "app", "AZURE_TENANT_ID": "us", "AZURE_CLIENT_SECRET": "s"}
 
@@ -20,8 +19,7 @@ def test_importing_the_plug_in_object_loads_neither_the_sdk_nor_pydantic() -> No
         "import sys, multicompute_azure; "
         "print([name for name in sys.modules if name.startswith(('azure.', 'msal', 'pydantic'))])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_configured_loads_no_sdk() -> None:
@@ -30,8 +28,7 @@ def test_configured_loads_no_sdk() -> None:
         f"plugin.configured(Settings(environment={SECRET!r})); "
         "print([name for name in sys.modules if name.startswith(('azure.', 'msal'))])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_every_setting_is_described_and_known_to_the_plug_in_object() -> None:
@@ -46,8 +43,7 @@ def test_opening_the_provider_imports_no_management_client() -> None:
         "plugin.open(Settings({'endpoint_url': 'http://127.0.0.1:1'}))\n"
         "print([name for name in sys.modules if name in ('azure.mgmt.compute', 'azure.mgmt.network', 'azure.identity')])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_a_local_endpoint_needs_no_credentials() -> None:

@@ -1,7 +1,7 @@
 """Each of Google's error codes is translated into the error that it means, with its place, its scope and what to do next."""
 
-import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,24 +22,12 @@ from multicompute_gcp._errors import (
     translate,
     translate_errors,
 )
+from tests.providers.error_codes import error_codes, kinds
 
 PLACE = Place("gcp", "us-central1", "us-central1-a", "a3-highgpu-8g")
-KINDS: dict[str, set[type[errors.MulticomputeError]]] = {
-    "capacity": {errors.CapacityError},
-    "quota": {errors.QuotaError},
-    "throttle": {errors.ThrottledError},
-    "transient": {errors.TransientError},
-    "auth": {errors.AuthError, errors.AccessDeniedError},
-    "invalid_request": {errors.InvalidRequestError},
-    "conflict": {errors.ProviderError, errors.TransientError},
-    "not_found": {errors.InvalidRequestError, errors.CapacityError},
-}
+KINDS = kinds(not_found=errors.CapacityError)
+CODES = error_codes(Path(__file__).parent)
 RPC = {"8": "RESOURCE_EXHAUSTED", "9": "FAILED_PRECONDITION", "3": "INVALID_ARGUMENT"}
-
-
-def _rows() -> list[dict[str, str]]:
-    with (Path(__file__).parent / "error_codes.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def _response(status: int, body: object, url: str = "https://compute.googleapis.com/compute/v1/x") -> requests.Response:
@@ -49,7 +37,7 @@ def _response(status: int, body: object, url: str = "https://compute.googleapis.
     return response
 
 
-@pytest.mark.parametrize("row", _rows(), ids=lambda row: f"{row['api']}-{row['code']}-{row['message_fragment'][:12]}")
+@pytest.mark.parametrize("row", CODES, ids=lambda row: f"{row['api']}-{row['code']}-{row['message_fragment'][:12]}")
 def test_every_documented_code_has_its_kind(row: dict[str, str]) -> None:
     answer = VendorAnswer(RPC.get(row["code"], row["code"]), f"So: {row['message_fragment']}.")
     meaning = meaning_of(MEANINGS, answer)
@@ -152,7 +140,7 @@ def test_an_operation_that_was_rolled_back_has_failed_even_without_an_error() ->
     assert "3 of 8 VMs" in answer.message
 
 
-def _bulk(per_location: dict[str, object]) -> compute_v1.Operation:
+def _bulk(per_location: Mapping[str, object]) -> compute_v1.Operation:
     done = {"per_location_status": per_location}
     return compute_v1.Operation(status="DONE", instances_bulk_insert_operation_metadata=done)
 

@@ -4,7 +4,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 
 import pytest
 
@@ -40,7 +40,7 @@ def _pod(slices: int = 1) -> Part:
 
 
 def _measured(provider: GcpProvider, nodes: Sequence[Node]) -> tuple[Sample, ...]:
-    now = datetime.now(UTC)
+    now = provider._clock.now()
     return provider.metrics(nodes, since=now - timedelta(minutes=10), until=now + timedelta(minutes=1))
 
 
@@ -271,7 +271,7 @@ def test_a_refresh_of_one_call_finds_an_instance_in_repair_and_the_next_that_it_
         clouds.gcp.faults.clear()
         assert cluster.refresh().state is ClusterState.DEGRADED
         assert [call.operation for call in clouds.gcp.faults.calls] == ["instances.aggregatedList"]
-        clouds.gcp.impair(sick, trouble="")
+        clouds.of(GcpLocalCloud).impair(sick, trouble="")
         assert cluster.refresh().state is ClusterState.READY
     assert clouds.alive() == []
 

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp._reservations import find_reservation
 from multicompute_gcp._session import unreachable_in
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.teardown import tear_down
 
 Request = Callable[..., LaunchRequest]
 Opened = Callable[..., GcpProvider]
@@ -23,16 +25,8 @@ HERE = Selector(region="us-central1", cluster_id="id-1")
 KEY = "ssh-ed25519 AAAA me@host"
 
 
-def _terminate(provider: GcpProvider, selector: Selector = HERE) -> int:
-    """Tear down, and return how many steps it took."""
-    for step in range(1, 200):
-        if provider.terminate(selector).is_done:
-            return step
-    raise AssertionError("the teardown does not finish")
-
-
-def _of(offer: Offer, name: str, **changes: object) -> Offer:
-    return replace(offer, instance=replace(offer.instance, name=name, **changes))  # type: ignore[arg-type]
+def _of(offer: Offer, name: str, **changes: Any) -> Offer:
+    return replace(offer, instance=replace(offer.instance, name=name, **changes))
 
 
 def test_64_h100_with_placement_and_ssh_come_up_and_leave_nothing(
@@ -46,7 +40,7 @@ def test_64_h100_with_placement_and_ssh_come_up_and_leave_nothing(
     kinds = Counter(item.kind for item in cloud.alive())
     assert kinds == {"instance": 8, "disk": 8, "firewall": 1, "resource-policy": 1}
     assert {item.id for item in provider.resources(HERE)} == {item.id for item in cloud.alive()}
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -139,8 +133,8 @@ def test_operations_that_take_a_while_are_waited_for(
     launched = provider.launch(request_of())
     assert {node.state for node in launched} == {NodeState.PENDING}
     while not all(node.state is NodeState.RUNNING for node in provider.nodes(HERE)):
-        pass
-    assert _terminate(provider) > 1
+        provider._clock.sleep(provider.poll_interval)
+    assert tear_down(provider, HERE) > 1
     assert cloud.alive() == []
 
 
@@ -163,7 +157,7 @@ def test_an_outage_of_another_region_delays_neither_a_refresh_nor_a_teardown(
     assert len(provider.nodes(HERE)) == 2
     with pytest.raises(errors.TransientError, match="europe-west4-a"):
         provider.nodes(replace(HERE, region=None))
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -245,7 +239,7 @@ def test_a_flex_start_gang_is_requested_as_such(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
     flex = replace(offer, purchase="flex_start")
-    provider.launch(request_of(parts=(Part(flex, 2),), expires_at=datetime.now(UTC) + timedelta(hours=3)))
+    provider.launch(request_of(parts=(Part(flex, 2),), expires_at=provider._clock.now() + timedelta(hours=3)))
     assert len(cloud.running_ids()) == 2
     cloud.pass_time(timedelta(hours=4))
     assert cloud.alive() == []
@@ -255,7 +249,7 @@ def test_a_node_that_can_not_stop_itself_is_deleted_by_compute_engine(
     cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
 ) -> None:
     provider = provider_of(extension_room="1h")
-    provider.launch(request_of(expires_at=datetime.now(UTC) + timedelta(hours=3)))
+    provider.launch(request_of(expires_at=provider._clock.now() + timedelta(hours=3)))
     cloud.pass_time(timedelta(hours=3, minutes=30))
     assert len(cloud.running_ids()) == 2
     cloud.pass_time(timedelta(hours=1))
@@ -265,7 +259,8 @@ def test_a_node_that_can_not_stop_itself_is_deleted_by_compute_engine(
 def test_a_lease_can_be_extended_within_its_room_and_not_beyond(
     cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
 ) -> None:
-    provider, ends = provider_of(extension_room="1h"), datetime.now(UTC) + timedelta(hours=3)
+    provider = provider_of(extension_room="1h")
+    ends = provider._clock.now() + timedelta(hours=3)
     provider.launch(request_of(expires_at=ends))
     provider.set_expiry(HERE, ends + timedelta(minutes=50))
     moved = {item.tags["multicompute-expires-at"] for item in cloud.alive()}
@@ -302,9 +297,9 @@ def test_a_teardown_of_one_attempt_leaves_what_belongs_to_the_cluster(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     provider.launch(request_of(fabric=True, ssh_public_key=KEY))
-    _terminate(provider, replace(HERE, token="tok"))
+    tear_down(provider, replace(HERE, token="tok"))
     assert {item.kind for item in cloud.alive()} == {"firewall", "resource-policy"}
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -315,7 +310,7 @@ def test_a_teardown_can_begin_while_the_launch_still_runs(
     nodes = provider.launch(request_of())
     known = tuple(node.id for node in nodes)
     assert not provider.terminate(replace(HERE, token="tok", node_ids=known)).is_done
-    _terminate(provider, replace(HERE, token="tok", node_ids=known))
+    tear_down(provider, replace(HERE, token="tok", node_ids=known))
     assert cloud.alive() == []
 
 
@@ -328,7 +323,7 @@ def test_instances_of_a_reservation_have_its_placement_policy_and_do_not_delete_
     reserved = cloud.add_reservation(offer.instance_type, offer.zone, 2, policies=["theirs"])
     provider.launch(request_of(parts=(Part(offer, 2, reserved),), fabric=True))
     assert len(cloud.running_ids()) == 2
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert [item.id for item in cloud.alive()] == ["theirs"]
 
 
@@ -414,5 +409,5 @@ def test_instances_do_not_need_the_tpu_api(cloud: GcpLocalCloud, provider: GcpPr
     cloud.faults.fail("tpu.queuedResources.list", "SERVICE_DISABLED", status=403, message=message, times=None)
     provider.launch(request_of())
     assert len(provider.nodes(HERE)) == 2
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []

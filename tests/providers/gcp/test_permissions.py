@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from multicompute.node import Metric
@@ -10,6 +10,7 @@ from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.teardown import tear_down
 
 ROLE = Path(__file__).parents[3] / "docs" / "permissions" / "gcp-role.yaml"
 # A permission has the name of its method, with these exceptions.
@@ -55,13 +56,12 @@ def test_the_role_allows_every_call_from_launch_to_teardown(
     provider.launch(machines)
     provider.launch(replace(machines, parts=(Part(replace(offer, zone=""), 1),), token="tok3"))
     provider.launch(replace(machines, parts=(slices,), token="tok2"))
-    nodes, now = provider.nodes(Selector(cluster_id="id-1", with_health=True)), datetime.now(UTC)
+    nodes, now = provider.nodes(Selector(cluster_id="id-1", with_health=True)), provider._clock.now()
     for node in nodes:
         cloud.measure(node.id, {Metric.ACCELERATOR: 50.0})
     assert provider.metrics(nodes, since=now - timedelta(minutes=5), until=now)
-    provider.set_expiry(Selector(cluster_id="id-1"), datetime.now(UTC) + timedelta(hours=1))
-    while not provider.terminate(Selector(cluster_id="id-1")).is_done:
-        pass
+    provider.set_expiry(Selector(cluster_id="id-1"), provider._clock.now() + timedelta(hours=1))
+    tear_down(provider, Selector(cluster_id="id-1"))
     assert cloud.alive() == []
     called = {_permission(call.operation) for call in cloud.faults.calls}
     assert called <= _allowed()

@@ -1,8 +1,6 @@
 """Where credentials and the project are found, and which settings are refused, without a network call."""
 
 import json
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from multicompute.errors import AuthError, ConfigError
 from multicompute.provider import Configured, Settings
 from multicompute_gcp import _settings, plugin
 from multicompute_gcp._settings import GcpSettings
+from tests.providers.fresh_python import printed
 
 
 @pytest.fixture(autouse=True)
@@ -131,14 +130,12 @@ def test_configured_loads_no_sdk() -> None:
         "plugin.configured(Settings({'endpoint_url': 'http://127.0.0.1:1'}));"
         "print([m for m in sys.modules if m.split('.')[0] in ('google', 'requests')])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_importing_the_plug_in_object_loads_neither_the_sdk_nor_pydantic() -> None:
     code = "import sys, multicompute_gcp; print([m for m in sys.modules if m.split('.')[0] in ('google', 'requests', 'pydantic')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_opening_the_provider_does_not_load_the_slow_package_of_compute_engine() -> None:
@@ -146,5 +143,4 @@ def test_opening_the_provider_does_not_load_the_slow_package_of_compute_engine()
         "import sys, multicompute_gcp._provider as p; from multicompute.provider import Settings;"
         "p.GcpProvider(Settings({'endpoint_url': 'http://127.0.0.1:1'})); print('google.cloud.compute_v1' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert printed(code) == "False"

@@ -5,7 +5,8 @@ import csv
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from multicompute_gcp import plugin
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp.local import GcpLocalCloud
 from multicompute_gcp.tpu._types import hosts_of, is_slice, runtime_of
+from tests.providers.gcp.teardown import tear_down
 
 Request = Callable[..., LaunchRequest]
 Opened = Callable[..., GcpProvider]
@@ -25,16 +27,9 @@ HERE = Selector(region="us-east5", cluster_id="id-1")
 POD = InstanceType("gcp", "v5p-32", "tpu-v5p", 16, 95, 208, 448, hosts=4)
 
 
-def _part(nodes: int = 1, *, instance: InstanceType = POD, **changes: object) -> Part:
+def _part(nodes: int = 1, *, instance: InstanceType = POD, **changes: Any) -> Part:
     offer = Offer(instance, "us-east5", "us-east5-a", "on_demand", Quote(67.2, date(2026, 9, 17), "list"))
-    return Part(replace(offer, **changes), nodes)  # type: ignore[arg-type]
-
-
-def _terminate(provider: GcpProvider, selector: Selector = HERE) -> None:
-    for _ in range(200):
-        if provider.terminate(selector).is_done:
-            return
-    raise AssertionError("the teardown does not finish")
+    return Part(replace(offer, **changes), nodes)
 
 
 def _written(cloud: GcpLocalCloud, name: str) -> str:
@@ -57,7 +52,7 @@ def test_every_host_of_a_pod_is_a_node_with_its_worker_number(
     assert [node.id for node in nodes] == [node.id for node in launched]
     assert len({node.private_ip for node in nodes}) == 4
     assert {node.state for node in nodes} == {NodeState.RUNNING}
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -69,7 +64,7 @@ def test_several_slices_are_listed_slice_by_slice(
     provider.launch(request_of(parts=(_part(3),)))
     ids = [node.id for node in provider.nodes(HERE)]
     assert ids == [f"tok-0-{number}/{worker}" for number in range(3) for worker in range(4)]
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -88,7 +83,7 @@ def test_a_launch_returns_slices_that_listings_do_not_show_yet(
     assert {node.id for node in provider.nodes(HERE)} == {f"tok-0-0/{worker}" for worker in range(4)}
     assert {node.id for node in launched} == {f"tok-0-{slice_}/{worker}" for slice_ in range(3) for worker in range(4)}
     cloud.pass_time(timedelta(hours=1))
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -112,7 +107,7 @@ def test_a_slice_that_waited_too_long_is_gone_for_a_lack_of_capacity(
     lost = provider.nodes(HERE)
     assert {(node.state, node.cause) for node in lost} == {(NodeState.GONE, "capacity")}
     assert (lost[0].reason or "").startswith("RESOURCE_EXHAUSTED: There is no more capacity")
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -168,7 +163,7 @@ def test_a_zone_without_a_queue_gets_nodes_directly(
         assert f"/locations/us-east5-a/nodes/{name}" in written, "the timer of each slice deletes this slice"
         assert "queuedResources" not in written
     assert len(provider.nodes(HERE)) == 8
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -212,7 +207,7 @@ def test_a_spot_slice_that_google_takes_back_is_a_preemption(
     cloud.preempt("tok-0")
     assert {node.cause for node in provider.nodes(HERE)} == {"preemption"}
     assert not any(node.state is NodeState.RUNNING for node in provider.nodes(HERE))
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -234,7 +229,7 @@ def test_a_failed_request_whose_slices_stayed_is_deleted_with_them(
     provider.launch(pod)
     cloud.fail_queued_resource("tok-0", 8, "no", leaves_nodes=True)
     assert not any(node.state is NodeState.RUNNING for node in provider.nodes(HERE))
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -244,7 +239,7 @@ def test_a_slice_that_is_still_being_created_is_deleted(
     cloud.set_delays(boot=3600, shutdown=0.05)
     provider.launch(pod)
     assert not provider.terminate(HERE).is_done
-    _terminate(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -252,11 +247,11 @@ def test_a_request_that_listings_do_not_show_yet_is_deleted_by_its_name(
     cloud: GcpLocalCloud, provider: GcpProvider, pod: LaunchRequest
 ) -> None:
     known = tuple(node.id for node in provider.launch(pod))
-    _terminate(provider)
+    tear_down(provider, HERE)
     cloud.lag = timedelta(hours=1)
     provider.launch(replace(pod, token="tok2", tags={**pod.tags, "multicompute-attempt": "tok2"}))
     hidden = tuple(node_id.replace("tok", "tok2") for node_id in known)
-    _terminate(provider, replace(HERE, token="tok2", node_ids=hidden))
+    tear_down(provider, replace(HERE, token="tok2", node_ids=hidden))
     assert cloud.alive() == []
 
 
@@ -264,7 +259,7 @@ def test_the_expiry_of_a_slice_is_written_to_its_labels_and_to_what_its_timer_re
     cloud: GcpLocalCloud, provider: GcpProvider, pod: LaunchRequest
 ) -> None:
     provider.launch(pod)
-    later = datetime.now(UTC) + timedelta(hours=5)
+    later = provider._clock.now() + timedelta(hours=5)
     provider.set_expiry(HERE, later)
     hosts = [item for item in cloud.alive() if item.kind == "tpu-host"]
     assert {item.tags["multicompute-expires-at"] for item in hosts} == {str(int(later.timestamp()))}
@@ -283,12 +278,12 @@ def test_a_node_without_a_queue_that_listings_do_not_show_yet_is_deleted_by_its_
     cloud: GcpLocalCloud, provider: GcpProvider, pod: LaunchRequest
 ) -> None:
     for call in ("create", "get"):
-        words = {"status": 501, "message": "Operation is not implemented.", "times": None}
-        cloud.faults.fail(f"tpu.queuedResources.{call}", "UNIMPLEMENTED", **words)  # type: ignore[arg-type]
+        operation, message = f"tpu.queuedResources.{call}", "Operation is not implemented."
+        cloud.faults.fail(operation, "UNIMPLEMENTED", status=501, message=message, times=None)
     cloud.lag = timedelta(hours=1)
     known = tuple(node.id for node in provider.launch(pod))
     assert [item.kind for item in cloud.alive()] == ["tpu-host"] * 4
-    _terminate(provider, replace(HERE, token="tok", node_ids=known))
+    tear_down(provider, replace(HERE, token="tok", node_ids=known))
     assert cloud.alive() == []
 
 
@@ -304,6 +299,7 @@ def test_a_reservation_is_named_and_the_tier_is_guaranteed(
 
 def _slice_types() -> list[tuple[str, str, int]]:
     found: list[tuple[str, str, int]] = []
+    assert plugin.tables is not None
     for table in sorted(plugin.tables.glob("tpu*/types.csv")):
         with table.open() as lines:
             found += [(row["instance_type"], table.parent.name, int(row["hosts"])) for row in csv.DictReader(lines)]

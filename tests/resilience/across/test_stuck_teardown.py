@@ -51,7 +51,7 @@ def test_a_cluster_that_a_cloud_does_not_delete_stays_visible_until_it_does(
         assert (list(report.failed), report.terminated) == (["stuck"], [])
     stuck = Cluster.get("stuck")
     assert stuck.state is ClusterState.TERMINATING
-    assert code in stuck.blocked_on or "still there" in stuck.blocked_on
+    assert code in stuck.blocked_on or "not deleted" in stuck.blocked_on
     assert stuck.accrued_cost >= stuck.hourly_cost > 0
     assert {event.kind for event in stuck.events()}.isdisjoint({"terminated", "failed"})
     assert clouds.alive() != []

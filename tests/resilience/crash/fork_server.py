@@ -114,7 +114,8 @@ class SelfKill:
                 return cursor
 
         # All SDKs call through the first class, and the ledger writes through the second; neither is ours.
-        http.client.HTTPConnection.getresponse = answered  # type: ignore[method-assign]
+        patched: Any = http.client.HTTPConnection
+        patched.getresponse = answered
         sqlite3.connect = partial(sqlite3.connect, factory=Connection)  # type: ignore[assignment]
 
     def reach(self, moment: str) -> None:

@@ -20,7 +20,7 @@ import pytest
 from tests.resilience.crash.crash_site import KINDS, NAME, WINDOW, CrashSite, Kill
 
 SOON = timedelta(seconds=2)
-"""Longer than a cloud hides new resources, unless it is told to list them late."""
+"""Longer than a cloud hides new resources, unless a test makes it list them late."""
 MOMENTS = ("before", "after", "answered", "committed")
 MOST = 200
 """More moments of one kind than any operation has, so that an operation that never ends fails the test."""

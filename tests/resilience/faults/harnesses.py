@@ -150,7 +150,7 @@ def _gcp(clock: FakeClock) -> Started:
         with (
             patch.object(_session, "_TIMEOUT", (10.0, READ_TIMEOUT)),
             patch.object(_operations, "_ONE_WAIT", READ_TIMEOUT),
-            patch.dict(_session.CALL, timeout=READ_TIMEOUT),  # type: ignore[arg-type]
+            patch.dict(_session.CALL, timeout=READ_TIMEOUT),
         ):
             yield
 

@@ -15,7 +15,7 @@ from tests.resilience.faults.troubles import Trouble
 
 NAME = "one"
 NODE_KINDS = ("instance", "tpu-host", "virtualMachines")
-STILL_THERE = "still there after"
+NOT_DELETED = "not deleted after"
 """The error of a teardown whose deletes were accepted or postponed, and not carried out."""
 
 
@@ -89,9 +89,9 @@ def assert_reported(result: Result, trouble: Trouble, scene: Scene) -> str:
 
 
 def assert_mentioned(message: str, trouble: Trouble) -> None:
-    """Check that a message has the cloud's code, if there is one, or says what is still there."""
+    """Check that a message has the cloud's code, if there is one, or lists what is not deleted."""
     assert message
-    assert not trouble.code or trouble.code in message or STILL_THERE in message, message
+    assert not trouble.code or trouble.code in message or NOT_DELETED in message, message
 
 
 def expiries(scene: Scene) -> set[str | None]:
@@ -216,7 +216,7 @@ def judge_terminate(scene: Scene, result: Result, trouble: Trouble, once: bool) 
         assert_gone(scene, ClusterState.TERMINATED)
         return "ok"
     assert not (once and trouble.passes)
-    if STILL_THERE in result.error.message:
+    if NOT_DELETED in result.error.message:
         assert isinstance(result.error, errors.ProviderError) and not once
         error_name = "ProviderError"
     else:

@@ -13,7 +13,7 @@ KINDS = {"aws": ("aws", "h100"), "gcp": ("gcp", "h100"), "tpu": ("gcp", "v5p-16"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_node_that_is_cut_off_is_ended_by_reap_with_what_stands_beside_it(kind: str) -> None:
+def test_a_node_that_is_cut_off_is_terminated_by_reap_with_its_dependent_resources(kind: str) -> None:
     cloud, accelerator = KINDS[kind]
     clock = FakeClock()
     with local_clouds(cloud) as clouds, apply_environment({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"}):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
@@ -23,7 +24,7 @@ TYPES = {"aws": "h100", "gcp": "h100", "tpu": "v5p-16", "azure": "h100"}
 _direct = build_opener(ProxyHandler({}))
 
 
-def get_json(url: str) -> dict[str, object]:
+def get_json(url: str) -> dict[str, Any]:
     with _direct.open(url, timeout=10) as answer:
         return dict(json.load(answer))
 
@@ -34,12 +35,12 @@ def tag_in_cloud(clouds: LocalClouds, node: Node) -> str | None:
         return next((item.tags.get(TAG) for item in clouds.alive() if item.id == node.id), None)
     gcp = clouds.of(GcpLocalCloud)
     if "/" in node.id:
-        found = get_json(
-            f"{gcp.endpoint_url}/v2/projects/{gcp.project}/locations/{node.zone}/nodes/{node.id.split('/')[0]}"
-        )
-        return dict(found["metadata"]).get(TAG)  # type: ignore[call-overload, no-any-return]
+        slice_name = node.id.split("/")[0]
+        path = f"v2/projects/{gcp.project}/locations/{node.zone}/nodes/{slice_name}"
+        metadata: dict[str, str] = get_json(f"{gcp.endpoint_url}/{path}")["metadata"]
+        return metadata.get(TAG)
     found = get_json(f"{gcp.endpoint_url}/compute/v1/projects/{gcp.project}/zones/{node.zone}/instances/{node.id}")
-    items = found["metadata"]["items"]  # type: ignore[index]
+    items = found["metadata"]["items"]
     return next((item["value"] for item in items if item["key"] == TAG), None)
 
 

@@ -8,10 +8,29 @@ from configparser import ConfigParser
 import pytest
 
 from tests.resilience.leases.conftest import KINDS, NOW, Fleet
+from tests.resilience.leases.lease_machine import Machine
 
 END = NOW + 3600
 LATER = END + 7200
 DAY = 86_400
+
+
+def assert_powers_off_at(node: Machine, expiry: int) -> None:
+    """Check that a node powers off at this instant, and not a second earlier."""
+    node.tick_at(expiry - 1)
+    assert node.power_offs == 0
+    node.tick_at(expiry)
+    assert node.power_offs == 1
+
+
+def assert_ends_at(node: Machine, expiry: int) -> None:
+    """Check that a node ends at this instant, in the way of its cloud, and not a second earlier."""
+    node.tick_at(expiry - 1)
+    assert node.ends == 0
+    node.tick_at(expiry)
+    assert node.ends == 1
+
+
 GARBAGE = [
     "soon",
     "-5",
@@ -54,7 +73,7 @@ def test_a_lease_that_was_shortened_ends_earlier(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("launched_until", [END, None])
-def test_a_node_without_an_end_never_ends_itself(fleet: Fleet, launched_until: int | None) -> None:
+def test_a_node_without_an_expiry_never_terminates_itself(fleet: Fleet, launched_until: int | None) -> None:
     node = fleet.node(launched_until, tag="never")
     node.tick()
     node.tick_at(END + 400 * DAY)
@@ -67,65 +86,47 @@ def test_a_node_without_an_end_never_ends_itself(fleet: Fleet, launched_until: i
 def test_a_node_whose_clock_is_wrong_goes_by_the_clock_of_the_metadata_service(fleet: Fleet, wrong_by: int) -> None:
     node = fleet.node(END)
     node.clock += wrong_by
-    node.tick_at(END - 1)
-    assert node.ends == 0
-    node.tick_at(END)
-    assert node.ends == 1
+    assert_ends_at(node, END)
 
 
 @pytest.mark.parametrize("wrong_by", [-5 * DAY, 5 * DAY])
-def test_a_wrong_clock_does_no_harm_while_the_metadata_service_is_silent(fleet: Fleet, wrong_by: int) -> None:
+def test_a_wrong_clock_changes_no_expiry_while_the_metadata_service_is_silent(fleet: Fleet, wrong_by: int) -> None:
     node = fleet.node(END)
     node.clock += wrong_by
     node.tick()
     fleet.service.is_up = False
     # The clock is corrected, or set more wrong: the time since the last tick is measured by the uptime.
     node.clock -= 2 * wrong_by
-    node.tick_at(END - 1)
-    assert node.power_offs == 0
-    node.tick_at(END)
-    assert node.power_offs == 1
+    assert_powers_off_at(node, END)
 
 
 def test_a_node_uses_its_own_clock_if_the_service_sends_no_date(fleet: Fleet) -> None:
     fleet.service.sends_date = False
     node = fleet.node(END)
-    node.tick_at(END - 1)
-    assert node.ends == 0
-    node.tick_at(END)
-    assert node.ends == 1
+    assert_ends_at(node, END)
 
 
-def test_without_metadata_the_last_expiry_that_was_read_holds(fleet: Fleet) -> None:
+def test_without_metadata_the_last_expiry_that_was_read_applies(fleet: Fleet) -> None:
     node = fleet.node(END)
     fleet.service.set_tag(str(LATER))
     node.tick()
     assert node.remembered == str(LATER)
     fleet.service.is_up = False
     node.tick_at(END)
-    node.tick_at(LATER - 1)
-    assert node.power_offs == 0
     # Without the metadata service there is no token for a deletion either, so the node powers off.
-    node.tick_at(LATER)
-    assert node.power_offs == 1
+    assert_powers_off_at(node, LATER)
 
 
 def test_a_node_that_never_reached_its_metadata_uses_the_expiry_of_its_launch(fleet: Fleet) -> None:
     fleet.service.is_up = False
     node = fleet.node(END)
-    node.tick_at(END - 1)
-    assert node.power_offs == 0
-    node.tick_at(END)
-    assert node.power_offs == 1
+    assert_powers_off_at(node, END)
 
 
 def test_a_node_without_a_tag_uses_the_last_expiry_and_the_clock_of_the_service(fleet: Fleet) -> None:
     node = fleet.node(END, tag=None)
     node.clock += 5 * DAY
-    node.tick_at(END - 1)
-    assert node.ends == 0
-    node.tick_at(END)
-    assert node.ends == 1
+    assert_ends_at(node, END)
 
 
 def test_a_reboot_keeps_the_renewed_end_though_the_metadata_service_is_silent(fleet: Fleet) -> None:
@@ -146,10 +147,7 @@ def test_a_reboot_with_metadata_changes_nothing(fleet: Fleet) -> None:
     node.tick()
     node.reboot()
     node.clock += 5 * DAY
-    node.tick_at(END - 1)
-    assert node.ends == 0
-    node.tick_at(END)
-    assert node.ends == 1
+    assert_ends_at(node, END)
 
 
 def test_a_disk_that_has_lost_the_expiry_falls_back_to_that_of_the_launch(fleet: Fleet) -> None:
@@ -172,7 +170,7 @@ def test_a_full_disk_does_not_keep_the_tag_from_being_obeyed(fleet: Fleet) -> No
     assert node.ends == 1
 
 
-def test_a_tag_that_is_no_time_is_ignored_and_the_last_expiry_holds(fleet: Fleet) -> None:
+def test_a_tag_that_is_no_time_is_ignored_and_the_last_expiry_applies(fleet: Fleet) -> None:
     node = fleet.node(END)
     fleet.service.set_tag(str(LATER))
     node.tick()
@@ -245,7 +243,7 @@ def test_the_script_calls_the_cloud_and_no_other_host(fleet: Fleet) -> None:
     assert asked - {fleet.service.url, "https://management.azure.com"} == {"http://169.254.169.254"}
 
 
-def test_the_timer_is_enabled_before_the_setup_script_of_the_user_and_whatever_that_does(fleet: Fleet) -> None:
+def test_the_timer_is_enabled_before_the_setup_script_of_the_user_runs_and_whatever_it_does(fleet: Fleet) -> None:
     node = fleet.node(END, setup="echo began > began; exit 3")
     assert node.calls_of("systemctl") == ["daemon-reload", "enable --now multicompute-expiry.timer"]
     assert (node.folder / "began").read_text() == "began\n"

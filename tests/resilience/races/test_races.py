@@ -76,7 +76,7 @@ def test_a_cluster_whose_termination_is_requested_while_it_comes_up_is_gone(
     interruption = Interruption(clouds, moment, others, ("end", "one"))
     (request,) = crowd.do(("request", "one", 16))
     assert [(each["error"], each["value"]) for each in interruption.done] == [("", "TERMINATING")]
-    assert (request["error"], "nothing of it is left" in request["value"]) == ("ClusterNotFound", True)
+    assert (request["error"], "nothing is left running" in request["value"]) == ("ClusterNotFound", True)
     assert Cluster.get("one").state.has_ended
     assert clouds.alive() == []
 

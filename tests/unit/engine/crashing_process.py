@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from multicompute.catalog import Catalog
 from multicompute.config import Config
@@ -88,7 +88,7 @@ class CrashPoint:
             if not act(step):
                 self._act = act
 
-    def kill(self) -> None:
+    def kill(self) -> NoReturn:
         self.is_dead = True
         raise Killed
 
@@ -115,7 +115,7 @@ class Process:
             name: FakePlugin(
                 name,
                 tables=discover()[name].tables,
-                provider=_CrashingProvider(self, cloud),  # type: ignore[arg-type]
+                provider=_CrashingProvider(self, cloud),
                 tag_limits=discover()[name].tag_limits,
             )
             for name, cloud in harness.clouds.items()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from multicompute import Cluster, ClusterState, Event
+from multicompute import Cluster, ClusterState
 from multicompute.engine.recovery.reap import reap
-from multicompute.engine.upkeep.refresh import refresh, refresh_all
+from multicompute.engine.upkeep.refresh import refresh_all
 from multicompute.errors import BudgetError, LedgerError
 from multicompute.ledger import Ledger
 from multicompute.testing import FakeCloud
@@ -86,16 +86,6 @@ def test_a_refresh_logs_that_the_budget_is_spent_and_leaves_the_termination_to_r
     assert marks(dear) == [mark(50), mark(80), mark(100)]
     assert reap(fake_cloud.session).terminated == ["dear"]
     assert marks(dear) == [mark(50), mark(80), mark(100)]
-    assert fake_cloud.alive() == []
-
-
-def test_the_callback_is_notified_of_a_mark(fake_cloud: FakeCloud, dear: Cluster) -> None:
-    until(fake_cloud, dear, 60)
-    events: list[Event] = []
-    refresh(fake_cloud.session, dear.id, callback=events.append)
-    refresh(fake_cloud.session, dear.id, callback=events.append)
-    assert [(event.kind, event.data["percent"]) for event in events] == [("budget", 50)]
-    dear.terminate()
     assert fake_cloud.alive() == []
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -29,9 +30,8 @@ def zones(queue: CandidateQueue) -> list[str]:
     return found
 
 
-def outage(**changes: object) -> Outage:
-    values = {"provider": "p", "place": "r1a", "instance_type": "big.8x", "purchase": "on_demand", "reason": "capacity"}
-    return Outage(**{**values, "until": NOW + timedelta(minutes=5), **changes})  # type: ignore[arg-type]
+def outage(**changes: Any) -> Outage:
+    return replace(Outage("p", "r1a", "big.8x", "on_demand", "capacity", NOW + timedelta(minutes=5)), **changes)
 
 
 def test_candidates_are_tried_in_the_order_of_the_plan() -> None:

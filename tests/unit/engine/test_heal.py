@@ -153,7 +153,7 @@ def test_waiting_for_a_state_returns_when_it_is_reached(cloud: FakeCloud) -> Non
     with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
         calls = iter(range(1, 100))
         victim = cluster.nodes[1].id
-        cloud.aws.faults.hook("nodes", lambda call: next(calls) == 4 and cloud.aws.preempt(victim))
+        cloud.aws.faults.hook("nodes", lambda call: cloud.aws.preempt(victim) if next(calls) == 4 else None)
         assert cluster.wait_for("degraded", timeout="10m").state is ClusterState.DEGRADED
         with pytest.raises(errors.ProvisionTimeout, match="still DEGRADED"):
             cluster.wait_for("ready", timeout="1m")
@@ -203,7 +203,7 @@ def test_a_refresh_of_all_clusters_costs_one_call_for_each_region_with_nodes(clo
 
     cloud.aws.faults.fail("nodes", "denied", times=None, where={"region": "us-west-2"})
     (note,) = refresh_all(cloud.session).notes
-    assert note.startswith("aws us-west-2: could not be asked")
+    assert note.startswith("aws us-west-2: could not be listed")
     for cluster in clusters:
         cluster.terminate()
     assert cloud.alive() == []
@@ -228,7 +228,7 @@ def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_i
     report = refresh_all(cloud.session)
     assert report.changed == ["us-central1"]
     (note,) = report.notes
-    assert note.startswith("gcp us-east4: could not be asked")
+    assert note.startswith("gcp us-east4: could not be listed")
     cloud.gcp.faults.clear()
     assert refresh_all(cloud.session).changed == ["us-east4"]
     for cluster in (here, there):

@@ -233,7 +233,7 @@ def test_a_spent_budget_ends_the_cluster_and_its_events_say_so(cloud: FakeCloud)
     assert reap(cloud.session).terminated == ["dear"]
     assert [event.message for event in cluster.events() if event.kind in ("terminating", "terminated")] == [
         "terminating: budget of $100.00 reached",
-        "terminated: budget of $100.00 reached; nothing of it is left",
+        "terminated: budget of $100.00 reached; nothing is left running",
     ]
     assert cloud.alive() == []
 

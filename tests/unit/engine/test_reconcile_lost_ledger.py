@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,12 +90,19 @@ def test_an_adopted_cluster_has_what_it_had_before(cloud: FakeCloud, tmp_path: P
 
 def test_the_same_request_again_returns_the_adopted_cluster(cloud: FakeCloud, tmp_path: Path) -> None:
     # Nodes have eight accelerators, so there is a surplus of four.
-    arguments = {"gpus": 12, "type": "h100", "vcpus": 192, "budget": 900.0, "tags": {"team": "nlp"}, "clouds": ["aws"]}
-    old = Cluster.request(**arguments, name="train")  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {
+        "gpus": 12,
+        "type": "h100",
+        "vcpus": 192,
+        "budget": 900.0,
+        "tags": {"team": "nlp"},
+        "clouds": ["aws"],
+    }
+    old = Cluster.request(**arguments, name="train")
     with other_ledger(cloud, tmp_path) as session:
         reconcile(session, adopt=EVERY)
         bought = len(cloud.alive())
-        again = Cluster.request(**arguments, name="train")  # type: ignore[arg-type]
+        again = Cluster.request(**arguments, name="train")
         assert (again.id, len(cloud.alive())) == (old.id, bought)
         by_type = Cluster.request(nodes=2, type=old.head.instance_type, name="train", regions=[str(old.region)])
         assert by_type.id == old.id
@@ -114,14 +122,14 @@ def test_the_same_request_again_returns_the_adopted_cluster(cloud: FakeCloud, tm
     ids=["more", "fewer", "another type", "another cloud", "another continent", "more nodes"],
 )
 def test_a_request_that_the_adopted_cluster_does_not_fit_is_refused(
-    cloud: FakeCloud, tmp_path: Path, other: dict[str, object]
+    cloud: FakeCloud, tmp_path: Path, other: dict[str, Any]
 ) -> None:
     Cluster.request(gpus=16, type="h100", name="train", clouds=["aws"], regions=["us"])
     with other_ledger(cloud, tmp_path) as session:
         reconcile(session, adopt=EVERY)
         before = len(cloud.alive())
         with pytest.raises(errors.ClusterExists, match="was adopted and has 2 x p5"):
-            Cluster.request(**other, name="train")  # type: ignore[arg-type]
+            Cluster.request(**other, name="train")
         assert len(cloud.alive()) == before
         Cluster.get("train").terminate()
 
@@ -170,9 +178,14 @@ def test_a_name_that_is_no_orphan_is_refused_with_the_orphans_there_are(cloud: F
     Cluster.request(gpus=8, type="h100", name="train", clouds=["aws"])
     with other_ledger(cloud, tmp_path) as session:
         before = cloud.alive()
-        for option in ({"adopt": ["trian"]}, {"terminate": ["trian"]}, {"terminate": ["c-of-another"]}):
+        wrong: tuple[dict[str, Any], ...] = (
+            {"adopt": ["trian"]},
+            {"terminate": ["trian"]},
+            {"terminate": ["c-of-another"]},
+        )
+        for option in wrong:
             with pytest.raises(errors.ClusterNotFound, match=r"no orphan of this name or id; orphans are train \(c-"):
-                reconcile(session, **option)  # type: ignore[arg-type]
+                reconcile(session, **option)
         with pytest.raises(errors.SpecError, match="train: can't be both adopted and terminated"):
             reconcile(session, adopt=["train"], terminate=EVERY)
         assert (cloud.alive(), Cluster.list()) == (before, [])
@@ -231,7 +244,7 @@ def test_a_cloud_that_can_t_be_asked_is_noted_and_the_others_are_done(cloud: Fak
         cloud.gcp.faults.fail("resources", "denied", times=1)
         report = reconcile(session, terminate=EVERY)
         assert report.terminated == ["on-aws"]
-        assert any(note.startswith("gcp: could not be asked") for note in report.notes)
+        assert any(note.startswith("gcp: could not be listed") for note in report.notes)
         assert {item.provider for item in cloud.alive()} == {"gcp"}
         assert reconcile(session, terminate=EVERY).terminated == ["on-gcp"]
     assert cloud.alive() == []
@@ -268,8 +281,9 @@ def test_an_orphan_that_another_process_works_on_is_left_alone(cloud: FakeCloud,
         before = cloud.alive()
         now = cloud.clock.now()
         session.ledger.take_lease(cluster.id, "elsewhere", now=now, length=cloud.aws.attempt_timeout)
-        for options in ({"adopt": EVERY}, {"terminate": EVERY}):
-            assert "another process works on it" in reconcile(session, **options).failed[cluster.id]  # type: ignore[arg-type]
+        every: tuple[dict[str, Any], ...] = ({"adopt": EVERY}, {"terminate": EVERY})
+        for options in every:
+            assert "another process works on it" in reconcile(session, **options).failed[cluster.id]
         assert (cloud.alive(), Cluster.list()) == (before, [])
     cluster.terminate()
 
@@ -409,16 +423,19 @@ def test_a_cluster_that_was_healed_after_the_copy_of_the_ledger_is_taken_back(cl
 
 
 def test_attached_accelerators_and_spot_purchases_are_adopted_as_such(cloud: FakeCloud, tmp_path: Path) -> None:
-    requests = {"small": {"gpus": 2, "type": "t4"}, "cheap": {"gpus": 16, "type": "h100", "spot": True}}
+    requests: dict[str, dict[str, Any]] = {
+        "small": {"gpus": 2, "type": "t4"},
+        "cheap": {"gpus": 16, "type": "h100", "spot": True},
+    }
     costs = {}
     for name, arguments in requests.items():
-        cluster = Cluster.request(**arguments, name=name, clouds=["gcp"])  # type: ignore[arg-type]
+        cluster = Cluster.request(**arguments, name=name, clouds=["gcp"])
         costs[name] = cluster.hourly_cost
     with other_ledger(cloud, tmp_path) as session:
         assert sorted(reconcile(session, adopt=EVERY).adopted) == ["cheap", "small"]
         assert {cluster.name: cluster.hourly_cost for cluster in Cluster.list()} == costs
         for name, arguments in requests.items():
-            assert Cluster.request(**arguments, name=name, clouds=["gcp"]).gpus == arguments["gpus"]  # type: ignore[arg-type]
+            assert Cluster.request(**arguments, name=name, clouds=["gcp"]).gpus == arguments["gpus"]
         with pytest.raises(errors.ClusterExists):
             Cluster.request(gpus=2, type="v100", name="small", clouds=["gcp"])
         for cluster in Cluster.list():

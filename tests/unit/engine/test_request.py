@@ -8,6 +8,7 @@ import pytest
 
 from multicompute import Cluster, ClusterState, Event, errors
 from multicompute.engine.recovery.reconcile import reconcile
+from multicompute.ledger.sqlite import Sqlite
 from multicompute.provider import Quota
 from multicompute.testing import FakeCloud, fake_cloud
 
@@ -28,9 +29,9 @@ def launches(cloud: FakeCloud) -> list[tuple[object, object]]:
     ]
 
 
-def test_a_gang_comes_up_whole_and_ends_with_its_block(cloud: FakeCloud) -> None:
+def test_a_gang_comes_up_completely_and_is_terminated_with_its_block(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=64, type="h100", ttl="12h", tags={"team": "nlp"}) as cluster:
-        assert cluster.state is ClusterState.READY
+        assert cluster.state == "READY"
         assert [node.rank for node in cluster.nodes] == list(range(8))
         assert sorted(node.id for node in cluster.nodes) == sorted(cloud.aws.running_ids())
         assert cluster.gpus == 64
@@ -94,7 +95,7 @@ def test_a_request_ruled_out_by_remembered_outages_is_a_capacity_error_without_a
     cloud.set_capacity("*", "*", 0)
     for _ in range(2):
         before = len(launches(cloud))
-        with pytest.raises(errors.CapacityError, match="nothing of it is left|remembered"):
+        with pytest.raises(errors.CapacityError, match="nothing is left running|remembered"):
             Cluster.request(gpus=64, type="h100", regions=["us-east-1"])
     assert len(launches(cloud)) == before
 
@@ -131,6 +132,7 @@ def test_keep_trying_waits_for_remembered_outages_to_pass(cloud: FakeCloud) -> N
 
 def test_a_ledger_that_fails_after_the_launch_keeps_no_machine_running(cloud: FakeCloud) -> None:
     database = cloud.session.ledger._database
+    assert isinstance(database, Sqlite)
 
     def fill_disk(_: object) -> None:
         database._connection.execute("PRAGMA query_only = ON")
@@ -186,7 +188,7 @@ def test_a_callback_that_raises_every_time_can_not_stop_the_teardown(
 
 def test_an_input_error_stops_at_once(cloud: FakeCloud) -> None:
     cloud.aws.faults.fail("launch", "invalid")
-    with pytest.raises(errors.InvalidRequestError, match="nothing of it is left"):
+    with pytest.raises(errors.InvalidRequestError, match="nothing is left running"):
         Cluster.request(gpus=64, type="h100")
     assert len(launches(cloud)) == 1
     assert cloud.alive() == []
@@ -328,7 +330,7 @@ def test_a_callback_that_raises_ends_in_a_teardown(
         Cluster.request(gpus=64, type="h100", name="broken", progress=callback)
     assert cloud.alive() == []
     assert not Cluster.get("broken").state.is_live
-    assert kind == "requested" or "nothing of it is left" in caplog.text
+    assert kind == "requested" or "nothing is left running" in caplog.text
 
 
 @pytest.mark.parametrize("raised", [_Broken, KeyboardInterrupt, SystemExit])
@@ -340,7 +342,7 @@ def test_leaving_the_block_by_an_exception_terminates_the_cluster_and_logs_that(
     assert cloud.alive() == []
     assert cluster.state is ClusterState.TERMINATED
     assert raised.__name__ in cluster.reason
-    assert "nothing of it is left" in caplog.text
+    assert "nothing is left running" in caplog.text
 
 
 def test_the_same_request_by_name_returns_the_same_cluster(cloud: FakeCloud) -> None:

@@ -1,6 +1,7 @@
 """A session opens its parts when they are used, and refuses configuration that it does not know."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_two_tasks_of_one_process_may_use_different_ledgers_at_once(tmp_path: Pa
             assert open_session() is before
             return before.config.state, name
 
-    async def both() -> list[tuple[str, str]]:
+    async def both() -> Sequence[tuple[str, str]]:
         return await asyncio.gather(state_in_task("a"), state_in_task("b"))
 
     outside = open_session()

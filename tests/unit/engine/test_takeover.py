@@ -111,7 +111,11 @@ def test_a_launch_that_was_repeated_for_long_is_in_doubt_since_its_last_call(clo
     def die(_: object) -> None:
         raise _Dead
 
-    cloud.aws.faults.hook("nodes", lambda _: (cloud.aws.faults.hook("*", die), die(_)))
+    def die_and_stay_dead(call: object) -> None:
+        cloud.aws.faults.hook("*", die)
+        die(call)
+
+    cloud.aws.faults.hook("nodes", die_and_stay_dead)
     with pytest.raises(_Dead):
         Cluster.request(gpus=16, type="h100", name="busy")
     assert cloud.aws.faults.count("launch") == 8

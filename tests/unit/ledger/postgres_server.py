@@ -94,7 +94,7 @@ class Server:
         with psycopg.connect(
             host=str(self.folder), port=PORT, user="postgres", dbname="postgres", autocommit=True
         ) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def kill_clients(self) -> int:

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def crowd(url: str, size: str) -> None:
             report(["noted", mine.id, me])
         ledger.close()
 
-    children = [fork(lambda report, number=number: work(report, number)) for number in range(int(size))]  # type: ignore[misc]
+    children = [fork(partial(work, number=number)) for number in range(int(size))]
     start = time.monotonic()
     os.close(gate)
     reports = [reported(pipe) for _, pipe in children]
@@ -213,8 +214,12 @@ def read_only(url: str, what: str) -> None:
         for path in (file, file.parent):
             os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
         os.setuid(UNPRIVILEGED)
-    answer = {}
-    for verb, work in (("read", lambda mine: mine.find("train").id), ("write", lambda mine: mine.append(event()))):
+    answer: dict[str, object] = {}
+    works: dict[str, Callable[[Ledger], object]] = {
+        "read": lambda mine: mine.find("train").id,
+        "write": lambda mine: mine.append(event()),
+    }
+    for verb, work in works.items():
         try:
             mine = Ledger(url)
             try:

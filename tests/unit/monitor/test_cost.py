@@ -9,6 +9,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -56,7 +57,7 @@ def _open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
         session.close()
 
 
-def cluster(number: int = 1, **changes: object) -> ClusterRecord:
+def cluster(number: int = 1, **changes: Any) -> ClusterRecord:
     record = ClusterRecord(
         id=f"c-{number}",
         name=f"train-{number}",
@@ -66,13 +67,13 @@ def cluster(number: int = 1, **changes: object) -> ClusterRecord:
         identity="{}",
         created_at=NEW_YEAR,
     )
-    return replace(record, **changes)  # type: ignore[arg-type]
+    return replace(record, **changes)
 
 
-def node(number: int = 0, **changes: object) -> NodeRecord:
+def node(number: int = 0, **changes: Any) -> NodeRecord:
     place = ("aws", "p5.48xlarge", "us-east-1", "us-east-1a")
     record = NodeRecord(f"i-{number}", number, "token", *place, "running", NEW_YEAR, accelerators=8, hourly_cost=55.04)
-    return replace(record, **changes)  # type: ignore[arg-type]
+    return replace(record, **changes)
 
 
 def write(session: Session, record: ClusterRecord, *nodes: NodeRecord) -> None:
@@ -170,7 +171,7 @@ def test_a_year_of_random_clusters_adds_up_to_an_independent_sum(
                     sums[by][group] = sums[by].get(group, Fraction()) + usd(time, each.hourly_cost)
                 hours += Fraction(time, 3600 * 10**6)
                 accelerator_hours += Fraction(time, 3600 * 10**6) * Fraction(each.accelerators)
-    total = sum(sums["owner"].values())
+    total = sum(sums["owner"].values(), Fraction())
     assert total > 10_000
     for by, expected in sums.items():
         found = report(session, by=by)
@@ -320,37 +321,37 @@ def test_a_cluster_is_forecast_until_its_expiry(fake_cloud: FakeCloud) -> None:
     end = NEW_YEAR + timedelta(hours=12)
     lost = node(1, ended_at=NEW_YEAR + timedelta(hours=1), hourly_cost=10.0)
     (found,) = forecast_of(fake_cloud, cluster(expires_at=end), node(0, hourly_cost=10.0), lost).forecasts
-    assert (found.hourly_cost, found.accrued, found.remaining, found.total) == (10, 30, 100, 130)
+    assert (found.hourly_cost, found.accrued, found.remaining, found.total) == tuple(map(Decimal, (10, 30, 100, 130)))
     assert (found.ends_at, found.budget_at, found.warning) == (end, None, "")
 
 
 def test_a_cluster_whose_budget_ends_first_is_forecast_to_that_and_says_so(fake_cloud: FakeCloud) -> None:
     record = cluster(expires_at=NEW_YEAR + timedelta(hours=12), spec={"budget": 65.0})
     (found,) = forecast_of(fake_cloud, record, node(hourly_cost=10.0)).forecasts
-    assert (found.remaining, found.total) == (45, 65)
+    assert (found.remaining, found.total) == (Decimal(45), Decimal(65))
     assert found.warning == "train-1 reaches its budget of $65.00 at 2027-01-01T06:30:00Z"
 
 
 def test_a_cluster_that_has_spent_its_budget_has_nothing_remaining_and_a_warning(fake_cloud: FakeCloud) -> None:
     (found,) = forecast_of(fake_cloud, cluster(spec={"budget": 20}), node(hourly_cost=10.0)).forecasts
-    assert (found.remaining, found.total, found.ends_at) == (0, 20, fake_cloud.clock.now())
+    assert (found.remaining, found.total, found.ends_at) == (Decimal(0), Decimal(20), fake_cloud.clock.now())
     assert found.warning == "train-1 has spent its budget of $20.00; `multicompute reap` terminates it"
 
 
 def test_a_budget_that_lasts_longer_than_the_cluster_is_no_warning(fake_cloud: FakeCloud) -> None:
     record = cluster(expires_at=NEW_YEAR + timedelta(hours=12), spec={"budget": 121.0})
     (found,) = forecast_of(fake_cloud, record, node(hourly_cost=10.0)).forecasts
-    assert (found.total, found.warning) == (120, "")
+    assert (found.total, found.warning) == (Decimal(120), "")
     assert found.budget_at == NEW_YEAR + timedelta(hours=12, minutes=6)
 
 
 def test_a_cluster_without_an_end_has_no_total(fake_cloud: FakeCloud) -> None:
     (found,) = forecast_of(fake_cloud, cluster(), node(hourly_cost=10.0)).forecasts
-    assert (found.ends_at, found.remaining, found.total, found.accrued) == (None, None, None, 20)
+    assert (found.ends_at, found.remaining, found.total, found.accrued) == (None, None, None, Decimal(20))
 
 
 def test_an_expired_cluster_has_nothing_remaining_and_a_terminating_one_no_forecast(fake_cloud: FakeCloud) -> None:
     write(fake_cloud.session, cluster(2, state=ClusterState.TERMINATING), node(2))
     write(fake_cloud.session, cluster(3, state=ClusterState.TERMINATED), node(3, ended_at=NEW_YEAR))
     (found,) = forecast_of(fake_cloud, cluster(expires_at=NEW_YEAR + timedelta(hours=1)), node()).forecasts
-    assert (found.cluster, found.remaining, found.ends_at) == ("train-1", 0, fake_cloud.clock.now())
+    assert (found.cluster, found.remaining, found.ends_at) == ("train-1", Decimal(0), fake_cloud.clock.now())

@@ -7,6 +7,7 @@ import threading
 import urllib.request
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -162,10 +163,10 @@ def test_anything_but_a_host_and_a_port_is_refused(address: str) -> None:
 def test_without_prometheus_client_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     load = builtins.__import__
 
-    def absent(name: str, *arguments: object) -> object:
+    def absent(name: str, *arguments: Any) -> object:
         if name.partition(".")[0] == "prometheus_client":
             raise ModuleNotFoundError("No module named 'prometheus_client'", name="prometheus_client")
-        return load(name, *arguments)  # type: ignore[arg-type]
+        return load(name, *arguments)
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "prometheus_client"]:
         monkeypatch.delitem(sys.modules, name)

@@ -266,7 +266,7 @@ def test_a_cluster_that_another_process_works_on_is_left_alone(cloud: FakeCloud)
 
 
 def test_an_orphan_is_noted_and_deleted_when_it_has_expired(cloud: FakeCloud) -> None:
-    candidate = Cluster.plan(8, "h100", clouds=["aws"]).best
+    candidate = Cluster.plan(8, "h100", clouds=["aws"]).candidates[0]
     request = launch_request(candidate.parts[0].offer, cluster="stray", owner=cloud.session.config.owner)
     end = cloud.clock.now() + timedelta(hours=1)
     cloud.aws.launch(replace(request, expires_at=end, tags={**request.tags, TAG_EXPIRES_AT: expiry_tag(end)}))

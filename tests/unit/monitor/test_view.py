@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -42,8 +43,8 @@ def a_sample(rank: int, value: float, metric: Metric = Metric.ACCELERATOR, accel
     return Sample(metric, f"i-0123456789abc{rank:04d}", NOW, value, accelerator)
 
 
-def lines(cluster: Facts, samples: Sequence[Sample] = (), events: Sequence[Event] = (), **options: object) -> list[str]:
-    text = view(cluster, samples, events, NOW, **options)  # type: ignore[arg-type]
+def lines(cluster: Facts, samples: Sequence[Sample] = (), events: Sequence[Event] = (), **options: Any) -> list[str]:
+    text = view(cluster, samples, events, NOW, **options)
     out = io.StringIO()
     Console(file=out, width=int(str(options.get("width", 80))), color_system=None).print(text)
     return out.getvalue().splitlines()

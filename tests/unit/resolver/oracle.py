@@ -17,6 +17,9 @@ from multicompute.spec import ClusterSpec
 PartKey = tuple[str, str, str, str, str, float, str, int, str | None]
 """Provider, region, zone, type, accelerator, accelerators, purchase, nodes, reservation."""
 
+Gang = tuple[tuple[Offer, int, str | None], ...]
+"""The parts of a candidate: an offer, nodes, and a reservation or None."""
+
 
 def universe(catalog: Catalog) -> list[tuple[Listing, Offer]]:
     """Return every offer of every table."""
@@ -54,6 +57,8 @@ class Oracle:
     only: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._accelerators: dict[frozenset[str], set[str]] = {}
+        self._rejections: dict[int, str | None] = {}
         reserved = [r for name in self.spec.reservations for r in self.reservations if r.id == name]
         self.names = self.spec.type or tuple(r.instance_type for r in reserved)
         self.models: list[frozenset[str]] = [frozenset(a.name for a in accelerators.find(name)) for name in self.names]
@@ -77,10 +82,9 @@ class Oracle:
         return instance.accelerator in self._accelerators_of(frozenset(wanted))
 
     def _accelerators_of(self, names: frozenset[str]) -> set[str]:
-        cache = self.__dict__.setdefault("_cache", {})
-        if names not in cache:
-            cache[names] = {i.accelerator for name in names for i in self.catalog.instances(name)}
-        return cache[names]
+        if names not in self._accelerators:
+            self._accelerators[names] = {i.accelerator for name in names for i in self.catalog.instances(name)}
+        return self._accelerators[names]
 
     def region_matches(self, pattern: str, provider: str, region: str) -> bool:
         pattern = pattern.lower()
@@ -194,10 +198,9 @@ class Oracle:
 
     def instance_rejection(self, instance: InstanceType) -> str | None:
         """Return the same, cached per instance type: there are 40 times as many offers."""
-        kept = self.__dict__.setdefault("_kept", {})
-        if id(instance) not in kept:
-            kept[id(instance)] = self.rejection_reason(instance)
-        return kept[id(instance)]
+        if id(instance) not in self._rejections:
+            self._rejections[id(instance)] = self.rejection_reason(instance)
+        return self._rejections[id(instance)]
 
     def allowed(self, purchase: str) -> bool:
         return {
@@ -281,7 +284,9 @@ class Oracle:
             applies = self.spec.interconnect == "rdma" or self.is_linked(offer.instance)
             if needs_fabric and applies and self.lacks_fabric(offer.instance):
                 first[index] = "no fabric"
-        gangs = [((offer, self.node_count(offer.instance), None),) for i, offer in accepted if i not in first]
+        gangs: list[Gang] = [
+            ((offer, self.node_count(offer.instance), None),) for i, offer in accepted if i not in first
+        ]
         if self.spec.placement != "zone" and self.spec.interconnect != "rdma":
             gangs += self.spread_gangs(first, needs_fabric=needs_fabric)
         reserved = self.reserved_gangs()
@@ -290,7 +295,7 @@ class Oracle:
         gangs = sorted(reserved, key=self.rank) + sorted(gangs, key=self.rank)
         return Answer([tuple(key_of(*part) for part in gang) for gang in gangs], dict(counts))
 
-    def rank(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> tuple[object, ...]:
+    def rank(self, gang: Gang) -> tuple[object, ...]:
         head = gang[0][0]
         instance = head.instance
         total = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)
@@ -312,7 +317,7 @@ class Oracle:
         )
         return (*front, instance.accelerator, instance.accelerators, parts)
 
-    def spread_gangs(self, first: dict[int, str], *, needs_fabric: bool) -> list[tuple[tuple[Offer, int, None], ...]]:
+    def spread_gangs(self, first: dict[int, str], *, needs_fabric: bool) -> list[Gang]:
         groups: dict[object, list[tuple[int, Offer]]] = {}
         for index, (_, offer) in enumerate(self.offers):
             if first.get(index) not in (None, "outage") or (needs_fabric and self.is_linked(offer.instance)):
@@ -330,7 +335,7 @@ class Oracle:
             if self.spec.order == "given":
                 what = (what, self.place_in_list(offer.instance))
             groups.setdefault(what, []).append((index, offer))
-        found = []
+        found: list[Gang] = []
         for group in groups.values():
             if not any(index in first for index, _ in group):
                 continue
@@ -373,7 +378,7 @@ class Oracle:
                 high = middle
         return low
 
-    def reserved_gangs(self) -> list[tuple[tuple[Offer, int, str | None], ...]]:
+    def reserved_gangs(self) -> list[Gang]:
         places: dict[object, list[Reservation]] = {}
         for name in self.spec.reservations:
             for r in sorted(self.reservations, key=lambda r: (r.provider, r.region, r.zone)):
@@ -381,7 +386,7 @@ class Oracle:
                     places.setdefault((r.provider, r.region, r.zone, r.instance_type.lower()), []).append(r)
         return [gang for group in places.values() for gang in self.reserved_in(group)]
 
-    def reserved_in(self, group: Sequence[Reservation]) -> list[tuple[tuple[Offer, int, str | None], ...]]:
+    def reserved_in(self, group: Sequence[Reservation]) -> list[Gang]:
         head = group[0]
         fitting = [
             i
@@ -402,7 +407,7 @@ class Oracle:
                 missing -= take
         if not inside:
             return []
-        gangs: list[tuple[tuple[Offer, int, str | None], ...]] = [tuple(inside)] if not missing else []
+        gangs: list[Gang] = [tuple(inside)] if not missing else []
         for _, offer in self.offers if missing else ():
             is_same_type = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
             is_same_zone = offer.zone in ("", head.zone) or head.zone == ""
@@ -411,7 +416,7 @@ class Oracle:
                 gangs.append((*inside, (offer, missing, None)))
         return [gang for gang in gangs if self.is_affordable(gang)]
 
-    def is_affordable(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> bool:
+    def is_affordable(self, gang: Gang) -> bool:
         hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)
         count = round(sum(nodes * self.exact_count(offer.instance) for offer, nodes, _ in gang), 6)
         return self.price_rejection(hourly, round(hourly / count, 6) if count else 0.0) is None

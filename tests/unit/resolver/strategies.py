@@ -67,8 +67,6 @@ TYPES = (
     "g5.xlarge",
     "n1-standard-8",
     "p3.2xlarge",
-)
-TYPES += (
     "Standard_ND96isr_H100_v5",
     "Standard_NV12ads_A10_v5",
     "standard_nv6ads_a10_v5",
@@ -175,7 +173,7 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
         values["reservations"] = draw(st.permutations(ids))
         if draw(st.integers(0, 4)) == 4 and "gpus" not in values:
             del values["type"]
-    active = tuple(draw(st.lists(outages(lines), max_size=8))) if lines and draw(st.booleans()) else ()
+    active = tuple(draw(st.lists(outages(lines), max_size=8))) if bool(lines) and draw(st.booleans()) else ()
     unusable = frozenset(draw(st.sets(st.sampled_from(("aws", "gcp", "azure")))))
     try:
         spec = ClusterSpec.of(values)
@@ -230,7 +228,7 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     values["estimates"] = draw(st.sampled_from((True, True, False)))
     ids = [f"cr-{index}" for index in range(draw(st.sampled_from((0, 0, 1, 2))))]
     reserved = tuple(draw(reservations(lines, name)) for name in ids)
-    if reserved and draw(st.booleans()):
+    if bool(reserved) and draw(st.booleans()):
         # Two reservations in one place are used together.
         reserved = tuple(replace(reserved[0], id=name, available=draw(st.sampled_from((1, 2, 5)))) for name in ids)
     values["reservations"] = ids

@@ -1,6 +1,7 @@
 """The resolver gives the same answers as a brute-force resolver that checks every offer on its own."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,17 +45,31 @@ def test_gangs_that_spread_or_use_reservations_are_those_of_the_brute_force_reso
 
 def assert_same_answer(question: Question) -> None:
     configured = {name: "no key" if name in question.unusable else "" for name in CATALOG.providers}
-    known = {
-        "outages": question.outages,
-        "reservations": question.reservations,
-        "only": question.only,
-    }
-    oracle = Oracle(question.spec, CATALOG, _offers, NOW, unusable=question.unusable, **known)
+    oracle = Oracle(
+        question.spec,
+        CATALOG,
+        _offers,
+        NOW,
+        unusable=question.unusable,
+        outages=question.outages,
+        reservations=question.reservations,
+        only=question.only,
+    )
+    answer = partial(
+        resolve,
+        question.spec,
+        CATALOG,
+        now=NOW,
+        configured=configured,
+        outages=question.outages,
+        reservations=question.reservations,
+        only=question.only,
+    )
     if oracle.is_refused():
         with pytest.raises(SpecError):
-            resolve(question.spec, CATALOG, now=NOW, configured=configured, **known)
+            answer()
         return
-    plan = resolve(question.spec, CATALOG, now=NOW, configured=configured, **known)
+    plan = answer()
     expected = oracle.answer()
     assert [described(candidate) for candidate in plan.candidates] == expected.candidates
     assert {reason: rejection.count for reason, rejection in plan.rejected.items()} == expected.rejected

@@ -79,7 +79,7 @@ def test_the_error_names_the_constraint_and_the_nearest_change(values: dict[str,
         require(found)
     assert caught.value.plan is found
     assert f"{argument} would have one: " in str(caught.value)
-    assert "left out most" in str(caught.value)
+    assert "most common reason" in str(caught.value)
 
 
 def test_without_any_price_in_the_tables_there_is_no_suggestion() -> None:
@@ -97,7 +97,7 @@ def test_a_smaller_gang_is_the_nearest_change_if_only_that_fits() -> None:
     found = plan(FakeCatalog(line(BIG, 80)), known={"outages": [outage]}, gpus=64, type="h100")
     assert found.nearest is not None
     assert found.nearest.startswith("gpus=48 would have one: blue east-1a 6 x b8")
-    with pytest.raises(NoOfferError, match=r"outage left out most, 2 offers, such as .*until 2027-01-01"):
+    with pytest.raises(NoOfferError, match=r"most common reason: outage, 2 offers, such as .*until 2027-01-01"):
         require(found)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -246,8 +247,8 @@ def test_a_gang_that_spreads_has_no_fabric() -> None:
     assert shown(plan(catalog, known=known, gpus=16, type="h100", placement="region", interconnect="rdma")) == []
 
 
-def reservation(free: int, **changes: object) -> Reservation:
-    return replace(Reservation("blue", "cr-1", "east-1", "east-1b", "b8", free), **changes)  # type: ignore[arg-type]
+def reservation(free: int, **changes: Any) -> Reservation:
+    return replace(Reservation("blue", "cr-1", "east-1", "east-1b", "b8", free), **changes)
 
 
 def test_a_reservation_comes_first_at_its_own_price_and_the_missing_nodes_are_bought_in_its_zone() -> None:

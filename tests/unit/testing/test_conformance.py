@@ -8,7 +8,7 @@ import pytest
 from multicompute.errors import CapacityError, ProviderError
 from multicompute.node import Node
 from multicompute.provider import TAG_ID, Capability, LaunchRequest, Resource, Selector, Teardown
-from multicompute.testing import FailureKind, FakeProvider, ProviderConformance
+from multicompute.testing import FailureKind, FakeProvider, ProviderConformance, ProviderHarness
 from multicompute.testing.fake.harness import FakeHarness
 
 pytest_plugins = ["pytester"]
@@ -123,7 +123,7 @@ class IgnoresExpiry(FakeProvider):
 
 
 suite = ProviderConformance()
-BROKEN: Sequence[tuple[type[FakeProvider], Callable[[FakeHarness], None]]] = [
+BROKEN: Sequence[tuple[type[FakeProvider], Callable[[ProviderHarness], None]]] = [
     (LaunchesPart, suite.test_without_capacity_for_the_whole_gang_nothing_is_launched),
     (ForgetsTokens, suite.test_the_same_token_again_gives_the_same_nodes_and_buys_nothing),
     (ForgetsTokens, suite.test_a_launch_whose_answer_was_lost_is_the_same_launch_when_repeated),
@@ -143,7 +143,7 @@ BROKEN: Sequence[tuple[type[FakeProvider], Callable[[FakeHarness], None]]] = [
 
 @pytest.mark.parametrize(("broken", "test"), BROKEN, ids=[f"{kind.__name__}-{test.__name__}" for kind, test in BROKEN])
 def test_a_provider_that_breaks_a_promise_is_found(
-    broken: type[FakeProvider], test: Callable[[FakeHarness], None]
+    broken: type[FakeProvider], test: Callable[[ProviderHarness], None]
 ) -> None:
     test(FakeHarness())
     with pytest.raises(AssertionError):

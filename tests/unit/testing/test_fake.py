@@ -450,9 +450,9 @@ class AnyOrder(RuleBasedStateMachine):
         ends = None if hours is None else self.clock.now() + timedelta(hours=hours)
         self.cloud.set_expiry(Selector(token=request.token), ends)
 
-    @rule(request=tokens, whole=st.booleans())
-    def terminate(self, request: LaunchRequest, whole: bool) -> None:
-        selector = Selector(cluster_id=request.cluster_id) if whole else Selector(token=request.token)
+    @rule(request=tokens, is_complete=st.booleans())
+    def terminate(self, request: LaunchRequest, is_complete: bool) -> None:
+        selector = Selector(cluster_id=request.cluster_id) if is_complete else Selector(token=request.token)
         self.cloud.terminate(selector)
 
     @invariant()
@@ -489,9 +489,9 @@ def test_the_hosts_of_a_slice_are_nodes_that_start_and_end_together() -> None:
         cluster = Cluster.request(type="v5p-128", nodes=2, spot="prefer")
         assert len(cluster.nodes) == 2 * 16
         assert cluster.gpus == 2 * 64
-        assert cluster.hourly_cost == pytest.approx(cluster.plan.best.hourly_cost)
+        assert cluster.hourly_cost == pytest.approx(cluster.plan.candidates[0].hourly_cost)
         with pytest.raises(errors.CapacityError):
-            Cluster.request(type="v5p-128", regions=[cluster.region], clouds=["gcp"])
+            Cluster.request(type="v5p-128", regions=[str(cluster.region)], clouds=["gcp"])
         cloud.gcp.preempt(cluster.nodes[3].id)
         assert len(cluster.refresh().nodes) == 16
         assert len(cluster.heal().nodes) == 32

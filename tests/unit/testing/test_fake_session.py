@@ -63,8 +63,8 @@ def test_two_runs_of_one_test_are_the_same() -> None:
     def run() -> list[str]:
         with fake_cloud():
             cluster = Cluster.request(gpus=16, type="h100")
-            story = [event.message for event in cluster.events()]
-            return [cluster.name, *(node.id for node in cluster.nodes), *story]
+            messages = [event.message for event in cluster.events()]
+            return [cluster.name, *(node.id for node in cluster.nodes), *messages]
 
     assert run() == run()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -53,7 +54,7 @@ def running(cloud: FakeCloud) -> set[str]:
     is_split=st.booleans(),
 )
 def test_a_request_gets_a_complete_gang_or_leaves_nothing(
-    troubles: list[tuple[str, str, str, int]], lag: int, spot: bool | str, is_split: bool
+    troubles: list[tuple[str, str, str, int]], lag: int, spot: bool | Literal["prefer"], is_split: bool
 ) -> None:
     with fake_cloud() as cloud:
         for provider in cloud.providers.values():

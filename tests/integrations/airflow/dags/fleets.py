@@ -28,7 +28,7 @@ def work(cluster: Any) -> str:
         time.sleep(0.1)
     if (run.conf or {}).get("fail"):
         raise ValueError("requested by the test")
-    return cluster.name
+    return str(cluster.name)
 
 
 def fleet(dag_id: str, *, retries: int, deferrable: bool, **arguments: Any) -> None:

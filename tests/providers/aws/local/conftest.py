@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from multicompute_aws.local import AwsLocalCloud
+from tests.aws_client import aws_client
 
 IMAGE_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 
@@ -38,17 +38,11 @@ Client = Callable[..., Any]
 def client_of() -> Iterator[Callable[[AwsLocalCloud], Client]]:
     """Create clients that do not retry: client_of(cloud)("ec2", region="eu-west-1")."""
     made: list[Any] = []
+    no_retry = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
     def of(cloud: AwsLocalCloud) -> Client:
         def make(service: str, region: str = "us-east-1") -> Any:
-            client = boto3.client(
-                service,
-                region_name=region,
-                endpoint_url=cloud.endpoint_url,
-                aws_access_key_id="local",
-                aws_secret_access_key="local",
-                config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
-            )
+            client = aws_client(service, cloud.endpoint_url, region=region, config=no_retry)
             made.append(client)
             return client
 

@@ -56,7 +56,7 @@ class Sdk:
 
 @pytest.fixture
 def sdk(cloud: AzureLocalCloud) -> Iterator[Sdk]:
-    options = {"base_url": cloud.endpoint_url, "polling_interval": 0, "retry_total": 0}
+    options: dict[str, Any] = {"base_url": cloud.endpoint_url, "polling_interval": 0, "retry_total": 0}
     made = [
         client(_Credential(), cloud.subscription_id, authentication_policy=SansIOHTTPPolicy(), **options)
         for client in (ComputeManagementClient, NetworkManagementClient, ResourceManagementClient)

