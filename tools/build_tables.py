@@ -366,6 +366,9 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
         for folder in fresh.values():
             shutil.rmtree(folder, ignore_errors=True)
         known = write_accelerators(facts, fresh[""] / "accelerators.csv")
+        # This table is not built: the names are added to it by hand.
+        if (names := targets[""] / "aliases.csv").exists():
+            shutil.copy2(names, fresh[""])
         found: list[str] = []
         for cloud in CLOUDS:
             write_provider(provider_of(facts, cloud), fresh[cloud])

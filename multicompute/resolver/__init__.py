@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from multicompute.errors import NoOfferError
 from multicompute.plan import Candidate, Outage, Plan
 from multicompute.provider import Reservation
+from multicompute.resolver._constraints import find_by_name
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._reasons import ORDER as REASONS
 from multicompute.resolver._resolve import decide
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from multicompute.catalog import Catalog
     from multicompute.spec import ClusterSpec
 
-__all__ = ["REASONS", "require", "resolve"]
+__all__ = ["REASONS", "find_by_name", "require", "resolve"]
 
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
 

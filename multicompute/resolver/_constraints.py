@@ -187,8 +187,31 @@ def find_by_name(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[
     """Find one name of `type`: the canonical names of accelerators, or otherwise instance types.
 
     Raises:
-        SpecError: the name is unknown; the message suggests what to write.
+        SpecError: the name is unknown or refused; the message says what to write.
     """
+    if found := _find_exactly(catalog, name):
+        return found
+    # Imported here: only names of other tools need their table.
+    from multicompute import aliases
+
+    alias = aliases.find(name)
+    if alias is not None and alias.means and (found := _find_exactly(catalog, alias.means)):
+        return found
+    if alias is not None and alias.why:
+        instead = " or ".join(f'type="{item}"' for item in alias.instead) or 'an accelerator such as type="h100"'
+        raise SpecError(f"type={name!r}: {alias.why}; write {instead}", hint=f"write {instead}")
+    if counted := aliases.split_count(name):
+        kind, count = counted
+        what = f"nodes={count}" if catalog.instances(kind) else f"gpus_per_node={count} and the total as gpus"
+        raise SpecError(f'type={name!r}: contains a count; write type="{kind}", {what}')
+    wanted = alias.means if alias is not None else name
+    near = accelerators.suggest(wanted or name, among=catalog.instance_names())
+    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"
+    raise SpecError(f"type={name!r}: no such accelerator or instance type; {hint}", hint=hint)
+
+
+def _find_exactly(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[InstanceType, ...]] | None:
+    """Find a name as `find_by_name` does, but without the names of other tools."""
     if found := accelerators.find(name):
         return tuple(accelerator.name for accelerator in found), ()
     if name.casefold() in map(str.casefold, catalog.accelerators()):
@@ -196,12 +219,10 @@ def find_by_name(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[
         return tuple(other for other in catalog.accelerators() if other.casefold() == name.casefold()), ()
     if instances := catalog.instances(name):
         return (), instances
-    if counted := accelerators.split_count(name):
-        kind, count = counted
-        raise SpecError(f'type={name!r}: contains a count; write gpus={count}, type="{kind.casefold()}"')
-    near = accelerators.suggest(name, among=catalog.instance_names())
-    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"
-    raise SpecError(f"type={name!r}: no such accelerator or instance type; {hint}", hint=hint)
+    # Some tools print "ND96isr_H100_v5" or "Standard ND96isr H100 v5" for "Standard_ND96isr_H100_v5".
+    size = "_".join(name.split())
+    instances = catalog.instances(size) or catalog.instances(f"Standard_{size}")
+    return ((), instances) if instances else None
 
 
 def _check_counts(

@@ -29,7 +29,7 @@ def real(**values: Any) -> Plan:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"gpus": 4, "type": "A10G:4"}, 'write gpus=4, type="a10g"'),
+        ({"gpus": 4, "type": "A10G:4"}, 'write type="a10g", gpus_per_node=4 and the total as gpus'),
         ({"gpus": 4, "type": "h1000"}, "did you mean h100"),
         ({"gpus": 4, "type": "p5.49xlarge"}, "p5.48xlarge"),
         ({"gpus": 4, "type": "h100", "regions": ["us-eats-1"]}, "did you mean us-east-1"),
