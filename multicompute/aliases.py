@@ -23,10 +23,9 @@ from multicompute.errors import CatalogError
 TABLE: Final = Path(__file__).with_name("data") / "aliases.csv"
 COLUMNS: Final = ("name", "means", "instead", "why", "tool", "source")
 
-CORES_PER_CHIP: Final[Mapping[str, int]] = {
-    **{"v2": 2, "v3": 2, "v4": 2, "v5p": 2, "tpu7x": 2},
-    **{"v5litepod": 1, "v6e": 1},
-}
+CORES_PER_CHIP: Final[Mapping[str, int]] = dict.fromkeys(("v2", "v3", "v4", "v5p", "tpu7x"), 2) | dict.fromkeys(
+    ("v5litepod", "v6e"), 1
+)
 """TensorCores per chip of each kind of slice. The number in a slice's name counts TensorCores, so "v5p-128" has 64 chips and
 "v5litepod-16" has 16 (Cloud TPU documentation, "TPU versions"; xpk, `tensorcores_per_chip`)."""
 

@@ -1,6 +1,7 @@
 """The constraints of a spec: its names resolved against the catalog, and the checks of instance types against them."""
 
 import functools
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -204,10 +205,21 @@ def find_by_name(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[
         kind, count = counted
         what = f"nodes={count}" if catalog.instances(kind) else f"gpus_per_node={count} and the total as gpus"
         raise SpecError(f'type={name!r}: contains a count; write type="{kind}", {what}')
-    wanted = alias.means if alias is not None else name
-    near = accelerators.suggest(wanted or name, among=catalog.instance_names())
+    near = _near(catalog, (alias.means if alias is not None else "") or name)
     hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"
     raise SpecError(f"type={name!r}: no such accelerator or instance type; {hint}", hint=hint)
+
+
+def _near(catalog: "Catalog", name: str) -> tuple[str, ...]:
+    """Return the known names that resemble an unknown one: of a slice the next smaller and the next larger size."""
+    kind, _, size = name.casefold().rpartition("-")
+    names = catalog.instance_names()
+    if kind and size.isdecimal():
+        sizes = sorted(int(other[len(kind) + 1 :]) for other in names if re.fullmatch(rf"{re.escape(kind)}-\d+", other))
+        smaller, larger = [n for n in sizes if n < int(size)], [n for n in sizes if n > int(size)]
+        if sizes:
+            return tuple(f"{kind}-{n}" for n in (*smaller[-1:], *larger[:1]))
+    return accelerators.suggest(name, among=names)
 
 
 def _find_exactly(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[InstanceType, ...]] | None:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from pathlib import Path
 
 import pytest
 
@@ -160,7 +161,6 @@ INSTANCES = {
         "h100-mega-80gb-8": "a3-megagpu-8g",
         "h200-141gb-8": "a3-ultragpu-8g",
         "b200-8": "a4-highgpu-8g",
-        "gb200-4": "a4x-highgpu-4g",
     },
     "Azure": {
         "ND96isr_H100_v5": "Standard_ND96isr_H100_v5",
@@ -214,9 +214,19 @@ REFUSED = {
     },
     "Compute Engine accelerator types": {"nvidia-tesla-t4-vws": 'type="t4"'},
     "xpk, slices by topology": {"v5p-2x2x4": 'type="v5p-32"', "v5e-4x4": 'type="v5litepod-16"'},
-    "sizes that do not exist": {"v5e-17": "did you mean v5litepod-16", "tpu-v6e-9": "did you mean v6e-"},
+    "sizes that do not exist": {
+        "v5e-17": "did you mean v5litepod-16 or v5litepod-32?",
+        "tpu-v6e-9": "did you mean v6e-8 or v6e-16?",
+        "v5p-100000": "did you mean v5p-12288?",
+    },
 }
 """Tool -> name -> what the error tells the user to write."""
+
+
+def get(name: str) -> accelerators.Accelerator:
+    found = accelerators.get(name)
+    assert found is not None
+    return found
 
 
 def cases(table: dict[str, dict[str, str]]) -> list[object]:
@@ -228,8 +238,12 @@ def cases(table: dict[str, dict[str, str]]) -> list[object]:
 
 
 def plan(name: str, **arguments: int) -> Plan:
-    """Return the plan of any cloud, with everything allowed that could exclude an offer."""
-    return Cluster.plan(type=name, spot="prefer", flex_start=True, interconnect="any", **arguments)
+    """Return the plan with everything allowed that could exclude an offer, without candidates if none is sold now."""
+    try:
+        return Cluster.plan(type=name, spot="prefer", flex_start=True, interconnect="any", **arguments)
+    except NoOfferError as error:
+        assert isinstance(error.plan, Plan)
+        return error.plan
 
 
 def test_more_than_a_hundred_names_are_tried() -> None:
@@ -239,14 +253,10 @@ def test_more_than_a_hundred_names_are_tried() -> None:
 @pytest.mark.parametrize(("name", "means"), cases(ACCELERATORS))
 def test_a_name_of_another_tool_means_an_accelerator(name: str, means: str) -> None:
     canonical = set(means.split())
-    try:
-        found = {candidate.instance.accelerator for candidate in plan(name, gpus=8)}
-    except NoOfferError:
-        found = set()
-    # Not every variant is sold: b300 and k80 have types without a price.
-    assert found <= canonical
     assert {item.name for item in find_accelerators(name)} >= canonical
-    assert found or all(not plan(each, gpus=8).candidates for each in canonical)
+    # Not every accelerator has an offer: some are retired, or sold as reserved capacity only.
+    offered = {item.instance.accelerator for each in canonical for item in plan(exact_name(get(each)), gpus=8)}
+    assert {item.instance.accelerator for item in plan(name, gpus=8)} == offered
 
 
 @pytest.mark.parametrize(("name", "means"), cases(INSTANCES))
@@ -316,6 +326,12 @@ def test_a_count_is_split_from_a_name(name: str, parts: tuple[str, str] | None) 
     assert split_count(name) == parts
 
 
+def test_a_type_without_an_offer_is_known_too() -> None:
+    assert find("gb200-4") == read_table()["gb2004"]
+    with pytest.raises(NoOfferError, match="a4x-highgpu-4g|gb200-4"):
+        Cluster.plan(type="gb200-4")
+
+
 def test_a_plain_name_does_not_read_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise AssertionError("read_table was called")
@@ -327,9 +343,9 @@ def test_a_plain_name_does_not_read_the_table(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("content", [None, "name,means\n"])
 def test_a_missing_or_malformed_table_is_an_error_that_names_it(
-    content: str | None, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "aliases.csv"  # type: ignore[operator]
+    path = tmp_path / "aliases.csv"
     if content is not None:
         path.write_text(content)
     monkeypatch.setattr(aliases, "TABLE", path)
