@@ -104,7 +104,12 @@ def split_count(name: str) -> tuple[str, str] | None:
 
 @functools.cache
 def read_table() -> Mapping[str, Alias]:
-    """Return the packaged table: normalized name -> what it means.
+    """Return the packaged table: normalized name -> what it means."""
+    return {_normalize(name): alias for name, alias in read_names()}
+
+
+def read_names() -> tuple[tuple[str, Alias], ...]:
+    """Return the names of the packaged table as the tools print them, each with what it means.
 
     Raises:
         CatalogError: the table is missing or malformed.
@@ -117,13 +122,14 @@ def read_table() -> Mapping[str, Alias]:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
                 raise CatalogError(f"{TABLE}, line 1: the columns must be {','.join(COLUMNS)}")
-            found: dict[str, Alias] = {}
-            for row in rows:
-                instead = tuple(row["instead"].split(";")) if row["instead"] else ()
-                found[_normalize(row["name"])] = Alias(row["means"], instead, row["why"], row["tool"], row["source"])
-            return found
+            return tuple((row["name"], _parse(row)) for row in rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CatalogError(f"{TABLE}: can't be read: {error}", hint="install multicompute again") from error
+
+
+def _parse(row: Mapping[str, str]) -> Alias:
+    instead = tuple(row["instead"].split(";")) if row["instead"] else ()
+    return Alias(row["means"], instead, row["why"], row["tool"], row["source"])
 
 
 def _slice(text: str) -> Alias | None:
