@@ -16,6 +16,7 @@ CPU = "cpu"
 SHARDS = ("shard", "types", "lines", "offers", "oldest", "newest")
 INDEX = ("instance_type", "shard")
 REGIONS = ("region", "residency", "country", "partition")
+ZONES = ("region", "zones")
 SOURCES = ("key", "source")
 TYPES = (
     "instance_type",
@@ -68,6 +69,7 @@ class Tables:
         self.path = path
         self._shards: dict[str, Shard] | None = None
         self._regions: dict[str, Region] | None = None
+        self._zones: dict[str, tuple[str, ...]] | None = None
         self._sources: dict[str, str] | None = None
         self._index: tuple[tuple[str, str], ...] | None = None
         self._types: dict[str, _Types] = {}
@@ -97,6 +99,24 @@ class Tables:
                 found[name] = Region(self.provider, name, residency, country, partition)
             self._regions = found
         return self._regions
+
+    def zones(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the zones of each region by its name, without regions that have none.
+
+        They are in `zones.csv`. That file is optional: without it, they are the zones that the offers name.
+        """
+        if self._zones is None:
+            path, found = self.path / "zones.csv", dict[str, set[str]]()
+            if path.exists():
+                lines = (row for _, row in rows(path, ZONES))
+            else:
+                offers = (self.path / shard / "offers.csv" for shard in self.shards())
+                lines = ([row[2], row[-1]] for offer in offers for _, row in rows(offer, OFFERS))
+            for region, zones in lines:
+                if zones:
+                    found.setdefault(region, set()).update(zones.split(";"))
+            self._zones = {region: tuple(sorted(zones)) for region, zones in sorted(found.items())}
+        return self._zones
 
     def sources(self) -> Mapping[str, str]:
         """Return the sources by the keys that the tables use for them."""

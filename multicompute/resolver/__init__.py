@@ -8,6 +8,8 @@ The rules:
   price before estimate; fewer nodes; less surplus; provider, region, zone, instance type, purchase. Each zone is a candidate
   of its own.
 - Every offer that is in no candidate counts under the first reason that applies, in the order of `REASONS`.
+- A name in `regions` or `exclude` means a residency, otherwise regions, otherwise (in `exclude`) instance types, otherwise
+  zones. Where only some zones of a region are allowed, an offer that names no zone is an offer in each of these.
 - A fraction of an accelerator or a retired type is used only if its instance type is named.
 - Fabric: with interconnect="rdma", a gang of several nodes without an RDMA fabric is rejected. With "auto", it is rejected
   only if its accelerators are built to be linked and another gang of such accelerators has a fabric or needs a single node.
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["REASONS", "find_by_name", "require", "resolve"]
 
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
+_NO_ZONE_IDS: Mapping[str, str] = MappingProxyType({})
 
 
 def resolve(
@@ -53,6 +56,7 @@ def resolve(
     outages: Sequence[Outage] = (),
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
+    zone_ids: Mapping[str, str] = _NO_ZONE_IDS,
     max_price_age: timedelta = timedelta(days=30),
     max_spot_price_age: timedelta = timedelta(days=1),
 ) -> Plan:
@@ -66,7 +70,8 @@ def resolve(
             used stay in the plan and are marked.
         outages: the remembered outages.
         reservations: the reservations that the clouds reported; only those that the spec names are used.
-        only: provider -> the only regions to use, where the configuration names some.
+        only: provider -> the only regions and zones to use, where the configuration names some.
+        zone_ids: zone id ("use1-az4") -> the name of the zone in the account, for the ids that are known.
         max_price_age: prices older than this are marked as stale.
         max_spot_price_age: the same for spot prices.
 
@@ -76,7 +81,7 @@ def resolve(
     Raises:
         SpecError: the spec names something unknown or contradicts itself.
     """
-    context = ResolveContext(now, configured, outages, reservations, only, max_price_age, max_spot_price_age)
+    context = ResolveContext(now, configured, outages, reservations, only, zone_ids, max_price_age, max_spot_price_age)
     plan = decide(spec, catalog, context)
     if plan.candidates:
         return plan

@@ -12,8 +12,15 @@ from multicompute.errors import SpecError
 from multicompute.offer import InstanceType, Purchase
 from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
-from multicompute.resolver._catalog_index import Shape
-from multicompute.resolver._regions import RegionKey, regions_matching, regions_of, unknown_region
+from multicompute.resolver._catalog_index import Row, Shape
+from multicompute.resolver._regions import (
+    Places,
+    RegionKey,
+    named_zone,
+    places_matching,
+    places_of,
+    unknown_place,
+)
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
@@ -35,10 +42,12 @@ class Constraints:
         types: instance type in lower case -> position in `type` of the first name that means it.
         shards: the accelerators to read from the catalog.
         purchases: the allowed purchase types.
-        clouds, regions: the allowed ones; None for all.
-        excluded_regions: the regions that are not allowed.
+        clouds: the allowed ones; None for all.
+        places: the allowed regions and zones; None for all.
+        excluded: the regions and zones that are not allowed.
         excluded_types: globs on the instance types that are not allowed, in lower case.
-        only: provider -> the only regions to use, where the configuration names some.
+        only: the only regions and zones to use of some providers, by provider, as the configuration says.
+        zones: region -> its zones, of the regions of which only some zones may be allowed.
     """
 
     spec: "ClusterSpec"
@@ -47,10 +56,11 @@ class Constraints:
     shards: tuple[str, ...]
     purchases: frozenset[Purchase]
     clouds: frozenset[str] | None
-    regions: frozenset[RegionKey] | None
-    excluded_regions: frozenset[RegionKey]
+    places: Places | None
+    excluded: Places
     excluded_types: tuple[str, ...]
-    only: Mapping[str, Collection[str]]
+    only: Mapping[str, Places]
+    zones: Mapping[RegionKey, tuple[str, ...]]
 
     def position(self, shape: Shape) -> int | None:
         """Return the position in `type` of the first name that means this shape, or None."""
@@ -103,15 +113,33 @@ class Constraints:
             return reasons.MEMORY
         return None
 
-    def region_rejection(self, region: RegionKey) -> str | None:
-        """Return the first reason to reject a region, or None."""
-        if self.regions is not None and region not in self.regions:
-            return reasons.OTHER_REGION
-        if region in self.excluded_regions:
+    def place_rejection(self, region: RegionKey, zone: str) -> str | None:
+        """Return the first reason to reject a zone, or None. Of an offer without a zone, all zones must be allowed."""
+        if self.places is not None and not self.places.include(region, zone):
+            return reasons.OTHER_ZONE if region in self.places.partial else reasons.OTHER_REGION
+        if region in self.excluded.regions:
             return reasons.EXCLUDED_REGION
-        if region[1] not in self.only.get(region[0], (region[1],)):
-            return reasons.REGION_NOT_CONFIGURED
+        if (*region, zone) in self.excluded.zones or (not zone and region in self.excluded.partial):
+            return reasons.EXCLUDED_ZONE
+        only = self.only.get(region[0])
+        if only is not None and not only.include(region, zone):
+            return reasons.ZONE_NOT_CONFIGURED if region in only.partial else reasons.REGION_NOT_CONFIGURED
         return None
+
+    def zones_of(self, row: Row) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        """Return the zones in which an offer may be used, and its other zones with the reason to reject them.
+
+        Where not all zones of a region are treated alike, an offer without a zone is an offer in each zone of its region. It
+        is rejected, as a single offer, if no zone is allowed: for the reason of the zone that passes the most checks.
+        """
+        is_zonal = row.zones != ("",)
+        names = row.zones if is_zonal else self.zones.get(row.region_key, row.zones)
+        reason_of = {zone: self.place_rejection(row.region_key, zone) for zone in names}
+        rejected = {zone: reason for zone, reason in reason_of.items() if reason is not None}
+        allowed = tuple(zone for zone in names if zone not in rejected)
+        if is_zonal:
+            return allowed, rejected
+        return allowed, {} if allowed else {"": max(rejected.values(), key=reasons.ORDER.index)}
 
     def cost_rejection(self, hourly_cost: float, unit_price: float) -> str | None:
         """Return the first price limit that a gang exceeds, or None. A budget rejects no offer."""
@@ -130,6 +158,7 @@ def read_constraints(
     known_clouds: Sequence[str],
     reservations: Sequence[Reservation],
     only: Mapping[str, Collection[str]],
+    zone_ids: Mapping[str, str],
 ) -> Constraints:
     """Resolve the names in `spec`.
 
@@ -138,7 +167,8 @@ def read_constraints(
         catalog: the known instance types and regions.
         known_clouds: all installed providers.
         reservations: those reservations of the spec that are known.
-        only: provider -> the only regions to use, where the configuration names some.
+        only: provider -> the only regions and zones to use, where the configuration names some.
+        zone_ids: zone id -> the name of the zone in the account.
 
     Raises:
         SpecError: a name is unknown, or the spec contradicts itself.
@@ -151,7 +181,12 @@ def read_constraints(
         )
     models, types, instances = _resolve_names(names, catalog)
     _check_counts(spec, names, models, instances)
-    excluded_regions, excluded_types = _excluded(spec, catalog)
+    places = _places(spec, catalog, zone_ids)
+    excluded, excluded_types = _excluded(spec, catalog, zone_ids)
+    configured = {name: _configured(catalog, name, entries) for name, entries in only.items()}
+    partial = frozenset(
+        region for each in (places, excluded, *configured.values()) if each is not None for region in each.partial
+    )
     return Constraints(
         spec=spec,
         models=models,
@@ -159,10 +194,11 @@ def read_constraints(
         shards=tuple(dict.fromkeys((*models, *(instance.accelerator for instance in instances)))),
         purchases=_PURCHASES[spec.spot] | (frozenset({"flex_start"}) if spec.flex_start else frozenset()),
         clouds=_clouds(spec, known_clouds),
-        regions=_regions(spec, catalog),
-        excluded_regions=excluded_regions,
+        places=places,
+        excluded=excluded,
         excluded_types=excluded_types,
-        only=only,
+        only=configured,
+        zones={region: catalog.zones()[region] for region in partial},
     )
 
 
@@ -263,30 +299,39 @@ def _clouds(spec: "ClusterSpec", known: Sequence[str]) -> frozenset[str] | None:
     return frozenset(spec.clouds)
 
 
-def _regions(spec: "ClusterSpec", catalog: "Catalog") -> frozenset[RegionKey] | None:
+def _places(spec: "ClusterSpec", catalog: "Catalog", zone_ids: Mapping[str, str]) -> Places | None:
     if not spec.regions:
         return None
-    found = regions_of(spec.regions, catalog, argument="regions")
-    if spec.clouds is not None and not any(provider in spec.clouds for provider, _ in found):
-        providers = ", ".join(sorted({provider for provider, _ in found}))
+    found = places_of(spec.regions, catalog, argument="regions", zone_ids=zone_ids)
+    if spec.clouds is not None and not found.providers & set(spec.clouds):
+        providers = ", ".join(sorted(found.providers))
         raise SpecError(
             f"regions={list(spec.regions)}: these are regions of {providers}, which clouds={list(spec.clouds)} excludes"
         )
     return found
 
 
-def _excluded(spec: "ClusterSpec", catalog: "Catalog") -> tuple[frozenset[RegionKey], tuple[str, ...]]:
-    regions: set[RegionKey] = set()
-    types: list[str] = []
+def _configured(catalog: "Catalog", provider: str, entries: Collection[str]) -> Places:
+    """Return the regions and zones that the configuration names. They are exact names; unknown ones match nothing."""
+    regions = frozenset((provider, entry) for entry in entries)
+    if regions <= {(region.provider, region.name) for region in catalog.regions()}:
+        return Places(regions)
+    zones = {(*key, zone) for key, zones in catalog.zones().items() if key[0] == provider for zone in zones}
+    return Places(regions, frozenset(zone for zone in zones if zone[2] in entries))
+
+
+def _excluded(spec: "ClusterSpec", catalog: "Catalog", zone_ids: Mapping[str, str]) -> tuple[Places, tuple[str, ...]]:
+    found, types = Places(), list[str]()
     for pattern in spec.exclude:
-        glob = pattern.casefold()
-        if matches := regions_matching(catalog, glob):
-            regions |= matches
-        elif any(fnmatchcase(name.casefold(), glob) for name in catalog.instance_names()):
+        glob = named_zone(pattern, catalog, argument="exclude", zone_ids=zone_ids)
+        matches = places_matching(catalog, glob)
+        if not matches.regions and any(fnmatchcase(name.casefold(), glob) for name in catalog.instance_names()):
             types.append(glob)
+        elif any(matches):
+            found = Places(found.regions | matches.regions, found.zones | matches.zones)
         else:
             raise _unknown_exclusion(pattern, catalog)
-    return frozenset(regions), tuple(types)
+    return found, tuple(types)
 
 
 def _unknown_exclusion(pattern: str, catalog: "Catalog") -> SpecError:
@@ -295,5 +340,5 @@ def _unknown_exclusion(pattern: str, catalog: "Catalog") -> SpecError:
     near = get_close_matches(pattern.casefold(), catalog.instance_names(), n=2, cutoff=0.7)
     if near:
         hint = f"did you mean {' or '.join(near)}?"
-        return SpecError(f"exclude={pattern!r}: no such region or instance type; {hint}", hint=hint)
-    return unknown_region(pattern, catalog, argument="exclude")
+        return SpecError(f"exclude={pattern!r}: no such region, zone or instance type; {hint}", hint=hint)
+    return unknown_place(pattern, catalog, argument="exclude")

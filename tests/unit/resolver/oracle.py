@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from math import ceil, floor
@@ -96,7 +96,41 @@ class Oracle:
         return fnmatchcase(region, pattern)
 
     def means_a_region(self, pattern: str) -> bool:
-        return any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
+        cache = self.__dict__.setdefault("_regions", {})
+        if pattern not in cache:
+            cache[pattern] = any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
+        return cache[pattern]
+
+    def means_a_type(self, pattern: str) -> bool:
+        return any(fnmatchcase(name.lower(), pattern.lower()) for name in self.catalog.instance_names())
+
+    def zone_matches(self, pattern: str, provider: str, zone: str) -> bool:
+        """Return whether a pattern that matches no region matches a zone."""
+        cloud, _, name = pattern.lower().rpartition(":")
+        return not self.means_a_region(pattern) and cloud in ("", provider) and fnmatchcase(zone.lower(), name)
+
+    def means_a_zone(self, pattern: str) -> bool:
+        return any(
+            self.zone_matches(pattern, p, zone) for (p, _), zones in self.catalog.zones().items() for zone in zones
+        )
+
+    def excluded_places(self) -> list[str]:
+        """Return the exclusions that are not instance types. What is both a type and a zone is a type."""
+        return [p for p in self.spec.exclude if self.means_a_region(p) or not self.means_a_type(p)]
+
+    def zones_in(self, provider: str, region: str) -> tuple[str, ...]:
+        return self.catalog.zones().get((provider, region), ())
+
+    def is_split(self, provider: str, region: str) -> bool:
+        """Return whether `regions`, `exclude` or the configuration treats some zones of a region unlike others."""
+        cache = self.__dict__.setdefault("_split", {})
+        if (provider, region) not in cache:
+            cache[provider, region] = any(
+                any(self.zone_matches(p, provider, zone) for p in patterns for zone in self.zones_in(provider, region))
+                and not any(self.region_matches(p, provider, region) for p in patterns)
+                for patterns in (self.spec.regions, self.excluded_places())
+            ) or any(zone in self.only.get(provider, ()) for zone in self.zones_in(provider, region))
+        return cache[provider, region]
 
     def is_refused(self) -> bool:
         """Return whether the spec names something unknown or contradicts itself. (All types that are drawn exist.)"""
@@ -112,14 +146,15 @@ class Oracle:
             return True
         if spec.gpus is not None and not has_models and not any(i.accelerators for i in instances):
             return True
-        if not all(self.means_a_region(pattern) for pattern in spec.regions):
+        if not all(self.means_a_region(pattern) or self.means_a_zone(pattern) for pattern in spec.regions):
             return True
-        names = [name.lower() for name in self.catalog.instance_names()]
         for pattern in spec.exclude:
-            if not self.means_a_region(pattern) and not any(fnmatchcase(name, pattern.lower()) for name in names):
+            if not (self.means_a_region(pattern) or self.means_a_type(pattern) or self.means_a_zone(pattern)):
                 return True
         places = [(r.provider, r.name) for r in self.catalog.regions()]
         found = {p for p, name in places if any(self.region_matches(pattern, p, name) for pattern in spec.regions)}
+        zones = [(p, zone) for (p, _), names in self.catalog.zones().items() for zone in names]
+        found |= {p for p, zone in zones if any(self.zone_matches(pattern, p, zone) for pattern in spec.regions)}
         return bool(spec.regions and spec.clouds is not None and not found & set(spec.clouds))
 
     # Numbers
@@ -207,14 +242,41 @@ class Oracle:
             "reserved": False,
         }[purchase]
 
-    def region_rejection(self, provider: str, region: str) -> str | None:
-        if self.spec.regions and not any(self.region_matches(p, provider, region) for p in self.spec.regions):
-            return "region not asked for"
-        if any(self.region_matches(p, provider, region) for p in self.spec.exclude):
+    def place_rejection(self, provider: str, region: str, zone: str) -> str | None:
+        """Return the first reason to reject one zone of a region; "" is an unknown zone, which may be any."""
+        asked, excluded = self.spec.regions, self.excluded_places()
+        others = self.zones_in(provider, region)
+        if asked and not any(
+            self.region_matches(p, provider, region) or self.zone_matches(p, provider, zone) for p in asked
+        ):
+            is_zone = any(self.zone_matches(p, provider, other) for p in asked for other in others)
+            return "zone not asked for" if is_zone else "region not asked for"
+        if any(self.region_matches(p, provider, region) for p in excluded):
             return "region excluded"
-        if provider in self.only and region not in self.only[provider]:
-            return "region not configured"
+        if any(self.zone_matches(p, provider, other) for p in excluded for other in ([zone] if zone else others)):
+            return "zone excluded"
+        only = self.only.get(provider, (region,))
+        if region not in only and zone not in only:
+            return "zone not configured" if any(other in only for other in others) else "region not configured"
         return None
+
+    def zones_of(self, offer: Offer) -> list[str]:
+        """Return the zones in which an offer may be used."""
+        if offer.zone or not self.is_split(offer.provider, offer.region):
+            return [offer.zone]
+        zones = self.zones_in(offer.provider, offer.region)
+        return [zone for zone in zones if self.place_rejection(offer.provider, offer.region, zone) is None]
+
+    def offer_place_rejection(self, offer: Offer) -> str | None:
+        place = (offer.provider, offer.region)
+        if offer.zone or not self.is_split(*place):
+            return self.place_rejection(*place, offer.zone)
+        order = (
+            *("region not asked for", "zone not asked for", "region excluded", "zone excluded"),
+            *("region not configured", "zone not configured"),
+        )
+        found = [self.place_rejection(*place, zone) for zone in self.zones_in(*place)]
+        return None if None in found else max((reason for reason in found if reason), key=order.index)
 
     def price_rejection(self, hourly: float, per_accelerator: float) -> str | None:
         spec = self.spec
@@ -231,7 +293,7 @@ class Oracle:
         if not self.allowed(offer.purchase):
             words = {"on_demand": "on demand", "spot": "spot", "flex_start": "flex-start", "reserved": "reserved"}
             return f"{words[offer.purchase]} not asked for"
-        if found := self.region_rejection(offer.provider, offer.region):
+        if found := self.offer_place_rejection(offer):
             return found
         if offer.quote.basis == "estimate" and not self.spec.estimates:
             return "price is an estimate"
@@ -262,6 +324,13 @@ class Oracle:
 
     def answer(self) -> Answer:
         first: dict[int, str] = {}
+        # An offer without a zone is an offer in every allowed zone of a region whose zones are not treated alike.
+        originals = self.offers
+        self.offers = [
+            (line, replace(offer, zone=zone))
+            for line, offer in originals
+            for zone in ([offer.zone] if self.offer_rejection(offer) else self.zones_of(offer))
+        ]
         for index, (_, offer) in enumerate(self.offers):
             if found := self.offer_rejection(offer):
                 first[index] = found
@@ -388,7 +457,7 @@ class Oracle:
             for i in self.catalog.instances(head.instance_type)
             if i.provider == head.provider
             and self.rejection_reason(i) is None
-            and self.region_rejection(i.provider, head.region) is None
+            and self.place_rejection(i.provider, head.region, head.zone) is None
         ]
         if not fitting or (self.spec.interconnect == "rdma" and self.lacks_fabric(fitting[0])):
             return []
@@ -404,6 +473,8 @@ class Oracle:
             return []
         gangs: list[tuple[tuple[Offer, int, str | None], ...]] = [tuple(inside)] if not missing else []
         for _, offer in self.offers if missing else ():
+            if self.place_rejection(offer.provider, offer.region, offer.zone) is not None:
+                continue
             is_same_type = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
             is_same_zone = offer.zone in ("", head.zone) or head.zone == ""
             is_allowed = offer.quote.basis == "list" or self.spec.estimates

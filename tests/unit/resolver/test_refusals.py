@@ -35,7 +35,10 @@ def real(**values: Any) -> Plan:
         ({"gpus": 4, "type": "h100", "regions": ["us-eats-1"]}, "did you mean us-east-1"),
         ({"gpus": 4, "type": "h100", "regions": ["asw:us-*"]}, "did you mean aws:us-*"),
         ({"gpus": 4, "type": "h100", "regions": ["aws"]}, "write regions='aws:*'"),
-        ({"gpus": 4, "type": "h100", "exclude": ["p5.49xlarge"]}, "no such region or instance type; did you mean"),
+        (
+            {"gpus": 4, "type": "h100", "exclude": ["p5.49xlarge"]},
+            "no such region, zone or instance type; did you mean",
+        ),
         ({"gpus": 4, "type": "h100", "exclude": ["nowhere-zz"]}, "exclude='nowhere-zz': no such region"),
         ({"gpus": 4, "type": "h100", "clouds": ["was"]}, "no such cloud; did you mean aws?"),
         ({"gpus": 4, "type": "h100", "clouds": ["gcp"], "regions": ["aws:us-*"]}, "clouds=['gcp'] excludes"),
