@@ -183,7 +183,7 @@ def read_constraints(
     _check_counts(spec, names, models, instances)
     places = _places(spec, catalog, zone_ids)
     excluded, excluded_types = _excluded(spec, catalog, zone_ids)
-    configured = {name: _configured(catalog, name, entries) for name, entries in only.items()}
+    configured = {name: _configured(catalog, name, entries, zone_ids) for name, entries in only.items()}
     partial = frozenset(
         region for each in (places, excluded, *configured.values()) if each is not None for region in each.partial
     )
@@ -311,13 +311,14 @@ def _places(spec: "ClusterSpec", catalog: "Catalog", zone_ids: Mapping[str, str]
     return found
 
 
-def _configured(catalog: "Catalog", provider: str, entries: Collection[str]) -> Places:
+def _configured(catalog: "Catalog", provider: str, entries: Collection[str], zone_ids: Mapping[str, str]) -> Places:
     """Return the regions and zones that the configuration names. They are exact names; unknown ones match nothing."""
     regions = frozenset((provider, entry) for entry in entries)
     if regions <= {(region.provider, region.name) for region in catalog.regions()}:
         return Places(regions)
+    names = {named_zone(entry, catalog, argument="regions", zone_ids=zone_ids) for entry in entries}
     zones = {(*key, zone) for key, zones in catalog.zones().items() if key[0] == provider for zone in zones}
-    return Places(regions, frozenset(zone for zone in zones if zone[2] in entries))
+    return Places(regions, frozenset(zone for zone in zones if zone[2].casefold() in names))
 
 
 def _excluded(spec: "ClusterSpec", catalog: "Catalog", zone_ids: Mapping[str, str]) -> tuple[Places, tuple[str, ...]]:

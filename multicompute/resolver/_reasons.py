@@ -53,10 +53,7 @@ class RejectionCounts:
 
     def use(self, row: Row, zone: str) -> None:
         """Exempt an offer that a candidate uses, even if it can't provide a complete gang."""
-        self._used.add((id(row), zone))
-        if zone not in row.zones:
-            # An offer without a zone, used in one zone of its region.
-            self._used.add((id(row), ""))
+        self._used.add(_key(row, zone))
 
     def add_count(self, reason: str, count: int) -> None:
         """Reject `count` offers that were not read."""
@@ -89,8 +86,13 @@ class RejectionCounts:
 
     def add(self, reason: str, row: Row, zone: str, detail: str = "") -> None:
         """Reject one offer; `detail` is added to the example."""
-        if (id(row), zone) not in self._used:
-            self._add(reason, 1, (row,), zone, detail)
+        key = _key(row, zone)
+        if key in self._used:
+            return
+        if zone not in row.zones:
+            # An offer without a zone counts once, although it is an offer in several zones.
+            self._used.add(key)
+        self._add(reason, 1, (row,), zone, detail)
 
     def _add(self, reason: str, count: int, rows: tuple[Row, ...], zone: str = "", detail: str = "") -> None:
         self._counts[reason] = self._counts.get(reason, 0) + count
@@ -106,3 +108,7 @@ class RejectionCounts:
             for reason in ORDER
             if reason in self._counts
         }
+
+
+def _key(row: Row, zone: str) -> tuple[int, str]:
+    return id(row), zone if zone in row.zones else ""

@@ -133,6 +133,9 @@ class Matcher:
         kept, lacking = self._split_by_fabric() if needs_fabric else (self._gangs, [])
         if self._spreads and self._sources:
             kept = kept + self._spread(kept, unusable, needs_fabric=needs_fabric)
+        for gang in kept:
+            if gang.row is not None and gang.zones[0] not in gang.row.zones:
+                self._counts.use(gang.row, gang.zones[0])
         for source in self._sources:
             self._counts.add(source.reason, source.row, source.zone, source.detail)
         for gang in lacking:

@@ -243,6 +243,13 @@ class Oracle:
         }[purchase]
 
     def place_rejection(self, provider: str, region: str, zone: str) -> str | None:
+        """Return `first_place_rejection`, cached: there are 200 times as many offers as zones."""
+        kept = self.__dict__.setdefault("_places", {})
+        if (provider, region, zone) not in kept:
+            kept[provider, region, zone] = self.first_place_rejection(provider, region, zone)
+        return kept[provider, region, zone]
+
+    def first_place_rejection(self, provider: str, region: str, zone: str) -> str | None:
         """Return the first reason to reject one zone of a region; "" is an unknown zone, which may be any."""
         asked, excluded = self.spec.regions, self.excluded_places()
         others = self.zones_in(provider, region)
@@ -324,13 +331,7 @@ class Oracle:
 
     def answer(self) -> Answer:
         first: dict[int, str] = {}
-        # An offer without a zone is an offer in every allowed zone of a region whose zones are not treated alike.
-        originals = self.offers
-        self.offers = [
-            (line, replace(offer, zone=zone))
-            for line, offer in originals
-            for zone in ([offer.zone] if self.offer_rejection(offer) else self.zones_of(offer))
-        ]
+        self.offers = self.expanded()
         for index, (_, offer) in enumerate(self.offers):
             if found := self.offer_rejection(offer):
                 first[index] = found
@@ -355,9 +356,32 @@ class Oracle:
             gangs += self.spread_gangs(first, needs_fabric=needs_fabric)
         reserved = self.reserved_gangs()
         used = {key_of(part[0], 0) for gang in (*gangs, *reserved) for part in gang}
-        counts = Counter(reason for index, reason in first.items() if key_of(self.offers[index][1], 0) not in used)
         gangs = sorted(reserved, key=self.rank) + sorted(gangs, key=self.rank)
-        return Answer([tuple(key_of(*part) for part in gang) for gang in gangs], dict(counts))
+        return Answer([tuple(key_of(*part) for part in gang) for gang in gangs], self.counted(first, used))
+
+    def expanded(self) -> list[tuple[Listing, Offer]]:
+        """Return the offers, with one in every allowed zone for each without a zone, where zones are not treated alike."""
+        found = []
+        for line, offer in self.offers:
+            zones = [offer.zone]
+            if not offer.zone and self.is_split(offer.provider, offer.region) and not self.offer_rejection(offer):
+                zones = self.zones_of(offer)
+            found += [(line, offer if zone == offer.zone else replace(offer, zone=zone)) for zone in zones]
+        return found
+
+    def counted(self, first: Mapping[int, str], used: set[PartKey]) -> dict[str, int]:
+        """Count the offers that are in no candidate. An offer that names no zone counts once, although it is in several."""
+        counts: Counter[str] = Counter()
+        once: dict[PartKey, set[str]] = {}
+        for index, reason in first.items():
+            line, offer = self.offers[index]
+            if not line.zones and offer.zone:
+                once.setdefault(key_of(replace(offer, zone=""), 0), set()).add(reason)
+            elif key_of(offer, 0) not in used:
+                counts[reason] += 1
+        used_anywhere = {(*key[:2], "", *key[3:]) for key in used}
+        counts.update("outage" if "outage" in once[key] else min(once[key]) for key in once.keys() - used_anywhere)
+        return dict(counts)
 
     def rank(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> tuple[object, ...]:
         head = gang[0][0]

@@ -73,6 +73,8 @@ def test_a_family_means_all_its_variants_and_a_variant_only_itself() -> None:
         ({"gpus": 64, "type": "h100", "min_gpu_memory": "100GiB"}, "min_gpu_memory=80"),
         ({"gpus": 64, "type": "trn2"}, "spot='prefer'"),
         ({"gpus": 64, "type": "h200", "clouds": ["gcp"], "interconnect": "rdma", "estimates": False}, "clouds=['aws']"),
+        ({"gpus": 8, "type": "p4de.24xlarge", "regions": ["us-east-1e"]}, "regions=['us-east-1b']"),
+        ({"gpus": 8, "type": "v6e-8", "regions": ["eastus-1"]}, "regions=['southamerica-west1']"),
         ({"gpus": 64, "type": "h100", "regions": ["il"], "max_price": 1}, "regions=['us-east-1'] with max_price=6.88"),
     ],
 )
