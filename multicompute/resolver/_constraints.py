@@ -235,7 +235,10 @@ def find_by_name(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[
     if alias is not None and alias.means and (found := _find_exactly(catalog, alias.means)):
         return found
     if alias is not None and alias.why:
-        instead = " or ".join(f'type="{item}"' for item in alias.instead) or 'an accelerator such as type="h100"'
+        # A topology may give a slice that does not exist, and a catalog of the user's may lack a type.
+        known = [item for item in alias.instead if _find_exactly(catalog, item)]
+        known = known or [item for refused in alias.instead for item in _near(catalog, refused)]
+        instead = " or ".join(f'type="{item}"' for item in known) or 'an accelerator such as type="h100"'
         raise SpecError(f"type={name!r}: {alias.why}; write {instead}", hint=f"write {instead}")
     if counted := aliases.split_count(name):
         kind, count = counted

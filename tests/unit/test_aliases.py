@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from multicompute import Cluster, accelerators, aliases
 from multicompute.aliases import CORES_PER_CHIP, TABLE, exact_name, find, find_accelerators, read_table, split_count
@@ -213,7 +215,11 @@ REFUSED = {
         "tpu7x-standard-4t": 'type="tpu7x" or type="tpu7x-8"',
     },
     "Compute Engine accelerator types": {"nvidia-tesla-t4-vws": 'type="t4"'},
-    "xpk, slices by topology": {"v5p-2x2x4": 'type="v5p-32"', "v5e-4x4": 'type="v5litepod-16"'},
+    "xpk, slices by topology": {
+        "v5p-2x2x4": 'type="v5p-32"',
+        "v5e-4x4": 'type="v5litepod-16"',
+        "v6e-3x3": 'names a topology of 9 chips; write type="v6e-8" or type="v6e-16"',
+    },
     "sizes that do not exist": {
         "v5e-17": "did you mean v5litepod-16 or v5litepod-32?",
         "tpu-v6e-9": "did you mean v6e-8 or v6e-16?",
@@ -339,6 +345,13 @@ def test_a_plain_name_does_not_read_the_table(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(aliases, "read_table", fail)
     for name in ("h100", "NVIDIA L4", "p5.48xlarge", "v5p-128", "ND96isr_H100_v5"):
         assert plan(name, gpus=8).candidates
+
+
+@given(st.text("GPU 0123456789:-_.xvepglitoda()hsn", max_size=30) | st.text(max_size=30))
+def test_any_text_is_accepted_without_an_error(name: str) -> None:
+    found = find(name)
+    assert found is None or bool(found.means) is not bool(found.why)
+    assert split_count(name) is None or all(split_count(name) or ())
 
 
 @pytest.mark.parametrize("content", [None, "name,means\n"])
