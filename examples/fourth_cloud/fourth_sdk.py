@@ -15,6 +15,7 @@ class ApiError(Exception):
     """The API refused a call. A code of the form "http_502" is that of an answer that does not come from the API."""
 
     def __init__(self, status: int, code: str, message: str, retry_after: float | None = None) -> None:
+        """Store the HTTP status, the code and the message, and the seconds that the API asks to wait."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -70,6 +71,7 @@ class Client:
     """
 
     def __init__(self, endpoint: str, key: str, timeout: float = 20.0) -> None:
+        """Call `endpoint` with `key`, and wait at most `timeout` seconds for each answer."""
         self._endpoint = urlsplit(endpoint)
         self._key = key
         self._timeout = timeout

@@ -1,13 +1,14 @@
-"""Building blocks for provider adapters: what the adapters of all clouds have in common.
+"""Building blocks for provider adapters: code that the adapters of all clouds share.
 
-The adapters in this repository use these modules, and the adapter of a third party may; `docs/write-a-provider.md` is the guide. There is no
-base class: an adapter calls the functions it needs, and `multicompute.provider` remains the contract.
+The adapters in this repository use these modules, and those of third parties may; `docs/write-a-provider.md` is the guide. No module has a
+base class for providers: an adapter calls the functions it needs, and `multicompute.provider` remains the contract.
 
 Modules:
+    plugin: a plug-in object that is described by data.
     settings: the provider's table of the configuration as a pydantic model.
     endpoints: which endpoints may be used, and the poll interval on a local cloud.
     vendor_errors: what a vendor's error code means, and the error to raise for it.
-    seam: pieces of the seam's methods, such as refusing a selector that selects everything.
+    seam: parts of the seam's methods, such as rolling back a launch that is incomplete.
     tags: the tags that a selector selects, and tags in a small alphabet.
     calls: pages, batches and calls in parallel.
     ssh: the addresses from which SSH is allowed.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from multicompute.errors import InvalidRequestError
 from multicompute.provider import expiry_tag
+from multicompute.provider_kit.vendor_errors import Place, invalid_request
 
 SCRIPT: Final = "/usr/local/sbin/multicompute-expiry"
 """The path on the node of the script that the timer runs."""
@@ -120,12 +120,8 @@ def fitted(
     sent = gzip.compress(plain, mtime=0) if may_compress else plain
     if len(sent) > limit:
         compressed = ", compressed" if may_compress else ""
-        raise InvalidRequestError(
-            f"{provider}: setup: {len(sent):,} bytes of {field}{compressed}; the limit is {limit:,}",
-            provider=provider,
-            code=code,
-            hint=hint,
-        )
+        text = f"setup: {len(sent):,} bytes of {field}{compressed}; the limit is {limit:,}"
+        raise invalid_request(text, code=code, place=Place(provider), hint=hint)
     return sent
 
 
@@ -167,6 +163,6 @@ def setup_commands(setup: str) -> list[str]:
 
 
 def write_file(path: str, content: str, *, mode: str = "0700") -> str:
-    """Return a command that writes a file. The content is encoded, so the shell can't read any of it as a command."""
+    """Return a command that writes a file. The content is encoded, so the shell reads no part of it as a command."""
     encoded = base64.b64encode(content.encode()).decode()
     return f"echo {encoded} | base64 -d > {path} && chmod {mode} {path}"

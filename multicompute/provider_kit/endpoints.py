@@ -3,7 +3,7 @@
 import ipaddress
 from datetime import timedelta
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from multicompute.errors import ConfigError
 
@@ -16,7 +16,8 @@ LOCAL_POLL_INTERVAL: Final = timedelta(milliseconds=50)
 
 def is_loopback(url: str | None) -> bool:
     """Return whether `url` leads to this machine and nowhere else; False for None."""
-    host = urlsplit(url or "").hostname or ""
+    parts = _split(url or "")
+    host = (parts and parts.hostname) or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -30,8 +31,8 @@ def endpoint_problem(url: str) -> str:
 
     Credentials and boot scripts travel over it, so plain http is only allowed where nothing leaves the machine.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         return 'not a URL; write "https://host:port"'
     if parts.scheme == "http" and not is_loopback(url):
         return "plain http is allowed on loopback addresses only; use https"
@@ -52,3 +53,13 @@ def check_endpoint(url: str | None, *, name: str, provider: str) -> None:
     problem = endpoint_problem(url) if url is not None else ""
     if problem:
         raise ConfigError(f"{provider}: {name}={url!r}: {problem}", provider=provider)
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a URL; None if its address or its port is malformed."""
+    try:
+        parts = urlsplit(url)
+        # The port is only checked when it is read.
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None

@@ -1,12 +1,13 @@
 """Pieces of the seam's methods that every adapter needs alike."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
-from multicompute.errors import InvalidRequestError, MulticomputeError
+from multicompute.errors import MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node, NodeState, Sample
 from multicompute.provider import Check, Quota, Quotas, Reservation, Selector, Teardown
-from multicompute.provider_kit.vendor_errors import Place
+from multicompute.provider_kit.vendor_errors import Place, invalid_request, not_rolled_back
 
 
 def require_selection(selector: Selector, *, provider: str) -> None:
@@ -16,12 +17,35 @@ def require_selection(selector: Selector, *, provider: str) -> None:
         InvalidRequestError: it would select the resources of every user of the account.
     """
     if selector.cluster_id is None and selector.token is None:
-        raise InvalidRequestError(
-            f"{provider}: terminate: the selector names neither a cluster nor an attempt, so it would select every user's resources",
-            provider=provider,
-            code="NoSelection",
-            hint="name a cluster",
+        text = (
+            "terminate: the selector names neither a cluster nor an attempt, so it would select every user's resources"
         )
+        raise invalid_request(text, code="NoSelection", place=Place(provider), hint="name a cluster")
+
+
+@contextmanager
+def all_or_nothing(place: Place, roll_back: Callable[[], None]) -> Iterator[None]:
+    """Roll back a launch if the body of the `with` is refused, because a gang is launched completely or not at all (I4).
+
+    Args:
+        place: the place of the launch.
+        roll_back: deletes what the body has launched so far.
+
+    Raises:
+        MulticomputeError: the refusal; nothing of the launch exists.
+        TransientError: the outcome of a call is not known, or the roll-back failed, so nodes may exist. The engine repeats the launch with
+            the same token, which finds them.
+    """
+    try:
+        yield
+    except (ThrottledError, TransientError):
+        raise
+    except MulticomputeError as refusal:
+        try:
+            roll_back()
+        except MulticomputeError as failure:
+            raise not_rolled_back(refusal, failure, place=place) from refusal
+        raise
 
 
 def unlisted(selector: Selector, listed: Collection[str]) -> list[str]:
@@ -84,26 +108,26 @@ def read_quotas(
     return Quotas(tuple(found), tuple(held), tuple(notes))
 
 
-def finding(name: str, ask: Callable[[], str]) -> Check:
+def finding(name: str, call: Callable[[], str]) -> Check:
     """Return a finding of `Provider.check`.
 
     Args:
         name: what is checked.
-        ask: calls the cloud and returns the detail to show; if it raises an error, the check has failed with it.
+        call: calls the cloud and returns the detail to show; if it raises an error, the check has failed with it.
     """
     try:
-        return Check(name, ok=True, detail=ask())
+        return Check(name, ok=True, detail=call())
     except MulticomputeError as error:
         return Check(name, ok=False, detail=error.message, hint=error.hint or "")
 
 
-def optional_finding(name: str, ask: Callable[[], str], *, otherwise: str) -> Check:
+def optional_finding(name: str, call: Callable[[], str], *, otherwise: str) -> Check:
     """Return a finding about a permission that is not needed: without it the check passes, and its detail has the consequence.
 
     Args:
         name: what is checked.
-        ask: see `finding`.
+        call: see `finding`.
         otherwise: the consequence, "not readable, so quotas are not compared".
     """
-    found = finding(name, ask)
+    found = finding(name, call)
     return found if found.ok else Check(name, ok=True, detail=f"{otherwise}: {found.detail}")

@@ -12,22 +12,34 @@ A provider describes its table `[providers.<name>]` once::
 and reads it with `read_settings`. Importing this module imports pydantic, so a plug-in object imports it inside its methods.
 """
 
+import configparser
 import ipaddress
+import json
 from collections.abc import Mapping
-from difflib import get_close_matches
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError
 
-from multicompute.errors import ConfigError
+from multicompute.errors import ConfigError, SpecError
 from multicompute.provider import Settings
 from multicompute.provider_kit.endpoints import endpoint_problem
+from multicompute.units import parse_duration
+from multicompute.validation import unknown_name
 
 SETTINGS: Final = ConfigDict(frozen=True, extra="forbid")
 """The `model_config` of a settings model."""
 
 Model = TypeVar("Model", bound=BaseModel)
+
+# Longer ones are mistakes, and too long for the time stamps and durations of APIs.
+_LONGEST: Final = timedelta(days=3650)
+# Zero as text, as a number, and as a timedelta.
+_ZERO: Final = ("0", "0s", "0m", "0h", "0d", str(timedelta(0)))
+# How many characters of a value a message shows.
+_SHOWN: Final = 80
 
 
 def _split(value: object) -> object:
@@ -39,7 +51,10 @@ def _split(value: object) -> object:
 
 
 def _blocks(items: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(str(ipaddress.ip_network(item, strict=False)) for item in items)
+    try:
+        return tuple(str(ipaddress.ip_network(item, strict=False)) for item in items)
+    except ValueError:
+        raise ValueError('must be a list of addresses or CIDR blocks, ["10.0.0.0/8"]') from None
 
 
 def _usable(url: str) -> str:
@@ -48,12 +63,30 @@ def _usable(url: str) -> str:
     return url.rstrip("/")
 
 
+def _duration(value: object) -> timedelta:
+    # Without this check, pydantic would read a bare number as seconds.
+    if isinstance(value, (str, timedelta)):
+        with suppress(SpecError):
+            duration = parse_duration(value, what="the setting")
+            if duration <= _LONGEST:
+                return duration
+    raise ValueError('must be a duration, "90m", "12h" or "7d", longer than zero and at most "3650d"')
+
+
+def _duration_or_zero(value: object) -> timedelta:
+    return timedelta(0) if str(value).strip().lower() in _ZERO else _duration(value)
+
+
 Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """A list of texts, also written as one text with commas."""
 CidrBlocks = Annotated[Texts, AfterValidator(_blocks)]
 """A list of CIDR blocks or addresses, "10.0.0.0/8"."""
 Endpoint = Annotated[str, AfterValidator(_usable)]
 """The URL of an API: https, or http on a loopback address. A slash at the end is removed."""
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""A duration longer than zero, "90m", "12h" or "7d"."""
+DurationOrZero = Annotated[timedelta, BeforeValidator(_duration_or_zero)]
+"""A duration that may also be zero, "0s"."""
 Environment = Annotated[SkipValidation[Mapping[str, str]], Field(exclude=True, repr=False)]
 """The environment to look for credentials in; part of the model, but not a setting."""
 
@@ -64,7 +97,7 @@ def setting_names(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def read_settings(model: type[Model], settings: Settings, *, provider: str) -> Model:
-    """Check the settings that a plug-in is opened with; a setting that is empty counts as not set.
+    """Check the settings that a plug-in is opened with; a setting that is empty or blank counts as not set.
 
     Args:
         model: the provider's settings model; its field `environment`, if it has one, gets the environment.
@@ -75,28 +108,39 @@ def read_settings(model: type[Model], settings: Settings, *, provider: str) -> M
         ConfigError: a key is unknown, or a value is not of its kind; names the key, and the nearest known one.
     """
     names = setting_names(model)
-    values = {name: value for name, value in settings.values.items() if value not in ("", None)}
-    for name in values:
+    values = {name: value for name, value in settings.values.items() if not _is_blank(value)}
+    for name, value in values.items():
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
-            raise ConfigError(f"[providers.{provider}] {name}: unknown key; {hint}", provider=provider)
+            raise ConfigError(f"[providers.{provider}] {unknown_name(name, names, what='key')}", provider=provider)
+        if isinstance(value, str) and value != value.strip():
+            raise _config_error(name, value, "must not begin or end with a space", provider)
     if "environment" in model.model_fields:
         values["environment"] = settings.environment
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _config_error(error, provider) from error
+        raise _first_error(error, provider) from error
 
 
-def _config_error(error: ValidationError, provider: str) -> ConfigError:
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _first_error(error: ValidationError, provider: str) -> ConfigError:
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
         return cause
     problem = str(cause) if cause is not None else first["msg"][:1].lower() + first["msg"][1:]
     name = ".".join(str(part) for part in first["loc"][:1])
-    return ConfigError(f"[providers.{provider}] {name}={first['input']!r}: {problem}", provider=provider)
+    return _config_error(name, first["input"], problem, provider)
+
+
+def _config_error(name: str, value: object, problem: str, provider: str) -> ConfigError:
+    # Imported here: it imports logging, and only this message needs it.
+    from multicompute.provider_kit.vendor_errors import one_line
+
+    return ConfigError(f"[providers.{provider}] {name}={one_line(repr(value), _SHOWN)}: {problem}", provider=provider)
 
 
 def firmware_has(file: Path, mark: str) -> bool:
@@ -110,3 +154,34 @@ def firmware_has(file: Path, mark: str) -> bool:
         return mark in file.read_text()
     except OSError:
         return False
+
+
+def existing_file(path: str | Path) -> Path | None:
+    """Return the path of a file, with a leading "~" replaced by the home directory, None if there is no such file."""
+    try:
+        expanded = Path(path).expanduser()
+        return expanded if expanded.is_file() else None
+    except (OSError, RuntimeError, ValueError):
+        # A name that is too long, "~name" of a user that does not exist, or a null character.
+        return None
+
+
+def read_ini(*paths: Path | None) -> configparser.RawConfigParser:
+    """Return the sections of a vendor's INI files. One that can't be read counts as empty: the SDK reports why when it is used."""
+    merged = configparser.RawConfigParser(strict=False)
+    for path in paths:
+        found = configparser.RawConfigParser(strict=False)
+        with suppress(configparser.Error, OSError, UnicodeDecodeError):
+            found.read([path] if path else [], encoding="utf-8")
+            merged.read_dict(found)
+    return merged
+
+
+def read_json(path: Path | None) -> dict[str, Any]:
+    """Return the object in a vendor's JSON file. One that can't be read counts as empty: the SDK reports why when it is used."""
+    try:
+        # Some tools write a byte order mark.
+        found = json.loads(path.read_text(encoding="utf-8-sig")) if path else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -14,16 +14,17 @@ _SECONDS: Final = 3.0
 
 
 class SshSources:
-    """The CIDR blocks from which a provider opens port 22: those configured, else the caller's own address.
-
-    Args:
-        configured: the setting `ssh_from`.
-        endpoint: the endpoint that the provider uses instead of the vendor's own, None for the vendor's own. The caller's address is
-            only looked up in the latter case.
-        address_service: a URL that answers with the caller's address, as text.
-    """
+    """The CIDR blocks from which a provider opens port 22: those configured, else the caller's own address."""
 
     def __init__(self, configured: tuple[str, ...], *, endpoint: str | None, address_service: str) -> None:
+        """Keep what `blocks` needs; no call is made before it.
+
+        Args:
+            configured: the setting `ssh_from`.
+            endpoint: the endpoint that the provider uses instead of the vendor's own, None for the vendor's own. The caller's address is
+                only looked up for the vendor's own.
+            address_service: a URL that answers with the caller's address, as text.
+        """
         self._configured = configured
         self._endpoint = endpoint
         self._address_service = address_service

@@ -14,7 +14,7 @@ _ESCAPED: Final = re.compile(r"__([0-9a-f]{2})")
 def selected_tags(selector: Selector) -> dict[str, str]:
     """Return the tags, with their values, that a resource must have for `selector` to select it.
 
-    Empty for a selector of everything of ours: then a listing must ask for resources that have the tag `TAG_ID`, with any value (I9).
+    Empty for a selector of everything of ours: then list the resources that have the tag `TAG_ID`, with any value (I9).
     """
     wanted = {TAG_ID: selector.cluster_id, TAG_ATTEMPT: selector.token, TAG_OWNER: selector.owner}
     return {key: value for key, value in wanted.items() if value is not None}

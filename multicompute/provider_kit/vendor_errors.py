@@ -53,6 +53,7 @@ class Place:
         return cls(offer.provider, offer.region, offer.zone, offer.instance_type, offer.purchase)
 
     def __str__(self) -> str:
+        """Return the provider, the zone or region, and the instance type, as messages begin: "aws us-east-1a p5.48xlarge"."""
         return " ".join(part for part in (self.provider, self.zone or self.region, self.instance_type) if part)
 
 
@@ -64,12 +65,14 @@ class Meaning(NamedTuple):
         scope: how much more than the refused request the answer rules out.
         wording: a regular expression that must be found in the vendor's message for this meaning to hold; "" for any message.
         is_offered: False where the place does not sell what was asked for at all.
+        is_preemption: whether it is the reason of a node that the cloud has taken back.
     """
 
     kind: Kind
     scope: Scope
     wording: str = ""
     is_offered: bool = True
+    is_preemption: bool = False
 
 
 Meanings = Mapping[str, tuple[Meaning, ...]]
@@ -78,6 +81,7 @@ Meanings = Mapping[str, tuple[Meaning, ...]]
 NO_CAPACITY_IN_ZONE: Final = Meaning(CapacityError, "zone")
 NO_CAPACITY_IN_REGION: Final = Meaning(CapacityError, "region")
 NOT_OFFERED_IN_ZONE: Final = Meaning(CapacityError, "zone", is_offered=False)
+PREEMPTED: Final = Meaning(CapacityError, "zone", is_preemption=True)
 QUOTA_OF_REGION: Final = Meaning(QuotaError, "region")
 THROTTLED: Final = Meaning(ThrottledError, "request")
 TRANSIENT: Final = Meaning(TransientError, "request")
@@ -88,10 +92,21 @@ INVALID_IN_REGION: Final = Meaning(InvalidRequestError, "region")
 UNKNOWN: Final = Meaning(ProviderError, "request")
 """What a code means that is in no table. Never a lack of capacity: denied and sold out must not look alike."""
 
-# "Too many requests", and the statuses with which proxies and gateways answer in place of the service.
-_THROTTLED_STATUS: Final = 429
-_GATEWAY_STATUSES: Final = (502, 503, 504)
-_BARE_STATUSES: Final = {401: UNAUTHENTICATED, 403: DENIED}
+# What a status means with any code that is in no table. Proxies and gateways answer with 408 and 502 to 504 in place of the service. 529 is
+# Azure Monitor's for throttling ("How to migrate from the metrics API to the getBatch API").
+_STATUSES: Final = {
+    401: UNAUTHENTICATED,
+    403: DENIED,
+    408: TRANSIENT,
+    429: THROTTLED,
+    502: TRANSIENT,
+    503: TRANSIENT,
+    504: TRANSIENT,
+    529: THROTTLED,
+}
+
+# The header of HTTP, and Azure's in milliseconds, which are more exact; with the number of units in a second.
+_RETRY_AFTER: Final = (("retry-after-ms", 1000), ("x-ms-retry-after-ms", 1000), ("retry-after", 1))
 
 COMMON_HINTS: Final[Mapping[Kind, str]] = {
     CapacityError: "another zone, region, instance type or purchase may have it; keep_trying= waits for it",
@@ -115,7 +130,7 @@ class VendorAnswer:
     """An error as the vendor reports it, in an answer or inside an operation.
 
     Attributes:
-        code: the vendor's code; "" where there is none.
+        code: the vendor's code; "" if the answer has none, because it was cut short or comes from something between us and the vendor.
         message: the vendor's message.
         status: the HTTP status, 0 where there is none.
         retry_after: seconds that the vendor asks to wait.
@@ -127,6 +142,11 @@ class VendorAnswer:
     status: int = 0
     retry_after: float | None = None
     zones: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The code, or the HTTP status of an answer without one: "HTTP502"."""
+        return self.code or f"HTTP{self.status or ''}"
 
 
 def one_line(text: str, length: int) -> str:
@@ -143,27 +163,29 @@ def find_meaning(meanings: Meanings, answer: VendorAnswer) -> Meaning | None:
     return next(found, UNKNOWN)
 
 
-def meaning_of_status(status: int, *, has_code: bool) -> Meaning:
-    """Return what an HTTP status means, where the vendor's code does not say.
+def meaning_of(meanings: Meanings, answer: VendorAnswer) -> Meaning:
+    """Return what an answer means: by a vendor's table or, if its code is not in the table, by its HTTP status."""
+    found = find_meaning(meanings, answer) or _STATUSES.get(answer.status)
+    if found is not None:
+        return found
+    # An answer without a code proves nothing: not even a 404 proves that something is gone.
+    return UNKNOWN if answer.code or answer.status < 400 else TRANSIENT
 
-    Args:
-        status: the status.
-        has_code: whether the answer has a code of the vendor's, although an unknown one. An answer without a code was cut short, or
-            comes from something between us and the vendor. It proves nothing: not even a 404 proves that something is gone.
-    """
-    if status == _THROTTLED_STATUS:
-        return THROTTLED
-    if status in _GATEWAY_STATUSES:
-        return TRANSIENT
-    if has_code or status < 400:
-        return UNKNOWN
-    return _BARE_STATUSES.get(status, TRANSIENT)
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the headers of an answer ask to wait, None for none; the date form of Retry-After is not read."""
+    by_name = {name.lower(): value for name, value in headers.items()}
+    for name, unit in _RETRY_AFTER:
+        text = by_name.get(name) or ""
+        if text.replace(".", "", 1).isdecimal():
+            return float(text) / unit
+    return None
 
 
 def cause_of(meanings: Meanings, answer: VendorAnswer) -> Cause:
     """Return the `cause` of a node that ended with this code and message; "" where the table gives it none of the causes."""
     meaning = find_meaning(meanings, answer) or UNKNOWN
-    return _CAUSES.get(meaning.kind, "")
+    return "preemption" if meaning.is_preemption else _CAUSES.get(meaning.kind, "")
 
 
 def error_of(
@@ -186,11 +208,11 @@ def error_of(
         outcome: "was refused", "has no answer", "failed".
     """
     message = one_line(answer.message, _MESSAGE_LENGTH)
-    shown = f"{answer.code}: {message}" if message else answer.code
+    shown = f"{answer.label}: {message}" if message else answer.label
     return _error(
         meaning,
         f"{place}: {operation} {outcome}: {shown}",
-        code=answer.code,
+        code=answer.label,
         place=place,
         hint=hint,
         vendor_message=one_line(answer.message, _VENDOR_MESSAGE_LENGTH) or None,
@@ -210,6 +232,11 @@ def unavailable_here(
     return _error(meaning, f"{place}: {text}", code=code, place=place, hint=hint)
 
 
+def invalid_request(text: str, *, code: str, place: Place, hint: str, scope: Scope = "request") -> MulticomputeError:
+    """Return the error for a request that the adapter itself refuses; with the scope "zone", another cloud may accept it."""
+    return _error(Meaning(InvalidRequestError, scope), f"{place}: {text}", code=code, place=place, hint=hint)
+
+
 def retryable(text: str, *, code: str, place: Place) -> MulticomputeError:
     """Return the error for what the cloud will know in a moment, so the same request must be sent again."""
     return _error(TRANSIENT, f"{place}: {text}", code=code, place=place, hint=COMMON_HINTS[TransientError])
@@ -218,7 +245,7 @@ def retryable(text: str, *, code: str, place: Place) -> MulticomputeError:
 def not_rolled_back(refusal: MulticomputeError, failure: MulticomputeError, *, place: Place) -> MulticomputeError:
     """Return the error for a gang of which a part was refused and another part could not be deleted.
 
-    Nodes of the token may live, so the refusal must not be reported as such: the engine repeats the launch.
+    Nodes of the token may exist, so the refusal must not be reported as such: the engine repeats the launch.
 
     Args:
         refusal: why a part was refused; raise the result from it.

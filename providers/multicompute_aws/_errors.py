@@ -18,7 +18,6 @@ from multicompute.errors import (
     QuotaError,
     TransientError,
 )
-from multicompute.node import Cause
 from multicompute.provider_kit.vendor_errors import (
     COMMON_HINTS,
     DENIED,
@@ -27,6 +26,7 @@ from multicompute.provider_kit.vendor_errors import (
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
+    PREEMPTED,
     QUOTA_OF_REGION,
     THROTTLED,
     TRANSIENT,
@@ -38,8 +38,8 @@ from multicompute.provider_kit.vendor_errors import (
     Place,
     VendorAnswer,
     error_of,
-    find_meaning,
-    meaning_of_status,
+    meaning_of,
+    retry_after,
     retryable,
     translator,
 )
@@ -139,22 +139,12 @@ MEANINGS: Final[Meanings] = {
     "RequestTimeout": (TRANSIENT,),
     # Why an instance stopped (StateReason). Never raised, but a node's reason is looked up in the same table.
     "Server.InsufficientInstanceCapacity": (NO_CAPACITY_IN_ZONE,),
-    "Server.SpotInstanceTermination": (NO_CAPACITY_IN_ZONE,),
-    "Server.SpotInstanceShutdown": (NO_CAPACITY_IN_ZONE,),
+    "Server.SpotInstanceTermination": (PREEMPTED,),
+    "Server.SpotInstanceShutdown": (PREEMPTED,),
     "Server.InternalError": (Meaning(TransientError, "zone"),),
     "Client.VolumeLimitExceeded": (QUOTA_OF_REGION,),
     "Client.InternalError": (INVALID,),
     "Client.InvalidSnapshot.NotFound": (INVALID_IN_REGION,),
-}
-
-# The codes of StateReason as the cause of a node that ended.
-CAUSES: Final[dict[str, Cause]] = {
-    "Server.InsufficientInstanceCapacity": "capacity",
-    "Server.SpotInstanceTermination": "preemption",
-    "Server.SpotInstanceShutdown": "preemption",
-    "Client.VolumeLimitExceeded": "quota",
-    "Client.InternalError": "request",
-    "Client.InvalidSnapshot.NotFound": "request",
 }
 
 _UNREACHED: Final = (
@@ -230,15 +220,14 @@ def translate(error: Exception, operation: str, place: Place) -> MulticomputeErr
     metadata, code = error.response.get("ResponseMetadata", {}), code_of(error)
     status = metadata.get("HTTPStatusCode", 0)
     answer = VendorAnswer(
-        # A proxy's page has no code.
-        code or f"HTTP{status or ''}",
+        # For a proxy's page, which has no code, the SDK reports the status as the code.
+        "" if code == str(status) else code,
         message,
         status,
-        retry_after=_seconds(metadata.get("HTTPHeaders", {}).get("retry-after")),
+        retry_after=retry_after(metadata.get("HTTPHeaders", {})),
         zones=zones_with_capacity(message),
     )
-    has_code = code not in ("", str(status))
-    meaning = find_meaning(MEANINGS, answer) or meaning_of_status(status, has_code=has_code)
+    meaning = meaning_of(MEANINGS, answer)
     return error_of(meaning, answer, operation=operation, place=place, hint=_hint(meaning, answer, operation, place))
 
 
@@ -264,12 +253,6 @@ def _meaning_of_type(error: Exception) -> Meaning:
     if isinstance(error, sdk.ParamValidationError):
         return INVALID
     return UNKNOWN
-
-
-def _seconds(retry_after: object) -> float | None:
-    """Read the header Retry-After, which proxies send and EC2 itself does not."""
-    text = str(retry_after or "")
-    return float(text) if text.isdecimal() else None
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) -> str:

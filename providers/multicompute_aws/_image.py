@@ -5,9 +5,8 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from multicompute.errors import InvalidRequestError
 from multicompute.offer import InstanceType
-from multicompute.provider_kit.vendor_errors import Place, unavailable_here
+from multicompute.provider_kit.vendor_errors import Place, invalid_request, unavailable_here
 from multicompute_aws._errors import code_of, member, translate_errors
 from multicompute_aws._session import Clients
 
@@ -48,11 +47,11 @@ class Image:
 
 
 class Images:
-    """Looks images up, each once per region and process, so a repeated launch gets the same one."""
+    """The images of nodes, each read once per region and process, so a repeated launch gets the same one."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
-        self._ids: dict[tuple[str, str], str] = {}
+        # By region, and the id that the user names or the parameter with the default one.
         self._images: dict[tuple[str, str], Image] = {}
 
     def find(self, instance: InstanceType, place: Place, *, named: str | None) -> Image:
@@ -62,18 +61,11 @@ class Images:
             InvalidRequestError: the named image is not in this region, or no image of AWS has a driver for the type.
             CapacityError: AWS publishes no image of this kind in this region.
         """
-        image_id = named or self._default(instance, place)
-        key = (place.region, image_id)
+        source = named or default_parameter(instance)
+        key = (place.region, source)
         if key not in self._images:
-            self._images[key] = self._describe(image_id, place)
+            self._images[key] = self._describe(named or self._parameter(source, place), place)
         return self._images[key]
-
-    def _default(self, instance: InstanceType, place: Place) -> str:
-        parameter = default_parameter(instance)
-        key = (place.region, parameter)
-        if key not in self._ids:
-            self._ids[key] = self._parameter(parameter, place)
-        return self._ids[key]
 
     def _parameter(self, name: str, place: Place) -> str:
         ssm = self._clients.ssm(place.region)
@@ -95,11 +87,10 @@ class Images:
         with translate_errors("DescribeImages", place):
             images = self._clients.ec2(place.region).describe_images(ImageIds=[image_id])["Images"]
         if not images:
-            raise InvalidRequestError(
-                f"{place}: the account has no access to an image {image_id}",
-                provider="aws",
-                region=place.region,
+            raise invalid_request(
+                f"the account has no access to an image {image_id}",
                 code="InvalidAMIID.NotFound",
+                place=place,
                 scope="region",
                 hint="an image id is valid in one region only: name that region with regions=",
             )
@@ -116,11 +107,10 @@ def default_parameter(instance: InstanceType) -> str:
     if not instance.accelerator:
         return _PLAIN.format(arch=_CANONICAL_ARCH.get(instance.arch, "amd64"))
     if instance.accelerator in _WITHOUT_IMAGE or family in _FRACTIONAL_FAMILIES:
-        raise InvalidRequestError(
-            f"aws {instance.name}: none of AWS's current base images has a driver for {instance.accelerator}",
-            provider="aws",
-            instance_type=instance.name,
+        raise invalid_request(
+            f"none of AWS's current base images has a driver for {instance.accelerator}",
             code="NoDefaultImage",
+            place=Place("aws", instance_type=instance.name),
             # Another cloud's image may have one, so this must not stop the request.
             scope="zone",
             hint="name an image that has one: image=",

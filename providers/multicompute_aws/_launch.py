@@ -5,17 +5,17 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from multicompute.errors import InvalidRequestError, MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest
-from multicompute.provider_kit.vendor_errors import Place, not_rolled_back, retryable
+from multicompute.provider_kit.seam import all_or_nothing
+from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable
 from multicompute_aws._boot import user_data
 from multicompute_aws._errors import code_of, translate_errors
 from multicompute_aws._image import Image, Images
 from multicompute_aws._list import instances, to_node
 from multicompute_aws._network import Network, interfaces, warn_of_no_internet
-from multicompute_aws._reservations import CapacityReservation, Reservations
+from multicompute_aws._reservations import CapacityReservation, find_reservation
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import check_tags, ec2_tags
 from multicompute_aws._terminate import terminate_instances
@@ -31,28 +31,26 @@ _NOT_YET_KNOWN: Final = frozenset({"InvalidGroup.NotFound", "InvalidPlacementGro
 
 
 class Launcher:
-    """Launches gangs, and keeps what it has looked up for the next launch."""
+    """A launcher of gangs, which keeps what it has read for the next launch."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._images = Images(clients)
         self._network = Network(clients)
-        self._reservations = Reservations(clients)
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
         check_tags(request.tags)
         calls = [(part, self._call(request, index, part)) for index, part in enumerate(request.parts)]
         nodes: list[Node] = []
-        for part, call in calls:
-            try:
+        place = Place("aws", request.region)
+
+        def roll_back() -> None:
+            terminate_instances(self._clients.ec2(place.region), [node.id for node in nodes], place)
+
+        with all_or_nothing(place, roll_back):
+            for part, call in calls:
                 nodes += self._run(request, part, call)
-            except (ThrottledError, TransientError):
-                # The outcome is not known. The engine repeats the launch, and EC2 answers with the earlier parts by their tokens.
-                raise
-            except MulticomputeError as error:
-                self._roll_back(nodes, error)
-                raise
         return tuple(nodes)
 
     def forget(self, cluster_id: str) -> None:
@@ -94,24 +92,10 @@ class Launcher:
             raise retryable(text, code=code, place=place) from error
         return found
 
-    def _roll_back(self, nodes: list[Node], error: MulticomputeError) -> None:
-        """Terminate the parts that came up before another was refused: a gang is all or nothing.
-
-        Raises:
-            TransientError: it failed, so nodes of this token may live; the engine repeats the launch.
-        """
-        if not nodes:
-            return
-        place = Place("aws", nodes[0].region)
-        try:
-            terminate_instances(self._clients.ec2(place.region), [node.id for node in nodes], place)
-        except MulticomputeError as failure:
-            raise not_rolled_back(error, failure, place=place) from error
-
     def _call(self, request: LaunchRequest, index: int, part: Part) -> dict[str, Any]:
-        """Return the arguments of RunInstances for one part; create and look up what they name."""
+        """Return the arguments of RunInstances for one part, and create or read the resources that they name."""
         place, instance = Place.of(part.offer), part.offer.instance
-        reserved = self._reservations.find(part.reservation, place) if part.reservation else None
+        reserved = find_reservation(self._clients, part.reservation, place) if part.reservation else None
         image = self._images.find(instance, place, named=request.image)
         subnet = self._network.subnet(place)
         cards = self._network.cards(instance, place) if request.fabric else ()
@@ -158,13 +142,13 @@ def client_token(token: str, index: int) -> str:
         InvalidRequestError: it is not ASCII, and EC2 accepts nothing else.
     """
     if not token.isascii():
-        raise InvalidRequestError(f"aws: token {token!r} is not ASCII", provider="aws", code="InvalidClientToken")
+        raise invalid_request(f"token {token!r} is not ASCII", code="InvalidClientToken", place=Place("aws"), hint="")
     full = token if index == 0 else f"{token}-{index}"
     return full if len(full) <= _CLIENT_TOKEN_LENGTH else hashlib.sha256(full.encode()).hexdigest()
 
 
 def _market(request: LaunchRequest, part: Part, reserved: CapacityReservation | None) -> dict[str, Any]:
-    """Return the arguments of RunInstances that say how the part is bought."""
+    """Return the arguments of RunInstances for how the part is bought."""
     if reserved is not None:
         target = {"CapacityReservationTarget": {"CapacityReservationId": reserved.id}}
         market = {"InstanceMarketOptions": {"MarketType": "capacity-block"}} if reserved.is_block else {}
@@ -198,13 +182,9 @@ def _disks(request: LaunchRequest, part: Part, image: Image) -> list[dict[str, A
     default = _DEFAULT_DISK_GIB if part.offer.instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
     size = max(default, image.size_gib) if request.disk_gib is None else -int(-request.disk_gib // 1)
     if size < image.size_gib:
-        raise InvalidRequestError(
-            f"{Place.of(part.offer)}: disk={size}GiB is smaller than the image {image.id}, which has {image.size_gib} GiB",
-            provider="aws",
-            region=part.offer.region,
-            code="InvalidBlockDeviceMapping",
-            hint=f'disk="{image.size_gib}GiB" or more',
-        )
+        text = f"disk={size}GiB is smaller than the image {image.id}, which has {image.size_gib} GiB"
+        hint = f'disk="{image.size_gib}GiB" or more'
+        raise invalid_request(text, code="InvalidBlockDeviceMapping", place=Place.of(part.offer), hint=hint)
     root = {"VolumeType": "gp3", "VolumeSize": size, "Encrypted": True, "DeleteOnTermination": True}
     others = [
         {"DeviceName": name, "Ebs": {"DeleteOnTermination": True}}

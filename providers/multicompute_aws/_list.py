@@ -1,14 +1,16 @@
 """Lists what is ours, by tag, to the last page."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
+
+from botocore import xform_name
 
 from multicompute.node import Node, NodeState
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Resource, Selector
 from multicompute.provider_kit.calls import all_pages
-from multicompute.provider_kit.vendor_errors import Place
-from multicompute_aws._errors import CAUSES, translate_errors
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of
+from multicompute_aws._errors import MEANINGS, translate_errors
 from multicompute_aws._health import with_health
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import plain_tags, tag_filters
@@ -28,6 +30,15 @@ _STATES: Final = {
     "stopped": NodeState.STOPPED,
     "terminated": NodeState.GONE,
 }
+# The kinds of resources that a launch creates in addition to instances: the listing, and the members of its answer with the items and with the
+# name by which EC2 deletes one.
+_DEPENDENTS: Final = {
+    "spot-instances-request": ("DescribeSpotInstanceRequests", "SpotInstanceRequests", "SpotInstanceRequestId"),
+    "volume": ("DescribeVolumes", "Volumes", "VolumeId"),
+    "network-interface": ("DescribeNetworkInterfaces", "NetworkInterfaces", "NetworkInterfaceId"),
+    "security-group": ("DescribeSecurityGroups", "SecurityGroups", "GroupId"),
+    "placement-group": ("DescribePlacementGroups", "PlacementGroups", "GroupName"),
+}
 
 
 def nodes(clients: Clients, selector: Selector) -> tuple[Node, ...]:
@@ -42,18 +53,11 @@ def nodes(clients: Clients, selector: Selector) -> tuple[Node, ...]:
 
 
 def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
-    """Return everything selected that still exists, see `Provider.resources`.
-
-    The groups belong to the cluster and not to the attempt that created them: a selector with a token leaves them out.
-    """
+    """Return everything selected that still exists, see `Provider.resources`."""
 
     def in_region(ec2: "EC2Client", place: Place) -> list[Resource]:
         found = [instance_resource(item, place) for item in live_instances(ec2, selector, place)]
-        found += volumes(ec2, selector, place) + network_interfaces(ec2, selector, place)
-        found += spot_requests(ec2, selector, place)
-        if selector.token is None:
-            found += security_groups(ec2, selector, place) + placement_groups(ec2, selector, place)
-        return found
+        return found + [item for kind in dependent_kinds(selector) for item in dependents(ec2, kind, selector, place)]
 
     return tuple(item for listed in clients.in_regions(selector.region, in_region) for item in listed)
 
@@ -103,7 +107,7 @@ def to_node(
         hourly_cost=offer.hourly_cost if offer else 0.0,
         token=token,
         reason=_reason(item),
-        cause=CAUSES.get(str((item.get("StateReason") or {}).get("Code", "")), ""),
+        cause=cause_of(MEANINGS, VendorAnswer(str((item.get("StateReason") or {}).get("Code", "")))),
         is_spot=item.get("InstanceLifecycle") == "spot",
     )
 
@@ -122,51 +126,30 @@ def instance_resource(item: dict[str, Any], place: Place) -> Resource:
     return _resource("instance", item["InstanceId"], item, place, billable=item["State"]["Name"] != "shutting-down")
 
 
-def volumes(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    """Return the selected volumes."""
-    pages = ec2.get_paginator("describe_volumes").paginate(**_listing(selector))
-    items = _items("DescribeVolumes", pages, "Volumes", place)
-    return [_resource("volume", item["VolumeId"], item, place, billable=True) for item in items]
+def dependent_kinds(selector: Selector) -> list[str]:
+    """Return the kinds of resources that a launch creates in addition to instances, in the order in which they are deleted.
+
+    The groups belong to the cluster and not to the attempt that created them: a selector with a token leaves them out.
+    """
+    return [kind for kind in _DEPENDENTS if selector.token is None or not kind.endswith("-group")]
 
 
-def network_interfaces(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    """Return the selected network interfaces."""
-    pages = ec2.get_paginator("describe_network_interfaces").paginate(**_listing(selector))
-    items = _items("DescribeNetworkInterfaces", pages, "NetworkInterfaces", place)
-    return [_resource("network-interface", item["NetworkInterfaceId"], item, place) for item in items]
-
-
-def spot_requests(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    """Return the selected spot requests that are not closed; EC2 closes one with its instance, but not always at once."""
-    filters = [*tag_filters(selector), {"Name": "state", "Values": ["open", "active"]}]
-    with translate_errors("DescribeSpotInstanceRequests", place):
-        answer = ec2.describe_spot_instance_requests(Filters=filters)  # type: ignore[arg-type]
-    items: Any = answer["SpotInstanceRequests"]
-    return [_resource("spot-instances-request", item["SpotInstanceRequestId"], item, place) for item in items]
-
-
-def security_groups(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    """Return the selected security groups."""
-    pages = ec2.get_paginator("describe_security_groups").paginate(**_listing(selector))
-    items = _items("DescribeSecurityGroups", pages, "SecurityGroups", place)
-    return [_resource("security-group", item["GroupId"], item, place) for item in items]
-
-
-def placement_groups(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    """Return the selected placement groups, by name: EC2 deletes them by it."""
-    with translate_errors("DescribePlacementGroups", place):
-        answer = ec2.describe_placement_groups(Filters=tag_filters(selector))  # type: ignore[arg-type]
-    items: Any = [item for item in answer["PlacementGroups"] if item.get("State") != "deleted"]
-    return [_resource("placement-group", item["GroupName"], item, place) for item in items]
-
-
-def _listing(selector: Selector) -> Any:
-    return {"Filters": tag_filters(selector), "PaginationConfig": {"PageSize": _PAGE}}
-
-
-def _items(operation: str, pages: Iterable[Any], member: str, place: Place) -> list[dict[str, Any]]:
+def dependents(ec2: "EC2Client", kind: str, selector: Selector, place: Place) -> list[Resource]:
+    """Return the selected resources of one of the `dependent_kinds`."""
+    operation, member, name = _DEPENDENTS[kind]
+    method, call = xform_name(operation), {"Filters": tag_filters(selector)}
+    if kind == "spot-instances-request":
+        # EC2 closes a request with its instance, but not always at once.
+        call["Filters"].append({"Name": "state", "Values": ["open", "active"]})
     with translate_errors(operation, place):
-        return [item for page in pages for item in page[member]]
+        if ec2.can_paginate(method):
+            paginator: Any = ec2.get_paginator(method)  # type: ignore[call-overload]
+            pages = paginator.paginate(**call, PaginationConfig={"PageSize": _PAGE})
+        else:
+            pages = [getattr(ec2, method)(**call)]
+        items = [item for page in pages for item in page[member]]
+    found = [item for item in items if item.get("State") != "deleted"]
+    return [_resource(kind, item[name], item, place, billable=kind == "volume") for item in found]
 
 
 def _resource(kind: str, resource_id: str, item: dict[str, Any], place: Place, *, billable: bool = False) -> Resource:

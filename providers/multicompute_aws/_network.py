@@ -39,7 +39,7 @@ class NetworkCard:
 
 
 class Network:
-    """Looks subnets up, once per region and process, and creates groups."""
+    """The subnets, read once per region and process, and the groups of clusters."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -56,7 +56,7 @@ class Network:
     def subnet(self, place: Place) -> Subnet:
         """Return the subnet for nodes in the zone of `place`, or the first of the region if the zone is open.
 
-        The first by zone and id, and not the emptiest: a repeated launch must ask for the same one.
+        It is the first by zone and id, not the emptiest: a repeated launch must name the same subnet.
 
         Raises:
             CapacityError: this zone or region has none.
@@ -84,15 +84,14 @@ class Network:
             filters = [{"Name": "vpc-id", "Values": [settings.vpc]}]
         else:
             filters = [{"Name": "default-for-az", "Values": ["true"]}]
-        found: list[Subnet] = []
         with translate_errors("DescribeSubnets", place):
             pages = self._clients.ec2(place.region).get_paginator("describe_subnets").paginate(Filters=filters)  # type: ignore[arg-type]
-            for page in pages:
-                for item in page["Subnets"]:
-                    found.append(
-                        Subnet(item["SubnetId"], item["VpcId"], item["AvailabilityZone"], item["MapPublicIpOnLaunch"])
-                    )
-        return tuple(sorted(found, key=lambda subnet: (subnet.zone, subnet.id)))
+            found = [item for page in pages for item in page["Subnets"]]
+        subnets = [
+            Subnet(item["SubnetId"], item["VpcId"], item["AvailabilityZone"], item["MapPublicIpOnLaunch"])
+            for item in found
+        ]
+        return tuple(sorted(subnets, key=lambda subnet: (subnet.zone, subnet.id)))
 
     def security_groups(self, request: LaunchRequest, subnet: Subnet, place: Place) -> tuple[str, ...]:
         """Return the groups of the nodes: the configured ones, else the cluster's own, created if it does not exist yet."""
@@ -253,17 +252,12 @@ def _cards(described: dict[str, Any], instance: InstanceType) -> tuple[NetworkCa
     """Read `NetworkInfo`; if it does not describe the cards, use the number in the offer table."""
     listed = described.get("NetworkCards") or [{"NetworkCardIndex": index} for index in range(instance.network_cards)]
     return tuple(
-        sorted(
-            (
-                NetworkCard(
-                    int(card["NetworkCardIndex"]),
-                    int(card.get("MaximumNetworkInterfaces", 2)),
-                    has_efa="efa-only" in card.get("InterfaceTypes", ("efa-only",)),
-                )
-                for card in listed
-            ),
-            key=lambda card: card.index,
+        NetworkCard(
+            int(card["NetworkCardIndex"]),
+            int(card.get("MaximumNetworkInterfaces", 2)),
+            has_efa="efa-only" in card.get("InterfaceTypes", ("efa-only",)),
         )
+        for card in sorted(listed, key=lambda card: int(card["NetworkCardIndex"]))
     )
 
 

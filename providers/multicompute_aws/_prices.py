@@ -70,25 +70,17 @@ def hourly_prices(item: str | Mapping[str, Any]) -> list[float]:
 
 
 def _spot(clients: Clients, place: Place, offers: list[Offer], now: datetime) -> dict[Offer, Quote]:
-    with translate_errors("DescribeSpotPriceHistory", place):
-        pages: Any = (
-            clients.ec2(place.region)
-            .get_paginator("describe_spot_price_history")
-            .paginate(
-                InstanceTypes=[place.instance_type],  # type: ignore[list-item]
-                ProductDescriptions=[_SPOT_PRODUCT],
-                # A start of now gives the price that holds now, one entry for each zone.
-                StartTime=now,
-            )
-        )
-        entries = [entry for page in pages for entry in page["SpotPriceHistory"]]
-    newest: dict[str, tuple[datetime, float]] = {}
-    for entry in entries:
-        zone, stamp, price = entry["AvailabilityZone"], entry["Timestamp"], float(entry["SpotPrice"])
-        if zone not in newest or stamp > newest[zone][0]:
-            newest[zone] = (stamp, price)
-    return {
-        offer: Quote(newest[offer.zone][1], now.date(), "AWS spot price history")
-        for offer in offers
-        if offer.zone in newest
+    query: Any = {
+        "InstanceTypes": [place.instance_type],
+        "ProductDescriptions": [_SPOT_PRODUCT],
+        # A start of now gives the price that holds now, one entry for each zone.
+        "StartTime": now,
     }
+    with translate_errors("DescribeSpotPriceHistory", place):
+        pages = clients.ec2(place.region).get_paginator("describe_spot_price_history").paginate(**query)
+        entries = [entry for page in pages for entry in page["SpotPriceHistory"]]
+    # The newest entry of a zone is the last.
+    entries.sort(key=lambda entry: entry["Timestamp"])
+    prices = {entry["AvailabilityZone"]: float(entry["SpotPrice"]) for entry in entries}
+    source = "AWS spot price history"
+    return {offer: Quote(prices[offer.zone], now.date(), source) for offer in offers if offer.zone in prices}

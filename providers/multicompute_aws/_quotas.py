@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
-from multicompute.errors import MulticomputeError
 from multicompute.offer import Purchase
-from multicompute.provider import Quota, Quotas, Reservation
+from multicompute.provider import Quota, Quotas
 from multicompute.provider_kit.calls import batches
 from multicompute.provider_kit.seam import read_quotas
 from multicompute.provider_kit.vendor_errors import Place
@@ -19,8 +19,6 @@ from multicompute_aws._session import Clients
 # Instances in these states count against the vCPU quotas.
 _COUNTED: Final = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
 _TYPES_AT_ONCE: Final = 100
-# A reservation is in one region only, so this is the normal answer of all others.
-_ELSEWHERE: Final = ("InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed")
 
 
 def quotas(clients: Clients, region: str, reservations: Sequence[str] = ()) -> Quotas:
@@ -33,14 +31,7 @@ def quotas(clients: Clients, region: str, reservations: Sequence[str] = ()) -> Q
         used = _used(clients, place) if limits else {}
         return [_quota(family, region, limits[family.code], used) for family in FAMILIES if family.code in limits]
 
-    def reservation(reservation_id: str) -> list[Reservation]:
-        try:
-            return reservations_of(clients, place, reservation_id)
-        except MulticomputeError as error:
-            if error.code in _ELSEWHERE:
-                return []
-            raise
-
+    reservation = partial(reservations_of, clients, place)
     return read_quotas(place, quotas=read, reservation=reservation, reservations=reservations)
 
 

@@ -1,12 +1,16 @@
 """Reads capacity reservations and capacity blocks by their ids."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from multicompute.errors import MulticomputeError
 from multicompute.provider import Reservation
 from multicompute.provider_kit.vendor_errors import Place, unavailable_here
 from multicompute_aws._errors import translate_errors
 from multicompute_aws._session import Clients
+
+# A reservation is in one region only, so this is the normal answer of all others.
+_ELSEWHERE: Final = ("InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,40 +27,36 @@ class CapacityReservation:
     placement_group: str
 
 
-class Reservations:
-    """Looks reservations up before a launch, each once, since what it reads of them does not change."""
+def find_reservation(clients: Clients, reservation_id: str, place: Place) -> CapacityReservation:
+    """Return the reservation in the region of `place`.
 
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
-        self._known: dict[tuple[str, str], CapacityReservation] = {}
-
-    def find(self, reservation_id: str, place: Place) -> CapacityReservation:
-        """Return the reservation in the region of `place`.
-
-        Raises:
-            CapacityError: the region has no reservation of this id, or it belongs to another account.
-            InvalidRequestError: EC2 knows no reservation of this id.
-        """
-        key = (place.region, reservation_id)
-        if key not in self._known:
-            described = _described(self._clients, place, reservation_id)
-            if not described:
-                raise unavailable_here(
-                    f"there is no reservation {reservation_id} in this region",
-                    code="InvalidCapacityReservationId.NotFound",
-                    place=place,
-                    scope="request",
-                    hint="a reservation is valid in its own region and zone only",
-                )
-            item = described[0]
-            # arn:aws:ec2:region:account:placement-group/name
-            group = str(item.get("PlacementGroupArn") or "").rpartition("/")[2]
-            self._known[key] = CapacityReservation(item["CapacityReservationId"], _is_block(item), group)
-        return self._known[key]
+    Raises:
+        CapacityError: the region has no reservation of this id, or it belongs to another account.
+        InvalidRequestError: EC2 knows no reservation of this id.
+    """
+    described = _described(clients, place, reservation_id)
+    if not described:
+        raise unavailable_here(
+            f"the region has no reservation {reservation_id}",
+            code="InvalidCapacityReservationId.NotFound",
+            place=place,
+            scope="request",
+            hint="a reservation is valid in its own region and zone only",
+        )
+    item = described[0]
+    # arn:aws:ec2:region:account:placement-group/name
+    group = str(item.get("PlacementGroupArn") or "").rpartition("/")[2]
+    return CapacityReservation(item["CapacityReservationId"], _is_block(item), group)
 
 
 def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Reservation]:
     """Return the reservation, if it is in this region; one that is not active has nothing available."""
+    try:
+        described = _described(clients, place, reservation_id)
+    except MulticomputeError as error:
+        if error.code in _ELSEWHERE:
+            return []
+        raise
     return [
         Reservation(
             provider="aws",
@@ -67,7 +67,7 @@ def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Re
             available=item["AvailableInstanceCount"] if item["State"] == "active" else 0,
             kind="capacity-block" if _is_block(item) else "reservation",
         )
-        for item in _described(clients, place, reservation_id)
+        for item in described
     ]
 
 

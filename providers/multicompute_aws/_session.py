@@ -5,7 +5,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import boto3
 import botocore.loaders
@@ -53,20 +53,16 @@ class Clients:
         self._regions: tuple[str, ...] = settings.listed_regions
 
     def ec2(self, region: str) -> "EC2Client":
-        client: EC2Client = self._client("ec2", region)
-        return client
+        return cast("EC2Client", self._client("ec2", region))
 
     def ssm(self, region: str) -> "SSMClient":
-        client: SSMClient = self._client("ssm", region)
-        return client
+        return cast("SSMClient", self._client("ssm", region))
 
     def service_quotas(self, region: str) -> "ServiceQuotasClient":
-        client: ServiceQuotasClient = self._client("service-quotas", region)
-        return client
+        return cast("ServiceQuotasClient", self._client("service-quotas", region))
 
     def sts(self, region: str) -> "STSClient":
-        client: STSClient = self._client("sts", region)
-        return client
+        return cast("STSClient", self._client("sts", region))
 
     def cloudwatch(self, region: str) -> Any:
         return self._client("cloudwatch", region)
@@ -75,7 +71,7 @@ class Clients:
         return self._client("pricing", _PRICING_REGION)
 
     def regions(self) -> tuple[str, ...]:
-        """Return the configured regions, else every region that the account has enabled, which is asked once."""
+        """Return the configured regions, else every region that the account has enabled, which are listed once."""
         if not self._regions:
             place = Place("aws", self.settings.home_region)
             with translate_errors("DescribeRegions", place):
@@ -92,16 +88,12 @@ class Clients:
         return in_parallel(in_region, (region,) if region else self.regions(), at_once=_REGIONS_AT_ONCE)
 
     def _client(self, service: str, region: str) -> Any:
-        found = self._clients.get((service, region))
-        if found is not None:
-            return found
-        with self._lock, translate_errors(f"the {service} client", Place("aws", region)):
-            found = self._clients.get((service, region))
-            if found is None:
-                with _collector_paused():
-                    found = self._make(service, region)
-                self._clients[service, region] = found
-        return found
+        key = (service, region)
+        if key not in self._clients:
+            with self._lock, translate_errors(f"the {service} client", Place("aws", region)), _collector_paused():
+                if key not in self._clients:
+                    self._clients[key] = self._make(service, region)
+        return self._clients[key]
 
     def _make(self, service: str, region: str) -> Any:
         if self._session is None:

@@ -1,6 +1,5 @@
 """The settings of AWS, and where credentials and endpoints are found; no SDK is imported and no network call made."""
 
-import configparser
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,9 @@ from multicompute.provider_kit.settings import (
     Endpoint,
     Environment,
     Texts,
+    existing_file,
     firmware_has,
+    read_ini,
     read_settings,
 )
 
@@ -98,11 +99,9 @@ class AwsSettings(BaseModel):
         found = (match[0] if (match := re.match(_REGION, name)) else name for name in self.regions)
         return tuple(dict.fromkeys(found))
 
-
-def configured(settings: Settings) -> Configured:
-    """Return whether AWS can be reached, with which credentials, and in which regions only."""
-    read = AwsSettings.of(settings)
-    return replace(_find_access(read), regions=read.regions)
+    def configured(self) -> Configured:
+        """Return whether AWS can be reached, with which credentials, and in which regions only."""
+        return replace(_find_access(self), regions=self.regions)
 
 
 def _find_access(read: AwsSettings) -> Configured:
@@ -139,20 +138,13 @@ def _profile_access(read: AwsSettings, profile: str, *, source: str) -> Configur
 
 
 def _profiles(read: AwsSettings) -> frozenset[str]:
-    """Return the profiles of AWS's two files. A file that can't be read counts as empty; the SDK reports why when it is used."""
-    names: set[str] = set()
-    for variable, name in (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")):
-        path = _file(read, variable, name)
-        parser = configparser.RawConfigParser(strict=False)
-        try:
-            parser.read([path] if path else [], encoding="utf-8")
-        except (configparser.Error, OSError, UnicodeDecodeError):
-            continue
-        names |= {section.removeprefix("profile ").strip() for section in parser.sections()}
-    return frozenset(names)
+    """Return the profiles of AWS's two files."""
+    files = (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
+    found = read_ini(*(_file(read, variable, name) for variable, name in files))
+    return frozenset(section.removeprefix("profile ").strip() for section in found.sections())
 
 
 def _file(read: AwsSettings, variable: str, name: str) -> Path | None:
     named, home = read.environment.get(variable), read.environment.get("HOME")
-    path = Path(named).expanduser() if named else Path(home, ".aws", name) if home else None
-    return path if path is not None and path.is_file() else None
+    path = named or (Path(home, ".aws", name) if home else None)
+    return existing_file(path) if path else None

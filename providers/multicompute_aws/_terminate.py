@@ -1,4 +1,4 @@
-"""Terminates what is selected: instances first, then what was created with them; asks EC2 again after the last delete."""
+"""Terminates what is selected: instances first, then what was created with them; lists again after the last deletion."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -11,16 +11,7 @@ from multicompute.provider_kit.calls import batches
 from multicompute.provider_kit.seam import merge_teardowns, unlisted
 from multicompute.provider_kit.vendor_errors import Place, one_line
 from multicompute_aws._errors import code_of, message_of, translate_errors
-from multicompute_aws._list import (
-    instance_resource,
-    instances,
-    live_instances,
-    network_interfaces,
-    placement_groups,
-    security_groups,
-    spot_requests,
-    volumes,
-)
+from multicompute_aws._list import dependent_kinds, dependents, instance_resource, instances, live_instances
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import tag_filters
 
@@ -30,18 +21,16 @@ if TYPE_CHECKING:
 # EC2 advises against more in one call.
 _TERMINATED_AT_ONCE: Final = 1000
 _INSTANCE_ID: Final = re.compile(r"\bi-[0-9a-f]{8,17}\b")
-# Refusals that are about single instances of a batch, and must not save the others.
+# Refusals because of single instances of a batch: the others must be terminated all the same.
 _ABOUT_SOME: Final = frozenset({"InvalidInstanceID.NotFound", "OperationNotPermitted", "IncorrectInstanceState"})
 _GONE: Final = re.compile(r"\.(NotFound|Unknown)$")
-# Answers that mean "not yet"; the caller comes again.
+# Codes of a deletion that is not possible yet; the engine repeats the teardown.
 _NOT_YET: Final = frozenset(
     {
         *("DependencyViolation", "InvalidPlacementGroup.InUse", "InvalidGroup.InUse", "VolumeInUse", "IncorrectState"),
         *("InvalidNetworkInterface.InUse", "InvalidParameterValue"),
     }
 )
-
-Lister = Callable[["EC2Client", Selector, Place], list[Resource]]
 
 
 def terminate(clients: Clients, selector: Selector) -> Teardown:
@@ -63,7 +52,7 @@ def terminate(clients: Clients, selector: Selector) -> Teardown:
 
 
 def _live(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
-    """Return the selected instances that live, and those known from a launch that no listing shows: not listed is not gone (I4)."""
+    """Return the selected instances that exist, and those known from a launch that no listing shows: not listed is not gone (I4)."""
     if not selector.node_ids or selector.region is None:
         return [instance_resource(item, place) for item in live_instances(ec2, selector, place)]
     # Without a filter on the state: an instance that is listed as terminated is gone, one that is not listed may only be late.
@@ -74,7 +63,7 @@ def _live(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
 
 
 def terminate_instances(ec2: "EC2Client", ids: Iterable[str], place: Place) -> str:
-    """Terminate instances, in batches; one that EC2 does not know, or protects, does not save the others.
+    """Terminate instances, in batches; one that EC2 does not know, or protects, does not keep the others from being terminated.
 
     Returns:
         EC2's answer about those that it did not terminate, or "". "Not found" does not prove that one is gone: the next listing does.
@@ -106,24 +95,21 @@ def _without_refused(batch: list[str], message: str) -> list[list[str]]:
 
 def _delete_dependents(ec2: "EC2Client", selector: Selector, place: Place) -> Teardown:
     """Delete what no instance uses any more; the groups belong to the cluster and stay if the selector names an attempt."""
-    kinds: list[tuple[Lister, Callable[[str], Any]]] = [
-        (spot_requests, lambda name: ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[name])),
-        (volumes, lambda name: ec2.delete_volume(VolumeId=name)),
-        (network_interfaces, lambda name: ec2.delete_network_interface(NetworkInterfaceId=name)),
-    ]
-    if selector.token is None:
-        kinds += [
-            (security_groups, lambda name: ec2.delete_security_group(GroupId=name)),
-            (placement_groups, lambda name: ec2.delete_placement_group(GroupName=name)),
-        ]
+    delete: dict[str, Callable[[str], Any]] = {
+        "spot-instances-request": lambda name: ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[name]),
+        "volume": lambda name: ec2.delete_volume(VolumeId=name),
+        "network-interface": lambda name: ec2.delete_network_interface(NetworkInterfaceId=name),
+        "security-group": lambda name: ec2.delete_security_group(GroupId=name),
+        "placement-group": lambda name: ec2.delete_placement_group(GroupName=name),
+    }
     remaining: list[Resource] = []
     in_use = ""
-    for listed, delete in kinds:
-        items = listed(ec2, selector, place)
+    for kind in dependent_kinds(selector):
+        items = dependents(ec2, kind, selector, place)
         for item in items:
-            in_use = _delete(delete, item, place) or in_use
+            in_use = _delete(delete[kind], item, place) or in_use
         if items:
-            remaining += listed(ec2, selector, place)
+            remaining += dependents(ec2, kind, selector, place)
     waiting_for = in_use or f"{len(remaining)} deletes in {place.region}"
     return Teardown(tuple(remaining), waiting_for if remaining else "")
 

@@ -21,7 +21,7 @@ class Addresses:
         self._known: dict[str, tuple[str, str | None]] = {}
 
     def added_to(self, nodes: list[Node], groups: Collection[str], place: Place) -> list[Node]:
-        """Return `nodes` with their addresses. Azure is only asked if one that runs has none yet.
+        """Return `nodes` with their addresses, which are only read again if one that runs has none yet.
 
         Args:
             nodes: the nodes.

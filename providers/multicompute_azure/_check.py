@@ -45,5 +45,5 @@ def _subscription(clients: Clients, place: Place) -> str:
         next(clients.list_all("resourceGroups.list", place, "resourceGroups", _top="1"), None)
     elif find_group(clients, group, place) is None:
         hint = "create it, or leave resource_group out of [providers.azure]"
-        raise ProviderError(f"there is no resource group {group}", hint=hint)
+        raise ProviderError(f"the resource group {group} does not exist", hint=hint)
     return f"subscription {clients.subscription}"

@@ -40,7 +40,8 @@ from multicompute.provider_kit.vendor_errors import (
     VendorAnswer,
     error_of,
     find_meaning,
-    meaning_of_status,
+    meaning_of,
+    retry_after,
     translator,
 )
 
@@ -53,7 +54,7 @@ _UNREGISTERED: Final = "MissingSubscriptionRegistration"
 _NAMESPACE: Final = re.compile(r"namespace '([\w.]+)'")
 
 PARTIAL: Final = "PartialScaleSet"
-"""Our own code, where Azure's reason is not known any more: a scale set that failed with fewer instances than were asked for."""
+"""Our own code, where Azure's reason is not known any more: a scale set that failed with fewer instances than were requested."""
 
 # The codes of Resource Manager ("Troubleshoot common Azure deployment errors") and of Compute ("Allocation failures", "Error codes of
 # virtual machines"). The code decides and never the status: a lack of capacity arrives as 409, and in a long operation as 200. A code that is
@@ -127,7 +128,7 @@ MEANINGS: Final[Meanings] = {
     "GalleryImageNotFound": (INVALID_IN_REGION,),
 }
 
-# Answers that only say that something inside went wrong; the reason is in their details.
+# Codes that only report the failure of an inner operation; the reason is in their details.
 _WRAPPERS: Final = frozenset(
     {
         "InvalidTemplateDeployment",
@@ -139,15 +140,11 @@ _WRAPPERS: Final = frozenset(
 )
 _UNREACHED: Final = (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.IncompleteReadError, sdk.DecodeError)
 _GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound", "ParentResourceNotFound"})
-# What a status means whose code is not in the table. 529 is Azure Monitor's for throttling ("How to migrate from the metrics API to the
-# getBatch API").
-_STATUSES: Final = {401: UNAUTHENTICATED, 403: DENIED, 408: TRANSIENT, 529: THROTTLED}
-_RETRY_AFTER: Final = (("retry-after-ms", 1000), ("x-ms-retry-after-ms", 1000), ("Retry-After", 1))
 # Access to a size or a region that is granted to a subscription, not to an identity.
 _NOT_OPEN: Final = frozenset({"NotAvailableForSubscription", "RequestDisallowedByPolicy", "QuotaId"})
 _HINTS: Final[Mapping[Kind, str]] = {
     **COMMON_HINTS,
-    QuotaError: "ask for more at https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas",
+    QuotaError: "request more at https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas",
     AuthError: "sign in again (`az login`), or check AZURE_CLIENT_ID, AZURE_TENANT_ID and the subscription",
     AccessDeniedError: "give this identity the role in docs/permissions/azure-role.json, or Contributor, which has more",
     ProviderError: "look the code up at https://aka.ms/arm-deployment-errors",
@@ -164,10 +161,10 @@ def answer_of(error: Exception) -> VendorAnswer:
     response = getattr(error, "response", None)
     found = answer_in(error.error) if isinstance(error, sdk.HttpResponseError) else None
     if found is None:
-        code = type(error).__name__ if response is None else f"HTTP{response.status_code}"
+        code = type(error).__name__ if response is None else ""
         found = VendorAnswer(code, str(getattr(error, "message", error)))
     headers = getattr(response, "headers", None) or {}
-    return replace(found, status=getattr(error, "status_code", 0) or 0, retry_after=_retry_after(headers))
+    return replace(found, status=getattr(error, "status_code", 0) or 0, retry_after=retry_after(headers))
 
 
 def answer_in(error: Any) -> VendorAnswer | None:
@@ -192,7 +189,7 @@ def answer_in(error: Any) -> VendorAnswer | None:
 def translate(error: Exception, operation: str, place: Place) -> MulticomputeError:
     """Return the error of this package for what the SDK raised; the caller raises it from `error`."""
     answer = answer_of(error)
-    meaning = find_meaning(MEANINGS, answer) or _meaning_of_type(error, answer)
+    meaning = find_meaning(MEANINGS, answer) or _meaning_of_type(error) or meaning_of(MEANINGS, answer)
     is_answered = isinstance(error, sdk.HttpResponseError) and error.response is not None
     return _error(meaning, answer, operation, place, outcome="was refused" if is_answered else "has no answer")
 
@@ -202,15 +199,13 @@ translate_errors = translator((sdk.AzureError,), translate, log)
 
 def failed_operation(answer: VendorAnswer, operation: str, place: Place) -> MulticomputeError:
     """Return the error for a long-running operation that ended with this answer."""
-    return _error(find_meaning(MEANINGS, answer) or UNKNOWN, answer, operation, place, outcome="failed")
+    return _error(meaning_of(MEANINGS, answer), answer, operation, place, outcome="failed")
 
 
 def refused_request(status: int, document: Mapping[str, Any], operation: str, place: Place) -> MulticomputeError:
     """Return the error for one of several answers that came in one response."""
-    found = answer_in(document.get("error") or document)
-    answer = found or VendorAnswer(f"HTTP{status}")
-    meaning = find_meaning(MEANINGS, answer) or _meaning_of_status(status, has_code=found is not None)
-    return _error(meaning, answer, operation, place, outcome="was refused")
+    answer = replace(answer_in(document.get("error") or document) or VendorAnswer(""), status=status)
+    return _error(meaning_of(MEANINGS, answer), answer, operation, place, outcome="was refused")
 
 
 def restricted_size(code: str, place: Place) -> MulticomputeError:
@@ -250,29 +245,13 @@ def _error(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place,
     return error_of(meaning, answer, operation=operation, place=place, hint=hint, outcome=outcome)
 
 
-def _meaning_of_type(error: Exception, answer: VendorAnswer) -> Meaning:
-    """Return what an error means whose code is not in the table: never a lack of capacity."""
+def _meaning_of_type(error: Exception) -> Meaning | None:
+    """Return what an error without a known code means by its type; None if its status decides."""
     if isinstance(error, sdk.ClientAuthenticationError):
         return UNAUTHENTICATED
-    if not isinstance(error, (*_UNREACHED, sdk.HttpResponseError)):
-        return UNKNOWN
-    if isinstance(error, _UNREACHED) or error.response is None:
-        # The connection may also break in the middle of an answer.
-        return TRANSIENT
-    return _meaning_of_status(answer.status, has_code=bool(getattr(error.error, "code", None)))
-
-
-def _meaning_of_status(status: int, *, has_code: bool) -> Meaning:
-    return _STATUSES.get(status) or meaning_of_status(status, has_code=has_code)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that Azure asks to wait, from the first of its headers that has them."""
-    for name, unit in _RETRY_AFTER:
-        text = str(headers.get(name) or "")
-        if text.replace(".", "", 1).isdigit():
-            return float(text) / unit
-    return None
+    # The connection may also break in the middle of an answer.
+    is_cut = isinstance(error, sdk.HttpResponseError) and error.response is None
+    return TRANSIENT if is_cut or isinstance(error, _UNREACHED) else None
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:

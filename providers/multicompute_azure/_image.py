@@ -4,9 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from multicompute.errors import InvalidRequestError
 from multicompute.offer import InstanceType
-from multicompute.provider_kit.vendor_errors import Place
+from multicompute.provider_kit.vendor_errors import Place, invalid_request
 
 # https://github.com/Azure/azhpc-images: these have drivers, CUDA or ROCm, InfiniBand and a container runtime.
 _HPC: Final = "microsoft-dsvm:ubuntu-hpc:2204:latest"
@@ -52,7 +51,9 @@ def find_image(instance: InstanceType, place: Place, *, named: str | None) -> Im
     if lower.startswith("/subscriptions/"):
         return Image({"id": named})
     hint = 'write "publisher:offer:sku:version" or the resource id of an image'
-    raise _error(f"image={named!r} is not an image of Azure", place, code="InvalidImage", hint=hint)
+    text = f"image={named!r} is not an image of Azure"
+    # Another cloud may have an image, so this must not stop the request.
+    raise invalid_request(text, code="InvalidImage", place=place, scope="zone", hint=hint)
 
 
 def _default(instance: InstanceType, place: Place) -> Image:
@@ -60,21 +61,8 @@ def _default(instance: InstanceType, place: Place) -> Image:
         return Image(_reference(_PLAIN.get(instance.arch, _PLAIN["x86_64"])), is_plain=True)
     if instance.arch != "x86_64" or _WITHOUT_DRIVER.match(instance.name):
         text, hint = "no default image has a driver for the accelerator", "name an image that has one: image="
-        raise _error(text, place, code="NoDefaultImage", hint=hint)
+        raise invalid_request(text, code="NoDefaultImage", place=place, scope="zone", hint=hint)
     return Image(_reference(_HPC_ROCM if instance.accelerator.startswith("mi") else _HPC))
-
-
-def _error(text: str, place: Place, *, code: str, hint: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"{place}: {text}",
-        provider="azure",
-        region=place.region,
-        instance_type=place.instance_type,
-        code=code,
-        # Another cloud may have an image, so this must not stop the request.
-        scope="zone",
-        hint=hint,
-    )
 
 
 def _reference(urn: str) -> dict[str, Any]:

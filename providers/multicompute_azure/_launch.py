@@ -1,11 +1,10 @@
 """Launches a gang: first what its machines need, then one scale set per part in one PUT each, all or nothing."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from azure.core import MatchConditions
 
@@ -50,16 +49,8 @@ class _Launched:
         return Place.of(self.part.offer)
 
 
-@dataclass(slots=True)
-class _Busy:
-    """A token that is being launched, and by how many threads."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    threads: int = 0
-
-
 class Launcher:
-    """Launches gangs, and keeps what it has looked up or created for the next launch.
+    """A launcher of gangs, which keeps what it has read or created for the next launch.
 
     Args:
         clients: the SDK's clients.
@@ -72,13 +63,13 @@ class Launcher:
         self._sizes = sizes
         self._patience = patience
         self._network = Network(clients)
-        self._busy: dict[str, _Busy] = {}
+        self._launching: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._lock = threading.Lock()
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
         check_tags(request.tags)
-        with self._alone(request.token):
+        with self._lock_of(request.token):
             launched: list[_Launched] = []
             try:
                 for index, part in enumerate(request.parts):
@@ -91,27 +82,17 @@ class Launcher:
                 left = self._roll_back(launched)
                 if not left:
                     raise
-                # Nodes still live, so the refusal must not be reported yet: the engine finds lost nodes with their cause, and terminates them.
+                # Nodes still exist, so the refusal must not be reported yet: the engine lists them as lost, with the cause, and terminates them.
                 return left
 
     def forget(self, cluster_id: str) -> None:
         """Forget what was created for a cluster that is torn down."""
         self._network.forget(cluster_id)
 
-    @contextmanager
-    def _alone(self, token: str) -> Iterator[None]:
-        """Let only one thread of this process launch a token at a time."""
+    def _lock_of(self, token: str) -> threading.Lock:
+        """Return the lock with which only one thread of this process launches a token at a time; it exists while a thread has it."""
         with self._lock:
-            busy = self._busy.setdefault(token, _Busy())
-            busy.threads += 1
-        try:
-            with busy.lock:
-                yield
-        finally:
-            with self._lock:
-                busy.threads -= 1
-                if not busy.threads:
-                    self._busy.pop(token, None)
+            return self._launching.setdefault(token, threading.Lock())
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
@@ -222,7 +203,7 @@ class Launcher:
             MulticomputeError: the operation, or an instance, has failed.
         """
         launches, requested = self._clients.launches, item.requested
-        # While the operation is under way, the scale set as it was requested is as good as Azure's, and needs no call.
+        # While the operation is under way, Azure's answer would be the scale set as it was requested, so no call is needed.
         found = None if launches.is_under_way(requested.id) else self._find(item)
         nodes = nodes_of(self._clients, found or requested)
         # The listing has also refreshed the operation.

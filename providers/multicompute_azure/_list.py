@@ -32,7 +32,7 @@ _POWER: Final = {
     "deallocated": NodeState.STOPPED,
 }
 _NOT_UP: Final = ("OSProvisioning", "VMProvisioning")
-_TOO_FEW: Final = VendorAnswer(PARTIAL, "the scale set failed with fewer instances than were asked for")
+_TOO_FEW: Final = VendorAnswer(PARTIAL, "the scale set failed with fewer instances than were requested")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _scale_set(clients: Clients, item: Any) -> ScaleSet:
 
 
 def _scale_set_of(node_id: str) -> tuple[str, str]:
-    """Return the group and the name of the scale set that an instance is in; two "" if the id does not tell."""
+    """Return the group and the name of the scale set that an instance is in; two "" if the id is not that of an instance."""
     try:
         named = parse_id(node_id)
     except ValueError:
@@ -203,7 +203,7 @@ def _node(clients: Clients, item: Any, scale_set: ScaleSet) -> Node:
 
 
 def _missing(scale_set: ScaleSet, count: int, reason: str, cause: Cause) -> list[Node]:
-    """Return the instances that were asked for and will not be created; without them a gang would look as if it was still starting."""
+    """Return the instances that were requested and will not be created; without them a gang would look as if it was still starting."""
     return [
         Node(
             id=f"{scale_set.id}/missing/{index}",
@@ -262,4 +262,4 @@ def _failure(statuses: Iterable[Any]) -> VendorAnswer:
 
 
 def _reason(failure: VendorAnswer) -> str:
-    return f"{failure.code}: {one_line(failure.message, _REASON_LENGTH)}"
+    return f"{failure.label}: {one_line(failure.message, _REASON_LENGTH)}"

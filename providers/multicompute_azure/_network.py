@@ -32,7 +32,7 @@ class NetworkRefs(NamedTuple):
 
 
 class Network:
-    """Creates groups and networks, once per cluster, region and process, so the next attempt needs no call."""
+    """The groups and networks of clusters, created once per cluster, region and process, so the next attempt needs no call."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -140,27 +140,20 @@ class Network:
 
         Raises:
             CapacityError: its network is in another region.
-            ConfigError: its network does not exist, or is given by its name without a resource group.
+            ConfigError: its network does not exist.
         """
         settings = self._settings
         if not settings.vnet and not settings.subnet:
             return ""
         subnet = settings.subnet or "default"
         if not is_resource_id(subnet):
-            subnet = f"{self._configured_network(settings.vnet or '')}/subnets/{subnet}"
+            vnet = settings.vnet or ""
+            network = (
+                vnet if is_resource_id(vnet) else self._clients.id_of(settings.resource_group or "", _NETWORKS, vnet)
+            )
+            subnet = f"{network}/subnets/{subnet}"
         self._check_region(subnet, place)
         return subnet
-
-    def _configured_network(self, vnet: str) -> str:
-        if is_resource_id(vnet):
-            return vnet
-        if not self._settings.resource_group:
-            raise ConfigError(
-                f"[providers.azure] vnet={vnet!r}: is a name, and no resource_group is set that has it",
-                provider="azure",
-                hint="write the network's resource id",
-            )
-        return self._clients.id_of(self._settings.resource_group, _NETWORKS, vnet)
 
     def _check_region(self, subnet: str, place: Place) -> None:
         network = parse_id(subnet.rpartition("/subnets/")[0])
@@ -168,7 +161,7 @@ class Network:
         found = self._clients.find("virtualNetworks.get", place, path)
         if found is None:
             raise ConfigError(
-                f"[providers.azure] vnet={network.name!r}: there is no such network in the resource group {network.group}",
+                f"[providers.azure] vnet={network.name!r}: the resource group {network.group} has no such network",
                 provider="azure",
                 hint="write the network's resource id",
             )

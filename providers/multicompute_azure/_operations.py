@@ -25,7 +25,7 @@ class Operation(ARMPolling):
         """Do nothing in the SDK's thread, so that no thread outlives the call."""
 
     def refresh(self, operation: str, place: Place) -> None:
-        """Ask Azure once for the progress, unless the operation has ended.
+        """Read the progress once, unless the operation has ended.
 
         Raises:
             MulticomputeError: the progress could not be read.
@@ -47,7 +47,7 @@ class Operation(ARMPolling):
 
 
 class LaunchOperations:
-    """The operations of launches: only they tell why a scale set failed.
+    """The operations of launches: only they have the reason why a scale set failed.
 
     This process knows those that it began; other processes see the state of the scale set only.
     """

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from multicompute.provider import Quota, Quotas
@@ -29,12 +30,8 @@ def quotas(clients: Clients, sizes: Sizes, region: str, reservations: Sequence[s
         usages = list(clients.list_all("usages.list", place, usages_path(region)))
         return _quotas(usages, sizes.in_region(region), region)
 
-    return read_quotas(
-        place,
-        quotas=read,
-        reservation=lambda reservation_id: reservations_of(clients, place, reservation_id),
-        reservations=reservations,
-    )
+    reservation = partial(reservations_of, clients, place)
+    return read_quotas(place, quotas=read, reservation=reservation, reservations=reservations)
 
 
 def _quotas(usages: Sequence[Any], sizes: Mapping[str, Size], region: str) -> list[Quota]:

@@ -1,4 +1,4 @@
-"""Reads capacity reservation groups by id: what they hold, where, and how much of it is free."""
+"""Reads capacity reservation groups by id: what they hold in which region and zone, and how much is free."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote, urlencode
 
 from multicompute.clock import Clock
@@ -95,22 +95,19 @@ class Clients:
     def compute(self) -> "ComputeManagementClient":
         from azure.mgmt.compute import ComputeManagementClient
 
-        client: ComputeManagementClient = self._client(ComputeManagementClient)
-        return client
+        return cast("ComputeManagementClient", self._client(ComputeManagementClient))
 
     @property
     def network(self) -> "NetworkManagementClient":
         from azure.mgmt.network import NetworkManagementClient
 
-        client: NetworkManagementClient = self._client(NetworkManagementClient)
-        return client
+        return cast("NetworkManagementClient", self._client(NetworkManagementClient))
 
     @property
     def resources(self) -> "ResourceManagementClient":
         from azure.mgmt.resource.resources import ResourceManagementClient
 
-        client: ResourceManagementClient = self._client(ResourceManagementClient)
-        return client
+        return cast("ResourceManagementClient", self._client(ResourceManagementClient))
 
     def operation(self) -> Operation:
         """Return the polling method for one long-running call, which the caller refreshes."""
@@ -161,7 +158,7 @@ class Clients:
         """Return Resource Manager's answers to several requests in one call, each with the request's name and a status.
 
         Raises:
-            MulticomputeError: the call failed, or was refused as a whole.
+            MulticomputeError: the call failed, or all requests were refused.
         """
         url = f"{self._endpoint}/batch?api-version={_BATCH_VERSION}"
         found = self._post(operation, place, url, {"requests": requests}, self._endpoint)
@@ -290,7 +287,7 @@ class Clients:
         if is_loopback(self._endpoint):
             from azure.core.pipeline.policies import SansIOHTTPPolicy
 
-            # A local cloud does not ask who calls, and a token must not travel over plain http.
+            # A local cloud needs no token, and a token must not be sent over plain http.
             return SansIOHTTPPolicy()
         from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
@@ -313,7 +310,7 @@ class AnonymousCredential:
 
     def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
         """Refuse to return a token: none may be sent to a local cloud."""
-        raise AuthError("azure: a local cloud is not asked for a token", provider="azure")
+        raise AuthError("azure: no token is sent to a local cloud", provider="azure")
 
 
 class _InTenant:

@@ -1,6 +1,5 @@
 """The settings of Azure, and where credentials and the subscription are found; no SDK is imported and no network call made."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,9 +17,10 @@ from multicompute.provider_kit.settings import (
     Environment,
     Texts,
     firmware_has,
+    read_json,
     read_settings,
 )
-from multicompute_azure._names import is_resource_id
+from multicompute_azure._names import is_resource_id, plain_region
 
 # Used on a local cloud if no subscription is configured: it accepts any.
 _LOCAL_SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000000"
@@ -70,10 +70,26 @@ class AzureSettings(BaseModel):
     )
     environment: Environment = {}
 
+    @field_validator("locations")
+    @classmethod
+    def _as_names(cls, locations: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(plain_region, locations))
+
+    @field_validator("vnet")
+    @classmethod
+    def _is_network(cls, vnet: str | None, info: ValidationInfo) -> str | None:
+        if vnet and "/" in vnet and not is_resource_id(vnet):
+            raise ValueError("must be the name or the resource id of a virtual network")
+        if vnet and "/" not in vnet and not info.data.get("resource_group"):
+            raise ValueError("is a name, and no resource_group is set that has it; write the network's resource id")
+        return vnet
+
     @field_validator("subnet")
     @classmethod
-    def _belongs_to_a_network(cls, subnet: str | None, info: ValidationInfo) -> str | None:
-        if subnet and not info.data.get("vnet") and not is_resource_id(subnet):
+    def _is_subnet(cls, subnet: str | None, info: ValidationInfo) -> str | None:
+        if subnet and "/" in subnet and not is_resource_id(subnet.rpartition("/subnets/")[0]):
+            raise ValueError("must be the name or the resource id of a subnet")
+        if subnet and "/" not in subnet and not info.data.get("vnet"):
             raise ValueError("is a name, and no vnet is set that has it; set vnet, or write the subnet's resource id")
         return subnet
 
@@ -111,11 +127,9 @@ class AzureSettings(BaseModel):
         """Return the region to name in messages about calls that are about no region."""
         return self.locations[0] if self.locations else "eastus"
 
-
-def configured(settings: Settings) -> Configured:
-    """Return whether Azure can be reached, with which credentials, and in which regions only."""
-    read = AzureSettings.of(settings)
-    return replace(_find_access(read), regions=read.locations)
+    def configured(self) -> Configured:
+        """Return whether Azure can be reached, with which credentials, and in which regions only."""
+        return replace(_find_access(self), regions=self.locations)
 
 
 def _find_access(read: AzureSettings) -> Configured:
@@ -151,14 +165,7 @@ def _default_subscription(env: Mapping[str, str]) -> str | None:
 
 
 def _cli_subscriptions(env: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the subscriptions in the Azure CLI's profile. A file that can't be read counts as empty; the SDK reports why when it is used."""
+    """Return the subscriptions in the Azure CLI's profile."""
     home = env.get("AZURE_CONFIG_DIR") or (str(Path(env["HOME"], ".azure")) if env.get("HOME") else "")
-    if not home:
-        return []
-    try:
-        # The CLI writes a byte order mark.
-        profile = json.loads(Path(home, "azureProfile.json").read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return []
-    items = profile.get("subscriptions") if isinstance(profile, dict) else None
+    items = read_json(Path(home, "azureProfile.json") if home else None).get("subscriptions")
     return [item for item in items or () if isinstance(item, dict)]

@@ -19,7 +19,7 @@ class Size:
     """A VM size in a region.
 
     Attributes:
-        name: Azure's name of it.
+        name: Azure's name.
         family: the quota that it counts against, "standardNDSH100v5Family".
         zones: numbers of the zones that have it; empty where it is sold for the complete region only.
         restriction: why this subscription can't have it in the region, "" if it can.
@@ -59,7 +59,7 @@ class Size:
 
 
 class Sizes:
-    """Reads the sizes of each region once: the answer has megabytes, and changes with the subscription's permissions only."""
+    """The sizes of each region, read once: the answer has megabytes, and changes with the subscription's permissions only."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients

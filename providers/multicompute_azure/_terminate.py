@@ -28,7 +28,7 @@ _DELETED_ONE_BY_ONE: Final = (
     "network-security-group",
 )
 _MACHINES: Final = ("scale-set", "virtual-machine")
-# Answers that mean "not yet"; the caller comes again.
+# Codes of a deletion that is not possible yet; the engine repeats the teardown.
 _NOT_YET: Final = frozenset(
     {
         *("InUseSubnetCannotBeDeleted", "InUseNetworkSecurityGroupCannotBeDeleted", "NetworkSecurityGroupInUse"),
@@ -63,7 +63,7 @@ def _begin(operation: str, place: Place, delete: Callable[[], object]) -> None:
 
 
 def _delete_groups(clients: Clients, selector: Selector) -> Teardown:
-    """Delete the resource groups of a cluster, which contain everything of it."""
+    """Delete the resource groups of a cluster, which contain all of its resources."""
     groups = {str(item["name"]): item for item in owned_groups(clients, selector)}
     for node_id in selector.node_ids:
         name = parse_id(node_id).group.lower()

@@ -26,7 +26,7 @@ def check(clients: Clients) -> tuple[Check, ...]:
 def _project(clients: Clients) -> str:
     if clients.get(clients.compute_url(), "projects.get", _PLACE) is None:
         raise MulticomputeError(
-            f"gcp: there is no project {clients.project}", provider="gcp", hint="set GOOGLE_CLOUD_PROJECT"
+            f"gcp: the project {clients.project} does not exist", provider="gcp", hint="set GOOGLE_CLOUD_PROJECT"
         )
     return f"project {clients.project}"
 
@@ -44,7 +44,9 @@ def _network(clients: Clients) -> str:
     name = settings.network or "default"
     if clients.get(clients.compute_url("global", "networks", name), "networks.get", _PLACE) is None:
         raise MulticomputeError(
-            f"gcp: there is no network {name} in {clients.project}", provider="gcp", hint="set [providers.gcp] network"
+            f"gcp: the project {clients.project} has no network {name}",
+            provider="gcp",
+            hint="set [providers.gcp] network",
         )
     return f"network {name}"
 

@@ -26,6 +26,7 @@ from multicompute.provider_kit.vendor_errors import (
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
+    PREEMPTED,
     QUOTA_OF_REGION,
     THROTTLED,
     TRANSIENT,
@@ -37,8 +38,8 @@ from multicompute.provider_kit.vendor_errors import (
     Place,
     VendorAnswer,
     error_of,
-    find_meaning,
-    meaning_of_status,
+    meaning_of,
+    retry_after,
     translator,
 )
 from multicompute.provider_kit.vendor_errors import cause_of as cause_in_table
@@ -111,12 +112,12 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "unknownField": (INVALID,),
     "parseError": (INVALID,),
     # Why an instance ended. Never raised, but the cause of a node that ended is looked up in the same table.
-    "compute.instances.preempted": (NO_CAPACITY_IN_ZONE,),
+    "compute.instances.preempted": (PREEMPTED,),
     "compute.instances.hostError": (Meaning(TransientError, "zone"),),
 }
 
 # https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto. RESOURCE_EXHAUSTED is capacity, quota or throttling;
-# only the message says which.
+# only the message tells them apart.
 TPU_MEANINGS: Final[Meanings] = {
     "RESOURCE_EXHAUSTED": (
         # "Quota exceeded for quota metric ... and limit 'Create requests per minute' ...". Cloud Monitoring has no other
@@ -141,7 +142,7 @@ TPU_MEANINGS: Final[Meanings] = {
     "UNKNOWN": (TRANSIENT,),
     "CANCELLED": (TRANSIENT,),
     "UNIMPLEMENTED": (UNKNOWN,),
-    "PREEMPTED": (NO_CAPACITY_IN_ZONE,),
+    "PREEMPTED": (PREEMPTED,),
     "WAITING_FOR_RESOURCES": (NO_CAPACITY_IN_ZONE,),
 }
 RPC_CODES: Final = dict(
@@ -175,16 +176,8 @@ _HINTS: Final[Mapping[Kind, str]] = {
 }
 
 
-def meaning_of(answer: VendorAnswer) -> Meaning:
-    """Return what an answer means; the status counts only where the answer has no code of Google's."""
-    status = answer.status if answer.code.isdigit() else 0
-    return find_meaning(MEANINGS, answer) or meaning_of_status(status, has_code=False)
-
-
 def cause_of(answer: VendorAnswer) -> Cause:
     """Return the cause of a node that ended with this answer; an unknown one counts as a lack of capacity."""
-    if "preempted" in answer.code.lower():
-        return "preemption"
     return cause_in_table(MEANINGS, answer) or "capacity"
 
 
@@ -197,21 +190,19 @@ def answer_of(error: sdk.GoogleAPICallError) -> VendorAnswer:
     """Return the answer for which the SDK raised `error`."""
     if isinstance(error.response, requests.Response):
         return answer_of_response(error.response, fallback=str(error.message))
-    status = int(error.code or 0)
-    return VendorAnswer(str(status or ""), str(error.message), status)
+    return VendorAnswer("", str(error.message), int(error.code or 0))
 
 
 def answer_of_response(response: requests.Response, *, fallback: str = "") -> VendorAnswer:
-    """Return the error in an HTTP answer; its code is the HTTP status if the answer has none, because it is a proxy's or was cut short."""
-    status, retry_after = response.status_code, _seconds(response.headers.get("Retry-After"))
-    code, message = str(status), fallback or response.reason or ""
+    """Return the error in an HTTP answer; `fallback` is the message of one that is a proxy's or was cut short."""
+    code, message = "", fallback or response.reason or ""
     try:
         error = json.loads(response.content)["error"]
         message = str(error.get("message") or fallback)
-        code = _code(error, is_compute="/compute/v1/" in (response.url or "")) or code
+        code = _code(error, is_compute="/compute/v1/" in (response.url or ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    return VendorAnswer(code, message, status, retry_after)
+    return VendorAnswer(code, message, response.status_code, retry_after(response.headers))
 
 
 def _code(error: Mapping[str, Any], *, is_compute: bool) -> str:
@@ -238,13 +229,14 @@ def answer_of_operation(operation: Any) -> VendorAnswer | None:
     status = operation.http_error_status_code
     if not errors:
         if status:
-            return VendorAnswer(str(status), operation.http_error_message or "", status)
+            return VendorAnswer("", operation.http_error_message or "", status)
         return _rolled_back(operation)
     code, message = main_error([(error.code, error.message) for error in errors])
     infos = [detail.error_info for error in errors for detail in error.error_details if detail.error_info]
     named = ",".join(dict(info.metadatas).get("zonesAvailable", "") for info in infos)
     zones = tuple(zone.strip() for zone in named.split(",") if zone.strip())
-    return VendorAnswer(code, message, status, zones=zones)
+    # Without the status: for a failed operation it says less than the code, and a lack of capacity has 503.
+    return VendorAnswer(code, message, zones=zones)
 
 
 def main_error(errors: Sequence[tuple[str, str]]) -> tuple[str, str]:
@@ -289,12 +281,8 @@ translate_errors = translator(_SDK_ERRORS, translate, log)
 
 def refusal(answer: VendorAnswer, operation: str, place: Place) -> MulticomputeError:
     """Return the error for an answer of Google, to a call or inside an operation."""
-    meaning = meaning_of(answer)
+    meaning = meaning_of(MEANINGS, answer)
     return error_of(meaning, answer, operation=operation, place=place, hint=_hint(meaning, answer, operation, place))
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    return float(retry_after) if retry_after and retry_after.isdecimal() else None
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) -> str:

@@ -5,14 +5,13 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from multicompute.clock import Clock
-from multicompute.errors import InvalidRequestError
 from multicompute.provider import TAG_EXPIRES_AT, Selector, expiry_tag
 from multicompute.provider_kit.calls import in_parallel
-from multicompute.provider_kit.vendor_errors import Place
+from multicompute.provider_kit.vendor_errors import Place, invalid_request
 from multicompute_gcp._errors import log, translate_errors
 from multicompute_gcp._gang import AT_ONCE
-from multicompute_gcp._labels import region_of
 from multicompute_gcp._list import disks, instances, zone_of
+from multicompute_gcp._names import region_of
 from multicompute_gcp._operations import wait
 from multicompute_gcp._session import CALL, Clients
 
@@ -64,13 +63,11 @@ def _check_limit(item: dict[str, Any], expires_at: datetime | None) -> None:
     if expires_at is None:
         log.warning("gcp %s: %s has no expiry any more, but Compute Engine deletes it at %s", zone, name, limit)
     elif expires_at > limit:
-        raise InvalidRequestError(
-            f"gcp {zone}: {name} can't live until {expires_at:%Y-%m-%d %H:%M} UTC: Compute Engine deletes it at "
+        raise invalid_request(
+            f"{name} can't run until {expires_at:%Y-%m-%d %H:%M} UTC: Compute Engine deletes it at "
             f"{limit:%Y-%m-%d %H:%M}, which can't be changed while it runs",
-            provider="gcp",
-            region=region_of(zone),
-            zone=zone,
             code="MaxRunDuration",
+            place=Place("gcp", region_of(zone), zone),
             hint="launch with a longer ttl=, or set [providers.gcp] extension_room before the launch",
         )
 

@@ -1,16 +1,17 @@
 """What launches of instances and of TPU slices have in common: the choice of a zone, and all or nothing."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from multicompute.clock import Clock
-from multicompute.errors import CapacityError, MulticomputeError, ThrottledError, TransientError
+from multicompute.errors import CapacityError
 from multicompute.node import Node
 from multicompute.provider import LaunchRequest, Selector
-from multicompute.provider_kit.vendor_errors import Place, not_rolled_back, retryable, unavailable_here
+from multicompute.provider_kit.seam import all_or_nothing
+from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
 
 AT_ONCE: Final = 16
 """How many calls are made at once where the API has no call for several resources."""
@@ -20,7 +21,7 @@ _ROLLED_BACK_WITHIN: Final = timedelta(seconds=60)
 
 
 class OpenZones:
-    """Launches gangs whose offer leaves the zone open, in the zones of the region that have the type.
+    """A launcher of gangs whose offer leaves the zone open, in the zones of the region that have the type.
 
     Args:
         find: returns the zones of the region of a place that have its instance type; called once per type and region.
@@ -81,9 +82,10 @@ def _in_zone(request: LaunchRequest, zone: str) -> LaunchRequest:
     return replace(request, parts=parts)
 
 
-@contextmanager
-def all_or_nothing(request: LaunchRequest, clock: Clock, delete: Callable[[datetime], bool]) -> Iterator[None]:
-    """Delete what the body of the `with` has created, if a part of the gang is refused (I4).
+def deleting_on_refusal(
+    request: LaunchRequest, clock: Clock, delete: Callable[[datetime], bool]
+) -> AbstractContextManager[None]:
+    """Return the context that deletes what its body has created, if a part of the gang is refused (I4).
 
     Args:
         request: the launch.
@@ -95,20 +97,15 @@ def all_or_nothing(request: LaunchRequest, clock: Clock, delete: Callable[[datet
         MulticomputeError: the refusal; nothing of the attempt exists.
         TransientError: something may exist; the engine repeats the launch.
     """
-    try:
-        yield
-    except (ThrottledError, TransientError):
-        # The outcome is not known. The engine repeats the launch, which finds the earlier parts by their names and request ids.
-        raise
-    except MulticomputeError as error:
-        place, end = Place("gcp", request.region), clock.now() + _ROLLED_BACK_WITHIN
-        try:
-            while delete(end):
-                if clock.now() >= end:
-                    raise retryable("its deletion takes longer", code=error.code or "", place=place)
-        except MulticomputeError as failure:
-            raise not_rolled_back(error, failure, place=place) from error
-        raise
+    place = Place("gcp", request.region)
+
+    def roll_back() -> None:
+        end = clock.now() + _ROLLED_BACK_WITHIN
+        while delete(end):
+            if clock.now() >= end:
+                raise retryable("its deletion takes longer", code="NotReady", place=place)
+
+    return all_or_nothing(place, roll_back)
 
 
 def attempt_of(request: LaunchRequest) -> Selector:

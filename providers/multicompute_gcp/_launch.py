@@ -15,15 +15,16 @@ from multicompute.provider import LaunchRequest
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
 from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import log, refusal, translate_errors
-from multicompute_gcp._gang import OpenZones, all_or_nothing, attempt_of
+from multicompute_gcp._gang import OpenZones, attempt_of, deleting_on_refusal
 from multicompute_gcp._image import disk_type_of, image_of
-from multicompute_gcp._labels import bulk_insert_id, instance_names, labels_of, region_of
 from multicompute_gcp._list import ATTACHED, instances, pending_node, to_node, zone_of
+from multicompute_gcp._names import bulk_insert_id, instance_names, region_of
 from multicompute_gcp._network import Network, interfaces, network_tag
 from multicompute_gcp._operations import Outcome, wait
-from multicompute_gcp._reservations import HeldReservation, Reservations
+from multicompute_gcp._reservations import HeldReservation, find_reservation
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._settings import GcpSettings
+from multicompute_gcp._tags import labels_of
 from multicompute_gcp._terminate import delete_instances
 
 if TYPE_CHECKING:
@@ -49,13 +50,12 @@ _NODE_SCOPES: Final = (
 
 
 class Launcher:
-    """Launches gangs of instances, and keeps what it has looked up for the next launch."""
+    """A launcher of gangs of instances, which keeps the zones that it has read for the next launch."""
 
     def __init__(self, clients: Clients, network: Network, clock: Clock) -> None:
         self._clients = clients
         self._network = network
         self._clock = clock
-        self._reservations = Reservations(clients)
         self._zones = OpenZones(self._find_zones, kind="machine type")
         self._failures: Counter[str] = Counter()
 
@@ -88,11 +88,10 @@ class Launcher:
             # After a stockout, instances may still be created and deleted; those that a listing shows are deleted here.
             for operation in running:
                 wait(self._clients, operation, region, clock=self._clock, at_most=end - self._clock.now())
-            deletions = delete_instances(self._clients, attempt_of(request), region, zones=zones)
-            running[:] = deletions.operations
-            return bool(deletions.remaining)
+            existing, running[:] = delete_instances(self._clients, attempt_of(request), region, zones=zones)
+            return bool(existing)
 
-        with all_or_nothing(request, self._clock, delete):
+        with deleting_on_refusal(request, self._clock, delete):
             for index, part in enumerate(request.parts):
                 operation = self._start(request, index, part)
                 started.append((part, instance_names(request, index, part), operation))
@@ -102,7 +101,7 @@ class Launcher:
     def _start(self, request: LaunchRequest, index: int, part: Part) -> "Operation | None":
         """Request a part; None if instances of these names exist, which only an earlier launch with this token can have created."""
         place, clients = Place.of(part.offer), self._clients
-        held = self._reservations.find(part.reservation, place) if part.reservation else None
+        held = find_reservation(self._clients, part.reservation, place) if part.reservation else None
         policies = held.policies if held is not None else ()
         if request.fabric and held is None:
             policies = (self._network.placement_policy(request, place),)

@@ -9,9 +9,10 @@ from multicompute.provider_kit.seam import unlisted
 from multicompute.provider_kit.tags import is_selected
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._health import instance_fault
-from multicompute_gcp._labels import described_tags, label_filter, last_segment, region_of, resource_name, tags_of
+from multicompute_gcp._names import last_segment, region_of, resource_name
 from multicompute_gcp._operations import PREEMPTED, ended_nodes
 from multicompute_gcp._session import PAGE, Clients
+from multicompute_gcp._tags import described_tags, label_filter, tags_of
 
 # https://cloud.google.com/compute/docs/instances/instance-life-cycle. TERMINATED is stopped: it can be started again, and has its disk.
 _STATES: Final = {

@@ -40,7 +40,7 @@ class Series:
     Attributes:
         resource, labels: the labels of what was measured, and those of the metric.
         values: instants and values, as measured; of a counter (bytes, joules), the rate per second.
-        percent: the factor that makes percent of a value, None if the unit does not say.
+        percent: the factor that makes percent of a value, None if the unit is not known.
     """
 
     resource: dict[str, str]
@@ -52,7 +52,7 @@ class Series:
 def series(
     clients: Clients, metric_type: str, resource: str, where: tuple[str, Sequence[str]], window: Window, place: Place
 ) -> Iterator[Series]:
-    """Yield every series of one metric; none if the project has never had one of it.
+    """Yield every series of one metric; none if the project has never had any.
 
     A call names one metric: to more, Google answers "TimeSeries data are limited to a single metric per request".
 

@@ -11,10 +11,11 @@ from multicompute.provider import TAG_ID, LaunchRequest
 from multicompute.provider_kit.ssh import SshSources
 from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
 from multicompute_gcp._errors import translate_errors
-from multicompute_gcp._labels import described_tags, description_of, request_id, resource_name
+from multicompute_gcp._names import request_id, resource_name
 from multicompute_gcp._operations import wait
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._settings import GcpSettings
+from multicompute_gcp._tags import described_tags, description_of
 
 # Google documents no such service of its own.
 _ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
@@ -23,7 +24,7 @@ _GVNIC: Final = ("a2-", "a3-", "a4", "g2-", "g4-", "c3", "c4", "n4")
 
 
 class Network:
-    """Creates firewall rules and placement policies, each once per process and cluster."""
+    """The firewall rules and placement policies of clusters, each created once per process and cluster."""
 
     def __init__(self, clients: Clients, clock: Clock) -> None:
         self._clients = clients

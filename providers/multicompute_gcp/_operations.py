@@ -15,7 +15,7 @@ from multicompute.node import Node, NodeState
 from multicompute.provider import Selector
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
 from multicompute_gcp._errors import answer_of_operation, cause_of, main_error, refusal, translate_errors
-from multicompute_gcp._labels import bulk_insert_id, last_segment, region_of
+from multicompute_gcp._names import bulk_insert_id, last_segment, region_of
 from multicompute_gcp._session import PAGE, Clients
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from multicompute.clock import Clock, SystemClock
-from multicompute.errors import InvalidRequestError
 from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
@@ -20,7 +19,7 @@ from multicompute.provider import (
 )
 from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_POLL_INTERVAL
 from multicompute.provider_kit.seam import merge_teardowns, require_selection
-from multicompute.provider_kit.vendor_errors import Place
+from multicompute.provider_kit.vendor_errors import Place, invalid_request
 from multicompute_gcp import _expiry, _list, _terminate
 from multicompute_gcp._check import check
 from multicompute_gcp._launch import Launcher
@@ -90,13 +89,8 @@ class GcpProvider:
         """
         are_slices = {is_slice(part.offer.instance) for part in request.parts}
         if len(are_slices) > 1:
-            raise InvalidRequestError(
-                "gcp: a gang can't have both instances and TPU slices",
-                provider=self.name,
-                region=request.region,
-                code="MixedGang",
-                hint="name one type",
-            )
+            text, place = "a gang can't have both instances and TPU slices", Place("gcp", request.region)
+            raise invalid_request(text, code="MixedGang", place=place, hint="name one type")
         return self._slices.launch(request) if are_slices == {True} else self._instances.launch(request)
 
     def nodes(self, selector: Selector) -> tuple[Node, ...]:

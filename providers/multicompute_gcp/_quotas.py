@@ -38,9 +38,8 @@ def quotas(clients: Clients, region: str, reservations: Sequence[str] = ()) -> Q
         project = clients.get(clients.compute_url(), "projects.get", place) or {}
         yield from _of_project(project.get("quotas", ()))
 
-    return read_quotas(
-        place, quotas=read, reservation=partial(reservations_of, clients, place), reservations=reservations
-    )
+    reservation = partial(reservations_of, clients, place)
+    return read_quotas(place, quotas=read, reservation=reservation, reservations=reservations)
 
 
 def _of_region(listed: Iterable[dict[str, Any]], region: str) -> Iterator[Quota]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from multicompute.provider import Reservation
 from multicompute.provider_kit.vendor_errors import Place, unavailable_here
-from multicompute_gcp._labels import last_segment, region_of
+from multicompute_gcp._names import last_segment, region_of
 from multicompute_gcp._session import Clients
 
 # Any reservation may have an end; its instances are deleted with it only if it was bought by calendar, which is possible for these types:
@@ -29,37 +29,28 @@ class HeldReservation:
     policies: tuple[str, ...] = ()
 
 
-class Reservations:
-    """Looks reservations up before a launch, each once, since what it reads of them does not change."""
+def find_reservation(clients: Clients, reservation_id: str, place: Place) -> HeldReservation:
+    """Return the reservation in the zone of `place`.
 
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
-        self._known: dict[tuple[str, str], HeldReservation] = {}
-
-    def find(self, reservation_id: str, place: Place) -> HeldReservation:
-        """Return the reservation in the zone of `place`.
-
-        Raises:
-            CapacityError: the zone has no reservation of this name.
-        """
-        if reservation_id.startswith("projects/"):
-            # Another project's reservation can be used without permission to read it. Elsewhere, its path is shown with the zone in it.
-            return HeldReservation(re.sub(r"/zones/[^/]+(?=/reservations/)", "", reservation_id), is_bound=False)
-        key = (place.zone, reservation_id)
-        if key not in self._known:
-            url = self._clients.compute_url("zones", place.zone, "reservations", reservation_id)
-            found = self._clients.get(url, "reservations.get", place)
-            if found is None:
-                raise unavailable_here(
-                    f"there is no reservation {reservation_id} in this zone",
-                    code="notFound",
-                    place=place,
-                    scope="zone",
-                    hint="a reservation is valid in its own zone only",
-                )
-            policies = tuple(last_segment(url) for url in (found.get("resourcePolicies") or {}).values())
-            self._known[key] = HeldReservation(reservation_id, is_bound=is_by_calendar(found), policies=policies)
-        return self._known[key]
+    Raises:
+        CapacityError: the zone has no reservation of this name.
+    """
+    if reservation_id.startswith("projects/"):
+        # Another project's reservation can be used without permission to read it. Elsewhere, its path is shown with the zone in it.
+        return HeldReservation(re.sub(r"/zones/[^/]+(?=/reservations/)", "", reservation_id), is_bound=False)
+    found = clients.get(
+        clients.compute_url("zones", place.zone, "reservations", reservation_id), "reservations.get", place
+    )
+    if found is None:
+        raise unavailable_here(
+            f"the zone has no reservation {reservation_id}",
+            code="notFound",
+            place=place,
+            scope="zone",
+            hint="a reservation is valid in its own zone only",
+        )
+    policies = tuple(last_segment(url) for url in (found.get("resourcePolicies") or {}).values())
+    return HeldReservation(reservation_id, is_bound=is_by_calendar(found), policies=policies)
 
 
 def is_by_calendar(item: dict[str, Any]) -> bool:

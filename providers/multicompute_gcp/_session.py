@@ -7,7 +7,7 @@ import importlib
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 import google.auth
@@ -20,7 +20,7 @@ from multicompute.errors import AuthError
 from multicompute.provider_kit.calls import all_pages
 from multicompute.provider_kit.vendor_errors import Place, retryable
 from multicompute_gcp._errors import answer_of_response, refusal, translate_errors
-from multicompute_gcp._labels import last_segment, region_of
+from multicompute_gcp._names import last_segment, region_of
 from multicompute_gcp._settings import GcpSettings
 
 if TYPE_CHECKING:
@@ -94,28 +94,23 @@ class Clients:
     # --- the SDK's clients ------------------------------------------------------------------------------------------
 
     def instances(self) -> "InstancesClient":
-        client: InstancesClient = self._compute("InstancesClient")
-        return client
+        return cast("InstancesClient", self._compute("InstancesClient"))
 
     def disks(self) -> "DisksClient":
-        client: DisksClient = self._compute("DisksClient")
-        return client
+        return cast("DisksClient", self._compute("DisksClient"))
 
     def firewalls(self) -> "FirewallsClient":
-        client: FirewallsClient = self._compute("FirewallsClient")
-        return client
+        return cast("FirewallsClient", self._compute("FirewallsClient"))
 
     def policies(self) -> "ResourcePoliciesClient":
-        client: ResourcePoliciesClient = self._compute("ResourcePoliciesClient")
-        return client
+        return cast("ResourcePoliciesClient", self._compute("ResourcePoliciesClient"))
 
     def operations(self, scope: str) -> Any:
         """Return the client for the operations of a scope: "Zone", "Region" or "Global"."""
         return self._compute(f"{scope}OperationsClient")
 
     def tpu(self) -> "TpuClient":
-        client: TpuClient = self._client("tpu_v2", "TpuClient", self.settings.tpu_endpoint or _TPU)
-        return client
+        return cast("TpuClient", self._client("tpu_v2", "TpuClient", self.settings.tpu_endpoint or _TPU))
 
     def _compute(self, name: str) -> Any:
         return self._client("compute_v1", name, self.settings.endpoint_url or _COMPUTE)
@@ -179,7 +174,7 @@ class Clients:
             response: requests.Response = self.session().get(url, params=parameters, timeout=_TIMEOUT)
         if response.status_code >= 300:
             answer = answer_of_response(response)
-            if response.status_code == 404 and not is_listing and not answer.code.isdigit():
+            if response.status_code == 404 and not is_listing and answer.code:
                 return None
             raise refusal(answer, operation, place)
         try:

@@ -1,47 +1,33 @@
 """The settings of Google Cloud, and where credentials and the project are found; no SDK is imported and no network call made."""
 
-import configparser
-import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo
+from pydantic import BaseModel, Field
 
-from multicompute.errors import ConfigError, SpecError
 from multicompute.provider import Configured, Settings
 from multicompute.provider_kit.endpoints import is_loopback
 from multicompute.provider_kit.settings import (
     SETTINGS,
     CidrBlocks,
+    Duration,
+    DurationOrZero,
     Endpoint,
     Environment,
     Texts,
+    existing_file,
     firmware_has,
+    read_ini,
+    read_json,
     read_settings,
 )
-from multicompute.units import parse_duration
 
 # A local cloud has one project; its name is part of every URL.
 _LOCAL_PROJECT: Final = "local"
 _ADC: Final = "application_default_credentials.json"
 # On Compute Engine the kernel shows the vendor here, so a metadata server with a service account may exist.
 _PRODUCT_FILE = Path("/sys/class/dmi/id/product_name")
-
-
-def _duration(value: object, info: ValidationInfo) -> timedelta:
-    what = f"[providers.gcp] {info.field_name}"
-    # Without this, pydantic would read a bare number as seconds.
-    if not isinstance(value, (str, timedelta)):
-        raise ConfigError(f'{what}={value!r}: must be a duration, "90m"', provider="gcp")
-    try:
-        return parse_duration(value, what=what)
-    except SpecError as error:
-        raise ConfigError(error.message, provider="gcp") from error
-
-
-def _duration_or_zero(value: object, info: ValidationInfo) -> timedelta:
-    return timedelta(0) if str(value).strip() in ("0", "0s") else _duration(value, info)
 
 
 class GcpSettings(BaseModel):
@@ -75,11 +61,11 @@ class GcpSettings(BaseModel):
     ssh_from: CidrBlocks = Field(
         (), description="The CIDR blocks from which port 22 can be reached. Default: the caller's own address."
     )
-    extension_room: Annotated[timedelta, BeforeValidator(_duration_or_zero)] = Field(
+    extension_room: DurationOrZero = Field(
         timedelta(days=7),
         description='How far beyond its first end a lease can be extended; "0s" for not at all. Default: "7d".',
     )
-    queue_wait: Annotated[timedelta, BeforeValidator(_duration)] | None = Field(
+    queue_wait: Duration | None = Field(
         None,
         description="How long a TPU request may wait in Google's queue until it counts as a lack of capacity. Default: the attempt timeout.",
     )
@@ -125,51 +111,45 @@ class GcpSettings(BaseModel):
     def credentials_path(self) -> Path | None:
         """Return the file with the credentials, or None if it does not exist."""
         folder = self._gcloud_folder()
-        path = Path(self.named_credentials).expanduser() if self.named_credentials else folder and folder / _ADC
-        return path if path and path.is_file() else None
+        path = self.named_credentials or (folder and folder / _ADC)
+        return existing_file(path) if path else None
+
+    def configured(self) -> Configured:
+        """Return whether Google Cloud can be reached, and with which credentials and project."""
+        if self.is_local:
+            return Configured(ok=True, why=f"a local endpoint, {self.endpoint_url}")
+        path = self.credentials_path()
+        if path is None and self.named_credentials:
+            return Configured(ok=False, why=f"the credentials file {self.named_credentials} does not exist")
+        if path is None and firmware_has(_PRODUCT_FILE, "Google"):
+            why = "this machine runs on Google Cloud; whether it has a service account is known at the first call"
+            return Configured(ok=True, why=why)
+        if path is None:
+            why = "no application default credentials in the environment or in ~/.config/gcloud"
+            return Configured(ok=False, why=why)
+        if self.named_project is None:
+            return Configured(ok=False, why=f"credentials in {path}, but no project: set GOOGLE_CLOUD_PROJECT")
+        return Configured(ok=True, why=f"{path}, project {self.named_project}")
 
     def _gcloud_folder(self) -> Path | None:
         named, home = self.environment.get("CLOUDSDK_CONFIG"), self.environment.get("HOME")
-        return Path(named).expanduser() if named else Path(home, ".config", "gcloud") if home else None
-
-
-def configured(settings: Settings) -> Configured:
-    """Return whether Google Cloud can be reached, and with which credentials and project."""
-    read = GcpSettings.of(settings)
-    if read.is_local:
-        return Configured(ok=True, why=f"a local endpoint, {read.endpoint_url}")
-    path = read.credentials_path()
-    if path is None and read.named_credentials:
-        return Configured(ok=False, why=f"the credentials file {read.named_credentials} does not exist")
-    if path is None and firmware_has(_PRODUCT_FILE, "Google"):
-        why = "this machine runs on Google Cloud; whether it has a service account is known at the first call"
-        return Configured(ok=True, why=why)
-    if path is None:
-        return Configured(ok=False, why="no application default credentials in the environment or in ~/.config/gcloud")
-    if read.named_project is None:
-        return Configured(ok=False, why=f"credentials in {path}, but no project: set GOOGLE_CLOUD_PROJECT")
-    return Configured(ok=True, why=f"{path}, project {read.named_project}")
+        return Path(named) if named else Path(home, ".config", "gcloud") if home else None
 
 
 def _project_of_credentials(path: Path | None) -> str | None:
-    """Return the project in a credentials file. A file that can't be read counts as empty; the SDK reports why when it is used."""
-    try:
-        read = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError):
-        return None
-    if not isinstance(read, dict):
-        return None
-    return read.get("project_id") or read.get("quota_project_id") or None
+    """Return the project in a credentials file."""
+    found = read_json(path)
+    return found.get("project_id") or found.get("quota_project_id") or None
 
 
 def _project_of_gcloud(folder: Path | None) -> str | None:
     """Return the project of gcloud's active configuration."""
-    if folder is None:
+    file = existing_file(folder / "active_config") if folder else None
+    if file is None:
         return None
-    parser = configparser.RawConfigParser(strict=False)
     try:
-        active = (folder / "active_config").read_text(encoding="utf-8").strip()
-        parser.read(folder / "configurations" / f"config_{active}", encoding="utf-8")
-    except (configparser.Error, OSError, UnicodeDecodeError):
+        active = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
         return None
-    return parser.get("core", "project", fallback=None)
+    configuration = existing_file(file.parent / "configurations" / f"config_{active}")
+    return read_ini(configuration).get("core", "project", fallback=None)

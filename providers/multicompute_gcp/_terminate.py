@@ -1,7 +1,6 @@
-"""Terminates what is selected: instances and disks first, then what they used; asks Google again after the last delete."""
+"""Terminates what is selected: instances and disks first, then what they used; lists again after the last deletion."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from google.api_core import exceptions as sdk
@@ -22,18 +21,10 @@ Answer = TypeVar("Answer")
 
 # Of an instance or a disk that is being deleted.
 _ENDING: Final = ("STOPPING", "DEPROVISIONING", "DELETING")
-# Answers that mean "not yet"; the engine repeats the teardown.
+# Codes of a deletion that is not possible yet; the engine repeats the teardown.
 _NOT_YET: Final = frozenset(
     {"resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", "resourceNotReady", "RESOURCE_NOT_READY"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Deletions:
-    """What existed before the deletion was requested, and the operations that delete it."""
-
-    remaining: tuple[Resource, ...]
-    operations: "tuple[Operation, ...]" = field(repr=False)
 
 
 class _Found(NamedTuple):
@@ -45,7 +36,8 @@ class _Found(NamedTuple):
 
 def terminate(clients: Clients, selector: Selector, place: Place) -> Teardown:
     """Take one step of the teardown of the selected instances and disks, see `Provider.terminate`."""
-    if delete_instances(clients, selector, place).remaining:
+    existing, _ = delete_instances(clients, selector, place)
+    if existing:
         # Most deletions take a minute; where they are quicker, this listing saves the engine a step.
         left = tuple(found.resource for found in _existing(clients, selector, place))
         if left:
@@ -54,14 +46,18 @@ def terminate(clients: Clients, selector: Selector, place: Place) -> Teardown:
     return Teardown(hidden, f"{len(hidden)} instances that listings do not show yet" if hidden else "")
 
 
-def delete_instances(clients: Clients, selector: Selector, place: Place, *, zones: Collection[str] = ()) -> Deletions:
-    """Delete the selected instances, and the selected disks that are not attached; `zones` are the only zones to delete in, if any."""
+def delete_instances(
+    clients: Clients, selector: Selector, place: Place, *, zones: Collection[str] = ()
+) -> "tuple[list[Resource], list[Operation]]":
+    """Delete the selected instances, and the selected disks that are not attached; `zones` are the only zones to delete in, if any.
+
+    Returns:
+        What existed before, and the operations that delete it.
+    """
     existing = _existing(clients, selector, place, zones)
     can_go = [found for found in existing if not found.item.get("users") and found.item.get("status") not in _ENDING]
     operations = in_parallel(lambda found: _delete_zonal(clients, found, place), can_go, at_once=AT_ONCE)
-    return Deletions(
-        tuple(found.resource for found in existing), tuple(item for item in operations if item is not None)
-    )
+    return [found.resource for found in existing], [item for item in operations if item is not None]
 
 
 def _existing(clients: Clients, selector: Selector, place: Place, zones: Collection[str] = ()) -> list[_Found]:

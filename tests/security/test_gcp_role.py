@@ -14,8 +14,8 @@ from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute.testing.provider_harness import launch_request
-from multicompute_gcp._labels import labels_of
 from multicompute_gcp._provider import GcpProvider
+from multicompute_gcp._tags import labels_of
 from multicompute_gcp.local import GcpLocalCloud
 
 ROLE = Path(__file__).parents[2] / "docs" / "permissions" / "gcp-role.yaml"

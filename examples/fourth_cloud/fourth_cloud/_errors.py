@@ -13,6 +13,7 @@ from multicompute.provider_kit.vendor_errors import (
     INVALID,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
+    PREEMPTED,
     QUOTA_OF_REGION,
     THROTTLED,
     TRANSIENT,
@@ -22,8 +23,7 @@ from multicompute.provider_kit.vendor_errors import (
     Place,
     VendorAnswer,
     error_of,
-    find_meaning,
-    meaning_of_status,
+    meaning_of,
     translator,
 )
 
@@ -37,11 +37,11 @@ MEANINGS: Final[Meanings] = {
     "unauthorized": (UNAUTHENTICATED,),
     "forbidden": (DENIED,),
     "invalid_request": (INVALID,),
-    "preempted": (NO_CAPACITY_IN_ZONE,),
+    "preempted": (PREEMPTED,),
 }
 _HINTS: Final[Mapping[Kind, str]] = {
     **COMMON_HINTS,
-    QuotaError: "ask Fourth for a larger quota",
+    QuotaError: "request a larger quota from Fourth",
     AuthError: "renew FOURTH_API_KEY",
     AccessDeniedError: "give the key the permission servers:write",
     ProviderError: "look the code up in Fourth's API reference",
@@ -51,11 +51,10 @@ _HINTS: Final[Mapping[Kind, str]] = {
 def translate(error: Exception, operation: str, place: Place) -> MulticomputeError:
     """Return the error of multicompute for what the SDK raised."""
     if isinstance(error, ApiError):
-        answer = VendorAnswer(error.code, error.message, error.status, error.retry_after)
-        # A proxy on the way has no code of Fourth's; the SDK calls its answer "http_502".
-        has_code = not error.code.startswith("http_")
-        meaning = find_meaning(MEANINGS, answer) or meaning_of_status(error.status, has_code=has_code)
-        outcome = "was refused"
+        # The answer of a proxy has no code of Fourth's; the SDK's code for it is "http_502".
+        code = "" if error.code.startswith("http_") else error.code
+        answer = VendorAnswer(code, error.message, error.status, error.retry_after)
+        meaning, outcome = meaning_of(MEANINGS, answer), "was refused"
     else:
         answer, meaning, outcome = VendorAnswer("no_answer", str(error)), TRANSIENT, "has no answer"
     hint = _HINTS.get(meaning.kind, "")

@@ -8,8 +8,8 @@ from fourth_sdk import MOST_IDS, ApiError, Client, Firewall, Server
 
 from fourth_cloud._errors import MEANINGS, translate_errors
 from fourth_cloud._settings import FourthSettings
-from multicompute.errors import AccessDeniedError, MulticomputeError, ThrottledError, TransientError
-from multicompute.node import Cause, Node, NodeState, Sample
+from multicompute.errors import AccessDeniedError
+from multicompute.node import Node, NodeState, Sample
 from multicompute.offer import Offer, Part, Quote
 from multicompute.provider import (
     TAG_ATTEMPT,
@@ -27,9 +27,9 @@ from multicompute.provider import (
 )
 from multicompute.provider_kit.calls import all_pages, batches
 from multicompute.provider_kit.endpoints import LOCAL_POLL_INTERVAL, is_loopback
-from multicompute.provider_kit.seam import finding, require_selection, unlisted
+from multicompute.provider_kit.seam import all_or_nothing, finding, require_selection, unlisted
 from multicompute.provider_kit.tags import selected_tags
-from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of, not_rolled_back
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of
 
 _Item = TypeVar("_Item")
 _Lister = Callable[[Mapping[str, str | None], str | None, str], tuple[list[_Item], str]]
@@ -63,15 +63,13 @@ class FourthProvider:
         """Launch one order of servers per part, each all or nothing, and delete the others if one is refused."""
         self._create_firewall(request)
         launched: list[Server] = []
-        try:
+
+        def roll_back() -> None:
+            self._delete_servers([server.id for server in launched], request.region)
+
+        with all_or_nothing(Place(self.name, request.region), roll_back):
             for index, part in enumerate(request.parts):
                 launched += self._order(request, index, part)
-        except (ThrottledError, TransientError):
-            # The outcome is not known. The engine repeats the call, and Fourth answers with the servers of each request id.
-            raise
-        except MulticomputeError as refusal:
-            self._roll_back(launched, refusal)
-            raise
         return tuple(_node(server) for server in launched)
 
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
@@ -175,18 +173,6 @@ class FourthProvider:
                 if error.code != "already_exists":
                     raise
 
-    def _roll_back(self, launched: Sequence[Server], refusal: MulticomputeError) -> None:
-        """Delete the parts that were launched before another was refused.
-
-        Raises:
-            TransientError: that failed, so servers of this token may live; the engine repeats the launch.
-        """
-        region = refusal.region or ""
-        try:
-            self._delete_servers([server.id for server in launched], region)
-        except MulticomputeError as failure:
-            raise not_rolled_back(refusal, failure, place=Place(self.name, region)) from refusal
-
     def _delete_servers(self, ids: Sequence[str], region: str) -> None:
         for batch in batches(ids, MOST_IDS):
             with translate_errors("DeleteServers", Place(self.name, region)):
@@ -220,7 +206,6 @@ def _listed(list_page: _Lister[_Item], selector: Selector) -> list[_Item]:
 
 
 def _node(server: Server) -> Node:
-    cause: Cause = "preemption" if server.status == "preempted" else cause_of(MEANINGS, VendorAnswer(server.code))
     return Node(
         id=server.id,
         rank=-1,
@@ -233,7 +218,7 @@ def _node(server: Server) -> Node:
         public_ip=server.public_ip,
         token=server.labels.get(TAG_ATTEMPT, ""),
         reason=f"{server.code}: {server.message}" if server.code else None,
-        cause=cause,
+        cause=cause_of(MEANINGS, VendorAnswer(server.code)),
     )
 
 

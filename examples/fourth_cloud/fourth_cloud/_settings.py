@@ -33,13 +33,11 @@ class FourthSettings(BaseModel):
 
     @property
     def key(self) -> str:
-        """The API key, "" if there is none."""
+        """The API key, "" if none is set."""
         return self.environment.get("FOURTH_API_KEY", "")
 
-
-def configured(settings: Settings) -> Configured:
-    """Return whether Fourth can be reached: with a key, or as a local cloud, which needs none."""
-    read = FourthSettings.of(settings)
-    if read.key or is_loopback(read.endpoint):
-        return Configured(ok=True)
-    return Configured(ok=False, why="no key: FOURTH_API_KEY is not set")
+    def configured(self) -> Configured:
+        """Return whether Fourth can be reached: with a key, or as a local cloud, which needs none."""
+        if self.key or is_loopback(self.endpoint):
+            return Configured(ok=True)
+        return Configured(ok=False, why="no key: FOURTH_API_KEY is not set")

@@ -40,7 +40,7 @@ def test_a_gang_that_could_not_be_rolled_back_is_not_reported_as_a_lack_of_capac
     cloud.set_capacity(TYPE.name, THERE.zone, 0)
     cloud.faults.drop("DeleteServers")
     request = replace(launch_request(HERE), parts=(Part(HERE, 1), Part(THERE, 1)))
-    # CapacityError would mean that no node of the token lives.
+    # CapacityError would mean that no node of the token exists.
     with pytest.raises(errors.TransientError, match="could not be taken back"):
         provider.launch(request)
     with pytest.raises(errors.CapacityError):

@@ -90,7 +90,7 @@ class AwsApp:
                 return self._ec2(parsed, params, request)
             with self._state.lock:
                 own = self._services.answer(parsed.service, parsed.action, parsed.region, request)
-            return own or self._ask_moto(parsed, request)
+            return own or self._forward(parsed, request)
         except AwsError as error:
             return _error(parsed, error)
 
@@ -99,14 +99,14 @@ class AwsApp:
             raise AwsError("AuthFailure", f"AWS was not able to validate the region {parsed.region}", 401)
         handler = self._handlers.get(parsed.action)
         if handler is None:
-            return self._ask_moto(parsed, request)
+            return self._forward(parsed, request)
         with self._state.lock, self._moto_lock:
             call = Call(parsed.action, self._state.region(parsed.region), params, request)
             if params.get("DryRun") and parsed.action != "RunInstances":
                 raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
             return Response(200, handler(call), _XML)
 
-    def _ask_moto(self, parsed: ParsedRequest, request: Request) -> Response:
+    def _forward(self, parsed: ParsedRequest, request: Request) -> Response:
         with self._moto_lock:
             response = self._moto.call(request)
         if response.status == 501 or (response.status >= 500 and b"<html" in response.body[:200].lower()):
@@ -115,7 +115,7 @@ class AwsApp:
         return response
 
     def _fields(self, parsed: ParsedRequest, params: Mapping[str, Any]) -> dict[str, object]:
-        """Return what the record of calls says about a call, and what faults can be bound to."""
+        """Return the parameters of a call for the record of calls, which the conditions of faults are compared with, too."""
         fields: dict[str, object] = {"region": parsed.region, "service": parsed.service}
         if parsed.action == "RunInstances":
             fields |= self._launch_fields(parsed.region, params)

@@ -20,6 +20,7 @@ class Attachments:
     """Volumes and network interfaces. Interfaces that were created without an instance are in moto."""
 
     def __init__(self, state: State, moto: Moto) -> None:
+        """Answer from the records in `state`, and from `moto` where they are not in `state`."""
         self._state = state
         self._moto = moto
 
@@ -103,7 +104,7 @@ class Attachments:
 
 
 def with_moto_items(body: bytes, moto: Moto, call: Call, id_parameter: str, is_own: Callable[[str], bool]) -> bytes:
-    """Return a response body with moto's items of the same list appended; `is_own` says which ids moto does not know."""
+    """Return a response body with moto's items of the same list appended; `is_own` returns whether an id is of our own and unknown to moto."""
     found = moto.call_or_refuse(without_ids(call, id_parameter, is_own))
     theirs = re.search(rb"<(\w+Set)>(.*)</\1>", found, re.DOTALL)
     if theirs is None or b"<item>" not in theirs[2]:

@@ -14,9 +14,10 @@ _IMAGE = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/eb
 
 
 class ForeignSeeder:
-    """Creates an instance, a volume, a security group and a placement group for each kind of foreign tags."""
+    """A creator of foreign resources: an instance, a volume, a security group and a placement group for each kind of foreign tags."""
 
     def __init__(self, state: State, moto: Moto, handlers: Mapping[str, Handler], region: str) -> None:
+        """Create the resources in `region`, by the same `handlers` that answer a client."""
         self._state = state
         self._moto = moto
         self._handlers = handlers

@@ -16,6 +16,7 @@ class Groups:
     """Placement groups, capacity reservations and spot requests."""
 
     def __init__(self, state: State, moto: Moto) -> None:
+        """Answer from the records in `state`; security groups and subnets are in `moto`."""
         self._state = state
         self._moto = moto
 

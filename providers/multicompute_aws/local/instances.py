@@ -31,6 +31,7 @@ class Instances:
     """RunInstances and the actions on the instances that it launches."""
 
     def __init__(self, state: State, moto: Moto, launcher: Launcher) -> None:
+        """Keep the instances that `launcher` creates in `state`."""
         self._state = state
         self._moto = moto
         self._launcher = launcher

@@ -35,9 +35,10 @@ _PUBLIC = int(ipaddress.IPv4Address("198.18.0.1"))
 
 
 class Launcher:
-    """Creates instances."""
+    """The part of RunInstances that checks a launch and creates its instances, for both stores."""
 
     def __init__(self, state: State, moto: Moto) -> None:
+        """Create instances in the regions of `state`, on the images and networks of `moto`."""
         self._state = state
         self._moto = moto
 

@@ -26,6 +26,7 @@ class Moto:
     """moto in this process, with an account id of its own: several local clouds do not see each other."""
 
     def __init__(self) -> None:
+        """Choose the account id; `start` imports moto."""
         self.account = str(10**11 + secrets.randbelow(9 * 10**11))
         self._application: Any = None
 

@@ -34,6 +34,7 @@ class MotoInstances:
     """Instances in moto's store: slow with many instances, but an independent reference for the own store."""
 
     def __init__(self, state: State, moto: Moto, launcher: Launcher) -> None:
+        """Keep the instances in `moto`, and in `state` what moto has no field for."""
         self._state = state
         self._moto = moto
         self._launcher = launcher
@@ -54,7 +55,7 @@ class MotoInstances:
             return self._described(call, launch)
         launch, count = self._launcher.prepare(call.region, call.params)
         self._check_addresses(launch, count)
-        body = self._ask("RunInstances", call, _for_moto(launch, count, call.params))
+        body = self._call_moto("RunInstances", call, _for_moto(launch, count, call.params))
         root = _parsed(body)
         ids = [element.text or "" for element in root.iter("instanceId")]
         self._launcher.adopt(call.region, launch, ids, call.params)
@@ -73,7 +74,7 @@ class MotoInstances:
     def _described(self, call: Call, launch: Launch) -> bytes:
         """Return the response of RunInstances again, for a repeated token."""
         ids = [instance.id for instance in launch.instances]
-        root = _parsed(self._ask("DescribeInstances", call, {"InstanceIds": ids}))
+        root = _parsed(self._call_moto("DescribeInstances", call, {"InstanceIds": ids}))
         response = ElementTree.Element("RunInstancesResponse")
         reservation = root.find("reservationSet/item")
         response.extend(list(reservation if reservation is not None else ()))
@@ -91,7 +92,7 @@ class MotoInstances:
         params = {**call.params, "Filters": theirs}
         if not theirs:
             del params["Filters"]
-        root = _parsed(self._ask("DescribeInstances", call, params))
+        root = _parsed(self._call_moto("DescribeInstances", call, params))
 
         def is_shown(instance: Instance) -> bool:
             return now >= instance.listed_from and matches(instance)
@@ -108,7 +109,7 @@ class MotoInstances:
         # moto fails on an instance that is terminated already; EC2 does not.
         live = [instance.id for instance in found if instance.ends_at is None]
         if live:
-            self._ask(call.action, call, {"InstanceIds": live})
+            self._call_moto(call.action, call, {"InstanceIds": live})
         for instance in found:
             call.region.terminate(instance, now + self._state.timing.shutdown, USER_TERMINATED, now)
         after = ["terminated" if state == "terminated" else "shutting-down" for state in before]
@@ -119,7 +120,7 @@ class MotoInstances:
 
         def handle(call: Call) -> bytes:
             find_instances(call.region, call.params.get("InstanceIds", ()), self._state.now())
-            body = self._ask(call.action, call, call.params)
+            body = self._call_moto(call.action, call, call.params)
             note(call)
             return body
 
@@ -133,7 +134,7 @@ class MotoInstances:
         for instance in find_instances(call.region, call.params["InstanceIds"], self._state.now()):
             instance.is_stopped = False
 
-    def _ask(self, action: str, call: Call, params: Mapping[str, Any]) -> bytes:
+    def _call_moto(self, action: str, call: Call, params: Mapping[str, Any]) -> bytes:
         body = urlencode(wire.form_of(action, params)).encode()
         return self._moto.call_or_refuse(replace(call.request, body=body))
 

@@ -20,7 +20,7 @@ class Network:
     Attributes:
         zone: the zone; "" if the request leaves it to EC2.
         specs: the interfaces; their subnet is "" if the zone is not known yet.
-        public_address: whether the request asks for a public address; None if it does not say.
+        public_address: whether the request wants a public address; None if it does not specify it.
     """
 
     zone: str

@@ -26,6 +26,7 @@ class Services:
     """The requests to JSON services that moto lacks or answers differently."""
 
     def __init__(self, state: State, moto: Moto) -> None:
+        """Answer from the conditions in `state`; requests that are not handled here go to `moto`."""
         self._state = state
         self._moto = moto
         self._handlers: Mapping[tuple[str, str], JsonHandler] = {

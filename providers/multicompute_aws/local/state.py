@@ -212,6 +212,7 @@ class Region:
     """The records of one region, by id."""
 
     def __init__(self, name: str) -> None:
+        """Start with an empty region; `name` is its name."""
         self.name = name
         self.instances: dict[str, Instance] = {}
         self.volumes: dict[str, Volume] = {}
@@ -289,6 +290,7 @@ class State:
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
+        """Start without any records; `now` returns the time of the cloud's clock."""
         self.lock = threading.RLock()
         self.now = now
         self.regions: dict[str, Region] = {}

@@ -17,6 +17,7 @@ class StatusChecks:
     """The status checks of instances."""
 
     def __init__(self, state: State) -> None:
+        """Answer for the instances in `state`."""
         self._state = state
 
     def handlers(self) -> Mapping[str, Handler]:

@@ -27,6 +27,7 @@ class Tagging:
     """The tags of all resources."""
 
     def __init__(self, state: State, moto: Moto, *, instances_in_moto: bool) -> None:
+        """Find tags in `state`, and in `moto` for the resources that are there; `instances_in_moto` adds instances to these."""
         self._state = state
         self._moto = moto
         self._kinds_in_moto = frozenset({"i", "vol", "eni"}) if instances_in_moto else frozenset()

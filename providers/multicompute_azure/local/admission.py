@@ -33,7 +33,7 @@ class Demand:
 
 
 class Admission:
-    """Decides which launches are admitted.
+    """The limits that decide which launches are admitted.
 
     Attributes:
         stockout: how a lack of capacity is reported. "SkuNotAvailable" refuses the call; the others fail the operation; "auto" is
@@ -41,6 +41,7 @@ class Admission:
     """
 
     def __init__(self, state: State) -> None:
+        """Compare launches with the capacity, quotas and restrictions in `state`."""
         self._state = state
         self.stockout: Stockout = "auto"
 

@@ -104,7 +104,7 @@ class AzureApp:
         return _refusal(fault) if fault is not None else None
 
     def _fields(self, route: Route, params: Mapping[str, str], document: object) -> dict[str, object]:
-        """Return what the record of calls says about a call, and what faults can be bound to."""
+        """Return the parameters of a call for the record of calls, which the conditions of faults are compared with, too."""
         group = params.get("group", "")
         with self._state.lock:
             known = self._state.groups.get(group.lower())

@@ -44,7 +44,7 @@ class AzureLocalCloud:
         subscription_id: the id of the subscription.
         lag: how long lists omit a new resource, and how long Resource Manager's list still shows a deleted one.
         boot_delay: how long a machine, and the scale set that creates it, is being created.
-        shutdown_delay: how long a deletion takes; a resource group goes in three steps, each of a third of it.
+        shutdown_delay: how long a deletion takes; a resource group is deleted in three steps, each after a third of this time.
         operation_delay: how long any other long-running operation takes.
         operation_polls: how many times the status of an operation is "InProgress" at least.
         retry_after: the delay in the Retry-After header of responses about operations.

@@ -40,6 +40,7 @@ class Compute:
     """The operations of Microsoft.Compute, except those on machines and scale sets."""
 
     def __init__(self, state: State, listing: Listing, operations: Operations, admission: Admission) -> None:
+        """Answer from `state`; `admission` has the quotas in use."""
         self._state = state
         self._listing = listing
         self._operations = operations

@@ -42,6 +42,7 @@ class Groups:
     """The operations of Microsoft.Resources."""
 
     def __init__(self, state: State, listing: Listing, operations: Operations) -> None:
+        """Answer from `state`, with pages by `listing`; deletions run as `operations`."""
         self._state = state
         self._listing = listing
         self._operations = operations

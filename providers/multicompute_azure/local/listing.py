@@ -28,6 +28,7 @@ class Listing:
     """
 
     def __init__(self, state: State) -> None:
+        """List the resources in `state`."""
         self._state = state
         self.page_size = 200
         self.tags_with_tag_filter = False

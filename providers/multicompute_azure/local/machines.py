@@ -37,6 +37,7 @@ class Machines:
     """The virtual machines and the operations on them."""
 
     def __init__(self, state: State, listing: Listing, operations: Operations) -> None:
+        """Answer from `state`, with pages by `listing`; changes run as `operations`."""
         self._state = state
         self._listing = listing
         self._operations = operations

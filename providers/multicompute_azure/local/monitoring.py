@@ -47,6 +47,7 @@ class Monitoring:
     """The measurements and the health of machines, and the operations that read them."""
 
     def __init__(self, state: State, listing: Listing) -> None:
+        """Start without measurements and with every machine in `state` healthy."""
         self._state = state
         self._listing = listing
         self._measured = Measurements()

@@ -35,6 +35,7 @@ class Networks:
     """The operations of Microsoft.Network."""
 
     def __init__(self, state: State, listing: Listing, operations: Operations) -> None:
+        """Answer from `state`, with pages by `listing`; changes run as `operations`."""
         self._state = state
         self._listing = listing
         self._operations = operations

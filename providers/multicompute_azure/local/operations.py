@@ -27,6 +27,7 @@ class Operations:
     """
 
     def __init__(self, state: State) -> None:
+        """Keep the operations in `state`, which also has the clock."""
         self._state = state
         self.retry_after = timedelta(0)
 

@@ -216,9 +216,10 @@ ROUTES: tuple[Route, ...] = (*_resources(), *_compute(), *_network(), *_monitori
 
 
 class Router:
-    """Finds the route of a path, whose fixed parts are case-insensitive, as in Azure."""
+    """An index of the routes by path, whose fixed parts are case-insensitive, as in Azure."""
 
     def __init__(self) -> None:
+        """Index the templates in `ROUTES` by method and number of parts."""
         self._routes: dict[tuple[str, int], list[tuple[Route, list[str]]]] = {}
         for route in ROUTES:
             parts = route.template.split("/")

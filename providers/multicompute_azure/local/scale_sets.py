@@ -32,6 +32,7 @@ class ScaleSets:
         machines: Machines,
         networks: Networks,
     ) -> None:
+        """Answer from `state`; `machines` creates the instances that `admission` allows, on `networks`."""
         self._state = state
         self._listing = listing
         self._operations = operations

@@ -33,6 +33,7 @@ class AddressPool:
     __slots__ = ("_end", "_free", "_next", "network")
 
     def __init__(self, prefix: str) -> None:
+        """Start with every address of `prefix` free, except those that Azure reserves."""
         self.network = ip_network(prefix)
         first = int(self.network.network_address)
         self._next, self._end = first + 4, first + self.network.num_addresses - 1
@@ -159,6 +160,7 @@ class State:
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
+        """Start without any resources; `now` returns the time of the cloud's clock."""
         self.now = now
         self.lock = threading.RLock()
         self.timing = Timing(polls=1)

@@ -132,7 +132,7 @@ class GcpApp:
 
 
 def _begun(operation: Operation, state: State) -> Response:
-    """Return the first response about an operation, which says that it runs however soon it is done."""
+    """Return the first response about an operation, which reports that it runs, even if it is done at once."""
     first = operation.as_json(state.now())
     for name in ("error", "httpErrorStatusCode", "httpErrorMessage", "endTime"):
         first.pop(name, None)
@@ -174,7 +174,7 @@ def _throttled(called: Route, fault: Fault) -> GcpError:
 
 
 def _fields(call: Call) -> dict[str, object]:
-    """Return what the record of calls says about a call, and what faults can be bound to."""
+    """Return the parameters of a call for the record of calls, which the conditions of faults are compared with, too."""
     zone = call.path.get("zone", "")
     region = call.path.get("region", "") or hardware().zones.get(zone, "")
     fields: dict[str, object] = {"zone": zone, "region": region, "request_id": call.query.get("requestId", "")}

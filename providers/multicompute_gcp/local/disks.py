@@ -16,6 +16,7 @@ class Disks:
     """Persistent disks: those of instances, those that outlive their instances, and those created alone."""
 
     def __init__(self, state: State, operations: Operations) -> None:
+        """Answer from `state`; changes run as `operations`."""
         self._state = state
         self._operations = operations
         self._disks = ZonalKind(state, "disk", lambda zone: state.zone(zone).disks)

@@ -33,6 +33,7 @@ class Instances:
     """The methods on instances."""
 
     def __init__(self, state: State, operations: Operations) -> None:
+        """Answer from `state`; changes run as `operations`."""
         self._state = state
         self._operations = operations
         self._instances = ZonalKind(state, "instance", lambda zone: state.zone(zone).instances)

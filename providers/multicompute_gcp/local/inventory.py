@@ -16,6 +16,7 @@ class Inventory:
     """The resources of all zones: lists and finds them."""
 
     def __init__(self, state: State, tpus: TpuRecords) -> None:
+        """List the Compute Engine resources in `state` and the TPU resources in `tpus`."""
         self._state = state
         self._tpus = tpus
 

@@ -1,4 +1,4 @@
-"""Cloud Monitoring of the local Google Cloud: time series of what a test says was measured, by filter and by page."""
+"""Cloud Monitoring of the local Google Cloud: time series of the values that a test has set, by filter and by page."""
 
 import base64
 import re
@@ -58,10 +58,11 @@ class Monitoring:
     """The measurements, and the method that reads them.
 
     Attributes:
-        largest_page: the largest number of points on a page, whatever the request asks for.
+        largest_page: the largest number of points on a page, even if the request allows more.
     """
 
     def __init__(self, state: State, inventory: Inventory) -> None:
+        """Start without measurements; `inventory` finds the nodes in `state` that are measured."""
         self._state = state
         self._inventory = inventory
         self._measured = Measurements()

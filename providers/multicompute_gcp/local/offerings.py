@@ -16,6 +16,7 @@ class Offerings:
     """The methods that describe what a project can use."""
 
     def __init__(self, state: State) -> None:
+        """Describe the zones, with the limits and usage in `state`."""
         self._state = state
 
     def handlers(self) -> Mapping[str, Handler]:

@@ -22,6 +22,7 @@ class Operations:
     """The operations of all scopes, and the methods on them."""
 
     def __init__(self, state: State, clock: Clock) -> None:
+        """Keep the operations in `state`; `clock` is what the waiting methods sleep by."""
         self._state = state
         self._clock = clock
 

@@ -24,6 +24,7 @@ class OtherResources:
     """The methods on these resources; networks and reservations are read-only."""
 
     def __init__(self, state: State, operations: Operations) -> None:
+        """Answer from `state`; changes run as `operations`."""
         self._state = state
         self._operations = operations
 

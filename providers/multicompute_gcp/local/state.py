@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ class ResourceStore(Generic[_N]):
     """The resources of one kind in one scope, by name; listed in the order of their names, as Google lists them."""
 
     def __init__(self, resources: Iterable[_N] = ()) -> None:
+        """Start with `resources`."""
         self._by_name = {resource.name: resource for resource in resources}
         self._sorted: list[_N] | None = None
 
@@ -48,16 +50,17 @@ class ResourceStore(Generic[_N]):
         return self._sorted
 
     def __iter__(self) -> Iterator[_N]:
+        """Iterate over the resources in the order in which they were added."""
         return iter(self._by_name.values())
 
 
+@dataclass
 class ZoneRecords:
     """The zonal resources of one zone."""
 
-    def __init__(self) -> None:
-        self.instances: ResourceStore[Instance] = ResourceStore()
-        self.disks: ResourceStore[Disk] = ResourceStore()
-        self.reservations: ResourceStore[Reservation] = ResourceStore()
+    instances: ResourceStore[Instance] = field(default_factory=ResourceStore)
+    disks: ResourceStore[Disk] = field(default_factory=ResourceStore)
+    reservations: ResourceStore[Reservation] = field(default_factory=ResourceStore)
 
 
 class State:
@@ -77,6 +80,7 @@ class State:
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
+        """Start without any records; `now` returns the time of the cloud's clock."""
         self.lock = threading.RLock()
         self._clock_now = now
         self.offset = timedelta(0)
@@ -167,7 +171,7 @@ class State:
             instance.stopped_at = self.now()
 
     def limit_run(self, instance: Instance, run_until: datetime) -> None:
-        """Stop or delete an instance at the end of its time limit, as its termination action says."""
+        """Stop or delete an instance at the end of its time limit, according to its termination action."""
         instance.run_until = run_until
         self.at(run_until, lambda: self._end_run(instance))
 

@@ -33,6 +33,7 @@ class Tpu:
     """The methods on nodes, queued resources, operations, and on what a project can use."""
 
     def __init__(self, records: TpuRecords, queue: Queue) -> None:
+        """Answer from `records`; `queue` creates the nodes of queued resources."""
         self._records = records
         self._queue = queue
         self._state = records.state

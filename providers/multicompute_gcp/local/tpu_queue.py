@@ -22,6 +22,7 @@ class Queue:
     """The queued resources of all zones."""
 
     def __init__(self, records: TpuRecords) -> None:
+        """Queue requests in `records`."""
         self._records = records
         self._state = records.state
 

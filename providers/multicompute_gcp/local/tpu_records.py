@@ -211,13 +211,13 @@ class TpuOperation:
         return found
 
 
+@dataclass
 class TpuZone:
     """The resources of one zone."""
 
-    def __init__(self) -> None:
-        self.nodes: ResourceStore[TpuNode] = ResourceStore()
-        self.queued: ResourceStore[QueuedResource] = ResourceStore()
-        self.operations: ResourceStore[TpuOperation] = ResourceStore()
+    nodes: ResourceStore[TpuNode] = field(default_factory=ResourceStore)
+    queued: ResourceStore[QueuedResource] = field(default_factory=ResourceStore)
+    operations: ResourceStore[TpuOperation] = field(default_factory=ResourceStore)
 
 
 class TpuRecords:
@@ -229,6 +229,7 @@ class TpuRecords:
     """
 
     def __init__(self, state: State) -> None:
+        """Start without any resources; `state` has the clock, the capacity and the lock."""
         self.state = state
         self.fails_without_capacity = False
         self._zones: dict[str, TpuZone] = {}

@@ -10,7 +10,7 @@ from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._errors import translate_errors
 from multicompute_gcp._expiry import ENDING
 from multicompute_gcp._gang import AT_ONCE
-from multicompute_gcp._labels import region_of
+from multicompute_gcp._names import region_of
 from multicompute_gcp._operations import CHANGED_WITHIN, Outcome
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp.tpu._list import find, labels_in, zone_of

@@ -18,11 +18,12 @@ from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
 from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import answer_of, refusal, translate_errors
-from multicompute_gcp._gang import AT_ONCE, OpenZones, all_or_nothing, attempt_of
-from multicompute_gcp._labels import labels_of, part_name, region_of, request_id, slice_names
+from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
 from multicompute_gcp._list import pending_node
+from multicompute_gcp._names import part_name, region_of, request_id, slice_names
 from multicompute_gcp._network import Network, network_path, network_tag, subnetwork_path
 from multicompute_gcp._session import CALL, Clients
+from multicompute_gcp._tags import labels_of
 from multicompute_gcp.tpu._list import find, hosts_in
 from multicompute_gcp.tpu._operations import is_finished
 from multicompute_gcp.tpu._terminate import NO_QUEUE, terminate
@@ -37,7 +38,7 @@ _IN_QUEUE: Final = ("ACCEPTED", "CREATING", "WAITING")
 
 
 class TpuLauncher:
-    """Launches gangs of slices, and keeps what it has looked up for the next launch."""
+    """A launcher of gangs of slices, which keeps the zones that it has read for the next launch."""
 
     def __init__(self, clients: Clients, network: Network, clock: Clock, *, queue_wait: timedelta) -> None:
         self._clients = clients
@@ -80,7 +81,7 @@ class TpuLauncher:
             return True
 
         self._network.open_ssh(request, Place.of(request.parts[0].offer))
-        with all_or_nothing(request, self._clock, delete):
+        with deleting_on_refusal(request, self._clock, delete):
             started = [self._start(request, index, part) for index, part in enumerate(request.parts)]
             return self._watch(request, [operation for operations in started for operation in operations])
 
@@ -99,7 +100,7 @@ class TpuLauncher:
             try:
                 operation = self._clients.tpu().create_queued_resource(request=call, **CALL)
             except sdk.GoogleAPICallError as error:
-                code = answer_of(error).code
+                code = answer_of(error).label
                 if code in NO_QUEUE:
                     return self._create_nodes(request, index, part)
                 if code != "ALREADY_EXISTS":

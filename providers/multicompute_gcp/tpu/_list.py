@@ -10,8 +10,9 @@ from multicompute.provider import TAG_ATTEMPT, Resource, Selector
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._errors import answer_of_status, cause_of, is_disabled
 from multicompute_gcp._health import slice_fault
-from multicompute_gcp._labels import has_selected_labels, last_segment, region_of, tags_of
+from multicompute_gcp._names import last_segment, region_of
 from multicompute_gcp._session import Clients
+from multicompute_gcp._tags import has_selected_labels, tags_of
 from multicompute_gcp.tpu._types import hosts_of
 
 Answer = TypeVar("Answer")
@@ -72,10 +73,10 @@ def nodes(clients: Clients, selector: Selector, place: Place) -> list[Node]:
     return hosts_in(find(clients, selector, place), with_health=selector.with_health)
 
 
-def unless_disabled(otherwise: Answer, ask: Callable[[], Answer]) -> Answer:
-    """Return what `ask` returns, or `otherwise` if the TPU API was never enabled in the project: then there are no slices."""
+def unless_disabled(otherwise: Answer, call: Callable[[], Answer]) -> Answer:
+    """Return what `call` returns, or `otherwise` if the TPU API was never enabled in the project: then there are no slices."""
     try:
-        return ask()
+        return call()
     except MulticomputeError as error:
         if is_disabled(error):
             return otherwise

@@ -6,14 +6,14 @@ from typing import Any, Final
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Selector, Teardown
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_gcp._labels import resource_name
+from multicompute_gcp._names import resource_name
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._terminate import delete_unless_gone
 from multicompute_gcp.tpu._list import Found, find, resources_in
 
-NO_QUEUE: Final = frozenset({"UNIMPLEMENTED", "501"})
+NO_QUEUE: Final = frozenset({"UNIMPLEMENTED", "HTTP501"})
 """The codes with which a zone without a queue answers."""
-# Answers that mean "not yet": another operation on the resource runs.
+# Codes of a deletion that is not possible yet, because another operation on the resource runs.
 _NOT_YET: Final = frozenset({"FAILED_PRECONDITION", "ABORTED"})
 
 

@@ -6,8 +6,8 @@ import re
 from importlib import resources
 from typing import Final
 
-from multicompute.errors import InvalidRequestError
 from multicompute.offer import InstanceType
+from multicompute.provider_kit.vendor_errors import Place, invalid_request
 
 # https://cloud.google.com/tpu/docs/runtimes: one runtime for each generation; JAX and PyTorch are installed on top of it.
 _RUNTIMES: Final = {
@@ -42,11 +42,10 @@ def runtime_of(instance: InstanceType, named: str | None) -> str:
         return named
     runtime = _RUNTIMES.get(instance.accelerator)
     if runtime is None:
-        raise InvalidRequestError(
-            f"gcp {instance.name}: no runtime version is known for {instance.accelerator}",
-            provider="gcp",
-            instance_type=instance.name,
+        raise invalid_request(
+            f"no runtime version is known for {instance.accelerator}",
             code="NoRuntimeVersion",
+            place=Place("gcp", instance_type=instance.name),
             scope="zone",
             hint="name one: image=; `gcloud compute tpus tpu-vm versions list` lists them",
         )

@@ -12,7 +12,7 @@ from multicompute.node import Node
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._boot import GUEST_KEY, GUEST_NAMESPACE
 from multicompute_gcp._errors import translate_errors
-from multicompute_gcp._labels import region_of
+from multicompute_gcp._names import region_of
 from multicompute_gcp._session import CALL, Clients
 
 # No host has published its id, or the slice is gone.

@@ -96,10 +96,10 @@ def test_a_type_that_a_zone_does_not_sell_is_not_offered_there(
 def test_an_unknown_code_is_never_a_lack_of_capacity(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
-    for status in (400, 403, 500):
+    for status, kind in ((400, errors.ProviderError), (403, errors.AccessDeniedError), (500, errors.ProviderError)):
         aws.answers["RunInstances"] = refusal("InsufficientSomethingNew", "capacity", status)
         error = _failure(provider, request_of())
-        assert type(error) is errors.ProviderError
+        assert type(error) is kind
         assert error.code == "InsufficientSomethingNew"
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import multicompute_aws
+from multicompute_aws._list import _DEPENDENTS
 
 ROOT = Path(__file__).parents[3]
 POLICY = ROOT / "docs" / "permissions" / "aws-policy.json"
@@ -24,12 +25,13 @@ def _allowed() -> set[str]:
 
 
 def _called() -> set[str]:
-    """Return the operations in the sources: methods of the SDK's clients, and names of paginators."""
+    """Return the operations in the sources: methods of the SDK's clients, names of paginators, and the table of dependent resources."""
     text = "\n".join(path.read_text() for path in SOURCES)
     verbs = "authorize|cancel|create|delete|describe|get|list|run|terminate"
     methods = re.findall(rf"\.((?:{verbs})_[a-z_]+)\b(?=[(,])", text) + re.findall(r'get_paginator\("(\w+)"\)', text)
     not_calls = {"get_paginator", "create_loader"}
-    return {"".join(word.capitalize() for word in name.split("_")) for name in methods if name not in not_calls}
+    written = {"".join(word.capitalize() for word in name.split("_")) for name in methods if name not in not_calls}
+    return written | {operation for operation, _, _ in _DEPENDENTS.values()}
 
 
 def test_the_policy_names_exactly_what_is_called() -> None:

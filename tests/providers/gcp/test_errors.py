@@ -11,13 +11,13 @@ from google.auth.exceptions import RefreshError, TransportError
 from google.cloud import compute_v1
 
 from multicompute import errors
-from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, meaning_of
 from multicompute_gcp._errors import (
+    MEANINGS,
     answer_of_operation,
     answer_of_response,
     answer_of_status,
     cause_of,
-    meaning_of,
     refusal,
     translate,
     translate_errors,
@@ -52,7 +52,7 @@ def _response(status: int, body: object, url: str = "https://compute.googleapis.
 @pytest.mark.parametrize("row", _rows(), ids=lambda row: f"{row['api']}-{row['code']}-{row['message_fragment'][:12]}")
 def test_every_documented_code_has_its_kind(row: dict[str, str]) -> None:
     answer = VendorAnswer(RPC.get(row["code"], row["code"]), f"So: {row['message_fragment']}.")
-    meaning = meaning_of(answer)
+    meaning = meaning_of(MEANINGS, answer)
     assert meaning.kind in KINDS[row["meaning"]]
     if meaning.kind in (errors.CapacityError, errors.QuotaError) and row["code"] not in RPC:
         assert meaning.scope == row["scope"]
@@ -74,7 +74,7 @@ def test_the_tpu_api_is_read_by_its_status() -> None:
     response.headers["Retry-After"] = "7"
     answer = answer_of_response(response)
     assert (answer.code, answer.retry_after) == ("RESOURCE_EXHAUSTED", 7.0)
-    assert meaning_of(answer).kind is errors.CapacityError
+    assert meaning_of(MEANINGS, answer).kind is errors.CapacityError
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_tpu_api_is_read_by_its_status() -> None:
     ],
 )
 def test_resource_exhausted_is_quota_or_capacity_by_its_message(message: str, kind: type[Exception]) -> None:
-    assert meaning_of(answer_of_status({"code": 8, "message": message})).kind is kind
+    assert meaning_of(MEANINGS, answer_of_status({"code": 8, "message": message})).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,10 @@ def test_a_quota_of_one_zone_does_not_rule_out_the_region(message: str, scope: s
 
 def test_a_quota_failure_in_the_details_makes_it_a_quota() -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure"}]
-    assert meaning_of(answer_of_status({"code": 8, "message": "no", "details": details})).kind is errors.QuotaError
+    assert (
+        meaning_of(MEANINGS, answer_of_status({"code": 8, "message": "no", "details": details})).kind
+        is errors.QuotaError
+    )
 
 
 def test_an_operation_with_an_error_and_no_http_status_has_failed() -> None:
@@ -132,7 +135,7 @@ def test_the_error_that_explains_why_instances_are_missing_counts() -> None:
     ]
     answer = answer_of_operation(compute_v1.Operation(status="DONE", error={"errors": listed}))
     assert answer is not None
-    assert meaning_of(answer).kind is errors.QuotaError
+    assert meaning_of(MEANINGS, answer).kind is errors.QuotaError
 
 
 def test_an_operation_without_an_error_has_not_failed() -> None:
@@ -145,7 +148,7 @@ def test_an_operation_that_was_rolled_back_has_failed_even_without_an_error() ->
     status = {"status": "ROLLING_BACK", "target_vm_count": 8, "created_vm_count": 3, "failed_to_create_vm_count": 5}
     answer = answer_of_operation(_bulk({"zones/us-central1-a": status}))
     assert answer is not None
-    assert meaning_of(answer).kind is errors.CapacityError
+    assert meaning_of(MEANINGS, answer).kind is errors.CapacityError
     assert "3 of 8 VMs" in answer.message
 
 
@@ -187,19 +190,27 @@ def test_a_quota_of_all_regions_rules_out_the_account(metric: str) -> None:
 @pytest.mark.parametrize("status", [400, 404, 409, 500, 502, 503, 504])
 @pytest.mark.parametrize("body", [b"<html>oops</html>", b'{"error": {"code": 404, "errors": [{"rea', b""])
 def test_an_answer_without_a_code_proves_nothing_and_the_call_may_be_repeated(status: int, body: bytes) -> None:
-    assert meaning_of(answer_of_response(_response(status, body))).kind is errors.TransientError
+    assert meaning_of(MEANINGS, answer_of_response(_response(status, body))).kind is errors.TransientError
 
 
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, errors.AuthError), (403, errors.AccessDeniedError), (429, errors.ThrottledError)]
 )
 def test_a_status_that_is_specific_needs_no_code(status: int, kind: type[Exception]) -> None:
-    assert meaning_of(answer_of_response(_response(status, b"<html>no</html>"))).kind is kind
+    assert meaning_of(MEANINGS, answer_of_response(_response(status, b"<html>no</html>"))).kind is kind
 
 
-def test_an_unknown_code_is_never_a_lack_of_capacity() -> None:
-    assert meaning_of(VendorAnswer("somethingNew", "no resources for you", 503)).kind is errors.ProviderError
-    assert meaning_of(VendorAnswer("somethingNew", "no resources for you", 404)).kind is errors.ProviderError
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (503, errors.TransientError),
+        (404, errors.ProviderError),
+        (403, errors.AccessDeniedError),
+        (0, errors.ProviderError),
+    ],
+)
+def test_an_unknown_code_is_never_a_lack_of_capacity(status: int, kind: type[errors.MulticomputeError]) -> None:
+    assert meaning_of(MEANINGS, VendorAnswer("somethingNew", "no resources for you", status)).kind is kind
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 
 from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Settings
-from multicompute_gcp._labels import instance_names
 from multicompute_gcp._launch import instance_properties
+from multicompute_gcp._names import instance_names
 from multicompute_gcp._reservations import HeldReservation, is_by_calendar
 from multicompute_gcp._settings import GcpSettings
 

@@ -13,7 +13,7 @@ from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._provider import GcpProvider
-from multicompute_gcp._reservations import Reservations
+from multicompute_gcp._reservations import find_reservation
 from multicompute_gcp._session import unreachable_in
 from multicompute_gcp.local import GcpLocalCloud
 
@@ -333,9 +333,10 @@ def test_instances_of_a_reservation_have_its_placement_policy_and_do_not_delete_
 
 
 def test_a_reservation_of_another_project_has_the_name_that_affinity_needs(provider: GcpProvider) -> None:
-    find = Reservations(provider._clients).find
+    place = Place("gcp", "us-central1", "us-central1-a")
     for path in ("projects/other/reservations/r", "projects/other/zones/us-central1-a/reservations/r"):
-        assert find(path, Place("gcp", "us-central1", "us-central1-a")).name == "projects/other/reservations/r"
+        found = find_reservation(provider._clients, path, place)
+        assert found.name == "projects/other/reservations/r"
 
 
 def test_quotas_are_those_of_the_region(cloud: GcpLocalCloud, provider: GcpProvider) -> None:

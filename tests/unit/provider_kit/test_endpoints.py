@@ -19,7 +19,16 @@ def test_any_other_address_is_not_loopback(url: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://10.0.0.1:5", "http://example.com", "ftp://127.0.0.1", "127.0.0.1:5", "https://"]
+    "url",
+    [
+        "http://10.0.0.1:5",
+        "http://example.com",
+        "ftp://127.0.0.1",
+        "127.0.0.1:5",
+        "https://",
+        "https://[::1",
+        "http://127.0.0.1:99999",
+    ],
 )
 def test_an_endpoint_without_https_or_that_is_no_url_is_refused_by_its_name(url: str) -> None:
     with pytest.raises(ConfigError, match="example: MY_ENDPOINT="):

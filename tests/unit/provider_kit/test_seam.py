@@ -9,6 +9,7 @@ from multicompute import errors
 from multicompute.node import Metric, Node, NodeState, Sample
 from multicompute.provider import Quota, Reservation, Resource, Selector, Teardown
 from multicompute.provider_kit.seam import (
+    all_or_nothing,
     finding,
     mark_impaired,
     merge_teardowns,
@@ -45,6 +46,40 @@ def test_a_teardown_that_would_select_every_users_resources_is_refused(selector:
 def test_a_teardown_of_a_cluster_or_of_an_attempt_is_accepted() -> None:
     for selector in (Selector(cluster_id="c"), Selector(token="t")):
         assert require_selection(selector, provider="example") is None  # type: ignore[func-returns-value]
+
+
+def test_a_refused_launch_is_rolled_back_before_the_refusal_is_raised() -> None:
+    launched = ["a"]
+    with pytest.raises(errors.CapacityError), all_or_nothing(PLACE, launched.clear):
+        raise errors.CapacityError("example: full")
+    assert launched == []
+
+
+@pytest.mark.parametrize("kind", [errors.ThrottledError, errors.TransientError])
+def test_a_launch_with_an_unknown_outcome_is_not_rolled_back(kind: type[errors.MulticomputeError]) -> None:
+    launched = ["a"]
+    with pytest.raises(kind), all_or_nothing(PLACE, launched.clear):
+        raise kind("example: no answer")
+    assert launched == ["a"]
+
+
+def test_a_launch_that_succeeds_is_not_rolled_back() -> None:
+    launched: list[str] = []
+    with all_or_nothing(PLACE, launched.clear):
+        launched.append("a")
+    assert launched == ["a"]
+
+
+def test_a_refused_launch_that_could_not_be_rolled_back_is_not_reported_as_refused() -> None:
+    refusal = errors.CapacityError("example: full")
+
+    def roll_back() -> None:
+        denied()
+
+    message = "full; and .* taken back: example: denied"
+    with pytest.raises(errors.TransientError, match=message) as caught, all_or_nothing(PLACE, roll_back):
+        raise refusal
+    assert caught.value.__cause__ is refusal
 
 
 def test_nodes_known_from_a_launch_that_are_not_listed_are_not_proven_gone() -> None:

@@ -13,6 +13,7 @@ from multicompute.provider_kit.vendor_errors import (
     INVALID,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
+    PREEMPTED,
     QUOTA_OF_REGION,
     THROTTLED,
     TRANSIENT,
@@ -24,9 +25,11 @@ from multicompute.provider_kit.vendor_errors import (
     cause_of,
     error_of,
     find_meaning,
-    meaning_of_status,
+    invalid_request,
+    meaning_of,
     not_rolled_back,
     one_line,
+    retry_after,
     retryable,
     translator,
     unavailable_here,
@@ -41,6 +44,7 @@ TABLE = {
         INVALID,
     ),
     "Partial": (INVALID._replace(wording="bad"),),
+    "Taken": (PREEMPTED,),
 }
 
 
@@ -78,15 +82,47 @@ def test_the_first_meaning_whose_wording_is_in_the_message_holds(answer: VendorA
         (502, TRANSIENT, TRANSIENT),
         (500, TRANSIENT, UNKNOWN),
         (404, TRANSIENT, UNKNOWN),
-        (401, UNAUTHENTICATED, UNKNOWN),
-        (403, DENIED, UNKNOWN),
+        (401, UNAUTHENTICATED, UNAUTHENTICATED),
+        (403, DENIED, DENIED),
+        (408, TRANSIENT, TRANSIENT),
+        (529, THROTTLED, THROTTLED),
         (200, UNKNOWN, UNKNOWN),
         (0, UNKNOWN, UNKNOWN),
     ],
 )
 def test_a_status_never_means_a_lack_of_capacity(status: int, without_code: Meaning, with_code: Meaning) -> None:
-    assert meaning_of_status(status, has_code=False) == without_code
-    assert meaning_of_status(status, has_code=True) == with_code
+    assert meaning_of(TABLE, VendorAnswer("", status=status)) == without_code
+    assert meaning_of(TABLE, VendorAnswer("New", status=status)) == with_code
+
+
+def test_a_known_code_decides_before_the_status() -> None:
+    assert meaning_of(TABLE, VendorAnswer("Full", status=503)) == NO_CAPACITY_IN_ZONE
+
+
+def test_a_request_that_the_adapter_refuses_has_its_place_and_a_hint() -> None:
+    error = invalid_request("too long", code="TooLong", place=PLACE, hint="shorten it")
+    assert type(error) is errors.InvalidRequestError
+    assert str(error) == "example north-a big: too long (shorten it)"
+    assert (error.code, error.scope, error.region) == ("TooLong", "request", "north")
+
+
+def test_an_answer_without_a_code_is_named_by_its_status() -> None:
+    error = error_of(TRANSIENT, VendorAnswer("", "bad gateway", 502), operation="List", place=Place("example"))
+    assert (error.code, str(error)) == ("HTTP502", "example: List was refused: HTTP502: bad gateway")
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "7", "x-ms-retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "20"}, 0.02),
+        ({"retry-after": "Wed, 25 Nov 2026 07:28:00 GMT"}, None),
+        ({}, None),
+    ],
+)
+def test_the_most_exact_header_says_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
 
 
 def test_an_error_has_the_place_the_code_and_the_vendors_words() -> None:
@@ -142,6 +178,7 @@ def test_a_gang_that_could_not_be_rolled_back_is_not_reported_as_a_lack_of_capac
         ("Full", "", "capacity"),
         ("Refused", "the quota", "quota"),
         ("Refused", "", "request"),
+        ("Taken", "", "preemption"),
         ("New", "", ""),
         ("", "", ""),
     ],

@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from fourth_cloud.local.rules import Refusal, check, sold
-from fourth_cloud.local.wire import Wire
+from fourth_cloud.local.wire import Api
 from multicompute.clock import Clock, SystemClock
 from multicompute.provider import Resource
 from multicompute.testing import Faults, LocalCloud
+from multicompute.testing.local.chassis import Chassis
+from multicompute.testing.local.fault_injection import FaultInjector
 
 _SHOWN_AFTER_THE_END: Final = timedelta(hours=1)
 _PAGE: Final = 100
@@ -89,12 +91,13 @@ class FourthLocalCloud(LocalCloud):
     name = "fourth"
 
     def __init__(self, *, clock: Clock | None = None) -> None:
+        """Create a local cloud that is not started; everything in it takes time by `clock`, the machine's by default."""
         self.faults = Faults()
         self.boot_delay = timedelta(milliseconds=100)
         self.shutdown_delay = timedelta(milliseconds=50)
         self.lag = timedelta(0)
         self.clock: Clock = clock or SystemClock()
-        self._wire = Wire(self)
+        self._chassis = Chassis("Fourth")
         self._lock = threading.RLock()
         self._sold = sold()
         self._servers: dict[str, _Server] = {}
@@ -108,20 +111,20 @@ class FourthLocalCloud(LocalCloud):
     @property
     def endpoint_url(self) -> str:
         """The URL of the API."""
-        return self._wire.url
+        return self._chassis.endpoint_url
 
     @property
     def environment(self) -> Mapping[str, str]:
         """The variables with which any process reaches this cloud."""
-        return {"FOURTH_ENDPOINT_URL": self._wire.url, "FOURTH_API_KEY": "local"}
+        return self._chassis.environment({"FOURTH_ENDPOINT_URL": self.endpoint_url, "FOURTH_API_KEY": "local"})
 
     def start(self) -> None:
         """Start the server."""
-        self._wire.start()
+        self._chassis.start({"/": Api(FaultInjector(self.faults, self.clock), self._answer)})
 
     def stop(self) -> None:
         """Stop the server."""
-        self._wire.stop()
+        self._chassis.stop()
 
     def alive(self) -> Sequence[Resource]:
         """Return everything of any owner that exists, listed or not."""
@@ -175,7 +178,7 @@ class FourthLocalCloud(LocalCloud):
 
     # --- the API ------------------------------------------------------------------------------------------------------
 
-    def answer(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _answer(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out a call; `body` has the query or the JSON document.
 
         Raises:
@@ -218,7 +221,7 @@ class FourthLocalCloud(LocalCloud):
         capacity = self._capacity.get((kind, zone))
         left = capacity - sum(each.exists(now) for each in same) if capacity is not None else count
         if left < count:
-            raise Refusal("out_of_stock", f"{zone} has {max(left, 0)} of the {count} {kind} asked for")
+            raise Refusal("out_of_stock", f"{zone} has {max(left, 0)} of the {count} {kind} requested")
         made = [self._make(body, body["labels"], body["delete_at"], now) for _ in range(count)]
         self._answered[body["request_id"]] = made
         return made

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -56,7 +57,8 @@ QUERY: Final = frozenset({"label", "region", "page"})
 class Refusal(Exception):
     """A refusal of the API, with a code of `STATUS` or any other that a test injects."""
 
-    def __init__(self, code: str, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
+    def __init__(self, code: str, message: str, *, status: int = 0, retry_after: timedelta | None = None) -> None:
+        """Store code and message; `status` is for codes that `STATUS` does not have."""
         super().__init__(message)
         self.code = code
         self.message = message

@@ -1,4 +1,4 @@
-"""Tags survive their encoding as labels unchanged, and names are valid in Compute Engine."""
+"""Tags survive their encoding as labels and descriptions unchanged, and names are valid in Compute Engine."""
 
 import re
 
@@ -8,17 +8,8 @@ from hypothesis import strategies as st
 
 from multicompute.errors import InvalidRequestError
 from multicompute.provider import Selector
-from multicompute_gcp._labels import (
-    described_tags,
-    description_of,
-    has_selected_labels,
-    label_filter,
-    labels_of,
-    part_name,
-    request_id,
-    resource_name,
-    tags_of,
-)
+from multicompute_gcp._names import part_name, request_id, resource_name
+from multicompute_gcp._tags import described_tags, description_of, has_selected_labels, label_filter, labels_of, tags_of
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 

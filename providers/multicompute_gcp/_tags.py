@@ -1,15 +1,12 @@
-"""Tags as Google's labels and descriptions, and the names of resources, which are made from tokens and cluster ids."""
+"""Tags in Google's forms: labels and, where there are none, descriptions; and which of them a selector selects."""
 
 import hashlib
 import json
-import re
-import uuid
 from collections.abc import Mapping
 from typing import Final
 
 from multicompute.errors import InvalidRequestError
-from multicompute.offer import Part
-from multicompute.provider import TAG_ID, TAG_OWNER, LaunchRequest, Selector
+from multicompute.provider import TAG_ID, TAG_OWNER, Selector
 from multicompute.provider_kit.tags import decode_tag, encode_tag, selected_tags
 
 # What a tag's name may contain; characters that labels do not allow are encoded.
@@ -18,9 +15,6 @@ _LENGTH: Final = 63
 # https://cloud.google.com/compute/docs/labeling-resources: a key begins with a letter. No tag contains NUL, so this marks a key
 # that does not.
 _KEY_START: Final = "k__00"
-# RFC 1035, as Compute Engine requires for names; the length leaves room for what is appended.
-_NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
-_REQUESTS: Final = uuid.UUID("5f9d3e0c-6c0b-4e43-9d7e-6d2b6c7a9a51")
 # A description may have 2,048 characters.
 _DESCRIPTION_LENGTH: Final = 2000
 
@@ -74,47 +68,6 @@ def has_selected_labels(labels: Mapping[str, str], selector: Selector) -> bool:
 
 def _selected_labels(selector: Selector) -> dict[str, str]:
     return {key: _label_value(key, value) for key, value in selected_tags(selector).items()}
-
-
-def resource_name(text: str) -> str:
-    """Return a name made from a token or a cluster id: the text itself if it is a valid name, else its digest."""
-    return text if _NAME.fullmatch(text) else f"mc-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-
-
-def part_name(token: str, index: int) -> str:
-    """Return the start of the names of everything in one part of a launch."""
-    return f"{resource_name(token)}-{index}"
-
-
-def instance_names(request: LaunchRequest, index: int, part: Part) -> list[str]:
-    """Return the names of the instances of a part, in order. They are made from the token, so a repeated launch can't create others."""
-    return [f"{part_name(request.token, index)}-{number:04d}" for number in range(1, part.nodes + 1)]
-
-
-def slice_names(request: LaunchRequest, index: int, part: Part) -> list[str]:
-    """Return the names of the TPU nodes of a part, in order; a queued resource names them in the same way."""
-    name = part_name(request.token, index)
-    return [name] if part.nodes == 1 else [f"{name}-{number}" for number in range(part.nodes)]
-
-
-def request_id(*words: str) -> str:
-    """Return the idempotency key of a call, the same for the same words."""
-    return str(uuid.uuid5(_REQUESTS, "\n".join(words)))
-
-
-def bulk_insert_id(token: str, part: int, zone: str, failures: int) -> str:
-    """Return the idempotency key of a bulkInsert; `failures` counts the temporary failures of the calls before it."""
-    return request_id("bulk", token, str(part), zone, *([str(failures)] if failures else []))
-
-
-def last_segment(url: object) -> str:
-    """Return the name at the end of one of Google's URLs or paths."""
-    return str(url).rpartition("/")[2]
-
-
-def region_of(zone: str) -> str:
-    """Return the region of a zone."""
-    return zone.rpartition("-")[0]
 
 
 def description_of(tags: Mapping[str, str]) -> str:
