@@ -40,6 +40,7 @@ bench: $(VENV)/.installed-test
 # Where Chromium is installed, also check that no page scrolls sideways.
 .PHONY: docs
 docs: $(VENV)/.installed-docs
+	$(BIN)/python tools/write_accelerators.py
 	$(BIN)/python tools/write_cli.py
 	$(BIN)/python tools/write_prices.py
 	$(BIN)/python tools/write_sizing.py

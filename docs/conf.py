@@ -36,7 +36,16 @@ navigation = {
         "airflow",
         "prefect",
     ],
-    "Reference": ["cli", "api", "api-providers", "prices", "sizing", "troubleshooting", "permissions/README"],
+    "Reference": [
+        "cli",
+        "api",
+        "api-providers",
+        "accelerators",
+        "prices",
+        "sizing",
+        "troubleshooting",
+        "permissions/README",
+    ],
     "How it works": ["architecture", "leases", "reliability", "dependencies", "write-a-provider"],
     "Design notes": [
         "design/catalog",

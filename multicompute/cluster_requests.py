@@ -146,9 +146,9 @@ class ClusterRequests:
             flex_start: Also use capacity that a cloud sells through a queue, which may start later.
             estimates: Also use offers whose price is only an estimate.
             clouds: Providers to use, by name; every configured provider if omitted.
-            regions: Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies ("eu"); any
-                region if omitted.
-            exclude: Regions (in the same forms) and instance types not to use.
+            regions: Regions or zones to use: globs ("us-*", "us-east-1[ab]"), globs of one provider ("PROVIDER:us-*")
+                or residencies ("eu"); any region if omitted.
+            exclude: Regions and zones (in the same forms) and instance types not to use.
             placement: How far apart the nodes may be: in one zone, one region, one cloud, or any.
             interconnect: Network between nodes: "rdma" requires an RDMA fabric, "any" does not, "auto" does for
                 accelerators that are built to be linked.
@@ -249,9 +249,9 @@ class ClusterRequests:
             flex_start: Also use capacity that a cloud sells through a queue, which may start later.
             estimates: Also use offers whose price is only an estimate.
             clouds: Providers to use, by name; every configured provider if omitted.
-            regions: Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies ("eu"); any
-                region if omitted.
-            exclude: Regions (in the same forms) and instance types not to use.
+            regions: Regions or zones to use: globs ("us-*", "us-east-1[ab]"), globs of one provider ("PROVIDER:us-*")
+                or residencies ("eu"); any region if omitted.
+            exclude: Regions and zones (in the same forms) and instance types not to use.
             placement: How far apart the nodes may be: in one zone, one region, one cloud, or any.
             interconnect: Network between nodes: "rdma" requires an RDMA fabric, "any" does not, "auto" does for
                 accelerators that are built to be linked.
@@ -350,9 +350,9 @@ class ClusterRequests:
             flex_start: Also use capacity that a cloud sells through a queue, which may start later.
             estimates: Also use offers whose price is only an estimate.
             clouds: Providers to use, by name; every configured provider if omitted.
-            regions: Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies ("eu"); any
-                region if omitted.
-            exclude: Regions (in the same forms) and instance types not to use.
+            regions: Regions or zones to use: globs ("us-*", "us-east-1[ab]"), globs of one provider ("PROVIDER:us-*")
+                or residencies ("eu"); any region if omitted.
+            exclude: Regions and zones (in the same forms) and instance types not to use.
             placement: How far apart the nodes may be: in one zone, one region, one cloud, or any.
             interconnect: Network between nodes: "rdma" requires an RDMA fabric, "any" does not, "auto" does for
                 accelerators that are built to be linked.
@@ -446,9 +446,9 @@ def plan(
         flex_start: Also use capacity that a cloud sells through a queue, which may start later.
         estimates: Also use offers whose price is only an estimate.
         clouds: Providers to use, by name; every configured provider if omitted.
-        regions: Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies ("eu"); any
-            region if omitted.
-        exclude: Regions (in the same forms) and instance types not to use.
+        regions: Regions or zones to use: globs ("us-*", "us-east-1[ab]"), globs of one provider ("PROVIDER:us-*") or
+            residencies ("eu"); any region if omitted.
+        exclude: Regions and zones (in the same forms) and instance types not to use.
         placement: How far apart the nodes may be: in one zone, one region, one cloud, or any.
         interconnect: Network between nodes: "rdma" requires an RDMA fabric, "any" does not, "auto" does for
             accelerators that are built to be linked.

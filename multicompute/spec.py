@@ -142,15 +142,15 @@ class ClusterSpec(ParsedModel):
     regions: Annotated[
         Texts,
         Field(
-            description='Regions to use: globs ("us-*"), globs of one provider ("PROVIDER:us-*") or residencies '
-            '("eu"); any region if omitted.'
+            description='Regions or zones to use: globs ("us-*", "us-east-1[ab]"), globs of one provider '
+            '("PROVIDER:us-*") or residencies ("eu"); any region if omitted.'
         ),
-        Argument(flag="--region", metavar="REGION", relaxed=Relaxation(to=(), rank=10)),
+        Argument(flag="--region", metavar="REGION|ZONE", relaxed=Relaxation(to=(), rank=10)),
     ] = ()
     exclude: Annotated[
         Texts,
-        Field(description="Regions (in the same forms) and instance types not to use."),
-        Argument(metavar="REGION|TYPE", relaxed=Relaxation(to=(), rank=2)),
+        Field(description="Regions and zones (in the same forms) and instance types not to use."),
+        Argument(metavar="REGION|ZONE|TYPE", relaxed=Relaxation(to=(), rank=2)),
     ] = ()
     placement: Annotated[
         Literal["zone", "region", "cloud", "any"],

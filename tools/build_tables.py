@@ -264,7 +264,7 @@ def slice_offers(facts: Facts, provider: Provider, types: Sequence[tuple[str, En
 
 def provider_of(facts: Facts, cloud: str) -> Provider:
     """Read the tables of one cloud."""
-    columns = ("cloud", "region", "residency", "country", "partition")
+    columns = ("cloud", "region", "residency", "country", "partition", "zones")
     regions = [row for row in facts.rows("regions", *columns) if row["cloud"] == cloud]
     provider = Provider(cloud, sorted(regions, key=lambda row: row["region"]))
     types = {}
@@ -288,6 +288,7 @@ def write_provider(provider: Provider, folder: Path) -> None:
     )
     write(folder / "sources.csv", tables.SOURCES, ({"key": key, "source": text} for text, key in keys.items()))
     write(folder / "regions.csv", tables.REGIONS, provider.regions)
+    write(folder / "zones.csv", tables.ZONES, zone_rows(provider))
     names = sorted({(known.cells["instance_type"], known.shard) for known in provider.types})
     write(folder / "index.csv", tables.INDEX, ({"instance_type": name, "shard": shard} for name, shard in names))
     for shard in sorted({known.shard for known in provider.types}):
@@ -296,6 +297,22 @@ def write_provider(provider: Provider, folder: Path) -> None:
         for file, columns, rows in (("types.csv", tables.TYPES, types), ("offers.csv", tables.OFFERS, lines)):
             write(folder / shard / file, columns, ({**row, "source": keys[row["source"]]} for row in rows))
     write(folder / "shards.csv", tables.SHARDS, shard_rows(provider))
+
+
+def zone_rows(provider: Provider) -> Iterator[Row]:
+    """Yield the lines of `zones.csv`: the zones that the region or an offer in it names."""
+    offered: dict[str, set[str]] = {}
+    for known in provider.lines:
+        offered.setdefault(known.cells["region"], set()).update(filter(None, known.cells["zones"].split(";")))
+    for row in provider.regions:
+        # Azure numbers the zones of each region from 1; here the region comes first, as in the names that other clouds give.
+        listed = (
+            zone if zone.startswith(row["region"]) else f"{row['region']}-{zone}"
+            for zone in row["zones"].split(";")
+            if zone
+        )
+        if zones := sorted({*listed, *offered.get(row["region"], ())}):
+            yield {"region": row["region"], "zones": ";".join(zones)}
 
 
 def by_name(cells: Row) -> tuple[str, float]:
@@ -368,6 +385,9 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
         for folder in fresh.values():
             shutil.rmtree(folder, ignore_errors=True)
         known = write_accelerators(facts, fresh[""] / "accelerators.csv")
+        # This table is not built: the names are added to it by hand.
+        if (names := targets[""] / "aliases.csv").exists():
+            shutil.copy2(names, fresh[""])
         found: list[str] = []
         for cloud in CLOUDS:
             write_provider(provider_of(facts, cloud), fresh[cloud])

@@ -29,6 +29,7 @@ def problems(provider: str, path: Path, *, accelerators: Collection[str], today:
             yield from _counts(tables, shard)
             yield from _lines(tables, shard.name, today)
         yield from _zone_names(provider, every)
+        yield from _unlisted_zones(tables, every)
     except CatalogError as error:
         yield error.message
 
@@ -120,3 +121,13 @@ def _zone_names(provider: str, lines: Iterable[Listing]) -> Iterator[str]:
         for zone, region in sorted(set(zones)):
             if not zone.startswith(region):
                 yield f"{provider}: zone {zone} is not in region {region}"
+
+
+def _unlisted_zones(tables: Tables, lines: Iterable[Listing]) -> Iterator[str]:
+    listed = tables.zones
+    for region in sorted(listed.keys() - tables.regions.keys()):
+        yield f"{tables.provider}: zones.csv: region {region!r} is not in regions.csv"
+    offered = {(line.region.name, zone) for line in lines for zone in line.zones}
+    for region, zone in sorted(offered):
+        if zone not in listed.get(region, ()):
+            yield f"{tables.provider}: zone {zone} of {region} has offers, but is not in zones.csv"

@@ -109,6 +109,12 @@ class Catalog:
         """Return all regions of all providers, sorted by provider and name."""
         return tuple(region for tables in self._tables.values() for _, region in sorted(tables.regions.items()))
 
+    def zones(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
+        """Return the names of the zones by provider and region, without regions that have none."""
+        return {
+            (name, region): zones for name, tables in self._tables.items() for region, zones in tables.zones.items()
+        }
+
     def region(self, provider: str, name: str) -> Region:
         """Return one region.
 

@@ -17,6 +17,7 @@ CPU = "cpu"
 SHARDS = ("shard", "types", "lines", "offers", "oldest", "newest")
 INDEX = ("instance_type", "shard")
 REGIONS = ("region", "residency", "country", "partition")
+ZONES = ("region", "zones")
 SOURCES = ("key", "source")
 TYPES = (
     "instance_type",
@@ -93,6 +94,23 @@ class Tables:
                 raise _malformed(path, line, f"region {name!r}: must be unique, with a residency")
             found[name] = Region(self.provider, name, residency, country, partition)
         return found
+
+    @cached_property
+    def zones(self) -> Mapping[str, tuple[str, ...]]:
+        """The zones of each region by its name, without regions that have none.
+
+        They are in `zones.csv`. That file is optional: without it, they are the zones that the offers name.
+        """
+        path, found = self.path / "zones.csv", dict[str, set[str]]()
+        if path.exists():
+            lines = (row for _, row in rows(path, ZONES))
+        else:
+            offers = (self.path / shard / "offers.csv" for shard in self.shards)
+            lines = ([row[2], row[-1]] for offer in offers for _, row in rows(offer, OFFERS))
+        for region, zones in lines:
+            if zones:
+                found.setdefault(region, set()).update(zones.split(";"))
+        return {region: tuple(sorted(zones)) for region, zones in sorted(found.items())}
 
     @cached_property
     def sources(self) -> Mapping[str, str]:

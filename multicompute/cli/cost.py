@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from multicompute.cli.output import RIGHT, write_json, write_message, write_table
+from multicompute.errors import SpecError
 from multicompute.text import bar
 
 if TYPE_CHECKING:
@@ -31,7 +32,12 @@ def cost_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         metavar="GROUP",
         default="cluster",
-        help="group by cluster (the default), owner, cloud, day (in UTC) or tag:KEY",
+        help="group by cluster (the default), owner, cloud, day or tag:KEY",
+    )
+    parser.add_argument(
+        "--timezone",
+        metavar="ZONE",
+        help='with --by day, the time zone of the days, such as "Europe/Berlin"; UTC if omitted, as on the bills of the clouds',
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=f"print one JSON document to stdout, {_FORM}")
@@ -43,7 +49,9 @@ def cost(options: argparse.Namespace) -> int:
     from multicompute.cost.report import report
     from multicompute.session import open_session
 
-    found = report(open_session(), since=options.since, by=options.by, name=options.name)
+    if options.timezone is not None and options.by != "day":
+        raise SpecError(f"--timezone {options.timezone}: only --by day has days")
+    found = report(open_session(), since=options.since, by=options.by, name=options.name, timezone=options.timezone)
     if options.json:
         write_json(found.to_dict())
     elif options.csv:
@@ -55,10 +63,11 @@ def cost(options: argparse.Namespace) -> int:
 
 def _write_csv(report: "CostReport") -> None:
     lines = csv.writer(sys.stdout, lineterminator="\n")
-    lines.writerow((report.by, "node_hours", "accelerator_hours", "cost_usd"))
+    zone = (("timezone", report.timezone),) if report.timezone else ()
+    lines.writerow((report.by, "node_hours", "accelerator_hours", "cost_usd", *(header for header, _ in zone)))
     for row in report.rows:
         group, *figures = row.to_dict().values()
-        lines.writerow((group, *(f"{figure:.6f}" for figure in figures)))
+        lines.writerow((group, *(f"{figure:.6f}" for figure in figures), *(name for _, name in zone)))
 
 
 def _write_tables(report: "CostReport") -> None:

@@ -63,13 +63,14 @@ def _note_limit(limit: int, count: int, what: str) -> None:
 
 def _find(options: argparse.Namespace) -> "Plan":
     """Return the plan for the bare catalog: neither the fabric nor remembered outages exclude an offer."""
-    from multicompute.resolver import resolve
+    from multicompute.resolver import find_by_name, resolve
     from multicompute.session import open_session
     from multicompute.spec import ClusterSpec
 
     session = open_session()
     wanted = {"type": options.accelerator, "interconnect": "any", **request_arguments(options)}
-    if not session.catalog.instances(options.accelerator):
+    _, instances = find_by_name(session.catalog, options.accelerator)
+    if not instances:
         # One accelerator; an instance type or a slice means as many as it has.
         wanted.setdefault("gpus", 1)
     return resolve(

@@ -7,12 +7,13 @@ rows of a report add up to its total, and a rounded row differs from it by at mo
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import reduce
 from typing import Final, NamedTuple
 
 from multicompute.cost.billing import EXACT, billed, exact, minimums, per_hour, rounded, seconds, spent
+from multicompute.cost.days import find_timezone, midnight
 from multicompute.cost.forecast import Account, Forecast, forecasts
 from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.ledger.records import ClusterRecord, NodeRecord
@@ -30,9 +31,9 @@ class Entry(NamedTuple):
     """The time for which one node is billed in the period, or on one day of the period.
 
     Attributes:
-        cluster, node: The cluster and its node.
+        cluster, node: What is billed.
         time: The billed time.
-        day: The day in UTC, None if the entry is for the period.
+        day: The day, None if the entry is for the period.
     """
 
     cluster: ClusterRecord
@@ -97,6 +98,7 @@ class CostReport:
 
     Attributes:
         by: How rows are grouped: "cluster", "owner", "cloud", "day" or "tag:KEY".
+        timezone: The time zone in which days begin and end, None if rows are not days.
         since: The beginning of the period; None for the beginning of the ledger.
         until: The end of the period, which is now.
         rows: The most expensive first; days in their order.
@@ -105,6 +107,7 @@ class CostReport:
     """
 
     by: str
+    timezone: str | None
     since: datetime | None
     until: datetime
     rows: tuple[CostRow, ...]
@@ -115,6 +118,7 @@ class CostReport:
         """Return the JSON form that `multicompute cost --json` prints."""
         return {
             "by": self.by,
+            "timezone": self.timezone,
             "since": format_instant(self.since) if self.since else None,
             "until": format_instant(self.until),
             "rows": [row.to_dict() for row in self.rows],
@@ -129,28 +133,40 @@ class CostReport:
 
 
 def report(
-    session: Session, *, since: str | timedelta | None = None, by: str = "cluster", name: str | None = None
+    session: Session,
+    *,
+    since: str | timedelta | None = None,
+    by: str = "cluster",
+    name: str | None = None,
+    timezone: str | None = None,
 ) -> CostReport:
     """Report what clusters have cost, by the second, at the prices at which their nodes were bought; calls no cloud.
 
     Args:
         session: The ledger.
-        since: The length of the period until now, "30d" or a timedelta; since the start of the ledger if omitted.
-        by: "cluster", "owner", "cloud", "day" (in UTC) or "tag:KEY".
-        name: Only this cluster: the live one with this name or id, or else the last one that had it.
+        since: The length of the period until now, "30d" or a timedelta; since the beginning if left out.
+        by: "cluster", "owner", "cloud", "day" or "tag:KEY".
+        name: Only this cluster: the live one of this name or id, else the last one that had it.
+        timezone: With by="day", the time zone in which days begin and end, such as "Europe/Berlin"; UTC if left out, as on
+            the bills of the clouds.
 
     Raises:
-        SpecError: `since` is not a duration, or `by` is not a known grouping.
+        SpecError: `since` is no duration, `by` is none of these, `timezone` is no time zone, or it is given without days.
         ClusterNotFound: No cluster ever had this name.
     """
     check_group(by)
+    if timezone is not None and by != "day":
+        raise SpecError(f"by={by!r} has no days, so timezone={timezone!r} means nothing; write by='day'")
+    zone, zone_name = find_timezone(timezone)
     now = session.clock.now()
     start = _start(now, since)
     accounts = _accounts(session, start, name)
     least = minimums(session)
-    rows = rows_of(entries(accounts, minimums=least, now=now, since=start, daily=by == "day"), by=by)
+    days = zone if by == "day" else None
+    rows = rows_of(entries(accounts, minimums=least, now=now, since=start, days=days), by=by)
     return CostReport(
         by=by,
+        timezone=zone_name if by == "day" else None,
         since=start,
         until=now,
         rows=rows,
@@ -165,14 +181,14 @@ def entries(
     minimums: Mapping[str, timedelta],
     now: datetime,
     since: datetime | None = None,
-    daily: bool = False,
+    days: tzinfo | None = None,
 ) -> Iterator[Entry]:
-    """Yield what each node is billed for from `since` to `now`; with `daily`, one entry for each day."""
+    """Yield what each node is billed for from `since` to `now`; with `days`, one entry for each day in that time zone."""
     for cluster, nodes in accounts:
         for node in nodes:
             minimum = minimums.get(node.provider, timedelta(0))
-            if daily:
-                parts = _by_day(node, minimum, now, since)
+            if days is not None:
+                parts = _by_day(node, minimum, now, since, days)
             else:
                 parts = iter([(None, billed(node, minimum=minimum, now=now, since=since))])
             for day, duration in parts:
@@ -238,21 +254,22 @@ def _accounts(session: Session, since: datetime | None, name: str | None) -> lis
 
 
 def _by_day(
-    node: NodeRecord, minimum: timedelta, now: datetime, since: datetime | None
+    node: NodeRecord, minimum: timedelta, now: datetime, since: datetime | None, zone: tzinfo
 ) -> Iterator[tuple[date | None, timedelta]]:
-    """Yield the days in UTC on which a node lived, each with the time that is billed on it."""
+    """Yield the days on which a node lived, each with the time that is billed on it."""
     first = node.started_at if since is None else max(since, node.started_at)
-    day = datetime.combine(first.astimezone(UTC).date(), time(), UTC)
     last = max(node.started_at, node.ended_at or now)
-    while day <= last:
-        following = day + _DAY
-        if first < day and following <= last:
+    day = first.astimezone(zone).date()
+    start = midnight(day, zone)
+    while start <= last:
+        end = midnight(day + _DAY, zone)
+        if first < start and end <= last:
             # Neither its first nor its last day: all of the day, which needs no calculation.
-            yield day.date(), _DAY
+            yield day, end - start
         else:
-            window = day if since is None else max(since, day)
-            yield day.date(), billed(node, minimum=minimum, now=now, since=window, until=following)
-        day = following
+            window = start if since is None else max(since, start)
+            yield day, billed(node, minimum=minimum, now=now, since=window, until=end)
+        day, start = day + _DAY, end
 
 
 def _key(by: str) -> Callable[[Entry], object]:

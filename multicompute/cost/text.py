@@ -17,7 +17,8 @@ _RIGHT: Final = frozenset({1, 2, 3, 4})
 
 def row_headers(report: "CostReport") -> tuple[str, ...]:
     """Return the headers of the cells of `row_cells`."""
-    return (report.by.removeprefix("tag:"), "node-h", "accelerator-h", "cost", "share")
+    group = f"day ({report.timezone})" if report.timezone else report.by.removeprefix("tag:")
+    return (group, "node-h", "accelerator-h", "cost", "share")
 
 
 def row_cells(row: "CostRow", total: "CostRow") -> tuple[str, ...]:

@@ -19,6 +19,7 @@ class Renewal:
     """
 
     def __init__(self, rebuild: Callable[[], object]) -> None:
+        """Keep how to rebuild the session."""
         self._rebuild = rebuild
         self._lock = threading.Lock()
         self._count = 0

@@ -8,6 +8,8 @@ The rules:
   price before estimate; fewer nodes; less surplus; provider, region, zone, instance type, purchase. Each zone is a candidate
   of its own.
 - Every offer that is in no candidate counts under the first reason that applies, in the order of `REASONS`.
+- A name in `regions` or `exclude` means a residency, otherwise regions, otherwise (in `exclude`) instance types, otherwise
+  zones. Where only some zones of a region are allowed, an offer that names no zone is an offer in each of these.
 - A fraction of an accelerator or a retired type is used only if its instance type is named.
 - Fabric: with interconnect="rdma", a gang of several nodes without an RDMA fabric is rejected. With "auto", it is rejected
   only if its accelerators are built to be linked and another gang of such accelerators has a fabric or needs a single node.
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING
 from multicompute.errors import NoOfferError
 from multicompute.plan import Candidate, Outage, Plan
 from multicompute.provider import Reservation
+from multicompute.resolver._constraints import find_by_name
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._reasons import ORDER as REASONS
 from multicompute.resolver._resolve import decide
@@ -38,9 +41,10 @@ if TYPE_CHECKING:
     from multicompute.catalog import Catalog
     from multicompute.spec import ClusterSpec
 
-__all__ = ["REASONS", "require", "resolve"]
+__all__ = ["REASONS", "find_by_name", "require", "resolve"]
 
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
+_NO_ZONE_IDS: Mapping[str, str] = MappingProxyType({})
 
 
 def resolve(
@@ -52,6 +56,7 @@ def resolve(
     outages: Sequence[Outage] = (),
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
+    zone_ids: Mapping[str, str] = _NO_ZONE_IDS,
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -63,7 +68,8 @@ def resolve(
             used stay in the plan and are marked.
         outages: The remembered outages.
         reservations: The reservations that the clouds reported; only those that the spec names are used.
-        only: Provider -> the only regions to use, where the configuration names some.
+        only: Provider -> the only regions and zones to use, where the configuration names some.
+        zone_ids: Zone id ("use1-az4") -> the name of the zone in the account, for the ids that are known.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -71,7 +77,7 @@ def resolve(
     Raises:
         SpecError: The spec names something unknown or contradicts itself.
     """
-    context = ResolveContext(now, configured, outages, reservations, only)
+    context = ResolveContext(now, configured, outages, reservations, only, zone_ids)
     plan = decide(spec, catalog, context)
     if plan.candidates:
         return plan

@@ -1,6 +1,7 @@
 """The constraints of a spec: its names resolved against the catalog, and the checks of instance types against them."""
 
 import functools
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,8 +12,15 @@ from multicompute.errors import SpecError
 from multicompute.offer import InstanceType, Purchase
 from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
-from multicompute.resolver._catalog_index import Shape
-from multicompute.resolver._regions import RegionKey, regions_matching, regions_of, unknown_region
+from multicompute.resolver._catalog_index import Row, Shape
+from multicompute.resolver._regions import (
+    Places,
+    RegionKey,
+    named_zone,
+    places_matching,
+    places_of,
+    unknown_place,
+)
 from multicompute.validation import did_you_mean
 
 if TYPE_CHECKING:
@@ -35,10 +43,12 @@ class Constraints:
         types: Instance type in lower case -> position in `type` of the first name that means it.
         shards: The accelerators to read from the catalog.
         purchases: The allowed purchase types.
-        clouds, regions: The allowed ones; None for all.
-        excluded_regions: The regions that are not allowed.
+        clouds: The allowed ones; None for all.
+        places: The allowed regions and zones; None for all.
+        excluded: The regions and zones that are not allowed.
         excluded_types: Globs on the instance types that are not allowed, in lower case.
-        only: Provider -> the only regions to use, where the configuration names some.
+        only: The only regions and zones to use of some providers, by provider, as the configuration says.
+        zones: Region -> its zones, of the regions of which only some zones may be allowed.
     """
 
     spec: "ClusterSpec"
@@ -47,10 +57,11 @@ class Constraints:
     shards: tuple[str, ...]
     purchases: frozenset[Purchase]
     clouds: frozenset[str] | None
-    regions: frozenset[RegionKey] | None
-    excluded_regions: frozenset[RegionKey]
+    places: Places | None
+    excluded: Places
     excluded_types: tuple[str, ...]
-    only: Mapping[str, Collection[str]]
+    only: Mapping[str, Places]
+    zones: Mapping[RegionKey, tuple[str, ...]]
 
     def position(self, shape: Shape) -> int | None:
         """Return the position in `type` of the first name that means this shape, or None."""
@@ -103,15 +114,33 @@ class Constraints:
             return reasons.MEMORY
         return None
 
-    def region_rejection(self, region: RegionKey) -> str | None:
-        """Return the first reason to reject a region, or None."""
-        if self.regions is not None and region not in self.regions:
-            return reasons.OTHER_REGION
-        if region in self.excluded_regions:
+    def place_rejection(self, region: RegionKey, zone: str) -> str | None:
+        """Return the first reason to reject a zone, or None. Of an offer without a zone, all zones must be allowed."""
+        if self.places is not None and not self.places.include(region, zone):
+            return reasons.OTHER_ZONE if region in self.places.partial else reasons.OTHER_REGION
+        if region in self.excluded.regions:
             return reasons.EXCLUDED_REGION
-        if region[1] not in self.only.get(region[0], (region[1],)):
-            return reasons.REGION_NOT_CONFIGURED
+        if (*region, zone) in self.excluded.zones or (not zone and region in self.excluded.partial):
+            return reasons.EXCLUDED_ZONE
+        only = self.only.get(region[0])
+        if only is not None and not only.include(region, zone):
+            return reasons.ZONE_NOT_CONFIGURED if region in only.partial else reasons.REGION_NOT_CONFIGURED
         return None
+
+    def zones_of(self, row: Row) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        """Return the zones in which an offer may be used, and its other zones with the reason to reject them.
+
+        Where not all zones of a region are treated alike, an offer without a zone is an offer in each zone of its region. It
+        is rejected, as a single offer, if no zone is allowed: for the reason of the zone that passes the most checks.
+        """
+        is_zonal = row.zones != ("",)
+        names = row.zones if is_zonal else self.zones.get(row.region_key, row.zones)
+        reason_of = {zone: self.place_rejection(row.region_key, zone) for zone in names}
+        rejected = {zone: reason for zone, reason in reason_of.items() if reason is not None}
+        allowed = tuple(zone for zone in names if zone not in rejected)
+        if is_zonal:
+            return allowed, rejected
+        return allowed, {} if allowed else {"": max(rejected.values(), key=reasons.ORDER.index)}
 
     def cost_rejection(self, hourly_cost: float, unit_price: float) -> str | None:
         """Return the first price limit that a gang exceeds, or None. A budget rejects no offer."""
@@ -130,6 +159,7 @@ def read_constraints(
     known_clouds: Sequence[str],
     reservations: Sequence[Reservation],
     only: Mapping[str, Collection[str]],
+    zone_ids: Mapping[str, str],
 ) -> Constraints:
     """Resolve the names in `spec`.
 
@@ -138,7 +168,8 @@ def read_constraints(
         catalog: The known instance types and regions.
         known_clouds: All installed providers.
         reservations: Those reservations of the spec that are known.
-        only: Provider -> the only regions to use, where the configuration names some.
+        only: Provider -> the only regions and zones to use, where the configuration names some.
+        zone_ids: Zone id -> the name of the zone in the account.
 
     Raises:
         SpecError: A name is unknown, or the spec contradicts itself.
@@ -151,7 +182,12 @@ def read_constraints(
         )
     models, types, instances = _resolve_names(names, catalog)
     _check_counts(spec, names, models, instances)
-    excluded_regions, excluded_types = _excluded(spec, catalog)
+    places = _places(spec, catalog, zone_ids)
+    excluded, excluded_types = _excluded(spec, catalog, zone_ids)
+    configured = {name: _configured(catalog, name, entries, zone_ids) for name, entries in only.items()}
+    partial = frozenset(
+        region for each in (places, excluded, *configured.values()) if each is not None for region in each.partial
+    )
     return Constraints(
         spec=spec,
         models=models,
@@ -159,10 +195,11 @@ def read_constraints(
         shards=tuple(dict.fromkeys((*models, *(instance.accelerator for instance in instances)))),
         purchases=_PURCHASES[spec.spot] | (frozenset({"flex_start"}) if spec.flex_start else frozenset()),
         clouds=_clouds(spec, known_clouds),
-        regions=_regions(spec, catalog),
-        excluded_regions=excluded_regions,
+        places=places,
+        excluded=excluded,
         excluded_types=excluded_types,
-        only=only,
+        only=configured,
+        zones={region: catalog.zones()[region] for region in partial},
     )
 
 
@@ -188,8 +225,45 @@ def find_by_name(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[
     """Find one name of `type`: the canonical names of accelerators, or otherwise instance types.
 
     Raises:
-        SpecError: The name is unknown; the message suggests what to write.
+        SpecError: The name is unknown or refused; the message says what to write.
     """
+    if found := _find_exactly(catalog, name):
+        return found
+    # Imported here: only names of other tools need their table.
+    from multicompute import aliases
+
+    alias = aliases.find(name)
+    if alias is not None and alias.means and (found := _find_exactly(catalog, alias.means)):
+        return found
+    if alias is not None and alias.why:
+        # A topology may give a slice that does not exist, and a catalog of the user's may lack a type.
+        known = [item for item in alias.instead if _find_exactly(catalog, item)]
+        known = known or [item for refused in alias.instead for item in _near(catalog, refused)]
+        instead = " or ".join(f'type="{item}"' for item in known) or 'an accelerator such as type="h100"'
+        raise SpecError(f"type={name!r}: {alias.why}; write {instead}", hint=f"write {instead}")
+    if counted := aliases.split_count(name):
+        kind, count = counted
+        what = f"nodes={count}" if catalog.instances(kind) else f"gpus_per_node={count} and the total as gpus"
+        raise SpecError(f'type={name!r}: contains a count; write type="{kind}", {what}')
+    near = _near(catalog, (alias.means if alias is not None else "") or name)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"
+    raise SpecError(f"type={name!r}: no such accelerator or instance type; {hint}", hint=hint)
+
+
+def _near(catalog: "Catalog", name: str) -> tuple[str, ...]:
+    """Return the known names that resemble an unknown one: of a slice the next smaller and the next larger size."""
+    kind, _, size = name.casefold().rpartition("-")
+    names = catalog.instance_names()
+    if kind and size.isdecimal():
+        sizes = sorted(int(other[len(kind) + 1 :]) for other in names if re.fullmatch(rf"{re.escape(kind)}-\d+", other))
+        smaller, larger = [n for n in sizes if n < int(size)], [n for n in sizes if n > int(size)]
+        if sizes:
+            return tuple(f"{kind}-{n}" for n in (*smaller[-1:], *larger[:1]))
+    return accelerators.suggest(name, among=names)
+
+
+def _find_exactly(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[InstanceType, ...]] | None:
+    """Find a name as `find_by_name` does, but without the names of other tools."""
     if found := accelerators.find(name):
         return tuple(accelerator.name for accelerator in found), ()
     if name.casefold() in map(str.casefold, catalog.accelerators()):
@@ -197,12 +271,10 @@ def find_by_name(catalog: "Catalog", name: str) -> tuple[tuple[str, ...], tuple[
         return tuple(other for other in catalog.accelerators() if other.casefold() == name.casefold()), ()
     if instances := catalog.instances(name):
         return (), instances
-    if counted := accelerators.split_count(name):
-        kind, count = counted
-        raise SpecError(f'type={name!r}: contains a count; write gpus={count}, type="{kind.casefold()}"')
-    near = accelerators.suggest(name, among=catalog.instance_names())
-    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"
-    raise SpecError(f"type={name!r}: no such accelerator or instance type; {hint}", hint=hint)
+    # Some tools print "ND96isr_H100_v5" or "Standard ND96isr H100 v5" for "Standard_ND96isr_H100_v5".
+    size = "_".join(name.split())
+    instances = catalog.instances(size) or catalog.instances(f"Standard_{size}")
+    return ((), instances) if instances else None
 
 
 def _check_counts(
@@ -228,33 +300,43 @@ def _clouds(spec: "ClusterSpec", known: Sequence[str]) -> frozenset[str] | None:
     return frozenset(spec.clouds)
 
 
-def _regions(spec: "ClusterSpec", catalog: "Catalog") -> frozenset[RegionKey] | None:
+def _places(spec: "ClusterSpec", catalog: "Catalog", zone_ids: Mapping[str, str]) -> Places | None:
     if not spec.regions:
         return None
-    found = regions_of(spec.regions, catalog, argument="regions")
-    if spec.clouds is not None and not any(provider in spec.clouds for provider, _ in found):
-        providers = ", ".join(sorted({provider for provider, _ in found}))
+    found = places_of(spec.regions, catalog, argument="regions", zone_ids=zone_ids)
+    if spec.clouds is not None and not found.providers & set(spec.clouds):
+        providers = ", ".join(sorted(found.providers))
         raise SpecError(
             f"regions={list(spec.regions)}: these are regions of {providers}, which clouds={list(spec.clouds)} excludes"
         )
     return found
 
 
-def _excluded(spec: "ClusterSpec", catalog: "Catalog") -> tuple[frozenset[RegionKey], tuple[str, ...]]:
-    regions: set[RegionKey] = set()
-    types: list[str] = []
+def _configured(catalog: "Catalog", provider: str, entries: Collection[str], zone_ids: Mapping[str, str]) -> Places:
+    """Return the regions and zones that the configuration names. They are exact names; unknown ones match nothing."""
+    regions = frozenset((provider, entry) for entry in entries)
+    if regions <= {(region.provider, region.name) for region in catalog.regions()}:
+        return Places(regions)
+    names = {named_zone(entry, catalog, argument="regions", zone_ids=zone_ids) for entry in entries}
+    zones = {(*key, zone) for key, zones in catalog.zones().items() if key[0] == provider for zone in zones}
+    return Places(regions, frozenset(zone for zone in zones if zone[2].casefold() in names))
+
+
+def _excluded(spec: "ClusterSpec", catalog: "Catalog", zone_ids: Mapping[str, str]) -> tuple[Places, tuple[str, ...]]:
+    found, types = Places(), list[str]()
     for pattern in spec.exclude:
-        glob = pattern.casefold()
-        if matches := regions_matching(catalog, glob):
-            regions |= matches
-        elif any(fnmatchcase(name.casefold(), glob) for name in catalog.instance_names()):
+        glob = named_zone(pattern, catalog, argument="exclude", zone_ids=zone_ids)
+        matches = places_matching(catalog, glob)
+        if not matches.regions and any(fnmatchcase(name.casefold(), glob) for name in catalog.instance_names()):
             types.append(glob)
+        elif any(matches):
+            found = Places(found.regions | matches.regions, found.zones | matches.zones)
         else:
             raise _unknown_exclusion(pattern, catalog)
-    return frozenset(regions), tuple(types)
+    return found, tuple(types)
 
 
 def _unknown_exclusion(pattern: str, catalog: "Catalog") -> SpecError:
     if hint := did_you_mean(pattern.casefold(), catalog.instance_names(), count=2, cutoff=0.7):
-        return SpecError(f"exclude={pattern!r}: no such region or instance type; {hint}", hint=hint)
-    return unknown_region(pattern, catalog, argument="exclude")
+        return SpecError(f"exclude={pattern!r}: no such region, zone or instance type; {hint}", hint=hint)
+    return unknown_place(pattern, catalog, argument="exclude")

@@ -24,6 +24,7 @@ class ResolveContext:
     outages: Sequence[Outage]
     reservations: Sequence[Reservation]
     only: Mapping[str, Collection[str]]
+    zone_ids: Mapping[str, str]
 
     @cached_property
     def today(self) -> date:

@@ -115,8 +115,8 @@ class ReservationGangs:
             shapes = catalog_index(self._catalog, instance.accelerator).shapes
             # A type that is sold only as reserved capacity has no line in the tables.
             shape = next((item for item in shapes if item.instance == instance), None) or Shape(instance, ())
-            found = self._constraints.rejection_reason(shape) or self._constraints.region_rejection(
-                (reservation.provider, reservation.region)
+            found = self._constraints.rejection_reason(shape) or self._constraints.place_rejection(
+                (reservation.provider, reservation.region), reservation.zone
             )
             if found is None:
                 return shape
@@ -145,7 +145,7 @@ class ReservationGangs:
                 or (row.is_estimate and not self._constraints.spec.estimates)
             ):
                 continue
-            for zone in row.zones:
+            for zone in self._constraints.zones_of(row)[0]:
                 is_same_zone = zone in ("", reservation.zone) or not reservation.zone
                 if is_same_zone and self._limits.room(row.offer(zone), missing).nodes >= missing:
                     yield row, zone

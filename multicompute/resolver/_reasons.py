@@ -21,6 +21,9 @@ MEMORY: Final = "too little memory"
 OTHER_REGION: Final = "region not asked for"
 EXCLUDED_REGION: Final = "region excluded"
 REGION_NOT_CONFIGURED: Final = "region not configured"
+OTHER_ZONE: Final = "zone not asked for"
+EXCLUDED_ZONE: Final = "zone excluded"
+ZONE_NOT_CONFIGURED: Final = "zone not configured"
 ESTIMATE: Final = "price is an estimate"
 OVER_MAX_PRICE: Final = "over max_price"
 OVER_MAX_HOURLY: Final = "over max_hourly"
@@ -32,8 +35,8 @@ PURCHASES: Final = {purchase: f"{words} not asked for" for purchase, words in PU
 
 ORDER: Final = (
     *(WRONG_ACCELERATOR, OTHER_TYPE, OTHER_CLOUD, EXCLUDED_TYPE, RETIRED, FRACTION, NO_ACCELERATORS, PER_NODE, TOO_FEW),
-    *(GPU_MEMORY, VCPUS, MEMORY, *PURCHASES.values(), OTHER_REGION, EXCLUDED_REGION, REGION_NOT_CONFIGURED, ESTIMATE),
-    *(OVER_MAX_PRICE, OVER_MAX_HOURLY, OUTAGE, NO_FABRIC),
+    *(GPU_MEMORY, VCPUS, MEMORY, *PURCHASES.values(), OTHER_REGION, OTHER_ZONE, EXCLUDED_REGION, EXCLUDED_ZONE),
+    *(REGION_NOT_CONFIGURED, ZONE_NOT_CONFIGURED, ESTIMATE, OVER_MAX_PRICE, OVER_MAX_HOURLY, OUTAGE, NO_FABRIC),
 )
 """The order of the checks. An offer that fails several checks counts under the first."""
 
@@ -50,7 +53,7 @@ class RejectionCounts:
 
     def use(self, row: Row, zone: str) -> None:
         """Exempt an offer that a candidate uses, even if it can't provide a complete gang."""
-        self._used.add((id(row), zone))
+        self._used.add(_key(row, zone))
 
     def add_count(self, reason: str, count: int) -> None:
         """Reject `count` offers that were not read."""
@@ -73,10 +76,23 @@ class RejectionCounts:
         else:
             self._add(reason, len(row.zones), (row,))
 
+    def add_zones(self, reason: str, row: Row, zones: tuple[str, ...]) -> None:
+        """Reject the offers of one line in some of its zones."""
+        if len(zones) == len(row.zones) or row.zones == ("",):
+            self.add_row(reason, row)
+        else:
+            for zone in zones:
+                self.add(reason, row, zone)
+
     def add(self, reason: str, row: Row, zone: str, detail: str = "") -> None:
         """Reject one offer; `detail` is added to the example."""
-        if (id(row), zone) not in self._used:
-            self._add(reason, 1, (row,), zone, detail)
+        key = _key(row, zone)
+        if key in self._used:
+            return
+        if zone not in row.zones:
+            # An offer without a zone counts once, although it is an offer in several zones.
+            self._used.add(key)
+        self._add(reason, 1, (row,), zone, detail)
 
     def _add(self, reason: str, count: int, rows: tuple[Row, ...], zone: str = "", detail: str = "") -> None:
         self._counts[reason] = self._counts.get(reason, 0) + count
@@ -92,3 +108,7 @@ class RejectionCounts:
             for reason in ORDER
             if reason in self._counts
         }
+
+
+def _key(row: Row, zone: str) -> tuple[int, str]:
+    return id(row), zone if zone in row.zones else ""

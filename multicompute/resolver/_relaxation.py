@@ -1,5 +1,6 @@
 """Proposes the smallest change of a spec that would have an offer, when the spec itself has none."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
@@ -25,7 +26,9 @@ ARGUMENTS: Final = {
     reasons.PURCHASES["spot"]: "spot",
     reasons.PURCHASES["flex_start"]: "flex_start",
     reasons.OTHER_REGION: "regions",
+    reasons.OTHER_ZONE: "regions",
     reasons.EXCLUDED_REGION: "exclude",
+    reasons.EXCLUDED_ZONE: "exclude",
     reasons.ESTIMATE: "estimates",
     reasons.OVER_MAX_PRICE: "max_price",
     reasons.OVER_MAX_HOURLY: "max_hourly",
@@ -87,6 +90,10 @@ def _try(spec: ClusterSpec, decide: Decide, **values: object) -> Plan | None:
 def _single(spec: ClusterSpec, name: str, decide: Decide) -> Change | None:
     """Relax one argument; move a limit only as far as needed."""
     old, relaxed = getattr(spec, name), relaxations()[name].to
+    plan = _other_zones(spec, decide) if name == "regions" else None
+    if plan is not None:
+        best = plan.candidates[0]
+        return Change(1.0, f"regions={[best.zone or best.region]}", best)
     plan = _try(spec, decide, **{name: relaxed}) if old != relaxed else None
     if plan is None:
         return None
@@ -97,6 +104,12 @@ def _single(spec: ClusterSpec, name: str, decide: Decide) -> Change | None:
     if relaxations()[name].limit == "maximum":
         return Change(has / old - 1, f"{name}={_round_up(has):.2f}", best)
     return Change(old / has - 1, f"{name}={has:g}", best)
+
+
+def _other_zones(spec: ClusterSpec, decide: Decide) -> Plan | None:
+    """Return the plan for the complete regions of the zones that the spec names, None if it names none."""
+    regions = [re.sub(r"(?<=\d)[a-z]$|-[a-z0-9]$", "", pattern.casefold()) for pattern in spec.regions]
+    return _try(spec, decide, regions=regions) if regions != [item.casefold() for item in spec.regions] else None
 
 
 def _closest(plan: Plan, name: str) -> Candidate:

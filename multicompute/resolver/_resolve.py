@@ -24,7 +24,14 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
     named = [item for item in context.reservations if item.id in spec.reservations]
     named.sort(key=lambda item: (spec.reservations.index(item.id), item.provider, item.region, item.zone))
     known_clouds = sorted({*catalog.providers, *context.configured})
-    constraints = read_constraints(spec, catalog, known_clouds=known_clouds, reservations=named, only=context.only)
+    constraints = read_constraints(
+        spec,
+        catalog,
+        known_clouds=known_clouds,
+        reservations=named,
+        only=context.only,
+        zone_ids=context.zone_ids,
+    )
     limits = Limits(context.outages, context.now)
     counts = RejectionCounts()
     reservation_gangs = ReservationGangs(constraints, catalog, limits, context.today)
@@ -72,28 +79,43 @@ class Matcher:
                 self._counts.add_rows(reasons.PURCHASES[purchase], rows)
                 continue
             for row in rows:
-                total = round(nodes * row.price, 6)
-                if rejection_reason := self._row_rejection(row, total):
-                    self._counts.add_row(rejection_reason, row)
+                zones = self._allowed_zones(row)
+                if not zones:
                     continue
-                zones = row.zones
+                total = round(nodes * row.price, 6)
+                if rejection_reason := self._price_rejection(row, total):
+                    self._counts.add_zones(rejection_reason, row, zones)
+                    continue
                 if is_limited:
-                    zones = self._zones_with_headroom(shape, row, nodes, rank)
+                    zones = self._zones_with_headroom(shape, row, zones, nodes, rank)
                 if zones:
                     key = (rank, total, row.is_estimate, nodes, extra, *row.region_key)
                     self._gangs.append(Gang(key, shape, row, nodes, zones))
 
-    def _row_rejection(self, row: Row, total: float) -> str | None:
-        return (
-            self._constraints.region_rejection(row.region_key)
-            or (reasons.ESTIMATE if row.is_estimate and not self._constraints.spec.estimates else None)
-            or self._constraints.cost_rejection(total, row.unit_price)
-        )
+    def _allowed_zones(self, row: Row) -> tuple[str, ...]:
+        """Return the zones of a row in places that the spec allows, and count the others."""
+        constraints = self._constraints
+        if row.region_key in constraints.zones:
+            zones, rejected = constraints.zones_of(row)
+            for zone, reason in rejected.items():
+                self._counts.add(reason, row, zone)
+            return zones
+        # Nothing in the spec tells the zones of this region apart.
+        if rejection_reason := constraints.place_rejection(row.region_key, ""):
+            self._counts.add_row(rejection_reason, row)
+            return ()
+        return row.zones
 
-    def _zones_with_headroom(self, shape: Shape, row: Row, nodes: int, rank: int) -> tuple[str, ...]:
+    def _price_rejection(self, row: Row, total: float) -> str | None:
+        is_refused = row.is_estimate and not self._constraints.spec.estimates
+        return reasons.ESTIMATE if is_refused else self._constraints.cost_rejection(total, row.unit_price)
+
+    def _zones_with_headroom(
+        self, shape: Shape, row: Row, allowed: tuple[str, ...], nodes: int, rank: int
+    ) -> tuple[str, ...]:
         """Return the zones with headroom for the complete gang, and keep the others as sources of a spread gang."""
         zones = []
-        for zone in row.zones:
+        for zone in allowed:
             headroom = self._limits.room(row.offer(zone), nodes)
             if headroom.nodes >= nodes:
                 zones.append(zone)
@@ -111,6 +133,9 @@ class Matcher:
         kept, lacking = self._split_by_fabric() if needs_fabric else (self._gangs, [])
         if self._spreads and self._sources:
             kept = kept + self._spread(kept, unusable, needs_fabric=needs_fabric)
+        for gang in kept:
+            if gang.row is not None and gang.zones[0] not in gang.row.zones:
+                self._counts.use(gang.row, gang.zones[0])
         for source in self._sources:
             self._counts.add(source.reason, source.row, source.zone, source.detail)
         for gang in lacking:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from multicompute import accelerators
+from multicompute import accelerators, aliases
 from multicompute.accelerators import Accelerator
 from multicompute.errors import SpecError
 from multicompute.sizing.formats import Precision
@@ -160,7 +160,7 @@ def find_accelerator(accelerator: str | Accelerator) -> Accelerator:
     """
     if isinstance(accelerator, Accelerator):
         return accelerator
-    if found := accelerators.find(accelerator):
+    if found := aliases.find_accelerators(accelerator):
         return found[0]
     near = accelerators.suggest(accelerator)
     hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"

@@ -50,7 +50,7 @@ class Clients:
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
         self._clients: dict[tuple[str, str], Any] = {}
-        self._regions: tuple[str, ...] = settings.regions
+        self._regions: tuple[str, ...] = settings.listed_regions
 
     def ec2(self, region: str) -> "EC2Client":
         return cast("EC2Client", self._client("ec2", region))

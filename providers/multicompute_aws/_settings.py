@@ -1,5 +1,6 @@
 """The settings of AWS, and where credentials and endpoints are found; no SDK is imported and no network call made."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from multicompute.provider_kit.settings import (
     read_settings,
 )
 
+_REGION = r"[a-z]+(-[a-z]+)+-\d+"
 _WEB_IDENTITY = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN")
 _CONTAINER = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
 # On Nitro and on Xen instances the kernel shows the vendor here, so an instance role may exist.
@@ -35,7 +37,9 @@ class AwsSettings(BaseModel):
         description="The profile of AWS's own configuration files. Default: AWS_PROFILE, else the credentials found.",
     )
     regions: Texts = Field(
-        (), description="The only regions to launch and to list in. Default: every region that the account has enabled."
+        (),
+        description="The only regions to launch and to list in, or zones to launch in. "
+        "Default: every region that the account has enabled.",
     )
     endpoint_url: Endpoint | None = Field(
         None, description="The endpoint of every service. Default: AWS_ENDPOINT_URL, else AWS's own endpoints."
@@ -87,7 +91,13 @@ class AwsSettings(BaseModel):
     def home_region(self) -> str:
         """Return the region to call for what belongs to no region."""
         named = self.environment.get("AWS_REGION") or self.environment.get("AWS_DEFAULT_REGION")
-        return self.regions[0] if self.regions else named or "us-east-1"
+        return self.listed_regions[0] if self.regions else named or "us-east-1"
+
+    @property
+    def listed_regions(self) -> tuple[str, ...]:
+        """Return the regions to list in; of a zone ("us-east-1a", "us-west-2-lax-1a") its region. Empty for all."""
+        found = (match[0] if (match := re.match(_REGION, name)) else name for name in self.regions)
+        return tuple(dict.fromkeys(found))
 
     def configured(self) -> Configured:
         """Return whether AWS can be reached, with which credentials, and in which regions only."""

@@ -47,7 +47,10 @@ class AzureSettings(BaseModel):
     endpoint_url: Endpoint | None = Field(
         None, description="The endpoint of every service. Default: Azure Resource Manager's own."
     )
-    locations: Texts = Field((), description="The only regions to launch and to list in. Default: every region.")
+    locations: Texts = Field(
+        (),
+        description="The only regions to launch and to list in, or zones (eastus-1) to launch in. Default: every region.",
+    )
     resource_group: str | None = Field(
         None,
         description="An existing resource group for everything. Default: one is made for each cluster and region.",

@@ -99,7 +99,7 @@ def test_json_is_one_document_with_the_costs_of_the_clusters(run: Run, spent: An
     done = run("cost", "--json")
     assert done.err == ""
     document = done.document
-    assert set(document) == {"by", "since", "until", "rows", "total", "forecasts"}
+    assert set(document) == {"by", "timezone", "since", "until", "rows", "total", "forecasts"}
     assert (document["by"], document["since"]) == ("cluster", None)
     costs = {row["group"]: row["cost_usd"] for row in document["rows"]}
     for name in ("big", "small", "gone"):
@@ -131,6 +131,16 @@ def test_csv_has_a_header_and_a_line_for_each_row(run: Run, spent: Any) -> None:
     rows = run("cost", "--by", "tag:team", "--json").document["rows"]
     assert [(line[0], float(line[3])) for line in lines[1:]] == [(row["group"] or "", row["cost_usd"]) for row in rows]
     assert done.err == ""
+
+
+@pytest.mark.parametrize(("options", "zone"), [([], "UTC"), (["--timezone", "Europe/Berlin"], "Europe/Berlin")])
+def test_days_name_the_time_zone_in_every_form(run: Run, spent: Any, options: list[str], zone: str) -> None:
+    command = ("cost", "--by", "day", *options)
+    assert run(*command).out.startswith(f"day ({zone}) ")
+    assert run(*command, "--json").document["timezone"] == zone
+    header, *lines = csv.reader(io.StringIO(run(*command, "--csv").out))
+    assert header == ["day", "node_hours", "accelerator_hours", "cost_usd", "timezone"]
+    assert {line[-1] for line in lines} == {zone}
 
 
 def test_clusters_without_the_tag_have_a_row_of_their_own(run: Run, spent: Any) -> None:
@@ -166,6 +176,8 @@ def test_an_empty_report_says_so(run: Run, fake_cloud: FakeCloud) -> None:
         (["--by", "tag"], 2, "by='tag'"),
         (["nobody"], 8, "nobody: no cluster of this name"),
         (["--json", "--csv"], 2, "not allowed with argument"),
+        (["--by", "day", "--timezone", "Europ/Berlin"], 2, "no such time zone; did you mean Europe/Berlin?"),
+        (["--timezone", "UTC"], 2, "--timezone UTC: only --by day has days"),
     ],
 )
 def test_a_wrong_argument_is_reported_in_one_line(

@@ -56,7 +56,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["prices", "troubleshooting"])
+@pytest.mark.parametrize("name", ["accelerators", "prices", "troubleshooting"])
 def test_a_page_with_tables_from_the_code_is_up_to_date(name: str) -> None:
     text = (DOCS / f"{name}.md").read_text()
     assert tool(f"write_{name}").page(text) == text, OUTDATED

@@ -172,8 +172,8 @@ FACTS = {
     "h100,h100,nvidia,gpu,true,80,989.4,,,,,,700,h100-sxm,datasheet,high,\n"
     "t4,t4,nvidia,gpu,false,16,,65,,,,,70,,datasheet,high,\n"
     "tpu-v2,tpu-v2,google,tpu,true,16,45,,,,,,,v2,page,high,\n",
-    "regions": "cloud,region,residency,country,partition\naws,us-east-1,us,US,aws\naws,us-gov-east-1,us,US,aws-us-gov\n"
-    "azure,eastus,us,US,\ngcp,us-central1,us,US,\n",
+    "regions": "cloud,region,residency,country,partition,zones\naws,us-east-1,us,US,aws,us-east-1a\n"
+    "aws,us-gov-east-1,us,US,aws-us-gov,\nazure,eastus,us,US,,1;2\ngcp,us-central1,us,US,,\n",
     "aws_instances": INSTANCES + ",efa_max_interfaces\n"
     "p5,h100,8,80,192,2048,3200,efa,x86_64,current,api,32\nm5,,,,8,32,10,,x86_64,legacy,api,\n",
     "aws_prices": PRICE_COLUMNS + "\n"

@@ -136,3 +136,11 @@ def test_a_local_cloud_is_polled_quickly_and_ec2_is_not(tmp_path: Path) -> None:
     real = plugin.open(Settings(environment={"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}))
     assert local.poll_interval.total_seconds() <= 0.1 < real.poll_interval.total_seconds()
     assert local.consistency_window < real.consistency_window < real.attempt_timeout
+
+
+def test_a_zone_in_the_settings_is_a_place_to_launch_in_and_its_region_one_to_list_in() -> None:
+    read = AwsSettings.of(Settings({"regions": "us-east-1a, us-east-1b, us-west-2-lax-1a, eusc-de-east-1"}))
+    assert read.listed_regions == ("us-east-1", "us-west-2", "eusc-de-east-1")
+    assert read.home_region == "us-east-1"
+    assert Clients(read).regions() == read.listed_regions
+    assert plugin.configured(Settings({"regions": ["us-east-1a"]})).regions == ("us-east-1a",)

@@ -1,5 +1,6 @@
 """Costs, compared with sums that are computed differently: in whole microseconds and fractions, node by node."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -257,6 +259,99 @@ def test_days_are_in_utc_wherever_the_ledger_was_written(fake_cloud: FakeCloud) 
     write(fake_cloud.session, cluster(), node(started_at=begun, ended_at=begun + timedelta(hours=1)))
     fake_cloud.advance("1d")
     assert [row.group for row in report(fake_cloud.session, by="day").rows] == [str(date(2027, 1, 1))]
+
+
+ZONES = (
+    *("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Kiritimati"),
+    # Where clocks change at midnight, a day has no 00:00 or has it twice.
+    *("America/Havana", "Asia/Beirut", "Africa/Cairo"),
+)
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_days_in_a_time_zone_are_those_of_a_clock_that_is_read_every_quarter_of_an_hour(
+    fake_cloud: FakeCloud, name: str
+) -> None:
+    fake_cloud.clock.advance(YEAR_END - fake_cloud.clock.now())
+    zone, quarter = ZoneInfo(name), timedelta(minutes=15)
+    expected: dict[str, Fraction] = {}
+    for record, nodes in random_year(Random(name), 8):
+        write(fake_cloud.session, record, *nodes)
+        for each in nodes:
+            at, end = each.started_at, each.ended_at or YEAR_END
+            while at < end:
+                # Time zones are whole quarters of an hour from UTC, so the date changes at no other instant.
+                step = min(end, at + quarter - (at - NEW_YEAR) % quarter)
+                day = str(at.astimezone(zone).date())
+                time = (step - at) // timedelta(microseconds=1)
+                expected[day] = expected.get(day, Fraction()) + usd(time, each.hourly_cost)
+                at = step
+            day = str(each.started_at.astimezone(zone).date())
+            rest = MINIMUM[each.provider] * 10**6 - (end - each.started_at) // timedelta(microseconds=1)
+            if rest > 0:
+                expected[day] = expected.get(day, Fraction()) + usd(rest, each.hourly_cost)
+    found = report(fake_cloud.session, by="day", timezone=name)
+    assert found.timezone == name
+    assert {row.group: row.to_dict()["cost_usd"] for row in found.rows if row.spent} == {
+        day: as_written(amount) for day, amount in expected.items() if amount
+    }
+    assert round(found.total.cost, 20) == round(report(fake_cloud.session).total.cost, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "hours"),
+    [
+        ("UTC", {"2027-03-28": 24, "2027-10-31": 24}),
+        ("Europe/Berlin", {"2027-03-27": 24, "2027-03-28": 23, "2027-10-31": 25}),
+        ("America/New_York", {"2027-03-14": 23, "2027-11-07": 25}),
+        ("America/Havana", {"2027-03-14": 23, "2027-11-07": 25}),
+        ("Australia/Lord_Howe", {"2027-04-04": 24.5, "2027-10-03": 23.5}),
+    ],
+)
+def test_a_day_on_which_clocks_change_has_its_own_length(
+    fake_cloud: FakeCloud, name: str, hours: dict[str, float]
+) -> None:
+    write(fake_cloud.session, cluster(), node(started_at=NEW_YEAR))
+    fake_cloud.clock.advance(YEAR_END - fake_cloud.clock.now())
+    rows = {row.group: row.node_hours for row in report(fake_cloud.session, by="day", timezone=name).rows}
+    assert {day: float(rows[day]) for day in hours} == hours
+
+
+@pytest.mark.parametrize(
+    ("given", "used"), [(None, "UTC"), ("utc", "UTC"), ("europe/berlin", "Europe/Berlin"), ("Asia/Tokyo", "Asia/Tokyo")]
+)
+def test_days_are_in_utc_unless_a_time_zone_is_given(fake_cloud: FakeCloud, given: str | None, used: str) -> None:
+    found = report(fake_cloud.session, by="day", timezone=given)
+    assert found.timezone == found.to_dict()["timezone"] == used
+    assert report(fake_cloud.session).timezone is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Europe/Berln", "Europe/Berln: no such time zone; did you mean Europe/Berlin?"),
+        ("berlin", "did you mean Europe/Berlin?"),
+        ("UTCC", "did you mean UTC?"),
+        ("../../etc/passwd", "no such time zone"),
+        ("", "no such time zone; write a name such as"),
+    ],
+)
+def test_a_wrong_time_zone_is_refused_with_the_nearest_one(fake_cloud: FakeCloud, name: str, message: str) -> None:
+    with pytest.raises(errors.SpecError, match=re.escape(message)):
+        report(fake_cloud.session, by="day", timezone=name)
+
+
+def test_a_time_zone_without_days_is_refused(fake_cloud: FakeCloud) -> None:
+    with pytest.raises(errors.SpecError, match="by='owner' has no days"):
+        report(fake_cloud.session, by="owner", timezone="UTC")
+
+
+def test_without_time_zone_data_days_in_utc_still_work(fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoneinfo.available_timezones", set)
+    assert report(fake_cloud.session, by="day", timezone="UTC").timezone == "UTC"
+    with pytest.raises(errors.SpecError, match="no time zone data") as caught:
+        report(fake_cloud.session, by="day", timezone="Europe/Berlin")
+    assert "pip install tzdata" in str(caught.value.hint)
 
 
 def test_the_report_and_the_cluster_have_the_same_cost(fake_cloud: FakeCloud) -> None:

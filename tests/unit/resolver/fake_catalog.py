@@ -63,6 +63,12 @@ class FakeCatalog:
     def accelerators(self) -> tuple[str, ...]:
         return tuple(sorted({item.accelerator for item in self.types} - {""}))
 
+    def zones(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        found: dict[tuple[str, str], set[str]] = {}
+        for item in self.lines:
+            found.setdefault((item.region.provider, item.region.name), set()).update(item.zones)
+        return {key: tuple(sorted(zones)) for key, zones in found.items() if zones}
+
     def regions(self) -> tuple[Region, ...]:
         return (EAST, WEST, NORTH)
 

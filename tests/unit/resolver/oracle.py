@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from math import ceil, floor
@@ -100,7 +100,41 @@ class Oracle:
         return fnmatchcase(region, pattern)
 
     def means_a_region(self, pattern: str) -> bool:
-        return any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
+        cache = self.__dict__.setdefault("_regions", {})
+        if pattern not in cache:
+            cache[pattern] = any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
+        return cache[pattern]
+
+    def means_a_type(self, pattern: str) -> bool:
+        return any(fnmatchcase(name.lower(), pattern.lower()) for name in self.catalog.instance_names())
+
+    def zone_matches(self, pattern: str, provider: str, zone: str) -> bool:
+        """Return whether a pattern that matches no region matches a zone."""
+        cloud, _, name = pattern.lower().rpartition(":")
+        return not self.means_a_region(pattern) and cloud in ("", provider) and fnmatchcase(zone.lower(), name)
+
+    def means_a_zone(self, pattern: str) -> bool:
+        return any(
+            self.zone_matches(pattern, p, zone) for (p, _), zones in self.catalog.zones().items() for zone in zones
+        )
+
+    def excluded_places(self) -> list[str]:
+        """Return the exclusions that are not instance types. What is both a type and a zone is a type."""
+        return [p for p in self.spec.exclude if self.means_a_region(p) or not self.means_a_type(p)]
+
+    def zones_in(self, provider: str, region: str) -> tuple[str, ...]:
+        return self.catalog.zones().get((provider, region), ())
+
+    def is_split(self, provider: str, region: str) -> bool:
+        """Return whether `regions`, `exclude` or the configuration treats some zones of a region unlike others."""
+        cache = self.__dict__.setdefault("_split", {})
+        if (provider, region) not in cache:
+            cache[provider, region] = any(
+                any(self.zone_matches(p, provider, zone) for p in patterns for zone in self.zones_in(provider, region))
+                and not any(self.region_matches(p, provider, region) for p in patterns)
+                for patterns in (self.spec.regions, self.excluded_places())
+            ) or any(zone in self.only.get(provider, ()) for zone in self.zones_in(provider, region))
+        return cache[provider, region]
 
     def is_refused(self) -> bool:
         """Return whether the spec names something unknown or contradicts itself. (All types that are drawn exist.)"""
@@ -116,14 +150,15 @@ class Oracle:
             return True
         if spec.gpus is not None and not has_models and not any(i.accelerators for i in instances):
             return True
-        if not all(self.means_a_region(pattern) for pattern in spec.regions):
+        if not all(self.means_a_region(pattern) or self.means_a_zone(pattern) for pattern in spec.regions):
             return True
-        names = [name.lower() for name in self.catalog.instance_names()]
         for pattern in spec.exclude:
-            if not self.means_a_region(pattern) and not any(fnmatchcase(name, pattern.lower()) for name in names):
+            if not (self.means_a_region(pattern) or self.means_a_type(pattern) or self.means_a_zone(pattern)):
                 return True
         places = [(r.provider, r.name) for r in self.catalog.regions()]
         found = {p for p, name in places if any(self.region_matches(pattern, p, name) for pattern in spec.regions)}
+        zones = [(p, zone) for (p, _), names in self.catalog.zones().items() for zone in names]
+        found |= {p for p, zone in zones if any(self.zone_matches(pattern, p, zone) for pattern in spec.regions)}
         return bool(spec.regions and spec.clouds is not None and not found & set(spec.clouds))
 
     # Numbers
@@ -210,14 +245,48 @@ class Oracle:
             "reserved": False,
         }[purchase]
 
-    def region_rejection(self, provider: str, region: str) -> str | None:
-        if self.spec.regions and not any(self.region_matches(p, provider, region) for p in self.spec.regions):
-            return "region not asked for"
-        if any(self.region_matches(p, provider, region) for p in self.spec.exclude):
+    def place_rejection(self, provider: str, region: str, zone: str) -> str | None:
+        """Return `first_place_rejection`, cached: there are 200 times as many offers as zones."""
+        kept = self.__dict__.setdefault("_places", {})
+        if (provider, region, zone) not in kept:
+            kept[provider, region, zone] = self.first_place_rejection(provider, region, zone)
+        return kept[provider, region, zone]
+
+    def first_place_rejection(self, provider: str, region: str, zone: str) -> str | None:
+        """Return the first reason to reject one zone of a region; "" is an unknown zone, which may be any."""
+        asked, excluded = self.spec.regions, self.excluded_places()
+        others = self.zones_in(provider, region)
+        if asked and not any(
+            self.region_matches(p, provider, region) or self.zone_matches(p, provider, zone) for p in asked
+        ):
+            is_zone = any(self.zone_matches(p, provider, other) for p in asked for other in others)
+            return "zone not asked for" if is_zone else "region not asked for"
+        if any(self.region_matches(p, provider, region) for p in excluded):
             return "region excluded"
-        if provider in self.only and region not in self.only[provider]:
-            return "region not configured"
+        if any(self.zone_matches(p, provider, other) for p in excluded for other in ([zone] if zone else others)):
+            return "zone excluded"
+        only = self.only.get(provider, (region,))
+        if region not in only and zone not in only:
+            return "zone not configured" if any(other in only for other in others) else "region not configured"
         return None
+
+    def zones_of(self, offer: Offer) -> list[str]:
+        """Return the zones in which an offer may be used."""
+        if offer.zone or not self.is_split(offer.provider, offer.region):
+            return [offer.zone]
+        zones = self.zones_in(offer.provider, offer.region)
+        return [zone for zone in zones if self.place_rejection(offer.provider, offer.region, zone) is None]
+
+    def offer_place_rejection(self, offer: Offer) -> str | None:
+        place = (offer.provider, offer.region)
+        if offer.zone or not self.is_split(*place):
+            return self.place_rejection(*place, offer.zone)
+        order = (
+            *("region not asked for", "zone not asked for", "region excluded", "zone excluded"),
+            *("region not configured", "zone not configured"),
+        )
+        found = [self.place_rejection(*place, zone) for zone in self.zones_in(*place)]
+        return None if None in found else max((reason for reason in found if reason), key=order.index)
 
     def price_rejection(self, hourly: float, per_accelerator: float) -> str | None:
         spec = self.spec
@@ -234,7 +303,7 @@ class Oracle:
         if not self.allowed(offer.purchase):
             words = {"on_demand": "on demand", "spot": "spot", "flex_start": "flex-start", "reserved": "reserved"}
             return f"{words[offer.purchase]} not asked for"
-        if found := self.region_rejection(offer.provider, offer.region):
+        if found := self.offer_place_rejection(offer):
             return found
         if offer.quote.basis == "estimate" and not self.spec.estimates:
             return "price is an estimate"
@@ -265,6 +334,7 @@ class Oracle:
 
     def answer(self) -> Answer:
         first: dict[int, str] = {}
+        self.offers = self.expanded()
         for index, (_, offer) in enumerate(self.offers):
             if found := self.offer_rejection(offer):
                 first[index] = found
@@ -291,9 +361,32 @@ class Oracle:
             gangs += self.spread_gangs(first, needs_fabric=needs_fabric)
         reserved = self.reserved_gangs()
         used = {key_of(part[0], 0) for gang in (*gangs, *reserved) for part in gang}
-        counts = Counter(reason for index, reason in first.items() if key_of(self.offers[index][1], 0) not in used)
         gangs = sorted(reserved, key=self.rank) + sorted(gangs, key=self.rank)
-        return Answer([tuple(key_of(*part) for part in gang) for gang in gangs], dict(counts))
+        return Answer([tuple(key_of(*part) for part in gang) for gang in gangs], self.counted(first, used))
+
+    def expanded(self) -> list[tuple[Listing, Offer]]:
+        """Return the offers, with one in every allowed zone for each without a zone, where zones are not treated alike."""
+        found = []
+        for line, offer in self.offers:
+            zones = [offer.zone]
+            if not offer.zone and self.is_split(offer.provider, offer.region) and not self.offer_rejection(offer):
+                zones = self.zones_of(offer)
+            found += [(line, offer if zone == offer.zone else replace(offer, zone=zone)) for zone in zones]
+        return found
+
+    def counted(self, first: Mapping[int, str], used: set[PartKey]) -> dict[str, int]:
+        """Count the offers that are in no candidate. An offer that names no zone counts once, although it is in several."""
+        counts: Counter[str] = Counter()
+        once: dict[PartKey, set[str]] = {}
+        for index, reason in first.items():
+            line, offer = self.offers[index]
+            if not line.zones and offer.zone:
+                once.setdefault(key_of(replace(offer, zone=""), 0), set()).add(reason)
+            elif key_of(offer, 0) not in used:
+                counts[reason] += 1
+        used_anywhere = {(*key[:2], "", *key[3:]) for key in used}
+        counts.update("outage" if "outage" in once[key] else min(once[key]) for key in once.keys() - used_anywhere)
+        return dict(counts)
 
     def rank(self, gang: Gang) -> tuple[object, ...]:
         head = gang[0][0]
@@ -393,7 +486,7 @@ class Oracle:
             for i in self.catalog.instances(head.instance_type)
             if i.provider == head.provider
             and self.rejection_reason(i) is None
-            and self.region_rejection(i.provider, head.region) is None
+            and self.place_rejection(i.provider, head.region, head.zone) is None
         ]
         if not fitting or (self.spec.interconnect == "rdma" and self.lacks_fabric(fitting[0])):
             return []
@@ -409,6 +502,8 @@ class Oracle:
             return []
         gangs: list[Gang] = [tuple(inside)] if not missing else []
         for _, offer in self.offers if missing else ():
+            if self.place_rejection(offer.provider, offer.region, offer.zone) is not None:
+                continue
             is_same_type = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
             is_same_zone = offer.zone in ("", head.zone) or head.zone == ""
             is_allowed = offer.quote.basis == "list" or self.spec.estimates

@@ -15,8 +15,12 @@ from multicompute.provider import Reservation
 from multicompute.spec import ClusterSpec
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-CONFIGURED = {"aws": ["us-east-1", "eu-west-1"], "azure": ["eastus", "westeurope"]}
-"""The regions that a configuration may restrict a provider to."""
+CONFIGURED = {
+    "aws": ["us-east-1", "eu-west-1"],
+    "azure": ["eastus", "westeurope"],
+    "gcp": ["us-central1-a", "us-central1-b", "europe-west4"],
+}
+"""The regions and zones that a configuration may restrict a provider to."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,21 @@ REGIONS = (
     "*-1",
     "aws:eu",
 )
+ZONES = (
+    "us-east-1a",
+    "us-east-1[abc]",
+    "aws:us-east-1?",
+    "US-West-2B",
+    "us-central1-a",
+    "us-central1-?",
+    "europe-west4-*",
+    "eastus-1",
+    "eastus-[23]",
+    "azure:eastus2-*",
+    "*-1a",
+    "*-b",
+)
+REGIONS += ZONES
 EXCLUDED = (*REGIONS, "p5.*", "*nvl*", "p5.48xlarge", "a3-*", "Standard_NC*", "g5.*", "v5p-*")
 
 

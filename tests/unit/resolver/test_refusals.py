@@ -29,13 +29,16 @@ def real(**values: Any) -> Plan:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"gpus": 4, "type": "A10G:4"}, 'write gpus=4, type="a10g"'),
+        ({"gpus": 4, "type": "A10G:4"}, 'write type="a10g", gpus_per_node=4 and the total as gpus'),
         ({"gpus": 4, "type": "h1000"}, "did you mean h100"),
         ({"gpus": 4, "type": "p5.49xlarge"}, "p5.48xlarge"),
         ({"gpus": 4, "type": "h100", "regions": ["us-eats-1"]}, "did you mean us-east-1"),
         ({"gpus": 4, "type": "h100", "regions": ["asw:us-*"]}, "did you mean aws:us-*"),
         ({"gpus": 4, "type": "h100", "regions": ["aws"]}, "write regions='aws:*'"),
-        ({"gpus": 4, "type": "h100", "exclude": ["p5.49xlarge"]}, "no such region or instance type; did you mean"),
+        (
+            {"gpus": 4, "type": "h100", "exclude": ["p5.49xlarge"]},
+            "no such region, zone or instance type; did you mean",
+        ),
         ({"gpus": 4, "type": "h100", "exclude": ["nowhere-zz"]}, "exclude='nowhere-zz': no such region"),
         ({"gpus": 4, "type": "h100", "clouds": ["was"]}, "no such cloud; did you mean aws?"),
         ({"gpus": 4, "type": "h100", "clouds": ["gcp"], "regions": ["aws:us-*"]}, "clouds=['gcp'] excludes"),
@@ -70,6 +73,8 @@ def test_a_family_means_all_its_variants_and_a_variant_only_itself() -> None:
         ({"gpus": 64, "type": "h100", "min_gpu_memory": "100GiB"}, "min_gpu_memory=80"),
         ({"gpus": 64, "type": "trn2"}, "spot='prefer'"),
         ({"gpus": 64, "type": "h200", "clouds": ["gcp"], "interconnect": "rdma", "estimates": False}, "clouds=['aws']"),
+        ({"gpus": 8, "type": "p4de.24xlarge", "regions": ["us-east-1e"]}, "regions=['us-east-1b']"),
+        ({"gpus": 8, "type": "v6e-8", "regions": ["eastus-1"]}, "regions=['southamerica-west1']"),
         ({"gpus": 64, "type": "h100", "regions": ["il"], "max_price": 1}, "regions=['us-east-1'] with max_price=6.88"),
     ],
 )

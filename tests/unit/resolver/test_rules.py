@@ -152,6 +152,92 @@ def test_regions_are_globs_or_residencies_with_or_without_the_cloud(regions: lis
     assert {item.region for item in plan(catalog, gpus=8, type="h100", exclude=regions)} == others
 
 
+@pytest.mark.parametrize(
+    ("regions", "where"),
+    [
+        (["east-1a"], {"east-1a"}),
+        (["EAST-1A"], {"east-1a"}),
+        (["blue:east-1?"], {"east-1a", "east-1b"}),
+        (["east-1[bc]", "north-1a"], {"east-1b", "north-1a"}),
+        (["*-1b"], {"east-1b", "west-1b", "north-1b"}),
+        # A region that matches comes before its zones, and a whole region before one of its zones.
+        (["east-1*"], {"east-1a", "east-1b"}),
+        (["east-1", "east-1a"], {"east-1a", "east-1b"}),
+    ],
+)
+def test_zones_are_accepted_where_regions_are(regions: list[str], where: set[str]) -> None:
+    catalog = FakeCatalog(line(BIG, 80), line(BIG, 80, WEST), line(GREEN, 80, NORTH))
+    assert {item.zone for item in plan(catalog, gpus=8, type="h100", regions=regions)} == where
+    others = {f"{region}-1{zone}" for region in ("east", "west", "north") for zone in "ab"} - where
+    assert {item.zone for item in plan(catalog, gpus=8, type="h100", exclude=regions)} == others
+
+
+def test_zones_that_are_not_allowed_count_under_reasons_of_their_own() -> None:
+    catalog = FakeCatalog(line(BIG, 80, zones="abc"), line(BIG, 80, WEST), line(GREEN, 80, NORTH))
+    found = plan(
+        catalog,
+        gpus=8,
+        type="h100",
+        regions=["east-1[ab]", "west-1"],
+        exclude=["east-1a"],
+        known={"only": {"blue": ["east-1a", "east-1b", "west-1a"]}},
+    )
+    assert shown(found) == ["1 x b8 east-1b", "1 x b8 west-1a"]
+    assert {reason: item.count for reason, item in found.rejected.items()} == {
+        "region not asked for": 2,
+        "zone not asked for": 1,
+        "zone excluded": 1,
+        "zone not configured": 1,
+    }
+
+
+def test_an_offer_without_zones_is_an_offer_in_each_allowed_zone_of_its_region() -> None:
+    bare = line(BIG, 80, zones="")
+    catalog = FakeCatalog(bare, line(SMALL, 100, zones="abc"))
+    options = {"gpus": 8, "type": "b8"}
+    assert shown(plan(catalog, **options)) == ["1 x b8 east-1"]
+    assert shown(plan(catalog, regions=["east-1b"], **options)) == ["1 x b8 east-1b"]
+    assert shown(plan(catalog, exclude=["east-1b"], **options)) == ["1 x b8 east-1a", "1 x b8 east-1c"]
+    refused = plan(catalog, regions=["east-1b"], exclude=["east-1b"], **options)
+    assert {reason: item.count for reason, item in refused.rejected.items()} == {
+        "other instance type": 3,
+        "zone excluded": 1,
+    }
+
+
+def test_an_offer_without_zones_that_lacks_capacity_in_one_zone_is_a_candidate_in_the_others() -> None:
+    catalog = FakeCatalog(line(BIG, 80, zones=""), line(SMALL, 100, zones="abc"))
+    outage = Outage("blue", "east-1a", "b8", "on_demand", "capacity", SOON)
+    found = plan(catalog, known={"outages": [outage]}, gpus=8, type="b8", regions=["east-1[ab]"])
+    assert shown(found) == ["1 x b8 east-1b"]
+    assert "outage" not in found.rejected
+
+
+@pytest.mark.parametrize(("zone", "is_used"), [("east-1a", True), ("east-1b", False), ("", False)])
+def test_a_reservation_is_used_only_in_a_zone_that_is_allowed(zone: str, *, is_used: bool) -> None:
+    reservation = Reservation("blue", "cr-1", "east-1", zone, "b8", 4)
+    found = plan(
+        FakeCatalog(line(BIG, 80)),
+        known={"reservations": [reservation]},
+        gpus=8,
+        type="h100",
+        reservations=["cr-1"],
+        regions=["east-1a"],
+    )
+    assert (found.candidates[0].purchase == "reserved") is is_used
+    assert any("can't be used: zone not asked for" in note for note in found.notes) is not is_used
+
+
+def test_a_zone_id_is_the_zone_that_it_names_in_the_account() -> None:
+    catalog = FakeCatalog(line(BIG, 80))
+    known = {"zone_ids": {"e1-az4": "east-1b"}}
+    for pattern in ("e1-az4", "blue:E1-AZ4"):
+        assert shown(plan(catalog, known=known, gpus=8, type="h100", regions=[pattern])) == ["1 x b8 east-1b"]
+        assert shown(plan(catalog, known=known, gpus=8, type="h100", exclude=[pattern])) == ["1 x b8 east-1a"]
+    only = {"only": {"blue": ["e1-az4"]}}
+    assert shown(plan(catalog, known=known | only, gpus=8, type="h100")) == ["1 x b8 east-1b"]
+
+
 def test_if_the_configuration_names_regions_no_other_is_used() -> None:
     catalog = FakeCatalog(line(BIG, 80, zones="a"), line(BIG, 90, WEST, "a"), line(GREEN, 95, NORTH, "a"))
     found = plan(catalog, gpus=8, type="h100", known={"only": {"blue": ["west-1"]}})
