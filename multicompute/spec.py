@@ -190,6 +190,14 @@ class ClusterSpec(ParsedModel):
         ),
         Argument(),
     ] = "default"
+    strict_ttl: Annotated[
+        bool,
+        Field(
+            description="Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and "
+            "the cluster expires earlier."
+        ),
+        Argument(relaxed=Relaxation(to=False, rank=16)),
+    ] = False
     idle_timeout: Annotated[
         OptionalDuration,
         Field(

@@ -164,7 +164,13 @@ class Ledger:
     # Attempts
 
     def open_attempt(
-        self, attempt: AttemptRecord, event: Event, *, is_repair: bool = False, holder: str | None = None
+        self,
+        attempt: AttemptRecord,
+        event: Event,
+        *,
+        is_repair: bool = False,
+        holder: str | None = None,
+        **changes: object,
     ) -> bool:
         """Record an attempt before its first call to the cloud (I1).
 
@@ -173,6 +179,7 @@ class Ledger:
             event: the event to record with it.
             is_repair: the attempt replaces nodes of a DEGRADED cluster, whose state and place do not change.
             holder: who must have the cluster's lease; None to skip this check.
+            changes: fields of the cluster to change with it.
 
         Returns:
             False, and nothing is written, if the teardown has begun or `holder` does not have the lease.
@@ -191,6 +198,8 @@ class Ledger:
                 )
             if cursor.rowcount != 1:
                 return False
+            if changes:
+                sql.update(cursor, "clusters", {"id": attempt.cluster_id}, changes)
             sql.insert(cursor, "attempts", rows.attempt_row(attempt))
             sql.append_event(cursor, event)
         return True

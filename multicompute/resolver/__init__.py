@@ -4,9 +4,10 @@ The rules:
 
 - A gang has `nodes` nodes or, without that, as many as its accelerators need, rounded up. It costs nodes x price per
   node-hour, rounded to a millionth of a dollar. A slice counts as one node, however many hosts it has.
-- Candidates are ordered by: reservations named in the spec; with order="given", the position of the type; total price; list
-  price before estimate; fewer nodes; less surplus; provider, region, zone, instance type, purchase. Each zone is a candidate
-  of its own.
+- Candidates are ordered by: reservations named in the spec; with order="given", the position of the type; those that can
+  live for the ttl before those that their cloud terminates earlier; total price; list price before estimate; fewer nodes;
+  less surplus; provider, region, zone, instance type, purchase. Each zone is a candidate of its own.
+- With strict_ttl=True, a gang that its cloud terminates before the ttl is rejected. A ttl of None is longer than any limit.
 - Every offer that is in no candidate counts under the first reason that applies, in the order of `REASONS`.
 - A fraction of an accelerator or a retired type is used only if its instance type is named.
 - Fabric: with interconnect="rdma", a gang of several nodes without an RDMA fabric is rejected. With "auto", it is rejected
@@ -17,7 +18,7 @@ The rules:
 - Stale prices and clouds that can't be used are marked and not rejected.
 - An outage limits how many nodes of an offer are available. With placement "zone", the complete gang must fit.
   With "region", "cloud" or "any", interchangeable offers (the same instance type and purchase type; with "any", the same
-  number of the same accelerator per node) also fill one gang together, cheapest first. Nothing else tells how much capacity
+  number of the same accelerator per node) also fill one gang together: first those that live for the ttl, cheapest first. Nothing else tells how much capacity
   a zone has, so only a limit makes a gang spread. A gang that spreads has no fabric.
 """
 
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING
 
 from multicompute.errors import NoOfferError
 from multicompute.plan import Candidate, Outage, Plan
-from multicompute.provider import Reservation
+from multicompute.provider import LifetimeLimit, Reservation
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._reasons import ORDER as REASONS
 from multicompute.resolver._resolve import decide
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["REASONS", "require", "resolve"]
 
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
+_NO_LIMITS: Mapping[str, Sequence[LifetimeLimit]] = MappingProxyType({})
 
 
 def resolve(
@@ -54,6 +56,8 @@ def resolve(
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
     max_price_age: timedelta = timedelta(days=30),
     max_spot_price_age: timedelta = timedelta(days=1),
+    lifetime_limits: Mapping[str, Sequence[LifetimeLimit]] = _NO_LIMITS,
+    default_ttl: timedelta | None = None,
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -68,6 +72,8 @@ def resolve(
         only: provider -> the only regions to use, where the configuration names some.
         max_price_age: prices older than this are marked as stale.
         max_spot_price_age: the same for spot prices.
+        lifetime_limits: provider -> its limits on how long machines live.
+        default_ttl: the ttl of a spec that has none; None for no expiry.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -75,7 +81,17 @@ def resolve(
     Raises:
         SpecError: the spec names something unknown or contradicts itself.
     """
-    context = ResolveContext(now, configured, outages, reservations, only, max_price_age, max_spot_price_age)
+    context = ResolveContext(
+        now,
+        configured,
+        outages,
+        reservations,
+        only,
+        max_price_age,
+        max_spot_price_age,
+        lifetime_limits,
+        default_ttl,
+    )
     plan = decide(spec, catalog, context)
     if plan.candidates:
         return plan

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from multicompute.offer import Offer, Purchase
 from multicompute.plan import Outage
-from multicompute.provider import Reservation
+from multicompute.provider import LifetimeLimit, Reservation
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class ResolveContext:
     only: Mapping[str, Collection[str]]
     max_price_age: timedelta
     max_spot_price_age: timedelta
+    lifetime_limits: Mapping[str, Sequence[LifetimeLimit]]
+    default_ttl: timedelta | None
 
     @cached_property
     def today(self) -> date:
