@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multicompute.errors import AuthError
-from multicompute.provider import Configured, Settings, TagLimits
+from multicompute.provider import Configured, LifetimeLimit, Settings, TagLimits
 from multicompute_gcp._labels import KEY_PATTERN
+from multicompute_gcp._limits import MAX_FLEX_START, MAX_RUN
 
 if TYPE_CHECKING:
     from multicompute.provider import LocalCloud, Provider
@@ -32,6 +33,13 @@ class GcpPlugin:
     # TPUs by the second while READY (https://cloud.google.com/tpu/pricing), without a minimum: a slice that is deleted in its first minute
     # may cost less than is counted here.
     billing_minimum = timedelta(minutes=1)
+    # Flex-start, of machines and of TPU slices: up to seven days (https://cloud.google.com/compute/docs/instances/about-flex-start-vms,
+    # https://cloud.google.com/tpu/docs/request-using-flex-start). A machine with an expiry gets a run duration, of up to 120 days
+    # (https://cloud.google.com/compute/docs/instances/limit-vm-runtime). TPU slices ("v5p-128"), unless they are flex-start, have none.
+    lifetime_limits = (
+        LifetimeLimit(MAX_FLEX_START, purchases=("flex_start",), without_expiry=True),
+        LifetimeLimit(MAX_RUN, families=("[!v]*",)),
+    )
 
     @cached_property
     def setting_names(self) -> tuple[str, ...]:

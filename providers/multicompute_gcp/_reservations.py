@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from multicompute.provider import Reservation
@@ -94,4 +95,6 @@ def _reservation(item: dict[str, Any], reservation_id: str) -> Reservation | Non
         instance_type=_machine_type(item),
         available=max(free, 0) if item.get("status", "READY") == "READY" else 0,
         kind="calendar reservation" if is_by_calendar(item) else "reservation",
+        # Instances in other reservations outlive them: they run on, at the price of instances without a reservation.
+        ends_at=datetime.fromisoformat(str(item["deleteAtTime"])) if is_by_calendar(item) else None,
     )
