@@ -196,7 +196,7 @@ class ClusterSpec(ParsedModel):
             description="Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and "
             "the cluster expires earlier."
         ),
-        Argument(relaxed=Relaxation(to=False, rank=16)),
+        Argument(identity="if set", relaxed=Relaxation(to=False, rank=16)),
     ] = False
     idle_timeout: Annotated[
         OptionalDuration,
@@ -317,7 +317,7 @@ class ClusterSpec(ParsedModel):
 
     def identity(self) -> dict[str, object]:
         """Return what makes two requests the same request (I6), in JSON form; of the script only its digest."""
-        return {name: value for name, value in self.to_public_dict().items() if argument_of(name).identity}
+        return {name: value for name, value in self.to_public_dict().items() if _is_identity(name, value)}
 
     def to_dict(self) -> dict[str, object]:
         """Return the spec in JSON form, without `progress`; `ClusterSpec.of` returns the same spec from it."""
@@ -363,6 +363,11 @@ class ClusterSpec(ParsedModel):
 def argument_of(name: str) -> Argument:
     """Return what the field of this name states in addition to its type, default and description."""
     return next(item for item in ClusterSpec.model_fields[name].metadata if isinstance(item, Argument))
+
+
+def _is_identity(name: str, value: object) -> bool:
+    identity = argument_of(name).identity
+    return value != ClusterSpec.model_fields[name].default if identity == "if set" else identity
 
 
 @cache
