@@ -48,6 +48,8 @@ def assert_same_answer(question: Question) -> None:
         "outages": question.outages,
         "reservations": question.reservations,
         "only": question.only,
+        "lifetime_limits": question.lifetime_limits,
+        "default_ttl": question.default_ttl,
     }
     oracle = Oracle(question.spec, CATALOG, _offers, NOW, unusable=question.unusable, **known)
     if oracle.is_refused():
@@ -61,4 +63,6 @@ def assert_same_answer(question: Question) -> None:
     in_candidates = {key_of(part.offer, 0) for item in plan for part in item.parts if part.reservation is None}
     assert len(in_candidates) + sum(item.count for item in plan.rejected.values()) == CATALOG.offer_count
     for candidate in plan:
+        parts = [(part.offer, part.reservation) for part in candidate.parts]
+        assert candidate.ends_early == any(oracle.ends_early(*part) for part in parts)
         assert candidate.is_configured == (not question.unusable & {part.offer.provider for part in candidate.parts})
