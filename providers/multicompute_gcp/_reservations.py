@@ -77,11 +77,12 @@ def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Re
     """Return the reservation, if it is in this region; one that is not ready has nothing available."""
     name = last_segment(reservation_id)
     listed = clients.aggregated("reservations", place, filter=f'name = "{name}"')
-    found = [_reservation(item, reservation_id) for item in listed if item.get("name") == name]
+    found = [reservation_of(item, reservation_id) for item in listed if item.get("name") == name]
     return [item for item in found if item is not None and item.region == place.region]
 
 
-def _reservation(item: dict[str, Any], reservation_id: str) -> Reservation | None:
+def reservation_of(item: dict[str, Any], reservation_id: str) -> Reservation | None:
+    """Return the reservation that the cloud describes; None if it is not for a specific machine type."""
     specific = item.get("specificReservation")
     if not specific:
         return None
