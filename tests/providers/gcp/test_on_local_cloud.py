@@ -264,6 +264,21 @@ def test_a_launch_with_an_expiry_beyond_the_limit_of_its_purchase_is_refused(
     assert len(cloud.running_ids()) == 1
 
 
+def test_the_instances_of_a_calendar_reservation_are_deleted_at_its_end_which_the_provider_reports(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=5)
+    name = cloud.add_reservation(offer.instance_type, offer.zone, 2, ends_at=end)
+    (held,) = provider.quotas(offer.region, reservations=[name]).reservations
+    assert (held.ends_at, held.available) == (end, 2)
+    part = Part(replace(offer, purchase="reserved"), 2, reservation=name)
+    provider.launch(request_of(parts=(part,), expires_at=end))
+    cloud.pass_time(timedelta(hours=4))
+    assert len(cloud.running_ids()) == 2
+    cloud.pass_time(timedelta(hours=2))
+    assert cloud.running_ids() == []
+
+
 def test_a_node_that_can_not_stop_itself_is_deleted_by_compute_engine(
     cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
 ) -> None:
