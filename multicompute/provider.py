@@ -550,8 +550,8 @@ class ProviderPlugin(Protocol):
         tag_limits: the limits on the user's tags.
         setting_names: the keys that `[providers.<name>]` may have.
         billing_minimum: the shortest time that a machine is billed for. Longer times are billed by the second.
-        lifetime_limits: how long machines live at most, as `LifetimeLimit`s. Optional: a plug-in without this attribute has
-            no limits.
+        lifetime_limits: how long machines live at most, a tuple of `LifetimeLimit`. Optional: a plug-in without this
+            attribute has no limits.
     """
 
     name: str
