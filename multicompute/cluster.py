@@ -218,7 +218,10 @@ class Cluster(ClusterRequests):
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the lease ends and the cluster is terminated, in UTC; None for never."""
+        """When the lease ends and the cluster is terminated, in UTC; None for never.
+
+        That is before the end of the ttl if a cloud terminates the nodes earlier.
+        """
         return self._record.expires_at
 
     @property
@@ -354,7 +357,8 @@ class Cluster(ClusterRequests):
             The new end of the lease, in UTC.
 
         Raises:
-            SpecError: `by` is not a positive duration, or the cluster has no end of its lease.
+            SpecError: `by` is not a positive duration, the cluster has no end of its lease, or a cloud terminates its nodes
+                earlier; the message names the latest possible time.
             ClusterNotFound: The cluster has ended or is being terminated.
         """
         from multicompute.engine.upkeep.extend import extend

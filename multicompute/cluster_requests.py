@@ -38,6 +38,7 @@ class RequestArguments(TypedDict, total=False):
     max_hourly: float | None
     budget: float | None
     ttl: str | timedelta | None
+    strict_ttl: bool
     idle_timeout: str | timedelta | None
     disk: str | float | None
     image: str | None
@@ -110,6 +111,7 @@ class ClusterRequests:
         max_hourly: float | None = None,
         budget: float | None = None,
         ttl: str | timedelta | None = "default",
+        strict_ttl: bool = False,
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
         image: str | None = None,
@@ -157,6 +159,8 @@ class ClusterRequests:
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
                 configured `default_ttl` if omitted.
+            strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and
+                the cluster expires earlier.
             idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
                 cloud measures utilization.
             disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
@@ -214,6 +218,7 @@ class ClusterRequests:
         max_hourly: float | None = None,
         budget: float | None = None,
         ttl: str | timedelta | None = "default",
+        strict_ttl: bool = False,
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
         image: str | None = None,
@@ -260,6 +265,8 @@ class ClusterRequests:
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
                 configured `default_ttl` if omitted.
+            strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and
+                the cluster expires earlier.
             idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
                 cloud measures utilization.
             disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
@@ -317,6 +324,7 @@ class ClusterRequests:
         max_hourly: float | None = None,
         budget: float | None = None,
         ttl: str | timedelta | None = "default",
+        strict_ttl: bool = False,
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
         image: str | None = None,
@@ -361,6 +369,8 @@ class ClusterRequests:
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
                 configured `default_ttl` if omitted.
+            strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and
+                the cluster expires earlier.
             idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
                 cloud measures utilization.
             disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
@@ -411,6 +421,7 @@ def plan(
     max_hourly: float | None = None,
     budget: float | None = None,
     ttl: str | timedelta | None = "default",
+    strict_ttl: bool = False,
     idle_timeout: str | timedelta | None = None,
     disk: str | float | None = None,
     image: str | None = None,
@@ -457,6 +468,8 @@ def plan(
         budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
         ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
             configured `default_ttl` if omitted.
+        strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and the
+            cluster expires earlier.
         idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
             cloud measures utilization.
         disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if

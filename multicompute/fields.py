@@ -53,14 +53,15 @@ class Argument(NamedTuple):
     """What a field of a request states in addition to its type, default and description.
 
     Attributes:
-        identity: Whether requests that differ in this field are different requests (I6). False for fields that
-            control how a request is carried out.
+        identity: Whether requests that differ in this field are different requests (I6). False for fields that say
+            how to carry out a request. With "if set", only other values than the default count: a field that is younger than
+            the first release must not make another request of those that the ledger has.
         relaxed: How NoOfferError proposes to relax it; None if it never does.
         flag: The option on the command line; `--` and the field's name if empty.
         metavar: What stands for the value in `--help`; as for every value of its kind if empty.
     """
 
-    identity: bool = True
+    identity: bool | Literal["if set"] = True
     relaxed: Relaxation | None = None
     flag: str = ""
     metavar: str = ""

@@ -1,7 +1,7 @@
 """Offers: an instance type or TPU slice type in one zone, with its price."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
 
 Purchase = Literal["on_demand", "spot", "flex_start", "reserved"]
@@ -128,11 +128,18 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A number of nodes of one offer; `reservation` is the id of the reservation that they are launched into."""
+    """A number of nodes of one offer.
+
+    Attributes:
+        reservation: the id of the reservation that they are launched into.
+        ends_at: when the cloud itself terminates them at the latest; None if it does not. Until the launch, this is known
+            of reservations only.
+    """
 
     offer: Offer
     nodes: int
     reservation: str | None = None
+    ends_at: datetime | None = None
 
     @property
     def machines(self) -> int:

@@ -3,11 +3,12 @@
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from multicompute.offer import InstanceType, Offer, Part, PriceBasis, Purchase
+from multicompute.units import format_duration
 
 if TYPE_CHECKING:
     from multicompute.spec import ClusterSpec
@@ -71,11 +72,15 @@ class Candidate:
         parts: The nodes to launch, all or nothing.
         is_stale: Whether a price is out of date: older than 30 days, or 1 day for spot.
         is_configured: Whether the provider can be used now.
+        max_lifetime: How long the cloud lets its nodes live at most; None for no limit.
+        ends_early: Whether that is shorter than the ttl of the spec, so that the cluster expires earlier.
     """
 
     parts: tuple[Part, ...]
     is_stale: bool = False
     is_configured: bool = True
+    max_lifetime: timedelta | None = None
+    ends_early: bool = False
 
     @property
     def provider(self) -> str:
@@ -161,6 +166,8 @@ class Candidate:
             "price_as_of": self.price_as_of.isoformat(),
             "price_source": self.price_source,
             "price_basis": self.price_basis,
+            "max_lifetime": None if self.max_lifetime is None else format_duration(self.max_lifetime),
+            "ends_early": self.ends_early,
         }
 
 

@@ -1,11 +1,12 @@
 """Shows a plan as plain text, and as HTML for notebooks."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from multicompute.offer import Purchase
+from multicompute.offer import Part, Purchase
 from multicompute.text import table, wrap
-from multicompute.units import format_usd
+from multicompute.units import format_duration, format_usd
 
 if TYPE_CHECKING:
     from multicompute.plan import Candidate, Plan
@@ -21,7 +22,12 @@ PURCHASE_WORDS: Final[Mapping[Purchase, str]] = {
 
 _HEADERS: Final = ("#", "place", "nodes", "purchase", "$/h", "$/acc-h", "priced on", "src", "")
 _RIGHT: Final = frozenset({0, 4, 5})
-_MARKS: Final = {"S": "stale price", "E": "estimated price, no list price is known", "N": "not configured"}
+_MARKS: Final = {
+    "S": "stale price",
+    "E": "estimated price, no list price is known",
+    "N": "not configured",
+    "T": "terminated by the cloud before the ttl",
+}
 
 
 def render(plan: "Plan", *, limit: int, reasons: bool) -> str:
@@ -74,6 +80,15 @@ def render_html(plan: "Plan", *, limit: int) -> str:
     return "".join(blocks)
 
 
+def lifetime_text(part: Part, longest: timedelta | None) -> str:
+    """Return in words how long the nodes of a part live at most: until its end, if it has one, or as long as `longest`."""
+    nodes = f"nodes in reservation {part.reservation}" if part.reservation else ""
+    nodes = nodes or f"{part.offer.purchase.replace('_', '-')} machines of {part.offer.provider}"
+    if part.ends_at is not None and (part.reservation or longest is None):
+        return f"{nodes} are terminated at {part.ends_at:%Y-%m-%d %H:%M} UTC"
+    return f"{nodes} live at most {format_duration(longest or timedelta(0))}"
+
+
 def _only_purchase(plan: "Plan") -> str:
     """Return the purchase type of all candidates in words, or "" if there are several."""
     purchases = {part.offer.purchase for candidate in plan.candidates for part in candidate.parts}
@@ -116,7 +131,12 @@ def _row(rank: int, candidate: "Candidate", sources: Mapping[str, str]) -> tuple
 
 
 def _marks(candidate: "Candidate") -> str:
-    marks = {"S": candidate.is_stale, "E": candidate.price_basis == "estimate", "N": not candidate.is_configured}
+    marks = {
+        "S": candidate.is_stale,
+        "E": candidate.price_basis == "estimate",
+        "N": not candidate.is_configured,
+        "T": candidate.ends_early,
+    }
     return "".join(mark for mark, applies in marks.items() if applies)
 
 

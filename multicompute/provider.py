@@ -82,6 +82,39 @@ class TagLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class LifetimeLimit:
+    """A limit of a cloud on how long machines live.
+
+    Attributes:
+        longest: how long they live at most, from their launch.
+        purchases: the purchase types that it applies to; () for all.
+        families: globs on the names of the instance types that it applies to.
+        without_expiry: whether it also applies to machines that are launched without an expiry.
+    """
+
+    longest: timedelta
+    purchases: tuple[Purchase, ...] = ()
+    families: tuple[str, ...] = ("*",)
+    without_expiry: bool = False
+
+    def applies(self, instance: InstanceType, purchase: Purchase, *, has_expiry: bool) -> bool:
+        """Return whether it applies to machines of this type that are bought in this way."""
+        return (
+            (has_expiry or self.without_expiry)
+            and (not self.purchases or purchase in self.purchases)
+            and any(fnmatchcase(instance.name, family) for family in self.families)
+        )
+
+
+def longest_life(
+    limits: Sequence[LifetimeLimit], instance: InstanceType, purchase: Purchase, *, has_expiry: bool
+) -> timedelta | None:
+    """Return how long machines live at most under these limits, or None if no limit applies."""
+    applying = (limit.longest for limit in limits if limit.applies(instance, purchase, has_expiry=has_expiry))
+    return min(applying, default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """The account that credentials belong to: an AWS account, a Google Cloud project, an Azure subscription.
 
@@ -258,6 +291,7 @@ class Reservation:
         available: How many nodes can still be launched into it.
         kind: The vendor's term for this kind of reservation.
         hourly_cost: USD per node-hour in addition to what has been paid; 0 if it is paid in full.
+        ends_at: when the cloud begins to terminate the nodes in it; None if they outlive it, or if it has no end.
     """
 
     provider: str
@@ -268,6 +302,7 @@ class Reservation:
     available: int
     kind: str = "reservation"
     hourly_cost: float = 0.0
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,6 +550,8 @@ class ProviderPlugin(Protocol):
         tag_limits: The limits on the user's tags.
         setting_names: The keys that `[providers.<name>]` may have.
         billing_minimum: The shortest time that a machine is billed for. Longer times are billed by the second.
+        lifetime_limits: How long machines live at most, a tuple of `LifetimeLimit`. Optional: a plug-in without this
+            attribute has no limits.
     """
 
     name: str

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multicompute.catalog import Catalog
     from multicompute.config import Config
     from multicompute.ledger import Ledger
-    from multicompute.provider import Provider, ProviderPlugin, Settings
+    from multicompute.provider import LifetimeLimit, Provider, ProviderPlugin, Settings
 
 _KEPT: Final = 8
 """How many configurations a process may alternate between without reopening their ledgers and SDK clients."""
@@ -115,6 +115,14 @@ class Session:
         """Provider -> the only regions to use, for providers whose configuration names some."""
         configured = {name: plugin.configured(self.settings(name)).regions for name, plugin in self.plugins.items()}
         return MappingProxyType({name: regions for name, regions in configured.items() if regions})
+
+    @cached_property
+    def lifetime_limits(self) -> "Mapping[str, tuple[LifetimeLimit, ...]]":
+        """Provider -> its limits on how long machines live."""
+        # The attribute is younger than the first release, so the plug-ins of third parties may lack it.
+        return MappingProxyType(
+            {name: tuple(getattr(plugin, "lifetime_limits", ())) for name, plugin in self.plugins.items()}
+        )
 
     def provider(self, name: str) -> "Provider":
         """Return the provider of this name, opened on first use.

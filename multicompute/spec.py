@@ -186,6 +186,14 @@ class ClusterSpec(ParsedModel):
             "the configured `default_ttl` if omitted."
         ),
     ] = "default"
+    strict_ttl: Annotated[
+        bool,
+        Field(
+            description="Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and "
+            "the cluster expires earlier."
+        ),
+        Argument(identity="if set", relaxed=Relaxation(to=False, rank=16)),
+    ] = False
     idle_timeout: Annotated[
         OptionalDuration,
         Field(
@@ -298,7 +306,7 @@ class ClusterSpec(ParsedModel):
 
     def identity(self) -> dict[str, object]:
         """Return what makes two requests the same request (I6), in JSON form; of the script only its digest."""
-        return {name: value for name, value in self.to_public_dict().items() if argument_of(name).identity}
+        return {name: value for name, value in self.to_public_dict().items() if _is_identity(name, value)}
 
     def to_dict(self) -> dict[str, object]:
         """Return the spec in JSON form, without `progress`; `ClusterSpec.of` returns the same spec from it."""
@@ -345,6 +353,11 @@ def argument_of(name: str) -> Argument:
     """Return what the field of this name states in addition to its type, default and description."""
     stated = (item for item in ClusterSpec.model_fields[name].metadata if isinstance(item, Argument))
     return next(stated, Argument())
+
+
+def _is_identity(name: str, value: object) -> bool:
+    identity = argument_of(name).identity
+    return value != ClusterSpec.model_fields[name].default if identity == "if set" else identity
 
 
 @cache

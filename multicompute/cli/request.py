@@ -2,13 +2,16 @@
 
 import argparse
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multicompute.cli.arguments import add_file_argument, add_request_arguments, request_arguments
 from multicompute.cli.output import write_json, write_message
 from multicompute.cli.spelling import as_options, options_in_errors
 from multicompute.cli.tables import explain, json_argument, write_cluster
 from multicompute.errors import NoOfferError
+
+if TYPE_CHECKING:
+    from multicompute.cluster import Cluster
 
 
 def up_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +32,17 @@ def up(options: argparse.Namespace) -> int:
     if not options.json:
         end = cluster.to_dict()["expires_at"]
         limit = f"it expires at {end}" if end else "it has no ttl and runs until then"
+        if early := _early_expiry(cluster):
+            limit = f"it {early}"
         write_message(f"`multicompute down {cluster.name}` terminates the cluster; {limit}")
     return 0
+
+
+def _early_expiry(cluster: "Cluster") -> str:
+    """Return why the cluster expires before its ttl, "" if it does not."""
+    events = [event for event in cluster.events() if event.kind in ("attempt", "early expiry", "extended")]
+    # An earlier attempt may have had another end.
+    return events[-1].message if events and events[-1].kind == "early expiry" else ""
 
 
 plan_arguments = up_arguments

@@ -60,6 +60,8 @@ def plan_for(
         outages=outages,
         reservations=reservations,
         only=session.only,
+        lifetime_limits=session.lifetime_limits,
+        default_ttl=session.config.default_ttl,
     )
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
 

@@ -166,7 +166,13 @@ class Ledger:
     # Attempts
 
     def open_attempt(
-        self, attempt: AttemptRecord, event: Event, *, is_repair: bool = False, holder: str | None = None
+        self,
+        attempt: AttemptRecord,
+        event: Event,
+        *,
+        is_repair: bool = False,
+        holder: str | None = None,
+        **changes: object,
     ) -> bool:
         """Record an attempt before its first call to the cloud (I1).
 
@@ -175,6 +181,7 @@ class Ledger:
             event: The event to record with it.
             is_repair: The attempt replaces nodes of a DEGRADED cluster, whose state and place do not change.
             holder: Who must have the cluster's lease; None to skip this check.
+            changes: Fields of the cluster to change with it.
 
         Returns:
             False, and nothing is written, if the teardown has begun or `holder` does not have the lease.
@@ -193,6 +200,8 @@ class Ledger:
                 )
             if cursor.rowcount != 1:
                 return False
+            if changes:
+                sql.update(cursor, "clusters", {"id": attempt.cluster_id}, changes)
             sql.insert(cursor, "attempts", rows.attempt_row(attempt))
             sql.append_event(cursor, event)
         return True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import Account
+from multicompute.units import parse_instant
 
 if TYPE_CHECKING:
     from multicompute.provider import Selector
@@ -186,6 +187,7 @@ def part_to_json(part: Part) -> dict[str, object]:
         "quote": [quote.hourly_cost, quote.as_of.isoformat(), quote.source, quote.basis],
         "nodes": part.nodes,
         "reservation": part.reservation,
+        "ends_at": part.ends_at and part.ends_at.isoformat(),
     }
 
 
@@ -199,4 +201,6 @@ def part_from_json(data: Mapping[str, Any]) -> Part:
         purchase=data["purchase"],
         quote=Quote(hourly_cost, date.fromisoformat(as_of), source, basis),
     )
-    return Part(offer, data["nodes"], data["reservation"])
+    # Earlier versions did not record the end.
+    ends_at = data.get("ends_at")
+    return Part(offer, data["nodes"], data["reservation"], parse_instant(ends_at) if ends_at else None)

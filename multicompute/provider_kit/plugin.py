@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from multicompute.errors import AuthError
-from multicompute.provider import Configured, Settings, TagLimits
+from multicompute.provider import Configured, LifetimeLimit, Settings, TagLimits
 
 if TYPE_CHECKING:
     from multicompute.provider import LocalCloud, Provider
@@ -22,7 +22,7 @@ class Plugin:
     adapter are given as text, "package.module:Class", and imported by the first method that needs them.
 
     Attributes:
-        name, extra, modules, can_launch, tables, tag_limits, billing_minimum: see `ProviderPlugin`.
+        name, extra, modules, can_launch, tables, tag_limits, billing_minimum, lifetime_limits: see `ProviderPlugin`.
         settings: the settings model, with a class method `of(settings)` that reads it and a method `configured()`.
         provider: the class of the provider, which is called with the settings.
         local_cloud: the class of the local cloud, which is called without arguments; "" for none.
@@ -36,6 +36,7 @@ class Plugin:
     tables: Path | None
     tag_limits: TagLimits
     billing_minimum: timedelta
+    lifetime_limits: tuple[LifetimeLimit, ...] = ()
     settings: str
     provider: str
     local_cloud: str = ""

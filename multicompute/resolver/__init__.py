@@ -4,9 +4,10 @@ The rules:
 
 - A gang has `nodes` nodes or, without that, as many as its accelerators need, rounded up. It costs nodes x price per
   node-hour, rounded to a millionth of a dollar. A slice counts as one node, however many hosts it has.
-- Candidates are ordered by: reservations named in the spec; with order="given", the position of the type; total price; list
-  price before estimate; fewer nodes; less surplus; provider, region, zone, instance type, purchase. Each zone is a candidate
-  of its own.
+- Candidates are ordered by: reservations named in the spec; with order="given", the position of the type; those that can
+  live for the ttl before those that their cloud terminates earlier; total price; list price before estimate; fewer nodes;
+  less surplus; provider, region, zone, instance type, purchase. Each zone is a candidate of its own.
+- With strict_ttl=True, a gang that its cloud terminates before the ttl is rejected. A ttl of None is longer than any limit.
 - Every offer that is in no candidate counts under the first reason that applies, in the order of `REASONS`.
 - A name in `regions` or `exclude` means a residency, otherwise regions, otherwise (in `exclude`) instance types, otherwise
   zones. Where only some zones of a region are allowed, an offer that names no zone is an offer in each of these.
@@ -19,19 +20,19 @@ The rules:
 - Stale prices and clouds that can't be used are marked and not rejected.
 - An outage limits how many nodes of an offer are available. With placement "zone", the complete gang must fit.
   With "region", "cloud" or "any", interchangeable offers (the same instance type and purchase type; with "any", the same
-  number of the same accelerator per node) also fill one gang together, cheapest first. Nothing else tells how much capacity
+  number of the same accelerator per node) also fill one gang together: first those that live for the ttl, cheapest first. Nothing else tells how much capacity
   a zone has, so only a limit makes a gang spread. A gang that spreads has no fabric.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from multicompute.errors import NoOfferError
 from multicompute.plan import Candidate, Outage, Plan
-from multicompute.provider import Reservation
+from multicompute.provider import LifetimeLimit, Reservation
 from multicompute.resolver._constraints import find_by_name
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._reasons import ORDER as REASONS
@@ -45,6 +46,7 @@ __all__ = ["REASONS", "find_by_name", "require", "resolve"]
 
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
 _NO_ZONE_IDS: Mapping[str, str] = MappingProxyType({})
+_NO_LIMITS: Mapping[str, Sequence[LifetimeLimit]] = MappingProxyType({})
 
 
 def resolve(
@@ -57,6 +59,8 @@ def resolve(
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
     zone_ids: Mapping[str, str] = _NO_ZONE_IDS,
+    lifetime_limits: Mapping[str, Sequence[LifetimeLimit]] = _NO_LIMITS,
+    default_ttl: timedelta | None = None,
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -70,6 +74,8 @@ def resolve(
         reservations: The reservations that the clouds reported; only those that the spec names are used.
         only: Provider -> the only regions and zones to use, where the configuration names some.
         zone_ids: Zone id ("use1-az4") -> the name of the zone in the account, for the ids that are known.
+        lifetime_limits: Provider -> its limits on how long machines live.
+        default_ttl: The ttl of a spec that has none; None for no expiry.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -77,7 +83,7 @@ def resolve(
     Raises:
         SpecError: The spec names something unknown or contradicts itself.
     """
-    context = ResolveContext(now, configured, outages, reservations, only, zone_ids)
+    context = ResolveContext(now, configured, outages, reservations, only, zone_ids, lifetime_limits, default_ttl)
     plan = decide(spec, catalog, context)
     if plan.candidates:
         return plan

@@ -8,7 +8,7 @@ from typing import Final
 
 from multicompute.offer import Offer, Purchase
 from multicompute.plan import Outage
-from multicompute.provider import Reservation
+from multicompute.provider import LifetimeLimit, Reservation
 
 MAX_PRICE_AGE: Final = timedelta(days=30)
 MAX_SPOT_PRICE_AGE: Final = timedelta(days=1)
@@ -25,6 +25,8 @@ class ResolveContext:
     reservations: Sequence[Reservation]
     only: Mapping[str, Collection[str]]
     zone_ids: Mapping[str, str]
+    lifetime_limits: Mapping[str, Sequence[LifetimeLimit]]
+    default_ttl: timedelta | None
 
     @cached_property
     def today(self) -> date:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING
 
 from multicompute.offer import Offer, Part, Quote
@@ -11,6 +10,8 @@ from multicompute.provider import Reservation
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints
+from multicompute.resolver._context import ResolveContext
+from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._limits import Limits
 from multicompute.resolver._ranking import Gang
 from multicompute.resolver._reasons import RejectionCounts
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An offer that could provide nodes of a spread gang; `reason` is why it can't provide all of them, or ""."""
+    """An offer that could provide nodes of a spread gang.
+
+    Attributes:
+        reason: why it can't provide all of them, or "".
+        ends_early: whether its cloud terminates the nodes before the ttl.
+    """
 
     row: Row
     zone: str
@@ -30,6 +36,7 @@ class Source:
     position: int
     reason: str = ""
     detail: str = ""
+    ends_early: bool = False
 
 
 def surplus(constraints: Constraints, shape: Shape, nodes: int) -> float:
@@ -38,24 +45,35 @@ def surplus(constraints: Constraints, shape: Shape, nodes: int) -> float:
     return (nodes * numerator / denominator - constraints.spec.gpus) if constraints.spec.gpus is not None else 0.0
 
 
-def _composed(constraints: Constraints, shape: Shape, parts: tuple[Part, ...], *, position: int) -> Gang:
+def _composed(
+    constraints: Constraints, lifetimes: Lifetimes, shape: Shape, parts: tuple[Part, ...], *, position: int
+) -> Gang:
     """Return the gang of these parts. It ranks by its total price, and otherwise like its first part."""
     candidate = Candidate(parts)
     nodes = candidate.nodes
     is_estimate = candidate.price_basis == "estimate"
     extra = surplus(constraints, shape, nodes)
-    key = (position, candidate.hourly_cost, is_estimate, nodes, extra, candidate.provider, candidate.region)
+    is_early = lifetimes.end_early(lifetimes.of_gang(parts))
+    key = (position, is_early, candidate.hourly_cost, is_estimate, nodes, extra, candidate.provider, candidate.region)
     return Gang(key, shape, None, nodes, (candidate.zone,), parts)
 
 
 class ReservationGangs:
     """Makes the gangs that use the reservations named in the spec. They are tried before all others."""
 
-    def __init__(self, constraints: Constraints, catalog: "Catalog", limits: Limits, today: date) -> None:
+    def __init__(
+        self,
+        constraints: Constraints,
+        catalog: "Catalog",
+        limits: Limits,
+        lifetimes: Lifetimes,
+        context: ResolveContext,
+    ) -> None:
         self._constraints = constraints
         self._catalog = catalog
         self._limits = limits
-        self._today = today
+        self._lifetimes = lifetimes
+        self._now, self._today = context.now, context.today
         self.notes: list[str] = []
 
     def make(self, reservations: Sequence[Reservation], counts: RejectionCounts) -> list[Gang]:
@@ -99,12 +117,17 @@ class ReservationGangs:
         for addition in additions:
             parts = (*reserved, Part(addition[0].offer(addition[1]), missing)) if addition else reserved
             candidate = Candidate(parts)
+            gang = _composed(self._constraints, self._lifetimes, shape, parts, position=-1)
             rejection_reason = self._constraints.cost_rejection(candidate.hourly_cost, candidate.price_per_accelerator)
-            if rejection_reason is None:
-                found.append(_composed(self._constraints, shape, parts, position=-1))
+            if rejection_reason:
+                rejection_reason += ", including the nodes that must be bought in addition"
+            elif gang.ends_early and self._lifetimes.is_strict:
+                rejection_reason = f"{reasons.ENDS_EARLY}: {self._lifetimes.reason(parts)}"
+            else:
+                found.append(gang)
                 if addition:
                     counts.use(*addition)
-        return found or f"{rejection_reason}, including the nodes that must be bought in addition"
+        return found or rejection_reason or ""
 
     def _shape(self, reservation: Reservation) -> Shape | str:
         """Return the reserved shape, or why it does not meet the spec."""
@@ -129,8 +152,9 @@ class ReservationGangs:
             take = min(reservation.available, nodes - sum(part.nodes for part in parts))
             quote = Quote(reservation.hourly_cost, self._today, f"reservation {reservation.id}")
             offer = Offer(shape.instance, reservation.region, reservation.zone, "reserved", quote)
-            if take > 0 and self._limits.room(offer, take).nodes >= take:
-                parts.append(Part(offer, take, reservation.id))
+            has_ended = reservation.ends_at is not None and reservation.ends_at <= self._now
+            if take > 0 and not has_ended and self._limits.room(offer, take).nodes >= take:
+                parts.append(Part(offer, take, reservation.id, reservation.ends_at))
         return tuple(parts)
 
     def _additions(self, reservation: Reservation, shape: Shape, missing: int) -> Iterator[tuple[Row, str]]:
@@ -151,7 +175,13 @@ class ReservationGangs:
                     yield row, zone
 
 
-def spread(constraints: Constraints, sources: Sequence[Source], limits: Limits, unusable: frozenset[str]) -> list[Gang]:
+def spread(
+    constraints: Constraints,
+    sources: Sequence[Source],
+    limits: Limits,
+    lifetimes: Lifetimes,
+    unusable: frozenset[str],
+) -> list[Gang]:
     """Return the gangs that combine several offers, cheapest first, where an outage limits a single offer.
 
     There is at most one for each group of interchangeable offers: the same instance type and purchase type in one region
@@ -167,7 +197,7 @@ def spread(constraints: Constraints, sources: Sequence[Source], limits: Limits, 
         parts = _fill(sorted(group, key=_price_key), limits)
         if len(parts) > 1:
             shape = next(source.shape for source in group if source.shape.instance == parts[0].offer.instance)
-            gang = _composed(constraints, shape, parts, position=group[0].position)
+            gang = _composed(constraints, lifetimes, shape, parts, position=group[0].position)
             if constraints.cost_rejection(gang.hourly_cost, 0.0) is None:
                 found.append(gang)
     return found
@@ -184,7 +214,15 @@ def _group(constraints: Constraints, source: Source, unusable: frozenset[str]) -
 
 def _price_key(source: Source) -> tuple[object, ...]:
     row = source.row
-    return (row.price, row.is_estimate, *row.region_key, source.zone, row.instance.name, row.instance.accelerator)
+    return (
+        source.ends_early,
+        row.price,
+        row.is_estimate,
+        *row.region_key,
+        source.zone,
+        row.instance.name,
+        row.instance.accelerator,
+    )
 
 
 def _fill(sources: Sequence[Source], limits: Limits) -> tuple[Part, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from multicompute.plan import Candidate
 from multicompute.resolver._context import MAX_PRICE_AGE, MAX_SPOT_PRICE_AGE, ResolveContext
+from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._ranking import Gang
 from multicompute.units import format_duration, format_usd
 
@@ -19,6 +20,7 @@ def notes(
     gangs: Sequence[Gang],
     without_fabric: Sequence[Gang],
     context: ResolveContext,
+    lifetimes: Lifetimes,
 ) -> list[str]:
     """Return the notes of a plan, the most important first.
 
@@ -28,11 +30,12 @@ def notes(
         gangs: The gangs that the candidates were made from, without those of reservations.
         without_fabric: The gangs that were rejected because they have no fabric.
         context: The unconfigured clouds and the age that prices may have.
+        lifetimes: How long the nodes may live.
     """
     if not candidates:
         return []
     best = candidates[0]
-    found = _fabric(without_fabric, best)
+    found = _fabric(without_fabric, best) + _lifetime(gangs, best, lifetimes)
     providers = dict.fromkeys(gang.provider for gang in sorted(gangs, key=lambda gang: gang.key))
     found += [f"{name} is not configured: {why}" for name in providers if (why := context.configured.get(name))]
     found += _prices(gangs, best, context)
@@ -55,6 +58,18 @@ def _fabric(without_fabric: Sequence[Gang], best: Candidate) -> list[str]:
         return []
     skipped = "skipped 1 cheaper offer" if cheaper == 1 else f"skipped {cheaper} cheaper offers"
     return [f"{skipped} without a fabric between the nodes; interconnect='any' allows them"]
+
+
+def _lifetime(gangs: Sequence[Gang], best: Candidate, lifetimes: Lifetimes) -> list[str]:
+    if best.ends_early:
+        why = lifetimes.reason(best.parts)
+        what = f"the first candidate ends early: {why}, and the request has {lifetimes.ttl_text}"
+        return [f"{what}; strict_ttl=True excludes such offers"]
+    cheaper = sum(len(gang.zones) for gang in gangs if gang.ends_early and gang.hourly_cost < best.hourly_cost)
+    if not cheaper:
+        return []
+    offers = "1 cheaper offer ranks" if cheaper == 1 else f"{cheaper} cheaper offers rank"
+    return [f"{offers} behind those that can live longer, because the request has {lifetimes.ttl_text}"]
 
 
 def _prices(gangs: Sequence[Gang], best: Candidate, context: ResolveContext) -> list[str]:

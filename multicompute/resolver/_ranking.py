@@ -9,9 +9,11 @@ from multicompute.offer import Part, Purchase
 from multicompute.plan import Candidate
 from multicompute.resolver._catalog_index import Row, Shape
 from multicompute.resolver._context import ResolveContext
+from multicompute.resolver._lifetimes import Lifetimes
 
-Key = tuple[int, float, bool, int, float, str, str]
-"""The sort key: position of the type (if that counts), total price, is an estimate, nodes, surplus, provider, region."""
+Key = tuple[int, bool, float, bool, int, float, str, str]
+"""The sort key: position of the type (if that counts), ends before the ttl, total price, is an estimate, nodes, surplus,
+provider, region."""
 
 
 class Gang:
@@ -31,11 +33,15 @@ class Gang:
 
     @property
     def hourly_cost(self) -> float:
+        return self.key[2]
+
+    @property
+    def ends_early(self) -> bool:
         return self.key[1]
 
     @property
     def provider(self) -> str:
-        return self.key[5]
+        return self.key[6]
 
     @property
     def purchase(self) -> Purchase:
@@ -55,9 +61,10 @@ class Gang:
 class Ranked(Sequence[Candidate]):
     """Candidates in order, each made when it is first read: a plan has hundreds, and most are never tried."""
 
-    def __init__(self, gangs: Iterable[Gang], context: ResolveContext) -> None:
+    def __init__(self, gangs: Iterable[Gang], context: ResolveContext, lifetimes: Lifetimes) -> None:
         self._items: list[Candidate | tuple[Gang, str]] = []
         self._context = context
+        self._lifetimes = lifetimes
         for _, run in groupby(sorted(gangs, key=attrgetter("key")), key=attrgetter("key")):
             equals = list(run)
             items = [(gang, zone) for gang in equals for zone in gang.zones]
@@ -99,6 +106,8 @@ class Ranked(Sequence[Candidate]):
             parts,
             is_stale=any(self._context.is_stale(part.offer) for part in parts),
             is_configured=not any(part.offer.provider in self._context.unusable for part in parts),
+            max_lifetime=self._lifetimes.of_gang(parts),
+            ends_early=gang.ends_early,
         )
         self._items[position] = candidate
         return candidate

@@ -27,6 +27,7 @@ ZONE_NOT_CONFIGURED: Final = "zone not configured"
 ESTIMATE: Final = "price is an estimate"
 OVER_MAX_PRICE: Final = "over max_price"
 OVER_MAX_HOURLY: Final = "over max_hourly"
+ENDS_EARLY: Final = "terminated before the ttl"
 OUTAGE: Final = "outage"
 NO_FABRIC: Final = "no fabric"
 
@@ -36,7 +37,8 @@ PURCHASES: Final = {purchase: f"{words} not asked for" for purchase, words in PU
 ORDER: Final = (
     *(WRONG_ACCELERATOR, OTHER_TYPE, OTHER_CLOUD, EXCLUDED_TYPE, RETIRED, FRACTION, NO_ACCELERATORS, PER_NODE, TOO_FEW),
     *(GPU_MEMORY, VCPUS, MEMORY, *PURCHASES.values(), OTHER_REGION, OTHER_ZONE, EXCLUDED_REGION, EXCLUDED_ZONE),
-    *(REGION_NOT_CONFIGURED, ZONE_NOT_CONFIGURED, ESTIMATE, OVER_MAX_PRICE, OVER_MAX_HOURLY, OUTAGE, NO_FABRIC),
+    *(REGION_NOT_CONFIGURED, ZONE_NOT_CONFIGURED, ESTIMATE, OVER_MAX_PRICE, OVER_MAX_HOURLY, ENDS_EARLY, OUTAGE),
+    NO_FABRIC,
 )
 """The order of the checks. An offer that fails several checks counts under the first."""
 

@@ -32,6 +32,7 @@ ARGUMENTS: Final = {
     reasons.ESTIMATE: "estimates",
     reasons.OVER_MAX_PRICE: "max_price",
     reasons.OVER_MAX_HOURLY: "max_hourly",
+    reasons.ENDS_EARLY: "strict_ttl",
     reasons.NO_FABRIC: "interconnect",
 }
 """Reason -> the argument that causes it."""

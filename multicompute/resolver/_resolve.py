@@ -9,6 +9,7 @@ from multicompute.resolver._catalog_index import Row, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints, read_constraints
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._gangs import ReservationGangs, Source, spread, surplus
+from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._limits import Limits
 from multicompute.resolver._notes import notes
 from multicompute.resolver._ranking import Gang, Ranked
@@ -32,12 +33,12 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
         only=context.only,
         zone_ids=context.zone_ids,
     )
-    limits = Limits(context.outages, context.now)
+    limits, lifetimes = Limits(context.outages, context.now), Lifetimes(spec, context)
     counts = RejectionCounts()
-    reservation_gangs = ReservationGangs(constraints, catalog, limits, context.today)
+    reservation_gangs = ReservationGangs(constraints, catalog, limits, lifetimes, context)
     reserved = reservation_gangs.make(named, counts) if spec.reservations else []
 
-    matcher = Matcher(constraints, limits, counts)
+    matcher = Matcher(constraints, limits, lifetimes, counts)
     read_count = 0
     for accelerator in constraints.shards:
         index = catalog_index(catalog, accelerator)
@@ -47,17 +48,18 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
     counts.add_count(reasons.WRONG_ACCELERATOR, catalog.offer_count - read_count)
 
     gangs, without_fabric = matcher.finish(context.unusable)
-    candidates = Ranked([*reserved, *gangs], context)
-    plan_notes = notes(spec, candidates, gangs, without_fabric, context)
+    candidates = Ranked([*reserved, *gangs], context, lifetimes)
+    plan_notes = notes(spec, candidates, gangs, without_fabric, context, lifetimes)
     return Plan(spec, candidates, counts.rejections(), (*reservation_gangs.notes, *plan_notes))
 
 
 class Matcher:
     """Turns offers into gangs or rejections, line by line, and zone by zone only where outages apply."""
 
-    def __init__(self, constraints: Constraints, limits: Limits, counts: RejectionCounts) -> None:
+    def __init__(self, constraints: Constraints, limits: Limits, lifetimes: Lifetimes, counts: RejectionCounts) -> None:
         self._constraints = constraints
         self._limits = limits
+        self._lifetimes = lifetimes
         self._counts = counts
         self._gangs: list[Gang] = []
         self._sources: list[Source] = []
@@ -74,22 +76,24 @@ class Matcher:
         rank = position if constraints.spec.order == "given" else 0
         extra = surplus(constraints, shape, nodes)
         is_limited = self._limits.concern(shape.instance.provider)
+        lifetimes = self._lifetimes
         for purchase, rows in shape.by_purchase:
             if purchase not in constraints.purchases:
                 self._counts.add_rows(reasons.PURCHASES[purchase], rows)
                 continue
+            is_early = lifetimes.end_early(lifetimes.of(shape.instance, purchase))
             for row in rows:
                 zones = self._allowed_zones(row)
                 if not zones:
                     continue
                 total = round(nodes * row.price, 6)
-                if rejection_reason := self._price_rejection(row, total):
+                if rejection_reason := self._price_rejection(row, total, is_early=is_early):
                     self._counts.add_zones(rejection_reason, row, zones)
                     continue
                 if is_limited:
-                    zones = self._zones_with_headroom(shape, row, zones, nodes, rank)
+                    zones = self._zones_with_headroom(shape, row, zones, nodes, rank, is_early=is_early)
                 if zones:
-                    key = (rank, total, row.is_estimate, nodes, extra, *row.region_key)
+                    key = (rank, is_early, total, row.is_estimate, nodes, extra, *row.region_key)
                     self._gangs.append(Gang(key, shape, row, nodes, zones))
 
     def _allowed_zones(self, row: Row) -> tuple[str, ...]:
@@ -106,12 +110,15 @@ class Matcher:
             return ()
         return row.zones
 
-    def _price_rejection(self, row: Row, total: float) -> str | None:
-        is_refused = row.is_estimate and not self._constraints.spec.estimates
-        return reasons.ESTIMATE if is_refused else self._constraints.cost_rejection(total, row.unit_price)
+    def _price_rejection(self, row: Row, total: float, *, is_early: bool) -> str | None:
+        return (
+            (reasons.ESTIMATE if row.is_estimate and not self._constraints.spec.estimates else None)
+            or self._constraints.cost_rejection(total, row.unit_price)
+            or (reasons.ENDS_EARLY if is_early and self._lifetimes.is_strict else None)
+        )
 
     def _zones_with_headroom(
-        self, shape: Shape, row: Row, allowed: tuple[str, ...], nodes: int, rank: int
+        self, shape: Shape, row: Row, allowed: tuple[str, ...], nodes: int, rank: int, *, is_early: bool
     ) -> tuple[str, ...]:
         """Return the zones with headroom for the complete gang, and keep the others as sources of a spread gang."""
         zones = []
@@ -120,7 +127,8 @@ class Matcher:
             if headroom.nodes >= nodes:
                 zones.append(zone)
             else:
-                self._sources.append(Source(row, zone, shape, nodes, rank, headroom.reason, headroom.detail))
+                source = Source(row, zone, shape, nodes, rank, headroom.reason, headroom.detail, ends_early=is_early)
+                self._sources.append(source)
         return tuple(zones)
 
     def finish(self, unusable: frozenset[str]) -> tuple[list[Gang], list[Gang]]:
@@ -169,14 +177,14 @@ class Matcher:
 
     def _spread(self, kept: Iterable[Gang], unusable: frozenset[str], *, needs_fabric: bool) -> list[Gang]:
         complete = [
-            Source(gang.row, zone, gang.shape, gang.nodes, gang.key[0])
+            Source(gang.row, zone, gang.shape, gang.nodes, gang.key[0], ends_early=gang.ends_early)
             for gang in kept
             if gang.row is not None
             for zone in gang.zones
         ]
         # A gang in several places has no fabric between them.
         sources = [source for source in (*self._sources, *complete) if not (needs_fabric and source.shape.is_linked)]
-        gangs = spread(self._constraints, sources, self._limits, unusable)
+        gangs = spread(self._constraints, sources, self._limits, self._lifetimes, unusable)
         rows = {
             (source.row.region_key, source.row.purchase, source.row.instance, source.zone): source.row
             for source in sources

@@ -1,6 +1,8 @@
 """Reads capacity reservations and capacity blocks by their ids."""
 
+import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from multicompute.errors import MulticomputeError
@@ -11,6 +13,11 @@ from multicompute_aws._session import Clients
 
 # A reservation is in one region only, so this is the normal answer of all others.
 _ELSEWHERE: Final = ("InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed")
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/capacity-blocks-using.html: EC2 begins to terminate the instances 30 minutes
+# before the end of a block, and those of UltraServers 60 minutes before.
+_BLOCK_MARGIN: Final = timedelta(minutes=30)
+_ULTRASERVER_MARGIN: Final = timedelta(minutes=60)
+_ULTRASERVER: Final = re.compile(r"p6e-|trn2u\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Re
             instance_type=item["InstanceType"],
             available=item["AvailableInstanceCount"] if item["State"] == "active" else 0,
             kind="capacity-block" if _is_block(item) else "reservation",
+            ends_at=_end(item),
         )
         for item in described
     ]
@@ -75,6 +83,18 @@ def _described(clients: Clients, place: Place, reservation_id: str) -> list[dict
     with translate_errors("DescribeCapacityReservations", place):
         answer = clients.ec2(place.region).describe_capacity_reservations(CapacityReservationIds=[reservation_id])
     return [dict(item) for item in answer["CapacityReservations"]]
+
+
+def _end(item: dict[str, Any]) -> datetime | None:
+    """Return when EC2 begins to terminate the instances in a capacity block; None for other reservations.
+
+    Instances in a reservation with an end date run on after it, see
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/capacity-reservations-using.html.
+    """
+    end: datetime | None = item.get("EndDate")
+    if end is None or not _is_block(item):
+        return None
+    return end - (_ULTRASERVER_MARGIN if _ULTRASERVER.match(item["InstanceType"]) else _BLOCK_MARGIN)
 
 
 def _is_block(item: dict[str, Any]) -> bool:

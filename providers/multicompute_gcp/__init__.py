@@ -3,8 +3,9 @@
 from datetime import timedelta
 from pathlib import Path
 
-from multicompute.provider import TagLimits
+from multicompute.provider import LifetimeLimit, TagLimits
 from multicompute.provider_kit.plugin import Plugin
+from multicompute_gcp._limits import MAX_FLEX_START, MAX_RUN
 from multicompute_gcp._tags import KEY_PATTERN
 
 plugin = Plugin(
@@ -20,6 +21,13 @@ plugin = Plugin(
     # TPUs by the second while READY (https://cloud.google.com/tpu/pricing), without a minimum: a slice that is deleted in its first minute
     # may cost less than is counted here.
     billing_minimum=timedelta(minutes=1),
+    # Flex-start, of machines and of TPU slices: up to seven days (https://cloud.google.com/compute/docs/instances/about-flex-start-vms,
+    # https://cloud.google.com/tpu/docs/request-using-flex-start). A machine with an expiry gets a run duration, of up to 120 days
+    # (https://cloud.google.com/compute/docs/instances/limit-vm-runtime). TPU slices ("v5p-128"), unless they are flex-start, have none.
+    lifetime_limits=(
+        LifetimeLimit(MAX_FLEX_START, purchases=("flex_start",), without_expiry=True),
+        LifetimeLimit(MAX_RUN, families=("[!v]*",)),
+    ),
     settings="multicompute_gcp._settings:GcpSettings",
     provider="multicompute_gcp._provider:GcpProvider",
     local_cloud="multicompute_gcp.local:GcpLocalCloud",

@@ -17,6 +17,7 @@ from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import log, refusal, translate_errors
 from multicompute_gcp._gang import OpenZones, attempt_of, deleting_on_refusal
 from multicompute_gcp._image import disk_type_of, image_of
+from multicompute_gcp._limits import MAX_FLEX_START, MAX_RUN, MIN_FLEX_START, MIN_RUN
 from multicompute_gcp._list import ATTACHED, instances, pending_node, to_node, zone_of
 from multicompute_gcp._names import bulk_insert_id, instance_names, region_of
 from multicompute_gcp._network import Network, interfaces, network_tag
@@ -36,11 +37,6 @@ _EXISTS: Final = ("alreadyExists", "RESOURCE_ALREADY_EXISTS")
 # For a framework, a container or two and checkpoints.
 _DEFAULT_DISK_GIB: Final = 200
 _DEFAULT_PLAIN_DISK_GIB: Final = 50
-# https://cloud.google.com/compute/docs/instances/limit-vm-runtime: from 30 seconds to 120 days; flex-start: ten minutes to seven days.
-_MIN_RUN: Final = timedelta(seconds=30)
-_MAX_RUN: Final = timedelta(days=120)
-_MIN_FLEX_START: Final = timedelta(minutes=10)
-_MAX_FLEX_START: Final = timedelta(days=7)
 # What a node needs to write logs and metrics and to read its data; with none of these it could change the project.
 _NODE_SCOPES: Final = (
     "https://www.googleapis.com/auth/devstorage.read_write",
@@ -218,25 +214,25 @@ def scheduling(
     """Return how the part is bought, and when Compute Engine itself deletes it.
 
     That limit can't be changed while an instance runs (setScheduling is for stopped ones), but a lease can be extended. So the limit is
-    `extension_room` later than the lease, for a node that can't stop itself; the timer on the node is exact.
+    `extension_room` later than the lease, for a node that can't stop itself; the timer on the node is exact. A lease that is longer than
+    possible is not shortened: Compute Engine refuses it.
     """
     instance, purchase = part.offer.instance, part.offer.purchase
     properties: dict[str, Any] = {"automatic_restart": False, "provisioning_model": "STANDARD"}
     if instance.accelerator or (purchase == "spot" and held is None):
         # Neither an instance with GPUs nor a spot instance can be moved to another host.
         properties["on_host_maintenance"] = "TERMINATE"
-    limit = None if request.expires_at is None else request.expires_at - now + settings.extension_room
+    lease = None if request.expires_at is None else request.expires_at - now
+    limit = None if lease is None else max(lease, min(lease + settings.extension_room, MAX_RUN), MIN_RUN)
     if held is not None:
         properties["provisioning_model"] = "RESERVATION_BOUND" if held.is_bound else "STANDARD"
     elif purchase == "spot":
         properties["provisioning_model"] = "SPOT"
     elif purchase == "flex_start":
-        lease = _MAX_FLEX_START if request.expires_at is None else request.expires_at - now
-        limit = min(max(lease, _MIN_FLEX_START), _MAX_FLEX_START)
+        limit = MAX_FLEX_START if lease is None else max(lease, MIN_FLEX_START)
         properties["provisioning_model"] = "FLEX_START"
     if limit is not None:
-        run = min(max(limit, _MIN_RUN), _MAX_RUN)
-        properties["max_run_duration"] = {"seconds": int(run.total_seconds())}
+        properties["max_run_duration"] = {"seconds": int(limit.total_seconds())}
     if limit is not None or properties["provisioning_model"] != "STANDARD":
         properties["instance_termination_action"] = "DELETE"
     return properties

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from multicompute.provider import Reservation
@@ -67,11 +68,12 @@ def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Re
     """Return the reservation, if it is in this region; one that is not ready has nothing available."""
     name = last_segment(reservation_id)
     listed = clients.aggregated("reservations", place, filter=f'name = "{name}"')
-    found = [_reservation(item, reservation_id) for item in listed if item.get("name") == name]
+    found = [reservation_of(item, reservation_id) for item in listed if item.get("name") == name]
     return [item for item in found if item is not None and item.region == place.region]
 
 
-def _reservation(item: dict[str, Any], reservation_id: str) -> Reservation | None:
+def reservation_of(item: dict[str, Any], reservation_id: str) -> Reservation | None:
+    """Return the reservation that the cloud describes; None if it is not for a specific machine type."""
     specific = item.get("specificReservation")
     if not specific:
         return None
@@ -85,4 +87,6 @@ def _reservation(item: dict[str, Any], reservation_id: str) -> Reservation | Non
         instance_type=_machine_type(item),
         available=max(free, 0) if item.get("status", "READY") == "READY" else 0,
         kind="calendar reservation" if is_by_calendar(item) else "reservation",
+        # Instances in other reservations outlive them: they run on, at the price of instances without a reservation.
+        ends_at=datetime.fromisoformat(str(item["deleteAtTime"])) if is_by_calendar(item) else None,
     )

@@ -52,6 +52,21 @@ def test_up_for_people_prints_the_cluster_and_its_events_on_stderr(run: Run, fak
     assert run("down", "train-2", "--yes").status == 0
 
 
+def test_up_says_that_the_cluster_expires_before_its_ttl_and_why(run: Run, fake_cloud: FakeCloud) -> None:
+    asked = ("--gpus", "8", "--type", "b200", "--cloud", "gcp", "--flex-start", "--ttl", "20d")
+    done = run("up", *asked, "--name", "train-2")
+    assert "terminates the cluster; it expires in " in done.err
+    assert "earlier than its ttl of 20d: flex-start machines of gcp live at most 7d" in done.err
+    assert run("down", "train-2", "--yes").status == 0
+    planned = run("plan", *asked)
+    assert "T  terminated by the cloud before the ttl" in planned.out
+    assert "--strict-ttl" in planned.out
+    assert {item["ends_early"] for item in run("plan", *asked, "--json").document["candidates"]} == {True}
+    refused = run("plan", *asked, "--strict-ttl", "--json")
+    assert refused.status == 3
+    assert refused.document["rejected"]["terminated before the ttl"] > 0
+
+
 def test_up_without_progress_prints_no_events(run: Run, fake_cloud: FakeCloud) -> None:
     done = run("up", "--gpus", "8", "--type", "h100", "--name", "train-2", "--no-progress", "--json")
     assert (done.status, done.err) == (0, "")

@@ -3,6 +3,7 @@
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -243,7 +244,7 @@ def cases(table: dict[str, dict[str, str]]) -> list[object]:
     ]
 
 
-def plan(name: str, **arguments: int) -> Plan:
+def plan(name: str, **arguments: Any) -> Plan:
     """Return the plan with everything allowed that could exclude an offer, without candidates if none is sold now."""
     try:
         return Cluster.plan(type=name, spot="prefer", flex_start=True, interconnect="any", **arguments)

@@ -8,6 +8,14 @@ from multicompute.engine.operation.operation import Operation
 from multicompute.engine.planning import active_outages
 from multicompute.engine.provision.failover import CandidateQueue, is_fatal, outage_of, rules_out_provider
 from multicompute.engine.provision.launch import launch, open_attempt, parts_by_region
+from multicompute.engine.provision.lifetime import (
+    EARLY_EXPIRY,
+    earliest,
+    earliest_end,
+    early_expiry_text,
+    limited,
+    requested_expiry,
+)
 from multicompute.engine.provision.preflight import quota_error, recheck_price
 from multicompute.engine.provision.rollback import roll_back
 from multicompute.engine.provision.summary import summary_error
@@ -16,6 +24,7 @@ from multicompute.errors import CapacityError, LedgerError, MulticomputeError, P
 from multicompute.ledger import AttemptRecord, AttemptState
 from multicompute.offer import Part
 from multicompute.plan import Candidate, Plan
+from multicompute.units import format_instant
 
 _FIRST_PAUSE: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(minutes=5)
@@ -73,9 +82,8 @@ def try_attempts(
         for attempt in attempts:
             if attempt.state is AttemptState.OPEN:
                 launch(op, attempt, is_repeated=True)
-        for parts in groups:
-            attempts.append(open_attempt(op, parts))
-            launch(op, attempts[-1], is_repeated=False)
+        if groups:
+            _launch_groups(op, attempts, groups)
         if wait:
             make_ready(op, attempts, wait_until_running(op, attempts))
         return None
@@ -91,6 +99,21 @@ def try_attempts(
         if rules_out_provider(error):
             queue.drop(candidate.provider)
         return error
+
+
+def _launch_groups(op: Operation, attempts: list[AttemptRecord], groups: Sequence[tuple[Part, ...]]) -> None:
+    """Launch each group of parts in an attempt; the cluster expires when the first of their clouds terminates its nodes."""
+    requested = requested_expiry(op.initial, op.spec)
+    limits = [limited(op.session, parts, has_expiry=requested is not None) for parts in groups]
+    parts = [part for group in limits for part in group]
+    # From the ttl again: an earlier candidate may have had an earlier end.
+    expires_at = earliest([requested, earliest_end(parts)])
+    for group in limits:
+        attempts.append(open_attempt(op, group, expires_at=expires_at))
+        launch(op, attempts[-1], is_repeated=False)
+    if expires_at is not None and expires_at != requested:
+        text = early_expiry_text(op.session, parts, expires_at, op.spec)
+        op.events.add(EARLY_EXPIRY, text, expires_at=format_instant(expires_at))
 
 
 def _usable(op: Operation, plan: Plan) -> list[Candidate]:

@@ -123,6 +123,7 @@ def _fits(session: Session, spec: ClusterSpec, parts: tuple[Part, ...]) -> bool:
         max_price=None,
         max_hourly=None,
         budget=None,
+        strict_ttl=False,
     )
     try:
         plan = plan_for(session, one_node, outages=())

@@ -53,7 +53,8 @@ class CandidateQueue:
 
     def put_back(self, candidate: Candidate) -> bool:
         """Insert a candidate at the position of its new price; return False, and do nothing, if it is still the cheapest."""
-        cheaper = sum(other.hourly_cost < candidate.hourly_cost for other in self._stack)
+        price = (candidate.ends_early, candidate.hourly_cost)
+        cheaper = sum((other.ends_early, other.hourly_cost) < price for other in self._stack)
         if cheaper:
             self._stack.insert(len(self._stack) - cheaper, candidate)
         return cheaper > 0

@@ -1,6 +1,7 @@
 """Launches one attempt: the intent is in the ledger before the cloud is called (I1), and the call can be repeated (I5)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -9,6 +10,7 @@ from multicompute.engine.operation.operation import Operation
 from multicompute.engine.operation.regions import by_region_of
 from multicompute.engine.operation.tags import tags_of
 from multicompute.engine.provision.description import describe, event_data, zone_or_region
+from multicompute.engine.provision.lifetime import earliest, earliest_end
 from multicompute.engine.provision.records import node_records
 from multicompute.engine.provision.rollback import close_attempt
 from multicompute.errors import (
@@ -39,8 +41,10 @@ def parts_by_region(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
     return [tuple(group) for group in by_region_of(parts, lambda part: part.offer).values()]
 
 
-def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = False) -> AttemptRecord:
-    """Record the intent to launch these parts, which are all of one region (I1).
+def open_attempt(
+    op: Operation, parts: tuple[Part, ...], *, is_repair: bool = False, **changes: object
+) -> AttemptRecord:
+    """Record the intent to launch these parts, which are all of one region (I1), and change fields of the cluster with it.
 
     Raises:
         TerminationRequested: Another process requested the termination of the cluster.
@@ -57,7 +61,7 @@ def open_attempt(op: Operation, parts: tuple[Part, ...], *, is_repair: bool = Fa
     )
     price = f"{format_usd(Candidate(parts).hourly_cost)}/h"
     event = op.events.event("attempt", f"trying {describe(attempt)} at {price}", **event_data(attempt))
-    if not op.ledger.open_attempt(attempt, event, is_repair=is_repair, holder=op.lease.holder):
+    if not op.ledger.open_attempt(attempt, event, is_repair=is_repair, holder=op.lease.holder, **changes):
         raise op.conflict_error()
     op.events.notify(event)
     return attempt
@@ -146,14 +150,16 @@ def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
     """Return the request for the provider, which is the same each time for the same attempt."""
     record, spec = op.reload(), op.spec
     instance = attempt.parts[0].offer.instance
+    # Nodes in place of lost ones may end before their cluster expires.
+    expires_at = earliest([record.expires_at, earliest_end(attempt.parts)])
     return LaunchRequest(
         token=attempt.token,
         cluster_id=record.id,
         cluster_name=record.name,
         owner=record.owner,
         parts=attempt.parts,
-        tags=tags_of(record, spec, attempt),
-        expires_at=record.expires_at,
+        tags=tags_of(replace(record, expires_at=expires_at), spec, attempt),
+        expires_at=expires_at,
         fabric=attempt.nodes > 1 and bool(instance.fabric) and _needs_fabric(spec, instance.accelerator),
         image=spec.image,
         setup=spec.setup or "",

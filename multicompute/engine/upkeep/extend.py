@@ -7,6 +7,7 @@ from typing import Final
 from multicompute.arguments import MAX_TTL
 from multicompute.engine.operation.operation import Operation, working_on
 from multicompute.engine.operation.regions import by_region
+from multicompute.engine.provision.lifetime import earliest_end, end_reason, open_parts
 from multicompute.engine.upkeep.budget import require_budget
 from multicompute.errors import ClusterNotFound, MulticomputeError, SpecError
 from multicompute.ledger import ClusterRecord
@@ -22,7 +23,8 @@ def extend(session: Session, cluster_id: str, by: timedelta) -> ClusterRecord:
     """Extend the lease of a cluster, in the cloud first: if this is interrupted, the ledger has the earlier expiry.
 
     Raises:
-        SpecError: The cluster has no expiry, or would run for over a year from now.
+        SpecError: The cluster has no expiry, or would run for over a year from now, or longer than its cloud lets its nodes
+            live.
         BudgetError: The cluster has spent its budget.
         ClusterNotFound: The cluster has ended or is ending, or another process works on it for a minute.
     """
@@ -49,6 +51,13 @@ def _later_expiry(session: Session, record: ClusterRecord, by: timedelta) -> dat
     later = max(record.expires_at, now) + by
     if later > now + MAX_TTL:
         raise SpecError(f"{record.name}: would run until {later:%Y-%m-%d}, over a year from now")
+    parts = open_parts(session.ledger.attempts(record.id))
+    latest = earliest_end(parts)
+    if latest is not None and later > latest:
+        raise SpecError(
+            f"{record.name}: can't run until {later:%Y-%m-%d %H:%M} UTC: {end_reason(session, parts)}",
+            hint=f"it can run until {latest:%Y-%m-%d %H:%M} UTC at the latest",
+        )
     return later
 
 

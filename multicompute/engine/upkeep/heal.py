@@ -8,7 +8,9 @@ from typing import Literal
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
 from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
+from multicompute.engine.provision.description import expiry_text
 from multicompute.engine.provision.launch import launch, open_attempt, parts_by_region
+from multicompute.engine.provision.lifetime import earliest_end, end_reason, limited
 from multicompute.engine.provision.records import node_records
 from multicompute.engine.provision.rollback import roll_back
 from multicompute.engine.provision.wait import wait_until_running
@@ -88,7 +90,7 @@ def _heal(op: Operation, stopped: Literal["start", "replace"]) -> ClusterRecord:
     require_budget(op.session, record, "healed")
     attempts: list[AttemptRecord] = []
     with _rollback_on_error(op, attempts):
-        for parts in _replacement_parts(op, lost):
+        for parts in _limited(op, record, _replacement_parts(op, lost)):
             attempts.append(open_attempt(op, parts, is_repair=True))
             launch(op, attempts[-1], is_repeated=False)
         found = wait_until_running(op, attempts)
@@ -118,7 +120,8 @@ def _replacement_parts(op: Operation, lost: Sequence[NodeRecord]) -> list[tuple[
     attempts = {attempt.token: attempt for attempt in op.ledger.attempts(op.cluster_id)}
     machines: dict[Part, int] = {}
     for node in lost:
-        part = replace(_part_of(attempts[node.token], node), nodes=1)
+        part = _part_of(attempts[node.token], node)
+        part = replace(part, nodes=1, ends_at=part.ends_at if part.reservation else None)
         machines[part] = machines.get(part, 0) + 1
     parts: list[Part] = []
     for part, count in machines.items():
@@ -132,6 +135,17 @@ def _replacement_parts(op: Operation, lost: Sequence[NodeRecord]) -> list[tuple[
             )
         parts.append(replace(part, nodes=nodes))
     return parts_by_region(parts)
+
+
+def _limited(op: Operation, record: ClusterRecord, groups: Sequence[tuple[Part, ...]]) -> list[tuple[Part, ...]]:
+    """Return the parts with the ends that their clouds set; log if one is earlier than the cluster's expiry."""
+    found = [limited(op.session, parts, has_expiry=record.expires_at is not None) for parts in groups]
+    parts = [part for group in found for part in group]
+    end = earliest_end(parts)
+    if end is not None and (record.expires_at is None or end < record.expires_at):
+        what = f"the new nodes end at {end:%Y-%m-%d %H:%M} UTC, before the cluster, which runs"
+        op.events.add("note", f"{what} {expiry_text(record.expires_at)}: {end_reason(op.session, parts)}")
+    return found
 
 
 def _part_of(attempt: AttemptRecord, node: NodeRecord) -> Part:

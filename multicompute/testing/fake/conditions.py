@@ -129,11 +129,11 @@ class Conditions:
         self.reservations: dict[str, Reservation] = {}
         self.prices: dict[tuple[str, str, Purchase], float] = {}
 
-    def reserve(self, offer: Offer, nodes: int) -> str:
+    def reserve(self, offer: Offer, nodes: int, ends_at: datetime | None) -> str:
         """Add a reservation, and return its id."""
         name = f"{self._provider}-reservation-{len(self.reservations) + 1}"
         self.reservations[name] = Reservation(
-            self._provider, name, offer.region, offer.zone, offer.instance_type, nodes
+            self._provider, name, offer.region, offer.zone, offer.instance_type, nodes, ends_at=ends_at
         )
         return name
 
@@ -177,4 +177,5 @@ class Conditions:
 
     def _with_availability(self, reservation: Reservation, machines: Collection[Machine], now: datetime) -> Reservation:
         taken = {each.slice for each in machines if each.reservation == reservation.id and each.exists(now)}
-        return replace(reservation, available=reservation.available - len(taken))
+        has_ended = reservation.ends_at is not None and now >= reservation.ends_at
+        return replace(reservation, available=0 if has_ended else reservation.available - len(taken))

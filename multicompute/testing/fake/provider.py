@@ -17,6 +17,7 @@ from multicompute.provider import (
     Capability,
     Check,
     LaunchRequest,
+    LifetimeLimit,
     Quota,
     Quotas,
     Resource,
@@ -29,7 +30,7 @@ from multicompute.testing import foreign
 from multicompute.testing.clock import FakeClock
 from multicompute.testing.fake.conditions import CapacityRule, Conditions
 from multicompute.testing.fake.errors import PASSING, meaning_of, refusal
-from multicompute.testing.fake.request_checks import problems
+from multicompute.testing.fake.request_checks import latest_end, problems
 from multicompute.testing.fake.state import (
     PREEMPTED,
     Machine,
@@ -77,6 +78,7 @@ class FakeProvider:
         shutdown_time: timedelta = timedelta(seconds=20),
         lag: timedelta = timedelta(0),
         account: str = "main",
+        lifetime_limits: Sequence[LifetimeLimit] = (),
     ) -> None:
         """Create an empty cloud.
 
@@ -89,6 +91,7 @@ class FakeProvider:
             shutdown_time: See the attributes.
             lag: See the attributes.
             account: The id of the account that the credentials belong to.
+            lifetime_limits: How long nodes live at most; a launch with a later expiry is refused.
         """
         self.name = name
         self.account = Account((account,), f"{name} account {account}")
@@ -102,6 +105,7 @@ class FakeProvider:
         self.shutdown_time = shutdown_time
         self.lag = lag
         self._tag_limits = tag_limits
+        self._lifetime_limits = tuple(lifetime_limits)
         self._lock = threading.RLock()
         self._machines: dict[str, Machine] = {}
         self._by_cluster: dict[str, list[Machine]] = {}
@@ -169,7 +173,11 @@ class FakeProvider:
         """Move the expiry of the selected nodes; see `Provider.set_expiry`."""
         with self._call("set_expiry", _fields(selector), region=selector.region), self._lock:
             now = self.clock.now()
-            for machine in self._listed(selector, now):
+            listed = self._listed(selector, now)
+            end = min((machine.latest_end for machine in listed if machine.latest_end), default=None)
+            if expires_at is not None and end is not None and expires_at > end:
+                raise self._refusal("invalid", f"a node ends at {end}, before {expires_at}", region=selector.region)
+            for machine in listed:
                 if machine.exists(now):
                     if TAG_ID not in machine.tags and machine.token in selector.tokens:
                         machine.tags |= restore or {}
@@ -252,10 +260,13 @@ class FakeProvider:
         with self._lock:
             self._conditions.quotas[quota.name, quota.region] = quota
 
-    def add_reservation(self, offer: Offer, nodes: int) -> str:
-        """Reserve capacity for `nodes` of `offer`, in addition to the capacity of the zone; return the reservation's id."""
+    def add_reservation(self, offer: Offer, nodes: int, *, ends_at: datetime | None = None) -> str:
+        """Reserve capacity for `nodes` of `offer`, in addition to the capacity of the zone; return the reservation's id.
+
+        At `ends_at`, the nodes in it are terminated.
+        """
         with self._lock:
-            return self._conditions.reserve(offer, nodes)
+            return self._conditions.reserve(offer, nodes, ends_at)
 
     def set_price(self, offer: Offer, hourly_cost: float) -> None:
         """Change today's price of an offer, in USD per node-hour, in all zones of its region."""
@@ -409,7 +420,16 @@ class FakeProvider:
 
     def _validate(self, request: LaunchRequest) -> None:
         offer = request.parts[0].offer if request.parts else None
-        for problem in problems(request, self.name, self.capabilities, self._tag_limits, self._conditions.reservations):
+        found = problems(
+            request,
+            self.name,
+            self.capabilities,
+            self._tag_limits,
+            self._conditions.reservations,
+            lifetime_limits=self._lifetime_limits,
+            now=self.clock.now(),
+        )
+        for problem in found:
             raise self._refusal("invalid", problem, offer=offer)
 
     def _check_conditions(self, request: LaunchRequest, now: datetime) -> None:
@@ -438,6 +458,7 @@ class FakeProvider:
     def _create_host(self, part: Part, request: LaunchRequest, now: datetime) -> Machine:
         machine = self._machine(part.offer, dict(request.tags), now)
         machine.reservation = part.reservation
+        machine.latest_end = latest_end(part, request, self._lifetime_limits, self._conditions.reservations, now)
         if Capability.EXPIRY in self.capabilities:
             machine.expires_at = request.expires_at
         if request.private:

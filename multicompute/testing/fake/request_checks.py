@@ -1,6 +1,7 @@
 """The checks of a launch request: what no cloud accepts, and what breaks the contract of `Provider`."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 
 from multicompute.offer import Part
 from multicompute.provider import (
@@ -11,9 +12,11 @@ from multicompute.provider import (
     TAG_OWNER,
     Capability,
     LaunchRequest,
+    LifetimeLimit,
     Reservation,
     TagLimits,
     expiry_tag,
+    longest_life,
 )
 
 
@@ -23,6 +26,9 @@ def problems(
     capabilities: Collection[Capability],
     limits: TagLimits | None,
     reservations: Mapping[str, Reservation],
+    *,
+    lifetime_limits: Sequence[LifetimeLimit] = (),
+    now: datetime,
 ) -> Iterator[str]:
     """Yield every problem of a request."""
     if not request.parts or any(part.nodes < 1 for part in request.parts):
@@ -34,6 +40,24 @@ def problems(
     yield from _wrong_tags(request, limits)
     for part in request.parts:
         yield from _wrong_part(part, request, capabilities, reservations)
+        end = latest_end(part, request, lifetime_limits, reservations, now)
+        if request.expires_at is not None and end is not None and request.expires_at > end:
+            yield f"the expiry {request.expires_at} is later than {end}, the end of {part.offer.instance_type} nodes"
+
+
+def latest_end(
+    part: Part,
+    request: LaunchRequest,
+    limits: Sequence[LifetimeLimit],
+    reservations: Mapping[str, Reservation],
+    now: datetime,
+) -> datetime | None:
+    """Return when the cloud terminates the nodes of a part whatever their expiry is; None for never."""
+    has_expiry = request.expires_at is not None
+    longest = longest_life(limits, part.offer.instance, part.offer.purchase, has_expiry=has_expiry)
+    held = reservations.get(part.reservation or "")
+    ends = [None if longest is None else now + longest, held.ends_at if held else None]
+    return min((end for end in ends if end is not None), default=None)
 
 
 def _wrong_tags(request: LaunchRequest, limits: TagLimits | None) -> Iterator[str]:

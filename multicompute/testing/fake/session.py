@@ -16,6 +16,7 @@ from multicompute.plugins import discover
 from multicompute.provider import (
     TAG_CLUSTER,
     Configured,
+    LifetimeLimit,
     Provider,
     ProviderPlugin,
     Resource,
@@ -33,7 +34,7 @@ _ANY_TAGS = TagLimits(count=50, key_length=128, value_length=256)
 
 
 class FakePlugin:
-    """The plug-in of a fake cloud, with the name, offer tables, tag limits and billing minimum of the real plug-in."""
+    """The plug-in of a fake cloud, with the name, offer tables, limits and billing minimum of the real plug-in."""
 
     extra = "testing"
     modules: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class FakePlugin:
         tag_limits: TagLimits = _ANY_TAGS,
         setting_names: tuple[str, ...] = (),
         billing_minimum: timedelta = timedelta(0),
+        lifetime_limits: tuple[LifetimeLimit, ...] = (),
     ) -> None:
         """Replace the plug-in called `name`; `open` returns `provider`."""
         self.name = name
@@ -55,6 +57,7 @@ class FakePlugin:
         self.tag_limits = tag_limits
         self.setting_names = setting_names
         self.billing_minimum = billing_minimum
+        self.lifetime_limits = lifetime_limits
         self._provider = provider
 
     def configured(self, settings: Settings) -> Configured:
@@ -149,7 +152,15 @@ def fake_cloud(
             raise ConfigError(f"no provider is called {name!r}", hint=f"installed are {', '.join(real)}")
     clock = clock or FakeClock()
     chosen = {name: real[name] for name in names or real}
-    providers = {name: FakeProvider(name, clock=clock, tag_limits=plugin.tag_limits) for name, plugin in chosen.items()}
+    providers = {
+        name: FakeProvider(
+            name,
+            clock=clock,
+            tag_limits=plugin.tag_limits,
+            lifetime_limits=getattr(plugin, "lifetime_limits", ()),
+        )
+        for name, plugin in chosen.items()
+    }
     plugins = {name: _fake_plugin(plugin, providers[name]) for name, plugin in chosen.items()}
     with tempfile.TemporaryDirectory(prefix="multicompute-fake-") as folder:
         config = Config(
@@ -175,4 +186,5 @@ def _fake_plugin(plugin: ProviderPlugin, provider: FakeProvider) -> ProviderPlug
         provider=provider,
         tag_limits=plugin.tag_limits,
         billing_minimum=plugin.billing_minimum,
+        lifetime_limits=getattr(plugin, "lifetime_limits", ()),
     )

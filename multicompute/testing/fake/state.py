@@ -26,6 +26,7 @@ class Machine:
         boot_failure: The reason why it never runs; "" if it does.
         boot_cause: The `Cause` of that reason.
         expires_at: When the cloud itself terminates it; None for never.
+        latest_end: When the cloud terminates it whatever its expiry is; None for never.
         ends_at: When a requested termination is done; None if none was requested.
         load: What the cloud's monitoring measures of it.
         slice: The number of its slice; the hosts of a slice have the same number.
@@ -43,6 +44,7 @@ class Machine:
     boot_failure: str = ""
     boot_cause: Cause = ""
     expires_at: datetime | None = None
+    latest_end: datetime | None = None
     ends_at: datetime | None = None
     end_reason: str | None = None
     is_stopped: bool = False
@@ -54,7 +56,7 @@ class Machine:
     def gone_at(self) -> datetime | None:
         """When it is deleted; None if nothing has deleted it yet."""
         boot = self.ready_at if self.boot_failure else None
-        ends = [end for end in (self.ends_at, self.expires_at, boot) if end is not None]
+        ends = [end for end in (self.ends_at, self.expires_at, self.latest_end, boot) if end is not None]
         return min(ends) if ends else None
 
     def state(self, now: datetime) -> NodeState:
@@ -88,7 +90,7 @@ class Machine:
             return self.end_reason
         if self.boot_failure and self.gone_at == self.ready_at:
             return self.boot_failure
-        return EXPIRED if self.gone_at == self.expires_at else self.end_reason
+        return EXPIRED if self.gone_at in (self.expires_at, self.latest_end) else self.end_reason
 
     def cause(self, now: datetime) -> Cause:
         """Return the cause of that reason."""

@@ -168,7 +168,7 @@ def _in_reservation(demand: LaunchDemand, reservation: CapacityReservation, regi
             f" not for {demand.instance_type.name} in {demand.zone}.",
         )
     left = reservation.total - region.reserved(reservation, state.now())
-    if reservation.state != "active" or left < demand.least:
+    if reservation.state_at(state.now()) != "active" or left < demand.least:
         raise AwsError(
             "ReservationCapacityExceeded",
             "The requested reservation does not have sufficient compatible and available capacity for this request.",

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from multicompute.clock import Clock, SystemClock
@@ -186,6 +186,7 @@ class AwsLocalCloud:
         *,
         tags: Mapping[str, str] | None = None,
         is_block: bool = False,
+        ends_at: datetime | None = None,
     ) -> str:
         """Add a capacity reservation, or a capacity block, and return its id; see `LocalCloud.add_reservation`."""
         if instance_type not in instance_types():
@@ -199,6 +200,7 @@ class AwsLocalCloud:
                 is_block=is_block,
                 tags=dict(tags or {}),
                 created_at=self._state.now(),
+                ends_at=ends_at,
             )
             self._state.region(_region_of(place)).reservations[reservation.id] = reservation
         return reservation.id

@@ -206,6 +206,12 @@ class CapacityReservation:
     tags: Tags
     created_at: datetime
     state: str = "active"
+    ends_at: datetime | None = None
+
+    def state_at(self, now: datetime) -> str:
+        """Return its state, which is "expired" after its end."""
+        has_ended = self.ends_at is not None and now >= self.ends_at
+        return "expired" if has_ended and self.state == "active" else self.state
 
 
 class Region:

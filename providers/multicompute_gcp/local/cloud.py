@@ -1,7 +1,7 @@
 """The local Google Cloud: Compute Engine, Cloud TPU and Cloud Monitoring on 127.0.0.1, and what a test can do with them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from multicompute.clock import Clock, SystemClock
@@ -219,6 +219,7 @@ class GcpLocalCloud:
         tags: Mapping[str, str] | None = None,
         name: str = "",
         policies: Sequence[str] = (),
+        ends_at: datetime | None = None,
     ) -> str:
         """Add a specific reservation; see `LocalCloud.add_reservation`.
 
@@ -229,6 +230,7 @@ class GcpLocalCloud:
             tags: its labels.
             name: its name; a new one by default.
             policies: the names of the placement policies that its machines must have.
+            ends_at: when it is deleted, with the instances that are bound to it; None for never.
 
         Returns:
             The name of the reservation.
@@ -249,6 +251,7 @@ class GcpLocalCloud:
                 labels=dict(tags or {}),
                 created_at=self._state.now(),
                 policies=tuple(policies),
+                ends_at=ends_at,
             )
             self._state.zone(place).reservations.add(reservation)
         return reservation.name

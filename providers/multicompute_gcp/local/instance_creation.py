@@ -93,11 +93,15 @@ def _attachments(zone: str, name: str, plan: InstancePlan) -> list[Json]:
 
 
 def _limit_run(state: State, plan: InstancePlan, instance: Instance) -> None:
-    schedule = plan.schedule
+    schedule, host = plan.schedule, plan.host
+    ends = [schedule.end]
     if schedule.run_limit is not None:
-        state.limit_run(instance, _running_since(instance) + schedule.run_limit)
-    elif schedule.end is not None:
-        state.limit_run(instance, schedule.end)
+        ends.append(_running_since(instance) + schedule.run_limit)
+    if schedule.model == "RESERVATION_BOUND":
+        reservation = state.zone(host.zone).reservations.find(host.reservation or "")
+        ends.append(None if reservation is None else reservation.ends_at)
+    if known := [end for end in ends if end is not None]:
+        state.limit_run(instance, min(known))
 
 
 def _running_since(instance: Instance) -> datetime:

@@ -183,6 +183,8 @@ class OtherResources:
                 "instanceProperties": properties,
             },
         }
+        if reservation.ends_at:
+            body["deleteAtTime"] = timestamp(reservation.ends_at)
         if reservation.policies:
             where = f"regions/{hardware().zones[reservation.zone]}"
             body["resourcePolicies"] = {

@@ -277,7 +277,11 @@ class Operation:
 
 @dataclass(slots=True)
 class Reservation:
-    """A specific reservation: machines for requests that name it and have its placement policies."""
+    """A specific reservation: machines for requests that name it and have its placement policies.
+
+    Attributes:
+        ends_at: when it is deleted, with the instances that are bound to it; None for never.
+    """
 
     name: str
     id: int
@@ -287,3 +291,4 @@ class Reservation:
     labels: Labels
     created_at: datetime
     policies: tuple[str, ...] = ()
+    ends_at: datetime | None = None

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -87,6 +87,26 @@ def test_a_reservation_that_is_not_active_has_nothing_available(
     aws.answers["DescribeCapacityReservations"] = _reservation(state, kind)
     (held,) = provider.quotas("us-east-1", reservations=["cr-1"]).reservations
     assert (held.zone, held.instance_type, held.available, held.kind) == ("us-east-1b", "p5.48xlarge", available, named)
+
+
+@pytest.mark.parametrize(
+    ("kind", "instance_type", "margin"),
+    [
+        ("capacity-block", "p5.48xlarge", timedelta(minutes=30)),
+        ("capacity-block", "p6e-gb200.36xlarge", timedelta(minutes=60)),
+        ("capacity-block", "trn2u.48xlarge", timedelta(minutes=60)),
+        # Its instances run on after its end.
+        ("default", "p5.48xlarge", None),
+    ],
+)
+def test_the_instances_in_a_capacity_block_end_before_it_does(
+    aws: ScriptedAws, provider: AwsProvider, kind: str, instance_type: str, margin: timedelta | None
+) -> None:
+    answer = _reservation("active", kind).replace("p5.48xlarge", instance_type)
+    end = "<endDate>2026-12-01T11:30:00.000Z</endDate>"
+    aws.answers["DescribeCapacityReservations"] = answer.replace("<state>", f"{end}<state>")
+    (held,) = provider.quotas("us-east-1", reservations=["cr-1"]).reservations
+    assert held.ends_at == (None if margin is None else datetime(2026, 12, 1, 11, 30, tzinfo=UTC) - margin)
 
 
 def test_a_reservation_of_another_region_causes_no_note(aws: ScriptedAws, provider: AwsProvider) -> None:

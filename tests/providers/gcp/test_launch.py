@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from multicompute.offer import Offer, Part
-from multicompute.provider import LaunchRequest, Settings
+from multicompute.offer import InstanceType, Offer, Part
+from multicompute.provider import LaunchRequest, Settings, longest_life
+from multicompute_gcp import plugin
 from multicompute_gcp._launch import instance_properties
 from multicompute_gcp._names import instance_names
-from multicompute_gcp._reservations import HeldReservation, is_by_calendar
+from multicompute_gcp._reservations import HeldReservation, is_by_calendar, reservation_of
 from multicompute_gcp._settings import GcpSettings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -70,18 +71,26 @@ def test_compute_engines_own_limit_is_later_than_the_lease_by_the_room_for_exten
     assert _properties(request, extension_room="0s")["scheduling"]["max_run_duration"] == {"seconds": 12 * 3600}
 
 
-def test_the_limit_stays_within_what_compute_engine_accepts(request_of: Request) -> None:
-    far = request_of(expires_at=NOW + timedelta(days=400))
+def test_the_room_for_extensions_stays_within_what_compute_engine_accepts(request_of: Request) -> None:
+    far = request_of(expires_at=NOW + timedelta(days=119))
     past = request_of(expires_at=NOW - timedelta(days=400))
     assert _properties(far)["scheduling"]["max_run_duration"] == {"seconds": 120 * 86400}
     assert _properties(past)["scheduling"]["max_run_duration"] == {"seconds": 30}
+
+
+def test_a_lease_that_is_longer_than_possible_is_not_shortened_silently(request_of: Request, offer: Offer) -> None:
+    # The tags would promise the complete lease; Compute Engine refuses such a run duration.
+    far = request_of(expires_at=NOW + timedelta(days=200))
+    assert _properties(far)["scheduling"]["max_run_duration"] == {"seconds": 200 * 86400}
+    flex = request_of(parts=(Part(replace(offer, purchase="flex_start"), 1),), expires_at=NOW + timedelta(days=30))
+    assert _properties(flex)["scheduling"]["max_run_duration"] == {"seconds": 30 * 86400}
 
 
 @pytest.mark.parametrize(
     ("ttl", "limit"),
     [
         (None, timedelta(days=7)),
-        (timedelta(days=30), timedelta(days=7)),
+        (timedelta(days=7), timedelta(days=7)),
         (timedelta(days=1), timedelta(days=1)),
         (timedelta(minutes=5), timedelta(minutes=10)),
     ],
@@ -165,6 +174,31 @@ def test_instances_end_with_a_reservation_that_was_bought_by_calendar(
 ) -> None:
     item = {"deleteAtTime": delete_at, "specificReservation": {"instanceProperties": {"machineType": machine_type}}}
     assert is_by_calendar(item) is is_bound
+
+
+def test_the_end_of_a_reservation_is_known_if_its_instances_are_deleted_with_it() -> None:
+    def item(machine_type: str) -> dict[str, object]:
+        instances = {"count": "2", "instanceProperties": {"machineType": machine_type}}
+        return {"zone": "us-central1-a", "deleteAtTime": "2026-12-01T00:00:00Z", "specificReservation": instances}
+
+    calendar, other = reservation_of(item("a3-highgpu-8g"), "mine"), reservation_of(item("a2-highgpu-1g"), "mine")
+    assert calendar is not None
+    assert calendar.ends_at == datetime(2026, 12, 1, tzinfo=UTC)
+    assert other is not None
+    assert other.ends_at is None
+
+
+def test_the_plug_in_declares_what_the_local_cloud_enforces() -> None:
+    machine, slice_type = InstanceType("gcp", "a3-highgpu-8g"), InstanceType("gcp", "v5p-128")
+    limits = plugin.lifetime_limits
+    week, months = timedelta(days=7), timedelta(days=120)
+    assert longest_life(limits, machine, "flex_start", has_expiry=False) == week
+    assert longest_life(limits, slice_type, "flex_start", has_expiry=True) == week
+    assert {longest_life(limits, machine, how, has_expiry=True) for how in ("on_demand", "spot", "reserved")} == {
+        months
+    }
+    assert longest_life(limits, machine, "on_demand", has_expiry=False) is None
+    assert longest_life(limits, slice_type, "on_demand", has_expiry=True) is None
 
 
 def test_instances_have_the_placement_policies_of_their_reservation(request_of: Request) -> None:

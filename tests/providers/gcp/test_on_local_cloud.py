@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from multicompute import errors
 from multicompute.node import NodeState
-from multicompute.offer import InstanceType, Offer, Part
+from multicompute.offer import InstanceType, Offer, Part, Purchase
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._provider import GcpProvider
@@ -243,6 +243,34 @@ def test_a_flex_start_gang_is_requested_as_such(
     assert len(cloud.running_ids()) == 2
     cloud.pass_time(timedelta(hours=4))
     assert cloud.alive() == []
+
+
+@pytest.mark.parametrize(("purchase", "days"), [("flex_start", 7), ("on_demand", 120), ("spot", 120)])
+def test_a_launch_with_an_expiry_beyond_the_limit_of_its_purchase_is_refused(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer, purchase: Purchase, days: int
+) -> None:
+    parts = (Part(replace(offer, purchase=purchase), 1),)
+    begin = datetime.now(UTC)
+    with pytest.raises(errors.InvalidRequestError, match=f"{days} days"):
+        provider.launch(request_of(parts=parts, expires_at=begin + timedelta(days=days, minutes=1)))
+    assert cloud.alive() == []
+    provider.launch(request_of(parts=parts, expires_at=begin + timedelta(days=days)))
+    assert len(cloud.running_ids()) == 1
+
+
+def test_the_instances_of_a_calendar_reservation_are_deleted_at_its_end_which_the_provider_reports(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=5)
+    name = cloud.add_reservation(offer.instance_type, offer.zone, 2, ends_at=end)
+    (held,) = provider.quotas(offer.region, reservations=[name]).reservations
+    assert (held.ends_at, held.available) == (end, 2)
+    part = Part(replace(offer, purchase="reserved"), 2, reservation=name)
+    provider.launch(request_of(parts=(part,), expires_at=end))
+    cloud.pass_time(timedelta(hours=4))
+    assert len(cloud.running_ids()) == 2
+    cloud.pass_time(timedelta(hours=2))
+    assert cloud.running_ids() == []
 
 
 def test_a_node_that_can_not_stop_itself_is_deleted_by_compute_engine(

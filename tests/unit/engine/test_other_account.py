@@ -99,7 +99,7 @@ def test_reconcile_skips_clusters_of_other_accounts_and_says_so(cloud: FakeCloud
 
 def test_a_reap_does_not_record_an_expired_cluster_of_another_account_as_ended(cloud: FakeCloud) -> None:
     request(ttl="1h")
-    cloud.aws.capabilities -= {"expiry"}  # type: ignore[operator]
+    cloud.aws.capabilities -= {"expiry"}
     with other_account(cloud) as session:
         cloud.advance("2h")
         report = reap(session)

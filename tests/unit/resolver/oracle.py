@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from math import ceil, floor
 
@@ -11,7 +11,7 @@ from multicompute import accelerators
 from multicompute.catalog import Catalog
 from multicompute.offer import InstanceType, Listing, Offer, Quote
 from multicompute.plan import Outage
-from multicompute.provider import Reservation
+from multicompute.provider import LifetimeLimit, Reservation
 from multicompute.spec import ClusterSpec
 
 PartKey = tuple[str, str, str, str, str, float, str, int, str | None]
@@ -55,6 +55,8 @@ class Oracle:
     outages: Sequence[Outage] = ()
     reservations: Sequence[Reservation] = ()
     only: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lifetime_limits: Mapping[str, Sequence[LifetimeLimit]] = field(default_factory=dict)
+    default_ttl: timedelta | None = None
 
     def __post_init__(self) -> None:
         self._accelerators: dict[frozenset[str], set[str]] = {}
@@ -100,7 +102,7 @@ class Oracle:
         return fnmatchcase(region, pattern)
 
     def means_a_region(self, pattern: str) -> bool:
-        cache = self.__dict__.setdefault("_regions", {})
+        cache: dict[str, bool] = self.__dict__.setdefault("_regions", {})
         if pattern not in cache:
             cache[pattern] = any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
         return cache[pattern]
@@ -127,7 +129,7 @@ class Oracle:
 
     def is_split(self, provider: str, region: str) -> bool:
         """Return whether `regions`, `exclude` or the configuration treats some zones of a region unlike others."""
-        cache = self.__dict__.setdefault("_split", {})
+        cache: dict[tuple[str, str], bool] = self.__dict__.setdefault("_split", {})
         if (provider, region) not in cache:
             cache[provider, region] = any(
                 any(self.zone_matches(p, provider, zone) for p in patterns for zone in self.zones_in(provider, region))
@@ -247,7 +249,7 @@ class Oracle:
 
     def place_rejection(self, provider: str, region: str, zone: str) -> str | None:
         """Return `first_place_rejection`, cached: there are 200 times as many offers as zones."""
-        kept = self.__dict__.setdefault("_places", {})
+        kept: dict[tuple[str, str, str], str | None] = self.__dict__.setdefault("_places", {})
         if (provider, region, zone) not in kept:
             kept[provider, region, zone] = self.first_place_rejection(provider, region, zone)
         return kept[provider, region, zone]
@@ -309,7 +311,29 @@ class Oracle:
             return "price is an estimate"
         count = self.exact_count(offer.instance)
         each = round(offer.quote.hourly_cost / count, 6) if count else 0.0
-        return self.price_rejection(round(self.node_count(offer.instance) * offer.quote.hourly_cost, 6), each)
+        hourly = round(self.node_count(offer.instance) * offer.quote.hourly_cost, 6)
+        if found := self.price_rejection(hourly, each):
+            return found
+        return "terminated before the ttl" if self.spec.strict_ttl and self.ends_early(offer) else None
+
+    def ends_early(self, offer: Offer, reservation: str | None = None) -> bool:
+        """Return whether the cloud terminates nodes of this offer before the ttl."""
+        ttl = self.default_ttl if self.spec.ttl == "default" else self.spec.ttl
+        assert not isinstance(ttl, str)
+        lives = [
+            limit.longest
+            for limit in self.lifetime_limits.get(offer.provider, ())
+            if (ttl is not None or limit.without_expiry)
+            and (offer.purchase in limit.purchases or limit.purchases == ())
+            and any(fnmatchcase(offer.instance_type, glob) for glob in limit.families)
+        ]
+        held = [
+            r
+            for r in self.reservations
+            if (r.id, r.provider, r.region, r.zone) == (reservation, offer.provider, offer.region, offer.zone)
+        ]
+        lives += [r.ends_at - self.now for r in held if r.ends_at is not None]
+        return any(ttl is None or life < ttl for life in lives)
 
     def blocked(self, offer: Offer, nodes: int) -> bool:
         """Return whether an outage covers `nodes` of this offer."""
@@ -400,6 +424,7 @@ class Oracle:
         parts = tuple((*key_of(o, 0)[:4], o.purchase) for o, _, _ in gang) if is_reserved or len(gang) > 1 else ()
         front = (
             position,
+            any(self.ends_early(offer, reservation) for offer, _, reservation in gang),
             total,
             estimated,
             nodes,
@@ -442,6 +467,7 @@ class Oracle:
     def price_key(self, offer: Offer) -> tuple[object, ...]:
         place = (offer.provider, offer.region, offer.zone)
         return (
+            self.ends_early(offer),
             offer.quote.hourly_cost,
             offer.quote.basis == "estimate",
             *place,
@@ -495,7 +521,8 @@ class Oracle:
         for r in group:
             offer = Offer(instance, r.region, r.zone, "reserved", Quote(r.hourly_cost, self.now.date(), r.id))
             take = min(r.available, missing)
-            if take > 0 and not self.blocked(offer, take):
+            has_ended = r.ends_at is not None and r.ends_at <= self.now
+            if take > 0 and not has_ended and not self.blocked(offer, take):
                 inside.append((offer, take, r.id))
                 missing -= take
         if not inside:
@@ -509,7 +536,11 @@ class Oracle:
             is_allowed = offer.quote.basis == "list" or self.spec.estimates
             if is_same_type and is_same_zone and is_allowed and not self.blocked(offer, missing):
                 gangs.append((*inside, (offer, missing, None)))
-        return [gang for gang in gangs if self.is_affordable(gang)]
+        return [gang for gang in gangs if self.is_affordable(gang) and self.lives_long_enough(gang)]
+
+    def lives_long_enough(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> bool:
+        is_early = any(self.ends_early(offer, reservation) for offer, _, reservation in gang)
+        return not (self.spec.strict_ttl and is_early)
 
     def is_affordable(self, gang: Gang) -> bool:
         hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)

@@ -11,7 +11,7 @@ from multicompute.catalog import Catalog
 from multicompute.errors import SpecError
 from multicompute.offer import Listing
 from multicompute.plan import Outage
-from multicompute.provider import Reservation
+from multicompute.provider import LifetimeLimit, Reservation
 from multicompute.spec import ClusterSpec
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -30,6 +30,8 @@ class Question:
     outages: tuple[Outage, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     only: dict[str, list[str]] = field(default_factory=dict)
+    lifetime_limits: dict[str, tuple[LifetimeLimit, ...]] = field(default_factory=dict)
+    default_ttl: timedelta | None = None
 
 
 FAMILIES = (
@@ -78,7 +80,7 @@ TYPES = (
     "g2-standard-4",
 )
 CPU_TYPES = ("c6i.12xlarge", "Standard_B2ms", "n1-standard-8")
-REGIONS = (
+REGIONS: tuple[str, ...] = (
     "us-*",
     "eu",
     "us",
@@ -149,7 +151,8 @@ def arguments(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
         "max_price": maybe(st.floats(0.2, 15), 5),
         "max_hourly": maybe(st.floats(1, 1000), 5),
         "budget": maybe(st.floats(10, 10_000), 5),
-        "ttl": maybe(st.sampled_from(("90m", "12h", "7d")), 2),
+        "ttl": maybe(st.sampled_from(("90m", "12h", "7d", "none", "20d")), 2),
+        "strict_ttl": maybe(st.just(True), 2),
     }
     values |= {name: draw(strategy) for name, strategy in options.items()}
     return {name: value for name, value in values.items() if value is not None}
@@ -172,6 +175,25 @@ def outages(draw: st.DrawFn, lines: list[Listing]) -> Outage:
     )
 
 
+def lifetime_limits() -> st.SearchStrategy[dict[str, tuple[LifetimeLimit, ...]]]:
+    """Return limits of some providers, around the ttls that are drawn."""
+    one = st.builds(
+        LifetimeLimit,
+        longest=st.sampled_from(
+            [timedelta(hours=2), timedelta(hours=12), timedelta(days=7), timedelta(days=7, hours=1)]
+        ),
+        purchases=st.sampled_from([(), ("on_demand",), ("spot", "flex_start"), ("reserved",)]),
+        families=st.sampled_from([("*",), ("[!v]*",), ("p5.*", "a3-*")]),
+        without_expiry=st.booleans(),
+    )
+    several_of = st.lists(one, min_size=1, max_size=2).map(tuple)
+    return st.dictionaries(st.sampled_from(("aws", "gcp", "azure")), several_of, max_size=2)
+
+
+def default_ttls() -> st.SearchStrategy[timedelta | None]:
+    return st.sampled_from((timedelta(hours=24), None))
+
+
 @st.composite
 def reservations(draw: st.DrawFn, lines: list[Listing], name: str) -> Reservation:
     line = draw(st.sampled_from(lines))
@@ -179,7 +201,17 @@ def reservations(draw: st.DrawFn, lines: list[Listing], name: str) -> Reservatio
     free = draw(st.sampled_from((0, 1, 2, 4, 8, 64)))
     kind = draw(st.sampled_from((line.instance.name, line.instance.name, "p6e-gb200.36xlarge")))
     price = draw(st.sampled_from((0.0, 0.0, 3.5, 40.0)))
-    return Reservation(line.instance.provider, name, line.region.name, zone, kind, free, hourly_cost=price)
+    life = draw(st.sampled_from((None, None, 0, 1, 12, 24 * 7, 24 * 30)))
+    return Reservation(
+        line.instance.provider,
+        name,
+        line.region.name,
+        zone,
+        kind,
+        free,
+        hourly_cost=price,
+        ends_at=None if life is None else NOW + timedelta(hours=life),
+    )
 
 
 @st.composite
@@ -201,7 +233,8 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     only = (
         draw(st.dictionaries(st.sampled_from(tuple(CONFIGURED)), st.none(), max_size=1)) if draw(st.booleans()) else {}
     )
-    return Question(spec, unusable, active, reserved, {name: CONFIGURED[name] for name in only})
+    regions = {name: CONFIGURED[name] for name in only}
+    return Question(spec, unusable, active, reserved, regions, draw(lifetime_limits()), draw(default_ttls()))
 
 
 def relevant(catalog: Catalog, names: list[str]) -> list[Listing]:
@@ -245,6 +278,7 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     values["max_hourly"] = draw(maybe(st.floats(5, 300), 5))
     values["max_price"] = draw(maybe(st.floats(0.3, 4), 5))
     values["estimates"] = draw(st.sampled_from((True, True, False)))
+    values["strict_ttl"] = draw(st.sampled_from((True, False, False)))
     ids = [f"cr-{index}" for index in range(draw(st.sampled_from((0, 0, 1, 2))))]
     reserved = tuple(draw(reservations(lines, name)) for name in ids)
     if bool(reserved) and draw(st.booleans()):
@@ -254,4 +288,4 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     active = tuple(draw(st.lists(outages(lines), min_size=1, max_size=16)))
     unusable = frozenset(draw(st.sets(st.sampled_from(("aws", "gcp", "azure")))))
     spec = ClusterSpec.of({name: value for name, value in values.items() if value is not None})
-    return Question(spec, unusable, active, reserved)
+    return Question(spec, unusable, active, reserved, {}, draw(lifetime_limits()), draw(default_ttls()))

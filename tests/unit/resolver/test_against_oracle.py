@@ -3,6 +3,7 @@
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -46,26 +47,15 @@ def test_gangs_that_spread_or_use_reservations_are_those_of_the_brute_force_reso
 
 def assert_same_answer(question: Question) -> None:
     configured = {name: "no key" if name in question.unusable else "" for name in CATALOG.providers}
-    oracle = Oracle(
-        question.spec,
-        CATALOG,
-        _offers,
-        NOW,
-        unusable=question.unusable,
-        outages=question.outages,
-        reservations=question.reservations,
-        only=question.only,
-    )
-    answer = partial(
-        resolve,
-        question.spec,
-        CATALOG,
-        now=NOW,
-        configured=configured,
-        outages=question.outages,
-        reservations=question.reservations,
-        only=question.only,
-    )
+    known: dict[str, Any] = {
+        "outages": question.outages,
+        "reservations": question.reservations,
+        "only": question.only,
+        "lifetime_limits": question.lifetime_limits,
+        "default_ttl": question.default_ttl,
+    }
+    oracle = Oracle(question.spec, CATALOG, _offers, NOW, unusable=question.unusable, **known)
+    answer = partial(resolve, question.spec, CATALOG, now=NOW, configured=configured, **known)
     if oracle.is_refused():
         with pytest.raises(SpecError):
             answer()
@@ -79,4 +69,6 @@ def assert_same_answer(question: Question) -> None:
     in_candidates = {key if key in _keys else (*key[:2], "", *key[3:]) for key in used}
     assert len(in_candidates) + sum(item.count for item in plan.rejected.values()) == CATALOG.offer_count
     for candidate in plan:
+        parts = [(part.offer, part.reservation) for part in candidate.parts]
+        assert candidate.ends_early == any(oracle.ends_early(*part) for part in parts)
         assert candidate.is_configured == (not question.unusable & {part.offer.provider for part in candidate.parts})

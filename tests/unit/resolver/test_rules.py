@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from multicompute.errors import NoOfferError
 from multicompute.plan import Outage
-from multicompute.provider import Reservation
+from multicompute.provider import LifetimeLimit, Reservation
+from multicompute.resolver import require
 from tests.unit.resolver.fake_catalog import (
     BIG,
     CPU,
@@ -194,7 +196,7 @@ def test_zones_that_are_not_allowed_count_under_reasons_of_their_own() -> None:
 def test_an_offer_without_zones_is_an_offer_in_each_allowed_zone_of_its_region() -> None:
     bare = line(BIG, 80, zones="")
     catalog = FakeCatalog(bare, line(SMALL, 100, zones="abc"))
-    options = {"gpus": 8, "type": "b8"}
+    options: dict[str, Any] = {"gpus": 8, "type": "b8"}
     assert shown(plan(catalog, **options)) == ["1 x b8 east-1"]
     assert shown(plan(catalog, regions=["east-1b"], **options)) == ["1 x b8 east-1b"]
     assert shown(plan(catalog, exclude=["east-1b"], **options)) == ["1 x b8 east-1a", "1 x b8 east-1c"]
@@ -401,6 +403,75 @@ def test_a_reservation_that_can_not_be_used_is_a_note_and_the_plan_goes_on(
     assert any(why in note for note in found.notes)
     assert found.best is not None
     assert found.best.purchase == "on_demand"
+
+
+WEEK = LifetimeLimit(timedelta(days=7), purchases=("flex_start",), without_expiry=True)
+MONTHS = LifetimeLimit(timedelta(days=120), families=("g*",))
+LIMITS = {"lifetime_limits": {"blue": (WEEK,), "green": (WEEK, MONTHS)}}
+
+
+def test_offers_that_end_before_the_ttl_come_after_those_that_do_not() -> None:
+    catalog = FakeCatalog(line(BIG, 40, zones="a", purchase="flex_start"), line(BIG, 80, zones="a"))
+    asked = {"gpus": 8, "type": "h100", "flex_start": True}
+    found = plan(catalog, known=LIMITS, ttl="20d", **asked)
+    assert [(item.purchase, item.max_lifetime, item.ends_early) for item in found] == [
+        ("on_demand", None, False),
+        ("flex_start", timedelta(days=7), True),
+    ]
+    assert (
+        "1 cheaper offer ranks behind those that can live longer, because the request has a ttl of 20d" in found.notes
+    )
+    for ttl in ("7d", "12h"):
+        first = plan(catalog, known=LIMITS, ttl=ttl, **asked).candidates[0]
+        assert (first.purchase, first.ends_early) == ("flex_start", False)
+    assert plan(catalog, known=LIMITS, ttl=None, **asked).candidates[0].purchase == "on_demand"
+    assert (
+        plan(catalog, known={**LIMITS, "default_ttl": timedelta(days=8)}, **asked).candidates[0].purchase == "on_demand"
+    )
+    assert (
+        plan(catalog, known={**LIMITS, "default_ttl": timedelta(days=1)}, **asked).candidates[0].purchase
+        == "flex_start"
+    )
+
+
+def test_a_limit_for_machines_with_an_expiry_does_not_apply_without_a_ttl() -> None:
+    catalog = FakeCatalog(line(GREEN, 80, NORTH))
+    assert plan(catalog, known=LIMITS, gpus=8, type="h100", ttl="200d").candidates[0].ends_early
+    without = plan(catalog, known=LIMITS, gpus=8, type="h100", ttl=None).candidates[0]
+    assert (without.max_lifetime, without.ends_early) == (None, False)
+
+
+def test_with_order_given_a_type_that_ends_early_still_comes_before_the_next_type() -> None:
+    catalog = FakeCatalog(line(BIG, 80, zones="a", purchase="flex_start"), line(GREEN, 10, NORTH, zones="a"))
+    asked = {"gpus": 8, "type": ["b8", "g8"], "order": "given", "flex_start": True, "ttl": "20d"}
+    assert [item.ends_early for item in plan(catalog, known=LIMITS, **asked)] == [True, False]
+
+
+def test_strict_ttl_rejects_offers_that_end_early_and_giving_it_up_is_proposed() -> None:
+    catalog = FakeCatalog(line(BIG, 40, purchase="flex_start"))
+    asked = {"gpus": 8, "type": "h100", "flex_start": True, "ttl": "20d"}
+    found = plan(catalog, known=LIMITS, **asked)
+    assert found.notes[0] == (
+        "the first candidate ends early: flex-start machines of blue live at most 7d, and the request has a ttl of 20d; "
+        "strict_ttl=True excludes such offers"
+    )
+    refused = plan(catalog, known=LIMITS, strict_ttl=True, **asked)
+    assert list(refused) == []
+    assert refused.rejected["terminated before the ttl"].count == 2
+    with pytest.raises(NoOfferError, match="without strict_ttl would have one"):
+        require(refused)
+
+
+def test_a_reservation_that_ends_before_the_ttl_stays_first_unless_the_ttl_is_strict() -> None:
+    catalog = FakeCatalog(line(BIG, 80))
+    known = {"reservations": [reservation(1, ends_at=NOW + timedelta(days=3))]}
+    asked = {"gpus": 8, "type": "h100", "reservations": ["cr-1"], "ttl": "7d"}
+    first = plan(catalog, known=known, **asked).candidates[0]
+    assert (first.purchase, first.max_lifetime, first.ends_early) == ("reserved", timedelta(days=3), True)
+    strict = plan(catalog, known=known, strict_ttl=True, **asked)
+    assert strict.candidates[0].purchase == "on_demand"
+    assert any("reservation cr-1 can't be used: terminated before the ttl" in note for note in strict.notes)
+    assert plan(catalog, known=known, **{**asked, "ttl": "2d"}).candidates[0].ends_early is False
 
 
 def test_the_same_request_has_the_same_plan() -> None:
