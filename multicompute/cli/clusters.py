@@ -168,6 +168,7 @@ def down(options: argparse.Namespace) -> int:
         write_message("nothing was terminated")
         return 0
     status = 0
+    unwritten: OSError | None = None
     for cluster in clusters:
         try:
             cluster.terminate()
@@ -175,8 +176,14 @@ def down(options: argparse.Namespace) -> int:
             # Terminate the others all the same; the first error decides the exit status.
             write_message(f"multicompute: {cluster.name}: {one_line(error)}")
             status = status or exit_status(error)
-        else:
-            print(f"{cluster.name} {cluster.state}")
+            continue
+        try:
+            print(f"{cluster.name} {cluster.state}", flush=True)
+        except OSError as error:
+            # The same applies to a terminal or a pipe that was closed.
+            unwritten = error
+    if unwritten is not None:
+        raise unwritten
     return status
 
 

@@ -2,12 +2,9 @@
 
 import argparse
 import shlex
-import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Mapping, Sequence
 
 from multicompute.cli.output import write_message
 
@@ -29,27 +26,19 @@ def local_arguments(parser: argparse.ArgumentParser) -> None:
 
 def local(options: argparse.Namespace) -> int:
     """Run local clouds."""
+    from multicompute.engine.operation.cancellation import StopGuard
     from multicompute.testing import local_clouds
 
-    with _stoppable(), local_clouds() as clouds:
-        if options.command:
-            return _run(options.command)
-        _wait(clouds.environment)
-    return 0
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Leave the `with` block in order on SIGTERM, so that no local cloud is left running."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
+    guard = StopGuard()
+    guard.install()
     try:
-        yield
+        with local_clouds() as clouds:
+            if options.command:
+                return _run(options.command)
+            _wait(clouds.environment)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        guard.uninstall()
+    return 0
 
 
 def _wait(environment: Mapping[str, str]) -> None:
