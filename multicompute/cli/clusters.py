@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from multicompute.cli.output import write_json, write_message, write_table
 from multicompute.cli.status import exit_status, one_line
 from multicompute.cli.tables import json_argument, name_argument, write_cluster, write_nodes
-from multicompute.errors import MulticomputeError, SpecError
+from multicompute.errors import LedgerError, MulticomputeError, SpecError
 from multicompute.node import ClusterState
 from multicompute.units import format_instant, format_usd
 
@@ -206,9 +206,11 @@ def _refreshed(name: str) -> "Cluster":
         return cluster
     try:
         return cluster.refresh()
+    except LedgerError as error:
+        write_message(f"multicompute: as of the last refresh; what has changed can't be recorded: {one_line(error)}")
     except MulticomputeError as error:
         write_message(f"multicompute: as of the last refresh; the cloud can't be asked now: {one_line(error)}")
-        return cluster
+    return cluster
 
 
 def _row(cluster: Mapping[str, Any]) -> tuple[str, ...]:

@@ -173,7 +173,7 @@ def _terminate_if_due(
     *,
     wait: bool,
 ) -> None:
-    with working_on(session, cluster_id, cancellation=cancellation) as op:
+    with working_on(session, cluster_id, cancellation=cancellation, for_teardown=True) as op:
         # Checked again under the lease: another process may have extended or terminated the cluster since it was listed.
         record = op.initial if op is not None else session.ledger.cluster(cluster_id)
         reason = _reason_to_terminate(session, record, idle)

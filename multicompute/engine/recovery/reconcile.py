@@ -164,7 +164,7 @@ def _terminate(session: Session, chosen: list[list[Orphan]], report: ReconcileRe
     with ExitStack() as stack:
         mine: list[list[Orphan]] = []
         for orphans in chosen:
-            lease = stack.enter_context(hold_lease(session, orphans[0].cluster_id))
+            lease = stack.enter_context(hold_lease(session, orphans[0].cluster_id, for_teardown=True))
             if lease is None or is_known(session, orphans[0].cluster_id):
                 _report_failure(report, orphans, f"{orphans[0].name}: another process works on it")
             else:
