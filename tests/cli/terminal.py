@@ -33,7 +33,12 @@ class Terminal:
             signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
 
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=environment, preexec_fn=prepare
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            preexec_fn=prepare,  # noqa: PLW1509 - it must lead its session before it runs anything
         )
         os.close(slave)
         self._seen = b""
