@@ -114,6 +114,26 @@ def test_the_signals_of_a_closed_session_count_as_one(
     assert done.returncode in (128 + signal.SIGHUP, 128 + signal.SIGTERM)
 
 
+def test_the_signals_of_a_kernel_that_is_shut_down_end_in_a_teardown(tmp_path: Path) -> None:
+    # Jupyter sends SIGINT, then SIGTERM to a kernel that still works.
+    script = """
+import os, signal
+from multicompute import Cluster
+from multicompute.testing import fake_cloud
+
+with fake_cloud("aws") as cloud:
+    terms = [signal.SIGTERM]
+    cloud.aws.faults.hook("terminate", lambda call: terms and os.kill(os.getpid(), terms.pop()))
+    try:
+        with Cluster.request(gpus=64, type="h100"):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        print("alive", len(cloud.alive()), flush=True)
+"""
+    done = run_script(tmp_path, script)
+    assert (done.returncode, done.stdout) == (143, "alive 0\n"), done.stderr
+
+
 def test_an_ignored_hangup_stays_ignored(tmp_path: Path) -> None:
     script = """
 import os, signal
