@@ -124,3 +124,18 @@ def test_local_stops_its_clouds() -> None:
         terminal.close()
         assert terminal.process.wait() == HANGUP
     assert not answers(url)
+
+
+def test_local_ends_its_command_before_its_clouds() -> None:
+    # The terminal tells the command as well; this one does not listen.
+    script = (
+        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+        "print('STARTED', os.getpid(), os.environ['AWS_ENDPOINT_URL'], 'DONE', flush=True); signal.pause()"
+    )
+    with Terminal([SCRIPT, "local", "--", PYTHON, "-c", script], environment=dict(os.environ)) as terminal:
+        pid, url = terminal.read_until("DONE").split("STARTED")[1].split()[:2]
+        terminal.close()
+        assert terminal.process.wait() == HANGUP
+    assert not answers(url)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)

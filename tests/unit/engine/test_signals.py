@@ -281,3 +281,21 @@ with fake_cloud("aws") as cloud:
 """
     done = run_script(tmp_path, script)
     assert done.stdout == "child 0 alive 8\nalive 0\n", done.stderr
+
+
+def test_a_system_without_hangups_is_no_error(tmp_path: Path) -> None:
+    script = """
+import os, signal
+del signal.SIGHUP
+from multicompute import Cluster
+from multicompute.testing import fake_cloud
+
+with fake_cloud("aws") as cloud:
+    try:
+        with Cluster.request(gpus=8, type="h100"):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        print("alive", len(cloud.alive()), flush=True)
+"""
+    done = run_script(tmp_path, script)
+    assert (done.returncode, done.stdout) == (143, "alive 0\n"), done.stderr
