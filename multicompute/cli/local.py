@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from multicompute.cli.output import write_message
 
+_WAIT_SECONDS = 1.0
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 """The statuses that shells report for a command that can't be run, and for one that does not exist."""
@@ -48,7 +49,10 @@ def _wait(environment: Mapping[str, str]) -> None:
         write_message(
             "The local clouds are running. Paste these lines into another shell to use them; Ctrl-C stops them."
         )
-        threading.Event().wait()
+        forever = threading.Event()
+        # A signal that arrives just before a wait begins does not end it, so no wait is long.
+        while not forever.wait(_WAIT_SECONDS):
+            pass
     except KeyboardInterrupt:
         # Ctrl-C is how users stop this command.
         write_message("stopped")
