@@ -48,7 +48,7 @@ class _PlanOf(Generic[P]):
 class Cluster(ClusterRequests):
     """Nodes with accelerators that are launched together and terminated together.
 
-    A context manager: leaving the block terminates the cluster, also on an exception, Ctrl-C and SIGTERM.
+    A context manager: leaving the block terminates the cluster, also on an exception, Ctrl-C, SIGTERM and SIGHUP.
 
     Example:
         >>> with Cluster.request(gpus=64, type="h100", ttl="12h") as cluster:
@@ -59,12 +59,12 @@ class Cluster(ClusterRequests):
 
     def __init__(self, session: Session, record: "ClusterRecord", *, plan: "Plan | None" = None) -> None:
         """Wrap a record of the ledger; users call `request`, `get` or `list` instead."""
-        from multicompute.engine.operation.cancellation import SigtermGuard
+        from multicompute.engine.operation.cancellation import StopGuard
 
         self._session = session
         self._record = record
         self._plan = plan
-        self._guard = SigtermGuard()
+        self._guard = StopGuard(at_exit=self._terminate_at_exit)
 
     # Creating and finding. `request`, `arequest` and `aplan` are in ClusterRequests.
 
@@ -255,8 +255,8 @@ class Cluster(ClusterRequests):
 
         Args:
             timeout: How long to wait, "30m" or a timedelta; the request's own timeout if omitted.
-            on_stop: What to do with a cluster that is not READY when Ctrl-C, SIGTERM or a cancelled task ends the
-                wait: terminate it, or leave it for another process to continue.
+            on_stop: What to do with a cluster that is not READY when Ctrl-C, SIGTERM, SIGHUP or a cancelled task
+                ends the wait: terminate it, or leave it for another process to continue.
 
         Raises:
             MulticomputeError: As for `request`.
@@ -416,7 +416,7 @@ class Cluster(ClusterRequests):
         return await _in_thread(lambda _: self.terminate(wait=wait))
 
     def __enter__(self) -> Self:
-        """Let SIGTERM leave the block in order, so that the cluster is terminated."""
+        """Let SIGTERM and SIGHUP leave the block in order, so that the cluster is terminated."""
         self._guard.install()
         return self
 
@@ -430,7 +430,7 @@ class Cluster(ClusterRequests):
             self._guard.uninstall()
 
     async def __aenter__(self) -> Self:
-        """Let SIGTERM leave the block in order, so that the cluster is terminated."""
+        """Let SIGTERM and SIGHUP leave the block in order, so that the cluster is terminated."""
         self._guard.install()
         return self
 
@@ -447,6 +447,9 @@ class Cluster(ClusterRequests):
         from multicompute.engine.teardown import terminate_on_exit
 
         self._record = terminate_on_exit(self._session, self.id, error)
+
+    def _terminate_at_exit(self) -> None:
+        self._terminate_on_exit(SystemExit("the interpreter exits"))
 
     # Display
 

@@ -3,8 +3,8 @@
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import TextIO
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, TextIO, cast
 
 from multicompute.node import Event
 
@@ -35,8 +35,29 @@ def terminal_progress(stream: TextIO | None = None) -> AbstractContextManager[Ca
         >>> with terminal_progress() as progress:
         ...     cluster = Cluster.request(gpus=8, type="h100", progress=progress)
     """
-    stream = sys.stderr if stream is None else stream
+    stream = cast("TextIO", _OptionalOutput(sys.stderr if stream is None else stream))
     return _bar(stream) if stream.isatty() else _lines(stream)
+
+
+class _OptionalOutput:
+    """A stream whose output is dropped once it can't be written: a closed terminal must not end what it shows."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            # EIO: the terminal was closed. EPIPE: the reader of a pipe ended. ValueError: the stream itself was closed.
+            return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 @contextmanager

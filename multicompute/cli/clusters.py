@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from multicompute.cli.output import confirm, write_json, write_message, write_table
 from multicompute.cli.status import exit_status, one_line
 from multicompute.cli.tables import cluster_arguments, json_argument, name_argument, write_cluster, write_nodes
-from multicompute.errors import MulticomputeError, SpecError
+from multicompute.errors import LedgerError, MulticomputeError, SpecError
 from multicompute.node import ClusterState
 from multicompute.units import format_instant, format_usd
 
@@ -147,6 +147,7 @@ def down(options: argparse.Namespace) -> int:
         write_message("nothing was terminated")
         return 0
     status = 0
+    unwritten: OSError | None = None
     for cluster in clusters:
         try:
             cluster.terminate()
@@ -154,8 +155,14 @@ def down(options: argparse.Namespace) -> int:
             # Terminate the others all the same; the first error decides the exit status.
             write_message(f"multicompute: {cluster.name}: {one_line(error)}")
             status = status or exit_status(error)
-        else:
-            print(f"{cluster.name} {cluster.state}")
+            continue
+        try:
+            print(f"{cluster.name} {cluster.state}", flush=True)
+        except OSError as error:
+            # The same applies to a terminal or a pipe that was closed.
+            unwritten = error
+    if unwritten is not None:
+        raise unwritten
     return status
 
 
@@ -177,9 +184,11 @@ def _refreshed(name: str) -> "Cluster":
         return cluster
     try:
         return cluster.refresh()
+    except LedgerError as error:
+        write_message(f"multicompute: as of the last refresh; what has changed can't be recorded: {one_line(error)}")
     except MulticomputeError as error:
         write_message(f"multicompute: as of the last refresh; the cloud can't be asked now: {one_line(error)}")
-        return cluster
+    return cluster
 
 
 def _row(cluster: Mapping[str, Any]) -> tuple[str, ...]:

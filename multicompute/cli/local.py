@@ -2,16 +2,14 @@
 
 import argparse
 import shlex
-import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Mapping, Sequence
 
 from multicompute.cli.output import write_message
 from multicompute.cli.tables import explain
 
+_WAIT_SECONDS = 1.0
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 """The statuses that shells report for a command that can't be run, and for one that does not exist."""
@@ -30,27 +28,19 @@ def local_arguments(parser: argparse.ArgumentParser) -> None:
 
 def local(options: argparse.Namespace) -> int:
     """Run local clouds."""
+    from multicompute.engine.operation.cancellation import StopGuard
     from multicompute.testing import local_clouds
 
-    with _stoppable(), local_clouds() as clouds:
-        if options.command:
-            return _run(options.command)
-        _wait(clouds.environment)
-    return 0
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Leave the `with` block in order on SIGTERM, so that no local cloud is left running."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
+    guard = StopGuard()
+    guard.install()
     try:
-        yield
+        with local_clouds() as clouds:
+            if options.command:
+                return _run(options.command)
+            _wait(clouds.environment)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        guard.uninstall()
+    return 0
 
 
 def _wait(environment: Mapping[str, str]) -> None:
@@ -60,7 +50,10 @@ def _wait(environment: Mapping[str, str]) -> None:
         write_message(
             "The local clouds are running. Paste these lines into another shell to use them; Ctrl-C stops them."
         )
-        threading.Event().wait()
+        forever = threading.Event()
+        # A signal that arrives just before a wait begins does not end it, so no wait is long.
+        while not forever.wait(_WAIT_SECONDS):
+            pass
     except KeyboardInterrupt:
         # Ctrl-C is how users stop this command.
         write_message("stopped")

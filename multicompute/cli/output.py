@@ -1,15 +1,38 @@
 """Writes results to stdout, and everything else that people read to stderr."""
 
+import errno
+import os
+import stat
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import TextIO
 
 RIGHT = ">"
 """In front of a column's title: its cells are aligned right."""
 
 
 def write_message(message: str) -> None:
-    """Write a message for people to stderr; it is never part of the result."""
-    print(message, file=sys.stderr, flush=True)
+    """Write a message for people to stderr; it is never part of the result.
+
+    A message that can't be written is dropped: a closed terminal must not stop what the command does.
+    """
+    with suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
+
+
+def is_closed(stream: TextIO, error: OSError) -> bool:
+    """Return whether `error` means that the terminal or the pipe of `stream` was closed."""
+    if isinstance(error, BrokenPipeError):
+        return True
+    # A disk that fails gives the same code.
+    return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+
+
+def drop_output(stream: TextIO) -> None:
+    """Let `stream` write to the null device: the interpreter flushes it once more when it exits."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def confirm(question: str) -> bool:

@@ -4,7 +4,7 @@ import os
 import sys
 
 from multicompute import errors
-from multicompute.cli.output import write_message
+from multicompute.cli.output import drop_output, is_closed, write_message
 from multicompute.cli.parser import parse
 
 OK = 0
@@ -54,17 +54,27 @@ def guarded(argv: list[str]) -> int:
         # Flush here and not at exit, so that a closed reader is detected inside the try.
         sys.stdout.flush()
     except SystemExit as stop:
-        for note in _notes(stop):
-            write_message(f"multicompute: {note}")
-        return stop.code if isinstance(stop.code, int) else OK if stop.code is None else UNEXPECTED
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more at exit, and needs somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
-    except (errors.MulticomputeError, OSError, KeyboardInterrupt) as error:
-        write_message(f"multicompute: {one_line(error)}")
-        return exit_status(error)
+        return _stopped(stop)
+    except OSError as error:
+        if not is_closed(sys.stdout, error):
+            return _failed(error)
+        drop_output(sys.stdout)
+        # A view fails to close after SIGHUP, because its terminal is closed: the signal decides the status.
+        return _stopped(error.__context__) if isinstance(error.__context__, SystemExit) else READER_GONE
+    except (errors.MulticomputeError, KeyboardInterrupt) as error:
+        return _failed(error)
     return status
+
+
+def _failed(error: BaseException) -> int:
+    write_message(f"multicompute: {one_line(error)}")
+    return exit_status(error)
+
+
+def _stopped(stop: SystemExit) -> int:
+    for note in _notes(stop):
+        write_message(f"multicompute: {note}")
+    return stop.code if isinstance(stop.code, int) else OK if stop.code is None else UNEXPECTED
 
 
 def _open_streams() -> None:

@@ -36,7 +36,7 @@ def supervise_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "Each round refreshes every node, and terminates clusters that exceed their ttl, budget or idle_timeout. The first\n"
         "and every tenth round also reconciles and terminates expired orphans. Every action is logged as a line on stderr.\n"
-        "Ctrl-C and SIGTERM stop it after the current step, with exit status 0; a second one stops it immediately.\n"
+        "Ctrl-C, SIGTERM and SIGHUP stop it after the current step, with exit status 0; a second one stops it immediately.\n"
         "With --once the exit status is 1 if something failed.",
     )
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -41,12 +42,13 @@ def terminate(session: Session, cluster_id: str, *, reason: str = "by request", 
 
     Raises:
         TeardownIncomplete: Something is left after half an hour; the cluster stays TERMINATING, and `reap` continues.
+        LedgerError: The ledger can't be written. Nothing is left running, unless the message says otherwise.
         MulticomputeError: A cloud or the other process can't be reached; the cluster stays TERMINATING.
     """
     deadline = session.clock.now() + TEARDOWN_TIMEOUT
     with defer_signals() as cancellation:
         while (record := session.ledger.cluster(cluster_id)).state.is_live:
-            with working_on(session, cluster_id, cancellation=cancellation) as op:
+            with working_on(session, cluster_id, cancellation=cancellation, for_teardown=True) as op:
                 is_mine = op is not None and _tear_down_unless_lost(op, reason, wait=wait)
             if not is_mine:
                 session.ledger.request_termination(cluster_id, reason, states=BEFORE_TEARDOWN)
@@ -81,14 +83,21 @@ def terminate_on_exit(session: Session, cluster_id: str, error: BaseException | 
     try:
         record = terminate(session, cluster_id, reason=reason)
     except MulticomputeError as trouble:
-        _log.error("%s is TERMINATING and may still be running: %s", record.name, trouble)
+        _log.error("%s", left_note(record.name, trouble))
         if error is None:
             raise
-        error.add_note(f"{record.name} is not torn down yet: {trouble}")
+        error.add_note(left_note(record.name, trouble))
         return session.ledger.cluster(cluster_id)
     if error is not None:
         _log.warning("%s: torn down after %r, nothing is left running", record.name, type(error).__name__)
     return record
+
+
+def left_note(name: str, trouble: MulticomputeError) -> str:
+    """Return what a failed teardown may have left."""
+    if isinstance(trouble, LedgerError):
+        return str(trouble)
+    return f"{name} is not torn down yet, something of it may still run, `multicompute reap` continues: {trouble}"
 
 
 def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = True) -> None:
@@ -99,6 +108,7 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
 
     Raises:
         TeardownIncomplete: Something is left.
+        LedgerError: Nothing is left running, and the ledger can't record that.
         WrongAccountError: The cluster is in another account; its record is unchanged.
         MulticomputeError: A cloud does not answer, or refuses.
     """
@@ -108,11 +118,9 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
         return
     attempts_of = by_region(op.ledger.attempts(op.cluster_id))
     _require_any_own_account(op, attempts_of)
-    try:
+    # A ledger that can't be written, on a full disk for example, must not keep machines running.
+    with suppress(LedgerError):
         _mark_terminating(op, reason)
-    except LedgerError as error:
-        # A ledger that can't be written, on a full disk for example, must not keep machines running.
-        failed.append(error)
     for where, attempts in attempts_of.items():
         try:
             provider = op.provider(where.provider)
@@ -250,13 +258,23 @@ def _mark_terminating(op: Operation, reason: str) -> None:
     """Record that the teardown has begun, so that any process continues it."""
     if op.reload().state is not ClusterState.TERMINATING:
         event = op.events.event("terminating", f"terminating: {reason}")
-        op.ledger.update_cluster(op.cluster_id, event, state=ClusterState.TERMINATING, reason=reason)
-        op.events.notify(event)
+        try:
+            op.ledger.update_cluster(op.cluster_id, event, state=ClusterState.TERMINATING, reason=reason)
+        finally:
+            op.events.notify(event)
 
 
 def _mark_ended(op: Operation, state: ClusterState, reason: str) -> None:
     """Record that nothing of the cluster exists: attempts are closed, nodes and cluster have ended."""
     kind = "failed" if state is ClusterState.FAILED else "terminated"
     event = op.events.event(kind, f"{kind}: {reason}; nothing is left running")
-    op.ledger.end_cluster(op.cluster_id, state=state, at=op.clock.now(), reason=reason, event=event)
-    op.events.notify(event)
+    try:
+        op.ledger.end_cluster(op.cluster_id, state=state, at=op.clock.now(), reason=reason, event=event)
+    except LedgerError as error:
+        raise LedgerError(
+            f"{op.name}: nothing is left running, and the ledger can't record that: {error.message}",
+            hint="once the ledger can be written, `multicompute reconcile` records it",
+            code=error.code,
+        ) from error
+    finally:
+        op.events.notify(event)

@@ -400,6 +400,12 @@ class Ledger:
             sql.upsert(cursor, "leases", [{"cluster_id": cluster_id, "holder": holder, "until": now + length}], key=1)
         return holder
 
+    def lease_holder(self, cluster_id: str, *, now: datetime) -> str:
+        """Return who has the lease of a cluster, "" if nobody has."""
+        statement = "SELECT holder FROM leases WHERE cluster_id = ? AND until > ?"
+        found = self._database.read(statement, (cluster_id, rows.to_sql(now)))
+        return str(found[0]["holder"]) if found else ""
+
     def drop_lease(self, cluster_id: str, holder: str) -> None:
         """Release the lease of a cluster; do nothing if `holder` does not have it."""
         with self._database.transaction(cluster_id) as cursor:

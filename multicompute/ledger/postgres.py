@@ -52,6 +52,7 @@ _HINTS: Final = (
         "the user needs CREATE on the schema for the first use, and all permissions on its tables afterwards",
     ),
     ("read-only", "this server is a replica; set `state` to the primary"),
+    ("during recovery", "this server is a replica; set `state` to the primary"),
     ("no space", "free some space on the server; nothing is launched that can't be recorded first"),
     ("lock timeout", "another process has locked it for 30 s; find the process that hangs"),
     ("already exists", "other tables have the same names; use a separate database for the ledger"),
@@ -76,7 +77,8 @@ class Postgres:
             self._connection = self._connect()
         try:
             with self._translate_errors("open"):
-                upgrade(self, self._name, self._version, self._mark)
+                self._warn_if_read_only()
+                upgrade(lambda: self.transaction("schema", is_intent=True), self._name, self._version, self._mark)
         except BaseException:
             self._connection.close()
             raise
@@ -210,6 +212,16 @@ class Postgres:
         cursor.execute("CREATE TABLE IF NOT EXISTS ledger_version (version INTEGER NOT NULL)")
         cursor.execute("DELETE FROM ledger_version")
         cursor.execute("INSERT INTO ledger_version (version) VALUES (?)", (version,))
+
+    def _warn_if_read_only(self) -> None:
+        if self.read("SELECT current_setting('transaction_read_only') AS setting")[0]["setting"] == "on":
+            # Imported here, because few processes have anything to log about the ledger.
+            import logging
+
+            logging.getLogger("multicompute").warning(
+                "ledger %s: can't be written (the server is read-only); what it shows may be out of date",
+                self._name,
+            )
 
     def _version(self) -> int:
         if self.read("SELECT to_regclass('ledger_version') AS found")[0]["found"] is None:

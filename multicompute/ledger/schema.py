@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Final
 from multicompute.errors import LedgerError
 
 if TYPE_CHECKING:
-    from multicompute.ledger.database import Cursor, Database
+    from contextlib import AbstractContextManager
+
+    from multicompute.ledger.database import Cursor
 
 UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
     # Version 1. Instants are RFC 3339 texts in UTC, which sort correctly; money is in USD.
@@ -48,12 +50,15 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
 
 
 def upgrade(
-    database: "Database", name: str, version: Callable[[], int], mark: Callable[["Cursor", int], object]
+    transaction: Callable[[], "AbstractContextManager[Cursor]"],
+    name: str,
+    version: Callable[[], int],
+    mark: Callable[["Cursor", int], object],
 ) -> None:
     """Upgrade a ledger to the current version.
 
     Args:
-        database: The open database.
+        transaction: Opens a transaction that no other upgrade overlaps.
         name: The name of the ledger, for the message.
         version: Reads the version of the ledger, 0 for an empty database.
         mark: Writes the version inside the transaction of the upgrade.
@@ -63,7 +68,7 @@ def upgrade(
     """
     if not _missing(version(), name):
         return
-    with database.transaction("schema", is_intent=True) as cursor:
+    with transaction() as cursor:
         # Another process may have upgraded it meanwhile, so read the version again under the lock.
         for statements in _missing(version(), name):
             for statement in statements:

@@ -1,7 +1,10 @@
 """Calls to a cloud's API: page by page, in batches, and several at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -40,5 +43,20 @@ def in_parallel(call: Callable[[Item], Answer], items: Iterable[Item], *, at_onc
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(at_once, len(work)), thread_name_prefix="multicompute-provider") as pool:
-        tasks = [pool.submit(call, item) for item in work]
+        tasks = [_submit(pool, call, item) for item in work]
     return [task.result() for task in tasks]
+
+
+def _submit(pool: "Executor", call: Callable[[Item], Answer], item: Item) -> "Future[Answer]":
+    from concurrent.futures import Future
+
+    try:
+        return pool.submit(call, item)
+    except RuntimeError:
+        # No thread can be started while the interpreter exits: a teardown at exit makes its calls one after another.
+        done: Future[Answer] = Future()
+        try:
+            done.set_result(call(item))
+        except BaseException as error:  # noqa: BLE001 - raised by `result`, as a pool does it
+            done.set_exception(error)
+        return done

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 from multicompute.clock import Clock
+from multicompute.errors import LedgerError
 from multicompute.ledger import Ledger
 from multicompute.node import Event
 
@@ -28,9 +29,13 @@ class EventLog:
         return Event(self._clock.now(), kind, message, self.cluster_id, data)
 
     def add(self, kind: str, message: str, **data: object) -> None:
-        """Store an event and notify the callback."""
+        """Store an event and notify the callback. An event that can't be stored is logged."""
         event = self.event(kind, message, **data)
-        self._ledger.append(event)
+        try:
+            self._ledger.append(event)
+        except LedgerError:
+            # Only intents must be stored before anything else happens. A teardown must not fail for an event.
+            _log.warning("%s (not stored in the ledger)", message)
         self.notify(event)
 
     def notify(self, event: Event) -> None:

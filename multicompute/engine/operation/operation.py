@@ -208,12 +208,14 @@ def working_on(
     lease: Lease | None = None,
     cancellation: Cancellation | None = None,
     callback: EventCallback | None = None,
+    for_teardown: bool = False,
 ) -> Iterator[Operation | None]:
     """Hold the lease of a cluster inside the block and yield an operation on it; None if another process holds the lease.
 
-    The record is read under the lease: the previous holder may have changed or terminated the cluster.
+    The record is read under the lease: the previous holder may have changed or terminated the cluster. With `for_teardown`, a
+    ledger that can't be written is no error.
     """
-    with hold_lease(session, cluster_id, lease) as held:
+    with hold_lease(session, cluster_id, lease, for_teardown=for_teardown) as held:
         if held is None:
             yield None
             return

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
 
-from multicompute.engine.operation.cancellation import Cancellation
+from multicompute.engine.operation.cancellation import Cancellation, StopGuard
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ async def in_thread(
     """Return the result of `work`, without blocking the event loop.
 
     When the task is cancelled, the work is asked to stop at its next safe point and is awaited, so that its teardown is
-    complete before the cancellation propagates.
+    complete before the cancellation propagates. SIGTERM and SIGHUP end the event loop, and `asyncio.run` cancels its tasks then.
 
     Args:
         work: The function to run.
@@ -29,6 +29,8 @@ async def in_thread(
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="multicompute")
     task = asyncio.get_running_loop().run_in_executor(pool, copy_context().run, work)
     pool.shutdown(wait=False)
+    guard = StopGuard()
+    guard.install()
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -39,6 +41,8 @@ async def in_thread(
             result = task.result()
             await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(lambda: undo(result)))])
         raise
+    finally:
+        guard.uninstall()
 
 
 class TaskCancelled(Exception):

@@ -19,7 +19,7 @@ from multicompute.engine.provision.failover import CandidateQueue
 from multicompute.engine.provision.preflight import find_reservations
 from multicompute.engine.provision.records import is_complete_gang
 from multicompute.engine.provision.rollback import roll_back
-from multicompute.engine.teardown import tear_down, terminate_and_wait
+from multicompute.engine.teardown import left_note, tear_down, terminate_and_wait
 from multicompute.errors import ClusterExists, ClusterNotFound, MulticomputeError, ProviderError, ProvisionTimeout
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
@@ -189,8 +189,8 @@ def _tear_down_after(op: Operation, error: BaseException) -> None:
     try:
         tear_down(op, ClusterState.FAILED, _reason(error))
     except MulticomputeError as trouble:
-        error.add_note(f"{op.name} is not torn down yet: {trouble}")
-        _log.error("%s: it may still be running, `multicompute reap` continues: %s", op.name, trouble)
+        error.add_note(left_note(op.name, trouble))
+        _log.error("%s", left_note(op.name, trouble))
         if isinstance(error, TerminationRequested):
             # TerminationRequested is internal: raise the teardown error.
             raise trouble from None

@@ -166,7 +166,7 @@ class _Reaper:
         return incomplete
 
     def _terminate_if_due(self, cluster_id: str, cancellation: Cancellation, *, wait: bool) -> None:
-        with working_on(self.session, cluster_id, cancellation=cancellation) as op:
+        with working_on(self.session, cluster_id, cancellation=cancellation, for_teardown=True) as op:
             # Checked again under the lease: another process may have extended or terminated the cluster since it was listed.
             record = op.initial if op is not None else self.session.ledger.cluster(cluster_id)
             reason = self._reason_to_terminate(record)

@@ -164,7 +164,7 @@ def _terminate(session: Session, chosen: list[list[Orphan]], report: ReconcileRe
     with ExitStack() as stack:
         mine: list[list[Orphan]] = []
         for orphans in chosen:
-            lease = stack.enter_context(hold_lease(session, orphans[0].cluster_id))
+            lease = stack.enter_context(hold_lease(session, orphans[0].cluster_id, for_teardown=True))
             if lease is None or is_known(session, orphans[0].cluster_id):
                 _report_failure(report, orphans, f"{orphans[0].name}: another process works on it")
             else:
@@ -188,7 +188,7 @@ def _reconcile_cluster(
     session: Session, record: ClusterRecord, inventory: Inventory, report: ReconcileReport, *, dry_run: bool, wait: bool
 ) -> None:
     """Bring one live cluster of the ledger in line with its clouds."""
-    with working_on(session, record.id) as op:
+    with working_on(session, record.id, for_teardown=record.state is ClusterState.TERMINATING) as op:
         if op is None or op.initial.state.has_ended:
             return
         for provider in {attempt.provider for attempt in op.ledger.attempts(record.id) if attempt.is_open}:

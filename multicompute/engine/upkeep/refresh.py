@@ -14,7 +14,7 @@ from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.teardown import tear_down
 from multicompute.engine.upkeep.budget import log_all_budget_marks, log_budget_marks
 from multicompute.engine.upkeep.untagged import restore_tags
-from multicompute.errors import ClusterNotFound, MulticomputeError, ProvisionTimeout
+from multicompute.errors import ClusterNotFound, LedgerError, MulticomputeError, ProvisionTimeout
 from multicompute.ledger import ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.provider import Capability, Selector
@@ -91,7 +91,10 @@ def refresh_all(session: Session) -> RefreshReport:
             changed |= {cluster_id: None for cluster_id, node in nodes if _differs(node, found.get(node.id))}
     for cluster_id in changed:
         _refresh_one(session, cluster_id, report)
-    log_all_budget_marks(session)
+    try:
+        log_all_budget_marks(session)
+    except LedgerError as error:
+        report.notes.append(str(error))
     return report
 
 

@@ -141,7 +141,9 @@ def test_a_ledger_that_fails_after_the_launch_keeps_no_machine_running(cloud: Fa
     with pytest.raises(errors.LedgerError) as caught:
         Cluster.request(gpus=64, type="h100", name="full")
     assert cloud.alive() == []
-    assert any("is not torn down yet" in note for note in caught.value.__notes__)
+    assert any(
+        "full: nothing is left running, and the ledger can't record that" in note for note in caught.value.__notes__
+    )
     # Once the ledger can be written again, it is brought in line with the cloud.
     database._connection.execute("PRAGMA query_only = OFF")
     cloud.advance("10m")
@@ -165,7 +167,9 @@ def test_a_ledger_that_fails_while_nodes_boot_keeps_no_machine_running(
     with pytest.raises(errors.LedgerError) as caught:
         Cluster.request(gpus=64, type="h100", name="full", progress=fill_disk)
     assert cloud.alive() == []
-    assert any("is not torn down yet" in note for note in caught.value.__notes__)
+    assert any(
+        "full: nothing is left running, and the ledger can't record that" in note for note in caught.value.__notes__
+    )
     monkeypatch.undo()
     cloud.advance("10m")
     reconcile(cloud.session)

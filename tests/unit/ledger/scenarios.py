@@ -5,6 +5,7 @@ with threads must not be forked.
 """
 
 import json
+import logging
 import os
 import random
 import resource
@@ -214,7 +215,10 @@ def read_only(url: str, what: str) -> None:
         for path in (file, file.parent):
             os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
         os.setuid(UNPRIVILEGED)
-    answer: dict[str, object] = {}
+    answer: dict[str, Any] = {"logged": []}
+    keeper = logging.Handler()
+    keeper.emit = lambda record: answer["logged"].append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("multicompute").addHandler(keeper)
     works: dict[str, Callable[[Ledger], object]] = {
         "read": lambda mine: mine.find("train").id,
         "write": lambda mine: mine.append(event()),

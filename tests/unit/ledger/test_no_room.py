@@ -34,3 +34,7 @@ def test_the_error_for_a_read_only_ledger_names_the_file_and_what_to_do(folder: 
     answer = scenarios.run("read_only", f"sqlite:///{folder}/state.db", what)
     assert str(folder / "state.db") in answer["write"]
     assert "change the permissions, or set another `state`" in answer["write"]
+    assert answer["read"] == "c-1"
+    # Once for each of the two times that it was opened.
+    assert len(answer["logged"]) == 2
+    assert answer["logged"][0].startswith(f"ledger {folder}/state.db: can't be written (")

@@ -186,9 +186,11 @@ def test_transactions_are_read_committed_whatever_the_default_of_the_server(url:
     ledger.close()
 
 
-def test_the_error_for_a_replica_names_the_primary(ledger: Ledger, url: str) -> None:
+def test_the_error_for_a_replica_names_the_primary(ledger: Ledger, url: str, caplog: pytest.LogCaptureFixture) -> None:
     ledger.claim(cluster())
+    assert caplog.text == ""
     replica = Ledger(url + quote(" -cdefault_transaction_read_only=on"))
+    assert caplog.text.count("can't be written (the server is read-only)") == 1
     assert replica.find("train").id == "c-1"
     with pytest.raises(errors.LedgerError, match="primary"):
         replica.append(event())
