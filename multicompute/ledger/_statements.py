@@ -34,12 +34,14 @@ def upsert(cursor: Cursor, table: str, rows: Sequence[Mapping[str, object]], *, 
     )
 
 
-def update(cursor: Cursor, table: str, key: Mapping[str, object], changes: Mapping[str, object]) -> None:
-    """Change columns of the row with this key."""
+def update(
+    cursor: Cursor, table: str, key: Mapping[str, object], changes: Mapping[str, object], *, condition: str = "1 = 1"
+) -> bool:
+    """Change columns of the row with this key, if it meets the condition; return whether it did."""
     sets = ", ".join(f"{name} = ?" for name in changes)
-    where = " AND ".join(f"{name} = ?" for name in key)
+    where = " AND ".join([*(f"{name} = ?" for name in key), condition])
     values = tuple(map(to_sql, [*changes.values(), *key.values()]))
-    cursor.execute(f"UPDATE {table} SET {sets} WHERE {where}", values)
+    return cursor.execute(f"UPDATE {table} SET {sets} WHERE {where}", values).rowcount == 1
 
 
 def upsert_nodes(cursor: Cursor, cluster_id: str, nodes: Sequence[NodeRecord]) -> None:

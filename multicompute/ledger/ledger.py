@@ -119,10 +119,13 @@ class Ledger:
         return [rows.cluster_of(row) for row in found]
 
     def update_cluster(self, cluster_id: str, event: Event | None = None, **changes: object) -> ClusterRecord:
-        """Change fields of a cluster and record the event that explains the change, in one transaction."""
+        """Change fields of a live cluster and record the event that explains the change, in one transaction.
+
+        A cluster that has ended stays as it is: another process may have ended it since the caller read its record.
+        """
         with self._database.transaction(cluster_id, is_intent=True) as cursor:
-            sql.update(cursor, "clusters", {"id": cluster_id}, changes)
-            if event is not None:
+            is_changed = sql.update(cursor, "clusters", {"id": cluster_id}, changes, condition=f"state NOT IN {ENDED}")
+            if event is not None and is_changed:
                 sql.append_event(cursor, event)
         return self.cluster(cluster_id)
 

@@ -102,6 +102,15 @@ def test_no_attempt_is_opened_for_a_cluster_that_is_being_torn_down(ledger: Ledg
     assert ledger.cluster("c-1").state is ClusterState.TERMINATING
 
 
+def test_a_cluster_that_another_process_has_ended_is_not_changed_any_more(ledger: Ledger) -> None:
+    ledger.claim(cluster())
+    ledger.end_cluster("c-1", state=ClusterState.FAILED, at=NOW, reason="why", event=event("failed"))
+    ended = ledger.cluster("c-1")
+    assert ledger.update_cluster("c-1", event("terminating"), state=ClusterState.TERMINATING) == ended
+    assert ledger.cluster("c-1") == ended
+    assert [each.kind for each in ledger.events("c-1")] == ["failed"]
+
+
 def test_an_ended_cluster_has_no_open_attempt_and_no_live_node(ledger: Ledger) -> None:
     ledger.claim(cluster())
     ledger.open_attempt(attempt(), event())
