@@ -41,7 +41,8 @@ def update(
     sets = ", ".join(f"{name} = ?" for name in changes)
     where = " AND ".join([*(f"{name} = ?" for name in key), condition])
     values = tuple(map(to_sql, [*changes.values(), *key.values()]))
-    return cursor.execute(f"UPDATE {table} SET {sets} WHERE {where}", values).rowcount == 1
+    changed: int = cursor.execute(f"UPDATE {table} SET {sets} WHERE {where}", values).rowcount
+    return changed == 1
 
 
 def upsert_nodes(cursor: Cursor, cluster_id: str, nodes: Sequence[NodeRecord]) -> None:
