@@ -167,6 +167,12 @@ def answer_of(error: Exception) -> VendorAnswer:
     return replace(found, status=getattr(error, "status_code", 0) or 0, retry_after=retry_after(headers))
 
 
+def answer_behind(error: MulticomputeError) -> VendorAnswer:
+    """Return Azure's answer that an error of this package was raised for, with its complete message."""
+    cause = error.__cause__
+    return answer_of(cause) if isinstance(cause, sdk.AzureError) else VendorAnswer(error.code or "", error.message)
+
+
 def answer_in(error: Any) -> VendorAnswer | None:
     """Return the code and message in an error as a document has it, or as the SDK has read it; None without a code.
 

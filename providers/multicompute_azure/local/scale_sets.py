@@ -208,21 +208,29 @@ class ScaleSets:
             if member.machine is not None:
                 member.machine.is_deleting = True
 
-        def finish() -> None:
-            # A failed deletion stops half way: the other machines stay in the scale set.
-            gone = members if failure is None else members[: len(members) // 2]
-            for member in members:
-                if member.machine is not None:
-                    member.machine.is_deleting = False
-            for member in gone:
-                if self._state.find(member.id) is member:
-                    self._machines.delete(member)
-            item.state = "Failed" if failure is not None else "Succeeded"
-            if failure is None:
-                self._state.remove(item)
+        def finish() -> ArmError | None:
+            return self._finish_deletion(item, members, failure)
 
         operation = self._operations.start(call, item.location, self._state.timing.shutdown, finish, failure=failure)
         return ArmResponse(202, None, self._operations.headers(call, operation))
+
+    def _finish_deletion(
+        self, item: ArmResource, members: list[ArmResource], failure: ArmError | None
+    ) -> ArmError | None:
+        """Delete the machines and the scale set. A failed deletion stops half way, and machines that are guarded stay."""
+        kept = [member for member in members if not self._state.guards.allow_delete(member.id)]
+        gone = members if failure is None else members[: len(members) // 2]
+        for member in members:
+            if member.machine is not None:
+                member.machine.is_deleting = False
+        for member in gone:
+            if member not in kept and self._state.find(member.id) is member:
+                self._machines.delete(member)
+        if failure is None and not kept:
+            self._state.remove(item)
+            return None
+        item.state = "Failed"
+        return failure or self._state.guards.refusal_of(kept[0].id)
 
 
 def _refuse_unmet(call: Call, existing: ArmResource | None) -> None:
