@@ -7,11 +7,13 @@ from azure.core.exceptions import HttpResponseError
 from azure.core.polling.base_polling import BadResponse, BadStatus
 from azure.mgmt.core.polling.arm_polling import ARMPolling
 
-from multicompute.errors import AuthError, MulticomputeError, ThrottledError, TransientError
+from multicompute.errors import MulticomputeError
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
 from multicompute_azure._errors import answer_behind, answer_of, log, translate_errors
 
 _FAILED: Final = ("failed", "canceled", "cancelled")
+# Statuses of an answer that is the result of an operation; with others, the result is not known yet.
+_RESULTS: Final = (400, 403, 404, 409, 412)
 _KEPT_FAILURES: Final = 1000
 
 
@@ -96,9 +98,9 @@ class PendingOperations:
         except MulticomputeError as error:
             # The caller needs the state of the resource, which a listing gives; the reason can be read the next time.
             log.debug("%s: %s", place, error.message)
-            if not self._has_result or isinstance(error, AuthError | ThrottledError | TransientError):
-                return None
             failure: VendorAnswer | None = answer_behind(error)
+            if failure is None or not self._has_result or failure.status not in _RESULTS:
+                return None
             self._end(resource_id, failure)
             return failure
         failure = operation.failure

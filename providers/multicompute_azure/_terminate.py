@@ -80,7 +80,7 @@ def _begin(
     failure = clients.deletions.refresh(resource_id, place)
     if failure is not None and is_blocked(failure):
         return blocker(failure, resource_id, clients.canonical)
-    if is_begun:
+    if is_begun or clients.deletions.is_under_way(resource_id):
         return ""
     status = clients.operation()
     try:
