@@ -100,6 +100,7 @@ class AzureApp:
             with self._state.lock:
                 self._state.catch_up()
                 self._state.guards.check(route.method, _scope(request.path))
+                _check_region(self._state, call)
                 answer = self._handlers[route.operation](call)
             # Without the lock: to write a page of machines takes longer than to find them.
             return _response(answer)
@@ -136,6 +137,22 @@ def _scope(path: str) -> str:
     parts = scope.split("/")
     # An action has one part more than the resource that it is done to.
     return "/".join(parts[:-1]) if "providers" in parts and len(parts) % 2 == 0 else scope
+
+
+def _check_region(state: State, call: Call) -> None:
+    """Refuse to create anything in a region that a policy does not allow; what exists there can be read, changed and deleted."""
+    code = state.closed.get(str(call.document.get("location") or "").lower().replace(" ", ""))
+    if code is None or call.request.method != "PUT":
+        return
+    name = str(call.params.get("name") or call.params.get("group"))
+    text = (
+        f"Resource '{name}' was disallowed by policy. Policy identifiers: "
+        '\'[{"policyAssignment":{"name":"Allowed locations","id":"/providers/Microsoft.Management/managementGroups/all"}}]\'.'
+        if code == "RequestDisallowedByPolicy"
+        else f"Resource '{name}' was disallowed by Azure: This policy maintains a set of best available regions where your "
+        "subscription can deploy resources."
+    )
+    raise ArmError(code, text, 403, target=name)
 
 
 def _launch_fields(document: Mapping[str, Any]) -> dict[str, object]:

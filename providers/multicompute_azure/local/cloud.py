@@ -214,6 +214,21 @@ class AzureLocalCloud:
         with self._state.lock:
             (self._state.restrictions.add if is_restricted else self._state.restrictions.discard)(key)
 
+    def close_region(self, region: str, code: str = "RequestDisallowedByPolicy") -> None:
+        """Let a policy refuse everything new in a region.
+
+        Args:
+            region: the region.
+            code: "RequestDisallowedByPolicy" for a policy of the organisation, "RequestDisallowedByAzure" for one of Azure.
+        """
+        with self._state.lock:
+            self._state.closed[hardware.region_of(region)] = code
+
+    def replicate_image(self, image_id: str, *regions: str) -> None:
+        """Replicate an image of a gallery to these regions only; without this call it is in all regions."""
+        with self._state.lock:
+            self._state.image_regions[image_id.lower()] = frozenset(regions)
+
     def add_reservation(
         self, instance_type: str, place: str, nodes: int, *, tags: Mapping[str, str] | None = None
     ) -> str:

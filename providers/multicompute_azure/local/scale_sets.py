@@ -121,6 +121,7 @@ class ScaleSets:
         properties = given["properties"]
         profile = properties["virtualMachineProfile"]
         launch_rules.check_profile(profile, size, location)
+        self._check_replication(dig(profile, "storageProfile", "imageReference") or {}, location)
         count = given["sku"]["capacity"]
         for config in profile["networkProfile"]["networkInterfaceConfigurations"]:
             self._check_network(config, id_, location, count)
@@ -135,6 +136,17 @@ class ScaleSets:
         return Demand(
             size, location, zones, count, profile.get("priority") in ("Spot", "Low"), is_colocated, reservations
         )
+
+    def _check_replication(self, image: Json, location: str) -> None:
+        """Refuse a gallery image that is not in the region: pulumi/pulumi-aws#5129 and Azure/bicep-registry-modules#462 have the errors."""
+        name = image.get("id") or image.get("sharedGalleryImageId") or image.get("communityGalleryImageId") or ""
+        if location in self._state.image_regions.get(name.lower(), frozenset({location})):
+            return
+        if "/versions/" in name.lower():
+            text = f"The gallery image {name} is not available in {location} region. Please contact image owner to replicate to this region, or change your requested region."
+            raise ArmError("GalleryImageNotFound", text, 404, target="imageReference")
+        text = f"In region {location}, the following list of Shared Image Gallery images referenced from the deployment template were not found: {name}."
+        raise ArmError("InvalidParameter", text, target="imageReference")
 
     def _check_reserved(self, group: str, size: str, zones: tuple[str, ...], *, is_colocated: bool) -> None:
         """Refuse what a reservation excludes according to "On-demand capacity reservation" in Microsoft's documentation."""

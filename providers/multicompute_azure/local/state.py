@@ -160,7 +160,8 @@ class State:
         restrictions: the restricted (region or zone, size).
         addresses: key of a subnet -> its free addresses.
         guards: the locks, policies and deny assignments.
-        closed: the regions that a policy does not allow.
+        closed: region -> the code with which it is refused: by a policy of the organisation, or of Azure.
+        image_regions: id of a gallery image in lower case -> the regions that it is replicated to; all, if it is not in here.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -180,7 +181,8 @@ class State:
         self.restrictions: set[tuple[str, str]] = set()
         self.addresses: dict[str, AddressPool] = {}
         self.guards = Guards()
-        self.closed: set[str] = set()
+        self.closed: dict[str, str] = {}
+        self.image_regions: dict[str, frozenset[str]] = {}
         self._numbers = itertools.count(1)
         self._schedule = Schedule(self.now)
 

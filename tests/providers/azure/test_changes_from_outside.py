@@ -14,6 +14,7 @@ from multicompute.node import NodeState
 from multicompute.provider import Selector, Settings
 from multicompute.session import open_session
 from multicompute.testing import LocalClouds, local_clouds
+from multicompute_azure._errors import answer_in
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
 
@@ -306,6 +307,72 @@ def test_two_identities_in_one_process_use_their_own_credentials(cloud: AzureLoc
     crossed = AzureProvider(Settings(_values(cloud), {**mine, "AZURE_SUBSCRIPTION_ID": OTHER}))
     with pytest.raises(errors.AccessDeniedError):
         crossed.nodes(Selector())
+
+
+# --- what only one region refuses or lacks --------------------------------------------------------------------------------
+
+IMAGE = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/galleries/team/images/torch"
+
+
+@pytest.mark.parametrize("code", ["RequestDisallowedByPolicy", "RequestDisallowedByAzure"])
+def test_a_region_that_a_policy_refuses_costs_only_itself(
+    clouds: LocalClouds, cloud: AzureLocalCloud, code: str
+) -> None:
+    cloud.close_region("eastus", code)
+    with request(regions=["eastus", "westus3"]) as cluster:
+        assert cluster.region == "westus3"
+        assert any(code in event.message for event in cluster.events())
+    assert cluster.state == "TERMINATED"
+    assert clouds.alive() == []
+
+
+def test_a_cluster_in_a_region_that_was_closed_later_is_torn_down(clouds: LocalClouds, cloud: AzureLocalCloud) -> None:
+    with request():
+        cloud.close_region("eastus")
+    assert clouds.alive() == []
+
+
+def test_without_any_open_region_the_policy_is_named(cloud: AzureLocalCloud) -> None:
+    cloud.close_region("eastus")
+    with pytest.raises(errors.MulticomputeError) as caught:
+        request()
+    assert "RequestDisallowedByPolicy" in str(caught.value)
+
+
+@pytest.mark.parametrize("image", [IMAGE, f"{IMAGE}/versions/1.2.0"])
+def test_an_image_that_is_not_replicated_to_a_region_costs_only_that_region(
+    clouds: LocalClouds, cloud: AzureLocalCloud, image: str
+) -> None:
+    cloud.replicate_image(image, "westus3")
+    with request(regions=["eastus", "westus3"], image=image) as cluster:
+        assert cluster.region == "westus3"
+    assert clouds.alive() == []
+
+
+def test_an_image_that_no_region_has_is_an_invalid_request(cloud: AzureLocalCloud) -> None:
+    cloud.replicate_image(IMAGE, "westus3")
+    with pytest.raises(errors.InvalidRequestError, match="Shared Image Gallery images"):
+        request(image=IMAGE)
+
+
+def test_a_subnet_that_is_full_costs_only_its_region(
+    clouds: LocalClouds, cloud: AzureLocalCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = "Subnet nodes with address prefix 10.0.0.0/16 does not have enough capacity for 2 IP addresses."
+    cloud.faults.fail(
+        "virtualMachineScaleSets.createOrUpdate", "SubnetIsFull", status=400, message=full, where={"region": "eastus"}
+    )
+    with request(regions=["eastus", "westus3"]) as cluster:
+        assert cluster.region == "westus3"
+    assert clouds.alive() == []
+
+
+def test_the_reason_in_a_wrapper_is_read_from_its_text() -> None:
+    text = '{"error": {"code": "SubnetIsFull", "message": "Subnet a has no room.", "details": []}}'
+    found = answer_in(
+        {"code": "DeploymentFailed", "message": "see details", "details": [{"code": "BadRequest", "message": text}]}
+    )
+    assert found is not None and found.code == "SubnetIsFull"
 
 
 # --- another subscription -------------------------------------------------------------------------------------------------
