@@ -62,14 +62,17 @@ def _explicit(settings: AzureSettings, transport: Any) -> "TokenCredential | Non
     if authority := env.get("AZURE_AUTHORITY_HOST"):
         options["authority"] = authority
     if transport is not None:
-        # No retries: a rejected secret is answered with an error that is repeated nowhere, and a local cloud is not described by the public one.
+        # The SDK accepts an authority over https only, and would ask the public one about it.
         host = urlsplit(authority or "").netloc
         options |= {"authority": f"https://{host}", "transport": transport, "disable_instance_discovery": True}
     if secret := env.get("AZURE_CLIENT_SECRET"):
         return ClientSecretCredential(tenant, client, secret, **options)
     if path := env.get("AZURE_CLIENT_CERTIFICATE_PATH"):
-        password = env.get("AZURE_CLIENT_CERTIFICATE_PASSWORD")
-        return CertificateCredential(tenant, client, path, password=password, **options)
+        options |= {
+            "password": env.get("AZURE_CLIENT_CERTIFICATE_PASSWORD"),
+            "send_certificate_chain": env.get("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN", "").lower() in ("1", "true"),
+        }
+        return CertificateCredential(tenant, client, path, **options)
     if path := env.get("AZURE_FEDERATED_TOKEN_FILE"):
         return WorkloadIdentityCredential(tenant_id=tenant, client_id=client, token_file_path=path, **options)
     return None

@@ -280,6 +280,23 @@ def test_a_rotated_token_file_is_read_again_and_a_with_block_still_tears_down(
     assert clouds.alive() == []
 
 
+def test_supervise_survives_a_rotation(
+    clouds: LocalClouds,
+    cloud: AzureLocalCloud,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "token"
+    use_token_file(cloud.rotate_credentials(), file, monkeypatch)
+    cluster = request()
+    file.write_text(cloud.rotate_credentials()["AZURE_CLIENT_SECRET"])
+    assert run(capsys, "supervise", "--once")[0] == 0
+    assert Cluster.get(cluster.name).state == "READY"
+    cluster.terminate()
+    assert clouds.alive() == []
+
+
 def use_token_file(environment: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(environment["AZURE_CLIENT_SECRET"])
     for name in ("AZURE_AUTHORITY_HOST", "AZURE_CLIENT_ID"):
