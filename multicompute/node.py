@@ -44,7 +44,10 @@ class NodeState(StrEnum):
     STOPPING = "stopping"
     """The node no longer runs, and will soon be STOPPED or GONE."""
     STOPPED = "stopped"
-    """The node was stopped, deallocated or suspended: it can be started again, and only its disks are billed."""
+    """The node was stopped, deallocated or suspended: it can be started again, and only its disks are billed.
+
+    With `Node.is_billed`, its machine is billed as well.
+    """
     GONE = "gone"
 
 
@@ -110,6 +113,7 @@ class Node:
         reason: Why it stopped, in the vendor's words; None if the cloud gives no reason.
         cause: The kind of that reason: "capacity", "quota", "preemption" or "request" (the launch request was invalid);
             "" if the cloud does not say.
+        is_billed: Whether its machine is billed although it is STOPPED: on some clouds one that was stopped from inside is.
         is_tagged: Whether it has the tags of multicompute; False if it was found by its id or name only.
         is_spot: Whether the cloud reports it as a spot node.
         attached: The canonical name of the accelerators that are attached to it, as the cloud reports them; "" if the
@@ -133,6 +137,7 @@ class Node:
     is_spot: bool = False
     attached: str = ""
     is_tagged: bool = True
+    is_billed: bool = False
 
     @property
     def is_lost(self) -> bool:

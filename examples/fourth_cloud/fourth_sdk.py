@@ -32,6 +32,7 @@ class Server:
     """A server.
 
     Its `status` is creating, running, deleting, and finally deleted, preempted, expired or failed; `code` and `message` are the reason.
+    `request_id` is that of the call that created it.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Server:
     type: str
     status: str
     labels: Mapping[str, str]
+    request_id: str = ""
     private_ip: str | None = None
     public_ip: str | None = None
     code: str = ""
@@ -87,6 +89,11 @@ class Client:
         """Return one page of servers and the name of the next page; servers that ended are listed for an hour more."""
         answer = self._call("GET", "/v1/servers?" + _query(labels, region, page))
         return [Server(**item) for item in answer["servers"]], answer["next_page"]
+
+    def find_servers(self, ids: Sequence[str] = (), requests: Sequence[str] = ()) -> list[Server]:
+        """Return the servers with these ids, and those whose `request_id` starts with one of `requests`; unknown ids are ignored."""
+        answer = self._call("POST", "/v1/servers/find", body={"ids": list(ids), "requests": list(requests)})
+        return [Server(**item) for item in answer["servers"]]
 
     def delete_servers(self, ids: Sequence[str]) -> None:
         """Start to delete servers; unknown ids are ignored."""

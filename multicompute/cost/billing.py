@@ -42,7 +42,7 @@ def billed(
 
 def _stopped(node: NodeRecord, first: datetime, last: datetime) -> timedelta:
     """Return for how long a node was stopped in an interval: clouds do not bill a stopped machine."""
-    stops = (min(stop.end or last, last) - max(stop.start, first) for stop in node.stops)
+    stops = (min(stop.end or last, last) - max(stop.start, first) for stop in node.stops if not stop.is_billed)
     return sum((time for time in stops if time > _NOTHING), _NOTHING)
 
 
@@ -89,7 +89,7 @@ def hourly_cost_of(nodes: Iterable[NodeRecord]) -> Decimal:
     """Return the price of the live nodes, in USD per hour."""
     total = Decimal(0)
     for node in nodes:
-        if node.ended_at is None and not node.is_stopped:
+        if node.is_machine_billed:
             total = EXACT.add(total, exact(node.hourly_cost))
     return total
 

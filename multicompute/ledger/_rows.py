@@ -67,14 +67,16 @@ def attempt_of(row: Any) -> AttemptRecord:
 def node_row(cluster_id: str, node: NodeRecord) -> dict[str, object]:
     """Return the row of a node, with the columns of its key first."""
     row = {"cluster_id": cluster_id, **{name: getattr(node, name) for name in NodeRecord.__dataclass_fields__}}
-    return row | {"stops": json.dumps([[to_sql(stop.start), to_sql(stop.end)] for stop in node.stops])}
+    return row | {"stops": json.dumps([[to_sql(stop.start), to_sql(stop.end), stop.is_billed] for stop in node.stops])}
 
 
 def node_of(row: Any) -> NodeRecord:
     """Return the node of a row."""
     values = {name: row[name] for name in NodeRecord.__dataclass_fields__}
     values |= {"started_at": parse_instant(row["started_at"]), "ended_at": _instant(row["ended_at"])}
-    values["stops"] = tuple(Stop(parse_instant(start), _instant(end)) for start, end in json.loads(row["stops"]))
+    values["stops"] = tuple(
+        Stop(parse_instant(start), _instant(end), *is_billed) for start, end, *is_billed in json.loads(row["stops"])
+    )
     return NodeRecord(**values)
 
 

@@ -103,14 +103,16 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A time in which a node was stopped, and its machine was not billed.
+    """A time in which a node was stopped.
 
     Attributes:
         end: None while the node is stopped.
+        is_billed: whether its machine was billed all the same.
     """
 
     start: datetime
     end: datetime | None = None
+    is_billed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +140,25 @@ class NodeRecord:
         """Whether it was stopped at the last refresh, and can be started again."""
         return self.ended_at is None and bool(self.stops) and self.stops[-1].end is None
 
-    def observed(self, state: NodeState, *, at: datetime, is_lost: bool) -> "NodeRecord":
-        """Return the record after its cloud has reported a state at some time."""
+    @property
+    def is_machine_billed(self) -> bool:
+        """Whether its machine, and not just its disks, was billed at the last refresh."""
+        return self.ended_at is None and (not self.is_stopped or self.stops[-1].is_billed)
+
+    def observed(self, state: NodeState, *, at: datetime, is_lost: bool, is_billed: bool = False) -> "NodeRecord":
+        """Return the record after its cloud has reported a state at some time; `is_billed` is that of the node."""
         stops = self.stops
-        if self.is_stopped and (is_lost or state in (NodeState.PENDING, NodeState.RUNNING, NodeState.IMPAIRED)):
-            stops = (*stops[:-1], Stop(stops[-1].start, at))
-        elif state is NodeState.STOPPED and not is_lost and not self.is_stopped:
-            stops = (*stops, Stop(at))
+        is_stop = state is NodeState.STOPPED and not is_lost
+        is_changed = is_stop and self.is_stopped and stops[-1].is_billed != is_billed
+        runs = is_lost or state in (NodeState.PENDING, NodeState.RUNNING, NodeState.IMPAIRED)
+        if self.is_stopped and (runs or is_changed):
+            stops = (*stops[:-1], replace(stops[-1], end=at))
+        if is_stop and (is_changed or not self.is_stopped):
+            stops = (*stops, Stop(at, is_billed=is_billed))
         return replace(self, state=state, stops=stops, ended_at=at if is_lost else None)
 
     def as_node(self) -> Node:
-        """Return the node as it was at the last refresh. The machine of a stopped node costs nothing."""
+        """Return the node as it was at the last refresh. A machine that is not billed costs nothing."""
         return Node(
             id=self.id,
             rank=self.rank,
@@ -160,8 +170,9 @@ class NodeRecord:
             private_ip=self.private_ip,
             public_ip=self.public_ip,
             accelerators=self.accelerators,
-            hourly_cost=0.0 if self.is_stopped else self.hourly_cost,
+            hourly_cost=self.hourly_cost if self.is_machine_billed or self.ended_at else 0.0,
             token=self.token,
+            is_billed=self.is_stopped and self.is_machine_billed,
         )
 
 

@@ -1,5 +1,6 @@
 """Azure's error codes: the table of their meanings, and the translation of what its SDK raises."""
 
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,7 @@ from multicompute.provider_kit.vendor_errors import (
 log = logging.getLogger(__name__)
 
 _DENIED_IN_REGION: Final = Meaning(AccessDeniedError, "region")
+_NOT_OFFERED_IN_REGION: Final = Meaning(CapacityError, "region", is_offered=False)
 _NOT_SOLD: Final = "is not available in the current region"
 _UNREGISTERED: Final = "MissingSubscriptionRegistration"
 # "The subscription is not registered to use namespace 'Microsoft.Compute'. See https://aka.ms/rps-not-found for how to register."
@@ -69,6 +71,9 @@ MEANINGS: Final[Meanings] = {
     "SubnetIsFull": (NO_CAPACITY_IN_REGION,),
     PARTIAL: (NO_CAPACITY_IN_REGION,),
     "AvailabilityZoneNotSupported": (NOT_OFFERED_IN_ZONE,),
+    "LocationNotAvailableForResourceType": (_NOT_OFFERED_IN_REGION,),
+    "LocationNotAvailableForResourceGroup": (_NOT_OFFERED_IN_REGION,),
+    "NoRegisteredProviderFound": (_NOT_OFFERED_IN_REGION,),
     "SpotPriceGreaterThanProvidedMaxPrice": (Meaning(InvalidRequestError, "zone"),),
     # A quota of cores has no code of its own, so the message decides. Compute uses the same code when it throttles ("Troubleshooting API
     # throttling errors").
@@ -84,6 +89,11 @@ MEANINGS: Final[Meanings] = {
     "QuotaId": (QUOTA_OF_REGION,),
     "NotAvailableForSubscription": (_DENIED_IN_REGION,),
     "RequestDisallowedByPolicy": (_DENIED_IN_REGION,),
+    # "This policy maintains a set of best available regions where your subscription can deploy resources" (Azure/azure-cli#32567).
+    "RequestDisallowedByAzure": (_DENIED_IN_REGION,),
+    # A ReadOnly lock, which also refuses launches.
+    "ScopeLocked": (DENIED,),
+    "DenyAssignmentAuthorizationFailed": (DENIED,),
     "AuthorizationFailed": (DENIED,),
     "LinkedAuthorizationFailed": (DENIED,),
     "ReadOnlyDisabledSubscription": (DENIED,),
@@ -116,7 +126,12 @@ MEANINGS: Final[Meanings] = {
     "ResourceNotFound": (UNKNOWN,),
     "ResourceGroupNotFound": (UNKNOWN,),
     "NotFound": (UNKNOWN,),
-    "InvalidParameter": (Meaning(CapacityError, "region", _NOT_SOLD, is_offered=False), INVALID),
+    "InvalidParameter": (
+        Meaning(CapacityError, "region", _NOT_SOLD, is_offered=False),
+        # "In region eastus, the following list of Shared Image Gallery images referenced ... were not found" (bicep-registry-modules#462).
+        Meaning(InvalidRequestError, "region", "Shared Image Gallery images referenced"),
+        INVALID,
+    ),
     "BadRequest": (Meaning(AccessDeniedError, "region", "is not supported for subscription"), INVALID),
     "InvalidTemplateDeployment": (INVALID,),
     "InvalidRequestContent": (INVALID,),
@@ -141,7 +156,11 @@ _WRAPPERS: Final = frozenset(
 _UNREACHED: Final = (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.IncompleteReadError, sdk.DecodeError)
 _GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound", "ParentResourceNotFound"})
 # Access to a size or a region that is granted to a subscription, not to an identity.
-_NOT_OPEN: Final = frozenset({"NotAvailableForSubscription", "RequestDisallowedByPolicy", "QuotaId"})
+_NOT_OPEN: Final = frozenset(
+    {"NotAvailableForSubscription", "RequestDisallowedByPolicy", "RequestDisallowedByAzure", "QuotaId"}
+)
+# "Policy identifiers: '[{"policyAssignment":{"name":"Allowed locations","id":...}}]'" (MicrosoftDocs/azure-docs#61789).
+_POLICY: Final = re.compile(r'"policyAssignment":\{"name":"([^"]{1,80})')
 _HINTS: Final[Mapping[Kind, str]] = {
     **COMMON_HINTS,
     QuotaError: "request more at https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas",
@@ -167,6 +186,12 @@ def answer_of(error: Exception) -> VendorAnswer:
     return replace(found, status=getattr(error, "status_code", 0) or 0, retry_after=retry_after(headers))
 
 
+def answer_behind(error: MulticomputeError) -> VendorAnswer:
+    """Return Azure's answer that an error of this package was raised for, with its complete message."""
+    cause = error.__cause__
+    return answer_of(cause) if isinstance(cause, sdk.AzureError) else VendorAnswer(error.code or "", error.message)
+
+
 def answer_in(error: Any) -> VendorAnswer | None:
     """Return the code and message in an error as a document has it, or as the SDK has read it; None without a code.
 
@@ -179,11 +204,22 @@ def answer_in(error: Any) -> VendorAnswer | None:
     code = str(member("code") or "")
     if not code:
         return None
+    if code in _WRAPPERS and (inner := _inner(str(member("message") or ""))) is not None:
+        return inner
     if code in _WRAPPERS or code not in MEANINGS:
         for detail in map(answer_in, member("details") or ()):
             if detail is not None and detail.code in MEANINGS:
                 return detail
     return VendorAnswer(code, str(member("message") or ""))
+
+
+def _inner(message: str) -> VendorAnswer | None:
+    """Return the answer that a wrapper has as JSON text in place of a message (MicrosoftDocs/azure-docs#88211); None for plain text."""
+    try:
+        found = json.loads(message)
+    except ValueError:
+        return None
+    return answer_in(found.get("error") or found) if isinstance(found, dict) else None
 
 
 def translate(error: Exception, operation: str, place: Place) -> MulticomputeError:
@@ -258,6 +294,10 @@ def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:
     if answer.code == _UNREGISTERED:
         named = _NAMESPACE.search(answer.message)
         return f"`az provider register --namespace {named[1] if named else 'Microsoft.Compute'}`, once for the subscription"
+    if answer.code == "RequestDisallowedByPolicy" and (policy := _POLICY.search(answer.message)):
+        return (
+            f"the policy {policy[1]!r} refuses it; leave {place.region} out with exclude=, or have the policy changed"
+        )
     if answer.code in _NOT_OPEN or (meaning.kind is AccessDeniedError and meaning.scope == "region"):
         return f"have {place.instance_type or 'it'} opened for the subscription in {place.region}, or leave the region out with exclude="
     return _HINTS.get(meaning.kind, "")

@@ -19,6 +19,7 @@ from multicompute_azure._list import SCALE_SETS, ScaleSet, find_scale_set, nodes
 from multicompute_azure._names import scale_set_name
 from multicompute_azure._network import Network
 from multicompute_azure._reservations import require_reservation
+from multicompute_azure._restart import start_again
 from multicompute_azure._scale_set import scale_set_body
 from multicompute_azure._session import Clients
 from multicompute_azure._sizes import Sizes
@@ -67,7 +68,9 @@ class Launcher:
         self._lock = threading.Lock()
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
-        """Launch all parts of `request`, or none; see `Provider.launch`."""
+        """Launch all parts of `request`, or none, or start them again; see `Provider.launch`."""
+        if request.restart:
+            return self._restart(request)
         check_tags(request.tags)
         with self._lock_of(request.token):
             launched: list[_Launched] = []
@@ -84,6 +87,19 @@ class Launcher:
                     raise
                 # Nodes still exist, so the refusal must not be reported yet: the engine lists them as lost, with the cause, and terminates them.
                 return left
+
+    def _restart(self, request: LaunchRequest) -> tuple[Node, ...]:
+        """Start the stopped machines of an earlier launch, and return all of its nodes."""
+        launched = [_Launched(part, self._requested(request, index, part)) for index, part in enumerate(request.parts)]
+
+        def listed() -> tuple[Node, ...]:
+            found = [(item, self._find(item)) for item in launched]
+            return tuple(
+                node for item, own in found if own is not None for node in _priced(nodes_of(self._clients, own), item)
+            )
+
+        start_again(self._clients, listed(), patience=self._patience)
+        return listed()
 
     def forget(self, cluster_id: str) -> None:
         """Forget what was created for a cluster that is torn down."""
@@ -110,7 +126,8 @@ class Launcher:
         if request.fabric and not part.reservation and not _fits_single_group(request):
             network = network._replace(proximity_group=self._network.proximity_group(request, place))
         settings = self._clients.settings
-        body = scale_set_body(request, part, size=size, image=image, network=network, settings=settings)
+        name = launched.requested.name
+        body = scale_set_body(request, part, name=name, size=size, image=image, network=network, settings=settings)
         self._create(launched, body, request)
         return launched
 
@@ -212,16 +229,7 @@ class Launcher:
         if lost is not None:
             code, _, message = (lost.reason or "").partition(": ")
             _raise_if_failed(VendorAnswer(code, message), item)
-        offer = item.part.offer
-        return [
-            replace(
-                node,
-                zone=node.zone or offer.zone,
-                accelerators=offer.instance.accelerators,
-                hourly_cost=offer.hourly_cost,
-            )
-            for node in nodes
-        ]
+        return _priced(nodes, item)
 
     def _roll_back(self, launched: list[_Launched]) -> tuple[Node, ...]:
         """Delete the scale sets of a gang that can't be complete, including billed machines in failed ones.
@@ -240,6 +248,20 @@ class Launcher:
             if clock.now() >= deadline:
                 return tuple(node for found in left for node in nodes_of(self._clients, found))
             clock.sleep(self._clients.step)
+
+
+def _priced(nodes: list[Node], item: _Launched) -> list[Node]:
+    """Return the nodes of a part with what only its offer has."""
+    offer = item.part.offer
+    return [
+        replace(
+            node,
+            zone=node.zone or offer.zone,
+            accelerators=offer.instance.accelerators,
+            hourly_cost=offer.hourly_cost,
+        )
+        for node in nodes
+    ]
 
 
 def _raise_if_failed(failure: VendorAnswer | None, item: _Launched) -> None:

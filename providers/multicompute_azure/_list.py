@@ -6,15 +6,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from multicompute.node import Cause, Node, NodeState
-from multicompute.provider import TAG_ATTEMPT, Selector
+from multicompute.provider import TAG_ATTEMPT, TAG_ID, Selector
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of, one_line
 from multicompute_azure._addresses import Addresses
 from multicompute_azure._errors import MEANINGS, PARTIAL
 from multicompute_azure._health import with_health
-from multicompute_azure._names import group_name, parse_id, plain_region, zone_name
+from multicompute_azure._names import (
+    group_name,
+    is_resource_id,
+    parse_id,
+    plain_region,
+    set_names,
+    token_of,
+    zone_name,
+)
 from multicompute_azure._session import COMPUTE, Clients, path_of
-from multicompute_azure._tags import are_selected
+from multicompute_azure._tags import are_selected, has_tag
 
 SCALE_SETS: Final = f"{COMPUTE}/virtualMachineScaleSets"
 MACHINES: Final = f"{COMPUTE}/virtualMachines"
@@ -22,22 +30,35 @@ _AT_ONCE: Final = 8
 # With more scale sets than this, listings of the complete subscription need fewer calls than one for each.
 _MANY_SETS: Final = 16
 _REASON_LENGTH: Final = 400
+# "States and billing status of Azure Virtual Machines": every power state. One that is stopped, by its own system or by `az vm stop`, keeps its
+# host and is billed as if it ran; only one that is deallocated is not. A hibernated machine is deallocated, too.
 _POWER: Final = {
-    "running": NodeState.RUNNING,
-    "starting": NodeState.PENDING,
     "creating": NodeState.PENDING,
+    "starting": NodeState.PENDING,
+    "running": NodeState.RUNNING,
     "stopping": NodeState.STOPPING,
-    "deallocating": NodeState.STOPPING,
     "stopped": NodeState.STOPPED,
+    "deallocating": NodeState.STOPPING,
     "deallocated": NodeState.STOPPED,
+    "hibernating": NodeState.STOPPING,
+    "hibernated": NodeState.STOPPED,
 }
+_BILLED: Final = "stopped"
+_BILLED_REASON: Final = (
+    "it was shut down and not deallocated, so Azure bills it as if it ran; `az vm deallocate` ends that"
+)
 _NOT_UP: Final = ("OSProvisioning", "VMProvisioning")
 _TOO_FEW: Final = VendorAnswer(PARTIAL, "the scale set failed with fewer instances than were requested")
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleSet:
-    """A scale set of ours, as Compute lists it."""
+    """A scale set of ours, as Compute lists it.
+
+    Attributes:
+        tags: its tags, which may have been removed or replaced.
+        token: the token that it is named from, "" if the selector does not have it.
+    """
 
     id: str
     group: str
@@ -48,6 +69,7 @@ class ScaleSet:
     instance_type: str
     is_spot: bool
     tags: Mapping[str, str] = field(default_factory=dict)
+    token: str = ""
 
     @property
     def place(self) -> Place:
@@ -66,6 +88,18 @@ def nodes(clients: Clients, addresses: Addresses, selector: Selector) -> tuple[N
     It takes one listing of scale sets, one of instances for each, one of addresses while some are not known, and one of Azure's own
     findings if `selector` asks for health.
     """
+    place = clients.place_of(selector)
+    found = listed_nodes(clients, selector)
+    if not found:
+        return ()
+    if _lacks_group_tags(clients, selector, place):
+        found = [replace(node, is_tagged=False) for node in found]
+    found = addresses.added_to(found, {parse_id(node.id).group for node in found}, place)
+    return tuple(with_health(clients, found, place) if selector.with_health else found)
+
+
+def listed_nodes(clients: Clients, selector: Selector) -> list[Node]:
+    """Return the selected nodes in a stable order, without addresses and health."""
     sets = scale_sets(clients, selector)
     if len(sets) > _MANY_SETS:
         instances = _all_instances(clients, selector)
@@ -73,10 +107,46 @@ def nodes(clients: Clients, addresses: Addresses, selector: Selector) -> tuple[N
     else:
         listed = in_parallel(lambda item: nodes_of(clients, item), sets, at_once=_AT_ONCE)
     found = [node for of_set in listed for node in of_set]
-    if not found:
-        return ()
-    found = addresses.added_to(found, {item.group for item in sets}, sets[0].place)
-    return tuple(with_health(clients, found, sets[0].place) if selector.with_health else found)
+    found += _by_id(clients, selector, {node.id.lower() for node in found})
+    wanted = set(selector.only)
+    return [node for node in found if node.id in wanted] if wanted else found
+
+
+def _lacks_group_tags(clients: Clients, selector: Selector, place: Place) -> bool:
+    """Return whether the tags of the cluster's own group were removed, by `az group update --tags` for example."""
+    if clients.settings.resource_group is not None or not selector.tokens:
+        return False
+    if selector.cluster_id is None or selector.region is None:
+        return False
+    name = group_name(selector.cluster_id, selector.region)
+    group = clients.find("resourceGroups.get", place, f"resourceGroups/{name}")
+    return group is not None and not has_tag(group.get("tags") or {}, TAG_ID)
+
+
+def _by_id(clients: Clients, selector: Selector, listed: set[str]) -> list[Node]:
+    """Return the known machines that are in none of the listed scale sets any more, because a user has detached them."""
+    wanted = {node_id.lower() for node_id in (*selector.known_ids, *selector.only)} - listed
+    wanted = {node_id for node_id in wanted if is_resource_id(node_id) and parse_id(node_id).type == MACHINES.lower()}
+    found: list[Node] = []
+    place = clients.place_of(selector)
+    for group in sorted({parse_id(node_id).group for node_id in wanted}):
+        for item in list(clients.list_all("virtualMachines.list", place, path_of(group, MACHINES))):
+            region = plain_region(item.get("location"))
+            if str(item["id"]).lower() in wanted and selector.region in (None, region):
+                found += _detached(clients, item, region, place)
+    return found
+
+
+def _detached(clients: Clients, item: Any, region: str, place: Place) -> list[Node]:
+    named = parse_id(clients.canonical(item["id"]))
+    path = path_of(named.group, MACHINES, named.name)
+    full = clients.find("virtualMachines.get", place, path, _expand="instanceView")
+    if full is None:
+        return []
+    priority = str((full.get("properties") or {}).get("priority") or "")
+    tags = dict(full.get("tags") or {})
+    alone = ScaleSet("", named.group, named.name, region, "", 0, "", priority == "Spot", tags)
+    return [_node(clients, full, alone)]
 
 
 def nodes_of(clients: Clients, scale_set: ScaleSet) -> list[Node]:
@@ -94,10 +164,12 @@ def nodes_of(clients: Clients, scale_set: ScaleSet) -> list[Node]:
 def scale_sets(clients: Clients, selector: Selector) -> list[ScaleSet]:
     """Return the selected scale sets, ordered by region and name; those that no listing shows yet, by the ids of their instances."""
     found = {item.id: item for item in _listed(clients, selector)}
-    for group, name in sorted({_scale_set_of(node_id) for node_id in selector.node_ids}):
+    known = (*selector.node_ids, *selector.known_ids, *selector.only)
+    for group, name in sorted({_scale_set_of(node_id) for node_id in known}):
         if name and not any(item.name == name and item.group.lower() == group.lower() for item in found.values()):
             hidden = find_scale_set(clients, group, name, Place("azure", selector.region or ""))
-            if hidden is not None and are_selected(hidden.tags, selector):
+            if hidden is not None and selector.region in (None, hidden.region):
+                # Its name is in the id of a node of ours, so it is ours, whatever its tags are.
                 found[hidden.id] = hidden
     return sorted(found.values(), key=lambda item: (item.region, item.name))
 
@@ -114,11 +186,21 @@ def _listed(clients: Clients, selector: Selector) -> list[ScaleSet]:
     if group is None and selector.cluster_id is not None and selector.region is not None:
         group = group_name(selector.cluster_id, selector.region)
     listed = clients.list_all("virtualMachineScaleSets.list", place, path_of(group, SCALE_SETS))
-    found = [_scale_set(clients, item) for item in listed]
-    return [item for item in found if are_selected(item.tags, selector) and selector.region in (None, item.region)]
+    names = set_names(named_tokens(selector))
+    found = [_scale_set(clients, item, token=token_of(str(item["name"]), names)) for item in listed]
+    return [
+        item
+        for item in found
+        if (item.token or are_selected(item.tags, selector)) and selector.region in (None, item.region)
+    ]
 
 
-def _scale_set(clients: Clients, item: Any) -> ScaleSet:
+def named_tokens(selector: Selector) -> tuple[str, ...]:
+    """Return the tokens by whose names resources are selected, in addition to those selected by tag."""
+    return tuple(token for token in selector.tokens if selector.token in (None, token))
+
+
+def _scale_set(clients: Clients, item: Any, *, token: str = "") -> ScaleSet:
     properties, sku = item.get("properties") or {}, item.get("sku") or {}
     own_id = clients.canonical(item["id"])
     named = parse_id(own_id)
@@ -132,6 +214,7 @@ def _scale_set(clients: Clients, item: Any) -> ScaleSet:
         instance_type=str(sku.get("name") or ""),
         is_spot=str((properties.get("virtualMachineProfile") or {}).get("priority") or "") == "Spot",
         tags=dict(item.get("tags") or {}),
+        token=token,
     )
 
 
@@ -187,6 +270,7 @@ def _node(clients: Clients, item: Any, scale_set: ScaleSet) -> Node:
     zones = item.get("zones") or ()
     tags = item.get("tags") or {}
     state, reason, cause = _state(properties, scale_set)
+    is_billed = state is NodeState.STOPPED and _power_code(properties) == _BILLED
     return Node(
         id=clients.canonical(item["id"]),
         rank=-1,
@@ -195,10 +279,12 @@ def _node(clients: Clients, item: Any, scale_set: ScaleSet) -> Node:
         region=scale_set.region,
         zone=zone_name(scale_set.region, str(zones[0]) if zones else ""),
         state=state,
-        token=str(tags.get(TAG_ATTEMPT) or scale_set.tags.get(TAG_ATTEMPT, "")),
-        reason=reason,
+        token=str(tags.get(TAG_ATTEMPT) or scale_set.tags.get(TAG_ATTEMPT) or scale_set.token),
+        reason=reason or (_BILLED_REASON if is_billed else None),
         cause=cause,
         is_spot=scale_set.is_spot,
+        is_tagged=has_tag(tags, TAG_ID) and has_tag(scale_set.tags, TAG_ID),
+        is_billed=is_billed,
     )
 
 
@@ -213,7 +299,7 @@ def _missing(scale_set: ScaleSet, count: int, reason: str, cause: Cause) -> list
             region=scale_set.region,
             zone="",
             state=NodeState.GONE,
-            token=scale_set.tags.get(TAG_ATTEMPT, ""),
+            token=scale_set.tags.get(TAG_ATTEMPT) or scale_set.token,
             reason=reason,
             cause=cause,
         )
@@ -228,9 +314,10 @@ def _state(properties: Any, scale_set: ScaleSet) -> tuple[NodeState, str | None,
     """Return the state of an instance, with reason and cause, from its provisioning state and its power state."""
     statuses = (properties.get("instanceView") or {}).get("statuses") or ()
     provisioning = str(properties.get("provisioningState") or "").lower()
-    power = _power(statuses)
+    power = _power(properties)
     if provisioning == "deleting":
-        # We delete complete scale sets, so Azure has preempted a spot instance that is deleted alone.
+        # We delete complete scale sets, and single instances only after they were replaced. Otherwise Azure has preempted a spot instance
+        # that is deleted alone.
         if scale_set.is_spot and scale_set.state.lower() not in ("deleting", "failed"):
             return NodeState.STOPPING, "Evicted: Azure deletes the spot instance", "preemption"
         return NodeState.STOPPING, None, ""
@@ -238,17 +325,23 @@ def _state(properties: Any, scale_set: ScaleSet) -> tuple[NodeState, str | None,
         failure = _failure(statuses)
         if power is not NodeState.RUNNING or failure.code.startswith(_NOT_UP):
             return NodeState.STOPPED, _reason(failure), cause_of(MEANINGS, failure)
-    if provisioning == "creating" or (provisioning == "updating" and power is not NodeState.RUNNING):
+    if provisioning == "creating" or (provisioning == "updating" and power is None):
         return NodeState.PENDING, None, ""
     return power or NodeState.RUNNING, None, ""
 
 
-def _power(statuses: Iterable[Any]) -> NodeState | None:
-    for status in statuses:
+def _power(properties: Any) -> NodeState | None:
+    code = _power_code(properties)
+    return _POWER.get(code, NodeState.PENDING) if code else None
+
+
+def _power_code(properties: Any) -> str:
+    """Return the power state in Azure's word, "" if it is not known."""
+    for status in (properties.get("instanceView") or {}).get("statuses") or ():
         kind, _, value = str(status.get("code") or "").partition("/")
         if kind == "PowerState":
-            return _POWER.get(value.lower(), NodeState.PENDING)
-    return None
+            return value.lower()
+    return ""
 
 
 def _failure(statuses: Iterable[Any]) -> VendorAnswer:

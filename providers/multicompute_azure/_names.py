@@ -2,12 +2,17 @@
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 _GROUP_LENGTH: Final = 90
 _NAME_LENGTH: Final = 60
 # Azure allows 64; nine are for the ends of the instances' names.
 _SET_LENGTH: Final = 54
+# More parts than an attempt has: one for each zone and instance type of a region.
+_MOST_PARTS: Final = 32
+_DEPENDENT: Final = ("nsg", "vnet", "ppg")
+_OF_A_SET: Final = re.compile(r"_.*|-(?:nic|ip)-.*")
 _ID: Final = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)(?:/providers/(?P<type>[^/]+/[^/]+)/(?P<name>.+))?",
     re.IGNORECASE,
@@ -56,6 +61,28 @@ def scale_set_name(token: str, index: int) -> str:
     return _fitting(f"{token}-{index}", _SET_LENGTH)
 
 
+def set_names(tokens: Iterable[str]) -> dict[str, str]:
+    """Return every name that a scale set of an attempt with one of these tokens can have, with its token."""
+    return {scale_set_name(token, index): token for token in tokens for index in range(_MOST_PARTS)}
+
+
+def token_of(name: str, names: Mapping[str, str]) -> str:
+    """Return the token of the attempt that a resource is named from, "" for none.
+
+    Azure names an instance "<set>_<8 characters>" and a disk after its instance; interfaces and addresses are named by our body.
+
+    Args:
+        name: the name of a scale set, an instance, a disk, an interface or an address.
+        names: the answer of `set_names`.
+    """
+    return names.get(_OF_A_SET.sub("", name.lower()), "")
+
+
+def dependent_names(cluster_id: str, places: Iterable[str]) -> set[str]:
+    """Return every name that `dependent_name` gives for these places: a region and its zones."""
+    return {dependent_name(cluster_id, place, kind) for place in places for kind in _DEPENDENT}
+
+
 def zone_number(zone: str) -> str:
     """Return Azure's number of one of our zones ("1" for "eastus-1"), or "" for none.
 
@@ -72,6 +99,8 @@ def zone_name(region: str, number: str) -> str:
 
 def canonical(resource_id: str, configured_group: str | None) -> str:
     """Return a resource id in one spelling: Azure's listings do not keep the case of the group's name."""
+    if _ID.fullmatch(resource_id) is None:
+        return resource_id
     head, separator, rest = resource_id.partition("/providers/")
     lead, _, group = head.rpartition("/")
     is_configured = configured_group is not None and configured_group.lower() == group.lower()

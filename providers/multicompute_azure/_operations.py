@@ -9,9 +9,11 @@ from azure.mgmt.core.polling.arm_polling import ARMPolling
 
 from multicompute.errors import MulticomputeError
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
-from multicompute_azure._errors import answer_of, log, translate_errors
+from multicompute_azure._errors import answer_behind, answer_of, log, translate_errors
 
 _FAILED: Final = ("failed", "canceled", "cancelled")
+# Statuses of an answer that is the result of an operation; with others, the result is not known yet.
+_RESULTS: Final = (400, 403, 404, 409, 412)
 _KEPT_FAILURES: Final = 1000
 
 
@@ -46,51 +48,70 @@ class Operation(ARMPolling):
         return answer_of(HttpResponseError(response=self._pipeline_response.http_response))
 
 
-class LaunchOperations:
-    """The operations of launches: only they have the reason why a scale set failed.
+class PendingOperations:
+    """Operations that this process began, by what they are about: only they have the reason of a failure.
 
-    This process knows those that it began; other processes see the state of the scale set only.
+    Other processes see the state of the resource only.
+
+    Args:
+        has_result: whether the status of the operations is their result, so that an error in its place means that they failed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_result: bool = False) -> None:
+        self._has_result = has_result
         self._under_way: dict[str, Operation] = {}
         self._failures: dict[str, VendorAnswer] = {}
         self._lock = threading.Lock()
 
-    def add(self, scale_set_id: str, operation: Operation) -> None:
-        """Keep the operation that creates a scale set."""
+    def add(self, resource_id: str, operation: Operation) -> None:
+        """Keep an operation on a resource."""
         with self._lock:
-            self._under_way[scale_set_id] = operation
-            self._failures.pop(scale_set_id, None)
+            self._under_way[resource_id] = operation
+            self._failures.pop(resource_id, None)
 
-    def is_under_way(self, scale_set_id: str) -> bool:
-        """Return whether this process began an operation on the scale set that has not ended, as far as is known."""
-        return scale_set_id in self._under_way
+    def abandon(self) -> None:
+        """Forget the operations under way; failures are kept."""
+        with self._lock:
+            self._under_way.clear()
 
-    def known_failure(self, scale_set_id: str) -> VendorAnswer | None:
+    def forget(self, resource_id: str) -> None:
+        """Forget the operation on a resource and its failure."""
+        with self._lock:
+            self._under_way.pop(resource_id, None)
+            self._failures.pop(resource_id, None)
+
+    def is_under_way(self, resource_id: str) -> bool:
+        """Return whether this process began an operation on the resource that has not ended, as far as is known."""
+        return resource_id in self._under_way
+
+    def known_failure(self, resource_id: str) -> VendorAnswer | None:
         """Return the answer with which the operation failed at the last refresh, without a call."""
-        return self._failures.get(scale_set_id)
+        return self._failures.get(resource_id)
 
-    def refresh(self, scale_set_id: str, place: Place) -> VendorAnswer | None:
+    def refresh(self, resource_id: str, place: Place) -> VendorAnswer | None:
         """Refresh the operation, if it is under way, and return the answer with which it failed, or None."""
-        operation = self._under_way.get(scale_set_id)
+        operation = self._under_way.get(resource_id)
         if operation is None:
-            return self.known_failure(scale_set_id)
+            return self.known_failure(resource_id)
         try:
             operation.refresh("operations.get", place)
         except MulticomputeError as error:
-            # The caller needs the state of the nodes, which a listing gives; the reason can be read the next time.
+            # The caller needs the state of the resource, which a listing gives; the reason can be read the next time.
             log.debug("%s: %s", place, error.message)
-            return None
+            failure: VendorAnswer | None = answer_behind(error)
+            if failure is None or not self._has_result or failure.status not in _RESULTS:
+                return None
+            self._end(resource_id, failure)
+            return failure
         failure = operation.failure
         if operation.finished():
-            self._end(scale_set_id, failure)
+            self._end(resource_id, failure)
         return failure
 
-    def _end(self, scale_set_id: str, failure: VendorAnswer | None) -> None:
+    def _end(self, resource_id: str, failure: VendorAnswer | None) -> None:
         with self._lock:
-            self._under_way.pop(scale_set_id, None)
+            self._under_way.pop(resource_id, None)
             if failure is not None:
-                self._failures[scale_set_id] = failure
+                self._failures[resource_id] = failure
             while len(self._failures) > _KEPT_FAILURES:
                 self._failures.pop(next(iter(self._failures)))

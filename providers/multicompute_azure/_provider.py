@@ -20,6 +20,7 @@ from multicompute.provider import (
     Teardown,
 )
 from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_POLL_INTERVAL
+from multicompute.provider_kit.renewal import Renewal, renews_credentials
 from multicompute.provider_kit.seam import require_selection
 from multicompute_azure._account import account
 from multicompute_azure._addresses import Addresses
@@ -71,6 +72,7 @@ class AzureProvider:
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
             Capability.GLOBAL_LISTING,
+            Capability.RESTART,
             Capability.DEPENDENT_RESOURCES,
         }
     )
@@ -103,6 +105,7 @@ class AzureProvider:
         step = step or (_LOCAL_STEP if is_local else _STEP)
         patience = patience or (_LOCAL_PATIENCE if is_local else _PATIENCE)
         self._clients = Clients(read, clock or SystemClock(), step=step)
+        self.renewal = Renewal(self._clients.renew)
         self._sizes = Sizes(self._clients)
         self._addresses = Addresses(self._clients)
         self._launcher = Launcher(self._clients, self._sizes, patience=patience)
@@ -110,20 +113,24 @@ class AzureProvider:
     @functools.cached_property
     def account(self) -> Account:
         """The account that the credentials belong to."""
-        return account(self._clients)
+        return self.renewal.run(lambda: account(self._clients))
 
+    @renews_credentials
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch the gang with one scale set per part."""
         return self._launcher.launch(request)
 
+    @renews_credentials
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
         """Return our nodes, by listings of scale sets and of their instances; those that can't start are GONE, with the reason."""
         return nodes(self._clients, self._addresses, selector)
 
+    @renews_credentials
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
         """Return everything of ours that still exists, by tag, and everything in the resource groups of clusters."""
         return resources(self._clients, selector)
 
+    @renews_credentials
     def terminate(self, selector: Selector) -> Teardown:
         """Take one step of a teardown."""
         require_selection(selector, provider=self.name)
@@ -131,22 +138,28 @@ class AzureProvider:
             self._launcher.forget(selector.cluster_id)
         return terminate(self._clients, selector)
 
-    def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
-        """Write the expiry tag of the selected nodes, which their timers read within a minute."""
-        set_expiry(self._clients, selector, expires_at)
+    @renews_credentials
+    def set_expiry(
+        self, selector: Selector, expires_at: datetime | None, *, restore: Mapping[str, str] | None = None
+    ) -> None:
+        """Write the expiry tag of the selected nodes, which their timers read within a minute; and all tags that were removed."""
+        set_expiry(self._clients, selector, expires_at, restore)
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
         """Return nothing: Resource Manager has no price list, so LIVE_PRICES is not declared; prices come from the offer tables."""
         return {}
 
+    @renews_credentials
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return the core quotas of the region with what is used, and the named reservations that are in it."""
         return quotas(self._clients, self._sizes, region, reservations)
 
+    @renews_credentials
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return CPU and network as Azure Monitor measures them, and of NVIDIA GPUs what the Telegraf agent sends, where a node runs it."""
         return metrics(self._clients, nodes, since=since, until=until)
 
+    @renews_credentials
     def check(self) -> tuple[Check, ...]:
         """Return whether the subscription answers, and whether the main permissions are there."""
         return check(self._clients)

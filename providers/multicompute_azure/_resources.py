@@ -1,16 +1,27 @@
 """Lists everything of ours that exists, whatever its kind, by Resource Manager's own listings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from multicompute.node import NodeState
 from multicompute.provider import TAG_ATTEMPT, TAG_ID, TAG_OWNER, Resource, Selector
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.tags import selected_tags
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_azure._names import group_name, parse_id, plain_region
+from multicompute_azure._list import listed_nodes, named_tokens
+from multicompute_azure._names import (
+    dependent_names,
+    group_name,
+    is_resource_id,
+    parse_id,
+    plain_region,
+    set_names,
+    token_of,
+    zone_name,
+)
 from multicompute_azure._session import Clients
-from multicompute_azure._tags import are_selected, tag_filter
+from multicompute_azure._tags import are_selected, has_tag, tag_filter
 
 # The kind of each type, and whether it is billed by itself. Types in lower case, because Azure does not keep to one spelling.
 _KINDS: Final[Mapping[str, tuple[str, bool]]] = {
@@ -29,6 +40,7 @@ _OF_THE_CLUSTER: Final = frozenset(
     {"resource-group", "proximity-placement-group", "network-security-group", "virtual-network"}
 )
 _AT_ONCE: Final = 8
+_ZONES: Final = ("1", "2", "3")
 # With more groups than this, one listing of the complete subscription needs fewer calls than one of each group.
 _MANY_GROUPS: Final = 16
 
@@ -36,19 +48,54 @@ _MANY_GROUPS: Final = 16
 def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
     """Return everything selected that still exists, see `Provider.resources`."""
     place, configured = clients.place_of(selector), clients.settings.resource_group
+    if selector.only:
+        return _machines(clients, selector)
     if configured is None and selector.token is None:
         groups = owned_groups(clients, selector)
         items = _in_groups(clients, [str(item["name"]) for item in groups], place)
         # Everything in a cluster's own group is deleted with it, so it is listed whether or not it has tags.
-        return tuple(_resource(clients, item) for item in [*groups, *items])
+        own = [_resource(clients, item) for item in [*groups, *items]]
+        return (*own, *elsewhere(clients, selector))
     if configured is not None:
         names = [configured]
     elif selector.cluster_id is not None and selector.region is not None:
         names = [str(item["name"]) for item in owned_groups(clients, selector)]
     else:
         names = _groups_of_attempt(clients, selector, place)
-    items = _in_groups(clients, names, place)
-    return tuple(_resource(clients, item) for item in items if _is_selected(item, selector))
+    own = [_resource(clients, item) for item in filter(_ours(selector), _in_groups(clients, names, place))]
+    return (*own, *elsewhere(clients, selector))
+
+
+def _machines(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
+    """Return the machines of `selector.only` that exist."""
+    nodes = [node for node in listed_nodes(clients, selector) if node.state is not NodeState.GONE]
+    return tuple(Resource("azure", "virtual-machine", node.id, node.region, billable=True) for node in nodes)
+
+
+def elsewhere(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
+    """Return the known machines that are not in the cluster's group: the setting `resource_group` has changed since their launch."""
+    usual = clients.settings.resource_group or group_name(selector.cluster_id or "", selector.region or "")
+    known = [name for name in selector.known_ids if is_resource_id(name)]
+    moved = tuple(name for name in known if parse_id(name).group.lower() != usual.lower())
+    if not moved or selector.cluster_id is None or selector.region is None:
+        return ()
+    return _machines(clients, Selector(region=selector.region, cluster_id=selector.cluster_id, only=moved))
+
+
+def named_resources(clients: Clients, selector: Selector) -> list[Resource]:
+    """Return what is named from one of the tokens of `selector`, or from its cluster, in the cluster's group."""
+    if selector.cluster_id is None or selector.region is None:
+        return []
+    group = clients.settings.resource_group or group_name(selector.cluster_id, selector.region)
+    names = set_names(named_tokens(selector))
+    dependent = _dependent_names(selector)
+    found = [_resource(clients, item) for item in _in_groups(clients, [group], clients.place_of(selector))]
+    return [
+        item
+        for item in found
+        if item.region == selector.region
+        and (token_of(parse_id(item.id).name, names) or parse_id(item.id).name.lower() in dependent)
+    ]
 
 
 def owned_groups(clients: Clients, selector: Selector) -> list[Any]:
@@ -60,13 +107,26 @@ def owned_groups(clients: Clients, selector: Selector) -> list[Any]:
     cluster = replace(selector, token=None, node_ids=())
     if selector.cluster_id is not None and selector.region is not None:
         group = find_group(clients, group_name(selector.cluster_id, selector.region), place)
-        return [group] if group is not None and _is_selected(group, cluster) else []
+        if group is None or not (_is_selected(group, cluster) or _holds_ours(clients, group, selector, place)):
+            return []
+        return [group]
     listed: list[Any] = list(
         clients.list_all("resourceGroups.list", place, "resourceGroups", _filter=_narrowest(cluster))
     )
     # A listing filtered by a tag may leave the tags out; then each group is read by its name.
     listed = [item if item.get("tags") else find_group(clients, str(item["name"]), place) or item for item in listed]
     return [item for item in listed if _is_selected(item, cluster)]
+
+
+def _holds_ours(clients: Clients, group: Any, selector: Selector, place: Place) -> bool:
+    """Return whether a group of a cluster's name, whose tags were removed or replaced, contains a resource of the cluster.
+
+    Its name alone proves nothing (I9). What is in it has the cluster's tags, or the name of an attempt of the cluster.
+    """
+    if selector.region != plain_region(group.get("location")) or has_tag(group.get("tags") or {}, TAG_ID):
+        return False
+    is_ours = _ours(replace(selector, token=None))
+    return any(map(is_ours, _in_groups(clients, [str(group["name"])], place)))
 
 
 def find_group(clients: Clients, name: str, place: Place) -> dict[str, Any] | None:
@@ -116,6 +176,31 @@ def _is_selected(item: Any, selector: Selector) -> bool:
     if selector.token is not None and _kind(str(item["id"]))[0] in _OF_THE_CLUSTER:
         return False
     return are_selected(item.get("tags") or {}, selector)
+
+
+def _ours(selector: Selector) -> Callable[[Any], bool]:
+    """Return the test for what is selected by its tags, by a name that an attempt gave it, or by its id."""
+    names = set_names(named_tokens(selector))
+    known = {name.lower() for name in (*selector.known_ids, *selector.node_ids)}
+    dependent = _dependent_names(selector) if selector.tokens and selector.token is None else set()
+
+    def is_ours(item: Any) -> bool:
+        if _is_selected(item, selector):
+            return True
+        if selector.region not in (None, plain_region(item.get("location"))):
+            return False
+        name = parse_id(str(item["id"])).name.lower()
+        return bool(token_of(name, names)) or name in dependent or str(item["id"]).lower() in known
+
+    return is_ours
+
+
+def _dependent_names(selector: Selector) -> set[str]:
+    """Return the names of the dependent resources of the selected cluster in the selected region, of which the ledger has an attempt."""
+    if selector.cluster_id is None or selector.region is None:
+        return set()
+    zones = [zone_name(selector.region, number) for number in _ZONES]
+    return dependent_names(selector.cluster_id, (selector.region, *zones))
 
 
 def _narrowest(selector: Selector) -> str:

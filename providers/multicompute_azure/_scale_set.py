@@ -24,13 +24,21 @@ _NETWORK_API: Final = "2022-11-01"
 
 
 def scale_set_body(
-    request: LaunchRequest, part: Part, *, size: Size, image: Image, network: NetworkRefs, settings: AzureSettings
+    request: LaunchRequest,
+    part: Part,
+    *,
+    name: str,
+    size: Size,
+    image: Image,
+    network: NetworkRefs,
+    settings: AzureSettings,
 ) -> dict[str, Any]:
     """Return the body of the PUT that launches a part: all its instances at once, in one zone, tagged at creation (I2).
 
     Args:
         request: the launch.
         part: the part; its reservation, if it has one, is the full id of a capacity reservation group.
+        name: the name of the scale set.
         size: the VM size of the part.
         image: the image of the part.
         network: the resources that the scale set refers to.
@@ -41,7 +49,7 @@ def scale_set_body(
         "orchestrationMode": "Flexible",
         # One: spread over as many racks as have space, which is the only choice that does not reduce the capacity.
         "platformFaultDomainCount": 1,
-        "virtualMachineProfile": _profile(request, part, size, image, network, settings),
+        "virtualMachineProfile": _profile(request, part, name, size, image, network, settings),
     }
     if part.reservation is None:
         properties |= _placement(request, network)
@@ -66,14 +74,20 @@ def _placement(request: LaunchRequest, network: NetworkRefs) -> dict[str, Any]:
 
 
 def _profile(
-    request: LaunchRequest, part: Part, size: Size, image: Image, network: NetworkRefs, settings: AzureSettings
+    request: LaunchRequest,
+    part: Part,
+    name: str,
+    size: Size,
+    image: Image,
+    network: NetworkRefs,
+    settings: AzureSettings,
 ) -> dict[str, Any]:
     profile: dict[str, Any] = {
         "osProfile": _os_profile(request, settings),
         "storageProfile": {"imageReference": image.reference, "osDisk": _disk(request, part, size)},
         "networkProfile": {
             "networkApiVersion": _NETWORK_API,
-            "networkInterfaceConfigurations": [_interface(request, size, network)],
+            "networkInterfaceConfigurations": [_interface(request, size, network, name=name)],
         },
     }
     if part.reservation is not None:
@@ -127,18 +141,21 @@ def _disk(request: LaunchRequest, part: Part, size: Size) -> dict[str, Any]:
     return disk | {"caching": "ReadWrite", "managedDisk": {"storageAccountType": kind}}
 
 
-def _interface(request: LaunchRequest, size: Size, network: NetworkRefs) -> dict[str, Any]:
-    """Return the interface of each instance, with a public address unless the nodes are private; both are deleted with the instance."""
+def _interface(request: LaunchRequest, size: Size, network: NetworkRefs, *, name: str) -> dict[str, Any]:
+    """Return the interface of each instance, with a public address unless the nodes are private; both are deleted with the instance.
+
+    Both are named after the scale set, so that they are found without their tags; Azure appends some characters.
+    """
     address: dict[str, Any] = {"primary": True, "subnet": {"id": network.subnet}}
     if not request.private:
         address["publicIPAddressConfiguration"] = {
-            "name": "public",
+            "name": f"{name}-ip",
             "sku": {"name": "Standard", "tier": "Regional"},
             "tags": dict(request.tags),
             "properties": {"deleteOption": "Delete", "publicIPAddressVersion": "IPv4"},
         }
     return {
-        "name": "nic",
+        "name": f"{name}-nic",
         "tags": dict(request.tags),
         "properties": {
             "primary": True,

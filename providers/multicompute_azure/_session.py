@@ -14,13 +14,13 @@ from multicompute.provider import Selector
 from multicompute.provider_kit.calls import all_pages
 from multicompute.provider_kit.endpoints import is_loopback
 from multicompute.provider_kit.vendor_errors import Place, retryable
+from multicompute_azure._credentials import AnonymousCredential, credential_of, is_local_authority
 from multicompute_azure._errors import is_gone, translate_errors
 from multicompute_azure._names import canonical
-from multicompute_azure._operations import LaunchOperations, Operation
+from multicompute_azure._operations import Operation, PendingOperations
 from multicompute_azure._settings import AzureSettings
 
 if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken
     from azure.core.rest import HttpRequest, HttpResponse
     from azure.mgmt.compute import ComputeManagementClient
     from azure.mgmt.core import ARMPipelineClient
@@ -73,7 +73,8 @@ class Clients:
         subscription: the id of the subscription to work in.
         clock: the clock by which operations are waited for.
         step: how long to wait between two refreshes of an operation.
-        launches: the operations of launches under way.
+        launches: the operations of launches under way, by scale set.
+        deletions: the deletions of resource groups under way, by group.
     """
 
     def __init__(self, settings: AzureSettings, clock: Clock, *, step: timedelta) -> None:
@@ -84,7 +85,8 @@ class Clients:
         self.subscription: str = subscription
         self.clock = clock
         self.step = step
-        self.launches = LaunchOperations()
+        self.launches = PendingOperations()
+        self.deletions = PendingOperations(has_result=True)
         self._lock = threading.Lock()
         self._endpoint = settings.endpoint_url or _PUBLIC
         self._made: dict[str, Any] = {}
@@ -251,12 +253,23 @@ class Clients:
         with translate_errors(f"the {kind.__name__}", Place("azure", self.settings.home_region)):
             return self._once(kind.__name__, make)
 
+    def renew(self) -> None:
+        """Discard the credentials and all clients, so that the next call reads the credentials from their source again.
+
+        The connections stay. Operations under way were begun with the old credentials and can't be refreshed with them.
+        """
+        with self._lock:
+            self._made, self._pipelines, self._credential = {}, {}, None
+            self.launches.abandon()
+            self.deletions.abandon()
+
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        if name not in self._made:
+        found = self._made.get(name)
+        if found is None:
             with self._lock:
-                if name not in self._made:
-                    self._made[name] = make()
-        return self._made[name]
+                found = self._made.get(name) or make()
+                self._made[name] = found
+        return found
 
     def _pipeline(self, audience: str) -> Any:
         """Return the pipeline of all requests that need a token for `audience`; all pipelines share their connections.
@@ -264,7 +277,8 @@ class Clients:
         It is the SDK's own without two policies: the one that registers a missing resource provider, which changes the subscription without
         being asked and sleeps until it has finished; and the log of requests, which `translate_errors` keeps.
         """
-        if audience not in self._pipelines:
+        found = self._pipelines.get(audience)
+        if found is None:
             from azure.core.pipeline import Pipeline, policies
 
             steps = [
@@ -274,11 +288,11 @@ class Clients:
                 policies.ContentDecodePolicy(),
                 policies.RedirectPolicy(),
                 policies.RetryPolicy(**_TRIES),
-                self._signing(audience),
+                *self._signing(audience),
                 policies.SensitiveHeaderCleanupPolicy(),
             ]
-            self._pipelines[audience] = Pipeline(self._connections(), steps)
-        return self._pipelines[audience]
+            found = self._pipelines[audience] = Pipeline(self._connections(), steps)
+        return found
 
     def _connections(self) -> Any:
         if self._transport is None:
@@ -293,43 +307,22 @@ class Clients:
             )
         return self._transport
 
-    def _signing(self, audience: str) -> Any:
-        if is_loopback(self._endpoint):
-            from azure.core.pipeline.policies import SansIOHTTPPolicy
-
-            # A local cloud needs no token, and a token must not be sent over plain http.
-            return SansIOHTTPPolicy()
+    def _signing(self, audience: str) -> list[Any]:
+        """Return the policies that send a token. A local cloud gets one only if it has issued it, and needs none by default."""
+        if self.settings.is_local and not is_local_authority(self.settings):
+            return []
+        from azure.core.pipeline.policies import CustomHookPolicy
         from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
-        return ARMChallengeAuthenticationPolicy(self._authorized(), f"{audience}/.default")
+        # It also answers the challenges of continuous access evaluation: a 401 with claims for the next token.
+        signing = ARMChallengeAuthenticationPolicy(self._authorized(), f"{audience}/.default")
+        return [CustomHookPolicy(raw_request_hook=_allow_plain_http), signing] if self.settings.is_local else [signing]
 
     def _authorized(self) -> Any:
         if self._credential is None:
-            if self.settings.is_local:
-                self._credential = AnonymousCredential()
-            else:
-                from azure.identity import DefaultAzureCredential
-
-                found = DefaultAzureCredential(additionally_allowed_tenants=["*"])
-                self._credential = _InTenant(found, self.settings.tenant_id) if self.settings.tenant_id else found
+            self._credential = credential_of(self.settings, self._connections()) or AnonymousCredential()
         return self._credential
 
 
-class AnonymousCredential:
-    """A credential for a local cloud, for which the SDK needs one but does not use it."""
-
-    def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
-        """Refuse to return a token: none may be sent to a local cloud."""
-        raise AuthError("azure: no token is sent to a local cloud", provider="azure")
-
-
-class _InTenant:
-    """A credential whose tokens are all of the configured tenant."""
-
-    def __init__(self, credential: Any, tenant_id: str) -> None:
-        self._credential = credential
-        self._tenant_id = tenant_id
-
-    def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
-        token: AccessToken = self._credential.get_token(*scopes, **{**options, "tenant_id": self._tenant_id})
-        return token
+def _allow_plain_http(request: Any) -> None:
+    request.context.options["enforce_https"] = False

@@ -25,6 +25,11 @@ def are_selected(tags: Mapping[str, str], selector: Selector) -> bool:
     return is_selected({key.lower(): value for key, value in tags.items()}, selector)
 
 
+def has_tag(tags: Mapping[str, str], name: str) -> bool:
+    """Return whether a resource has a tag; the keys of tags have no case."""
+    return any(key.lower() == name for key in tags)
+
+
 def tag_filter(name: str, value: str | None = None) -> str:
     """Return the filter of Resource Manager's listings for one tag; OData doubles a quote in the value."""
     only = f"tagName eq '{name}'"

@@ -27,7 +27,8 @@ REFUSALS = {
     ),
     FailureKind.THROTTLED: Refusal("TooManyRequests", 429, "The request is being throttled."),
     FailureKind.TRANSIENT: Refusal("InternalServerError", 500, "An unexpected error occurred."),
-    FailureKind.AUTH: Refusal("ExpiredAuthenticationToken", 401, "The access token expiry is in the past."),
+    # Twice: after the first rejection the credentials are read again, and the call is repeated.
+    FailureKind.AUTH: Refusal("ExpiredAuthenticationToken", 401, "The access token expiry is in the past.", times=2),
     FailureKind.DENIED: Refusal(
         "AuthorizationFailed", 403, "The client does not have authorization to perform action."
     ),
@@ -43,6 +44,7 @@ class TestAzureProvider(ProviderConformance):
     def harness(self) -> Iterator[LocalCloudHarness]:
         clock = FakeClock()
         with running(AzureLocalCloud(clock=clock)) as cloud:
+            other = cloud.add_account("00000000-0000-0000-0000-00000000b0b0")
             values = {"endpoint_url": cloud.endpoint_url, "subscription_id": cloud.subscription_id}
             yield LocalCloudHarness(
                 cloud=cloud,
@@ -54,4 +56,5 @@ class TestAzureProvider(ProviderConformance):
                 launch="virtualMachineScaleSets.createOrUpdate",
                 refusals=REFUSALS,
                 page_nodes=250,
+                other_account=lambda: AzureProvider(Settings({"endpoint_url": cloud.endpoint_url}, other), clock=clock),
             )

@@ -60,6 +60,8 @@ METHODS: Mapping[str, set[str]] = {
     "virtualMachines.list": {C + "virtualMachines/read"},
     "virtualMachines.listAll": {C + "virtualMachines/read"},
     "virtualMachines.get": {C + "virtualMachines/read"},
+    "virtualMachines.start": {C + "virtualMachines/start/action"},
+    "subscriptions.get": {R + "subscriptions/read"},
     "virtualMachines.delete": {C + "virtualMachines/delete"},
     "disks.delete": {C + "disks/delete"},
     "proximityPlacementGroups.createOrUpdate": {C + "proximityPlacementGroups/write"},
@@ -136,6 +138,9 @@ def use_everything(cloud: AzureLocalCloud, provider: AzureProvider, cluster: str
     provider.resources(Selector(owner=request.owner))
     provider.resources(Selector(token=cluster))
     provider.set_expiry(here, datetime(2027, 1, 1, tzinfo=UTC))
+    assert provider.account.ids
+    cloud.stop_node(nodes[0].id)
+    provider.launch(replace(request, parts=parts, restart=True))
     assert any(provider.terminate(here).is_done for _ in range(50))
 
 

@@ -97,13 +97,13 @@ class FourthProvider:
         return (*live, *hidden, *firewalls)
 
     def terminate(self, selector: Selector) -> Teardown:
-        """Delete servers and, once none is left, the cluster's firewalls."""
+        """Delete servers and, once none of the cluster is left, its firewalls."""
         require_selection(selector, provider=self.name)
         servers = self._servers(selector)
         live = [server.id for server in servers if server.status in ("creating", "running")]
         hidden = unlisted(selector, {server.id for server in servers})
         self._delete_servers([*live, *hidden], selector.region or "")
-        if not any(server.status in _STATES for server in servers):
+        if not selector.only and not any(server.status in _STATES for server in servers):
             for firewall in self._firewalls(selector):
                 self._delete_firewall(firewall)
         # Listed again, after the last delete: what was listed before and is not now is gone (I4).
@@ -111,13 +111,19 @@ class FourthProvider:
         kinds = sorted({resource.kind for resource in remaining})
         return Teardown(remaining, f"{len(remaining)} to be deleted: {', '.join(kinds)}" if remaining else "")
 
-    def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
-        """Move the end of life in the label, and in the server's `delete_at`, which Fourth enforces."""
-        labels, delete_at = {TAG_EXPIRES_AT: expiry_tag(expires_at)}, _epoch(expires_at)
-        live = [server.id for server in self._servers(selector) if server.status in _STATES]
-        for ids in batches(live, MOST_IDS):
-            with translate_errors("UpdateServers", Place(self.name, selector.region or "")):
-                self._client.update_servers(ids, labels, delete_at)
+    def set_expiry(
+        self, selector: Selector, expires_at: datetime | None, *, restore: Mapping[str, str] | None = None
+    ) -> None:
+        """Move the end of life in the label, and in the server's `delete_at`, which Fourth enforces; restore labels that were removed."""
+        expiry, delete_at = {TAG_EXPIRES_AT: expiry_tag(expires_at)}, _epoch(expires_at)
+        live = [server for server in self._servers(selector) if server.status in _STATES]
+        # Only what one of our tokens has created is ours beyond doubt.
+        bare = {each.id for each in live if TAG_ID not in each.labels and _token(each) in selector.tokens}
+        tagged = [each.id for each in live if each.id not in bare]
+        for members, labels in ((tagged, expiry), (sorted(bare), {**(restore or {}), **expiry})):
+            for ids in batches(members, MOST_IDS):
+                with translate_errors("UpdateServers", Place(self.name, selector.region or "")):
+                    self._client.update_servers(ids, labels, delete_at)
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
         """Return nothing: Fourth has no price API, so LIVE_PRICES is not declared."""
@@ -190,11 +196,23 @@ class FourthProvider:
     # --- finding ------------------------------------------------------------------------------------------------------
 
     def _servers(self, selector: Selector) -> list[Server]:
-        return sorted(_listed(self._client.list_servers, selector), key=lambda server: server.id)
+        found = {} if selector.only else {each.id: each for each in _listed(self._client.list_servers, selector)}
+        # Labels can be removed, so what the ledger knows and no label has shown is looked up by its id, and by its token.
+        known = [name for name in (*selector.known_ids, *selector.only) if name not in found]
+        lookups: list[Mapping[str, Sequence[str]]] = [{"ids": ids} for ids in batches(known, MOST_IDS)]
+        if selector.tokens and not selector.only:
+            lookups.append({"requests": [f"{token}-" for token in selector.tokens]})
+        for lookup in lookups:
+            with translate_errors("FindServers", Place(self.name, selector.region or "")):
+                found |= {server.id: server for server in self._client.find_servers(**lookup)}
+        here = (server for server in found.values() if selector.region in (None, server.region))
+        return sorted(here, key=lambda server: server.id)
 
     def _firewalls(self, selector: Selector) -> list[Firewall]:
-        # A firewall belongs to the cluster: the teardown of an attempt must not take it from the others.
-        return _listed(self._client.list_firewalls, selector) if selector.token is None else []
+        # A firewall belongs to the cluster: the teardown of an attempt, or of single nodes, must not take it from the others.
+        if selector.token is not None or selector.only:
+            return []
+        return _listed(self._client.list_firewalls, selector)
 
     def _delete_firewall(self, firewall: Firewall) -> None:
         with translate_errors("DeleteFirewall", Place(self.name, firewall.region)):
@@ -225,10 +243,16 @@ def _node(server: Server) -> Node:
         state=_STATES.get(server.status, NodeState.GONE),
         private_ip=server.private_ip,
         public_ip=server.public_ip,
-        token=server.labels.get(TAG_ATTEMPT, ""),
+        token=_token(server),
+        is_tagged=TAG_ID in server.labels,
         reason=f"{server.code}: {server.message}" if server.code else None,
         cause=cause_of(MEANINGS, VendorAnswer(server.code)),
     )
+
+
+def _token(server: Server) -> str:
+    """Return the token of the attempt that created a server; its request id, unlike its labels, can't be removed."""
+    return server.labels.get(TAG_ATTEMPT) or server.request_id.rpartition("-")[0]
 
 
 def _resource(kind: str, item: Server | Firewall, *, billable: bool) -> Resource:

@@ -60,6 +60,21 @@ class FourthHarness:
     def foreign_intact(self) -> bool:
         return self.cloud.foreign_intact()
 
+    def other_account(self) -> Provider:
+        return plugin.open(Settings(environment=self.cloud.add_account("other")))
+
+    def stop(self, node_id: str) -> None:
+        self.cloud.stop_node(node_id)
+
+    def remove_tags(self, node_id: str) -> None:
+        self.cloud.remove_tags(node_id)
+
+    def protect(self, node_id: str) -> None:
+        self.cloud.protect(node_id)
+
+    def unprotect(self, node_id: str) -> None:
+        self.cloud.protect(node_id, is_protected=False)
+
     def reach_expiry(self) -> None:
         self.clock.advance("90m")
 

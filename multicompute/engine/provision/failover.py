@@ -85,7 +85,7 @@ def _is_same_purchase(other: Candidate, candidate: Candidate) -> bool:
 
 def is_fatal(error: MulticomputeError) -> bool:
     """Return whether the request itself is at fault, so that no candidate can succeed."""
-    return isinstance(error, InvalidRequestError) and error.scope != "zone"
+    return isinstance(error, InvalidRequestError) and error.scope not in ("zone", "region")
 
 
 def rules_out_provider(error: MulticomputeError) -> bool:

@@ -123,7 +123,7 @@ def find_attempts(
             attempts.append(attempt)
             ranked = node_records(attempt, members, at=now, first_rank=len(records))
             records += [
-                record.observed(node.state, at=now, is_lost=node.is_lost)
+                record.observed(node.state, at=now, is_lost=node.is_lost, is_billed=node.is_billed)
                 for record, node in zip(ranked, members, strict=True)
             ]
     return tuple(attempts), tuple(records)

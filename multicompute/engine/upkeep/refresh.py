@@ -121,7 +121,13 @@ def _list_nodes(session: Session, regions: Sequence[ProviderRegion], types: tupl
 def _differs(node: NodeRecord, found: Node | None) -> bool:
     if found is None:
         return True
-    return (found.state, found.private_ip, found.public_ip) != (node.state, node.private_ip, node.public_ip)
+    known = node.as_node()
+    return (found.state, found.is_billed, found.private_ip, found.public_ip) != (
+        known.state,
+        known.is_billed,
+        known.private_ip,
+        known.public_ip,
+    )
 
 
 def _refresh_one(session: Session, cluster_id: str, report: RefreshReport) -> None:
@@ -168,7 +174,7 @@ def _updated(op: Operation, node: NodeRecord, found: Node | None, now: datetime)
         is_gone = now >= node.started_at + op.session.provider(node.provider).consistency_window
         return node.observed(NodeState.GONE, at=now, is_lost=True) if is_gone else node
     node = replace(node, private_ip=found.private_ip, public_ip=found.public_ip)
-    return node.observed(found.state, at=now, is_lost=found.is_lost)
+    return node.observed(found.state, at=now, is_lost=found.is_lost, is_billed=found.is_billed)
 
 
 def _record_changes(

@@ -1,7 +1,7 @@
 """The HTTP application of the local Azure: finds the operation, injects faults, checks the request and answers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from multicompute.testing.faults import Fault, FaultKind
@@ -26,6 +26,7 @@ class AzureApp:
         injector: FaultInjector,
         handlers: Mapping[str, Handler],
         operations: Operations,
+        check_token: Callable[[Request], None],
     ) -> None:
         """Serve the operations in `handlers`.
 
@@ -34,11 +35,13 @@ class AzureApp:
             injector: records calls and injects faults.
             handlers: operation ("resourceGroups.get") -> what answers it.
             operations: answers requests for the status of long-running operations.
+            check_token: refuses a request with credentials that are not accepted.
         """
         self._state = state
         self._injector = injector
         self._handlers: Mapping[str, Handler] = {**handlers, "batch": Batch(self)}
         self._operations = operations
+        self._check_token = check_token
         self._router = Router()
 
     def __call__(self, request: Request) -> Response | None:
@@ -64,6 +67,10 @@ class AzureApp:
             return _response(ArmError("InvalidResourceType", message, 404))
 
         def answer() -> Response:
+            try:
+                self._check_token(request)
+            except ArmError as error:
+                return _response(error)
             with self._state.lock:
                 self._state.catch_up()
                 return _response(self._operations.status(request))
@@ -75,7 +82,7 @@ class AzureApp:
         self, route: Route, params: Mapping[str, str], document: object, request: Request, fields: Mapping[str, object]
     ) -> Response:
         try:
-            _check_token(request)
+            self._check_token(request)
             check_subscription(params)
             query = query_of(request)
             check_version(route, query)
@@ -92,6 +99,8 @@ class AzureApp:
             )
             with self._state.lock:
                 self._state.catch_up()
+                self._state.guards.check(route.method, _scope(request.path))
+                _check_region(self._state, call)
                 answer = self._handlers[route.operation](call)
             # Without the lock: to write a page of machines takes longer than to find them.
             return _response(answer)
@@ -122,6 +131,30 @@ class AzureApp:
         return fields
 
 
+def _scope(path: str) -> str:
+    """Return the id of what a call is about: a resource, a group or the subscription."""
+    scope, _, _ = path.rstrip("/").partition("/providers/Microsoft.Resources/tags/")
+    parts = scope.split("/")
+    # An action has one part more than the resource that it is done to.
+    return "/".join(parts[:-1]) if "providers" in parts and len(parts) % 2 == 0 else scope
+
+
+def _check_region(state: State, call: Call) -> None:
+    """Refuse to create anything in a region that a policy does not allow; what exists there can be read, changed and deleted."""
+    code = state.closed.get(str(call.document.get("location") or "").lower().replace(" ", ""))
+    if code is None or call.request.method != "PUT":
+        return
+    name = str(call.params.get("name") or call.params.get("group"))
+    text = (
+        f"Resource '{name}' was disallowed by policy. Policy identifiers: "
+        '\'[{"policyAssignment":{"name":"Allowed locations","id":"/providers/Microsoft.Management/managementGroups/all"}}]\'.'
+        if code == "RequestDisallowedByPolicy"
+        else f"Resource '{name}' was disallowed by Azure: This policy maintains a set of best available regions where your "
+        "subscription can deploy resources."
+    )
+    raise ArmError(code, text, 403, target=name)
+
+
 def _launch_fields(document: Mapping[str, Any]) -> dict[str, object]:
     zones = document.get("zones")
     return {
@@ -140,13 +173,6 @@ def _document(request: Request) -> object:
     except ValueError:
         # A string, which the models refuse.
         return request.body.decode("utf-8", "replace")
-
-
-def _check_token(request: Request) -> None:
-    """Refuse a malformed token; a request without any token is accepted."""
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if kind and (kind.lower() != "bearer" or not token):
-        raise ArmError("InvalidAuthenticationToken", "The access token is invalid.", 401)
 
 
 def _refusal(fault: Fault) -> ArmError:

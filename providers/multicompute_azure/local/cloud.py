@@ -1,6 +1,7 @@
 """The local Azure: one endpoint on 127.0.0.1 for all services, and what a test can do with it."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from multicompute.clock import Clock, SystemClock
 from multicompute.provider import Resource
@@ -11,18 +12,23 @@ from multicompute.testing.local.fault_injection import FaultInjector
 from multicompute.testing.local.foreign import ForeignResources
 from multicompute.testing.local.forwarded import Duration, Forwarded
 from multicompute.testing.local.measurements import Load
+from multicompute.testing.local.server import Request
 from multicompute_azure.local import foreign, hardware, schema
+from multicompute_azure.local.accounts import Subscriptions
 from multicompute_azure.local.admission import REGIONAL, SPOT, Admission, Stockout
 from multicompute_azure.local.app import AzureApp
 from multicompute_azure.local.arm import SUBSCRIPTION, TENANT
 from multicompute_azure.local.compute import Compute
 from multicompute_azure.local.groups import Groups
+from multicompute_azure.local.guards import GuardKind
+from multicompute_azure.local.identity import AUTHORITY, Identity
 from multicompute_azure.local.inventory import RESERVED, SUBNETS, kind_of, list_resources
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.machines import Machines
 from multicompute_azure.local.monitoring import Monitoring
 from multicompute_azure.local.network import Networks
 from multicompute_azure.local.operations import Operations
+from multicompute_azure.local.relations import parts_of
 from multicompute_azure.local.routes import Handler
 from multicompute_azure.local.scale_sets import ScaleSets
 from multicompute_azure.local.state import ArmResource, Group, Machine, State
@@ -80,6 +86,11 @@ class AzureLocalCloud:
         """
         schema.require_models()
         clock = clock or SystemClock()
+        self._clock = clock
+        self._account = SUBSCRIPTION
+        self._others: dict[str, AzureLocalCloud] = {}
+        self._apps: dict[str, AzureApp] = {}
+        self._identity = Identity()
         self.faults = Faults()
         self._injector = FaultInjector(self.faults, clock)
         self._tokens = Tokens(clock.now)
@@ -88,7 +99,7 @@ class AzureLocalCloud:
         self._listing = Listing(self._state)
         self._operations = Operations(self._state)
         self._admission = Admission(self._state)
-        self._machines = Machines(self._state, self._listing, self._operations)
+        self._machines = Machines(self._state, self._listing, self._operations, self._admission)
         self._networks = Networks(self._state, self._listing, self._operations)
         self._compute = Compute(self._state, self._listing, self._operations, self._admission)
         self._scale_sets = ScaleSets(
@@ -107,12 +118,15 @@ class AzureLocalCloud:
     @property
     def environment(self) -> Mapping[str, str]:
         """The environment variables that connect any process to this cloud, and to no account of the user's."""
+        return self._environment_of(SUBSCRIPTION)
+
+    def _environment_of(self, account: str) -> Mapping[str, str]:
         url = self.endpoint_url
         return self._chassis.environment(
             {
                 "MULTICOMPUTE_AZURE__ENDPOINT_URL": url,
-                "MULTICOMPUTE_AZURE__SUBSCRIPTION_ID": SUBSCRIPTION,
-                "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+                "MULTICOMPUTE_AZURE__SUBSCRIPTION_ID": account,
+                "AZURE_SUBSCRIPTION_ID": account,
                 "AZURE_TENANT_ID": TENANT,
                 # azure-identity refuses an authority over http, but accepts this endpoint of a managed identity.
                 "IDENTITY_ENDPOINT": f"{url}/msi/token",
@@ -127,6 +141,11 @@ class AzureLocalCloud:
         """Start the server and return when it answers; does nothing if it runs."""
         if self._chassis.is_running:
             return
+        app = Subscriptions(self._app(), self._apps)
+        admin = Admin(self, {"restrict": self.restrict})
+        self._chassis.start({"/": app, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin})
+
+    def _app(self) -> AzureApp:
         handlers: dict[str, Handler] = {
             **Groups(self._state, self._listing, self._operations).handlers(),
             **self._networks.handlers(),
@@ -135,16 +154,18 @@ class AzureLocalCloud:
             **self._scale_sets.handlers(),
             **self._monitoring.handlers(),
         }
-        app = AzureApp(self._state, self._injector, handlers, self._operations)
-        admin = Admin(self, {"restrict": self.restrict})
-        self._chassis.start({"/": app, "/msi/": self._tokens, PREFIX: admin})
+
+        def check_token(request: Request) -> None:
+            self._identity.check(request, self._account)
+
+        return AzureApp(self._state, self._injector, handlers, self._operations, check_token)
 
     def stop(self) -> None:
         """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
         if not self._chassis.is_running:
             return
         self._chassis.stop()
-        for part in (self._state, self._monitoring, self._foreign):
+        for part in (self._state, self._monitoring, self._foreign, self._identity, self._others, self._apps):
             part.clear()
 
     # --- conditions ---------------------------------------------------------------------------------------------------
@@ -193,6 +214,21 @@ class AzureLocalCloud:
         with self._state.lock:
             (self._state.restrictions.add if is_restricted else self._state.restrictions.discard)(key)
 
+    def close_region(self, region: str, code: str = "RequestDisallowedByPolicy") -> None:
+        """Let a policy refuse everything new in a region.
+
+        Args:
+            region: the region.
+            code: "RequestDisallowedByPolicy" for a policy of the organisation, "RequestDisallowedByAzure" for one of Azure.
+        """
+        with self._state.lock:
+            self._state.closed[hardware.region_of(region)] = code
+
+    def replicate_image(self, image_id: str, *regions: str) -> None:
+        """Replicate an image of a gallery to these regions only; without this call it is in all regions."""
+        with self._state.lock:
+            self._state.image_regions[image_id.lower()] = frozenset(regions)
+
     def add_reservation(
         self, instance_type: str, place: str, nodes: int, *, tags: Mapping[str, str] | None = None
     ) -> str:
@@ -204,6 +240,36 @@ class AzureLocalCloud:
             self._state.groups.setdefault(group, Group(group, region, {}, self._state.now()))
             zone = place.removeprefix(region).removeprefix("-")
             return self._compute.reserve(group, region, zone, size, nodes, dict(tags or {}))
+
+    def add_account(self, account: str) -> Mapping[str, str]:
+        """Add an empty subscription in the same tenant; see `LocalCloud.add_account`."""
+        other = AzureLocalCloud(clock=self._clock)
+        other._account, other._identity = account, self._identity
+        other.faults, other._injector = self.faults, self._injector
+        self._others[account] = other
+        self._apps[account] = other._app()
+        return self._environment_of(account)
+
+    def rotate_credentials(
+        self, account: str = SUBSCRIPTION, *, code: str = "ExpiredAuthenticationToken"
+    ) -> Mapping[str, str]:
+        """Require a new client secret for a subscription from now on, and return the environment variables that have it.
+
+        The old secret and all tokens that were issued for it are rejected. The new secret is also accepted as the assertion of a workload
+        identity, which is the content of a file.
+
+        Args:
+            account: the id of the subscription.
+            code: the code with which the old tokens are rejected.
+        """
+        with self._state.lock:
+            secret = self._identity.rotate(account, code)
+        credentials = {
+            "AZURE_AUTHORITY_HOST": self.endpoint_url,
+            "AZURE_CLIENT_ID": "local",
+            "AZURE_CLIENT_SECRET": secret,
+        }
+        return {**self._environment_of(account), **credentials}
 
     # --- outside actors -----------------------------------------------------------------------------------------------
 
@@ -250,9 +316,41 @@ class AzureLocalCloud:
             self._machines.delete(self._find(node_id)[0])
 
     def stop_node(self, node_id: str) -> None:
-        """Stop a machine, which stays billed; see `LocalCloud.stop_node`."""
+        """Deallocate a machine, as the portal's Stop button and `az vm deallocate` do; see `LocalCloud.stop_node`."""
+        self._set_power(node_id, "deallocated")
+
+    def shut_down(self, node_id: str) -> None:
+        """Stop a machine from inside, or by `az vm stop`: it keeps its place on a host and stays billed."""
+        self._set_power(node_id, "stopped")
+
+    def start_node(self, node_id: str) -> None:
+        """Start a machine that is stopped or deallocated; see `LocalCloud.start_node`."""
+        self._set_power(node_id, "running")
+
+    def _set_power(self, node_id: str, power: str) -> None:
         with self._state.lock:
-            self._find(node_id)[1].power = "stopped"
+            self._machines.set_power(self._find(node_id)[0], power)
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove the tags of a machine, its disks, interfaces and addresses; see `LocalCloud.remove_tags`."""
+        with self._state.lock:
+            for item in parts_of(self._state, self._find(node_id)[0]):
+                item.tags.clear()
+
+    def protect(self, node_id: str, *, is_protected: bool = True, kind: GuardKind = "CanNotDelete") -> None:
+        """Lock a machine, or guard it in another way; see `LocalCloud.protect`.
+
+        Args:
+            node_id: the id or the name of the machine; or the id of any other resource, or of a resource group.
+            is_protected: whether to add the guard or to remove it.
+            kind: a lock, a policy with the effect denyAction, or a deny assignment.
+        """
+        with self._state.lock:
+            scope = node_id if node_id.startswith("/") else self._find(node_id)[0].id
+            if is_protected:
+                self._state.guards.put(scope, kind)
+            else:
+                self._state.guards.remove(scope)
 
     def _find(self, node_id: str) -> tuple[ArmResource, Machine]:
         self._state.catch_up()
@@ -273,7 +371,10 @@ class AzureLocalCloud:
             self._state.catch_up()
             found = [item for item, _ in self._state.machines() if self._machines.is_running(item)]
             ours = (item for item in found if not self._foreign.has(kind_of(item), item.location, item.id))
-            return [item.id for item in sorted(ours, key=lambda item: item.number)]
+            names = [item.id for item in sorted(ours, key=lambda item: item.number)]
+        for account, other in self._others.items():
+            names += [name.replace(SUBSCRIPTION, account) for name in other.running_ids()]
+        return names
 
     def boot_script(self, node_id: str) -> str:
         """Return the custom data of a machine, in base64 as it was sent."""
@@ -286,7 +387,10 @@ class AzureLocalCloud:
 
         Subnets, reservations with their groups, and foreign resources are left out.
         """
-        return [resource for resource in self._foreign.others() if resource.kind != SUBNETS]
+        found = [resource for resource in self._foreign.others() if resource.kind != SUBNETS]
+        for account, other in self._others.items():
+            found += [replace(item, id=item.id.replace(SUBSCRIPTION, account)) for item in other.alive()]
+        return found
 
     def _everything(self) -> Iterable[Resource]:
         with self._state.lock:

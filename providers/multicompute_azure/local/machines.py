@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from multicompute_azure.local.admission import Demand
+from multicompute_azure.local import hardware
+from multicompute_azure.local.admission import Admission, Demand
 from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, instant
 from multicompute_azure.local.documents import find, find_or_none
 from multicompute_azure.local.listing import Listing
@@ -36,11 +37,12 @@ _DISPLAY = {
 class Machines:
     """The virtual machines and the operations on them."""
 
-    def __init__(self, state: State, listing: Listing, operations: Operations) -> None:
-        """Answer from `state`, with pages by `listing`; changes run as `operations`."""
+    def __init__(self, state: State, listing: Listing, operations: Operations, admission: Admission) -> None:
+        """Answer from `state`, with pages by `listing`; changes run as `operations`, and `admission` has room for a start or not."""
         self._state = state
         self._listing = listing
         self._operations = operations
+        self._admission = admission
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by operation."""
@@ -169,7 +171,9 @@ class Machines:
             return "Deleting"
         if item.state != "Succeeded":
             return item.state
-        return "Creating" if self._state.now() < machine.runs_at else "Succeeded"
+        if self._state.now() >= machine.runs_at or machine.power != "running":
+            return "Succeeded"
+        return "Updating" if machine.is_restarted else "Creating"
 
     def is_running(self, item: ArmResource) -> bool:
         """Return whether a machine runs."""
@@ -210,7 +214,7 @@ class Machines:
     def view(self, item: ArmResource) -> Json:
         """Return the instance view of a machine."""
         state = self.state_of(item)
-        power = "starting" if state == "Creating" else machine_of(item).power
+        power = "starting" if state in ("Creating", "Updating") else machine_of(item).power
         suffix = state.lower()
         return {
             "statuses": [
@@ -318,14 +322,41 @@ class Machines:
         operation = self._operations.start(call, item.location, self._state.timing.shutdown, finish, failure=failure)
         return ArmResponse(202, None, self._operations.headers(call, operation))
 
+    def set_power(self, item: ArmResource, power: str) -> None:
+        """Stop, deallocate or start a machine; one that is started boots again."""
+        machine = machine_of(item)
+        if power == "running" and machine.power != "running":
+            machine.runs_at, machine.is_restarted = self._state.now() + self._state.timing.boot, True
+        machine.power = power
+
+    def _lack(self, item: ArmResource) -> ArmError | None:
+        """Return why a machine can't be started. One that was not deallocated still has its place on a host."""
+        machine = machine_of(item)
+        if machine.uses_capacity:
+            return None
+        size = hardware.sizes()[machine.size.lower()]
+        zones = (machine.zone,) if machine.zone else ()
+        demand = Demand(
+            size, item.location, zones, 1, machine.spot, is_colocated=False, reservation_group=machine.reservation
+        )
+        try:
+            self._admission.check_quota(demand)
+            _, lack = self._admission.allocate(demand)
+        except ArmError as refusal:
+            return refusal
+        return lack
+
     def _power(self, call: Call, power: str) -> ArmResponse:
         item = find(self._state, call, VM)
-        machine = machine_of(item)
+        lack = self._lack(item) if power == "running" else None
 
-        def finish() -> None:
-            machine.power = power
+        def finish() -> ArmError | None:
+            if lack is None:
+                self.set_power(item, power)
+            return lack
 
-        operation = self._operations.start(call, item.location, self._state.timing.operation, finish)
+        failure = call.failure()
+        operation = self._operations.start(call, item.location, self._state.timing.operation, finish, failure=failure)
         return ArmResponse(202, None, self._operations.headers(call, operation))
 
 

@@ -147,9 +147,20 @@ def detach(state: State, item: ArmResource) -> None:
                 _release(state, address, item)
 
 
+def parts_of(state: State, vm: ArmResource) -> Iterator[ArmResource]:
+    """Yield a machine, its disks, its interfaces and their addresses."""
+    yield vm
+    if vm.machine is None:
+        return
+    yield from vm.machine.disks
+    for nic in vm.machine.nics:
+        yield nic
+        yield from (item for item in state.items(PUBLIC_IP) if item.attached_to == nic.id)
+
+
 def _release(state: State, used: ArmResource, by: ArmResource) -> None:
     used.attached_to = ""
-    if used.delete_option == "Delete":
+    if used.delete_option == "Delete" and state.guards.allow_delete(used.id):
         detach(state, used)
     elif used.type == NIC and state.nic_reservation > timedelta(0):
         used.reserved_until = state.now() + state.nic_reservation

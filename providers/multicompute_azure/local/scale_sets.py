@@ -121,6 +121,7 @@ class ScaleSets:
         properties = given["properties"]
         profile = properties["virtualMachineProfile"]
         launch_rules.check_profile(profile, size, location)
+        self._check_replication(dig(profile, "storageProfile", "imageReference") or {}, location)
         count = given["sku"]["capacity"]
         for config in profile["networkProfile"]["networkInterfaceConfigurations"]:
             self._check_network(config, id_, location, count)
@@ -135,6 +136,17 @@ class ScaleSets:
         return Demand(
             size, location, zones, count, profile.get("priority") in ("Spot", "Low"), is_colocated, reservations
         )
+
+    def _check_replication(self, image: Json, location: str) -> None:
+        """Refuse a gallery image that is not in the region: pulumi/pulumi-aws#5129 and Azure/bicep-registry-modules#462 have the errors."""
+        name = image.get("id") or image.get("sharedGalleryImageId") or image.get("communityGalleryImageId") or ""
+        if location in self._state.image_regions.get(name.lower(), frozenset({location})):
+            return
+        if "/versions/" in name.lower():
+            text = f"The gallery image {name} is not available in {location} region. Please contact image owner to replicate to this region, or change your requested region."
+            raise ArmError("GalleryImageNotFound", text, 404, target="imageReference")
+        text = f"In region {location}, the following list of Shared Image Gallery images referenced from the deployment template were not found: {name}."
+        raise ArmError("InvalidParameter", text, target="imageReference")
 
     def _check_reserved(self, group: str, size: str, zones: tuple[str, ...], *, is_colocated: bool) -> None:
         """Refuse what a reservation excludes according to "On-demand capacity reservation" in Microsoft's documentation."""
@@ -208,21 +220,29 @@ class ScaleSets:
             if member.machine is not None:
                 member.machine.is_deleting = True
 
-        def finish() -> None:
-            # A failed deletion stops half way: the other machines stay in the scale set.
-            gone = members if failure is None else members[: len(members) // 2]
-            for member in members:
-                if member.machine is not None:
-                    member.machine.is_deleting = False
-            for member in gone:
-                if self._state.find(member.id) is member:
-                    self._machines.delete(member)
-            item.state = "Failed" if failure is not None else "Succeeded"
-            if failure is None:
-                self._state.remove(item)
+        def finish() -> ArmError | None:
+            return self._finish_deletion(item, members, failure)
 
         operation = self._operations.start(call, item.location, self._state.timing.shutdown, finish, failure=failure)
         return ArmResponse(202, None, self._operations.headers(call, operation))
+
+    def _finish_deletion(
+        self, item: ArmResource, members: list[ArmResource], failure: ArmError | None
+    ) -> ArmError | None:
+        """Delete the machines and the scale set. A failed deletion stops half way, and machines that are guarded stay."""
+        kept = [member for member in members if not self._state.guards.allow_delete(member.id)]
+        gone = members if failure is None else members[: len(members) // 2]
+        for member in members:
+            if member.machine is not None:
+                member.machine.is_deleting = False
+        for member in gone:
+            if member not in kept and self._state.find(member.id) is member:
+                self._machines.delete(member)
+        if failure is None and not kept:
+            self._state.remove(item)
+            return None
+        item.state = "Failed"
+        return failure or self._state.guards.refusal_of(kept[0].id)
 
 
 def _refuse_unmet(call: Call, existing: ArmResource | None) -> None:

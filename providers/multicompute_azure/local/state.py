@@ -11,6 +11,7 @@ from typing import Any
 
 from multicompute.testing.local.timing import Limits, Schedule, Timing
 from multicompute_azure.local.arm import ArmError, Json, group_id, group_not_found, group_of
+from multicompute_azure.local.guards import Guards
 
 VM = "Microsoft.Compute/virtualMachines"
 SCALE_SET = "Microsoft.Compute/virtualMachineScaleSets"
@@ -73,6 +74,7 @@ class Machine:
     reservation: str = ""
     placement_group: str = ""
     power: str = "running"
+    is_restarted: bool = False
     is_deleting: bool = False
 
     @property
@@ -157,6 +159,9 @@ class State:
         quotas: (region, quota in lower case) -> the limit in cores.
         restrictions: the restricted (region or zone, size).
         addresses: key of a subnet -> its free addresses.
+        guards: the locks, policies and deny assignments.
+        closed: region -> the code with which it is refused: by a policy of the organisation, or of Azure.
+        image_regions: id of a gallery image in lower case -> the regions that it is replicated to; all, if it is not in here.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -175,6 +180,9 @@ class State:
         self.quotas: Limits[int] = Limits()
         self.restrictions: set[tuple[str, str]] = set()
         self.addresses: dict[str, AddressPool] = {}
+        self.guards = Guards()
+        self.closed: dict[str, str] = {}
+        self.image_regions: dict[str, frozenset[str]] = {}
         self._numbers = itertools.count(1)
         self._schedule = Schedule(self.now)
 

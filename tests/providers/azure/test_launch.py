@@ -45,6 +45,7 @@ def body(
     return scale_set_body(
         request,
         part,
+        name="tok-0",
         size=size,
         image=image,
         network=network,

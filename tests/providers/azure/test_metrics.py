@@ -179,7 +179,8 @@ def test_an_expired_token_is_not_a_missing_permission(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     nodes = launched(provider, request_of)
-    cloud.faults.fail(BATCH, "ExpiredAuthenticationToken", status=401)
+    # Twice: after the first rejection the credentials are read again, and the call is repeated.
+    cloud.faults.fail(BATCH, "ExpiredAuthenticationToken", status=401, times=2)
     with pytest.raises(errors.AuthError, match="ExpiredAuthenticationToken"):
         read(provider, nodes)
 

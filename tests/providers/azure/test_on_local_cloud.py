@@ -24,6 +24,7 @@ OPERATIONS = (
     "resourceGroups.delete",
     "resourceGroups.get",
     "skus.list",
+    "subscriptions.get",
     "usages.list",
     "virtualMachineScaleSets.createOrUpdate",
     "virtualMachineScaleSets.get",

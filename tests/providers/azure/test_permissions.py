@@ -16,13 +16,19 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 NAMESPACES = {
     "Microsoft.Network": {"networkSecurityGroups", "virtualNetworks", "publicIPAddresses", "networkInterfaces"},
     "Microsoft.Resources/subscriptions": {"resourceGroups", "resources"},
-    "Microsoft.Resources": {"tags"},
+    "Microsoft.Resources": {"tags", "subscriptions"},
     "Microsoft.Insights": {"metrics"},
     "Microsoft.ResourceHealth": {"availabilityStatuses"},
 }
 # Calls that need no permission of their own: the status of operations, and batches, whose requests are recorded one by one.
 WITHOUT_PERMISSION = {"operations.get", "batch"}
-VERBS = {"createOrUpdate": "write", "update": "write", "updateAtScope": "write", "delete": "delete"}
+VERBS = {
+    "createOrUpdate": "write",
+    "update": "write",
+    "updateAtScope": "write",
+    "delete": "delete",
+    "start": "start/action",
+}
 # Where the path of the API is not the name of the plural.
 PLACES = {"usages": "locations/usages", "capacityReservations": "capacityReservationGroups/capacityReservations"}
 # What Azure checks in addition to the call: it creates machines, disks, interfaces and addresses in the caller's name and lets them join
@@ -83,6 +89,9 @@ def test_the_role_names_exactly_what_is_called_and_what_azure_requires_in_additi
         each.resources(Selector(owner="me"))
         each.resources(Selector(token=name))
         each.set_expiry(Selector(region="eastus", cluster_id=name), datetime(2027, 1, 1, tzinfo=UTC))
+        assert each.account.ids
+        cloud.stop_node(nodes[0].id)
+        each.launch(request_of(cluster_id=name, token=name, tags=tags, parts=parts, fabric=True, restart=True))
         each.check()
         tear_down(each, name)
     called = {action(call.operation) for call in cloud.faults.calls if call.operation not in WITHOUT_PERMISSION}

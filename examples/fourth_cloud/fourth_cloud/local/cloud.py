@@ -29,6 +29,7 @@ class _Server:
     runs_from: datetime
     shown_from: datetime
     delete_at: datetime | None
+    project: str = "local"
     ends_at: datetime | None = None
     end: tuple[str, str, str] = ("deleted", "", "")
     """The last status, with code and message."""
@@ -63,6 +64,7 @@ class _Server:
             "type": self.fields["type"],
             "status": status,
             "labels": self.labels,
+            "request_id": self.fields.get("request_id", ""),
             "private_ip": f"10.4.{octets}" if has_address else None,
             "public_ip": f"198.18.{octets}" if has_address and self.fields["has_public_ip"] else None,
             "code": code,
@@ -76,13 +78,18 @@ class _Firewall:
     name: str
     region: str
     labels: dict[str, str] = field(default_factory=dict)
+    project: str = "local"
+
+    def answer(self) -> dict[str, Any]:
+        """Return the firewall as the API describes it."""
+        return {"id": self.id, "name": self.name, "region": self.region, "labels": self.labels}
 
 
 class FourthLocalCloud(LocalCloud):
     """Fourth on 127.0.0.1; see `multicompute.testing.LocalCloud`.
 
     Attributes:
-        faults: the faults to inject, by operation: "CreateServers", "ListServers", "DeleteServers", "UpdateServers",
+        faults: the faults to inject, by operation: "CreateServers", "ListServers", "FindServers", "DeleteServers", "UpdateServers",
             "CreateFirewall", "ListFirewalls", "DeleteFirewall" and "GetAccount"; "Boot" makes a server fail after it was created.
         boot_delay, shutdown_delay: how long a server takes to be created, and to be deleted.
         lag: how long a new server is missing from listings.
@@ -101,7 +108,8 @@ class FourthLocalCloud(LocalCloud):
         self._lock = threading.RLock()
         self._sold = sold()
         self._servers: dict[str, _Server] = {}
-        self._answered: dict[str, list[_Server]] = {}
+        self._answered: dict[tuple[str, str], list[_Server]] = {}
+        self._projects: dict[str, str] = {}
         self._firewalls: dict[str, _Firewall] = {}
         self._foreign: dict[str, object] = {}
         self._capacity: dict[tuple[str, str], int | None] = {}
@@ -158,6 +166,17 @@ class FourthLocalCloud(LocalCloud):
             server = self._servers[node_id]
             server.ends_at, server.end = self.clock.now(), ("preempted", "preempted", "the capacity is needed")
 
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all labels of a server."""
+        with self._lock:
+            self._servers[node_id].labels.clear()
+
+    def add_account(self, account: str) -> Mapping[str, str]:
+        """Add a project without resources, and return the variables with which a process uses it."""
+        with self._lock:
+            self._projects[f"key-of-{account}"] = account
+        return {**self.environment, "FOURTH_API_KEY": f"key-of-{account}"}
+
     def seed_foreign(self) -> None:
         """Create resources of another team, some with labels like ours, none with our id."""
         with self._lock:
@@ -178,36 +197,39 @@ class FourthLocalCloud(LocalCloud):
 
     # --- the API ------------------------------------------------------------------------------------------------------
 
-    def _answer(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Carry out a call; `body` has the query or the JSON document.
+    def _answer(self, operation: str, body: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """Carry out a call in the project of a key; `body` has the query or the JSON document.
 
         Raises:
             Refusal: the API refuses the call.
         """
         check(operation, body)
         with self._lock:
-            now = self.clock.now()
+            now, project = self.clock.now(), self._projects.get(key, "local")
+            shown = [each for each in self._servers.values() if each.project == project and each.is_shown(now)]
             match operation:
                 case "CreateServers":
-                    return {"servers": [each.answer(now) for each in self._create_servers(body, now)]}
+                    return {"servers": [each.answer(now) for each in self._create_servers(body, now, project)]}
                 case "ListServers":
-                    shown = [each for each in self._servers.values() if each.is_shown(now) and _matches(each, body)]
-                    return _page("servers", [each.answer(now) for each in shown], body)
+                    return _page("servers", [each.answer(now) for each in shown if _matches(each, body)], body)
+                case "FindServers":
+                    return {"servers": [each.answer(now) for each in shown if _is_named(each, body)]}
                 case "ListFirewalls":
-                    found = [vars(each) for each in self._firewalls.values() if _matches(each, body)]
-                    return _page("firewalls", found, body)
+                    walls = [each for each in self._firewalls.values() if each.project == project]
+                    return _page("firewalls", [each.answer() for each in walls if _matches(each, body)], body)
                 case "DeleteServers" | "UpdateServers":
                     return self._change_servers(operation, body, now)
                 case "CreateFirewall":
-                    return {"id": self._create_firewall(body).id}
+                    return {"id": self._create_firewall(body, project).id}
                 case "DeleteFirewall":
                     return self._delete_firewall(str(body["id"]), now)
                 case _:
-                    return {"project": "local", "rights": ["servers:read", "servers:write"]}
+                    return {"project": project, "rights": ["servers:read", "servers:write"]}
 
-    def _create_servers(self, body: Mapping[str, Any], now: datetime) -> list[_Server]:
-        if body["request_id"] in self._answered:
-            return self._answered[body["request_id"]]
+    def _create_servers(self, body: Mapping[str, Any], now: datetime, project: str) -> list[_Server]:
+        request = (project, body["request_id"])
+        if request in self._answered:
+            return self._answered[request]
         kind, zone, count = body["type"], body["zone"], body["count"]
         if count < 1 or not zone.startswith(body["region"]):
             raise Refusal("invalid_request", f"CreateServers: {count} servers in {zone} of {body['region']}")
@@ -223,7 +245,9 @@ class FourthLocalCloud(LocalCloud):
         if left < count:
             raise Refusal("out_of_stock", f"{zone} has {max(left, 0)} of the {count} {kind} requested")
         made = [self._make(body, body["labels"], body["delete_at"], now) for _ in range(count)]
-        self._answered[body["request_id"]] = made
+        for server in made:
+            server.project = project
+        self._answered[request] = made
         return made
 
     def _make(
@@ -259,10 +283,12 @@ class FourthLocalCloud(LocalCloud):
                 server.ends_at, server.end = now + self.shutdown_delay, ("deleted", "", "")
         return {}
 
-    def _create_firewall(self, body: Mapping[str, Any]) -> _Firewall:
+    def _create_firewall(self, body: Mapping[str, Any], project: str) -> _Firewall:
         if any((each.name, each.region) == (body["name"], body["region"]) for each in self._firewalls.values()):
             raise Refusal("already_exists", f"{body['region']} has a firewall {body['name']}")
-        return self._add_firewall(body["name"], body["region"], body["labels"])
+        firewall = self._add_firewall(body["name"], body["region"], body["labels"])
+        firewall.project = project
+        return firewall
 
     def _add_firewall(self, name: str, region: str, labels: Mapping[str, str]) -> _Firewall:
         firewall = _Firewall(f"fw-{region}-{name}", name, region, dict(labels))
@@ -287,6 +313,11 @@ def _matches(item: _Server | _Firewall, query: Mapping[str, Any]) -> bool:
         return False
     wanted = [label.partition("=") for label in query.get("label", ())]
     return all(name in item.labels and (not sign or item.labels[name] == value) for name, sign, value in wanted)
+
+
+def _is_named(server: _Server, body: Mapping[str, Any]) -> bool:
+    request = str(server.fields.get("request_id", ""))
+    return server.id in body["ids"] or any(request.startswith(start) for start in body["requests"])
 
 
 def _page(name: str, items: Sequence[dict[str, Any]], query: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ FIELDS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
         "has_public_ip": (bool,),
     },
     "DeleteServers": {"ids": (list,)},
+    "FindServers": {"ids": (list,), "requests": (list,)},
     "UpdateServers": {"ids": (list,), "labels": (dict,), "delete_at": (int, _NONE)},
     "CreateFirewall": {"name": (str,), "region": (str,), "labels": (dict,), "allow": (list,)},
     "DeleteFirewall": {"id": (str,)},

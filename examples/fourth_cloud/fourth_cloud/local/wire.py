@@ -17,6 +17,7 @@ _ROUTES: Final = {
     ("GET", "/v1/servers"): "ListServers",
     ("PATCH", "/v1/servers"): "UpdateServers",
     ("POST", "/v1/servers/delete"): "DeleteServers",
+    ("POST", "/v1/servers/find"): "FindServers",
     ("POST", "/v1/firewalls"): "CreateFirewall",
     ("GET", "/v1/firewalls"): "ListFirewalls",
     ("GET", "/v1/account"): "GetAccount",
@@ -26,8 +27,10 @@ _ROUTES: Final = {
 class Api:
     """The application that answers HTTP requests; several threads may call it at the same time."""
 
-    def __init__(self, injector: FaultInjector, answer: Callable[[str, Mapping[str, Any]], dict[str, Any]]) -> None:
-        """Answer with what `answer` returns for an operation and its body, disturbed by the faults of `injector`."""
+    def __init__(
+        self, injector: FaultInjector, answer: Callable[[str, Mapping[str, Any], str], dict[str, Any]]
+    ) -> None:
+        """Answer with what `answer` returns for an operation, its body and the key, disturbed by the faults of `injector`."""
         self._injector = injector
         self._answer = answer
 
@@ -40,20 +43,24 @@ class Api:
         return self._injector.answer(
             operation,
             body,
-            answer=lambda: self._answered(operation, body),
+            answer=lambda: self._answered(operation, body, _key(request)),
             refuse=lambda fault: _refused(_injected(fault)),
         )
 
-    def _answered(self, operation: str, body: Mapping[str, Any]) -> Response:
+    def _answered(self, operation: str, body: Mapping[str, Any], key: str) -> Response:
         try:
-            return json_response(200, self._answer(operation, body))
+            return json_response(200, self._answer(operation, body, key))
         except Refusal as refusal:
             return _refused(refusal)
 
 
+def _key(request: Request) -> str:
+    return request.headers.get("authorization", "").removeprefix("Bearer ")
+
+
 def _read(request: Request) -> tuple[str, dict[str, Any]]:
     """Return the operation that a request calls, and its body or query."""
-    if not request.headers.get("authorization", "").removeprefix("Bearer "):
+    if not _key(request):
         raise Refusal("unauthorized", "no key was sent")
     folder, _, last = request.path.rpartition("/")
     if (request.method, folder) == ("DELETE", "/v1/firewalls"):
