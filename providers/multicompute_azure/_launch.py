@@ -150,7 +150,8 @@ class Launcher:
         found, place = self._find(launched), launched.place
         if found is None:
             return False
-        if found.tags.get(TAG_ATTEMPT) != request.token:
+        # Its name is made from the token, so without the tag, which others can remove, it is still ours.
+        if found.tags.get(TAG_ATTEMPT, request.token) != request.token:
             raise foreign_resource("scale set", found.name, place)
         if found.is_being_deleted:
             text = f"the scale set {found.name} of this token is being deleted"

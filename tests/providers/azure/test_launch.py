@@ -414,3 +414,14 @@ def test_the_script_of_a_node_arrives_as_it_was_written(
     script = base64.b64decode(cloud.boot_script(nodes[0].id)).decode()
     encoded = base64.b64encode(b'#!/bin/bash\necho "it\'s $HOME"\n').decode()
     assert encoded in script
+
+
+def test_a_repeated_launch_finds_its_scale_set_without_tags(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    first = provider.launch(request_of())
+    with cloud._state.lock:
+        for item in cloud._state.items("Microsoft.Compute/virtualMachineScaleSets"):
+            item.tags.clear()
+    assert {node.id for node in provider.launch(request_of())} == {node.id for node in first}
+    assert cloud.faults.count("virtualMachineScaleSets.createOrUpdate") == 1
