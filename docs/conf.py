@@ -65,7 +65,8 @@ nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(sorted(sys.stdlib_module_names))}|annotated_types|pydantic)\..*"),
     ("py:class", r"multicompute\..*\._\w+"),
     # Type variables.
-    ("py:class", r"multicompute\.provider_kit\..*\.(Answer|Item|Model)"),
+    ("py:class", r"multicompute\.provider_kit\..*\.(Answer|Item|Model|Owner)"),
+    ("py:class", "Arguments"),
     # The doubles for tests, which docs/testing.md describes.
     ("py:class", r"(multicompute\.testing\..*|LocalCloud)"),
     # Text in single backticks: a link where it names something public, else code.

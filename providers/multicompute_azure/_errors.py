@@ -159,6 +159,10 @@ _GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound
 _NOT_OPEN: Final = frozenset(
     {"NotAvailableForSubscription", "RequestDisallowedByPolicy", "RequestDisallowedByAzure", "QuotaId"}
 )
+_GUARDS: Final = {
+    "ScopeLocked": "remove the lock: `az lock list` shows it",
+    "DenyAssignmentAuthorizationFailed": "use another resource group or subscription, or change what has assigned the denial",
+}
 # "Policy identifiers: '[{"policyAssignment":{"name":"Allowed locations","id":...}}]'" (MicrosoftDocs/azure-docs#61789).
 _POLICY: Final = re.compile(r'"policyAssignment":\{"name":"([^"]{1,80})')
 _HINTS: Final[Mapping[Kind, str]] = {
@@ -291,6 +295,8 @@ def _meaning_of_type(error: Exception) -> Meaning | None:
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:
+    if answer.code in _GUARDS:
+        return _GUARDS[answer.code]
     if answer.code == _UNREGISTERED:
         named = _NAMESPACE.search(answer.message)
         return f"`az provider register --namespace {named[1] if named else 'Microsoft.Compute'}`, once for the subscription"

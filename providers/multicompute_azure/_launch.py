@@ -16,7 +16,7 @@ from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryab
 from multicompute_azure._errors import failed_operation, foreign_resource, is_gone, translate_errors
 from multicompute_azure._image import find_image
 from multicompute_azure._list import SCALE_SETS, ScaleSet, find_scale_set, nodes_of
-from multicompute_azure._names import scale_set_name
+from multicompute_azure._names import interface_name, scale_set_name
 from multicompute_azure._network import Network
 from multicompute_azure._reservations import require_reservation
 from multicompute_azure._restart import start_again
@@ -150,7 +150,9 @@ class Launcher:
         found, place = self._find(launched), launched.place
         if found is None:
             return False
-        if found.tags.get(TAG_ATTEMPT) != request.token:
+        # Others can remove its tags; the name of its interfaces is that of our body.
+        untagged = request.token if found.interface == interface_name(found.name) else ""
+        if found.tags.get(TAG_ATTEMPT, untagged) != request.token:
             raise foreign_resource("scale set", found.name, place)
         if found.is_being_deleted:
             text = f"the scale set {found.name} of this token is being deleted"

@@ -58,6 +58,7 @@ class ScaleSet:
     Attributes:
         tags: its tags, which may have been removed or replaced.
         token: the token that it is named from, "" if the selector does not have it.
+        interface: the name of the interfaces of its instances.
     """
 
     id: str
@@ -70,6 +71,7 @@ class ScaleSet:
     is_spot: bool
     tags: Mapping[str, str] = field(default_factory=dict)
     token: str = ""
+    interface: str = ""
 
     @property
     def place(self) -> Place:
@@ -215,7 +217,13 @@ def _scale_set(clients: Clients, item: Any, *, token: str = "") -> ScaleSet:
         is_spot=str((properties.get("virtualMachineProfile") or {}).get("priority") or "") == "Spot",
         tags=dict(item.get("tags") or {}),
         token=token,
+        interface=_interface_of(properties),
     )
+
+
+def _interface_of(properties: Any) -> str:
+    network = (properties.get("virtualMachineProfile") or {}).get("networkProfile") or {}
+    return str(next((item.get("name") for item in network.get("networkInterfaceConfigurations") or ()), None) or "")
 
 
 def _scale_set_of(node_id: str) -> tuple[str, str]:

@@ -61,6 +61,11 @@ def scale_set_name(token: str, index: int) -> str:
     return _fitting(f"{token}-{index}", _SET_LENGTH)
 
 
+def interface_name(set_name: str) -> str:
+    """Return the name of the interfaces of a scale set's instances; Azure appends some characters."""
+    return f"{set_name}-nic"
+
+
 def set_names(tokens: Iterable[str]) -> dict[str, str]:
     """Return every name that a scale set of an attempt with one of these tokens can have, with its token."""
     return {scale_set_name(token, index): token for token in tokens for index in range(_MOST_PARTS)}

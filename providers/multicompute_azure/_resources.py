@@ -125,6 +125,9 @@ def _holds_ours(clients: Clients, group: Any, selector: Selector, place: Place) 
     """
     if selector.region != plain_region(group.get("location")) or has_tag(group.get("tags") or {}, TAG_ID):
         return False
+    if selector.tokens and is_being_deleted(group):
+        # What was in it may be gone already, and nothing more is done to it.
+        return True
     is_ours = _ours(replace(selector, token=None))
     return any(map(is_ours, _in_groups(clients, [str(group["name"])], place)))
 

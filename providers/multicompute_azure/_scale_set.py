@@ -10,7 +10,7 @@ from multicompute.offer import Part
 from multicompute.provider import LaunchRequest
 from multicompute_azure._boot import custom_data
 from multicompute_azure._image import Image
-from multicompute_azure._names import zone_number
+from multicompute_azure._names import interface_name, zone_number
 from multicompute_azure._network import NetworkRefs
 from multicompute_azure._settings import AzureSettings
 from multicompute_azure._sizes import Size
@@ -155,7 +155,7 @@ def _interface(request: LaunchRequest, size: Size, network: NetworkRefs, *, name
             "properties": {"deleteOption": "Delete", "publicIPAddressVersion": "IPv4"},
         }
     return {
-        "name": f"{name}-nic",
+        "name": interface_name(name),
         "tags": dict(request.tags),
         "properties": {
             "primary": True,

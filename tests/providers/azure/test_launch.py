@@ -371,12 +371,16 @@ def test_more_nodes_than_fit_into_one_placement_group_share_a_proximity_group(
     assert kinds.count("virtual-machine") == 101
 
 
+@pytest.mark.parametrize("tags", [{}, {"team": "other"}, {"multicompute-attempt": "another"}])
 def test_a_foreign_scale_set_of_our_name_is_not_changed(
-    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, tags: dict[str, str]
 ) -> None:
     provider.launch(request_of())
-    sets: Any = provider._clients.compute.virtual_machine_scale_sets
-    sets.begin_update("multicompute-id-1-eastus", "tok-0", {"tags": {"team": "other"}}, polling=False)
+    with cloud._state.lock:
+        (theirs,) = cloud._state.items("Microsoft.Compute/virtualMachineScaleSets")
+        theirs.tags = dict(tags)
+        profile = theirs.body["properties"]["virtualMachineProfile"]["networkProfile"]
+        profile["networkInterfaceConfigurations"] = [{**profile["networkInterfaceConfigurations"][0], "name": "nic"}]
     with pytest.raises(errors.ProviderError, match="not ours"):
         provider.launch(request_of())
     assert len(cloud.running_ids()) == 2
@@ -422,3 +426,14 @@ def test_the_script_of_a_node_arrives_as_it_was_written(
     script = base64.b64decode(cloud.boot_script(nodes[0].id)).decode()
     encoded = base64.b64encode(b'#!/bin/bash\necho "it\'s $HOME"\n').decode()
     assert encoded in script
+
+
+def test_a_repeated_launch_finds_its_scale_set_without_tags(
+    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
+) -> None:
+    first = provider.launch(request_of())
+    with cloud._state.lock:
+        for item in cloud._state.items("Microsoft.Compute/virtualMachineScaleSets"):
+            item.tags.clear()
+    assert {node.id for node in provider.launch(request_of())} == {node.id for node in first}
+    assert cloud.faults.count("virtualMachineScaleSets.createOrUpdate") == 1
