@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REASONS", "require", "resolve"]
 
+_NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
@@ -52,6 +53,7 @@ def resolve(
     outages: Sequence[Outage] = (),
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
+    tag_problems: Mapping[str, str] = _NO_PROBLEMS,
     max_price_age: timedelta = timedelta(days=30),
     max_spot_price_age: timedelta = timedelta(days=1),
 ) -> Plan:
@@ -66,6 +68,7 @@ def resolve(
         outages: the remembered outages.
         reservations: the reservations that the clouds reported; only those that the spec names are used.
         only: provider -> the only regions to use, where the configuration names some.
+        tag_problems: provider -> what it does not accept about the tags of the spec; its offers are rejected.
         max_price_age: prices older than this are marked as stale.
         max_spot_price_age: the same for spot prices.
 
@@ -75,7 +78,9 @@ def resolve(
     Raises:
         SpecError: the spec names something unknown or contradicts itself.
     """
-    context = ResolveContext(now, configured, outages, reservations, only, max_price_age, max_spot_price_age)
+    context = ResolveContext(
+        now, configured, outages, reservations, only, tag_problems, max_price_age, max_spot_price_age
+    )
     plan = decide(spec, catalog, context)
     if plan.candidates:
         return plan

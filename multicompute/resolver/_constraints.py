@@ -38,6 +38,7 @@ class Constraints:
         excluded_regions: the regions that are not allowed.
         excluded_types: globs on the instance types that are not allowed, in lower case.
         only: provider -> the only regions to use, where the configuration names some.
+        tag_problems: provider -> what it does not accept about the tags.
     """
 
     spec: "ClusterSpec"
@@ -50,6 +51,7 @@ class Constraints:
     excluded_regions: frozenset[RegionKey]
     excluded_types: tuple[str, ...]
     only: Mapping[str, Collection[str]]
+    tag_problems: Mapping[str, str]
 
     def position(self, shape: Shape) -> int | None:
         """Return the position in `type` of the first name that means this shape, or None."""
@@ -83,7 +85,9 @@ class Constraints:
             return reasons.RETIRED
         if 0 < shape.instance.accelerators < 1 and not is_named:
             return reasons.FRACTION
-        return self._shortage(shape)
+        if reason := self._shortage(shape):
+            return reason
+        return reasons.TAGS if shape.instance.provider in self.tag_problems else None
 
     def _shortage(self, shape: Shape) -> str | None:
         spec = self.spec
@@ -129,6 +133,7 @@ def read_constraints(
     known_clouds: Sequence[str],
     reservations: Sequence[Reservation],
     only: Mapping[str, Collection[str]],
+    tag_problems: Mapping[str, str],
 ) -> Constraints:
     """Resolve the names in `spec`.
 
@@ -138,6 +143,7 @@ def read_constraints(
         known_clouds: all installed providers.
         reservations: those reservations of the spec that are known.
         only: provider -> the only regions to use, where the configuration names some.
+        tag_problems: provider -> what it does not accept about the tags.
 
     Raises:
         SpecError: a name is unknown, or the spec contradicts itself.
@@ -162,6 +168,7 @@ def read_constraints(
         excluded_regions=excluded_regions,
         excluded_types=excluded_types,
         only=only,
+        tag_problems=tag_problems,
     )
 
 

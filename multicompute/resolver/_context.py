@@ -19,6 +19,7 @@ class ResolveContext:
     outages: Sequence[Outage]
     reservations: Sequence[Reservation]
     only: Mapping[str, Collection[str]]
+    tag_problems: Mapping[str, str]
     max_price_age: timedelta
     max_spot_price_age: timedelta
 

@@ -24,7 +24,14 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
     named = [item for item in context.reservations if item.id in spec.reservations]
     named.sort(key=lambda item: (spec.reservations.index(item.id), item.provider, item.region, item.zone))
     known_clouds = sorted({*catalog.providers, *context.configured})
-    constraints = read_constraints(spec, catalog, known_clouds=known_clouds, reservations=named, only=context.only)
+    constraints = read_constraints(
+        spec,
+        catalog,
+        known_clouds=known_clouds,
+        reservations=named,
+        only=context.only,
+        tag_problems=context.tag_problems,
+    )
     limits = Limits(context.outages, context.now)
     counts = RejectionCounts()
     reservation_gangs = ReservationGangs(constraints, catalog, limits, context.today)
@@ -60,7 +67,8 @@ class Matcher:
         """Match all offers of one shape."""
         constraints = self._constraints
         if rejection_reason := constraints.rejection_reason(shape):
-            self._counts.add_rows(rejection_reason, shape.rows)
+            detail = constraints.tag_problems[shape.instance.provider] if rejection_reason == reasons.TAGS else ""
+            self._counts.add_rows(rejection_reason, shape.rows, detail)
             return
         nodes = constraints.nodes(shape)
         position = constraints.position(shape) or 0

@@ -1,7 +1,7 @@
 """The provider: each method of the seam calls the modules of the same job, for instances and for TPU slices."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -133,8 +133,16 @@ class GcpProvider:
             self._network.forget(selector.cluster_id)
         place, clients = Place("gcp", selector.region or ""), self._clients
         slices = unless_disabled(Teardown(), lambda: tpu_terminate.terminate(clients, selector, place))
-        step = merge_teardowns([slices, _terminate.terminate(clients, selector, place)])
-        return _terminate.delete_dependents(clients, selector, place) if step.is_done else step
+        step = merge_teardowns([slices, self._instances_step(_terminate.terminate, selector, place)])
+        return self._instances_step(_terminate.delete_dependents, selector, place) if step.is_done else step
+
+    def _instances_step(
+        self, step: Callable[[Clients, Selector, Place], Teardown], selector: Selector, place: Place
+    ) -> Teardown:
+        """Return a step for what belongs to Compute Engine; nothing, if the project never used it and no instance is known."""
+        if any("/" not in node_id for node_id in (*selector.known_ids, *selector.node_ids, *selector.only)):
+            return step(self._clients, selector, place)
+        return unless_disabled(Teardown(), lambda: step(self._clients, selector, place))
 
     @renews_credentials
     def set_expiry(
