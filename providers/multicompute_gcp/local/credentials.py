@@ -83,7 +83,9 @@ class Keys:
             GcpError: the token is missing, expired or of a revoked key.
         """
         token = headers.get("authorization", "").removeprefix("Bearer ")
-        if self._keys and self._tokens.get(token, "") not in self._keys - self._revoked:
+        # A client may also send an assertion of its own in place of a token (https://google.aip.dev/auth/4111).
+        key_id = self._tokens.get(token) or str(_header(token).get("kid", ""))
+        if self._keys and key_id not in self._keys - self._revoked:
             raise GcpError(
                 "authError", "Request had invalid authentication credentials.", 401, location="Authorization"
             )
