@@ -66,7 +66,9 @@ _NO_SUBNETWORK: Final = Meaning(
     ProviderError, "region", wording=r"[Ss]ubnetwork.*(cannot be found|was not found)|must specify a subnet"
 )
 _NO_NETWORK: Final = Meaning(ProviderError, "account", wording=r"networks?/?.*(cannot be found|was not found)")
-_NO_IMAGE: Final = Meaning(ProviderError, "region", wording=r"(global/images/|sourceImage|image resource).*(cannot be found|was not found)")
+_NO_IMAGE: Final = Meaning(
+    ProviderError, "region", wording=r"(global/images/|sourceImage|image resource).*(cannot be found|was not found)"
+)
 _LACKING: Final = (_NO_SUBNETWORK, _NO_IMAGE, _NO_NETWORK)
 
 # https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation and "Understand API error messages": the codes of
