@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import google.auth.exceptions
 import requests
@@ -45,6 +45,7 @@ from multicompute.provider_kit.vendor_errors import (
 from multicompute.provider_kit.vendor_errors import cause_of as cause_in_table
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 _QUOTA_OF_ACCOUNT: Final = Meaning(QuotaError, "account")
 _QUOTA_OF_ALL_REGIONS: Final = _QUOTA_OF_ACCOUNT._replace(wording="_ALL_REGIONS")
@@ -98,7 +99,8 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "INTERNAL_ERROR": (TRANSIENT,),
     "forbidden": (DENIED,),
     "accessNotConfigured": (DENIED,),
-    "SERVICE_DISABLED": (DENIED,),
+    # Without the TPU API, instances can still be launched.
+    "SERVICE_DISABLED": (DENIED._replace(scope="zone", wording="TPU API|tpu.googleapis.com"), DENIED),
     "IAM_PERMISSION_DENIED": (DENIED,),
     "required": (UNAUTHENTICATED,),
     "authError": (UNAUTHENTICATED,),
@@ -211,6 +213,16 @@ def cause_of(answer: VendorAnswer) -> Cause:
 def is_disabled(error: MulticomputeError) -> bool:
     """Return whether an error means that the API was never enabled in the project."""
     return error.code in _DISABLED
+
+
+def unless_disabled(otherwise: Answer, call: Callable[[], Answer]) -> Answer:
+    """Return what `call` returns, or `otherwise` if the API was never enabled in the project: then it has nothing there."""
+    try:
+        return call()
+    except MulticomputeError as error:
+        if is_disabled(error):
+            return otherwise
+        raise
 
 
 def answer_of(error: sdk.GoogleAPICallError) -> VendorAnswer:

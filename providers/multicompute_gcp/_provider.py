@@ -26,6 +26,7 @@ from multicompute.provider_kit.vendor_errors import Place, invalid_request
 from multicompute_gcp import _expiry, _list, _terminate
 from multicompute_gcp._account import account
 from multicompute_gcp._check import check
+from multicompute_gcp._errors import unless_disabled
 from multicompute_gcp._launch import Launcher
 from multicompute_gcp._metrics import metrics
 from multicompute_gcp._network import Network
@@ -36,7 +37,6 @@ from multicompute_gcp.tpu import _expiry as tpu_expiry
 from multicompute_gcp.tpu import _list as tpu_list
 from multicompute_gcp.tpu import _terminate as tpu_terminate
 from multicompute_gcp.tpu._launch import TpuLauncher
-from multicompute_gcp.tpu._list import unless_disabled
 from multicompute_gcp.tpu._types import is_slice, is_slice_type
 from multicompute_gcp.tpu._workers import Workers
 

@@ -1,21 +1,17 @@
 """Lists our TPU slices: queued resources and nodes, over all zones; each host of a slice is a node of a cluster."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from multicompute.errors import MulticomputeError
 from multicompute.node import Cause, Node, NodeState
 from multicompute.provider import TAG_ATTEMPT, Resource, Selector
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_gcp._errors import answer_of_status, cause_of, is_disabled
+from multicompute_gcp._errors import answer_of_status, cause_of
 from multicompute_gcp._health import slice_fault
 from multicompute_gcp._names import last_segment, region_of, slice_of, token_of
 from multicompute_gcp._session import Clients
 from multicompute_gcp._tags import is_selected, tags_of
 from multicompute_gcp.tpu._types import hosts_of
-
-Answer = TypeVar("Answer")
 
 EXACT_TAGS: Final = "multicompute-tags"
 """The key of the metadata with the exact tags: the description of a TPU node may have 512 characters only."""
@@ -84,16 +80,6 @@ def nodes(clients: Clients, selector: Selector, place: Place) -> list[Node]:
         return replace(node, is_tagged=False, token=token_of(name, selector.tokens))
 
     return [checked(node) for node in hosts_in(found, with_health=selector.with_health)]
-
-
-def unless_disabled(otherwise: Answer, call: Callable[[], Answer]) -> Answer:
-    """Return what `call` returns, or `otherwise` if the TPU API was never enabled in the project: then there are no slices."""
-    try:
-        return call()
-    except MulticomputeError as error:
-        if is_disabled(error):
-            return otherwise
-        raise
 
 
 def find(clients: Clients, selector: Selector, place: Place) -> Found:

@@ -118,6 +118,17 @@ def test_a_network_that_does_not_exist_ends_the_attempts_in_this_project(clouds:
     assert "network" in (caught.value.hint or "")
 
 
+def test_a_project_without_the_tpu_api_can_still_launch_instances(clouds: LocalClouds) -> None:
+    message = "Cloud TPU API has not been used in project 1 before or it is disabled."
+    for call in ("queuedResources.create", "queuedResources.list", "nodes.list"):
+        clouds.gcp.faults.fail(f"tpu.{call}", "SERVICE_DISABLED", status=403, message=message, times=None)
+    with Cluster.request(
+        gpus=8, type=["v6e", "l4"], order="given", regions=["gcp:us-east5", "gcp:us-central1"]
+    ) as cluster:
+        assert cluster.nodes[0].instance_type.startswith("g2-")
+    assert clouds.alive() == []
+
+
 def test_a_protected_instance_is_news_at_once_and_the_rest_of_the_cluster_is_deleted(clouds: LocalClouds) -> None:
     cluster = Cluster.request(gpus=2, type="g2-standard-4", regions=HERE)
     protected = cluster.nodes[0].id
