@@ -44,14 +44,14 @@ def plan_for(
     Raises:
         SpecError: The spec contradicts itself or names something that does not exist.
     """
-    _check_tags(session, spec)
-    notes: tuple[str, ...] = ()
+    problems = _tag_problems(session, spec)
+    notes = tuple(f"{name} is left out: tags: {problem}" for name, problem in problems.items())
     if outages is None:
         try:
             outages = active_outages(session)
         except LedgerError as error:
             # A plan is useful even without the ledger; a launch is refused without it anyway.
-            outages, notes = (), (f"this plan ignores remembered outages: {error}",)
+            outages, notes = (), (*notes, f"this plan ignores remembered outages: {error}")
     plan = resolve(
         spec,
         session.catalog,
@@ -62,6 +62,7 @@ def plan_for(
         only=session.only,
         lifetime_limits=session.lifetime_limits,
         default_ttl=session.config.default_ttl,
+        tag_problems=problems,
     )
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
 
@@ -116,17 +117,21 @@ def active_outages(session: Session) -> Sequence[Outage]:
     return session.ledger.outages(now=session.clock.now())
 
 
-def _check_tags(session: Session, spec: ClusterSpec) -> None:
-    """Raise SpecError if a cloud that may be chosen does not accept the tags."""
+def _tag_problems(session: Session, spec: ClusterSpec) -> Mapping[str, str]:
+    """Return what the clouds that may be chosen do not accept about the tags, by cloud; those that accept them are missing.
+
+    Raises:
+        SpecError: none of the clouds that can be used accepts them.
+    """
     if not spec.tags:
-        return
-    for name, plugin in session.plugins.items():
-        if session.usable[name] == "" and (spec.clouds is None or name in spec.clouds):
-            problem = _tag_problem(plugin.tag_limits, spec)
-            if problem:
-                others = [cloud for cloud in session.plugins if cloud != name]
-                hint = f"change them, or name the clouds to use, such as clouds={others!r}"
-                raise SpecError(f"tags: {problem} on {name}", provider=name, hint=hint)
+        return {}
+    names = [name for name in session.plugins if session.usable[name] == "" and name in (spec.clouds or (name,))]
+    found = {name: _tag_problem(session.plugins[name].tag_limits, spec) for name in names}
+    problems = {name: problem for name, problem in found.items() if problem}
+    if problems and len(problems) == len(names):
+        text = "; ".join(f"{problem} on {name}" for name, problem in problems.items())
+        raise SpecError(f"tags: {text}", provider=names[0], argument="tags", hint="change the tags")
+    return problems
 
 
 def _tag_problem(limits: TagLimits, spec: ClusterSpec) -> str:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from multicompute.errors import AuthError
+from multicompute.errors import AuthError, MulticomputeError, TransientError
 
 Answer = TypeVar("Answer")
 Arguments = ParamSpec("Arguments")
@@ -33,13 +33,21 @@ class Renewal:
         seen = self._count
         try:
             return call()
-        except AuthError:
+        except MulticomputeError as error:
+            if not _is_rejection(error):
+                raise
             with self._lock:
                 # Another thread may have rebuilt it since this call began.
                 if self._count == seen:
                     self._rebuild()
                     self._count += 1
         return call()
+
+
+def _is_rejection(error: MulticomputeError) -> bool:
+    """Return whether the credentials were rejected, perhaps those of a launch whose roll-back was rejected as well."""
+    is_failed_roll_back = isinstance(error, TransientError) and isinstance(error.__cause__, AuthError)
+    return isinstance(error, AuthError) or is_failed_roll_back
 
 
 class Renewable(Protocol):

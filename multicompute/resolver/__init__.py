@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REASONS", "find_by_name", "require", "resolve"]
 
+_NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
 _NO_ZONE_IDS: Mapping[str, str] = MappingProxyType({})
 _NO_LIMITS: Mapping[str, Sequence[LifetimeLimit]] = MappingProxyType({})
@@ -61,6 +62,7 @@ def resolve(
     zone_ids: Mapping[str, str] = _NO_ZONE_IDS,
     lifetime_limits: Mapping[str, Sequence[LifetimeLimit]] = _NO_LIMITS,
     default_ttl: timedelta | None = None,
+    tag_problems: Mapping[str, str] = _NO_PROBLEMS,
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -76,6 +78,7 @@ def resolve(
         zone_ids: Zone id ("use1-az4") -> the name of the zone in the account, for the ids that are known.
         lifetime_limits: Provider -> its limits on how long machines live.
         default_ttl: The ttl of a spec that has none; None for no expiry.
+        tag_problems: Provider -> what it does not accept about the tags of the spec; its offers are rejected.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -83,7 +86,9 @@ def resolve(
     Raises:
         SpecError: The spec names something unknown or contradicts itself.
     """
-    context = ResolveContext(now, configured, outages, reservations, only, zone_ids, lifetime_limits, default_ttl)
+    context = ResolveContext(
+        now, configured, outages, reservations, only, zone_ids, lifetime_limits, default_ttl, tag_problems
+    )
     plan = decide(spec, catalog, context)
     if plan.candidates:
         return plan

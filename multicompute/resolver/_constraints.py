@@ -49,6 +49,7 @@ class Constraints:
         excluded_types: Globs on the instance types that are not allowed, in lower case.
         only: The only regions and zones to use of some providers, by provider, as the configuration says.
         zones: Region -> its zones, of the regions of which only some zones may be allowed.
+        tag_problems: Provider -> what it does not accept about the tags.
     """
 
     spec: "ClusterSpec"
@@ -62,6 +63,7 @@ class Constraints:
     excluded_types: tuple[str, ...]
     only: Mapping[str, Places]
     zones: Mapping[RegionKey, tuple[str, ...]]
+    tag_problems: Mapping[str, str]
 
     def position(self, shape: Shape) -> int | None:
         """Return the position in `type` of the first name that means this shape, or None."""
@@ -95,7 +97,9 @@ class Constraints:
             return reasons.RETIRED
         if 0 < shape.instance.accelerators < 1 and not is_named:
             return reasons.FRACTION
-        return self._shortage(shape)
+        if reason := self._shortage(shape):
+            return reason
+        return reasons.TAGS if shape.instance.provider in self.tag_problems else None
 
     def _shortage(self, shape: Shape) -> str | None:
         spec = self.spec
@@ -160,6 +164,7 @@ def read_constraints(
     reservations: Sequence[Reservation],
     only: Mapping[str, Collection[str]],
     zone_ids: Mapping[str, str],
+    tag_problems: Mapping[str, str],
 ) -> Constraints:
     """Resolve the names in `spec`.
 
@@ -170,6 +175,7 @@ def read_constraints(
         reservations: Those reservations of the spec that are known.
         only: Provider -> the only regions and zones to use, where the configuration names some.
         zone_ids: Zone id -> the name of the zone in the account.
+        tag_problems: Provider -> what it does not accept about the tags.
 
     Raises:
         SpecError: A name is unknown, or the spec contradicts itself.
@@ -200,6 +206,7 @@ def read_constraints(
         excluded_types=excluded_types,
         only=configured,
         zones={region: catalog.zones()[region] for region in partial},
+        tag_problems=tag_problems,
     )
 
 

@@ -27,6 +27,7 @@ class ResolveContext:
     zone_ids: Mapping[str, str]
     lifetime_limits: Mapping[str, Sequence[LifetimeLimit]]
     default_ttl: timedelta | None
+    tag_problems: Mapping[str, str]
 
     @cached_property
     def today(self) -> date:

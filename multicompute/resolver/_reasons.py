@@ -18,6 +18,7 @@ TOO_FEW: Final = "too few accelerators for that many nodes"
 GPU_MEMORY: Final = "too little accelerator memory"
 VCPUS: Final = "too few vCPUs"
 MEMORY: Final = "too little memory"
+TAGS: Final = "tags"
 OTHER_REGION: Final = "region not asked for"
 EXCLUDED_REGION: Final = "region excluded"
 REGION_NOT_CONFIGURED: Final = "region not configured"
@@ -36,7 +37,7 @@ PURCHASES: Final = {purchase: f"{words} not asked for" for purchase, words in PU
 
 ORDER: Final = (
     *(WRONG_ACCELERATOR, OTHER_TYPE, OTHER_CLOUD, EXCLUDED_TYPE, RETIRED, FRACTION, NO_ACCELERATORS, PER_NODE, TOO_FEW),
-    *(GPU_MEMORY, VCPUS, MEMORY, *PURCHASES.values(), OTHER_REGION, OTHER_ZONE, EXCLUDED_REGION, EXCLUDED_ZONE),
+    *(GPU_MEMORY, VCPUS, MEMORY, TAGS, *PURCHASES.values(), OTHER_REGION, OTHER_ZONE, EXCLUDED_REGION, EXCLUDED_ZONE),
     *(REGION_NOT_CONFIGURED, ZONE_NOT_CONFIGURED, ESTIMATE, OVER_MAX_PRICE, OVER_MAX_HOURLY, ENDS_EARLY, OUTAGE),
     NO_FABRIC,
 )
@@ -62,21 +63,21 @@ class RejectionCounts:
         if count:
             self._counts[reason] = self._counts.get(reason, 0) + count
 
-    def add_rows(self, reason: str, rows: Rows) -> None:
-        """Reject all offers of these lines, one by one only if a gang uses some offers."""
+    def add_rows(self, reason: str, rows: Rows, detail: str = "") -> None:
+        """Reject all offers of these lines, one by one only if a gang uses some offers; `detail` is added to the examples."""
         if self._used:
             for row in rows:
-                self.add_row(reason, row)
+                self.add_row(reason, row, detail)
         else:
-            self._add(reason, rows.offer_count, rows)
+            self._add(reason, rows.offer_count, rows, detail=detail)
 
-    def add_row(self, reason: str, row: Row) -> None:
-        """Reject all offers of one line."""
+    def add_row(self, reason: str, row: Row, detail: str = "") -> None:
+        """Reject all offers of one line; `detail` is added to the example."""
         if self._used:
             for zone in row.zones:
-                self.add(reason, row, zone)
+                self.add(reason, row, zone, detail)
         else:
-            self._add(reason, len(row.zones), (row,))
+            self._add(reason, len(row.zones), (row,), detail=detail)
 
     def add_zones(self, reason: str, row: Row, zones: tuple[str, ...]) -> None:
         """Reject the offers of one line in some of its zones."""

@@ -200,7 +200,7 @@ def explain_failure(plan: Plan) -> str:
 
 def _is_stated(spec: ClusterSpec, reason: str) -> bool:
     """Return whether a reason comes from a non-default argument or the state of the clouds, not from a default."""
-    if reason == reasons.OUTAGE:
+    if reason in (reasons.OUTAGE, reasons.TAGS):
         return True
     argument = ARGUMENTS.get(reason)
     return argument is not None and getattr(spec, argument) != ClusterSpec.model_fields[argument].default

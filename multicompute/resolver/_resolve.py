@@ -32,6 +32,7 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
         reservations=named,
         only=context.only,
         zone_ids=context.zone_ids,
+        tag_problems=context.tag_problems,
     )
     limits, lifetimes = Limits(context.outages, context.now), Lifetimes(spec, context)
     counts = RejectionCounts()
@@ -69,7 +70,8 @@ class Matcher:
         """Match all offers of one shape."""
         constraints = self._constraints
         if rejection_reason := constraints.rejection_reason(shape):
-            self._counts.add_rows(rejection_reason, shape.rows)
+            detail = constraints.tag_problems[shape.instance.provider] if rejection_reason == reasons.TAGS else ""
+            self._counts.add_rows(rejection_reason, shape.rows, detail)
             return
         nodes = constraints.nodes(shape)
         position = constraints.position(shape) or 0

@@ -6,17 +6,15 @@ from pathlib import Path
 from multicompute.provider import LifetimeLimit, TagLimits
 from multicompute.provider_kit.plugin import Plugin
 from multicompute_gcp._limits import MAX_FLEX_START, MAX_RUN
-from multicompute_gcp._tags import KEY_PATTERN
 
 plugin = Plugin(
     name="gcp",
     extra="gcp",
     modules=("google.auth", "google.cloud.compute_v1", "google.cloud.tpu_v2", "requests"),
     tables=Path(__file__).parent / "data",
-    # https://cloud.google.com/compute/docs/labeling-resources: 64 labels, five of which are ours; keys and values of up to 63 characters.
-    tag_limits=TagLimits(
-        count=59, key_length=63, value_length=63, reserved_prefixes=("goog",), key_pattern=KEY_PATTERN
-    ),
+    # https://cloud.google.com/compute/docs/labeling-resources: 64 labels, five of which are ours. What a label can't contain, or is
+    # longer than its 63 characters, is kept in the description or the metadata.
+    tag_limits=TagLimits(count=59, key_length=128, value_length=256, reserved_prefixes=("goog",)),
     # https://cloud.google.com/compute/vm-instance-pricing: vCPUs, memory and GPUs for at least a minute, then by the second.
     # TPUs by the second while READY (https://cloud.google.com/tpu/pricing), without a minimum: a slice that is deleted in its first minute
     # may cost less than is counted here.

@@ -2,7 +2,7 @@
 
 import re
 
-from multicompute.errors import AuthError, MulticomputeError
+from multicompute.errors import AccessDeniedError
 from multicompute.provider import Account
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._session import Clients
@@ -20,9 +20,7 @@ def account(clients: Clients) -> Account:
     """
     try:
         project = clients.get(clients.compute_url(), "projects.get", Place("gcp")) or {}
-    except AuthError:
-        raise
-    except MulticomputeError:
+    except AccessDeniedError:
         # Without the permission to read the project, the configured name has to do.
         project = {}
     name = project.get("name", clients.project)

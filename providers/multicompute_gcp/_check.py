@@ -2,6 +2,7 @@
 
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Check
+from multicompute.provider_kit.renewal import Renewal
 from multicompute.provider_kit.seam import finding
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._errors import is_disabled
@@ -10,9 +11,10 @@ from multicompute_gcp._session import Clients
 _PLACE = Place("gcp")
 
 
-def check(clients: Clients) -> tuple[Check, ...]:
+def check(clients: Clients, *, renewal: Renewal) -> tuple[Check, ...]:
     """Return all findings, the most important first; without a project the rest is not checked."""
-    project = finding("project", lambda: _project(clients))
+    # Renewed here, because an error becomes a finding.
+    project = finding("project", lambda: renewal.run(lambda: _project(clients)))
     if not project.ok:
         return (project,)
     return (

@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import google.auth.exceptions
 import requests
@@ -45,6 +45,7 @@ from multicompute.provider_kit.vendor_errors import (
 from multicompute.provider_kit.vendor_errors import cause_of as cause_in_table
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 _QUOTA_OF_ACCOUNT: Final = Meaning(QuotaError, "account")
 _QUOTA_OF_ALL_REGIONS: Final = _QUOTA_OF_ACCOUNT._replace(wording="_ALL_REGIONS")
@@ -56,6 +57,20 @@ _TYPE_UNKNOWN: Final = (
     NOT_OFFERED_IN_ZONE._replace(wording="accelerator type"),
     NOT_OFFERED_IN_ZONE._replace(wording="zonal accelerator configurations"),
 )
+
+# https://cloud.google.com/resource-manager/docs/organization-policy/defining-locations: "Location ZONE:asia-south1-b violates constraint
+# constraints/gcp.resourceLocations". Other constraints hold for the project, wherever the resource is.
+_LOCATION_DENIED: Final = Meaning(AccessDeniedError, "zone", wording="gcp.resourceLocations")
+_POLICY: Final = (_LOCATION_DENIED, DENIED._replace(wording="[Cc]onstraint|[Oo]rg(anization)? [Pp]olicy"))
+# What the project lacks, in a region or everywhere, says nothing about other clouds.
+_NO_SUBNETWORK: Final = Meaning(
+    ProviderError, "region", wording=r"[Ss]ubnetwork.*(cannot be found|was not found)|must specify a subnet"
+)
+_NO_NETWORK: Final = Meaning(ProviderError, "account", wording=r"networks?/?.*(cannot be found|was not found)")
+_NO_IMAGE: Final = Meaning(
+    ProviderError, "region", wording=r"(global/images/|sourceImage|image resource).*(cannot be found|was not found)"
+)
+_LACKING: Final = (_NO_SUBNETWORK, _NO_IMAGE, _NO_NETWORK)
 
 # https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation and "Understand API error messages": the codes of
 # Compute Engine are in lower camel case where a call is refused, and in capitals where an operation fails.
@@ -84,29 +99,33 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "INTERNAL_ERROR": (TRANSIENT,),
     "forbidden": (DENIED,),
     "accessNotConfigured": (DENIED,),
-    "SERVICE_DISABLED": (DENIED,),
+    # Without the TPU API, instances can still be launched.
+    "SERVICE_DISABLED": (DENIED._replace(scope="zone", wording="TPU API|tpu.googleapis.com"), DENIED),
     "IAM_PERMISSION_DENIED": (DENIED,),
     "required": (UNAUTHENTICATED,),
     "authError": (UNAUTHENTICATED,),
-    "notFound": (*_TYPE_UNKNOWN, INVALID),
-    "RESOURCE_NOT_FOUND": (*_TYPE_UNKNOWN, INVALID),
+    "notFound": (*_TYPE_UNKNOWN, *_LACKING, INVALID),
+    "RESOURCE_NOT_FOUND": (*_TYPE_UNKNOWN, *_LACKING, INVALID),
     "alreadyExists": (UNKNOWN,),
     "RESOURCE_ALREADY_EXISTS": (UNKNOWN,),
     "resourceInUseByAnotherResource": (TRANSIENT,),
     "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE": (TRANSIENT,),
     "resourceNotReady": (TRANSIENT,),
     "RESOURCE_NOT_READY": (TRANSIENT,),
-    # An organisation's policy; without "Constraint", another process changed the same resource.
-    "conditionNotMet": (DENIED._replace(wording="Constraint"), TRANSIENT),
-    "CONDITION_NOT_MET": (DENIED._replace(wording="Constraint"), TRANSIENT),
+    # An organisation's policy; without a constraint, another process changed the same resource.
+    "conditionNotMet": (*_POLICY, TRANSIENT),
+    "CONDITION_NOT_MET": (*_POLICY, TRANSIENT),
     "invalid": (
         *_TYPE_UNKNOWN,
+        *_LACKING,
         # An unknown machine type is a value that "does not exist in zone ...".
         NOT_OFFERED_IN_ZONE._replace(wording="does not exist in zone"),
         NO_CAPACITY_IN_ZONE._replace(wording="reservation"),
         INVALID,
     ),
     "INVALID_USAGE": (INVALID,),
+    # https://github.com/hashicorp/terraform-provider-google/pull/1211: a deletion of an instance with deletion protection.
+    "invalidResourceUsage": (Meaning(ProviderError, "zone"),),
     "badRequest": (INVALID,),
     "invalidParameter": (INVALID,),
     "unknownField": (INVALID,),
@@ -128,13 +147,23 @@ TPU_MEANINGS: Final[Meanings] = {
         QUOTA_OF_REGION._replace(wording="[Qq]uota"),
         NO_CAPACITY_IN_ZONE,
     ),
-    "INVALID_ARGUMENT": (*_TYPE_UNKNOWN, NOT_OFFERED_IN_ZONE._replace(wording="not available in zone"), INVALID),
-    "FAILED_PRECONDITION": (NOT_OFFERED_IN_ZONE._replace(wording="reserved capacity"), UNKNOWN),
+    "INVALID_ARGUMENT": (
+        *_TYPE_UNKNOWN,
+        NOT_OFFERED_IN_ZONE._replace(wording="not available in zone"),
+        *_LACKING,
+        INVALID,
+    ),
+    "FAILED_PRECONDITION": (NOT_OFFERED_IN_ZONE._replace(wording="reserved capacity"), *_POLICY, UNKNOWN),
     "OUT_OF_RANGE": (INVALID,),
-    "NOT_FOUND": (*_TYPE_UNKNOWN, INVALID),
+    "NOT_FOUND": (*_TYPE_UNKNOWN, *_LACKING, INVALID),
     "ALREADY_EXISTS": (UNKNOWN,),
     "ABORTED": (TRANSIENT,),
-    "PERMISSION_DENIED": (DENIED,),
+    # "Location us-east1-d is not found or access is unauthorized" (https://github.com/dstackai/gpuhunt/issues/98): not sold to this project.
+    "PERMISSION_DENIED": (
+        NOT_OFFERED_IN_ZONE._replace(wording="^Location .* access is unauthorized"),
+        _LOCATION_DENIED,
+        DENIED,
+    ),
     "UNAUTHENTICATED": (UNAUTHENTICATED,),
     "UNAVAILABLE": (TRANSIENT,),
     "INTERNAL": (TRANSIENT,),
@@ -184,6 +213,16 @@ def cause_of(answer: VendorAnswer) -> Cause:
 def is_disabled(error: MulticomputeError) -> bool:
     """Return whether an error means that the API was never enabled in the project."""
     return error.code in _DISABLED
+
+
+def unless_disabled(otherwise: Answer, call: Callable[[], Answer]) -> Answer:
+    """Return what `call` returns, or `otherwise` if the API was never enabled in the project: then it has nothing there."""
+    try:
+        return call()
+    except MulticomputeError as error:
+        if is_disabled(error):
+            return otherwise
+        raise
 
 
 def answer_of(error: sdk.GoogleAPICallError) -> VendorAnswer:
@@ -267,10 +306,12 @@ def translate(error: Exception, operation: str, place: Place) -> MulticomputeErr
     """Return the error of this package for what the SDK raised; the caller raises it from `error`."""
     if isinstance(error, sdk.GoogleAPICallError):
         return refusal(answer_of(error), operation, place)
-    # A TransportError is a GoogleAuthError: the server that issues tokens was not reached.
+    # A TransportError is a GoogleAuthError: the server that issues tokens was not reached. `retryable`: it failed, with 503 for example.
+    # Others mean that the credentials are invalid: RefreshError ("invalid_grant" for a key that was deleted or a login that was revoked),
+    # DefaultCredentialsError and MalformedError (a file that is missing or was read while it was written).
     is_auth = isinstance(error, google.auth.exceptions.GoogleAuthError)
-    is_transport = isinstance(error, google.auth.exceptions.TransportError)
-    meaning = UNAUTHENTICATED if is_auth and not is_transport else TRANSIENT
+    is_passing = isinstance(error, google.auth.exceptions.TransportError) or getattr(error, "retryable", False)
+    meaning = UNAUTHENTICATED if is_auth and not is_passing else TRANSIENT
     answer = VendorAnswer(type(error).__name__, str(error))
     hint = _HINTS[meaning.kind]
     return error_of(meaning, answer, operation=operation, place=place, hint=hint, outcome="has no answer")
@@ -288,6 +329,10 @@ def refusal(answer: VendorAnswer, operation: str, place: Place) -> MulticomputeE
 def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) -> str:
     if meaning.kind is QuotaError:
         return f"request more at https://console.cloud.google.com/iam-admin/quotas ({place.region or 'all regions'})"
+    if meaning in (_NO_SUBNETWORK, _NO_NETWORK):
+        return "set [providers.gcp] network or subnetwork to one that exists there"
+    if meaning == _NO_IMAGE:
+        return "name an image that exists: image="
     if answer.code in _DISABLED:
         return "`gcloud services enable compute.googleapis.com tpu.googleapis.com monitoring.googleapis.com`"
     if meaning.kind is AccessDeniedError and operation == "timeSeries.list":

@@ -1,6 +1,6 @@
 """Moves the end of life of instances, in the labels that listings show and in the metadata that the node's timer reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -10,13 +10,14 @@ from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, invalid_request
 from multicompute_gcp._errors import log, translate_errors
 from multicompute_gcp._gang import AT_ONCE
-from multicompute_gcp._list import disks, instances, zone_of
-from multicompute_gcp._names import region_of
+from multicompute_gcp._list import disks, has_tags, instances, zone_of
+from multicompute_gcp._names import region_of, token_of
 from multicompute_gcp._operations import wait
 from multicompute_gcp._session import CALL, Clients
+from multicompute_gcp._tags import labels_of
 
-ENDING: Final = ("STOPPING", "DEPROVISIONING", "TERMINATED", "DELETING")
-"""The states of instances and TPU nodes that do not run any more."""
+_ENDING: Final = ("STOPPING", "DEPROVISIONING")
+"""The states of instances that are about to stop or end. Stopped instances may be started again, so they get the new expiry."""
 
 
 class _Change(NamedTuple):
@@ -28,7 +29,13 @@ class _Change(NamedTuple):
 
 
 def set_expiry(
-    clients: Clients, selector: Selector, expires_at: datetime | None, place: Place, *, clock: Clock
+    clients: Clients,
+    selector: Selector,
+    expires_at: datetime | None,
+    place: Place,
+    *,
+    clock: Clock,
+    restore: Mapping[str, str] | None = None,
 ) -> None:
     """Write the expiry of the selected instances, and of their disks, which may outlive them; see `Provider.set_expiry`.
 
@@ -36,13 +43,25 @@ def set_expiry(
         InvalidRequestError: Compute Engine itself deletes one of them earlier, which can't be changed while it runs.
         MulticomputeError: a change was refused, or accepted and then failed; the others may be made.
     """
-    found = [item for item in instances(clients, selector, place, for_expiry=True) if item.get("status") not in ENDING]
+    found = [item for item in instances(clients, selector, place, for_expiry=True) if item.get("status") not in _ENDING]
     for item in found:
         _check_limit(item, expires_at)
     value = expiry_tag(expires_at)
-    changes = [change for item in found for change in _changes_of(clients, item, value)]
+
+    def labels(item: dict[str, Any]) -> dict[str, str] | None:
+        if has_tags(item, selector):
+            return {TAG_EXPIRES_AT: value}
+        # Without the name that follows from our token it is not beyond doubt that the resource is ours.
+        is_ours = token_of(str(item["name"]), selector.tokens) != ""
+        return {**labels_of(restore), TAG_EXPIRES_AT: value} if restore and is_ours else None
+
+    changes = [change for item in found for change in _changes_of(clients, item, value, labels(item))]
     if found:
-        changes += [_disk_change(clients, item, value) for item in disks(clients, selector, place)]
+        changes += [
+            _disk_change(clients, item, changed)
+            for item in disks(clients, selector, place)
+            if (changed := labels(item)) is not None
+        ]
 
     def make(change: _Change) -> None:
         with translate_errors(change.operation, place):
@@ -72,7 +91,8 @@ def _check_limit(item: dict[str, Any], expires_at: datetime | None) -> None:
         )
 
 
-def _changes_of(clients: Clients, item: dict[str, Any], value: str) -> list[_Change]:
+def _changes_of(clients: Clients, item: dict[str, Any], value: str, labels: Mapping[str, str] | None) -> list[_Change]:
+    """Return the changes of an instance; `labels` are the labels to set, None for none."""
     where = {"project": clients.project, "zone": zone_of(item), "instance": str(item["name"])}
     service, metadata = clients.instances(), item.get("metadata") or {}
     entries = [
@@ -84,20 +104,19 @@ def _changes_of(clients: Clients, item: dict[str, Any], value: str) -> list[_Cha
         "fingerprint": metadata.get("fingerprint", ""),
         "items": [*entries, {"key": TAG_EXPIRES_AT, "value": value}],
     }
-    labels = {**where, "instances_set_labels_request_resource": _labels(item, value)}
-    return [
-        _Change("instances.setLabels", service.set_labels_unary, labels),
-        _Change("instances.setMetadata", service.set_metadata_unary, {**where, "metadata_resource": body}),
-    ]
+    changes = [_Change("instances.setMetadata", service.set_metadata_unary, {**where, "metadata_resource": body})]
+    if labels is not None:
+        request = {**where, "instances_set_labels_request_resource": _labels(item, labels)}
+        changes.insert(0, _Change("instances.setLabels", service.set_labels_unary, request))
+    return changes
 
 
-def _disk_change(clients: Clients, item: dict[str, Any], value: str) -> _Change:
+def _disk_change(clients: Clients, item: dict[str, Any], labels: Mapping[str, str]) -> _Change:
     where = {"project": clients.project, "zone": zone_of(item), "resource": str(item["name"])}
-    request = {**where, "zone_set_labels_request_resource": _labels(item, value)}
+    request = {**where, "zone_set_labels_request_resource": _labels(item, labels)}
     return _Change("disks.setLabels", clients.disks().set_labels_unary, request)
 
 
-def _labels(item: dict[str, Any], value: str) -> dict[str, Any]:
+def _labels(item: dict[str, Any], changed: Mapping[str, str]) -> dict[str, Any]:
     """Return all labels, because they can only be set together; Google refuses them if another process has changed them since."""
-    labels = {**(item.get("labels") or {}), TAG_EXPIRES_AT: value}
-    return {"labels": labels, "label_fingerprint": item.get("labelFingerprint", "")}
+    return {"labels": {**(item.get("labels") or {}), **changed}, "label_fingerprint": item.get("labelFingerprint", "")}

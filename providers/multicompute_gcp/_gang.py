@@ -12,6 +12,7 @@ from multicompute.node import Node
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.provider_kit.seam import all_or_nothing
 from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
+from multicompute_gcp._errors import unless_disabled
 
 AT_ONCE: Final = 16
 """How many calls are made at once where the API has no call for several resources."""
@@ -101,7 +102,7 @@ def deleting_on_refusal(
 
     def roll_back() -> None:
         end = clock.now() + _ROLLED_BACK_WITHIN
-        while delete(end):
+        while unless_disabled(False, lambda: delete(end)):  # noqa: FBT003 - the answer of `delete`
             if clock.now() >= end:
                 raise retryable("its deletion takes longer", code="NotReady", place=place)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,20 +13,21 @@ from multicompute.errors import ThrottledError, TransientError
 from multicompute.node import Node
 from multicompute.offer import InstanceType, Part
 from multicompute.provider import LaunchRequest
+from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
 from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import log, refusal, translate_errors
-from multicompute_gcp._gang import OpenZones, attempt_of, deleting_on_refusal
+from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
 from multicompute_gcp._image import disk_type_of, image_of
 from multicompute_gcp._limits import MAX_FLEX_START, MAX_RUN, MIN_FLEX_START, MIN_RUN
-from multicompute_gcp._list import ATTACHED, instances, pending_node, to_node, zone_of
-from multicompute_gcp._names import bulk_insert_id, instance_names, region_of
+from multicompute_gcp._list import ATTACHED, instances, nodes, pending_node, to_node, zone_of
+from multicompute_gcp._names import bulk_insert_id, instance_names, last_segment, region_of
 from multicompute_gcp._network import Network, interfaces, network_tag
 from multicompute_gcp._operations import Outcome, wait
 from multicompute_gcp._reservations import HeldReservation, find_reservation
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._settings import GcpSettings
-from multicompute_gcp._tags import labels_of
+from multicompute_gcp._tags import description_of, labels_of
 from multicompute_gcp._terminate import delete_instances
 
 if TYPE_CHECKING:
@@ -57,9 +59,32 @@ class Launcher:
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
-        # Refuses a tag that can't be a label before anything is created.
-        labels_of(request.tags)
         return self._zones.launch(request, self._launch, used_zones=self._used_zones)
+
+    def restart(self, request: LaunchRequest) -> tuple[Node, ...]:
+        """Start the stopped instances of an earlier launch, and resume those that were suspended."""
+        clients, service = self._clients, self._clients.instances()
+        place, selector = Place("gcp", request.region), replace(attempt_of(request), tokens=(request.token,))
+        # https://cloud.google.com/compute/docs/instances/suspend-resume-instance: a suspended instance is resumed and not started.
+        calls = {
+            "TERMINATED": ("instances.start", service.start_unary),
+            "STOPPED": ("instances.start", service.start_unary),
+            "SUSPENDED": ("instances.resume", service.resume_unary),
+        }
+
+        def start(item: dict[str, Any]) -> None:
+            zone = Place("gcp", request.region, zone_of(item), last_segment(item.get("machineType", "")))
+            operation, call = calls[item["status"]]
+            where = {"project": clients.project, "zone": zone.zone, "instance": str(item["name"])}
+            with translate_errors(operation, zone):
+                started = call(request=where, **CALL)
+            outcome = wait(clients, started, zone, clock=self._clock, at_most=_ALLOCATED_WITHIN)
+            if outcome.error is not None:
+                raise refusal(outcome.error, operation, zone)
+
+        stopped = [item for item in instances(clients, selector, place) if item.get("status") in calls]
+        in_parallel(start, stopped, at_once=AT_ONCE)
+        return tuple(nodes(clients, selector, place))
 
     def _find_zones(self, place: Place) -> set[str]:
         listed = self._clients.aggregated("machineTypes", place, filter=f'name = "{place.instance_type}"')
@@ -84,7 +109,7 @@ class Launcher:
             # After a stockout, instances may still be created and deleted; those that a listing shows are deleted here.
             for operation in running:
                 wait(self._clients, operation, region, clock=self._clock, at_most=end - self._clock.now())
-            existing, running[:] = delete_instances(self._clients, attempt_of(request), region, zones=zones)
+            existing, running[:], _ = delete_instances(self._clients, attempt_of(request), region, zones=zones)
             return bool(existing)
 
         with deleting_on_refusal(request, self._clock, delete):
@@ -170,6 +195,7 @@ def instance_properties(
     instance = part.offer.instance
     properties: dict[str, Any] = {
         "machine_type": instance.name,
+        "description": description_of(request.tags),
         "labels": labels_of(request.tags),
         "tags": {"items": [network_tag(request.cluster_id)]},
         "disks": [_boot_disk(request, instance)],
@@ -203,6 +229,7 @@ def _boot_disk(request: LaunchRequest, instance: InstanceType) -> dict[str, Any]
             "source_image": image_of(instance, request.image),
             "disk_size_gb": size,
             "disk_type": disk_type_of(instance),
+            "description": description_of(request.tags),
             "labels": labels_of(request.tags),
         },
     }

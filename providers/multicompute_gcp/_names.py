@@ -3,6 +3,7 @@
 import hashlib
 import re
 import uuid
+from collections.abc import Iterable
 from typing import Final
 
 from multicompute.offer import Part
@@ -32,6 +33,22 @@ def slice_names(request: LaunchRequest, index: int, part: Part) -> list[str]:
     """Return the names of the TPU nodes of a part, in order; a queued resource names them in the same way."""
     name = part_name(request.token, index)
     return [name] if part.nodes == 1 else [f"{name}-{number}" for number in range(part.nodes)]
+
+
+def attempt_pattern(token: str) -> str:
+    """Return the regular expression of the names of all instances and slices of a launch; their boot disks have the same names."""
+    return f"{re.escape(resource_name(token))}-[0-9]+(-[0-9]+)?"
+
+
+def token_of(name: str, tokens: Iterable[str]) -> str:
+    """Return the token that a name was made from, "" if it is none of these."""
+    return next((token for token in tokens if re.fullmatch(attempt_pattern(token), name)), "")
+
+
+def slice_of(node_id: str) -> str:
+    """Return the name of the slice of a host, "" for the id of an instance."""
+    name, separator, _ = node_id.partition("/")
+    return name if separator else ""
 
 
 def request_id(*words: str) -> str:

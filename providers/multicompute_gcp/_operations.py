@@ -4,7 +4,7 @@ An instance that is gone leaves no record, but the operations on it are kept for
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import requests
@@ -126,6 +126,16 @@ def ended_nodes(clients: Clients, missing: Sequence[str], selector: Selector, pl
         for name in names:
             found.setdefault(name, _gone(name, last_segment(item.get("zone", "")), answer, selector.token or ""))
     return [found[name] for name in missing if name in found]
+
+
+def preemptions(clients: Clients, place: Place) -> dict[tuple[str, str], datetime]:
+    """Return when Google has preempted instances, the latest time by zone and name."""
+    found: dict[tuple[str, str], datetime] = {}
+    for item in list_operations(clients, place, types=(PREEMPTED,)):
+        key = (last_segment(item.get("zone", "")), last_segment(item.get("targetLink", "")))
+        at = datetime.fromisoformat(str(item["insertTime"]))
+        found[key] = max(at, found.get(key, at))
+    return found
 
 
 def not_proven_gone(clients: Clients, missing: Sequence[str], selector: Selector, place: Place) -> list[str]:

@@ -1,7 +1,7 @@
 """The provider: each method of the seam calls the modules of the same job, for instances and for TPU slices."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,11 +20,13 @@ from multicompute.provider import (
     Teardown,
 )
 from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_POLL_INTERVAL
+from multicompute.provider_kit.renewal import Renewal, renews_credentials
 from multicompute.provider_kit.seam import merge_teardowns, require_selection
 from multicompute.provider_kit.vendor_errors import Place, invalid_request
 from multicompute_gcp import _expiry, _list, _terminate
 from multicompute_gcp._account import account
 from multicompute_gcp._check import check
+from multicompute_gcp._errors import unless_disabled
 from multicompute_gcp._launch import Launcher
 from multicompute_gcp._metrics import metrics
 from multicompute_gcp._network import Network
@@ -35,7 +37,6 @@ from multicompute_gcp.tpu import _expiry as tpu_expiry
 from multicompute_gcp.tpu import _list as tpu_list
 from multicompute_gcp.tpu import _terminate as tpu_terminate
 from multicompute_gcp.tpu._launch import TpuLauncher
-from multicompute_gcp.tpu._list import unless_disabled
 from multicompute_gcp.tpu._types import is_slice, is_slice_type
 from multicompute_gcp.tpu._workers import Workers
 
@@ -68,6 +69,7 @@ class GcpProvider:
             Capability.HEALTH_CHECKS,
             Capability.GLOBAL_LISTING,
             Capability.DEPENDENT_RESOURCES,
+            Capability.RESTART,
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT
@@ -78,6 +80,7 @@ class GcpProvider:
         self.poll_interval: timedelta = LOCAL_POLL_INTERVAL if read.is_local else _POLL_INTERVAL
         self._clock = clock or SystemClock()
         self._clients = Clients(read)
+        self.renewal: Renewal = Renewal(self._clients.forget_credentials)
         self._network = Network(self._clients, self._clock)
         self._workers = Workers(self._clients)
         self._instances = Launcher(self._clients, self._network, self._clock)
@@ -87,8 +90,9 @@ class GcpProvider:
     @functools.cached_property
     def account(self) -> Account:
         """The account that the credentials belong to."""
-        return account(self._clients)
+        return self.renewal.run(lambda: account(self._clients))
 
+    @renews_credentials
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch the gang with one bulkInsert, or one queued resource, per part.
 
@@ -99,8 +103,10 @@ class GcpProvider:
         if len(are_slices) > 1:
             text, place = "a gang can't have both instances and TPU slices", Place("gcp", request.region)
             raise invalid_request(text, code="MixedGang", place=place, hint="name one type")
-        return self._slices.launch(request) if are_slices == {True} else self._instances.launch(request)
+        launcher = self._slices if are_slices == {True} else self._instances
+        return launcher.restart(request) if request.restart else launcher.launch(request)
 
+    @renews_credentials
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
         """Return our nodes, by one filtered listing of instances, and by two listings of slices if the selector allows slices."""
         place, clients = Place("gcp", selector.region or ""), self._clients
@@ -111,6 +117,7 @@ class GcpProvider:
             found += unless_disabled([], lambda: tpu_list.nodes(clients, selector, place))
         return tuple(found)
 
+    @renews_credentials
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
         """Return everything of ours that still exists, by label, or by name and description where there are no labels."""
         place, clients = Place("gcp", selector.region or ""), self._clients
@@ -118,6 +125,7 @@ class GcpProvider:
         found += unless_disabled([], lambda: tpu_list.resources(clients, selector, place))
         return tuple(found)
 
+    @renews_credentials
     def terminate(self, selector: Selector) -> Teardown:
         """Take one step of a teardown: instances, disks and slices, and then what they used."""
         require_selection(selector, provider=self.name)
@@ -125,10 +133,21 @@ class GcpProvider:
             self._network.forget(selector.cluster_id)
         place, clients = Place("gcp", selector.region or ""), self._clients
         slices = unless_disabled(Teardown(), lambda: tpu_terminate.terminate(clients, selector, place))
-        step = merge_teardowns([slices, _terminate.terminate(clients, selector, place)])
-        return _terminate.delete_dependents(clients, selector, place) if step.is_done else step
+        step = merge_teardowns([slices, self._instances_step(_terminate.terminate, selector, place)])
+        return self._instances_step(_terminate.delete_dependents, selector, place) if step.is_done else step
 
-    def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
+    def _instances_step(
+        self, step: Callable[[Clients, Selector, Place], Teardown], selector: Selector, place: Place
+    ) -> Teardown:
+        """Return a step for what belongs to Compute Engine; nothing, if the project never used it and no instance is known."""
+        if any("/" not in node_id for node_id in (*selector.known_ids, *selector.node_ids, *selector.only)):
+            return step(self._clients, selector, place)
+        return unless_disabled(Teardown(), lambda: step(self._clients, selector, place))
+
+    @renews_credentials
+    def set_expiry(
+        self, selector: Selector, expires_at: datetime | None, *, restore: Mapping[str, str] | None = None
+    ) -> None:
         """Write the expiry to the labels and to the metadata, which the nodes' timers read within a minute.
 
         Raises:
@@ -136,9 +155,10 @@ class GcpProvider:
         """
         place, clients, clock = Place("gcp", selector.region or ""), self._clients, self._clock
         if _may_be_instances(selector):
-            _expiry.set_expiry(clients, selector, expires_at, place, clock=clock)
+            _expiry.set_expiry(clients, selector, expires_at, place, clock=clock, restore=restore)
         if _may_be_slices(selector):
-            unless_disabled(None, lambda: tpu_expiry.set_expiry(clients, selector, expires_at, place, clock=clock))
+            change = functools.partial(tpu_expiry.set_expiry, clock=clock, restore=restore)
+            unless_disabled(None, lambda: change(clients, selector, expires_at, place))
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
         """Return nothing: Google's price list has the prices of an instance's parts only, which the offer tables add up."""
@@ -146,25 +166,28 @@ class GcpProvider:
 
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return Compute Engine's quotas of the region with what is used, and the named reservations that are in it."""
-        return quotas(self._clients, region, reservations)
+        return quotas(self._clients, region, reservations, renewal=self.renewal)
 
+    @renews_credentials
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return what Cloud Monitoring has, by one call for each of its metrics and a hundred nodes."""
         return metrics(self._clients, self._workers, nodes, since=since, until=until)
 
     def check(self) -> tuple[Check, ...]:
         """Return whether the project exists, and whether the main permissions are there."""
-        return check(self._clients)
+        return check(self._clients, renewal=self.renewal)
 
 
 def _may_be_instances(selector: Selector) -> bool:
     """Return whether the selector allows instances: the ids of hosts of slices contain "/", and slice types have names of their own."""
-    by_id = not selector.node_ids or any("/" not in node_id for node_id in selector.node_ids)
+    ids = selector.only or selector.node_ids
+    by_id = not ids or any("/" not in node_id for node_id in ids)
     by_type = not selector.instance_types or not all(map(is_slice_type, selector.instance_types))
     return by_id and by_type
 
 
 def _may_be_slices(selector: Selector) -> bool:
-    by_id = not selector.node_ids or any("/" in node_id for node_id in selector.node_ids)
+    ids = selector.only or selector.node_ids
+    by_id = not ids or any("/" in node_id for node_id in ids)
     by_type = not selector.instance_types or any(map(is_slice_type, selector.instance_types))
     return by_id and by_type

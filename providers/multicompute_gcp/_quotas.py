@@ -1,11 +1,11 @@
 """Reads Compute Engine's GPU quotas of a region, and reservations by name."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, Final
 
 from multicompute.offer import Purchase
-from multicompute.provider import Quota, Quotas
+from multicompute.provider import Quota, Quotas, Reservation
+from multicompute.provider_kit.renewal import Renewal
 from multicompute.provider_kit.seam import read_quotas
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._list import ATTACHED
@@ -28,17 +28,22 @@ _GPU_FAMILIES: Final = ("a2-*", "a3-*", "a4-*", "a4x-*", "g2-*", "g4-*", "n1-*")
 _SHORT_LIVED: Final[tuple[Purchase, ...]] = ("spot", "flex_start")
 
 
-def quotas(clients: Clients, region: str, reservations: Sequence[str] = ()) -> Quotas:
+def quotas(clients: Clients, region: str, reservations: Sequence[str] = (), *, renewal: Renewal) -> Quotas:
     """Return the quotas of `region` and the named reservations that are in it, see `Provider.quotas`."""
     place = Place("gcp", region)
 
-    def read() -> Iterator[Quota]:
-        answer = clients.get(clients.compute_url("regions", region), "regions.get", place) or {}
-        yield from _of_region(answer.get("quotas", ()), region)
-        project = clients.get(clients.compute_url(), "projects.get", place) or {}
-        yield from _of_project(project.get("quotas", ()))
+    def get(url: str, operation: str) -> Any:
+        # Renewed here, because an error becomes a note.
+        found = renewal.run(lambda: clients.get(url, operation, place)) or {}
+        return found.get("quotas", ())
 
-    reservation = partial(reservations_of, clients, place)
+    def read() -> Iterator[Quota]:
+        yield from _of_region(get(clients.compute_url("regions", region), "regions.get"), region)
+        yield from _of_project(get(clients.compute_url(), "projects.get"))
+
+    def reservation(reservation_id: str) -> Iterable[Reservation]:
+        return renewal.run(lambda: reservations_of(clients, place, reservation_id))
+
     return read_quotas(place, quotas=read, reservation=reservation, reservations=reservations)
 
 

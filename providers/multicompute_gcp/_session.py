@@ -75,8 +75,17 @@ class Clients:
                 self._credentials = self._find_credentials()
             return self._credentials
 
+    def forget_credentials(self) -> None:
+        """Discard the credentials and all clients that have them, so that the next call reads the credentials from their source again.
+
+        The project stays: new credentials may name another one, but the resources that are known are in this one.
+        """
+        with self._lock:
+            self._credentials, self._http = None, None
+            self._clients.clear()
+
     def _find_credentials(self) -> Credentials:
-        if self.settings.is_local:
+        if self.settings.is_local and not self.settings.has_local_key:
             return AnonymousCredential()  # type: ignore[no-untyped-call]
         path = self.settings.credentials_path()
         with translate_errors("find credentials", Place("gcp")):

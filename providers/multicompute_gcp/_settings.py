@@ -95,6 +95,12 @@ class GcpSettings(BaseModel):
         return is_loopback(self.endpoint_url)
 
     @property
+    def has_local_key(self) -> bool:
+        """Return whether the settings name a key of the local cloud, whose tokens come from the local cloud as well."""
+        path = existing_file(self.credentials_file) if self.credentials_file else None
+        return self.is_local and is_loopback(read_json(path).get("token_uri"))
+
+    @property
     def named_project(self) -> str | None:
         """Return the project that variables and files name, None if they name none."""
         env = self.environment

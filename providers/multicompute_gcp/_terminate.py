@@ -1,23 +1,24 @@
 """Terminates what is selected: instances and disks first, then what they used; lists again after the last deletion."""
 
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from google.api_core import exceptions as sdk
 
+from multicompute.errors import AccessDeniedError
 from multicompute.provider import Resource, Selector, Teardown
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_gcp._errors import answer_of, translate_errors
+from multicompute_gcp._errors import answer_of, is_disabled, translate_errors
 from multicompute_gcp._gang import AT_ONCE
 from multicompute_gcp._list import dependents, disk_resource, disks, instance_resource, instances, zone_of
+from multicompute_gcp._names import last_segment, token_of
 from multicompute_gcp._operations import find_instance, not_proven_gone
 from multicompute_gcp._session import CALL, Clients
 
 if TYPE_CHECKING:
     from google.cloud.compute_v1 import Operation
-
-Answer = TypeVar("Answer")
 
 # Of an instance or a disk that is being deleted.
 _ENDING: Final = ("STOPPING", "DEPROVISIONING", "DELETING")
@@ -27,6 +28,14 @@ _NOT_YET: Final = frozenset(
 )
 
 
+# https://github.com/hashicorp/terraform-provider-google/pull/1211: the answer for an instance with deletion protection.
+_PROTECTED: Final = "invalidResourceUsage"
+# "The disk resource 'projects/...' is already being used by 'projects/.../instances/NAME'".
+_USER: Final = re.compile(r"used by '[^']*/instances/([^'/]+)'")
+# An event names so many resources that can't be deleted.
+_NAMED: Final = 3
+
+
 class _Found(NamedTuple):
     """An instance or a disk, as a resource and as Google describes it."""
 
@@ -34,30 +43,65 @@ class _Found(NamedTuple):
     item: dict[str, Any]
 
 
+class Deletion(NamedTuple):
+    """The answer to a request to delete something.
+
+    Attributes:
+        is_accepted: whether it is being deleted, or is gone.
+        answer: what Google answered; None without an answer.
+        blocked_by: what refuses the deletion and does not pass by itself, and what to do; "" for nothing.
+    """
+
+    is_accepted: bool
+    answer: Any = None
+    blocked_by: str = ""
+
+
 def terminate(clients: Clients, selector: Selector, place: Place) -> Teardown:
     """Take one step of the teardown of the selected instances and disks, see `Provider.terminate`."""
-    existing, _ = delete_instances(clients, selector, place)
+    existing, _, blocked_by = delete_instances(clients, selector, place)
     if existing:
         # Most deletions take a minute; where they are quicker, this listing saves the engine a step.
         left = tuple(found.resource for found in _existing(clients, selector, place))
         if left:
-            return Teardown(left, f"{len(left)} instances and disks to be deleted")
+            return Teardown(left, f"{len(left)} instances and disks to be deleted", blocked_by)
     hidden = _delete_unlisted(clients, selector, place)
     return Teardown(hidden, f"{len(hidden)} instances that listings do not show yet" if hidden else "")
 
 
 def delete_instances(
     clients: Clients, selector: Selector, place: Place, *, zones: Collection[str] = ()
-) -> "tuple[list[Resource], list[Operation]]":
+) -> "tuple[list[Resource], list[Operation], str]":
     """Delete the selected instances, and the selected disks that are not attached; `zones` are the only zones to delete in, if any.
 
     Returns:
-        What existed before, and the operations that delete it.
+        What existed before, the operations that delete it, and what blocks a deletion.
     """
     existing = _existing(clients, selector, place, zones)
     can_go = [found for found in existing if not found.item.get("users") and found.item.get("status") not in _ENDING]
-    operations = in_parallel(lambda found: _delete_zonal(clients, found, place), can_go, at_once=AT_ONCE)
-    return [found.resource for found in existing], [item for item in operations if item is not None]
+    deletions = in_parallel(lambda found: _delete_zonal(clients, found, place, selector), can_go, at_once=AT_ONCE)
+    blocked = [*(deletion.blocked_by for deletion in deletions), *_attached_elsewhere(existing)]
+    operations = [deletion.answer for deletion in deletions if deletion.answer is not None]
+    return [found.resource for found in existing], operations, summary_of(blocked)
+
+
+def _attached_elsewhere(existing: Sequence[_Found]) -> list[str]:
+    """Return what blocks the deletion of disks that are attached to instances that are not selected."""
+    ours = {found.resource.id for found in existing if found.resource.kind == "instance"}
+    return [
+        f"disk {found.resource.id} is used by {user}, which is not part of the cluster; detach it: "
+        f"`gcloud compute instances detach-disk {user} --disk {found.resource.id} --zone {zone_of(found.item)}`"
+        for found in existing
+        for user in map(last_segment, found.item.get("users") or ())
+        if user not in ours
+    ]
+
+
+def summary_of(blocked: Sequence[str]) -> str:
+    """Return what blocks the deletion of several resources in one text."""
+    reasons = list(dict.fromkeys(filter(None, blocked)))
+    more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+    return "; ".join(reasons[:_NAMED]) + more
 
 
 def _existing(clients: Clients, selector: Selector, place: Place, zones: Collection[str] = ()) -> list[_Found]:
@@ -69,31 +113,32 @@ def _existing(clients: Clients, selector: Selector, place: Place, zones: Collect
 def _delete_unlisted(clients: Clients, selector: Selector, place: Place) -> tuple[Resource, ...]:
     """Delete by name the instances that are known from a launch and in no listing, and return those that may exist (I4)."""
     names = [node_id for node_id in selector.node_ids if "/" not in node_id]
-    if not names or selector.region is None:
+    if not names or selector.region is None or selector.only:
         return ()
     remaining = not_proven_gone(clients, names, selector, place)
     shown = [item for name in remaining if (item := find_instance(clients, name, place)) is not None]
     can_go = [_Found(instance_resource(item), item) for item in shown if item.get("status") not in _ENDING]
-    in_parallel(lambda found: _delete_zonal(clients, found, place), can_go, at_once=AT_ONCE)
+    in_parallel(lambda found: _delete_zonal(clients, found, place, selector), can_go, at_once=AT_ONCE)
     return tuple(Resource("gcp", "instance", name, selector.region, billable=True) for name in remaining)
 
 
 def delete_dependents(clients: Clients, selector: Selector, place: Place) -> Teardown:
     """Delete what no instance uses any more; it belongs to the cluster and stays if the selector names an attempt."""
     items = dependents(clients, selector, place)
+    blocked = []
     for item in items:
         where = {"region": item.region} if item.kind == "resource-policy" else {}
-        _delete(clients, item, where, place)
+        blocked.append(_delete(clients, item, where, place, selector).blocked_by)
     remaining = tuple(dependents(clients, selector, place)) if items else ()
-    return Teardown(remaining, f"{len(remaining)} deletes" if remaining else "")
+    return Teardown(remaining, f"{len(remaining)} deletes" if remaining else "", summary_of(blocked))
 
 
-def _delete_zonal(clients: Clients, found: _Found, place: Place) -> "Operation | None":
-    return _delete(clients, found.resource, {"zone": zone_of(found.item)}, place)
+def _delete_zonal(clients: Clients, found: _Found, place: Place, selector: Selector) -> Deletion:
+    return _delete(clients, found.resource, {"zone": zone_of(found.item)}, place, selector)
 
 
-def _delete(clients: Clients, item: Resource, where: dict[str, str], place: Place) -> "Operation | None":
-    """Request the deletion of a resource; return the operation, None if the resource is gone or can't be deleted yet."""
+def _delete(clients: Clients, item: Resource, where: dict[str, str], place: Place, selector: Selector) -> Deletion:
+    """Request the deletion of a resource."""
     services: dict[str, Callable[[], Any]] = {
         "instance": clients.instances,
         "disk": clients.disks,
@@ -102,32 +147,65 @@ def _delete(clients: Clients, item: Resource, where: dict[str, str], place: Plac
     }
     call = {"project": clients.project, item.kind.replace("-", "_"): item.id, **where}
     service = services[item.kind]()
-    _, operation = delete_unless_gone(
-        lambda: service.delete_unary(request=call, **CALL), f"delete {item.kind} {item.id}", place, not_yet=_NOT_YET
+    what = f"{item.kind} {item.id}"
+    unprotect = f"`gcloud compute instances update {item.id} --zone {where.get('zone')} --no-deletion-protection`"
+    return delete_unless_gone(
+        lambda: service.delete_unary(request=call, **CALL),
+        what,
+        place,
+        not_yet=_NOT_YET,
+        in_use=lambda message: _used_by_others(what, message, selector),
+        unprotect=unprotect if item.kind == "instance" else "",
     )
-    return operation
 
 
 def delete_unless_gone(
-    delete: Callable[[], Answer], operation: str, place: Place, *, not_yet: Collection[str]
-) -> tuple[bool, Answer | None]:
+    delete: Callable[[], Any],
+    what: str,
+    place: Place,
+    *,
+    not_yet: Collection[str],
+    in_use: Callable[[str], str] = lambda _: "",
+    unprotect: str = "",
+) -> Deletion:
     """Call `delete` for a resource that may be gone already.
 
     Args:
         delete: the call.
-        operation: the name of the call.
+        what: the kind and name of the resource.
         place: the place of the resource.
         not_yet: the codes that mean that the resource can't be deleted yet.
-
-    Returns:
-        False if the resource can't be deleted yet, and the answer, None without one.
+        in_use: returns what blocks the deletion by the message of such an answer; "" where it passes by itself.
+        unprotect: the command that removes the deletion protection of the resource; "" if it can't have one.
     """
-    with translate_errors(operation, place):
-        try:
-            return True, delete()
-        except sdk.NotFound:
-            return True, None
-        except sdk.GoogleAPICallError as error:
-            if answer_of(error).code in not_yet:
-                return False, None
+    try:
+        with translate_errors(f"delete {what}", place):
+            try:
+                return Deletion(is_accepted=True, answer=delete())
+            except sdk.NotFound:
+                return Deletion(is_accepted=True)
+            except sdk.GoogleAPICallError as error:
+                answer = answer_of(error)
+                if unprotect and (answer.code == _PROTECTED or "protected against deletion" in answer.message):
+                    text = f"{what} is protected from deletion; remove the protection: {unprotect}"
+                    return Deletion(is_accepted=False, blocked_by=text)
+                if answer.code in not_yet:
+                    return Deletion(is_accepted=False, blocked_by=in_use(answer.message))
+                raise
+    except AccessDeniedError as error:
+        if is_disabled(error):
             raise
+        # A policy that denies it (https://cloud.google.com/iam/docs/deny-overview) must not keep the rest of the cluster running.
+        text = f"{what}: Google denies the deletion: {error.vendor_message or error.message}; allow it to this identity"
+        return Deletion(is_accepted=False, blocked_by=text)
+
+
+def _used_by_others(what: str, message: str, selector: Selector) -> str:
+    """Return what blocks a deletion if Google names an instance of others that uses the resource; our own are deleted as well."""
+    found = _USER.search(message)
+    if found is None or not selector.tokens:
+        return ""
+    user = found[1]
+    if token_of(user, selector.tokens) or user in (*selector.known_ids, *selector.node_ids):
+        return ""
+    return f"{what} is used by the instance {user}, which is not part of the cluster; remove it from {user}"

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from multicompute.offer import InstanceType, Quote
-from multicompute.provider import TAG_EXPIRES_AT, Settings
+from multicompute.provider import TAG_EXPIRES_AT, Provider, Settings
 from multicompute.testing import FailureKind, FakeClock, LocalCloudHarness, ProviderConformance, Refusal, running
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp.local import GcpLocalCloud
@@ -33,8 +33,8 @@ REFUSALS = {
     ),
     FailureKind.THROTTLED: Refusal("rateLimitExceeded", 403, "Rate Limit Exceeded"),
     FailureKind.TRANSIENT: Refusal("backendError", 503, "Backend Error"),
-    # Google's library renews its token after a 401 and repeats the call, twice.
-    FailureKind.AUTH: Refusal("authError", 401, "Invalid Credentials", times=3),
+    # Google's library renews its token after a 401 and repeats the call, twice; the adapter does so once more with new credentials.
+    FailureKind.AUTH: Refusal("authError", 401, "Invalid Credentials", times=6),
     FailureKind.DENIED: Refusal(
         "forbidden", 403, "Required 'compute.instances.create' permission for 'projects/local'"
     ),
@@ -55,6 +55,13 @@ def run_timers(cloud: GcpLocalCloud) -> None:
             metadata = {entry["key"]: entry["value"] for entry in item["metadata"]["items"]}
             if metadata.get(TAG_EXPIRES_AT, "never") != "never":
                 cloud.stop_node(item["name"])
+
+
+def open_other(cloud: GcpLocalCloud, clock: FakeClock) -> Provider:
+    """Open a provider for another project of the cloud."""
+    environment = cloud.add_account("other-project")
+    values = {"endpoint_url": cloud.endpoint_url, "project": environment["GOOGLE_CLOUD_PROJECT"]}
+    return GcpProvider(Settings(values=values, environment=environment), clock=clock)
 
 
 class TestGcpProvider(ProviderConformance):
@@ -79,5 +86,6 @@ class TestGcpProvider(ProviderConformance):
                 refusals=REFUSALS,
                 # The largest page of Compute Engine has 500 instances.
                 page_nodes=501,
+                other_account=lambda: open_other(cloud, clock),
                 reach_expiry=lambda: run_timers(cloud),
             )

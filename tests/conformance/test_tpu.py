@@ -27,8 +27,8 @@ REFUSALS = {
     ),
     FailureKind.THROTTLED: Refusal("RESOURCE_EXHAUSTED", 429, "Rate limit of requests per minute exceeded."),
     FailureKind.TRANSIENT: Refusal("UNAVAILABLE", 503, "The service is currently unavailable."),
-    # Google's library renews its token after a 401 and repeats the call, twice.
-    FailureKind.AUTH: Refusal("UNAUTHENTICATED", 401, "Request had invalid authentication credentials.", times=3),
+    # Google's library renews its token after a 401 and repeats the call, twice; the adapter does so once more with new credentials.
+    FailureKind.AUTH: Refusal("UNAUTHENTICATED", 401, "Request had invalid authentication credentials.", times=6),
     FailureKind.DENIED: Refusal("PERMISSION_DENIED", 403, "Permission 'tpu.queuedresources.create' denied."),
     FailureKind.INVALID: Refusal("INVALID_ARGUMENT", 400, "Cloud TPU received a bad request."),
     FailureKind.UNKNOWN: Refusal("SOMETHING_NOBODY_HAS_HEARD_OF", 400, "It is what it is."),
@@ -50,14 +50,17 @@ def running_harness(create: str, operation: str) -> Iterator[LocalCloudHarness]:
             launch=operation,
             refusals=REFUSALS,
             page_nodes=1001,
+            other_account=lambda: open_provider(cloud, create, clock, project="other-project"),
             reach_expiry=lambda: run_timers(cloud),
         )
 
 
-def open_provider(cloud: GcpLocalCloud, create: str, clock: FakeClock) -> Provider:
-    values = {"endpoint_url": cloud.endpoint_url, "project": cloud.project}
+def open_provider(cloud: GcpLocalCloud, create: str, clock: FakeClock, *, project: str = "") -> Provider:
+    """Open a provider, for another project of the cloud if one is named."""
+    environment = cloud.add_account(project) if project else cloud.environment
+    values = {"endpoint_url": cloud.endpoint_url, "project": project or cloud.project}
     values |= {"tpu_create": create, "queue_wait": "0.2s"}
-    provider = GcpProvider(Settings(values=values, environment=cloud.environment), clock=clock)
+    provider = GcpProvider(Settings(values=values, environment=environment), clock=clock)
     # The TPU API has no reservations to read, so nothing can find out how many slices one holds.
     provider.capabilities = provider.capabilities - {Capability.RESERVATIONS}
     return provider

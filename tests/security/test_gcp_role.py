@@ -48,6 +48,8 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
     "instances.aggregatedList": (COMPUTE + "instances/aggregatedList", {"compute.instances.list"}),
     "instances.get": (COMPUTE + "instances/get", {"compute.instances.get"}),
     "instances.delete": (COMPUTE + "instances/delete", {"compute.instances.delete"}),
+    "instances.start": (COMPUTE + "instances/start", {"compute.instances.start"}),
+    "instances.resume": (COMPUTE + "instances/resume", {"compute.instances.resume"}),
     "instances.setLabels": (COMPUTE + "instances/setLabels", {"compute.instances.setLabels"}),
     "instances.setMetadata": (COMPUTE + "instances/setMetadata", {"compute.instances.setMetadata"}),
     "disks.aggregatedList": (COMPUTE + "disks/aggregatedList", {"compute.disks.list"}),
@@ -79,6 +81,7 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
     "tpu.nodes.create": (TPU + ".nodes/create", {"tpu.nodes.create"}),
     "tpu.nodes.get": (TPU + ".nodes/get", {"tpu.nodes.get"}),
     "tpu.nodes.list": (TPU + ".nodes/list", {"tpu.nodes.list"}),
+    "tpu.nodes.start": (TPU + ".nodes/start", {"tpu.nodes.start"}),
     "tpu.nodes.patch": (TPU + ".nodes/patch", {"tpu.nodes.update"}),
     "tpu.nodes.delete": (TPU + ".nodes/delete", {"tpu.nodes.delete"}),
     "tpu.nodes.getGuestAttributes": (TPU + ".nodes/getGuestAttributes", {"tpu.nodes.get"}),
@@ -139,6 +142,11 @@ def use_everything(cloud: GcpLocalCloud) -> None:
         cloud.measure(node.id, {Metric.ACCELERATOR: 50.0})
     provider.metrics(nodes, since=datetime.now(UTC) - timedelta(minutes=5), until=datetime.now(UTC))
     provider.resources(ALL)
+    cloud.stop_node("t-1-0-0001")
+    cloud.suspend_node("t-1-0-0002")
+    provider.launch(replace(gang, restart=True))
+    cloud.stop_node("t-6-0/0")
+    provider.launch(request("t-6", Part(SLICE, 1), restart=True))
     provider.set_expiry(ALL, later)
     leave_a_disk(cloud, gang)
     tear_down(provider, ALL)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from multicompute.clock import Clock, SystemClock
@@ -16,6 +17,7 @@ from multicompute.testing.local.measurements import Load
 from multicompute_gcp.local import foreign, images, quotas
 from multicompute_gcp.local.app import GcpApp
 from multicompute_gcp.local.calls import Call, Handler
+from multicompute_gcp.local.credentials import Keys
 from multicompute_gcp.local.disks import Disks
 from multicompute_gcp.local.faults import GcpFaults
 from multicompute_gcp.local.hardware import hardware
@@ -26,6 +28,7 @@ from multicompute_gcp.local.network_rules import add_network
 from multicompute_gcp.local.offerings import Offerings
 from multicompute_gcp.local.operations import Operations
 from multicompute_gcp.local.other_resources import OtherResources
+from multicompute_gcp.local.projects import Projects
 from multicompute_gcp.local.records import PROJECT, Reservation
 from multicompute_gcp.local.state import State
 from multicompute_gcp.local.tpu import Tpu
@@ -88,7 +91,9 @@ class GcpLocalCloud:
         Args:
             clock: the clock of everything in the cloud; the machine's by default.
         """
-        clock = clock or SystemClock()
+        self._clock = clock = clock or SystemClock()
+        self._keys = Keys()
+        self._accounts: dict[str, GcpLocalCloud] = {}
         self.faults: Faults = GcpFaults()
         self._injector = FaultInjector(self.faults, clock)
         self._chassis = Chassis("Google Cloud")
@@ -126,15 +131,18 @@ class GcpLocalCloud:
     @property
     def environment(self) -> Mapping[str, str]:
         """The environment variables that connect any process to this cloud, and to no account of the user's."""
+        return self._environment_of(PROJECT)
+
+    def _environment_of(self, project: str) -> Mapping[str, str]:
         url = self.endpoint_url
         return self._chassis.environment(
             {
                 "MULTICOMPUTE_GCP__ENDPOINT_URL": url,
                 "MULTICOMPUTE_GCP__TPU_ENDPOINT_URL": url,
-                "MULTICOMPUTE_GCP__PROJECT": PROJECT,
-                "GOOGLE_CLOUD_PROJECT": PROJECT,
-                "GCLOUD_PROJECT": PROJECT,
-                "CLOUDSDK_CORE_PROJECT": PROJECT,
+                "MULTICOMPUTE_GCP__PROJECT": project,
+                "GOOGLE_CLOUD_PROJECT": project,
+                "GCLOUD_PROJECT": project,
+                "CLOUDSDK_CORE_PROJECT": project,
                 # No key file, no gcloud login and no metadata server: nothing to authenticate with.
                 "GOOGLE_APPLICATION_CREDENTIALS": "",
                 "CLOUDSDK_CONFIG": str(self._chassis.folder),
@@ -146,14 +154,17 @@ class GcpLocalCloud:
         """Start the server and return when it answers; does nothing if it runs."""
         if self._chassis.is_running:
             return
+        self._projects = Projects(self._application(), self._keys)
+        self._chassis.start({"/": self._projects, PREFIX: Admin(self)})
+
+    def _application(self) -> GcpApp:
         add_network(self._state, "default", sorted(hardware().regions()))
-        app = GcpApp(self._state, self._injector, self._operations, self._handlers, self._failed_tpu_operation)
-        self._chassis.start({"/": app, PREFIX: Admin(self)})
+        return GcpApp(self._state, self._injector, self._operations, self._handlers, self._failed_tpu_operation)
 
     def stop(self) -> None:
         """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
         self._chassis.stop()
-        for part in (self._state, self._tpus, self._monitoring, self._foreign):
+        for part in (self._state, self._tpus, self._monitoring, self._foreign, self._keys, self._accounts):
             part.clear()
 
     def _failed_tpu_operation(self, call: Call, code: int, message: str) -> dict[str, Any]:
@@ -341,9 +352,71 @@ class GcpLocalCloud:
                 self._state.delete_instance(self._inventory.instance(node_id), now)
 
     def stop_node(self, node_id: str) -> None:
-        """Stop an instance; see `LocalCloud.stop_node`."""
+        """Stop an instance, or a slice with one host; see `LocalCloud.stop_node`."""
         with self._state.lock:
-            self._state.stop_instance(self._inventory.instance(node_id))
+            if (node := self._inventory.node(node_id)) is not None:
+                self._tpus.stop_node(node)
+            else:
+                self._state.stop_instance(self._inventory.instance(node_id))
+
+    def suspend_node(self, node_id: str) -> None:
+        """Suspend an instance, as a user can in Google's console."""
+        with self._state.lock:
+            instance = self._inventory.instance(node_id)
+            self._state.stop_instance(instance)
+            instance.is_suspended = True
+
+    def start_node(self, node_id: str) -> None:
+        """Start a stopped instance or slice, or resume a suspended instance; see `LocalCloud.start_node`."""
+        with self._state.lock:
+            if (node := self._inventory.node(node_id)) is not None:
+                self._tpus.start_node(node)
+            else:
+                self._state.start_instance(self._inventory.instance(node_id))
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all labels of an instance and its disks, or of a slice; see `LocalCloud.remove_tags`."""
+        with self._state.lock:
+            if (node := self._inventory.node(node_id)) is not None:
+                node.body = {**node.body, "labels": {}}
+                return
+            instance = self._inventory.instance(node_id)
+            instance.relabel({})
+            for disk, _ in instance.disks:
+                disk.labels = {}
+
+    def protect(self, node_id: str, *, is_protected: bool = True) -> None:
+        """Set the deletion protection of an instance; see `LocalCloud.protect`. TPU slices have none."""
+        with self._state.lock:
+            if self._inventory.node(node_id) is not None:
+                raise NotImplementedError("Cloud TPU has no protection from deletion")
+            self._inventory.instance(node_id).protect(is_protected=is_protected)
+
+    def add_account(self, account: str) -> Mapping[str, str]:
+        """Add a project without resources; see `LocalCloud.add_account`."""
+        other = GcpLocalCloud(clock=self._clock)
+        other.faults, other._injector = self.faults, self._injector
+        self._accounts[account] = other
+        self._projects.add(account, other._application())
+        return self._environment_of(account)
+
+    def add_key(self, path: Path) -> str:
+        """Create a key of a service account and write it to a file, which the setting `credentials_file` may name.
+
+        From then on, every call needs the token of a key.
+
+        Returns:
+            The id of the key.
+        """
+        return self._keys.add(path, endpoint=self.endpoint_url)
+
+    def revoke_key(self, key_id: str) -> None:
+        """Reject a key and all tokens that were issued for it, as after the key was rotated and its account was disabled."""
+        self._keys.revoke(key_id)
+
+    def expire_tokens(self) -> None:
+        """Reject all tokens that were issued so far, as an hour later."""
+        self._keys.expire_tokens()
 
     def fail_queued_resource(self, name: str, code: int, message: str, *, leaves_nodes: bool = False) -> None:
         """Make a queued resource fail, whatever its state.

@@ -50,6 +50,7 @@ class DiskPlan:
     attachment: Json
     existing: Disk | None = None
     is_scratch: bool = False
+    description: str = ""
 
 
 def read_disks(
@@ -151,6 +152,7 @@ def _created(
         size_gb=size,
         image=image,
         labels=check_labels(f"{place}.labels", params.get("labels", {})),
+        description=params.get("description", ""),
         auto_delete=attachment["autoDelete"],
         is_boot=attachment["boot"],
         attachment={**attachment, "diskSizeGb": str(size)},
@@ -187,6 +189,8 @@ def disk_body(zone: str, name: str, number: int, plan: DiskPlan, created: str) -
         "zone": url_of(f"zones/{zone}"),
         "selfLink": url_of(f"zones/{zone}", "disks", name),
     }
+    if plan.description:
+        body["description"] = plan.description
     if plan.image is not None:
         body["sourceImage"] = plan.image.url
     return body

@@ -47,6 +47,8 @@ class Instances:
             "instances.delete": self._delete,
             "instances.stop": self._stop,
             "instances.start": self._start,
+            "instances.suspend": self._suspend,
+            "instances.resume": self._resume,
             "instances.setLabels": self._set_labels,
             "instances.setMetadata": self._set_metadata,
             "instances.setScheduling": self._set_scheduling,
@@ -196,8 +198,9 @@ class Instances:
     def _delete(self, call: Call) -> Operation:
         instance, now, timing = self._instances.found(call), self._state.now(), self._state.timing
         if instance.is_protected:
+            # https://github.com/hashicorp/terraform-provider-google/pull/1211
             raise GcpError(
-                "resourceInUseByAnotherResource",
+                "invalidResourceUsage",
                 f"Invalid resource usage: 'Resource cannot be deleted if it's protected against deletion."
                 f" Resource: {instance.body['selfLink']}'.",
                 400,
@@ -214,16 +217,37 @@ class Instances:
         self._state.stop_instance(instance)
         return self._begin("stop", instance)
 
+    def _suspend(self, call: Call) -> Operation:
+        instance = self._instances.found(call)
+        self._refuse_unready(instance)
+        if instance.status(self._state.now()) != "RUNNING":
+            # troubleshooting-suspend-resume: "You cannot suspend an instance that is stopped or terminated."
+            raise GcpError("invalid", "You cannot suspend an instance that is not running.", 400)
+        self._state.stop_instance(instance)
+        instance.is_suspended = True
+        return self._begin("suspend", instance)
+
     def _start(self, call: Call) -> Operation:
         instance = self._instances.found(call)
+        if instance.is_suspended:
+            # compute.v1: start is for instances "that was stopped using the instances().stop method".
+            raise GcpError("invalid", "Instance is suspended; it must be resumed.", 400)
+        return self._run_again("start", instance)
+
+    def _resume(self, call: Call) -> Operation:
+        instance = self._instances.found(call)
+        if not instance.is_suspended:
+            raise GcpError("invalid", "Instance is not suspended; it can't be resumed.", 400)
+        return self._run_again("resume", instance)
+
+    def _run_again(self, kind: str, instance: Instance) -> Operation:
         self._refuse_unready(instance)
         if instance.stopped_at is not None:
             if capacity.available(self._state, instance.host, 1) < 1:
                 error = capacity.stockout(self._state, instance.host, 1)
-                return self._failed("start", instance.host.zone, instance.body["selfLink"], [error], 503)
-            instance.stopped_at = None
-            instance.runs_from = self._state.now() + self._state.timing.boot
-        return self._begin("start", instance)
+                return self._failed(kind, instance.host.zone, instance.body["selfLink"], [error], 503)
+            self._state.start_instance(instance)
+        return self._begin(kind, instance)
 
     def _set_labels(self, call: Call) -> Operation:
         instance = self._instances.found(call)
@@ -254,9 +278,7 @@ class Instances:
 
     def _protect(self, call: Call) -> Operation:
         instance = self._instances.found(call, "resource")
-        instance.is_protected = call.query.get("deletionProtection", "true").lower() == "true"
-        instance.body["deletionProtection"] = instance.is_protected
-        instance.relabel(instance.labels)
+        instance.protect(is_protected=call.query.get("deletionProtection", "true").lower() == "true")
         return self._begin("setDeletionProtection", instance)
 
     def _refuse_unready(self, instance: Instance) -> None:

@@ -102,5 +102,5 @@ def _of_instance(instance: Instance) -> Resource:
 
 def _hosts(node: TpuNode, region: str) -> Iterator[Resource]:
     for host in range(node.slice.hosts):
-        billable = node.preempted_at is None
+        billable = node.preempted_at is None and node.stopped_at is None
         yield Resource("gcp", "tpu-host", f"{node.name}/{host}", region, billable, dict(node.labels))

@@ -143,6 +143,7 @@ class Instance:
     stopped_at: datetime | None = None
     is_ghost: bool = False
     is_protected: bool = False
+    is_suspended: bool = False
     trouble: str = ""
     _text: str | None = None
 
@@ -161,7 +162,7 @@ class Instance:
         if self.gone_at is not None:
             return "STOPPING"
         if self.stopped_at is not None:
-            return "TERMINATED"
+            return "SUSPENDED" if self.is_suspended else "TERMINATED"
         if self.is_ghost:
             return "PROVISIONING"
         if now >= self.runs_from:
@@ -175,6 +176,11 @@ class Instance:
     def relabel(self, labels: Labels) -> None:
         """Replace the labels."""
         self.labels, self._text = labels, None
+
+    def protect(self, *, is_protected: bool) -> None:
+        """Set the deletion protection."""
+        self.is_protected = self.body["deletionProtection"] = is_protected
+        self._text = None
 
     def text(self, now: datetime) -> str:
         """Return the document as JSON text; the part that does not change with time is cached, for lists of ten thousand."""
@@ -190,7 +196,7 @@ class Instance:
 
     def _changing(self, now: datetime) -> Json:
         found: Json = {"status": self.status(now)}
-        if self.status(now) in ("RUNNING", "STOPPING", "TERMINATED"):
+        if self.status(now) in ("RUNNING", "STOPPING", "TERMINATED", "SUSPENDED"):
             found["lastStartTimestamp"] = timestamp(self.runs_from)
         if self.stopped_at is not None:
             found["lastStopTimestamp"] = timestamp(self.stopped_at)

@@ -170,6 +170,12 @@ class State:
         if instance.stopped_at is None and instance.gone_at is None:
             instance.stopped_at = self.now()
 
+    def start_instance(self, instance: Instance) -> None:
+        """Start a stopped instance, or resume a suspended one."""
+        if instance.stopped_at is not None:
+            instance.stopped_at, instance.is_suspended = None, False
+            instance.runs_from = self.now() + self.timing.boot
+
     def limit_run(self, instance: Instance, run_until: datetime) -> None:
         """Stop or delete an instance at the end of its time limit, according to its termination action."""
         instance.run_until = run_until

@@ -25,6 +25,8 @@ from multicompute_gcp.local.tpu_rules import (
 _PAGE, _LARGEST_PAGE = 100, 1000
 _ANYWHERE = "-"
 _PATCHED = frozenset({"description", "tags", "labels", "metadata"})
+# "update is not supported while in state PREEMPTED", so probably in no state in which the slice does not run.
+_NOT_PATCHED = ("PREEMPTED", "STOPPED", "DELETING")
 _RESOURCE_EXHAUSTED = 8
 _N = TypeVar("_N", bound=Named)
 
@@ -56,6 +58,8 @@ class Tpu:
             "tpu.nodes.list": self._list_nodes,
             "tpu.nodes.delete": self._delete_node,
             "tpu.nodes.patch": self._patch_node,
+            "tpu.nodes.stop": self._stop_node,
+            "tpu.nodes.start": self._start_node,
             "tpu.nodes.getGuestAttributes": self._guest_attributes,
             "tpu.operations.get": self._get_operation,
             "tpu.operations.list": self._list_operations,
@@ -163,16 +167,40 @@ class Tpu:
         self._queue.note_deletion(node, gone_at)
         return operation
 
+    def _stop_node(self, call: Call) -> TpuOperation:
+        node = self._node(call)
+        try:
+            self._records.stop_node(node)
+        except ValueError as error:
+            raise bad(str(error)) from error
+        return self._changed(node, "stop")
+
+    def _start_node(self, call: Call) -> TpuOperation:
+        node = self._node(call)
+        if node.stopped_at is None:
+            raise GcpError("FAILED_PRECONDITION", f"The node {node.name} is not stopped.", 400)
+        if not self._records.has_capacity(node.zone, node.slice, 1):
+            failure = (_RESOURCE_EXHAUSTED, no_capacity(node.zone))
+            return self._records.begin(node.zone, "start", full_name(node.zone, "nodes", node.name), failure=failure)
+        self._records.start_node(node)
+        return self._changed(node, "start")
+
+    def _changed(self, node: TpuNode, verb: str) -> TpuOperation:
+        target = full_name(node.zone, "nodes", node.name)
+        return self._records.begin(node.zone, verb, target, kind="Node", response=node.as_json(self._state.now()))
+
     def _patch_node(self, call: Call) -> TpuOperation:
         node = self._node(call)
+        state = node.state(self._state.now())
+        if state in _NOT_PATCHED:
+            raise GcpError("FAILED_PRECONDITION", f"The update is not supported while in state {state}.", 400)
         fields = [name for name in call.query.get("updateMask", "").split(",") if name]
         if not fields or not set(fields) <= _PATCHED:
             raise bad(f"The update mask {fields} must name some of {', '.join(sorted(_PATCHED))}.")
         changed = {**node.body, **{name: call.body.get(name) for name in fields}}
         read_node(changed, node.zone)
         node.body = {name: value for name, value in changed.items() if value is not None}
-        target = full_name(node.zone, "nodes", node.name)
-        return self._records.begin(node.zone, "update", target, kind="Node", response=node.as_json(self._state.now()))
+        return self._changed(node, "update")
 
     def _guest_attributes(self, call: Call) -> Json:
         """Return what the hosts wrote at boot, if their startup script writes it and their metadata allows it."""
@@ -211,7 +239,7 @@ class Tpu:
     def _zone(self, call: Call) -> str:
         name = call.path["zone"]
         if not any(name in kind.zones for kind in hardware().slices.values()):
-            raise GcpError("NOT_FOUND", f"Location {name} is not found or access is unauthorized.", 404)
+            raise GcpError("PERMISSION_DENIED", f"Location {name} is not found or access is unauthorized.", 403)
         return name
 
     def _queued(self, call: Call) -> QueuedResource:

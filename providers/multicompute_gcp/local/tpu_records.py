@@ -46,6 +46,7 @@ class TpuNode:
     is_one_of_several: bool = False
     preempted_at: datetime | None = None
     gone_at: datetime | None = None
+    stopped_at: datetime | None = None
     health: str = "HEALTHY"
 
     @property
@@ -60,6 +61,8 @@ class TpuNode:
             return "DELETING"
         if self.preempted_at is not None:
             return "PREEMPTED"
+        if self.stopped_at is not None:
+            return "STOPPED"
         return "READY" if now >= self.ready_at else "CREATING"
 
     def as_json(self, now: datetime) -> Json:
@@ -276,7 +279,11 @@ class TpuRecords:
 
     def used(self, zone: str, name: str) -> int:
         """Return how many slices of a type use capacity in a zone."""
-        return sum(1 for node in self.zone(zone).nodes if node.slice.name == name and node.preempted_at is None)
+        return sum(
+            1
+            for node in self.zone(zone).nodes
+            if node.slice.name == name and node.preempted_at is None and node.stopped_at is None
+        )
 
     def has_capacity(self, zone: str, kind: SliceType, count: int) -> bool:
         """Return whether a zone has capacity for `count` more slices of a type."""
@@ -315,6 +322,22 @@ class TpuRecords:
         )
         self.zone(zone).nodes.add(node)
         return node
+
+    def stop_node(self, node: TpuNode) -> None:
+        """Stop a slice.
+
+        Raises:
+            ValueError: it has several hosts.
+        """
+        if node.slice.hosts > 1:
+            # tpu.v2, nodes.stop: "This operation is only available with single TPU nodes."
+            raise ValueError(f"{node.name}: a slice with {node.slice.hosts} hosts can't be stopped")
+        node.stopped_at = self.state.now()
+
+    def start_node(self, node: TpuNode) -> None:
+        """Start a stopped slice."""
+        if node.stopped_at is not None:
+            node.stopped_at, node.ready_at = None, self.state.now() + self.state.timing.boot
 
     def delete_node(self, node: TpuNode, gone_at: datetime) -> None:
         """Begin to delete a slice; it is gone at `gone_at`."""

@@ -1,5 +1,6 @@
 """Moves the end of life of slices, in the labels that listings show and in the metadata that the timers of the hosts read."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -8,20 +9,28 @@ from multicompute.provider import TAG_EXPIRES_AT, Selector, expiry_tag
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._errors import translate_errors
-from multicompute_gcp._expiry import ENDING
 from multicompute_gcp._gang import AT_ONCE
-from multicompute_gcp._names import region_of
+from multicompute_gcp._names import last_segment, region_of, token_of
 from multicompute_gcp._operations import CHANGED_WITHIN, Outcome
 from multicompute_gcp._session import CALL, Clients
-from multicompute_gcp.tpu._list import find, labels_in, zone_of
+from multicompute_gcp._tags import labels_of
+from multicompute_gcp.tpu._list import find, has_tags, labels_in, zone_of
 from multicompute_gcp.tpu._operations import is_finished
 
 _POLL_INTERVAL: Final = timedelta(milliseconds=200)
 _OPERATION: Final = "nodes.patch"
+# A node that does not run can't be changed: "Cloud TPU API does not allow ... while in state PREEMPTED".
+_ENDING: Final = ("STOPPING", "STOPPED", "TERMINATED", "PREEMPTED", "DELETING")
 
 
 def set_expiry(
-    clients: Clients, selector: Selector, expires_at: datetime | None, place: Place, *, clock: Clock
+    clients: Clients,
+    selector: Selector,
+    expires_at: datetime | None,
+    place: Place,
+    *,
+    clock: Clock,
+    restore: Mapping[str, str] | None = None,
 ) -> None:
     """Write the expiry of the selected slices, see `Provider.set_expiry`.
 
@@ -30,12 +39,12 @@ def set_expiry(
     value = expiry_tag(expires_at)
 
     def update(item: dict[str, Any]) -> None:
-        node = {
-            "name": str(item["name"]),
-            "labels": {**labels_in(item), TAG_EXPIRES_AT: value},
-            "metadata": {**(item.get("metadata") or {}), TAG_EXPIRES_AT: value},
-        }
-        request = {"node": node, "update_mask": {"paths": ["labels", "metadata"]}}
+        node = {"name": str(item["name"]), "metadata": {**(item.get("metadata") or {}), TAG_EXPIRES_AT: value}}
+        if has_tags(item, selector):
+            node["labels"] = {**labels_in(item), TAG_EXPIRES_AT: value}
+        elif restore and token_of(last_segment(item["name"]), selector.tokens):
+            node["labels"] = {**labels_in(item), **labels_of(restore), TAG_EXPIRES_AT: value}
+        request = {"node": node, "update_mask": {"paths": ["labels", "metadata"] if "labels" in node else ["metadata"]}}
         zone = Place("gcp", region_of(zone_of(item)), zone_of(item))
         with translate_errors(_OPERATION, zone):
             name = str(clients.tpu().update_node(request=request, **CALL).operation.name)
@@ -45,5 +54,5 @@ def set_expiry(
                 Outcome(is_done=False).check(_OPERATION, zone)
             clock.sleep(_POLL_INTERVAL)
 
-    found = [item for item in find(clients, selector, place).nodes if item.get("state") not in ENDING]
+    found = [item for item in find(clients, selector, place).nodes if item.get("state") not in _ENDING]
     in_parallel(update, found, at_once=AT_ONCE)

@@ -23,8 +23,8 @@ from multicompute_gcp._list import pending_node
 from multicompute_gcp._names import part_name, region_of, request_id, slice_names
 from multicompute_gcp._network import Network, network_path, network_tag, subnetwork_path
 from multicompute_gcp._session import CALL, Clients
-from multicompute_gcp._tags import labels_of
-from multicompute_gcp.tpu._list import find, hosts_in
+from multicompute_gcp._tags import exact_tags_text, labels_of
+from multicompute_gcp.tpu._list import EXACT_TAGS, find, hosts_in, nodes, zone_of
 from multicompute_gcp.tpu._operations import is_finished
 from multicompute_gcp.tpu._terminate import NO_QUEUE, terminate
 from multicompute_gcp.tpu._types import runtime_of
@@ -52,9 +52,24 @@ class TpuLauncher:
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
-        # Refuses a tag that can't be a label before anything is created.
-        labels_of(request.tags)
         return self._zones.launch(request, self._launch, used_zones=self._used_zones)
+
+    def restart(self, request: LaunchRequest) -> tuple[Node, ...]:
+        """Start the stopped slices of an earlier launch; those with several hosts can't be stopped."""
+        place, selector = Place("gcp", request.region), replace(attempt_of(request), tokens=(request.token,))
+        clients = self._clients
+
+        def start(item: dict[str, Any]) -> None:
+            zone = Place("gcp", request.region, zone_of(item), str(item.get("acceleratorType", "")))
+            with translate_errors("nodes.start", zone):
+                name = str(clients.tpu().start_node(request={"name": str(item["name"])}, **CALL).operation.name)
+            end = self._clock.now() + self._watched_for
+            while not is_finished(clients, name, "nodes.start", zone) and self._clock.now() < end:
+                self._clock.sleep(self._poll_interval)
+
+        stopped = [item for item in find(clients, selector, place).nodes if item.get("state") == "STOPPED"]
+        in_parallel(start, stopped, at_once=AT_ONCE)
+        return tuple(nodes(clients, selector, place))
 
     def _find_zones(self, place: Place) -> Iterator[str]:
         """Yield the zones of the region that list the slice type."""
@@ -170,7 +185,10 @@ class TpuLauncher:
             "accelerator_type": part.offer.instance_type,
             "runtime_version": runtime_of(part.offer.instance, request.image),
             "labels": labels_of(request.tags),
-            "metadata": metadata_of(request, delete_url=delete_url, of_slice=True),
+            "metadata": {
+                **metadata_of(request, delete_url=delete_url, of_slice=True),
+                EXACT_TAGS: exact_tags_text(request.tags),
+            },
             "network_config": network,
             "tags": [network_tag(request.cluster_id)],
         }

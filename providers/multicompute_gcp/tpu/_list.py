@@ -1,23 +1,22 @@
 """Lists our TPU slices: queued resources and nodes, over all zones; each host of a slice is a node of a cluster."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from multicompute.errors import MulticomputeError
 from multicompute.node import Cause, Node, NodeState
 from multicompute.provider import TAG_ATTEMPT, Resource, Selector
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_gcp._errors import answer_of_status, cause_of, is_disabled
+from multicompute_gcp._errors import answer_of_status, cause_of
 from multicompute_gcp._health import slice_fault
-from multicompute_gcp._names import last_segment, region_of
+from multicompute_gcp._names import last_segment, region_of, slice_of, token_of
 from multicompute_gcp._session import Clients
-from multicompute_gcp._tags import has_selected_labels, tags_of
+from multicompute_gcp._tags import is_selected, tags_of
 from multicompute_gcp.tpu._types import hosts_of
 
-Answer = TypeVar("Answer")
-
-# https://cloud.google.com/tpu/docs/reference/rest/v2/projects.locations.nodes#State
+EXACT_TAGS: Final = "multicompute-tags"
+"""The key of the metadata with the exact tags: the description of a TPU node may have 512 characters only."""
+# https://cloud.google.com/tpu/docs/reference/rest/v2/projects.locations.nodes#State. Only a slice with one host can be stopped and started
+# (nodes.stop in the discovery document of tpu.v2). A slice that was preempted or TERMINATED ("due to maintenance") does not come back.
 _STATES: Final = {
     "CREATING": NodeState.PENDING,
     "STARTING": NodeState.PENDING,
@@ -32,6 +31,7 @@ _STATES: Final = {
     "TERMINATED": NodeState.STOPPED,
     "HIDING": NodeState.STOPPING,
     "HIDDEN": NodeState.STOPPED,
+    "UNHIDING": NodeState.PENDING,
 }
 # The states of a queued resource in which its nodes do not run, whatever they themselves report.
 _QUEUE_STATES: Final = {
@@ -46,7 +46,7 @@ _QUEUE_REASONS: Final = {
     "CREATING": "being added to the queue",
     "PROVISIONING": "there is capacity, and the slice is being created",
 }
-_PREEMPTED: Final = ("PREEMPTED", "SUSPENDING", "SUSPENDED")
+_PREEMPTED: Final = ("PREEMPTED", "TERMINATED", "SUSPENDING", "SUSPENDED")
 # The largest page of the TPU API.
 _PAGE: Final = 1000
 
@@ -70,32 +70,61 @@ class _Status:
 
 def nodes(clients: Clients, selector: Selector, place: Place) -> list[Node]:
     """Return every host of the selected slices, in the order of the slices and of their workers."""
-    return hosts_in(find(clients, selector, place), with_health=selector.with_health)
+    found = find(clients, selector, place)
+    untagged = {(zone_of(item), last_segment(item["name"])) for item in found.nodes if not has_tags(item, selector)}
 
+    def checked(node: Node) -> Node:
+        name = slice_of(node.id)
+        if (node.zone, name) not in untagged:
+            return node
+        return replace(node, is_tagged=False, token=token_of(name, selector.tokens))
 
-def unless_disabled(otherwise: Answer, call: Callable[[], Answer]) -> Answer:
-    """Return what `call` returns, or `otherwise` if the TPU API was never enabled in the project: then there are no slices."""
-    try:
-        return call()
-    except MulticomputeError as error:
-        if is_disabled(error):
-            return otherwise
-        raise
+    return [checked(node) for node in hosts_in(found, with_health=selector.with_health)]
 
 
 def find(clients: Clients, selector: Selector, place: Place) -> Found:
-    """Return what is selected; the listings of the TPU API have no filter, so everything of the project is read."""
+    """Return what is selected, by label or by name; the listings of the TPU API have no filter, so everything of the project is read."""
 
-    def selected(kind: str) -> tuple[dict[str, Any], ...]:
+    def here(kind: str) -> list[dict[str, Any]]:
         pages = clients.pages(clients.tpu_url(clients.tpu_name("-", kind)), f"{kind}.list", place, pageSize=_PAGE)
-        items = [item for page in pages for item in page.get(kind, ()) if _is_selected(item, selector)]
-        return tuple(sorted(items, key=lambda item: str(item["name"])))
+        items = [item for page in pages for item in page.get(kind, ())]
+        return sorted((item for item in items if _is_here(item, selector)), key=lambda item: str(item["name"]))
 
-    return Found(queued=selected("queuedResources"), nodes=selected("nodes"))
+    if selector.only:
+        only = {slice_of(node_id) for node_id in selector.only}
+        queued = [item for item in here("queuedResources") if only.issuperset(_requested_names(item))]
+        return Found(tuple(queued), tuple(item for item in here("nodes") if last_segment(item["name"]) in only))
+    known = {slice_of(node_id) for node_id in selector.known_ids} - {""}
+    queued = [
+        item
+        for item in here("queuedResources")
+        if has_tags(item, selector) or _is_known(item, selector) or not known.isdisjoint(_requested_names(item))
+    ]
+    # The labels of a node can be removed, but not those of the queued resource that has created it.
+    owners = {str(item["name"]) for item in queued}
+    nodes = [
+        item
+        for item in here("nodes")
+        if has_tags(item, selector)
+        or _is_known(item, selector)
+        or last_segment(item["name"]) in known
+        or str(item.get("queuedResource") or "") in owners
+    ]
+    return Found(tuple(queued), tuple(nodes))
 
 
-def _is_selected(item: dict[str, Any], selector: Selector) -> bool:
-    return selector.region in (None, region_of(zone_of(item))) and has_selected_labels(labels_in(item), selector)
+def _is_here(item: dict[str, Any], selector: Selector) -> bool:
+    return selector.region in (None, region_of(zone_of(item)))
+
+
+def has_tags(item: dict[str, Any], selector: Selector) -> bool:
+    """Return whether the labels of a node or queued resource select it; otherwise it was found by its name."""
+    return is_selected(labels_in(item), _exact_tags(item), selector)
+
+
+def _is_known(item: dict[str, Any], selector: Selector) -> bool:
+    """Return whether the name of a node or queued resource was made from one of the tokens."""
+    return bool(token_of(last_segment(item["name"]), selector.tokens))
 
 
 def zone_of(item: dict[str, Any]) -> str:
@@ -106,9 +135,20 @@ def zone_of(item: dict[str, Any]) -> str:
 
 def labels_in(item: dict[str, Any]) -> dict[str, str]:
     """Return the labels of a node, or of the nodes that a queued resource requests, because it has none of its own."""
+    return dict(_node_in(item).get("labels") or {})
+
+
+def _node_in(item: dict[str, Any]) -> dict[str, Any]:
     specs = (item.get("tpu") or {}).get("nodeSpec")
-    labels = (specs[0].get("node") or {}).get("labels") if specs else item.get("labels")
-    return dict(labels or {})
+    return (specs[0].get("node") or {}) if specs else item
+
+
+def _exact_tags(item: dict[str, Any]) -> str | None:
+    return (_node_in(item).get("metadata") or {}).get(EXACT_TAGS)
+
+
+def _tags(item: dict[str, Any]) -> dict[str, str]:
+    return tags_of(labels_in(item), _exact_tags(item))
 
 
 def _requested_names(queued: dict[str, Any]) -> list[str]:
@@ -177,7 +217,7 @@ def _host(item: dict[str, Any], worker: int, status: _Status, endpoint: dict[str
         state=status.state,
         private_ip=endpoint.get("ipAddress") or None,
         public_ip=(endpoint.get("accessConfig") or {}).get("externalIp") or None,
-        token=tags_of(labels_in(item)).get(TAG_ATTEMPT, ""),
+        token=_tags(item).get(TAG_ATTEMPT, ""),
         reason=status.reason,
         cause=status.cause,
         is_spot=bool((item.get("schedulingConfig") or {}).get("spot")),
@@ -208,6 +248,9 @@ def _queue_status(queued: dict[str, Any]) -> _Status:
         return _Status(state, reason, cause_of(answer))
     if code in ("SUSPENDING", "SUSPENDED") and queued["state"].get("stateInitiator") != "USER":
         return _Status(state, f"{code}: Google has preempted the slice", "preemption")
+    if code == "SUSPENDED":
+        # "The resources specified in the QueuedResource request have been deleted" (QueuedResourceState.State of tpu.v2).
+        state = NodeState.GONE
     return _Status(state, f"{code}: {_QUEUE_REASONS.get(code, f'the queued resource is {code.lower()}')}")
 
 
@@ -226,4 +269,4 @@ def resources_in(found: Found) -> list[Resource]:
 
 
 def _resource(kind: str, resource_id: str, item: dict[str, Any], *, billable: bool = False) -> Resource:
-    return Resource("gcp", kind, resource_id, region_of(zone_of(item)), billable, tags_of(labels_in(item)))
+    return Resource("gcp", kind, resource_id, region_of(zone_of(item)), billable, _tags(item))

@@ -3,12 +3,12 @@
 import re
 from typing import Any, Final
 
-from multicompute.errors import MulticomputeError
+from multicompute.errors import CapacityError, MulticomputeError
 from multicompute.provider import Selector, Teardown
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_gcp._names import resource_name
+from multicompute_gcp._names import last_segment, resource_name
 from multicompute_gcp._session import CALL, Clients
-from multicompute_gcp._terminate import delete_unless_gone
+from multicompute_gcp._terminate import Deletion, delete_unless_gone, summary_of
 from multicompute_gcp.tpu._list import Found, find, resources_in
 
 NO_QUEUE: Final = frozenset({"UNIMPLEMENTED", "HTTP501"})
@@ -25,49 +25,56 @@ def terminate(clients: Clients, selector: Selector, place: Place) -> Teardown:
     """
     found = find(clients, selector, place)
     if found.queued or found.nodes:
-        _delete(clients, found, place)
+        blocked_by = _delete(clients, found, place)
         remaining = tuple(resources_in(find(clients, selector, place)))
-        return Teardown(remaining, f"{len(remaining)} TPU slices and requests to be deleted" if remaining else "")
+        waiting_for = f"{len(remaining)} TPU slices and requests to be deleted" if remaining else ""
+        return Teardown(remaining, waiting_for, blocked_by)
     unlisted = _find_unlisted(clients, selector, place)
-    _delete(clients, unlisted, place)
+    blocked_by = _delete(clients, unlisted, place)
     count = len(unlisted.queued) + len(unlisted.nodes)
     waiting_for = f"{count} TPU slices that listings do not show yet" if count else ""
-    return Teardown(tuple(resources_in(unlisted)), waiting_for)
+    return Teardown(tuple(resources_in(unlisted)), waiting_for, blocked_by)
 
 
-def _delete(clients: Clients, found: Found, place: Place) -> None:
-    deleted = {str(item["name"]) for item in found.queued if _delete_queued_resource(clients, item, place)}
+def _delete(clients: Clients, found: Found, place: Place) -> str:
+    """Delete what was found, and return what blocks a deletion."""
+    deletions = {str(item["name"]): _delete_queued_resource(clients, item, place) for item in found.queued}
+    blocked = [deletion.blocked_by for deletion in deletions.values()]
+    accepted = {name for name, deletion in deletions.items() if deletion.is_accepted}
     for item in found.nodes:
-        if str(item.get("queuedResource") or "") not in deleted:
-            _delete_node(clients, item, place)
+        if str(item.get("queuedResource") or "") not in accepted:
+            blocked.append(_delete_node(clients, item, place).blocked_by)
+    return summary_of(blocked)
 
 
-def _delete_queued_resource(clients: Clients, item: dict[str, Any], place: Place) -> bool:
-    """Request the deletion of a queued resource and its nodes; return False if it can't be deleted yet."""
+def _delete_queued_resource(clients: Clients, item: dict[str, Any], place: Place) -> Deletion:
+    """Request the deletion of a queued resource and its nodes."""
     if (item.get("state") or {}).get("state") == "DELETING":
-        return True
+        return Deletion(is_accepted=True)
     request = {"name": str(item["name"]), "force": True}
-    is_accepted, _ = delete_unless_gone(
+    return delete_unless_gone(
         lambda: clients.tpu().delete_queued_resource(request=request, **CALL),
-        "queuedResources.delete",
+        f"queued resource {last_segment(item['name'])}",
         place,
         not_yet=_NOT_YET,
     )
-    return is_accepted
 
 
-def _delete_node(clients: Clients, item: dict[str, Any], place: Place) -> None:
+def _delete_node(clients: Clients, item: dict[str, Any], place: Place) -> Deletion:
     if item.get("state") == "DELETING":
-        return
+        return Deletion(is_accepted=True)
     request = {"name": str(item["name"])}
-    delete_unless_gone(
-        lambda: clients.tpu().delete_node(request=request, **CALL), "nodes.delete", place, not_yet=_NOT_YET
+    return delete_unless_gone(
+        lambda: clients.tpu().delete_node(request=request, **CALL),
+        f"TPU node {last_segment(item['name'])}",
+        place,
+        not_yet=_NOT_YET,
     )
 
 
 def _find_unlisted(clients: Clients, selector: Selector, place: Place) -> Found:
     """Return the slices that are known from a launch and in no listing, read by their names (I4)."""
-    if selector.token is None or selector.region is None:
+    if selector.token is None or selector.region is None or selector.only:
         return Found()
     part = re.compile(f"{re.escape(resource_name(selector.token))}-[0-9]+")
     node_names = sorted({node_id.partition("/")[0] for node_id in selector.node_ids if "/" in node_id})
@@ -86,6 +93,7 @@ def _get(clients: Clients, name: str, kind: str, place: Place) -> dict[str, Any]
     try:
         return clients.get(clients.tpu_url(name), f"{kind}.get", place)
     except MulticomputeError as error:
-        if error.code in NO_QUEUE:
+        # Where the project can't use TPUs in a zone at all, it has none there.
+        if error.code in NO_QUEUE or (isinstance(error, CapacityError) and not error.is_offered):
             return None
         raise

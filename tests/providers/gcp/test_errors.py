@@ -229,3 +229,56 @@ def test_a_call_that_never_reached_google_is_not_a_refusal(raised: Exception, ki
 )
 def test_the_reason_why_a_node_ended_has_a_cause(answer: VendorAnswer, cause: str) -> None:
     assert cause_of(answer) == cause
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind", "scope"),
+    [
+        # https://github.com/GoogleCloudPlatform/oss-test-infra/pull/2703
+        (
+            "conditionNotMet",
+            "Location ZONE:asia-south1-b violates constraint constraints/gcp.resourceLocations on the resource",
+            errors.AccessDeniedError,
+            "zone",
+        ),
+        (
+            "conditionNotMet",
+            "Constraint constraints/compute.vmExternalIpAccess violated for project 1.",
+            errors.AccessDeniedError,
+            "account",
+        ),
+        ("conditionNotMet", "Supplied fingerprint does not match.", errors.TransientError, "request"),
+        # https://github.com/dstackai/gpuhunt/issues/98
+        (
+            "PERMISSION_DENIED",
+            "Location us-east1-d is not found or access is unauthorized.",
+            errors.CapacityError,
+            "zone",
+        ),
+        ("PERMISSION_DENIED", "Permission 'tpu.nodes.list' denied on resource", errors.AccessDeniedError, "account"),
+        ("SERVICE_DISABLED", "Cloud TPU API has not been used in project 1", errors.AccessDeniedError, "zone"),
+        ("SERVICE_DISABLED", "Compute Engine API has not been used in project 1", errors.AccessDeniedError, "account"),
+        (
+            "IP_SPACE_EXHAUSTED",
+            "IP space of 'projects/p/regions/r/subnetworks/s' is exhausted.",
+            errors.CapacityError,
+            "region",
+        ),
+        ("invalid", "'x'. The referenced subnetwork resource cannot be found.", errors.ProviderError, "region"),
+        ("invalid", "'x'. The referenced network resource cannot be found.", errors.ProviderError, "account"),
+        ("invalid", "'x'. The referenced image resource cannot be found.", errors.ProviderError, "region"),
+        ("notFound", "The resource 'projects/p/global/images/family/f' was not found", errors.ProviderError, "region"),
+        (
+            "notFound",
+            "The resource 'projects/p/zones/z/instances/i' was not found",
+            errors.InvalidRequestError,
+            "request",
+        ),
+        ("invalidResourceUsage", "Resource cannot be deleted if it's protected", errors.ProviderError, "zone"),
+    ],
+)
+def test_what_one_place_or_the_project_lacks_has_the_narrowest_scope(
+    code: str, message: str, kind: type[errors.MulticomputeError], scope: str
+) -> None:
+    error = refusal(VendorAnswer(code, message), "instances.bulkInsert", PLACE)
+    assert (type(error), error.scope) == (kind, scope)

@@ -1,5 +1,6 @@
 """The request for instances, for each purchase and machine type."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -39,8 +40,10 @@ def test_names_come_from_the_token_in_the_order_of_the_nodes(request_of: Request
 def test_labels_are_on_the_instance_and_on_its_disk_which_is_deleted_with_it(request_of: Request) -> None:
     properties = _properties(request_of())
     disk = properties["disks"][0]
-    assert properties["labels"]["multicompute-owner"] == "me__40host"
+    assert properties["labels"]["multicompute-owner"] == "me_host"
     assert disk["initialize_params"]["labels"] == properties["labels"]
+    assert disk["initialize_params"]["description"] == properties["description"]
+    assert json.loads(properties["description"])["multicompute-owner"] == "me@host"
     assert disk["auto_delete"] is True
 
 

@@ -1,7 +1,7 @@
 """The adapter on a local Google Cloud that has state: complete gangs of instances, from the launch until nothing is left."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from multicompute import errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part, Purchase
 from multicompute.provider import LaunchRequest, Selector
+from multicompute.provider_kit.tags import encode_tag
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp._reservations import find_reservation
@@ -417,19 +418,60 @@ def test_a_gang_of_instances_and_slices_is_refused(provider: GcpProvider, reques
         provider.launch(request_of(parts=(Part(offer, 1), Part(tpu, 1))))
 
 
-def test_a_tag_that_can_not_be_a_label_is_refused_before_google_is_called(
+def test_tags_that_labels_do_not_allow_are_readable_in_google_and_listed_unchanged(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     request = request_of()
-    with pytest.raises(errors.InvalidRequestError):
-        provider.launch(replace(request, tags={**request.tags, "note": "Ä" * 30}))
-    assert cloud.faults.count() == 0
+    tags = {
+        "Cost Center": "R&D / Vision",
+        "cost_center": "42",
+        "note": "Ä" * 30,
+        "kubernetes.io/owner": "NLP",
+        "2026": "",
+    }
+    provider.launch(replace(request, tags={**request.tags, **tags}))
+    assert {kind for kind, *_ in {(item.kind, item.id) for item in cloud.alive()}} == {"instance", "disk"}
+    for item in cloud.alive():
+        assert item.tags["cost_center"] == "42"
+        assert item.tags["kubernetes_io_owner"] == "nlp"
+        assert next(value for key, value in item.tags.items() if key.startswith("cost_center-")) == "r_d___vision"
+    for listed in provider.resources(HERE):
+        assert {**listed.tags, "multicompute-expires-at": "never"} == {**request.tags, **tags}
 
 
-def test_tags_outside_the_alphabet_of_labels_are_listed_unchanged(provider: GcpProvider, request_of: Request) -> None:
+def test_owners_whose_labels_are_equal_are_told_apart_by_the_exact_value(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
+) -> None:
     request = request_of()
-    provider.launch(replace(request, tags={**request.tags, "Team": "NLP/vision"}))
-    assert all(item.tags["Team"] == "NLP/vision" for item in provider.resources(HERE))
+    provider.launch(request)
+    other = {**request.tags, "multicompute-owner": "ME_host", "multicompute-id": "id-2", "multicompute-attempt": "tok2"}
+    provider.launch(replace(request, token="tok2", cluster_id="id-2", owner="ME_host", tags=other))
+    cloud.faults.clear()
+    assert {node.token for node in provider.nodes(Selector(owner="me@host"))} == {"tok"}
+    assert {node.token for node in provider.nodes(Selector(owner="ME_host"))} == {"tok2"}
+    filters = [str(call.fields["filter"]) for call in cloud.faults.calls if "filter" in call.fields]
+    assert filters and all('labels.multicompute-owner = "me_host"' in text for text in filters)
+
+
+def test_a_cluster_of_an_earlier_version_is_found_and_torn_down(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As earlier versions wrote them: labels with escapes, and no description of instances and disks.
+    def old_labels(tags: Mapping[str, str]) -> dict[str, str]:
+        names = {key: encode_tag(key) for key in tags}
+        return {name if name[0].isalpha() else f"k__00{name}": encode_tag(tags[key]) for key, name in names.items()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("multicompute_gcp._launch.labels_of", old_labels)
+        patch.setattr("multicompute_gcp._launch.description_of", lambda _: "")
+        request = request_of()
+        provider.launch(replace(request, tags={**request.tags, "Team": "NLP/vision"}))
+    assert {item.tags["multicompute-owner"] for item in cloud.alive()} == {"me__40host"}
+    assert len(provider.nodes(Selector(owner="me@host"))) == 2
+    assert provider.nodes(Selector(owner="me_host")) == ()
+    assert {item.tags["Team"] for item in provider.resources(HERE)} == {"NLP/vision"}
+    tear_down(provider)
+    assert cloud.alive() == []
 
 
 def test_instances_do_not_need_the_tpu_api(cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request) -> None:

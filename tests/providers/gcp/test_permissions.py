@@ -60,8 +60,15 @@ def test_the_role_allows_every_call_from_launch_to_teardown(
     for node in nodes:
         cloud.measure(node.id, {Metric.ACCELERATOR: 50.0})
     assert provider.metrics(nodes, since=now - timedelta(minutes=5), until=now)
+    cloud.stop_node("tok-0-0001")
+    cloud.suspend_node("tok-0-0002")
+    provider.launch(replace(machines, restart=True))
+    cloud.stop_node("tok2-0/0")
+    provider.launch(replace(machines, parts=(slices,), token="tok2", restart=True))
+    cloud.remove_tags("tok-0-0001")
+    assert provider.nodes(Selector(cluster_id="id-1", tokens=("tok",), known_ids=("tok-0-0001",)))
     provider.set_expiry(Selector(cluster_id="id-1"), provider._clock.now() + timedelta(hours=1))
-    tear_down(provider, Selector(cluster_id="id-1"))
+    tear_down(provider, Selector(cluster_id="id-1", tokens=("tok", "tok2", "tok3")))
     assert cloud.alive() == []
     called = {_permission(call.operation) for call in cloud.faults.calls}
     assert called <= _allowed()
@@ -70,6 +77,9 @@ def test_the_role_allows_every_call_from_launch_to_teardown(
         "compute.instances.create",
         "tpu.queuedresources.create",
         "compute.resourcePolicies.delete",
+        "compute.instances.start",
+        "compute.instances.resume",
+        "tpu.nodes.start",
     } <= called
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from multicompute.errors import AuthError, CapacityError
+from multicompute.errors import AuthError, CapacityError, TransientError
 from multicompute.provider_kit.renewal import Renewal, renews_credentials
 
 
@@ -81,3 +81,17 @@ def test_threads_that_are_rejected_together_renew_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(one, range(4))) == ["new"] * 4
     assert rebuilt == [1]
+
+
+def test_a_launch_whose_roll_back_was_rejected_as_well_is_repeated_with_the_new_key() -> None:
+    key = {"now": "old"}
+
+    def launch() -> str:
+        if key["now"] == "old":
+            raise TransientError("what was launched could not be taken back") from AuthError("rejected")
+        return "launched"
+
+    assert Renewal(lambda: key.update(now="new")).run(launch) == "launched"
+    key["now"] = "old"
+    with pytest.raises(TransientError):
+        Renewal(lambda: None).run(launch)

@@ -110,10 +110,21 @@ def test_a_stopped_instance_exists_frees_its_capacity_and_keeps_its_disk(
     assert api.instances()[0]["status"] == "RUNNING"
 
 
+def test_a_suspended_instance_is_resumed_and_not_started(api: Api, launch: Any) -> None:
+    launch(1)
+    api.compute("POST", f"{ONE}/suspend")
+    assert api.instances()[0]["status"] == "SUSPENDED"
+    assert api.refused("POST", f"{ONE}/start")[0] == 400
+    api.compute("POST", f"{ONE}/resume")
+    assert api.instances()[0]["status"] == "RUNNING"
+    assert api.refused("POST", f"{ONE}/resume")[0] == 400
+
+
 def test_a_protected_instance_is_not_deleted(api: Api, launch: Any) -> None:
     launch(1)
     api.compute("POST", f"{ONE}/setDeletionProtection", deletionProtection="true")
     assert "protected" in api.refused("DELETE", ONE)[2]
+    assert "invalidResourceUsage" in api.refused("DELETE", ONE)
     api.compute("POST", f"{ONE}/setDeletionProtection", deletionProtection="false")
     api.compute("DELETE", ONE)
     assert api.names() == []

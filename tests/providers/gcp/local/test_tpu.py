@@ -312,8 +312,10 @@ def test_the_cloud_offers_what_the_tables_have(api: Api) -> None:
     assert api.tpu("GET", f"{ZONE}/acceleratorTypes/v5p-128")["type"] == "v5p-128"
     versions = api.tpu("GET", f"{ZONE}/runtimeVersions")["runtimeVersions"]
     assert api.tpu("GET", f"{ZONE}/runtimeVersions/{versions[0]['version']}") == versions[0]
-    for path in (f"{ZONE}/acceleratorTypes/v99-8", f"{ZONE}/runtimeVersions/none", "mars-1-a/nodes", f"{QUEUE}/none"):
+    for path in (f"{ZONE}/acceleratorTypes/v99-8", f"{ZONE}/runtimeVersions/none", f"{QUEUE}/none"):
         assert api.ask("GET", f"/v2/projects/{PROJECT}/locations/{path}")[0] == 404
+    # https://github.com/dstackai/gpuhunt/issues/98: a zone in which the project can't use TPUs is denied, and not missing.
+    assert api.ask("GET", f"/v2/projects/{PROJECT}/locations/mars-1-a/nodes")[0] == 403
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------------
