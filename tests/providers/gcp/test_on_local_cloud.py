@@ -470,7 +470,7 @@ def test_a_cluster_of_an_earlier_version_is_found_and_torn_down(
     assert len(provider.nodes(Selector(owner="me@host"))) == 2
     assert provider.nodes(Selector(owner="me_host")) == ()
     assert {item.tags["Team"] for item in provider.resources(HERE)} == {"NLP/vision"}
-    tear_down(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
