@@ -1,26 +1,29 @@
 """Launches a gang: first everything that costs nothing, then one RunInstances call per part, all or nothing."""
 
-import hashlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from multicompute.errors import MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node
 from multicompute.offer import Part
-from multicompute.provider import TAG_ATTEMPT, LaunchRequest
+from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Selector
 from multicompute.provider_kit.seam import all_or_nothing
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable
 from multicompute_aws._boot import user_data
 from multicompute_aws._errors import code_of, translate_errors
 from multicompute_aws._image import Image, Images
-from multicompute_aws._list import instances, to_node
+from multicompute_aws._list import instances, live_instances, to_node
+from multicompute_aws._names import client_token
 from multicompute_aws._network import Network, interfaces, warn_of_no_internet
 from multicompute_aws._reservations import CapacityReservation, find_reservation
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import check_tags, ec2_tags
 from multicompute_aws._terminate import terminate_instances
 
-_CLIENT_TOKEN_LENGTH: Final = 64
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
 # A deep learning image has 100 GB; the rest is for a framework, a container or two and checkpoints.
 _DEFAULT_DISK_GIB: Final = 200
 _DEFAULT_PLAIN_DISK_GIB: Final = 50
@@ -52,6 +55,25 @@ class Launcher:
             for part, call in calls:
                 nodes += self._run(request, part, call)
         return tuple(nodes)
+
+    def restart(self, request: LaunchRequest) -> tuple[Node, ...]:
+        """Start the stopped instances of an earlier launch, all that can be started, and return all of them.
+
+        Raises:
+            CapacityError, QuotaError, ...: some can't be started now.
+            TransientError: some are still stopping.
+        """
+        place = Place.of(request.parts[0].offer)
+        selector = Selector(
+            region=place.region, tokens=(request.token,), cluster_id=request.cluster_id, token=request.token
+        )
+        ec2 = self._clients.ec2(place.region)
+        start_instances(ec2, [item["InstanceId"] for item in _in_state(ec2, selector, place, "stopped")], place)
+        found = live_instances(ec2, selector, place)
+        if stopping := [item["InstanceId"] for item in found if item["State"]["Name"] == "stopping"]:
+            text = f"{len(stopping)} instances are still stopping: {', '.join(stopping[:5])}"
+            raise retryable(text, code="IncorrectInstanceState", place=place)
+        return tuple(to_node(item, place.region, selector=selector) for item in found)
 
     def forget(self, cluster_id: str) -> None:
         """Forget what was created for a cluster that is torn down."""
@@ -135,16 +157,32 @@ class Launcher:
         return self._network.placement_group(request, place) if request.fabric else ""
 
 
-def client_token(token: str, index: int) -> str:
-    """Return EC2's token for the part with this index; a long one is replaced by its digest, which stays unique.
+def _in_state(ec2: "EC2Client", selector: Selector, place: Place, state: str) -> list[dict[str, Any]]:
+    return [item for item in live_instances(ec2, selector, place) if item["State"]["Name"] == state]
 
-    Raises:
-        InvalidRequestError: it is not ASCII, and EC2 accepts nothing else.
-    """
-    if not token.isascii():
-        raise invalid_request(f"token {token!r} is not ASCII", code="InvalidClientToken", place=Place("aws"), hint="")
-    full = token if index == 0 else f"{token}-{index}"
-    return full if len(full) <= _CLIENT_TOKEN_LENGTH else hashlib.sha256(full.encode()).hexdigest()
+
+def start_instances(ec2: "EC2Client", ids: list[str], place: Place) -> None:
+    """Start stopped instances; if EC2 refuses all because of some, each is started by itself, and the last refusal is raised."""
+    if not ids:
+        return
+    try:
+        with translate_errors("StartInstances", place):
+            ec2.start_instances(InstanceIds=ids)
+    except (ThrottledError, TransientError):
+        raise
+    except MulticomputeError:
+        if len(ids) == 1:
+            raise
+    else:
+        return
+    refusal: MulticomputeError | None = None
+    for name in ids:
+        try:
+            start_instances(ec2, [name], place)
+        except MulticomputeError as error:
+            refusal = error
+    if refusal is not None:
+        raise refusal
 
 
 def _market(request: LaunchRequest, part: Part, reserved: CapacityReservation | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from multicompute.provider import TAG_ID, LaunchRequest
 from multicompute.provider_kit.ssh import SshSources
 from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
 from multicompute_aws._errors import code_of, log, translate_errors
+from multicompute_aws._names import group_name
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
 from multicompute_aws._tags import ec2_tags, plain_tags
@@ -212,11 +213,6 @@ def warn_of_no_internet(subnet: Subnet, network: list[dict[str, Any]], *, is_pri
             place,
             subnet.id,
         )
-
-
-def group_name(cluster_id: str) -> str:
-    """Return the name of a cluster's groups; security groups may not be named "sg-...", and 255 characters are allowed."""
-    return f"multicompute-{cluster_id}"[:200]
 
 
 def interfaces(

@@ -1,11 +1,11 @@
 """Tags in EC2's form, and the filters that find resources by them."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from multicompute.provider import TAG_ID, Selector
 from multicompute.provider_kit.tags import check_tag_keys, selected_tags
+from multicompute_aws._names import escaped
 
 # Nodes read their expiry from their own tags. With tags in the metadata EC2 accepts keys of these characters only, and not these names:
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html
@@ -35,10 +35,5 @@ def plain_tags(tags: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
 def tag_filters(selector: Selector) -> list[dict[str, Any]]:
     """Return the filters that find what `selector` selects; everything of ours if it names nothing."""
     wanted = selected_tags(selector)
-    filters = [{"Name": f"tag:{key}", "Values": [_escape(value)]} for key, value in wanted.items()]
+    filters = [{"Name": f"tag:{key}", "Values": [escaped(value)]} for key, value in wanted.items()]
     return filters or [{"Name": "tag-key", "Values": [TAG_ID]}]
-
-
-def _escape(value: str) -> str:
-    """Escape wildcards: an owner with a "*" must not select every user's machines."""
-    return re.sub(r"([\\*?])", r"\\\1", value)

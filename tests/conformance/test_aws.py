@@ -43,6 +43,9 @@ def harness_of(cloud: AwsLocalCloud, page_nodes: int) -> LocalCloudHarness:
         launch="RunInstances",
         refusals=REFUSALS,
         page_nodes=page_nodes,
+        other_account=lambda: plugin.open(
+            Settings(values={"regions": tuple(ZONES)}, environment=cloud.add_account("210987654321"))
+        ),
         reach_expiry=lambda: run_timers(cloud),
     )
 

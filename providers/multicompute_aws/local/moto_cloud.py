@@ -25,9 +25,9 @@ _CODE, _MESSAGE = (re.compile(rb"<%s>(.*?)</%s>" % (tag, tag), re.DOTALL) for ta
 class Moto:
     """moto in this process, with an account id of its own: several local clouds do not see each other."""
 
-    def __init__(self) -> None:
-        """Choose the account id; `start` imports moto."""
-        self.account = str(10**11 + secrets.randbelow(9 * 10**11))
+    def __init__(self, account: str = "") -> None:
+        """Take an account id, or choose one; `start` imports moto."""
+        self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
         self._application: Any = None
 
     def start(self) -> None:
@@ -144,6 +144,10 @@ class Moto:
         from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
 
         return region in RegionsAndZonesBackend.zones
+
+    def regions(self) -> Mapping[str, str]:
+        """Return every region of the partition -> its opt-in status."""
+        return {region.name: region.opt_in_status for region in self.ec2("us-east-1").describe_regions()}
 
     def image(self, region: str, image_id: str) -> Any | None:
         """Return moto's record of an image, or None."""

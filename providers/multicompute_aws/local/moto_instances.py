@@ -9,7 +9,16 @@ from xml.etree import ElementTree
 
 from multicompute_aws.local import wire
 from multicompute_aws.local.filters import matcher
-from multicompute_aws.local.instances import Call, Handler, filters_at, find_instances, refuse_protected, state_changes
+from multicompute_aws.local.instances import (
+    Call,
+    Handler,
+    filters_at,
+    find_instances,
+    refuse_protected,
+    refuse_undeletable,
+    state_changes,
+    unprotected,
+)
 from multicompute_aws.local.launcher import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Launch, State
@@ -104,14 +113,15 @@ class MotoInstances:
     def _terminate(self, call: Call) -> bytes:
         now = self._state.now()
         found = find_instances(call.region, call.params["InstanceIds"], now)
-        refuse_protected(found)
+        refuse_undeletable(found, self._moto.account, call.region.name)
         before = [instance.state(now) for instance in found]
         # moto fails on an instance that is terminated already; EC2 does not.
-        live = [instance.id for instance in found if instance.ends_at is None]
+        live = [instance.id for instance in unprotected(found) if instance.ends_at is None]
         if live:
             self._call_moto(call.action, call, {"InstanceIds": live})
-        for instance in found:
+        for instance in unprotected(found):
             call.region.terminate(instance, now + self._state.timing.shutdown, USER_TERMINATED, now)
+        refuse_protected(found)
         after = ["terminated" if state == "terminated" else "shutting-down" for state in before]
         return state_changes(call.action, "TerminatingInstances", found, before, after)
 
@@ -132,7 +142,7 @@ class MotoInstances:
 
     def _note_start(self, call: Call) -> None:
         for instance in find_instances(call.region, call.params["InstanceIds"], self._state.now()):
-            instance.is_stopped = False
+            instance.is_stopped, instance.reason = False, None
 
     def _call_moto(self, action: str, call: Call, params: Mapping[str, Any]) -> bytes:
         body = urlencode(wire.form_of(action, params)).encode()

@@ -12,7 +12,7 @@ from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Settings
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._image import default_parameter
-from multicompute_aws._launch import client_token
+from multicompute_aws._names import client_token
 from multicompute_aws._network import Subnet, warn_of_no_internet
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
