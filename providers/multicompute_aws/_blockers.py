@@ -1,5 +1,6 @@
 """Finds what keeps a resource from being deleted and does not pass by itself, and says what to do about it."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,8 @@ from multicompute_aws._tags import plain_tags
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
+# How a message names the policy: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+_POLICY: Final = re.compile(r"with an explicit deny in [a-z -]+|because no [a-z -]+ allows the \S+ action")
 _NAMED: Final = 3
 """How many resources a message names."""
 
@@ -34,7 +37,8 @@ def denial(names: Sequence[str], message: str) -> str:
     """Return the message about resources that a policy denies to delete, "" for none."""
     if not names:
         return ""
-    return f"a policy denies to delete {_names(names)}; change the policy: {one_line(message, 200)}"
+    found = _POLICY.search(message)
+    return f"a policy denies to delete {_names(names)}: {found[0] if found else one_line(message, 150)}; change that policy"
 
 
 def blocker_of(ec2: "EC2Client", item: Resource, selector: Selector, place: Place) -> str:
