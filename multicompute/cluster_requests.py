@@ -20,6 +20,7 @@ class RequestArguments(TypedDict, total=False):
 
     order: Literal["price", "given"]
     reservations: str | Sequence[str]
+    reservations_only: bool
     name: str | None
     nodes: int | None
     gpus_per_node: int | None
@@ -40,7 +41,7 @@ class RequestArguments(TypedDict, total=False):
     ttl: str | timedelta | None
     idle_timeout: str | timedelta | None
     disk: str | float | None
-    image: str | None
+    image: str | Mapping[str, str | Mapping[str, str]] | None
     setup: str | None
     ssh_key: str | None
     private: bool
@@ -92,6 +93,7 @@ class ClusterRequests:
         *,
         order: Literal["price", "given"] = "price",
         reservations: str | Sequence[str] = (),
+        reservations_only: bool = False,
         name: str | None = None,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
@@ -112,7 +114,7 @@ class ClusterRequests:
         ttl: str | timedelta | None = "default",
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
-        image: str | None = None,
+        image: str | Mapping[str, str | Mapping[str, str]] | None = None,
         setup: str | None = None,
         ssh_key: str | None = None,
         private: bool = False,
@@ -135,6 +137,7 @@ class ClusterRequests:
             order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of
                 the second ("given").
             reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
+            reservations_only: Use the reservations only, and buy no other capacity.
             name: Name of the cluster, unique among live clusters: 2 to 40 characters of a-z, 0-9 and '-'; generated if
                 omitted.
             nodes: Exact number of nodes.
@@ -161,7 +164,8 @@ class ClusterRequests:
                 cloud measures utilization.
             disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
                 omitted.
-            image: Id of the machine image; the provider's default if omitted.
+            image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
+                used; the provider's default if omitted.
             setup: Shell script that runs as root at the first boot.
             ssh_key: File with the OpenSSH public key that may log in.
             private: Give the nodes no public address.
@@ -196,6 +200,7 @@ class ClusterRequests:
         *,
         order: Literal["price", "given"] = "price",
         reservations: str | Sequence[str] = (),
+        reservations_only: bool = False,
         name: str | None = None,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
@@ -216,7 +221,7 @@ class ClusterRequests:
         ttl: str | timedelta | None = "default",
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
-        image: str | None = None,
+        image: str | Mapping[str, str | Mapping[str, str]] | None = None,
         setup: str | None = None,
         ssh_key: str | None = None,
         private: bool = False,
@@ -238,6 +243,7 @@ class ClusterRequests:
             order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of
                 the second ("given").
             reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
+            reservations_only: Use the reservations only, and buy no other capacity.
             name: Name of the cluster, unique among live clusters: 2 to 40 characters of a-z, 0-9 and '-'; generated if
                 omitted.
             nodes: Exact number of nodes.
@@ -264,7 +270,8 @@ class ClusterRequests:
                 cloud measures utilization.
             disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
                 omitted.
-            image: Id of the machine image; the provider's default if omitted.
+            image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
+                used; the provider's default if omitted.
             setup: Shell script that runs as root at the first boot.
             ssh_key: File with the OpenSSH public key that may log in.
             private: Give the nodes no public address.
@@ -299,6 +306,7 @@ class ClusterRequests:
         *,
         order: Literal["price", "given"] = "price",
         reservations: str | Sequence[str] = (),
+        reservations_only: bool = False,
         name: str | None = None,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
@@ -319,7 +327,7 @@ class ClusterRequests:
         ttl: str | timedelta | None = "default",
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
-        image: str | None = None,
+        image: str | Mapping[str, str | Mapping[str, str]] | None = None,
         setup: str | None = None,
         ssh_key: str | None = None,
         private: bool = False,
@@ -339,6 +347,7 @@ class ClusterRequests:
             order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of
                 the second ("given").
             reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
+            reservations_only: Use the reservations only, and buy no other capacity.
             name: Name of the cluster, unique among live clusters: 2 to 40 characters of a-z, 0-9 and '-'; generated if
                 omitted.
             nodes: Exact number of nodes.
@@ -365,7 +374,8 @@ class ClusterRequests:
                 cloud measures utilization.
             disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
                 omitted.
-            image: Id of the machine image; the provider's default if omitted.
+            image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
+                used; the provider's default if omitted.
             setup: Shell script that runs as root at the first boot.
             ssh_key: File with the OpenSSH public key that may log in.
             private: Give the nodes no public address.
@@ -393,6 +403,7 @@ def plan(
     *,
     order: Literal["price", "given"] = "price",
     reservations: str | Sequence[str] = (),
+    reservations_only: bool = False,
     name: str | None = None,
     nodes: int | None = None,
     gpus_per_node: int | None = None,
@@ -413,7 +424,7 @@ def plan(
     ttl: str | timedelta | None = "default",
     idle_timeout: str | timedelta | None = None,
     disk: str | float | None = None,
-    image: str | None = None,
+    image: str | Mapping[str, str | Mapping[str, str]] | None = None,
     setup: str | None = None,
     ssh_key: str | None = None,
     private: bool = False,
@@ -435,6 +446,7 @@ def plan(
         order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of the
             second ("given").
         reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
+        reservations_only: Use the reservations only, and buy no other capacity.
         name: Name of the cluster, unique among live clusters: 2 to 40 characters of a-z, 0-9 and '-'; generated if
             omitted.
         nodes: Exact number of nodes.
@@ -461,7 +473,8 @@ def plan(
             cloud measures utilization.
         disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
             omitted.
-        image: Id of the machine image; the provider's default if omitted.
+        image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not used;
+            the provider's default if omitted.
         setup: Shell script that runs as root at the first boot.
         ssh_key: File with the OpenSSH public key that may log in.
         private: Give the nodes no public address.

@@ -29,6 +29,9 @@ def up(options: argparse.Namespace) -> int:
         write_json(cluster.to_dict())
         return 0
     write_cluster(cluster)
+    for event in cluster.events():
+        if event.kind == "reservation":
+            write_message(f"note: {event.message}")
     end = cluster.to_dict()["expires_at"]
     limit = f"it expires at {end}" if end else "it has no ttl and runs until then"
     write_message(f"`multicompute down {cluster.name}` terminates the cluster; {limit}")

@@ -38,6 +38,7 @@ class Constraints:
         excluded_regions: the regions that are not allowed.
         excluded_types: globs on the instance types that are not allowed, in lower case.
         only: provider -> the only regions to use, where the configuration names some.
+        is_reserved_only: whether offers that would be bought are rejected. False in a plan that does not know the reservations.
     """
 
     spec: "ClusterSpec"
@@ -50,6 +51,7 @@ class Constraints:
     excluded_regions: frozenset[RegionKey]
     excluded_types: tuple[str, ...]
     only: Mapping[str, Collection[str]]
+    is_reserved_only: bool = False
 
     def position(self, shape: Shape) -> int | None:
         """Return the position in `type` of the first name that means this shape, or None."""
@@ -110,6 +112,8 @@ class Constraints:
             return reasons.EXCLUDED_REGION
         if region[1] not in self.only.get(region[0], (region[1],)):
             return reasons.REGION_NOT_CONFIGURED
+        if self.spec.image is not None and self.spec.image_in(*region) is None:
+            return reasons.NO_IMAGE
         return None
 
     def cost_rejection(self, hourly_cost: float, unit_price: float) -> str | None:
@@ -150,6 +154,7 @@ def read_constraints(
         )
     models, types, instances = _resolve_names(names, catalog)
     _check_counts(spec, names, models, instances)
+    _check_image_places(spec, catalog, known_clouds)
     excluded_regions, excluded_types = _excluded(spec, catalog)
     return Constraints(
         spec=spec,
@@ -162,6 +167,7 @@ def read_constraints(
         excluded_regions=excluded_regions,
         excluded_types=excluded_types,
         only=only,
+        is_reserved_only=spec.reservations_only and bool(reservations),
     )
 
 
@@ -228,6 +234,19 @@ def _clouds(spec: "ClusterSpec", known: Sequence[str]) -> frozenset[str] | None:
             hint = f"did you mean {near[0]}?" if near else f"installed clouds: {', '.join(known)}"
             raise SpecError(f"clouds={cloud!r}: no such cloud; {hint}", hint=hint)
     return frozenset(spec.clouds)
+
+
+def _check_image_places(spec: "ClusterSpec", catalog: "Catalog", known_clouds: Sequence[str]) -> None:
+    """Refuse an image for a place that does not exist."""
+    if spec.image is None or isinstance(spec.image, str):
+        return
+    from multicompute.spec import is_image_place
+
+    for place in spec.image:
+        if place not in known_clouds and not any(
+            is_image_place(place, region.provider, region.name) for region in catalog.regions()
+        ):
+            raise unknown_region(place, catalog, argument="image", others=known_clouds)
 
 
 def _regions(spec: "ClusterSpec", catalog: "Catalog") -> frozenset[RegionKey] | None:

@@ -21,7 +21,9 @@ MEMORY: Final = "too little memory"
 OTHER_REGION: Final = "region not asked for"
 EXCLUDED_REGION: Final = "region excluded"
 REGION_NOT_CONFIGURED: Final = "region not configured"
+NO_IMAGE: Final = "no image for the region"
 ESTIMATE: Final = "price is an estimate"
+NOT_RESERVED: Final = "not reserved"
 OVER_MAX_PRICE: Final = "over max_price"
 OVER_MAX_HOURLY: Final = "over max_hourly"
 OUTAGE: Final = "outage"
@@ -32,8 +34,18 @@ PURCHASES: Final = {purchase: f"{words} not asked for" for purchase, words in PU
 
 ORDER: Final = (
     *(WRONG_ACCELERATOR, OTHER_TYPE, OTHER_CLOUD, EXCLUDED_TYPE, RETIRED, FRACTION, NO_ACCELERATORS, PER_NODE, TOO_FEW),
-    *(GPU_MEMORY, VCPUS, MEMORY, *PURCHASES.values(), OTHER_REGION, EXCLUDED_REGION, REGION_NOT_CONFIGURED, ESTIMATE),
-    *(OVER_MAX_PRICE, OVER_MAX_HOURLY, OUTAGE, NO_FABRIC),
+    *(
+        GPU_MEMORY,
+        VCPUS,
+        MEMORY,
+        *PURCHASES.values(),
+        OTHER_REGION,
+        EXCLUDED_REGION,
+        REGION_NOT_CONFIGURED,
+        NO_IMAGE,
+        ESTIMATE,
+    ),
+    *(NOT_RESERVED, OVER_MAX_PRICE, OVER_MAX_HOURLY, OUTAGE, NO_FABRIC),
 )
 """The order of the checks. An offer that fails several checks counts under the first."""
 

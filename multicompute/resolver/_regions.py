@@ -1,7 +1,7 @@
 """Resolves the patterns that users write for regions into regions."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -44,8 +44,8 @@ def regions_matching(catalog: "Catalog", pattern: str) -> frozenset[RegionKey]:
     return frozenset((region.provider, region.name) for region in regions if fnmatchcase(region.name.casefold(), name))
 
 
-def unknown_region(pattern: str, catalog: "Catalog", *, argument: str) -> SpecError:
-    """Return the error for a pattern that matches no region."""
+def unknown_region(pattern: str, catalog: "Catalog", *, argument: str, others: Sequence[str] = ()) -> SpecError:
+    """Return the error for a pattern that matches no region; `others` are further names that may be meant."""
     # Imported here: only messages need difflib, and importing it takes 2 ms.
     from difflib import get_close_matches
 
@@ -59,7 +59,7 @@ def unknown_region(pattern: str, catalog: "Catalog", *, argument: str) -> SpecEr
         return SpecError(f"{argument}={pattern!r}: is a cloud, not a region; write {argument}={name + ':*'!r}")
     names = sorted({region.name for region in catalog.regions() if not provider or region.provider == provider})
     residencies = sorted({region.residency for region in catalog.regions()})
-    near = get_close_matches(name, [*names, *residencies], n=3, cutoff=0.6)
+    near = get_close_matches(name, [*names, *(others or residencies)], n=3, cutoff=0.6)
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near

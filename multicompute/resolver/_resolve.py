@@ -87,6 +87,7 @@ class Matcher:
         return (
             self._constraints.region_rejection(row.region_key)
             or (reasons.ESTIMATE if row.is_estimate and not self._constraints.spec.estimates else None)
+            or (reasons.NOT_RESERVED if self._constraints.is_reserved_only else None)
             or self._constraints.cost_rejection(total, row.unit_price)
         )
 

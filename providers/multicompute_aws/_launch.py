@@ -1,21 +1,22 @@
 """Launches a gang: first everything that costs nothing, then one RunInstances call per part, all or nothing."""
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from multicompute.errors import MulticomputeError, ThrottledError, TransientError
+from multicompute.errors import CapacityError, MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Selector
 from multicompute.provider_kit.seam import all_or_nothing
-from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable
+from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable, unavailable_here
 from multicompute_aws._boot import user_data
-from multicompute_aws._errors import code_of, translate_errors
+from multicompute_aws._errors import code_of, log, translate_errors
 from multicompute_aws._image import Image, Images
 from multicompute_aws._list import instances, live_instances, to_node
 from multicompute_aws._names import client_token
-from multicompute_aws._network import Network, interfaces, warn_of_no_internet
+from multicompute_aws._network import Network, Subnet, interfaces, warn_of_no_internet
 from multicompute_aws._reservations import CapacityReservation, find_reservation
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import check_tags, ec2_tags
@@ -30,6 +31,7 @@ _DEFAULT_PLAIN_DISK_GIB: Final = 50
 # Containers on the node get their role from the metadata service, one hop further away.
 _METADATA_HOPS: Final = 2
 # A group that was created a moment ago may not be known to RunInstances yet.
+_SUBNET_IS_FULL: Final = "InsufficientFreeAddressesInSubnet"
 _NOT_YET_KNOWN: Final = frozenset({"InvalidGroup.NotFound", "InvalidPlacementGroup.Unknown"})
 
 
@@ -44,7 +46,7 @@ class Launcher:
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
         check_tags(request.tags)
-        calls = [(part, self._call(request, index, part)) for index, part in enumerate(request.parts)]
+        calls = [(part, self._calls(request, index, part)) for index, part in enumerate(request.parts)]
         nodes: list[Node] = []
         place = Place("aws", request.region)
 
@@ -52,8 +54,8 @@ class Launcher:
             terminate_instances(self._clients.ec2(place.region), [node.id for node in nodes], place)
 
         with all_or_nothing(place, roll_back):
-            for part, call in calls:
-                nodes += self._run(request, part, call)
+            for part, in_subnets in calls:
+                nodes += self._run_in_any(request, part, in_subnets)
         return tuple(nodes)
 
     def restart(self, request: LaunchRequest) -> tuple[Node, ...]:
@@ -79,7 +81,26 @@ class Launcher:
         """Forget what was created for a cluster that is torn down."""
         self._network.forget(cluster_id)
 
-    def _run(self, request: LaunchRequest, part: Part, call: dict[str, Any]) -> list[Node]:
+    def _run_in_any(self, request: LaunchRequest, part: Part, calls: Sequence["_Call"]) -> list[Node]:
+        """Launch a part in the first of its subnets that has enough free addresses.
+
+        All calls have the same client token, so EC2 launches the part once, whichever subnet an earlier call has named.
+        """
+        for number, call in enumerate(calls):
+            try:
+                nodes = self._run(request, part, call.arguments, is_first=number == 0)
+            except CapacityError as error:
+                if error.code != _SUBNET_IS_FULL or number == len(calls) - 1:
+                    raise
+                log.warning(
+                    "%s: %s has too few free addresses; trying the next subnet", Place.of(part.offer), call.subnet.id
+                )
+            else:
+                self._network.use(call.subnet, call.arguments["ClientToken"])
+                return nodes
+        raise AssertionError("a part has at least one subnet")
+
+    def _run(self, request: LaunchRequest, part: Part, call: dict[str, Any], *, is_first: bool = True) -> list[Node]:
         place = Place.of(part.offer)
         ec2 = self._clients.ec2(place.region)
         with translate_errors("RunInstances", place):
@@ -87,6 +108,10 @@ class Launcher:
                 launched = ec2.run_instances(**call)["Instances"]
             except ClientError as error:
                 code = code_of(error)
+                if code == "IdempotentParameterMismatch" and not is_first:
+                    # EC2 has just refused this token for want of addresses, so it has launched nothing with it.
+                    text = "too few free addresses in the first subnet, and EC2 accepts no other for this launch"
+                    raise unavailable_here(text, code=_SUBNET_IS_FULL, place=place, scope="zone", hint="") from error
                 if code in ("IdempotentParameterMismatch", "IdempotentInstanceTerminated"):
                     return self._launched_before(request, part, call["ClientToken"], place, error)
                 if code in _NOT_YET_KNOWN and not self._clients.settings.security_groups:
@@ -114,12 +139,32 @@ class Launcher:
             raise retryable(text, code=code, place=place) from error
         return found
 
-    def _call(self, request: LaunchRequest, index: int, part: Part) -> dict[str, Any]:
+    def _calls(self, request: LaunchRequest, index: int, part: Part) -> list["_Call"]:
+        """Return the calls of RunInstances for one part, one for each subnet of its zone, in the order to try them."""
+        place = Place.of(part.offer)
+        try:
+            subnets = self._network.subnets(place, client_token(request.token, index))
+        except CapacityError as error:
+            if part.reservation is None:
+                raise
+            text = f"reservation {part.reservation} is in a zone without a subnet to launch into"
+            raise unavailable_here(
+                text, code="NoSubnet", place=place, scope="request", hint=error.hint or ""
+            ) from error
+        # The groups of a launch are in one VPC.
+        same_vpc = [subnet for subnet in subnets if subnet.vpc == subnets[0].vpc]
+        first = self._call(request, index, part, same_vpc[0])
+        others = [
+            _Call(subnet, {**first, "NetworkInterfaces": _moved(first["NetworkInterfaces"], subnet)})
+            for subnet in same_vpc[1:]
+        ]
+        return [_Call(same_vpc[0], first), *others]
+
+    def _call(self, request: LaunchRequest, index: int, part: Part, subnet: Subnet) -> dict[str, Any]:
         """Return the arguments of RunInstances for one part, and create or read the resources that they name."""
         place, instance = Place.of(part.offer), part.offer.instance
         reserved = find_reservation(self._clients, part.reservation, place) if part.reservation else None
         image = self._images.find(instance, place, named=request.image)
-        subnet = self._network.subnet(place)
         cards = self._network.cards(instance, place) if request.fabric else ()
         groups = self._network.security_groups(request, subnet, place)
         placement = self._placement(request, reserved, place)
@@ -155,6 +200,18 @@ class Launcher:
         if reserved is not None:
             return reserved.placement_group
         return self._network.placement_group(request, place) if request.fabric else ""
+
+
+class _Call(NamedTuple):
+    """The arguments of RunInstances for one part in one subnet."""
+
+    subnet: Subnet
+    arguments: dict[str, Any]
+
+
+def _moved(network: list[dict[str, Any]], subnet: Subnet) -> list[dict[str, Any]]:
+    """Return network interfaces as they are in another subnet of the same VPC."""
+    return [{**interface, "SubnetId": subnet.id} for interface in network]
 
 
 def _in_state(ec2: "EC2Client", selector: Selector, place: Place, state: str) -> list[dict[str, Any]]:

@@ -166,7 +166,7 @@ def test_a_candidate_with_a_part_in_a_dropped_provider_is_skipped() -> None:
         (errors.AuthError("x", scope="account"), False, True),
         (errors.AccessDeniedError("x", scope="region"), False, False),
         (errors.InvalidRequestError("x", scope="request"), True, True),
-        (errors.InvalidRequestError("x", scope="region"), True, False),
+        (errors.InvalidRequestError("x", scope="region"), False, False),
         (errors.InvalidRequestError("x", scope="zone"), False, False),
         (errors.ProviderError("x"), False, True),
     ],
