@@ -47,6 +47,9 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
         "denied-region": Meaning(
             errors.AccessDeniedError, "region", "the region is not enabled", "enable the region, or try another one"
         ),
+        "no-image": Meaning(
+            errors.InvalidRequestError, "region", "the region does not have the image", "name one for it", "request"
+        ),
         "invalid": Meaning(
             errors.InvalidRequestError, "request", "the request is not valid", "fix the request", "request"
         ),

@@ -319,6 +319,11 @@ class AwsLocalCloud:
         with self._state.lock:
             self._locate(node_id)[2].is_undeletable = is_denied
 
+    def set_free_addresses(self, subnet: str, count: int, *, region: str = _REGION) -> None:
+        """Set how many addresses of a subnet are free, in addition to those that our instances use."""
+        with self._state.lock:
+            self._moto.set_free_addresses(region, subnet, count)
+
     def set_region(self, region: str, status: RegionStatus) -> None:
         """Enable a region for the account, leave it disabled, or let a policy of the organisation deny it."""
         with self._state.lock:

@@ -92,8 +92,21 @@ class Launcher:
         if params.get("DryRun"):
             raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         check_quota(demand, region, self._state)
+        self._check_addresses(region, network, least)
         allocation = allocate(demand, region, self._state, self._moto.default_subnets(region.name))
         return self._launch(region, params, demand, allocation, network, image, user_data, tags), allocation.count
+
+    def _check_addresses(self, region: Region, network: Network, count: int) -> None:
+        """Refuse a launch into a subnet with too few free addresses."""
+        subnet = self._moto.subnet(region.name, network.specs[0].subnet) if network.specs[0].subnet else None
+        if subnet is None:
+            return
+        used = sum(1 for each in region.interfaces.values() if each.address and each.spec.subnet == subnet.id)
+        if subnet.available_ip_address_count - used < count:
+            raise AwsError(
+                "InsufficientFreeAddressesInSubnet",
+                f"There are not enough free addresses in subnet '{subnet.id}' to satisfy the requested number of instances.",
+            )
 
     def _launch(
         self,

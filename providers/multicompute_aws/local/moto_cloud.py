@@ -192,6 +192,11 @@ class Moto:
                 return by_id[subnet_id]
         return None
 
+    def set_free_addresses(self, region: str, subnet_id: str, count: int) -> None:
+        """Set how many addresses of a subnet are free now."""
+        subnet = self.subnet(region, subnet_id)
+        vars(subnet)["_available_ip_addresses"] += count - subnet.available_ip_address_count
+
     def default_subnets(self, region: str) -> Mapping[str, Any]:
         """Return zone -> its default subnet."""
         subnets: Mapping[str, Any] = self.ec2(region).get_default_subnets()

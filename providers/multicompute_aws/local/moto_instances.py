@@ -22,7 +22,6 @@ from multicompute_aws.local.instances import (
 from multicompute_aws.local.launcher import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Launch, State
-from multicompute_aws.local.wire import AwsError
 
 _XMLNS = re.compile(rb' xmlns="[^"]*"')
 # Filters that moto lacks, or answers by its own states.
@@ -63,22 +62,12 @@ class MotoInstances:
         if launch is not None:
             return self._described(call, launch)
         launch, count = self._launcher.prepare(call.region, call.params)
-        self._check_addresses(launch, count)
         body = self._call_moto("RunInstances", call, _for_moto(launch, count, call.params))
         root = _parsed(body)
         ids = [element.text or "" for element in root.iter("instanceId")]
         self._launcher.adopt(call.region, launch, ids, call.params)
         self._tag_interfaces(call.region.name, launch)
         return self._decorated(call, root, state="pending")
-
-    def _check_addresses(self, launch: Launch, count: int) -> None:
-        """Refuse a launch into a full subnet, at which moto would raise an exception."""
-        subnet = self._moto.subnet(launch.region, launch.interfaces[0].subnet)
-        if subnet.available_ip_address_count < count:
-            raise AwsError(
-                "InsufficientFreeAddressesInSubnet",
-                f"There are not enough free addresses in subnet '{subnet.id}' to satisfy the requested number of instances.",
-            )
 
     def _described(self, call: Call, launch: Launch) -> bytes:
         """Return the response of RunInstances again, for a repeated token."""
