@@ -38,6 +38,9 @@ _PUBLIC_KEY: Final = (
     r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]*)?"
 )
 
+_ADDED_LATER: Final = frozenset({"reservations_only"})
+"""Fields that are no part of the identity of requests in which they are not given."""
+
 
 def _progress(value: Any, name: str) -> Any:
     if not isinstance(value, bool) and not callable(value):
@@ -328,7 +331,13 @@ class ClusterSpec(ParsedModel):
 
     def identity(self) -> dict[str, object]:
         """Return what makes two requests the same request (I6), in JSON form; of the script only its digest."""
-        return {name: value for name, value in self.to_public_dict().items() if argument_of(name).identity}
+        public = self.to_public_dict()
+        return {
+            name: value
+            for name, value in public.items()
+            # A ledger keeps the identities that earlier versions wrote, which had fewer fields.
+            if argument_of(name).identity and not (name in _ADDED_LATER and not value)
+        }
 
     def to_dict(self) -> dict[str, object]:
         """Return the spec in JSON form, without `progress`; `ClusterSpec.of` returns the same spec from it."""

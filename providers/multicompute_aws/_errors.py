@@ -79,6 +79,7 @@ MEANINGS: Final[Meanings] = {
     "VpcLimitExceeded": (QUOTA_OF_REGION,),
     "SecurityGroupLimitExceeded": (QUOTA_OF_REGION,),
     "NetworkInterfaceLimitExceeded": (QUOTA_OF_REGION,),
+    "SecurityGroupsPerInterfaceLimitExceeded": (QUOTA_OF_REGION,),
     "PlacementGroup.LimitExceeded": (QUOTA_OF_REGION,),
     "SpotMaxPriceTooLow": (Meaning(InvalidRequestError, "zone"),),
     "RequestLimitExceeded": (THROTTLED,),

@@ -10,6 +10,7 @@ from multicompute_aws._errors import translate_errors
 from multicompute_aws._list import live_instances, token_of
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import ec2_tags, plain_tags
+from multicompute_aws._until import reads_groups, set_until
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -26,6 +27,8 @@ def set_expiry(clients: Clients, selector: Selector, expiry: str, restore: Mappi
 
     def in_region(ec2: "EC2Client", place: Place) -> None:
         live = live_instances(ec2, selector, place)
+        # First: if this fails, the tags still say what the nodes do.
+        set_until(ec2, [item for item in live if reads_groups(item)], expiry, place)
         untagged = [item for item in live if TAG_ID not in plain_tags(item.get("Tags")) and token_of(item, selector)]
         if restore:
             _set_tags(ec2, untagged, {**restore, TAG_EXPIRES_AT: expiry}, place)

@@ -19,7 +19,7 @@ from multicompute_aws._names import client_token
 from multicompute_aws._network import Network, Subnet, interfaces, warn_of_no_internet
 from multicompute_aws._reservations import CapacityReservation, find_reservation
 from multicompute_aws._session import Clients
-from multicompute_aws._tags import check_tags, ec2_tags
+from multicompute_aws._tags import ec2_tags, fit_metadata
 from multicompute_aws._terminate import terminate_instances
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class Launcher:
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
-        check_tags(request.tags)
         calls = [(part, self._calls(request, index, part)) for index, part in enumerate(request.parts)]
         nodes: list[Node] = []
         place = Place("aws", request.region)
@@ -142,6 +141,8 @@ class Launcher:
     def _calls(self, request: LaunchRequest, index: int, part: Part) -> list["_Call"]:
         """Return the calls of RunInstances for one part, one for each subnet of its zone, in the order to try them."""
         place = Place.of(part.offer)
+        reserved = find_reservation(self._clients, part.reservation, place) if part.reservation else None
+        image = self._images.find(part.offer.instance, place, named=request.image)
         try:
             subnets = self._network.subnets(place, client_token(request.token, index))
         except CapacityError as error:
@@ -153,18 +154,24 @@ class Launcher:
             ) from error
         # The groups of a launch are in one VPC.
         same_vpc = [subnet for subnet in subnets if subnet.vpc == subnets[0].vpc]
-        first = self._call(request, index, part, same_vpc[0])
+        first = self._call(request, index, part, same_vpc[0], image, reserved)
         others = [
             _Call(subnet, {**first, "NetworkInterfaces": _moved(first["NetworkInterfaces"], subnet)})
             for subnet in same_vpc[1:]
         ]
         return [_Call(same_vpc[0], first), *others]
 
-    def _call(self, request: LaunchRequest, index: int, part: Part, subnet: Subnet) -> dict[str, Any]:
+    def _call(
+        self,
+        request: LaunchRequest,
+        index: int,
+        part: Part,
+        subnet: Subnet,
+        image: Image,
+        reserved: CapacityReservation | None,
+    ) -> dict[str, Any]:
         """Return the arguments of RunInstances for one part, and create or read the resources that they name."""
         place, instance = Place.of(part.offer), part.offer.instance
-        reserved = find_reservation(self._clients, part.reservation, place) if part.reservation else None
-        image = self._images.find(instance, place, named=request.image)
         cards = self._network.cards(instance, place) if request.fabric else ()
         groups = self._network.security_groups(request, subnet, place)
         placement = self._placement(request, reserved, place)
@@ -182,7 +189,7 @@ class Launcher:
                 "HttpTokens": "required",
                 "HttpEndpoint": "enabled",
                 "HttpPutResponseHopLimit": _METADATA_HOPS,
-                "InstanceMetadataTags": "enabled",
+                "InstanceMetadataTags": "enabled" if fit_metadata(request.tags) else "disabled",
             },
             "NetworkInterfaces": network,
             "BlockDeviceMappings": _disks(request, part, image),

@@ -16,6 +16,16 @@ def group_name(cluster_id: str) -> str:
     return f"multicompute-{cluster_id}"[:200]
 
 
+def until_name(cluster_id: str, expiry: str) -> str:
+    """Return the name of the security group that tells nodes their expiry; `_boot` reads it on the node."""
+    return f"{group_name(cluster_id)}-until-{expiry}"
+
+
+def is_until_name(name: str) -> bool:
+    """Return whether a security group tells nodes an expiry."""
+    return re.fullmatch(r"multicompute-.*-until-([0-9]+|never)", name) is not None
+
+
 def client_token(token: str, index: int) -> str:
     """Return EC2's token for the part with this index; a long one is replaced by its digest, which stays unique.
 

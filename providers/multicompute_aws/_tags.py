@@ -1,25 +1,21 @@
 """Tags in EC2's form, and the filters that find resources by them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from multicompute.provider import TAG_ID, Selector
-from multicompute.provider_kit.tags import check_tag_keys, selected_tags
+from multicompute.provider_kit.tags import selected_tags
 from multicompute_aws._names import escaped
 
-# Nodes read their expiry from their own tags. With tags in the metadata EC2 accepts keys of these characters only, and not these names:
+# With tags in the metadata EC2 accepts keys of these characters only, and not these names; a launch with others fails:
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html
-KEY_PATTERN: Final = r"(?!(?:\.{1,2}|_index)$)[0-9A-Za-z\-_+=,.@:]{1,128}"
+_IN_METADATA: Final = re.compile(r"(?!(?:\.{1,2}|_index)$)[0-9A-Za-z\-_+=,.@:]+")
 
 
-def check_tags(tags: Mapping[str, str]) -> None:
-    """Refuse, before anything is created, a tag that EC2 would refuse afterwards.
-
-    Raises:
-        InvalidRequestError: a key can't be read on the node.
-    """
-    allowed = "EC2 allows A-Z, a-z, 0-9 and - _ + = , . @ : in tags that nodes can read"
-    check_tag_keys(tags, KEY_PATTERN, provider="aws", allowed=allowed)
+def fit_metadata(tags: Mapping[str, str]) -> bool:
+    """Return whether an instance with these tags can have its tags in its metadata."""
+    return all(_IN_METADATA.fullmatch(key) for key in tags)
 
 
 def ec2_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:

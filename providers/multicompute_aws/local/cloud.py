@@ -352,6 +352,11 @@ class AwsLocalCloud:
                 if instance.state(now) == "running" and not self._foreign.has("instance", region.name, instance.id)
             ]
 
+    def group_names(self, node_id: str) -> list[str]:
+        """Return the names of the security groups of an instance, as its metadata service shows them."""
+        with self._state.lock:
+            return sorted({name for each in self._find(node_id)[1].interfaces for _, name in each.spec.groups})
+
     def boot_script(self, node_id: str) -> str:
         """Return the user data of an instance, in base64 as it was sent."""
         with self._state.lock:

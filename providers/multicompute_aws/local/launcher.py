@@ -22,7 +22,7 @@ from multicompute_aws.local.state import (
     State,
     Volume,
 )
-from multicompute_aws.local.tag_rules import read_specifications
+from multicompute_aws.local.tag_rules import check_metadata_keys, read_specifications
 from multicompute_aws.local.wire import AwsError
 
 _USER_DATA_LIMIT = 16384
@@ -78,6 +78,8 @@ class Launcher:
         user_data = _user_data(params)
         spot, block = _market(params)
         tags = read_specifications(params.get("TagSpecifications", []), _TAGGED if spot else _TAGGED[:3])
+        if params.get("MetadataOptions", {}).get("InstanceMetadataTags") == "enabled":
+            check_metadata_keys(tags.get("instance", {}))
         demand = LaunchDemand(
             instance_type=instance_type,
             zone=network.zone,
