@@ -26,7 +26,8 @@ REFUSALS = {
     ),
     FailureKind.THROTTLED: Refusal("RequestLimitExceeded", 503, "Request limit exceeded."),
     FailureKind.TRANSIENT: Refusal("InternalError", 500, "An internal error has occurred."),
-    FailureKind.AUTH: Refusal("AuthFailure", 401, "AWS was not able to validate the provided access credentials."),
+    # Twice: after the first refusal the provider reads the credentials again, and repeats the call.
+    FailureKind.AUTH: Refusal("AuthFailure", 401, "AWS was not able to validate the provided access credentials.", 2),
     FailureKind.DENIED: Refusal("UnauthorizedOperation", 403, "You are not authorized to perform this operation."),
     FailureKind.INVALID: Refusal("InvalidParameterValue", 400, "Invalid value for a parameter."),
     FailureKind.UNKNOWN: Refusal("SomethingNobodyHasHeardOf", 400, "It is what it is."),

@@ -39,6 +39,7 @@ class Account:
     def start(self, injector: FaultInjector, keys: Keys) -> AwsApp:
         """Import moto, and return the application that answers calls in this account."""
         self.moto.start()
+        self.state.limits_all_subnets = self.store == "moto"
         services = Services(self.state, self.moto)
         launcher = Launcher(self.state, self.moto)
         handlers: dict[str, Handler] = {**Groups(self.state, self.moto).handlers(), **services.handlers()}

@@ -323,6 +323,7 @@ class AwsLocalCloud:
         """Set how many addresses of a subnet are free, in addition to those that our instances use."""
         with self._state.lock:
             self._moto.set_free_addresses(region, subnet, count)
+            self._state.limited_subnets.add(subnet)
 
     def set_region(self, region: str, status: RegionStatus) -> None:
         """Enable a region for the account, leave it disabled, or let a policy of the organisation deny it."""

@@ -101,7 +101,7 @@ class Launcher:
     def _check_addresses(self, region: Region, network: Network, count: int) -> None:
         """Refuse a launch into a subnet with too few free addresses."""
         subnet = self._moto.subnet(region.name, network.specs[0].subnet) if network.specs[0].subnet else None
-        if subnet is None:
+        if subnet is None or not (self._state.limits_all_subnets or subnet.id in self._state.limited_subnets):
             return
         used = sum(1 for each in region.interfaces.values() if each.address and each.spec.subnet == subnet.id)
         if subnet.available_ip_address_count - used < count:

@@ -293,6 +293,8 @@ class State:
         timing: how long things take.
         capacity: (zone, instance type) -> how many the zone has in total.
         quotas: (region, quota code) -> the limit in vCPUs.
+        limited_subnets: the subnets whose free addresses count. The others have addresses for ten thousand instances, more than a
+            real one of their size, unless `limits_all_subnets`.
         region_status: region -> whether the account may use it; regions that are missing are enabled.
     """
 
@@ -305,6 +307,8 @@ class State:
         self.capacity: Limits[int] = Limits()
         self.quotas: Limits[float] = Limits()
         self.region_status: dict[str, RegionStatus] = {}
+        self.limited_subnets: set[str] = set()
+        self.limits_all_subnets = False
         self._numbers = itertools.count(1)
 
     def other_account(self) -> "State":
