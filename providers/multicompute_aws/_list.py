@@ -54,7 +54,7 @@ def nodes(clients: Clients, selector: Selector) -> tuple[Node, ...]:
     """Return the selected nodes of every region that the selector allows, see `Provider.nodes`."""
 
     def in_region(ec2: "EC2Client", place: Place) -> list[Node]:
-        found = sorted(selected_instances(ec2, selector, place), key=_order)
+        found = sorted(selected_instances(ec2, selector, place, is_refresh=True), key=_order)
         listed = [to_node(item, place.region, selector=selector) for item in found]
         return with_health(ec2, listed, place) if selector.with_health else listed
 
@@ -76,12 +76,12 @@ def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
 
 
 def selected_instances(
-    ec2: "EC2Client", selector: Selector, place: Place, *, only_live: bool = False
+    ec2: "EC2Client", selector: Selector, place: Place, *, only_live: bool = False, is_refresh: bool = False
 ) -> list[dict[str, Any]]:
     """Return the selected instances: by tag and, because tags can be removed, by client token and by id.
 
     What was found by tag is not asked for again by id. Filters are used for ids, because a parameter with an unknown id fails
-    the complete call.
+    the complete call. With `is_refresh`, only known nodes are looked for, if all are found by tag.
     """
     states = [{"Name": "instance-state-name", "Values": list(_LIVE_STATES)}] if only_live else []
 
@@ -92,10 +92,14 @@ def selected_instances(
     if selector.only:
         return list(find("instance-id", selector.only))
     found = {item["InstanceId"]: item for item in instances(ec2, [*tag_filters(selector), *states], place)}
+    missing = [name for name in selector.known_ids if name not in found]
+    if is_refresh and selector.known_ids and not missing:
+        # The others would cost every refresh a second call. A teardown looks for them: a launch without an answer has no known ids.
+        return list(found.values())
     names = [value for token in selector.tokens for value in client_token_filters(token)]
     by_token = [item for item in find("client-token", names) if token_of(item, selector)]
     found |= {item["InstanceId"]: item for item in by_token if item["InstanceId"] not in found}
-    missing = [name for name in selector.known_ids if name not in found]
+    missing = [name for name in missing if name not in found]
     return [*found.values(), *find("instance-id", missing)]
 
 
