@@ -121,7 +121,41 @@ def _tags(value: Any, name: str) -> dict[str, str]:
     return dict(sorted(value.items()))
 
 
+def _image(value: Any, name: str) -> str | dict[str, str]:
+    """Return one image for every place, or place -> image: a cloud, a region or "CLOUD:REGION", globs allowed."""
+    if isinstance(value, (list, tuple)):
+        value = _image_of_options(value, name)
+    if isinstance(value, str):
+        return _text(value, name)
+    if not isinstance(value, Mapping) or not value:
+        raise SpecError(f"{name}={value!r}: must be an image, or a mapping of clouds or regions to images")
+    found: dict[str, str] = {}
+    for place, image in value.items():
+        if not isinstance(place, str) or not place.strip():
+            raise SpecError(f"{name}: {place!r} is not a cloud or region")
+        if isinstance(image, Mapping):
+            found |= {f"{place}:{region}": _text(each, f"{name}[{region!r}]") for region, each in image.items()}
+        else:
+            found[place] = _text(image, f"{name}[{place!r}]")
+    return dict(sorted(found.items()))
+
+
+def _image_of_options(values: Iterable[Any], name: str) -> Any:
+    """Return the image or images of options on the command line: `IMAGE`, or `PLACE=IMAGE` for each place."""
+    texts = list(values)
+    pairs = [text.partition("=") for text in texts if isinstance(text, str) and "=" in text]
+    if len(texts) == 1 and not pairs:
+        return texts[0]
+    if not texts or len(pairs) != len(texts):
+        raise SpecError(f"{name}={texts!r}: several images need a cloud or region each: us-east-1=ami-1")
+    return {place: image for place, _, image in pairs}
+
+
 _TEXT: Final = {"type": "string"}
+_IMAGES: Final = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [_TEXT, {"type": "object", "additionalProperties": _TEXT}]},
+}
 _LIST: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _DURATION: Final = {"type": "string", "examples": ["90m", "12h", "7d"]}
 _SIZE: Final = {"anyOf": [{"type": "string", "examples": ["80GiB", "1TiB"]}, {"type": "number", "exclusiveMinimum": 0}]}
@@ -145,5 +179,10 @@ Texts = Annotated[tuple[str, ...], WithJsonSchema(_LIST), Form(_texts, "str | Se
 Clouds = Annotated[tuple[str, ...], WithJsonSchema(_LIST), Form(_clouds, "str | Sequence[str]", "CLOUD", repeats=True)]
 Name = Annotated[str, Field(pattern=f"^{_NAME}$"), Form(_name, "str", "NAME")]
 Text = Annotated[str, Form(_text, "str", "TEXT")]
+Image = Annotated[
+    str | dict[str, str],
+    WithJsonSchema({"anyOf": [_TEXT, _IMAGES]}),
+    Form(_image, "str | Mapping[str, str | Mapping[str, str]]", "[PLACE=]IMAGE", repeats=True),
+]
 Script = Annotated[str, Form(_script, "str", "SCRIPT")]
 Tags = Annotated[dict[str, str], Form(_tags, "Mapping[str, str] | None", "KEY=VALUE", repeats=True)]

@@ -20,6 +20,7 @@ class RequestArguments(TypedDict, total=False):
 
     order: Literal["price", "given"]
     reservations: str | Sequence[str]
+    reservations_only: bool
     name: str | None
     nodes: int | None
     gpus_per_node: int | None
@@ -41,7 +42,7 @@ class RequestArguments(TypedDict, total=False):
     strict_ttl: bool
     idle_timeout: str | timedelta | None
     disk: str | float | None
-    image: str | None
+    image: str | Mapping[str, str | Mapping[str, str]] | None
     setup: str | None
     ssh_key: str | None
     private: bool
@@ -93,6 +94,7 @@ class ClusterRequests:
         *,
         order: Literal["price", "given"] = "price",
         reservations: str | Sequence[str] = (),
+        reservations_only: bool = False,
         name: str | None = None,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
@@ -114,7 +116,7 @@ class ClusterRequests:
         strict_ttl: bool = False,
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
-        image: str | None = None,
+        image: str | Mapping[str, str | Mapping[str, str]] | None = None,
         setup: str | None = None,
         ssh_key: str | None = None,
         private: bool = False,
@@ -137,6 +139,7 @@ class ClusterRequests:
             order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of
                 the second ("given").
             reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
+            reservations_only: Use the reservations only, and buy no other capacity.
             name: Name of the cluster, unique among live clusters: 2 to 40 characters of a-z, 0-9 and '-'; generated if
                 omitted.
             nodes: Exact number of nodes.
@@ -165,7 +168,8 @@ class ClusterRequests:
                 cloud measures utilization.
             disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
                 omitted.
-            image: Id of the machine image; the provider's default if omitted.
+            image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
+                used; the provider's default if omitted.
             setup: Shell script that runs as root at the first boot.
             ssh_key: File with the OpenSSH public key that may log in.
             private: Give the nodes no public address.
@@ -200,6 +204,7 @@ class ClusterRequests:
         *,
         order: Literal["price", "given"] = "price",
         reservations: str | Sequence[str] = (),
+        reservations_only: bool = False,
         name: str | None = None,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
@@ -221,7 +226,7 @@ class ClusterRequests:
         strict_ttl: bool = False,
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
-        image: str | None = None,
+        image: str | Mapping[str, str | Mapping[str, str]] | None = None,
         setup: str | None = None,
         ssh_key: str | None = None,
         private: bool = False,
@@ -243,6 +248,7 @@ class ClusterRequests:
             order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of
                 the second ("given").
             reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
+            reservations_only: Use the reservations only, and buy no other capacity.
             name: Name of the cluster, unique among live clusters: 2 to 40 characters of a-z, 0-9 and '-'; generated if
                 omitted.
             nodes: Exact number of nodes.
@@ -271,7 +277,8 @@ class ClusterRequests:
                 cloud measures utilization.
             disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
                 omitted.
-            image: Id of the machine image; the provider's default if omitted.
+            image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
+                used; the provider's default if omitted.
             setup: Shell script that runs as root at the first boot.
             ssh_key: File with the OpenSSH public key that may log in.
             private: Give the nodes no public address.
@@ -306,6 +313,7 @@ class ClusterRequests:
         *,
         order: Literal["price", "given"] = "price",
         reservations: str | Sequence[str] = (),
+        reservations_only: bool = False,
         name: str | None = None,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
@@ -327,7 +335,7 @@ class ClusterRequests:
         strict_ttl: bool = False,
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
-        image: str | None = None,
+        image: str | Mapping[str, str | Mapping[str, str]] | None = None,
         setup: str | None = None,
         ssh_key: str | None = None,
         private: bool = False,
@@ -347,6 +355,7 @@ class ClusterRequests:
             order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of
                 the second ("given").
             reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
+            reservations_only: Use the reservations only, and buy no other capacity.
             name: Name of the cluster, unique among live clusters: 2 to 40 characters of a-z, 0-9 and '-'; generated if
                 omitted.
             nodes: Exact number of nodes.
@@ -375,7 +384,8 @@ class ClusterRequests:
                 cloud measures utilization.
             disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
                 omitted.
-            image: Id of the machine image; the provider's default if omitted.
+            image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
+                used; the provider's default if omitted.
             setup: Shell script that runs as root at the first boot.
             ssh_key: File with the OpenSSH public key that may log in.
             private: Give the nodes no public address.
@@ -403,6 +413,7 @@ def plan(
     *,
     order: Literal["price", "given"] = "price",
     reservations: str | Sequence[str] = (),
+    reservations_only: bool = False,
     name: str | None = None,
     nodes: int | None = None,
     gpus_per_node: int | None = None,
@@ -424,7 +435,7 @@ def plan(
     strict_ttl: bool = False,
     idle_timeout: str | timedelta | None = None,
     disk: str | float | None = None,
-    image: str | None = None,
+    image: str | Mapping[str, str | Mapping[str, str]] | None = None,
     setup: str | None = None,
     ssh_key: str | None = None,
     private: bool = False,
@@ -446,6 +457,7 @@ def plan(
         order: Which offers to try first: the cheapest ("price"), or every offer of the first type before those of the
             second ("given").
         reservations: Ids of capacity reservations, capacity blocks or TPU reservations to use first.
+        reservations_only: Use the reservations only, and buy no other capacity.
         name: Name of the cluster, unique among live clusters: 2 to 40 characters of a-z, 0-9 and '-'; generated if
             omitted.
         nodes: Exact number of nodes.
@@ -474,7 +486,8 @@ def plan(
             cloud measures utilization.
         disk: Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider's default if
             omitted.
-        image: Id of the machine image; the provider's default if omitted.
+        image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not used;
+            the provider's default if omitted.
         setup: Shell script that runs as root at the first boot.
         ssh_key: File with the OpenSSH public key that may log in.
         private: Give the nodes no public address.

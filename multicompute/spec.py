@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
@@ -13,6 +14,7 @@ from multicompute.arguments import (
     Clouds,
     Count,
     Duration,
+    Image,
     Name,
     OptionalDuration,
     Script,
@@ -86,6 +88,11 @@ class ClusterSpec(ParsedModel):
         Field(description="Ids of capacity reservations, capacity blocks or TPU reservations to use first."),
         Argument(flag="--reservation", metavar="ID"),
     ] = ()
+    reservations_only: Annotated[
+        bool,
+        Field(description="Use the reservations only, and buy no other capacity."),
+        Argument(identity="if set", relaxed=Relaxation(to=False, rank=17)),
+    ] = False
     name: Annotated[
         Name | None,
         Field(
@@ -209,9 +216,12 @@ class ClusterSpec(ParsedModel):
         ),
     ] = None
     image: Annotated[
-        Text | None,
-        Field(description="Id of the machine image; the provider's default if omitted."),
-        Argument(metavar="IMAGE"),
+        Image | None,
+        Field(
+            description="Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then "
+            "not used; the provider's default if omitted."
+        ),
+        Argument(),
     ] = None
     setup: Annotated[
         Script | None,
@@ -293,6 +303,8 @@ class ClusterSpec(ParsedModel):
         gpus, nodes, each = values["gpus"], values["nodes"], values["gpus_per_node"]
         if not values["type"] and not values["reservations"]:
             raise SpecError('type: missing; specify an accelerator such as type="h100", or an instance type')
+        if values["reservations_only"] and not values["reservations"]:
+            raise SpecError("reservations_only=True: names no reservations; name them in reservations")
         if each is not None:
             if nodes is not None and gpus is None:
                 gpus = values["gpus"] = nodes * each
@@ -303,6 +315,13 @@ class ClusterSpec(ParsedModel):
                 raise SpecError(f"nodes={nodes} x gpus_per_node={each} is not gpus={gpus}")
         if nodes is not None and gpus is not None and nodes > gpus:
             raise SpecError(f"nodes={nodes} is more than gpus={gpus}: some nodes would have no accelerator")
+
+    def image_in(self, provider: str, region: str) -> str | None:
+        """Return the image for a region: that of the most exact place that names it; None for the provider's default."""
+        if self.image is None or isinstance(self.image, str):
+            return self.image
+        named = [place for place in self.image if is_image_place(place, provider, region)]
+        return self.image[max(named, key=lambda place: _exactness(place, provider))] if named else None
 
     def identity(self) -> dict[str, object]:
         """Return what makes two requests the same request (I6), in JSON form; of the script only its digest."""
@@ -347,6 +366,17 @@ class ClusterSpec(ParsedModel):
             SpecError: A changed argument is unknown or wrong, or contradicts another.
         """
         return type(self)(**{**dict(self), **changes})
+
+
+def is_image_place(place: str, provider: str, region: str) -> bool:
+    """Return whether a key of a mapping of images names a region: its cloud, or a glob on its name, perhaps after the cloud."""
+    cloud, _, glob = place.casefold().rpartition(":")
+    return place.casefold() == provider or (cloud in ("", provider) and fnmatchcase(region.casefold(), glob))
+
+
+def _exactness(place: str, provider: str) -> tuple[bool, bool, int]:
+    """Return how exactly a place names regions: a region before a glob, and that before a cloud."""
+    return place.casefold() != provider, not any(each in place for each in "*?["), len(place)
 
 
 def argument_of(name: str) -> Argument:

@@ -9,7 +9,7 @@ from multicompute.cli.tables import json_argument
 
 LEAK_FOUND = 9
 INCOMPLETE = 1
-"""The status if something could not be terminated or adopted; the next call tries again."""
+"""The status if something could not be terminated, adopted or compared; the next call tries again."""
 
 _WORDS = {"orphans": "orphan", "in_doubt": "in doubt", "clusters": "live"}
 """Key of the report -> the word for one finding, if it is not the key itself."""
@@ -45,7 +45,9 @@ def reconcile(options: argparse.Namespace) -> int:
         )
     if report.failed:
         return INCOMPLETE
-    return LEAK_FOUND if options.dry_run and report.is_leak else 0
+    if options.dry_run and report.is_leak:
+        return LEAK_FOUND
+    return INCOMPLETE if report.skipped else 0
 
 
 def reap_arguments(parser: argparse.ArgumentParser) -> None:

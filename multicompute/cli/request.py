@@ -30,6 +30,9 @@ def up(options: argparse.Namespace) -> int:
         cluster = Cluster.request(**given, progress=progress)
     write_cluster(cluster, as_json=options.json)
     if not options.json:
+        for event in cluster.events():
+            if event.kind == "reservation":
+                write_message(f"note: {event.message}")
         end = cluster.to_dict()["expires_at"]
         limit = f"it expires at {end}" if end else "it has no ttl and runs until then"
         if early := _early_expiry(cluster):

@@ -11,6 +11,8 @@ from multicompute.engine.operation.cancellation import defer_signals
 from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
 from multicompute.engine.operation.regions import ProviderRegion, by_region
 from multicompute.errors import (
+    AccessDeniedError,
+    AuthError,
     LedgerError,
     MulticomputeError,
     ProviderError,
@@ -129,6 +131,11 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
             open_attempts = [attempt for attempt in attempts if attempt.is_open]
             terminate_and_wait(op, provider, open_attempts, selector, timeout=timeout)
         except MulticomputeError as error:
+            if _was_never_let_in(error, attempts):
+                op.events.add(
+                    "note", f"{where}: nothing to delete: it has refused every call: {error.message}", code=error.code
+                )
+                continue
             # An error in one region must not keep nodes running in the others.
             failed.append(error)
             if wait or not isinstance(error, TeardownIncomplete):
@@ -137,6 +144,16 @@ def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = T
         # Without `wait`, the caller continues after an incomplete teardown; with it, other errors are more specific.
         raise next((error for error in failed if isinstance(error, TeardownIncomplete) is not wait), failed[0])
     _mark_ended(op, state, reason)
+
+
+def _was_never_let_in(error: MulticomputeError, attempts: Sequence[AttemptRecord]) -> bool:
+    """Return whether a region refuses the teardown as it refused all attempts, so that nothing of the cluster can be there.
+
+    A region that is not enabled, or that a policy denies, would otherwise keep the cluster TERMINATING for ever. Credentials
+    that are rejected everywhere show nothing: they may have expired since.
+    """
+    is_refusal = isinstance(error, AccessDeniedError) or (isinstance(error, AuthError) and error.scope == "region")
+    return is_refusal and not any(attempt.was_let_in for attempt in attempts)
 
 
 def _require_any_own_account(op: Operation, attempts_of: Mapping[ProviderRegion, Sequence[AttemptRecord]]) -> None:

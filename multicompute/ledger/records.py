@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.offer import InstanceType, Offer, Part, Quote
@@ -50,6 +50,11 @@ class ClusterRecord:
     region: str | None = None
     zone: str | None = None
     reason: str = ""
+
+
+NOT_AUTHENTICATED: Final = "not authenticated"
+ACCESS_DENIED: Final = "access denied"
+"""Outcomes of attempts that the cloud did not let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,11 @@ class AttemptRecord:
     def is_open(self) -> bool:
         """Whether resources of the attempt may exist."""
         return self.state is not AttemptState.CLOSED
+
+    @property
+    def was_let_in(self) -> bool:
+        """Whether the cloud may have accepted a call of the attempt; False if it closed with a refusal of access."""
+        return self.is_open or self.outcome not in (NOT_AUTHENTICATED, ACCESS_DENIED)
 
 
 @dataclass(frozen=True, slots=True)

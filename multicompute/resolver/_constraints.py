@@ -50,6 +50,7 @@ class Constraints:
         only: The only regions and zones to use of some providers, by provider, as the configuration says.
         zones: Region -> its zones, of the regions of which only some zones may be allowed.
         tag_problems: Provider -> what it does not accept about the tags.
+        is_reserved_only: Whether offers that would be bought are rejected. False in a plan that does not know the reservations.
     """
 
     spec: "ClusterSpec"
@@ -64,6 +65,7 @@ class Constraints:
     only: Mapping[str, Places]
     zones: Mapping[RegionKey, tuple[str, ...]]
     tag_problems: Mapping[str, str]
+    is_reserved_only: bool = False
 
     def position(self, shape: Shape) -> int | None:
         """Return the position in `type` of the first name that means this shape, or None."""
@@ -129,6 +131,8 @@ class Constraints:
         only = self.only.get(region[0])
         if only is not None and not only.include(region, zone):
             return reasons.ZONE_NOT_CONFIGURED if region in only.partial else reasons.REGION_NOT_CONFIGURED
+        if self.spec.image is not None and self.spec.image_in(*region) is None:
+            return reasons.NO_IMAGE
         return None
 
     def zones_of(self, row: Row) -> tuple[tuple[str, ...], Mapping[str, str]]:
@@ -188,6 +192,7 @@ def read_constraints(
         )
     models, types, instances = _resolve_names(names, catalog)
     _check_counts(spec, names, models, instances)
+    _check_image_places(spec, catalog, known_clouds)
     places = _places(spec, catalog, zone_ids)
     excluded, excluded_types = _excluded(spec, catalog, zone_ids)
     configured = {name: _configured(catalog, name, entries, zone_ids) for name, entries in only.items()}
@@ -207,6 +212,7 @@ def read_constraints(
         only=configured,
         zones={region: catalog.zones()[region] for region in partial},
         tag_problems=tag_problems,
+        is_reserved_only=spec.reservations_only and bool(reservations),
     )
 
 
@@ -305,6 +311,19 @@ def _clouds(spec: "ClusterSpec", known: Sequence[str]) -> frozenset[str] | None:
             hint = did_you_mean(cloud.casefold(), known) or f"installed clouds: {', '.join(known)}"
             raise SpecError(f"clouds={cloud!r}: no such cloud; {hint}", hint=hint)
     return frozenset(spec.clouds)
+
+
+def _check_image_places(spec: "ClusterSpec", catalog: "Catalog", known_clouds: Sequence[str]) -> None:
+    """Refuse an image for a place that does not exist."""
+    if spec.image is None or isinstance(spec.image, str):
+        return
+    from multicompute.spec import is_image_place
+
+    for place in spec.image:
+        if place not in known_clouds and not any(
+            is_image_place(place, region.provider, region.name) for region in catalog.regions()
+        ):
+            raise unknown_place(place, catalog, argument="image", others=known_clouds)
 
 
 def _places(spec: "ClusterSpec", catalog: "Catalog", zone_ids: Mapping[str, str]) -> Places | None:

@@ -84,6 +84,8 @@ class ReservationGangs:
             for name in self._constraints.spec.reservations
             if name not in known
         ]
+        if self._constraints.spec.reservations_only and not known:
+            self.notes.append("reservations_only: the launch uses none of these offers, only the reservations")
         groups: dict[tuple[str, str, str, str], list[Reservation]] = {}
         for reservation in reservations:
             key = (reservation.provider, reservation.region, reservation.zone, reservation.instance_type.casefold())
@@ -109,6 +111,8 @@ class ReservationGangs:
         if not reserved:
             return "it has no free nodes"
         missing = nodes - sum(part.nodes for part in reserved)
+        if missing and self._constraints.spec.reservations_only:
+            return f"it has {nodes - missing} of {nodes} nodes, and reservations_only buys no others"
         additions = list(self._additions(group[0], shape, missing)) if missing else [None]
         if not additions:
             return f"it has {nodes - missing} of {nodes} nodes, and no offer in the same place adds the others"

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -114,8 +114,8 @@ def _abbreviation(region: str) -> str:
     return area + "".join(word[:1] for word in words)
 
 
-def unknown_place(pattern: str, catalog: "Catalog", *, argument: str) -> SpecError:
-    """Return the error for a pattern that matches no region and no zone."""
+def unknown_place(pattern: str, catalog: "Catalog", *, argument: str, others: Sequence[str] = ()) -> SpecError:
+    """Return the error for a pattern that matches no region and no zone; `others` are further names that may be meant."""
     provider, _, name = pattern.casefold().rpartition(":")
     providers = sorted({region.provider for region in catalog.regions()})
     if provider and provider not in providers:
@@ -128,7 +128,11 @@ def unknown_place(pattern: str, catalog: "Catalog", *, argument: str) -> SpecErr
     residencies = sorted({region.residency for region in catalog.regions()})
     zones = _zones_near(name, catalog)
     otherwise = 'write a region, a zone, a glob such as "us-*", or a residency such as "eu"'
-    near = f"did you mean {' or '.join(zones)}?" if zones else did_you_mean(name, [*names, *residencies], count=3)
+    near = (
+        f"did you mean {' or '.join(zones)}?"
+        if zones
+        else did_you_mean(name, [*names, *(others or residencies)], count=3)
+    )
     hint = near or otherwise
     return SpecError(f"{argument}={pattern!r}: no such {'zone' if zones else 'region'}; {hint}", hint=hint)
 

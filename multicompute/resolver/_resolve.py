@@ -115,6 +115,7 @@ class Matcher:
     def _price_rejection(self, row: Row, total: float, *, is_early: bool) -> str | None:
         return (
             (reasons.ESTIMATE if row.is_estimate and not self._constraints.spec.estimates else None)
+            or (reasons.NOT_RESERVED if self._constraints.is_reserved_only else None)
             or self._constraints.cost_rejection(total, row.unit_price)
             or (reasons.ENDS_EARLY if is_early and self._lifetimes.is_strict else None)
         )

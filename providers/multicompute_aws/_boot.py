@@ -10,15 +10,17 @@ from multicompute.provider_kit.boot import boot_script, fitted
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html: 16 KB before it is encoded; cloud-init unpacks gzip.
 LIMIT: Final = 16 * 1024
 
-# Tags in the metadata are enabled at the launch; a tag that was changed shows there within seconds. The node is launched with the
-# shutdown behaviour "terminate", so powering off deletes it and no `delete_node` is needed.
+# A tag that was changed shows in the metadata within seconds, and so do the names of the security groups. One of these names the expiry of
+# nodes whose tags can't be in the metadata, see `_until`. The node is launched with the shutdown behaviour "terminate", so powering off
+# deletes it and no `delete_node` is needed.
 _CLOUD: Final = f"""\
 metadata=http://169.254.169.254/latest
 ask() {{ curl -sf -m 5 --noproxy '*' -D "$run/headers" "$@"; }}
 read_expiry() {{
   local token
-  token=$(ask -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$metadata/api/token") &&
-    ask -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/tags/instance/{TAG_EXPIRES_AT}"
+  token=$(ask -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$metadata/api/token") || return 1
+  get() {{ ask -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/$1"; }}
+  get tags/instance/{TAG_EXPIRES_AT} || get security-groups | sed -n 's/^multicompute-.*-until-//p' | tail -n 1
 }}
 """
 

@@ -47,6 +47,10 @@ from multicompute_aws._families import console_page, family_of
 
 log = logging.getLogger(__name__)
 
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html: the message names the kind of the policy. Those of an
+# organisation usually deny some regions or instance types, and not the account.
+_DENIED_BY_ORGANISATION: Final = DENIED._replace(scope="region", wording="explicit deny in a service control policy")
+
 # The codes of the EC2 API reference ("Error codes for the Amazon EC2 API") and of STS. A lack of capacity arrives as HTTP 500, so the code
 # decides and never the status. A code that is not here is ProviderError: denied and sold out must not look alike.
 MEANINGS: Final[Meanings] = {
@@ -75,6 +79,7 @@ MEANINGS: Final[Meanings] = {
     "VpcLimitExceeded": (QUOTA_OF_REGION,),
     "SecurityGroupLimitExceeded": (QUOTA_OF_REGION,),
     "NetworkInterfaceLimitExceeded": (QUOTA_OF_REGION,),
+    "SecurityGroupsPerInterfaceLimitExceeded": (QUOTA_OF_REGION,),
     "PlacementGroup.LimitExceeded": (QUOTA_OF_REGION,),
     "SpotMaxPriceTooLow": (Meaning(InvalidRequestError, "zone"),),
     "RequestLimitExceeded": (THROTTLED,),
@@ -84,9 +89,9 @@ MEANINGS: Final[Meanings] = {
     "TooManyRequestsException": (THROTTLED,),
     "EC2ThrottledException": (THROTTLED,),
     "SlowDown": (THROTTLED,),
-    "UnauthorizedOperation": (DENIED,),
-    "AccessDenied": (DENIED,),
-    "AccessDeniedException": (DENIED,),
+    "UnauthorizedOperation": (_DENIED_BY_ORGANISATION, DENIED),
+    "AccessDenied": (_DENIED_BY_ORGANISATION, DENIED),
+    "AccessDeniedException": (_DENIED_BY_ORGANISATION, DENIED),
     "AuthFailure.ServiceLinkedRoleCreationNotPermitted": (DENIED,),
     "AuthFailure": (UNAUTHENTICATED,),
     "InvalidClientTokenId": (UNAUTHENTICATED,),
@@ -193,6 +198,11 @@ def code_of(error: BaseException) -> str:
     if isinstance(error, sdk.ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))
     return ""
+
+
+def is_denial(code: str) -> bool:
+    """Return whether a code means that a policy denies the call."""
+    return any(meaning.kind is AccessDeniedError for meaning in MEANINGS.get(code, ()))
 
 
 def message_of(error: BaseException) -> str:

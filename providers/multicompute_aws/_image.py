@@ -92,7 +92,7 @@ class Images:
                 code="InvalidAMIID.NotFound",
                 place=place,
                 scope="region",
-                hint="an image id is valid in one region only: name that region with regions=",
+                hint="an image id is valid in one region only; image= can be a mapping of regions to ids",
             )
         return _image(image_id, dict(images[0]))
 

@@ -1,32 +1,37 @@
 """Launches a gang: first everything that costs nothing, then one RunInstances call per part, all or nothing."""
 
-import hashlib
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from multicompute.errors import CapacityError, MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node
 from multicompute.offer import Part
-from multicompute.provider import TAG_ATTEMPT, LaunchRequest
+from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Selector
 from multicompute.provider_kit.seam import all_or_nothing
-from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable
+from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable, unavailable_here
 from multicompute_aws._boot import user_data
-from multicompute_aws._errors import code_of, translate_errors
+from multicompute_aws._errors import code_of, log, translate_errors
 from multicompute_aws._image import Image, Images
-from multicompute_aws._list import instances, to_node
-from multicompute_aws._network import Network, interfaces, warn_of_no_internet
+from multicompute_aws._list import instances, live_instances, to_node
+from multicompute_aws._names import client_token
+from multicompute_aws._network import Network, Subnet, interfaces, warn_of_no_internet
 from multicompute_aws._reservations import CapacityReservation, find_reservation
 from multicompute_aws._session import Clients
-from multicompute_aws._tags import check_tags, ec2_tags
+from multicompute_aws._tags import ec2_tags, fit_metadata
 from multicompute_aws._terminate import terminate_instances
 
-_CLIENT_TOKEN_LENGTH: Final = 64
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
 # A deep learning image has 100 GB; the rest is for a framework, a container or two and checkpoints.
 _DEFAULT_DISK_GIB: Final = 200
 _DEFAULT_PLAIN_DISK_GIB: Final = 50
 # Containers on the node get their role from the metadata service, one hop further away.
 _METADATA_HOPS: Final = 2
 # A group that was created a moment ago may not be known to RunInstances yet.
+_SUBNET_IS_FULL: Final = "InsufficientFreeAddressesInSubnet"
 _NOT_YET_KNOWN: Final = frozenset({"InvalidGroup.NotFound", "InvalidPlacementGroup.Unknown"})
 
 
@@ -40,8 +45,7 @@ class Launcher:
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
-        check_tags(request.tags)
-        calls = [(part, self._call(request, index, part)) for index, part in enumerate(request.parts)]
+        calls = [(part, self._calls(request, index, part)) for index, part in enumerate(request.parts)]
         nodes: list[Node] = []
         place = Place("aws", request.region)
 
@@ -49,15 +53,53 @@ class Launcher:
             terminate_instances(self._clients.ec2(place.region), [node.id for node in nodes], place)
 
         with all_or_nothing(place, roll_back):
-            for part, call in calls:
-                nodes += self._run(request, part, call)
+            for part, in_subnets in calls:
+                nodes += self._run_in_any(request, part, in_subnets)
         return tuple(nodes)
+
+    def restart(self, request: LaunchRequest) -> tuple[Node, ...]:
+        """Start the stopped instances of an earlier launch, all that can be started, and return all of them.
+
+        Raises:
+            CapacityError, QuotaError, ...: some can't be started now.
+            TransientError: some are still stopping.
+        """
+        place = Place.of(request.parts[0].offer)
+        selector = Selector(
+            region=place.region, tokens=(request.token,), cluster_id=request.cluster_id, token=request.token
+        )
+        ec2 = self._clients.ec2(place.region)
+        start_instances(ec2, [item["InstanceId"] for item in _in_state(ec2, selector, place, "stopped")], place)
+        found = live_instances(ec2, selector, place)
+        if stopping := [item["InstanceId"] for item in found if item["State"]["Name"] == "stopping"]:
+            text = f"{len(stopping)} instances are still stopping: {', '.join(stopping[:5])}"
+            raise retryable(text, code="IncorrectInstanceState", place=place)
+        return tuple(to_node(item, place.region, selector=selector) for item in found)
 
     def forget(self, cluster_id: str) -> None:
         """Forget what was created for a cluster that is torn down."""
         self._network.forget(cluster_id)
 
-    def _run(self, request: LaunchRequest, part: Part, call: dict[str, Any]) -> list[Node]:
+    def _run_in_any(self, request: LaunchRequest, part: Part, calls: Sequence["_Call"]) -> list[Node]:
+        """Launch a part in the first of its subnets that has enough free addresses.
+
+        All calls have the same client token, so EC2 launches the part once, whichever subnet an earlier call has named.
+        """
+        for number, call in enumerate(calls):
+            try:
+                nodes = self._run(request, part, call.arguments, is_first=number == 0)
+            except CapacityError as error:
+                if error.code != _SUBNET_IS_FULL or number == len(calls) - 1:
+                    raise
+                log.warning(
+                    "%s: %s has too few free addresses; trying the next subnet", Place.of(part.offer), call.subnet.id
+                )
+            else:
+                self._network.use(call.subnet, call.arguments["ClientToken"])
+                return nodes
+        raise AssertionError("a part has at least one subnet")
+
+    def _run(self, request: LaunchRequest, part: Part, call: dict[str, Any], *, is_first: bool = True) -> list[Node]:
         place = Place.of(part.offer)
         ec2 = self._clients.ec2(place.region)
         with translate_errors("RunInstances", place):
@@ -65,6 +107,10 @@ class Launcher:
                 launched = ec2.run_instances(**call)["Instances"]
             except ClientError as error:
                 code = code_of(error)
+                if code == "IdempotentParameterMismatch" and not is_first:
+                    # EC2 has just refused this token for want of addresses, so it has launched nothing with it.
+                    text = "too few free addresses in the first subnet, and EC2 accepts no other for this launch"
+                    raise unavailable_here(text, code=_SUBNET_IS_FULL, place=place, scope="zone", hint="") from error
                 if code in ("IdempotentParameterMismatch", "IdempotentInstanceTerminated"):
                     return self._launched_before(request, part, call["ClientToken"], place, error)
                 if code in _NOT_YET_KNOWN and not self._clients.settings.security_groups:
@@ -92,12 +138,40 @@ class Launcher:
             raise retryable(text, code=code, place=place) from error
         return found
 
-    def _call(self, request: LaunchRequest, index: int, part: Part) -> dict[str, Any]:
+    def _calls(self, request: LaunchRequest, index: int, part: Part) -> list["_Call"]:
+        """Return the calls of RunInstances for one part, one for each subnet of its zone, in the order to try them."""
+        place = Place.of(part.offer)
+        reserved = find_reservation(self._clients, part.reservation, place) if part.reservation else None
+        image = self._images.find(part.offer.instance, place, named=request.image)
+        try:
+            subnets = self._network.subnets(place, client_token(request.token, index))
+        except CapacityError as error:
+            if part.reservation is None:
+                raise
+            text = f"reservation {part.reservation} is in a zone without a subnet to launch into"
+            raise unavailable_here(
+                text, code="NoSubnet", place=place, scope="request", hint=error.hint or ""
+            ) from error
+        # The groups of a launch are in one VPC.
+        same_vpc = [subnet for subnet in subnets if subnet.vpc == subnets[0].vpc]
+        first = self._call(request, index, part, same_vpc[0], image, reserved)
+        others = [
+            _Call(subnet, {**first, "NetworkInterfaces": _moved(first["NetworkInterfaces"], subnet)})
+            for subnet in same_vpc[1:]
+        ]
+        return [_Call(same_vpc[0], first), *others]
+
+    def _call(
+        self,
+        request: LaunchRequest,
+        index: int,
+        part: Part,
+        subnet: Subnet,
+        image: Image,
+        reserved: CapacityReservation | None,
+    ) -> dict[str, Any]:
         """Return the arguments of RunInstances for one part, and create or read the resources that they name."""
         place, instance = Place.of(part.offer), part.offer.instance
-        reserved = find_reservation(self._clients, part.reservation, place) if part.reservation else None
-        image = self._images.find(instance, place, named=request.image)
-        subnet = self._network.subnet(place)
         cards = self._network.cards(instance, place) if request.fabric else ()
         groups = self._network.security_groups(request, subnet, place)
         placement = self._placement(request, reserved, place)
@@ -115,7 +189,7 @@ class Launcher:
                 "HttpTokens": "required",
                 "HttpEndpoint": "enabled",
                 "HttpPutResponseHopLimit": _METADATA_HOPS,
-                "InstanceMetadataTags": "enabled",
+                "InstanceMetadataTags": "enabled" if fit_metadata(request.tags) else "disabled",
             },
             "NetworkInterfaces": network,
             "BlockDeviceMappings": _disks(request, part, image),
@@ -135,16 +209,44 @@ class Launcher:
         return self._network.placement_group(request, place) if request.fabric else ""
 
 
-def client_token(token: str, index: int) -> str:
-    """Return EC2's token for the part with this index; a long one is replaced by its digest, which stays unique.
+class _Call(NamedTuple):
+    """The arguments of RunInstances for one part in one subnet."""
 
-    Raises:
-        InvalidRequestError: it is not ASCII, and EC2 accepts nothing else.
-    """
-    if not token.isascii():
-        raise invalid_request(f"token {token!r} is not ASCII", code="InvalidClientToken", place=Place("aws"), hint="")
-    full = token if index == 0 else f"{token}-{index}"
-    return full if len(full) <= _CLIENT_TOKEN_LENGTH else hashlib.sha256(full.encode()).hexdigest()
+    subnet: Subnet
+    arguments: dict[str, Any]
+
+
+def _moved(network: list[dict[str, Any]], subnet: Subnet) -> list[dict[str, Any]]:
+    """Return network interfaces as they are in another subnet of the same VPC."""
+    return [{**interface, "SubnetId": subnet.id} for interface in network]
+
+
+def _in_state(ec2: "EC2Client", selector: Selector, place: Place, state: str) -> list[dict[str, Any]]:
+    return [item for item in live_instances(ec2, selector, place) if item["State"]["Name"] == state]
+
+
+def start_instances(ec2: "EC2Client", ids: list[str], place: Place) -> None:
+    """Start stopped instances; if EC2 refuses all because of some, each is started by itself, and the last refusal is raised."""
+    if not ids:
+        return
+    try:
+        with translate_errors("StartInstances", place):
+            ec2.start_instances(InstanceIds=ids)
+    except (ThrottledError, TransientError):
+        raise
+    except MulticomputeError:
+        if len(ids) == 1:
+            raise
+    else:
+        return
+    refusal: MulticomputeError | None = None
+    for name in ids:
+        try:
+            start_instances(ec2, [name], place)
+        except MulticomputeError as error:
+            refusal = error
+    if refusal is not None:
+        raise refusal
 
 
 def _market(request: LaunchRequest, part: Part, reserved: CapacityReservation | None) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from botocore import xform_name
 
 from multicompute.node import Node, NodeState
 from multicompute.offer import Part
-from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Resource, Selector
-from multicompute.provider_kit.calls import all_pages
+from multicompute.provider import TAG_ATTEMPT, TAG_ID, LaunchRequest, Resource, Selector
+from multicompute.provider_kit.calls import all_pages, batches
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of
 from multicompute_aws._errors import MEANINGS, translate_errors
 from multicompute_aws._health import with_health
+from multicompute_aws._names import client_token_filters, group_name, is_client_token
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import plain_tags, tag_filters
 
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 
 # The most that one page may have; fewer pages, fewer calls.
 _PAGE: Final = 1000
+# The most values of one filter: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Filter.html
+_VALUES_AT_ONCE: Final = 200
 _LIVE_STATES: Final = ("pending", "running", "shutting-down", "stopping", "stopped")
 
+# Every state of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceState.html. A hibernated instance is "stopped", too. A
+# preempted one is "shutting-down" and then "terminated", because requests are one-time; the state reason tells it from other ends.
 _STATES: Final = {
     "pending": NodeState.PENDING,
     "running": NodeState.RUNNING,
@@ -41,15 +46,20 @@ _DEPENDENTS: Final = {
 }
 
 
+# Those with names of their own, by which they are found without their tags.
+_NAMED: Final = ("security-group", "placement-group")
+
+
 def nodes(clients: Clients, selector: Selector) -> tuple[Node, ...]:
     """Return the selected nodes of every region that the selector allows, see `Provider.nodes`."""
 
     def in_region(ec2: "EC2Client", place: Place) -> list[Node]:
-        found = sorted(instances(ec2, tag_filters(selector), place), key=_order)
-        listed = [to_node(item, place.region) for item in found]
+        found = sorted(selected_instances(ec2, selector, place, is_refresh=True), key=_order)
+        listed = [to_node(item, place.region, selector=selector) for item in found]
         return with_health(ec2, listed, place) if selector.with_health else listed
 
-    return tuple(node for listed in clients.in_regions(selector.region, in_region) for node in listed)
+    listings = clients.in_regions(selector.region, in_region, is_listing=True)
+    return tuple(node for listed in listings for node in listed)
 
 
 def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
@@ -57,9 +67,46 @@ def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
 
     def in_region(ec2: "EC2Client", place: Place) -> list[Resource]:
         found = [instance_resource(item, place) for item in live_instances(ec2, selector, place)]
+        if selector.only:
+            return found
         return found + [item for kind in dependent_kinds(selector) for item in dependents(ec2, kind, selector, place)]
 
-    return tuple(item for listed in clients.in_regions(selector.region, in_region) for item in listed)
+    listings = clients.in_regions(selector.region, in_region, is_listing=True)
+    return tuple(item for listed in listings for item in listed)
+
+
+def selected_instances(
+    ec2: "EC2Client", selector: Selector, place: Place, *, only_live: bool = False, is_refresh: bool = False
+) -> list[dict[str, Any]]:
+    """Return the selected instances: by tag and, because tags can be removed, by client token and by id.
+
+    What was found by tag is not asked for again by id. Filters are used for ids, because a parameter with an unknown id fails
+    the complete call. With `is_refresh`, only known nodes are looked for, if all are found by tag.
+    """
+    states = [{"Name": "instance-state-name", "Values": list(_LIVE_STATES)}] if only_live else []
+
+    def find(name: str, values: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for batch in batches(values, _VALUES_AT_ONCE):
+            yield from instances(ec2, [{"Name": name, "Values": list(batch)}, *states], place)
+
+    if selector.only:
+        return list(find("instance-id", selector.only))
+    found = {item["InstanceId"]: item for item in instances(ec2, [*tag_filters(selector), *states], place)}
+    missing = [name for name in selector.known_ids if name not in found]
+    if is_refresh and selector.known_ids and not missing:
+        # The others would cost every refresh a second call. A teardown looks for them: a launch without an answer has no known ids.
+        return list(found.values())
+    names = [value for token in selector.tokens for value in client_token_filters(token)]
+    by_token = [item for item in find("client-token", names) if token_of(item, selector)]
+    found |= {item["InstanceId"]: item for item in by_token if item["InstanceId"] not in found}
+    missing = [name for name in missing if name not in found]
+    return [*found.values(), *find("instance-id", missing)]
+
+
+def token_of(item: dict[str, Any], selector: Selector) -> str:
+    """Return the token of `selector.tokens` that an instance was launched with, by its client token; "" if with none of them."""
+    given = str(item.get("ClientToken", ""))
+    return next((token for token in selector.tokens if is_client_token(given, token)), "")
 
 
 def instances(ec2: "EC2Client", filters: Sequence[dict[str, Any]], place: Place) -> Iterator[dict[str, Any]]:
@@ -78,8 +125,7 @@ def instances(ec2: "EC2Client", filters: Sequence[dict[str, Any]], place: Place)
 
 def live_instances(ec2: "EC2Client", selector: Selector, place: Place) -> list[dict[str, Any]]:
     """Return the selected instances that are not terminated."""
-    states = {"Name": "instance-state-name", "Values": list(_LIVE_STATES)}
-    return list(instances(ec2, [*tag_filters(selector), states], place))
+    return selected_instances(ec2, selector, place, only_live=True)
 
 
 def _order(item: dict[str, Any]) -> tuple[str, int, str]:
@@ -88,11 +134,17 @@ def _order(item: dict[str, Any]) -> tuple[str, int, str]:
 
 
 def to_node(
-    item: dict[str, Any], region: str, *, request: LaunchRequest | None = None, part: Part | None = None
+    item: dict[str, Any],
+    region: str,
+    *,
+    request: LaunchRequest | None = None,
+    part: Part | None = None,
+    selector: Selector | None = None,
 ) -> Node:
     """Return the node that EC2 describes; what only the launch knows (price, accelerators) comes from `part`."""
     offer = part.offer if part else None
-    token = request.token if request else plain_tags(item.get("Tags")).get(TAG_ATTEMPT, "")
+    tags = plain_tags(item.get("Tags"))
+    token = request.token if request else tags.get(TAG_ATTEMPT) or (token_of(item, selector) if selector else "")
     return Node(
         id=item["InstanceId"],
         rank=-1,
@@ -109,7 +161,17 @@ def to_node(
         reason=_reason(item),
         cause=cause_of(MEANINGS, VendorAnswer(str((item.get("StateReason") or {}).get("Code", "")))),
         is_spot=item.get("InstanceLifecycle") == "spot",
+        is_tagged=request is not None or _is_tagged(item, selector or Selector()),
     )
+
+
+def _is_tagged(item: dict[str, Any], selector: Selector) -> bool:
+    """Return whether an instance has our tags; a terminated one loses its tags gradually, which is no news.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html
+    """
+    owner = plain_tags(item.get("Tags")).get(TAG_ID)
+    return item["State"]["Name"] == "terminated" or (owner is not None and selector.cluster_id in (None, owner))
 
 
 def _reason(item: dict[str, Any]) -> str | None:
@@ -135,9 +197,19 @@ def dependent_kinds(selector: Selector) -> list[str]:
 
 
 def dependents(ec2: "EC2Client", kind: str, selector: Selector, place: Place) -> list[Resource]:
-    """Return the selected resources of one of the `dependent_kinds`."""
+    """Return the selected resources of one of the `dependent_kinds`, by tag, and groups whose tags were removed by name."""
+    found = {item.id: item for item in _described(ec2, kind, tag_filters(selector), place)}
+    if kind in _NAMED and selector.cluster_id and selector.tokens:
+        # The id of a cluster is random, so a group with its name and no owner in its tags is the cluster's.
+        name = group_name(selector.cluster_id)
+        by_name = _described(ec2, kind, [{"Name": "group-name", "Values": [name, f"{name}-*"]}], place)
+        found |= {item.id: item for item in by_name if TAG_ID not in item.tags}
+    return list(found.values())
+
+
+def _described(ec2: "EC2Client", kind: str, filters: Sequence[dict[str, Any]], place: Place) -> list[Resource]:
     operation, member, name = _DEPENDENTS[kind]
-    method, call = xform_name(operation), {"Filters": tag_filters(selector)}
+    method, call = xform_name(operation), {"Filters": list(filters)}
     if kind == "spot-instances-request":
         # EC2 closes a request with its instance, but not always at once.
         call["Filters"].append({"Name": "state", "Values": ["open", "active"]})

@@ -11,6 +11,7 @@ from multicompute.provider import TAG_ID, LaunchRequest
 from multicompute.provider_kit.ssh import SshSources
 from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
 from multicompute_aws._errors import code_of, log, translate_errors
+from multicompute_aws._names import group_name
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
 from multicompute_aws._tags import ec2_tags, plain_tags
@@ -21,12 +22,18 @@ _ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet that nodes can be launched into; `is_public` is whether AWS gives its instances a public address."""
+    """A subnet that nodes can be launched into.
+
+    Attributes:
+        is_public: whether AWS gives its instances a public address.
+        free: how many addresses were free when it was listed.
+    """
 
     id: str
     vpc: str
     zone: str
     is_public: bool
+    free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,8 @@ class Network:
         self._clients = clients
         self._settings: AwsSettings = clients.settings
         self._subnets: dict[str, tuple[Subnet, ...]] = {}
+        # Client token -> the subnet of its launch: a repeated launch must name the same one.
+        self._subnet_of: dict[str, str] = {}
         self._cards: dict[str, tuple[NetworkCard, ...]] = {}
         # Groups that are known to exist with all their rules, so the next zone is tried without a call in between.
         self._groups: dict[tuple[str, str, str], str] = {}
@@ -53,10 +62,11 @@ class Network:
             self._settings.ssh_from, endpoint=self._settings.endpoint("ec2"), address_service=_ADDRESS_SERVICE
         )
 
-    def subnet(self, place: Place) -> Subnet:
-        """Return the subnet for nodes in the zone of `place`, or the first of the region if the zone is open.
+    def subnets(self, place: Place, token: str) -> tuple[Subnet, ...]:
+        """Return the subnets for nodes in the zone of `place`, or in the region if the zone is open, in the order to try them.
 
-        It is the first by zone and id, not the emptiest: a repeated launch must name the same subnet.
+        The one that an earlier launch with this client token used comes first, then those with the most free addresses. A
+        repeated launch of another process that finds another order is refused by EC2, and finds the nodes of the first.
 
         Raises:
             CapacityError: this zone or region has none.
@@ -64,17 +74,27 @@ class Network:
         if place.region not in self._subnets:
             self._subnets[place.region] = self._list_subnets(place)
         subnets = self._subnets[place.region]
-        for subnet in subnets:
-            if not place.zone or subnet.zone == place.zone:
-                return subnet
-        scope: Scope = "zone" if subnets else "region"
-        raise unavailable_here(
-            f"no subnet in this {scope} to launch into",
-            code="NoSubnet",
-            place=place,
-            scope=scope,
-            hint="`aws ec2 create-default-vpc` or create-default-subnet makes one; [providers.aws] subnets names others",
-        )
+        found = [subnet for subnet in subnets if place.zone in ("", subnet.zone)]
+        if not found:
+            scope: Scope = "zone" if subnets else "region"
+            raise unavailable_here(
+                f"no subnet in this {scope} to launch into",
+                code="NoSubnet",
+                place=place,
+                scope=scope,
+                hint="`aws ec2 create-default-vpc` or create-default-subnet makes one; [providers.aws] subnets names others",
+            )
+        if len(found) == 1 or not place.zone:
+            return tuple(found)
+        # The listing may be hours old.
+        fresh = {subnet.id: subnet for subnet in self._list_subnets(place)}
+        found = [fresh[subnet.id] for subnet in found if subnet.id in fresh] or found
+        used = self._subnet_of.get(token, "")
+        return tuple(sorted(found, key=lambda subnet: (subnet.id != used, -subnet.free, subnet.id)))
+
+    def use(self, subnet: Subnet, token: str) -> None:
+        """Remember the subnet of the launch with this client token."""
+        self._subnet_of[token] = subnet.id
 
     def _list_subnets(self, place: Place) -> tuple[Subnet, ...]:
         settings = self._settings
@@ -88,7 +108,13 @@ class Network:
             pages = self._clients.ec2(place.region).get_paginator("describe_subnets").paginate(Filters=filters)  # type: ignore[arg-type]
             found = [item for page in pages for item in page["Subnets"]]
         subnets = [
-            Subnet(item["SubnetId"], item["VpcId"], item["AvailabilityZone"], item["MapPublicIpOnLaunch"])
+            Subnet(
+                item["SubnetId"],
+                item["VpcId"],
+                item["AvailabilityZone"],
+                item["MapPublicIpOnLaunch"],
+                item.get("AvailableIpAddressCount", 0),
+            )
             for item in found
         ]
         return tuple(sorted(subnets, key=lambda subnet: (subnet.zone, subnet.id)))
@@ -212,11 +238,6 @@ def warn_of_no_internet(subnet: Subnet, network: list[dict[str, Any]], *, is_pri
             place,
             subnet.id,
         )
-
-
-def group_name(cluster_id: str) -> str:
-    """Return the name of a cluster's groups; security groups may not be named "sg-...", and 255 characters are allowed."""
-    return f"multicompute-{cluster_id}"[:200]
 
 
 def interfaces(

@@ -1,11 +1,11 @@
 """The provider: each method of the seam calls the module of the same job."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from multicompute.clock import Clock, SystemClock
+from multicompute.errors import WrongAccountError
 from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
@@ -18,8 +18,10 @@ from multicompute.provider import (
     Selector,
     Settings,
     Teardown,
+    expiry_tag,
 )
 from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_POLL_INTERVAL
+from multicompute.provider_kit.renewal import Renewal, renews_credentials
 from multicompute.provider_kit.seam import require_selection
 from multicompute_aws._account import account
 from multicompute_aws._check import check
@@ -61,6 +63,7 @@ class AwsProvider:
             Capability.EXPIRY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
+            Capability.RESTART,
             Capability.DEPENDENT_RESOURCES,
         }
     )
@@ -73,24 +76,51 @@ class AwsProvider:
         self._clients = Clients(read)
         self._launcher = Launcher(self._clients)
         self._clock = clock or SystemClock()
+        self._account: Account | None = None
+        self.renewal = Renewal(self._renew)
 
-    @functools.cached_property
+    @property
+    @renews_credentials
     def account(self) -> Account:
         """The account that the credentials belong to."""
-        return account(self._clients)
+        if self._account is None:
+            self._account = account(self._clients)
+        return self._account
 
+    def _renew(self) -> None:
+        """Read the credentials again from their source; those of another account are not used.
+
+        Raises:
+            WrongAccountError: a call that began in one account must not be repeated in another, where nothing of it exists.
+        """
+        renewed = Clients(self._clients.settings)
+        if self._account is not None:
+            found = account(renewed)
+            if not found.is_same(self._account):
+                raise WrongAccountError(
+                    f"the credentials were replaced by those of {found.label}, in place of {self._account.label}",
+                    provider=self.name,
+                    hint="restore the credentials of that account, or start a new process to use the other one",
+                )
+        self._clients.replace_by(renewed)
+
+    @renews_credentials
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
-        """Launch the gang with one RunInstances call per part."""
-        return self._launcher.launch(request)
+        """Launch the gang with one RunInstances call per part, or start its stopped instances."""
+        with self._clients.refusal_of_region(request.region):
+            return self._launcher.restart(request) if request.restart else self._launcher.launch(request)
 
+    @renews_credentials
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
         """Return our nodes, by one filtered listing per region, with those terminated within the last hour and their reason."""
         return nodes(self._clients, selector)
 
+    @renews_credentials
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
         """Return everything of ours that still exists, by tag."""
         return resources(self._clients, selector)
 
+    @renews_credentials
     def terminate(self, selector: Selector) -> Teardown:
         """Take one step of a teardown in every region that is selected."""
         require_selection(selector, provider=self.name)
@@ -98,22 +128,29 @@ class AwsProvider:
             self._launcher.forget(selector.cluster_id)
         return terminate(self._clients, selector)
 
-    def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
+    @renews_credentials
+    def set_expiry(
+        self, selector: Selector, expires_at: datetime | None, *, restore: Mapping[str, str] | None = None
+    ) -> None:
         """Write the expiry tag of the selected instances, which their timers read within a minute."""
-        set_expiry(self._clients, selector, expires_at)
+        set_expiry(self._clients, selector, expiry_tag(expires_at), restore or {})
 
+    @renews_credentials
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
         """Return today's prices: on demand from the price list, spot from the spot price history."""
         return quotes(self._clients, offers, now=self._clock.now())
 
+    @renews_credentials
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return the vCPU quotas of the region with what is used, and the named reservations that are in it."""
         return quotas(self._clients, region, reservations)
 
+    @renews_credentials
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return CPU and network as EC2 measures them, and of NVIDIA GPUs what the CloudWatch agent publishes, where a node runs it."""
         return metrics(self._clients, nodes, since=since, until=until, now=self._clock.now())
 
+    @renews_credentials
     def check(self) -> tuple[Check, ...]:
         """Return who we are, and whether the main rights are there."""
         return check(self._clients)

@@ -3,7 +3,7 @@
 import functools
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -11,11 +11,13 @@ import boto3
 import botocore.loaders
 import botocore.session
 from botocore.config import Config
+from botocore.configprovider import ConstantProvider
 
+from multicompute.errors import AccessDeniedError, AuthError, MulticomputeError
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.endpoints import check_endpoint, is_loopback
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_aws._errors import translate_errors
+from multicompute_aws._errors import log, translate_errors
 from multicompute_aws._settings import AwsSettings
 from multicompute_aws._trim import trim_answers
 
@@ -39,6 +41,13 @@ _CONFIG: Final = Config(
 # Pricing has few endpoints; this one has the prices of all regions.
 _PRICING_REGION: Final = "us-east-1"
 _REGIONS_AT_ONCE: Final = 8
+# The files of the SDK: the variable that names one, botocore's name for it, and its default.
+_FILES: Final = (
+    ("AWS_SHARED_CREDENTIALS_FILE", "credentials_file", "~/.aws/credentials"),
+    ("AWS_CONFIG_FILE", "config_file", "~/.aws/config"),
+)
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Region.html; the others are opt-in-not-required and opted-in.
+_DISABLED: Final = frozenset({"not-opted-in"})
 
 
 class Clients:
@@ -50,7 +59,7 @@ class Clients:
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
         self._clients: dict[tuple[str, str], Any] = {}
-        self._regions: tuple[str, ...] = settings.listed_regions
+        self._opt_in: Mapping[str, str] | None = None
 
     def ec2(self, region: str) -> "EC2Client":
         return cast("EC2Client", self._client("ec2", region))
@@ -70,30 +79,92 @@ class Clients:
     def pricing(self) -> Any:
         return self._client("pricing", _PRICING_REGION)
 
+    def replace_by(self, other: "Clients") -> None:
+        """Use the session and the clients of `other` from now on: the same settings, with the credentials read again."""
+        with self._lock:
+            self._session, self._clients, self._opt_in = other._session, other._clients, other._opt_in
+
     def regions(self) -> tuple[str, ...]:
-        """Return the configured regions, else every region that the account has enabled, which are listed once."""
-        if not self._regions:
+        """Return the configured regions, else every region that the account has enabled."""
+        if self.settings.listed_regions:
+            return self.settings.listed_regions
+        return tuple(sorted(name for name, status in self._opt_in_statuses().items() if status not in _DISABLED))
+
+    def _opt_in_statuses(self) -> Mapping[str, str]:
+        """Return region -> its opt-in status in this account; they are read once."""
+        if self._opt_in is None:
             place = Place("aws", self.settings.home_region)
             with translate_errors("DescribeRegions", place):
-                answer = self.ec2(place.region).describe_regions()
-            self._regions = tuple(sorted(item["RegionName"] for item in answer["Regions"]))
-        return self._regions
+                answer = self.ec2(place.region).describe_regions(AllRegions=True)
+            self._opt_in = {item["RegionName"]: item.get("OptInStatus", "") for item in answer["Regions"]}
+        return self._opt_in
 
-    def in_regions(self, region: str | None, call: "Callable[[EC2Client, Place], Answer]") -> list[Answer]:
-        """Return what `call` returns for one region, or for each of `regions` in their order, several at a time."""
+    def in_regions(
+        self, region: str | None, call: "Callable[[EC2Client, Place], Answer]", *, is_listing: bool = False
+    ) -> list[Answer]:
+        """Return what `call` returns for one region, or for each of `regions` in their order, several at a time.
 
-        def in_region(name: str) -> Answer:
-            return call(self.ec2(name), Place("aws", name))
+        Regions that refuse every call are left out of a call for all regions: those that the account has not enabled and,
+        with `is_listing`, those that a policy of the organisation denies, with a warning. A single region is never left out.
+        """
+        names = (region,) if region else self.regions()
 
-        return in_parallel(in_region, (region,) if region else self.regions(), at_once=_REGIONS_AT_ONCE)
+        def in_region(name: str) -> Answer | AccessDeniedError:
+            try:
+                with self.refusal_of_region(name):
+                    return call(self.ec2(name), Place("aws", name))
+            except AccessDeniedError as error:
+                is_left_out = error.code == "OptInRequired" or (is_listing and error.scope == "region")
+                if region or not is_left_out:
+                    raise
+                log.warning("%s: left out of what was asked for in all regions: %s", error.provider, error.message)
+                return error
+
+        answers = in_parallel(in_region, names, at_once=_REGIONS_AT_ONCE)
+        errors = [answer for answer in answers if isinstance(answer, AccessDeniedError)]
+        if errors and len(errors) == len(answers):
+            raise errors[0]
+        return [answer for answer in answers if not isinstance(answer, AccessDeniedError)]
+
+    @contextmanager
+    def refusal_of_region(self, region: str) -> Iterator[None]:
+        """Raise AccessDeniedError in place of AuthError where the region and not the credentials is the reason.
+
+        Where a region is not enabled, EC2 refuses valid credentials as it refuses wrong ones, with `AuthFailure`, and other
+        services with their own codes for unknown keys:
+        https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
+        """
+        try:
+            yield
+        except AuthError as error:
+            if not self._is_disabled(region):
+                raise
+            raise AccessDeniedError(
+                f"aws {region}: the account has not enabled this region: {error.code}",
+                provider="aws",
+                region=region,
+                code="OptInRequired",
+                vendor_message=error.vendor_message,
+                scope="region",
+                hint="`aws account enable-region` enables it; exclude= leaves it out",
+            ) from error
+
+    def _is_disabled(self, region: str) -> bool:
+        try:
+            return self._opt_in_statuses().get(region) in _DISABLED
+        except MulticomputeError:
+            # The home region refuses as well, so it is about the credentials.
+            return False
 
     def _client(self, service: str, region: str) -> Any:
         key = (service, region)
-        if key not in self._clients:
+        client = self._clients.get(key)
+        if client is None:
             with self._lock, translate_errors(f"the {service} client", Place("aws", region)), _collector_paused():
-                if key not in self._clients:
-                    self._clients[key] = self._make(service, region)
-        return self._clients[key]
+                client = self._clients.get(key)
+                if client is None:
+                    client = self._clients[key] = self._make(service, region)
+        return client
 
     def _make(self, service: str, region: str) -> Any:
         if self._session is None:
@@ -125,14 +196,16 @@ class Clients:
     def _open_session(self) -> boto3.Session:
         core = botocore.session.Session()
         core.register_component("data_loader", _api_models())
-        environment = self.settings.environment
-        for variable, option in (
-            ("AWS_SHARED_CREDENTIALS_FILE", "credentials_file"),
-            ("AWS_CONFIG_FILE", "config_file"),
-        ):
-            if environment.get(variable):
-                core.set_config_variable(option, environment[variable])
-        return boto3.Session(botocore_session=core, profile_name=self.settings.named_profile)
+        # The process's environment may be another identity's by now: what botocore reads from it comes from the settings.
+        for variable, option, default in _FILES:
+            core.set_config_variable(option, self.settings.environment.get(variable) or default)
+        named = self.settings.named_profile
+        if not named:
+            core.get_component("config_store").set_config_provider("profile", ConstantProvider(None))
+        session = boto3.Session(botocore_session=core, profile_name=named)
+        # `_keys` reads the keys of the environment.
+        core.get_component("credential_provider").remove("env")
+        return session
 
 
 @contextmanager

@@ -5,21 +5,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from multicompute.provider import TAG_ID, Selector
-from multicompute.provider_kit.tags import check_tag_keys, selected_tags
+from multicompute.provider_kit.tags import selected_tags
+from multicompute_aws._names import escaped
 
-# Nodes read their expiry from their own tags. With tags in the metadata EC2 accepts keys of these characters only, and not these names:
+# With tags in the metadata EC2 accepts keys of these characters only, and not these names; a launch with others fails:
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html
-KEY_PATTERN: Final = r"(?!(?:\.{1,2}|_index)$)[0-9A-Za-z\-_+=,.@:]{1,128}"
+_IN_METADATA: Final = re.compile(r"(?!(?:\.{1,2}|_index)$)[0-9A-Za-z\-_+=,.@:]+")
 
 
-def check_tags(tags: Mapping[str, str]) -> None:
-    """Refuse, before anything is created, a tag that EC2 would refuse afterwards.
-
-    Raises:
-        InvalidRequestError: a key can't be read on the node.
-    """
-    allowed = "EC2 allows A-Z, a-z, 0-9 and - _ + = , . @ : in tags that nodes can read"
-    check_tag_keys(tags, KEY_PATTERN, provider="aws", allowed=allowed)
+def fit_metadata(tags: Mapping[str, str]) -> bool:
+    """Return whether an instance with these tags can have its tags in its metadata."""
+    return all(_IN_METADATA.fullmatch(key) for key in tags)
 
 
 def ec2_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -35,10 +31,5 @@ def plain_tags(tags: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
 def tag_filters(selector: Selector) -> list[dict[str, Any]]:
     """Return the filters that find what `selector` selects; everything of ours if it names nothing."""
     wanted = selected_tags(selector)
-    filters = [{"Name": f"tag:{key}", "Values": [_escape(value)]} for key, value in wanted.items()]
+    filters = [{"Name": f"tag:{key}", "Values": [escaped(value)]} for key, value in wanted.items()]
     return filters or [{"Name": "tag-key", "Values": [TAG_ID]}]
-
-
-def _escape(value: str) -> str:
-    """Escape wildcards: an owner with a "*" must not select every user's machines."""
-    return re.sub(r"([\\*?])", r"\\\1", value)

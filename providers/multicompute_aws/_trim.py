@@ -15,7 +15,6 @@ _UNREAD_OF_AN_INSTANCE: Final = (
     b"networkInterfaceSet",
     b"blockDeviceMapping",
     b"groupSet",
-    b"metadataOptions",
     b"capacityReservationSpecification",
     b"privateDnsNameOptions",
     b"productCodes",

@@ -26,7 +26,8 @@ REFUSALS = {
     ),
     FailureKind.THROTTLED: Refusal("RequestLimitExceeded", 503, "Request limit exceeded."),
     FailureKind.TRANSIENT: Refusal("InternalError", 500, "An internal error has occurred."),
-    FailureKind.AUTH: Refusal("AuthFailure", 401, "AWS was not able to validate the provided access credentials."),
+    # Twice: after the first refusal the provider reads the credentials again, and repeats the call.
+    FailureKind.AUTH: Refusal("AuthFailure", 401, "AWS was not able to validate the provided access credentials.", 2),
     FailureKind.DENIED: Refusal("UnauthorizedOperation", 403, "You are not authorized to perform this operation."),
     FailureKind.INVALID: Refusal("InvalidParameterValue", 400, "Invalid value for a parameter."),
     FailureKind.UNKNOWN: Refusal("SomethingNobodyHasHeardOf", 400, "It is what it is."),
@@ -44,6 +45,9 @@ def harness_of(cloud: AwsLocalCloud, clock: FakeClock, *, page_nodes: int) -> Lo
         launch="RunInstances",
         refusals=REFUSALS,
         page_nodes=page_nodes,
+        other_account=lambda: AwsProvider(
+            Settings(values={"regions": tuple(ZONES)}, environment=cloud.add_account("210987654321")), clock=clock
+        ),
         reach_expiry=lambda: run_timers(cloud),
     )
 

@@ -12,7 +12,19 @@ from multicompute.cli.parser import COMMANDS
 from multicompute.cli.status import exit_status
 
 REQUEST_ARGUMENTS = [
-    *("gpus", "type", "order", "reservations", "name", "nodes", "gpus_per_node", "min_gpu_memory", "vcpus", "memory"),
+    *(
+        "gpus",
+        "type",
+        "order",
+        "reservations",
+        "reservations_only",
+        "name",
+        "nodes",
+        "gpus_per_node",
+        "min_gpu_memory",
+        "vcpus",
+        "memory",
+    ),
     *("spot", "flex_start", "estimates", "clouds", "regions", "exclude", "placement", "interconnect", "max_price"),
     *(
         "max_hourly",

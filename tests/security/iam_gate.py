@@ -185,7 +185,7 @@ class Gate:
             yield from (made("security-group"), Touched(_arn("vpc")))
         elif action == "CreatePlacementGroup":
             yield made("placement-group")
-        elif re.match("Authorize|Cancel|Create|Delete|Terminate", action):
+        elif re.match("Authorize|Cancel|Create|Delete|Modify|Revoke|Start|Terminate", action):
             yield from self._existing(params)
         else:
             yield Touched("arn:aws:ec2:us-east-1:1:*/*")

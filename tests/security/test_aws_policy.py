@@ -59,7 +59,7 @@ class Site:
             step = provider.terminate(HERE)
             if step.is_done:
                 return "done"
-        return step.waiting_for
+        return step.blocked_by or step.waiting_for
 
     def clean(self) -> None:
         """Tear down what a refused call has left, with all permissions."""
@@ -132,9 +132,39 @@ def leftovers(site: Site) -> object:
     return site.tear_down(site.provider())
 
 
+def extended_by_group(site: Site) -> object:
+    """Extend nodes whose tags are not in their metadata."""
+    provider, request = site.provider(), site.request()
+    provider.launch(replace(request, tags={**request.tags, "Cost Center": "1"}))
+    for year in (2027, 2028):
+        provider.set_expiry(HERE, datetime(year, 1, 1, tzinfo=UTC))
+    return [item.kind for item in provider.resources(HERE)].count("security-group"), site.tear_down(provider)
+
+
+def restarted(site: Site) -> object:
+    """Start nodes again that were stopped."""
+    provider, request = site.provider(), site.request()
+    for node in provider.launch(request):
+        site.cloud.stop_node(node.id)
+    states = sorted(node.state for node in provider.launch(replace(request, restart=True)))
+    return states, site.tear_down(provider)
+
+
 ACTIONS: Mapping[str, Callable[[Site], object]] = {
     action.__name__: action
-    for action in (doctor, gang, spot, reserved, everywhere, prices, own_image, watched, leftovers)
+    for action in (
+        doctor,
+        gang,
+        spot,
+        reserved,
+        everywhere,
+        prices,
+        own_image,
+        watched,
+        leftovers,
+        restarted,
+        extended_by_group,
+    )
 }
 
 

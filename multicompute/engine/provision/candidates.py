@@ -94,6 +94,10 @@ def try_attempts(
         failed = next((attempt for attempt in attempts if attempt.region == error.region), attempts[-1])
         candidate = Candidate(failed.parts)
         queue.record_failure(candidate, error, outage_of(error, candidate, now=op.clock.now()))
+        if reserved := [part.reservation for part in candidate.parts if part.reservation]:
+            # What is bought in its place costs money: that must not happen silently.
+            message = f"reservation {', '.join(reserved)} was not used: {error.message}"
+            op.events.add("reservation", message, code=error.code)
         if is_fatal(error):
             raise
         if rules_out_provider(error):

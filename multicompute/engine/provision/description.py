@@ -14,15 +14,15 @@ from multicompute.errors import (
     ProvisionTimeout,
     QuotaError,
 )
-from multicompute.ledger import AttemptRecord
+from multicompute.ledger import ACCESS_DENIED, NOT_AUTHENTICATED, AttemptRecord
 from multicompute.offer import Part
 from multicompute.plan import AttemptReport
 
 _LONGEST_SENTENCE: Final = 160
 _OUTCOMES: Final[dict[type[MulticomputeError], str]] = {
     QuotaError: "no quota",
-    AuthError: "not authenticated",
-    AccessDeniedError: "access denied",
+    AuthError: NOT_AUTHENTICATED,
+    AccessDeniedError: ACCESS_DENIED,
     InvalidRequestError: "refused as invalid",
     ProvisionTimeout: "timed out",
 }

@@ -34,15 +34,21 @@ class CandidateQueue:
         self._stack = list(reversed(list(candidates)))
         self._outages = list(outages)
         self._dropped: set[str] = set()
+        self._dropped_regions: set[tuple[str, str]] = set()
 
     def next(self, *, now: datetime) -> Candidate | None:
         """Remove and return the next candidate that nothing rules out, None if there is none."""
         while self._stack:
             candidate = self._stack.pop()
-            is_dropped = any(part.offer.provider in self._dropped for part in candidate.parts)
-            if not is_dropped and self.ruled_out_by(candidate, now=now) is None:
+            if not self._is_dropped(candidate) and self.ruled_out_by(candidate, now=now) is None:
                 return candidate
         return None
+
+    def _is_dropped(self, candidate: Candidate) -> bool:
+        return any(
+            part.offer.provider in self._dropped or (part.offer.provider, part.offer.region) in self._dropped_regions
+            for part in candidate.parts
+        )
 
     def ruled_out_by(self, candidate: Candidate, *, now: datetime) -> Outage | None:
         """Return the outage that rules out `candidate`, None if there is none."""
@@ -67,6 +73,9 @@ class CandidateQueue:
         """Apply a failure: skip what the outage covers, and move the zones that the error names to the front."""
         if outage is not None:
             self._outages.append(outage)
+        if isinstance(error, InvalidRequestError) and error.scope == "region":
+            # What this request names, an image for example, is not in the region. Other requests may launch there.
+            self._dropped_regions.add((candidate.provider, error.region or candidate.region or ""))
         named = error.zones_with_capacity if isinstance(error, CapacityError) else ()
         if named:
             # The end of the stack comes first. The sort is stable, so the order is otherwise kept.

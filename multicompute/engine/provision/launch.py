@@ -161,7 +161,7 @@ def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
         tags=tags_of(replace(record, expires_at=expires_at), spec, attempt),
         expires_at=expires_at,
         fabric=attempt.nodes > 1 and bool(instance.fabric) and _needs_fabric(spec, instance.accelerator),
-        image=spec.image,
+        image=spec.image_in(attempt.provider, attempt.region),
         setup=spec.setup or "",
         ssh_public_key=spec.ssh_public_key(),
         private=spec.private,

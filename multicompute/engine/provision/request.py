@@ -153,6 +153,9 @@ def _provision(op: Operation, plan: Plan | None, *, wait: bool) -> bool:
                 plan = plan or _make_plan(op.session, op.spec)
                 count, until = len(plan.candidates), expiry_text(op.initial.expires_at)
                 op.events.add("requested", f"{op.name}: {count} candidates; will run {until}", candidates=count)
+                for note in plan.notes:
+                    if note.startswith("reservation "):
+                        op.events.add("reservation", note)
                 try_candidates(op, plan, wait=wait)
             _clean_up_other_regions(op)
             op.cancellation.check()

@@ -6,6 +6,7 @@ from functools import partial
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.operation.regions import ProviderRegion
 from multicompute.engine.operation.tags import tags_of
+from multicompute.errors import AccessDeniedError
 from multicompute.node import Node
 from multicompute.provider import Provider
 
@@ -24,12 +25,14 @@ def restore_tags(op: Operation, provider: Provider, where: ProviderRegion, untag
             continue
         tags = tags_of(op.initial, op.spec, attempts[token])
         selector = op.selector(where, token=token)
-        op.call(
-            provider,
-            "set tags",
-            partial(provider.set_expiry, selector, op.initial.expires_at, restore=tags),
-        )
-        _report(op, f"{what}; they were set again")
+        call = partial(provider.set_expiry, selector, op.initial.expires_at, restore=tags)
+        try:
+            op.call(provider, "set tags", call)
+        except AccessDeniedError as error:
+            # A policy may allow to change only what has our tags. The nodes are known by their ids, so the refresh goes on.
+            _report(op, f"{what}; they can't be set again: {error.message}")
+        else:
+            _report(op, f"{what}; they were set again")
 
 
 def _report(op: Operation, message: str) -> None:

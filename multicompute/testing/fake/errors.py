@@ -10,7 +10,7 @@ from multicompute.node import Cause
 from multicompute.offer import Offer
 
 NOT_OFFERED = "not-offered"
-PASSING = frozenset({"throttled", "transient", "auth", "denied"})
+PASSING = frozenset({"throttled", "transient", "auth", "denied", "denied-region"})
 """The codes that can refuse a repeated launch too, because they do not depend on the first call."""
 
 
@@ -44,6 +44,12 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
         "transient": Meaning(errors.TransientError, "request", "the cloud failed", "send the same request again"),
         "auth": Meaning(errors.AuthError, "account", "the credentials are not accepted", "renew the credentials"),
         "denied": Meaning(errors.AccessDeniedError, "account", "not allowed", "get the missing permission"),
+        "denied-region": Meaning(
+            errors.AccessDeniedError, "region", "the region is not enabled", "enable the region, or try another one"
+        ),
+        "no-image": Meaning(
+            errors.InvalidRequestError, "region", "the region does not have the image", "name one for it", "request"
+        ),
         "invalid": Meaning(
             errors.InvalidRequestError, "request", "the request is not valid", "fix the request", "request"
         ),

@@ -11,7 +11,8 @@ from multicompute.testing.faults import Fault, FaultKind
 from multicompute.testing.local.fault_injection import FaultInjector
 from multicompute.testing.local.server import Request, Response
 from multicompute_aws.local import wire
-from multicompute_aws.local.instances import Call, Handler
+from multicompute_aws.local.instances import Call, Handler, denied
+from multicompute_aws.local.keys import Keys, key_of, refusal_of_key
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.services import Services, json_error
 from multicompute_aws.local.state import State
@@ -59,8 +60,13 @@ class AwsApp:
         injector: FaultInjector,
         services: Services,
         handlers: Mapping[str, Handler],
+        keys: Keys,
     ) -> None:
-        """Answer the actions of EC2 in `handlers` and the requests that `services` knows; pass the others on to moto."""
+        """Answer the actions of EC2 in `handlers` and the requests that `services` knows; pass the others on to moto.
+
+        `keys` decides which credentials are accepted.
+        """
+        self._keys = keys
         self._state = state
         self._moto = moto
         self._injector = injector
@@ -86,6 +92,7 @@ class AwsApp:
 
     def _answer(self, parsed: ParsedRequest, params: Mapping[str, Any], request: Request) -> Response:
         try:
+            self._admit(parsed, request)
             if parsed.service == "ec2":
                 return self._ec2(parsed, params, request)
             with self._state.lock:
@@ -93,6 +100,20 @@ class AwsApp:
             return own or self._forward(parsed, request)
         except AwsError as error:
             return _error(parsed, error)
+
+    def _admit(self, parsed: ParsedRequest, request: Request) -> None:
+        """Refuse credentials that are not accepted, and regions that the account can't use."""
+        if (fault := self._keys.fault(key_of(request))) is not None:
+            raise refusal_of_key(parsed.service, fault)
+        status = self._state.region_status.get(parsed.region)
+        if status == "disabled":
+            # Valid credentials are unknown there, and the answer is the same as to wrong ones.
+            raise refusal_of_key(parsed.service, "unknown")
+        if status == "denied" and parsed.service != "sts":
+            message = denied(self._moto.account, parsed.action, policy="service control policy")
+            raise AwsError(
+                "UnauthorizedOperation" if parsed.service == "ec2" else "AccessDeniedException", message, 403
+            )
 
     def _ec2(self, parsed: ParsedRequest, params: Mapping[str, Any], request: Request) -> Response:
         if not self._moto.has_region(parsed.region):

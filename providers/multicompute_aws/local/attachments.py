@@ -15,6 +15,9 @@ from multicompute_aws.local.state import DiskSpec, Instance, Interface, State, V
 from multicompute_aws.local.tag_rules import read_specifications, tag_set
 from multicompute_aws.local.wire import AwsError
 
+# The default of "Security groups per network interface" (Amazon VPC quotas).
+_GROUPS_OF_AN_INTERFACE = 5
+
 
 class Attachments:
     """Volumes and network interfaces. Interfaces that were created without an instance are in moto."""
@@ -32,6 +35,7 @@ class Attachments:
             "DeleteVolume": self._delete_volume,
             "DescribeNetworkInterfaces": self._describe_interfaces,
             "DeleteNetworkInterface": self._delete_interface,
+            "ModifyNetworkInterfaceAttribute": self._modify_interface,
         }
 
     def _create_volume(self, call: Call) -> bytes:
@@ -92,6 +96,23 @@ class Attachments:
         if more or not self._moto.ec2(region).enis or (ids and all(identifier in own for identifier in ids)):
             return body
         return with_moto_items(body, self._moto, call, "NetworkInterfaceId", lambda identifier: identifier in own)
+
+    def _modify_interface(self, call: Call) -> bytes:
+        interface = call.region.interfaces.get(call.params["NetworkInterfaceId"])
+        if interface is None:
+            return self._moto.call_or_refuse(call.request)
+        ids = call.params.get("Groups") or [group for group, _ in interface.spec.groups]
+        found = [self._moto.security_group(call.region.name, identifier) for identifier in ids]
+        for identifier, group in zip(ids, found, strict=True):
+            if group is None:
+                raise AwsError("InvalidGroup.NotFound", f"The security group '{identifier}' does not exist")
+        if len(ids) > _GROUPS_OF_AN_INTERFACE:
+            raise AwsError(
+                "SecurityGroupsPerInterfaceLimitExceeded",
+                "The maximum number of security groups per interface has been reached.",
+            )
+        interface.spec = replace(interface.spec, groups=tuple((group.id, group.name) for group in found if group))
+        return wire.response_body(call.action, {})
 
     def _delete_interface(self, call: Call) -> bytes:
         interface = call.region.interfaces.get(call.params["NetworkInterfaceId"])
@@ -178,6 +199,7 @@ _INTERFACE_FILTERS: dict[str, Getter[Interface]] = {
     "network-interface-id": lambda interface: (interface.id,),
     "status": lambda interface: ("in-use" if interface.instance else "available",),
     "attachment.instance-id": _of_instance,
+    "attachment.device-index": lambda interface: (str(interface.spec.device),) if interface.instance else (),
     "subnet-id": lambda interface: (interface.spec.subnet,),
     "group-id": lambda interface: tuple(group for group, _ in interface.spec.groups),
     "group-name": lambda interface: tuple(name for _, name in interface.spec.groups),

@@ -14,28 +14,28 @@ from multicompute.testing.local.fault_injection import FaultInjector
 from multicompute.testing.local.foreign import ForeignResources
 from multicompute.testing.local.forwarded import Duration
 from multicompute.testing.local.measurements import Load, by_metric
+from multicompute.testing.local.server import Request, Response
+from multicompute_aws.local.account import Account, Store
 from multicompute_aws.local.admission import QUOTAS
 from multicompute_aws.local.app import AwsApp
-from multicompute_aws.local.attachments import Attachments
 from multicompute_aws.local.foreign import ForeignSeeder
-from multicompute_aws.local.groups import Groups
 from multicompute_aws.local.hardware import instance_types, zones_of
-from multicompute_aws.local.instances import Handler, Instances
-from multicompute_aws.local.inventory import list_resources
-from multicompute_aws.local.launcher import Launcher
+from multicompute_aws.local.keys import KeyFault, Keys, key_of
 from multicompute_aws.local.monitoring import put_measurements
 from multicompute_aws.local.moto_cloud import Moto
-from multicompute_aws.local.moto_instances import MotoInstances
 from multicompute_aws.local.rendering import STATUS_CHECKS
-from multicompute_aws.local.services import Services
-from multicompute_aws.local.state import SPOT_TERMINATED, USER_TERMINATED, CapacityReservation, Instance, Region, State
-from multicompute_aws.local.status_checks import StatusChecks
-from multicompute_aws.local.tagging import Tagging
+from multicompute_aws.local.state import (
+    SPOT_TERMINATED,
+    USER_TERMINATED,
+    CapacityReservation,
+    Instance,
+    Region,
+    RegionStatus,
+    State,
+)
 
-Store = Literal["own", "moto"]
 _REGION = "us-east-1"
 _KEY_ID, _SECRET = "AKIALOCALCLOUD000000", "local"
-_PROFILE = f"[default]\naws_access_key_id = {_KEY_ID}\naws_secret_access_key = {_SECRET}\n"
 # A variable of the user for one of these services would take precedence over AWS_ENDPOINT_URL.
 _SERVICES = ("EC2", "SSM", "STS", "IAM", "SERVICE_QUOTAS", "PRICING", "CLOUDWATCH", "CLOUDWATCH_LOGS", "S3")
 
@@ -82,7 +82,10 @@ class AwsLocalCloud:
         self._chassis = Chassis("AWS")
         self._state = State(clock.now)
         self._moto = Moto()
-        self._handlers: Mapping[str, Handler] = {}
+        self._main = Account(self._state, self._moto, store)
+        self._accounts = {"": self._main}
+        self._apps: dict[str, AwsApp] = {}
+        self._keys = Keys()
         self._foreign = ForeignResources(self._everything)
 
     # --- the server ---------------------------------------------------------------------------------------------------
@@ -119,30 +122,42 @@ class AwsLocalCloud:
         """Start the server and return when it answers; takes a second or two, mostly for moto's import."""
         if self._chassis.is_running:
             return
-        self._moto.start()
-        services = Services(self._state, self._moto)
-        launcher = Launcher(self._state, self._moto)
-        handlers: dict[str, Handler] = {**Groups(self._state, self._moto).handlers(), **services.handlers()}
-        handlers |= Tagging(self._state, self._moto, instances_in_moto=self.store == "moto").handlers()
-        if self.store == "moto":
-            handlers |= MotoInstances(self._state, self._moto, launcher).handlers()
-        else:
-            handlers |= Instances(self._state, self._moto, launcher).handlers()
-            handlers |= Attachments(self._state, self._moto).handlers()
-        handlers |= StatusChecks(self._state).handlers()
-        self._handlers = handlers
-        app = AwsApp(self._state, self._moto, self._injector, services, handlers)
-        self._chassis.start({"/": app, PREFIX: Admin(self)})
-        (self._chassis.folder / "config").write_text(_PROFILE, encoding="utf-8")
+        self._main.store = self.store
+        self._apps = {"": self._main.start(self._injector, self._keys)}
+        self._chassis.start({"/": self._answer, PREFIX: Admin(self)})
+        (self._chassis.folder / "config").write_text(_profile(_KEY_ID), encoding="utf-8")
 
     def stop(self) -> None:
         """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
         if not self._chassis.is_running:
             return
         self._chassis.stop()
-        self._moto.stop()
-        self._state.regions.clear()
+        for account in self._accounts.values():
+            account.stop()
+        self._accounts = {"": self._main}
         self._foreign.clear()
+
+    def _answer(self, request: Request) -> Response | None:
+        return self._apps[self._keys.account_of(key_of(request))](request)
+
+    def add_account(self, account: str) -> Mapping[str, str]:
+        """Add an account; see `LocalCloud.add_account`."""
+        key_id = f"AKIA{account:0>16}"
+        other = Account(self._state.other_account(), Moto(account), self.store)
+        self._apps[account], self._accounts[account] = other.start(self._injector, self._keys), other
+        self._keys.add(key_id, account)
+        file = self._chassis.folder / f"config-{account}"
+        file.write_text(_profile(key_id), encoding="utf-8")
+        return {**self.environment, "AWS_ACCESS_KEY_ID": key_id, "AWS_CONFIG_FILE": str(file)}
+
+    def revoke_key(self, key_id: str, *, fault: KeyFault = "unknown") -> None:
+        """Accept an access key no longer; "expired" refuses it as temporary credentials that have expired."""
+        self._keys.revoke(key_id, fault)
+
+    @property
+    def account(self) -> str:
+        """The number of the main account."""
+        return self._moto.account
 
     # --- conditions ---------------------------------------------------------------------------------------------------
 
@@ -263,25 +278,69 @@ class AwsLocalCloud:
     def terminate_node(self, node_id: str, code: str = USER_TERMINATED[0], message: str = USER_TERMINATED[1]) -> None:
         """Terminate an instance at once with this state reason; see `LocalCloud.terminate_node`."""
         with self._state.lock:
-            region, instance = self._find(node_id)
+            account, region, instance = self._locate(node_id)
             now = self._state.now()
             if self.store == "moto":
-                self._moto.ec2(region.name).terminate_instances([node_id])
+                account.moto.ec2(region.name).terminate_instances([node_id])
             region.terminate(instance, now, (code, message), now)
 
     def stop_node(self, node_id: str) -> None:
         """Stop an instance; see `LocalCloud.stop_node`."""
         with self._state.lock:
-            region, instance = self._find(node_id)
-            if self.store == "moto":
-                self._moto.ec2(region.name).stop_instances([node_id])
+            account, region, instance = self._locate(node_id)
+            account.stop_in_moto(region.name, node_id)
             instance.is_stopped, instance.reason, instance.reason_at = True, USER_TERMINATED, self._state.now()
 
-    def _find(self, instance_id: str) -> tuple[Region, Instance]:
-        for region in self._state.regions.values():
-            if instance_id in region.instances:
-                return region, region.instances[instance_id]
+    def start_node(self, node_id: str) -> None:
+        """Start a stopped instance; see `LocalCloud.start_node`."""
+        with self._state.lock:
+            account, region, instance = self._locate(node_id)
+            account.start_in_moto(region.name, node_id)
+            instance.is_stopped, instance.reason = False, None
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all tags of an instance; see `LocalCloud.remove_tags`."""
+        with self._state.lock:
+            account, _, instance = self._locate(node_id)
+            account.remove_tags(instance)
+
+    def protect(self, node_id: str, *, is_protected: bool = True) -> None:
+        """Set the termination protection of an instance; see `LocalCloud.protect`.
+
+        Raises:
+            ValueError: spot instances can't be protected.
+        """
+        with self._state.lock:
+            _, _, instance = self._locate(node_id)
+            if instance.launch.spot:
+                raise ValueError(f"{node_id} is a spot instance, which can't be protected")
+            instance.is_protected = is_protected
+
+    def deny_termination(self, node_id: str, *, is_denied: bool = True) -> None:
+        """Let a policy deny to terminate an instance, or remove that policy."""
+        with self._state.lock:
+            self._locate(node_id)[2].is_undeletable = is_denied
+
+    def set_free_addresses(self, subnet: str, count: int, *, region: str = _REGION) -> None:
+        """Set how many addresses of a subnet are free, in addition to those that our instances use."""
+        with self._state.lock:
+            self._moto.set_free_addresses(region, subnet, count)
+            self._state.limited_subnets.add(subnet)
+
+    def set_region(self, region: str, status: RegionStatus) -> None:
+        """Enable a region for the account, leave it disabled, or let a policy of the organisation deny it."""
+        with self._state.lock:
+            self._state.region_status[region] = status
+
+    def _locate(self, instance_id: str) -> tuple[Account, Region, Instance]:
+        for account in self._accounts.values():
+            for region, instance in account.instances():
+                if instance.id == instance_id:
+                    return account, region, instance
         raise ValueError(f"{instance_id}: no such instance")
+
+    def _find(self, instance_id: str) -> tuple[Region, Instance]:
+        return self._locate(instance_id)[1:]
 
     # --- what exists --------------------------------------------------------------------------------------------------
 
@@ -291,10 +350,15 @@ class AwsLocalCloud:
             now = self._state.now()
             return [
                 instance.id
-                for region in self._state.regions.values()
-                for instance in region.instances.values()
+                for account in self._accounts.values()
+                for region, instance in account.instances()
                 if instance.state(now) == "running" and not self._foreign.has("instance", region.name, instance.id)
             ]
+
+    def group_names(self, node_id: str) -> list[str]:
+        """Return the names of the security groups of an instance, as its metadata service shows them."""
+        with self._state.lock:
+            return sorted({name for each in self._find(node_id)[1].interfaces for _, name in each.spec.groups})
 
     def boot_script(self, node_id: str) -> str:
         """Return the user data of an instance, in base64 as it was sent."""
@@ -310,17 +374,22 @@ class AwsLocalCloud:
 
     def _everything(self) -> Iterable[Resource]:
         with self._state.lock:
-            return list(list_resources(self._state, self._moto, instances_in_moto=self.store == "moto"))
+            return [item for account in self._accounts.values() for item in account.resources()]
 
     def seed_foreign(self, region: str = _REGION) -> None:
         """Create foreign resources in a region; see `LocalCloud.seed_foreign`."""
         with self._foreign.registering(), self._state.lock:
-            seeder = ForeignSeeder(self._state, self._moto, self._handlers, region)
+            seeder = ForeignSeeder(self._state, self._moto, self._main.handlers, region)
             seeder.seed(volumes_in_moto=self.store == "moto")
 
     def foreign_intact(self) -> bool:
         """Return whether every foreign resource still exists with its tags."""
         return self._foreign.are_intact()
+
+
+def _profile(key_id: str) -> str:
+    """Return a configuration file of AWS with one profile."""
+    return f"[default]\naws_access_key_id = {key_id}\naws_secret_access_key = {_SECRET}\n"
 
 
 def _region_of(zone: str) -> str:

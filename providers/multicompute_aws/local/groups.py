@@ -158,7 +158,10 @@ class Groups:
         if group_id is None and "GroupName" in call.params:
             group = self._moto.ec2(call.region.name).get_security_group_from_name(call.params["GroupName"])
             group_id = group.id if group else None
-        is_used = any(group_id in instance.launch.group_ids for instance in call.region.live(self._state.now()))
+        is_used = any(group_id in {group for group, _ in each.spec.groups} for each in call.region.interfaces.values())
+        # moto deletes a group that an interface of its own still has.
+        interfaces = self._moto.ec2(call.region.name).enis.values()
+        is_used = is_used or any(group_id in {group.id for group in each.group_set} for each in interfaces)
         if is_used and not call.params.get("DryRun"):
             raise AwsError("DependencyViolation", f"resource {group_id} has a dependent object")
         return self._moto.call_or_refuse(call.request)

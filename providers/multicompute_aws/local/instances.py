@@ -1,5 +1,6 @@
 """The actions on instances in the local cloud's own store; with moto's store ten thousand instances take minutes."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,11 +74,12 @@ class Instances:
 
     def _terminate(self, call: Call) -> bytes:
         found = find_instances(call.region, call.params["InstanceIds"], self._state.now())
-        refuse_protected(found)
+        refuse_undeletable(found, self._moto.account, call.region.name)
         now = self._state.now()
         before = [instance.state(now) for instance in found]
-        for instance in found:
+        for instance in unprotected(found):
             call.region.terminate(instance, now + self._state.timing.shutdown, USER_TERMINATED, now)
+        refuse_protected(found)
         # EC2 responds with "shutting-down", however soon the instance is terminated.
         after = ["terminated" if state == "terminated" else "shutting-down" for state in before]
         return state_changes(call.action, "TerminatingInstances", found, before, after)
@@ -104,9 +106,19 @@ class Instances:
         before = [instance.state(now) for instance in found]
         for instance, state in zip(found, before, strict=True):
             _refuse_ended(instance, state)
+        self._require_capacity(call.region, [instance for instance in found if instance.is_stopped])
         for instance in found:
             instance.is_stopped, instance.reason, instance.runs_from = False, None, now + self._state.timing.boot
         return state_changes(call.action, "StartingInstances", found, before, ["pending"] * len(found))
+
+    def _require_capacity(self, region: Region, instances: Sequence[Instance]) -> None:
+        """Refuse to start instances if a zone has no room for all of them: a stopped instance keeps no capacity."""
+        wanted = Counter((instance.launch.zone, instance.launch.instance_type) for instance in instances)
+        for (zone, instance_type), count in wanted.items():
+            room = self._state.available(region, zone, instance_type)
+            if room is not None and room < count:
+                message = f"We currently do not have sufficient {instance_type} capacity in the Availability Zone you requested ({zone})."
+                raise AwsError("InsufficientInstanceCapacity", message, 500)
 
     def _reboot(self, call: Call) -> bytes:
         find_instances(call.region, call.params["InstanceIds"], self._state.now())
@@ -174,6 +186,34 @@ def filters_at(now: datetime, account: str) -> Mapping[str, Getter[Instance]]:
         "instance-state-code": lambda instance: (str(STATE_CODES[instance.state(now)]),),
         "owner-id": lambda instance: (account,),
     }
+
+
+def unprotected(instances: Sequence[Instance]) -> list[Instance]:
+    """Return the instances that a call terminates: those in zones where it names no protected one.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingDisableAPITermination.html, "Terminate multiple instances
+    with termination protection".
+    """
+    zones = {instance.launch.zone for instance in instances if instance.is_protected}
+    return [instance for instance in instances if instance.launch.zone not in zones]
+
+
+def refuse_undeletable(instances: Iterable[Instance], account: str, region: str) -> None:
+    """Refuse to terminate instances if a policy denies it for one of them."""
+    for instance in instances:
+        if instance.is_undeletable:
+            resource = f"arn:aws:ec2:{region}:{account}:instance/{instance.id}"
+            raise AwsError("UnauthorizedOperation", denied(account, "TerminateInstances", on=resource), 403)
+
+
+def denied(account: str, action: str, *, on: str = "", policy: str = "identity-based policy") -> str:
+    """Return the message of a denial: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html."""
+    where = f" on resource: {on}" if on else ""
+    return (
+        f"You are not authorized to perform this operation. User: arn:aws:iam::{account}:user/local is not authorized to perform:"
+        f" ec2:{action}{where} with an explicit deny in {'an' if policy[0] in 'aeiou' else 'a'} {policy}."
+        " Encoded authorization failure message: 3q2-7w"
+    )
 
 
 def refuse_protected(instances: Iterable[Instance]) -> None:

@@ -22,7 +22,7 @@ from multicompute_aws.local.state import (
     State,
     Volume,
 )
-from multicompute_aws.local.tag_rules import read_specifications
+from multicompute_aws.local.tag_rules import check_metadata_keys, read_specifications
 from multicompute_aws.local.wire import AwsError
 
 _USER_DATA_LIMIT = 16384
@@ -78,6 +78,8 @@ class Launcher:
         user_data = _user_data(params)
         spot, block = _market(params)
         tags = read_specifications(params.get("TagSpecifications", []), _TAGGED if spot else _TAGGED[:3])
+        if params.get("MetadataOptions", {}).get("InstanceMetadataTags") == "enabled":
+            check_metadata_keys(tags.get("instance", {}))
         demand = LaunchDemand(
             instance_type=instance_type,
             zone=network.zone,
@@ -92,8 +94,21 @@ class Launcher:
         if params.get("DryRun"):
             raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         check_quota(demand, region, self._state)
+        self._check_addresses(region, network, least)
         allocation = allocate(demand, region, self._state, self._moto.default_subnets(region.name))
         return self._launch(region, params, demand, allocation, network, image, user_data, tags), allocation.count
+
+    def _check_addresses(self, region: Region, network: Network, count: int) -> None:
+        """Refuse a launch into a subnet with too few free addresses."""
+        subnet = self._moto.subnet(region.name, network.specs[0].subnet) if network.specs[0].subnet else None
+        if subnet is None or not (self._state.limits_all_subnets or subnet.id in self._state.limited_subnets):
+            return
+        used = sum(1 for each in region.interfaces.values() if each.address and each.spec.subnet == subnet.id)
+        if subnet.available_ip_address_count - used < count:
+            raise AwsError(
+                "InsufficientFreeAddressesInSubnet",
+                f"There are not enough free addresses in subnet '{subnet.id}' to satisfy the requested number of instances.",
+            )
 
     def _launch(
         self,

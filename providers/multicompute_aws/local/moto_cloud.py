@@ -25,9 +25,9 @@ _CODE, _MESSAGE = (re.compile(rb"<%s>(.*?)</%s>" % (tag, tag), re.DOTALL) for ta
 class Moto:
     """moto in this process, with an account id of its own: several local clouds do not see each other."""
 
-    def __init__(self) -> None:
-        """Choose the account id; `start` imports moto."""
-        self.account = str(10**11 + secrets.randbelow(9 * 10**11))
+    def __init__(self, account: str = "") -> None:
+        """Take an account id, or choose one; `start` imports moto."""
+        self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
         self._application: Any = None
 
     def start(self) -> None:
@@ -145,6 +145,10 @@ class Moto:
 
         return region in RegionsAndZonesBackend.zones
 
+    def regions(self) -> Mapping[str, str]:
+        """Return every region of the partition -> its opt-in status."""
+        return {region.name: region.opt_in_status for region in self.ec2("us-east-1").describe_regions()}
+
     def image(self, region: str, image_id: str) -> Any | None:
         """Return moto's record of an image, or None."""
         return self.ec2(region).amis.get(image_id)
@@ -187,6 +191,11 @@ class Moto:
             if subnet_id in by_id:
                 return by_id[subnet_id]
         return None
+
+    def set_free_addresses(self, region: str, subnet_id: str, count: int) -> None:
+        """Set how many addresses of a subnet are free now."""
+        subnet = self.subnet(region, subnet_id)
+        vars(subnet)["_available_ip_addresses"] += count - subnet.available_ip_address_count
 
     def default_subnets(self, region: str) -> Mapping[str, Any]:
         """Return zone -> its default subnet."""

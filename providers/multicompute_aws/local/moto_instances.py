@@ -9,11 +9,19 @@ from xml.etree import ElementTree
 
 from multicompute_aws.local import wire
 from multicompute_aws.local.filters import matcher
-from multicompute_aws.local.instances import Call, Handler, filters_at, find_instances, refuse_protected, state_changes
+from multicompute_aws.local.instances import (
+    Call,
+    Handler,
+    filters_at,
+    find_instances,
+    refuse_protected,
+    refuse_undeletable,
+    state_changes,
+    unprotected,
+)
 from multicompute_aws.local.launcher import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Launch, State
-from multicompute_aws.local.wire import AwsError
 
 _XMLNS = re.compile(rb' xmlns="[^"]*"')
 # Filters that moto lacks, or answers by its own states.
@@ -54,22 +62,12 @@ class MotoInstances:
         if launch is not None:
             return self._described(call, launch)
         launch, count = self._launcher.prepare(call.region, call.params)
-        self._check_addresses(launch, count)
         body = self._call_moto("RunInstances", call, _for_moto(launch, count, call.params))
         root = _parsed(body)
         ids = [element.text or "" for element in root.iter("instanceId")]
         self._launcher.adopt(call.region, launch, ids, call.params)
         self._tag_interfaces(call.region.name, launch)
         return self._decorated(call, root, state="pending")
-
-    def _check_addresses(self, launch: Launch, count: int) -> None:
-        """Refuse a launch into a full subnet, at which moto would raise an exception."""
-        subnet = self._moto.subnet(launch.region, launch.interfaces[0].subnet)
-        if subnet.available_ip_address_count < count:
-            raise AwsError(
-                "InsufficientFreeAddressesInSubnet",
-                f"There are not enough free addresses in subnet '{subnet.id}' to satisfy the requested number of instances.",
-            )
 
     def _described(self, call: Call, launch: Launch) -> bytes:
         """Return the response of RunInstances again, for a repeated token."""
@@ -104,14 +102,15 @@ class MotoInstances:
     def _terminate(self, call: Call) -> bytes:
         now = self._state.now()
         found = find_instances(call.region, call.params["InstanceIds"], now)
-        refuse_protected(found)
+        refuse_undeletable(found, self._moto.account, call.region.name)
         before = [instance.state(now) for instance in found]
         # moto fails on an instance that is terminated already; EC2 does not.
-        live = [instance.id for instance in found if instance.ends_at is None]
+        live = [instance.id for instance in unprotected(found) if instance.ends_at is None]
         if live:
             self._call_moto(call.action, call, {"InstanceIds": live})
-        for instance in found:
+        for instance in unprotected(found):
             call.region.terminate(instance, now + self._state.timing.shutdown, USER_TERMINATED, now)
+        refuse_protected(found)
         after = ["terminated" if state == "terminated" else "shutting-down" for state in before]
         return state_changes(call.action, "TerminatingInstances", found, before, after)
 
@@ -132,7 +131,7 @@ class MotoInstances:
 
     def _note_start(self, call: Call) -> None:
         for instance in find_instances(call.region, call.params["InstanceIds"], self._state.now()):
-            instance.is_stopped = False
+            instance.is_stopped, instance.reason = False, None
 
     def _call_moto(self, action: str, call: Call, params: Mapping[str, Any]) -> bytes:
         body = urlencode(wire.form_of(action, params)).encode()

@@ -116,7 +116,18 @@ class Services:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers of EC2's actions."""
-        return {"DescribeSpotPriceHistory": self._spot_prices}
+        return {"DescribeSpotPriceHistory": self._spot_prices, "DescribeRegions": self._regions}
+
+    def _regions(self, call: Call) -> bytes:
+        named = call.params.get("RegionNames")
+        listed = []
+        for name, status in sorted(self._moto.regions().items()):
+            is_disabled = self._state.region_status.get(name) == "disabled"
+            if (named is None or name in named) and (call.params.get("AllRegions") or not is_disabled):
+                status = "not-opted-in" if is_disabled else status
+                listed.append({"RegionName": name, "Endpoint": f"ec2.{name}.amazonaws.com", "OptInStatus": status})
+        values: dict[str, Any] = {"Regions": listed}
+        return wire.response_body(call.action, values)
 
     def _spot_prices(self, call: Call) -> bytes:
         names = call.params.get("InstanceTypes") or ()

@@ -5,10 +5,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from multicompute.testing.local.timing import Limits, Timing
 
 Tags = dict[str, str]
+RegionStatus = Literal["enabled", "disabled", "denied"]
+"""Disabled: the account has not opted in. Denied: a service control policy of the organisation denies every call."""
 STATE_CODES: Mapping[str, int] = {
     "pending": 0,
     "running": 16,
@@ -125,6 +128,8 @@ class Instance:
         runs_from: when it is running.
         ends_at: when a requested termination is done; None if none was requested.
         reason: the code and the message of the state reason.
+        is_protected: whether it has termination protection.
+        is_undeletable: whether a policy denies to terminate it.
         is_swept: whether its volumes and interfaces were detached or deleted after its end.
         failing: status check ("system", "instance", "attached-ebs") -> since when it fails.
     """
@@ -145,6 +150,7 @@ class Instance:
     reason_at: datetime | None = None
     is_stopped: bool = False
     is_protected: bool = False
+    is_undeletable: bool = False
     shutdown_behavior: str = "stop"
     is_swept: bool = False
     failing: dict[str, datetime] = field(default_factory=dict)
@@ -293,6 +299,9 @@ class State:
         timing: how long things take.
         capacity: (zone, instance type) -> how many the zone has in total.
         quotas: (region, quota code) -> the limit in vCPUs.
+        limited_subnets: the subnets whose free addresses count. The others have addresses for ten thousand instances, more than a
+            real one of their size, unless `limits_all_subnets`.
+        region_status: region -> whether the account may use it; regions that are missing are enabled.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -303,7 +312,16 @@ class State:
         self.timing = Timing()
         self.capacity: Limits[int] = Limits()
         self.quotas: Limits[float] = Limits()
+        self.region_status: dict[str, RegionStatus] = {}
+        self.limited_subnets: set[str] = set()
+        self.limits_all_subnets = False
         self._numbers = itertools.count(1)
+
+    def other_account(self) -> "State":
+        """Return the state of another account, with the same lock, timing and numbers: ids differ between accounts, too."""
+        other = State(self.now)
+        other.lock, other.timing, other._numbers = self.lock, self.timing, self._numbers
+        return other
 
     def region(self, name: str) -> Region:
         """Return the records of a region, after a sweep; the caller holds the lock."""
@@ -330,5 +348,6 @@ class State:
             if instance.launch.zone == zone
             and instance.launch.instance_type == instance_type
             and instance.launch.capacity_reservation is None
+            and not instance.is_stopped
         )
         return limit - used

@@ -1,5 +1,6 @@
 """EC2's rules for tags and TagSpecifications."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from multicompute_aws.local.wire import AwsError
 
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
 MAXIMUM_TAGS = 50
+_METADATA_KEY = re.compile(r"[0-9a-zA-Z\-_+=,.@:]{1,255}")
 _MAXIMUM_KEY = 128
 _MAXIMUM_VALUE = 256
 
@@ -38,6 +40,21 @@ def _check(key: str, value: str) -> None:
         raise AwsError("InvalidParameterValue", f"Tag key exceeds the maximum length of {_MAXIMUM_KEY} characters")
     if len(value) > _MAXIMUM_VALUE:
         raise AwsError("InvalidParameterValue", f"Tag value exceeds the maximum length of {_MAXIMUM_VALUE} characters")
+
+
+def check_metadata_keys(tags: Iterable[str]) -> None:
+    """Refuse keys that an instance with its tags in its metadata can't have.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html; the message is that of
+    https://github.com/aws/karpenter-provider-aws/issues/1527.
+    """
+    for key in tags:
+        if not _METADATA_KEY.fullmatch(key) or key in (".", "..", "_index"):
+            raise AwsError(
+                "InvalidParameterValue",
+                f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\-_+=,.@:]{{1,255}}), and must not be a"
+                " reserved name ('.', '..', '_index')",
+            )
 
 
 def check_count(tags: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from multicompute_aws.local.filters import Getter, matcher
 from multicompute_aws.local.instances import Call, Handler, find_instances
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import Region, State, Tags
-from multicompute_aws.local.tag_rules import check_count, read_tags
+from multicompute_aws.local.tag_rules import check_count, check_metadata_keys, read_tags
 from multicompute_aws.local.wire import AwsError
 
 TagRow = tuple[str, str, str, str]
@@ -41,6 +41,10 @@ class Tagging:
         own = self._own_tags(call)
         for tags in own:
             check_count((*tags, *new))
+        for identifier in call.params["Resources"]:
+            instance = call.region.instances.get(identifier)
+            if instance is not None and instance.launch.metadata.get("InstanceMetadataTags") == "enabled":
+                check_metadata_keys(new)
         self._forward(call)
         for tags in own:
             tags.update(new)

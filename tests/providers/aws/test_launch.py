@@ -12,7 +12,7 @@ from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Settings
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._image import default_parameter
-from multicompute_aws._launch import client_token
+from multicompute_aws._names import client_token
 from multicompute_aws._network import Subnet, warn_of_no_internet
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
@@ -380,13 +380,21 @@ def test_each_part_has_a_token_of_its_own_within_the_length_limit() -> None:
         client_token("tök", 0)
 
 
-def test_a_tag_that_a_node_could_not_read_is_refused_before_anything_is_created(
-    aws: ScriptedAws, provider: AwsProvider, request_of: Request
+@pytest.mark.parametrize(
+    ("key", "in_metadata"),
+    [
+        *(("kubernetes.io/role", "disabled"), ("Cost Center", "disabled"), ("_index", "disabled"), (".", "disabled")),
+        *(("équipe", "disabled"), ("team", "enabled"), ("a.b:c@d+e=f,g-h_i", "enabled")),
+    ],
+)
+def test_a_tag_that_ec2_refuses_in_metadata_leaves_the_tags_out_of_it(
+    aws: ScriptedAws, provider: AwsProvider, request_of: Request, key: str, in_metadata: str
 ) -> None:
-    for key in ("kubernetes.io/role", "two words", "_index"):
-        with pytest.raises(errors.InvalidRequestError, match="rename the tag"):
-            provider.launch(request_of(tags={key: "x"}))
-    assert aws.requests == []
+    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html: otherwise the launch fails."""
+    provider.launch(request_of(tags={key: "x"}))
+    (call,) = aws.sent("RunInstances")
+    assert call.params["MetadataOptions.InstanceMetadataTags"] == in_metadata
+    assert call.params["TagSpecification.1.Tag.1.Key"] == key
 
 
 @pytest.mark.parametrize(

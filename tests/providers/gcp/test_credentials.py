@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import google.auth.exceptions
 import pytest
@@ -20,6 +21,9 @@ from multicompute_gcp.local import GcpLocalCloud
 
 HERE = Selector(region="us-central1", cluster_id="id-1", tokens=("tok",))
 SPEC = {"gpus": 1, "type": "g2-standard-4", "regions": ["gcp:us-central1"], "name": "train-1"}
+
+_EXCEPTIONS: Any = google.auth.exceptions
+"""The library's errors, whose constructors have no types."""
 
 
 class Rotation:
@@ -97,12 +101,12 @@ def test_a_key_of_another_project_does_not_move_the_provider_there(key: Rotation
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (google.auth.exceptions.RefreshError("invalid_grant: Invalid JWT Signature."), errors.AuthError),
-        (google.auth.exceptions.RefreshError("reauth is needed"), errors.AuthError),
-        (google.auth.exceptions.DefaultCredentialsError("no such file"), errors.AuthError),
-        (google.auth.exceptions.MalformedError("no private_key"), errors.AuthError),
-        (google.auth.exceptions.RefreshError("503", retryable=True), errors.TransientError),
-        (google.auth.exceptions.TransportError("no route"), errors.TransientError),
+        (_EXCEPTIONS.RefreshError("invalid_grant: Invalid JWT Signature."), errors.AuthError),
+        (_EXCEPTIONS.RefreshError("reauth is needed"), errors.AuthError),
+        (_EXCEPTIONS.DefaultCredentialsError("no such file"), errors.AuthError),
+        (_EXCEPTIONS.MalformedError("no private_key"), errors.AuthError),
+        (_EXCEPTIONS.RefreshError("503", retryable=True), errors.TransientError),
+        (_EXCEPTIONS.TransportError("no route"), errors.TransientError),
     ],
 )
 def test_what_the_library_raises_for_credentials_has_its_kind(
@@ -123,7 +127,7 @@ def _clouds() -> Iterator[LocalClouds]:
 
 @pytest.fixture(name="rotated")
 def _rotated(clouds: LocalClouds, tmp_path: Path) -> Iterator[Rotation]:
-    rotation = Rotation(clouds.gcp, tmp_path / "key.json")
+    rotation = Rotation(clouds.of(GcpLocalCloud), tmp_path / "key.json")
     with apply_environment({"MULTICOMPUTE_GCP__CREDENTIALS_FILE": str(rotation.path)}):
         yield rotation
 

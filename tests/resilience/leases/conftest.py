@@ -11,7 +11,16 @@ from multicompute_aws._boot import user_data
 from multicompute_azure._boot import custom_data
 from multicompute_gcp._boot import startup_script
 from tests.resilience.leases.lease_machine import Machine
-from tests.resilience.leases.metadata_services import IDENTITY, TPU, Ec2, Gce, Imds, MetadataService, serving
+from tests.resilience.leases.metadata_services import (
+    IDENTITY,
+    TPU,
+    Ec2,
+    Ec2WithoutTags,
+    Gce,
+    Imds,
+    MetadataService,
+    serving,
+)
 
 NOW = 1_790_000_000
 BootScript = Callable[[MetadataService, datetime | None, str], str | bytes]
@@ -27,6 +36,9 @@ class Kind:
 
 
 KINDS = {
+    "aws-groups": Kind(
+        Ec2WithoutTags, lambda service, end, setup: user_data(expires_at=end, ssh_public_key=None, setup=setup)
+    ),
     "aws": Kind(Ec2, lambda service, end, setup: user_data(expires_at=end, ssh_public_key=None, setup=setup)),
     "gcp": Kind(Gce, lambda service, end, setup: startup_script(setup=setup, expires_at=end)),
     "tpu": Kind(

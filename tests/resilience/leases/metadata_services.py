@@ -72,6 +72,28 @@ class Ec2(MetadataService):
         return self.found(self.tag() if path == f"/latest/meta-data/tags/instance/{TAG}" else None)
 
 
+class Ec2WithoutTags(Ec2):
+    """The service of EC2 for an instance without tags in its metadata: a security group is named after the expiry.
+
+    Attributes:
+        groups: returns the names of the security groups.
+    """
+
+    def __init__(self, url: str, now: int) -> None:
+        super().__init__(url, now)
+        self.groups: Callable[[], list[str]] = self._own_groups
+
+    def _own_groups(self) -> list[str]:
+        expiry = self.tag()
+        return ["default"] if expiry is None else ["default", f"multicompute-c-1-until-{expiry}"]
+
+    def answer(self, method: str, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
+        status, text = super().answer(method, path, query, headers)
+        if path == "/latest/meta-data/security-groups" and status == 404:
+            return 200, "\n".join(self.groups())
+        return (404, "not found") if path.startswith("/latest/meta-data/tags/") and status == 200 else (status, text)
+
+
 class Gce(MetadataService):
     """The service of Google Cloud (https://cloud.google.com/compute/docs/metadata/querying-metadata), and queuedResources.delete."""
 

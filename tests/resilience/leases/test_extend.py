@@ -15,9 +15,10 @@ from multicompute import Cluster, ClusterState
 from multicompute.config import apply_environment
 from multicompute.node import Node
 from multicompute.testing import LocalClouds, local_clouds
+from multicompute_aws.local import AwsLocalCloud
 from multicompute_gcp.local import GcpLocalCloud
 from tests.resilience.leases.lease_machine import Machine
-from tests.resilience.leases.metadata_services import IDENTITY, TAG, Ec2, Gce, Imds, serving
+from tests.resilience.leases.metadata_services import IDENTITY, TAG, Ec2, Ec2WithoutTags, Gce, Imds, serving
 
 SERVICES = {"aws": Ec2, "gcp": Gce, "tpu": Gce, "azure": Imds}
 TYPES = {"aws": "h100", "gcp": "h100", "tpu": "v5p-16", "azure": "h100"}
@@ -103,6 +104,39 @@ def test_an_extension_reaches_the_ledger_the_tags_and_the_script_on_the_node(kin
             if kind in ("aws", "gcp"):
                 machine.tick_at(new)
                 assert machine.power_offs == 1
+
+
+def test_an_extension_reaches_nodes_on_aws_whose_tags_can_not_be_in_their_metadata(tmp_path: Path) -> None:
+    tags = {"Cost Center": "7", "kubernetes.io/cluster/x": "owned"}
+    with (
+        local_clouds("aws") as clouds,
+        apply_environment({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"}),
+        Cluster.request(gpus=16, type="h100", name="lease", ttl="1h", clouds=["aws"], tags=tags) as cluster,
+        serving(Ec2WithoutTags, int(datetime.now(UTC).timestamp())) as service,
+    ):
+        aws, node = clouds.of(AwsLocalCloud), cluster.nodes[0]
+        assert isinstance(service, Ec2WithoutTags)
+        service.groups = lambda: aws.group_names(node.id)
+        machine = Machine(tmp_path / "machine", service)
+        machine.boot(boot_script_of(clouds, node))
+        ends = [epoch(cluster.expires_at)]
+        machine.tick_at(ends[0] - 60)
+        for by in ("2h", "1h"):
+            ends.append(epoch(cluster.extend(by)))
+            machine.tick_at(ends[-2])
+            machine.tick_at(ends[-1] - 1)
+            assert (machine.ends, machine.remembered) == (0, str(ends[-1]))
+            tagged = [item.tags for item in clouds.alive() if item.id in {each.id for each in cluster.nodes}]
+            assert all(found[TAG] == str(ends[-1]) and tags.items() <= found.items() for found in tagged)
+            # That of the expiry before is deleted.
+            assert [name.partition("-until-")[2] for name in aws.group_names(node.id) if "-until-" in name] == [
+                str(ends[-1])
+            ]
+        machine.tick_at(ends[-1])
+        assert machine.power_offs == 1
+        assert service.refused == []
+        cluster.terminate()
+        assert clouds.alive() == []
 
 
 @pytest.mark.parametrize("kind", ["tpu", "azure"])
