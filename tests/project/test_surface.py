@@ -153,6 +153,7 @@ def test_every_error_has_its_exit_status() -> None:
         "CapacityError": 4,
         "QuotaError": 5,
         "AuthError": 6,
+        "WrongAccountError": 6,
         "AccessDeniedError": 6,
         "ProvisionTimeout": 7,
         "ClusterNotFound": 8,
