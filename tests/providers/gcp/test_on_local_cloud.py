@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -251,7 +251,7 @@ def test_a_launch_with_an_expiry_beyond_the_limit_of_its_purchase_is_refused(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer, purchase: Purchase, days: int
 ) -> None:
     parts = (Part(replace(offer, purchase=purchase), 1),)
-    begin = datetime.now(UTC)
+    begin = provider._clock.now()
     with pytest.raises(errors.InvalidRequestError, match=f"{days} days"):
         provider.launch(request_of(parts=parts, expires_at=begin + timedelta(days=days, minutes=1)))
     assert cloud.alive() == []
@@ -262,7 +262,7 @@ def test_a_launch_with_an_expiry_beyond_the_limit_of_its_purchase_is_refused(
 def test_the_instances_of_a_calendar_reservation_are_deleted_at_its_end_which_the_provider_reports(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
-    end = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=5)
+    end = provider._clock.now().replace(microsecond=0) + timedelta(hours=5)
     name = cloud.add_reservation(offer.instance_type, offer.zone, 2, ends_at=end)
     (held,) = provider.quotas(offer.region, reservations=[name]).reservations
     assert (held.ends_at, held.available) == (end, 2)

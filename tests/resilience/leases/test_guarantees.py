@@ -14,7 +14,8 @@ DISCLAIMED = ("**Not enforced", "**Never terminated", "Stay until `reap` runs")
 
 def guarantees() -> list[tuple[str, str, str]]:
     """Return row, column and cell of the table of guarantees."""
-    lines = [line for line in DOCUMENT.splitlines() if line.startswith("|")]
+    section = DOCUMENT.partition("## What is guaranteed\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
     columns, _, *rows = (
         [cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.count(" | ") >= 3
     )

@@ -47,5 +47,5 @@ def test_tags_that_no_cloud_accepts_are_refused_with_their_name_and_the_limit(cl
 
 
 def test_a_type_that_only_the_left_out_cloud_sells_is_refused_with_the_tag_and_the_limit(cloud: FakeCloud) -> None:
-    with pytest.raises(errors.NoOfferError, match="tags left out most.*'note' is longer than the 100 characters"):
+    with pytest.raises(errors.NoOfferError, match="most common reason: tags.*'note' is longer than the 100 characters"):
         Cluster.request(nodes=1, gpus=8, type="p5.48xlarge", tags=LONG)
