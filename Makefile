@@ -58,7 +58,7 @@ picture: $(VENV)/.installed-testing
 .PHONY: reliability
 reliability: $(VENV)/.installed-test
 	set -e; folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) MULTICOMPUTE_CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/resilience/faults; \
+	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) MULTICOMPUTE_CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/resilience/faults tests/resilience/situations; \
 	$(BIN)/python tools/write_reliability.py $$folder
 
 # A kill at every moment of every operation on every cloud; `make test` tries two of each kind.

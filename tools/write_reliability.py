@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
 MARK = "<!-- The rest is written by `make reliability`. -->\n"
+SITUATIONS = "<!-- These tables are written by `make reliability`. -->\n"
 TITLES = {
     "aws": "Amazon EC2 (aws)",
     "gcp": "Google Cloud, machines (gcp)",
@@ -29,6 +30,22 @@ class Case(NamedTuple):
     column: str
     once: bool
     end: str
+
+
+def situations(cases: Sequence[dict[str, str]]) -> str:
+    """Return the tables of the situations that others bring about, one for each cloud."""
+    columns = sorted({case["situation"] for case in cases})
+    parts = []
+    for cloud in dict.fromkeys(case["cloud"] for case in cases):
+        found = {(case["operation"], case["situation"]): case["result"] for case in cases if case["cloud"] == cloud}
+        lines = [
+            _line("operation", *(column.replace("_", " ") for column in columns)),
+            _line(*["---"] * (1 + len(columns))),
+        ]
+        for operation in sorted({operation for operation, _ in found}):
+            lines.append(_line(f"`{operation}`", *(found.get((operation, column), "-") for column in columns)))
+        parts.append(f"\n### {cloud}, situations\n\n" + "\n".join(lines) + "\n")
+    return "".join(parts)
 
 
 def page(cases: Sequence[Case], operations: Sequence[str], columns: Sequence[str]) -> str:
@@ -78,5 +95,16 @@ def main(folder: Path) -> None:
     PAGE.write_text(kept + MARK + page(cases, operations, columns))
 
 
+def write_situations(folder: Path) -> None:
+    """Write the section on situations from the results in `folder`; without any, it stays."""
+    cases = [json.loads(path.read_text()) for path in sorted(folder.glob("situations/*.json"))]
+    if not cases:
+        return
+    before, _, rest = PAGE.read_text().partition(SITUATIONS)
+    after = rest.partition(MARK)[2]
+    PAGE.write_text(before + SITUATIONS + situations(cases) + "\n" + MARK + after)
+
+
 if __name__ == "__main__":
+    write_situations(Path(sys.argv[1]))
     main(Path(sys.argv[1]))

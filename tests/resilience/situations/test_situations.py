@@ -4,10 +4,12 @@
 `tests/unit/engine/test_situations.py` has all of them on clouds in memory.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -23,6 +25,9 @@ from multicompute.testing import local_clouds
 from multicompute.testing.local.cloud import LocalCloud
 
 EVERY: Final = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
+RESULTS: Final = os.environ.get("MULTICOMPUTE_CAMPAIGN_RESULTS")
+"""The folder to write results to, for the table in docs/reliability.md."""
+PAGE: Final = Path(__file__).parents[3] / "docs" / "reliability.md"
 SHARE: Final = 3
 """How many operations each situation has on each cloud if not all are tried."""
 NAME: Final = "train-1"
@@ -143,6 +148,10 @@ OPERATIONS: Final[dict[str, Callable[[], object]]] = {
 }
 
 
+UNREADABLE: Final = (other_account, region_denied)
+REPORTING: Final = ("ls --live", "reconcile", "reconcile --dry-run", "supervise")
+
+
 def cases() -> list[tuple[str, Situation, str]]:
     """Return all cases, or some operations for each cloud and situation so that all operations occur."""
     operations = cycle(OPERATIONS)
@@ -167,16 +176,43 @@ def test_no_machine_is_lost_in_any_situation(name: str, situation: Situation, op
         try:
             context = situation(cloud, kind)
             with context:
-                with suppress(errors.MulticomputeError):
-                    OPERATIONS[operation]()
+                outcome = _outcome_of(operation)
                 record = Cluster.get(NAME)
                 left = clouds.alive()
                 assert record.state.is_live or not left, f"{record.state}, and {left} exist"
                 if not operation.startswith(("terminate", "heal")):
                     assert {item.id for item in left} >= machines, "only a teardown or a replacement deletes"
+                result = f"{outcome}, {record.state}"
+                if situation in UNREADABLE and operation in REPORTING:
+                    assert outcome == "noted", "what could not be read is never reported as clean"
         except NotImplementedError as lack:
             Cluster.get(NAME).terminate()
             pytest.skip(str(lack))
         Cluster.get(NAME).terminate()
         assert clouds.alive() == []
         assert Cluster.get(NAME).state is ClusterState.TERMINATED
+    case = {"cloud": name, "situation": situation.__name__, "operation": operation, "result": result}
+    if RESULTS is not None:
+        folder = Path(RESULTS, "situations")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}-{situation.__name__}-{operation}.json".replace(" ", "_")).write_text(json.dumps(case))
+    else:
+        assert result == documented(name, situation.__name__, operation), "run `make reliability`"
+
+
+def _outcome_of(operation: str) -> str:
+    """Carry the operation out, and return the class of its error, "noted" if its report has a note, or "ok"."""
+    try:
+        report = OPERATIONS[operation]()
+    except errors.MulticomputeError as error:
+        return type(error).__name__
+    is_noted = any(getattr(report, name, None) for name in ("notes", "skipped", "failed", "errors"))
+    return "noted" if is_noted else "ok"
+
+
+def documented(cloud: str, situation: str, operation: str) -> str:
+    """Return the result of a case by the page."""
+    section = PAGE.read_text(encoding="utf-8").partition(f"\n### {cloud}, situations\n")[2].partition("\n### ")[0]
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in section.strip().splitlines())
+    row = next(cells for cells in rows if cells[0] == f"`{operation}`")
+    return row[header.index(situation.replace("_", " "))]
