@@ -58,8 +58,12 @@ class Terminal:
         self._watchdog.join()
 
     def read_until(self, text: str) -> str:
-        """Read what the process prints until `text` appears."""
-        while text.encode() not in self._seen:
+        """Read what the process prints until `text` appears, and its line ends.
+
+        The terminal may be closed next. In the middle of a line that would break the write of the line, which has succeeded once
+        its end is here.
+        """
+        while b"\n" not in self._seen.partition(text.encode())[2]:
             try:
                 self._seen += os.read(self._master, 4096)
             except OSError as error:
