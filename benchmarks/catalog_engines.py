@@ -83,7 +83,7 @@ def every():
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to store the catalog.
+    """A storage format for the catalog.
 
     Attributes:
         name: the name in the table of results.

@@ -23,7 +23,7 @@ ROUNDS = 25
 PEER = "from pydantic import BaseModel"
 RESULTS = Path(__file__).parent / "results" / "imports.txt"
 BOUNDS = {"Cluster": 1.5, "offers": 2.2, "plan": 2.2, "--help": 1.2, "ls": 1.2, "nodes": 1.2}
-"""What is measured -> its highest ratio to the peer."""
+"""The name of a measurement -> the highest allowed ratio to the peer."""
 
 
 def commands() -> dict[str, tuple[list[str], float | None]]:

@@ -34,7 +34,7 @@ JOBS: dict[str, tuple[Workload, JobLimits]] = {
 
 
 def machines(catalog: Catalog, names: Iterable[str]) -> list[Machine]:
-    """Everything that the catalog sells on demand and as spot with these accelerators."""
+    """Return the on-demand and spot offers of the catalog with these accelerators."""
     lines = [line for name in names for line in catalog.listings(name)]
     return [
         Machine.of(line)

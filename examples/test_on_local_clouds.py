@@ -1,4 +1,4 @@
-"""How a user tests a script against local clouds: the clouds' own SDKs and calls, on 127.0.0.1, with the fixture `local_clouds`.
+"""Tests of a user's script on local clouds: the clouds' own SDKs and calls, on 127.0.0.1, with the fixture `local_clouds`.
 
 Every method is typed: a type checker knows what `local_clouds.aws` can do.
 """

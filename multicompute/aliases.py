@@ -43,7 +43,7 @@ _COUNT: Final = r"(?P<least>\d+)(?P<range>\.\.\d*)?|(?P<upto>\.\.\d+)"
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """What a name of another tool means.
+    """The meaning of a name that another tool prints.
 
     Attributes:
         means: the name used here, of an accelerator, slice type or instance type; "" if the name is refused.

@@ -143,12 +143,12 @@ class Cluster(ClusterRequests):
 
     @property
     def reason(self) -> str:
-        """Why the cluster has ended or is being terminated, "" while it is neither."""
+        """The reason why the cluster has ended or is being terminated; "" otherwise."""
         return self._record.reason
 
     @property
     def blocked_on(self) -> str:
-        """What the teardown waited for, or failed at, when it was last tried; "" if the cluster is not TERMINATING."""
+        """The reason why the last step of the teardown did not finish it; "" if the cluster is not TERMINATING."""
         if self.state is not ClusterState.TERMINATING:
             return ""
         from multicompute.engine.teardown import blocked_on
@@ -157,7 +157,7 @@ class Cluster(ClusterRequests):
 
     @property
     def spec(self) -> "ClusterSpec":
-        """What was requested."""
+        """The request."""
         from multicompute.spec import ClusterSpec
 
         return ClusterSpec.of(self._record.spec)
@@ -213,12 +213,12 @@ class Cluster(ClusterRequests):
 
     @property
     def created_at(self) -> datetime:
-        """When the cluster was requested, in UTC."""
+        """The time of the request, in UTC."""
         return self._record.created_at
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the lease ends and the cluster is terminated, in UTC; None for never.
+        """The end of the lease, at which the cluster is terminated, in UTC; None for never.
 
         That is before the end of the ttl if a cloud terminates the nodes earlier.
         """

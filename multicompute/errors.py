@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from multicompute.plan import AttemptReport, Plan
 
 Scope = Literal["request", "zone", "region", "account"]
-"""How far a refusal reaches: this request only, or every similar request in the zone, the region or the account."""
+"""The reach of a refusal: this request only, or every similar request in the zone, the region or the account."""
 
 
 class MulticomputeError(Exception):

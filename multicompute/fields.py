@@ -1,4 +1,4 @@
-"""What a field of a model states in addition to its type, and models that are parsed by it."""
+"""Descriptions of model fields in addition to their types, and models that are parsed by them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ Parser = Callable[[Any, str], Any]
 
 
 class Form(NamedTuple):
-    """How people write a value of one kind. None is handled by the field's type.
+    """The written form of a kind of value. The field's type handles None.
 
     Attributes:
         parse: Converts the value, or raises SpecError.
@@ -36,7 +36,7 @@ class Form(NamedTuple):
 
 
 class Relaxation(NamedTuple):
-    """How NoOfferError proposes to relax a field.
+    """The change of a field that NoOfferError proposes.
 
     Attributes:
         to: The value with which the field excludes no offer.
@@ -50,7 +50,7 @@ class Relaxation(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """What a field of a request states in addition to its type, default and description.
+    """The description of a request's field, in addition to its type, default and sentence.
 
     Attributes:
         identity: Whether requests that differ in this field are different requests (I6). False for fields that say

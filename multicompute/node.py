@@ -79,7 +79,7 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement of a cloud's monitoring. What was not measured has no sample; it is never a zero.
+    """A measurement of a cloud's monitoring. A value that was not measured has no sample; it is never a zero.
 
     Attributes:
         metric: What was measured.
@@ -101,7 +101,7 @@ Cause = Literal["", "capacity", "quota", "preemption", "request"]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One machine of a cluster.
+    """A machine of a cluster.
 
     Attributes:
         id: The cloud's id.
@@ -149,7 +149,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of a cluster's event log.
+    """An entry of a cluster's event log.
 
     Attributes:
         at: When it happened, in UTC.

@@ -78,7 +78,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One instance type in one zone, with one purchase type and one price.
+    """An instance type in a zone, with a purchase type and a price.
 
     `zone` is "" if the cloud does not publish which zones of the region sell the type.
     """
@@ -107,7 +107,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One line of an offer table: offers that differ only in the zone.
+    """A line of an offer table: offers that differ only in the zone.
 
     `zones` is empty if the cloud does not publish which zones of the region sell the type. That is one offer with the
     zone "".

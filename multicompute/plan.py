@@ -143,7 +143,7 @@ class Candidate:
 
     @property
     def price_source(self) -> str:
-        """Where the price of the first part comes from."""
+        """The source of the price of the first part."""
         return self.parts[0].offer.quote.source
 
     @property
@@ -173,7 +173,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """How many offers are rejected for one reason, with a few examples."""
+    """The number of offers that are rejected for a reason, with a few examples."""
 
     count: int
     examples: tuple[str, ...] = ()

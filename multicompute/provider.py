@@ -133,7 +133,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """Everything that a provider needs to launch the gang of one attempt.
+    """A request to launch the gang of an attempt.
 
     Attributes:
         token: The idempotency key; the same token always means the same launch.
@@ -322,7 +322,7 @@ class Quotas:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One result of `multicompute doctor`.
+    """A result of `multicompute doctor`.
 
     Attributes:
         name: What was checked.

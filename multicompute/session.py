@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from multicompute.provider import LifetimeLimit, Provider, ProviderPlugin, Settings
 
 _KEPT: Final = 8
-"""How many configurations a process may alternate between without reopening their ledgers and SDK clients."""
+"""The number of configurations that a process can alternate between without reopening their ledgers and SDK clients."""
 
 
 class Session:
-    """Everything that an operation works with. Cheap to create: each part is loaded or opened when it is first used."""
+    """The ledger, catalog, providers and clock that operations use. Cheap to create: each part is loaded or opened when it is first used."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a request asks for: its arguments, checked and normalised once."""
+"""The arguments of a request, checked and normalised once."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

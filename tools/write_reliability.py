@@ -20,7 +20,7 @@ TITLES = {
 
 
 class Case(NamedTuple):
-    """One injected fault and its result."""
+    """An injected fault and its result."""
 
     world: str
     operation: str

@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 
 
 class Shard(NamedTuple):
-    """One line of `shards.csv`: a summary of a shard, available without reading it."""
+    """The summary of a shard, from `shards.csv`: available without reading the shard."""
 
     name: str
     types: int

@@ -22,7 +22,7 @@ class _Flag(NamedTuple):
 
 
 class _Command(NamedTuple):
-    """What can follow a command: its options, and the values of its positional argument if they are fixed."""
+    """The completions of a command: its options, and the values of its positional argument if they are fixed."""
 
     name: str
     summary: str

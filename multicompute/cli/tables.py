@@ -1,4 +1,4 @@
-"""What several commands print about a cluster, and the arguments that they share."""
+"""The output about clusters, and the arguments, that several commands share."""
 
 import argparse
 from datetime import timedelta

@@ -17,7 +17,7 @@ Tables = dict[str, dict[str, object]]
 
 
 class Source(NamedTuple):
-    """What is configured, unchecked except for the names of keys.
+    """The configured values, unchecked except for the names of keys.
 
     Attributes:
         path: The configuration file, whether or not it exists.
@@ -35,7 +35,7 @@ class Source(NamedTuple):
 
     @property
     def state(self) -> str:
-        """Where the ledger is.
+        """The URL of the ledger.
 
         Raises:
             ConfigError: It is not text.

@@ -28,12 +28,12 @@ from multicompute.units import format_duration
 _log = logging.getLogger("multicompute")
 BEFORE_TEARDOWN: Final = tuple(s for s in ClusterState if s.is_live and s is not ClusterState.TERMINATING)
 TEARDOWN_TIMEOUT: Final = timedelta(minutes=30)
-"""How long a caller waits for a teardown; the reaper continues after that."""
+"""The longest wait of a caller for a teardown; `reap` continues after that."""
 _USUAL_DURATION: Final = timedelta(minutes=3)
-"""What a teardown waits for becomes an event only if it takes longer than this."""
+"""The duration of a teardown after which the reason for its wait becomes an event."""
 _LONGEST_PAUSE: Final = timedelta(seconds=20)
 _POLL_INTERVAL: Final = timedelta(seconds=1)
-"""How often to check a cluster that another process works on."""
+"""The pause between two checks of a cluster that another process works on."""
 
 
 def terminate(session: Session, cluster_id: str, *, reason: str = "by request", wait: bool = True) -> ClusterRecord:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _TIMEOUT: Final = timedelta(seconds=30)
-"""How long to wait for a lock, for a server that restarts, or for the outcome of a commit whose answer was lost."""
+"""The longest wait for a lock, for a server that restarts, or for the outcome of a commit whose answer was lost."""
 _PAUSE: Final = timedelta(milliseconds=200)
 _DEFAULTS: Final = {
     "application_name": "multicompute",

@@ -55,7 +55,7 @@ class Renewable(Protocol):
 
     @property
     def renewal(self) -> Renewal:
-        """How its credentials are renewed."""
+        """The renewal of its credentials."""
         ...
 
 

@@ -58,7 +58,7 @@ class Place:
 
 
 class Meaning(NamedTuple):
-    """What a vendor's error code means.
+    """The meaning of a vendor's error code.
 
     Attributes:
         kind: the error to raise.
@@ -90,7 +90,7 @@ DENIED: Final = Meaning(AccessDeniedError, "account")
 INVALID: Final = Meaning(InvalidRequestError, "request")
 INVALID_IN_REGION: Final = Meaning(InvalidRequestError, "region")
 UNKNOWN: Final = Meaning(ProviderError, "request")
-"""What a code means that is in no table. Never a lack of capacity: denied and sold out must not look alike."""
+"""The meaning of a code that is in no table. Never a lack of capacity: denied and sold out must not look alike."""
 
 # What a status means with any code that is in no table. Proxies and gateways answer with 408 and 502 to 504 in place of the service. 529 is
 # Azure Monitor's for throttling ("How to migrate from the metrics API to the getBatch API").
@@ -114,7 +114,7 @@ COMMON_HINTS: Final[Mapping[Kind, str]] = {
     TransientError: "the same request may be sent again; a launch with the same token",
     InvalidRequestError: "change the request; sending it elsewhere does not help",
 }
-"""What to do next, where the vendor makes no difference; a provider adds its own for the other kinds."""
+"""The next step after an error, where it is the same for all vendors; a provider adds its own for the other kinds."""
 
 _CAUSES: Final[Mapping[Kind, Cause]] = {
     CapacityError: "capacity",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Row:
-    """One line of an offer table, with the values that the resolver reads most often."""
+    """A line of an offer table, with the values that the resolver reads most often."""
 
     __slots__ = (
         "as_of",
@@ -64,7 +64,7 @@ class Rows(tuple[Row, ...]):
 
 
 class Shape:
-    """One instance type with its lines, grouped by purchase type."""
+    """An instance type with its lines, grouped by purchase type."""
 
     __slots__ = ("by_purchase", "instance", "is_linked", "key", "memory_gib", "per_node", "rows")
 

@@ -1,4 +1,4 @@
-"""What the resolver knows in addition to the spec and the catalog."""
+"""The facts that the resolver uses in addition to the spec and the catalog."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How long the nodes of candidates may live, compared with the ttl of a spec."""
+"""The longest lifetime of the nodes of candidates, compared with the ttl of a spec."""
 
 from collections.abc import Iterable
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""How many nodes of an offer remembered outages leave room for."""
+"""The number of nodes of an offer that remembered outages allow."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from multicompute.resolver import _reasons as reasons
 
 
 class Headroom(NamedTuple):
-    """How many nodes fit, and the reason if they are fewer than asked for."""
+    """The number of nodes that fit, and the reason if they are fewer than requested."""
 
     nodes: int
     reason: str = ""

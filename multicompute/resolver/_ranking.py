@@ -17,7 +17,7 @@ provider, region."""
 
 
 class Gang:
-    """One line of an offer table times nodes, in each of some zones; or several parts that form one gang together."""
+    """A line of an offer table times nodes, in each of some zones; or several parts that form a gang together."""
 
     __slots__ = ("key", "nodes", "parts", "row", "shape", "zones")
 

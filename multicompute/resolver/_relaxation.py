@@ -48,7 +48,7 @@ _MEASURES: Final[Mapping[str, Callable[[Candidate], float]]] = {
 
 
 class Change(NamedTuple):
-    """One change of a spec; the lower the distance, the nearer."""
+    """A change of a spec; the lower the distance, the nearer."""
 
     distance: float
     text: str

@@ -1,4 +1,4 @@
-"""Where each number of a sizing comes from: its formula, what went into it, what was assumed, and the source."""
+"""The origin of each number of a sizing: its formula, inputs, assumptions and source."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ POPE: Final = "Pope et al. 2022 (arXiv 2211.05102), section 2"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number, and where it is from.
+    """A number and its origin.
 
     Attributes:
         name: As in the JSON form.

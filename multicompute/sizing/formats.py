@@ -1,4 +1,4 @@
-"""How many bytes a parameter and a cached value take in each precision, optimizer and quantization."""
+"""The bytes of a parameter and of a cached value in each precision, optimizer and quantization."""
 
 from dataclasses import dataclass
 from typing import Final, Literal

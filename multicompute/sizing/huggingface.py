@@ -14,7 +14,7 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """What the code of a model type fixes and its configuration therefore leaves out.
+    """The values that the code of a model type fixes, so that its configuration omits them.
 
     Attributes:
         gated: Whether the MLP has a gate.

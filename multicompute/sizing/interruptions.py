@@ -14,13 +14,13 @@ SPOT_RATE: Final = 0.2
 RESTART_MINUTES: Final = 10.0
 """From an interruption until the job makes progress again. An assumption; replacing a node can take longer."""
 WRITE_GB_PER_SECOND: Final = 1.0
-"""What one node writes to the storage for checkpoints. An assumption; it grows with the nodes, as with sharded checkpoints."""
+"""The rate at which a node writes checkpoints to the storage. An assumption; it grows with the nodes, as with sharded checkpoints."""
 SHORTEST_CHECKPOINT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interruptions:
-    """What stops a job, and what that costs.
+    """The interruptions of a job, and their cost.
 
     Attributes:
         spot_per_node_day: Preemptions of one spot node per day.

@@ -28,7 +28,7 @@ PREFILL_CHUNK: Final = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a job is split: n = data x tensor x pipeline accelerators."""
+    """The split of a job: n = data x tensor x pipeline accelerators."""
 
     data: int = 1
     tensor: int = 1
@@ -37,7 +37,7 @@ class Layout:
 
     @property
     def accelerators(self) -> int:
-        """How many accelerators it takes."""
+        """The number of accelerators."""
         return self.data * self.tensor * self.pipeline
 
     def to_dict(self) -> dict[str, int]:

@@ -18,12 +18,12 @@ from multicompute.sizing.workload import Finetuning, Training
 PUBLISHED: Final = Path(__file__).with_name("data") / "mfu.csv"
 """Published utilizations, one run in each line, with source and date."""
 DEFAULTS: Final = Path(__file__).with_name("data") / "mfu_defaults.csv"
-"""What to expect of each family of accelerators, and whether that is published or assumed."""
+"""The expected utilization for each family of accelerators, and whether it is published or assumed."""
 
 MARGIN: Final = 0.1
-"""How far the range reaches beyond the published runs."""
+"""The margin of the range beyond the published runs."""
 SPREAD: Final = 0.25
-"""How far the range reaches around the expected value at least; twice as far where fewer than `ENOUGH_RUNS` are known."""
+"""The smallest margin of the range around the expected value; twice that where fewer than `ENOUGH_RUNS` are known."""
 ENOUGH_RUNS: Final = 3
 SIMILAR_LENGTH: Final = 4.0
 """Runs whose sequences are longer or shorter by at most this factor set the range, if there are any."""
@@ -37,7 +37,7 @@ CLUSTER_SCALE: Final = 0.95
 SMALL, LARGE = 8, 512
 
 ATTENTION_SPEED: Final = 0.6
-"""How fast attention runs compared with the matrices, all of its FLOPs counted: MPT-7B and 13B from 2K to 64K tokens on
+"""The speed of attention relative to that of the matrices, all of its FLOPs counted: MPT-7B and 13B from 2K to 64K tokens on
 A100 and H100 (llm-foundry) give 0.5 to 0.6, Llama 3.1 405B at 128K tokens 0.85."""
 USUAL_ATTENTION: Final = 0.07
 """Share of attention in the FLOPs of the runs that the defaults are from."""
@@ -56,7 +56,7 @@ SHORT_SEQUENCE: Final = 8192
 
 @dataclass(frozen=True, slots=True)
 class PublishedMfu:
-    """One line of the table of published utilizations."""
+    """A line of the table of published utilizations."""
 
     model: str
     kind: Literal["dense", "moe"]

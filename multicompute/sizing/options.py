@@ -1,4 +1,4 @@
-"""What a job may be run on, what it has to keep to, and the options that are found."""
+"""The allowed machines of a job, its limits, and the options that are found."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobLimits:
-    """What an option has to keep to.
+    """The limits that an option must respect.
 
     Attributes:
         deadline: How long the job may take.

@@ -11,7 +11,7 @@ from multicompute.sizing.memory import Footprint, Layout
 MAX_TENSOR: Final = 128
 """Largest tensor parallel degree that is considered: more heads than any published run gives an accelerator of their own."""
 MAX_COUNT: Final = 1_000_000
-"""Where the search for a count that fits gives up."""
+"""The count at which the search for one that fits stops."""
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,4 +1,4 @@
-"""How a job performs on a number of nodes of one shape: does it fit, how long does it take, how is it split."""
+"""The performance of a job on a number of nodes of a shape: whether it fits, its time and its split."""
 
 import functools
 import math
@@ -32,7 +32,7 @@ LEAST_GOODPUT: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What matters of a machine to a job.
+    """The properties of a machine that matter to a job.
 
     Attributes:
         accelerator: The model.
@@ -85,7 +85,7 @@ class OnShape(Protocol):
 
     @property
     def obstacle(self) -> str:
-        """Why no number of nodes does, if it is more than that the model does not fit."""
+        """The reason why no number of nodes suffices, if it is not only that the model does not fit."""
 
     def least_node_hours(self, nodes: int, *, spot: bool) -> float:
         """Return what `nodes` or more take at least, in nodes x hours; never less for more nodes."""
@@ -224,7 +224,7 @@ class TrainingOnShape:
 
     @property
     def obstacle(self) -> str:
-        """Why no number of nodes does: nothing but memory."""
+        """The reason why no number of nodes suffices: memory only."""
         return ""
 
     def least_node_hours(self, nodes: int, *, spot: bool) -> float:
@@ -351,7 +351,7 @@ class ServingOnShape:
 
     @property
     def obstacle(self) -> str:
-        """Why no number of nodes does: a replica needs more accelerators than a node has."""
+        """The reason why no number of nodes suffices: a replica needs more accelerators than a node has."""
         least = self.job.min_accelerators(self.shape.accelerator.memory_gib)
         if least is not None and least > self.shape.per_node and not self._spans_nodes:
             return "a replica does not fit on one node, and there is no fabric between nodes"

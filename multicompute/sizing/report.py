@@ -47,7 +47,7 @@ class Sizing:
 
     @property
     def workload(self) -> Workload:
-        """What was sized."""
+        """The workload that was sized."""
         return self.job.workload
 
     @property
@@ -70,13 +70,13 @@ class Sizing:
 
     @property
     def replica(self) -> Throughput:
-        """What one replica of a served model delivers."""
+        """The throughput and latency of a replica of a served model."""
         assert isinstance(self.workload, Inference)
         return throughput(self.workload, self.accelerator, self.layout)
 
     @property
     def storage(self) -> StorageNeeds:
-        """What a training run keeps and reads."""
+        """The data that a training run stores and reads."""
         assert isinstance(self.workload, (Training, Finetuning))
         return storage_needs(self.workload)
 

@@ -19,13 +19,13 @@ A100-80GB, 104.9 tokens/s = 1397 of 2039 GB/s), 0.25 to 0.3 in eager PyTorch (Li
 EAGER_SHARE, COMPILED_SHARE = 0.25, 0.7
 """The ends of that range."""
 ALL_REDUCE_SECONDS: Final = 45e-6
-"""One all-reduce of tensor parallelism when one token is decoded: the same 7B over 8 A100 reads 396 GB/s on each (gpt-fast
+"""The duration of an all-reduce of tensor parallelism when a token is decoded: the same 7B over 8 A100 reads 396 GB/s on each (gpt-fast
 README), 4.3 ms instead of 1.2 ms for 64 of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What one replica of a served model delivers.
+    """The throughput and latency of a replica of a served model.
 
     Attributes:
         tokens_per_second: Generated tokens of all requests together, with the time for prompts if answers have a length.

@@ -12,12 +12,12 @@ TEXT_BYTES_PER_TOKEN: Final = 4.0
 """Bytes of raw text per token: English with a vocabulary of 32K to 128K has 3.8 to 4.4 (Llama Team 2024, arXiv 2407.21783,
 section 3.2: 3.94 characters per token)."""
 READ_GB_PER_SECOND: Final = 1.0
-"""What one node reads from the storage. An assumption; object stores give 1 to 10 GB/s to one machine."""
+"""The rate at which a node reads from the storage. An assumption; object stores deliver 1 to 10 GB/s to a machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class StorageNeeds:
-    """What a job keeps and reads.
+    """The data that a job stores and reads.
 
     Attributes:
         checkpoint_bytes: One checkpoint with everything that is needed to go on.

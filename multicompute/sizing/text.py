@@ -27,7 +27,7 @@ LEGEND: Final = {
     "no fabric": "no RDMA network between the nodes, the MFU is an assumption",
     "estimate": "no list price is known",
 }
-"""What the marks in a row mean."""
+"""The meaning of the marks in a row."""
 SHOWN: Final = 12
 _RISK_LIMIT: Final = 0.05
 

@@ -1,4 +1,4 @@
-"""What a model needs to be trained, fine-tuned or served: the workloads that can be sized."""
+"""The workloads that can be sized: training, fine-tuning and serving of a model."""
 
 import re
 from dataclasses import asdict, replace
@@ -35,7 +35,7 @@ Share = Annotated[float, BeforeValidator(parse_amount), Field(gt=0, le=1, allow_
 
 
 class Workload(BaseModel):
-    """What all workloads have in common: the model and the precision. Use Training, Finetuning or Inference.
+    """The fields that all workloads share: the model and the precision. Use Training, Finetuning or Inference.
 
     Numbers may be given as text with a suffix: "70B", "2T", "405e9".
 
@@ -214,7 +214,7 @@ class Workload(BaseModel):
 
 
 class _Trained(Workload):
-    """What training and fine-tuning have in common."""
+    """The fields that training and fine-tuning share."""
 
     tokens: Annotated[Amount, Field(description="Tokens that the model is trained on, repeats counted.")]
     seq_len: Annotated[Count, Field(description="Tokens of one sequence.")] = 4096

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # How a message names the policy: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
 _POLICY: Final = re.compile(r"with an explicit deny in [a-z -]+|because no [a-z -]+ allows the \S+ action")
 _NAMED: Final = 3
-"""How many resources a message names."""
+"""The highest number of resources that a message names."""
 
 
 def protection(ids: Sequence[str], place: Place) -> str:

@@ -1,4 +1,4 @@
-"""What `doctor` checks: who we are, and whether the main permissions are there."""
+"""The checks of `doctor`: the identity and the main permissions."""
 
 from collections.abc import Callable
 from typing import Any, Final

@@ -9,7 +9,7 @@ from multicompute.offer import Purchase
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One vCPU quota of EC2.
+    """A vCPU quota of EC2.
 
     Attributes:
         code: the quota's code in Service Quotas, the same in every account and region.

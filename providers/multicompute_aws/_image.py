@@ -31,7 +31,7 @@ _FRACTIONAL_FAMILIES: Final = frozenset({"g6f", "gr6f"})
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What a launch needs to know about a machine image in one region.
+    """The properties of a machine image in a region that a launch needs.
 
     Attributes:
         id: the AMI.

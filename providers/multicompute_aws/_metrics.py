@@ -42,7 +42,7 @@ _OF_ACCELERATORS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One series of CloudWatch: the metric's name there, the node, and the index of the accelerator if it is about one."""
+    """A series of CloudWatch: the metric's name there, the node, and the index of the accelerator, if any."""
 
     name: str
     node: str

@@ -22,7 +22,7 @@ _ULTRASERVER: Final = re.compile(r"p6e-|trn2u\.")
 
 @dataclass(frozen=True, slots=True)
 class CapacityReservation:
-    """What a launch needs to know about a capacity reservation.
+    """The properties of a capacity reservation that a launch needs.
 
     Attributes:
         is_block: whether it is a capacity block for ML, into which instances are launched with options of their own.

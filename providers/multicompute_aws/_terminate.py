@@ -68,7 +68,7 @@ def _live(ec2: "EC2Client", selector: Selector, place: Place) -> list[Resource]:
 
 
 class Refusals:
-    """What EC2 answered about instances that it did not terminate.
+    """The answers of EC2 about instances that it did not terminate.
 
     Attributes:
         waiting_for: what passes by itself; "" for nothing. "Not found" does not prove that an instance is gone: the next
@@ -83,7 +83,7 @@ class Refusals:
 
     @property
     def denied(self) -> int:
-        """How many instances a policy denies to terminate."""
+        """The number of instances that a policy does not allow to terminate."""
         return len(self._denied)
 
     def add(self, error: ClientError, names: Iterable[str]) -> None:

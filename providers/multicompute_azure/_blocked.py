@@ -19,7 +19,7 @@ _REMEDIES: Final[Mapping[str, str]] = {
 }
 _RESOURCE: Final = re.compile(r"/subscriptions/[^\s'\",;\]]+", re.IGNORECASE)
 _NAMED: Final = 3
-"""How many resources a message names."""
+"""The highest number of resources that a message names."""
 
 
 def is_blocked(answer: VendorAnswer | None) -> bool:

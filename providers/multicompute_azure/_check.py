@@ -1,4 +1,4 @@
-"""What `doctor` checks: whether the subscription answers, and whether the main permissions are there."""
+"""The checks of `doctor`: the subscription and the main permissions."""
 
 from multicompute.errors import ProviderError
 from multicompute.provider import Check

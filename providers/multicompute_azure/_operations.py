@@ -18,7 +18,7 @@ _KEPT_FAILURES: Final = 1000
 
 
 class Operation(ARMPolling):
-    """One operation, as the SDK's polling method, which knows all the ways in which Azure reports progress.
+    """An operation, as the SDK's polling method, which handles all the ways in which Azure reports progress.
 
     It is given to a `begin_...` call as `polling=`. The SDK starts a thread for it, which does nothing and ends.
     """

@@ -1,4 +1,4 @@
-"""What `doctor` checks: whether the project exists, and whether the main permissions are there."""
+"""The checks of `doctor`: the project and the main permissions."""
 
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Check

@@ -1,4 +1,4 @@
-"""What launches of instances and of TPU slices have in common: the choice of a zone, and all or nothing."""
+"""The shared part of launches of instances and of TPU slices: the choice of a zone, and all or nothing."""
 
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, suppress
@@ -15,7 +15,7 @@ from multicompute.provider_kit.vendor_errors import Place, retryable, unavailabl
 from multicompute_gcp._errors import unless_disabled
 
 AT_ONCE: Final = 16
-"""How many calls are made at once where the API has no call for several resources."""
+"""The number of concurrent calls where the API has no call for several resources."""
 # An offer without a zone is tried in so many zones, one after the other.
 _MAX_ZONES: Final = 3
 _ROLLED_BACK_WITHIN: Final = timedelta(seconds=60)

@@ -1,4 +1,4 @@
-"""How long Compute Engine lets instances run."""
+"""The limits of Compute Engine on the run time of instances."""
 
 from datetime import timedelta
 from typing import Final

@@ -40,7 +40,7 @@ _MAX_FAILURES: Final = 8
 
 
 class Outcome(NamedTuple):
-    """What is known of an operation: whether it has finished, and the error with which it has failed."""
+    """The outcome of an operation: whether it has finished, and the error with which it has failed."""
 
     is_done: bool
     error: VendorAnswer | None = None

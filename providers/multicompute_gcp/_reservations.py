@@ -17,7 +17,7 @@ _BY_CALENDAR: Final = re.compile(r"(a3|a4x?)-")
 
 @dataclass(frozen=True, slots=True)
 class HeldReservation:
-    """What a launch needs to know about a reservation.
+    """The properties of a reservation that a launch needs.
 
     Attributes:
         name: the name that reservation affinity needs: a name, or the path of another project's reservation.

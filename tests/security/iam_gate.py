@@ -40,7 +40,7 @@ _USED = ("image", "snapshot", "subnet", "security-group")
 
 @dataclass(frozen=True)
 class Touched:
-    """One resource that a call needs permission for; `context` has the keys that conditions may use."""
+    """A resource that a call needs permission for; `context` has the keys that conditions may use."""
 
     arn: str
     context: Tags = field(default_factory=dict)

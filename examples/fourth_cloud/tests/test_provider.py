@@ -1,4 +1,4 @@
-"""What the conformance suite can't test: failures of single calls that only Fourth's provider makes."""
+"""Tests of failed calls that only Fourth's provider makes, which the conformance suite does not cover."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -12,7 +12,7 @@ from multicompute.errors import LedgerError
 from multicompute.session import Session
 
 LEASE_LENGTH: Final = timedelta(seconds=120)
-"""How long a holder that does not renew counts as alive: longer than any single cloud call with its time limit."""
+"""The time without a renewal after which the holder counts as dead: longer than the time limit of any cloud call."""
 _RENEW_AFTER: Final = LEASE_LENGTH / 6
 
 

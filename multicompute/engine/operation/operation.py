@@ -1,4 +1,4 @@
-"""One operation on one cluster, under its lease, and how it calls clouds and checks that it may continue."""
+"""An operation on a cluster: its lease, its events, its cloud calls, and the check that it may continue."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ class LeaseLost(Exception):
 
 @dataclass(slots=True)
 class Operation:
-    """One operation on one cluster, under its lease.
+    """An operation on a cluster, under its lease.
 
     Attributes:
         initial: The cluster as the ledger had it when the operation began; `reload` reads it again.

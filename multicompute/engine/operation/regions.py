@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 
 class ProviderRegion(NamedTuple):
-    """One region of one provider."""
+    """A region of a provider."""
 
     provider: str
     region: str

@@ -1,4 +1,4 @@
-"""How long clouds let the nodes of a candidate live, and when a cluster of such nodes expires."""
+"""The longest lifetime that clouds allow for the nodes of a candidate, and the expiry of a cluster of such nodes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -30,7 +30,7 @@ from multicompute.spec import ClusterSpec
 
 _log = logging.getLogger("multicompute")
 _POLL_INTERVAL: Final = timedelta(seconds=1)
-"""How often to check a cluster that another process works on."""
+"""The pause between two checks of a cluster that another process works on."""
 
 
 def request(

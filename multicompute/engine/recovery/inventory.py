@@ -54,7 +54,7 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Everything with this owner's tags in the clouds.
+    """The resources with this owner's tags in the clouds.
 
     Attributes:
         orphans: The resources that belong to no live cluster of the ledger.

@@ -27,7 +27,7 @@ _BUSY: Final = "another process works on it"
 
 @dataclass(slots=True)
 class ReapReport:
-    """What was terminated, or would be with `dry_run`.
+    """The clusters and orphans that were terminated, or would be with `dry_run`.
 
     Attributes:
         terminated: Names of clusters that have ended.

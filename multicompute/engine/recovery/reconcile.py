@@ -29,7 +29,7 @@ _PROCESS_DIED: Final = "its process died before it was complete"
 
 @dataclass(slots=True)
 class ReconcileReport:
-    """What was found and done, or would be done with `dry_run`.
+    """The findings of a reconcile, and its actions, which `dry_run` only reports.
 
     Attributes:
         adopted: Names of running clusters that were brought up or written into the ledger now.

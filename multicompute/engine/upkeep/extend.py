@@ -16,7 +16,7 @@ from multicompute.units import format_duration
 
 _POLL_INTERVAL: Final = timedelta(seconds=1)
 _LEASE_TIMEOUT: Final = timedelta(minutes=1)
-"""How long to wait for another process that works on the cluster."""
+"""The longest wait for another process that works on the cluster."""
 
 
 def extend(session: Session, cluster_id: str, by: timedelta) -> ClusterRecord:

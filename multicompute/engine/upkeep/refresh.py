@@ -23,12 +23,12 @@ from multicompute.units import format_duration
 
 _POOL: Final = 8
 _POLL_INTERVAL: Final = timedelta(seconds=5)
-"""How often to refresh a cluster that has no provider yet."""
+"""The pause between two refreshes of a cluster that has no provider yet."""
 _STOPPED: Final = (NodeState.STOPPING, NodeState.STOPPED, NodeState.PENDING)
 """States of a node that was stopped and does not run again yet."""
 _NOT_WORKING: Final = (NodeState.IMPAIRED, *_STOPPED)
 _NAMED_NODES: Final = 5
-"""How many nodes an event names."""
+"""The highest number of nodes that an event names."""
 
 
 def refresh(session: Session, cluster_id: str) -> ClusterRecord:

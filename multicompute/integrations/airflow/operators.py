@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _RESERVED = ("name", "wait", "progress")
 """The arguments that the operator sets."""
 _GRACE = timedelta(minutes=10)
-"""How much longer than the trigger's own deadline Airflow waits. The trigger tears down the cluster at its deadline."""
+"""The time that Airflow waits beyond the trigger's own deadline, at which the trigger tears down the cluster."""
 
 
 class ClusterLink(BaseOperatorLink):

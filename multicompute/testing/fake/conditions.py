@@ -112,7 +112,7 @@ class Lack:
 
 
 class Conditions:
-    """Everything that a test can set about capacity, quotas, reservations and prices.
+    """The capacity, quotas, reservations and prices that a test can set.
 
     Attributes:
         capacity: How many nodes each zone has.

@@ -43,7 +43,7 @@ from multicompute.testing.faults import ANSWER_LOST, FaultKind, Faults
 
 _FAR = "elsewhere"
 GONE_IS_LISTED_FOR = timedelta(hours=1)
-"""How long listings show a deleted node, as on EC2."""
+"""The time for which listings show a deleted node, as on EC2."""
 
 
 class FakeProvider:

@@ -54,7 +54,7 @@ class Machine:
 
     @property
     def gone_at(self) -> datetime | None:
-        """When it is deleted; None if nothing has deleted it yet."""
+        """The time of its deletion; None if nothing has deleted it yet."""
         boot = self.ready_at if self.boot_failure else None
         ends = [end for end in (self.ends_at, self.expires_at, self.latest_end, boot) if end is not None]
         return min(ends) if ends else None

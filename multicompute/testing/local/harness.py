@@ -20,7 +20,7 @@ class Refusal(NamedTuple):
     status: int
     message: str
     times: int = 1
-    """How many calls are refused: more than one if the SDK repeats the call by itself."""
+    """The number of refused calls: more than one if the SDK repeats the call by itself."""
 
 
 def _never_expires() -> None:

@@ -1,4 +1,4 @@
-"""How long things take in a local cloud, and the changes that happen when their time has come."""
+"""The durations of changes in a local cloud, and the changes that are due."""
 
 import heapq
 import itertools
@@ -12,7 +12,7 @@ _N = TypeVar("_N", int, float)
 
 @dataclass(slots=True)
 class Timing:
-    """How long things take in a local cloud. By default nothing takes time, so tests do not wait.
+    """The durations of changes in a local cloud. By default nothing takes time, so tests do not wait.
 
     Attributes:
         lag: How long listings omit a new resource.

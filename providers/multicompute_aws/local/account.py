@@ -1,4 +1,4 @@
-"""One account of the local AWS: its records, and everything that answers its calls."""
+"""An account of the local AWS: its records, and the handlers of its calls."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal

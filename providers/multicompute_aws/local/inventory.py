@@ -1,4 +1,4 @@
-"""Everything that exists in the local AWS, whether or not listings show it."""
+"""The inventory of the local AWS, whether or not listings show it."""
 
 from collections.abc import Iterator
 

@@ -7,7 +7,7 @@ from multicompute.testing.local.server import Request
 from multicompute_aws.local.wire import AwsError
 
 KeyFault = Literal["unknown", "expired"]
-"""Why a key is refused: it was deleted or deactivated, or it is temporary and has expired."""
+"""The reason to refuse a key: it was deleted or deactivated, or it is temporary and has expired."""
 
 _KEY: Final = re.compile(r"Credential=([^/]*)/")
 _INVALID_TOKEN: Final = "The security token included in the request is {}"

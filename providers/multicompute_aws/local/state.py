@@ -26,7 +26,7 @@ SPOT_TERMINATED = (
     "Server.SpotInstanceTermination: Instance was terminated by EC2 Spot",
 )
 TERMINATED_IS_LISTED_FOR = timedelta(hours=1)
-"""How long listings show a terminated instance ("Terminate your instance", EC2 user guide)."""
+"""The time for which listings show a terminated instance ("Terminate your instance", EC2 user guide)."""
 
 
 @dataclass(frozen=True, slots=True)

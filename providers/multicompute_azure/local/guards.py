@@ -1,4 +1,4 @@
-"""What keeps resources from being deleted or changed: locks, policies with the effect denyAction, and deny assignments."""
+"""The protections of resources from deletion and change: locks, policies with the effect denyAction, and deny assignments."""
 
 from dataclasses import dataclass
 from typing import Final, Literal

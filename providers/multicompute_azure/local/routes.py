@@ -23,7 +23,7 @@ _PUBLISHED = {_COMPUTE: {"2024-07-01"}, _NETWORK: {"2024-05-01"}, _RESOURCES: {"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation of the API.
+    """An operation of the API.
 
     Attributes:
         method: the HTTP method.

@@ -148,7 +148,7 @@ class Operation:
 
 
 class State:
-    """Everything that exists, and the lock that every reader and writer holds.
+    """The inventory, and the lock that every reader and writer holds.
 
     Attributes:
         timing: how long things take.

@@ -1,4 +1,4 @@
-"""How many instances a zone has capacity for, and how Compute Engine reports a stockout."""
+"""The capacity of zones for instances, and the reports of Compute Engine about a stockout."""
 
 from dataclasses import replace
 

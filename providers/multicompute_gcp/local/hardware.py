@@ -70,7 +70,7 @@ class SliceType:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """Everything that Google offers.
+    """The machine types, accelerators and zones that Google offers.
 
     Attributes:
         zones: zone -> region.

@@ -1,4 +1,4 @@
-"""Everything that exists in the local Google Cloud, whether or not lists show it."""
+"""The inventory of the local Google Cloud, whether or not listings show it."""
 
 from collections.abc import Iterator, Mapping
 

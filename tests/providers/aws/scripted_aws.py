@@ -16,7 +16,7 @@ HANG_UP: Answer = (0, "")
 
 @dataclass(frozen=True)
 class Request:
-    """One call: its action, the region that it was signed for, and its parameters as they were sent."""
+    """A call: its action, the region that it was signed for, and its parameters as they were sent."""
 
     action: str
     region: str

@@ -56,7 +56,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """When a process is killed.
+    """The moment at which a process is killed.
 
     Attributes:
         moment: "before": a call reached the cloud and is not processed; "after": it was processed and not answered;

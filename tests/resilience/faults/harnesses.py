@@ -41,7 +41,7 @@ class Scene:
 
 
 class ProviderHarness:
-    """One local cloud, how to open its provider, and what is requested from it.
+    """A local cloud, the way to open its provider, and the request to it.
 
     Attributes:
         name: "aws", "gcp", "tpu" or "azure".

@@ -56,7 +56,7 @@ _LONG = re.compile(r"^(virtualMachineScaleSets|virtualNetworks|networkSecurityGr
 
 @dataclass(frozen=True)
 class Trouble:
-    """One way in which a call goes wrong.
+    """A way in which a call goes wrong.
 
     Attributes:
         name: unique in its cloud.

@@ -21,7 +21,7 @@ _COMMANDS = {
 
 
 class Machine:
-    """One node.
+    """A node.
 
     Attributes:
         clock: epoch seconds of its own clock, which may be wrong.

@@ -105,7 +105,7 @@ class _NumberedRandom(Random):
 
 
 class Process:
-    """One process that uses the package: a session of its own, on the same ledger and clouds as the others."""
+    """A process that uses the package: a session of its own, on the same ledger and clouds as the others."""
 
     def __init__(self, harness: "InvariantHarness", number: int) -> None:
         self.harness = harness

@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass
 class Oracle:
-    """One spec and its context, applied to each offer on its own."""
+    """A spec and its context, applied to each offer on its own."""
 
     spec: ClusterSpec
     catalog: Catalog
