@@ -17,8 +17,8 @@ from multicompute.node import Node, Sample
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 
 if TYPE_CHECKING:
-    # Exported for the annotations of plug-ins, which know the seam but not `multicompute.testing`.
-    from multicompute.testing.local.cloud import LocalCloud as LocalCloud  # noqa: PLC0414
+    # Plug-ins import it from here for annotations, since they may import the seam but not `multicompute.testing`.
+    from multicompute.testing.local.cloud import LocalCloud as LocalCloud  # noqa: PLC0414 - mypy exports a name only in this form
 
 
 class Capability(StrEnum):

@@ -2,8 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, ParamSpec, TypeVar, cast
 
 from multicompute.errors import SpecError
 
@@ -44,6 +44,6 @@ def refuse_unknown(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     async def checked_async(*args: P.args, **kwargs: P.kwargs) -> Any:
         check(kwargs)
-        return await function(*args, **kwargs)  # type: ignore[misc]
+        return await cast("Callable[P, Awaitable[Any]]", function)(*args, **kwargs)
 
-    return checked_async if inspect.iscoroutinefunction(function) else checked  # type: ignore[return-value]
+    return cast("Callable[P, R]", checked_async) if inspect.iscoroutinefunction(function) else checked

@@ -123,7 +123,7 @@ def _plain(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
         return _plain(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return Union[tuple(_plain(part) for part in get_args(annotation))]  # noqa: UP007
+        return Union[tuple(_plain(part) for part in get_args(annotation))]  # noqa: UP007 - the parts are known only at run time
     return annotation
 
 

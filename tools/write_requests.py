@@ -63,10 +63,12 @@ class ClusterRequests:
 
     @classmethod
     def _request(cls, spec: "ClusterSpec") -> Self:
+        """Carry out a request; `Cluster` implements it, since this file is generated."""
         raise NotImplementedError
 
     @classmethod
     async def _arequest(cls, spec: "ClusterSpec") -> Self:
+        """Carry out a request without blocking the event loop; `Cluster` implements it."""
         raise NotImplementedError
 '''
 

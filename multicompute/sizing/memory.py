@@ -223,10 +223,10 @@ def cache_bytes_per_token(workload: Inference) -> float:
 def cache_bytes(workload: Inference) -> float:
     """Return the bytes of the KV cache of all requests at full context; layers with a window keep at most their window."""
     shape = workload.shape
-    kept = workload.context
+    kept: float = workload.context
     if shape.window:
         windowed = shape.window_layers * min(workload.context, shape.window)
-        kept = ((shape.layers - shape.window_layers) * workload.context + windowed) / shape.layers  # type: ignore[assignment]
+        kept = ((shape.layers - shape.window_layers) * workload.context + windowed) / shape.layers
     return workload.concurrency * kept * cache_bytes_per_token(workload)
 
 

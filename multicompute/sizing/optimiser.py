@@ -69,7 +69,7 @@ def optimise(
         The options. If `gpus` is given and the model fits on none of them, the options are those that do not fit.
     """
     limits = limits or JobLimits()
-    job = job_for(workload, interruptions or Interruptions(), limits.serve, limits.interconnect == "any")
+    job = job_for(workload, interruptions or Interruptions(), limits.serve, across_nodes=limits.interconnect == "any")
     search = _Search(job, machines, limits)
     items = search.cheapest(must_fit=True)
     rejected, outcomes = search.rejections(), search.outcomes()

@@ -191,8 +191,8 @@ class Job:
 
 
 @functools.lru_cache(maxsize=16)
-def job_for(workload: Workload, interruptions: Interruptions, serve: timedelta, across_nodes: bool) -> Job:  # noqa: FBT001
-    """Return a job; the same one for the same arguments, with all that was worked out of it."""
+def job_for(workload: Workload, interruptions: Interruptions, serve: timedelta, *, across_nodes: bool) -> Job:
+    """Return a job. The same arguments give the same object, which keeps its computed values."""
     return Job(workload, interruptions, serve=serve, across_nodes=across_nodes)
 
 

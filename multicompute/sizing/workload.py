@@ -3,7 +3,7 @@
 import re
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -20,8 +20,7 @@ _SCALE = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 def parse_amount(value: object) -> object:
     """Read a number such as 70e9, "70e9", "70B" or "2T"; anything else is left for the validator to refuse."""
     if isinstance(value, bool):
-        # pydantic turns a ValueError into its own error, but not a TypeError.
-        raise ValueError("must be a number")  # noqa: TRY004
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic reports a ValueError of a validator, but not a TypeError
     if isinstance(value, str) and (match := _AMOUNT.fullmatch(value.strip())):
         value = float(match[1]) * _SCALE[match[2].lower()]
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -112,8 +111,8 @@ class Workload(BaseModel):
 
     @field_validator("config", mode="before")
     @classmethod
-    def _read_config(cls, value: object) -> object:
-        return value if value is None or isinstance(value, Architecture) else read_config(value)  # type: ignore[arg-type]
+    def _read_config(cls, value: Any) -> Any:
+        return value if value is None or isinstance(value, Architecture) else read_config(value)
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -355,7 +354,7 @@ class Inference(Workload):
     def weight_format(self) -> Quantization | None:
         """The format of the weights: the requested one, or else the published one in the configuration."""
         stored = self.shape.stored if self.precision in ("bf16", "fp16") else ""
-        return self.quantization or (stored if stored in get_args(Quantization) else None)  # type: ignore[return-value]
+        return self.quantization or (cast("Quantization", stored) if stored in get_args(Quantization) else None)
 
     @property
     def cached_tokens(self) -> int:

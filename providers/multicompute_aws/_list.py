@@ -114,8 +114,10 @@ def instances(ec2: "EC2Client", filters: Sequence[dict[str, Any]], place: Place)
 
     def fetch(token: str) -> tuple[list[dict[str, Any]], str]:
         more = {"NextToken": token} if token else {}
+        # boto3-stubs has no type for a call whose arguments are in a dict.
+        describe: Any = ec2.describe_instances
         with translate_errors("DescribeInstances", place):
-            page: Any = ec2.describe_instances(Filters=filters, MaxResults=_PAGE, **more)  # type: ignore[arg-type]
+            page = describe(Filters=filters, MaxResults=_PAGE, **more)
         return [item for reservation in page["Reservations"] for item in reservation["Instances"]], page.get(
             "NextToken", ""
         )
@@ -215,8 +217,9 @@ def _described(ec2: "EC2Client", kind: str, filters: Sequence[dict[str, Any]], p
         call["Filters"].append({"Name": "state", "Values": ["open", "active"]})
     with translate_errors(operation, place):
         if ec2.can_paginate(method):
-            paginator: Any = ec2.get_paginator(method)  # type: ignore[call-overload]
-            pages = paginator.paginate(**call, PaginationConfig={"PageSize": _PAGE})
+            # boto3-stubs has an overload for each literal name only.
+            get_paginator: Any = ec2.get_paginator
+            pages = get_paginator(method).paginate(**call, PaginationConfig={"PageSize": _PAGE})
         else:
             pages = [getattr(ec2, method)(**call)]
         items = [item for page in pages for item in page[member]]

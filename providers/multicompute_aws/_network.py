@@ -1,7 +1,7 @@
 """Finds the subnet of a launch, and creates the cluster's security group and placement groups."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
@@ -15,6 +15,9 @@ from multicompute_aws._names import group_name
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
 from multicompute_aws._tags import ec2_tags, plain_tags
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import FilterTypeDef
 
 # AWS's own service for it.
 _ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
@@ -98,6 +101,7 @@ class Network:
 
     def _list_subnets(self, place: Place) -> tuple[Subnet, ...]:
         settings = self._settings
+        filters: list[FilterTypeDef]
         if settings.subnets:
             filters = [{"Name": "subnet-id", "Values": list(settings.subnets)}]
         elif settings.vpc:
@@ -105,7 +109,7 @@ class Network:
         else:
             filters = [{"Name": "default-for-az", "Values": ["true"]}]
         with translate_errors("DescribeSubnets", place):
-            pages = self._clients.ec2(place.region).get_paginator("describe_subnets").paginate(Filters=filters)  # type: ignore[arg-type]
+            pages = self._clients.ec2(place.region).get_paginator("describe_subnets").paginate(Filters=filters)
             found = [item for page in pages for item in page["Subnets"]]
         subnets = [
             Subnet(

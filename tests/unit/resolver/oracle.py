@@ -206,7 +206,7 @@ class Oracle:
 
     # Rules, in their order
 
-    def rejection_reason(self, instance: InstanceType) -> str | None:  # noqa: C901
+    def rejection_reason(self, instance: InstanceType) -> str | None:  # noqa: C901 - one rule after the other, as the specification lists them
         spec = self.spec
         if self.place_in_list(instance) is None:
             return "other instance type" if self.shares_accelerator(instance) else "wrong accelerator"
