@@ -12,7 +12,7 @@ SOURCES = sorted([*ROOT.glob("multicompute/**/*.py"), *ROOT.glob("providers/**/*
 # accelerators.py names the vendors of chips, which are not clouds there.
 CORE = sorted(set(ROOT.glob("multicompute/**/*.py")) - {ROOT / "multicompute" / "accelerators.py"})
 TESTS = sorted([*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("examples/test_*.py")])
-SUITES = sorted(ROOT.glob("multicompute/testing/conformance*.py"))
+SUITES = sorted(ROOT.glob("multicompute/testing/conformance/*.py"))
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 # Signatures and docstrings with one line for each argument of a request, and bodies of one line.
 WRITTEN_BY_TOOLS = {ROOT / "multicompute" / "cluster_requests.py"}
