@@ -46,11 +46,11 @@ class Alias:
     """The meaning of a name that another tool prints.
 
     Attributes:
-        means: the name used here, of an accelerator, slice type or instance type; "" if the name is refused.
-        instead: the names to write instead of a refused one.
-        why: why the name is refused, as the rest of a sentence.
-        tool: what prints the name.
-        source: where the name is documented.
+        means: The name used here, of an accelerator, slice type or instance type; "" if the name is refused.
+        instead: The names to write instead of a refused one.
+        why: Why the name is refused, as the rest of a sentence.
+        tool: What prints the name.
+        source: Where the name is documented.
     """
 
     means: str = ""
@@ -112,7 +112,7 @@ def read_names() -> tuple[tuple[str, Alias], ...]:
     """Return the names of the packaged table as the tools print them, each with what it means.
 
     Raises:
-        CatalogError: the table is missing or malformed.
+        CatalogError: The table is missing or malformed.
     """
     # Imported here: a plain name needs no table.
     import csv

@@ -131,8 +131,8 @@ class Part:
     """A number of nodes of one offer.
 
     Attributes:
-        reservation: the id of the reservation that they are launched into.
-        ends_at: when the cloud itself terminates them at the latest; None if it does not. Until the launch, this is known
+        reservation: The id of the reservation that they are launched into.
+        ends_at: When the cloud itself terminates them at the latest; None if it does not. Until the launch, this is known
             of reservations only.
     """
 

@@ -86,10 +86,10 @@ class LifetimeLimit:
     """A limit of a cloud on how long machines live.
 
     Attributes:
-        longest: how long they live at most, from their launch.
-        purchases: the purchase types that it applies to; () for all.
-        families: globs on the names of the instance types that it applies to.
-        without_expiry: whether it also applies to machines that are launched without an expiry.
+        longest: How long they live at most, from their launch.
+        purchases: The purchase types that it applies to; () for all.
+        families: Globs on the names of the instance types that it applies to.
+        without_expiry: Whether it also applies to machines that are launched without an expiry.
     """
 
     longest: timedelta
@@ -119,8 +119,8 @@ class Account:
     """The account that credentials belong to: an AWS account, a Google Cloud project, an Azure subscription.
 
     Attributes:
-        ids: every id by which the cloud knows the account. Two accounts are the same if they share one.
-        label: its name in messages, such as "AWS account 123456789012".
+        ids: Every id by which the cloud knows the account. Two accounts are the same if they share one.
+        label: Its name in messages, such as "AWS account 123456789012".
     """
 
     ids: tuple[str, ...]
@@ -150,7 +150,7 @@ class LaunchRequest:
         max_price: The highest price of a spot node in USD per node-hour; None for no limit.
         attempt_timeout: How long the engine waits until the gang is ready, where the user has set it. A request that waits
             in a queue of the cloud can be withdrawn after this time.
-        restart: start the stopped nodes of this launch, which was made before, and launch nothing new.
+        restart: Start the stopped nodes of this launch, which was made before, and launch nothing new.
     """
 
     token: str
@@ -291,7 +291,7 @@ class Reservation:
         available: How many nodes can still be launched into it.
         kind: The vendor's term for this kind of reservation.
         hourly_cost: USD per node-hour in addition to what has been paid; 0 if it is paid in full.
-        ends_at: when the cloud begins to terminate the nodes in it; None if they outlive it, or if it has no end.
+        ends_at: When the cloud begins to terminate the nodes in it; None if they outlive it, or if it has no end.
     """
 
     provider: str

@@ -10,7 +10,7 @@ def find_timezone(name: str | None) -> tuple[tzinfo, str]:
     """Return a time zone and its name, UTC for None. Case does not matter.
 
     Raises:
-        SpecError: no time zone has this name; names the nearest one.
+        SpecError: No time zone has this name; names the nearest one.
     """
     if name is None or name.upper() == "UTC":
         # Not from the data of the system, which a small container or Windows may lack.

@@ -121,7 +121,7 @@ def _tag_problems(session: Session, spec: ClusterSpec) -> Mapping[str, str]:
     """Return what the clouds that may be chosen do not accept about the tags, by cloud; those that accept them are missing.
 
     Raises:
-        SpecError: none of the clouds that can be used accepts them.
+        SpecError: None of the clouds that can be used accepts them.
     """
     if not spec.tags:
         return {}

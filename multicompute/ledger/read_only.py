@@ -26,10 +26,10 @@ def open_read_only(
     changes. A ledger of an earlier version is upgraded in memory.
 
     Args:
-        file: the file of the ledger.
-        error: why it can't be written; raised if it can't be read either.
-        upgrade: upgrades an open ledger to the current version.
-        version: the current version.
+        file: The file of the ledger.
+        error: Why it can't be written; raised if it can't be read either.
+        upgrade: Upgrades an open ledger to the current version.
+        version: The current version.
     """
     if not _has_content(file) or any(words in str(error) for words in _UNREADABLE):
         raise error

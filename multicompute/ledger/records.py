@@ -62,7 +62,7 @@ class AttemptRecord:
     """The record of one attempt at one candidate: the requested `parts` and the `outcome`.
 
     Attributes:
-        account: the account in which it was made; None if that is not known.
+        account: The account in which it was made; None if that is not known.
     """
 
     token: str
@@ -117,7 +117,7 @@ class Stop:
 
     Attributes:
         end: None while the node is stopped.
-        is_billed: whether its machine was billed all the same.
+        is_billed: Whether its machine was billed all the same.
     """
 
     start: datetime

@@ -87,10 +87,10 @@ def boot_script(*, expires_at: datetime | None, cloud: str, commands: Sequence[s
     """Return the script that a node runs at boot; the same arguments give the same text, as a repeated launch needs.
 
     Args:
-        expires_at: the end of the lease at the launch, None for none.
-        cloud: the shell functions of the cloud, see `expiry_script`.
-        commands: what else to run before the user's setup.
-        setup: the user's script, "" for none.
+        expires_at: The end of the lease at the launch, None for none.
+        cloud: The shell functions of the cloud, see `expiry_script`.
+        commands: What else to run before the user's setup.
+        setup: The user's script, "" for none.
     """
     timer = timer_commands(expiry_script(expiry=expiry_tag(expires_at), cloud=cloud))
     return "\n".join(["#!/bin/bash", *timer, *commands, *setup_commands(setup)]) + "\n"
@@ -102,16 +102,16 @@ def fitted(
     """Return a boot script as the cloud accepts it: as it is, or compressed where it is too long.
 
     Args:
-        script: the script.
-        limit: the most bytes that the cloud accepts.
-        provider: the provider's name.
-        field: the cloud's name for what it is sent in, "user data".
-        code: the code of the error, in the cloud's style.
-        hint: where `setup=` could download the rest from.
-        may_compress: whether the node decompresses gzip, as cloud-init does.
+        script: The script.
+        limit: The most bytes that the cloud accepts.
+        provider: The provider's name.
+        field: The cloud's name for what it is sent in, "user data".
+        code: The code of the error, in the cloud's style.
+        hint: Where `setup=` could download the rest from.
+        may_compress: Whether the node decompresses gzip, as cloud-init does.
 
     Raises:
-        InvalidRequestError: it is too long all the same.
+        InvalidRequestError: It is too long all the same.
     """
     plain = script.encode()
     if len(plain) <= limit:
@@ -131,8 +131,8 @@ def expiry_script(*, expiry: str, cloud: str) -> str:
     The last end that was read is kept on disk, so it still holds while the metadata service does not answer, and after a reboot.
 
     Args:
-        expiry: the value of the expiry tag at the launch, which holds until another has been read.
-        cloud: shell functions. `read_expiry` prints the present value of the tag and writes the headers of the answer to
+        expiry: The value of the expiry tag at the launch, which holds until another has been read.
+        cloud: Shell functions. `read_expiry` prints the present value of the tag and writes the headers of the answer to
             "$run/headers". `delete_node`, optional, asks the cloud to delete the node and succeeds if the cloud accepts; otherwise the
             node powers off.
     """

@@ -14,7 +14,7 @@ def all_pages(fetch: Callable[[str], tuple[Iterable[Item], str]]) -> Iterator[It
     """Yield the items of a listing, to the last page.
 
     Args:
-        fetch: gets the token of a page, "" for the first, and returns its items and the token of the next page, "" after the last.
+        fetch: Gets the token of a page, "" for the first, and returns its items and the token of the next page, "" after the last.
     """
     token = ""
     while True:

@@ -43,12 +43,12 @@ def check_endpoint(url: str | None, *, name: str, provider: str) -> None:
     """Refuse an endpoint that does not come from the settings: from the vendor's own variables or files.
 
     Args:
-        url: the endpoint, None for the vendor's default.
-        name: the setting or variable to name in the message.
-        provider: the provider's name.
+        url: The endpoint, None for the vendor's default.
+        name: The setting or variable to name in the message.
+        provider: The provider's name.
 
     Raises:
-        ConfigError: it is not a URL, or is plain http to another machine.
+        ConfigError: It is not a URL, or is plain http to another machine.
     """
     problem = endpoint_problem(url) if url is not None else ""
     if problem:

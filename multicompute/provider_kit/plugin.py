@@ -22,11 +22,11 @@ class Plugin:
     adapter are given as text, "package.module:Class", and imported by the first method that needs them.
 
     Attributes:
-        name, extra, modules, can_launch, tables, tag_limits, billing_minimum, lifetime_limits: see `ProviderPlugin`.
-        settings: the settings model, with a class method `of(settings)` that reads it and a method `configured()`.
-        provider: the class of the provider, which is called with the settings.
-        local_cloud: the class of the local cloud, which is called without arguments; "" for none.
-        sign_in: how to sign in, for the hint of the error if no credentials are found.
+        name, extra, modules, can_launch, tables, tag_limits, billing_minimum, lifetime_limits: See `ProviderPlugin`.
+        settings: The settings model, with a class method `of(settings)` that reads it and a method `configured()`.
+        provider: The class of the provider, which is called with the settings.
+        local_cloud: The class of the local cloud, which is called without arguments; "" for none.
+        sign_in: How to sign in, for the hint of the error if no credentials are found.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Plugin:
         """Return whether credentials or a local endpoint are found, from variables and files only, without a network call.
 
         Raises:
-            ConfigError: a setting is malformed, or an endpoint is plain http to another machine.
+            ConfigError: A setting is malformed, or an endpoint is plain http to another machine.
         """
         found: Configured = _load(self.settings).of(settings).configured()
         return found
@@ -62,8 +62,8 @@ class Plugin:
         """Open the provider.
 
         Raises:
-            AuthError: neither credentials nor a local endpoint were found.
-            ConfigError: a setting is malformed, or an endpoint is plain http to another machine.
+            AuthError: Neither credentials nor a local endpoint were found.
+            ConfigError: A setting is malformed, or an endpoint is plain http to another machine.
         """
         found = self.configured(settings)
         if not found.ok:

@@ -15,7 +15,7 @@ class Renewal:
     """Rebuilds a provider's session after an authentication error, once for all threads that saw the same one.
 
     Args:
-        rebuild: discards the session, so that the next call reads the credentials from their source again.
+        rebuild: Discards the session, so that the next call reads the credentials from their source again.
     """
 
     def __init__(self, rebuild: Callable[[], object]) -> None:
@@ -28,7 +28,7 @@ class Renewal:
         """Return what `call` returns; after an authentication error, rebuild the session and call once more.
 
         Raises:
-            AuthError: the new credentials are rejected, too.
+            AuthError: The new credentials are rejected, too.
         """
         seen = self._count
         try:

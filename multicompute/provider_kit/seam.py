@@ -14,7 +14,7 @@ def require_selection(selector: Selector, *, provider: str) -> None:
     """Refuse to terminate with a selector that names neither a cluster nor an attempt.
 
     Raises:
-        InvalidRequestError: it would select the resources of every user of the account.
+        InvalidRequestError: It would select the resources of every user of the account.
     """
     if selector.cluster_id is None and selector.token is None:
         text = (
@@ -28,12 +28,12 @@ def all_or_nothing(place: Place, roll_back: Callable[[], None]) -> Iterator[None
     """Roll back a launch if the body of the `with` is refused, because a gang is launched completely or not at all (I4).
 
     Args:
-        place: the place of the launch.
-        roll_back: deletes what the body has launched so far.
+        place: The place of the launch.
+        roll_back: Deletes what the body has launched so far.
 
     Raises:
-        MulticomputeError: the refusal; nothing of the launch exists.
-        TransientError: the outcome of a call is not known, or the roll-back failed, so nodes may exist. The engine repeats the launch with
+        MulticomputeError: The refusal; nothing of the launch exists.
+        TransientError: The outcome of a call is not known, or the roll-back failed, so nodes may exist. The engine repeats the launch with
             the same token, which finds them.
     """
     try:
@@ -86,10 +86,10 @@ def read_quotas(
     """Return the answer of `Provider.quotas`: a part that can't be read becomes a note, not an error.
 
     Args:
-        place: the region.
-        quotas: reads the quotas of the region; those that it yields before an error are kept.
-        reservation: reads one reservation by its id; empty where it is in another region.
-        reservations: the ids of the reservations to read.
+        place: The region.
+        quotas: Reads the quotas of the region; those that it yields before an error are kept.
+        reservation: Reads one reservation by its id; empty where it is in another region.
+        reservations: The ids of the reservations to read.
     """
     notes: list[str] = []
     found: list[Quota] = []
@@ -113,8 +113,8 @@ def finding(name: str, call: Callable[[], str]) -> Check:
     """Return a finding of `Provider.check`.
 
     Args:
-        name: what is checked.
-        call: calls the cloud and returns the detail to show; if it raises an error, the check has failed with it.
+        name: What is checked.
+        call: Calls the cloud and returns the detail to show; if it raises an error, the check has failed with it.
     """
     try:
         return Check(name, ok=True, detail=call())
@@ -126,9 +126,9 @@ def optional_finding(name: str, call: Callable[[], str], *, otherwise: str) -> C
     """Return a finding about a permission that is not needed: without it the check passes, and its detail has the consequence.
 
     Args:
-        name: what is checked.
-        call: see `finding`.
-        otherwise: the consequence, "not readable, so quotas are not compared".
+        name: What is checked.
+        call: See `finding`.
+        otherwise: The consequence, "not readable, so quotas are not compared".
     """
     found = finding(name, call)
     return found if found.ok else Check(name, ok=True, detail=f"{otherwise}: {found.detail}")

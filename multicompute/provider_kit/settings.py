@@ -100,12 +100,12 @@ def read_settings(model: type[Model], settings: Settings, *, provider: str) -> M
     """Check the settings that a plug-in is opened with; a setting that is empty or blank counts as not set.
 
     Args:
-        model: the provider's settings model; its field `environment`, if it has one, gets the environment.
-        settings: what the plug-in was given.
-        provider: the provider's name, for messages.
+        model: The provider's settings model; its field `environment`, if it has one, gets the environment.
+        settings: What the plug-in was given.
+        provider: The provider's name, for messages.
 
     Raises:
-        ConfigError: a key is unknown, or a value is not of its kind; names the key, and the nearest known one.
+        ConfigError: A key is unknown, or a value is not of its kind; names the key, and the nearest known one.
     """
     names = setting_names(model)
     values = {name: value for name, value in settings.values.items() if not _is_blank(value)}
@@ -149,8 +149,8 @@ def firmware_has(file: Path, mark: str) -> bool:
     """Return whether a file of the machine's firmware tables contains `mark`: a way to recognise a machine of a vendor without a network call.
 
     Args:
-        file: a file below /sys/class/dmi/id.
-        mark: a text that is in it on the vendor's machines.
+        file: A file below /sys/class/dmi/id.
+        mark: A text that is in it on the vendor's machines.
     """
     try:
         return mark in file.read_text()

@@ -20,10 +20,10 @@ class SshSources:
         """Keep what `blocks` needs; no call is made before it.
 
         Args:
-            configured: the setting `ssh_from`.
-            endpoint: the endpoint that the provider uses instead of the vendor's own, None for the vendor's own. The caller's address is
+            configured: The setting `ssh_from`.
+            endpoint: The endpoint that the provider uses instead of the vendor's own, None for the vendor's own. The caller's address is
                 only looked up for the vendor's own.
-            address_service: a URL that answers with the caller's address, as text.
+            address_service: A URL that answers with the caller's address, as text.
         """
         self._configured = configured
         self._endpoint = endpoint

@@ -29,13 +29,13 @@ def check_tag_keys(tags: Mapping[str, str], pattern: str, *, provider: str, allo
     """Refuse, before anything is created, a tag whose name the cloud would refuse afterwards.
 
     Args:
-        tags: all tags of a launch.
-        pattern: the regular expression that a name must match in full, as in `TagLimits.key_pattern`.
-        provider: the provider's name.
-        allowed: what the cloud accepts, for the message: "EC2 allows A-Z, a-z, 0-9 and - _".
+        tags: All tags of a launch.
+        pattern: The regular expression that a name must match in full, as in `TagLimits.key_pattern`.
+        provider: The provider's name.
+        allowed: What the cloud accepts, for the message: "EC2 allows A-Z, a-z, 0-9 and - _".
 
     Raises:
-        InvalidRequestError: a name does not match.
+        InvalidRequestError: A name does not match.
     """
     for key in tags:
         if not re.fullmatch(pattern, key):

@@ -36,9 +36,9 @@ class Place:
     """The place that a call is about; an error message begins with it.
 
     Attributes:
-        provider: the provider's name.
+        provider: The provider's name.
         region, zone, instance_type: "" where the call is about none in particular.
-        purchase: how the instance type is bought.
+        purchase: How the instance type is bought.
     """
 
     provider: str
@@ -61,11 +61,11 @@ class Meaning(NamedTuple):
     """The meaning of a vendor's error code.
 
     Attributes:
-        kind: the error to raise.
-        scope: how much more than the refused request the answer rules out.
-        wording: a regular expression that must be found in the vendor's message for this meaning to hold; "" for any message.
+        kind: The error to raise.
+        scope: How much more than the refused request the answer rules out.
+        wording: A regular expression that must be found in the vendor's message for this meaning to hold; "" for any message.
         is_offered: False where the place does not sell what was asked for at all.
-        is_preemption: whether it is the reason of a node that the cloud has taken back.
+        is_preemption: Whether it is the reason of a node that the cloud has taken back.
     """
 
     kind: Kind
@@ -130,11 +130,11 @@ class VendorAnswer:
     """An error as the vendor reports it, in an answer or inside an operation.
 
     Attributes:
-        code: the vendor's code; "" if the answer has none, because it was cut short or comes from something between us and the vendor.
-        message: the vendor's message.
-        status: the HTTP status, 0 where there is none.
-        retry_after: seconds that the vendor asks to wait.
-        zones: zones that the vendor recommends instead.
+        code: The vendor's code; "" if the answer has none, because it was cut short or comes from something between us and the vendor.
+        message: The vendor's message.
+        status: The HTTP status, 0 where there is none.
+        retry_after: Seconds that the vendor asks to wait.
+        zones: Zones that the vendor recommends instead.
     """
 
     code: str
@@ -200,11 +200,11 @@ def error_of(
     """Return the error for a vendor's answer, with the place and the vendor's code and message attached.
 
     Args:
-        meaning: what the answer means.
-        answer: the vendor's answer.
-        operation: the name of the call, in the vendor's terms.
-        place: the place that the call was about.
-        hint: what to do next.
+        meaning: What the answer means.
+        answer: The vendor's answer.
+        operation: The name of the call, in the vendor's terms.
+        place: The place that the call was about.
+        hint: What to do next.
         outcome: "was refused", "has no answer", "failed".
     """
     message = one_line(answer.message, _MESSAGE_LENGTH)
@@ -248,9 +248,9 @@ def not_rolled_back(refusal: MulticomputeError, failure: MulticomputeError, *, p
     Nodes of the token may exist, so the refusal must not be reported as such: the engine repeats the launch.
 
     Args:
-        refusal: why a part was refused; raise the result from it.
-        failure: why the rest could not be deleted.
-        place: the place of the launch.
+        refusal: Why a part was refused; raise the result from it.
+        failure: Why the rest could not be deleted.
+        place: The place of the launch.
     """
     text = f"{refusal.message}; and what had been launched could not be taken back: {failure.message}"
     return _error(TRANSIENT, text, code=failure.code or "", place=place, hint=COMMON_HINTS[TransientError])
@@ -264,9 +264,9 @@ def translator(
     """Return the adapter's `translate_errors(operation, place)`, the context manager around the SDK calls of one operation.
 
     Args:
-        sdk_errors: what the SDK raises; anything else passes through, as a bug.
-        translate: returns the error of this package for an SDK error, the operation and the place.
-        log: the adapter's logger, which gets each operation and each refusal at debug level.
+        sdk_errors: What the SDK raises; anything else passes through, as a bug.
+        translate: Returns the error of this package for an SDK error, the operation and the place.
+        log: The adapter's logger, which gets each operation and each refusal at debug level.
     """
 
     @contextmanager

@@ -25,8 +25,8 @@ class Source:
     """An offer that could provide nodes of a spread gang.
 
     Attributes:
-        reason: why it can't provide all of them, or "".
-        ends_early: whether its cloud terminates the nodes before the ttl.
+        reason: Why it can't provide all of them, or "".
+        ends_early: Whether its cloud terminates the nodes before the ttl.
     """
 
     row: Row

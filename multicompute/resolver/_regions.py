@@ -91,7 +91,7 @@ def named_zone(pattern: str, catalog: "Catalog", *, argument: str, zone_ids: Map
     """Return a pattern in lower case, a zone id replaced by the name that the zone has in the account.
 
     Raises:
-        SpecError: it is a zone id that `zone_ids` does not have.
+        SpecError: It is a zone id that `zone_ids` does not have.
     """
     provider, colon, name = pattern.casefold().rpartition(":")
     match = re.fullmatch(_ZONE_ID, name)

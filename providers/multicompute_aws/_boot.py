@@ -29,7 +29,7 @@ def user_data(*, expires_at: datetime | None, ssh_public_key: str | None, setup:
     """Return the user data of a node; the same arguments give the same bytes, as a repeated launch needs.
 
     Raises:
-        InvalidRequestError: it exceeds EC2's limit of 16 KiB even when compressed.
+        InvalidRequestError: It exceeds EC2's limit of 16 KiB even when compressed.
     """
     key = [_authorize(ssh_public_key.strip())] if ssh_public_key else []
     script = boot_script(expires_at=expires_at, cloud=_CLOUD, commands=key, setup=setup)

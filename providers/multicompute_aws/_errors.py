@@ -248,7 +248,7 @@ def member(answer: Mapping[str, Any], name: str, place: Place) -> Any:
     """Return a member that every complete answer has: the SDK reads JSON that was cut short as an answer without members.
 
     Raises:
-        TransientError: it is missing.
+        TransientError: It is missing.
     """
     if name not in answer:
         raise retryable(f"the answer was cut short: it has no {name}", code="BadAnswer", place=place)

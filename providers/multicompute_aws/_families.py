@@ -12,10 +12,10 @@ class Family:
     """A vCPU quota of EC2.
 
     Attributes:
-        code: the quota's code in Service Quotas, the same in every account and region.
-        name: what the console calls it.
-        purchase: how instances are bought that count against it.
-        types: globs on the names of the instance types.
+        code: The quota's code in Service Quotas, the same in every account and region.
+        name: What the console calls it.
+        purchase: How instances are bought that count against it.
+        types: Globs on the names of the instance types.
     """
 
     code: str

@@ -34,10 +34,10 @@ class Image:
     """The properties of a machine image in a region that a launch needs.
 
     Attributes:
-        id: the AMI.
-        root_device: the name of its root device.
-        size_gib: the least size of the root volume.
-        other_volumes: its further volumes, as device name and whether they are deleted with the instance.
+        id: The AMI.
+        root_device: The name of its root device.
+        size_gib: The least size of the root volume.
+        other_volumes: Its further volumes, as device name and whether they are deleted with the instance.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Images:
         """Return the image for `instance` in the region of `place`; `named` is the user's choice.
 
         Raises:
-            InvalidRequestError: the named image is not in this region, or no image of AWS has a driver for the type.
+            InvalidRequestError: The named image is not in this region, or no image of AWS has a driver for the type.
             CapacityError: AWS publishes no image of this kind in this region.
         """
         source = named or default_parameter(instance)
@@ -101,7 +101,7 @@ def default_parameter(instance: InstanceType) -> str:
     """Return the public SSM parameter with the id of the image for `instance`.
 
     Raises:
-        InvalidRequestError: none of AWS's current images has a driver for its accelerator.
+        InvalidRequestError: None of AWS's current images has a driver for its accelerator.
     """
     family = instance.name.partition(".")[0]
     if not instance.accelerator:

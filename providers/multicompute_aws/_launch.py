@@ -61,8 +61,8 @@ class Launcher:
         """Start the stopped instances of an earlier launch, all that can be started, and return all of them.
 
         Raises:
-            CapacityError, QuotaError, ...: some can't be started now.
-            TransientError: some are still stopping.
+            CapacityError, QuotaError, ...: Some can't be started now.
+            TransientError: Some are still stopping.
         """
         place = Place.of(request.parts[0].offer)
         selector = Selector(
@@ -279,7 +279,7 @@ def _disks(request: LaunchRequest, part: Part, image: Image) -> list[dict[str, A
     """Return the volumes: those that we create are encrypted, and all are deleted with the instance.
 
     Raises:
-        InvalidRequestError: the requested disk is smaller than the image.
+        InvalidRequestError: The requested disk is smaller than the image.
     """
     default = _DEFAULT_DISK_GIB if part.offer.instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
     size = max(default, image.size_gib) if request.disk_gib is None else -int(-request.disk_gib // 1)

@@ -30,7 +30,7 @@ def client_token(token: str, index: int) -> str:
     """Return EC2's token for the part with this index; a long one is replaced by its digest, which stays unique.
 
     Raises:
-        InvalidRequestError: it is not ASCII, and EC2 accepts nothing else.
+        InvalidRequestError: It is not ASCII, and EC2 accepts nothing else.
     """
     if not token.isascii():
         raise invalid_request(f"token {token!r} is not ASCII", code="InvalidClientToken", place=Place("aws"), hint="")

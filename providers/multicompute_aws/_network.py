@@ -28,8 +28,8 @@ class Subnet:
     """A subnet that nodes can be launched into.
 
     Attributes:
-        is_public: whether AWS gives its instances a public address.
-        free: how many addresses were free when it was listed.
+        is_public: Whether AWS gives its instances a public address.
+        free: How many addresses were free when it was listed.
     """
 
     id: str
@@ -72,7 +72,7 @@ class Network:
         repeated launch of another process that finds another order is refused by EC2, and finds the nodes of the first.
 
         Raises:
-            CapacityError: this zone or region has none.
+            CapacityError: This zone or region has none.
         """
         if place.region not in self._subnets:
             self._subnets[place.region] = self._list_subnets(place)

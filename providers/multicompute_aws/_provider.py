@@ -91,7 +91,7 @@ class AwsProvider:
         """Read the credentials again from their source; those of another account are not used.
 
         Raises:
-            WrongAccountError: a call that began in one account must not be repeated in another, where nothing of it exists.
+            WrongAccountError: A call that began in one account must not be repeated in another, where nothing of it exists.
         """
         renewed = Clients(self._clients.settings)
         if self._account is not None:

@@ -25,8 +25,8 @@ class CapacityReservation:
     """The properties of a capacity reservation that a launch needs.
 
     Attributes:
-        is_block: whether it is a capacity block for ML, into which instances are launched with options of their own.
-        placement_group: the cluster placement group that it belongs to, or "".
+        is_block: Whether it is a capacity block for ML, into which instances are launched with options of their own.
+        placement_group: The cluster placement group that it belongs to, or "".
     """
 
     id: str
@@ -38,7 +38,7 @@ def find_reservation(clients: Clients, reservation_id: str, place: Place) -> Cap
     """Return the reservation in the region of `place`.
 
     Raises:
-        CapacityError: the region has no reservation of this id, or it belongs to another account.
+        CapacityError: The region has no reservation of this id, or it belongs to another account.
         InvalidRequestError: EC2 knows no reservation of this id.
     """
     described = _described(clients, place, reservation_id)

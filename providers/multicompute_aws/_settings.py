@@ -61,7 +61,7 @@ class AwsSettings(BaseModel):
         """Check what a plug-in is opened with, endpoints in the environment included.
 
         Raises:
-            ConfigError: a key is unknown, a value is not of its kind, or an endpoint is plain http to another machine.
+            ConfigError: A key is unknown, a value is not of its kind, or an endpoint is plain http to another machine.
         """
         read = read_settings(cls, settings, provider="aws")
         for service in ("ec2", "ssm"):

@@ -71,7 +71,7 @@ class Refusals:
     """The answers of EC2 about instances that it did not terminate.
 
     Attributes:
-        waiting_for: what passes by itself; "" for nothing. "Not found" does not prove that an instance is gone: the next
+        waiting_for: What passes by itself; "" for nothing. "Not found" does not prove that an instance is gone: the next
             listing does.
     """
 
@@ -107,7 +107,7 @@ def terminate_instances(ec2: "EC2Client", ids: Iterable[str], place: Place) -> R
     """Terminate instances, in batches; one that EC2 does not know, protects or denies does not keep the others from being terminated.
 
     Raises:
-        AccessDeniedError: instances can't be terminated at all, as far as the answer tells.
+        AccessDeniedError: Instances can't be terminated at all, as far as the answer tells.
     """
     work = [list(batch) for batch in batches(list(ids), _TERMINATED_AT_ONCE)]
     refused = Refusals()

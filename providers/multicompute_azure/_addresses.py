@@ -24,9 +24,9 @@ class Addresses:
         """Return `nodes` with their addresses, which are only read again if one that runs has none yet.
 
         Args:
-            nodes: the nodes.
-            groups: the resource groups that they are in.
-            place: the place to name in messages.
+            nodes: The nodes.
+            groups: The resource groups that they are in.
+            place: The place to name in messages.
         """
         if any(node.state is NodeState.RUNNING and node.id.lower() not in self._known for node in nodes):
             self._refresh(next(iter(groups)) if len(groups) == 1 else None, place)

@@ -31,9 +31,9 @@ def blocker(answer: VendorAnswer, resource_id: str, canonical: Callable[[str], s
     """Return what blocks the deletion of a resource and what to do about it.
 
     Args:
-        answer: a refusal that `is_blocked`.
-        resource_id: the resource.
-        canonical: returns an id in the spelling of our own ids.
+        answer: A refusal that `is_blocked`.
+        resource_id: The resource.
+        canonical: Returns an id in the spelling of our own ids.
     """
     locked = _ids(answer.message.partition("are locked:")[2], canonical)
     return f"{', '.join(locked[:_NAMED]) or resource_id} {_REMEDIES[answer.code]}"

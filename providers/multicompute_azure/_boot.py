@@ -29,12 +29,12 @@ def custom_data(*, expires_at: datetime | None, identity: str | None, setup: str
     """Return the custom data of a node in base64; the same arguments give the same text, as a repeated launch needs.
 
     Args:
-        expires_at: the end of the lease at the launch, None for none.
-        identity: the resource id of the user-assigned identity with which the node deletes itself, None for none.
-        setup: the user's script.
+        expires_at: The end of the lease at the launch, None for none.
+        identity: The resource id of the user-assigned identity with which the node deletes itself, None for none.
+        setup: The user's script.
 
     Raises:
-        InvalidRequestError: it exceeds Azure's limit even when compressed.
+        InvalidRequestError: It exceeds Azure's limit even when compressed.
     """
     script = boot_script(expires_at=expires_at, cloud=_CLOUD + _deletion(identity), setup=setup)
     packed = fitted(

@@ -20,11 +20,11 @@ def credential_of(settings: AzureSettings, transport: Any) -> "TokenCredential |
     azure-identity by itself reads the environment of the process.
 
     Args:
-        settings: the settings, with the environment to read.
-        transport: the connections to use for tokens.
+        settings: The settings, with the environment to read.
+        transport: The connections to use for tokens.
 
     Raises:
-        ClientAuthenticationError, ValueError: a certificate can't be read.
+        ClientAuthenticationError, ValueError: A certificate can't be read.
     """
     if settings.is_local:
         return _explicit(settings, _PlainHttp(transport)) if is_local_authority(settings) else None

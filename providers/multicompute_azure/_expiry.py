@@ -39,7 +39,7 @@ def set_expiry(
 
     Raises:
         TransientError: Azure did not find one of them when its tag was written, but lists it.
-        MulticomputeError: a call failed, or was refused; others may have succeeded.
+        MulticomputeError: A call failed, or was refused; others may have succeeded.
     """
     expiry = {TAG_EXPIRES_AT: expiry_tag(expires_at)}
 

@@ -32,9 +32,9 @@ def find_image(instance: InstanceType, place: Place, *, named: str | None) -> Im
     """Return the image for `instance`; no call is made.
 
     Args:
-        instance: the instance type.
-        place: the place to name in messages.
-        named: the user's choice: "publisher:offer:sku:version", or the id of an image or of a gallery image (version).
+        instance: The instance type.
+        place: The place to name in messages.
+        named: The user's choice: "publisher:offer:sku:version", or the id of an image or of a gallery image (version).
 
     Raises:
         InvalidRequestError: `named` is none of these, or no default image has a driver for the type.

@@ -38,8 +38,8 @@ class _Launched:
     """A part whose scale set was requested, now or by an earlier launch with the same token.
 
     Attributes:
-        part: the part.
-        requested: its scale set, as it was requested.
+        part: The part.
+        requested: Its scale set, as it was requested.
     """
 
     part: Part
@@ -54,9 +54,9 @@ class Launcher:
     """A launcher of gangs, which keeps what it has read or created for the next launch.
 
     Args:
-        clients: the SDK's clients.
-        sizes: the sizes of each region.
-        patience: how long a launch waits for its operations.
+        clients: The SDK's clients.
+        sizes: The sizes of each region.
+        patience: How long a launch waits for its operations.
     """
 
     def __init__(self, clients: Clients, sizes: Sizes, *, patience: timedelta) -> None:
@@ -188,7 +188,7 @@ class Launcher:
         """Wait a few seconds for the operations, which is long enough for most refusals, then list once; `nodes` reports the rest.
 
         Raises:
-            MulticomputeError: an operation failed within that time.
+            MulticomputeError: An operation failed within that time.
         """
         clock = self._clients.clock
         deadline = clock.now() + self._patience
@@ -208,7 +208,7 @@ class Launcher:
         """Refresh each operation once, and return whether one has not ended.
 
         Raises:
-            MulticomputeError: an operation failed.
+            MulticomputeError: An operation failed.
         """
         launches = self._clients.launches
         for item in launched:
@@ -219,7 +219,7 @@ class Launcher:
         """Return the instances of a part that exist by now, with what only the launch knows of them.
 
         Raises:
-            MulticomputeError: the operation, or an instance, has failed.
+            MulticomputeError: The operation, or an instance, has failed.
         """
         launches, requested = self._clients.launches, item.requested
         # While the operation is under way, Azure's answer would be the scale set as it was requested, so no call is needed.

@@ -56,9 +56,9 @@ class ScaleSet:
     """A scale set of ours, as Compute lists it.
 
     Attributes:
-        tags: its tags, which may have been removed or replaced.
-        token: the token that it is named from, "" if the selector does not have it.
-        interface: the name of the interfaces of its instances.
+        tags: Its tags, which may have been removed or replaced.
+        token: The token that it is named from, "" if the selector does not have it.
+        interface: The name of the interfaces of its instances.
     """
 
     id: str

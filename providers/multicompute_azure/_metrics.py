@@ -92,7 +92,7 @@ def metrics(clients: Clients, nodes: Sequence[Node], *, since: datetime, until: 
     """Return what was measured of `nodes` in the minutes that ended in the period, see `Provider.metrics`.
 
     Raises:
-        MulticomputeError: a call failed, or was refused.
+        MulticomputeError: A call failed, or was refused.
     """
     window, existing = _Window(since, until), [node for node in nodes if node.state is not NodeState.GONE]
     with_gpus = [node for node in existing if node.instance_type.lower().startswith(_GPU_SIZES)]

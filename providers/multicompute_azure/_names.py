@@ -32,7 +32,7 @@ def parse_id(resource_id: str) -> ResourceId:
     """Return the parts of a resource id.
 
     Raises:
-        ValueError: it is not a resource id.
+        ValueError: It is not a resource id.
     """
     found = _ID.fullmatch(resource_id)
     if found is None:
@@ -77,8 +77,8 @@ def token_of(name: str, names: Mapping[str, str]) -> str:
     Azure names an instance "<set>_<8 characters>" and a disk after its instance; interfaces and addresses are named by our body.
 
     Args:
-        name: the name of a scale set, an instance, a disk, an interface or an address.
-        names: the answer of `set_names`.
+        name: The name of a scale set, an instance, a disk, an interface or an address.
+        names: The answer of `set_names`.
     """
     return names.get(_OF_A_SET.sub("", name.lower()), "")
 

@@ -139,8 +139,8 @@ class Network:
         """Return the id of the configured subnet, "" if none is configured.
 
         Raises:
-            CapacityError: its network is in another region.
-            ConfigError: its network does not exist.
+            CapacityError: Its network is in another region.
+            ConfigError: Its network does not exist.
         """
         settings = self._settings
         if not settings.vnet and not settings.subnet:

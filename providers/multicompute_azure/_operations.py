@@ -30,7 +30,7 @@ class Operation(ARMPolling):
         """Read the progress once, unless the operation has ended.
 
         Raises:
-            MulticomputeError: the progress could not be read.
+            MulticomputeError: The progress could not be read.
         """
         if self.finished():
             return
@@ -54,7 +54,7 @@ class PendingOperations:
     Other processes see the state of the resource only.
 
     Args:
-        has_result: whether the status of the operations is their result, so that an error in its place means that they failed.
+        has_result: Whether the status of the operations is their result, so that an error in its place means that they failed.
     """
 
     def __init__(self, *, has_result: bool = False) -> None:

@@ -89,14 +89,14 @@ class AzureProvider:
         """Open the provider.
 
         Args:
-            settings: the table `[providers.azure]` and the environment.
-            clock: the clock by which operations are waited for.
-            step: how long to wait between two refreshes of an operation.
-            patience: how long a launch waits for its operations before it leaves the rest to `nodes`.
+            settings: The table `[providers.azure]` and the environment.
+            clock: The clock by which operations are waited for.
+            step: How long to wait between two refreshes of an operation.
+            patience: How long a launch waits for its operations before it leaves the rest to `nodes`.
 
         Raises:
-            AuthError: no subscription was found.
-            ConfigError: a setting is malformed, or the endpoint is plain http to another machine.
+            AuthError: No subscription was found.
+            ConfigError: A setting is malformed, or the endpoint is plain http to another machine.
         """
         read = AzureSettings.of(settings)
         is_local = read.is_local

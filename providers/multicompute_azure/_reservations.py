@@ -15,7 +15,7 @@ def require_reservation(clients: Clients, place: Place, reservation_id: str, nod
     """Return the full id of a capacity reservation group that has enough free for a part of `nodes` nodes in `place`.
 
     Raises:
-        CapacityError: it does not exist there, or has not enough free. Azure itself would use unreserved capacity for the rest, without
+        CapacityError: It does not exist there, or has not enough free. Azure itself would use unreserved capacity for the rest, without
             the reservation's guarantee and at a price that the plan did not show.
     """
     free = sum(

@@ -24,7 +24,7 @@ def start_again(clients: Clients, nodes: Sequence[Node], *, patience: timedelta)
     deallocated, which `nodes` reports with the reason.
 
     Raises:
-        CapacityError, QuotaError, ...: a machine can't be started; all others are.
+        CapacityError, QuotaError, ...: A machine can't be started; all others are.
     """
     stopped = [node for node in nodes if node.state is NodeState.STOPPED and not node.is_lost]
     begun = in_parallel(lambda node: _begin(clients, node), stopped, at_once=_AT_ONCE)

@@ -36,13 +36,13 @@ def scale_set_body(
     """Return the body of the PUT that launches a part: all its instances at once, in one zone, tagged at creation (I2).
 
     Args:
-        request: the launch.
-        part: the part; its reservation, if it has one, is the full id of a capacity reservation group.
-        name: the name of the scale set.
-        size: the VM size of the part.
-        image: the image of the part.
-        network: the resources that the scale set refers to.
-        settings: the settings.
+        request: The launch.
+        part: The part; its reservation, if it has one, is the full id of a capacity reservation group.
+        name: The name of the scale set.
+        size: The VM size of the part.
+        image: The image of the part.
+        network: The resources that the scale set refers to.
+        settings: The settings.
     """
     number = zone_number(part.offer.zone)
     properties: dict[str, Any] = {

@@ -57,9 +57,9 @@ def path_of(group: str | None, kind: str, name: str = "") -> str:
     """Return the path, below the subscription, of a kind of resources ("Microsoft.Compute/disks") or of one resource.
 
     Args:
-        group: the resource group, None for all groups.
-        kind: the type of the resources.
-        name: the name of the resource, "" for all of the kind.
+        group: The resource group, None for all groups.
+        kind: The type of the resources.
+        name: The name of the resource, "" for all of the kind.
     """
     path = f"resourceGroups/{group}/providers/{kind}" if group else f"providers/{kind}"
     return f"{path}/{name}" if name else path
@@ -69,12 +69,12 @@ class Clients:
     """The SDK's clients for one set of settings.
 
     Attributes:
-        settings: the settings.
-        subscription: the id of the subscription to work in.
-        clock: the clock by which operations are waited for.
-        step: how long to wait between two refreshes of an operation.
-        launches: the operations of launches under way, by scale set.
-        deletions: the deletions of resource groups under way, by group.
+        settings: The settings.
+        subscription: The id of the subscription to work in.
+        clock: The clock by which operations are waited for.
+        step: How long to wait between two refreshes of an operation.
+        launches: The operations of launches under way, by scale set.
+        deletions: The deletions of resource groups under way, by group.
     """
 
     def __init__(self, settings: AzureSettings, clock: Clock, *, step: timedelta) -> None:
@@ -136,13 +136,13 @@ class Clients:
         """Return one document, or None if it does not exist.
 
         Args:
-            operation: the name of the call, for messages.
-            place: the place that the call is about.
-            path: the path of the URL below the subscription; see `path_of`.
-            query: the options of the call; a leading "_" stands for the API's dollar sign.
+            operation: The name of the call, for messages.
+            place: The place that the call is about.
+            path: The path of the URL below the subscription; see `path_of`.
+            query: The options of the call; a leading "_" stands for the API's dollar sign.
 
         Raises:
-            MulticomputeError: the call failed, or was refused.
+            MulticomputeError: The call failed, or was refused.
         """
         return self._document(operation, place, self._url(path, query))
 
@@ -150,7 +150,7 @@ class Clients:
         """Return what Resource Manager says of the subscription.
 
         Raises:
-            MulticomputeError: the call failed, or was refused.
+            MulticomputeError: The call failed, or was refused.
         """
         url = f"{self._endpoint}/subscriptions/{self.subscription}?api-version={_SUBSCRIPTION_VERSION}"
         return self._document("subscriptions.get", place, url) or {}
@@ -170,7 +170,7 @@ class Clients:
         """Return Resource Manager's answers to several requests in one call, each with the request's name and a status.
 
         Raises:
-            MulticomputeError: the call failed, or all requests were refused.
+            MulticomputeError: The call failed, or all requests were refused.
         """
         url = f"{self._endpoint}/batch?api-version={_BATCH_VERSION}"
         found = self._post(operation, place, url, {"requests": requests}, self._endpoint)
@@ -183,7 +183,7 @@ class Clients:
         """Return Azure Monitor's answer to a batch query; it has an endpoint in each region, and tokens of its own.
 
         Raises:
-            MulticomputeError: the call failed, or was refused.
+            MulticomputeError: The call failed, or was refused.
         """
         # An endpoint of the user's replaces all of Azure's.
         is_public = self._endpoint == _PUBLIC

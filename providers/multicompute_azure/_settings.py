@@ -105,7 +105,7 @@ class AzureSettings(BaseModel):
         """Check what a plug-in is opened with.
 
         Raises:
-            ConfigError: a key is unknown, a value is not of its kind, or the endpoint is plain http to another machine.
+            ConfigError: A key is unknown, a value is not of its kind, or the endpoint is plain http to another machine.
         """
         return read_settings(cls, settings, provider="azure")
 

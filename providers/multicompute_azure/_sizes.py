@@ -20,11 +20,11 @@ class Size:
 
     Attributes:
         name: Azure's name.
-        family: the quota that it counts against, "standardNDSH100v5Family".
-        zones: numbers of the zones that have it; empty where it is sold for the complete region only.
-        restriction: why this subscription can't have it in the region, "" if it can.
-        zone_restrictions: the same by zone.
-        capabilities: what it can do, by Azure's names.
+        family: The quota that it counts against, "standardNDSH100v5Family".
+        zones: Numbers of the zones that have it; empty where it is sold for the complete region only.
+        restriction: Why this subscription can't have it in the region, "" if it can.
+        zone_restrictions: The same by zone.
+        capabilities: What it can do, by Azure's names.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Sizes:
         """Return the sizes of a region, by name in lower case.
 
         Raises:
-            MulticomputeError: they can't be read.
+            MulticomputeError: They can't be read.
         """
         with self._lock:
             if region not in self._regions:
@@ -88,8 +88,8 @@ class Sizes:
         """Return the size that is to be launched in `place`; if sizes may not be read, one about which nothing is known.
 
         Raises:
-            CapacityError: the place does not sell it.
-            AccessDeniedError, QuotaError: this subscription can't have it there.
+            CapacityError: The place does not sell it.
+            AccessDeniedError, QuotaError: This subscription can't have it there.
         """
         try:
             sizes = self.in_region(place.region)

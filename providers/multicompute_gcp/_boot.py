@@ -37,12 +37,12 @@ def metadata_of(request: LaunchRequest, *, delete_url: str = "", of_slice: bool 
     """Return the metadata of a node; the same request gives the same metadata.
 
     Args:
-        request: the launch.
-        delete_url: the resource that the node deletes when its lease has ended, with the permissions of its service account; "" for none.
-        of_slice: whether the node is a host of a TPU slice.
+        request: The launch.
+        delete_url: The resource that the node deletes when its lease has ended, with the permissions of its service account; "" for none.
+        of_slice: Whether the node is a host of a TPU slice.
 
     Raises:
-        InvalidRequestError: the script exceeds Google's limit.
+        InvalidRequestError: The script exceeds Google's limit.
     """
     script = fitted(
         startup_script(setup=request.setup, expires_at=request.expires_at, delete_url=delete_url, of_slice=of_slice),

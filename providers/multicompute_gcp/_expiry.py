@@ -41,7 +41,7 @@ def set_expiry(
 
     Raises:
         InvalidRequestError: Compute Engine itself deletes one of them earlier, which can't be changed while it runs.
-        MulticomputeError: a change was refused, or accepted and then failed; the others may be made.
+        MulticomputeError: A change was refused, or accepted and then failed; the others may be made.
     """
     found = [item for item in instances(clients, selector, place, for_expiry=True) if item.get("status") not in _ENDING]
     for item in found:

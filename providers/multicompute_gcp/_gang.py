@@ -25,8 +25,8 @@ class OpenZones:
     """A launcher of gangs whose offer leaves the zone open, in the zones of the region that have the type.
 
     Args:
-        find: returns the zones of the region of a place that have its instance type; called once per type and region.
-        kind: what is launched, for messages.
+        find: Returns the zones of the region of a place that have its instance type; called once per type and region.
+        kind: What is launched, for messages.
     """
 
     def __init__(self, find: Callable[[Place], Iterable[str]], *, kind: str) -> None:
@@ -44,9 +44,9 @@ class OpenZones:
         """Launch `request` in the zones that it names or, where it names none, in the first zone that has capacity.
 
         Args:
-            request: the request.
-            launch: launches a request in which every part has a zone.
-            used_zones: returns the zones in which an earlier launch with this token created something.
+            request: The request.
+            launch: Launches a request in which every part has a zone.
+            used_zones: Returns the zones in which an earlier launch with this token created something.
         """
         if all(part.offer.zone for part in request.parts):
             return launch(request)
@@ -89,14 +89,14 @@ def deleting_on_refusal(
     """Return the context that deletes what its body has created, if a part of the gang is refused (I4).
 
     Args:
-        request: the launch.
-        clock: the clock.
-        delete: deletes everything of the attempt and returns whether something still exists; repeated until nothing does. It may wait
+        request: The launch.
+        clock: The clock.
+        delete: Deletes everything of the attempt and returns whether something still exists; repeated until nothing does. It may wait
             for the deletions, until the instant that it is given.
 
     Raises:
-        MulticomputeError: the refusal; nothing of the attempt exists.
-        TransientError: something may exist; the engine repeats the launch.
+        MulticomputeError: The refusal; nothing of the attempt exists.
+        TransientError: Something may exist; the engine repeats the launch.
     """
     place = Place("gcp", request.region)
 

@@ -38,9 +38,9 @@ class Series:
     """A time series.
 
     Attributes:
-        resource, labels: the labels of what was measured, and those of the metric.
-        values: instants and values, as measured; of a counter (bytes, joules), the rate per second.
-        percent: the factor that makes percent of a value, None if the unit is not known.
+        resource, labels: The labels of what was measured, and those of the metric.
+        values: Instants and values, as measured; of a counter (bytes, joules), the rate per second.
+        percent: The factor that makes percent of a value, None if the unit is not known.
     """
 
     resource: dict[str, str]
@@ -57,12 +57,12 @@ def series(
     A call names one metric: to more, Google answers "TimeSeries data are limited to a single metric per request".
 
     Args:
-        clients: the clients.
-        metric_type: the type of the metric.
-        resource: the type of what is measured.
-        where: a label, and the values that it may have.
-        window: the period.
-        place: the place for errors.
+        clients: The clients.
+        metric_type: The type of the metric.
+        resource: The type of what is measured.
+        where: A label, and the values that it may have.
+        window: The period.
+        place: The place for errors.
     """
     label, wanted = where
     for some in batches(wanted, _VALUES_AT_ONCE):

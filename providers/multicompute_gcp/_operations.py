@@ -49,8 +49,8 @@ class Outcome(NamedTuple):
         """Raise an error unless the operation has succeeded; `operation` is the name of the call that started it.
 
         Raises:
-            MulticomputeError: it failed.
-            TransientError: it has not finished.
+            MulticomputeError: It failed.
+            TransientError: It has not finished.
         """
         if self.error is not None:
             raise refusal(self.error, operation, place)

@@ -97,7 +97,7 @@ class GcpProvider:
         """Launch the gang with one bulkInsert, or one queued resource, per part.
 
         Raises:
-            InvalidRequestError: the gang has both instances and slices.
+            InvalidRequestError: The gang has both instances and slices.
         """
         are_slices = {is_slice(part.offer.instance) for part in request.parts}
         if len(are_slices) > 1:

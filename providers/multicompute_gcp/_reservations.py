@@ -20,9 +20,9 @@ class HeldReservation:
     """The properties of a reservation that a launch needs.
 
     Attributes:
-        name: the name that reservation affinity needs: a name, or the path of another project's reservation.
-        is_bound: whether it has an end, at which its instances are deleted.
-        policies: the names of its placement policies, which its instances must have, too.
+        name: The name that reservation affinity needs: a name, or the path of another project's reservation.
+        is_bound: Whether it has an end, at which its instances are deleted.
+        policies: The names of its placement policies, which its instances must have, too.
     """
 
     name: str
@@ -34,7 +34,7 @@ def find_reservation(clients: Clients, reservation_id: str, place: Place) -> Hel
     """Return the reservation in the zone of `place`.
 
     Raises:
-        CapacityError: the zone has no reservation of this name.
+        CapacityError: The zone has no reservation of this name.
     """
     if reservation_id.startswith("projects/"):
         # Another project's reservation can be used without permission to read it. Elsewhere, its path is shown with the zone in it.

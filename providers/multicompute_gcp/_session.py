@@ -58,7 +58,7 @@ class Clients:
         """The project in which everything happens.
 
         Raises:
-            AuthError: neither the settings nor the credentials name one.
+            AuthError: Neither the settings nor the credentials name one.
         """
         if self._project is None:
             self.credentials()
@@ -196,7 +196,7 @@ class Clients:
         """Yield the pages of a listing, to the last.
 
         Raises:
-            TransientError: a zone or region of `place` could not be reached, so what is missing there may still exist (I4).
+            TransientError: A zone or region of `place` could not be reached, so what is missing there may still exist (I4).
         """
 
         def fetch(token: str) -> tuple[list[dict[str, Any]], str]:

@@ -80,7 +80,7 @@ class GcpSettings(BaseModel):
         """Check what a plug-in is opened with.
 
         Raises:
-            ConfigError: a key is unknown, a value is not of its kind, or an endpoint is plain http to another machine.
+            ConfigError: A key is unknown, a value is not of its kind, or an endpoint is plain http to another machine.
         """
         return read_settings(cls, settings, provider="gcp")
 

@@ -88,8 +88,8 @@ def tags_of(labels: Mapping[str, str] | None, exact: str | None = None) -> dict[
     """Return the tags of a resource.
 
     Args:
-        labels: its labels. They decide which tags exist, and their values decide where they were changed.
-        exact: the exact tags, from its description or metadata. Without them an earlier version wrote the labels, or another tool.
+        labels: Its labels. They decide which tags exist, and their values decide where they were changed.
+        exact: The exact tags, from its description or metadata. Without them an earlier version wrote the labels, or another tool.
     """
     labels, written = dict(labels or {}), described_tags(exact)
     if not written:

@@ -47,9 +47,9 @@ class Deletion(NamedTuple):
     """The answer to a request to delete something.
 
     Attributes:
-        is_accepted: whether it is being deleted, or is gone.
-        answer: what Google answered; None without an answer.
-        blocked_by: what refuses the deletion and does not pass by itself, and what to do; "" for nothing.
+        is_accepted: Whether it is being deleted, or is gone.
+        answer: What Google answered; None without an answer.
+        blocked_by: What refuses the deletion and does not pass by itself, and what to do; "" for nothing.
     """
 
     is_accepted: bool
@@ -171,12 +171,12 @@ def delete_unless_gone(
     """Call `delete` for a resource that may be gone already.
 
     Args:
-        delete: the call.
-        what: the kind and name of the resource.
-        place: the place of the resource.
-        not_yet: the codes that mean that the resource can't be deleted yet.
-        in_use: returns what blocks the deletion by the message of such an answer; "" where it passes by itself.
-        unprotect: the command that removes the deletion protection of the resource; "" if it can't have one.
+        delete: The call.
+        what: The kind and name of the resource.
+        place: The place of the resource.
+        not_yet: The codes that mean that the resource can't be deleted yet.
+        in_use: Returns what blocks the deletion by the message of such an answer; "" where it passes by itself.
+        unprotect: The command that removes the deletion protection of the resource; "" if it can't have one.
     """
     try:
         with translate_errors(f"delete {what}", place):

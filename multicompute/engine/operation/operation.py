@@ -136,7 +136,7 @@ class Operation:
         """Return a provider whose credentials belong to the account that holds the resources of the cluster.
 
         Raises:
-            WrongAccountError: they belong to another account, where nothing of the cluster would be found.
+            WrongAccountError: They belong to another account, where nothing of the cluster would be found.
         """
         provider = self.session.provider(name)
         for attempt in self.ledger.attempts(self.cluster_id):
@@ -157,8 +157,8 @@ class Operation:
         """Return a selector of what the cluster has in a region: by its tags, and by what the ledger knows of it.
 
         Args:
-            where: the region.
-            token: select one attempt only.
+            where: The region.
+            token: Select one attempt only.
         """
         attempts = {
             attempt.token
@@ -182,7 +182,7 @@ class Operation:
         """Return the account that new resources of a provider will be in; None, with an event, if it can't be read.
 
         Raises:
-            AuthError: the credentials are rejected.
+            AuthError: The credentials are rejected.
         """
         if name not in self.accounts:
             provider = self.session.provider(name)

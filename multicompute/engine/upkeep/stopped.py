@@ -19,9 +19,9 @@ def start_stopped_nodes(op: Operation) -> ClusterRecord:
     """Start every stopped node of a cluster, wait until all run, and return the record.
 
     Raises:
-        CapacityError, QuotaError, ...: a node can't be started now; it stays stopped.
-        ProviderError: the cloud can't start nodes again.
-        ProvisionTimeout: a node did not run in time.
+        CapacityError, QuotaError, ...: A node can't be started now; it stays stopped.
+        ProviderError: The cloud can't start nodes again.
+        ProvisionTimeout: A node did not run in time.
     """
     stopped = [node for node in op.ledger.nodes(op.cluster_id) if node.is_stopped and node.rank >= 0]
     tokens = {node.token for node in stopped}
@@ -61,7 +61,7 @@ def delete_nodes(op: Operation, nodes: Iterable[NodeRecord]) -> None:
     """Delete single nodes of a cluster that have no rank any more, and record their end.
 
     Raises:
-        TeardownIncomplete: something is left of them.
+        TeardownIncomplete: Something is left of them.
     """
     for where, members in by_region(nodes).items():
         provider = op.provider(where.provider)

@@ -126,7 +126,7 @@ class LocalCloud(Protocol):
         """Add an account without resources, and return the environment variables with which a process uses it.
 
         Args:
-            account: the id of an AWS account, a Google Cloud project or an Azure subscription.
+            account: The id of an AWS account, a Google Cloud project or an Azure subscription.
         """
         raise _unsupported(self, "other accounts")
 

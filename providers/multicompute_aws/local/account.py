@@ -26,7 +26,7 @@ class Account:
     """An account with its resources.
 
     Attributes:
-        handlers: the handlers of EC2's actions; only after `start`.
+        handlers: The handlers of EC2's actions; only after `start`.
     """
 
     def __init__(self, state: State, moto: Moto, store: Store) -> None:

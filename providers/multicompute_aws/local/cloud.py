@@ -47,12 +47,12 @@ class AwsLocalCloud:
     cloud has.
 
     Attributes:
-        faults: the faults that wait for calls, and a record of all calls, by the API's action names ("RunInstances").
-        store: where instances are stored: "own" for a store that is fast with ten thousand of them, "moto" for moto's. `start`
+        faults: The faults that wait for calls, and a record of all calls, by the API's action names ("RunInstances").
+        store: Where instances are stored: "own" for a store that is fast with ten thousand of them, "moto" for moto's. `start`
             reads it.
-        lag: how long the API does not find a new instance.
-        boot_delay: how long an instance is pending.
-        shutdown_delay: how long an instance is shutting down, with its groups still in use.
+        lag: How long the API does not find a new instance.
+        boot_delay: How long an instance is pending.
+        shutdown_delay: How long an instance is shutting down, with its groups still in use.
 
     Example:
         >>> cloud = AwsLocalCloud()
@@ -72,8 +72,8 @@ class AwsLocalCloud:
         """Create a local cloud that is not started.
 
         Args:
-            store: where instances are stored, see the class.
-            clock: the clock of lag and delays; the machine's by default.
+            store: Where instances are stored, see the class.
+            clock: The clock of lag and delays; the machine's by default.
         """
         clock = clock or SystemClock()
         self.store: Store = store
@@ -169,7 +169,7 @@ class AwsLocalCloud:
         """Limit how many instances of a type a zone has; see `LocalCloud.set_capacity`.
 
         Raises:
-            ValueError: the zone does not offer the type.
+            ValueError: The zone does not offer the type.
         """
         if place not in zones_of(_region_of(place)).get(instance_type, ()):
             raise ValueError(f"{instance_type} is not offered in {place}")
@@ -180,9 +180,9 @@ class AwsLocalCloud:
         """Limit how many vCPUs a quota allows; see `LocalCloud.set_quota`.
 
         Args:
-            quota: its code ("L-417A185B") or its name.
-            region: the region.
-            value: the limit in vCPUs.
+            quota: Its code ("L-417A185B") or its name.
+            region: The region.
+            value: The limit in vCPUs.
 
         Raises:
             ValueError: EC2 has no such quota.
@@ -226,7 +226,7 @@ class AwsLocalCloud:
         """Terminate a spot instance with the state reason of a spot interruption; see `LocalCloud.preempt`.
 
         Raises:
-            ValueError: no spot instance has this id.
+            ValueError: No spot instance has this id.
         """
         if not self._find(node_id)[1].launch.spot:
             raise ValueError(f"{node_id} is not a spot instance")
@@ -242,7 +242,7 @@ class AwsLocalCloud:
         """Make a status check of an instance fail from now on, or pass again.
 
         Raises:
-            ValueError: no instance has this id, or EC2 has no such check.
+            ValueError: No instance has this id, or EC2 has no such check.
         """
         if check not in STATUS_CHECKS:
             raise ValueError(f"check {check!r}: must be one of {', '.join(STATUS_CHECKS)}")
@@ -260,10 +260,10 @@ class AwsLocalCloud:
         monitoring. Accelerator metrics are those of the CloudWatch agent: one value in each minute.
 
         Args:
-            node_id: the id of the instance.
-            load: metric -> its value, in the metric's unit.
-            accelerator: the number of the accelerator that the accelerator metrics are about.
-            minutes: for how many minutes.
+            node_id: The id of the instance.
+            load: Metric -> its value, in the metric's unit.
+            accelerator: The number of the accelerator that the accelerator metrics are about.
+            minutes: For how many minutes.
         """
         with self._state.lock:
             put_measurements(
@@ -308,7 +308,7 @@ class AwsLocalCloud:
         """Set the termination protection of an instance; see `LocalCloud.protect`.
 
         Raises:
-            ValueError: spot instances can't be protected.
+            ValueError: Spot instances can't be protected.
         """
         with self._state.lock:
             _, _, instance = self._locate(node_id)

@@ -23,12 +23,12 @@ def matcher(
     """Return the predicate for the Filters of a request.
 
     Args:
-        filters: the filters of the request.
-        getters: the filters of the action, in addition to those by tag.
-        tags_of: returns the tags of an item.
+        filters: The filters of the request.
+        getters: The filters of the action, in addition to those by tag.
+        tags_of: Returns the tags of an item.
 
     Raises:
-        AwsError: the action has no such filter, or there are too many values.
+        AwsError: The action has no such filter, or there are too many values.
     """
     if sum(len(entry.get("Values", ())) for entry in filters) > _MAXIMUM_VALUES:
         raise AwsError(
@@ -69,8 +69,8 @@ def page_size(params: Mapping[str, Any], with_ids: str) -> int | None:
     """Return the largest number of items on a page; None for all.
 
     Args:
-        params: the parameters of the request.
-        with_ids: the parameter that excludes MaxResults.
+        params: The parameters of the request.
+        with_ids: The parameter that excludes MaxResults.
     """
     most: int | None = params.get("MaxResults")
     if most is None:
@@ -104,10 +104,10 @@ def select(
     """Return the page of the candidates that a request asks for, and the token of the next page.
 
     Args:
-        params: the parameters of the request.
-        with_ids: the parameter that excludes MaxResults.
-        candidates: the resources in the order of their ids; not read before the page size is checked.
-        getters: the filters of the action, in addition to those by tag.
+        params: The parameters of the request.
+        with_ids: The parameter that excludes MaxResults.
+        candidates: The resources in the order of their ids; not read before the page size is checked.
+        getters: The filters of the action, in addition to those by tag.
     """
     size = page_size(params, with_ids)
     matches = matcher(params.get("Filters", ()), getters, lambda item: item.tags)

@@ -11,9 +11,9 @@ class InstanceType:
     """The properties of an instance type that the local cloud checks.
 
     Attributes:
-        cards: the largest number of interfaces on each network card, by the card's index.
-        efa: the largest number of EFA interfaces; 0 for none.
-        strategies: the placement group strategies that it supports.
+        cards: The largest number of interfaces on each network card, by the card's index.
+        efa: The largest number of EFA interfaces; 0 for none.
+        strategies: The placement group strategies that it supports.
     """
 
     name: str

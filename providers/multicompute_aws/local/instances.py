@@ -152,7 +152,7 @@ def candidates(call: Call, now: datetime) -> Iterator[Instance]:
     """Yield the instances that a call names, or all that listings show.
 
     Raises:
-        AwsError: an id is unknown.
+        AwsError: An id is unknown.
     """
     ids = call.params.get("InstanceIds")
     yield from find_instances(call.region, ids, now) if ids else call.region.visible(now)
@@ -162,7 +162,7 @@ def find_instances(region: Region, ids: Sequence[str], now: datetime) -> list[In
     """Return the instances with these ids. An instance that the API does not find yet is unknown.
 
     Raises:
-        AwsError: an id is unknown; EC2 then refuses the complete call.
+        AwsError: An id is unknown; EC2 then refuses the complete call.
     """
     unknown = [
         identifier

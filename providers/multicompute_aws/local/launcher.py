@@ -46,7 +46,7 @@ class Launcher:
         """Return the launch of an earlier call with the same token, or None.
 
         Raises:
-            AwsError: the earlier call had other parameters, or its instances were terminated.
+            AwsError: The earlier call had other parameters, or its instances were terminated.
         """
         token = params.get("ClientToken", "")
         if len(token) > _TOKEN_LENGTH or not token.isascii():

@@ -30,7 +30,7 @@ def check_queries(region: str, params: Mapping[str, Any]) -> None:
     """Refuse a GetMetricData that CloudWatch would refuse; moto answers all others.
 
     Raises:
-        AwsError: there are too many queries, or one is malformed.
+        AwsError: There are too many queries, or one is malformed.
     """
     queries = params.get("MetricDataQueries", ())
     if len(queries) > _MOST_QUERIES:

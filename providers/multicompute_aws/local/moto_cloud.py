@@ -81,7 +81,7 @@ class Moto:
         """Return the body of moto's response.
 
         Raises:
-            AwsError: moto refuses the request.
+            AwsError: Moto refuses the request.
         """
         response = self.call(request)
         if response.status != 200:

@@ -18,9 +18,9 @@ class Network:
     """The network of a launch.
 
     Attributes:
-        zone: the zone; "" if the request leaves it to EC2.
-        specs: the interfaces; their subnet is "" if the zone is not known yet.
-        public_address: whether the request wants a public address; None if it does not specify it.
+        zone: The zone; "" if the request leaves it to EC2.
+        specs: The interfaces; their subnet is "" if the zone is not known yet.
+        public_address: Whether the request wants a public address; None if it does not specify it.
     """
 
     zone: str

@@ -124,14 +124,14 @@ class Instance:
     """An instance. Its state follows from the time, so nothing has to run in the background.
 
     Attributes:
-        listed_from: when the API first finds it.
-        runs_from: when it is running.
-        ends_at: when a requested termination is done; None if none was requested.
-        reason: the code and the message of the state reason.
-        is_protected: whether it has termination protection.
-        is_undeletable: whether a policy denies to terminate it.
-        is_swept: whether its volumes and interfaces were detached or deleted after its end.
-        failing: status check ("system", "instance", "attached-ebs") -> since when it fails.
+        listed_from: When the API first finds it.
+        runs_from: When it is running.
+        ends_at: When a requested termination is done; None if none was requested.
+        reason: The code and the message of the state reason.
+        is_protected: Whether it has termination protection.
+        is_undeletable: Whether a policy denies to terminate it.
+        is_swept: Whether its volumes and interfaces were detached or deleted after its end.
+        failing: Status check ("system", "instance", "attached-ebs") -> since when it fails.
     """
 
     id: str
@@ -296,12 +296,12 @@ class State:
     """The records of all regions, the conditions that a test has set, and the lock that guards both.
 
     Attributes:
-        timing: how long things take.
+        timing: How long things take.
         capacity: (zone, instance type) -> how many the zone has in total.
         quotas: (region, quota code) -> the limit in vCPUs.
-        limited_subnets: the subnets whose free addresses count. The others have addresses for ten thousand instances, more than a
+        limited_subnets: The subnets whose free addresses count. The others have addresses for ten thousand instances, more than a
             real one of their size, unless `limits_all_subnets`.
-        region_status: region -> whether the account may use it; regions that are missing are enabled.
+        region_status: Region -> whether the account may use it; regions that are missing are enabled.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:

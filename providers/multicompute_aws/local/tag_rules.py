@@ -18,7 +18,7 @@ def read_tags(pairs: Sequence[Mapping[str, str]]) -> Tags:
     """Return the tags of a request.
 
     Raises:
-        AwsError: a tag is too long, reserved or repeated, or there are too many.
+        AwsError: A tag is too long, reserved or repeated, or there are too many.
     """
     tags: Tags = {}
     for pair in pairs:

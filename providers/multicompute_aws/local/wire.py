@@ -55,7 +55,7 @@ def parse_request(action: str, form: Mapping[str, str]) -> dict[str, Any]:
     """Return the parameters of a form as boto3 takes them: {"InstanceIds": [...], "Filters": [{"Name": ..., "Values": [...]}]}.
 
     Raises:
-        AwsError: the model lacks the action, a parameter or the type of a value, or a required parameter is missing.
+        AwsError: The model lacks the action, a parameter or the type of a value, or a required parameter is missing.
     """
     shape = operation(action).input_shape
     tree: dict[str, Any] = {}

@@ -36,7 +36,7 @@ class Admission:
     """The limits that decide which launches are admitted.
 
     Attributes:
-        stockout: how a lack of capacity is reported. "SkuNotAvailable" refuses the call; the others fail the operation; "auto" is
+        stockout: How a lack of capacity is reported. "SkuNotAvailable" refuses the call; the others fail the operation; "auto" is
             "SkuNotAvailable" if the capacity of the place is 0.
     """
 

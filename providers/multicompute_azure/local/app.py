@@ -31,11 +31,11 @@ class AzureApp:
         """Serve the operations in `handlers`.
 
         Args:
-            state: its lock is held while a handler runs.
-            injector: records calls and injects faults.
-            handlers: operation ("resourceGroups.get") -> what answers it.
-            operations: answers requests for the status of long-running operations.
-            check_token: refuses a request with credentials that are not accepted.
+            state: Its lock is held while a handler runs.
+            injector: Records calls and injects faults.
+            handlers: Operation ("resourceGroups.get") -> what answers it.
+            operations: Answers requests for the status of long-running operations.
+            check_token: Refuses a request with credentials that are not accepted.
         """
         self._state = state
         self._injector = injector

@@ -44,21 +44,21 @@ class AzureLocalCloud:
     local cloud has.
 
     Attributes:
-        faults: the faults that wait for calls, and a record of all calls, by operation
+        faults: The faults that wait for calls, and a record of all calls, by operation
             ("virtualMachineScaleSets.createOrUpdate"). A fault of "<operation>.operation" makes the long-running operation that a
             call starts fail, after half of it is done.
-        subscription_id: the id of the subscription.
-        lag: how long lists omit a new resource, and how long Resource Manager's list still shows a deleted one.
-        boot_delay: how long a machine, and the scale set that creates it, is being created.
-        shutdown_delay: how long a deletion takes; a resource group is deleted in three steps, each after a third of this time.
-        operation_delay: how long any other long-running operation takes.
-        operation_polls: how many times the status of an operation is "InProgress" at least.
-        retry_after: the delay in the Retry-After header of responses about operations.
-        nic_reservation: how long a network interface stays reserved for a deleted machine: 180 seconds in Azure, none here by default.
-        partial: whether a scale set that fails for lack of capacity keeps the machines that it got, billed. It does by default.
-        stockout: how a lack of capacity is reported; see `Admission`.
-        page_size: the number of entries on a page of a list.
-        tags_with_tag_filter: whether a list of resources filtered by tag shows tags. According to its documentation Azure's does not.
+        subscription_id: The id of the subscription.
+        lag: How long lists omit a new resource, and how long Resource Manager's list still shows a deleted one.
+        boot_delay: How long a machine, and the scale set that creates it, is being created.
+        shutdown_delay: How long a deletion takes; a resource group is deleted in three steps, each after a third of this time.
+        operation_delay: How long any other long-running operation takes.
+        operation_polls: How many times the status of an operation is "InProgress" at least.
+        retry_after: The delay in the Retry-After header of responses about operations.
+        nic_reservation: How long a network interface stays reserved for a deleted machine: 180 seconds in Azure, none here by default.
+        partial: Whether a scale set that fails for lack of capacity keeps the machines that it got, billed. It does by default.
+        stockout: How a lack of capacity is reported; see `Admission`.
+        page_size: The number of entries on a page of a list.
+        tags_with_tag_filter: Whether a list of resources filtered by tag shows tags. According to its documentation Azure's does not.
     """
 
     name = "azure"
@@ -79,10 +79,10 @@ class AzureLocalCloud:
         """Create a local cloud that is not started.
 
         Args:
-            clock: the clock of lag and delays; the machine's by default.
+            clock: The clock of lag and delays; the machine's by default.
 
         Raises:
-            ModuleNotFoundError: the SDK, whose models are needed to check requests, is not installed.
+            ModuleNotFoundError: The SDK, whose models are needed to check requests, is not installed.
         """
         schema.require_models()
         clock = clock or SystemClock()
@@ -189,8 +189,8 @@ class AzureLocalCloud:
 
         Args:
             quota: "cores", "lowPriorityCores", a family, or a size for its family.
-            region: the region.
-            value: the limit in cores.
+            region: The region.
+            value: The limit in cores.
 
         Raises:
             ValueError: Azure has no such quota or region.
@@ -218,7 +218,7 @@ class AzureLocalCloud:
         """Let a policy refuse everything new in a region.
 
         Args:
-            region: the region.
+            region: The region.
             code: "RequestDisallowedByPolicy" for a policy of the organisation, "RequestDisallowedByAzure" for one of Azure.
         """
         with self._state.lock:
@@ -259,8 +259,8 @@ class AzureLocalCloud:
         identity, which is the content of a file.
 
         Args:
-            account: the id of the subscription.
-            code: the code with which the old tokens are rejected.
+            account: The id of the subscription.
+            code: The code with which the old tokens are rejected.
         """
         with self._state.lock:
             secret = self._identity.rotate(account, code)
@@ -277,7 +277,7 @@ class AzureLocalCloud:
         """Delete or deallocate a spot machine, according to its eviction policy; see `LocalCloud.preempt`.
 
         Raises:
-            ValueError: no spot machine has this id.
+            ValueError: No spot machine has this id.
         """
         with self._state.lock:
             item, machine = self._find(node_id)
@@ -291,10 +291,10 @@ class AzureLocalCloud:
         Accelerator metrics are those of a Telegraf agent on the machine; a machine without any of them has no agent.
 
         Args:
-            node_id: the id or the name of the machine.
-            load: metric -> its value, in the metric's unit.
-            accelerator: the number of the accelerator that the accelerator metrics are about.
-            minutes: for how many minutes.
+            node_id: The id or the name of the machine.
+            load: Metric -> its value, in the metric's unit.
+            accelerator: The number of the accelerator that the accelerator metrics are about.
+            minutes: For how many minutes.
         """
         with self._state.lock:
             self._monitoring.measure(self._find(node_id)[0], load, accelerator=accelerator, minutes=minutes)
@@ -303,9 +303,9 @@ class AzureLocalCloud:
         """Set the availability of a machine in Resource Health.
 
         Args:
-            node_id: the id or the name of the machine.
+            node_id: The id or the name of the machine.
             state: "Unavailable", "Degraded" or "Unknown"; "Available" makes it healthy again.
-            context: who caused it, "Platform Initiated" or "Customer Initiated".
+            context: Who caused it, "Platform Initiated" or "Customer Initiated".
         """
         with self._state.lock:
             self._monitoring.impair(self._find(node_id)[0], state, context)
@@ -341,9 +341,9 @@ class AzureLocalCloud:
         """Lock a machine, or guard it in another way; see `LocalCloud.protect`.
 
         Args:
-            node_id: the id or the name of the machine; or the id of any other resource, or of a resource group.
-            is_protected: whether to add the guard or to remove it.
-            kind: a lock, a policy with the effect denyAction, or a deny assignment.
+            node_id: The id or the name of the machine; or the id of any other resource, or of a resource group.
+            is_protected: Whether to add the guard or to remove it.
+            kind: A lock, a policy with the effect denyAction, or a deny assignment.
         """
         with self._state.lock:
             scope = node_id if node_id.startswith("/") else self._find(node_id)[0].id
@@ -401,8 +401,8 @@ class AzureLocalCloud:
         """Create foreign resources in a region; see `LocalCloud.seed_foreign`.
 
         Args:
-            region: the region.
-            resource_group: an existing group to create them in; groups of their own by default.
+            region: The region.
+            resource_group: An existing group to create them in; groups of their own by default.
         """
         with self._foreign.registering(), self._state.lock:
             foreign.seed(self._state, self._machines, region, resource_group)

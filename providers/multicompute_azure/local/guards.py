@@ -15,8 +15,8 @@ class Guard:
     """A lock, a policy or a deny assignment on a scope.
 
     Attributes:
-        kind: what it is; all refuse deletes, and a ReadOnly lock refuses changes, too.
-        scope: the id of a resource, a resource group or the subscription.
+        kind: What it is; all refuse deletes, and a ReadOnly lock refuses changes, too.
+        scope: The id of a resource, a resource group or the subscription.
     """
 
     kind: GuardKind
@@ -62,7 +62,7 @@ class Guards:
         what is in it (cascadeBehaviors deny, the default).
 
         Raises:
-            ArmError: a guard does not allow the call.
+            ArmError: A guard does not allow the call.
         """
         if method in _READS:
             return

@@ -49,9 +49,9 @@ class Size:
     """A virtual machine size.
 
     Attributes:
-        family: the name of the quota that its cores count against.
-        prices: region -> list price in USD per hour, for the regions that sell it.
-        spot_prices: region -> spot price in USD per hour.
+        family: The name of the quota that its cores count against.
+        prices: Region -> list price in USD per hour, for the regions that sell it.
+        spot_prices: Region -> spot price in USD per hour.
     """
 
     name: str
@@ -143,7 +143,7 @@ def check_sold(size: str, place: str) -> str:
     """Return the name of a size in its own case.
 
     Raises:
-        ValueError: the region or zone does not sell the size.
+        ValueError: The region or zone does not sell the size.
     """
     region = region_of(place)
     found = size_of(size)

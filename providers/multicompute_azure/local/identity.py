@@ -27,8 +27,8 @@ class Identity:
         """Require a new secret for a subscription and return it; its old secret and all tokens of it are rejected.
 
         Args:
-            subscription: the id of the subscription.
-            code: the code with which Resource Manager rejects the old tokens.
+            subscription: The id of the subscription.
+            code: The code with which Resource Manager rejects the old tokens.
         """
         number = int(self._secrets.get(subscription, "secret-0-").split("-")[1]) + 1
         self._secrets[subscription] = f"secret-{number}-{subscription}"
@@ -44,7 +44,7 @@ class Identity:
         """Refuse a request to a subscription without a valid token.
 
         Raises:
-            ArmError: the token is missing, malformed, rejected, or that of another subscription.
+            ArmError: The token is missing, malformed, rejected, or that of another subscription.
         """
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind and (kind.lower() != "bearer" or not token):

@@ -23,8 +23,8 @@ class Listing:
     """The pages of lists.
 
     Attributes:
-        page_size: the largest number of entries on a page.
-        tags_with_tag_filter: whether a list that is filtered by tag shows tags; according to Azure's documentation it does not.
+        page_size: The largest number of entries on a page.
+        tags_with_tag_filter: Whether a list that is filtered by tag shows tags; according to Azure's documentation it does not.
     """
 
     def __init__(self, state: State) -> None:

@@ -23,7 +23,7 @@ class Operations:
     """Long-running operations and their status.
 
     Attributes:
-        retry_after: the delay in the Retry-After header; zero lets the client choose.
+        retry_after: The delay in the Retry-After header; zero lets the client choose.
     """
 
     def __init__(self, state: State) -> None:

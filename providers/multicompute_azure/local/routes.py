@@ -26,13 +26,13 @@ class Route:
     """An operation of the API.
 
     Attributes:
-        method: the HTTP method.
-        template: the path, with names in braces.
-        operation: its name in faults and in the record of calls.
-        package: the package of the SDK below `azure.mgmt`.
-        builder: the SDK's function that builds its request, and has its api-version.
-        model: the SDK's class of the body, "" for no body.
-        known: the api-versions of an operation without a builder.
+        method: The HTTP method.
+        template: The path, with names in braces.
+        operation: Its name in faults and in the record of calls.
+        package: The package of the SDK below `azure.mgmt`.
+        builder: The SDK's function that builds its request, and has its api-version.
+        model: The SDK's class of the body, "" for no body.
+        known: The api-versions of an operation without a builder.
     """
 
     method: str
@@ -57,13 +57,13 @@ class Call:
     """A call of an operation.
 
     Attributes:
-        route: the operation.
-        params: the parameters in the path.
-        query: the parameters in the query; names in lower case.
-        document: the JSON document.
-        request: the original request.
-        base_url: the URL of the local cloud as the client knows it, for links in the response.
-        failure: returns the injected error for the long-running operation that this call starts, if there is one.
+        route: The operation.
+        params: The parameters in the path.
+        query: The parameters in the query; names in lower case.
+        document: The JSON document.
+        request: The original request.
+        base_url: The URL of the local cloud as the client knows it, for links in the response.
+        failure: Returns the injected error for the long-running operation that this call starts, if there is one.
     """
 
     route: Route

@@ -20,7 +20,7 @@ class ScaleSets:
     """The scale sets and the operations on them.
 
     Attributes:
-        partial: whether a scale set that fails for lack of capacity keeps the machines that it got, billed.
+        partial: Whether a scale set that fails for lack of capacity keeps the machines that it got, billed.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def require_models() -> None:
     """Check that the SDK is installed.
 
     Raises:
-        ModuleNotFoundError: a package of it is missing.
+        ModuleNotFoundError: A package of it is missing.
     """
     for package in PACKAGES:
         if importlib.util.find_spec(f"azure.mgmt.{package}") is None:
@@ -57,12 +57,12 @@ def check(document: object, package: str, model: str) -> None:
     """Check the document of a request against a model.
 
     Args:
-        document: the document.
-        package: the package below `azure.mgmt`, "compute".
-        model: the name of the class, "VirtualMachineScaleSet".
+        document: The document.
+        package: The package below `azure.mgmt`, "compute".
+        model: The name of the class, "VirtualMachineScaleSet".
 
     Raises:
-        ArmError: the document does not fit the model.
+        ArmError: The document does not fit the model.
     """
     found = getattr(importlib.import_module(f"azure.mgmt.{package}.models"), model)
     _check(document, found, "")

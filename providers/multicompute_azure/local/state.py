@@ -88,16 +88,16 @@ class ArmResource:
     """A resource in a resource group.
 
     Attributes:
-        key: its id in lower case, because ids are case-insensitive.
-        created_at: when it was created; lists show it after the lag.
-        number: its place in the order of creation.
-        body: its document without id, name, type, location and tags.
-        state: its provisioning state.
-        attached_to: for a disk, a network interface or an address: the id of the resource that uses it, "" for none.
-        delete_option: what happens to it when that resource is deleted: "Delete" or "Detach".
-        reserved_until: for a network interface: until when it is reserved for a deleted machine.
-        reserved_for: the id of that machine.
-        machine: for a virtual machine: its properties.
+        key: Its id in lower case, because ids are case-insensitive.
+        created_at: When it was created; lists show it after the lag.
+        number: Its place in the order of creation.
+        body: Its document without id, name, type, location and tags.
+        state: Its provisioning state.
+        attached_to: For a disk, a network interface or an address: the id of the resource that uses it, "" for none.
+        delete_option: What happens to it when that resource is deleted: "Delete" or "Detach".
+        reserved_until: For a network interface: until when it is reserved for a deleted machine.
+        reserved_for: The id of that machine.
+        machine: For a virtual machine: its properties.
     """
 
     id: str
@@ -151,17 +151,17 @@ class State:
     """The inventory, and the lock that every reader and writer holds.
 
     Attributes:
-        timing: how long things take.
-        nic_reservation: how long a network interface stays reserved for a deleted machine.
-        groups: name in lower case -> the resource group.
-        operations: id -> the operation.
+        timing: How long things take.
+        nic_reservation: How long a network interface stays reserved for a deleted machine.
+        groups: Name in lower case -> the resource group.
+        operations: Id -> the operation.
         capacity: (region or zone, size) -> how many machines it has in total.
         quotas: (region, quota in lower case) -> the limit in cores.
-        restrictions: the restricted (region or zone, size).
-        addresses: key of a subnet -> its free addresses.
-        guards: the locks, policies and deny assignments.
-        closed: region -> the code with which it is refused: by a policy of the organisation, or of Azure.
-        image_regions: id of a gallery image in lower case -> the regions that it is replicated to; all, if it is not in here.
+        restrictions: The restricted (region or zone, size).
+        addresses: Key of a subnet -> its free addresses.
+        guards: The locks, policies and deny assignments.
+        closed: Region -> the code with which it is refused: by a policy of the organisation, or of Azure.
+        image_regions: Id of a gallery image in lower case -> the regions that it is replicated to; all, if it is not in here.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -210,11 +210,11 @@ class State:
         """Start a long-running operation.
 
         Args:
-            name: the name of the operation that the call asked for.
-            location: the region.
-            delay: how long it takes.
-            finish: called at its end; returns the error if it fails.
-            failure: the error with which it fails whatever `finish` returns.
+            name: The name of the operation that the call asked for.
+            location: The region.
+            delay: How long it takes.
+            finish: Called at its end; returns the error if it fails.
+            failure: The error with which it fails whatever `finish` returns.
         """
         number = self.number()
         operation = Operation(

@@ -35,11 +35,11 @@ class GcpApp:
         """Serve the methods in `handlers`.
 
         Args:
-            state: its lock is held while a handler runs, except for the waiting methods of `operations`.
-            injector: records calls and injects faults.
-            operations: the operations of Compute Engine.
-            handlers: method -> what answers it.
-            failed_tpu: begins an operation of the TPU API that fails with this code and message, for faults.
+            state: Its lock is held while a handler runs, except for the waiting methods of `operations`.
+            injector: Records calls and injects faults.
+            operations: The operations of Compute Engine.
+            handlers: Method -> what answers it.
+            failed_tpu: Begins an operation of the TPU API that fails with this code and message, for faults.
         """
         self._state = state
         self._injector = injector

@@ -21,10 +21,10 @@ class Call:
     """A call of a method.
 
     Attributes:
-        operation: the short name of the method: "instances.bulkInsert".
-        path: the parameters in the path: project, zone, instance, ...
-        query: the parameters in the query.
-        body: the JSON document.
+        operation: The short name of the method: "instances.bulkInsert".
+        path: The parameters in the path: project, zone, instance, ...
+        query: The parameters in the query.
+        body: The JSON document.
     """
 
     operation: str
@@ -37,7 +37,7 @@ class Call:
         """The zone that the path names.
 
         Raises:
-            GcpError: the zone does not exist.
+            GcpError: The zone does not exist.
         """
         name = self.path["zone"]
         if name not in hardware().zones:
@@ -49,7 +49,7 @@ class Call:
         """The region that the path names.
 
         Raises:
-            GcpError: the region does not exist.
+            GcpError: The region does not exist.
         """
         name = self.path["region"]
         if name not in hardware().regions():
@@ -137,7 +137,7 @@ class ZonalKind(Generic[_L]):
         """Return the resource that a parameter in the path names, by default the parameter called like the kind.
 
         Raises:
-            GcpError: the resource does not exist.
+            GcpError: The resource does not exist.
         """
         zone, name = call.zone, call.path[parameter or self._kind]
         resource = self._store_of(zone).find(name)
@@ -235,7 +235,7 @@ def required(body: Mapping[str, Any], name: str) -> Any:
     """Return a field that a request must have.
 
     Raises:
-        GcpError: the field is missing.
+        GcpError: The field is missing.
     """
     if not body.get(name):
         raise GcpError("required", f"Required field 'resource.{name}' not specified", 400)

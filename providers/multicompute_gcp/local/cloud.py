@@ -47,21 +47,21 @@ class GcpLocalCloud:
     `multicompute.testing.LocalCloud` for the members that every local cloud has.
 
     Attributes:
-        faults: the faults that wait for calls, and a record of all calls. Methods have Google's names ("instances.bulkInsert",
+        faults: The faults that wait for calls, and a record of all calls. Methods have Google's names ("instances.bulkInsert",
             "tpu.queuedResources.create", or the full ids). A code in capitals ("QUOTA_EXCEEDED") makes the operation that the
             method begins fail, with `status` as its HTTP status (200 for none); any other code refuses the call. For TPUs the
             status decides: 200 makes the operation fail.
-        lag: how long lists omit a new resource.
-        boot_delay: how long instances and slices take until they run.
-        operation_delay: how long an operation takes.
-        operation_polls: how many times an operation also reports that it runs.
-        shutdown_delay: how long a deletion takes.
-        ghost_time: how long instances that a stockout leaves behind exist after it.
-        stockout_has_status: whether an operation that ends in a stockout has an HTTP status; without one it looks like a success.
-        stockout_is_upfront: whether bulkInsert refuses with insufficientCapacity instead of failing later.
-        tpu_fails_without_capacity: whether a queued resource without capacity fails at once instead of waiting.
-        unreachable: the zones that lists over all zones cannot reach.
-        largest_page_of_points: the largest number of points on a page of time series.
+        lag: How long lists omit a new resource.
+        boot_delay: How long instances and slices take until they run.
+        operation_delay: How long an operation takes.
+        operation_polls: How many times an operation also reports that it runs.
+        shutdown_delay: How long a deletion takes.
+        ghost_time: How long instances that a stockout leaves behind exist after it.
+        stockout_has_status: Whether an operation that ends in a stockout has an HTTP status; without one it looks like a success.
+        stockout_is_upfront: Whether bulkInsert refuses with insufficientCapacity instead of failing later.
+        tpu_fails_without_capacity: Whether a queued resource without capacity fails at once instead of waiting.
+        unreachable: The zones that lists over all zones cannot reach.
+        largest_page_of_points: The largest number of points on a page of time series.
 
     Example:
         >>> cloud = GcpLocalCloud()
@@ -89,7 +89,7 @@ class GcpLocalCloud:
         """Create a local cloud that is not started.
 
         Args:
-            clock: the clock of everything in the cloud; the machine's by default.
+            clock: The clock of everything in the cloud; the machine's by default.
         """
         self._clock = clock = clock or SystemClock()
         self._keys = Keys()
@@ -184,13 +184,13 @@ class GcpLocalCloud:
         """Limit how many of something a zone has; see `LocalCloud.set_capacity`.
 
         Args:
-            instance_type: a machine type, a TPU slice type, or an accelerator type ("nvidia-tesla-t4"); the limit of an
+            instance_type: A machine type, a TPU slice type, or an accelerator type ("nvidia-tesla-t4"); the limit of an
                 accelerator type counts accelerators on machines of any type.
-            place: the zone.
-            nodes: how many in total; None for no limit.
+            place: The zone.
+            nodes: How many in total; None for no limit.
 
         Raises:
-            ValueError: the zone does not offer it.
+            ValueError: The zone does not offer it.
         """
         kinds = [hardware().machine_types.get(instance_type), hardware().slices.get(instance_type)]
         is_offered = any(kind is not None and place in kind.zones for kind in kinds)
@@ -203,10 +203,10 @@ class GcpLocalCloud:
         """Limit what the project may use; see `LocalCloud.set_quota`.
 
         Args:
-            quota: a metric of regions.get ("NVIDIA_L4_GPUS"); "NVIDIA_H100_GPUS" and the like for accelerators that count by
+            quota: A metric of regions.get ("NVIDIA_L4_GPUS"); "NVIDIA_H100_GPUS" and the like for accelerators that count by
                 family; "GPUS_ALL_REGIONS"; or a TPU quota ("TPUV5PPerProjectPerZoneForTPUAPI").
-            region: the region; "global" for a quota of the project; the zone for a TPU quota.
-            value: the limit.
+            region: The region; "global" for a quota of the project; the zone for a TPU quota.
+            value: The limit.
 
         Raises:
             ValueError: Google has no such quota.
@@ -235,19 +235,19 @@ class GcpLocalCloud:
         """Add a specific reservation; see `LocalCloud.add_reservation`.
 
         Args:
-            instance_type: the machine type.
-            place: the zone.
-            nodes: how many machines it holds.
-            tags: its labels.
-            name: its name; a new one by default.
-            policies: the names of the placement policies that its machines must have.
-            ends_at: when it is deleted, with the instances that are bound to it; None for never.
+            instance_type: The machine type.
+            place: The zone.
+            nodes: How many machines it holds.
+            tags: Its labels.
+            name: Its name; a new one by default.
+            policies: The names of the placement policies that its machines must have.
+            ends_at: When it is deleted, with the instances that are bound to it; None for never.
 
         Returns:
             The name of the reservation.
 
         Raises:
-            ValueError: the zone does not offer the machine type.
+            ValueError: The zone does not offer the machine type.
         """
         machine = hardware().machine_types.get(instance_type)
         if machine is None or place not in machine.zones:
@@ -282,10 +282,10 @@ class GcpLocalCloud:
         PREEMPTED; when it was the last slice of its queued resource, the queued resource is suspended and its slices deleted.
 
         Args:
-            node_id: the name of an instance, or of a slice with or without the number of a host ("slice/0").
+            node_id: The name of an instance, or of a slice with or without the number of a host ("slice/0").
 
         Raises:
-            ValueError: no spot instance or slice has this name.
+            ValueError: No spot instance or slice has this name.
         """
         with self._state.lock:
             node = self._inventory.node(node_id)
@@ -313,8 +313,8 @@ class GcpLocalCloud:
         """Make Google find something wrong with an instance, or with a slice and so with all its hosts.
 
         Args:
-            node_id: the name of an instance, or of a slice with or without the number of a host ("slice/0").
-            trouble: for an instance "REPAIRING" (the default), or a reason for maintenance ("FAILURE_GPU_XID"); for a slice its
+            node_id: The name of an instance, or of a slice with or without the number of a host ("slice/0").
+            trouble: For an instance "REPAIRING" (the default), or a reason for maintenance ("FAILURE_GPU_XID"); for a slice its
                 health, by default "TIMEOUT". "" makes it healthy again.
         """
         with self._state.lock:
@@ -331,12 +331,12 @@ class GcpLocalCloud:
         is ignored for a slice.
 
         Args:
-            node_id: the name of an instance, or a host of a slice ("slice/0").
-            load: metric -> its value, in the metric's unit.
-            minutes: for how many minutes.
+            node_id: The name of an instance, or a host of a slice ("slice/0").
+            load: Metric -> its value, in the metric's unit.
+            minutes: For how many minutes.
 
         Raises:
-            ValueError: no instance or slice has this name.
+            ValueError: No instance or slice has this name.
         """
         with self._state.lock:
             self._monitoring.measure(node_id, load, minutes)
@@ -422,10 +422,10 @@ class GcpLocalCloud:
         """Make a queued resource fail, whatever its state.
 
         Args:
-            name: the name of the queued resource.
-            code: a number of google.rpc.Code.
-            message: the error message.
-            leaves_nodes: whether its slices stay, as they can for a while.
+            name: The name of the queued resource.
+            code: A number of google.rpc.Code.
+            message: The error message.
+            leaves_nodes: Whether its slices stay, as they can for a while.
         """
         with self._state.lock:
             self._queue.fail(self._inventory.queued(name), code, message, leaves_nodes=leaves_nodes)

@@ -80,7 +80,7 @@ class Keys:
         """Refuse a call without a valid token, if there are keys.
 
         Raises:
-            GcpError: the token is missing, expired or of a revoked key.
+            GcpError: The token is missing, expired or of a revoked key.
         """
         token = headers.get("authorization", "").removeprefix("Bearer ")
         # A client may also send an assertion of its own in place of a token (https://google.aip.dev/auth/4111).

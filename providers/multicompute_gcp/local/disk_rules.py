@@ -35,9 +35,9 @@ class DiskPlan:
     """A disk that each instance of a request gets.
 
     Attributes:
-        name: its name; "" for the name of the instance.
-        attachment: the disk in the instance's own document, without its source.
-        existing: a disk that exists and is to be attached; None to create one.
+        name: Its name; "" for the name of the instance.
+        attachment: The disk in the instance's own document, without its source.
+        existing: A disk that exists and is to be attached; None to create one.
     """
 
     name: str

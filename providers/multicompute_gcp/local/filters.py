@@ -42,7 +42,7 @@ def matcher(expression: str) -> Match:
     """Return the predicate of a filter expression.
 
     Raises:
-        GcpError: the text is not a filter expression.
+        GcpError: The text is not a filter expression.
     """
     if not expression.strip():
         return lambda resource, now: True
@@ -198,7 +198,7 @@ def read_page_token(token: str) -> tuple[str, str]:
     """Return the place and the name after which a page begins.
 
     Raises:
-        GcpError: the token is not one of `page_token`.
+        GcpError: The token is not one of `page_token`.
     """
     if not token:
         return "", ""

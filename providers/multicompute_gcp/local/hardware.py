@@ -32,9 +32,9 @@ class MachineType:
     """A machine type.
 
     Attributes:
-        gpu: the built-in accelerator type, "" for none.
-        gpus: how many of them; can be a fraction.
-        purchases: how it is sold ("on_demand", "spot", "flex_start", "reserved"); empty if unknown.
+        gpu: The built-in accelerator type, "" for none.
+        gpus: How many of them; can be a fraction.
+        purchases: How it is sold ("on_demand", "spot", "flex_start", "reserved"); empty if unknown.
     """
 
     name: str
@@ -73,8 +73,8 @@ class Hardware:
     """The machine types, accelerators and zones that Google offers.
 
     Attributes:
-        zones: zone -> region.
-        machine_types: machine types by name.
+        zones: Zone -> region.
+        machine_types: Machine types by name.
         slices: TPU slice types by name.
         attachable: (accelerator type, zone) -> the largest number that one machine can have attached.
     """

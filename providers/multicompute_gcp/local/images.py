@@ -60,7 +60,7 @@ def of_family(project: str, family: str) -> Image:
     """Return the newest image of a family.
 
     Raises:
-        GcpError: the family does not exist.
+        GcpError: The family does not exist.
     """
     pattern, size = _FAMILIES.get(project, ("", 0))
     if not pattern or not re.fullmatch(pattern, family):
@@ -72,7 +72,7 @@ def by_name(project: str, name: str) -> Image:
     """Return the image with a name.
 
     Raises:
-        GcpError: the image does not exist.
+        GcpError: The image does not exist.
     """
     pattern, size = _FAMILIES.get(project, ("", 0))
     family, dash, _ = name.rpartition("-v")
@@ -85,7 +85,7 @@ def source(field: str, value: str) -> Image:
     """Return the source image of a disk.
 
     Raises:
-        GcpError: the image does not exist, or the URL is malformed.
+        GcpError: The image does not exist, or the URL is malformed.
     """
     project, rest = split_url(field, value)
     parts = rest.split("/")

@@ -34,8 +34,8 @@ class InstancePlan:
     """The plan from which each instance of a request is created.
 
     Attributes:
-        body: the fields that all instances share.
-        fault: an error of the operation, although the request is accepted; None for none.
+        body: The fields that all instances share.
+        fault: An error of the operation, although the request is accepted; None for none.
     """
 
     machine: MachineType
@@ -51,10 +51,10 @@ def read_instance_plan(state: State, zone: str, properties: Json, *, bulk: bool)
     """Read the properties of instances.
 
     Args:
-        state: the state of the cloud.
-        zone: the zone of the instances.
-        properties: the properties as the request has them.
-        bulk: whether the request is bulkInsert, which takes names where insert takes URLs.
+        state: The state of the cloud.
+        zone: The zone of the instances.
+        properties: The properties as the request has them.
+        bulk: Whether the request is bulkInsert, which takes names where insert takes URLs.
 
     Raises:
         GcpError: Compute Engine would refuse the properties.

@@ -56,7 +56,7 @@ class Inventory:
         """Return the instance with a name.
 
         Raises:
-            ValueError: no zone has an instance of this name, or several zones have one.
+            ValueError: No zone has an instance of this name, or several zones have one.
         """
         found = [one for one in self._state.instances() if one.name == name]
         if len(found) != 1:
@@ -76,7 +76,7 @@ class Inventory:
         """Return the queued resource with a name.
 
         Raises:
-            ValueError: it does not exist.
+            ValueError: It does not exist.
         """
         for zone in self._tpus.zones():
             queued = self._tpus.zone(zone).queued.find(name)

@@ -58,7 +58,7 @@ class Monitoring:
     """The measurements, and the method that reads them.
 
     Attributes:
-        largest_page: the largest number of points on a page, even if the request allows more.
+        largest_page: The largest number of points on a page, even if the request allows more.
     """
 
     def __init__(self, state: State, inventory: Inventory) -> None:

@@ -59,16 +59,16 @@ class Operations:
         """Begin an operation.
 
         Args:
-            kind: the operation type: "insert", "delete", ...
+            kind: The operation type: "insert", "delete", ...
             scope: "zones/us-central1-a", "regions/us-central1" or "global".
-            target: the URL of the resource.
-            target_id: the id of the resource.
-            errors: the errors with which it ends; none if it succeeds.
-            http_status: the HTTP status with which it fails; None to fail without one.
-            done_at: when it is done; after `Timing.operation` by default.
-            user: who started it; the caller by default.
-            message: the status message.
-            more: additional fields.
+            target: The URL of the resource.
+            target_id: The id of the resource.
+            errors: The errors with which it ends; none if it succeeds.
+            http_status: The HTTP status with which it fails; None to fail without one.
+            done_at: When it is done; after `Timing.operation` by default.
+            user: Who started it; the caller by default.
+            message: The status message.
+            more: Additional fields.
         """
         now = self._state.now()
         number = self._state.new_id()
@@ -101,7 +101,7 @@ class Operations:
         """Return the operation that an earlier call with the same request id began, or None.
 
         Raises:
-            GcpError: the request id is not a UUID, or another request has used it.
+            GcpError: The request id is not a UUID, or another request has used it.
         """
         given = call.query.get("requestId")
         if given is None:

@@ -116,15 +116,15 @@ class Instance:
     """An instance. Its status follows from the time; only its removal is a scheduled action.
 
     Attributes:
-        host: where it runs.
-        runs_from: when it is RUNNING.
-        listed_from: when lists begin to show it.
-        disks: the attached disks, and whether each is deleted with the instance.
-        action: the termination action, "STOP" or "DELETE".
-        gone_at: when a requested deletion is done; None if none was requested.
-        run_until: when its time limit ends; None for none.
-        stopped_at: when it was stopped; None if it was not.
-        is_ghost: whether a stockout left it behind; a ghost is removed after a while.
+        host: Where it runs.
+        runs_from: When it is RUNNING.
+        listed_from: When lists begin to show it.
+        disks: The attached disks, and whether each is deleted with the instance.
+        action: The termination action, "STOP" or "DELETE".
+        gone_at: When a requested deletion is done; None if none was requested.
+        run_until: When its time limit ends; None for none.
+        stopped_at: When it was stopped; None if it was not.
+        is_ghost: Whether a stockout left it behind; a ghost is removed after a while.
         trouble: "REPAIRING", or the reason for a maintenance; "" for none.
     """
 
@@ -213,9 +213,9 @@ class Operation:
     """A long-running operation of Compute Engine.
 
     Attributes:
-        polls_left: how many more times it reports that it runs, even if it is done.
-        errors, http_status: how it failed. Without an HTTP status it looks like a success to a client that checks only the status.
-        more: additional fields.
+        polls_left: How many more times it reports that it runs, even if it is done.
+        errors, http_status: How it failed. Without an HTTP status it looks like a success to a client that checks only the status.
+        more: Additional fields.
     """
 
     name: str
@@ -286,7 +286,7 @@ class Reservation:
     """A specific reservation: machines for requests that name it and have its placement policies.
 
     Attributes:
-        ends_at: when it is deleted, with the instances that are bound to it; None for never.
+        ends_at: When it is deleted, with the instances that are bound to it; None for never.
     """
 
     name: str

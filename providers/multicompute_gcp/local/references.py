@@ -21,7 +21,7 @@ def split_url(field: str, value: str) -> tuple[str, str]:
     """Return the project and the rest ("zones/us-central1-a/machineTypes/n1-standard-1") of a full or partial URL.
 
     Raises:
-        GcpError: the value is a name, or empty.
+        GcpError: The value is a name, or empty.
     """
     match = _URL.fullmatch(value)
     if match is None or "/" not in match["rest"]:
@@ -33,14 +33,14 @@ def member(field: str, value: str, collection: str, scope: str, *, by_name: bool
     """Return the name of a member of a collection that a field refers to.
 
     Args:
-        field: the field, for errors.
-        value: the name or the URL.
-        collection: the collection, "machineTypes".
-        scope: where the member must be, "zones/us-central1-a".
-        by_name: whether the field takes a name; otherwise it takes a URL.
+        field: The field, for errors.
+        value: The name or the URL.
+        collection: The collection, "machineTypes".
+        scope: Where the member must be, "zones/us-central1-a".
+        by_name: Whether the field takes a name; otherwise it takes a URL.
 
     Raises:
-        GcpError: the value has the other form, or refers to another scope.
+        GcpError: The value has the other form, or refers to another scope.
     """
     if by_name:
         if "/" in value:

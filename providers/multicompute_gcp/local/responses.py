@@ -51,10 +51,10 @@ class GcpError(Exception):
 
     Attributes:
         reason: Google's code: "invalid", "notFound" (Compute Engine), "FAILED_PRECONDITION" (TPU).
-        status: the HTTP status.
-        location: the field or parameter that is wrong.
+        status: The HTTP status.
+        location: The field or parameter that is wrong.
         details: Google's structured details.
-        retry_after: the delay in the Retry-After header.
+        retry_after: The delay in the Retry-After header.
     """
 
     reason: str

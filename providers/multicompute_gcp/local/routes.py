@@ -106,8 +106,8 @@ class Route:
 
     Attributes:
         api: "compute", "tpu" or "monitoring".
-        identifier: the id of the method in the discovery document.
-        path: the parameters in the path.
+        identifier: The id of the method in the discovery document.
+        path: The parameters in the path.
     """
 
     api: str

@@ -41,8 +41,8 @@ class Document:
     """The methods and schemas of one API.
 
     Attributes:
-        base: the path of the API.
-        methods: every method by its id, "compute.instances.list".
+        base: The path of the API.
+        methods: Every method by its id, "compute.instances.list".
     """
 
     def __init__(self, content: Json) -> None:
@@ -63,7 +63,7 @@ class Document:
         """Check a call against its method.
 
         Raises:
-            GcpError: a parameter or field is unknown or malformed; the message is Google's.
+            GcpError: A parameter or field is unknown or malformed; the message is Google's.
         """
         method = self.methods[identifier]
         self._check_query(method, query)
@@ -77,7 +77,7 @@ class Document:
         """Check a response of the local cloud against its method.
 
         Raises:
-            GcpError: it has a field that Google's response cannot have.
+            GcpError: It has a field that Google's response cannot have.
         """
         self._check_object(response, self._schemas[self.methods[identifier]["response"]["$ref"]], "")
 

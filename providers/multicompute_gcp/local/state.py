@@ -67,16 +67,16 @@ class State:
     """Every record, the conditions that a test has set, and the lock that guards both.
 
     Attributes:
-        timing: how long things take.
-        ghost_time: how long instances that a stockout leaves behind exist after it.
+        timing: How long things take.
+        ghost_time: How long instances that a stockout leaves behind exist after it.
         capacity: (zone; machine type, accelerator type or slice type) -> how many the zone has in total.
         quotas: (quota metric; region, zone or "global") -> the limit.
-        unreachable: the zones that lists over all zones cannot reach.
-        stores: kind -> scope -> the resources: firewalls, networks, resource policies, ...
-        requests: request id -> when it came, which request it was, and the operation that it began.
-        stockout_has_status: whether an operation that ends in a stockout has an HTTP status.
-        stockout_is_upfront: whether bulkInsert refuses a stockout before it begins an operation.
-        settle: called after each change of time, with the lock held.
+        unreachable: The zones that lists over all zones cannot reach.
+        stores: Kind -> scope -> the resources: firewalls, networks, resource policies, ...
+        requests: Request id -> when it came, which request it was, and the operation that it began.
+        stockout_has_status: Whether an operation that ends in a stockout has an HTTP status.
+        stockout_is_upfront: Whether bulkInsert refuses a stockout before it begins an operation.
+        settle: Called after each change of time, with the lock held.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:

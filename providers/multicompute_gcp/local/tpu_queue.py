@@ -30,7 +30,7 @@ class Queue:
         """Add a request to the queue.
 
         Raises:
-            GcpError: the TPU API would refuse the request.
+            GcpError: The TPU API would refuse the request.
         """
         spec = _spec(body)
         check_parent(spec.get("parent", ""), zone)

@@ -27,9 +27,9 @@ class TpuNode:
     """A slice with all its hosts: one node of the TPU API.
 
     Attributes:
-        first_address: the number of the first host's address.
-        queued: the queued resource that created it, "" for none.
-        health: the result of Google's health checks.
+        first_address: The number of the first host's address.
+        queued: The queued resource that created it, "" for none.
+        health: The result of Google's health checks.
     """
 
     name: str
@@ -107,10 +107,10 @@ class QueuedResource:
     """A request in the queue.
 
     Attributes:
-        node_ids: the ids of its nodes.
-        decided_at: when the queue first tries to grant it; CREATING until then.
-        waits: whether it waits for capacity.
-        granted_at: when it was granted; None while it waits.
+        node_ids: The ids of its nodes.
+        decided_at: When the queue first tries to grant it; CREATING until then.
+        waits: Whether it waits for capacity.
+        granted_at: When it was granted; None while it waits.
         suspended_by: "USER" or "SERVICE", once its nodes are gone.
     """
 
@@ -227,8 +227,8 @@ class TpuRecords:
     """The resources of all zones.
 
     Attributes:
-        state: the state of the cloud.
-        fails_without_capacity: whether a queued resource without capacity fails at once; otherwise it waits, as Google's does.
+        state: The state of the cloud.
+        fails_without_capacity: Whether a queued resource without capacity fails at once; otherwise it waits, as Google's does.
     """
 
     def __init__(self, state: State) -> None:
@@ -327,7 +327,7 @@ class TpuRecords:
         """Stop a slice.
 
         Raises:
-            ValueError: it has several hosts.
+            ValueError: It has several hosts.
         """
         if node.slice.hosts > 1:
             # tpu.v2, nodes.stop: "This operation is only available with single TPU nodes."

@@ -80,7 +80,7 @@ def read_node(node: Json, zone: str) -> SliceType:
     """Check the description of a node, and return its slice type.
 
     Raises:
-        GcpError: the TPU API would refuse the node.
+        GcpError: The TPU API would refuse the node.
     """
     if node.get("acceleratorConfig"):
         raise bad("The local Cloud TPU takes acceleratorType, not acceleratorConfig.")

@@ -9,7 +9,7 @@ def is_finished(clients: Clients, name: str, operation: str, place: Place) -> bo
     """Return whether the operation of this name has finished; `operation` is the name of the call that started it.
 
     Raises:
-        MulticomputeError: it has failed.
+        MulticomputeError: It has failed.
     """
     answer = clients.get(clients.tpu_url(name), "operations.get", place)
     if answer is None or not answer.get("done"):

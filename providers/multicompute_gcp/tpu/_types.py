@@ -36,7 +36,7 @@ def runtime_of(instance: InstanceType, named: str | None) -> str:
     """Return the runtime version of a slice: the user's choice, else the one of its generation.
 
     Raises:
-        InvalidRequestError: none is known.
+        InvalidRequestError: None is known.
     """
     if named:
         return named

@@ -32,7 +32,7 @@ class Workers:
         """Return the hosts by the ids of their machines; those that have not published theirs are missing.
 
         Args:
-            hosts: the hosts by their zone and id.
+            hosts: The hosts by their zone and id.
         """
         found: dict[str, Node] = {}
         for (zone, node_id), node in hosts.items():

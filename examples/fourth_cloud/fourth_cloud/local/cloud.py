@@ -89,10 +89,10 @@ class FourthLocalCloud(LocalCloud):
     """Fourth on 127.0.0.1; see `multicompute.testing.LocalCloud`.
 
     Attributes:
-        faults: the faults to inject, by operation: "CreateServers", "ListServers", "FindServers", "DeleteServers", "UpdateServers",
+        faults: The faults to inject, by operation: "CreateServers", "ListServers", "FindServers", "DeleteServers", "UpdateServers",
             "CreateFirewall", "ListFirewalls", "DeleteFirewall" and "GetAccount"; "Boot" makes a server fail after it was created.
-        boot_delay, shutdown_delay: how long a server takes to be created, and to be deleted.
-        lag: how long a new server is missing from listings.
+        boot_delay, shutdown_delay: How long a server takes to be created, and to be deleted.
+        lag: How long a new server is missing from listings.
     """
 
     name = "fourth"
@@ -201,7 +201,7 @@ class FourthLocalCloud(LocalCloud):
         """Carry out a call in the project of a key; `body` has the query or the JSON document.
 
         Raises:
-            Refusal: the API refuses the call.
+            Refusal: The API refuses the call.
         """
         check(operation, body)
         with self._lock:

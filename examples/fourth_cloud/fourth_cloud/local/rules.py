@@ -71,7 +71,7 @@ def check(operation: str, body: Mapping[str, object]) -> None:
     """Refuse a body that the API's reference does not allow.
 
     Raises:
-        Refusal: an unknown or missing field, a value of the wrong type, too many labels, or too many ids.
+        Refusal: An unknown or missing field, a value of the wrong type, too many labels, or too many ids.
     """
     for problem in _problems(operation, body):
         raise Refusal("invalid_request", f"{operation}: {problem}")
