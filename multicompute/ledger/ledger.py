@@ -182,7 +182,7 @@ class Ledger:
         Args:
             attempt: The attempt.
             event: The event to record with it.
-            is_repair: The attempt replaces nodes of a DEGRADED cluster, whose state and place do not change.
+            is_repair: The attempt adds nodes to a cluster that is up, whose state and place do not change.
             holder: Who must have the cluster's lease; None to skip this check.
             changes: Fields of the cluster to change with it.
 
@@ -193,7 +193,7 @@ class Ledger:
             if holder is not None and not sql.holds_lease(cursor, attempt.cluster_id, holder):
                 return False
             if is_repair:
-                statement = "UPDATE clusters SET state = state WHERE id = ? AND state = 'DEGRADED'"
+                statement = "UPDATE clusters SET state = state WHERE id = ? AND state IN ('READY', 'DEGRADED')"
                 cursor.execute(statement, (attempt.cluster_id,))
             else:
                 cursor.execute(

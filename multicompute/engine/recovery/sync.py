@@ -10,7 +10,7 @@ from multicompute.engine.provision.description import describe_open, expiry_text
 from multicompute.engine.recovery.adopt import expiry_instant, find_attempts
 from multicompute.engine.recovery.inventory import expiry_of
 from multicompute.ledger import ClusterRecord, NodeRecord
-from multicompute.node import ClusterState, Event
+from multicompute.node import Event
 from multicompute.provider import TAG_ATTEMPT, Resource, Selector
 from multicompute.session import Session
 
@@ -69,7 +69,7 @@ def sync_attempts(op: Operation, resources: Sequence[Resource], *, dry_run: bool
         members = [node for node in nodes if node.token == attempt.token]
         what = ", ".join(describe_open([attempt]))
         event = op.events.event("adopted", f"adopted: {what}, which this ledger did not have")
-        is_repair = op.reload().state is ClusterState.DEGRADED
+        is_repair = op.reload().state.is_up
         if not dry_run and op.ledger.open_attempt(attempt, event, is_repair=is_repair):
             op.ledger.record_launch(attempt, members, event)
             op.events.notify(event)

@@ -477,3 +477,18 @@ def copy_ledger(cloud: FakeCloud, to: Path) -> None:
     source.backup(copy)
     source.close()
     copy.close()
+
+
+def test_an_attempt_that_the_ledger_of_a_ready_cluster_does_not_have_is_recorded_once(cloud: FakeCloud) -> None:
+    cluster = Cluster.request(gpus=8, type="h100", clouds=["aws"], name="train-1")
+    record = cloud.session.ledger.find("train-1")
+    extra = launch_request(cluster.plan.candidates[0].parts[0].offer, nodes=1, cluster="train-1", owner=record.owner)
+    tags = {**extra.tags, TAG_ID: record.id}
+    cloud.aws.launch(replace(extra, cluster_id=record.id, tags=tags))
+    cloud.advance("2m")
+    assert reconcile(cloud.session).adopted == ["train-1"]
+    assert [(node.rank, node.id) for node in Cluster.get("train-1").nodes] == list(enumerate(cloud.aws.running_ids()))
+    assert Cluster.get("train-1").hourly_cost == pytest.approx(2 * 55.04)
+    assert reconcile(cloud.session).adopted == []
+    Cluster.get("train-1").terminate()
+    assert cloud.alive() == []
