@@ -1,4 +1,4 @@
-"""Start nodes that were stopped from outside, or delete those that were replaced."""
+"""Starts nodes that were stopped from outside, and deletes those that were replaced."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -45,7 +45,7 @@ def _start(op: Operation, attempt: AttemptRecord) -> None:
             f"{op.name}: {provider.name} can't start its stopped nodes again",
             provider=provider.name,
             region=attempt.region,
-            hint="replace them: heal(stopped='replace')",
+            hint=f"replace them: `multicompute heal {op.name} --stopped replace`, or heal(stopped='replace')",
         )
     request = replace(launch_request(op, attempt), restart=True)
     op.call(provider, "start nodes", partial(provider.launch, request))

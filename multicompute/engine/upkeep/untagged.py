@@ -1,4 +1,4 @@
-"""Set the tags of nodes again that a user, a policy or another tool has removed."""
+"""Sets the tags of nodes again that a user, a policy or another tool has removed."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +21,7 @@ def restore_tags(op: Operation, provider: Provider, where: ProviderRegion, untag
         names = ", ".join(node.id for node in untagged if node.token == token)
         what = f"{where}: the tags of multicompute were removed from {names}"
         if token not in attempts:
-            _report(op, f"{what}; set them again, because nothing else finds it if the ledger is lost")
+            _report_once(op, f"{what}; set them again, because nothing else finds it if the ledger is lost")
             continue
         tags = tags_of(op.initial, op.spec, attempts[token])
         selector = op.selector(where, token=token)
@@ -30,12 +30,12 @@ def restore_tags(op: Operation, provider: Provider, where: ProviderRegion, untag
             op.call(provider, "set tags", call)
         except AccessDeniedError as error:
             # A policy may allow to change only what has our tags. The nodes are known by their ids, so the refresh goes on.
-            _report(op, f"{what}; they can't be set again: {error.message}")
+            _report_once(op, f"{what}; they can't be set again: {error.message}")
         else:
-            _report(op, f"{what}; they were set again")
+            op.events.add("untagged", f"{what}; they were set again")
 
 
-def _report(op: Operation, message: str) -> None:
-    last = next((event for event in reversed(op.ledger.events(op.cluster_id)) if event.kind == "untagged"), None)
-    if last is None or last.message != message:
+def _report_once(op: Operation, message: str) -> None:
+    """Add an event about tags that stay removed, which every refresh finds again."""
+    if message not in [event.message for event in op.ledger.events(op.cluster_id)]:
         op.events.add("untagged", message)
