@@ -304,7 +304,7 @@ class ClusterSpec(ParsedModel):
         if not values["type"] and not values["reservations"]:
             raise SpecError('type: missing; specify an accelerator such as type="h100", or an instance type')
         if values["reservations_only"] and not values["reservations"]:
-            raise SpecError("reservations_only=True: names no reservations; name them in reservations")
+            raise SpecError("reservations_only=True: needs reservations, such as reservations=['cr-1']")
         if each is not None:
             if nodes is not None and gpus is None:
                 gpus = values["gpus"] = nodes * each

@@ -36,7 +36,7 @@ def billed(
     last = end if until is None else min(end, until)
     time = max(last - first, _NOTHING) - _stopped(node, first, last)
     if first == start and (until is None or start < until):
-        time += max(minimum - (end - start), _NOTHING)
+        time += max(minimum - (end - start - _stopped(node, start, end)), _NOTHING)
     return time
 
 

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from multicompute.cost.billing import billed, hourly_cost_of
 from multicompute.ledger import NodeRecord
 from multicompute.ledger._rows import node_of, node_row
@@ -36,6 +38,20 @@ def test_only_from_its_deallocation_on_a_machine_costs_nothing() -> None:
     assert minutes_billed(node) == 40
     again = node.observed(NodeState.RUNNING, at=at(50), is_lost=False)
     assert (again.is_stopped, minutes_billed(again)) == (False, 50)
+
+
+@pytest.mark.parametrize("minutes", [5, 60])
+def test_a_stop_does_not_count_towards_the_billing_minimum(minutes: float) -> None:
+    node = stopped(NODE, 0.5, is_billed=False)
+    minimum = timedelta(minutes=1)
+    assert billed(node, minimum=minimum, now=at(minutes)) == minimum
+    halves = [
+        billed(node, minimum=minimum, now=at(minutes), until=at(0.25)),
+        billed(node, minimum=minimum, now=at(minutes), since=at(0.25)),
+    ]
+    assert sum(halves, timedelta(0)) == minimum
+    again = node.observed(NodeState.RUNNING, at=at(2), is_lost=False)
+    assert billed(again, minimum=minimum, now=at(4)) == timedelta(minutes=2.5)
 
 
 def test_the_ledger_keeps_whether_a_stop_is_billed_and_reads_those_written_before() -> None:
