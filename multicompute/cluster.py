@@ -299,9 +299,9 @@ class Cluster(ClusterRequests):
         return self
 
     def heal(self, timeout: str | timedelta | None = None, *, stopped: Literal["start", "replace"] = "start") -> Self:
-        """Start stopped nodes, and replace those that are gone, all or none, at the same offers and with the same ranks.
+        """Start stopped nodes again, and replace those that are gone at the same offers and with the same ranks.
 
-        Other nodes are left as they are, also those that run but fail their cloud's checks.
+        Lost nodes are replaced all together or not at all. Other nodes are left as they are, also those that run but fail their cloud's checks.
 
         Args:
             timeout: How long to wait for the nodes, "30m" or a timedelta; the request's own timeout if omitted.
