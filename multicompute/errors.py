@@ -28,8 +28,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from multicompute.plan import AttemptReport, Plan
 
-Scope = Literal["request", "zone", "region", "account"]
-"""The reach of a refusal: this request only, or every similar request in the zone, the region or the account."""
+Scope = Literal["request", "type", "zone", "region", "account"]
+"""The reach of a refusal: this offer only, the instance type in its region, the zone, the region, or the account.
+
+A lack of capacity or quota concerns the instance type also where it reaches over the zone, the region or the account.
+"""
 
 
 class MulticomputeError(Exception):

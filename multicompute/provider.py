@@ -36,6 +36,10 @@ class Capability(StrEnum):
     """Reads the account's quotas before a launch."""
     LIVE_PRICES = "live_prices"
     """Reads today's price of an offer."""
+    SPOT_PRICES = "spot_prices"
+    """Reads how the price of running spot nodes changes."""
+    AVAILABILITY = "availability"
+    """Reads which regions, zones and instance types the account can use."""
     EXPIRY = "expiry"
     """Terminates a node at its expiry even if no multicompute process runs anywhere."""
     METRICS = "metrics"
@@ -148,6 +152,7 @@ class LaunchRequest:
         private: Whether the nodes get no public address and no port that is open from outside.
         disk_gib: The size of the boot disk; None for the provider's default.
         max_price: The highest price of a spot node in USD per node-hour; None for no limit.
+        peers: The tokens of the cluster's other launches that run, where the new nodes must share a fabric with their nodes.
         attempt_timeout: How long the engine waits until the gang is ready, where the user has set it. A request that waits
             in a queue of the cloud can be withdrawn after this time.
         restart: Start the stopped nodes of this launch, which was made before, and launch nothing new.
@@ -167,6 +172,7 @@ class LaunchRequest:
     private: bool = False
     disk_gib: float | None = None
     max_price: float | None = None
+    peers: tuple[str, ...] = ()
     attempt_timeout: timedelta | None = None
     restart: bool = False
 
@@ -318,6 +324,36 @@ class Quotas:
     quotas: tuple[Quota, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """The places and instance types of a region that an account can use, as the cloud reports them.
+
+    Attributes:
+        region: The name of the region.
+        refused: Why the account can launch nothing in the region, such as "not enabled in this account"; "" if it can.
+        zones: Zone id -> the name of the zone in this account, or the name itself in a cloud without zone ids; None if the
+            cloud was not asked or can't tell.
+        offered: Instance type -> the names of the zones that sell it to this account, ("",) in a region whose nodes need no
+            zone. It has every instance type with accelerators that the region sells; others may be missing. None if the
+            cloud was not asked or can't tell.
+        notes: One sentence for everything that could not be read.
+    """
+
+    region: str
+    refused: str = ""
+    zones: Mapping[str, str] | None = None
+    offered: Mapping[str, tuple[str, ...]] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PriceChange:
+    """A price in USD per node-hour, and since when it holds."""
+
+    at: datetime
+    hourly_cost: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,6 +518,30 @@ class Provider(Protocol):
         Args:
             region: The region to read.
             reservations: The ids of reservations to find.
+        """
+        ...
+
+    def availability(self, region: str) -> Availability:
+        """Return what the account can use in a region.
+
+        Called only if the provider declares AVAILABILITY. A part of the answer that can't be read, because a permission is
+        missing for example, is None, with a note in the result, and not an error.
+
+        Args:
+            region: The region to read.
+        """
+        ...
+
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return the prices of spot offers from `since` until now, oldest first.
+
+        Called only if the provider declares SPOT_PRICES. The first price holds at `since`, where the cloud knows it.
+
+        Not found: an offer without a known price is missing from the result.
+
+        Args:
+            offers: Offers with `purchase="spot"`.
+            since: The start of the interval, in UTC.
         """
         ...
 

@@ -10,9 +10,11 @@ from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
     Account,
+    Availability,
     Capability,
     Check,
     LaunchRequest,
+    PriceChange,
     Quotas,
     Resource,
     Selector,
@@ -153,6 +155,14 @@ class AzureProvider:
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return the core quotas of the region with what is used, and the named reservations that are in it."""
         return quotas(self._clients, self._sizes, region, reservations)
+
+    def availability(self, region: str) -> Availability:
+        """Return nothing: it is not read yet, so AVAILABILITY is not declared."""
+        return Availability(region)
+
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return nothing: they are not read yet, so SPOT_PRICES is not declared."""
+        return {}
 
     @renews_credentials
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
