@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from multicompute.node import NodeState
+from multicompute.node import Node, NodeState
 from multicompute.provider import TAG_ATTEMPT, TAG_ID, TAG_OWNER, Resource, Selector
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.tags import selected_tags
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_azure._list import listed_nodes, named_tokens
+from multicompute_azure._list import listed_nodes, named_tokens, nodes_of, scale_sets
 from multicompute_azure._names import (
     dependent_names,
     group_name,
@@ -54,7 +54,7 @@ def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
         groups = owned_groups(clients, selector)
         items = _in_groups(clients, [str(item["name"]) for item in groups], place)
         # Everything in a cluster's own group is deleted with it, so it is listed whether or not it has tags.
-        own = [_resource(clients, item) for item in [*groups, *items]]
+        own = _with_instances(clients, selector, [_resource(clients, item) for item in [*groups, *items]])
         return (*own, *elsewhere(clients, selector))
     if configured is not None:
         names = [configured]
@@ -63,13 +63,40 @@ def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
     else:
         names = _groups_of_attempt(clients, selector, place)
     own = [_resource(clients, item) for item in filter(_ours(selector), _in_groups(clients, names, place))]
-    return (*own, *elsewhere(clients, selector))
+    return (*_with_instances(clients, selector, own), *elsewhere(clients, selector))
 
 
 def _machines(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
     """Return the machines of `selector.only` that exist."""
     nodes = [node for node in listed_nodes(clients, selector) if node.state is not NodeState.GONE]
     return tuple(Resource("azure", "virtual-machine", node.id, node.region, billable=True) for node in nodes)
+
+
+def _with_instances(clients: Clients, selector: Selector, found: list[Resource]) -> list[Resource]:
+    """Return `found` with the instances of Uniform scale sets, which Resource Manager does not list.
+
+    A scale set that other launches share is no resource of the selected one: only its instances are.
+    """
+    if selector.token is None and not any(item.kind == "scale-set" for item in found):
+        return found
+    for scale_set in scale_sets(clients, selector):
+        if not scale_set.is_uniform:
+            continue
+        nodes = [node for node in nodes_of(clients, scale_set) if node.state is not NodeState.GONE]
+        if selector.token is not None and scale_set.is_shared:
+            own = [node for node in nodes if node.token == selector.token]
+            if len(own) < len(nodes):
+                found = [item for item in found if item.id.lower() != scale_set.id.lower()]
+            nodes = own
+        found = found + [
+            Resource("azure", "virtual-machine", node.id, node.region, _is_billed(node), dict(scale_set.tags))
+            for node in nodes
+        ]
+    return found
+
+
+def _is_billed(node: Node) -> bool:
+    return node.is_billed or node.state is not NodeState.STOPPED
 
 
 def elsewhere(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
