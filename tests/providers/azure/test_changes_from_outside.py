@@ -35,7 +35,7 @@ def cloud(clouds: LocalClouds) -> AzureLocalCloud:
 
 
 def request(**changes: object) -> Cluster:
-    arguments: dict[str, object] = {"gpus": 16, "type": "h100", "regions": ["eastus"], "progress": False}
+    arguments: dict[str, object] = {"gpus": 16, "type": SIZE, "regions": ["eastus"], "progress": False}
     return Cluster.request(name="train-1", **(arguments | changes))  # type: ignore[arg-type]
 
 

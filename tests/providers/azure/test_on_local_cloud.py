@@ -50,7 +50,7 @@ def clouds() -> Iterator[LocalClouds]:
 
 
 def request(**changes: Any) -> Cluster:
-    arguments: dict[str, Any] = {"gpus": 16, "type": "h100", "regions": ["eastus"], "progress": False}
+    arguments: dict[str, Any] = {"gpus": 16, "type": SIZE, "regions": ["eastus"], "progress": False}
     return Cluster.request(**(arguments | changes))
 
 
