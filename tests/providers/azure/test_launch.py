@@ -105,7 +105,11 @@ def test_a_preempted_spot_node_is_deleted_and_its_price_has_a_limit(request_of: 
 
 def test_a_gang_with_a_fabric_is_a_uniform_scale_set_in_one_placement_group(request_of: Request) -> None:
     sent = body(request_of(fabric=True))["properties"]
-    assert (sent["orchestrationMode"], sent["singlePlacementGroup"], sent["platformFaultDomainCount"]) == ("Uniform", True, 1)
+    assert (sent["orchestrationMode"], sent["singlePlacementGroup"], sent["platformFaultDomainCount"]) == (
+        "Uniform",
+        True,
+        1,
+    )
     # Nothing is bought in addition, and no machine that runs is changed with the model or removed before a newer one.
     assert (sent["overprovision"], sent["upgradePolicy"]) == (False, {"mode": "Manual"})
     assert sent["scaleInPolicy"] == {"rules": ["NewestVM"]}
