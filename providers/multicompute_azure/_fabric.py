@@ -26,8 +26,8 @@ FABRIC_NODES: Final = 100
 
 
 def on_fabric(request: LaunchRequest) -> bool:
-    """Return whether the gang of a launch is to be on an InfiniBand fabric."""
-    return request.fabric and any(part.offer.instance.fabric for part in request.parts)
+    """Return whether the nodes of a launch are to be on an InfiniBand fabric; a single one that joins others, too."""
+    return (request.fabric or bool(request.peers)) and any(part.offer.instance.fabric for part in request.parts)
 
 
 def require_fabric(request: LaunchRequest) -> None:

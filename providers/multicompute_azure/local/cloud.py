@@ -59,6 +59,7 @@ class AzureLocalCloud:
         partial: Whether a scale set that fails for lack of capacity keeps the machines that it got, billed. It does by default.
         stockout: How a lack of capacity is reported; see `Admission`.
         copies_tags: Whether the tags of a scale set reach its machines and their disks. They do by default; no page of Microsoft's says so.
+        address_delay: How long the public address of a new machine is not assigned yet.
         page_size: The number of entries on a page of a list.
         tags_with_tag_filter: Whether a list of resources filtered by tag shows tags. According to its documentation Azure's does not.
     """
@@ -75,6 +76,7 @@ class AzureLocalCloud:
     partial = Forwarded[bool]("_scale_sets.partial")
     stockout = Forwarded[Stockout]("_admission.stockout")
     copies_tags = Forwarded[bool]("_machines.copies_tags")
+    address_delay = Duration("_machines.address_delay")
     page_size = Forwarded[int]("_listing.page_size")
     tags_with_tag_filter = Forwarded[bool]("_listing.tags_with_tag_filter")
 

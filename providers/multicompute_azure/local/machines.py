@@ -1,5 +1,6 @@
 """Virtual machines: their creation from a profile, their documents, and their deletion."""
 
+import functools
 import itertools
 from collections.abc import Mapping
 from datetime import timedelta
@@ -46,11 +47,13 @@ class Machines:
 
     Attributes:
         copies_tags: Whether the tags of a scale set reach its machines and their disks. No page of Microsoft's says so.
+        address_delay: How long a public address is not assigned yet.
     """
 
     def __init__(self, state: State, listing: Listing, operations: Operations, admission: Admission) -> None:
         """Answer from `state`, with pages by `listing`; changes run as `operations`, and `admission` has room for a start or not."""
         self.copies_tags = True
+        self.address_delay = timedelta(0)
         self._state = state
         self._listing = listing
         self._operations = operations
@@ -208,10 +211,13 @@ class Machines:
                 "properties": {
                     "publicIPAllocationMethod": "Static",
                     "publicIPAddressVersion": "IPv4",
-                    "ipAddress": public_address(address.number),
                     "ipConfiguration": {"id": id_},
                 },
             }
+            if self.address_delay:
+                self._state.after(self.address_delay, functools.partial(_assign, address))
+            else:
+                _assign(address)
             found["publicIPAddress"] = {"id": address.id}
         return {"id": id_, "name": entry["name"], "properties": found}
 
@@ -422,6 +428,11 @@ class Machines:
         failure = call.failure()
         operation = self._operations.start(call, item.location, self._state.timing.operation, finish, failure=failure)
         return ArmResponse(202, None, self._operations.headers(call, operation))
+
+
+def _assign(address: ArmResource) -> None:
+    """Assign a public address to its resource."""
+    address.body["properties"]["ipAddress"] = public_address(address.number)
 
 
 def _type(call: Call) -> str:

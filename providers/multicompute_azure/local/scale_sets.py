@@ -68,6 +68,9 @@ class ScaleSets:
         _refuse_unmet(call, existing)
         location = check_location(call, SCALE_SET, existing)
         tags = check_tags(call.document.get("tags"))
+        if dig(call.document, "properties", "orchestrationMode") == "Flexible":
+            # "This value will be added to VMSS Flex VM tags" (the SDK's `VirtualMachineScaleSetVMProfile.time_created`).
+            check_tags({**tags, "timeCreated": ""})
         _refuse_while_deleting(existing)
         id_ = f"{group_id(group.name)}/providers/{SCALE_SET}/{call.name}"
         demand = self._check(call.document, call.name, id_, location)
