@@ -109,7 +109,8 @@ def scale_set_of(clients: Clients, item: Mapping[str, Any], *, token: str = "") 
 
 def _interface(profile: Mapping[str, Any]) -> Mapping[str, Any]:
     network = profile.get("networkProfile") or {}
-    found: Mapping[str, Any] = next(iter(network.get("networkInterfaceConfigurations") or ()), None) or {}
+    configurations = network.get("networkInterfaceConfigurations") or [{}]
+    found: Mapping[str, Any] = configurations[0]
     return found
 
 

@@ -442,7 +442,7 @@ def _type(call: Call) -> str:
 
 def is_uniform(scale_set: ArmResource) -> bool:
     """Return whether the machines of a scale set are parts of it."""
-    return dig(scale_set.body, "properties", "orchestrationMode") == "Uniform"
+    return bool(dig(scale_set.body, "properties", "orchestrationMode") == "Uniform")
 
 
 def _parts(item: ArmResource, machine: Machine) -> Json:

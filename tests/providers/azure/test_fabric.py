@@ -14,7 +14,7 @@ from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.testing import FakeClock
 from multicompute.testing.faults import Fault, FaultKind
-from multicompute_azure import plugin
+from multicompute_azure import _fabric, plugin
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure._uniform import record, token_in
 from multicompute_azure.local import AzureLocalCloud
@@ -264,9 +264,7 @@ def test_two_repairs_at_the_same_time_do_not_overwrite_each_other(
     provider.launch(gang)
     (owner,) = scale_sets(cloud)
     # Another process enlarges the scale set between our read and our write.
-    from multicompute_azure import _launch
-
-    original = _launch.begin_join
+    original = _fabric.begin_join
 
     def late(*arguments: Any) -> None:
         with cloud._state.lock:
@@ -274,7 +272,7 @@ def test_two_repairs_at_the_same_time_do_not_overwrite_each_other(
         original(*arguments)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_launch, "begin_join", late)
+        patched.setattr("multicompute_azure._launch.begin_join", late)
         with pytest.raises(errors.TransientError, match="has changed since it was read"):
             provider.launch(repair)
     assert len(cloud.running_ids()) == 3

@@ -12,9 +12,10 @@ from multicompute.errors import InvalidRequestError
 from multicompute.node import NodeState
 from multicompute.offer import Offer
 from multicompute.provider import LaunchRequest, Selector
-from multicompute_azure._list import ScaleSet, _state
+from multicompute_azure._list import _state
 from multicompute_azure._names import canonical, dependent_name, group_name, scale_set_name, zone_name, zone_number
 from multicompute_azure._provider import AzureProvider
+from multicompute_azure._sets import ScaleSet
 from multicompute_azure._tags import are_selected, tag_filter
 from multicompute_azure.local import AzureLocalCloud
 
