@@ -149,11 +149,12 @@ def withdraw(clients: Clients, scale_set: ScaleSet, token: str) -> list[Node]:
     return own
 
 
-def has_others(clients: Clients, scale_set: ScaleSet, token: str) -> bool:
-    """Return whether a scale set has instances of other launches."""
+def is_kept(scale_set: ScaleSet, nodes: Sequence[Node], token: str) -> bool:
+    """Return whether a scale set stays when one launch is deleted: it has instances of others, or is empty and was created by another."""
     if not scale_set.is_shared:
         return False
-    return any(node.token != token and node.state is not NodeState.GONE for node in nodes_of(clients, scale_set))
+    tokens = {node.token for node in nodes if node.state is not NodeState.GONE}
+    return tokens != {token} if tokens else scale_set.own_token != token
 
 
 def _count(nodes: Sequence[Node]) -> int:

@@ -9,6 +9,7 @@ from multicompute.provider import TAG_ATTEMPT, TAG_ID, TAG_OWNER, Resource, Sele
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.tags import selected_tags
 from multicompute.provider_kit.vendor_errors import Place
+from multicompute_azure._fabric import is_kept
 from multicompute_azure._list import listed_nodes, named_tokens, nodes_of, scale_sets
 from multicompute_azure._names import (
     dependent_names,
@@ -84,10 +85,9 @@ def _with_instances(clients: Clients, selector: Selector, found: list[Resource])
             continue
         nodes = [node for node in nodes_of(clients, scale_set) if node.state is not NodeState.GONE]
         if selector.token is not None and scale_set.is_shared:
-            own = [node for node in nodes if node.token == selector.token]
-            if len(own) < len(nodes):
+            if is_kept(scale_set, nodes, selector.token):
                 found = [item for item in found if item.id.lower() != scale_set.id.lower()]
-            nodes = own
+            nodes = [node for node in nodes if node.token == selector.token]
         found = found + [
             Resource("azure", "virtual-machine", node.id, node.region, _is_billed(node), dict(scale_set.tags))
             for node in nodes

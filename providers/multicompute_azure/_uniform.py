@@ -103,9 +103,10 @@ def write_expiry(clients: Clients, node: Node, expires_at: datetime | None) -> N
     if document is None:
         return
     properties = {name: value for name, value in document["properties"].items() if name not in _REPORTED}
+    token = node.token or token_in(str(properties.get("userData") or ""))
     body = {
         "location": document.get("location") or node.region,
-        "properties": {**properties, "userData": record(node.token, expires_at)},
+        "properties": {**properties, "userData": record(token, expires_at)},
     }
     (owner, number), operation = instance_number(node.id), clients.operation()
     update: Any = clients.compute.virtual_machine_scale_set_vms.begin_update

@@ -241,6 +241,16 @@ def test_the_first_launch_is_deleted_by_its_token_and_the_repair_stays(
     assert cloud.running_ids() == [] and scale_sets(cloud) == []
 
 
+def test_the_deletion_of_another_launch_leaves_a_scale_set_that_has_lost_all_its_instances(
+    cloud: AzureLocalCloud, provider: AzureProvider, gang: LaunchRequest, repair: LaunchRequest
+) -> None:
+    nodes = [*provider.launch(gang), *provider.launch(repair)]
+    for node in nodes:
+        lose(cloud, node)
+    assert provider.terminate(Selector(token="unknown")).is_done
+    assert len(scale_sets(cloud)) == 1
+
+
 def test_a_second_repair_joins_the_scale_set_of_the_first_launch(
     cloud: AzureLocalCloud, provider: AzureProvider, open_with: Open, gang: LaunchRequest, repair: LaunchRequest
 ) -> None:
