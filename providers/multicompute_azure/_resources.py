@@ -22,6 +22,7 @@ from multicompute_azure._names import (
     zone_name,
 )
 from multicompute_azure._session import Clients
+from multicompute_azure._sets import ScaleSet
 from multicompute_azure._tags import are_selected, has_tag, tag_filter
 
 # The kind of each type, and whether it is billed by itself. Types in lower case, because Azure does not keep to one spelling.
@@ -88,15 +89,15 @@ def _with_instances(clients: Clients, selector: Selector, found: list[Resource])
             if is_kept(scale_set, nodes, selector.token):
                 found = [item for item in found if item.id.lower() != scale_set.id.lower()]
             nodes = [node for node in nodes if node.token == selector.token]
-        found = found + [
-            Resource("azure", "virtual-machine", node.id, node.region, _is_billed(node), dict(scale_set.tags))
-            for node in nodes
-        ]
+        found = found + [_instance(node, scale_set) for node in nodes]
     return found
 
 
-def _is_billed(node: Node) -> bool:
-    return node.is_billed or node.state is not NodeState.STOPPED
+def _instance(node: Node, scale_set: ScaleSet) -> Resource:
+    """Return an instance of a Uniform scale set as a resource, with the tags of the scale set and its own token."""
+    tags = {**scale_set.tags, TAG_ATTEMPT: node.token} if scale_set.tags else {}
+    is_billed = node.is_billed or node.state is not NodeState.STOPPED
+    return Resource("azure", "virtual-machine", node.id, node.region, is_billed, tags)
 
 
 def elsewhere(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
