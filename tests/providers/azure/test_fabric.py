@@ -262,7 +262,7 @@ def test_a_second_repair_joins_the_scale_set_of_the_first_launch(
     tags = {**repair.tags, "multicompute-attempt": "fix2"}
     other = open_with()
     second = other.launch(
-        replace(repair, token="fix2", tags=tags, peers=("tok", "fix"), parts=(replace(repair.parts[0], nodes=2),))
+        replace(repair, token="fix2", tags=tags, peers=("fix",), parts=(replace(repair.parts[0], nodes=2),))
     )
     assert by_token(other) == {"fix": ids(first), "fix2": ids(second)}
     assert len({cloud.fabric_of(node_id) for node_id in cloud.running_ids()}) == 1
