@@ -74,6 +74,7 @@ def plan_for(
         default_ttl=session.config.default_ttl,
         tag_problems=problems,
         availability=availability,
+        fabric_limits=session.fabric_limits,
         zone_ids=_zone_ids(availability),
     )
     notes = (*notes, *_unknown_availability(plan, availability))

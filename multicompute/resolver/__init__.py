@@ -50,6 +50,7 @@ __all__ = ["REASONS", "find_by_name", "regions_of_zone_ids", "require", "resolve
 _NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
 _UNKNOWN: Mapping[tuple[str, str], Availability] = MappingProxyType({})
+_NO_FABRIC_LIMITS: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 _NO_ZONE_IDS: Mapping[str, str] = MappingProxyType({})
 _NO_LIMITS: Mapping[str, Sequence[LifetimeLimit]] = MappingProxyType({})
 
@@ -68,6 +69,7 @@ def resolve(
     default_ttl: timedelta | None = None,
     tag_problems: Mapping[str, str] = _NO_PROBLEMS,
     availability: Mapping[tuple[str, str], Availability] = _UNKNOWN,
+    fabric_limits: Mapping[str, Mapping[str, int]] = _NO_FABRIC_LIMITS,
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -86,6 +88,7 @@ def resolve(
         tag_problems: Provider -> what it does not accept about the tags of the spec; its offers are rejected.
         availability: (provider, region) -> what the account can use there, as far as it is known. Its zones replace those of
             the tables, whose names may be another account's.
+        fabric_limits: Provider -> fabric -> the most nodes that can share one; a larger gang has no fabric.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -104,6 +107,7 @@ def resolve(
         default_ttl,
         tag_problems,
         availability,
+        fabric_limits,
     )
     plan = decide(spec, catalog, context)
     if plan.candidates:

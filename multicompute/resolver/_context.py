@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Final
 
-from multicompute.offer import Offer, Purchase
+from multicompute.offer import InstanceType, Offer, Purchase
 from multicompute.plan import Outage
 from multicompute.provider import Availability, LifetimeLimit, Reservation
 
@@ -29,6 +29,7 @@ class ResolveContext:
     default_ttl: timedelta | None
     tag_problems: Mapping[str, str]
     availability: Mapping[tuple[str, str], Availability]
+    fabric_limits: Mapping[str, Mapping[str, int]]
 
     @cached_property
     def today(self) -> date:
@@ -45,6 +46,11 @@ class ResolveContext:
         """Purchase type -> the date since which its prices are fresh."""
         fresh = self.today - MAX_PRICE_AGE
         return {"on_demand": fresh, "flex_start": fresh, "reserved": fresh, "spot": self.today - MAX_SPOT_PRICE_AGE}
+
+    def has_fabric(self, instance: InstanceType, nodes: int) -> bool:
+        """Return whether that many nodes of an instance type can share a fabric."""
+        most = self.fabric_limits.get(instance.provider, {}).get(instance.fabric, nodes)
+        return bool(instance.fabric) and nodes <= most
 
     def is_stale(self, offer: Offer) -> bool:
         """Return whether the price of an offer is older than allowed."""

@@ -1,6 +1,6 @@
 """Matches the offers of the catalog against a spec and turns them into a plan."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from multicompute.offer import InstanceType
@@ -41,7 +41,7 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
     reservation_gangs = ReservationGangs(constraints, catalog, limits, lifetimes, context)
     reserved = reservation_gangs.make(named, counts) if spec.reservations else []
 
-    matcher = Matcher(constraints, limits, lifetimes, counts, context.availability)
+    matcher = Matcher(constraints, limits, lifetimes, counts, context)
     read_count = 0
     for accelerator in constraints.shards:
         index = catalog_index(catalog, accelerator)
@@ -65,13 +65,14 @@ class Matcher:
         limits: Limits,
         lifetimes: Lifetimes,
         counts: RejectionCounts,
-        availability: Mapping[tuple[str, str], Availability],
+        context: ResolveContext,
     ) -> None:
         self._constraints = constraints
         self._limits = limits
         self._lifetimes = lifetimes
         self._counts = counts
-        self._availability = availability
+        self._availability = context.availability
+        self._has_fabric = context.has_fabric
         self._gangs: list[Gang] = []
         self._sources: list[Source] = []
         self._spreads = constraints.spec.placement != "zone" and constraints.spec.interconnect != "rdma"
@@ -196,10 +197,14 @@ class Matcher:
             return interconnect == "rdma"
         # An outage does not make a gang without a fabric more useful, unless the user lets the gang spread.
         if not self._spreads and any(
-            source.shape.is_linked and (source.nodes == 1 or source.shape.instance.fabric) for source in self._sources
+            source.shape.is_linked and (source.nodes == 1 or self._has_fabric(source.shape.instance, source.nodes))
+            for source in self._sources
         ):
             return True
-        return any(gang.shape.is_linked and (gang.nodes == 1 or gang.shape.instance.fabric) for gang in self._gangs)
+        return any(
+            gang.shape.is_linked and (gang.nodes == 1 or self._has_fabric(gang.shape.instance, gang.nodes))
+            for gang in self._gangs
+        )
 
     def _split_by_fabric(self) -> tuple[list[Gang], list[Gang]]:
         """Return the gangs that have a fabric or need none, and those of several nodes that lack one."""
@@ -208,7 +213,8 @@ class Matcher:
         lacking: list[Gang] = []
         for gang in self._gangs:
             shape = gang.shape
-            lacks_fabric = gang.nodes > 1 and not shape.instance.fabric and (is_required or shape.is_linked)
+            has_fabric = gang.nodes == 1 or self._has_fabric(shape.instance, gang.nodes)
+            lacks_fabric = not has_fabric and (is_required or shape.is_linked)
             (lacking if lacks_fabric else kept).append(gang)
         return kept, lacking
 

@@ -161,7 +161,9 @@ def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
     expires_at = earliest([record.expires_at, earliest_end(attempt.parts)])
     peers = _peers(op, attempt)
     is_gang = attempt.nodes > 1 or bool(peers)
-    has_fabric = is_gang and bool(instance.fabric) and _needs_fabric(spec, instance.accelerator)
+    most = op.session.fabric_limits.get(attempt.provider, {}).get(instance.fabric, attempt.nodes)
+    can_share = bool(instance.fabric) and attempt.nodes <= most
+    has_fabric = is_gang and can_share and _needs_fabric(spec, instance.accelerator)
     return LaunchRequest(
         token=attempt.token,
         cluster_id=record.id,
