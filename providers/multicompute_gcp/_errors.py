@@ -26,6 +26,7 @@ from multicompute.provider_kit.vendor_errors import (
     COMMON_HINTS,
     DENIED,
     INVALID,
+    INVALID_TYPE,
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
@@ -66,7 +67,7 @@ _TYPE_UNKNOWN: Final = (
 _LOCATION_DENIED: Final = Meaning(AccessDeniedError, "zone", wording="gcp.resourceLocations")
 _REGION_DENIED: Final = _LOCATION_DENIED._replace(scope="region", wording="REGION:.*gcp.resourceLocations")
 _LOCATIONS: Final = (_REGION_DENIED, _LOCATION_DENIED)
-# It holds for every instance and slice of the project. Other constraints may name machine types or images.
+# It holds for all machine types. Other constraints may name machine types or images.
 _ADDRESS_DENIED: Final = DENIED._replace(wording="compute.vmExternalIpAccess")
 _POLICY: Final = (
     *_LOCATIONS,
@@ -90,8 +91,7 @@ _RIGHTS: Final = (
 _NO_SUBNETWORK: Final = Meaning(
     ProviderError, "region", wording=r"[Ss]ubnetwork.*(cannot be found|was not found)|must specify a subnet"
 )
-# A network belongs to all regions, and both instances and slices need it.
-_NO_NETWORK: Final = Meaning(ProviderError, "account", wording=r"networks?/?.*(cannot be found|was not found)")
+_NO_NETWORK: Final = Meaning(ProviderError, "region", wording=r"networks?/?.*(cannot be found|was not found)")
 _NO_IMAGE: Final = Meaning(
     ProviderError, "type", wording=r"(global/images/|sourceImage|image resource).*(cannot be found|was not found)"
 )
@@ -156,7 +156,7 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "SERVICE_DISABLED": (DENIED._replace(scope="type", wording="TPU API|tpu.googleapis.com"), DENIED),
     "IAM_PERMISSION_DENIED": (*_RIGHTS, DENIED),
     # "Login Required"; also of a field that is missing, which may be one that only this machine type needs.
-    "required": (UNAUTHENTICATED._replace(wording="[Ll]ogin"), INVALID._replace(scope="type")),
+    "required": (UNAUTHENTICATED._replace(wording="[Ll]ogin"), INVALID_TYPE),
     "authError": (UNAUTHENTICATED,),
     "notFound": (*_TYPE_UNKNOWN, *_LACKING, INVALID),
     "RESOURCE_NOT_FOUND": (*_TYPE_UNKNOWN, *_LACKING, _LOST_WHILE_CREATED, INVALID),
@@ -180,11 +180,10 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "INVALID_USAGE": (INVALID,),
     # https://github.com/hashicorp/terraform-provider-google/pull/1211: a deletion of an instance with deletion protection.
     "invalidResourceUsage": (Meaning(ProviderError, "zone"),),
-    # A field that the API does not have is our mistake, and the same everywhere.
-    "badRequest": (INVALID._replace(scope="account", wording="Unknown name"), INVALID),
+    "badRequest": (INVALID,),
     "invalidParameter": (INVALID,),
-    "unknownField": (INVALID._replace(scope="account"),),
-    "parseError": (INVALID._replace(scope="account"),),
+    "unknownField": (INVALID,),
+    "parseError": (INVALID,),
     # Why an instance ended. Never raised, but the cause of a node that ended is looked up in the same table.
     "compute.instances.preempted": (PREEMPTED,),
     "compute.instances.hostError": (Meaning(TransientError, "zone"),),

@@ -102,19 +102,19 @@ def test_what_one_place_refuses_costs_that_place_only(
 
 def test_a_policy_on_locations_is_not_repeated_as_a_passing_failure(clouds: LocalClouds) -> None:
     clouds.gcp.faults.fail("instances.bulkInsert", "conditionNotMet", status=412, message=LOCATION, times=None)
-    with pytest.raises(errors.AccessDeniedError, match=r"gcp\.resourceLocations"):
+    with pytest.raises(errors.AccessDeniedError, match=r"constraints/gcp\.resource"):
         Cluster.request(gpus=1, type="g2-standard-4", regions=HERE)
     zones = [call.fields["zone"] for call in clouds.gcp.faults.calls if call.operation == "instances.bulkInsert"]
     assert len(zones) == len(set(zones))
     assert clouds.alive() == []
 
 
-def test_a_network_that_does_not_exist_ends_the_attempts_in_this_project(clouds: LocalClouds) -> None:
+def test_a_network_that_does_not_exist_is_looked_for_once_in_each_region(clouds: LocalClouds) -> None:
     text = "The resource 'projects/p/global/networks/default' was not found"
     clouds.gcp.faults.fail("instances.bulkInsert", "notFound", status=404, message=text, times=None)
     with pytest.raises(errors.ProviderError) as caught:
         Cluster.request(gpus=1, type="g2-standard-4", regions=["gcp:us-central1", "gcp:europe-west4"])
-    assert clouds.gcp.faults.count("instances.bulkInsert") == 1
+    assert clouds.gcp.faults.count("instances.bulkInsert") == 2
     assert "network" in (caught.value.hint or "")
 
 
