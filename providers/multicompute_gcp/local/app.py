@@ -103,7 +103,7 @@ class GcpApp:
     def _answer(self, called: Route, call: Call) -> Response:
         try:
             project = call.path.get("project", PROJECT)
-            if project != PROJECT and not called.operation.startswith("images."):
+            if project != PROJECT and not called.operation.startswith(("images.", "reservation")):
                 raise not_found(f"projects/{project}")
             if called.operation in self._waits:
                 return ok(self._waits[called.operation](call))
