@@ -61,6 +61,8 @@ class GcpLocalCloud:
         stockout_has_status: Whether an operation that ends in a stockout has an HTTP status; without one it looks like a success.
         stockout_is_upfront: Whether bulkInsert refuses with insufficientCapacity instead of failing later.
         unauthorized_tpu_zones: The zones that the project may not use for TPUs, although they are listed.
+        role: The permissions of the caller; None for all.
+        used_permissions: The permissions that calls have needed so far.
         lost_while_created: The codes of operations that fail because Google preempts one of the spot instances that they create; each
             is used once.
         tpu_fails_without_capacity: Whether a queued resource without capacity fails at once instead of waiting.
@@ -86,6 +88,8 @@ class GcpLocalCloud:
     stockout_has_status = Forwarded[bool]("_state.stockout_has_status")
     stockout_is_upfront = Forwarded[bool]("_state.stockout_is_upfront")
     unauthorized_tpu_zones = Forwarded[set[str]]("_tpus.unauthorized")
+    role = Forwarded[frozenset[str] | None]("_state.role")
+    used_permissions = Forwarded[set[str]]("_state.used_permissions")
     lost_while_created = Forwarded[list[str]]("_state.lost_while_created")
     tpu_fails_without_capacity = Forwarded[bool]("_tpus.fails_without_capacity")
     unreachable = Forwarded[set[str]]("_state.unreachable")
