@@ -11,7 +11,7 @@ from multicompute.provider import Reservation
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, unavailable_here
 from multicompute_gcp._names import last_segment, region_of
 from multicompute_gcp._session import Clients
-from multicompute_gcp.tpu._types import chips_by_slice
+from multicompute_gcp._slices import chips_by_slice
 
 # Any reservation may have an end; its instances are deleted with it only if it was bought by calendar, which is possible for these types:
 # https://cloud.google.com/compute/docs/instances/future-reservations-calendar-mode-overview.

@@ -34,6 +34,8 @@ from multicompute_gcp.tpu._zones import slice_types, zones
 # How long a launch watches the queue. If there is capacity, a slice leaves the queue within seconds; later changes are seen by listings.
 _WATCHED_FOR: Final = timedelta(seconds=15)
 _LOCAL_WATCHED_FOR: Final = timedelta(milliseconds=500)
+# Without a queue, a lack of capacity is the error of the operation, which takes longer; no listing shows it afterwards.
+_DIRECT_FACTOR: Final = 8
 _POLL_INTERVAL: Final = timedelta(seconds=1)
 _LOCAL_POLL_INTERVAL: Final = timedelta(milliseconds=20)
 _IN_QUEUE: Final = ("ACCEPTED", "CREATING", "WAITING")
@@ -195,7 +197,8 @@ class TpuLauncher:
     def _watch(self, request: LaunchRequest, operations: list[str]) -> tuple[Node, ...]:
         """Return the hosts as soon as it is known that there is capacity for them, or after some seconds."""
         place = Place.of(request.parts[0].offer)
-        end = self._clock.now() + self._watched_for
+        is_direct = self._clients.settings.tpu_create == "direct"
+        end = self._clock.now() + self._watched_for * (_DIRECT_FACTOR if is_direct else 1)
         while True:
             # Read before the listing: an answer that takes long must not be the last one if it may show an earlier state.
             is_last = self._clock.now() >= end

@@ -173,3 +173,25 @@ def test_a_slice_that_is_preempted_after_it_was_listed_does_not_end_an_extension
     later = _in_two_hours(provider)
     provider.set_expiry(ALL, later)
     assert expiry_tag(later) in _expiries(cloud)
+
+
+def test_a_lack_of_capacity_that_the_creation_of_a_slice_reports_late_is_waited_for(
+    cloud: GcpLocalCloud, provider_of: Callable[..., GcpProvider], slices: LaunchRequest
+) -> None:
+    provider = provider_of(tpu_create="direct")
+    cloud.set_capacity("v6e-8", "us-east5-a", 0)
+    cloud.set_delays(operation=3)
+    with pytest.raises(errors.CapacityError, match="no more capacity"):
+        provider.launch(slices)
+    assert cloud.alive() == []
+
+
+def test_a_part_of_a_gpu_needs_an_image_of_the_user_because_no_public_one_has_its_driver(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
+) -> None:
+    machine = InstanceType("gcp", "g4-standard-12", "rtx-pro-6000", 0.25, 96)
+    gang = request_of(parts=(Part(replace(offer, instance=machine, zone="us-central1-b"), 1),))
+    with pytest.raises(errors.InvalidRequestError, match="part of a GPU") as caught:
+        provider.launch(gang)
+    assert (caught.value.scope, "image=" in (caught.value.hint or "")) == ("type", True)
+    assert cloud.faults.count("instances.bulkInsert") == 0
