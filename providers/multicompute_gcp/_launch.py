@@ -124,15 +124,15 @@ class Launcher:
         """Request a part; None if instances of these names exist, which only an earlier launch with this token can have created."""
         held = find_reservation(self._clients, part.reservation, Place.of(part.offer)) if part.reservation else None
         try:
-            return self._bulk_insert(request, index, part, held)
+            return self._bulk_insert_into(request, index, part, held)
         except InvalidRequestError as error:
             if held is None or held.is_bound or not is_unbound(error):
                 raise
             # A reservation of another project that could not be read.
             self._failures[request.token] += 1
-            return self._bulk_insert(request, index, part, replace(held, is_bound=True))
+            return self._bulk_insert_into(request, index, part, replace(held, is_bound=True))
 
-    def _bulk_insert(
+    def _bulk_insert_into(
         self, request: LaunchRequest, index: int, part: Part, held: HeldReservation | None
     ) -> "Operation | None":
         place, clients = Place.of(part.offer), self._clients
