@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from google.api_core import exceptions as sdk
 
 from multicompute.clock import Clock
-from multicompute.errors import ThrottledError, TransientError
+from multicompute.errors import InvalidRequestError, ThrottledError, TransientError
 from multicompute.node import Node
 from multicompute.offer import InstanceType, Part
 from multicompute.provider import LaunchRequest
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
 from multicompute_gcp._boot import metadata_of
-from multicompute_gcp._errors import log, refusal, translate_errors
+from multicompute_gcp._errors import is_unbound, log, refusal, translate_errors
 from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
 from multicompute_gcp._image import disk_type_of, image_of
 from multicompute_gcp._limits import MAX_FLEX_START, MAX_RUN, MIN_FLEX_START, MIN_RUN
@@ -24,6 +24,7 @@ from multicompute_gcp._list import ATTACHED, instances, nodes, pending_node, to_
 from multicompute_gcp._names import bulk_insert_id, instance_names, last_segment, region_of
 from multicompute_gcp._network import Network, interfaces, network_tag
 from multicompute_gcp._operations import Outcome, wait
+from multicompute_gcp._placement import check_domain, needs_policy
 from multicompute_gcp._reservations import HeldReservation, find_reservation
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._settings import GcpSettings
@@ -121,10 +122,23 @@ class Launcher:
 
     def _start(self, request: LaunchRequest, index: int, part: Part) -> "Operation | None":
         """Request a part; None if instances of these names exist, which only an earlier launch with this token can have created."""
+        held = find_reservation(self._clients, part.reservation, Place.of(part.offer)) if part.reservation else None
+        try:
+            return self._bulk_insert_into(request, index, part, held)
+        except InvalidRequestError as error:
+            if held is None or held.is_bound or not is_unbound(error):
+                raise
+            # A reservation of another project that could not be read.
+            self._failures[request.token] += 1
+            return self._bulk_insert_into(request, index, part, replace(held, is_bound=True))
+
+    def _bulk_insert_into(
+        self, request: LaunchRequest, index: int, part: Part, held: HeldReservation | None
+    ) -> "Operation | None":
         place, clients = Place.of(part.offer), self._clients
-        held = find_reservation(self._clients, part.reservation, place) if part.reservation else None
         policies = held.policies if held is not None else ()
-        if request.fabric and held is None:
+        if request.fabric and (held is None or needs_policy(held, place.instance_type)):
+            check_domain(part, place)
             policies = (self._network.placement_policy(request, place),)
         body = {
             "count": part.nodes,
@@ -198,7 +212,7 @@ def instance_properties(
         "description": description_of(request.tags),
         "labels": labels_of(request.tags),
         "tags": {"items": [network_tag(request.cluster_id)]},
-        "disks": [_boot_disk(request, instance)],
+        "disks": [_boot_disk(request, instance), *_local_ssds(held)],
         "network_interfaces": interfaces(request, part, settings, project=project),
         "scheduling": scheduling(request, part, settings, held=held, now=now),
         "metadata": {"items": [{"key": key, "value": value} for key, value in metadata_of(request).items()]},
@@ -211,6 +225,8 @@ def instance_properties(
     if instance.attached and instance.accelerator:
         kind = ATTACHED.get(instance.accelerator, f"nvidia-{instance.accelerator}")
         properties["guest_accelerators"] = [{"accelerator_type": kind, "accelerator_count": int(instance.accelerators)}]
+    if held is not None and held.cpu_platform:
+        properties["min_cpu_platform"] = held.cpu_platform
     if settings.service_account:
         properties["service_accounts"] = [{"email": settings.service_account, "scopes": list(_NODE_SCOPES)}]
     if policies:
@@ -235,6 +251,20 @@ def _boot_disk(request: LaunchRequest, instance: InstanceType) -> dict[str, Any]
     }
 
 
+def _local_ssds(held: HeldReservation | None) -> list[dict[str, Any]]:
+    """Return the local SSDs that the instances of a reservation must have."""
+    return [
+        {
+            "type_": "SCRATCH",
+            "auto_delete": True,
+            # The default of both (AllocatedInstancePropertiesReservedDisk.interface, AttachedDisk.interface in compute.v1).
+            "interface": disk.get("interface", "SCSI"),
+            "initialize_params": {"disk_type": "local-ssd"},
+        }
+        for disk in (held.local_ssds if held is not None else ())
+    ]
+
+
 def scheduling(
     request: LaunchRequest, part: Part, settings: GcpSettings, *, held: HeldReservation | None, now: datetime
 ) -> dict[str, Any]:
@@ -253,6 +283,8 @@ def scheduling(
     limit = None if lease is None else max(lease, min(lease + settings.extension_room, MAX_RUN), MIN_RUN)
     if held is not None:
         properties["provisioning_model"] = "RESERVATION_BOUND" if held.is_bound else "STANDARD"
+        # No sample of Google's has a limit for bound instances, which end with the reservation; the timer on the node is exact.
+        limit = None if held.is_bound else limit
     elif purchase == "spot":
         properties["provisioning_model"] = "SPOT"
     elif purchase == "flex_start":

@@ -13,6 +13,7 @@ from multicompute.provider_kit.vendor_errors import Place, retryable, unavailabl
 from multicompute_gcp._errors import translate_errors
 from multicompute_gcp._names import request_id, resource_name
 from multicompute_gcp._operations import wait
+from multicompute_gcp._placement import group_placement
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._settings import GcpSettings
 from multicompute_gcp._tags import described_tags, description_of
@@ -88,7 +89,7 @@ class Network:
         policy = {
             "name": name,
             "description": description_of(request.tags),
-            "group_placement_policy": {"collocation": "COLLOCATED"},
+            "group_placement_policy": group_placement(place.instance_type),
         }
         call = {
             "project": self._clients.project,

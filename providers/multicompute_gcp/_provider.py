@@ -27,6 +27,7 @@ from multicompute.provider_kit.seam import merge_teardowns, require_selection
 from multicompute.provider_kit.vendor_errors import Place, invalid_request
 from multicompute_gcp import _expiry, _list, _terminate
 from multicompute_gcp._account import account
+from multicompute_gcp._availability import Places
 from multicompute_gcp._check import check
 from multicompute_gcp._errors import unless_disabled
 from multicompute_gcp._launch import Launcher
@@ -66,6 +67,7 @@ class GcpProvider:
             Capability.RESERVATIONS,
             Capability.PLACEMENT,
             Capability.QUOTAS,
+            Capability.AVAILABILITY,
             Capability.EXPIRY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
@@ -83,6 +85,7 @@ class GcpProvider:
         self._clock = clock or SystemClock()
         self._clients = Clients(read)
         self.renewal: Renewal = Renewal(self._clients.forget_credentials)
+        self._places = Places(self._clients, self._clock, self.renewal)
         self._network = Network(self._clients, self._clock)
         self._workers = Workers(self._clients)
         self._instances = Launcher(self._clients, self._network, self._clock)
@@ -171,8 +174,8 @@ class GcpProvider:
         return quotas(self._clients, region, reservations, renewal=self.renewal)
 
     def availability(self, region: str) -> Availability:
-        """Return nothing: it is not read yet, so AVAILABILITY is not declared."""
-        return Availability(region)
+        """Return the zones and types that the project can use, by three calls for all regions and one for each zone with TPUs."""
+        return self._places.availability(region)
 
     def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
         """Return nothing: they are not read yet, so SPOT_PRICES is not declared."""

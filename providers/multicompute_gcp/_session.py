@@ -153,10 +153,10 @@ class Clients:
                 self._http = self._prepare(AuthorizedSession(self.credentials()))  # type: ignore[no-untyped-call]
             return self._http
 
-    def compute_url(self, *path: str) -> str:
-        """Return the URL of a resource of the project in Compute Engine; without a path, that of the project."""
+    def compute_url(self, *path: str, project: str = "") -> str:
+        """Return the URL of a resource of a project, by default the own one, in Compute Engine; without a path, that of the project."""
         base = f"{self.settings.endpoint_url or _COMPUTE}/compute/v1/projects"
-        return "/".join([base, *map(quote, (self.project, *path))])
+        return "/".join([base, *map(quote, (project or self.project, *path))])
 
     def tpu_name(self, zone: str, *path: str) -> str:
         """Return the name of a resource of the project in Cloud TPU, projects/PROJECT/locations/ZONE/...; zone "-" is every zone."""
@@ -208,9 +208,11 @@ class Clients:
 
         return all_pages(fetch)
 
-    def aggregated(self, kind: str, place: Place, **parameters: str | int) -> list[dict[str, Any]]:
-        """Return all resources of one kind in all zones or regions, by one listing."""
-        url, operation = self.compute_url("aggregated", kind), f"{kind}.aggregatedList"
+    def aggregated(
+        self, kind: str, place: Place, *, project: str = "", **parameters: str | int
+    ) -> list[dict[str, Any]]:
+        """Return all resources of one kind in all zones or regions of a project, by default the own one, by one listing."""
+        url, operation = self.compute_url("aggregated", kind, project=project), f"{kind}.aggregatedList"
         pages = self.pages(url, operation, place, maxResults=PAGE, **parameters)
         return [item for page in pages for scope in page.get("items", {}).values() for item in scope.get(kind, ())]
 

@@ -29,7 +29,8 @@ from multicompute_gcp.local.offerings import Offerings
 from multicompute_gcp.local.operations import Operations
 from multicompute_gcp.local.other_resources import OtherResources
 from multicompute_gcp.local.projects import Projects
-from multicompute_gcp.local.records import PROJECT, Reservation
+from multicompute_gcp.local.records import PROJECT, Reservation, ReservationTerms
+from multicompute_gcp.local.reservations import Reservations
 from multicompute_gcp.local.state import State
 from multicompute_gcp.local.tpu import Tpu
 from multicompute_gcp.local.tpu_queue import Queue
@@ -59,6 +60,11 @@ class GcpLocalCloud:
         ghost_time: How long instances that a stockout leaves behind exist after it.
         stockout_has_status: Whether an operation that ends in a stockout has an HTTP status; without one it looks like a success.
         stockout_is_upfront: Whether bulkInsert refuses with insufficientCapacity instead of failing later.
+        unauthorized_tpu_zones: The zones that the project may not use for TPUs, although they are listed.
+        role: The permissions of the caller; None for all.
+        used_permissions: The permissions that calls have needed so far.
+        lost_while_created: The codes of operations that fail because Google preempts one of the spot instances that they create; each
+            is used once.
         tpu_fails_without_capacity: Whether a queued resource without capacity fails at once instead of waiting.
         unreachable: The zones that lists over all zones cannot reach.
         largest_page_of_points: The largest number of points on a page of time series.
@@ -81,6 +87,10 @@ class GcpLocalCloud:
     ghost_time = Duration("_state.ghost_time")
     stockout_has_status = Forwarded[bool]("_state.stockout_has_status")
     stockout_is_upfront = Forwarded[bool]("_state.stockout_is_upfront")
+    unauthorized_tpu_zones = Forwarded[set[str]]("_tpus.unauthorized")
+    role = Forwarded[frozenset[str] | None]("_state.role")
+    used_permissions = Forwarded[set[str]]("_state.used_permissions")
+    lost_while_created = Forwarded[list[str]]("_state.lost_while_created")
     tpu_fails_without_capacity = Forwarded[bool]("_tpus.fails_without_capacity")
     unreachable = Forwarded[set[str]]("_state.unreachable")
     largest_page_of_points = Forwarded[int]("_monitoring.largest_page")
@@ -110,6 +120,7 @@ class GcpLocalCloud:
             **images.handlers(),
             **Disks(self._state, self._operations).handlers(),
             **OtherResources(self._state, self._operations).handlers(),
+            **Reservations(self._state).handlers(),
             **Offerings(self._state).handlers(),
             **self._operations.handlers(),
             **Tpu(self._tpus, self._queue).handlers(),
@@ -231,30 +242,34 @@ class GcpLocalCloud:
         name: str = "",
         policies: Sequence[str] = (),
         ends_at: datetime | None = None,
+        terms: ReservationTerms | None = None,
     ) -> str:
         """Add a specific reservation; see `LocalCloud.add_reservation`.
 
         Args:
-            instance_type: The machine type.
+            instance_type: The machine type, or a TPU slice type.
             place: The zone.
-            nodes: How many machines it holds.
+            nodes: How many machines or slices it holds.
             tags: Its labels.
             name: Its name; a new one by default.
             policies: The names of the placement policies that its machines must have.
             ends_at: When it is deleted, with the instances that are bound to it; None for never.
+            terms: Its other terms; None for those of most reservations.
 
         Returns:
-            The name of the reservation.
+            The name of the reservation; the path of one of another project.
 
         Raises:
             ValueError: The zone does not offer the machine type.
         """
-        machine = hardware().machine_types.get(instance_type)
+        machine = hardware().machine_types.get(instance_type) or hardware().slices.get(instance_type)
         if machine is None or place not in machine.zones:
             raise ValueError(f"{instance_type} is not offered in {place}")
+        terms = terms or ReservationTerms()
         with self._state.lock:
+            name = name or f"reservation-{self._state.number()}"
             reservation = Reservation(
-                name=name or f"reservation-{self._state.number()}",
+                name=f"projects/{terms.owner}/reservations/{name}" if terms.owner else name,
                 id=self._state.new_id(),
                 zone=place,
                 machine_type=instance_type,
@@ -263,6 +278,7 @@ class GcpLocalCloud:
                 created_at=self._state.now(),
                 policies=tuple(policies),
                 ends_at=ends_at,
+                terms=terms,
             )
             self._state.zone(place).reservations.add(reservation)
         return reservation.name

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from multicompute_gcp.local.capacity import find_reservation
 from multicompute_gcp.local.disk_rules import DiskPlan, disk_body
 from multicompute_gcp.local.instance_plan import InstancePlan
 from multicompute_gcp.local.network_rules import addressed
@@ -98,7 +99,7 @@ def _limit_run(state: State, plan: InstancePlan, instance: Instance) -> None:
     if schedule.run_limit is not None:
         ends.append(_running_since(instance) + schedule.run_limit)
     if schedule.model == "RESERVATION_BOUND":
-        reservation = state.zone(host.zone).reservations.find(host.reservation or "")
+        reservation = find_reservation(state, host.zone, host.reservation or "")
         ends.append(None if reservation is None else reservation.ends_at)
     if known := [end for end in ends if end is not None]:
         state.limit_run(instance, min(known))

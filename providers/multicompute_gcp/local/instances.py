@@ -19,7 +19,8 @@ from multicompute_gcp.local.instance_plan import (
 from multicompute_gcp.local.operations import Operations, refuse_too_many
 from multicompute_gcp.local.records import Error, Instance, Operation, fingerprint, path_of, url_of
 from multicompute_gcp.local.references import check_fresh, check_labels, check_name
-from multicompute_gcp.local.responses import GcpError, Json, invalid, not_found
+from multicompute_gcp.local.reservations import check_reservation
+from multicompute_gcp.local.responses import GcpError, Json, invalid
 from multicompute_gcp.local.scheduling import read_scheduling
 from multicompute_gcp.local.state import State
 
@@ -66,7 +67,7 @@ class Instances:
         names = self._names(zone, body, count)
         refuse_too_many(self._operations.running(f"zones/{zone}", "bulkInsert"), _BULK_AT_ONCE)
         check_group_size(self._state, plan.host, count)
-        self._check_reservation(plan)
+        check_reservation(self._state, plan)
         self._refuse_upfront(plan, count)
         target = url_of(f"zones/{zone}", "instances")
         if plan.fault is not None:
@@ -74,6 +75,8 @@ class Instances:
         conflicts = [error for name in names if (error := name_conflict(self._state, plan, name)) is not None]
         if conflicts:
             return self._failed("bulkInsert", zone, target, [capacity.min_count_error(least), conflicts[0]], 409)
+        if self._state.lost_while_created and plan.schedule.is_spot:
+            return self._lost(plan, names, self._state.lost_while_created.pop(0))
         fits = capacity.available(self._state, plan.host, count)
         if fits < least:
             return self._stocked_out(plan, names, fits, least)
@@ -93,7 +96,7 @@ class Instances:
             path = path_of(f"zones/{zone}", "instances", name)
             raise GcpError("alreadyExists", f"The resource '{path}' already exists", 409)
         check_group_size(self._state, plan.host, 1)
-        self._check_reservation(plan)
+        check_reservation(self._state, plan)
         target = url_of(f"zones/{zone}", "instances", name)
         taken = name_conflict(self._state, plan, name)
         if taken is not None:
@@ -134,26 +137,6 @@ class Instances:
         first = max(numbers, default=0) + 1
         return [f"{before}{number:0{width}d}{after}" for number in range(first, first + count)]
 
-    def _check_reservation(self, plan: InstancePlan) -> None:
-        host = plan.host
-        if host.reservation is None:
-            return
-        reservation = self._state.zone(host.zone).reservations.find(host.reservation)
-        if reservation is None:
-            raise not_found(path_of(f"zones/{host.zone}", "reservations", host.reservation))
-        if reservation.machine_type != host.machine_type:
-            raise invalid(
-                "resource.reservationAffinity",
-                host.reservation,
-                f"The reservation is for {reservation.machine_type}; {host.machine_type} was asked for.",
-            )
-        if set(reservation.policies) - set(host.policies):
-            raise invalid(
-                "resource.reservationAffinity",
-                host.reservation,
-                f"Its machines must have its placement policies, {', '.join(reservation.policies)}.",
-            )
-
     def _refuse_upfront(self, plan: InstancePlan, count: int) -> None:
         """Refuse what bulkInsert, unlike insert, checks before it begins an operation."""
         over = quotas.exceeded(self._state, plan.host, count, has_address=_has_address(plan))
@@ -162,6 +145,20 @@ class Instances:
         if self._state.stockout_is_upfront and capacity.available(self._state, plan.host, count) < count:
             message = f"The zone '{path_of(f'zones/{plan.host.zone}')}' does not have enough resources available to fulfill the request."
             raise GcpError("insufficientCapacity", message, 503)
+
+    def _lost(self, plan: InstancePlan, names: Sequence[str], code: str) -> Operation:
+        """Preempt the last instance while it is created; the others exist until they are deleted.
+
+        UNSUPPORTED_OPERATION and RESOURCE_NOT_FOUND are what was observed: SkyPilot's `_gcp_handler` in
+        sky/backends/cloud_vm_ray_backend.py, https://github.com/skypilot-org/skypilot/issues/1797 ("The VM was initiated despite the error").
+        """
+        zone = plan.host.zone
+        path = path_of(f"zones/{zone}", "instances", names[-1])
+        messages = {"RESOURCE_NOT_FOUND": f"The resource '{path}' was not found"}
+        error = {"code": code, "message": messages.get(code, f"The operation on '{path}' can't be completed.")}
+        for name in names[:-1]:
+            create_instance(self._state, plan, name)
+        return self._failed("bulkInsert", zone, url_of(f"zones/{zone}", "instances"), [error], 400)
 
     def _stocked_out(self, plan: InstancePlan, names: Sequence[str], fits: int, least: int) -> Operation:
         zone, error = plan.host.zone, capacity.stockout(self._state, plan.host, len(names))

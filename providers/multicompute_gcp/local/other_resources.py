@@ -1,15 +1,14 @@
-"""Resources other than instances and disks: firewall rules, placement policies, networks, reservations."""
+"""Resources other than instances and disks: firewall rules, placement policies, networks."""
 
 from collections.abc import Mapping
 
-from multicompute_gcp.local import capacity
-from multicompute_gcp.local.calls import Call, Handler, ZonalKind, aggregated_page, list_page, required
+from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page, required
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.operations import Operations
-from multicompute_gcp.local.records import PROJECT, ComputeResource, Operation, Reservation, path_of, timestamp, url_of
+from multicompute_gcp.local.records import PROJECT, ComputeResource, Operation, path_of, timestamp, url_of
 from multicompute_gcp.local.references import check_name, split_url
 from multicompute_gcp.local.responses import GcpError, Json, invalid, not_found
-from multicompute_gcp.local.state import ResourceStore, State
+from multicompute_gcp.local.state import State
 
 _GLOBAL = "global"
 _KINDS: Mapping[str, tuple[str, str]] = {
@@ -21,7 +20,7 @@ _KINDS: Mapping[str, tuple[str, str]] = {
 
 
 class OtherResources:
-    """The methods on these resources; networks and reservations are read-only."""
+    """The methods on these resources; networks are read-only."""
 
     def __init__(self, state: State, operations: Operations) -> None:
         """Answer from `state`; changes run as `operations`."""
@@ -41,7 +40,6 @@ class OtherResources:
             "firewalls.delete": self._deleter("firewall"),
             "resourcePolicies.insert": self._insert_policy,
             "resourcePolicies.delete": self._delete_policy,
-            **ZonalKind(self._state, "reservation", self._reservations).handlers(),
         }
 
     # --- all kinds --------------------------------------------------------------------------------------------------
@@ -155,40 +153,3 @@ class OtherResources:
                     400,
                 )
         return self._delete(policy)
-
-    # --- reservations -------------------------------------------------------------------------------------------------
-
-    def _reservations(self, zone: str) -> ResourceStore[ComputeResource]:
-        return ResourceStore(self._shown(one) for one in self._state.zone(zone).reservations)
-
-    def _shown(self, reservation: Reservation) -> ComputeResource:
-        scope = f"zones/{reservation.zone}"
-        machine = hardware().machine_types[reservation.machine_type]
-        properties: Json = {"machineType": reservation.machine_type}
-        if machine.gpu:
-            properties["guestAccelerators"] = [{"acceleratorType": machine.gpu, "acceleratorCount": int(machine.gpus)}]
-        body: Json = {
-            "kind": "compute#reservation",
-            "id": str(reservation.id),
-            "name": reservation.name,
-            "creationTimestamp": timestamp(reservation.created_at),
-            "zone": url_of(scope),
-            "selfLink": url_of(scope, "reservations", reservation.name),
-            "status": "READY",
-            "specificReservationRequired": True,
-            "specificReservation": {
-                "count": str(reservation.total),
-                "assuredCount": str(reservation.total),
-                "inUseCount": str(capacity.in_use(self._state, reservation.zone, reservation.name)),
-                "instanceProperties": properties,
-            },
-        }
-        if reservation.ends_at:
-            body["deleteAtTime"] = timestamp(reservation.ends_at)
-        if reservation.policies:
-            where = f"regions/{hardware().zones[reservation.zone]}"
-            body["resourcePolicies"] = {
-                f"policy-{number}": url_of(where, "resourcePolicies", name)
-                for number, name in enumerate(reservation.policies)
-            }
-        return ComputeResource(reservation.name, reservation.id, scope, "reservation", body)

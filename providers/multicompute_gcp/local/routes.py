@@ -50,6 +50,7 @@ _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
     "reservations.list": ("GET", f"{_ZONAL}/reservations"),
     "reservations.aggregatedList": ("GET", f"{_PROJECT}/aggregated/reservations"),
     "reservations.get": ("GET", f"{_ZONAL}/reservations/{{reservation}}"),
+    "reservationBlocks.get": ("GET", f"{_ZONAL}/reservations/{{reservation}}/reservationBlocks/{{reservationBlock}}"),
     "resourcePolicies.insert": ("POST", f"{_REGIONAL}/resourcePolicies"),
     "resourcePolicies.list": ("GET", f"{_REGIONAL}/resourcePolicies"),
     "resourcePolicies.aggregatedList": ("GET", f"{_PROJECT}/aggregated/resourcePolicies"),

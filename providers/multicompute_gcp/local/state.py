@@ -76,6 +76,9 @@ class State:
         requests: Request id -> when it came, which request it was, and the operation that it began.
         stockout_has_status: Whether an operation that ends in a stockout has an HTTP status.
         stockout_is_upfront: Whether bulkInsert refuses a stockout before it begins an operation.
+        lost_while_created: The codes of operations that are to fail because an instance is preempted while it is created.
+        role: The permissions of the caller; None for all.
+        used_permissions: The permissions that calls have needed.
         settle: Called after each change of time, with the lock held.
     """
 
@@ -94,6 +97,9 @@ class State:
         self.quotas: Limits[float] = Limits()
         self.unreachable: set[str] = set()
         self.stockout_has_status = True
+        self.lost_while_created: list[str] = []
+        self.role: frozenset[str] | None = None
+        self.used_permissions: set[str] = set()
         self.stockout_is_upfront = False
         self.settle: Callable[[], None] = lambda: None
         self._numbers = itertools.count(1)
