@@ -115,7 +115,7 @@ class AwsProvider:
     @renews_credentials
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
         """Return our nodes, by one filtered listing per region, with those terminated within the last hour and their reason."""
-        return nodes(self._clients, selector)
+        return nodes(self._clients, selector, self._launcher.addresses)
 
     @renews_credentials
     def resources(self, selector: Selector) -> tuple[Resource, ...]:

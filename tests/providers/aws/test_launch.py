@@ -13,7 +13,7 @@ from multicompute.provider import LaunchRequest, Settings
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._image import default_parameter
 from multicompute_aws._names import client_token
-from multicompute_aws._network import Subnet, warn_of_no_internet
+from multicompute_aws._reach import Choice, Subnet, warn
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
 
@@ -437,10 +437,12 @@ def test_a_named_image_that_is_not_in_the_region_stops_the_request(
     assert not aws.sent("GetParameter") and not aws.sent("RunInstances")
 
 
-def test_nodes_that_can_not_reach_the_internet_cause_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_will_not_work_on_nodes_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     place, subnet = Place("aws", "us-east-1", "us-east-1a"), Subnet("subnet-a", "vpc-1", "us-east-1a", is_public=True)
-    warn_of_no_internet(subnet, [{}], is_private=False, place=place)
-    warn_of_no_internet(subnet, [{}, {}], is_private=True, place=place)
+    warn(Choice(subnet, "internet", "public"), is_private=False, has_key=True, place=place)
+    warn(Choice(subnet, "nat", "none"), is_private=True, has_key=True, place=place)
+    warn(Choice(subnet, "nat", "none"), is_private=False, has_key=False, place=place)
     assert caplog.messages == []
-    warn_of_no_internet(subnet, [{}, {}], is_private=False, place=place)
-    assert "NAT gateway" in caplog.messages[0]
+    warn(Choice(subnet, "internet", "none"), is_private=True, has_key=False, place=place)
+    warn(Choice(subnet, "nat", "none"), is_private=False, has_key=True, place=place)
+    assert "no NAT gateway" in caplog.messages[0] and "SSH works only from inside" in caplog.messages[1]
