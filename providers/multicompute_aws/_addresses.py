@@ -58,7 +58,7 @@ class Addresses:
         """
         ec2, needed = self._clients.ec2(place.region), request.node_count
         with translate_errors("DescribeAddresses", place):
-            listed = [dict(item) for item in ec2.describe_addresses()["Addresses"]]
+            listed: list[dict[str, Any]] = [dict(item) for item in ec2.describe_addresses()["Addresses"]]
         others = [item for item in listed if plain_tags(item.get("Tags")).get(TAG_ATTEMPT) != request.token]
         if len(listed) - len(others) >= needed:
             return ""
@@ -250,6 +250,6 @@ def _primary_interfaces(ec2: "EC2Client", ids: Sequence[str], place: Place) -> d
             pages = ec2.get_paginator("describe_network_interfaces").paginate(Filters=filters)
             for item in (item for page in pages for item in page["NetworkInterfaces"]):
                 attachment = item.get("Attachment", {})
-                if attachment.get("NetworkCardIndex", 0) == 0:
+                if attachment.get("NetworkCardIndex", 0) == 0 and attachment.get("DeviceIndex", 0) == 0:
                     found[str(attachment.get("InstanceId"))] = item["NetworkInterfaceId"]
     return found

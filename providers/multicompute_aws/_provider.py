@@ -31,7 +31,7 @@ from multicompute_aws._expiry import set_expiry
 from multicompute_aws._launch import Launcher
 from multicompute_aws._list import nodes, resources
 from multicompute_aws._metrics import metrics
-from multicompute_aws._prices import quotes
+from multicompute_aws._prices import quotes, spot_prices
 from multicompute_aws._quotas import quotas
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
@@ -62,6 +62,7 @@ class AwsProvider:
             Capability.PLACEMENT,
             Capability.QUOTAS,
             Capability.LIVE_PRICES,
+            Capability.SPOT_PRICES,
             Capability.EXPIRY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
@@ -151,9 +152,10 @@ class AwsProvider:
         """Return nothing: it is not read yet, so AVAILABILITY is not declared."""
         return Availability(region)
 
+    @renews_credentials
     def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
-        """Return nothing: they are not read yet, so SPOT_PRICES is not declared."""
-        return {}
+        """Return how spot prices have changed, from the spot price history, which has the last 90 days."""
+        return spot_prices(self._clients, offers, since=since)
 
     @renews_credentials
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:

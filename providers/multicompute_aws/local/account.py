@@ -5,6 +5,7 @@ from typing import Literal
 
 from multicompute.provider import Resource
 from multicompute.testing.local.fault_injection import FaultInjector
+from multicompute_aws.local.addresses import Addresses
 from multicompute_aws.local.app import AwsApp
 from multicompute_aws.local.attachments import Attachments
 from multicompute_aws.local.groups import Groups
@@ -50,6 +51,7 @@ class Account:
             handlers |= Instances(self.state, self.moto, launcher).handlers()
             handlers |= Attachments(self.state, self.moto).handlers()
         handlers |= StatusChecks(self.state).handlers()
+        handlers |= Addresses(self.state, self.moto).handlers()
         self.handlers = handlers
         return AwsApp(self.state, self.moto, injector, services, handlers, keys)
 

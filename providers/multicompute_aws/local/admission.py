@@ -1,11 +1,12 @@
 """Checks of a launch against zone, placement group, quota and capacity, with EC2's errors and messages."""
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from multicompute_aws.local.hardware import InstanceType, zones_of
+from multicompute_aws.local.hardware import InstanceType, instance_types, zones_of
+from multicompute_aws.local.prices import spot_price
 from multicompute_aws.local.state import CapacityReservation, PlacementGroup, Region, State
 from multicompute_aws.local.wire import AwsError
 
@@ -59,6 +60,7 @@ class LaunchDemand:
     spot: bool
     reservation: CapacityReservation | None
     group: PlacementGroup | None
+    tenancy: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,11 @@ def check_group(demand: LaunchDemand, region: Region, state: State) -> None:
 
 
 def check_quota(demand: LaunchDemand, region: Region, state: State) -> None:
-    """Refuse more vCPUs than the quota of the instance family allows; capacity blocks do not count."""
-    if demand.reservation is not None and demand.reservation.is_block:
+    """Refuse more vCPUs than the quota of the instance family allows.
+
+    Capacity blocks do not count, and what is launched into a reservation has counted since the reservation exists.
+    """
+    if demand.reservation is not None:
         return
     kind = next((kind for kind in QUOTAS if kind.counts(demand.instance_type.name, spot=demand.spot)), None)
     if kind is None:
@@ -127,9 +132,36 @@ def check_quota(demand: LaunchDemand, region: Region, state: State) -> None:
     )
 
 
+def check_spot_price(demand: LaunchDemand, region: Region, state: State, params: Mapping[str, Any]) -> None:
+    """Refuse a spot request whose highest price is below the price of the zone.
+
+    Code and message: https://github.com/aws/aws-parallelcluster-node/pull/415.
+    """
+    highest = params.get("InstanceMarketOptions", {}).get("SpotOptions", {}).get("MaxPrice")
+    if not demand.spot or not highest or not demand.zone:
+        return
+    name, changes = demand.instance_type.name, state.spot_prices.get((demand.zone, demand.instance_type.name), ())
+    current = spot_price(name, region.name, changes, state.now())
+    if float(highest) < current:
+        raise AwsError(
+            "SpotMaxPriceTooLow",
+            f"Your Spot request price of {highest} is lower than the minimum required Spot request fulfillment price of"
+            f" {current:.6f}.",
+        )
+
+
 def quota_used(kind: QuotaKind, region: Region, state: State) -> int:
-    """Return how many vCPUs the instances of a region use of a quota."""
-    return sum(
+    """Return how many vCPUs the instances of a region, and the reservations that no instance uses, take from a quota.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/cr-concepts.html, "Capacity Reservation limits": unused reservations count
+    against the limits of on-demand instances.
+    """
+    unused = sum(
+        (item.total - region.reserved(item, state.now())) * instance_types()[item.instance_type].vcpus
+        for item in region.reservations.values()
+        if not item.is_block and item.state_at(state.now()) == "active" and kind.counts(item.instance_type, spot=False)
+    )
+    return unused + sum(
         instance.launch.vcpus
         for instance in region.live(state.now())
         if not instance.is_stopped
@@ -168,7 +200,8 @@ def _in_reservation(demand: LaunchDemand, reservation: CapacityReservation, regi
             f" not for {demand.instance_type.name} in {demand.zone}.",
         )
     left = reservation.total - region.reserved(reservation, state.now())
-    if reservation.state_at(state.now()) != "active" or left < demand.least:
+    is_compatible = reservation.tenancy == demand.tenancy
+    if reservation.state_at(state.now()) != "active" or left < demand.least or not is_compatible:
         raise AwsError(
             "ReservationCapacityExceeded",
             "The requested reservation does not have sufficient compatible and available capacity for this request.",

@@ -129,6 +129,9 @@ class AwsApp:
 
     def _forward(self, parsed: ParsedRequest, request: Request) -> Response:
         with self._moto_lock:
+            if parsed.service == "ec2":
+                # moto creates a region at its first use, and this completes it.
+                self._moto.ec2(parsed.region)
             response = self._moto.call(request)
         if response.status == 501 or (response.status >= 500 and b"<html" in response.body[:200].lower()):
             # moto answers with an HTML page if it lacks the complete service.

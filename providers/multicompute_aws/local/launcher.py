@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from multicompute_aws.local.admission import Allocation, LaunchDemand, allocate, check_group, check_offered, check_quota
+from multicompute_aws.local.admission import (
+    Allocation,
+    LaunchDemand,
+    allocate,
+    check_group,
+    check_offered,
+    check_quota,
+    check_spot_price,
+)
 from multicompute_aws.local.hardware import InstanceType, instance_types
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.network_rules import Network, read_network
@@ -88,12 +96,14 @@ class Launcher:
             spot=spot,
             reservation=_reservation(region, params, block=block),
             group=_group(region, params),
+            tenancy=params.get("Placement", {}).get("Tenancy", "default"),
         )
         check_offered(demand, region.name)
         check_group(demand, region, self._state)
         if params.get("DryRun"):
             raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         check_quota(demand, region, self._state)
+        check_spot_price(demand, region, self._state, params)
         self._check_addresses(region, network, least)
         allocation = allocate(demand, region, self._state, self._moto.default_subnets(region.name))
         return self._launch(region, params, demand, allocation, network, image, user_data, tags), allocation.count

@@ -29,6 +29,7 @@ class Moto:
         """Take an account id, or choose one; `start` imports moto."""
         self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
         self._application: Any = None
+        self._connected: set[str] = set()
 
     def start(self) -> None:
         """Import moto and create its application, which takes most of the time of `AwsLocalCloud.start`."""
@@ -53,6 +54,7 @@ class Moto:
             del service[self.account]
         # moto also keeps every model it has created, for its dashboard: 15 MB for the images of a region.
         reset_model_data()
+        self._connected.clear()
         self._application = None
 
     def call(self, request: Request) -> Response:
@@ -121,7 +123,11 @@ class Moto:
         """Return moto's EC2 backend of a region, which moto creates at first use."""
         from moto.ec2.models import ec2_backends
 
-        return ec2_backends[self.account][region]
+        backend = ec2_backends[self.account][region]
+        if region not in self._connected:
+            self._connected.add(region)
+            _connect(backend)
+        return backend
 
     def cloudwatch(self, region: str) -> Any:
         """Return moto's CloudWatch backend of a region, which moto creates at first use."""
@@ -226,6 +232,20 @@ class Moto:
         for region in self.used_regions():
             for kind, record in _records(self.ec2(region)):
                 yield _resource(kind, record, region)
+
+
+def _connect(backend: Any) -> None:
+    """Give the default VPC what moto leaves out: an internet gateway, and a route to it in the main route table.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc.html, "Default VPC components".
+    """
+    vpc = backend.get_default_vpc()
+    if vpc is None:
+        return
+    gateway = backend.create_internet_gateway()
+    backend.attach_internet_gateway(gateway.id, vpc.id)
+    main = next(table for table in backend.route_tables.values() if table.vpc_id == vpc.id)
+    backend.create_route(main.id, "0.0.0.0/0", None, None, gateway_id=gateway.id)
 
 
 _BILLABLE = frozenset({"instance", "volume", "elastic-ip"})

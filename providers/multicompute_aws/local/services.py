@@ -6,7 +6,8 @@ from typing import Any
 
 from multicompute.testing.local.server import Request, Response, json_response
 from multicompute_aws.local import wire
-from multicompute_aws.local.admission import DEFAULT_QUOTA, QUOTAS, QuotaKind
+from multicompute_aws.local.addresses import ADDRESS_QUOTA
+from multicompute_aws.local.admission import DEFAULT_QUOTA, QUOTAS
 from multicompute_aws.local.filters import Getter, matcher
 from multicompute_aws.local.hardware import instance_types, zones_of
 from multicompute_aws.local.instances import Call, Handler
@@ -18,6 +19,8 @@ from multicompute_aws.local.wire import AwsError
 
 JSON_TYPE = "application/x-amz-json-1.1"
 _PAGE = 100
+_MOST_PRICES = 1000
+_QUOTA_NAMES = {**{kind.code: kind.name for kind in QUOTAS}, ADDRESS_QUOTA[0]: ADDRESS_QUOTA[1]}
 JsonHandler = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]
 """Returns the response for a region and parameters, or None to pass the request on to moto."""
 
@@ -77,29 +80,28 @@ class Services:
 
     def _get_quota(self, region: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         code = params.get("QuotaCode")
-        kind = next((kind for kind in QUOTAS if kind.code == code and params.get("ServiceCode") == "ec2"), None)
-        if kind is None:
+        if params.get("ServiceCode") != "ec2" or code not in _QUOTA_NAMES:
             raise AwsError("NoSuchResourceException", "The request failed because the specified quota does not exist.")
-        return {"Quota": self._quota(region, kind)}
+        return {"Quota": self._quota(region, code, _QUOTA_NAMES[code])}
 
     def _list_quotas(self, region: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         if params.get("ServiceCode") != "ec2":
             return {"Quotas": []}
         start, size = int(params.get("NextToken") or 0), int(params.get("MaxResults") or _PAGE)
-        quotas = [self._quota(region, kind) for kind in QUOTAS]
+        quotas = [self._quota(region, code, name) for code, name in _QUOTA_NAMES.items()]
         found: dict[str, Any] = {"Quotas": quotas[start : start + size]}
         if start + size < len(quotas):
             found["NextToken"] = str(start + size)
         return found
 
-    def _quota(self, region: str, kind: QuotaKind) -> dict[str, Any]:
+    def _quota(self, region: str, code: str, name: str) -> dict[str, Any]:
         return {
             "ServiceCode": "ec2",
             "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)",
-            "QuotaArn": f"arn:aws:servicequotas:{region}:{self._moto.account}:ec2/{kind.code}",
-            "QuotaCode": kind.code,
-            "QuotaName": kind.name,
-            "Value": self._state.quotas.get((region, kind.code), DEFAULT_QUOTA),
+            "QuotaArn": f"arn:aws:servicequotas:{region}:{self._moto.account}:ec2/{code}",
+            "QuotaCode": code,
+            "QuotaName": name,
+            "Value": self._state.quotas.get((region, code), DEFAULT_QUOTA),
             "Unit": "None",
             "Adjustable": True,
             "GlobalQuota": False,
@@ -136,14 +138,26 @@ class Services:
             raise AwsError("InvalidParameterValue", f"Invalid value '{unknown[0]}' for InstanceType.")
         zones = {name: sorted(found) for name, found in zones_of(call.region.name).items()}
         products = call.params.get("ProductDescriptions") or ["Linux/UNIX"]
-        entries = []
-        if "Linux/UNIX" in products:
-            entries = spot_history(names or sorted(zones), call.region.name, zones, self._state.now())
-        if zone := call.params.get("AvailabilityZone"):
-            entries = [entry for entry in entries if entry["AvailabilityZone"] == zone]
+        wanted = names or sorted(zones) if "Linux/UNIX" in products else ()
+        until = min(call.params.get("EndTime") or self._state.now(), self._state.now())
+        since = call.params.get("StartTime") or until
+        entries = [
+            entry
+            for name in wanted
+            for zone in zones.get(name, ())
+            if call.params.get("AvailabilityZone") in (None, zone)
+            for entry in spot_history(
+                name, zone, call.region.name, self._state.spot_prices.get((zone, name), ()), since=since, until=until
+            )
+        ]
         matches = matcher(call.params.get("Filters", ()), _SPOT_FILTERS, lambda entry: {})
         found = [entry for entry in entries if matches(entry)]
-        values: dict[str, Any] = {"SpotPriceHistory": found}
+        start, size = (
+            int(call.params.get("NextToken") or 0),
+            min(call.params.get("MaxResults") or _MOST_PRICES, _MOST_PRICES),
+        )
+        more = str(start + size) if start + size < len(found) else ""
+        values: dict[str, Any] = {"SpotPriceHistory": found[start : start + size], "NextToken": more}
         return wire.response_body(call.action, values)
 
 

@@ -213,6 +213,7 @@ class CapacityReservation:
     created_at: datetime
     state: str = "active"
     ends_at: datetime | None = None
+    tenancy: str = "default"
 
     def state_at(self, now: datetime) -> str:
         """Return its state, which is "expired" after its end."""
@@ -298,7 +299,8 @@ class State:
     Attributes:
         timing: How long things take.
         capacity: (zone, instance type) -> how many the zone has in total.
-        quotas: (region, quota code) -> the limit in vCPUs.
+        quotas: (region, quota code) -> the limit in vCPUs or addresses.
+        spot_prices: (zone, instance type) -> the changes of the spot price, oldest first.
         limited_subnets: The subnets whose free addresses count. The others have addresses for ten thousand instances, more than a
             real one of their size, unless `limits_all_subnets`.
         region_status: Region -> whether the account may use it; regions that are missing are enabled.
@@ -312,6 +314,7 @@ class State:
         self.timing = Timing()
         self.capacity: Limits[int] = Limits()
         self.quotas: Limits[float] = Limits()
+        self.spot_prices: dict[tuple[str, str], list[tuple[datetime, float]]] = {}
         self.region_status: dict[str, RegionStatus] = {}
         self.limited_subnets: set[str] = set()
         self.limits_all_subnets = False

@@ -13,8 +13,8 @@ from multicompute.provider import LaunchRequest, Settings
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._image import default_parameter
 from multicompute_aws._names import client_token
-from multicompute_aws._reach import Choice, Subnet, warn
 from multicompute_aws._provider import AwsProvider
+from multicompute_aws._reach import Choice, Subnet, warn
 from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
 
 Request = Callable[..., LaunchRequest]
