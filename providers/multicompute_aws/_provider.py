@@ -43,6 +43,13 @@ _CONSISTENCY_WINDOW: Final = timedelta(minutes=5)
 _POLL_INTERVAL: Final = timedelta(seconds=3)
 # An instance with eight GPUs takes minutes from pending to running; one that takes ten does not come up.
 _ATTEMPT_TIMEOUT: Final = timedelta(minutes=10)
+# A bare metal instance tests its hardware first: 77 of them needed up to 14 minutes until they answered, see
+# https://gitlab.com/testing-farm/infrastructure/-/merge_requests/1526. Nothing is published on the instances of UltraServers.
+_ATTEMPT_TIMEOUTS: Final[Mapping[str, timedelta]] = {
+    "*.metal*": timedelta(minutes=30),
+    "p6e-*": timedelta(minutes=30),
+    "trn2u.*": timedelta(minutes=30),
+}
 
 
 class AwsProvider:
@@ -71,6 +78,7 @@ class AwsProvider:
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT
+    attempt_timeouts: Mapping[str, timedelta] = _ATTEMPT_TIMEOUTS
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         read = AwsSettings.of(settings)

@@ -78,8 +78,36 @@ def gang(site: Site) -> object:
     provider = site.provider()
     nodes = provider.launch(site.request(fabric=True, ssh_public_key=KEY, setup="true"))
     provider.set_expiry(HERE, datetime(2027, 1, 1, tzinfo=UTC))
+    addresses = [bool(node.public_ip) for node in provider.nodes(HERE)]
     kinds = sorted(item.kind for item in provider.resources(HERE))
-    return len(nodes), kinds, site.tear_down(provider)
+    return len(nodes), addresses, kinds, site.tear_down(provider)
+
+
+def isolated(site: Site) -> object:
+    """Launch into a subnet from which no route leads to the internet."""
+    ec2 = site.boto()
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.0.0/24", AvailabilityZone="us-east-1a")
+    provider = site.provider(vpc=vpc)
+    try:
+        return len(provider.launch(site.request()))
+    except errors.InvalidRequestError as error:
+        return error.code
+    finally:
+        site.tear_down(provider)
+
+
+def short_of_addresses(site: Site) -> object:
+    """Launch a gang that needs more elastic IP addresses than the account may have."""
+    site.cloud.set_quota("L-0263D0A3", "us-east-1", 1)
+    provider = site.provider()
+    try:
+        return len(provider.launch(site.request(fabric=True)))
+    except errors.InvalidRequestError as error:
+        return error.code, "ec2:RunInstances" in site.gate.calls
+    finally:
+        site.cloud.set_quota("L-0263D0A3", "us-east-1", 10_000)
+        site.tear_down(provider)
 
 
 def spot(site: Site) -> object:
@@ -155,6 +183,8 @@ ACTIONS: Mapping[str, Callable[[Site], object]] = {
     for action in (
         doctor,
         gang,
+        isolated,
+        short_of_addresses,
         spot,
         reserved,
         everywhere,

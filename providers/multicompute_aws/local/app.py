@@ -146,6 +146,8 @@ class AwsApp:
         for name in ("InstanceIds", "Resources", "GroupId", "GroupName"):
             if name in params:
                 fields[name] = params[name]
+        if parsed.service == "ec2":
+            fields["dry_run"] = params.get("DryRun", False)
         if "Filters" in params:
             fields["filters"] = tuple(entry.get("Name", "") for entry in params["Filters"])
         return fields

@@ -242,9 +242,11 @@ def _connect(backend: Any) -> None:
     vpc = backend.get_default_vpc()
     if vpc is None:
         return
+    main = next(table for table in backend.route_tables.values() if table.vpc_id == vpc.id)
+    if any(route.destination_cidr_block == "0.0.0.0/0" for route in main.routes):
+        return
     gateway = backend.create_internet_gateway()
     backend.attach_internet_gateway(gateway.id, vpc.id)
-    main = next(table for table in backend.route_tables.values() if table.vpc_id == vpc.id)
     backend.create_route(main.id, "0.0.0.0/0", None, None, gateway_id=gateway.id)
 
 

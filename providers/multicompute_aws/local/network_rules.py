@@ -109,6 +109,10 @@ def _check_kinds(nics: Sequence[Mapping[str, Any]], instance_type: InstanceType)
             raise AwsError(
                 "InvalidParameterCombination", "An EFA-only network interface can't be the primary network interface."
             )
+    count = sum(kind != "interface" for kind in kinds)
+    if count and not instance_type.efa:
+        raise AwsError("Unsupported", f"EFA interfaces are not supported on {instance_type.name}")
+    for nic, kind in zip(nics, kinds, strict=True):
         # https://github.com/aws/aws-parallelcluster/issues/7143: a P6-B300 does not launch with an EFA interface on its primary card. The
         # cards of each type are those of DescribeInstanceTypes; EC2's message is not public.
         card = nic.get("NetworkCardIndex", 0)
@@ -117,9 +121,6 @@ def _check_kinds(nics: Sequence[Mapping[str, Any]], instance_type: InstanceType)
                 "InvalidParameterCombination",
                 f"Network card {card} of {instance_type.name} does not support interfaces of the type {kind}.",
             )
-    count = sum(kind != "interface" for kind in kinds)
-    if count and not instance_type.efa:
-        raise AwsError("Unsupported", f"EFA interfaces are not supported on {instance_type.name}")
     if count > instance_type.efa:
         raise AwsError(
             "AttachmentLimitExceeded", f"EFA interface count {count} exceeds the limit for {instance_type.name}"

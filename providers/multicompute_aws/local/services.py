@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from multicompute.testing.local.server import Request, Response, json_response
@@ -139,8 +140,9 @@ class Services:
         zones = {name: sorted(found) for name, found in zones_of(call.region.name).items()}
         products = call.params.get("ProductDescriptions") or ["Linux/UNIX"]
         wanted = names or sorted(zones) if "Linux/UNIX" in products else ()
-        until = min(call.params.get("EndTime") or self._state.now(), self._state.now())
-        since = call.params.get("StartTime") or until
+        now = self._state.now()
+        until = min(_instant(call.params.get("EndTime")) or now, now)
+        since = _instant(call.params.get("StartTime")) or until
         entries = [
             entry
             for name in wanted
@@ -159,6 +161,10 @@ class Services:
         more = str(start + size) if start + size < len(found) else ""
         values: dict[str, Any] = {"SpotPriceHistory": found[start : start + size], "NextToken": more}
         return wire.response_body(call.action, values)
+
+
+def _instant(given: str | None) -> datetime | None:
+    return datetime.fromisoformat(given) if given else None
 
 
 _SPOT_FILTERS: dict[str, Getter[Mapping[str, Any]]] = {

@@ -223,6 +223,7 @@ _DEFAULTS: dict[str, Callable[[Request], str | Answer]] = {
     "DescribeSpotInstanceRequests": lambda request: "<R><spotInstanceRequestSet/></R>",
     "DescribeSecurityGroups": lambda request: "<R><securityGroupInfo/></R>",
     "DescribePlacementGroups": lambda request: "<R><placementGroupSet/></R>",
+    "DescribeCapacityReservations": lambda request: "<R><capacityReservationSet/></R>",
     "DescribeRouteTables": lambda request: route_tables(),
     "DescribeAddresses": lambda request: "<R><addressesSet/></R>",
     "GetServiceQuota": lambda request: json.dumps({"Quota": {"Value": 100.0}}),

@@ -40,8 +40,11 @@ def test_nothing_is_billed_before_everything_that_is_free_exists(
 ) -> None:
     provider.launch(request_of(fabric=True))
     assert aws.actions == [
-        *("GetParameter", "DescribeImages", "DescribeSubnets", "DescribeInstanceTypes", "CreateSecurityGroup"),
+        *("GetParameter", "DescribeImages", "DescribeSubnets", "DescribeInstanceTypes", "DescribeRouteTables"),
+        # Whether the nodes can have elastic IP addresses; the last of these is a dry run.
+        *("DescribeAddresses", "GetServiceQuota", "AllocateAddress", "CreateSecurityGroup"),
         *("AuthorizeSecurityGroupIngress", "AuthorizeSecurityGroupEgress", "CreatePlacementGroup", "RunInstances"),
+        *("DescribeAddresses", "AllocateAddress", "AllocateAddress"),
     ]
 
 
@@ -51,7 +54,9 @@ def test_what_was_looked_up_is_not_looked_up_again(
     provider.launch(request_of(fabric=True))
     aws.requests.clear()
     provider.launch(request_of(fabric=True))
-    assert not [action for action in aws.actions if action.startswith(("Describe", "Get"))]
+    # How many elastic IP addresses the account has changes with every launch.
+    read = [action for action in aws.actions if action.startswith(("Describe", "Get"))]
+    assert read == ["DescribeAddresses", "DescribeAddresses"]
 
 
 def test_everything_that_the_call_creates_is_tagged_in_that_call(
@@ -62,8 +67,12 @@ def test_everything_that_the_call_creates_is_tagged_in_that_call(
     call = aws.sent("RunInstances")[0]
     kinds = [call.params[f"TagSpecification.{index}.ResourceType"] for index in (1, 2, 3, 4)]
     assert kinds == ["instance", "volume", "network-interface", "spot-instances-request"]
-    for index in (1, 2, 3, 4):
+    # An instance with several network cards waits for an address, and its tag says so.
+    assert _tags(call.under("TagSpecification.1.Tag.")) == {**request.tags, "multicompute-address": "elastic"}
+    for index in (2, 3, 4):
         assert _tags(call.under(f"TagSpecification.{index}.Tag.")) == dict(request.tags)
+    for allocation in aws.sent("AllocateAddress")[1:]:
+        assert _tags(allocation.under("TagSpecification.1.Tag.")) == {**request.tags, "multicompute-attempt": "tok"}
     for action in ("CreateSecurityGroup", "CreatePlacementGroup"):
         assert _tags(aws.sent(action)[0].under("TagSpecification.1.Tag.")) == dict(request.tags)
 
@@ -107,10 +116,10 @@ def test_efa_is_on_every_card_and_only_the_first_carries_ip(
 ) -> None:
     provider.launch(request_of(fabric=True))
     params = aws.sent("RunInstances")[0].params
-    cards = [_interface(aws, index) for index in range(1, 33)]
-    assert (cards[0]["InterfaceType"], cards[0]["DeviceIndex"], cards[0]["NetworkCardIndex"]) == ("efa", "0", "0")
-    assert {(card["InterfaceType"], card["DeviceIndex"]) for card in cards[1:]} == {("efa-only", "1")}
-    assert [card["NetworkCardIndex"] for card in cards] == [str(index) for index in range(32)]
+    cards = [_interface(aws, index) for index in range(1, 34)]
+    kinds = [(card["NetworkCardIndex"], card["DeviceIndex"], card["InterfaceType"]) for card in cards]
+    assert kinds[:2] == [("0", "0", "interface"), ("0", "1", "efa-only")]
+    assert kinds[2:] == [(str(index), "0", "efa-only") for index in range(1, 32)]
     assert {(card["SubnetId"], card["SecurityGroupId.1"]) for card in cards} == {("subnet-a", "sg-1")}
     # EC2 refuses a public address for an instance with several interfaces.
     assert not [name for name in params if name.endswith("AssociatePublicIpAddress")]
@@ -123,7 +132,7 @@ def test_a_card_that_takes_no_efa_gets_an_ip_interface(
 ) -> None:
     aws.answers["DescribeInstanceTypes"] = network_cards(17, without_efa=1)
     provider.launch(request_of(fabric=True))
-    assert "InterfaceType" not in _interface(aws, 1)
+    assert _interface(aws, 1)["InterfaceType"] == "interface"
     assert [_interface(aws, index)["InterfaceType"] for index in range(2, 18)] == ["efa-only"] * 16
 
 
@@ -231,7 +240,10 @@ def test_after_a_failed_zone_the_next_one_of_the_region_is_tried_without_further
     aws.requests.clear()
     there = replace(offer, zone="us-east-1b")
     provider.launch(request_of(token="tok-2", parts=(Part(there, 2),), fabric=True))
-    assert aws.actions == ["CreatePlacementGroup", "RunInstances"]
+    assert aws.actions == [
+        *("DescribeAddresses", "AllocateAddress", "CreatePlacementGroup", "RunInstances"),
+        *("DescribeAddresses", "AllocateAddress", "AllocateAddress"),
+    ]
 
 
 def test_the_settings_choose_network_key_and_role(aws: ScriptedAws, request_of: Request) -> None:

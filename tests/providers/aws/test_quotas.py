@@ -111,7 +111,8 @@ def test_the_instances_in_a_capacity_block_end_before_it_does(
 
 def test_a_reservation_of_another_region_causes_no_note(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["ListServiceQuotas"] = _limits(L_417A185B=1536)
-    aws.answers["DescribeCapacityReservations"] = refusal("InvalidCapacityReservationId.NotFound")
+    # The first call lists all reservations of the account.
+    aws.answers["DescribeCapacityReservations"] = [None, refusal("InvalidCapacityReservationId.NotFound")]
     found = provider.quotas("us-east-1", reservations=["cr-1"])
     assert (found.reservations, found.notes) == ((), ())
 
