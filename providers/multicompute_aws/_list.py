@@ -61,7 +61,9 @@ def nodes(clients: Clients, selector: Selector, addresses: Addresses) -> tuple[N
 
     def in_region(ec2: "EC2Client", place: Place) -> list[Node]:
         found = sorted(selected_instances(ec2, selector, place, is_refresh=True), key=_order)
-        waiting = [item for item in found if waits_for_address(item)]
+        # A listing of all clusters changes none of them.
+        is_of_one = selector.cluster_id is not None or selector.token is not None
+        waiting = [item for item in found if is_of_one and waits_for_address(item)]
         given = addresses.complete(waiting, place) if waiting else {}
         found = [
             {**item, "PublicIpAddress": given[item["InstanceId"]]} if item["InstanceId"] in given else item

@@ -121,6 +121,13 @@ def test_a_node_is_pending_until_it_has_its_address(site: Site, gang: LaunchRequ
     assert {node.state for node in provider.nodes(HERE)} == {NodeState.RUNNING}
 
 
+def test_a_listing_of_all_clusters_gives_no_node_an_address(site: Site, gang: LaunchRequest) -> None:
+    provider = site.provider()
+    provider.launch(gang)
+    assert {node.state for node in provider.nodes(Selector(region="us-east-1"))} == {NodeState.PENDING}
+    assert site.cloud.faults.count("AssociateAddress") == 0
+
+
 def test_a_launch_that_ended_before_its_addresses_gets_them_from_another_process(
     site: Site, gang: LaunchRequest
 ) -> None:
