@@ -17,7 +17,7 @@ from multicompute.errors import AccessDeniedError, MulticomputeError, QuotaError
 from multicompute.provider import RESERVED_TAG_PREFIX, TAG_ATTEMPT, TAG_ID, LaunchRequest, Selector
 from multicompute.provider_kit.calls import batches
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_aws._errors import code_of, log, translate_errors
+from multicompute_aws._errors import ACTION, code_of, log, translate_errors
 from multicompute_aws._families import console_page
 from multicompute_aws._names import escaped
 from multicompute_aws._session import Clients
@@ -52,10 +52,15 @@ class Addresses:
 
         Nothing is bought before this: a launch whose addresses are refused afterwards has to be taken back. Addresses of lost
         nodes of the cluster are released if they are in the way.
-
-        Raises:
-            AccessDeniedError: A policy denies to allocate addresses.
         """
+        try:
+            return self._shortage(request, place)
+        except AccessDeniedError as error:
+            # Launches that need no addresses are allowed, so this is no refusal of the region.
+            named = ACTION.search(error.vendor_message or "")
+            return f"a policy denies {named[1] if named else 'elastic IP addresses'} to this identity"
+
+    def _shortage(self, request: LaunchRequest, place: Place) -> str:
         ec2, needed = self._clients.ec2(place.region), request.node_count
         with translate_errors("DescribeAddresses", place):
             listed: list[dict[str, Any]] = [dict(item) for item in ec2.describe_addresses()["Addresses"]]

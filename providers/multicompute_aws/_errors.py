@@ -188,7 +188,7 @@ _HINTS: Final[Mapping[Kind, str]] = {
 
 _ZONE_NAMES: Final = re.compile(r"\b[a-z]{2,}(?:-[a-z]+)+-\d+(?:-[a-z]+-\d+)?[a-z]\b")
 _CHOOSING: Final = re.compile(r"or choosing (.+?)\.?\s*$", re.DOTALL)
-_ACTION: Final = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
+ACTION: Final = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
 # A long opaque blob that only a caller with the permission to decode it can read.
 _BLOB: Final = re.compile(r"Encoded authorization failure message:.*", re.DOTALL)
 
@@ -269,7 +269,7 @@ def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) 
     if meaning.kind is QuotaError:
         return _quota_hint(place)
     if meaning.kind is AccessDeniedError:
-        named = _ACTION.search(answer.message)
+        named = ACTION.search(answer.message)
         action = named[1] if named else f"{_SERVICES.get(operation, 'ec2')}:{operation}"
         return f"allow the action {action} to this identity (docs/permissions/aws-policy.json lists all that are used)"
     if answer.code == "OptInRequired":

@@ -152,6 +152,16 @@ def test_a_gang_beyond_the_quota_of_addresses_is_refused_before_anything_is_boug
     assert site.bought() == 0 and not [item for item in site.cloud.alive() if item.kind == "elastic-ip"]
 
 
+def test_without_the_right_to_addresses_only_gangs_that_need_them_are_refused(site: Site, gang: LaunchRequest) -> None:
+    denial = "User: arn:aws:iam::1:user/me is not authorized to perform: ec2:AllocateAddress"
+    site.cloud.faults.fail("AllocateAddress", "UnauthorizedOperation", message=denial, status=403, times=None)
+    provider = site.provider()
+    with pytest.raises(errors.InvalidRequestError, match="a policy denies ec2:AllocateAddress") as caught:
+        provider.launch(gang)
+    assert caught.value.scope == "request" and site.bought() == 0
+    assert len(provider.launch(replace(gang, fabric=False, token="t-2"))) == 2
+
+
 def test_a_gang_whose_addresses_are_refused_after_the_launch_is_taken_back(site: Site, gang: LaunchRequest) -> None:
     """The quota could not be read, or another launch took the last address."""
     site.cloud.faults.fail("GetServiceQuota", "AccessDeniedException", times=None)
