@@ -9,6 +9,7 @@ https://github.com/hashicorp/terraform-provider-aws/issues/19699.
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
@@ -18,7 +19,6 @@ from multicompute.provider import RESERVED_TAG_PREFIX, TAG_ATTEMPT, TAG_ID, Laun
 from multicompute.provider_kit.calls import batches
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._errors import ACTION, code_of, log, translate_errors
-from multicompute_aws._families import console_page
 from multicompute_aws._names import escaped
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import ec2_tags, plain_tags
@@ -39,6 +39,14 @@ _NOT_NOW: Final = frozenset(
 _GONE: Final = frozenset({"InvalidAllocationID.NotFound", "InvalidAddressID.NotFound"})
 
 
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Why an account can't have the addresses for a launch, and what would change that."""
+
+    why: str
+    remedy: str = f"raise the quota {QUOTA}"
+
+
 class Addresses:
     """The elastic IP addresses of launches."""
 
@@ -47,8 +55,8 @@ class Addresses:
         self._lock = threading.Lock()
         self._limits: dict[str, float | None] = {}
 
-    def shortage(self, request: LaunchRequest, place: Place) -> str:
-        """Return in words why the account can't have the addresses for a launch, "" if it can or if its quota can't be read.
+    def shortage(self, request: LaunchRequest, place: Place) -> Shortage | None:
+        """Return why the account can't have the addresses for a launch, None if it can or if its quota can't be read.
 
         Nothing is bought before this: a launch whose addresses are refused afterwards has to be taken back. Addresses of lost
         nodes of the cluster are released if they are in the way.
@@ -58,15 +66,16 @@ class Addresses:
         except AccessDeniedError as error:
             # Launches that need no addresses are allowed, so this is no refusal of the region.
             named = ACTION.search(error.vendor_message or "")
-            return f"a policy denies {named[1] if named else 'elastic IP addresses'} to this identity"
+            action = named[1] if named else "ec2:AllocateAddress"
+            return Shortage(f"a policy denies {action} to this identity", "change that policy")
 
-    def _shortage(self, request: LaunchRequest, place: Place) -> str:
+    def _shortage(self, request: LaunchRequest, place: Place) -> Shortage | None:
         ec2, needed = self._clients.ec2(place.region), request.node_count
         with translate_errors("DescribeAddresses", place):
             listed: list[dict[str, Any]] = [dict(item) for item in ec2.describe_addresses()["Addresses"]]
         others = [item for item in listed if plain_tags(item.get("Tags")).get(TAG_ATTEMPT) != request.token]
         if len(listed) - len(others) >= needed:
-            return ""
+            return None
         limit = self._limit(place)
         if limit is not None and len(others) + needed > limit:
             unused = [
@@ -76,10 +85,10 @@ class Addresses:
             ]
             in_use = len(others) - len(unused)
             if in_use + needed > limit:
-                return f"{needed} elastic IP addresses needed, {limit:g} allowed, {in_use} in use"
+                return Shortage(f"{needed} elastic IP addresses needed, {limit:g} allowed, {in_use} in use")
             release_all(ec2, unused, place)
         self._require_permission(ec2, place)
-        return ""
+        return None
 
     def _limit(self, place: Place) -> float | None:
         """Return the quota of the region, None if it can't be read; it is read once."""
@@ -224,14 +233,6 @@ def release_all(ec2: "EC2Client", items: Iterable[Mapping[str, Any]], place: Pla
             except ClientError as error:
                 if code_of(error) not in _GONE | {"InvalidIPAddress.InUse"}:
                     raise
-
-
-def quota_hint(place: Place) -> str:
-    """Return what to do if the account can't have enough addresses."""
-    return (
-        "set [providers.aws] subnets to subnets with a NAT gateway, use private=True, or request more elastic IP addresses at "
-        f"{console_page(QUOTA, place.region)}"
-    )
 
 
 def is_address_quota(error: MulticomputeError) -> bool:

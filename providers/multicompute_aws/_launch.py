@@ -11,7 +11,7 @@ from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Selector
 from multicompute.provider_kit.seam import all_or_nothing
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable, unavailable_here
-from multicompute_aws._addresses import ELASTIC, TAG_ADDRESS, Addresses, is_address_quota
+from multicompute_aws._addresses import ELASTIC, TAG_ADDRESS, Addresses, Shortage, is_address_quota
 from multicompute_aws._boot import user_data
 from multicompute_aws._cards import NetworkCard, interfaces
 from multicompute_aws._errors import code_of, log, translate_errors
@@ -79,7 +79,8 @@ class Launcher:
             if not is_address_quota(error):
                 raise
             # Its quota could not be read, or another launch took the last ones.
-            raise no_addresses(error.vendor_message or error.message, Place.of(request.parts[0].offer)) from error
+            why = Shortage(error.vendor_message or error.message)
+            raise no_addresses(why, Place.of(request.parts[0].offer)) from error
 
     def restart(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Start the stopped instances of an earlier launch, all that can be started, and return all of them.

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from multicompute.errors import MulticomputeError
 from multicompute.provider_kit.vendor_errors import Place, invalid_request
-from multicompute_aws._addresses import quota_hint
+from multicompute_aws._addresses import Shortage
 from multicompute_aws._errors import log
 from multicompute_aws._routes import WayOut
 
@@ -78,14 +78,14 @@ def no_way_out(place: Place) -> MulticomputeError:
     )
 
 
-def no_addresses(shortage: str, place: Place) -> MulticomputeError:
+def no_addresses(shortage: Shortage, place: Place) -> MulticomputeError:
     """Return the error of a launch whose nodes get no public address, and whose subnets have no NAT gateway."""
     return invalid_request(
-        f"nodes with several network cards get no public address from EC2, and no subnet here has a NAT gateway: {shortage}",
+        f"EC2 gives nodes with several network cards no public address, and no subnet here has a NAT gateway: {shortage.why}",
         code=_NO_WAY_OUT,
         place=place,
         scope="request",
-        hint=quota_hint(place),
+        hint=f"name [providers.aws] subnets with a NAT gateway, use private=True, or {shortage.remedy}",
     )
 
 

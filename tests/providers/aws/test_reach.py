@@ -148,7 +148,8 @@ def test_a_gang_beyond_the_quota_of_addresses_is_refused_before_anything_is_boug
     with pytest.raises(errors.InvalidRequestError, match="2 elastic IP addresses needed, 1 allowed") as caught:
         site.provider().launch(gang)
     assert (caught.value.code, caught.value.scope) == ("NoWayOut", "request")
-    assert "NAT gateway" in str(caught.value.hint) and "private=True" in str(caught.value.hint)
+    assert all(word in str(caught.value.hint) for word in ("NAT gateway", "private=True", QUOTA))
+    assert len(str(caught.value)) <= 300
     assert site.bought() == 0 and not [item for item in site.cloud.alive() if item.kind == "elastic-ip"]
 
 
