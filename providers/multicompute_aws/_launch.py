@@ -16,9 +16,10 @@ from multicompute_aws._errors import code_of, log, translate_errors
 from multicompute_aws._image import Image, Images
 from multicompute_aws._list import instances, live_instances, to_node
 from multicompute_aws._names import client_token
-from multicompute_aws._network import Network, Subnet, interfaces, warn_of_no_internet
+from multicompute_aws._network import Network, interfaces, warn_of_no_internet
 from multicompute_aws._reservations import CapacityReservation, find_reservation
 from multicompute_aws._session import Clients
+from multicompute_aws._subnets import Subnet
 from multicompute_aws._tags import ec2_tags, fit_metadata
 from multicompute_aws._terminate import terminate_instances
 
@@ -30,8 +31,8 @@ _DEFAULT_DISK_GIB: Final = 200
 _DEFAULT_PLAIN_DISK_GIB: Final = 50
 # Containers on the node get their role from the metadata service, one hop further away.
 _METADATA_HOPS: Final = 2
-# A group that was created a moment ago may not be known to RunInstances yet.
 _SUBNET_IS_FULL: Final = "InsufficientFreeAddressesInSubnet"
+# A group that was created a moment ago may not be known to RunInstances yet.
 _NOT_YET_KNOWN: Final = frozenset({"InvalidGroup.NotFound", "InvalidPlacementGroup.Unknown"})
 
 
@@ -113,7 +114,7 @@ class Launcher:
                     raise unavailable_here(text, code=_SUBNET_IS_FULL, place=place, scope="zone", hint="") from error
                 if code in ("IdempotentParameterMismatch", "IdempotentInstanceTerminated"):
                     return self._launched_before(request, part, call["ClientToken"], place, error)
-                if code in _NOT_YET_KNOWN and not self._clients.settings.security_groups:
+                if code in _NOT_YET_KNOWN:
                     self._network.forget(request.cluster_id)
                     text = f"the group that was created for the launch is not known yet: {code}"
                     raise retryable(text, code=code, place=place) from error

@@ -1,7 +1,7 @@
 """Finds the subnet of a launch, and creates the cluster's security group and placement groups."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
@@ -14,29 +14,11 @@ from multicompute_aws._errors import code_of, log, translate_errors
 from multicompute_aws._names import group_name
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
+from multicompute_aws._subnets import NO_SUBNET_HINT, Subnet, best_first, list_subnets
 from multicompute_aws._tags import ec2_tags, plain_tags
-
-if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import FilterTypeDef
 
 # AWS's own service for it.
 _ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
-
-
-@dataclass(frozen=True, slots=True)
-class Subnet:
-    """A subnet that nodes can be launched into.
-
-    Attributes:
-        is_public: Whether AWS gives its instances a public address.
-        free: How many addresses were free when it was listed.
-    """
-
-    id: str
-    vpc: str
-    zone: str
-    is_public: bool
-    free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +50,13 @@ class Network:
     def subnets(self, place: Place, token: str) -> tuple[Subnet, ...]:
         """Return the subnets for nodes in the zone of `place`, or in the region if the zone is open, in the order to try them.
 
-        The one that an earlier launch with this client token used comes first, then those with the most free addresses. A
-        repeated launch of another process that finds another order is refused by EC2, and finds the nodes of the first.
+        A repeated launch of another process that finds another order is refused by EC2, and finds the nodes of the first.
 
         Raises:
             CapacityError: This zone or region has none.
         """
         if place.region not in self._subnets:
-            self._subnets[place.region] = self._list_subnets(place)
+            self._subnets[place.region] = list_subnets(self._clients, place)
         subnets = self._subnets[place.region]
         found = [subnet for subnet in subnets if place.zone in ("", subnet.zone)]
         if not found:
@@ -85,43 +66,21 @@ class Network:
                 code="NoSubnet",
                 place=place,
                 scope=scope,
-                hint="`aws ec2 create-default-vpc` or create-default-subnet makes one; [providers.aws] subnets names others",
+                hint=NO_SUBNET_HINT,
             )
         if len(found) == 1 or not place.zone:
             return tuple(found)
         # The listing may be hours old.
-        fresh = {subnet.id: subnet for subnet in self._list_subnets(place)}
+        fresh = {subnet.id: subnet for subnet in list_subnets(self._clients, place)}
         found = [fresh[subnet.id] for subnet in found if subnet.id in fresh] or found
         used = self._subnet_of.get(token, "")
-        return tuple(sorted(found, key=lambda subnet: (subnet.id != used, -subnet.free, subnet.id)))
+        return best_first(found, used)
 
     def use(self, subnet: Subnet, token: str) -> None:
         """Remember the subnet of the launch with this client token."""
         self._subnet_of[token] = subnet.id
-
-    def _list_subnets(self, place: Place) -> tuple[Subnet, ...]:
-        settings = self._settings
-        filters: list[FilterTypeDef]
-        if settings.subnets:
-            filters = [{"Name": "subnet-id", "Values": list(settings.subnets)}]
-        elif settings.vpc:
-            filters = [{"Name": "vpc-id", "Values": [settings.vpc]}]
-        else:
-            filters = [{"Name": "default-for-az", "Values": ["true"]}]
-        with translate_errors("DescribeSubnets", place):
-            pages = self._clients.ec2(place.region).get_paginator("describe_subnets").paginate(Filters=filters)
-            found = [item for page in pages for item in page["Subnets"]]
-        subnets = [
-            Subnet(
-                item["SubnetId"],
-                item["VpcId"],
-                item["AvailabilityZone"],
-                item["MapPublicIpOnLaunch"],
-                item.get("AvailableIpAddressCount", 0),
-            )
-            for item in found
-        ]
-        return tuple(sorted(subnets, key=lambda subnet: (subnet.zone, subnet.id)))
+        if subnet.route is not None:
+            log.info("launched into %s of %s in %s (default route: %s)", subnet.id, subnet.vpc, subnet.zone, subnet.route)
 
     def security_groups(self, request: LaunchRequest, subnet: Subnet, place: Place) -> tuple[str, ...]:
         """Return the groups of the nodes: the configured ones, else the cluster's own, created if it does not exist yet."""
