@@ -11,7 +11,7 @@ from multicompute.provider_kit.seam import finding, optional_finding
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._errors import code_of, translate_errors
 from multicompute_aws._session import Clients
-from multicompute_aws._subnets import NO_SUBNET_HINT, Subnet, list_subnets
+from multicompute_aws._subnets import NO_SUBNET_HINT, described_subnets
 from multicompute_aws._tags import ec2_tags
 
 # Any id will do: EC2 refuses a dry run for a missing permission before it looks the image up.
@@ -35,7 +35,7 @@ def check(clients: Clients) -> tuple[Check, ...]:
     kinds = ("instance", "volume", "network-interface")
     group: dict[str, Any] = {"GroupName": "multicompute-check", "Description": "check"}
     if subnet is not None:
-        launch["SubnetId"], group["VpcId"] = subnet.id, subnet.vpc
+        launch["SubnetId"], group["VpcId"] = subnet["SubnetId"], subnet["VpcId"]
     return (
         identity,
         _regions(clients),
@@ -73,7 +73,7 @@ def _regions(clients: Clients) -> Check:
     return finding("regions", count)
 
 
-def _network(clients: Clients, home: Place) -> tuple[Check, Place, Subnet | None]:
+def _network(clients: Clients, home: Place) -> tuple[Check, Place, dict[str, Any] | None]:
     """Return whether there are subnets to launch into, with the place and the first of them.
 
     Configured subnets may be in any region, the default ones are looked for in the home region.
@@ -83,7 +83,7 @@ def _network(clients: Clients, home: Place) -> tuple[Check, Place, Subnet | None
     try:
         listed = clients.in_regions(
             None if is_configured else home.region,
-            lambda _, place: [(place, subnet) for subnet in list_subnets(clients, place)],
+            lambda _, place: [(place, subnet) for subnet in described_subnets(clients, place)],
             is_listing=True,
         )
     except MulticomputeError as error:
@@ -92,7 +92,7 @@ def _network(clients: Clients, home: Place) -> tuple[Check, Place, Subnet | None
     if found:
         place, subnet = found[0]
         number = sum(other == place for other, _ in found)
-        text = f"{number} {'subnets' if number > 1 else 'subnet'} of {subnet.vpc} in {place.region}"
+        text = f"{number} {'subnets' if number > 1 else 'subnet'} of {subnet['VpcId']} in {place.region}"
         return Check("subnets", ok=True, detail=text), place, subnet
     if is_configured:
         text, hint = "no region has the configured VPC or subnets", "correct [providers.aws] vpc or subnets"

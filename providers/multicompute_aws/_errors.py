@@ -157,7 +157,10 @@ MEANINGS: Final[Meanings] = {
     "InvalidCapacityReservationId.NotFound": (INVALID,),
     "InvalidParameter": (INVALID,),
     # What RunInstances answers to a type that the region does not know.
-    "InvalidParameterValue": (_NOT_OFFERED_IN_REGION._replace(wording=r"Invalid value '[^']*' for InstanceType"), INVALID),
+    "InvalidParameterValue": (
+        _NOT_OFFERED_IN_REGION._replace(wording=r"Invalid value '[^']*' for InstanceType"),
+        INVALID,
+    ),
     # An account on the free plan can launch some small types only, in all regions:
     # https://github.com/aws/karpenter-provider-aws/pull/9004
     "InvalidParameterCombination": (Meaning(QuotaError, "account", _FREE_TIER), INVALID),
@@ -230,7 +233,11 @@ _HINTS: Final[Mapping[Kind, str]] = {
 _SPECIAL_HINTS: Final = (
     ("OptInRequired", "Marketplace", "accept the terms on that page, or name another image with image="),
     ("OptInRequired", "", "`aws account enable-region` enables the region; exclude= leaves it out"),
-    ("PendingVerification", "", "AWS sends an e-mail when it has verified the account for the region; exclude= leaves it out"),
+    (
+        "PendingVerification",
+        "",
+        "AWS sends an e-mail when it has verified the account for the region; exclude= leaves it out",
+    ),
     ("InvalidParameterCombination", _FREE_TIER, "upgrade the account to the paid plan in the Billing console"),
     ("VPCIdNotSpecified", "", "`aws ec2 create-default-vpc` makes a VPC; [providers.aws] vpc names another"),
 )
@@ -320,7 +327,9 @@ def _meaning_of_type(error: Exception) -> Meaning:
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) -> str:
-    special = next((hint for code, wording, hint in _SPECIAL_HINTS if answer.code == code and wording in answer.message), "")
+    special = next(
+        (hint for code, wording, hint in _SPECIAL_HINTS if answer.code == code and wording in answer.message), ""
+    )
     if special:
         return special
     if meaning.kind is QuotaError:

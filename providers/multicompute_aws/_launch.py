@@ -16,10 +16,9 @@ from multicompute_aws._errors import code_of, log, translate_errors
 from multicompute_aws._image import Image, Images
 from multicompute_aws._list import instances, live_instances, to_node
 from multicompute_aws._names import client_token
-from multicompute_aws._network import Network, interfaces, warn_of_no_internet
+from multicompute_aws._network import Network, Subnet, interfaces, warn_of_no_internet
 from multicompute_aws._reservations import CapacityReservation, find_reservation
 from multicompute_aws._session import Clients
-from multicompute_aws._subnets import Subnet
 from multicompute_aws._tags import ec2_tags, fit_metadata
 from multicompute_aws._terminate import terminate_instances
 

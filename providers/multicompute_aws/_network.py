@@ -14,11 +14,27 @@ from multicompute_aws._errors import code_of, log, translate_errors
 from multicompute_aws._names import group_name
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
-from multicompute_aws._subnets import NO_SUBNET_HINT, Subnet, best_first, list_subnets
+from multicompute_aws._subnets import NO_SUBNET_HINT, described_subnets
 from multicompute_aws._tags import ec2_tags, plain_tags
 
 # AWS's own service for it.
 _ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A subnet that nodes can be launched into.
+
+    Attributes:
+        is_public: Whether AWS gives its instances a public address.
+        free: How many addresses were free when it was listed.
+    """
+
+    id: str
+    vpc: str
+    zone: str
+    is_public: bool
+    free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +66,14 @@ class Network:
     def subnets(self, place: Place, token: str) -> tuple[Subnet, ...]:
         """Return the subnets for nodes in the zone of `place`, or in the region if the zone is open, in the order to try them.
 
-        A repeated launch of another process that finds another order is refused by EC2, and finds the nodes of the first.
+        The one that an earlier launch with this client token used comes first, then those with the most free addresses. A
+        repeated launch of another process that finds another order is refused by EC2, and finds the nodes of the first.
 
         Raises:
             CapacityError: This zone or region has none.
         """
         if place.region not in self._subnets:
-            self._subnets[place.region] = list_subnets(self._clients, place)
+            self._subnets[place.region] = self._list_subnets(place)
         subnets = self._subnets[place.region]
         found = [subnet for subnet in subnets if place.zone in ("", subnet.zone)]
         if not found:
@@ -71,16 +88,28 @@ class Network:
         if len(found) == 1 or not place.zone:
             return tuple(found)
         # The listing may be hours old.
-        fresh = {subnet.id: subnet for subnet in list_subnets(self._clients, place)}
+        fresh = {subnet.id: subnet for subnet in self._list_subnets(place)}
         found = [fresh[subnet.id] for subnet in found if subnet.id in fresh] or found
         used = self._subnet_of.get(token, "")
-        return best_first(found, used)
+        return tuple(sorted(found, key=lambda subnet: (subnet.id != used, -subnet.free, subnet.id)))
 
     def use(self, subnet: Subnet, token: str) -> None:
         """Remember the subnet of the launch with this client token."""
         self._subnet_of[token] = subnet.id
-        if subnet.route is not None:
-            log.info("launched into %s of %s in %s (default route: %s)", subnet.id, subnet.vpc, subnet.zone, subnet.route)
+        log.info("launched into the subnet %s of %s in %s", subnet.id, subnet.vpc, subnet.zone)
+
+    def _list_subnets(self, place: Place) -> tuple[Subnet, ...]:
+        subnets = [
+            Subnet(
+                item["SubnetId"],
+                item["VpcId"],
+                item["AvailabilityZone"],
+                item["MapPublicIpOnLaunch"],
+                item.get("AvailableIpAddressCount", 0),
+            )
+            for item in described_subnets(self._clients, place)
+        ]
+        return tuple(sorted(subnets, key=lambda subnet: (subnet.zone, subnet.id)))
 
     def security_groups(self, request: LaunchRequest, subnet: Subnet, place: Place) -> tuple[str, ...]:
         """Return the groups of the nodes: the configured ones, else the cluster's own, created if it does not exist yet."""
