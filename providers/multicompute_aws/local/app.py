@@ -138,6 +138,7 @@ class AwsApp:
                 if handler is None:
                     return self._forward(parsed, request)
                 with self._moto_lock:
+                    self._moto.ec2(parsed.region)
                     call = Call(parsed.action, region, params, request)
                     if params.get("DryRun") and parsed.action not in _CHECKED_BEFORE_DRY_RUN:
                         raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
@@ -145,6 +146,9 @@ class AwsApp:
 
     def _forward(self, parsed: ParsedRequest, request: Request) -> Response:
         with self._moto_lock:
+            if parsed.service == "ec2":
+                # Also removes the default VPC, if the account has none, before moto can show it.
+                self._moto.ec2(parsed.region)
             response = self._moto.call(request)
         if response.status == 501 or (response.status >= 500 and b"<html" in response.body[:200].lower()):
             # moto answers with an HTML page if it lacks the complete service.
