@@ -20,8 +20,11 @@ from multicompute.errors import (
 )
 from multicompute.provider_kit.vendor_errors import (
     COMMON_HINTS,
+    DENIED,
     INVALID,
     INVALID_IN_REGION,
+    INVALID_TYPE,
+    MALFORMED,
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
@@ -46,19 +49,13 @@ from multicompute_aws._families import console_page, family_of
 
 log = logging.getLogger(__name__)
 
-# A policy often denies some regions only (a service control policy) or some instance types, and other regions may be allowed:
-# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
-_DENIED: Final = Meaning(AccessDeniedError, "region")
 # Other regions may accept the credentials; `Clients.refusal_of_region` finds out whether the account's home region does.
 _UNKNOWN_KEY: Final = Meaning(AuthError, "region")
 _NOT_OFFERED_IN_REGION: Final = Meaning(CapacityError, "region", is_offered=False)
 _INVALID_IN_ZONE: Final = Meaning(InvalidRequestError, "zone")
-_INVALID_TYPE: Final = Meaning(InvalidRequestError, "type")
 _FREE_TIER: Final = "not eligible for Free Tier"
 # EC2 documents no list of the endings; "Client.InvalidKMSKey.InvalidState" is the usual one.
 KEY_REASON: Final = "Client.InvalidKMSKey"
-# A call that no region understands.
-_MALFORMED: Final = Meaning(InvalidRequestError, "account")
 
 # The codes of the EC2 API reference ("Error codes for the Amazon EC2 API") and of STS. A lack of capacity arrives as HTTP 500, so the code
 # decides and never the status. A code that is not here is ProviderError: denied and sold out must not look alike.
@@ -74,12 +71,18 @@ MEANINGS: Final[Meanings] = {
     "InsufficientSpotInstanceCapacity": (NO_CAPACITY_IN_ZONE,),
     "InsufficientFreeAddressesInSubnet": (NO_CAPACITY_IN_ZONE,),
     "InsufficientVolumeCapacity": (NO_CAPACITY_IN_ZONE,),
-    # Mostly the type is not sold in the zone or in the region, and the message does not tell which: "The requested configuration is
-    # currently not supported" (https://github.com/hashicorp/terraform-provider-aws/issues/9113). Karpenter counts every "Unsupported" as a
-    # lack of capacity of the type in the zone (aws/karpenter-provider-aws, pkg/errors/errors.go).
-    "Unsupported": (_INVALID_TYPE._replace(wording="Marketplace product"), NOT_OFFERED_IN_ZONE),
+    # Mostly the type is not sold in the zone or in the region, and the message does not tell which
+    # (https://github.com/hashicorp/terraform-provider-aws/issues/9113). Karpenter counts every "Unsupported" as a lack of capacity of the
+    # type in the zone (aws/karpenter-provider-aws, pkg/errors/errors.go).
+    "Unsupported": (
+        INVALID_TYPE._replace(wording="Marketplace product"),
+        NOT_OFFERED_IN_ZONE._replace(
+            wording="requested Availability Zone|requested configuration is currently not supported"
+        ),
+        NO_CAPACITY_IN_ZONE,
+    ),
     "InvalidInstanceType": (_NOT_OFFERED_IN_REGION,),
-    "UnsupportedOperation": (_INVALID_TYPE,),
+    "UnsupportedOperation": (INVALID_TYPE,),
     "VolumeTypeNotAvailableInZone": (_INVALID_IN_ZONE,),
     "UnsupportedHibernationConfiguration": (INVALID,),
     "InstanceLimitExceeded": (QUOTA_OF_REGION,),
@@ -100,18 +103,19 @@ MEANINGS: Final[Meanings] = {
     # The request has more instances than one call may have, which no other quota changes.
     "RequestResourceCountExceeded": (INVALID,),
     "ResourceCountExceeded": (INVALID,),
-    "SpotMaxPriceTooLow": (Meaning(InvalidRequestError, "zone"),),
+    # Of the spot offer; on demand the zone may have the type.
+    "SpotMaxPriceTooLow": (INVALID,),
     "RequestLimitExceeded": (THROTTLED,),
     "Throttling": (THROTTLED,),
     "ThrottlingException": (THROTTLED,),
     "TooManyRequestsException": (THROTTLED,),
     "EC2ThrottledException": (THROTTLED,),
     "SlowDown": (THROTTLED,),
-    "UnauthorizedOperation": (_DENIED,),
-    "AccessDenied": (_DENIED,),
-    "AccessDeniedException": (_DENIED,),
+    "UnauthorizedOperation": (DENIED,),
+    "AccessDenied": (DENIED,),
+    "AccessDeniedException": (DENIED,),
     # Of a spot launch only: on demand needs no such role.
-    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": (_DENIED._replace(scope="request"),),
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": (DENIED._replace(scope="request"),),
     # Also "Not authorized for images: [ami-...]", about an image of another account.
     "AuthFailure": (INVALID_IN_REGION._replace(wording="[Nn]ot authorized for images"), _UNKNOWN_KEY),
     "InvalidClientTokenId": (UNAUTHENTICATED,),
@@ -124,9 +128,9 @@ MEANINGS: Final[Meanings] = {
     "IncompleteSignature": (UNAUTHENTICATED,),
     "MissingAuthenticationToken": (UNAUTHENTICATED,),
     # "In order to use this AWS Marketplace product you need to accept terms and subscribe" is about the image.
-    "OptInRequired": (INVALID_IN_REGION._replace(wording="Marketplace"), _DENIED),
+    "OptInRequired": (INVALID_IN_REGION._replace(wording="Marketplace"), DENIED),
     # "Your request for accessing resources in this region is being validated": https://github.com/skyplane-project/skyplane/issues/799
-    "PendingVerification": (_DENIED,),
+    "PendingVerification": (DENIED,),
     "Blocked": (UNAUTHENTICATED,),
     # The answer of a dry run that would have succeeded; `check` reads it before it gets here.
     "DryRunOperation": (TRANSIENT,),
@@ -165,11 +169,11 @@ MEANINGS: Final[Meanings] = {
     # https://github.com/aws/karpenter-provider-aws/pull/9004
     "InvalidParameterCombination": (Meaning(QuotaError, "account", _FREE_TIER), INVALID),
     "InvalidBlockDeviceMapping": (INVALID,),
-    "MissingParameter": (_MALFORMED,),
-    "UnknownParameter": (_MALFORMED,),
-    "InvalidAction": (_MALFORMED,),
-    "InvalidQueryParameter": (_MALFORMED,),
-    "MalformedQueryString": (_MALFORMED,),
+    "MissingParameter": (MALFORMED,),
+    "UnknownParameter": (MALFORMED,),
+    "InvalidAction": (INVALID,),
+    "InvalidQueryParameter": (INVALID,),
+    "MalformedQueryString": (INVALID,),
     "ValidationError": (INVALID,),
     "ValidationException": (INVALID,),
     "InvalidUserData.Malformed": (INVALID,),
@@ -322,7 +326,7 @@ def _meaning_of_type(error: Exception) -> Meaning:
     if isinstance(error, _UNAUTHENTICATED) or type(error).__name__.startswith("Login"):
         return UNAUTHENTICATED
     if isinstance(error, sdk.ParamValidationError):
-        return _MALFORMED
+        return MALFORMED
     return UNKNOWN
 
 

@@ -145,7 +145,9 @@ class AwsLocalCloud:
     def add_account(self, account: str) -> Mapping[str, str]:
         """Add an account; see `LocalCloud.add_account`."""
         key_id = f"AKIA{account:0>16}"
-        other = Account(self._state.other_account(), Moto(account), self.store)
+        state = self._state.other_account()
+        state.zones.draw(account)
+        other = Account(state, Moto(account), self.store)
         self._apps[account], self._accounts[account] = other.start(self._injector, self._keys), other
         self._keys.add(key_id, account)
         file = self._chassis.folder / f"config-{account}"

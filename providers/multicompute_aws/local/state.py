@@ -337,6 +337,7 @@ class State:
         """Return the state of another account, with the same lock, timing and numbers: ids differ between accounts, too."""
         other = State(self.now)
         other.lock, other.timing, other._numbers = self.lock, self.timing, self._numbers
+        other.group_lag = self.group_lag
         return other
 
     def region(self, name: str) -> Region:

@@ -14,9 +14,9 @@ class ZoneNames:
 
     def __init__(self) -> None:
         """Start with the names of moto's listings."""
-        self._seed: int | None = None
+        self._seed: int | str | None = None
 
-    def draw(self, seed: int) -> None:
+    def draw(self, seed: int | str) -> None:
         """Draw other names, the same for the same seed."""
         self._seed = seed
 
