@@ -37,8 +37,8 @@ _DEFAULT_PLAIN_DISK_GIB: Final = 50
 _TRAINIUM_DISK_GIB: Final = 512
 # Containers on the node get their role from the metadata service, one hop further away.
 _METADATA_HOPS: Final = 2
-# A group that was created a moment ago may not be known to RunInstances yet.
 _SUBNET_IS_FULL: Final = "InsufficientFreeAddressesInSubnet"
+# A group that was created a moment ago may not be known to RunInstances yet.
 _NOT_YET_KNOWN: Final = frozenset({"InvalidGroup.NotFound", "InvalidPlacementGroup.Unknown"})
 
 
@@ -142,7 +142,7 @@ class Launcher:
                     raise unavailable_here(text, code=_SUBNET_IS_FULL, place=place, scope="zone", hint="") from error
                 if code in ("IdempotentParameterMismatch", "IdempotentInstanceTerminated"):
                     return self._launched_before(request, part, call["ClientToken"], place, error)
-                if code in _NOT_YET_KNOWN and not self._clients.settings.security_groups:
+                if code in _NOT_YET_KNOWN:
                     self._network.forget(request.cluster_id)
                     text = f"the group that was created for the launch is not known yet: {code}"
                     raise retryable(text, code=code, place=place) from error

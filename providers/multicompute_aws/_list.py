@@ -11,7 +11,7 @@ from multicompute.provider import TAG_ATTEMPT, TAG_ID, LaunchRequest, Resource, 
 from multicompute.provider_kit.calls import all_pages, batches
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of
 from multicompute_aws._addresses import Addresses, waits_for_address
-from multicompute_aws._errors import MEANINGS, translate_errors
+from multicompute_aws._errors import KEY_REASON, MEANINGS, reason_code, translate_errors
 from multicompute_aws._health import with_health
 from multicompute_aws._names import client_token_filters, group_name, is_client_token
 from multicompute_aws._session import Clients
@@ -49,6 +49,9 @@ _DEPENDENTS: Final = {
 
 
 _BILLABLE: Final = ("volume", "elastic-ip")
+# The launch asks for encrypted volumes, and each region has a default key for them, whose policy may exclude the identity:
+# https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
+_KEY_REMEDY: Final = "the region's default key of EBS encryption must allow this identity to use it"
 # Those with names of their own, by which they are found without their tags.
 _NAMED: Final = ("security-group", "placement-group")
 
@@ -175,7 +178,7 @@ def to_node(
         hourly_cost=offer.hourly_cost if offer else 0.0,
         token=token,
         reason=_reason(item),
-        cause=cause_of(MEANINGS, VendorAnswer(str((item.get("StateReason") or {}).get("Code", "")))),
+        cause=cause_of(MEANINGS, VendorAnswer(reason_code(str((item.get("StateReason") or {}).get("Code", ""))))),
         is_spot=item.get("InstanceLifecycle") == "spot",
         is_tagged=request is not None or _is_tagged(item, selector or Selector()),
     )
@@ -196,7 +199,8 @@ def _reason(item: dict[str, Any]) -> str | None:
     code, message = str(reason.get("Code", "")), str(reason.get("Message", ""))
     if code in ("", "pending", "running"):
         return None
-    return message if message.startswith(code) else f"{code}: {message}"
+    shown = message if message.startswith(code) else f"{code}: {message}"
+    return f"{shown} ({_KEY_REMEDY})" if reason_code(code) == KEY_REASON else shown
 
 
 def instance_resource(item: dict[str, Any], place: Place) -> Resource:

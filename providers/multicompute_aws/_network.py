@@ -1,7 +1,7 @@
 """Finds the subnet of a launch, and creates the cluster's security group and placement groups."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
@@ -12,16 +12,14 @@ from multicompute.provider_kit.ssh import SshSources
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable, unavailable_here
 from multicompute_aws._addresses import Addresses
 from multicompute_aws._cards import NetworkCard, described_cards
-from multicompute_aws._errors import code_of, translate_errors
+from multicompute_aws._errors import code_of, log, translate_errors
 from multicompute_aws._names import group_name
 from multicompute_aws._reach import Choice, Subnet, choices, no_addresses, no_way_out
 from multicompute_aws._routes import Routes
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
+from multicompute_aws._subnets import NO_SUBNET_HINT, described_subnets
 from multicompute_aws._tags import ec2_tags, plain_tags
-
-if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import FilterTypeDef
 
 # AWS's own service for it.
 _ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
@@ -69,7 +67,7 @@ class Network:
                 code="NoSubnet",
                 place=place,
                 scope=scope,
-                hint="`aws ec2 create-default-vpc` or create-default-subnet makes one; [providers.aws] subnets names others",
+                hint=NO_SUBNET_HINT,
             )
         if len(found) == 1 or not place.zone:
             return tuple(found)
@@ -110,19 +108,9 @@ class Network:
     def use(self, subnet: Subnet, token: str) -> None:
         """Remember the subnet of the launch with this client token."""
         self._subnet_of[token] = subnet.id
+        log.info("launched into the subnet %s of %s in %s", subnet.id, subnet.vpc, subnet.zone)
 
     def _list_subnets(self, place: Place) -> tuple[Subnet, ...]:
-        settings = self._settings
-        filters: list[FilterTypeDef]
-        if settings.subnets:
-            filters = [{"Name": "subnet-id", "Values": list(settings.subnets)}]
-        elif settings.vpc:
-            filters = [{"Name": "vpc-id", "Values": [settings.vpc]}]
-        else:
-            filters = [{"Name": "default-for-az", "Values": ["true"]}]
-        with translate_errors("DescribeSubnets", place):
-            pages = self._clients.ec2(place.region).get_paginator("describe_subnets").paginate(Filters=filters)
-            found = [item for page in pages for item in page["Subnets"]]
         subnets = [
             Subnet(
                 item["SubnetId"],
@@ -131,7 +119,7 @@ class Network:
                 item["MapPublicIpOnLaunch"],
                 item.get("AvailableIpAddressCount", 0),
             )
-            for item in found
+            for item in described_subnets(self._clients, place)
         ]
         return tuple(sorted(subnets, key=lambda subnet: (subnet.zone, subnet.id)))
 

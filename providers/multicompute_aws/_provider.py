@@ -26,6 +26,7 @@ from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_
 from multicompute.provider_kit.renewal import Renewal, renews_credentials
 from multicompute.provider_kit.seam import require_selection
 from multicompute_aws._account import account
+from multicompute_aws._availability import availability
 from multicompute_aws._check import check
 from multicompute_aws._expiry import set_expiry
 from multicompute_aws._launch import Launcher
@@ -70,6 +71,7 @@ class AwsProvider:
             Capability.QUOTAS,
             Capability.LIVE_PRICES,
             Capability.SPOT_PRICES,
+            Capability.AVAILABILITY,
             Capability.EXPIRY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
@@ -156,9 +158,10 @@ class AwsProvider:
         """Return the vCPU quotas of the region with what is used, and the named reservations that are in it."""
         return quotas(self._clients, region, reservations)
 
+    @renews_credentials
     def availability(self, region: str) -> Availability:
-        """Return nothing: it is not read yet, so AVAILABILITY is not declared."""
-        return Availability(region)
+        """Return whether the region is enabled, its zones, and the zones that sell each type with accelerators."""
+        return availability(self._clients, region)
 
     @renews_credentials
     def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:

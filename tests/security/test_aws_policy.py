@@ -126,6 +126,11 @@ def everywhere(site: Site) -> object:
     return len(site.provider(regions=[]).nodes(Selector(owner="unknown")))
 
 
+def available(site: Site) -> object:
+    found = site.provider().availability("us-east-1")
+    return found.refused, found.zones, found.offered, len(found.notes)
+
+
 def prices(site: Site) -> object:
     return sorted(offer.purchase for offer in site.provider().quotes([OFFER, SPOT]))
 
@@ -188,6 +193,7 @@ ACTIONS: Mapping[str, Callable[[Site], object]] = {
         spot,
         reserved,
         everywhere,
+        available,
         prices,
         own_image,
         watched,

@@ -15,6 +15,8 @@ from multicompute_aws.local.keys import Keys
 from multicompute_aws.local.launcher import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.moto_instances import MotoInstances
+from multicompute_aws.local.places import Places
+from multicompute_aws.local.security_groups import SecurityGroups
 from multicompute_aws.local.services import Services
 from multicompute_aws.local.state import Instance, Region, State
 from multicompute_aws.local.status_checks import StatusChecks
@@ -52,6 +54,8 @@ class Account:
             handlers |= Attachments(self.state, self.moto).handlers()
         handlers |= StatusChecks(self.state).handlers()
         handlers |= Addresses(self.state, self.moto).handlers()
+        handlers |= Places(self.state, self.moto).handlers()
+        handlers |= SecurityGroups(self.state, self.moto).handlers()
         self.handlers = handlers
         return AwsApp(self.state, self.moto, injector, services, handlers, keys)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from multicompute_aws.local.hardware import InstanceType, instance_types, zones_of
+from multicompute_aws.local.hardware import InstanceType, instance_types
 from multicompute_aws.local.prices import spot_price
 from multicompute_aws.local.state import CapacityReservation, PlacementGroup, Region, State
 from multicompute_aws.local.wire import AwsError
@@ -72,14 +72,17 @@ class Allocation:
     reservation: CapacityReservation | None
 
 
-def check_offered(demand: LaunchDemand, region: str) -> None:
-    """Refuse a type that the zone or the region does not offer."""
-    zones = zones_of(region).get(demand.instance_type.name, frozenset())
+def check_offered(demand: LaunchDemand, region: str, state: State) -> None:
+    """Refuse a type that the zone or the region does not offer.
+
+    Where the region does not, EC2 names neither: https://github.com/hashicorp/terraform-provider-aws/issues/9113.
+    """
+    zones = state.offered(region).get(demand.instance_type.name, frozenset())
     if not zones:
         raise AwsError(
             "Unsupported",
             "The requested configuration is currently not supported. Please check the documentation for supported"
-            f" configurations: {demand.instance_type.name} is not offered in {region}.",
+            " configurations.",
         )
     if demand.zone and demand.zone not in zones:
         raise AwsError(
@@ -178,7 +181,7 @@ def allocate(demand: LaunchDemand, region: Region, state: State, default_zones: 
     """
     if demand.reservation is not None:
         return _in_reservation(demand, demand.reservation, region, state)
-    offered = zones_of(region.name).get(demand.instance_type.name, frozenset())
+    offered = state.offered(region.name).get(demand.instance_type.name, frozenset())
     zones = [demand.zone] if demand.zone else [zone for zone in sorted(default_zones) if zone in offered]
     for zone in zones:
         left = state.available(region, zone, demand.instance_type.name)

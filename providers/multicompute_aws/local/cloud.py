@@ -20,7 +20,7 @@ from multicompute_aws.local.addresses import ADDRESS_QUOTA
 from multicompute_aws.local.admission import QUOTAS
 from multicompute_aws.local.app import AwsApp
 from multicompute_aws.local.foreign import ForeignSeeder
-from multicompute_aws.local.hardware import instance_types, zones_of
+from multicompute_aws.local.hardware import instance_types
 from multicompute_aws.local.keys import KeyFault, Keys, key_of
 from multicompute_aws.local.monitoring import put_measurements
 from multicompute_aws.local.moto_cloud import Moto
@@ -55,6 +55,7 @@ class AwsLocalCloud:
         lag: How long the API does not find a new instance.
         boot_delay: How long an instance is pending.
         shutdown_delay: How long an instance is shutting down, with its groups still in use.
+        group_lag: How long the API does not find a new security group or placement group.
 
     Example:
         >>> cloud = AwsLocalCloud()
@@ -69,6 +70,7 @@ class AwsLocalCloud:
     lag = Duration("_state.timing.lag")
     boot_delay = Duration("_state.timing.boot")
     shutdown_delay = Duration("_state.timing.shutdown")
+    group_lag = Duration("_state.group_lag")
 
     def __init__(self, *, store: Store = "own", clock: Clock | None = None) -> None:
         """Create a local cloud that is not started.
@@ -145,7 +147,9 @@ class AwsLocalCloud:
     def add_account(self, account: str) -> Mapping[str, str]:
         """Add an account; see `LocalCloud.add_account`."""
         key_id = f"AKIA{account:0>16}"
-        other = Account(self._state.other_account(), Moto(account), self.store)
+        state = self._state.other_account()
+        state.zones.draw(account)
+        other = Account(state, Moto(account), self.store)
         self._apps[account], self._accounts[account] = other.start(self._injector, self._keys), other
         self._keys.add(key_id, account)
         file = self._chassis.folder / f"config-{account}"
@@ -173,9 +177,9 @@ class AwsLocalCloud:
         Raises:
             ValueError: The zone does not offer the type.
         """
-        if place not in zones_of(_region_of(place)).get(instance_type, ()):
-            raise ValueError(f"{instance_type} is not offered in {place}")
         with self._state.lock:
+            if place not in self._state.offered(_region_of(place)).get(instance_type, ()):
+                raise ValueError(f"{instance_type} is not offered in {place}")
             self._state.capacity.set(place, instance_type, nodes)
 
     def set_quota(self, quota: str, region: str, value: float) -> None:
@@ -341,9 +345,32 @@ class AwsLocalCloud:
             history.sort()
 
     def set_region(self, region: str, status: RegionStatus) -> None:
-        """Enable a region for the account, leave it disabled, or let a policy of the organisation deny it."""
+        """Enable a region for the account, leave it disabled or unverified, or let a policy of the organisation deny it."""
         with self._state.lock:
             self._state.region_status[region] = status
+
+    def draw_zone_names(self, seed: int) -> None:
+        """Give the zones other names in the account; their ids stay. Call it before anything is created."""
+        with self._state.lock:
+            self._state.zones.draw(seed)
+
+    def withdraw(self, instance_type: str, place: str) -> None:
+        """Sell an instance type no longer in a region or in a zone."""
+        with self._state.lock:
+            self._state.withdrawn.add((instance_type, place))
+
+    def delete_default_vpcs(self) -> None:
+        """Delete the default VPC of every region. Call it before anything is created."""
+        with self._state.lock:
+            self._moto.lacks_default_vpcs = True
+
+    def refuse_default_key(self, region: str) -> None:
+        """Let instances with encrypted volumes end at their launch, because the key of the volumes can't be used.
+
+        Works with the cloud's own store only.
+        """
+        with self._state.lock:
+            self._state.unusable_keys.add(region)
 
     def _locate(self, instance_id: str) -> tuple[Account, Region, Instance]:
         for account in self._accounts.values():

@@ -68,3 +68,11 @@ def zones_of(region: str) -> Mapping[str, frozenset[str]]:
     for row in INSTANCE_TYPE_OFFERINGS["availability-zone"].get(region, ()):
         found.setdefault(row["InstanceType"], set()).add(row["Location"])
     return {name: frozenset(zones) for name, zones in found.items()}
+
+
+@functools.cache
+def zone_ids(region: str) -> Mapping[str, str]:
+    """Return the name of each zone of a region in moto's listings -> its id, which is the same in every account."""
+    from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
+
+    return {zone.name: zone.zone_id for zone in RegionsAndZonesBackend.zones.get(region, ())}

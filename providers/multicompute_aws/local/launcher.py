@@ -20,6 +20,7 @@ from multicompute_aws.local.hardware import InstanceType, instance_types
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.network_rules import Network, read_network
 from multicompute_aws.local.state import (
+    KEY_IS_UNUSABLE,
     CapacityReservation,
     DiskSpec,
     Instance,
@@ -98,7 +99,7 @@ class Launcher:
             group=_group(region, params),
             tenancy=params.get("Placement", {}).get("Tenancy", "default"),
         )
-        check_offered(demand, region.name)
+        check_offered(demand, region.name, self._state)
         check_group(demand, region, self._state)
         if params.get("DryRun"):
             raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
@@ -184,6 +185,10 @@ class Launcher:
             first = self._state.number() * addressed
             self._create_one(region, launch, index, base + 4 + first, params)
         self._remember(region, launch, params)
+        if region.name in self._state.unusable_keys and any(disk.encrypted for disk in launch.disks):
+            now = self._state.now()
+            for instance in launch.instances:
+                region.terminate(instance, now, KEY_IS_UNUSABLE, now)
         return launch
 
     def _network_of(self, region: str, launch: Launch) -> ipaddress.IPv4Network:

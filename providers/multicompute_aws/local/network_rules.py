@@ -10,6 +10,7 @@ from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import InterfaceSpec
 from multicompute_aws.local.wire import AwsError
 
+_NAMES_ONLY_IN_DEFAULT_VPC = "GroupName is only supported for EC2-Classic and default VPC."
 _KINDS = ("interface", "efa", "efa-only")
 
 
@@ -40,6 +41,8 @@ def read_network(moto: Moto, region: str, params: Mapping[str, Any], instance_ty
     subnets = {nic["SubnetId"]: _subnet(moto, region, nic["SubnetId"]) for nic in wanted if "SubnetId" in nic}
     zone = _zone(moto, region, params, [subnet.availability_zone for subnet in subnets.values()])
     first = subnets.get(wanted[0].get("SubnetId"))
+    if first is None and not moto.has_default_vpc(region):
+        raise AwsError("VPCIdNotSpecified", f"No default VPC for this user. {_NAMES_ONLY_IN_DEFAULT_VPC}")
     vpc = first.vpc_id if first is not None else moto.ec2(region).default_vpc.id
     specs = tuple(_spec(moto, region, nic, vpc) for nic in wanted)
     return Network(zone, vpc, specs, wanted[0].get("AssociatePublicIpAddress"))

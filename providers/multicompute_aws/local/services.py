@@ -10,8 +10,9 @@ from multicompute_aws.local import wire
 from multicompute_aws.local.addresses import ADDRESS_QUOTA
 from multicompute_aws.local.admission import DEFAULT_QUOTA, QUOTAS
 from multicompute_aws.local.filters import Getter, matcher
-from multicompute_aws.local.hardware import instance_types, zones_of
+from multicompute_aws.local.hardware import instance_types
 from multicompute_aws.local.instances import Call, Handler
+from multicompute_aws.local.json_requests import check_parameters
 from multicompute_aws.local.monitoring import check_queries
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.prices import product, spot_history
@@ -49,7 +50,9 @@ class Services:
         # Older SDKs send forms to CloudWatch, which moto reads.
         if handler is None or "x-amz-target" not in request.headers:
             return None
-        found = handler(region, json.loads(request.body or b"{}"))
+        params = json.loads(request.body or b"{}")
+        check_parameters(service, action, params)
+        found = handler(region, params)
         return None if found is None else json_response(200, found, content_type=JSON_TYPE)
 
     def _get_parameter(self, region: str, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -119,25 +122,14 @@ class Services:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers of EC2's actions."""
-        return {"DescribeSpotPriceHistory": self._spot_prices, "DescribeRegions": self._regions}
-
-    def _regions(self, call: Call) -> bytes:
-        named = call.params.get("RegionNames")
-        listed = []
-        for name, status in sorted(self._moto.regions().items()):
-            is_disabled = self._state.region_status.get(name) == "disabled"
-            if (named is None or name in named) and (call.params.get("AllRegions") or not is_disabled):
-                status = "not-opted-in" if is_disabled else status
-                listed.append({"RegionName": name, "Endpoint": f"ec2.{name}.amazonaws.com", "OptInStatus": status})
-        values: dict[str, Any] = {"Regions": listed}
-        return wire.response_body(call.action, values)
+        return {"DescribeSpotPriceHistory": self._spot_prices}
 
     def _spot_prices(self, call: Call) -> bytes:
         names = call.params.get("InstanceTypes") or ()
         unknown = [name for name in names if name not in instance_types()]
         if unknown:
             raise AwsError("InvalidParameterValue", f"Invalid value '{unknown[0]}' for InstanceType.")
-        zones = {name: sorted(found) for name, found in zones_of(call.region.name).items()}
+        zones = {name: sorted(found) for name, found in self._state.offered(call.region.name).items()}
         products = call.params.get("ProductDescriptions") or ["Linux/UNIX"]
         wanted = names or sorted(zones) if "Linux/UNIX" in products else ()
         now = self._state.now()

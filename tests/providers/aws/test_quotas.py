@@ -212,6 +212,8 @@ def test_the_doctor_shows_who_we_are_and_which_permissions_exist(aws: ScriptedAw
     found = {check.name: check for check in provider.check()}
     assert {name: check.ok for name, check in found.items()} == {
         "identity": True,
+        "regions": True,
+        "subnets": True,
         "DescribeInstances": True,
         "RunInstances": True,
         "CreateSecurityGroup": False,
