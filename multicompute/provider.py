@@ -5,7 +5,7 @@ The plug-in imports without the cloud's SDK. `multicompute.testing.ProviderConfo
 here promise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -398,6 +398,8 @@ class Provider(Protocol):
         capabilities: The abilities of this provider.
         consistency_window: How long after a call "not found" does not prove that a resource is gone (I4).
         attempt_timeout: How long an attempt may stay unready before it counts as a lack of capacity, by default.
+        attempt_timeouts: A mapping from globs on names of instance types to the same for these types, where it is longer.
+            Optional; `attempt_timeout_of` reads both.
         poll_interval: The longest pause between two listings while the engine waits.
     """
 
@@ -565,6 +567,14 @@ class Provider(Protocol):
         A failed check is part of the result and not an error.
         """
         ...
+
+
+def attempt_timeout_of(provider: Provider, instance_types: Iterable[str]) -> timedelta:
+    """Return how long an attempt with nodes of these types may stay unready, unless the user sets a time."""
+    slow: Mapping[str, timedelta] = getattr(provider, "attempt_timeouts", {})
+    names = tuple(instance_types)
+    longer = (longest for glob, longest in slow.items() if any(fnmatchcase(name, glob) for name in names))
+    return max([provider.attempt_timeout, *longer])
 
 
 @dataclass(frozen=True, slots=True)
