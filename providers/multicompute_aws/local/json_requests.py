@@ -37,6 +37,8 @@ def check_parameters(service: str, action: str, params: Mapping[str, Any]) -> No
 
     name, code = _SERVICES[service]
     shape = _model(name).operation_model(action).input_shape
+    if shape is None:
+        return
     report = ParamValidator().validate(params, shape)
     problem = report.generate_report() if report.has_errors() else _wrong_value(shape, params)
     if problem:

@@ -235,6 +235,21 @@ def test_the_message_decides_what_a_code_of_several_meanings_costs(
     assert "(" not in (error.hint or "")[:1]
 
 
+def test_a_request_launches_at_once_in_the_zones_that_sell_the_type_to_this_account(session: AwsLocalCloud) -> None:
+    """The packaged tables name the zones of another account, in which this one can't buy the type."""
+    session.draw_zone_names(1)
+    zones = {
+        item["Location"]
+        for item in aws_client("ec2", session.endpoint_url).describe_instance_type_offerings(
+            LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": ["p5en.48xlarge"]}]
+        )["InstanceTypeOfferings"]
+    }
+    cluster = Cluster.request(gpus=8, type="p5en.48xlarge", clouds=["aws"], regions=[HOME], spot=False, name="one")
+    assert {node.zone for node in cluster.nodes} <= zones
+    assert session.faults.count("RunInstances") == 1
+    cluster.terminate()
+
+
 # --- keys of volumes --------------------------------------------------------------------------------------------------
 
 
