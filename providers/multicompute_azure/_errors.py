@@ -19,7 +19,6 @@ from multicompute.errors import (
     ProviderError,
     QuotaError,
     ThrottledError,
-    TransientError,
 )
 from multicompute.provider_kit.vendor_errors import (
     COMMON_HINTS,
@@ -49,7 +48,10 @@ from multicompute.provider_kit.vendor_errors import (
 log = logging.getLogger(__name__)
 
 _DENIED_IN_REGION: Final = Meaning(AccessDeniedError, "region")
-_NOT_OFFERED_IN_REGION: Final = Meaning(CapacityError, "region", is_offered=False)
+_DENIED_TYPE: Final = Meaning(AccessDeniedError, "type")
+_INVALID_TYPE: Final = Meaning(InvalidRequestError, "type")
+# A call of our own that no place accepts.
+_MALFORMED: Final = Meaning(InvalidRequestError, "account")
 _NOT_SOLD: Final = "is not available in the current region"
 _UNREGISTERED: Final = "MissingSubscriptionRegistration"
 # "The subscription is not registered to use namespace 'Microsoft.Compute'. See https://aka.ms/rps-not-found for how to register."
@@ -71,10 +73,16 @@ MEANINGS: Final[Meanings] = {
     "SubnetIsFull": (NO_CAPACITY_IN_REGION,),
     PARTIAL: (NO_CAPACITY_IN_REGION,),
     "AvailabilityZoneNotSupported": (NOT_OFFERED_IN_ZONE,),
-    "LocationNotAvailableForResourceType": (_NOT_OFFERED_IN_REGION,),
-    "LocationNotAvailableForResourceGroup": (_NOT_OFFERED_IN_REGION,),
-    "NoRegisteredProviderFound": (_NOT_OFFERED_IN_REGION,),
-    "SpotPriceGreaterThanProvidedMaxPrice": (Meaning(InvalidRequestError, "zone"),),
+    # The subscription does not have the region, or the region does not have the service.
+    "LocationNotAvailableForResourceType": (_DENIED_IN_REGION,),
+    "LocationNotAvailableForResourceGroup": (_DENIED_IN_REGION,),
+    "NoRegisteredProviderFound": (_DENIED_IN_REGION,),
+    # "Error messages for Azure Spot Virtual Machines and scale sets". Nothing of it concerns machines that are bought on demand: a lack of
+    # capacity or quota is one of this size and purchase.
+    "SpotPriceGreaterThanProvidedMaxPrice": (INVALID,),
+    "MaxPriceValueInvalid": (INVALID,),
+    "AzureSpotFeatureNotEnabledForSubscription": (Meaning(QuotaError, "account"),),
+    "AzureSpotIsNotSupportedForThisVMSize": (Meaning(CapacityError, "account", is_offered=False),),
     # A quota of cores has no code of its own, so the message decides. Compute uses the same code when it throttles ("Troubleshooting API
     # throttling errors").
     "OperationNotAllowed": (
@@ -87,18 +95,23 @@ MEANINGS: Final[Meanings] = {
     "ResourceQuotaExceeded": (QUOTA_OF_REGION,),
     "PublicIPCountLimitReached": (QUOTA_OF_REGION,),
     "QuotaId": (QUOTA_OF_REGION,),
-    "NotAvailableForSubscription": (_DENIED_IN_REGION,),
-    "RequestDisallowedByPolicy": (_DENIED_IN_REGION,),
+    "NotAvailableForSubscription": (_DENIED_TYPE,),
+    # The name of the policy is the only sign of what it refuses; the built-in ones are "Allowed locations" and "Allowed virtual machine size SKUs".
+    "RequestDisallowedByPolicy": (_DENIED_TYPE._replace(wording=r"(?i)\bskus?\b|\bsizes?\b"), _DENIED_IN_REGION),
     # "This policy maintains a set of best available regions where your subscription can deploy resources" (Azure/azure-cli#32567).
     "RequestDisallowedByAzure": (_DENIED_IN_REGION,),
-    # A ReadOnly lock, which also refuses launches.
-    "ScopeLocked": (DENIED,),
-    "DenyAssignmentAuthorizationFailed": (DENIED,),
+    # A ReadOnly lock also refuses launches. One on a resource group does not reach over the group's region.
+    "ScopeLocked": (DENIED._replace(wording=r"locked: '/subscriptions/[^/']+'"), _DENIED_IN_REGION),
+    "DenyAssignmentAuthorizationFailed": (
+        DENIED._replace(wording=r"at scope '/subscriptions/[^/']+'"),
+        _DENIED_IN_REGION,
+    ),
     "AuthorizationFailed": (DENIED,),
-    "LinkedAuthorizationFailed": (DENIED,),
+    # What the request refers to may not be used: an image, a subnet, an identity, which another region may have.
+    "LinkedAuthorizationFailed": (_DENIED_IN_REGION,),
     "ReadOnlyDisabledSubscription": (DENIED,),
     _UNREGISTERED: (DENIED,),
-    "MarketplacePurchaseEligibilityFailed": (DENIED,),
+    "MarketplacePurchaseEligibilityFailed": (_DENIED_IN_REGION,),
     "InvalidAuthenticationToken": (UNAUTHENTICATED,),
     "InvalidAuthenticationTokenTenant": (UNAUTHENTICATED,),
     "ExpiredAuthenticationToken": (UNAUTHENTICATED,),
@@ -116,10 +129,14 @@ MEANINGS: Final[Meanings] = {
     "ResourceGroupBeingDeleted": (TRANSIENT,),
     "InternalServerError": (TRANSIENT,),
     "InternalExecutionError": (TRANSIENT,),
+    # "Common error messages in Azure virtual machines".
+    "InternalOperationError": (TRANSIENT,),
+    "NetworkingInternalOperationError": (TRANSIENT,),
+    "VMArtifactRepositoryInternalError": (TRANSIENT,),
     "ServiceUnavailable": (TRANSIENT,),
     "ServerTimeout": (TRANSIENT,),
     "GatewayTimeout": (TRANSIENT,),
-    "OSProvisioningTimedOut": (Meaning(TransientError, "zone"),),
+    "OSProvisioningTimedOut": (TRANSIENT,),
     "InUseSubnetCannotBeDeleted": (TRANSIENT,),
     "NicReservedForAnotherVm": (TRANSIENT,),
     "PropertyChangeNotAllowed": (UNKNOWN,),
@@ -130,17 +147,23 @@ MEANINGS: Final[Meanings] = {
         Meaning(CapacityError, "region", _NOT_SOLD, is_offered=False),
         # "In region eastus, the following list of Shared Image Gallery images referenced ... were not found" (bicep-registry-modules#462).
         Meaning(InvalidRequestError, "region", "Shared Image Gallery images referenced"),
-        INVALID,
+        # Most of these speak of the size, or of the image for it: "The VM size ... is not supported for creation of VMs and Virtual Machine
+        # Scale Set with '<NULL>' security type" (skyplane-project/skyplane#755).
+        _INVALID_TYPE,
     ),
-    "BadRequest": (Meaning(AccessDeniedError, "region", "is not supported for subscription"), INVALID),
+    "BadRequest": (_DENIED_TYPE._replace(wording="is not supported for subscription"), _INVALID_TYPE),
     "InvalidTemplateDeployment": (INVALID,),
-    "InvalidRequestContent": (INVALID,),
-    "InvalidRequestFormat": (INVALID,),
-    "LinkedInvalidPropertyId": (INVALID,),
+    "InvalidRequestContent": (_MALFORMED,),
+    "InvalidRequestFormat": (_MALFORMED,),
+    "MissingApiVersionParameter": (_MALFORMED,),
+    "InvalidApiVersionParameter": (_MALFORMED,),
+    "LinkedInvalidPropertyId": (_INVALID_TYPE,),
     "VMExtensionProvisioningError": (INVALID,),
-    "ImageNotFound": (INVALID_IN_REGION,),
-    "PlatformImageNotFound": (INVALID_IN_REGION,),
+    # The default image depends on the size.
+    "ImageNotFound": (_INVALID_TYPE,),
+    "PlatformImageNotFound": (_INVALID_TYPE,),
     "GalleryImageNotFound": (INVALID_IN_REGION,),
+    "VMMarketplaceInvalidInput": (INVALID_IN_REGION,),
 }
 
 # Codes that only report the failure of an inner operation; the reason is in their details.
@@ -159,6 +182,13 @@ _GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound
 _NOT_OPEN: Final = frozenset(
     {"NotAvailableForSubscription", "RequestDisallowedByPolicy", "RequestDisallowedByAzure", "QuotaId"}
 )
+# What helps against a code where the hint for its kind does not.
+_OTHER_HINTS: Final = {
+    "AzureSpotFeatureNotEnabledForSubscription": "buy on demand, or use a subscription that may have spot machines",
+    "MarketplacePurchaseEligibilityFailed": "accept the image's terms once: `az vm image terms accept --urn URN`",
+    "VMMarketplaceInvalidInput": "the image is sold with a plan that could not be read; let this identity read marketplace and gallery images",
+    "LinkedAuthorizationFailed": "let this identity use the image, the subnet and the identity that the request refers to",
+}
 _GUARDS: Final = {
     "ScopeLocked": "remove the lock: `az lock list` shows it",
     "DenyAssignmentAuthorizationFailed": "use another resource group or subscription, or change what has assigned the denial",
@@ -251,7 +281,7 @@ def refused_request(status: int, document: Mapping[str, Any], operation: str, pl
 def restricted_size(code: str, place: Place) -> MulticomputeError:
     """Return the error for a size that Azure lists as restricted, by this code, for the subscription in a region."""
     answer = VendorAnswer(code)
-    meaning = find_meaning(MEANINGS, answer) or _DENIED_IN_REGION
+    meaning = find_meaning(MEANINGS, answer) or _DENIED_TYPE
     return _error(meaning, answer, "the size", place, outcome="is not available to the subscription")
 
 
@@ -304,6 +334,8 @@ def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:
         return (
             f"the policy {policy[1]!r} refuses it; leave {place.region} out with exclude=, or have the policy changed"
         )
-    if answer.code in _NOT_OPEN or (meaning.kind is AccessDeniedError and meaning.scope == "region"):
+    if answer.code in _OTHER_HINTS:
+        return _OTHER_HINTS[answer.code]
+    if answer.code in _NOT_OPEN or (meaning.kind is AccessDeniedError and meaning.scope in ("type", "region")):
         return f"have {place.instance_type or 'it'} opened for the subscription in {place.region}, or leave the region out with exclude="
     return _HINTS.get(meaning.kind, "")
