@@ -194,19 +194,21 @@ class Groups:
         scope = "/" + call.params["scope"].strip("/")
         owner = self._owner(scope)
         given = check_tags(dig(call.document, "properties", "tags") or {})
-        if call.request.method == "PUT":
-            owner.tags = given
-        elif call.request.method == "DELETE":
-            owner.tags = {}
-        elif call.request.method == "PATCH":
-            owner.tags = check_tags(_patched(owner.tags, given, str(call.document.get("operation"))))
-        document = {
-            "id": scope + _TAGS,
-            "name": "default",
-            "type": "Microsoft.Resources/tags",
-            "properties": {"tags": dict(owner.tags)},
-        }
-        return ArmResponse(200, document)
+        tags = _written(call, owner.tags, given)
+        if call.request.method == "GET" or not self._state.timing.operation:
+            if failure := call.failure():
+                raise failure
+            owner.tags = tags
+            return ArmResponse(200, _tags_document(scope, owner.tags))
+        # "Tags - Update At Scope" (Resource Manager's reference): 202, and the outcome at the URL in the header Location.
+        failure = call.failure()
+
+        def finish() -> None:
+            # Merged with what is there by then, since other writes may end in between.
+            owner.tags = owner.tags if failure else _written(call, owner.tags, given)
+
+        operation = self._operations.start(call, "", self._state.timing.operation, finish, failure=failure)
+        return ArmResponse(202, None, self._operations.headers(call, operation))
 
     def _owner(self, scope: str) -> Group | ArmResource:
         parts = scope.split("/")
@@ -223,6 +225,22 @@ _PATCHES: Mapping[str, Callable[[dict[str, str], dict[str, str]], dict[str, str]
     "replace": lambda old, new: new,
     "delete": lambda old, new: {name: value for name, value in old.items() if new.get(name) != value},
 }
+
+
+def _written(call: Call, old: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """Return the tags after a call."""
+    if call.request.method == "PATCH":
+        return check_tags(_patched(old, given, str(call.document.get("operation"))))
+    return {"PUT": given, "DELETE": {}}.get(call.request.method, old)
+
+
+def _tags_document(scope: str, tags: dict[str, str]) -> Json:
+    return {
+        "id": scope + _TAGS,
+        "name": "default",
+        "type": "Microsoft.Resources/tags",
+        "properties": {"tags": dict(tags)},
+    }
 
 
 def _patched(old: dict[str, str], new: dict[str, str], operation: str) -> dict[str, str]:
