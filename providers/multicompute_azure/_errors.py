@@ -57,6 +57,7 @@ _UNREGISTERED: Final = "MissingSubscriptionRegistration"
 # "The subscription is not registered to use namespace 'Microsoft.Compute'. See https://aka.ms/rps-not-found for how to register."
 _NAMESPACE: Final = re.compile(r"namespace '([\w.]+)'")
 
+GROUP_NOT_FOUND: Final = "ResourceGroupNotFound"
 PARTIAL: Final = "PartialScaleSet"
 """Our own code, where Azure's reason is not known any more: a scale set that failed with fewer instances than were requested."""
 
@@ -141,7 +142,7 @@ MEANINGS: Final[Meanings] = {
     "NicReservedForAnotherVm": (TRANSIENT,),
     "PropertyChangeNotAllowed": (UNKNOWN,),
     "ResourceNotFound": (UNKNOWN,),
-    "ResourceGroupNotFound": (UNKNOWN,),
+    GROUP_NOT_FOUND: (UNKNOWN,),
     "NotFound": (UNKNOWN,),
     "InvalidParameter": (
         Meaning(CapacityError, "region", _NOT_SOLD, is_offered=False),
@@ -177,7 +178,7 @@ _WRAPPERS: Final = frozenset(
     }
 )
 _UNREACHED: Final = (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.IncompleteReadError, sdk.DecodeError)
-_GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound", "ParentResourceNotFound"})
+_GONE: Final = frozenset({"ResourceNotFound", GROUP_NOT_FOUND, "NotFound", "ParentResourceNotFound"})
 # Access to a size or a region that is granted to a subscription, not to an identity.
 _NOT_OPEN: Final = frozenset(
     {"NotAvailableForSubscription", "RequestDisallowedByPolicy", "RequestDisallowedByAzure", "QuotaId"}

@@ -15,7 +15,9 @@ from multicompute.provider import TAG_ATTEMPT, LaunchRequest
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
 from multicompute_azure._errors import failed_operation, foreign_resource, is_gone, translate_errors
 from multicompute_azure._image import find_image
+from multicompute_azure._image_details import ImageDetails
 from multicompute_azure._list import SCALE_SETS, ScaleSet, find_scale_set, nodes_of
+from multicompute_azure._login import check_login_key
 from multicompute_azure._names import interface_name, scale_set_name
 from multicompute_azure._network import Network
 from multicompute_azure._reservations import require_reservation
@@ -63,6 +65,7 @@ class Launcher:
         self._clients = clients
         self._sizes = sizes
         self._patience = patience
+        self._images = ImageDetails(clients)
         self._network = Network(clients)
         self._launching: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._lock = threading.Lock()
@@ -72,6 +75,7 @@ class Launcher:
         if request.restart:
             return self._restart(request)
         check_tags(request.tags)
+        check_login_key(request.ssh_public_key, Place("azure", request.region))
         with self._lock_of(request.token):
             launched: list[_Launched] = []
             try:
@@ -121,7 +125,8 @@ class Launcher:
         size = self._sizes.require(place)
         if part.reservation:
             part = replace(part, reservation=require_reservation(self._clients, place, part.reservation, part.nodes))
-        image = find_image(part.offer.instance, place, named=request.image)
+        image = find_image(part.offer.instance, place, named=request.image, is_confidential=size.is_confidential)
+        image = self._images.described(image, place)
         network = self._network.refs(request, place)
         if request.fabric and not part.reservation and not _fits_single_group(request):
             network = network._replace(proximity_group=self._network.proximity_group(request, place))

@@ -33,6 +33,7 @@ HEALTH: Final = "Microsoft.ResourceHealth"
 # The API versions of plain reads. They are fixed, whichever version the installed SDK writes with, so the answers keep their form.
 _VERSIONS: Final = (
     (f"providers/{COMPUTE}/skus", "2021-07-01"),
+    (f"providers/{COMPUTE}/galleries", "2023-07-03"),
     (f"providers/{COMPUTE}/", "2024-07-01"),
     (f"providers/{NETWORK}/", "2024-05-01"),
     (f"providers/{HEALTH}/", "2025-05-01"),
@@ -146,6 +147,11 @@ class Clients:
         """
         return self._document(operation, place, self._url(path, query))
 
+    def find_by_id(self, operation: str, place: Place, resource_id: str) -> dict[str, Any] | None:
+        """Return one document by its id, which may be in another subscription. Arguments and errors are those of `find`."""
+        version = next(version for part, version in _VERSIONS if part in resource_id)
+        return self._document(operation, place, f"{self._endpoint}{quote(resource_id)}?api-version={version}")
+
     def subscription_record(self, place: Place) -> dict[str, Any]:
         """Return what Resource Manager says of the subscription.
 
@@ -221,6 +227,9 @@ class Clients:
             found = json.loads(body)
         except ValueError as error:
             raise retryable(f"{operation}: the answer is not JSON", code="BadAnswer", place=place) from error
+        if isinstance(found, list):
+            # The listings of marketplace images have no envelope.
+            return {"value": found}
         return found if isinstance(found, dict) else {}
 
     def _send(self, request: "HttpRequest", audience: str) -> bytes:

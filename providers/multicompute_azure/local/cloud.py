@@ -22,6 +22,7 @@ from multicompute_azure.local.compute import Compute
 from multicompute_azure.local.groups import Groups
 from multicompute_azure.local.guards import GuardKind
 from multicompute_azure.local.identity import AUTHORITY, Identity
+from multicompute_azure.local.images import Details
 from multicompute_azure.local.inventory import RESERVED, SUBNETS, kind_of, list_resources
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.machines import Machines
@@ -54,6 +55,7 @@ class AzureLocalCloud:
         operation_delay: How long any other long-running operation takes.
         operation_polls: How many times the status of an operation is "InProgress" at least.
         retry_after: The delay in the Retry-After header of responses about operations.
+        group_lag: How long other services answer that a new resource group does not exist.
         nic_reservation: How long a network interface stays reserved for a deleted machine: 180 seconds in Azure, none here by default.
         partial: Whether a scale set that fails for lack of capacity keeps the machines that it got, billed. It does by default.
         stockout: How a lack of capacity is reported; see `Admission`.
@@ -69,6 +71,7 @@ class AzureLocalCloud:
     operation_delay = Duration("_state.timing.operation")
     operation_polls = Forwarded[int]("_state.timing.polls")
     retry_after = Duration("_operations.retry_after")
+    group_lag = Duration("_state.group_lag")
     nic_reservation = Duration("_state.nic_reservation")
     partial = Forwarded[bool]("_scale_sets.partial")
     stockout = Forwarded[Stockout]("_admission.stockout")
@@ -228,6 +231,17 @@ class AzureLocalCloud:
         """Replicate an image of a gallery to these regions only; without this call it is in all regions."""
         with self._state.lock:
             self._state.image_regions[image_id.lower()] = frozenset(regions)
+
+    def define_image(self, image_id: str, *, plan: Mapping[str, str] | None = None, security: str = "") -> None:
+        """Define an image of a gallery.
+
+        Args:
+            image_id: The id of the image, without a version.
+            plan: The plan that it is sold with.
+            security: The value of its feature SecurityType.
+        """
+        with self._state.lock:
+            self._state.gallery_images[image_id.lower()] = Details(plan, security)
 
     def add_reservation(
         self, instance_type: str, place: str, nodes: int, *, tags: Mapping[str, str] | None = None

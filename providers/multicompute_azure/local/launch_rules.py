@@ -24,6 +24,8 @@ _FORBIDDEN_USERS = frozenset(
 )  # fmt: skip
 _KEY = re.compile(r"^(ssh-rsa|ssh-ed25519) [A-Za-z0-9+/=]+")
 _NAME = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9._]{0,62}[A-Za-z0-9_])?")
+# The longest name of a Flexible scale set, which becomes part of the names of machines.
+_FLEXIBLE_NAME = 44
 _PROFILE = "virtualMachineProfile"
 # The properties of an existing scale set that a PUT must not change.
 _FIXED = ("orchestrationMode", "platformFaultDomainCount", "singlePlacementGroup", "proximityPlacementGroup")
@@ -55,7 +57,7 @@ def check_size(name: object, region: str, zones: tuple[str, ...], resource: str)
 
 def check_shape(name: str, document: Json) -> None:
     """Refuse a scale set with an invalid name, mode, fault domain count or capacity."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name) > _FLEXIBLE_NAME:
         raise invalid("vmScaleSetName", f"The scale set name '{name}' is invalid.")
     properties = document.get("properties") or {}
     mode = properties.get("orchestrationMode")

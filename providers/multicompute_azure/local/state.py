@@ -12,6 +12,7 @@ from typing import Any
 from multicompute.testing.local.timing import Limits, Schedule, Timing
 from multicompute_azure.local.arm import ArmError, Json, group_id, group_not_found, group_of
 from multicompute_azure.local.guards import Guards
+from multicompute_azure.local.images import Details
 
 VM = "Microsoft.Compute/virtualMachines"
 SCALE_SET = "Microsoft.Compute/virtualMachineScaleSets"
@@ -161,6 +162,8 @@ class State:
         addresses: Key of a subnet -> its free addresses.
         guards: The locks, policies and deny assignments.
         closed: Region -> the code with which it is refused: by a policy of the organisation, or of Azure.
+        gallery_images: Id of a gallery image in lower case -> what its definition says.
+        group_lag: How long other services do not know a new resource group.
         image_regions: Id of a gallery image in lower case -> the regions that it is replicated to; all, if it is not in here.
     """
 
@@ -170,6 +173,7 @@ class State:
         self.lock = threading.RLock()
         self.timing = Timing(polls=1)
         self.nic_reservation = timedelta(0)
+        self.group_lag = timedelta(0)
         self.clear()
 
     def clear(self) -> None:
@@ -183,6 +187,7 @@ class State:
         self.guards = Guards()
         self.closed: dict[str, str] = {}
         self.image_regions: dict[str, frozenset[str]] = {}
+        self.gallery_images: dict[str, Details] = {}
         self._numbers = itertools.count(1)
         self._schedule = Schedule(self.now)
 
@@ -240,6 +245,9 @@ class State:
     def open_group(self, name: str) -> Group:
         """Return a resource group to create something in it; refuse one that is being deleted."""
         found = self.group(name)
+        if self.group_lag and found.created_at + self.group_lag > self.now():
+            # hashicorp/terraform-provider-azurerm#18268: a group that was just created is not known to Compute and Network yet.
+            raise group_not_found(name)
         if found.state == "Deleting":
             raise ArmError(
                 "ResourceGroupBeingDeleted",
