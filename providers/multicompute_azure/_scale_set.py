@@ -59,7 +59,7 @@ def scale_set_body(
         "sku": {"name": part.offer.instance.name, "tier": "Standard", "capacity": part.nodes},
         "properties": properties,
     }
-    if number:
+    if number and size.zones:
         body["zones"] = [number]
     if image.plan:
         body["plan"] = dict(image.plan)

@@ -122,6 +122,9 @@ class Sizes:
 
 def _require_zone(size: Size, place: Place) -> None:
     number = zone_number(place.zone)
+    if not size.zones:
+        # Sold for the region as a whole, so it is launched without a zone.
+        return
     reason = size.zone_restrictions.get(number, "") if number else ""
     if not reason and (not number or number in size.zones):
         return

@@ -29,6 +29,7 @@ from multicompute_azure.local.machines import Machines
 from multicompute_azure.local.monitoring import Monitoring
 from multicompute_azure.local.network import Networks
 from multicompute_azure.local.operations import Operations
+from multicompute_azure.local.prices import RetailPrices
 from multicompute_azure.local.relations import parts_of
 from multicompute_azure.local.routes import Handler
 from multicompute_azure.local.scale_sets import ScaleSets
@@ -60,6 +61,8 @@ class AzureLocalCloud:
         partial: Whether a scale set that fails for lack of capacity keeps the machines that it got, billed. It does by default.
         stockout: How a lack of capacity is reported; see `Admission`.
         page_size: The number of entries on a page of a list.
+        prices_page_size: The number of rows on a page of the price list.
+        locations: The regions that the subscription has; all by default.
         tags_with_tag_filter: Whether a list of resources filtered by tag shows tags. According to its documentation Azure's does not.
     """
 
@@ -76,6 +79,8 @@ class AzureLocalCloud:
     partial = Forwarded[bool]("_scale_sets.partial")
     stockout = Forwarded[Stockout]("_admission.stockout")
     page_size = Forwarded[int]("_listing.page_size")
+    prices_page_size = Forwarded[int]("_prices.page_size")
+    locations = Forwarded[frozenset[str]]("_state.locations")
     tags_with_tag_filter = Forwarded[bool]("_listing.tags_with_tag_filter")
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -109,6 +114,7 @@ class AzureLocalCloud:
             self._state, self._listing, self._operations, self._admission, self._machines, self._networks
         )
         self._monitoring = Monitoring(self._state, self._listing)
+        self._prices = RetailPrices(self._injector, lambda: self._state.prices, clock.now)
         self._foreign = ForeignResources(self._everything)
 
     # --- the server ---------------------------------------------------------------------------------------------------
@@ -146,7 +152,9 @@ class AzureLocalCloud:
             return
         app = Subscriptions(self._app(), self._apps)
         admin = Admin(self, {"restrict": self.restrict})
-        self._chassis.start({"/": app, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin})
+        self._chassis.start(
+            {"/": app, "/api/": self._prices, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin}
+        )
 
     def _app(self) -> AzureApp:
         handlers: dict[str, Handler] = {
@@ -207,6 +215,16 @@ class AzureLocalCloud:
         with self._state.lock:
             self._state.quotas.set(region, name, int(value))
 
+    def set_price(self, instance_type: str, region: str, hourly_usd: float, *, purchase: str = "on_demand") -> None:
+        """Set what a size costs in a region, in the price list and for the ceiling of spot machines.
+
+        Raises:
+            ValueError: The region does not sell the size.
+        """
+        key = (region, hardware.check_sold(instance_type, region), purchase)
+        with self._state.lock:
+            self._state.prices[key] = hourly_usd
+
     def restrict(self, instance_type: str, place: str, *, is_restricted: bool = True) -> None:
         """Restrict a size in a region or zone for the subscription, as its list of SKUs then shows.
 
@@ -216,6 +234,16 @@ class AzureLocalCloud:
         key = (place, hardware.check_sold(instance_type, place))
         with self._state.lock:
             (self._state.restrictions.add if is_restricted else self._state.restrictions.discard)(key)
+
+    def sell_without_zones(self, instance_type: str, region: str) -> None:
+        """Sell a size for a region as a whole, and in none of its zones, as its list of SKUs then shows.
+
+        Raises:
+            ValueError: The region does not sell the size.
+        """
+        key = (region, hardware.check_sold(instance_type, region))
+        with self._state.lock:
+            self._state.without_zones.add(key)
 
     def close_region(self, region: str, code: str = "RequestDisallowedByPolicy") -> None:
         """Let a policy refuse everything new in a region.

@@ -298,7 +298,7 @@ class Compute:
         return ArmResponse(200, {"id": path, "name": call.name, "properties": found})
 
     def _sku(self, size: Size, region: str) -> Json:
-        zones = list(hardware.zones_of(region))
+        zones = [] if (region, size.name) in self._state.without_zones else list(hardware.zones_of(region))
         return {
             "resourceType": "virtualMachines",
             "name": size.name,

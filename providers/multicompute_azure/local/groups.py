@@ -66,7 +66,7 @@ class Groups:
             "providers.register": _provider,
             "subscriptions.get": lambda _: ArmResponse(200, _subscription()),
             "subscriptions.list": lambda _: ArmResponse(200, {"value": [_subscription()]}),
-            "subscriptions.listLocations": lambda _: ArmResponse(200, {"value": _locations()}),
+            "subscriptions.listLocations": lambda _: ArmResponse(200, {"value": _locations(self._state.locations)}),
         }
 
     def _put(self, call: Call) -> ArmResponse:
@@ -74,11 +74,11 @@ class Groups:
         if not _NAME.fullmatch(name):
             raise ArmError("InvalidResourceGroup", f"The resource group name '{name}' is not valid.")
         location = str(call.document["location"]).lower().replace(" ", "")
-        if location not in hardware.regions():
+        if location not in self._state.locations:
             raise ArmError(
                 "LocationNotAvailableForResourceGroup",
                 f"The provided location '{location}' is not available for resource group. "
-                f"List of available regions is '{','.join(hardware.regions())}'.",
+                f"List of available regions is '{','.join(sorted(self._state.locations))}'.",
             )
         tags = check_tags(call.document.get("tags"))
         known = self._state.groups.get(key)
@@ -278,7 +278,8 @@ def _subscription() -> Json:
     }
 
 
-def _locations() -> list[Json]:
+def _locations(regions: frozenset[str]) -> list[Json]:
+    """Return the locations of the subscription; which physical zone is its zone 1 differs between regions and subscriptions."""
     return [
         {
             "id": f"/subscriptions/{SUBSCRIPTION}/locations/{region}",
@@ -288,10 +289,12 @@ def _locations() -> list[Json]:
             "regionalDisplayName": region,
             "metadata": {"regionType": "Physical"},
             "availabilityZoneMappings": [
-                {"logicalZone": zone, "physicalZone": f"{region}-az{zone}"} for zone in hardware.zones_of(region)
+                {"logicalZone": zone, "physicalZone": f"{region}-az{int(zone) % len(hardware.zones_of(region)) + 1}"}
+                for zone in hardware.zones_of(region)
             ],
         }
         for region in hardware.regions()
+        if region in regions
     ]
 
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multicompute_azure.local import hardware, images
@@ -47,12 +47,17 @@ def check_size(name: object, region: str, zones: tuple[str, ...], resource: str)
     supported = hardware.zones_of(region)
     wrong = [zone for zone in zones if zone not in supported]
     if wrong:
-        raise ArmError(
-            "AvailabilityZoneNotSupported",
-            f"The zone(s) '{','.join(wrong)}' for resource '{resource}' is not supported. The supported zones for location "
-            f"'{region}' are '{','.join(supported)}'",
-        )
+        raise no_zones(wrong, resource, region, supported)
     return size
+
+
+def no_zones(wrong: Sequence[str], resource: str, region: str, supported: Sequence[str] = ()) -> ArmError:
+    """Return the error for zones that a region or a size does not have."""
+    return ArmError(
+        "AvailabilityZoneNotSupported",
+        f"The zone(s) '{','.join(wrong)}' for resource '{resource}' is not supported. The supported zones for location "
+        f"'{region}' are '{','.join(supported)}'",
+    )
 
 
 def check_shape(name: str, document: Json) -> None:
@@ -96,9 +101,9 @@ def check_shape(name: str, document: Json) -> None:
         raise missing(_PROFILE)
 
 
-def check_profile(profile: Mapping[str, Any], size: Size, region: str) -> None:
-    """Refuse a profile from which no machine can be created."""
-    _check_spot(profile, size, region)
+def check_profile(profile: Mapping[str, Any], size: Size, spot_price: float) -> None:
+    """Refuse a profile from which no machine can be created; `spot_price` is what a spot machine of the size costs there."""
+    _check_spot(profile, size, spot_price)
     _check_system(profile)
     _check_storage(profile, size)
     network = profile.get("networkProfile") or {}
@@ -118,7 +123,7 @@ def check_profile(profile: Mapping[str, Any], size: Size, region: str) -> None:
                 raise missing("ipConfigurations.subnet.id")
 
 
-def _check_spot(profile: Mapping[str, Any], size: Size, region: str) -> None:
+def _check_spot(profile: Mapping[str, Any], size: Size, current: float) -> None:
     is_spot = profile.get("priority") in ("Spot", "Low")
     price = dig(profile.get("billingProfile"), "maxPrice")
     if not is_spot:
@@ -131,7 +136,6 @@ def _check_spot(profile: Mapping[str, Any], size: Size, region: str) -> None:
         return
     if dig(profile.get("capacityReservation"), "capacityReservationGroup", "id"):
         raise ArmError("OperationNotAllowed", "Azure Spot Virtual Machines can't use a capacity reservation.", 409)
-    current = size.spot_prices.get(region, 0.0)
     if price is None or price == -1:
         return
     if price <= 0:

@@ -118,9 +118,12 @@ class ScaleSets:
         launch_rules.check_shape(name, given)
         zones = tuple(given.get("zones") or ())
         size = launch_rules.check_size(dig(given, "sku", "name"), location, zones, f"{SCALE_SET}/{name}")
+        if zones and (location, size.name) in self._state.without_zones:
+            raise launch_rules.no_zones(zones, f"{SCALE_SET}/{name}", location)
         properties = given["properties"]
         profile = properties["virtualMachineProfile"]
-        launch_rules.check_profile(profile, size, location)
+        spot_price = self._state.prices.get((location, size.name, "spot"), size.spot_prices.get(location, 0.0))
+        launch_rules.check_profile(profile, size, spot_price)
         reference = dig(profile, "storageProfile", "imageReference") or {}
         details = images.details_of(reference, self._state.gallery_images)
         images.check_plan(details, given.get("plan"))

@@ -61,7 +61,9 @@ def test_a_machine_that_is_deleted_while_its_tags_are_written_is_no_failure(
     cloud.operation_delay = timedelta(seconds=5)
     where = {"name": first.id}
     cloud.faults.fail("tags.updateAtScope.operation", "ResourceNotFound", status=404, message="gone", where=where)
-    cloud.faults.hook("operations.get", lambda _: cloud.terminate_node(first.id) if first.id in running(cloud) else None)
+    cloud.faults.hook(
+        "operations.get", lambda _: cloud.terminate_node(first.id) if first.id in running(cloud) else None
+    )
     provider.set_expiry(CLUSTER, LATER)
     assert expiries(cloud) == {expiry_tag(LATER)}
 

@@ -26,6 +26,8 @@ OPERATIONS = (
     "skus.list",
     "subscriptions.get",
     "usages.list",
+    "virtualMachineImages.get",
+    "virtualMachineImages.list",
     "virtualMachineScaleSets.createOrUpdate",
     "virtualMachineScaleSets.get",
     "virtualMachineScaleSets.list",
