@@ -28,7 +28,13 @@ DONE = {
     "ProviderError": "stops, and reports the cloud's message",
 }
 """The engine's reaction. docs/architecture.md has the details, and tests/resilience/faults tests it call by call."""
-SCOPES = {"request": "this request", "zone": "the zone", "region": "the region", "account": "the account"}
+SCOPES = {
+    "request": "this request",
+    "type": "the instance type in the region",
+    "zone": "the zone",
+    "region": "the region",
+    "account": "the account",
+}
 
 
 def tables() -> str:

@@ -25,6 +25,8 @@ from multicompute.provider_kit.vendor_errors import (
     DENIED,
     INVALID,
     INVALID_IN_REGION,
+    INVALID_TYPE,
+    MALFORMED,
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
@@ -47,11 +49,8 @@ from multicompute.provider_kit.vendor_errors import (
 
 log = logging.getLogger(__name__)
 
-_DENIED_IN_REGION: Final = Meaning(AccessDeniedError, "region")
+_DENIED_EVERYWHERE: Final = Meaning(AccessDeniedError, "account")
 _DENIED_TYPE: Final = Meaning(AccessDeniedError, "type")
-_INVALID_TYPE: Final = Meaning(InvalidRequestError, "type")
-# A call of our own that no place accepts.
-_MALFORMED: Final = Meaning(InvalidRequestError, "account")
 _NOT_SOLD: Final = "is not available in the current region"
 _UNREGISTERED: Final = "MissingSubscriptionRegistration"
 # "The subscription is not registered to use namespace 'Microsoft.Compute'. See https://aka.ms/rps-not-found for how to register."
@@ -75,9 +74,9 @@ MEANINGS: Final[Meanings] = {
     PARTIAL: (NO_CAPACITY_IN_REGION,),
     "AvailabilityZoneNotSupported": (NOT_OFFERED_IN_ZONE,),
     # The subscription does not have the region, or the region does not have the service.
-    "LocationNotAvailableForResourceType": (_DENIED_IN_REGION,),
-    "LocationNotAvailableForResourceGroup": (_DENIED_IN_REGION,),
-    "NoRegisteredProviderFound": (_DENIED_IN_REGION,),
+    "LocationNotAvailableForResourceType": (DENIED,),
+    "LocationNotAvailableForResourceGroup": (DENIED,),
+    "NoRegisteredProviderFound": (DENIED,),
     # "Error messages for Azure Spot Virtual Machines and scale sets". Nothing of it concerns machines that are bought on demand: a lack of
     # capacity or quota is one of this size and purchase.
     "SpotPriceGreaterThanProvidedMaxPrice": (INVALID,),
@@ -98,21 +97,22 @@ MEANINGS: Final[Meanings] = {
     "QuotaId": (QUOTA_OF_REGION,),
     "NotAvailableForSubscription": (_DENIED_TYPE,),
     # The name of the policy is the only sign of what it refuses; the built-in ones are "Allowed locations" and "Allowed virtual machine size SKUs".
-    "RequestDisallowedByPolicy": (_DENIED_TYPE._replace(wording=r"(?i)\bskus?\b|\bsizes?\b"), _DENIED_IN_REGION),
+    "RequestDisallowedByPolicy": (_DENIED_TYPE._replace(wording=r"(?i)\bskus?\b|\bsizes?\b"), DENIED),
     # "This policy maintains a set of best available regions where your subscription can deploy resources" (Azure/azure-cli#32567).
-    "RequestDisallowedByAzure": (_DENIED_IN_REGION,),
+    "RequestDisallowedByAzure": (DENIED,),
     # A ReadOnly lock also refuses launches. One on a resource group does not reach over the group's region.
-    "ScopeLocked": (DENIED._replace(wording=r"locked: '/subscriptions/[^/']+'"), _DENIED_IN_REGION),
+    "ScopeLocked": (_DENIED_EVERYWHERE._replace(wording=r"locked: '/subscriptions/[^/']+'"), DENIED),
     "DenyAssignmentAuthorizationFailed": (
-        DENIED._replace(wording=r"at scope '/subscriptions/[^/']+'"),
-        _DENIED_IN_REGION,
+        _DENIED_EVERYWHERE._replace(wording=r"at scope '/subscriptions/[^/']+'"),
+        DENIED,
     ),
-    "AuthorizationFailed": (DENIED,),
+    # A role that is missing for the subscription as a whole; or for a resource group, which is in one region.
+    "AuthorizationFailed": (_DENIED_EVERYWHERE._replace(wording=r"over scope '/subscriptions/[^/']+'"), DENIED),
     # What the request refers to may not be used: an image, a subnet, an identity, which another region may have.
-    "LinkedAuthorizationFailed": (_DENIED_IN_REGION,),
-    "ReadOnlyDisabledSubscription": (DENIED,),
-    _UNREGISTERED: (DENIED,),
-    "MarketplacePurchaseEligibilityFailed": (_DENIED_IN_REGION,),
+    "LinkedAuthorizationFailed": (DENIED,),
+    "ReadOnlyDisabledSubscription": (_DENIED_EVERYWHERE,),
+    _UNREGISTERED: (_DENIED_EVERYWHERE,),
+    "MarketplacePurchaseEligibilityFailed": (DENIED,),
     "InvalidAuthenticationToken": (UNAUTHENTICATED,),
     "InvalidAuthenticationTokenTenant": (UNAUTHENTICATED,),
     "ExpiredAuthenticationToken": (UNAUTHENTICATED,),
@@ -150,19 +150,19 @@ MEANINGS: Final[Meanings] = {
         Meaning(InvalidRequestError, "region", "Shared Image Gallery images referenced"),
         # Most of these speak of the size, or of the image for it: "The VM size ... is not supported for creation of VMs and Virtual Machine
         # Scale Set with '<NULL>' security type" (skyplane-project/skyplane#755).
-        _INVALID_TYPE,
+        INVALID_TYPE,
     ),
-    "BadRequest": (_DENIED_TYPE._replace(wording="is not supported for subscription"), _INVALID_TYPE),
+    "BadRequest": (_DENIED_TYPE._replace(wording="is not supported for subscription"), INVALID_TYPE),
     "InvalidTemplateDeployment": (INVALID,),
-    "InvalidRequestContent": (_MALFORMED,),
-    "InvalidRequestFormat": (_MALFORMED,),
-    "MissingApiVersionParameter": (_MALFORMED,),
-    "InvalidApiVersionParameter": (_MALFORMED,),
-    "LinkedInvalidPropertyId": (_INVALID_TYPE,),
+    "InvalidRequestContent": (MALFORMED,),
+    "InvalidRequestFormat": (MALFORMED,),
+    "MissingApiVersionParameter": (MALFORMED,),
+    "InvalidApiVersionParameter": (MALFORMED,),
+    "LinkedInvalidPropertyId": (INVALID_TYPE,),
     "VMExtensionProvisioningError": (INVALID,),
     # The default image depends on the size.
-    "ImageNotFound": (_INVALID_TYPE,),
-    "PlatformImageNotFound": (_INVALID_TYPE,),
+    "ImageNotFound": (INVALID_TYPE,),
+    "PlatformImageNotFound": (INVALID_TYPE,),
     "GalleryImageNotFound": (INVALID_IN_REGION,),
     "VMMarketplaceInvalidInput": (INVALID_IN_REGION,),
 }

@@ -41,7 +41,8 @@ def body(
 ) -> dict[str, Any]:
     part = request.parts[0]
     image = find_image(part.offer.instance, HERE, named=request.image)
-    size = Size(part.offer.instance_type, capabilities=CAPABILITIES | capabilities)
+    zones = frozenset({"1", "2", "3"})
+    size = Size(part.offer.instance_type, zones=zones, capabilities=CAPABILITIES | capabilities)
     return scale_set_body(
         request,
         part,

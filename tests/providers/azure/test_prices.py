@@ -124,7 +124,12 @@ def test_the_list_is_asked_without_a_token(cloud: AzureLocalCloud, offer: Offer)
     environment = cloud.rotate_credentials()
     seen: list[dict[str, str]] = []
     answer = cloud._prices._answer
-    cloud._prices._answer = lambda request, query: (seen.append(dict(request.headers)), answer(request, query))[1]  # type: ignore[method-assign]
+
+    def record(request: Any, query: Any) -> Any:
+        seen.append(dict(request.headers))
+        return answer(request, query)
+
+    cloud._prices._answer = record  # type: ignore[method-assign]
     provider = AzureProvider(Settings({"endpoint_url": cloud.endpoint_url}, environment))
     assert provider.quotes([offer])
     assert [name for headers in seen for name in headers if name.lower() == "authorization"] == []
