@@ -332,9 +332,8 @@ def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:
         named = _NAMESPACE.search(answer.message)
         return f"`az provider register --namespace {named[1] if named else 'Microsoft.Compute'}`, once for the subscription"
     if answer.code == "RequestDisallowedByPolicy" and (policy := _POLICY.search(answer.message)):
-        return (
-            f"the policy {policy[1]!r} refuses it; leave {place.region} out with exclude=, or have the policy changed"
-        )
+        what = place.instance_type if meaning.scope == "type" else place.region
+        return f"the policy {policy[1]!r} refuses it; leave {what} out with exclude=, or have the policy changed"
     if answer.code in _OTHER_HINTS:
         return _OTHER_HINTS[answer.code]
     if answer.code in _NOT_OPEN or (meaning.kind is AccessDeniedError and meaning.scope in ("type", "region")):
