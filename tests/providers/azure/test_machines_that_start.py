@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 
 from multicompute import Cluster, errors
+from multicompute.catalog import Catalog
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute.testing import FakeClock, local_clouds
+from multicompute_azure import plugin
 from multicompute_azure._image import find_image
 from multicompute_azure._names import scale_set_name
 from multicompute_azure._provider import AzureProvider
@@ -177,6 +180,20 @@ def test_a_size_without_a_default_image_is_refused_for_itself_only(offer: Offer,
         find_image(instance, place, named=None)
     assert (caught.value.scope, caught.value.code) == ("type", "NoDefaultImage")
     assert find_image(instance, place, named=GALLERY).reference == {"id": GALLERY}
+
+
+def test_the_plug_in_names_exactly_the_sizes_without_a_default_image() -> None:
+    assert plugin.tables is not None
+    catalog = Catalog({"azure": plugin.tables})
+    for instance in (found for name in catalog.instance_names() for found in catalog.instances(name)):
+        is_confidential = instance.name.startswith("Standard_NCC")
+        place = Place("azure", "eastus", instance_type=instance.name)
+        try:
+            find_image(instance, place, named=None, is_confidential=is_confidential)
+            is_refused = False
+        except errors.InvalidRequestError:
+            is_refused = True
+        assert any(fnmatchcase(instance.name, glob) for glob in plugin.image_required) is is_refused, instance.name
 
 
 # --- keys, names and groups -------------------------------------------------------------------------------------------
