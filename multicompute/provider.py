@@ -614,6 +614,8 @@ class ProviderPlugin(Protocol):
         billing_minimum: The shortest time that a machine is billed for. Longer times are billed by the second.
         lifetime_limits: How long machines live at most, a tuple of `LifetimeLimit`. Optional: a plug-in without this
             attribute has no limits.
+        fabric_limits: Fabric ("infiniband") -> the most nodes of a gang that can share one, all of one instance type, zone,
+            purchase and reservation. Optional: a fabric that is not in it, or a plug-in without this attribute, has no limit.
     """
 
     name: str

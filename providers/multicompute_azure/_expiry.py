@@ -6,17 +6,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from multicompute.errors import MulticomputeError
-from multicompute.node import NodeState
+from multicompute.node import Node, NodeState
 from multicompute.provider import TAG_EXPIRES_AT, TAG_ID, Selector, expiry_tag
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, retryable
 from multicompute_azure._errors import failed_operation, is_gone, translate_errors
 from multicompute_azure._list import listed_nodes, named_tokens, scale_sets
-from multicompute_azure._names import parse_id, set_names, token_of
+from multicompute_azure._names import instance_number, parse_id, set_names, token_of
 from multicompute_azure._operations import Operation
 from multicompute_azure._resources import named_resources, owned_groups
 from multicompute_azure._session import Clients
 from multicompute_azure._tags import has_tag
+from multicompute_azure._uniform import write_expiry
 
 _UPDATE: Final = "tags.updateAtScope"
 # Azure has no call that tags many resources.
@@ -32,6 +33,7 @@ class _Target(NamedTuple):
     id: str
     place: Place
     is_restored: bool = False
+    instance: Node | None = None
 
 
 class _Write(NamedTuple):
@@ -45,7 +47,9 @@ class _Write(NamedTuple):
 def set_expiry(
     clients: Clients, selector: Selector, expires_at: datetime | None, restore: Mapping[str, str] | None = None
 ) -> None:
-    """Write the expiry tag of the selected nodes, their scale sets and the resource group, see `Provider.set_expiry`.
+    """Write the expiry of the selected nodes, their scale sets and the resource group, see `Provider.set_expiry`.
+
+    It is a tag; for an instance of a Uniform scale set, which has no tags of its own, it is in the user data as well.
 
     With `restore`, what lacks our tags gets all of them again, if it is named from a token or the cluster's id: also the disks, interfaces
     and addresses of the nodes.
@@ -57,6 +61,9 @@ def set_expiry(
     expiry = {TAG_EXPIRES_AT: expiry_tag(expires_at)}
 
     def begin(target: _Target) -> _Write:
+        if target.instance is not None:
+            write_expiry(clients, target.instance, expires_at)
+            return _Write(target, None)
         tags: Any = clients.resources.tags
         body = {
             "operation": "Merge",
@@ -126,7 +133,11 @@ def _targets(clients: Clients, selector: Selector, *, restores: bool) -> list[_T
         for item in scale_sets(clients, selector)
     ]
     for node in listed_nodes(clients, selector):
-        if node.state is not NodeState.GONE:
+        if node.state is NodeState.GONE:
+            continue
+        if instance_number(node.id)[1]:
+            targets.append(_Target(node.id, Place("azure", node.region), instance=node))
+        else:
             is_named = bool(token_of(parse_id(node.id).name, names))
             is_restored = restores and is_named and not node.is_tagged
             targets.append(_Target(node.id, Place("azure", node.region), is_restored))

@@ -46,6 +46,23 @@ def is_resource_id(text: str) -> bool:
     return found is not None and found["type"] is not None
 
 
+def instance_node_id(arm_id: str, vm_id: str) -> str:
+    """Return the id of a node in a Uniform scale set: Azure gives the id of a deleted instance to a new one, but never its vmId."""
+    return f"{arm_id}@{vm_id}" if vm_id else arm_id
+
+
+def arm_id(node_id: str) -> str:
+    """Return Resource Manager's id of a node."""
+    return node_id.partition("@")[0]
+
+
+def instance_number(node_id: str) -> tuple[str, str]:
+    """Return the scale set and the instance id of a node in a Uniform scale set, two "" for any other machine."""
+    name = parse_id(arm_id(node_id)).name
+    owner, separator, number = name.partition("/virtualMachines/")
+    return (owner, number) if separator else ("", "")
+
+
 def group_name(cluster_id: str, region: str) -> str:
     """Return the name of a cluster's resource group in a region; in lower case, because Azure does not keep the case of group names."""
     return _fitting(f"multicompute-{cluster_id}-{region}", _GROUP_LENGTH)
@@ -80,7 +97,7 @@ def token_of(name: str, names: Mapping[str, str]) -> str:
         name: The name of a scale set, an instance, a disk, an interface or an address.
         names: The answer of `set_names`.
     """
-    return names.get(_OF_A_SET.sub("", name.lower()), "")
+    return names.get(_OF_A_SET.sub("", name.partition("/")[0].lower()), "")
 
 
 def dependent_names(cluster_id: str, places: Iterable[str]) -> set[str]:

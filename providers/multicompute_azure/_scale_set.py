@@ -9,11 +9,13 @@ from typing import Any, Final
 from multicompute.offer import Part
 from multicompute.provider import LaunchRequest
 from multicompute_azure._boot import custom_data
+from multicompute_azure._fabric import on_fabric
 from multicompute_azure._image import Image
 from multicompute_azure._names import interface_name, zone_number
 from multicompute_azure._network import NetworkRefs
 from multicompute_azure._settings import AzureSettings
 from multicompute_azure._sizes import Size
+from multicompute_azure._uniform import record
 
 _ADMIN: Final = "ubuntu"
 # Enough for a framework, a container or two and checkpoints next to the image; Ubuntu-HPC has 64 GB or less.
@@ -45,14 +47,16 @@ def scale_set_body(
         settings: The settings.
     """
     number = zone_number(part.offer.zone)
+    is_uniform = on_fabric(request)
+    profile = _profile(request, part, name, size, image, network, settings, is_uniform=is_uniform)
     properties: dict[str, Any] = {
-        "orchestrationMode": "Flexible",
-        # One: spread over as many racks as have space, which is the only choice that does not reduce the capacity.
-        "platformFaultDomainCount": 1,
-        "virtualMachineProfile": _profile(request, part, name, size, image, network, settings),
+        # One fault domain: spread over as many racks as have space, which is the only choice that does not reduce the capacity.
+        **(_uniform(part) if is_uniform else {"orchestrationMode": "Flexible", "platformFaultDomainCount": 1}),
+        "virtualMachineProfile": profile,
     }
-    # "Associate a virtual machine scale set to a capacity reservation group": singlePlacementGroup must be false.
-    properties |= _placement(request, network) if part.reservation is None else {"singlePlacementGroup": False}
+    if part.reservation is not None and not is_uniform:
+        # "Associate a Virtual Machine Scale Set with flexible orchestration to a Capacity Reservation group".
+        properties["singlePlacementGroup"] = False
     body: dict[str, Any] = {
         "location": part.offer.region,
         "tags": dict(request.tags),
@@ -68,11 +72,17 @@ def scale_set_body(
     return body
 
 
-def _placement(request: LaunchRequest, network: NetworkRefs) -> dict[str, Any]:
-    """Return what places instances close to each other. A reservation accepts neither, and its machines stay where they are."""
-    if network.proximity_group:
-        return {"proximityPlacementGroup": {"id": network.proximity_group}}
-    return {"singlePlacementGroup": True} if request.fabric else {}
+def _uniform(part: Part) -> dict[str, Any]:
+    """Return what makes a scale set one InfiniBand fabric, without more machines than were asked for, and without changing those that run."""
+    return {
+        "orchestrationMode": "Uniform",
+        "platformFaultDomainCount": 1,
+        # "Associate a Virtual Machine Scale Set with uniform orchestration to a Capacity Reservation group": it must be false there.
+        "singlePlacementGroup": part.reservation is None,
+        "overprovision": False,
+        "upgradePolicy": {"mode": "Manual"},
+        "scaleInPolicy": {"rules": ["NewestVM"]},
+    }
 
 
 def _profile(
@@ -83,15 +93,20 @@ def _profile(
     image: Image,
     network: NetworkRefs,
     settings: AzureSettings,
+    *,
+    is_uniform: bool,
 ) -> dict[str, Any]:
     profile: dict[str, Any] = {
-        "osProfile": _os_profile(request, settings),
+        "osProfile": _os_profile(request, settings, is_uniform=is_uniform),
         "storageProfile": {"imageReference": image.reference, "osDisk": _disk(request, part, size)},
         "networkProfile": {
             "networkApiVersion": _NETWORK_API,
-            "networkInterfaceConfigurations": [_interface(request, size, network, name=name)],
+            "networkInterfaceConfigurations": [_interface(request, size, network, name=name, is_uniform=is_uniform)],
         },
     }
+    if is_uniform:
+        del profile["networkProfile"]["networkApiVersion"], profile["storageProfile"]["osDisk"]["deleteOption"]
+        profile["userData"] = record(request.token, request.expires_at)
     if part.reservation is not None:
         profile["capacityReservation"] = {"capacityReservationGroup": {"id": part.reservation}}
     elif part.offer.purchase == "spot":
@@ -116,12 +131,14 @@ def _security(image: Image, size: Size) -> dict[str, Any]:
     return {}
 
 
-def _os_profile(request: LaunchRequest, settings: AzureSettings) -> dict[str, Any]:
+def _os_profile(request: LaunchRequest, settings: AzureSettings, *, is_uniform: bool) -> dict[str, Any]:
     key = (request.ssh_public_key or unusable_key(request.token)).strip()
     return {
         "computerNamePrefix": "mc",
         "adminUsername": _ADMIN,
-        "customData": custom_data(expires_at=request.expires_at, identity=settings.identity, setup=request.setup),
+        "customData": custom_data(
+            expires_at=request.expires_at, identity=settings.identity, setup=request.setup, is_uniform=is_uniform
+        ),
         "linuxConfiguration": {
             "disablePasswordAuthentication": True,
             "ssh": {"publicKeys": [{"path": f"/home/{_ADMIN}/.ssh/authorized_keys", "keyData": key}]},
@@ -156,25 +173,30 @@ def _disk(request: LaunchRequest, part: Part, size: Size) -> dict[str, Any]:
     return disk | {"caching": "ReadWrite", "managedDisk": managed}
 
 
-def _interface(request: LaunchRequest, size: Size, network: NetworkRefs, *, name: str) -> dict[str, Any]:
+def _interface(
+    request: LaunchRequest, size: Size, network: NetworkRefs, *, name: str, is_uniform: bool
+) -> dict[str, Any]:
     """Return the interface of each instance, with a public address unless the nodes are private; both are deleted with the instance.
 
-    Both are named after the scale set, so that they are found without their tags; Azure appends some characters.
+    Both are named after the scale set, so that they are found without their tags; Azure appends some characters. In a Uniform scale set
+    they are parts of the instance: without tags, and always deleted with it ("Orchestration modes").
     """
+    tags: dict[str, Any] = {} if is_uniform else {"tags": dict(request.tags)}
+    deletion: dict[str, Any] = {} if is_uniform else {"deleteOption": "Delete"}
     address: dict[str, Any] = {"primary": True, "subnet": {"id": network.subnet}}
     if not request.private:
         address["publicIPAddressConfiguration"] = {
             "name": f"{name}-ip",
             "sku": {"name": "Standard", "tier": "Regional"},
-            "tags": dict(request.tags),
-            "properties": {"deleteOption": "Delete", "publicIPAddressVersion": "IPv4"},
+            **tags,
+            "properties": {**deletion, "publicIPAddressVersion": "IPv4"},
         }
     return {
         "name": interface_name(name),
-        "tags": dict(request.tags),
+        **tags,
         "properties": {
             "primary": True,
-            "deleteOption": "Delete",
+            **deletion,
             "enableAcceleratedNetworking": size.has("AcceleratedNetworkingEnabled"),
             "networkSecurityGroup": {"id": network.security_group},
             "ipConfigurations": [{"name": "ip", "properties": address}],

@@ -1,6 +1,7 @@
 """The SDK's clients, made when first needed and shared by all threads; and reading Azure's answers as plain JSON."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -42,6 +43,9 @@ _VERSIONS: Final = (
 # "Azure Retail Prices REST API overview": no authentication; public Azure only.
 _PRICES: Final = "https://prices.azure.com"
 _UNSIGNED: Final = ""
+# The network provider answers for the parts of a Uniform scale set in this version only (the default of the SDK's functions for it).
+_PARTS: Final = re.compile(r"/virtualMachineScaleSets/[^/]+/(networkInterfaces|publicipaddresses)$")
+_PARTS_VERSION: Final = "2018-10-01"
 _PUBLIC: Final = "https://management.azure.com"
 # "Metrics Batch", Azure Monitor REST API reference: one endpoint per region, and one audience for all of them.
 _MONITOR: Final = "metrics.monitor.azure.com"
@@ -79,6 +83,7 @@ class Clients:
         step: How long to wait between two refreshes of an operation.
         launches: The operations of launches under way, by scale set.
         deletions: The deletions of resource groups under way, by group.
+        instance_tokens: The tokens of instances of Uniform scale sets by their vmIds, which never change.
     """
 
     def __init__(self, settings: AzureSettings, clock: Clock, *, step: timedelta) -> None:
@@ -91,6 +96,7 @@ class Clients:
         self.step = step
         self.launches = PendingOperations()
         self.deletions = PendingOperations(has_result=True)
+        self.instance_tokens: dict[str, str] = {}
         self._lock = threading.Lock()
         self._endpoint = settings.endpoint_url or _PUBLIC
         self._made: dict[str, Any] = {}
@@ -241,6 +247,7 @@ class Clients:
 
     def _url(self, path: str, query: Mapping[str, str]) -> str:
         version = next(version for part, version in _VERSIONS if part in path)
+        version = _PARTS_VERSION if _PARTS.search(path) else version
         options = {"api-version": version, **{name.replace("_", "$", 1): text for name, text in query.items()}}
         return f"{self._endpoint}/subscriptions/{self.subscription}/{quote(path)}?{urlencode(options, quote_via=quote)}"
 

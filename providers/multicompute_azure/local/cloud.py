@@ -23,7 +23,8 @@ from multicompute_azure.local.groups import Groups
 from multicompute_azure.local.guards import GuardKind
 from multicompute_azure.local.identity import AUTHORITY, Identity
 from multicompute_azure.local.images import Details
-from multicompute_azure.local.inventory import RESERVED, SUBNETS, kind_of, list_resources
+from multicompute_azure.local.instances import Instances
+from multicompute_azure.local.inventory import RESERVED, SUBNETS, kind_of, list_resources, name_of
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.machines import Machines
 from multicompute_azure.local.monitoring import Monitoring
@@ -60,6 +61,8 @@ class AzureLocalCloud:
         nic_reservation: How long a network interface stays reserved for a deleted machine: 180 seconds in Azure, none here by default.
         partial: Whether a scale set that fails for lack of capacity keeps the machines that it got, billed. It does by default.
         stockout: How a lack of capacity is reported; see `Admission`.
+        copies_tags: Whether the tags of a scale set reach its machines and their disks. They do by default; no page of Microsoft's says so.
+        address_delay: How long the public address of a new machine is not assigned yet.
         page_size: The number of entries on a page of a list.
         prices_page_size: The number of rows on a page of the price list.
         locations: The regions that the subscription has; all by default.
@@ -78,6 +81,8 @@ class AzureLocalCloud:
     nic_reservation = Duration("_state.nic_reservation")
     partial = Forwarded[bool]("_scale_sets.partial")
     stockout = Forwarded[Stockout]("_admission.stockout")
+    copies_tags = Forwarded[bool]("_machines.copies_tags")
+    address_delay = Duration("_machines.address_delay")
     page_size = Forwarded[int]("_listing.page_size")
     prices_page_size = Forwarded[int]("_prices.page_size")
     locations = Forwarded[frozenset[str]]("_state.locations")
@@ -113,6 +118,7 @@ class AzureLocalCloud:
         self._scale_sets = ScaleSets(
             self._state, self._listing, self._operations, self._admission, self._machines, self._networks
         )
+        self._instances = Instances(self._state, self._listing, self._operations, self._machines)
         self._monitoring = Monitoring(self._state, self._listing)
         self._prices = RetailPrices(self._injector, lambda: self._state.prices, clock.now)
         self._foreign = ForeignResources(self._everything)
@@ -163,6 +169,7 @@ class AzureLocalCloud:
             **self._compute.handlers(),
             **self._machines.handlers(),
             **self._scale_sets.handlers(),
+            **self._instances.handlers(),
             **self._monitoring.handlers(),
         }
 
@@ -374,9 +381,16 @@ class AzureLocalCloud:
             self._machines.set_power(self._find(node_id)[0], power)
 
     def remove_tags(self, node_id: str) -> None:
-        """Remove the tags of a machine, its disks, interfaces and addresses; see `LocalCloud.remove_tags`."""
+        """Remove the tags of a machine, its disks, interfaces and addresses; see `LocalCloud.remove_tags`.
+
+        An instance of a Uniform scale set has no tags of its own, so those of its scale set are removed, and its user data.
+        """
         with self._state.lock:
-            for item in parts_of(self._state, self._find(node_id)[0]):
+            found, machine = self._find(node_id)
+            owner = self._state.find(machine.scale_set) if machine.instance_id else None
+            if owner is not None:
+                owner.tags, machine.user_data = {}, ""
+            for item in parts_of(self._state, found):
                 item.tags.clear()
 
     def protect(self, node_id: str, *, is_protected: bool = True, kind: GuardKind = "CanNotDelete") -> None:
@@ -398,9 +412,9 @@ class AzureLocalCloud:
         self._state.catch_up()
         item = self._state.find(node_id)
         if item is None or item.machine is None:
-            # The name, which is the last part of the id, is enough.
-            named = (found for found, _ in self._state.machines() if found.name.lower() == node_id.lower())
-            item = next(named, None)
+            # The name, which is the last part of the id, is enough. An instance of a Uniform scale set has its vmId in its id.
+            names = ((found, (found.name.lower(), name_of(found).lower())) for found, _ in self._state.machines())
+            item = next((found for found, known in names if node_id.lower() in known), None)
         if item is None or item.machine is None:
             raise ValueError(f"{node_id}: no such virtual machine")
         return item, item.machine
@@ -413,7 +427,7 @@ class AzureLocalCloud:
             self._state.catch_up()
             found = [item for item, _ in self._state.machines() if self._machines.is_running(item)]
             ours = (item for item in found if not self._foreign.has(kind_of(item), item.location, item.id))
-            names = [item.id for item in sorted(ours, key=lambda item: item.number)]
+            names = [name_of(item) for item in sorted(ours, key=lambda item: item.number)]
         for account, other in self._others.items():
             names += [name.replace(SUBSCRIPTION, account) for name in other.running_ids()]
         return names
@@ -421,8 +435,21 @@ class AzureLocalCloud:
     def boot_script(self, node_id: str) -> str:
         """Return the custom data of a machine, in base64 as it was sent."""
         with self._state.lock:
-            owner = self._state.find(self._find(node_id)[1].scale_set)
-            return str(owner.body.get("_customData", "")) if owner is not None else ""
+            return self._find(node_id)[1].custom_data
+
+    def fabric_of(self, node_id: str) -> str:
+        """Return the id of the InfiniBand partition that a machine is in, "" for none: machines reach each other within a partition only.
+
+        "Orchestration modes": InfiniBand networking is for Uniform scale sets with a single placement group, not for Flexible ones.
+        "Set up InfiniBand on HPC VMs": instances in different scale sets are isolated from each other.
+        """
+        with self._state.lock:
+            machine = self._find(node_id)[1]
+            owner = self._state.find(machine.scale_set)
+            size = hardware.size_of(machine.size)
+            if owner is None or not machine.instance_id or size is None or not size.has_rdma:
+                return ""
+            return owner.id if owner.body["properties"].get("singlePlacementGroup", True) else ""
 
     def alive(self) -> list[Resource]:
         """Return everything that exists in every region; see `LocalCloud.alive`.

@@ -22,9 +22,11 @@ from multicompute_azure.local.relations import blockers, detach
 from multicompute_azure.local.routes import Call, Handler
 from multicompute_azure.local.state import (
     NETWORK,
+    PARTS,
     SCALE_SET,
     SECURITY_GROUP,
     SUBNET,
+    UNIFORM_VM,
     VM,
     ArmResource,
     Group,
@@ -144,7 +146,7 @@ class Groups:
                 item.machine.is_deleting = True
 
         def delete_machines() -> None:
-            for item in [entry for entry in group.items.values() if entry.type in (VM, SCALE_SET)]:
+            for item in [entry for entry in group.items.values() if entry.type in (VM, UNIFORM_VM, SCALE_SET)]:
                 detach(self._state, item)
 
         def delete_rest() -> None:
@@ -215,7 +217,9 @@ class Groups:
         if len(parts) == 5:
             return self._state.group(parts[4])
         found = self._state.find(scope)
-        if found is None:
+        # Instances of Uniform scale sets have no tags of their own: "Azure Resource Manager resource tagging" does not know them
+        # ("Orchestration modes"); for what is below them it answers like this (Azure/azure-sdk-for-go#23395).
+        if found is None or found.type in PARTS:
             raise not_found("/".join(parts[6:-1]), parts[-1], parts[4] if len(parts) > 4 else "")
         return found
 

@@ -17,6 +17,12 @@ from multicompute_azure.local.images import Details
 
 VM = "Microsoft.Compute/virtualMachines"
 SCALE_SET = "Microsoft.Compute/virtualMachineScaleSets"
+# The machines of a Uniform scale set, their disks, interfaces and addresses are parts of the scale set: Resource Manager neither lists nor
+# tags them ("Orchestration modes for Virtual Machine Scale Sets in Azure").
+UNIFORM_VM = f"{SCALE_SET}/virtualMachines"
+UNIFORM_DISK = f"{UNIFORM_VM}/disks"
+UNIFORM_NIC = f"{UNIFORM_VM}/networkInterfaces"
+UNIFORM_IP = f"{UNIFORM_NIC}/publicIPAddresses"
 DISK = "Microsoft.Compute/disks"
 PLACEMENT_GROUP = "Microsoft.Compute/proximityPlacementGroups"
 RESERVATION_GROUP = "Microsoft.Compute/capacityReservationGroups"
@@ -27,7 +33,9 @@ SUBNET = "Microsoft.Network/virtualNetworks/subnets"
 PUBLIC_IP = "Microsoft.Network/publicIPAddresses"
 NIC = "Microsoft.Network/networkInterfaces"
 
-BILLABLE = frozenset({VM, DISK, PUBLIC_IP, RESERVATION})
+PARTS = frozenset({SUBNET, UNIFORM_VM, UNIFORM_DISK, UNIFORM_NIC, UNIFORM_IP})
+"""The types that Resource Manager does not list: parts of other resources."""
+BILLABLE = frozenset({VM, UNIFORM_VM, DISK, PUBLIC_IP, RESERVATION})
 
 
 class AddressPool:
@@ -75,6 +83,12 @@ class Machine:
     disks: list["ArmResource"] = field(default_factory=list)
     reservation: str = ""
     placement_group: str = ""
+    instance_id: str = ""
+    """The number of an instance of a Uniform scale set, "" in a Flexible one."""
+    user_data: str = ""
+    custom_data: str = ""
+    model: int = 0
+    """The version of the scale set's model that it was created from."""
     power: str = "running"
     is_restarted: bool = False
     is_deleting: bool = False
@@ -327,3 +341,8 @@ def properties(item: ArmResource) -> dict[str, Any]:
     """Return the properties in a resource's document, which the caller can change."""
     found: dict[str, Any] = item.body.setdefault("properties", {})
     return found
+
+
+def vm_id(item: ArmResource) -> str:
+    """Return the unique id of a virtual machine."""
+    return f"{item.number:08x}-0000-4000-9000-{item.number:012x}"

@@ -104,11 +104,16 @@ def test_a_preempted_spot_node_is_deleted_and_its_price_has_a_limit(request_of: 
     assert "priority" not in profile(request_of())
 
 
-def test_a_gang_with_a_fabric_is_in_one_placement_group(request_of: Request) -> None:
-    assert body(request_of(fabric=True))["properties"]["singlePlacementGroup"] is True
-    close = body(request_of(fabric=True), network=REFS._replace(proximity_group="/ppg"))["properties"]
-    assert close["proximityPlacementGroup"] == {"id": "/ppg"}
-    assert "singlePlacementGroup" not in close
+def test_a_gang_with_a_fabric_is_a_uniform_scale_set_in_one_placement_group(request_of: Request) -> None:
+    sent = body(request_of(fabric=True))["properties"]
+    assert (sent["orchestrationMode"], sent["singlePlacementGroup"], sent["platformFaultDomainCount"]) == (
+        "Uniform",
+        True,
+        1,
+    )
+    # Nothing is bought in addition, and no machine that runs is changed with the model or removed before a newer one.
+    assert (sent["overprovision"], sent["upgradePolicy"]) == (False, {"mode": "Manual"})
+    assert sent["scaleInPolicy"] == {"rules": ["NewestVM"]}
     assert "singlePlacementGroup" not in body(request_of())["properties"]
 
 
@@ -367,19 +372,10 @@ def test_reserved_nodes_are_requested_in_the_zone_of_the_reservation_and_without
     anywhere = replace(offer, zone="")
     # Azure allows no placement group with a reservation, and no zone with a reservation that has none.
     parts = (Part(offer, 2, reservation=zonal), Part(anywhere, 2, reservation=regional), Part(offer, 1))
-    assert len(provider.launch(request_of(fabric=True, parts=parts))) == 5
+    assert len(provider.launch(request_of(parts=parts))) == 5
     for wrong in (Part(offer, 1, reservation=regional), Part(anywhere, 1, reservation=zonal)):
         with pytest.raises(errors.CapacityError, match="reservation"):
             provider.launch(request_of(token="b", parts=(wrong,)))
-
-
-def test_more_nodes_than_fit_into_one_placement_group_share_a_proximity_group(
-    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
-) -> None:
-    provider.launch(request_of(fabric=True, parts=(Part(offer, 101),)))
-    kinds = [item.kind for item in provider.resources(CLUSTER)]
-    assert kinds.count("proximity-placement-group") == 1
-    assert kinds.count("virtual-machine") == 101
 
 
 @pytest.mark.parametrize("tags", [{}, {"team": "other"}, {"multicompute-attempt": "another"}])

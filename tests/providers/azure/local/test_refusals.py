@@ -30,7 +30,7 @@ def nic(body: dict[str, Any]) -> Any:
         (lambda body: body["properties"].update(orchestration_mode="Flexible"), "InvalidRequestContent", "properties.orchestration_mode"),
         (lambda body: body["sku"].update(capacity="2"), "InvalidRequestContent", "sku.capacity"),
         (lambda body: body["properties"].update(orchestrationMode="Flex"), "InvalidRequestContent", "properties.orchestrationMode"),
-        (lambda body: body["properties"].update(orchestrationMode="Uniform"), "InvalidParameter", "orchestrationMode"),
+        (lambda body: body["properties"].update(orchestrationMode="Uniform"), "InvalidParameter", "upgradePolicy"),
         (lambda body: body.pop("location"), "InvalidParameter", "location"),
         (lambda body: body.update(tags=["team"]), "InvalidRequestContent", "tags"),
         (lambda body: body.update(tags={"team": 5}), "InvalidRequestContent", "tags.team"),
