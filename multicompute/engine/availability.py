@@ -1,6 +1,8 @@
 """Asks clouds what the account in use can use, and records the answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from multicompute.engine.operation.retry import call_provider
 from multicompute.errors import MulticomputeError
@@ -8,15 +10,17 @@ from multicompute.ledger import AvailabilityRecord
 from multicompute.provider import Account, Availability, Capability
 from multicompute.session import Session
 
+_POOL: Final = 8
+
 
 def read_availability(session: Session, name: str, region: str, account: Account) -> Availability:
-    """Ask a cloud what an account can use in a region, and record the answer.
+    """Ask a cloud what an account can use in a region, and record the answer if there is a ledger.
 
     Raises:
         MulticomputeError: The cloud can't be asked, or the ledger can't be written.
     """
     found = call_provider(session, name, lambda provider: provider.availability(region))
-    if not found.notes:
+    if not found.notes and session.has_ledger:
         # What could not be read may be readable in a moment.
         record = AvailabilityRecord(name, account.ids[0], session.clock.now(), found)
         session.ledger.put_availability(record)
@@ -30,16 +34,28 @@ def reads_availability(session: Session, name: str) -> bool:
     return Capability.AVAILABILITY in session.provider(name).capabilities
 
 
-def read_regions(session: Session, regions: Mapping[str, Sequence[str]]) -> list[str]:
-    """Ask about regions, by provider, and return a note for each that could not be read."""
-    notes = []
-    for name, names in regions.items():
+def read_regions(
+    session: Session, name: str, regions: Sequence[str]
+) -> tuple[list[Availability], list[MulticomputeError]]:
+    """Ask a cloud about several regions at once.
+
+    Returns:
+        The answers, and the errors of the regions that could not be read.
+    """
+    account = call_provider(session, name, lambda provider: provider.account)
+    found: list[Availability] = []
+    errors: list[MulticomputeError] = []
+
+    def read(region: str) -> Availability | MulticomputeError:
         try:
-            if not reads_availability(session, name):
-                continue
-            account = call_provider(session, name, lambda provider: provider.account)
-            for region in names:
-                read_availability(session, name, region, account)
+            return read_availability(session, name, region, account)
         except MulticomputeError as error:
-            notes.append(f"{name}: {error.message}")
-    return notes
+            return error
+
+    with ThreadPoolExecutor(_POOL, thread_name_prefix="availability") as pool:
+        for answer in pool.map(read, regions):
+            if isinstance(answer, Availability):
+                found.append(answer)
+            else:
+                errors.append(answer)
+    return found, errors

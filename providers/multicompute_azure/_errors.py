@@ -181,7 +181,15 @@ _UNREACHED: Final = (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.Inco
 _GONE: Final = frozenset({"ResourceNotFound", GROUP_NOT_FOUND, "NotFound", "ParentResourceNotFound"})
 # Access to a size or a region that is granted to a subscription, not to an identity.
 _NOT_OPEN: Final = frozenset(
-    {"NotAvailableForSubscription", "RequestDisallowedByPolicy", "RequestDisallowedByAzure", "QuotaId"}
+    {
+        "NotAvailableForSubscription",
+        "RequestDisallowedByPolicy",
+        "RequestDisallowedByAzure",
+        "QuotaId",
+        "LocationNotAvailableForResourceType",
+        "LocationNotAvailableForResourceGroup",
+        "NoRegisteredProviderFound",
+    }
 )
 # What helps against a code where the hint for its kind does not.
 _OTHER_HINTS: Final = {
@@ -336,6 +344,6 @@ def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:
         return f"the policy {policy[1]!r} refuses it; leave {what} out with exclude=, or have the policy changed"
     if answer.code in _OTHER_HINTS:
         return _OTHER_HINTS[answer.code]
-    if answer.code in _NOT_OPEN or (meaning.kind is AccessDeniedError and meaning.scope in ("type", "region")):
+    if answer.code in _NOT_OPEN or (meaning.kind is AccessDeniedError and meaning.scope == "type"):
         return f"have {place.instance_type or 'it'} opened for the subscription in {place.region}, or leave the region out with exclude="
     return _HINTS.get(meaning.kind, "")

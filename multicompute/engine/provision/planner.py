@@ -1,6 +1,6 @@
 """The plan of one request, which is made again when more is known about the account."""
 
-from multicompute.engine.availability import read_regions
+from multicompute.engine.availability import read_regions, reads_availability
 from multicompute.engine.planning import Places, known_availability, plan_for, require_candidate, require_usable
 from multicompute.engine.provision.preflight import find_reservations
 from multicompute.plan import Plan
@@ -76,4 +76,8 @@ def _read_zone_ids(session: Session, spec: ClusterSpec) -> None:
     missing: dict[str, list[str]] = {}
     for name, region in sorted(regions_of_zone_ids(patterns, session.catalog) - set(known_availability(session))):
         missing.setdefault(name, []).append(region)
-    read_regions(session, missing)
+    for name, regions in missing.items():
+        if reads_availability(session, name):
+            _, errors = read_regions(session, name, regions)
+            if errors:
+                raise errors[0]
