@@ -5,16 +5,16 @@ Flexible ones. "Set up InfiniBand on HPC VMs": machines in different scale sets 
 placement group has at most 100 machines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from multicompute.node import Node, NodeState
-from multicompute.provider import LaunchRequest
+from multicompute.provider import LaunchRequest, Selector
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable
 from multicompute_azure._boot import custom_data
 from multicompute_azure._errors import log, translate_errors
-from multicompute_azure._list import nodes_of
+from multicompute_azure._list import nodes_of, scale_sets
 from multicompute_azure._names import scale_set_name
 from multicompute_azure._session import Clients
 from multicompute_azure._sets import TAG_JOINED, ScaleSet, find_scale_set
@@ -64,8 +64,7 @@ def fabric_set(clients: Clients, request: LaunchRequest, group: str) -> ScaleSet
         InvalidRequestError: There is none, there are several, or it has no more room; nodes in another one would not reach the others.
     """
     place, part = Place.of(request.parts[0].offer), request.parts[0]
-    named = (find_scale_set(clients, group, scale_set_name(peer, 0), place) for peer in request.peers)
-    found = {item.id: item for item in named if item is not None and not item.is_being_deleted}
+    found = {item.id: item for item in _candidates(clients, request, group) if _has_peer(clients, item, request.peers)}
     if len(found) != 1:
         text = f"the nodes of the cluster are in {len(found)} scale sets, and InfiniBand does not connect scale sets"
         raise _not_joinable(text, place)
@@ -77,6 +76,21 @@ def fabric_set(clients: Clients, request: LaunchRequest, group: str) -> ScaleSet
         text = f"the fabric of the cluster is the scale set {owner.name} of {owner.instance_type} in {owner.zone or owner.region}"
         raise _not_joinable(text, place)
     return owner
+
+
+def _candidates(clients: Clients, request: LaunchRequest, group: str) -> Iterator[ScaleSet]:
+    """Yield the scale sets of the cluster: those that are listed, and those that are named from a peer, perhaps the same."""
+    yield from scale_sets(clients, Selector(region=request.region, cluster_id=request.cluster_id))
+    for peer in request.peers:
+        found = find_scale_set(clients, group, scale_set_name(peer, 0), Place.of(request.parts[0].offer))
+        if found is not None:
+            yield found
+
+
+def _has_peer(clients: Clients, scale_set: ScaleSet, peers: Sequence[str]) -> bool:
+    if scale_set.is_being_deleted:
+        return False
+    return any(node.token in peers and node.state is not NodeState.GONE for node in nodes_of(clients, scale_set))
 
 
 def _not_joinable(text: str, place: Place) -> Exception:

@@ -6,12 +6,10 @@ from datetime import date
 
 import pytest
 
-from multicompute.node import Node, NodeState
+from multicompute.node import Node
 from multicompute.offer import InstanceType, Quote
 from multicompute.provider import LaunchRequest, Settings
 from multicompute.testing import FailureKind, FakeClock, LocalCloudHarness, ProviderConformance, Refusal, running
-from multicompute.testing.conformance.probes import FIRST, ids_of, until_running
-from multicompute.testing.provider_harness import ProviderHarness, launch_request
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
 
@@ -48,12 +46,25 @@ class OnFabric(AzureProvider):
         return super().launch(replace(request, fabric=len(request.parts) == 1))
 
 
+class FabricHarness(LocalCloudHarness):
+    """The harness for Uniform scale sets."""
+
+    def remove_tags(self, node_id: str) -> None:
+        # tests/providers/azure/test_fabric.py removes those of the scale set.
+        raise NotImplementedError("an instance of a Uniform scale set has no tags of its own")
+
+
 def harness_of(
-    cloud: AzureLocalCloud, clock: FakeClock, kind: type[AzureProvider], *, page_nodes: int
+    cloud: AzureLocalCloud,
+    clock: FakeClock,
+    kind: type[AzureProvider],
+    *,
+    page_nodes: int,
+    harness: type[LocalCloudHarness] = LocalCloudHarness,
 ) -> LocalCloudHarness:
     other = cloud.add_account("00000000-0000-0000-0000-00000000b0b0")
     values = {"endpoint_url": cloud.endpoint_url, "subscription_id": cloud.subscription_id}
-    return LocalCloudHarness(
+    return harness(
         cloud=cloud,
         provider=kind(Settings(values=values, environment=cloud.environment), clock=clock),
         clock=clock,
@@ -80,25 +91,12 @@ class TestAzureProvider(ProviderConformance):
 class TestAzureProviderWithFabric(TestAzureProvider):
     """The same promises for gangs on an InfiniBand fabric, which are Uniform scale sets with calls of their own."""
 
+    provider_name = "azure"
+
     @pytest.fixture
     def harness(self) -> Iterator[LocalCloudHarness]:
         clock = FakeClock()
         with running(AzureLocalCloud(clock=clock)) as cloud:
             # A fabric has at most 100 nodes.
             cloud.page_size = 40
-            yield harness_of(cloud, clock, OnFabric, page_nodes=60)
-
-    def test_a_node_without_tags_is_found_by_its_id_and_by_its_token(self, harness: ProviderHarness) -> None:
-        """The instances of a Uniform scale set have no tags of their own, so all of them lose the tags of the scale set."""
-        nodes = harness.provider.launch(launch_request(harness.offer()))
-        until_running(harness, FIRST, count=2)
-        harness.remove_tags(nodes[0].id)
-        here = replace(FIRST, region=harness.offer().region)
-        for selector in (
-            replace(here, known_ids=(nodes[0].id,)),
-            replace(here, tokens=("attempt-1",), known_ids=tuple(node.id for node in nodes)),
-        ):
-            found = {node.id: node for node in harness.provider.nodes(selector)}
-            assert found.keys() == ids_of(nodes)
-            assert not any(node.is_tagged for node in found.values())
-            assert {node.state for node in found.values()} == {NodeState.RUNNING}
+            yield harness_of(cloud, clock, OnFabric, page_nodes=60, harness=FabricHarness)

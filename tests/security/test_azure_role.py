@@ -11,7 +11,7 @@ import pytest
 
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
-from multicompute.provider import LaunchRequest, Selector, Settings
+from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Selector, Settings
 from multicompute.testing.provider_harness import launch_request
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
@@ -171,9 +171,10 @@ def use_everything(cloud: AzureLocalCloud, provider: AzureProvider, cluster: str
 def use_fabric(cloud: AzureLocalCloud, provider: AzureProvider, request: LaunchRequest) -> None:
     """Launch a gang on a fabric from another address, repair it, start a node again, and delete the repair."""
     again = opened(cloud, ssh_from="203.0.113.7/32", resource_group=provider._clients.settings.resource_group)
-    gang = replace(request, fabric=True)
+    gang = replace(request, fabric=True, tags={**request.tags, TAG_ATTEMPT: request.token})
     (node, *_) = again.launch(gang)
-    repair = replace(gang, token=f"{gang.token}-repair", peers=(gang.token,))
+    token = f"{gang.token}-repair"
+    repair = replace(gang, token=token, tags={**gang.tags, TAG_ATTEMPT: token}, peers=(gang.token,))
     (new, *_) = again.launch(repair)
     cloud.stop_node(node.id)
     again.launch(replace(gang, restart=True))

@@ -262,7 +262,7 @@ def test_a_second_repair_joins_the_scale_set_of_the_first_launch(
     tags = {**repair.tags, "multicompute-attempt": "fix2"}
     other = open_with()
     second = other.launch(
-        replace(repair, token="fix2", tags=tags, peers=("tok", "fix"), parts=(replace(repair.parts[0], nodes=2),))
+        replace(repair, token="fix2", tags=tags, peers=("fix",), parts=(replace(repair.parts[0], nodes=2),))
     )
     assert by_token(other) == {"fix": ids(first), "fix2": ids(second)}
     assert len({cloud.fabric_of(node_id) for node_id in cloud.running_ids()}) == 1
@@ -351,3 +351,20 @@ def test_without_the_tags_of_the_scale_set_the_nodes_of_a_repair_are_still_told_
         **{node.id: "tok" for node in nodes},
         **{node.id: "fix" for node in new},
     }
+
+
+def test_a_scale_set_that_lost_its_tags_gets_them_again_and_is_deleted_by_the_ids_of_its_nodes(
+    cloud: AzureLocalCloud, provider: AzureProvider, clock: FakeClock, gang: LaunchRequest
+) -> None:
+    nodes = provider.launch(gang)
+    known = replace(CLUSTER, known_ids=tuple(node.id for node in nodes), tokens=("tok",))
+    cloud.remove_tags(nodes[0].id)
+    found = provider.nodes(known)
+    assert ids(found) == ids(nodes) and {node.state for node in found} == {NodeState.RUNNING}
+    assert not any(node.is_tagged for node in found), "an instance has the tags of its scale set only"
+    provider.set_expiry(known, None, restore=gang.tags)
+    assert all(node.is_tagged and node.token == "tok" for node in provider.nodes(CLUSTER))
+    assert all(gang.tags.items() <= item.tags.items() for item in scale_sets(cloud))
+    cloud.remove_tags(nodes[0].id)
+    tear_down(provider, known, clock)
+    assert cloud.alive() == []

@@ -96,8 +96,10 @@ def use_fabric(
     """Launch a gang on a fabric from another address, start a node again, and launch and delete a repair."""
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"
     again = open_with(ssh_from="203.0.113.7/32", resource_group=provider._clients.settings.resource_group)
-    (node, *_) = again.launch(replace(gang, ssh_public_key=key))
-    repair = replace(gang, token=f"{gang.token}-repair", peers=(gang.token,), ssh_public_key=key)
+    gang = replace(gang, tags={**gang.tags, "multicompute-attempt": gang.token}, ssh_public_key=key)
+    (node, *_) = again.launch(gang)
+    token = f"{gang.token}-repair"
+    repair = replace(gang, token=token, tags={**gang.tags, "multicompute-attempt": token}, peers=(gang.token,))
     again.launch(repair)
     cloud.stop_node(node.id)
     again.launch(replace(gang, restart=True))
