@@ -619,6 +619,8 @@ class ProviderPlugin(Protocol):
             prices.
         tag_limits: The limits on the user's tags.
         setting_names: The keys that `[providers.<name>]` may have.
+        image_required: Globs on the names of the instance types that have no default image, so a request without an image
+            can't launch them. Optional: a plug-in without this attribute has none.
         billing_minimum: The shortest time that a machine is billed for. Longer times are billed by the second.
         lifetime_limits: How long machines live at most, a tuple of `LifetimeLimit`. Optional: a plug-in without this
             attribute has no limits.

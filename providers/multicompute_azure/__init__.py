@@ -30,5 +30,13 @@ plugin = Plugin(
     settings="multicompute_azure._settings:AzureSettings",
     provider="multicompute_azure._provider:AzureProvider",
     local_cloud="multicompute_azure.local:AzureLocalCloud",
+    # Their drivers are in no image of Microsoft's: GRID and Radeon Pro, FPGA tools, Grace, confidential VMs. `_image` refuses them.
+    image_required=(
+        "Standard_N[VGP][0-9]*",
+        "Standard_NC*ads_A10_v4",
+        "Standard_NC*_RTXPRO6000*",
+        "Standard_ND*_GB[0-9]*",
+        "Standard_NCC*",
+    ),
     sign_in="`az login`, or set AZURE_SUBSCRIPTION_ID and AZURE_CLIENT_ID",
 )

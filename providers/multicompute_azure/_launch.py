@@ -24,7 +24,9 @@ from multicompute_azure._fabric import (
     withdraw,
 )
 from multicompute_azure._image import find_image
+from multicompute_azure._image_details import ImageDetails
 from multicompute_azure._list import nodes_of, scale_sets
+from multicompute_azure._login import check_login_key
 from multicompute_azure._names import interface_name, scale_set_name
 from multicompute_azure._network import Network
 from multicompute_azure._reservations import require_reservation
@@ -78,6 +80,7 @@ class Launcher:
         self._clients = clients
         self._sizes = sizes
         self._patience = patience
+        self._images = ImageDetails(clients)
         self._network = Network(clients)
         self._launching: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._lock = threading.Lock()
@@ -87,6 +90,7 @@ class Launcher:
         if request.restart:
             return self._restart(request)
         check_tags(request.tags)
+        check_login_key(request.ssh_public_key, Place("azure", request.region))
         self._network.require_ssh(request, Place.of(request.parts[0].offer))
         if on_fabric(request):
             require_fabric(request)
@@ -149,7 +153,8 @@ class Launcher:
         size = self._sizes.require(place)
         if part.reservation:
             part = replace(part, reservation=require_reservation(self._clients, place, part.reservation, part.nodes))
-        image = find_image(part.offer.instance, place, named=request.image)
+        image = find_image(part.offer.instance, place, named=request.image, is_confidential=size.is_confidential)
+        image = self._images.described(image, place)
         network = self._network.refs(request, place)
         settings = self._clients.settings
         name = launched.requested.name

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 _GROUP_LENGTH: Final = 90
 _NAME_LENGTH: Final = 60
-# Azure allows 64; nine are for the ends of the instances' names.
-_SET_LENGTH: Final = 54
+# Azure allows 64 for a scale set, and fewer where it names machines, interfaces and addresses after it.
+_SET_LENGTH: Final = 44
 # More parts than an attempt has: one for each zone and instance type of a region.
 _MOST_PARTS: Final = 32
 _DEPENDENT: Final = ("nsg", "vnet", "ppg")
@@ -74,7 +74,7 @@ def dependent_name(cluster_id: str, place: str, kind: str) -> str:
 
 
 def scale_set_name(token: str, index: int) -> str:
-    """Return the name of the scale set of the part with this index. Azure names the instances after it, with nine characters more."""
+    """Return the name of the scale set of the part with this index. Azure names the instances after it, with nine characters or more."""
     return _fitting(f"{token}-{index}", _SET_LENGTH)
 
 

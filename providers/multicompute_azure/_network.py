@@ -1,12 +1,14 @@
 """Creates what a cluster's machines need in a region: resource group, security group and network; or finds the configured ones."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from multicompute.errors import ConfigError
+from multicompute.errors import ConfigError, MulticomputeError
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
-from multicompute_azure._errors import failed_operation, foreign_resource, log, translate_errors
+from multicompute_azure._errors import GROUP_NOT_FOUND, failed_operation, foreign_resource, log, translate_errors
 from multicompute_azure._names import dependent_name, group_name, is_resource_id, parse_id, plain_region
 from multicompute_azure._operations import Operation
 from multicompute_azure._resources import find_group, is_being_deleted
@@ -56,8 +58,23 @@ class Network:
             group = self.group_of(request.cluster_id, place.region)
             if not self._settings.resource_group:
                 self._create_group(group, request, place)
-            self._created[key] = self._create_network(group, request, place)
+            with self._in_group(group, place):
+                self._created[key] = self._create_network(group, request, place)
         return self._created[key]
+
+    @contextmanager
+    def _in_group(self, group: str, place: Place) -> Iterator[None]:
+        """Have a launch repeated that does not find the group which was created for it.
+
+        A group may be unknown to other services for some seconds after it was created (hashicorp/terraform-provider-azurerm#18268).
+        """
+        try:
+            yield
+        except MulticomputeError as error:
+            if error.code != GROUP_NOT_FOUND or self._settings.resource_group:
+                raise
+            text = f"the resource group {group} is not known yet"
+            raise retryable(text, code=GROUP_NOT_FOUND, place=place) from error
 
     def forget(self, cluster_id: str) -> None:
         """Forget what was created for a cluster that is torn down."""

@@ -63,8 +63,10 @@ def scale_set_body(
         "sku": {"name": part.offer.instance.name, "tier": "Standard", "capacity": part.nodes},
         "properties": properties,
     }
-    if number:
+    if number and size.zones:
         body["zones"] = [number]
+    if image.plan:
+        body["plan"] = dict(image.plan)
     if settings.identity:
         body["identity"] = {"type": "UserAssigned", "userAssignedIdentities": {settings.identity: {}}}
     return body
@@ -111,12 +113,22 @@ def _profile(
         # -1: up to the on-demand price, and never evicted for the price.
         limit = -1 if request.max_price is None else round(request.max_price, 5)
         profile |= {"priority": "Spot", "evictionPolicy": "Delete", "billingProfile": {"maxPrice": limit}}
-    if image.is_plain and size.supports_trusted_launch:
-        profile["securityProfile"] = {
-            "securityType": "TrustedLaunch",
-            "uefiSettings": {"secureBootEnabled": True, "vTpmEnabled": True},
-        }
-    return profile
+    return profile | _security(image, size)
+
+
+def _security(image: Image, size: Size) -> dict[str, Any]:
+    """Return the security profile, as an item of the virtual machine profile; nothing where Azure has no choice of its own.
+
+    Without one, Azure starts machines with Trusted Launch and secure boot if image and size support it (API version 2025-11-01, "Trusted
+    Launch as default"). The drivers of NVIDIA and Mellanox are built on the machine and have no signature, so they would not load
+    (Azure/azhpc-images#298). The type "Standard" is refused in subscriptions without the feature UseStandardSecurityType.
+    """
+    firmware = {"secureBootEnabled": image.is_plain or size.is_confidential, "vTpmEnabled": True}
+    if size.is_confidential:
+        return {"securityProfile": {"securityType": "ConfidentialVM", "uefiSettings": firmware}}
+    if image.supports_trusted_launch and size.supports_trusted_launch:
+        return {"securityProfile": {"securityType": "TrustedLaunch", "uefiSettings": firmware}}
+    return {}
 
 
 def _os_profile(request: LaunchRequest, settings: AzureSettings, *, is_uniform: bool) -> dict[str, Any]:
@@ -155,7 +167,10 @@ def _disk(request: LaunchRequest, part: Part, size: Size) -> dict[str, Any]:
     if placement:
         return disk | {"caching": "ReadOnly", "diffDiskSettings": {"option": "Local", "placement": placement}}
     kind = "Premium_LRS" if size.has("PremiumIO") else "StandardSSD_LRS"
-    return disk | {"caching": "ReadWrite", "managedDisk": {"storageAccountType": kind}}
+    managed: dict[str, Any] = {"storageAccountType": kind}
+    if size.is_confidential:
+        managed["securityProfile"] = {"securityEncryptionType": "VMGuestStateOnly"}
+    return disk | {"caching": "ReadWrite", "managedDisk": managed}
 
 
 def _interface(

@@ -29,8 +29,11 @@ PAGES: Mapping[str, str] = {
 C, N, R = "Microsoft.Compute/", "Microsoft.Network/", "Microsoft.Resources/"
 GROUPS = R + "subscriptions/resourceGroups/"
 # Azure checks what a scale set creates and joins as if the caller did it: machines with disks, interfaces and addresses, which join the
-# subnet and the security group, use a reservation and have an identity.
+# subnet and the security group, start from an image, use a reservation and have an identity.
 SCALE_SET = {
+    C + "galleries/images/read",
+    C + "galleries/images/versions/read",
+    C + "images/read",
     C + "virtualMachineScaleSets/write",
     C + "virtualMachines/write",
     C + "disks/write",
@@ -49,6 +52,12 @@ SCALE_SET = {
 OPERATIONS = {C + "locations/operations/read", N + "locations/operations/read"}
 METHODS: Mapping[str, set[str]] = {
     "operations.get": OPERATIONS,
+    "galleryImages.get": {C + "galleries/images/read"},
+    "virtualMachineImages.list": {C + "locations/publishers/artifacttypes/offers/skus/versions/read"},
+    "virtualMachineImages.get": {C + "locations/publishers/artifacttypes/offers/skus/versions/read"},
+    # The price list is public.
+    "retailPrices.list": set(),
+    "subscriptions.listLocations": {R + "subscriptions/locations/read"},
     "skus.list": {C + "skus/read"},
     "usages.list": {C + "locations/usages/read"},
     "virtualMachineScaleSets.createOrUpdate": SCALE_SET,
@@ -114,6 +123,7 @@ NOT_CALLED_HERE = {
 }
 ND = InstanceType("azure", "Standard_ND96isr_H100_v5", "h100", 8, 80.0, 96, 1900, fabric="infiniband")
 OFFER = Offer(ND, "eastus", "eastus-1", "on_demand", Quote(98.32, date(2026, 6, 18), "list"))
+IMAGE = "/subscriptions/00000000-0000-0000-0000-00000000a2e0/resourceGroups/g/providers/Microsoft.Compute/galleries/team/images/torch"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"
 
 
@@ -135,10 +145,14 @@ def use_everything(cloud: AzureLocalCloud, provider: AzureProvider, cluster: str
     here = Selector(region="eastus", cluster_id=f"id-{cluster}")
     provider.check()
     provider.quotas("eastus", reservations=[held])
+    provider.availability("eastus")
+    provider.quotes([OFFER])
     parts = (Part(OFFER, 1), Part(OFFER, 1, reservation=held))
     request = launch_request(OFFER, cluster=cluster, token=cluster)
     provider.launch(replace(request, parts=parts, ssh_public_key=KEY, setup="true"))
     use_fabric(cloud, provider, replace(request, token=f"{cluster}-fabric", ssh_public_key=KEY))
+    own = replace(request, token=f"{cluster}-own", image=IMAGE)
+    provider.launch(replace(own, tags={**own.tags, "multicompute-attempt": own.token}))
     nodes = provider.nodes(replace(here, with_health=True))
     for node in nodes:
         cloud.measure(node.id, {Metric.CPU: 50.0})

@@ -22,6 +22,7 @@ from multicompute_azure.local.compute import Compute
 from multicompute_azure.local.groups import Groups
 from multicompute_azure.local.guards import GuardKind
 from multicompute_azure.local.identity import AUTHORITY, Identity
+from multicompute_azure.local.images import Details
 from multicompute_azure.local.instances import Instances
 from multicompute_azure.local.inventory import RESERVED, SUBNETS, kind_of, list_resources, name_of
 from multicompute_azure.local.listing import Listing
@@ -29,6 +30,7 @@ from multicompute_azure.local.machines import Machines
 from multicompute_azure.local.monitoring import Monitoring
 from multicompute_azure.local.network import Networks
 from multicompute_azure.local.operations import Operations
+from multicompute_azure.local.prices import RetailPrices
 from multicompute_azure.local.relations import parts_of
 from multicompute_azure.local.routes import Handler
 from multicompute_azure.local.scale_sets import ScaleSets
@@ -55,12 +57,15 @@ class AzureLocalCloud:
         operation_delay: How long any other long-running operation takes.
         operation_polls: How many times the status of an operation is "InProgress" at least.
         retry_after: The delay in the Retry-After header of responses about operations.
+        group_lag: How long other services answer that a new resource group does not exist.
         nic_reservation: How long a network interface stays reserved for a deleted machine: 180 seconds in Azure, none here by default.
         partial: Whether a scale set that fails for lack of capacity keeps the machines that it got, billed. It does by default.
         stockout: How a lack of capacity is reported; see `Admission`.
         copies_tags: Whether the tags of a scale set reach its machines and their disks. They do by default; no page of Microsoft's says so.
         address_delay: How long the public address of a new machine is not assigned yet.
         page_size: The number of entries on a page of a list.
+        prices_page_size: The number of rows on a page of the price list.
+        locations: The regions that the subscription has; all by default.
         tags_with_tag_filter: Whether a list of resources filtered by tag shows tags. According to its documentation Azure's does not.
     """
 
@@ -72,12 +77,15 @@ class AzureLocalCloud:
     operation_delay = Duration("_state.timing.operation")
     operation_polls = Forwarded[int]("_state.timing.polls")
     retry_after = Duration("_operations.retry_after")
+    group_lag = Duration("_state.group_lag")
     nic_reservation = Duration("_state.nic_reservation")
     partial = Forwarded[bool]("_scale_sets.partial")
     stockout = Forwarded[Stockout]("_admission.stockout")
     copies_tags = Forwarded[bool]("_machines.copies_tags")
     address_delay = Duration("_machines.address_delay")
     page_size = Forwarded[int]("_listing.page_size")
+    prices_page_size = Forwarded[int]("_prices.page_size")
+    locations = Forwarded[frozenset[str]]("_state.locations")
     tags_with_tag_filter = Forwarded[bool]("_listing.tags_with_tag_filter")
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -112,6 +120,7 @@ class AzureLocalCloud:
         )
         self._instances = Instances(self._state, self._listing, self._operations, self._machines)
         self._monitoring = Monitoring(self._state, self._listing)
+        self._prices = RetailPrices(self._injector, lambda: self._state.prices, clock.now)
         self._foreign = ForeignResources(self._everything)
 
     # --- the server ---------------------------------------------------------------------------------------------------
@@ -149,7 +158,9 @@ class AzureLocalCloud:
             return
         app = Subscriptions(self._app(), self._apps)
         admin = Admin(self, {"restrict": self.restrict})
-        self._chassis.start({"/": app, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin})
+        self._chassis.start(
+            {"/": app, "/api/": self._prices, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin}
+        )
 
     def _app(self) -> AzureApp:
         handlers: dict[str, Handler] = {
@@ -211,6 +222,16 @@ class AzureLocalCloud:
         with self._state.lock:
             self._state.quotas.set(region, name, int(value))
 
+    def set_price(self, instance_type: str, region: str, hourly_usd: float, *, purchase: str = "on_demand") -> None:
+        """Set what a size costs in a region, in the price list and for the ceiling of spot machines.
+
+        Raises:
+            ValueError: The region does not sell the size.
+        """
+        key = (region, hardware.check_sold(instance_type, region), purchase)
+        with self._state.lock:
+            self._state.prices[key] = hourly_usd
+
     def restrict(self, instance_type: str, place: str, *, is_restricted: bool = True) -> None:
         """Restrict a size in a region or zone for the subscription, as its list of SKUs then shows.
 
@@ -220,6 +241,16 @@ class AzureLocalCloud:
         key = (place, hardware.check_sold(instance_type, place))
         with self._state.lock:
             (self._state.restrictions.add if is_restricted else self._state.restrictions.discard)(key)
+
+    def sell_without_zones(self, instance_type: str, region: str) -> None:
+        """Sell a size for a region as a whole, and in none of its zones, as its list of SKUs then shows.
+
+        Raises:
+            ValueError: The region does not sell the size.
+        """
+        key = (region, hardware.check_sold(instance_type, region))
+        with self._state.lock:
+            self._state.without_zones.add(key)
 
     def close_region(self, region: str, code: str = "RequestDisallowedByPolicy") -> None:
         """Let a policy refuse everything new in a region.
@@ -235,6 +266,17 @@ class AzureLocalCloud:
         """Replicate an image of a gallery to these regions only; without this call it is in all regions."""
         with self._state.lock:
             self._state.image_regions[image_id.lower()] = frozenset(regions)
+
+    def define_image(self, image_id: str, *, plan: Mapping[str, str] | None = None, security: str = "") -> None:
+        """Define an image of a gallery.
+
+        Args:
+            image_id: The id of the image, without a version.
+            plan: The plan that it is sold with.
+            security: The value of its feature SecurityType.
+        """
+        with self._state.lock:
+            self._state.gallery_images[image_id.lower()] = Details(plan, security)
 
     def add_reservation(
         self, instance_type: str, place: str, nodes: int, *, tags: Mapping[str, str] | None = None

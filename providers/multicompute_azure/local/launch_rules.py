@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multicompute_azure.local import hardware, images
@@ -24,6 +24,8 @@ _FORBIDDEN_USERS = frozenset(
 )  # fmt: skip
 _KEY = re.compile(r"^(ssh-rsa|ssh-ed25519) [A-Za-z0-9+/=]+")
 _NAME = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9._]{0,62}[A-Za-z0-9_])?")
+# The longest name of a Flexible scale set, which becomes part of the names of machines.
+_FLEXIBLE_NAME = 44
 _PROFILE = "virtualMachineProfile"
 # The fault domain counts of a regional and of a zonal scale set ("Orchestration modes": Flexible has one in a zone, and at most three
 # elsewhere; "Choosing the right number of fault domains": Uniform has one or five in a zone, and up to five elsewhere).
@@ -48,17 +50,22 @@ def check_size(name: object, region: str, zones: tuple[str, ...], resource: str)
     supported = hardware.zones_of(region)
     wrong = [zone for zone in zones if zone not in supported]
     if wrong:
-        raise ArmError(
-            "AvailabilityZoneNotSupported",
-            f"The zone(s) '{','.join(wrong)}' for resource '{resource}' is not supported. The supported zones for location "
-            f"'{region}' are '{','.join(supported)}'",
-        )
+        raise no_zones(wrong, resource, region, supported)
     return size
+
+
+def no_zones(wrong: Sequence[str], resource: str, region: str, supported: Sequence[str] = ()) -> ArmError:
+    """Return the error for zones that a region or a size does not have."""
+    return ArmError(
+        "AvailabilityZoneNotSupported",
+        f"The zone(s) '{','.join(wrong)}' for resource '{resource}' is not supported. The supported zones for location "
+        f"'{region}' are '{','.join(supported)}'",
+    )
 
 
 def check_shape(name: str, document: Json) -> None:
     """Refuse a scale set with an invalid name, mode, fault domain count or capacity."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name) > _FLEXIBLE_NAME:
         raise invalid("vmScaleSetName", f"The scale set name '{name}' is invalid.")
     properties = document.get("properties") or {}
     mode = properties.get("orchestrationMode")
@@ -122,9 +129,9 @@ def check_update(document: Json) -> None:
     _check_custom_data(dig(profile, "osProfile", "customData"))
 
 
-def check_profile(profile: Mapping[str, Any], size: Size, region: str, *, mode: str) -> None:
-    """Refuse a profile from which no machine can be created."""
-    _check_spot(profile, size, region)
+def check_profile(profile: Mapping[str, Any], size: Size, spot_price: float, *, mode: str) -> None:
+    """Refuse a profile from which no machine can be created; `spot_price` is what a spot machine of the size costs there."""
+    _check_spot(profile, size, spot_price)
     _check_system(profile)
     _check_storage(profile, size)
     network = profile.get("networkProfile") or {}
@@ -154,7 +161,7 @@ def _refuse_flexible_only(profile: Mapping[str, Any]) -> None:
         raise invalid("networkApiVersion", "networkApiVersion is supported for Flexible orchestration mode only.")
 
 
-def _check_spot(profile: Mapping[str, Any], size: Size, region: str) -> None:
+def _check_spot(profile: Mapping[str, Any], size: Size, current: float) -> None:
     is_spot = profile.get("priority") in ("Spot", "Low")
     price = dig(profile.get("billingProfile"), "maxPrice")
     if not is_spot:
@@ -167,7 +174,6 @@ def _check_spot(profile: Mapping[str, Any], size: Size, region: str) -> None:
         return
     if dig(profile.get("capacityReservation"), "capacityReservationGroup", "id"):
         raise ArmError("OperationNotAllowed", "Azure Spot Virtual Machines can't use a capacity reservation.", 409)
-    current = size.spot_prices.get(region, 0.0)
     if price is None or price == -1:
         return
     if price <= 0:

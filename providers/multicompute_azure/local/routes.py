@@ -17,6 +17,7 @@ _SUBSCRIPTION_VERSIONS = frozenset({"2016-06-01", "2019-06-01", "2020-01-01", "2
 # without a body; a body is checked against the SDK's models, and needs the SDK's version.
 _MONITOR_VERSIONS = frozenset({"2023-10-01", "2024-02-01"})
 _HEALTH_VERSIONS = frozenset({"2022-10-01", "2025-05-01"})
+_GALLERY_VERSIONS = frozenset({"2022-08-03", "2023-07-03", "2024-03-03"})
 # The network provider answers below a scale set in this version only: the SDK's functions for it have it as their default.
 _PART_VERSIONS = frozenset({"2018-10-01"})
 _BATCH_VERSIONS = frozenset({"2020-06-01"})
@@ -127,6 +128,7 @@ def _compute() -> list[Route]:
     place = f"{_S}/providers/{provider}/locations/{{location}}"
     images = place + "/publishers/{publisher}/artifacttypes/vmimage/offers/{offer}/skus/{sku}/versions"
     group = f"{_G}/providers/{provider}/capacityReservationGroups/{{parent}}/capacityReservations"
+    gallery = f"{_G}/providers/{provider}/galleries/{{parent}}/images"
     reservations = "capacity_reservations"
     found = [
         *_crud(provider, "virtualMachineScaleSets", sets, "VirtualMachineScaleSet", "VirtualMachineScaleSetUpdate", _COMPUTE, plain),
@@ -150,6 +152,7 @@ def _compute() -> list[Route]:
         Route("GET", f"{_S}/providers/{provider}/skus", "skus.list", _COMPUTE, "resource_skus_list"),
         Route("GET", images, "virtualMachineImages.list", _COMPUTE, "virtual_machine_images_list"),
         Route("GET", images + "/{name}", "virtualMachineImages.get", _COMPUTE, "virtual_machine_images_get"),
+        Route("GET", gallery + "/{name}", "galleryImages.get", known=_GALLERY_VERSIONS),
         Route("PUT", group + "/{name}", "capacityReservations.createOrUpdate", _COMPUTE, f"{reservations}_create_or_update", "CapacityReservation"),
         Route("GET", group + "/{name}", "capacityReservations.get", _COMPUTE, f"{reservations}_get"),
         Route("DELETE", group + "/{name}", "capacityReservations.delete", _COMPUTE, f"{reservations}_delete"),

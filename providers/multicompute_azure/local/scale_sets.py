@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from multicompute_azure.local import launch_rules
+from multicompute_azure.local import images, launch_rules, security
 from multicompute_azure.local.admission import Admission, Demand
 from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, group_id, invalid
 from multicompute_azure.local.documents import check_location, find, find_or_none, find_reference, render
@@ -73,7 +73,7 @@ class ScaleSets:
             check_tags({**tags, "timeCreated": ""})
         _refuse_while_deleting(existing)
         id_ = f"{group_id(group.name)}/providers/{SCALE_SET}/{call.name}"
-        demand = self._check(call.document, call.name, id_, location)
+        demand = self._check(call.document, call.name, id_, location, version=call.version)
         if existing is not None:
             launch_rules.refuse_changes(existing.body, call.document)
         live = len(self.members(existing)) if existing is not None else 0
@@ -118,15 +118,22 @@ class ScaleSets:
         operation = self._operations.start(call, item.location, delay, finish, failure=failure)
         return ArmResponse(201 if is_new else 200, document(item), self._operations.headers(call, operation))
 
-    def _check(self, given: Json, name: str, id_: str, location: str) -> Demand:
+    def _check(self, given: Json, name: str, id_: str, location: str, *, version: str) -> Demand:
         """Check the document of a scale set, and return its demand."""
         launch_rules.check_shape(name, given)
         zones = tuple(given.get("zones") or ())
         size = launch_rules.check_size(dig(given, "sku", "name"), location, zones, f"{SCALE_SET}/{name}")
+        if zones and (location, size.name) in self._state.without_zones:
+            raise launch_rules.no_zones(zones, f"{SCALE_SET}/{name}", location)
         properties = given["properties"]
         profile = properties["virtualMachineProfile"]
-        launch_rules.check_profile(profile, size, location, mode=properties["orchestrationMode"])
-        self._check_replication(dig(profile, "storageProfile", "imageReference") or {}, location)
+        spot_price = self._state.prices.get((location, size.name, "spot"), size.spot_prices.get(location, 0.0))
+        launch_rules.check_profile(profile, size, spot_price, mode=properties["orchestrationMode"])
+        reference = dig(profile, "storageProfile", "imageReference") or {}
+        details = images.details_of(reference, self._state.gallery_images)
+        images.check_plan(details, given.get("plan"))
+        security.check(profile, size, location, version, details)
+        self._check_replication(reference, location)
         count = given["sku"]["capacity"]
         for config in profile["networkProfile"]["networkInterfaceConfigurations"]:
             self._check_network(config, id_, location, count)
@@ -190,7 +197,7 @@ class ScaleSets:
             _change_model(item, call.document)
             return ArmResponse(200, document(item))
         merged = {**item.body, "location": item.location, "sku": {**item.body["sku"], **call.document["sku"]}}
-        demand = self._check(merged, call.name, item.id, item.location)
+        demand = self._check(merged, call.name, item.id, item.location, version=call.version)
         members = self.members(item)
         wanted = Demand(
             demand.size,

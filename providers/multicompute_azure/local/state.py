@@ -10,8 +10,10 @@ from ipaddress import IPv4Address, ip_network
 from typing import Any
 
 from multicompute.testing.local.timing import Limits, Schedule, Timing
+from multicompute_azure.local import hardware
 from multicompute_azure.local.arm import ArmError, Json, group_id, group_not_found, group_of
 from multicompute_azure.local.guards import Guards
+from multicompute_azure.local.images import Details
 
 VM = "Microsoft.Compute/virtualMachines"
 SCALE_SET = "Microsoft.Compute/virtualMachineScaleSets"
@@ -175,6 +177,11 @@ class State:
         addresses: Key of a subnet -> its free addresses.
         guards: The locks, policies and deny assignments.
         closed: Region -> the code with which it is refused: by a policy of the organisation, or of Azure.
+        gallery_images: Id of a gallery image in lower case -> what its definition says.
+        without_zones: (region, size) that is sold for the region as a whole, and in none of its zones.
+        locations: The regions that the subscription has.
+        prices: (region, size, purchase type) -> the price in USD per hour, where it differs from the packaged table.
+        group_lag: How long other services do not know a new resource group.
         image_regions: Id of a gallery image in lower case -> the regions that it is replicated to; all, if it is not in here.
     """
 
@@ -184,6 +191,7 @@ class State:
         self.lock = threading.RLock()
         self.timing = Timing(polls=1)
         self.nic_reservation = timedelta(0)
+        self.group_lag = timedelta(0)
         self.clear()
 
     def clear(self) -> None:
@@ -197,6 +205,10 @@ class State:
         self.guards = Guards()
         self.closed: dict[str, str] = {}
         self.image_regions: dict[str, frozenset[str]] = {}
+        self.without_zones: set[tuple[str, str]] = set()
+        self.locations: frozenset[str] = frozenset(hardware.regions())
+        self.prices: dict[tuple[str, str, str], float] = {}
+        self.gallery_images: dict[str, Details] = {}
         self._numbers = itertools.count(1)
         self._schedule = Schedule(self.now)
 
@@ -254,6 +266,9 @@ class State:
     def open_group(self, name: str) -> Group:
         """Return a resource group to create something in it; refuse one that is being deleted."""
         found = self.group(name)
+        if self.group_lag and found.created_at + self.group_lag > self.now():
+            # hashicorp/terraform-provider-azurerm#18268: a group that was just created is not known to Compute and Network yet.
+            raise group_not_found(name)
         if found.state == "Deleting":
             raise ArmError(
                 "ResourceGroupBeingDeleted",

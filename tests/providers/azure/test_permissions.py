@@ -23,8 +23,9 @@ NAMESPACES = {
     "Microsoft.Insights": {"metrics"},
     "Microsoft.ResourceHealth": {"availabilityStatuses"},
 }
-# Calls that need no permission of their own: the status of operations, and batches, whose requests are recorded one by one.
-WITHOUT_PERMISSION = {"operations.get", "batch"}
+# Calls that need no permission of their own: the status of operations, and batches, whose requests are recorded one by one. The price list
+# asks for no credentials at all.
+WITHOUT_PERMISSION = {"operations.get", "batch", "retailPrices.list"}
 VERBS = {
     "createOrUpdate": "write",
     "update": "write",
@@ -36,6 +37,8 @@ VERBS = {
 PLACES = {
     "usages": "locations/usages",
     "capacityReservations": "capacityReservationGroups/capacityReservations",
+    "galleryImages": "galleries/images",
+    "virtualMachineImages": "locations/publishers/artifacttypes/offers/skus/versions",
     "virtualMachineScaleSetVMs": "virtualMachineScaleSets/virtualMachines",
     "securityRules": "networkSecurityGroups/securityRules",
 }
@@ -48,6 +51,8 @@ ADDITIONAL = {
     "Microsoft.Compute/disks/delete",
     "Microsoft.Compute/disks/read",
     "Microsoft.Compute/disks/write",
+    "Microsoft.Compute/galleries/images/versions/read",
+    "Microsoft.Compute/images/read",
     "Microsoft.Compute/locations/operations/read",
     # Clusters of earlier versions have placement groups.
     "Microsoft.Compute/proximityPlacementGroups/delete",
@@ -68,9 +73,14 @@ ADDITIONAL = {
 }
 
 
+IMAGE = "/subscriptions/00000000-0000-0000-0000-00000000a2e0/resourceGroups/g/providers/Microsoft.Compute/galleries/team/images/torch"
+
+
 def action(operation: str) -> str:
     """Return the permission that a call in the record of calls needs."""
     plural, _, verb = operation.partition(".")
+    if operation == "subscriptions.listLocations":
+        return "Microsoft.Resources/subscriptions/locations/read"
     namespace = next((name for name, plurals in NAMESPACES.items() if plural in plurals), "Microsoft.Compute")
     return f"{namespace}/{PLACES.get(plural, plural)}/{LISTINGS.get(verb) or VERBS.get(verb, 'read')}"
 
@@ -118,6 +128,9 @@ def test_the_role_names_exactly_what_is_called_and_what_azure_requires_in_additi
         )
         nodes = each.nodes(Selector(with_health=True))
         each.metrics(nodes, since=NOW - timedelta(minutes=5), until=NOW)
+        assert each.availability("eastus").offered
+        assert each.quotes([offer])
+        each.launch(request_of(cluster_id=name, token=f"{name}-own", tags=tags, parts=(Part(offer, 1),), image=IMAGE))
         each.resources(Selector(owner="me"))
         each.resources(Selector(token=name))
         each.set_expiry(Selector(region="eastus", cluster_id=name), datetime(2027, 1, 1, tzinfo=UTC))
