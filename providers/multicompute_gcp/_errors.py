@@ -70,6 +70,8 @@ _NO_NETWORK: Final = Meaning(ProviderError, "account", wording=r"networks?/?.*(c
 _NO_IMAGE: Final = Meaning(
     ProviderError, "region", wording=r"(global/images/|sourceImage|image resource).*(cannot be found|was not found)"
 )
+# https://cloud.google.com/vpc/docs/rdma-network-profiles: a RoCE network is bound to a zone. dstack's Google backend looks for this text.
+_OTHER_ZONE: Final = Meaning(ProviderError, "zone", wording="Network profile only allows resource creation in location")
 _LACKING: Final = (_NO_SUBNETWORK, _NO_IMAGE, _NO_NETWORK)
 
 # https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation and "Understand API error messages": the codes of
@@ -116,6 +118,7 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "conditionNotMet": (*_POLICY, TRANSIENT),
     "CONDITION_NOT_MET": (*_POLICY, TRANSIENT),
     "invalid": (
+        _OTHER_ZONE,
         *_TYPE_UNKNOWN,
         *_LACKING,
         # An unknown machine type is a value that "does not exist in zone ...".
@@ -126,7 +129,7 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "INVALID_USAGE": (INVALID,),
     # https://github.com/hashicorp/terraform-provider-google/pull/1211: a deletion of an instance with deletion protection.
     "invalidResourceUsage": (Meaning(ProviderError, "zone"),),
-    "badRequest": (INVALID,),
+    "badRequest": (_OTHER_ZONE, INVALID),
     "invalidParameter": (INVALID,),
     "unknownField": (INVALID,),
     "parseError": (INVALID,),
@@ -331,6 +334,8 @@ def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) 
         return f"request more at https://console.cloud.google.com/iam-admin/quotas ({place.region or 'all regions'})"
     if meaning in (_NO_SUBNETWORK, _NO_NETWORK):
         return "set [providers.gcp] network or subnetwork to one that exists there"
+    if meaning == _OTHER_ZONE:
+        return "name the RoCE subnetworks of this zone in [providers.gcp] gpu_subnetworks"
     if meaning == _NO_IMAGE:
         return "name an image that exists: image="
     if answer.code in _DISABLED:
