@@ -104,11 +104,6 @@ def _with_urls(properties: Item, zone: str) -> Item:
         for disk in properties["disks"]
         for made in (disk["initialize_params"],)
     ]
-    if "guest_accelerators" in properties:
-        found["guest_accelerators"] = [
-            {**item, "accelerator_type": f"zones/{zone}/acceleratorTypes/{item['accelerator_type']}"}
-            for item in properties["guest_accelerators"]
-        ]
     return found
 
 

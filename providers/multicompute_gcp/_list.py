@@ -62,7 +62,7 @@ def nodes(clients: Clients, selector: Selector, place: Place) -> list[Node]:
     listed = {node.id for node in found}
     known = [name for name in (*selector.known_ids, *selector.only) if name not in listed]
     missing = [node_id for node_id in (*unlisted(selector, listed), *known) if "/" not in node_id]
-    if not missing and (found or selector.only or (selector.token is None and selector.cluster_id is None)):
+    if not missing and (found or selector.token is None):
         return found
     found += queued_nodes(clients, selector, listed, place)
     listed |= {node.id for node in found}

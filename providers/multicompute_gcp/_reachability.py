@@ -45,11 +45,11 @@ class WaysOut:
             has_route, has_other = self._routes(network, place)
             if not has_route and not request.private:
                 raise _no_route(network, place)
-            has_way = has_other or (has_route and self._has_nat(network, place))
+            has_way = not request.private or has_other or (has_route and self._has_nat(network, place))
         except AccessDeniedError as error:
             log.info("%s: the routes of %s are not checked: %s", place, network, error.message)
             has_way = True
-        if request.private and not has_way:
+        if not has_way:
             text = (
                 "%s: private nodes in %s have no way to the internet that Compute Engine lists: "
                 "add Cloud NAT in %s if they need one"
