@@ -6,7 +6,8 @@ from typing import Final
 
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.planning import active_outages
-from multicompute.engine.provision.failover import CandidateQueue, is_fatal, outage_of, rules_out_provider
+from multicompute.engine.provision.description import first_sentence
+from multicompute.engine.provision.failover import CandidateQueue, outage_of
 from multicompute.engine.provision.launch import launch, open_attempt, parts_by_region
 from multicompute.engine.provision.lifetime import (
     EARLY_EXPIRY,
@@ -18,7 +19,7 @@ from multicompute.engine.provision.lifetime import (
 )
 from multicompute.engine.provision.preflight import quota_error, recheck_price
 from multicompute.engine.provision.rollback import roll_back
-from multicompute.engine.provision.summary import summary_error
+from multicompute.engine.provision.summary import causes, commonest, summary_error
 from multicompute.engine.provision.wait import make_ready, wait_until_running
 from multicompute.errors import CapacityError, LedgerError, MulticomputeError, ProvisionTimeout
 from multicompute.ledger import AttemptRecord, AttemptState
@@ -43,8 +44,9 @@ def try_candidates(op: Operation, plan: Plan, *, wait: bool) -> None:
     pause = _FIRST_PAUSE
     queue = CandidateQueue(_usable(op, plan), active_outages(op.session))
     while True:
-        errors = []
+        errors: list[MulticomputeError] = []
         while (candidate := queue.next(now=op.clock.now())) is not None:
+            _require_time(op, errors)
             error = _try_candidate(op, queue, candidate, wait=wait)
             if error is None:
                 return
@@ -74,9 +76,6 @@ def try_attempts(
 
     Returns:
         None if the gang runs, or is launched without `wait`; else the error, after all attempts were rolled back.
-
-    Raises:
-        MulticomputeError: No other candidate can succeed either.
     """
     try:
         for attempt in attempts:
@@ -98,10 +97,6 @@ def try_attempts(
             # What is bought in its place costs money: that must not happen silently.
             message = f"reservation {', '.join(reserved)} was not used: {error.message}"
             op.events.add("reservation", message, code=error.code)
-        if is_fatal(error):
-            raise
-        if rules_out_provider(error):
-            queue.drop(candidate.provider)
         return error
 
 
@@ -131,13 +126,29 @@ def _usable(op: Operation, plan: Plan) -> list[Candidate]:
     return usable
 
 
+def _require_time(op: Operation, errors: Sequence[MulticomputeError]) -> None:
+    """Check that the time of the request has not run out.
+
+    Args:
+        op: The operation.
+        errors: The failures so far, of which the message has a summary.
+
+    Raises:
+        ProvisionTimeout: It has run out.
+    """
+    if op.deadline is None or op.clock.now() < op.deadline:
+        return
+    text = f"not ready by {op.deadline:%H:%M:%S} UTC, after {len(op.reports)} tries"
+    if errors:
+        text += f": {causes(errors)}\n  such as {first_sentence(commonest(errors).message)}"
+    raise ProvisionTimeout(text, attempts=op.reports)
+
+
 def _try_candidate(
     op: Operation, queue: CandidateQueue, candidate: Candidate, *, wait: bool
 ) -> MulticomputeError | None:
     """Check quota and price of a candidate and try it; return None if it came up, else the error."""
     op.heartbeat()
-    if op.deadline is not None and op.clock.now() >= op.deadline:
-        raise ProvisionTimeout(f"not ready by {op.deadline:%H:%M:%S} UTC, after {len(op.reports)} tries")
     try:
         for part in candidate.parts:
             op.account_of(part.offer.provider)
