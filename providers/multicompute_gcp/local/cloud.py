@@ -63,6 +63,7 @@ class GcpLocalCloud:
         stockout_has_status: Whether an operation that ends in a stockout has an HTTP status; without one it looks like a success.
         stockout_is_upfront: Whether bulkInsert refuses with insufficientCapacity instead of failing later.
         tpu_fails_without_capacity: Whether a queued resource without capacity fails at once instead of waiting.
+        resize_fails_without_capacity: Whether a resize request without capacity fails at once instead of waiting.
         unreachable: The zones that lists over all zones cannot reach.
         largest_page_of_points: The largest number of points on a page of time series.
 
@@ -85,6 +86,7 @@ class GcpLocalCloud:
     stockout_has_status = Forwarded[bool]("_state.stockout_has_status")
     stockout_is_upfront = Forwarded[bool]("_state.stockout_is_upfront")
     tpu_fails_without_capacity = Forwarded[bool]("_tpus.fails_without_capacity")
+    resize_fails_without_capacity = Forwarded[bool]("_groups.fails_without_capacity")
     unreachable = Forwarded[set[str]]("_state.unreachable")
     largest_page_of_points = Forwarded[int]("_monitoring.largest_page")
 

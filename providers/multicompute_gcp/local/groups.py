@@ -31,13 +31,18 @@ _WORKLOADS = ("a3-highgpu-8g", "a3-megagpu-", "a3-ultragpu-", "a4-", "a4x-", "h4
 
 
 class Groups:
-    """The methods on managed instance groups and resize requests."""
+    """The methods on managed instance groups and resize requests.
+
+    Attributes:
+        fails_without_capacity: Whether a request without capacity fails at once instead of waiting.
+    """
 
     def __init__(self, state: State, operations: Operations) -> None:
         """Answer from `state`; changes run as `operations`."""
         self._state = state
         self._operations = operations
         self._groups = ZonalKind(state, _KIND, lambda zone: state.zone(zone).groups)
+        self.fails_without_capacity = False
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by method."""
@@ -114,9 +119,17 @@ class Groups:
             group.gone_at = gone_at
             # "Deletes the specified managed instance group and all of the instances in that group": compute.v1.
             for instance in self._members(group):
-                self._state.delete_instance(instance, gone_at)
-            self._state.at(gone_at, lambda: self._state.zone(group.zone).groups.remove(group.name))
+                if not instance.is_protected:
+                    self._state.delete_instance(instance, gone_at)
+            self._state.at(gone_at, lambda: self._end(group))
         return self._operations.begin("delete", group.scope, group.body["selfLink"], group.id, done_at=gone_at)
+
+    def _end(self, group: Group) -> None:
+        """Remove a group that was deleted; with a protected member it stays, and can be deleted again."""
+        if self._members(group):
+            group.gone_at = None
+        else:
+            self._state.zone(group.zone).groups.remove(group.name)
 
     def _delete_instances(self, call: Call) -> Operation:
         group, now, timing = self._groups.found(call), self._state.now(), self._state.timing
@@ -250,6 +263,8 @@ class Groups:
             request.last_error = quotas.error(*over)
         elif capacity.available(self._state, host, count) < count:
             request.last_error = capacity.stockout(self._state, host, count)
+            if self.fails_without_capacity:
+                request.state, request.error = "FAILED", request.last_error
         else:
             for name in request.names:
                 create_instance(self._state, request.plan, name)

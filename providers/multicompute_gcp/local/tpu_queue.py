@@ -9,6 +9,7 @@ from multicompute_gcp.local.tpu_rules import (
     check_id,
     check_node_id,
     check_parent,
+    check_network,
     check_quota,
     no_capacity,
     read_node,
@@ -36,6 +37,7 @@ class Queue:
         check_parent(spec.get("parent", ""), zone)
         node = spec.get("node") or {}
         kind = read_node(node, zone)
+        check_network(self._records, node, zone)
         ids = _node_ids(name, spec)
         if "spot" in body and "guaranteed" in body:
             raise bad("Only one of spot and guaranteed can be set.")
