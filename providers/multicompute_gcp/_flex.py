@@ -23,7 +23,7 @@ from multicompute.errors import (
 from multicompute.node import Node
 from multicompute.offer import Part
 from multicompute.provider import LaunchRequest
-from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, meaning_of, retryable
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, meaning_of, retryable, unavailable_here
 from multicompute_gcp._errors import MEANINGS, refusal, translate_errors
 from multicompute_gcp._gang import attempt_of
 from multicompute_gcp._groups import ACTIVE, Item, answer_of_request, groups
@@ -60,7 +60,9 @@ def is_flex_start(part: Part) -> bool:
 def single_insert(
     clients: Clients, request: LaunchRequest, part: Part, name: str, properties: Item, *, failures: int, wait: timedelta
 ) -> "Operation | None":
-    """Request one instance, which waits for capacity for at most `wait`.
+    """Request one instance, which waits for capacity for at most `wait` if it is the complete gang.
+
+    Otherwise the nodes of another part would run, and be billed, while this one waits.
 
     Args:
         clients: The clients.
@@ -76,11 +78,9 @@ def single_insert(
     """
     place = Place.of(part.offer)
     valid = min(max(request.attempt_timeout or wait, _SHORTEST_WAIT), _LONGEST_WAIT)
-    body = {
-        **_with_urls(properties, place.zone),
-        "name": name,
-        "params": {"request_valid_for_duration": {"seconds": int(valid.total_seconds())}},
-    }
+    body = {**_with_urls(properties, place.zone), "name": name}
+    if len(request.parts) == 1:
+        body["params"] = {"request_valid_for_duration": {"seconds": int(valid.total_seconds())}}
     call = {
         "project": clients.project,
         "zone": place.zone,
@@ -217,6 +217,8 @@ class GroupLauncher:
                 raise self._failure(answer, name, request, place)
             if state in ACTIVE and answer is not None and meaning_of(MEANINGS, answer).kind in _FINAL:
                 raise self._failure(answer, name, request, place)
+            if is_last and state in ACTIVE and len(request.parts) > 1:
+                raise _still_waiting(answer, place)
             if state == "SUCCEEDED" or is_last:
                 return [pending_node(each, request, part) for each in instance_names(request, index, part)]
             self._clock.sleep(self._poll_interval)
@@ -237,6 +239,14 @@ class GroupLauncher:
             with translate_errors("instanceGroupManagerResizeRequests.delete", place), suppress(sdk.NotFound):
                 self._clients.resize_requests().delete_unary(request={**where, "resize_request": name}, **CALL)
         return error
+
+
+def _still_waiting(answer: VendorAnswer | None, place: Place) -> MulticomputeError:
+    """Return the error for a part that waits while the nodes of other parts may run and be billed."""
+    text = "one part of the gang waits for capacity, and the others would be billed meanwhile"
+    text += f": {answer.code}: {answer.message}" if answer else ""
+    hint = "another zone, region, instance type or purchase may have it; keep_trying= waits for it"
+    return unavailable_here(text, code="Queued", place=place, scope="zone", hint=hint)
 
 
 def _key(operation: str, request: LaunchRequest, place: Place) -> str:

@@ -7,9 +7,9 @@ from multicompute_gcp.local.tpu_records import QueuedResource, TpuNode, TpuRecor
 from multicompute_gcp.local.tpu_rules import (
     bad,
     check_id,
+    check_network,
     check_node_id,
     check_parent,
-    check_network,
     check_quota,
     no_capacity,
     read_node,

@@ -326,3 +326,15 @@ def test_an_open_zone_that_has_the_group_already_is_used_again(
     provider.launch(anywhere)
     provider_of().launch(anywhere)
     assert _kinds(cloud.alive()).count("instance-group-manager") == 1
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_gang_of_several_parts_does_not_run_one_while_another_waits(
+    cloud: GcpLocalCloud, provider: GcpProvider, gang: LaunchRequest, nodes: int
+) -> None:
+    cloud.set_capacity("a3-highgpu-8g", "us-central1-c", 0)
+    here = gang.parts[0]
+    there = replace(here, offer=replace(here.offer, zone="us-central1-c"), nodes=nodes)
+    with pytest.raises(errors.CapacityError):
+        provider.launch(replace(gang, parts=(here, there)))
+    assert cloud.alive() == []

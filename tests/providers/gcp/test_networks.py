@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from multicompute import errors
-from multicompute.offer import InstanceType, Offer, Part
+from multicompute.offer import InstanceType, Offer, Part, Purchase
 from multicompute.provider import LaunchRequest, Selector
 from multicompute_gcp._interfaces import path_of
 from multicompute_gcp._provider import GcpProvider
@@ -37,7 +37,7 @@ def _firewalls(cloud: GcpLocalCloud) -> list[dict[str, Any]]:
 
 
 def _gang(request_of: Request, offer: Offer, instance: InstanceType, zone: str, nodes: int = 2, **changes: Any) -> Any:
-    purchase = "spot" if instance is ULTRA else "on_demand"
+    purchase: Purchase = "spot" if instance is ULTRA else "on_demand"
     placed = replace(offer, instance=instance, region=zone[:-2], zone=zone, purchase=purchase)
     return request_of(parts=(Part(placed, nodes),), fabric=True, **changes)
 
