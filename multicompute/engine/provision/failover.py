@@ -58,6 +58,7 @@ class CandidateQueue:
     def __init__(self, candidates: Iterable[Candidate], outages: Iterable[Outage] = ()) -> None:
         """Create the queue of a plan; candidates in a known outage are skipped."""
         self._stack = list(reversed(list(candidates)))
+        self._taken: set[tuple[Part, ...]] = set()
         self._outages = list(outages)
         self._exclusions: set[Exclusion] = set()
 
@@ -65,6 +66,7 @@ class CandidateQueue:
         """Remove and return the next candidate that nothing rules out, None if there is none."""
         while self._stack:
             candidate = self._stack.pop()
+            self._taken.add(candidate.parts)
             if not self._is_excluded(candidate) and self.ruled_out_by(candidate, now=now) is None:
                 return candidate
         return None
@@ -86,6 +88,12 @@ class CandidateQueue:
         if cheaper:
             self._stack.insert(len(self._stack) - cheaper, candidate)
         return cheaper > 0
+
+    def renew(self, candidates: Iterable[Candidate], last: Candidate) -> None:
+        """Replace the candidates by those of a new plan, without those that were tried; `last` was returned and not tried."""
+        self._taken.discard(last.parts)
+        self._stack = [candidate for candidate in candidates if candidate.parts not in self._taken]
+        self._stack.reverse()
 
     def drop(self, provider: str) -> None:
         """Skip all further candidates of a provider."""
