@@ -95,6 +95,8 @@ _NO_NETWORK: Final = Meaning(ProviderError, "region", wording=r"networks?/?.*(ca
 _NO_IMAGE: Final = Meaning(
     ProviderError, "type", wording=r"(global/images/|sourceImage|image resource).*(cannot be found|was not found)"
 )
+# https://cloud.google.com/vpc/docs/rdma-network-profiles: a RoCE network is bound to a zone. dstack's Google backend looks for this text.
+_OTHER_ZONE: Final = Meaning(ProviderError, "zone", wording="Network profile only allows resource creation in location")
 _LACKING: Final = (_NO_SUBNETWORK, _NO_IMAGE, _NO_NETWORK)
 
 # A reservation says nothing about anything but itself. The texts are those that Kubernetes' autoscaler looks for:
@@ -170,6 +172,7 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "conditionNotMet": (*_POLICY, *_RESERVATION, TRANSIENT),
     "CONDITION_NOT_MET": (*_POLICY, *_RESERVATION, TRANSIENT),
     "invalid": (
+        _OTHER_ZONE,
         *_RESERVATION,
         *_TYPE_UNKNOWN,
         *_LACKING,
@@ -180,7 +183,7 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "INVALID_USAGE": (INVALID,),
     # https://github.com/hashicorp/terraform-provider-google/pull/1211: a deletion of an instance with deletion protection.
     "invalidResourceUsage": (Meaning(ProviderError, "zone"),),
-    "badRequest": (INVALID,),
+    "badRequest": (_OTHER_ZONE, INVALID),
     "invalidParameter": (INVALID,),
     "unknownField": (INVALID,),
     "parseError": (INVALID,),
@@ -273,6 +276,7 @@ _REMEDIES: Final[Mapping[Meaning, str]] = {
     _NO_SUBNETWORK: "set [providers.gcp] network or subnetwork to one that exists there",
     _NO_NETWORK: "set [providers.gcp] network or subnetwork to one that exists, or create it: `gcloud compute networks create default`",
     _NO_IMAGE: "name an image that exists: image=",
+    _OTHER_ZONE: "name the RoCE subnetworks of this zone in [providers.gcp] gpu_subnetworks",
     _ADDRESS_DENIED: "an organization policy allows no public addresses: private=True launches without them",
     _LOCATION_DENIED: "an organization policy allows other locations only: name a region that it allows",
     _REGION_DENIED: "an organization policy allows other locations only: name a region that it allows",

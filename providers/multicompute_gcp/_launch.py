@@ -1,7 +1,7 @@
-"""Launches a gang of instances: one bulkInsert per part, all or nothing."""
+"""Launches a gang of instances, all or nothing: one bulkInsert per part, or what flex-start needs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -17,12 +17,15 @@ from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
 from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import is_unbound, log, refusal, translate_errors
+from multicompute_gcp._flex import GroupLauncher, is_flex_start, single_insert
 from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
+from multicompute_gcp._groups import delete as delete_groups
 from multicompute_gcp._image import disk_type_of, image_of
+from multicompute_gcp._interfaces import gpu_subnetworks, interfaces
 from multicompute_gcp._limits import MAX_FLEX_START, MAX_RUN, MIN_FLEX_START, MIN_RUN
 from multicompute_gcp._list import ATTACHED, instances, nodes, pending_node, to_node, zone_of
 from multicompute_gcp._names import bulk_insert_id, instance_names, last_segment, region_of
-from multicompute_gcp._network import Network, interfaces, network_tag
+from multicompute_gcp._network import Network, network_tag
 from multicompute_gcp._operations import Outcome, wait
 from multicompute_gcp._placement import check_domain, needs_policy
 from multicompute_gcp._reservations import HeldReservation, find_reservation
@@ -51,10 +54,12 @@ _NODE_SCOPES: Final = (
 class Launcher:
     """A launcher of gangs of instances, which keeps the zones that it has read for the next launch."""
 
-    def __init__(self, clients: Clients, network: Network, clock: Clock) -> None:
+    def __init__(self, clients: Clients, network: Network, clock: Clock, *, queue_wait: timedelta) -> None:
         self._clients = clients
         self._network = network
         self._clock = clock
+        self._queue_wait = queue_wait
+        self._flex_groups = GroupLauncher(clients, network, clock)
         self._zones = OpenZones(self._find_zones, kind="machine type")
         self._failures: Counter[str] = Counter()
 
@@ -94,33 +99,68 @@ class Launcher:
 
     def _used_zones(self, request: LaunchRequest) -> set[str]:
         place = Place("gcp", request.region)
-        return {zone_of(item) for item in instances(self._clients, attempt_of(request), place)}
+        used = {zone_of(item) for item in instances(self._clients, attempt_of(request), place)}
+        return used | self._flex_groups.used_zones(request) if any(map(is_flex_start, request.parts)) else used
 
     def _launch(self, request: LaunchRequest) -> tuple[Node, ...]:
-        first, region = Place.of(request.parts[0].offer), Place("gcp", request.region)
-        self._network.open_ssh(request, first)
-        if request.fabric and not self._clients.settings.gpu_subnetworks:
-            text = "%s: the nodes are close together, but have no fabric: name its subnetworks in [providers.gcp] gpu_subnetworks"
-            log.warning(text, first)
+        region = Place("gcp", request.region)
+        self._network.prepare(request, Place.of(request.parts[0].offer))
+        self._warn_without_fabric(request)
         zones = {part.offer.zone for part in request.parts}
-        started: list[tuple[Part, list[str], Operation | None]] = []
+        outcomes: list[Callable[[], list[Node]]] = []
         running: list[Operation] = []
 
         def delete(end: datetime) -> bool:
             # After a stockout, instances may still be created and deleted; those that a listing shows are deleted here.
             for operation in running:
                 wait(self._clients, operation, region, clock=self._clock, at_most=end - self._clock.now())
+            left = delete_groups(self._clients, attempt_of(request), region, zones=zones) if has_groups else []
             existing, running[:], _ = delete_instances(self._clients, attempt_of(request), region, zones=zones)
-            return bool(existing)
+            return bool(existing or left)
 
+        has_groups = any(map(_is_flex_gang, request.parts))
         with deleting_on_refusal(request, self._clock, delete):
             for index, part in enumerate(request.parts):
-                operation = self._start(request, index, part)
-                started.append((part, instance_names(request, index, part), operation))
-                running += [operation] if operation is not None else []
-            return tuple(node for one in started for node in self._outcome(request, *one))
+                outcomes.append(self._start(request, index, part, running))
+            return tuple(node for outcome in outcomes for node in outcome())
 
-    def _start(self, request: LaunchRequest, index: int, part: Part) -> "Operation | None":
+    def _warn_without_fabric(self, request: LaunchRequest) -> None:
+        for part in request.parts if request.fabric else ():
+            if not gpu_subnetworks(part.offer.instance, part.offer.zone, self._clients.settings):
+                text = "%s: the nodes are close together, but have no fabric: name its subnetworks in [providers.gcp] gpu_subnetworks"
+                log.warning(text, Place.of(part.offer))
+
+    def _start(
+        self, request: LaunchRequest, index: int, part: Part, running: "list[Operation]"
+    ) -> Callable[[], list[Node]]:
+        """Request a part, add its operation to `running`, and return the function that waits for its nodes."""
+        names = instance_names(request, index, part)
+        if _is_flex_gang(part):
+            self._flex_groups.start(request, index, part, self._properties(request, part, (), None))
+            return lambda: self._flex_groups.outcome(request, index, part)
+        if is_flex_start(part):
+            operation = single_insert(
+                self._clients,
+                request,
+                part,
+                names[0],
+                self._properties(request, part, (), None),
+                failures=self._failures[request.token],
+                wait=self._queue_wait,
+            )
+        else:
+            operation = self._bulk_insert(request, index, part)
+        running += [operation] if operation is not None else []
+        return lambda: self._outcome(request, part, names, operation)
+
+    def _properties(
+        self, request: LaunchRequest, part: Part, policies: Sequence[str], held: HeldReservation | None
+    ) -> dict[str, Any]:
+        clients, now = self._clients, self._clock.now()
+        settings, project = clients.settings, clients.project
+        return instance_properties(request, part, settings, project=project, policies=policies, held=held, now=now)
+
+    def _bulk_insert(self, request: LaunchRequest, index: int, part: Part) -> "Operation | None":
         """Request a part; None if instances of these names exist, which only an earlier launch with this token can have created."""
         held = find_reservation(self._clients, part.reservation, Place.of(part.offer)) if part.reservation else None
         try:
@@ -144,15 +184,7 @@ class Launcher:
             "count": part.nodes,
             "min_count": part.nodes,
             "per_instance_properties": {name: {} for name in instance_names(request, index, part)},
-            "instance_properties": instance_properties(
-                request,
-                part,
-                clients.settings,
-                project=clients.project,
-                policies=policies,
-                held=held,
-                now=self._clock.now(),
-            ),
+            "instance_properties": self._properties(request, part, policies, held),
         }
         call = {
             "project": clients.project,
@@ -180,7 +212,8 @@ class Launcher:
             return [pending_node(name, request, part) for name in names]
         if outcome.error.code in _EXISTS:
             return self._launched_before(request, part, names, place)
-        error = refusal(outcome.error, "instances.bulkInsert", place)
+        call = "instances.insert" if is_flex_start(part) else "instances.bulkInsert"
+        error = refusal(outcome.error, call, place)
         if isinstance(error, (ThrottledError, TransientError)):
             # For the same request id, Google would only report this failure again. The names keep the part from being bought twice.
             self._failures[request.token] += 1
@@ -193,6 +226,10 @@ class Launcher:
             text = "launched before with this token, but not listed yet"
             raise retryable(text, code="alreadyExists", place=place)
         return [to_node(found[name], part) for name in names]
+
+
+def _is_flex_gang(part: Part) -> bool:
+    return is_flex_start(part) and part.nodes > 1
 
 
 def instance_properties(

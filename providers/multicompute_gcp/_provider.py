@@ -88,8 +88,8 @@ class GcpProvider:
         self._places = Places(self._clients, self._clock, self.renewal)
         self._network = Network(self._clients, self._clock)
         self._workers = Workers(self._clients)
-        self._instances = Launcher(self._clients, self._network, self._clock)
         wait = read.queue_wait or self.attempt_timeout
+        self._instances = Launcher(self._clients, self._network, self._clock, queue_wait=wait)
         self._slices = TpuLauncher(self._clients, self._network, self._clock, queue_wait=wait)
 
     @functools.cached_property
@@ -99,7 +99,7 @@ class GcpProvider:
 
     @renews_credentials
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
-        """Launch the gang with one bulkInsert, or one queued resource, per part.
+        """Launch the gang with one bulkInsert, flex-start request or queued resource per part.
 
         Raises:
             InvalidRequestError: The gang has both instances and slices.

@@ -24,7 +24,15 @@ from multicompute_gcp._names import last_segment, region_of
 from multicompute_gcp._settings import GcpSettings
 
 if TYPE_CHECKING:
-    from google.cloud.compute_v1 import DisksClient, FirewallsClient, InstancesClient, ResourcePoliciesClient
+    from google.cloud.compute_v1 import (
+        DisksClient,
+        FirewallsClient,
+        InstanceGroupManagerResizeRequestsClient,
+        InstanceGroupManagersClient,
+        InstancesClient,
+        RegionInstanceTemplatesClient,
+        ResourcePoliciesClient,
+    )
     from google.cloud.tpu_v2 import TpuClient
 
 _COMPUTE: Final = "https://compute.googleapis.com"
@@ -114,6 +122,16 @@ class Clients:
     def policies(self) -> "ResourcePoliciesClient":
         return cast("ResourcePoliciesClient", self._compute("ResourcePoliciesClient"))
 
+    def templates(self) -> "RegionInstanceTemplatesClient":
+        return cast("RegionInstanceTemplatesClient", self._compute("RegionInstanceTemplatesClient"))
+
+    def groups(self) -> "InstanceGroupManagersClient":
+        return cast("InstanceGroupManagersClient", self._compute("InstanceGroupManagersClient"))
+
+    def resize_requests(self) -> "InstanceGroupManagerResizeRequestsClient":
+        name = "InstanceGroupManagerResizeRequestsClient"
+        return cast("InstanceGroupManagerResizeRequestsClient", self._compute(name))
+
     def operations(self, scope: str) -> Any:
         """Return the client for the operations of a scope: "Zone", "Region" or "Global"."""
         return self._compute(f"{scope}OperationsClient")
@@ -157,6 +175,10 @@ class Clients:
         """Return the URL of a resource of a project, by default the own one, in Compute Engine; without a path, that of the project."""
         base = f"{self.settings.endpoint_url or _COMPUTE}/compute/v1/projects"
         return "/".join([base, *map(quote, (project or self.project, *path))])
+
+    def url_of(self, path: str) -> str:
+        """Return the URL of a resource of Compute Engine by its path, "projects/...", in whatever project."""
+        return f"{self.settings.endpoint_url or _COMPUTE}/compute/v1/{quote(path)}"
 
     def tpu_name(self, zone: str, *path: str) -> str:
         """Return the name of a resource of the project in Cloud TPU, projects/PROJECT/locations/ZONE/...; zone "-" is every zone."""

@@ -106,7 +106,7 @@ class GcpApp:
         try:
             project = call.path.get("project", PROJECT)
             if project != PROJECT and not called.operation.startswith(("images.", "reservation")):
-                raise not_found(f"projects/{project}")
+                self._check_shared(called, project)
             if called.operation in self._waits:
                 check_permissions(self._state, call)
                 return ok(self._waits[called.operation](call))
@@ -121,6 +121,19 @@ class GcpApp:
                 raise
             # Without Google's schemas a malformed request gets as far as the handler.
             return _error(called, GcpError("badRequest", f"Invalid JSON payload received. {error!r}", 400))
+
+    def _check_shared(self, called: Route, project: str) -> None:
+        """Refuse a call in another project, unless it reads a network that the other project shares.
+
+        roles/compute.networkUser, which a host project grants, has compute.networks.get and compute.subnetworks.get, and no compute.routes.list
+        (https://cloud.google.com/iam/docs/roles-permissions/compute).
+        """
+        is_shared = any(scope.startswith(f"{project}/") for scope in self._state.stores.get("network", {}))
+        if not is_shared:
+            raise not_found(f"projects/{project}")
+        if called.operation not in ("networks.get", "subnetworks.get"):
+            text = f"Required 'compute.{called.operation}' permission for 'projects/{project}'"
+            raise GcpError("forbidden", text, 403)
 
     def _handled(self, called: Route, call: Call) -> Response:
         replayed = self._operations.replayed(call)

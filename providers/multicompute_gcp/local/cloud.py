@@ -20,18 +20,21 @@ from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.credentials import Keys
 from multicompute_gcp.local.disks import Disks
 from multicompute_gcp.local.faults import GcpFaults
+from multicompute_gcp.local.groups import Groups
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.instances import Instances
 from multicompute_gcp.local.inventory import Inventory
 from multicompute_gcp.local.monitoring import Monitoring
-from multicompute_gcp.local.network_rules import add_network
+from multicompute_gcp.local.networks import add_nat, add_network
 from multicompute_gcp.local.offerings import Offerings
 from multicompute_gcp.local.operations import Operations
 from multicompute_gcp.local.other_resources import OtherResources
+from multicompute_gcp.local.pending import PendingInstances
 from multicompute_gcp.local.projects import Projects
 from multicompute_gcp.local.records import PROJECT, Reservation, ReservationTerms
 from multicompute_gcp.local.reservations import Reservations
 from multicompute_gcp.local.state import State
+from multicompute_gcp.local.templates import Templates
 from multicompute_gcp.local.tpu import Tpu
 from multicompute_gcp.local.tpu_queue import Queue
 from multicompute_gcp.local.tpu_records import TpuRecords, full_name
@@ -66,6 +69,7 @@ class GcpLocalCloud:
         lost_while_created: The codes of operations that fail because Google preempts one of the spot instances that they create; each
             is used once.
         tpu_fails_without_capacity: Whether a queued resource without capacity fails at once instead of waiting.
+        resize_fails_without_capacity: Whether a resize request without capacity fails at once instead of waiting.
         unreachable: The zones that lists over all zones cannot reach.
         largest_page_of_points: The largest number of points on a page of time series.
 
@@ -92,6 +96,7 @@ class GcpLocalCloud:
     used_permissions = Forwarded[set[str]]("_state.used_permissions")
     lost_while_created = Forwarded[list[str]]("_state.lost_while_created")
     tpu_fails_without_capacity = Forwarded[bool]("_tpus.fails_without_capacity")
+    resize_fails_without_capacity = Forwarded[bool]("_groups.fails_without_capacity")
     unreachable = Forwarded[set[str]]("_state.unreachable")
     largest_page_of_points = Forwarded[int]("_monitoring.largest_page")
 
@@ -110,13 +115,17 @@ class GcpLocalCloud:
         self._state = State(clock.now)
         self._tpus = TpuRecords(self._state)
         self._queue = Queue(self._tpus)
-        self._state.settle = self._queue.grant_waiting
         self._operations = Operations(self._state, clock)
+        self._groups = Groups(self._state, self._operations)
+        self._pending = PendingInstances(self._state, self._operations)
+        self._state.settle = self._settle
         self._inventory = Inventory(self._state, self._tpus)
         self._monitoring = Monitoring(self._state, self._inventory)
         self._foreign = ForeignResources(self._everything)
         self._handlers: Mapping[str, Handler] = {
-            **Instances(self._state, self._operations).handlers(),
+            **Instances(self._state, self._operations, self._pending).handlers(),
+            **Templates(self._state, self._operations).handlers(),
+            **self._groups.handlers(),
             **images.handlers(),
             **Disks(self._state, self._operations).handlers(),
             **OtherResources(self._state, self._operations).handlers(),
@@ -175,8 +184,13 @@ class GcpLocalCloud:
     def stop(self) -> None:
         """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
         self._chassis.stop()
-        for part in (self._state, self._tpus, self._monitoring, self._foreign, self._keys, self._accounts):
+        parts = (self._state, self._pending, self._tpus, self._monitoring, self._foreign, self._keys, self._accounts)
+        for part in parts:
             part.clear()
+
+    def _settle(self) -> None:
+        for queue in (self._queue.grant_waiting, self._pending.settle, self._groups.settle):
+            queue()
 
     def _failed_tpu_operation(self, call: Call, code: int, message: str) -> dict[str, Any]:
         zone = call.path["zone"]
@@ -227,10 +241,41 @@ class GcpLocalCloud:
         with self._state.lock:
             self._state.quotas.set(quota, region, value)
 
-    def add_network(self, name: str, regions: list[str] | None = None) -> None:
-        """Add a network with a subnetwork of the same name in each region; in all regions by default."""
+    def add_network(
+        self,
+        name: str,
+        regions: list[str] | None = None,
+        *,
+        has_internet: bool = True,
+        rdma_zone: str = "",
+        subnetworks: Sequence[str] = (),
+        project: str = PROJECT,
+    ) -> None:
+        """Add a network with subnetworks in each region.
+
+        Args:
+            name: Its name.
+            regions: The regions of its subnetworks; all by default.
+            has_internet: Whether it has a default route to the internet.
+            rdma_zone: The zone of its RDMA network profile; "" for a regular network.
+            subnetworks: The names of its subnetworks in each region; its own name by default.
+            project: The project that owns it; a network of another project is shared with this one.
+        """
         with self._state.lock:
-            add_network(self._state, name, regions or sorted(hardware().regions()))
+            add_network(
+                self._state,
+                name,
+                regions or sorted(hardware().regions()),
+                has_internet=has_internet,
+                rdma_zone=rdma_zone,
+                subnetworks=subnetworks,
+                project=project,
+            )
+
+    def add_nat(self, network: str, region: str) -> None:
+        """Add a Cloud NAT for all subnetworks of a network in a region."""
+        with self._state.lock:
+            add_nat(self._state, network, region)
 
     def add_reservation(
         self,
@@ -445,6 +490,15 @@ class GcpLocalCloud:
         """
         with self._state.lock:
             self._queue.fail(self._inventory.queued(name), code, message, leaves_nodes=leaves_nodes)
+
+    def fail_resize_request(self, name: str, code: str, message: str) -> None:
+        """Make a resize request that waits in the queue fail; `code` is one of Compute Engine's operations ("QUOTA_EXCEEDED").
+
+        Raises:
+            ValueError: No resize request with this name waits.
+        """
+        with self._state.lock:
+            self._groups.fail(name, {"code": code, "message": message})
 
     # --- what exists --------------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ def read_instance_plan(state: State, zone: str, properties: Json, *, bulk: bool)
         "zone": url_of(f"zones/{zone}"),
         "cpuPlatform": "Unknown CPU Platform",
         "scheduling": schedule.body,
-        "networkInterfaces": read_interfaces(state, place, region, properties),
+        "networkInterfaces": read_interfaces(state, place, zone, machine.name, properties),
         "resourcePolicies": [url_of(f"regions/{region}", "resourcePolicies", name) for name in policies],
         "metadata": with_fingerprint(properties.get("metadata", {}), "compute#metadata"),
         "tags": with_fingerprint(properties.get("tags", {})),

@@ -17,11 +17,12 @@ from multicompute_gcp.local.instance_plan import (
     with_fingerprint,
 )
 from multicompute_gcp.local.operations import Operations, refuse_too_many
+from multicompute_gcp.local.pending import PendingInstances, valid_for
 from multicompute_gcp.local.records import Error, Instance, Operation, fingerprint, path_of, url_of
 from multicompute_gcp.local.references import check_fresh, check_labels, check_name
 from multicompute_gcp.local.reservations import check_reservation
 from multicompute_gcp.local.responses import GcpError, Json, invalid
-from multicompute_gcp.local.scheduling import read_scheduling
+from multicompute_gcp.local.scheduling import check_flex_start, read_scheduling
 from multicompute_gcp.local.state import State
 
 _PATTERN = re.compile(r"([^#]*)(#{1,18})([^#]*)")
@@ -33,9 +34,10 @@ _BULK_COUNT = 5000
 class Instances:
     """The methods on instances."""
 
-    def __init__(self, state: State, operations: Operations) -> None:
-        """Answer from `state`; changes run as `operations`."""
+    def __init__(self, state: State, operations: Operations, pending: PendingInstances) -> None:
+        """Answer from `state`; changes run as `operations`, and `pending` has the instances that wait for capacity."""
         self._state = state
+        self._pending = pending
         self._operations = operations
         self._instances = ZonalKind(state, "instance", lambda zone: state.zone(zone).instances)
 
@@ -64,6 +66,11 @@ class Instances:
         if body.get("locationPolicy") or body.get("instanceFlexibilityPolicy"):
             raise GcpError("invalid", "The local Compute Engine makes instances in one zone and of one type only.", 400)
         plan = read_instance_plan(self._state, zone, required(body, "instanceProperties"), bulk=True)
+        if plan.schedule.model == "FLEX_START":
+            # A field report, and what `gcloud compute instances bulk create --provisioning-model` offers: RESERVATION_BOUND, SPOT, STANDARD.
+            # Google documents instances.insert and managed instance groups as the ways to flex-start.
+            field = "resource.instanceProperties.scheduling.provisioningModel"
+            raise invalid(field, "FLEX_START", "Flex-start VMs can't be created in bulk.")
         names = self._names(zone, body, count)
         refuse_too_many(self._operations.running(f"zones/{zone}", "bulkInsert"), _BULK_AT_ONCE)
         check_group_size(self._state, plan.host, count)
@@ -92,6 +99,8 @@ class Instances:
         zone, name = call.zone, required(call.body, "name")
         check_name("resource.name", name)
         plan = read_instance_plan(self._state, zone, call.body, bulk=False)
+        check_flex_start(plan.schedule.model, call.body)
+        wait = valid_for(call.body)
         if self._state.zone(zone).instances.find(name) is not None:
             path = path_of(f"zones/{zone}", "instances", name)
             raise GcpError("alreadyExists", f"The resource '{path}' already exists", 409)
@@ -106,6 +115,8 @@ class Instances:
             return self._failed("insert", zone, target, [quotas.error(*over)], 403)
         if capacity.available(self._state, plan.host, 1) < 1:
             error = capacity.stockout(self._state, plan.host, 1)
+            if wait is not None and plan.schedule.model == "FLEX_START":
+                return self._pending.insert(plan, name, target, wait, error)
             return self._ending_in_stockout("insert", plan, [name], target, [error], {})
         instance = create_instance(self._state, plan, name, hostname=call.body.get("hostname", ""))
         return self._operations.begin("insert", f"zones/{zone}", target, instance.id)

@@ -15,6 +15,8 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "firewall": ("firewalls", "global"),
     "network": ("networks", "global"),
     "subnetwork": ("subnetworks", "region"),
+    "route": ("routes", "global"),
+    "router": ("routers", "region"),
     "resourcePolicy": ("resourcePolicies", "region"),
 }
 
@@ -33,7 +35,7 @@ class OtherResources:
         for kind, (collection, _) in _KINDS.items():
             found[f"{collection}.get"] = self._getter(kind)
             found[f"{collection}.list"] = self._lister(kind)
-        for kind in ("subnetwork", "resourcePolicy"):
+        for kind in ("subnetwork", "router", "resourcePolicy"):
             found[f"{_KINDS[kind][0]}.aggregatedList"] = self._aggregator(kind)
         return found | {
             "firewalls.insert": self._insert_firewall,
@@ -45,7 +47,8 @@ class OtherResources:
     # --- all kinds --------------------------------------------------------------------------------------------------
 
     def _scope(self, kind: str, call: Call) -> str:
-        return _GLOBAL if _KINDS[kind][1] == _GLOBAL else f"regions/{call.region}"
+        scope = _GLOBAL if _KINDS[kind][1] == _GLOBAL else f"regions/{call.region}"
+        return scope if call.path["project"] == PROJECT else f"{call.path['project']}/{scope}"
 
     def _found(self, kind: str, call: Call) -> ComputeResource:
         scope, name = self._scope(kind, call), call.path[kind]
@@ -116,8 +119,11 @@ class OtherResources:
                 raise GcpError("required", "Required field 'resource.allowed[0].IPProtocol' not specified", 400)
         given = body.get("network", "global/networks/default")
         project, rest = split_url("resource.network", given)
+        if project != PROJECT:
+            # https://cloud.google.com/vpc/docs/shared-vpc: firewall rules of a shared network are in the host project.
+            raise invalid("resource.network", given, "Cross project referencing is not allowed for this resource.")
         network = self._state.store("network", _GLOBAL).find(rest.removeprefix("global/networks/"))
-        if project != PROJECT or network is None:
+        if network is None:
             raise invalid("resource.network", given, "The referenced network resource cannot be found.")
         defaults: Json = {"direction": "INGRESS", "priority": 1000, "disabled": False}
         if not any(
@@ -152,4 +158,11 @@ class OtherResources:
                     f"The resource_policy resource '{path}' is already being used by '{user}'",
                     400,
                 )
+        for records in self._state.zones.values():
+            for group in records.groups:
+                if group.policy == policy.name:
+                    path = path_of(policy.scope, "resourcePolicies", policy.name)
+                    user = path_of(group.scope, "instanceGroupManagers", group.name)
+                    text = f"The resource_policy resource '{path}' is already being used by '{user}'"
+                    raise GcpError("resourceInUseByAnotherResource", text, 400)
         return self._delete(policy)

@@ -126,6 +126,7 @@ class Instance:
         run_until: When its time limit ends; None for none.
         stopped_at: When it was stopped; None if it was not.
         is_ghost: Whether a stockout left it behind; a ghost is removed after a while.
+        is_pending: Whether it waits for capacity, as a flex-start instance can.
         trouble: "REPAIRING", or the reason for a maintenance; "" for none.
     """
 
@@ -143,6 +144,7 @@ class Instance:
     run_until: datetime | None = None
     stopped_at: datetime | None = None
     is_ghost: bool = False
+    is_pending: bool = False
     is_protected: bool = False
     is_suspended: bool = False
     trouble: str = ""
@@ -166,13 +168,15 @@ class Instance:
             return "SUSPENDED" if self.is_suspended else "TERMINATED"
         if self.is_ghost:
             return "PROVISIONING"
+        if self.is_pending:
+            return "PENDING"
         if now >= self.runs_from:
             return "REPAIRING" if self.trouble == "REPAIRING" else "RUNNING"
         return "PROVISIONING" if now - self.created_at < (self.runs_from - self.created_at) / 2 else "STAGING"
 
     def takes_capacity(self) -> bool:
-        """Return whether it uses capacity: also while it is being deleted, but not when it is stopped."""
-        return self.stopped_at is None
+        """Return whether it uses capacity: also while it is being deleted, but not when it is stopped or waits for capacity."""
+        return self.stopped_at is None and not self.is_pending
 
     def relabel(self, labels: Labels) -> None:
         """Replace the labels."""

@@ -5,11 +5,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from multicompute.testing.local.timing import Limits, Schedule, Timing
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.records import ComputeResource, Disk, Instance, Operation, Reservation
+
+if TYPE_CHECKING:
+    from multicompute_gcp.local.group_records import Group
 
 
 class Named(Protocol):
@@ -61,6 +64,7 @@ class ZoneRecords:
     instances: ResourceStore[Instance] = field(default_factory=ResourceStore)
     disks: ResourceStore[Disk] = field(default_factory=ResourceStore)
     reservations: ResourceStore[Reservation] = field(default_factory=ResourceStore)
+    groups: "ResourceStore[Group]" = field(default_factory=ResourceStore)
 
 
 class State:

@@ -16,6 +16,7 @@ from multicompute_gcp.local.tpu_rules import (
     RUNTIME_VERSIONS,
     bad,
     check_id,
+    check_network,
     check_node_id,
     check_quota,
     no_capacity,
@@ -140,6 +141,7 @@ class Tpu:
         zone = self._zone(call)
         name = check_node_id(call.query.get("nodeId") or f"n-{self._state.number()}")
         kind = read_node(call.body, zone)
+        check_network(self._records, call.body, zone)
         target = full_name(zone, "nodes", name)
         if self._records.zone(zone).nodes.find(name) is not None:
             raise _taken(target)

@@ -8,6 +8,7 @@ from multicompute_gcp.local.tpu_records import QueuedResource, TpuNode, TpuRecor
 from multicompute_gcp.local.tpu_rules import (
     bad,
     check_id,
+    check_network,
     check_node_id,
     check_parent,
     check_quota,
@@ -37,6 +38,7 @@ class Queue:
         check_parent(spec.get("parent", ""), zone)
         node = spec.get("node") or {}
         kind = read_node(node, zone)
+        check_network(self._records, node, zone)
         ids = _node_ids(name, spec)
         _check_reservation(body.get("reservationName", ""), zone)
         if "spot" in body and "guaranteed" in body:

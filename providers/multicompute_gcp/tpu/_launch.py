@@ -19,9 +19,10 @@ from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
 from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import answer_of, refusal, translate_errors
 from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
+from multicompute_gcp._interfaces import subnetwork_path
 from multicompute_gcp._list import pending_node
 from multicompute_gcp._names import part_name, region_of, request_id, slice_names
-from multicompute_gcp._network import Network, network_path, network_tag, subnetwork_path
+from multicompute_gcp._network import Network, network_tag
 from multicompute_gcp._reservations import queue_reservation
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._tags import exact_tags_text, labels_of
@@ -92,7 +93,7 @@ class TpuLauncher:
             self._clock.sleep(self._poll_interval)
             return True
 
-        self._network.open_ssh(request, Place.of(request.parts[0].offer))
+        self._network.prepare(request, Place.of(request.parts[0].offer))
         with deleting_on_refusal(request, self._clock, delete):
             started = [self._start(request, index, part) for index, part in enumerate(request.parts)]
             return self._watch(request, [operation for operations in started for operation in operations])
@@ -171,10 +172,9 @@ class TpuLauncher:
     def _node(self, request: LaunchRequest, part: Part, deleted: str, *, force: bool = False) -> dict[str, Any]:
         """Return the description of a slice, whose timer deletes the resource named `deleted`."""
         settings, project = self._clients.settings, self._clients.project
-        network = {
-            "enable_external_ips": not request.private,
-            "network": network_path(settings, project=project),
-        }
+        network: dict[str, Any] = {"enable_external_ips": not request.private}
+        if path := self._network.path(Place.of(part.offer)):
+            network["network"] = path
         if settings.subnetwork:
             network["subnetwork"] = subnetwork_path(settings.subnetwork, project=project, region=part.offer.region)
         delete_url = self._clients.tpu_url(deleted) + ("?force=true" if force else "")
