@@ -5,7 +5,8 @@ The plug-in imports without the cloud's SDK. `multicompute.testing.ProviderConfo
 here promise.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,6 +20,9 @@ from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 if TYPE_CHECKING:
     # Plug-ins import it from here for annotations, since they may import the seam but not `multicompute.testing`.
     from multicompute.testing.local.cloud import LocalCloud as LocalCloud  # noqa: PLC0414 - mypy exports a name only in this form
+
+
+_log = logging.getLogger("multicompute")
 
 
 class Capability(StrEnum):
@@ -156,6 +160,8 @@ class LaunchRequest:
         attempt_timeout: How long the engine waits until the gang is ready, where the user has set it. A request that waits
             in a queue of the cloud can be withdrawn after this time.
         restart: Start the stopped nodes of this launch, which was made before, and launch nothing new.
+        warn: Reports what the user has to know about these nodes although they are launched, such as that they have no way to
+            the internet. The engine adds it to the event log.
     """
 
     token: str
@@ -175,6 +181,7 @@ class LaunchRequest:
     peers: tuple[str, ...] = ()
     attempt_timeout: timedelta | None = None
     restart: bool = False
+    warn: Callable[[str], None] = field(default=_log.warning, repr=False, compare=False)
 
     @property
     def region(self) -> str:

@@ -130,6 +130,12 @@ class Session:
         # As above.
         return MappingProxyType({name: getattr(plugin, "fabric_limits", {}) for name, plugin in self.plugins.items()})
 
+    @cached_property
+    def image_required(self) -> Mapping[str, tuple[str, ...]]:
+        """Provider -> globs on the names of its instance types without a default image."""
+        # As above.
+        return MappingProxyType({name: getattr(plugin, "image_required", ()) for name, plugin in self.plugins.items()})
+
     def provider(self, name: str) -> "Provider":
         """Return the provider of this name, opened on first use.
 

@@ -75,6 +75,7 @@ def plan_for(
         tag_problems=problems,
         availability=availability,
         fabric_limits=session.fabric_limits,
+        image_required=session.image_required,
         zone_ids=_zone_ids(availability),
     )
     notes = (*notes, *_unknown_availability(plan, availability))

@@ -51,6 +51,7 @@ _NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
 _UNKNOWN: Mapping[tuple[str, str], Availability] = MappingProxyType({})
 _NO_FABRIC_LIMITS: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+_NONE_REQUIRED: Mapping[str, Sequence[str]] = MappingProxyType({})
 _NO_ZONE_IDS: Mapping[str, str] = MappingProxyType({})
 _NO_LIMITS: Mapping[str, Sequence[LifetimeLimit]] = MappingProxyType({})
 
@@ -70,6 +71,7 @@ def resolve(
     tag_problems: Mapping[str, str] = _NO_PROBLEMS,
     availability: Mapping[tuple[str, str], Availability] = _UNKNOWN,
     fabric_limits: Mapping[str, Mapping[str, int]] = _NO_FABRIC_LIMITS,
+    image_required: Mapping[str, Sequence[str]] = _NONE_REQUIRED,
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -89,6 +91,7 @@ def resolve(
         availability: (provider, region) -> what the account can use there, as far as it is known. Its zones replace those of
             the tables, whose names may be another account's.
         fabric_limits: Provider -> fabric -> the most nodes that can share one; a larger gang has no fabric.
+        image_required: Provider -> globs on the names of instance types that are rejected unless the spec names an image.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -108,6 +111,7 @@ def resolve(
         tag_problems,
         availability,
         fabric_limits,
+        image_required,
     )
     plan = decide(spec, catalog, context)
     if plan.candidates:

@@ -30,6 +30,7 @@ class ResolveContext:
     tag_problems: Mapping[str, str]
     availability: Mapping[tuple[str, str], Availability]
     fabric_limits: Mapping[str, Mapping[str, int]]
+    image_required: Mapping[str, Sequence[str]]
 
     @cached_property
     def today(self) -> date:

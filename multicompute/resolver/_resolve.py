@@ -35,6 +35,7 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
         only=context.only,
         zone_ids=context.zone_ids,
         tag_problems=context.tag_problems,
+        image_required=context.image_required,
     )
     limits, lifetimes = Limits(context.outages, context.now), Lifetimes(spec, context)
     counts = RejectionCounts()

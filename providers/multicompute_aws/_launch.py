@@ -14,7 +14,7 @@ from multicompute.provider_kit.vendor_errors import Place, invalid_request, retr
 from multicompute_aws._addresses import ELASTIC, TAG_ADDRESS, Addresses, Shortage, is_address_quota
 from multicompute_aws._boot import user_data
 from multicompute_aws._cards import NetworkCard, interfaces
-from multicompute_aws._errors import code_of, log, translate_errors
+from multicompute_aws._errors import code_of, translate_errors
 from multicompute_aws._families import is_xen
 from multicompute_aws._image import Image, Images
 from multicompute_aws._list import instances, live_instances, to_node
@@ -116,15 +116,11 @@ class Launcher:
             except CapacityError as error:
                 if error.code != _SUBNET_IS_FULL or number == len(calls) - 1:
                     raise
-                log.warning(
-                    "%s: %s has too few free addresses; trying the next subnet",
-                    Place.of(part.offer),
-                    call.choice.subnet.id,
-                )
+                subnet = call.choice.subnet.id
+                request.warn(f"{Place.of(part.offer)}: {subnet} has too few free addresses; trying the next subnet")
             else:
                 self._network.use(call.choice.subnet, call.arguments["ClientToken"])
-                has_key = request.ssh_public_key is not None
-                warn(call.choice, is_private=request.private, has_key=has_key, place=Place.of(part.offer))
+                warn(request, call.choice, Place.of(part.offer))
                 return call, nodes
         raise AssertionError("a part has at least one subnet")
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from multicompute.errors import MulticomputeError
+from multicompute.provider import LaunchRequest
 from multicompute.provider_kit.vendor_errors import Place, invalid_request
 from multicompute_aws._addresses import Shortage
-from multicompute_aws._errors import log
 from multicompute_aws._routes import WayOut
 
 Access = Literal["public", "elastic", "none"]
@@ -89,12 +89,11 @@ def no_addresses(shortage: Shortage, place: Place) -> MulticomputeError:
     )
 
 
-def warn(choice: Choice, *, is_private: bool, has_key: bool, place: Place) -> None:
-    """Log what will not work on nodes in a subnet."""
+def warn(request: LaunchRequest, choice: Choice, place: Place) -> None:
+    """Report what will not work on nodes in a subnet."""
     subnet = choice.subnet.id
-    if is_private and choice.way in ("internet", "none"):
-        log.warning(
-            "%s: private nodes in %s have no way out, since it has no NAT gateway: no download works", place, subnet
-        )
-    elif not is_private and choice.access == "none" and has_key:
-        log.warning("%s: nodes in %s get no public address: SSH works only from inside its network", place, subnet)
+    if request.private and choice.way in ("internet", "none"):
+        text = f"private nodes in {subnet} have no way out, since it has no NAT gateway: no download works"
+        request.warn(f"{place}: {text}")
+    elif not request.private and choice.access == "none" and request.ssh_public_key is not None:
+        request.warn(f"{place}: nodes in {subnet} get no public address: SSH works only from inside its network")

@@ -34,6 +34,7 @@ class _Target(NamedTuple):
     place: Place
     is_restored: bool = False
     instance: Node | None = None
+    is_node: bool = False
 
 
 class _Write(NamedTuple):
@@ -80,8 +81,12 @@ def set_expiry(
         return _Write(target, operation)
 
     targets = _targets(clients, selector, restores=restore is not None)
-    writes = in_parallel(begin, targets, at_once=_AT_ONCE)
-    missed = {write.target.id: write.missed for write in _finished(clients, writes) if write.missed}
+    # What is restored comes last for nodes: a process that dies in between leaves nodes without tags, which show what is missing.
+    last = [target for target in targets if target.is_restored and target.is_node]
+    missed: dict[str, MulticomputeError] = {}
+    for step in ([target for target in targets if target not in last], last):
+        writes = in_parallel(begin, step, at_once=_AT_ONCE)
+        missed |= {write.target.id: write.missed for write in _finished(clients, writes) if write.missed}
     if not missed:
         return
     # One that is gone by now needs no tag. One that is still listed would be terminated at its old expiry.
@@ -140,7 +145,7 @@ def _targets(clients: Clients, selector: Selector, *, restores: bool) -> list[_T
         else:
             is_named = bool(token_of(parse_id(node.id).name, names))
             is_restored = restores and is_named and not node.is_tagged
-            targets.append(_Target(node.id, Place("azure", node.region), is_restored))
+            targets.append(_Target(node.id, Place("azure", node.region), is_restored, is_node=True))
     if selector.token is None or restores:
         for group in owned_groups(clients, replace(selector, token=None)):
             is_restored = restores and not has_tag(group.get("tags") or {}, TAG_ID)

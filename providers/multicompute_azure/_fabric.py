@@ -13,7 +13,7 @@ from multicompute.node import Node, NodeState
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable
 from multicompute_azure._boot import custom_data
-from multicompute_azure._errors import log, translate_errors
+from multicompute_azure._errors import translate_errors
 from multicompute_azure._list import nodes_of, scale_sets
 from multicompute_azure._names import scale_set_name
 from multicompute_azure._session import Clients
@@ -45,11 +45,8 @@ def require_fabric(request: LaunchRequest) -> None:
         text = f"{len(request.parts)} parts of a gang can't share an InfiniBand fabric, which is one scale set: of one type, zone, purchase and reservation"
         raise _not_possible(text, place)
     if request.parts[0].reservation:
-        log.warning(
-            "%s: a capacity reservation excludes the single placement group that Microsoft documents for InfiniBand; "
-            "check the fabric before you use it (`ibstat`)",
-            place,
-        )
+        what = "a capacity reservation excludes the single placement group that Microsoft documents for InfiniBand"
+        request.warn(f"{place}: {what}; check the fabric before you use it (`ibstat`)")
 
 
 def _not_possible(text: str, place: Place) -> Exception:

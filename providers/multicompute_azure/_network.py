@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from multicompute.errors import ConfigError, MulticomputeError
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
-from multicompute_azure._errors import GROUP_NOT_FOUND, failed_operation, foreign_resource, log, translate_errors
+from multicompute_azure._errors import GROUP_NOT_FOUND, failed_operation, foreign_resource, translate_errors
 from multicompute_azure._names import dependent_name, group_name, is_resource_id, parse_id, plain_region
 from multicompute_azure._operations import Operation
 from multicompute_azure._resources import find_group, is_being_deleted
@@ -124,11 +124,9 @@ class Network:
         if self._clients.find("virtualNetworks.get", place, path_of(group, _NETWORKS, name)) is not None:
             return None
         if request.private:
-            log.warning(
-                "%s: private nodes in a network that is created for them can't reach the internet; "
-                "if they need to, set [providers.azure] vnet and subnet to a subnet with a NAT gateway",
-                place,
-            )
+            what = "private nodes in a network that is created for them can't reach the internet"
+            remedy = "if they need to, set [providers.azure] vnet and subnet to a subnet with a NAT gateway"
+            request.warn(f"{place}: {what}; {remedy}")
         # "Default outbound access in Azure": new networks have none after 2026-03-31 with new versions of the API, and Flexible scale sets
         # never had it. It is turned off, so that nodes do not depend on either: those with a public address use that.
         subnet = {"name": _SUBNET, "properties": {"addressPrefix": _ADDRESSES, "defaultOutboundAccess": False}}

@@ -27,6 +27,7 @@ from multicompute.provider_kit.vendor_errors import (
     DENIED,
     INVALID,
     INVALID_TYPE,
+    MALFORMED,
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
@@ -185,8 +186,8 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "invalidResourceUsage": (Meaning(ProviderError, "zone"),),
     "badRequest": (_OTHER_ZONE, INVALID),
     "invalidParameter": (INVALID,),
-    "unknownField": (INVALID,),
-    "parseError": (INVALID,),
+    "unknownField": (MALFORMED,),
+    "parseError": (MALFORMED,),
     # Why an instance ended. Never raised, but the cause of a node that ended is looked up in the same table.
     "compute.instances.preempted": (PREEMPTED,),
     "compute.instances.hostError": (Meaning(TransientError, "zone"),),

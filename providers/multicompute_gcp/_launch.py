@@ -16,7 +16,7 @@ from multicompute.provider import LaunchRequest
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
 from multicompute_gcp._boot import metadata_of
-from multicompute_gcp._errors import is_unbound, log, refusal, translate_errors
+from multicompute_gcp._errors import is_unbound, refusal, translate_errors
 from multicompute_gcp._flex import GroupLauncher, is_flex_start, single_insert
 from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
 from multicompute_gcp._groups import delete as delete_groups
@@ -127,8 +127,8 @@ class Launcher:
     def _warn_without_fabric(self, request: LaunchRequest) -> None:
         for part in request.parts if request.fabric else ():
             if not gpu_subnetworks(part.offer.instance, part.offer.zone, self._clients.settings):
-                text = "%s: the nodes are close together, but have no fabric: name its subnetworks in [providers.gcp] gpu_subnetworks"
-                log.warning(text, Place.of(part.offer))
+                remedy = "name its subnetworks in [providers.gcp] gpu_subnetworks"
+                request.warn(f"{Place.of(part.offer)}: the nodes are close together, but have no fabric: {remedy}")
 
     def _start(
         self, request: LaunchRequest, index: int, part: Part, running: "list[Operation]"

@@ -91,8 +91,9 @@ class Network:
         if network is None:
             return
         if project_of(network) != self._clients.project:
-            text = "%s: %s is a network of another project, so no port is opened for SSH: allow tcp:22 there for the network tag %s"
-            log.warning(text, place, network, network_tag(request.cluster_id))
+            remedy = f"allow tcp:22 there for the network tag {network_tag(request.cluster_id)}"
+            what = f"{network} is a network of another project, so no port is opened for SSH"
+            request.warn(f"{place}: {what}: {remedy}")
             self._existing.add(("firewall", name))
             return
         sources = self._ssh_sources.blocks(place)

@@ -48,6 +48,8 @@ _CONSISTENCY_WINDOW: Final = timedelta(minutes=2)
 _POLL_INTERVAL: Final = timedelta(seconds=5)
 # An instance with eight GPUs boots in minutes; a TPU request that waits longer than this in the queue counts as a lack of capacity.
 _ATTEMPT_TIMEOUT: Final = timedelta(minutes=10)
+# The hosts of a large slice become ready together: a pod of 256 chips or more takes longer than ten minutes (unproven how much longer).
+_POD_TIMEOUTS: Final = {"v*-[2-9][0-9][0-9]": timedelta(minutes=30), "v*-[0-9][0-9][0-9][0-9]*": timedelta(minutes=30)}
 
 
 class GcpProvider:
@@ -77,6 +79,7 @@ class GcpProvider:
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT
+    attempt_timeouts: Mapping[str, timedelta] = _POD_TIMEOUTS
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         read = GcpSettings.of(settings)

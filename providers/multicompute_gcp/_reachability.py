@@ -50,11 +50,8 @@ class WaysOut:
             log.info("%s: the routes of %s are not checked: %s", place, network, error.message)
             has_way = True
         if not has_way:
-            text = (
-                "%s: private nodes in %s have no way to the internet that Compute Engine lists: "
-                "add Cloud NAT in %s if they need one"
-            )
-            log.warning(text, place, network, place.region)
+            what = f"private nodes in {network} have no way to the internet that Compute Engine lists"
+            request.warn(f"{place}: {what}: add Cloud NAT in {place.region} if they need one")
         self._checked.add(key)
 
     def _routes(self, network: str, place: Place) -> tuple[bool, bool]:

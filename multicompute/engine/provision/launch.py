@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from multicompute.accelerators import find
@@ -181,6 +182,7 @@ def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
         max_price=_spot_ceiling(spec, instance),
         peers=peers if has_fabric else (),
         attempt_timeout=spec.attempt_timeout,
+        warn=partial(op.events.add, "note"),
     )
 
 

@@ -10,11 +10,9 @@ from multicompute import errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Settings
-from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._image import default_parameter
 from multicompute_aws._names import client_token
 from multicompute_aws._provider import AwsProvider
-from multicompute_aws._reach import Choice, Subnet, warn
 from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
 
 Request = Callable[..., LaunchRequest]
@@ -447,14 +445,3 @@ def test_a_named_image_that_is_not_in_the_region_stops_the_request(
     with pytest.raises(errors.InvalidRequestError):
         provider.launch(request_of(image="ami-x"))
     assert not aws.sent("GetParameter") and not aws.sent("RunInstances")
-
-
-def test_what_will_not_work_on_nodes_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    place, subnet = Place("aws", "us-east-1", "us-east-1a"), Subnet("subnet-a", "vpc-1", "us-east-1a", is_public=True)
-    warn(Choice(subnet, "internet", "public"), is_private=False, has_key=True, place=place)
-    warn(Choice(subnet, "nat", "none"), is_private=True, has_key=True, place=place)
-    warn(Choice(subnet, "nat", "none"), is_private=False, has_key=False, place=place)
-    assert caplog.messages == []
-    warn(Choice(subnet, "internet", "none"), is_private=True, has_key=False, place=place)
-    warn(Choice(subnet, "nat", "none"), is_private=False, has_key=True, place=place)
-    assert "no NAT gateway" in caplog.messages[0] and "SSH works only from inside" in caplog.messages[1]
