@@ -96,7 +96,8 @@ def same_token(run: Run) -> str:
     answer = run.call(lambda provider: provider.launch(request))
     run.hide_nodes(answer)
     listed = run.live_nodes(Selector(region=request.region, cluster_id=cluster.id))
-    extra = ids_of([*answer, *listed]) - before
+    # A listing that shows the nodes of others must not lead to their termination.
+    extra = ids_of([*answer, *(node for node in listed if node.token == request.token)]) - before
     if extra:
         _terminate_only(run, cluster, extra)
         raise Failed(f"the same token has launched {len(extra)} more nodes; they were terminated")

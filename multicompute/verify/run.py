@@ -202,6 +202,7 @@ class Run:
             dict.fromkeys(f"{report.outcome}: {report.code or ''} {report.message}" for report in error.attempts)
         )
         text = error.message if not reports else f"{error.message.splitlines()[0]} {'; '.join(reports[:3])}"
+        text = f"{text} ({error.hint})" if error.hint and not reports else text
         code = f" {error.code}" if error.code and error.code not in text else ""
         return self.private.clean(f"{type(error).__name__}{code}: {text}")[:600]
 

@@ -87,9 +87,14 @@ def verify(session: Session, purchase: Purchase, *, confirm: Confirm, notify: No
         _perform(run, PAID, notify)
         if run.records():
             _perform(run, (LAST,), notify)
-    finally:
+    except BaseException as error:
         _close(run)
+        if run.left:
+            error.add_note(f"{', '.join(run.left)}: not torn down yet; `multicompute reap` continues")
+        raise
+    finally:
         guard.uninstall()
+    _close(run)
     return _report(run, started)
 
 
