@@ -113,6 +113,7 @@ def gang(run: Run) -> str:
 
 def boot_script(run: Run) -> str:
     """Launch a node whose setup script powers it off, and wait until the cloud reports that it has ended."""
+    require_single_hosts(run)
     cluster = run.buy("boot", nodes=1, wait=False, setup=POWER_OFF)
     seen: dict[str, Node] = {}
 
@@ -128,6 +129,12 @@ def boot_script(run: Run) -> str:
         raise NotChecked(f"the node ended for another reason: {_reasons(run, seen.values())}")
     states = ", ".join(sorted({node.state.value for node in seen.values()}))
     return f"the setup script has powered the node off: the cloud reports it as {states} {_reasons(run, seen.values())}".strip()
+
+
+def require_single_hosts(run: Run) -> None:
+    """Raise NotChecked for slices of several hosts: a host of a slice does not end alone."""
+    if run.purchase.offer.instance.hosts > 1:
+        raise NotChecked("a host of a slice does not end alone")
 
 
 def _running(run: Run, cluster: "Cluster", *, nodes: int) -> str:

@@ -9,6 +9,7 @@ from multicompute.node import ClusterState
 from multicompute.provider import TAG_EXPIRES_AT, Capability, Selector, expiry_tag
 from multicompute.units import format_duration
 from multicompute.verify.findings import Failed, NotChecked
+from multicompute.verify.launching import require_single_hosts
 from multicompute.verify.purchase import EXTENSION
 from multicompute.verify.run import Run, ids_of
 
@@ -72,8 +73,7 @@ def _expiries(run: Run, cluster: "Cluster") -> set[str]:
 def ended_from_outside(run: Run) -> str:
     """Terminate a node of the gang behind the engine's back, and check that a refresh shows it."""
     gang = run.clusters["gang"]
-    if run.purchase.offer.instance.hosts > 1:
-        raise NotChecked("a host of a slice can't be terminated alone")
+    require_single_hosts(run)
     victim = gang.nodes[-1]
     selector = Selector(region=victim.region, cluster_id=gang.id, only=(victim.id,))
     terminate = partial(run.call, lambda provider: provider.terminate(selector))
@@ -91,6 +91,7 @@ def ended_from_outside(run: Run) -> str:
 
 def expiry_enforced(run: Run) -> str:
     """Move the expiry of a cluster to now, and wait until its node ends without a call of ours."""
+    require_single_hosts(run)
     one = run.clusters["one"]
     is_promised = Capability.EXPIRY in run.provider.capabilities
     selector = run.selector(one)

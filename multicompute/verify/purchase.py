@@ -1,10 +1,11 @@
 """Chooses the machine to verify with, and computes the most that a run can cost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from multicompute.accelerators import find
 from multicompute.cost.billing import exact, per_hour, rounded, spent
 from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.planning import plan_for, require_candidate
@@ -33,6 +34,7 @@ class Purchase:
 
     Attributes:
         offer: The cheapest offer of the machine.
+        gpus: The accelerators of each node, where a request must name their number; None elsewhere.
         regions: The regions that the user allows; () for any.
         hourly_cost: USD per node-hour of the offer, confirmed by the cloud where it can be asked.
         max_hourly_cost: The most that a node may cost, in USD per hour.
@@ -41,6 +43,7 @@ class Purchase:
     """
 
     offer: Offer
+    gpus: int | None
     regions: tuple[str, ...]
     hourly_cost: float
     max_hourly_cost: float
@@ -51,7 +54,7 @@ class Purchase:
     def at_most(self) -> float:
         """The most that the nodes of a run can cost, in USD."""
         # The launch with a repeated token would buy one more node if the cloud did not honour the token.
-        return sum(self.cost_of(key) for key in TTLS) + self.cost_of("one")
+        return round(sum(self.cost_of(key) for key in TTLS) + self.cost_of("one"), 6)
 
     def cost_of(self, key: str) -> float:
         """Return the most that one of the clusters can cost, in USD, at its longest life."""
@@ -82,8 +85,8 @@ class Purchase:
         offer = self.offer
         return (
             f"This launches four {offer.instance_type} nodes on {offer.provider}, the cheapest in {offer.region} at "
-            f"{format_usd(self.hourly_cost)} per hour each:\n"
-            f"a single node, a gang of two, and a node that powers itself off. They cost at most {format_usd(self.at_most)}, "
+            f"{usd(self.hourly_cost)} per hour each:\n"
+            f"a single node, a gang of two, and a node that powers itself off. They cost at most {usd(self.at_most)}, "
             "usually a small part of that.\nEach has a ttl, and all are terminated before the command ends. "
             "Disks, addresses and traffic of these minutes are not included."
         )
@@ -104,20 +107,16 @@ def choose(session: Session, name: str, *, types: Sequence[str], regions: Sequen
         NoOfferError: The catalog has no such machine.
         CapacityError: Remembered outages rule out every such machine.
     """
-    spec = ClusterSpec.of(
-        {
-            "type": tuple(types) or _cheap_types(session, name),
-            "nodes": GANG,
-            "clouds": [name],
-            "regions": tuple(regions),
-            "interconnect": "any",
-        }
-    )
-    plan = plan_for(session, spec)
-    require_candidate(plan, lambda: plan_for(session, spec, outages=()))
-    offer = plan.candidates[0].parts[0].offer
+    plans = [(plan_for(session, spec), spec) for spec in _specs(session, name, types, regions)]
+    found = [(plan.candidates[0], spec) for plan, spec in plans if plan.candidates]
+    if not found:
+        plan, spec = plans[0]
+        require_candidate(plan, lambda: plan_for(session, spec, outages=()))
+    candidate, spec = min(found, key=lambda pair: pair[0].hourly_cost)
+    offer = candidate.parts[0].offer
     purchase = Purchase(
         offer=offer,
+        gpus=spec.gpus // GANG if spec.gpus else None,
         regions=tuple(regions),
         hourly_cost=offer.hourly_cost,
         max_hourly_cost=offer.hourly_cost * _LEEWAY,
@@ -132,8 +131,8 @@ def require_within_limit(purchase: Purchase) -> None:
     """Raise SpecError if the run can cost more than the limit."""
     if purchase.at_most > purchase.max_spend:
         raise SpecError(
-            f"--max-spend {purchase.max_spend:g}: {purchase.offer.instance_type} can cost {format_usd(purchase.at_most)}: "
-            f"{format_usd(purchase.max_hourly_cost)} per node-hour at most, until the ttl of every node",
+            f"--max-spend {purchase.max_spend:g}: {purchase.offer.instance_type} can cost {usd(purchase.at_most)}: "
+            f"{usd(purchase.max_hourly_cost)} per node-hour at most, until the ttl of every node",
             argument="max_spend",
             hint=f"allow it with --max-spend {purchase.at_most + 0.005:.2f}, or name a cheaper --type",
         )
@@ -152,6 +151,20 @@ def confirmed_price(session: Session, purchase: Purchase) -> float:
     return found.hourly_cost if found else purchase.hourly_cost
 
 
+def _specs(session: Session, name: str, types: Sequence[str], regions: Sequence[str]) -> Iterator[ClusterSpec]:
+    """Return the requests for a gang of these types: one for exact types, and one for each size of a node with an accelerator."""
+    arguments = {"nodes": GANG, "clouds": [name], "regions": tuple(regions), "interconnect": "any"}
+    types = types or _cheap_types(session, name)
+    accelerators = [each for each in types if find(each)]
+    if exact_types := [each for each in types if each not in accelerators]:
+        yield ClusterSpec.of({"type": exact_types, **arguments})
+    if accelerators:
+        lines = (session.catalog.listings(model.name, provider=name) for each in accelerators for model in find(each))
+        sizes = {line.instance.accelerators for found in lines for line in found if line.instance.accelerators >= 1}
+        for size in sorted(sizes) or [1.0]:
+            yield ClusterSpec.of({"type": accelerators, "gpus": GANG * int(size), **arguments})
+
+
 def _cheap_types(session: Session, name: str) -> tuple[str, ...]:
     """Return the machine types without accelerators, or else all accelerators that the catalog has of this provider."""
     catalog = session.catalog
@@ -166,3 +179,8 @@ def _cheap_types(session: Session, name: str) -> tuple[str, ...]:
         known = ", ".join(catalog.providers)
         raise SpecError(f"{name}: the catalog has no machine of this cloud", hint=f"clouds with prices are {known}")
     return found
+
+
+def usd(amount: float) -> str:
+    """Return an amount in USD, with as many digits as the price of the smallest machines needs."""
+    return format_usd(amount) if amount >= 1 else f"${amount:.4f}"

@@ -9,8 +9,9 @@ from re import match
 from typing import TYPE_CHECKING
 
 from multicompute._version import __version__
-from multicompute.units import format_instant, format_usd
+from multicompute.units import format_instant
 from multicompute.verify.findings import Finding, Status
+from multicompute.verify.purchase import usd
 
 if TYPE_CHECKING:
     from multicompute.provider import ProviderPlugin
@@ -79,8 +80,8 @@ class Report:
         facts = (
             ("result", self.result),
             ("machine", f"{bought.offer.instance_type} in {bought.offer.region}, {bought.offer.purchase}"),
-            ("price", f"{format_usd(bought.hourly_cost)} per node-hour"),
-            ("spent", f"{format_usd(self.spent)} of at most {format_usd(bought.at_most)}"),
+            ("price", f"{usd(bought.hourly_cost)} per node-hour"),
+            ("spent", f"{usd(self.spent)} of at most {usd(bought.at_most)}"),
             ("started", f"{format_instant(self.started_at)}, took {self.seconds:.0f} s"),
             ("versions", ", ".join(f"{name} {number}" for name, number in self.versions.items())),
         )

@@ -131,6 +131,7 @@ class Run:
         cluster = Cluster.request(
             type=self.purchase.offer.instance_type,
             nodes=nodes,
+            gpus=self.purchase.gpus and nodes * self.purchase.gpus,
             clouds=[self.name],
             regions=regions,
             interconnect="any",
