@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Scope = Literal["request", "type", "zone", "region", "account"]
 """The reach of a refusal: this offer only, the instance type in its region, the zone, the region, or the account.
 
-A lack of capacity or quota concerns the instance type also where it reaches over the zone, the region or the account.
+A lack of capacity or quota concerns only the instance type, wherever in the zone, the region or the account it is.
 """
 
 
@@ -145,7 +145,7 @@ class TransientError(MulticomputeError):
 
 
 class InvalidRequestError(MulticomputeError):
-    """The cloud rejects the request as invalid. Another place would reject it as well."""
+    """The cloud rejects the request as invalid, as far as `scope` reaches. Another place may accept it."""
 
 
 class ProviderError(MulticomputeError):

@@ -8,7 +8,7 @@ from typing import Final
 
 from multicompute.offer import Offer, Purchase
 from multicompute.plan import Outage
-from multicompute.provider import LifetimeLimit, Reservation
+from multicompute.provider import Availability, LifetimeLimit, Reservation
 
 MAX_PRICE_AGE: Final = timedelta(days=30)
 MAX_SPOT_PRICE_AGE: Final = timedelta(days=1)
@@ -28,6 +28,7 @@ class ResolveContext:
     lifetime_limits: Mapping[str, Sequence[LifetimeLimit]]
     default_ttl: timedelta | None
     tag_problems: Mapping[str, str]
+    availability: Mapping[tuple[str, str], Availability]
 
     @cached_property
     def today(self) -> date:

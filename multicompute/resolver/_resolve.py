@@ -1,11 +1,13 @@
 """Matches the offers of the catalog against a spec and turns them into a plan."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from multicompute.offer import InstanceType
 from multicompute.plan import Plan
+from multicompute.provider import Availability
 from multicompute.resolver import _reasons as reasons
-from multicompute.resolver._catalog_index import Row, Shape, catalog_index
+from multicompute.resolver._catalog_index import Row, Rows, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints, read_constraints
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._gangs import ReservationGangs, Source, spread, surplus
@@ -39,7 +41,7 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
     reservation_gangs = ReservationGangs(constraints, catalog, limits, lifetimes, context)
     reserved = reservation_gangs.make(named, counts) if spec.reservations else []
 
-    matcher = Matcher(constraints, limits, lifetimes, counts)
+    matcher = Matcher(constraints, limits, lifetimes, counts, context.availability)
     read_count = 0
     for accelerator in constraints.shards:
         index = catalog_index(catalog, accelerator)
@@ -57,11 +59,19 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
 class Matcher:
     """Turns offers into gangs or rejections, line by line, and zone by zone only where outages apply."""
 
-    def __init__(self, constraints: Constraints, limits: Limits, lifetimes: Lifetimes, counts: RejectionCounts) -> None:
+    def __init__(
+        self,
+        constraints: Constraints,
+        limits: Limits,
+        lifetimes: Lifetimes,
+        counts: RejectionCounts,
+        availability: Mapping[tuple[str, str], Availability],
+    ) -> None:
         self._constraints = constraints
         self._limits = limits
         self._lifetimes = lifetimes
         self._counts = counts
+        self._availability = availability
         self._gangs: list[Gang] = []
         self._sources: list[Source] = []
         self._spreads = constraints.spec.placement != "zone" and constraints.spec.interconnect != "rdma"
@@ -85,7 +95,8 @@ class Matcher:
                 continue
             is_early = lifetimes.end_early(lifetimes.of(shape.instance, purchase))
             for row in rows:
-                zones = self._allowed_zones(row)
+                found = self._availability.get(row.region_key) if self._availability else None
+                zones = self._allowed_zones(row) if found is None else self._available_zones(row, rows, found)
                 if not zones:
                     continue
                 total = round(nodes * row.price, 6)
@@ -111,6 +122,29 @@ class Matcher:
             self._counts.add_row(rejection_reason, row)
             return ()
         return row.zones
+
+    def _available_zones(self, row: Row, rows: Rows, found: Availability) -> tuple[str, ...]:
+        """Return the zones of a row that the spec allows and in which the account can use the type; count the others.
+
+        The tables may have another account's names of the zones, so where one row is for the complete region, the zones that
+        sell the type to this account take their place.
+        """
+        allowed = self._allowed_zones(row)
+        if not allowed:
+            return ()
+        if found.refused:
+            self._counts.add_row(reasons.REGION_REFUSED, row, found.refused)
+            return ()
+        sold = _zones_that_sell(row.instance, found)
+        if sold is None or (sold and allowed == ("",)):
+            return allowed
+        region, constraints = row.region_key, self._constraints
+        named = sold if region in rows.single_regions else tuple(zone for zone in sold if zone in row.zones)
+        usable = tuple(zone for zone in named if constraints.place_rejection(region, zone) is None)
+        for zone in allowed:
+            if zone not in usable:
+                self._counts.add(reasons.NOT_SOLD, row, zone)
+        return usable
 
     def _price_rejection(self, row: Row, total: float, *, is_early: bool) -> str | None:
         return (
@@ -198,3 +232,11 @@ class Matcher:
                 key = ((offer.provider, offer.region), offer.purchase, offer.instance, offer.zone)
                 self._counts.use(rows[key], offer.zone)
         return gangs
+
+
+def _zones_that_sell(instance: InstanceType, found: Availability) -> tuple[str, ...] | None:
+    """Return the zones that sell an instance type to the account, None if that is not known."""
+    if found.offered is None:
+        return None
+    # Types without accelerators may be missing from the answer.
+    return found.offered.get(instance.name, () if instance.accelerator else None)

@@ -122,7 +122,12 @@ class FakeProvider:
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch the gang, all or nothing; see `Provider.launch`."""
         first = request.parts[0].offer if request.parts else None
-        fields = {"token": request.token, "cluster": request.cluster_name, "nodes": request.node_count}
+        fields: dict[str, object] = {
+            "token": request.token,
+            "cluster": request.cluster_name,
+            "nodes": request.node_count,
+        }
+        fields |= {name: getattr(request, name) for name in ("fabric", "peers", "max_price")}
         is_known = request.token in self._by_token
         with self._call("launch", fields, offer=first, is_known=is_known), self._lock:
             if request.token in self._by_token:
