@@ -19,7 +19,7 @@ MOST = 1000
 EVERY = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
 SAMPLES = 3
 """How many moments of each kind are tried by default, spread over the whole verification."""
-LAST = {"before": 120, "after": 120, "answered": 60, "committed": 60}
+LAST = {"before": 90, "after": 90, "answered": 30, "committed": 30}
 """By default, no later moment is tried."""
 
 
@@ -56,7 +56,7 @@ def test_a_verification_that_is_killed_at_any_moment_is_cleaned_up_by_others(
         assert number < MOST
     record_property("killed", [cloud, tried])
     assert failures == []
-    assert tried > 1
+    assert tried > 0
 
 
 def kill_and_clean_up(site: CrashSite, cloud: str, kill: Kill) -> bool:
