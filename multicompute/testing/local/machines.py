@@ -17,6 +17,8 @@ from multicompute.testing.local.cloud import LocalCloud
 
 _INTERVAL: Final = timedelta(milliseconds=200)
 """How often the machines are checked at most."""
+_TIMER_DELAY: Final = timedelta(seconds=30)
+"""How long after the expiry the timer ends a node: it checks every minute, so half of that on average."""
 _SETUP: Final = re.compile(rf"^echo (\S+) \| base64 -d > {SETUP} ", re.MULTILINE)
 _POWER_OFF: Final = re.compile(r"^\s*(systemctl poweroff|poweroff|shutdown -[hP] now)\b", re.MULTILINE)
 
@@ -37,7 +39,7 @@ class _Boot:
 class Machines:
     """The machines of a local cloud. No operating system runs on them, but two effects of the boot script are simulated.
 
-    A node powers off when its setup script says so, and when the expiry in its tags has passed. Nothing runs in the background:
+    A node powers off when its setup script says so, and half a minute after the expiry in its tags. Nothing runs in the background:
     each call of the cloud's API first does what is due.
     """
 
@@ -105,4 +107,4 @@ def _text(script: str) -> str:
 
 
 def _has_passed(expiry: str, now: datetime) -> bool:
-    return expiry.isdigit() and int(expiry) <= now.timestamp()
+    return expiry.isdigit() and int(expiry) <= (now - _TIMER_DELAY).timestamp()
