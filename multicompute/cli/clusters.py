@@ -5,9 +5,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from multicompute.cli.coverage import NOT_ASKED, write_coverage
 from multicompute.cli.output import confirm, write_json, write_message, write_table
 from multicompute.cli.status import exit_status, one_line
-from multicompute.cli.tables import cluster_arguments, json_argument, name_argument, write_cluster, write_nodes
+from multicompute.cli.tables import (
+    cluster_arguments,
+    explain,
+    json_argument,
+    name_argument,
+    write_cluster,
+    write_next_step,
+    write_nodes,
+)
 from multicompute.errors import LedgerError, MulticomputeError, SpecError
 from multicompute.node import ClusterState
 from multicompute.units import format_instant, format_usd
@@ -21,7 +30,11 @@ _STYLES: Final[Mapping[ClusterState, str]] = {ClusterState.DEGRADED: "yellow", C
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ls`."""
     parser.add_argument("--all", action="store_true", help="also list clusters that have ended")
-    parser.add_argument("--live", action="store_true", help="refresh the nodes of all clusters first")
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="ask the clouds about all clusters first; the exit status is 6 if one can't be asked",
+    )
     json_argument(parser)
 
 
@@ -29,8 +42,7 @@ def ls(options: argparse.Namespace) -> int:
     """Print the clusters in the ledger."""
     from multicompute.cluster import Cluster
 
-    if options.live:
-        _refresh_all()
+    status = _refresh_all(as_json=options.json) if options.live else 0
     found = Cluster.list(include_ended=options.all)
     clusters = [cluster.to_dict() for cluster in found]
     if options.json:
@@ -45,37 +57,73 @@ def ls(options: argparse.Namespace) -> int:
                     f"{cluster.name} is not terminated yet: {cluster.blocked_on}; `multicompute reap` tries again"
                 )
     else:
-        write_message("no clusters" if options.all else "no live clusters; --all also lists those that have ended")
-    return 0
+        where = "in the ledger; `multicompute reconcile` asks the clouds"
+        write_message(f"no clusters {where}" if options.all else f"no live clusters {where}; --all lists ended ones")
+    return status
 
 
-def _refresh_all() -> None:
-    from multicompute.engine.upkeep.refresh import refresh_all
+def _refresh_all(*, as_json: bool) -> int:
+    """Refresh all clusters, and return the exit status."""
+    from multicompute.engine.upkeep.refresh import RefreshReport, refresh_all
     from multicompute.session import open_session
 
     session = open_session()
-    if session.has_ledger:
-        for note in refresh_all(session).notes:
-            write_message(f"note: {note}")
+    report = refresh_all(session) if session.has_ledger else RefreshReport()
+    write_coverage(report.coverage, as_json=as_json)
+    for note in report.notes:
+        write_message(f"note: {note}")
+    return 0 if report.coverage.is_complete else NOT_ASKED
 
 
 show_arguments = nodes_arguments = events_arguments = cluster_arguments
 
 
+def wait_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `wait`."""
+    explain(
+        parser,
+        "A cluster that is not READY in time is torn down, as in the request, with exit status 7. Ctrl-C ends the wait and\n"
+        "leaves the cluster as it is.",
+    )
+    name_argument(parser)
+    parser.add_argument(
+        "--timeout", metavar="DURATION", help='how long to wait, such as "30m"; as in the request if omitted'
+    )
+    json_argument(parser)
+
+
+def wait(options: argparse.Namespace) -> int:
+    """Wait until a cluster is READY and print it."""
+    from multicompute.cluster import Cluster
+
+    cluster = Cluster.get(options.name)
+    if cluster.state.is_up:
+        # It may have changed since.
+        cluster, status = _refreshed(options.name)
+    else:
+        cluster, status = cluster.wait(options.timeout, on_stop="leave"), 0
+    write_cluster(cluster, as_json=options.json)
+    return status
+
+
 def show(options: argparse.Namespace) -> int:
     """Print one cluster."""
-    write_cluster(_refreshed(options.name), as_json=options.json)
-    return 0
+    cluster, status = _refreshed(options.name)
+    write_cluster(cluster, as_json=options.json)
+    if not options.json:
+        write_next_step(cluster)
+    return status
 
 
 def nodes(options: argparse.Namespace) -> int:
     """Print the live nodes of a cluster."""
-    cluster = _refreshed(options.name)
+    cluster, status = _refreshed(options.name)
     if options.json:
         write_json(cluster.to_dict()["nodes"])
     else:
         write_nodes(cluster)
-    return 0
+        write_next_step(cluster)
+    return status
 
 
 def events(options: argparse.Namespace) -> int:
@@ -174,21 +222,22 @@ def _confirmed(clusters: "Sequence[Cluster]") -> bool:
     return confirm("Terminate, and delete everything on their disks?")
 
 
-def _refreshed(name: str) -> "Cluster":
-    """Return the cluster as its cloud shows it now, or as of the last refresh if the cloud can't be asked."""
+def _refreshed(name: str) -> "tuple[Cluster, int]":
+    """Return the cluster as its cloud shows it now, or as of the last refresh if the cloud can't be asked, and the exit status."""
     from multicompute.cluster import Cluster
 
     cluster = Cluster.get(name)
-    if not cluster.state.is_up:
+    if cluster.state.has_ended:
         # No cloud has anything to add, and the engine need not be loaded.
-        return cluster
+        return cluster, 0
     try:
-        return cluster.refresh()
+        return cluster.refresh(), 0
     except LedgerError as error:
         write_message(f"multicompute: as of the last refresh; what has changed can't be recorded: {one_line(error)}")
+        return cluster, 0
     except MulticomputeError as error:
         write_message(f"multicompute: as of the last refresh; the cloud can't be asked now: {one_line(error)}")
-    return cluster
+        return cluster, NOT_ASKED
 
 
 def _row(cluster: Mapping[str, Any]) -> tuple[str, ...]:

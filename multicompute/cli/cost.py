@@ -74,7 +74,7 @@ def _write_tables(report: "CostReport") -> None:
     from multicompute.cost.text import nothing_spent, row_cells, row_headers, share
 
     if not report.rows:
-        write_message(nothing_spent(report))
+        write_message(f"{nothing_spent(report)}, according to the ledger; no cloud was asked")
         return
     group, *figures = row_headers(report)
     lines = [(*row_cells(row, report.total), _bar(share(row, report.total))) for row in report.rows]
@@ -88,6 +88,10 @@ def _write_tables(report: "CostReport") -> None:
     for forecast in report.forecasts:
         if forecast.warning:
             write_message(forecast.warning)
+    if report.forecasts:
+        write_message(
+            "no cloud was asked: nodes count as running since the last refresh; `multicompute ls --live` asks"
+        )
 
 
 def _write_forecasts(forecasts: "Sequence[Forecast]") -> None:

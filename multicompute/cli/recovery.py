@@ -4,15 +4,24 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from multicompute.cli.coverage import NOT_ASKED, write_coverage
 from multicompute.cli.output import write_json, write_message, write_table
 from multicompute.cli.tables import json_argument
 
 LEAK_FOUND = 9
 INCOMPLETE = 1
-"""The status if something could not be terminated, adopted or compared; the next call tries again."""
+"""The status if something could not be terminated or adopted; the next call tries again."""
 
-_WORDS = {"orphans": "orphan", "in_doubt": "in doubt", "clusters": "live"}
+_WORDS = {
+    "orphans": "orphan",
+    "in_doubt": "in doubt",
+    "clusters": "live",
+    "skipped": "other account",
+    "not_due": "not due",
+}
 """Key of the report -> the word for one finding, if it is not the key itself."""
+_NO_FINDINGS = ("asked", "not_asked", "unused", "notes")
+"""Keys of the report that are written as messages."""
 
 
 def reconcile_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +52,12 @@ def reconcile(options: argparse.Namespace) -> int:
         write_message(
             "an orphan may belong to another ledger: --adopt NAME adds it to this one, --terminate NAME deletes it"
         )
-    if report.failed:
-        return INCOMPLETE
+    write_coverage(report.coverage, as_json=options.json)
     if options.dry_run and report.is_leak:
         return LEAK_FOUND
-    return INCOMPLETE if report.skipped else 0
+    if not report.is_complete:
+        return NOT_ASKED
+    return INCOMPLETE if report.failed else 0
 
 
 def reap_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +72,9 @@ def reap(options: argparse.Namespace) -> int:
 
     report = terminate_expired(open_session(), dry_run=options.dry_run)
     _write(report.to_dict(), options)
+    write_coverage(report.coverage, as_json=options.json)
+    if not report.coverage.is_complete:
+        return NOT_ASKED
     return INCOMPLETE if report.failed else 0
 
 
@@ -74,13 +87,15 @@ def _write(report: Mapping[str, Any], options: argparse.Namespace) -> None:
     if options.json:
         write_json(report)
         return
-    rows = [row for key, found in report.items() if key != "notes" for row in _rows(key, found)]
+    rows = [row for key, found in report.items() if key not in _NO_FINDINGS for row in _rows(key, found)]
     if rows:
         if options.dry_run:
             write_message("nothing was changed: --dry-run")
         write_table(("finding", "cluster", "detail"), rows)
+    elif report["asked"]:
+        write_message("no live clusters in the ledger, and no resources left in the clouds that answered")
     else:
-        write_message("no live clusters, and no resources left in any cloud that answered")
+        write_message("no live clusters in the ledger; what the clouds have is unknown")
     for note in report["notes"]:
         write_message(f"note: {note}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from multicompute.cli.arguments import add_file_argument, add_request_arguments, request_arguments
 from multicompute.cli.output import write_json, write_message
 from multicompute.cli.spelling import as_options, options_in_errors
-from multicompute.cli.tables import explain, json_argument, write_cluster
+from multicompute.cli.tables import explain, json_argument, write_cluster, write_next_step
 from multicompute.errors import NoOfferError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def up(options: argparse.Namespace) -> int:
     with options_in_errors(), _progress(wanted=given.pop("progress", True)) as progress:
         cluster = Cluster.request(**given, progress=progress)
     write_cluster(cluster, as_json=options.json)
+    write_next_step(cluster)
     if not options.json:
         for event in cluster.events():
             if event.kind == "reservation":

@@ -137,7 +137,11 @@ def test_catalog_path_names_the_folders(run: Run) -> None:
     ("arguments", "reason", "change"),
     [
         (("--cloud", "aws", "--max-price", "0.01"), "--max-price 0.01 rules out", "--max-price 6.88 would have one"),
-        (("--region", "us-east-1", "--max-hourly", "9"), "--max-hourly 9 rules out", "--max-hourly 55.04 would have one"),
+        (
+            ("--region", "us-east-1", "--max-hourly", "9"),
+            "--max-hourly 9 rules out",
+            "--max-hourly 55.04 would have one",
+        ),
         (("--cloud", "azure", "--vcpus", "999"), "--vcpus 999 rules out", "--vcpus 96 would have one"),
     ],
 )
