@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from multicompute.offer import Part, Purchase
@@ -9,7 +10,7 @@ from multicompute.text import table, wrap
 from multicompute.units import format_duration, format_usd
 
 if TYPE_CHECKING:
-    from multicompute.plan import Candidate, Plan
+    from multicompute.plan import Candidate, Outage, Plan
     from multicompute.spec import ClusterSpec
 
 PURCHASE_WORDS: Final[Mapping[Purchase, str]] = {
@@ -28,6 +29,8 @@ _MARKS: Final = {
     "N": "not configured",
     "T": "terminated by the cloud before the ttl",
 }
+_SHOWN_RULED_OUT: Final = 5
+"""Candidates that an outage rules out are shown after the others, no more than this."""
 
 
 def render(plan: "Plan", *, limit: int, reasons: bool) -> str:
@@ -40,7 +43,7 @@ def render(plan: "Plan", *, limit: int, reasons: bool) -> str:
     """
     purchase = _only_purchase(plan)
     blocks = ["\n".join(wrap(_heading(plan, purchase)))]
-    shown = plan.candidates[:limit]
+    shown = _shown(plan, limit)
     if shown:
         sources = _letters(candidate.price_source for candidate in shown)
         blocks.append(table(_HEADERS, _rows(shown, sources, purchase), right=_RIGHT))
@@ -62,7 +65,7 @@ def render_html(plan: "Plan", *, limit: int) -> str:
 
     purchase = _only_purchase(plan)
     blocks = [html_paragraph(_heading(plan, purchase))]
-    shown = plan.candidates[:limit]
+    shown = _shown(plan, limit)
     if shown:
         # HTML has room for the full names of the sources.
         names = {candidate.price_source: candidate.price_source for candidate in shown}
@@ -101,22 +104,46 @@ def requested(spec: "ClusterSpec") -> str:
     return f"{amount} x {' or '.join(spec.type) or 'reserved capacity'}"
 
 
+def describe_outage(outage: "Outage") -> str:
+    """Return an outage in words: "capacity, aws us-east-1a"."""
+    nodes = f", {outage.nodes} nodes or more" if outage.nodes > 1 else ""
+    return f"{outage.reason}, {f'{outage.provider} {outage.place}'.strip()}{nodes}"
+
+
+def _shown(plan: "Plan", limit: int) -> "list[Candidate]":
+    """Return the candidates to show: the first ones, and then the first of those that outages rule out."""
+    tried = len(plan.candidates) - _count_ruled_out(plan)
+    ruled_out = plan.candidates[tried : tried + min(limit, _SHOWN_RULED_OUT)]
+    return [*plan.candidates[: min(limit, tried)], *ruled_out]
+
+
+def _count_ruled_out(plan: "Plan") -> int:
+    # From the end: candidates are made when they are first read, and a plan has hundreds.
+    return sum(1 for _ in takewhile(lambda candidate: candidate.outage is not None, reversed(plan.candidates)))
+
+
 def _heading(plan: "Plan", purchase: str) -> str:
-    count = len(plan.candidates)
+    ruled_out = _count_ruled_out(plan)
+    count = len(plan.candidates) - ruled_out
     found = "no candidate" if not count else "1 candidate" if count == 1 else f"{count:,} candidates"
     order = ", the cheapest first" if count > 1 and plan.spec.order == "price" else ""
-    return f"{requested(plan.spec)}{f', {purchase}' if purchase else ''}: {found}{order}"
+    later = f"; {ruled_out:,} ruled out by remembered outages" if ruled_out else ""
+    return f"{requested(plan.spec)}{f', {purchase}' if purchase else ''}: {found}{order}{later}"
 
 
 def _rows(shown: "Sequence[Candidate]", sources: Mapping[str, str], purchase: str) -> list[tuple[str, ...]]:
-    rows = [_row(rank, candidate, sources) for rank, candidate in enumerate(shown, 1)]
+    outages = _outages(shown)
+    rows = [
+        (*_row(str(rank) if candidate.outage is None else "-", candidate, sources), _marks(candidate, outages))
+        for rank, candidate in enumerate(shown, 1)
+    ]
     # If all candidates have the same purchase type, the heading shows it, and the empty column is omitted.
     return [(*row[:3], "", *row[4:]) for row in rows] if purchase else rows
 
 
-def _row(rank: int, candidate: "Candidate", sources: Mapping[str, str]) -> tuple[str, ...]:
+def _row(rank: str, candidate: "Candidate", sources: Mapping[str, str]) -> tuple[str, ...]:
     return (
-        str(rank),
+        rank,
         " + ".join(
             dict.fromkeys(f"{part.offer.provider} {part.offer.zone or part.offer.region}" for part in candidate.parts)
         ),
@@ -126,23 +153,34 @@ def _row(rank: int, candidate: "Candidate", sources: Mapping[str, str]) -> tuple
         f"{candidate.price_per_accelerator:,.2f}" if candidate.accelerators else "",
         candidate.price_as_of.isoformat(),
         sources[candidate.price_source],
-        _marks(candidate),
     )
 
 
-def _marks(candidate: "Candidate") -> str:
+def _outages(shown: "Sequence[Candidate]") -> "dict[Outage, str]":
+    """Return the mark of each outage."""
+    found = list(dict.fromkeys(candidate.outage for candidate in shown if candidate.outage is not None))
+    return {outage: "O" if len(found) == 1 else f"O{number}" for number, outage in enumerate(found, 1)}
+
+
+def _marks(candidate: "Candidate", outages: "Mapping[Outage, str]") -> str:
     marks = {
         "S": candidate.is_stale,
         "E": candidate.price_basis == "estimate",
         "N": not candidate.is_configured,
         "T": candidate.ends_early,
     }
-    return "".join(mark for mark, applies in marks.items() if applies)
+    outage = "" if candidate.outage is None else outages[candidate.outage]
+    return "".join(mark for mark, applies in marks.items() if applies) + outage
 
 
 def _marks_used(shown: "Sequence[Candidate]") -> list[tuple[str, str]]:
-    used = {mark for candidate in shown for mark in _marks(candidate)}
-    return [(mark, meaning) for mark, meaning in _MARKS.items() if mark in used]
+    outages = _outages(shown)
+    used = {mark for candidate in shown for mark in _marks(candidate, outages)}
+    meanings = [(mark, meaning) for mark, meaning in _MARKS.items() if mark in used]
+    return meanings + [
+        (mark, f"not tried before {outage.until:%Y-%m-%d %H:%M} UTC: {describe_outage(outage)}")
+        for outage, mark in outages.items()
+    ]
 
 
 def _letters(names: Iterable[str]) -> dict[str, str]:

@@ -61,6 +61,9 @@ COMMANDS = {
         "enforce ttl, budget and idle_timeout of all clusters periodically",
         "multicompute supervise --metrics 127.0.0.1:9464",
     ),
+    "outages": Command(
+        "outages", "list what requests do not try for now, or forget it", "multicompute outages --clear us-east-1"
+    ),
     "catalog": Command("prices", "show where prices come from and how old they are", "multicompute catalog info"),
     "schema": Command("request", "print the JSON schema of a request", "multicompute schema > request.schema.json"),
     "init": Command("init", "write a configuration file from what this machine has", "multicompute init --yes"),

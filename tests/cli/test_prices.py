@@ -11,7 +11,7 @@ from multicompute.testing import FakeCloud
 Run = Callable[..., Any]
 CANDIDATE = {
     *("provider", "region", "zone", "instance_type", "nodes", "accelerators", "purchase", "hourly_usd"),
-    *("usd_per_accelerator_hour", "price_as_of", "price_source", "price_basis", "max_lifetime", "ends_early"),
+    *("usd_per_accelerator_hour", "price_as_of", "price_source", "price_basis", "max_lifetime", "ends_early", "outage"),
 }
 
 

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.operation.coverage import Coverage, clouds_in_use
+from multicompute.engine.operation.retry import call_provider
 from multicompute.errors import ClusterNotFound, MulticomputeError, SpecError
 from multicompute.provider import TAG_CLUSTER, TAG_EXPIRES_AT, TAG_ID, Resource, Selector
 from multicompute.session import Session

@@ -7,8 +7,8 @@ from typing import Final
 
 from multicompute.cost.budget import spent_budget
 from multicompute.engine.operation.cancellation import Cancellation, defer_signals
-from multicompute.engine.operation.operation import LeaseLost, working_on
 from multicompute.engine.operation.coverage import Coverage
+from multicompute.engine.operation.operation import LeaseLost, working_on
 from multicompute.engine.recovery.inventory import Inventory, Orphan, list_inventory
 from multicompute.engine.recovery.removal import remove
 from multicompute.engine.recovery.sync import sync_expiry

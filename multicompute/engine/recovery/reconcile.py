@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.operation.lease import hold_lease
 from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
 from multicompute.engine.operation.regions import ProviderRegion, by_region
@@ -13,7 +14,6 @@ from multicompute.engine.provision.launch import launch
 from multicompute.engine.provision.records import is_complete_gang
 from multicompute.engine.provision.wait import make_ready
 from multicompute.engine.recovery.adopt import adopt as adopt_orphans
-from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.recovery.inventory import Inventory, Orphan, choose, is_known, list_inventory
 from multicompute.engine.recovery.removal import remove
 from multicompute.engine.recovery.sync import sync_attempts, sync_expiry

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Final
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
+from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
 from multicompute.engine.operation.regions import ProviderRegion, by_region, by_region_of
 from multicompute.engine.operation.retry import call_provider
-from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.teardown import tear_down
 from multicompute.engine.upkeep.advance import advance
 from multicompute.engine.upkeep.budget import log_all_budget_marks, log_budget_marks
