@@ -351,7 +351,7 @@ class ClusterSpec(ParsedModel):
             return None
         try:
             text = Path(self.ssh_key).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeError) as error:
             raise SpecError(f"ssh_key={self.ssh_key!r}: can't be read: {error}") from error
         if not re.fullmatch(_PUBLIC_KEY, text):
             raise SpecError(

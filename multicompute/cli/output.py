@@ -17,8 +17,11 @@ def write_message(message: str) -> None:
 
     A message that can't be written is dropped: a closed terminal must not stop what the command does.
     """
-    with suppress(OSError):
+    try:
         print(message, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        # What is buffered would fail once more when the interpreter exits, and change the exit status. ValueError: closed.
+        drop_output(sys.stderr)
 
 
 def is_closed(stream: TextIO, error: OSError) -> bool:
@@ -31,7 +34,7 @@ def is_closed(stream: TextIO, error: OSError) -> bool:
 
 def drop_output(stream: TextIO) -> None:
     """Let `stream` write to the null device: the interpreter flushes it once more when it exits."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

@@ -346,7 +346,7 @@ def _places(spec: "ClusterSpec", catalog: "Catalog", zone_ids: Mapping[str, str]
 
 
 def _configured(catalog: "Catalog", provider: str, entries: Collection[str], zone_ids: Mapping[str, str]) -> Places:
-    """Return the regions and zones that the configuration names. They are exact names; unknown ones match nothing."""
+    """Return the regions and zones that the configuration names. They are exact names, which the session has checked."""
     regions = frozenset((provider, entry) for entry in entries)
     if regions <= {(region.provider, region.name) for region in catalog.regions()}:
         return Places(regions)
