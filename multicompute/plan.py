@@ -212,6 +212,7 @@ class Plan:
         notes: Remarks for the reader, such as cheaper offers without a fabric, prices that are out of date, or clouds that
             are not configured.
         nearest: If there is no candidate, the nearest change of the request that has one.
+        binding: What rules out the offers that this change would allow; "" if it is not an argument.
     """
 
     spec: "ClusterSpec"
@@ -219,6 +220,7 @@ class Plan:
     rejected: Mapping[str, Rejection]
     notes: tuple[str, ...] = ()
     nearest: str | None = None
+    binding: str = ""
 
     @property
     def best(self) -> Candidate | None:

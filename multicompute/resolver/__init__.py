@@ -119,15 +119,16 @@ def resolve(
     # Imported here: it is rarely needed. It resolves about thirty variations of the spec.
     from multicompute.resolver._relaxation import nearest
 
-    return replace(plan, nearest=nearest(spec, lambda changed: decide(changed, catalog, context)))
+    found = nearest(spec, lambda changed: decide(changed, catalog, context))
+    return plan if found is None else replace(plan, nearest=found.text, binding=found.binding)
 
 
 def require(plan: Plan) -> Candidate:
     """Return the best candidate of a plan.
 
     Raises:
-        NoOfferError: There is no candidate. The message names the constraint that rejects the most offers and the nearest
-            change of the spec that has a candidate; `plan` is the plan.
+        NoOfferError: There is no candidate. The message names the constraint that rules out the offers and the nearest change of
+            the spec that has a candidate; `plan` is the plan.
     """
     if plan.best is not None:
         return plan.best

@@ -36,6 +36,11 @@ ARGUMENTS: Final = {
     reasons.NO_FABRIC: "interconnect",
 }
 """Reason -> the argument that causes it."""
+_STATES: Final = (
+    *(reasons.OUTAGE, reasons.TAGS, reasons.REGION_NOT_CONFIGURED, reasons.ZONE_NOT_CONFIGURED),
+    *(reasons.REGION_REFUSED, reasons.NOT_SOLD, reasons.IMAGE_REQUIRED, reasons.NO_IMAGE),
+)
+"""Reasons that come from the clouds, the account or the configuration."""
 
 _MEASURES: Final[Mapping[str, Callable[[Candidate], float]]] = {
     "min_gpu_memory": lambda candidate: usable_memory(candidate.instance),
@@ -47,26 +52,49 @@ _MEASURES: Final[Mapping[str, Callable[[Candidate], float]]] = {
 """Limit -> what it is compared with."""
 
 
+_SCOPE: Final = ("clouds", "regions", "exclude")
+"""Arguments that say where to look. A change of another argument is nearer: it keeps to the places that were asked for."""
+_COUNTS: Final[Mapping[str, Callable[[Candidate], float]]] = {
+    "nodes": lambda candidate: candidate.nodes,
+    "gpus_per_node": lambda candidate: candidate.instance.accelerators,
+}
+"""Number -> what it is compared with; the nearest one is proposed."""
+
+
+class Proposal(NamedTuple):
+    """The nearest change that has an offer.
+
+    Attributes:
+        text: The change and its best offer, in one sentence.
+        binding: What rules out the offers that the change would allow; "" if the arguments alone do not.
+    """
+
+    text: str
+    binding: str
+
+
 class Change(NamedTuple):
     """A change of a spec; the lower the distance, the nearer."""
 
-    distance: float
+    distance: tuple[bool, float]
     text: str
     best: Candidate
+    binding: str = ""
 
 
-def nearest(spec: ClusterSpec, decide: Decide) -> str | None:
-    """Return the nearest change that has an offer, in one sentence; None if all changes together have none.
+def nearest(spec: ClusterSpec, decide: Decide) -> Proposal | None:
+    """Return the nearest change that has an offer; None if all changes together have none.
 
-    The distance of a limit is the share by which it must move; every other change counts as much as doubling a limit.
-    Single changes come first, the smallest set of changes only if no single one helps.
+    Changes that keep to the places that were asked for come first. The distance of a limit or a number is the share by which
+    it must move; every other change counts as much as doubling a limit. Single changes come first, the smallest set of changes
+    only if no single one helps.
     """
     changes = [change for name in relaxations() if (change := _single(spec, name, decide))]
     if fewer := _fewer(spec, decide):
         changes.append(fewer)
     if changes:
         near = min(changes, key=lambda change: change.distance)
-        return f"{near.text} would have one: {describe(near.best)}"
+        return Proposal(f"{near.text} would have one: {describe(near.best)}", near.binding)
     return _together(spec, decide)
 
 
@@ -74,7 +102,7 @@ def describe(best: Candidate) -> str:
     """Return a candidate in half a line."""
     kind = f"{best.nodes} x {best.instance_type}"
     price = f"{format_usd(best.hourly_cost)}/h"
-    each = f", {format_usd(best.price_per_accelerator)} per accelerator-hour" if best.accelerators else ""
+    each = f", {format_usd(best.price_per_accelerator)} per accelerator" if best.accelerators else ""
     place = f"{best.provider} {best.zone or best.region}"
     return f"{place} {kind} {PURCHASE_WORDS[best.purchase]} at {price}{each}"
 
@@ -89,22 +117,38 @@ def _try(spec: ClusterSpec, decide: Decide, **values: object) -> Plan | None:
 
 
 def _single(spec: ClusterSpec, name: str, decide: Decide) -> Change | None:
-    """Relax one argument; move a limit only as far as needed."""
+    """Relax one argument; move a limit or a number only as far as needed."""
     old, relaxed = getattr(spec, name), relaxations()[name].to
     plan = _other_zones(spec, decide) if name == "regions" else None
     if plan is not None:
         best = plan.candidates[0]
-        return Change(1.0, f"regions={[best.zone or best.region]}", best)
+        return Change((True, 1.0), f"regions={[best.zone or best.region]}", best, _binding(spec, name, plan))
     plan = _try(spec, decide, **{name: relaxed}) if old != relaxed else None
     if plan is None:
         return None
-    best = _closest(plan, name)
-    has = _MEASURES[name](best) if name in _MEASURES else 0.0
-    if not has:
-        return Change(1.0, _wording(spec, name, best), best)
-    if relaxations()[name].limit == "maximum":
-        return Change(has / old - 1, f"{name}={_round_up(has):.2f}", best)
-    return Change(old / has - 1, f"{name}={has:g}", best)
+    best = _closest(plan, spec, name)
+    text = _change(spec, name, best)
+    distance = 1.0
+    measure = {**_MEASURES, **_COUNTS}.get(name)
+    if measure is not None and not text.startswith("without "):
+        has = measure(best)
+        distance = max(has, old) / min(has, old) - 1
+    return Change((name in _SCOPE, distance), text, best, _binding(spec, name, plan))
+
+
+def _binding(spec: ClusterSpec, name: str, relaxed: Plan) -> str:
+    """Return how many offers meet all other arguments, and that this one rules them out."""
+    count = len(relaxed.candidates)
+    offers = "the only offer that meets" if count == 1 else f"all {count:,} offers that meet"
+    return f"{_setting(spec, name)} rules out {offers} the rest"
+
+
+def _setting(spec: ClusterSpec, name: str) -> str:
+    value = getattr(spec, name)
+    if value is False and name in ("spot", "flex_start"):
+        # Users do not type `spot=False`.
+        return f"buying without {name}"
+    return f"{name}={_shown(value)}"
 
 
 def _other_zones(spec: ClusterSpec, decide: Decide) -> Plan | None:
@@ -113,11 +157,21 @@ def _other_zones(spec: ClusterSpec, decide: Decide) -> Plan | None:
     return _try(spec, decide, regions=regions) if regions != [item.casefold() for item in spec.regions] else None
 
 
-def _closest(plan: Plan, name: str) -> Candidate:
-    """Return the candidate for which a limit has to move least; the first of several."""
+def _closest(plan: Plan, spec: ClusterSpec, name: str) -> Candidate:
+    """Return the candidate for which a limit or a number has to move least; the first of several."""
+    if name in _COUNTS:
+        return min(plan.candidates, key=lambda candidate: abs(_COUNTS[name](candidate) - getattr(spec, name)))
     if name not in _MEASURES:
         return plan.candidates[0]
     return (min if relaxations()[name].limit == "maximum" else max)(plan.candidates, key=_MEASURES[name])
+
+
+def _change(spec: ClusterSpec, name: str, best: Candidate) -> str:
+    """Return the change of an argument that makes `best` a candidate, with the value of `best` if it is a limit."""
+    has = _MEASURES[name](best) if name in _MEASURES else 0.0
+    if not has:
+        return _wording(spec, name, best)
+    return f"{name}={_round_up(has):.2f}" if relaxations()[name].limit == "maximum" else f"{name}={has:g}"
 
 
 def _round_up(amount: float) -> float:
@@ -156,10 +210,10 @@ def _fewer(spec: ClusterSpec, decide: Decide) -> Change | None:
             high = middle
         else:
             low, best = middle, plan.candidates[0]
-    return Change(spec.gpus / (low * step) - 1, f"gpus={low * step}", best) if best else None
+    return Change((False, spec.gpus / (low * step) - 1), f"gpus={low * step}", best) if best else None
 
 
-def _together(spec: ClusterSpec, decide: Decide) -> str | None:
+def _together(spec: ClusterSpec, decide: Decide) -> Proposal | None:
     """Propose the fewest changes that have an offer together: make all, then undo each that is not needed."""
     changed: dict[str, object] = {
         name: relaxed.to for name, relaxed in relaxations().items() if getattr(spec, name) != relaxed.to
@@ -167,40 +221,46 @@ def _together(spec: ClusterSpec, decide: Decide) -> str | None:
     plan = _try(spec, decide, **changed)
     if plan is None:
         return None
-    for name in list(changed):
+    # Those about the place first, so that the others are kept only if they are needed in the places that were asked for.
+    for name in sorted(changed, key=lambda name: name not in _SCOPE):
         kept = {other: value for other, value in changed.items() if other != name}
         if (found := _try(spec, decide, **kept)) is not None:
             changed, plan = kept, found
     best = plan.candidates[0]
-    words = [
-        f"{name}={_round_up(_MEASURES[name](best)):.2f}"
-        if relaxations()[name].limit == "maximum"
-        else _wording(spec, name, best)
-        for name in changed
-    ]
-    return f"{' with '.join(words)} would have one: {describe(best)}"
+    text = " with ".join(_change(spec, name, best) for name in changed)
+    settings = [_setting(spec, name) for name in changed]
+    # A setting that is the only one left is no combination: no smaller change was found for it.
+    binding = f"{' and '.join(settings)} rule out every offer together" if len(settings) > 1 else ""
+    return Proposal(f"{text} would have one: {describe(best)}", binding)
 
 
 def explain_failure(plan: Plan) -> str:
-    """Return why a plan has no candidate, in one sentence: the request, and the constraint that excluded most offers."""
-    spec = plan.spec
-    what = requested(spec)
-    elsewhere = (reasons.WRONG_ACCELERATOR, reasons.OTHER_TYPE)
-    costs = {reason: item.count for reason, item in plan.rejected.items() if reason not in elsewhere}
-    # Arguments that the user set come before defaults: "spot not asked for" is true, but not the problem.
-    costs = {reason: count for reason, count in costs.items() if _is_stated(spec, reason)} or costs
-    if not costs:
+    """Return why a plan has no candidate, in one sentence: the request, and the constraint that rules out the offers in it."""
+    what = requested(plan.spec)
+    if plan.binding:
+        return f"no offer for {what} meets the spec: {plan.binding}"
+    worst = _commonest_reason(plan)
+    if worst is None:
         return f"no offer for {what}: the tables have no price for it in any region"
-    worst = max(costs, key=lambda reason: costs[reason])
-    argument = ARGUMENTS.get(worst)
-    setting = f" ({argument}={_shown(getattr(spec, argument))})" if argument else ""
-    example = f", such as {plan.rejected[worst].examples[0]}" if plan.rejected[worst].examples else ""
-    return f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {costs[worst]:,} offers{example}"
+    argument, rejection = ARGUMENTS.get(worst), plan.rejected[worst]
+    setting = f" ({argument}={_shown(getattr(plan.spec, argument))})" if argument else ""
+    example = f", such as {rejection.examples[0]}" if rejection.examples else ""
+    return f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {rejection.count:,} offers{example}"
+
+
+def _commonest_reason(plan: Plan) -> str | None:
+    """Return the reason that rejects the most offers among those that were asked for, None if there are no offers at all."""
+    elsewhere = (reasons.WRONG_ACCELERATOR, reasons.OTHER_TYPE)
+    counts = {reason: item.count for reason, item in plan.rejected.items() if reason not in elsewhere}
+    inside = {reason: count for reason, count in counts.items() if ARGUMENTS.get(reason) not in _SCOPE} or counts
+    # Arguments that the user set come before defaults: "spot not asked for" is true, but not the problem.
+    stated = {reason: count for reason, count in inside.items() if _is_stated(plan.spec, reason)} or inside
+    return max(stated, key=lambda reason: stated[reason], default=None)
 
 
 def _is_stated(spec: ClusterSpec, reason: str) -> bool:
     """Return whether a reason comes from a non-default argument or the state of the clouds, not from a default."""
-    if reason in (reasons.OUTAGE, reasons.TAGS):
+    if reason in _STATES:
         return True
     argument = ARGUMENTS.get(reason)
     return argument is not None and getattr(spec, argument) != ClusterSpec.model_fields[argument].default

@@ -78,7 +78,7 @@ def test_offers_of_a_slice_or_an_instance_type_need_no_number(run: Run) -> None:
         (("offers", "h100", "--cloud", "azur"), 2, "azur"),
         (("plan", "--gpus", "0", "--type", "h100"), 2, "--gpus 0: must be at least 1"),
         (("plan", "--gpus", "64", "--type", "h100", "--gpus-per-node", "6"), 2, "not a multiple"),
-        (("plan", "--gpus", "64", "--type", "h100", "--max-price", "0.01"), 3, "(--max-price 0.01)"),
+        (("plan", "--gpus", "64", "--type", "h100", "--max-price", "0.01"), 3, "--max-price 0.01 rules out"),
         (("catalog", "inf"), 2, "invalid choice"),
     ],
 )
@@ -131,3 +131,24 @@ def test_catalog_path_names_the_folders(run: Run) -> None:
     assert len(folders) == 3
     assert all(Path(folder, "shards.csv").is_file() for folder in folders)
     assert list(run("catalog", "path", "--json").document.values()) == folders
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason", "change"),
+    [
+        (("--cloud", "aws", "--max-price", "0.01"), "--max-price 0.01 rules out", "--max-price 6.88 would have one"),
+        (("--region", "us-east-1", "--max-hourly", "9"), "--max-hourly 9 rules out", "--max-hourly 55.04 would have one"),
+        (("--cloud", "azure", "--vcpus", "999"), "--vcpus 999 rules out", "--vcpus 96 would have one"),
+    ],
+)
+def test_a_plan_without_offers_names_what_binds_and_the_change_as_the_user_would_type_it(
+    run: Run, fake_cloud: FakeCloud, arguments: tuple[str, ...], reason: str, change: str
+) -> None:
+    done = run("plan", "--gpus", "8", "--type", "h100", *arguments)
+    assert done.status == 3
+    assert reason in done.err and change in done.err
+    assert len(done.err) <= 320
+    flag, value = change.split()[:2]
+    others = list(arguments)
+    others[others.index(flag) + 1] = value
+    assert run("plan", "--gpus", "8", "--type", "h100", *others).status == 0

@@ -84,7 +84,30 @@ def test_the_error_names_the_constraint_and_the_nearest_change(values: dict[str,
         require(found)
     assert caught.value.plan is found
     assert f"{argument} would have one: " in str(caught.value)
-    assert "most common reason" in str(caught.value)
+    names = [change.partition("=")[0] for change in argument.split(" with ")]
+    ruled_out = str(caught.value).partition(" rule")[0]
+    assert all(f"{name}=" in ruled_out or f"buying without {name}" in ruled_out for name in names)
+    assert len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"gpus": 8, "type": "h100", "clouds": ["aws"], "max_price": 0.01}, {"max_price"}),
+        ({"gpus": 8, "type": "h100", "clouds": ["gcp"], "regions": ["us-central1"], "max_price": 1}, {"max_price"}),
+        ({"gpus": 1, "type": "t4", "clouds": ["aws"], "max_hourly": 0.1, "vcpus": 4}, {"max_hourly"}),
+        ({"gpus": 8, "type": "h100", "regions": ["us-east-1"], "vcpus": 500}, {"vcpus"}),
+        ({"gpus": 8, "type": "h100", "clouds": ["aws"], "min_gpu_memory": "200GiB", "max_price": 1}, {"min_gpu_memory", "max_price"}),
+    ],
+)
+def test_places_that_were_not_asked_for_are_no_reason_and_no_proposal(values: dict[str, Any], names: set[str]) -> None:
+    found = real(**values)
+    with pytest.raises(NoOfferError) as caught:
+        require(found)
+    message = str(caught.value)
+    assert not any(f"{name}=" in message for name in {"clouds", "regions", "exclude"} - names)
+    assert all(f"{name}=" in message.partition(" rule")[0] for name in names)
+    assert {change.partition("=")[0] for change in str(found.nearest).partition(" would")[0].split(" with ")} == names
 
 
 def test_without_any_price_in_the_tables_there_is_no_suggestion() -> None:
@@ -117,6 +140,9 @@ def test_the_suggested_change_of_a_spec_without_an_offer_has_an_offer(values: di
         raise
     assume(found.best is None and found.nearest is not None)
     changes = str(found.nearest).partition(" would have one: ")[0].split(" with ")
+    names = [change.removeprefix("without ").partition("=")[0] for change in changes]
+    # What is proposed is what is blamed.
+    assert not found.binding or all(name in found.binding for name in names)
     changed = found.spec.to_dict()
     for change in changes:
         name, is_set, value = change.removeprefix("without ").partition("=")
