@@ -93,11 +93,12 @@ $(VENV)/.installed-lint: pyproject.toml
 
 $(VENV)-airflow/.installed: pyproject.toml
 	test -x $(VENV)-airflow/bin/python || $(PYTHON) -m venv $(VENV)-airflow
-	$(VENV)-airflow/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-airflow]'
+	$(VENV)-airflow/bin/python -m pip install -qq --disable-pip-version-check --editable '.[test-airflow]'
 	touch $@
 
+# Only errors of pip are printed: its warnings are about the machine, not about this project.
 define install
 $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; write PYTHON=... to name one" if sys.version_info < (3, 11) else 0)'
 test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,$(1)]'
+$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[all,$(1)]'
 endef

@@ -1,11 +1,11 @@
 """Shows a plan as plain text, and as HTML for notebooks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from multicompute.offer import Part, Purchase
-from multicompute.text import table, wrap
+from multicompute.text import Narrowing, table, wrap
 from multicompute.units import format_duration, format_usd
 
 if TYPE_CHECKING:
@@ -20,9 +20,13 @@ PURCHASE_WORDS: Final[Mapping[Purchase, str]] = {
 }
 """The purchase types as they are shown to people."""
 
-_HEADERS: Final = ("#", "place", "nodes", "purchase", "$/h", "$/acc-h", "priced on", "src", "")
-_RIGHT: Final = frozenset({0, 4, 5})
-_MARKS: Final = {
+_WIDE: Final = 100
+"""Characters per line of text next to a table without a limit."""
+CANDIDATE_HEADERS: Final = (*("#", "place", "nodes", "acc", "purchase", "$/h", "$/acc-h", "price date", "src", ""),)
+"""The columns of `candidate_rows`. The last one has no title: its cells are `MARKS`."""
+CANDIDATE_NARROWING: Final = Narrowing(drop=("src", "price date", "acc", "#", "$/acc-h"), shorten=("place", "nodes"))
+RIGHT: Final = frozenset({0, 3, 5, 6})
+MARKS: Final = {
     "S": "stale price",
     "E": "estimated price, no list price is known",
     "N": "not configured",
@@ -30,29 +34,112 @@ _MARKS: Final = {
 }
 
 
-def render(plan: "Plan", *, limit: int, reasons: bool) -> str:
-    """Return the plan as text with at most 100 characters per line.
+class Line(NamedTuple):
+    """Candidates that differ only in the zone; they share a line.
+
+    Attributes:
+        rank: The position of the first one in the plan, from 1.
+        best: The first one.
+        zones: How many candidates there are.
+    """
+
+    rank: int
+    best: "Candidate"
+    zones: int
+
+
+def group_zones(candidates: "Iterable[Candidate]") -> list[Line]:
+    """Return the candidates, in their order, with those that differ only in the zone in one line."""
+    lines: dict[object, Line] = {}
+    for rank, candidate in enumerate(candidates, 1):
+        key = (candidate.is_stale, *(_without_zone(part) for part in candidate.parts))
+        known = lines.get(key)
+        lines[key] = known._replace(zones=known.zones + 1) if known else Line(rank, candidate, 1)
+    return list(lines.values())
+
+
+def _without_zone(part: Part) -> tuple[object, ...]:
+    offer = part.offer
+    # One name may mean several shapes, with this or that accelerator.
+    instance = (offer.instance_type, offer.instance.accelerator, offer.instance.accelerators)
+    return (
+        offer.provider,
+        offer.region,
+        *instance,
+        offer.purchase,
+        offer.quote.hourly_cost,
+        part.nodes,
+        part.reservation,
+    )
+
+
+def selected(lines: Sequence[Line], limit: int) -> list[Line]:
+    """Return the first lines, and the best one of each cloud that none of them is of."""
+    shown = list(lines[:limit])
+    clouds = {line.best.provider for line in shown}
+    for line in lines[limit:]:
+        if line.best.provider not in clouds:
+            clouds.add(line.best.provider)
+            shown.append(line)
+    return shown
+
+
+def candidate_rows(lines: Sequence[Line], sources: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Return the cells of lines under `CANDIDATE_HEADERS`; `sources` has the name to show for each source of prices."""
+    return [_row(line, sources) for line in lines]
+
+
+def candidate_text(candidate: "Candidate") -> str:
+    """Return a candidate in half a line: place, nodes, purchase type and price."""
+    price = f"{format_usd(candidate.hourly_cost)}/h"
+    return f"{_place(candidate)} {_nodes(candidate)} {_purchase(candidate)} {price}"
+
+
+def legend(lines: Sequence[Line]) -> list[str]:
+    """Return the meaning of the marks in the rows of these lines."""
+    used = {mark for line in lines for mark in _marks(line.best)}
+    more = ["+N  in N other zones of the region as well"] if any(line.zones > 1 for line in lines) else []
+    return more + [f"{mark}  {meaning}" for mark, meaning in MARKS.items() if mark in used]
+
+
+def render(
+    plan: "Plan",
+    *,
+    limit: int,
+    reasons: bool,
+    width: int | None = 80,
+    spelled: Callable[[str], str] = str,
+) -> str:
+    """Return the plan as text.
 
     Args:
         plan: The plan to show.
-        limit: How many candidates to show.
+        limit: How many lines of candidates to show.
         reasons: Whether to show why all other offers were rejected.
+        width: The maximum number of characters per line; None for no limit.
+        spelled: Returns a text with the arguments in it as the reader writes them.
     """
     purchase = _only_purchase(plan)
-    blocks = ["\n".join(wrap(_heading(plan, purchase)))]
-    shown = plan.candidates[:limit]
-    if shown:
-        sources = _letters(candidate.price_source for candidate in shown)
-        blocks.append(table(_HEADERS, _rows(shown, sources, purchase), right=_RIGHT))
-        blocks.append(_legend(shown, sources, more=len(plan.candidates) - len(shown)))
+    prose = width or _WIDE
+    blocks = ["\n".join(wrap(spelled(_heading(plan, purchase)), width=prose))]
+    if plan.candidates:
+        lines = group_zones(plan.candidates)
+        shown = selected(lines, limit)
+        sources = _letters(line.best.price_source for line in shown)
+        rows = _without_purchase(candidate_rows(shown, sources), purchase)
+        drawn = table(CANDIDATE_HEADERS, rows, right=RIGHT, width=width, narrowing=CANDIDATE_NARROWING)
+        blocks.append(drawn)
+        if " src" not in drawn.partition("\n")[0]:
+            sources = {}
+        more = len(plan.candidates) - sum(line.zones for line in shown)
+        blocks.append(_legend(shown, sources, more=more, width=prose))
     elif plan.nearest:
-        blocks.append("\n".join(wrap(f"nearest: {plan.nearest}")))
+        blocks.append("\n".join(wrap(spelled(f"nearest: {plan.nearest}"), width=prose)))
     if plan.notes:
-        blocks.append(
-            "\n".join(["notes:", *(line for note in plan.notes for line in wrap(note, first="  ", rest="    "))])
-        )
+        notes = (line for note in plan.notes for line in wrap(spelled(note), first="  ", rest="    ", width=prose))
+        blocks.append("\n".join(["notes:", *notes]))
     if reasons and plan.rejected:
-        blocks.append(_reasons(plan))
+        blocks.append(_reasons(plan, width=prose, spelled=spelled))
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -62,13 +149,14 @@ def render_html(plan: "Plan", *, limit: int) -> str:
 
     purchase = _only_purchase(plan)
     blocks = [html_paragraph(_heading(plan, purchase))]
-    shown = plan.candidates[:limit]
-    if shown:
+    if plan.candidates:
+        shown = selected(group_zones(plan.candidates), limit)
         # HTML has room for the full names of the sources.
-        names = {candidate.price_source: candidate.price_source for candidate in shown}
-        blocks.append(html_table("", _HEADERS, _rows(shown, names, purchase), right=_RIGHT))
-        more = _more(len(plan.candidates) - len(shown))
-        blocks.append(html_list([*more, *(f"{mark}: {meaning}" for mark, meaning in _marks_used(shown))]))
+        names = {line.best.price_source: line.best.price_source for line in shown}
+        rows = _without_purchase(candidate_rows(shown, names), purchase)
+        blocks.append(html_table("", CANDIDATE_HEADERS, rows, right=RIGHT))
+        more = _more(len(plan.candidates) - sum(line.zones for line in shown))
+        blocks.append(html_list([*more, *(line.replace("  ", ": ", 1) for line in legend(shown))]))
     elif plan.nearest:
         blocks.append(html_paragraph(f"nearest: {plan.nearest}"))
     if plan.notes:
@@ -101,6 +189,11 @@ def requested(spec: "ClusterSpec") -> str:
     return f"{amount} x {' or '.join(spec.type) or 'reserved capacity'}"
 
 
+def heading(plan: "Plan") -> str:
+    """Return what a plan is for and how many candidates it has, in one line."""
+    return _heading(plan, _only_purchase(plan))
+
+
 def _heading(plan: "Plan", purchase: str) -> str:
     count = len(plan.candidates)
     found = "no candidate" if not count else "1 candidate" if count == 1 else f"{count:,} candidates"
@@ -108,26 +201,39 @@ def _heading(plan: "Plan", purchase: str) -> str:
     return f"{requested(plan.spec)}{f', {purchase}' if purchase else ''}: {found}{order}"
 
 
-def _rows(shown: "Sequence[Candidate]", sources: Mapping[str, str], purchase: str) -> list[tuple[str, ...]]:
-    rows = [_row(rank, candidate, sources) for rank, candidate in enumerate(shown, 1)]
-    # If all candidates have the same purchase type, the heading shows it, and the empty column is omitted.
-    return [(*row[:3], "", *row[4:]) for row in rows] if purchase else rows
+def _without_purchase(rows: list[tuple[str, ...]], purchase: str) -> list[tuple[str, ...]]:
+    """Empty the column of the purchase type, which is then left out, if all candidates have the one in the heading."""
+    column = CANDIDATE_HEADERS.index("purchase")
+    return [(*row[:column], "", *row[column + 1 :]) for row in rows] if purchase else rows
 
 
-def _row(rank: int, candidate: "Candidate", sources: Mapping[str, str]) -> tuple[str, ...]:
+def _row(line: Line, sources: Mapping[str, str]) -> tuple[str, ...]:
+    candidate = line.best
     return (
-        str(rank),
-        " + ".join(
-            dict.fromkeys(f"{part.offer.provider} {part.offer.zone or part.offer.region}" for part in candidate.parts)
-        ),
-        " + ".join(f"{part.nodes} x {part.offer.instance_type}" for part in candidate.parts),
-        " + ".join(dict.fromkeys(PURCHASE_WORDS[part.offer.purchase] for part in candidate.parts)),
+        str(line.rank),
+        _place(candidate) + (f" +{line.zones - 1}" if line.zones > 1 else ""),
+        _nodes(candidate),
+        f"{candidate.accelerators:g}" if candidate.accelerators else "",
+        _purchase(candidate),
         format_usd(candidate.hourly_cost).removeprefix("$"),
         f"{candidate.price_per_accelerator:,.2f}" if candidate.accelerators else "",
         candidate.price_as_of.isoformat(),
         sources[candidate.price_source],
         _marks(candidate),
     )
+
+
+def _place(candidate: "Candidate") -> str:
+    places = (f"{part.offer.provider} {part.offer.zone or part.offer.region}" for part in candidate.parts)
+    return " + ".join(dict.fromkeys(places))
+
+
+def _nodes(candidate: "Candidate") -> str:
+    return " + ".join(f"{part.nodes} x {part.offer.instance_type}" for part in candidate.parts)
+
+
+def _purchase(candidate: "Candidate") -> str:
+    return " + ".join(dict.fromkeys(PURCHASE_WORDS[part.offer.purchase] for part in candidate.parts))
 
 
 def _marks(candidate: "Candidate") -> str:
@@ -140,11 +246,6 @@ def _marks(candidate: "Candidate") -> str:
     return "".join(mark for mark, applies in marks.items() if applies)
 
 
-def _marks_used(shown: "Sequence[Candidate]") -> list[tuple[str, str]]:
-    used = {mark for candidate in shown for mark in _marks(candidate)}
-    return [(mark, meaning) for mark, meaning in _MARKS.items() if mark in used]
-
-
 def _letters(names: Iterable[str]) -> dict[str, str]:
     """Map each name to a letter, since the names of sources are long; "aa" follows "z"."""
     return {name: chr(ord("a") + index % 26) * (index // 26 + 1) for index, name in enumerate(dict.fromkeys(names))}
@@ -154,19 +255,19 @@ def _more(count: int) -> list[str]:
     return [f"... and {count:,} more"] if count > 0 else []
 
 
-def _legend(shown: "Sequence[Candidate]", sources: Mapping[str, str], *, more: int) -> str:
-    lines = _more(more) + [f"{mark}  {meaning}" for mark, meaning in _marks_used(shown)]
+def _legend(shown: Sequence[Line], sources: Mapping[str, str], *, more: int, width: int) -> str:
+    lines = _more(more) + [part for line in legend(shown) for part in wrap(line, rest="    ", width=width)]
     for name, letter in sources.items():
-        lines += wrap(f"{letter}  {name}", rest="   ")
+        lines += wrap(f"{letter}  {name}", rest="   ", width=width)
     return "\n".join(lines)
 
 
-def _reasons(plan: "Plan") -> str:
+def _reasons(plan: "Plan", *, width: int, spelled: Callable[[str], str]) -> str:
     lines = [_reasons_heading(plan)]
     size = max(len(f"{rejection.count:,}") for rejection in plan.rejected.values())
     for reason, rejection in plan.rejected.items():
-        line = f"{reason} (such as {rejection.examples[0]})" if rejection.examples else reason
-        lines += wrap(line, first=f"  {rejection.count:>{size},}  ", rest=" " * (size + 6))
+        line = spelled(f"{reason} (such as {rejection.examples[0]})" if rejection.examples else reason)
+        lines += wrap(line, first=f"  {rejection.count:>{size},}  ", rest=" " * (size + 6), width=width)
     return "\n".join(lines)
 
 

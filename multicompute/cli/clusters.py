@@ -3,26 +3,60 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from multicompute.cli.output import confirm, write_json, write_message, write_table
+from multicompute.cli.output import confirm, terminal_width, write_message, write_table, wrote
 from multicompute.cli.status import exit_status, one_line
-from multicompute.cli.tables import cluster_arguments, json_argument, name_argument, write_cluster, write_nodes
+from multicompute.cli.tables import (
+    cluster_arguments,
+    explain,
+    name_argument,
+    output_arguments,
+    tag_argument,
+    write_cluster,
+    write_nodes,
+)
 from multicompute.errors import LedgerError, MulticomputeError, SpecError
-from multicompute.node import ClusterState
+from multicompute.node import ClusterState, Event
+from multicompute.text import Narrowing, wrap
 from multicompute.units import format_instant, format_usd
 
 if TYPE_CHECKING:
     from multicompute.cluster import Cluster
 
 _STYLES: Final[Mapping[ClusterState, str]] = {ClusterState.DEGRADED: "yellow", ClusterState.TERMINATING: "bold red"}
+_COLUMNS: Final = ("name", "state", "place", ">nodes", ">acc", "type", ">$/h", ">cost", "expires (UTC)")
+_NARROWING: Final = Narrowing(
+    drop=("cost", "acc", "type", "nodes", "expires (UTC)", "place", "$/h"), shorten=("place",)
+)
+_POLL_INTERVAL: Final = timedelta(seconds=2)
+_KIND: Final = 12
+"""Characters of the kind of an event in `events --follow`, where the events to come are not known."""
 
 
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ls`."""
     parser.add_argument("--all", action="store_true", help="also list clusters that have ended")
     parser.add_argument("--live", action="store_true", help="refresh the nodes of all clusters first")
-    json_argument(parser)
+    tag_argument(parser, "only clusters with this tag")
+    parser.add_argument(
+        "--state",
+        type=str.upper,
+        choices=[state.value for state in ClusterState],
+        metavar="STATE",
+        help=f"only clusters in this state: {', '.join(state.value.lower() for state in ClusterState)}",
+    )
+    parser.add_argument(
+        "--cloud",
+        dest="clouds",
+        metavar="CLOUD",
+        action="extend",
+        type=lambda text: text.split(","),
+        default=[],
+        help="only clusters of this cloud (may be repeated)",
+    )
+    output_arguments(parser)
 
 
 def ls(options: argparse.Namespace) -> int:
@@ -31,22 +65,30 @@ def ls(options: argparse.Namespace) -> int:
 
     if options.live:
         _refresh_all()
-    found = Cluster.list(include_ended=options.all)
+    found = Cluster.list(
+        state=options.state, tags=dict(options.tags), clouds=options.clouds or None, include_ended=options.all
+    )
     clusters = [cluster.to_dict() for cluster in found]
-    if options.json:
-        write_json(clusters)
-    elif clusters:
-        columns = ("name", "state", "provider", "place", ">nodes", ">gpus", "type", ">$/h", ">cost", "expires")
-        styles = [_STYLES.get(cluster.state, "") for cluster in found]
-        write_table(columns, [_row(cluster) for cluster in clusters], styles=styles)
-        for cluster in found:
-            if cluster.blocked_on:
-                write_message(
-                    f"{cluster.name} is not terminated yet: {cluster.blocked_on}; `multicompute reap` tries again"
-                )
-    else:
-        write_message("no clusters" if options.all else "no live clusters; --all also lists those that have ended")
+    if wrote(options, clusters):
+        return 0
+    if not clusters:
+        write_message(_nothing_listed(options))
+        return 0
+    styles = [_STYLES.get(cluster.state, "") for cluster in found]
+    write_table(_COLUMNS, [_row(each) for each in clusters], narrowing=_NARROWING, wide=options.wide, styles=styles)
+    for cluster in found:
+        if cluster.blocked_on:
+            write_message(
+                f"{cluster.name} is not terminated yet: {cluster.blocked_on}; `multicompute reap` tries again"
+            )
     return 0
+
+
+def _nothing_listed(options: argparse.Namespace) -> str:
+    which = " of this kind" if options.tags or options.state or options.clouds else ""
+    if options.all or (options.state and not ClusterState(options.state).is_live):
+        return f"no clusters{which}"
+    return f"no live clusters{which}; --all also lists those that have ended"
 
 
 def _refresh_all() -> None:
@@ -59,37 +101,94 @@ def _refresh_all() -> None:
             write_message(f"note: {note}")
 
 
-show_arguments = nodes_arguments = events_arguments = cluster_arguments
+show_arguments = nodes_arguments = cluster_arguments
 
 
 def show(options: argparse.Namespace) -> int:
     """Print one cluster."""
-    write_cluster(_refreshed(options.name), as_json=options.json)
+    write_cluster(_refreshed(options.name), options)
     return 0
 
 
 def nodes(options: argparse.Namespace) -> int:
     """Print the live nodes of a cluster."""
     cluster = _refreshed(options.name)
-    if options.json:
-        write_json(cluster.to_dict()["nodes"])
-    else:
-        write_nodes(cluster)
+    if not wrote(options, cluster.to_dict()["nodes"]):
+        write_nodes(cluster, wide=options.wide)
     return 0
+
+
+def events_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `events`."""
+    cluster_arguments(parser)
+    parser.add_argument(
+        "--follow", action="store_true", help="print new events until the cluster has ended, or until Ctrl-C"
+    )
+    explain(
+        parser,
+        "With --follow and --json, each event is a JSON document on a line of its own. Ctrl-C ends the command with exit\n"
+        "status 0, and the cluster is not changed.",
+    )
 
 
 def events(options: argparse.Namespace) -> int:
     """Print the event log of a cluster."""
     from multicompute.cluster import Cluster
 
-    log = Cluster.get(options.name).events()
-    if options.json:
-        write_json(
-            [{"at": format_instant(e.at), "kind": e.kind, "message": e.message, "data": dict(e.data)} for e in log]
-        )
-    else:
-        write_table(("at", "kind", "message"), [(format_instant(e.at), e.kind, e.message) for e in log])
+    cluster = Cluster.get(options.name)
+    if options.follow:
+        _follow(cluster, options)
+        return 0
+    log = cluster.events()
+    if not wrote(options, [_event_dict(event) for event in log]):
+        rows = [(format_instant(event.at), event.kind, event.message) for event in log]
+        narrowing = Narrowing(prose="message", drop=("kind",))
+        write_table(("at", "kind", "message"), rows, narrowing=narrowing, wide=options.wide)
     return 0
+
+
+def _follow(cluster: "Cluster", options: argparse.Namespace) -> None:
+    """Print the events of a cluster, and those that any process adds, until the cluster has ended."""
+    from multicompute.cluster import Cluster
+    from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
+    from multicompute.session import open_session
+
+    if options.output == "csv":
+        raise SpecError("events: --follow has no form in CSV", hint="leave --follow out, or use --json")
+    clock, cancellation, shown = open_session().clock, Cancellation(), 0
+    try:
+        with cancel_on_signals(cancellation):
+            while True:
+                # Read the state before the events: whatever happened until the end is in the log by then.
+                has_ended = Cluster.get(cluster.id).state.has_ended
+                log = cluster.events()
+                for event in log[shown:]:
+                    _write_event(event, options)
+                shown = len(log)
+                if has_ended:
+                    return
+                cancellation.sleep(clock, _POLL_INTERVAL)
+    except KeyboardInterrupt:
+        # Ctrl-C is how users end the view: nothing was interrupted.
+        pass
+
+
+def _write_event(event: Event, options: argparse.Namespace) -> None:
+    if options.json:
+        import json
+
+        print(json.dumps(_event_dict(event), allow_nan=False), flush=True)
+        return
+    start = f"{format_instant(event.at)}  {event.kind:{_KIND}}  "
+    message = " ".join(event.message.split())
+    if options.wide:
+        print(f"{start}{message}", flush=True)
+    else:
+        print("\n".join(wrap(message, first=start, rest="    ", width=terminal_width())), flush=True)
+
+
+def _event_dict(event: Event) -> dict[str, object]:
+    return {"at": format_instant(event.at), "kind": event.kind, "message": event.message, "data": dict(event.data)}
 
 
 def extend_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +218,7 @@ def heal_arguments(parser: argparse.ArgumentParser) -> None:
         default="start",
         help="start stopped nodes again (the default), or replace and delete them",
     )
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def heal(options: argparse.Namespace) -> int:
@@ -127,22 +226,24 @@ def heal(options: argparse.Namespace) -> int:
     from multicompute.cluster import Cluster
 
     cluster = Cluster.get(options.name).heal(options.timeout, stopped=options.stopped)
-    write_cluster(cluster, as_json=options.json)
+    write_cluster(cluster, options)
     return 0
 
 
 def down_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `down`."""
-    parser.add_argument("names", metavar="NAME", nargs="+", help="name of a cluster")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="name of a cluster")
+    parser.add_argument("--all", action="store_true", help="terminate every live cluster in the ledger")
+    tag_argument(parser, "terminate the live clusters with this tag")
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def down(options: argparse.Namespace) -> int:
     """Terminate clusters."""
-    from multicompute.cluster import Cluster
-
-    # Find all of them first: a typo in the second name must not cost the first cluster.
-    clusters = [Cluster.get(name) for name in dict.fromkeys(options.names)]
+    clusters = _chosen(options)
+    if not clusters:
+        write_message("no live clusters" + (" with these tags" if options.tags else ""))
+        return 0
     if not options.yes and not _confirmed(clusters):
         write_message("nothing was terminated")
         return 0
@@ -164,6 +265,28 @@ def down(options: argparse.Namespace) -> int:
     if unwritten is not None:
         raise unwritten
     return status
+
+
+def _chosen(options: argparse.Namespace) -> "Sequence[Cluster]":
+    """Return the clusters to terminate: those that are named, or the live ones that --all and --tag select.
+
+    Raises:
+        SpecError: No cluster was chosen, or in two ways.
+        ClusterNotFound: No cluster ever had one of the names.
+    """
+    from multicompute.cluster import Cluster
+
+    is_selection = options.all or bool(options.tags)
+    if options.names and is_selection:
+        raise SpecError("down: takes names, or --all or --tag, not both")
+    if is_selection:
+        return Cluster.list(tags=dict(options.tags))
+    if not options.names:
+        raise SpecError(
+            "down: no cluster was named", hint="name clusters, or select them with --all or --tag KEY=VALUE"
+        )
+    # Find all of them first: a typo in the second name must not cost the first cluster.
+    return [Cluster.get(name) for name in dict.fromkeys(options.names)]
 
 
 def _confirmed(clusters: "Sequence[Cluster]") -> bool:
@@ -192,15 +315,15 @@ def _refreshed(name: str) -> "Cluster":
 
 
 def _row(cluster: Mapping[str, Any]) -> tuple[str, ...]:
+    place = f"{cluster['provider'] or ''} {cluster['zone'] or cluster['region'] or ''}".strip()
     return (
         cluster["name"],
         str(cluster["state"]),
-        cluster["provider"] or "-",
-        cluster["zone"] or cluster["region"] or "-",
+        place or "-",
         str(len(cluster["nodes"])),
         "-" if cluster["gpus"] is None else f"{cluster['gpus']:g}",
         ", ".join(cluster["type"]),
         f"{cluster['hourly_usd']:,.2f}",
         f"{cluster['accrued_usd']:,.2f}",
-        cluster["expires_at"] or "never",
+        (cluster["expires_at"] or "never")[:16].replace("T", " "),
     )

@@ -3,9 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from multicompute.cli.output import write_json, write_table
+from multicompute.cli.output import write_table, wrote
 from multicompute.cli.status import one_line
-from multicompute.cli.tables import explain, json_argument
+from multicompute.cli.tables import explain, output_arguments
 from multicompute.config import without_password
 from multicompute.errors import MulticomputeError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NO_PROVIDER = 6
 """The status if no provider is usable: every request would raise AuthError."""
 UNUSABLE = 1
+_COLUMNS = ("check", "ok", "detail")
 _NOTES = 3
 """Problems with regions that are shown; they are usually the same everywhere."""
 
@@ -27,7 +28,7 @@ def doctor_arguments(parser: argparse.ArgumentParser) -> None:
         "Exit status: 0 if a provider is usable and ledger and catalog can be read; 6 if no provider is usable; 1 if the\n"
         "ledger or the catalog can't be read; 2 if the configuration can't.",
     )
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -41,10 +42,9 @@ def doctor(options: argparse.Namespace) -> int:
         "catalog": _catalog(session),
         "providers": [_provider(session, plugin) for plugin in session.plugins.values()],
     }
-    if options.json:
-        write_json(report)
-    else:
-        _write(report)
+    rows = _rows(report)
+    if not wrote(options, report, [dict(zip(_COLUMNS, row, strict=True)) for row in rows]):
+        write_table(_COLUMNS, rows, wide=options.wide)
     if not (report["ledger"]["ok"] and report["catalog"]["ok"]):
         return UNUSABLE
     return 0 if any(provider["usable"] for provider in report["providers"]) else NO_PROVIDER
@@ -135,14 +135,15 @@ def _finding(*, ok: bool, detail: str, **more: str) -> dict[str, Any]:
     return {"ok": ok, "detail": detail, **more}
 
 
-def _write(report: dict[str, Any]) -> None:
+def _rows(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the lines of the table, under `_COLUMNS`."""
     parts = ("configuration", "ledger", "catalog")
     rows = [(part, _word(report[part]), report[part]["detail"]) for part in parts]
     for provider in report["providers"]:
         rows.append((provider["name"], "yes" if provider["usable"] else "no", provider["why"]))
         for check in provider["checks"]:
             rows.append((f"  {check['name']}", _word(check), " ".join((check["detail"], check["hint"])).strip()))
-    write_table(("check", "ok", "detail"), rows)
+    return rows
 
 
 def _word(finding: dict[str, Any]) -> str:

@@ -4,13 +4,14 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from multicompute.cli.output import write_json, write_message, write_table
-from multicompute.cli.tables import json_argument
+from multicompute.cli.output import write_message, write_table, wrote
+from multicompute.cli.tables import output_arguments
 
 LEAK_FOUND = 9
 INCOMPLETE = 1
 """The status if something could not be terminated, adopted or compared; the next call tries again."""
 
+_COLUMNS = ("finding", "cluster", "detail")
 _WORDS = {"orphans": "orphan", "in_doubt": "in doubt", "clusters": "live"}
 """Key of the report -> the word for one finding, if it is not the key itself."""
 
@@ -67,18 +68,17 @@ def reap(options: argparse.Namespace) -> int:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="report what would be done, and change nothing")
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def _write(report: Mapping[str, Any], options: argparse.Namespace) -> None:
-    if options.json:
-        write_json(report)
-        return
     rows = [row for key, found in report.items() if key != "notes" for row in _rows(key, found)]
+    if wrote(options, report, [dict(zip(_COLUMNS, row, strict=True)) for row in rows]):
+        return
     if rows:
         if options.dry_run:
             write_message("nothing was changed: --dry-run")
-        write_table(("finding", "cluster", "detail"), rows)
+        write_table(_COLUMNS, rows, wide=options.wide)
     else:
         write_message("no live clusters, and no resources left in any cloud that answered")
     for note in report["notes"]:

@@ -139,8 +139,10 @@ def _zone_ids(availability: Places) -> Mapping[str, str]:
 
 def _unknown_availability(plan: Plan, availability: Places) -> tuple[str, ...]:
     """Return a note if it is not known what the account can use in the region of the first candidate."""
+    if not plan.candidates:
+        return ()
     best = plan.best
-    if best is None or best.region is None or (best.provider, best.region) in availability:
+    if (best.provider, best.region) in availability:
         return ()
     where = f"{best.provider} {best.region}"
     return (

@@ -130,7 +130,7 @@ def require(plan: Plan) -> Candidate:
         NoOfferError: There is no candidate. The message names the constraint that rules out the offers and the nearest change of
             the spec that has a candidate; `plan` is the plan.
     """
-    if plan.best is not None:
+    if plan.candidates:
         return plan.best
     from multicompute.resolver._relaxation import explain_failure
 
