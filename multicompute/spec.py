@@ -111,6 +111,13 @@ class ClusterSpec(ParsedModel):
         Field(description="Exact number of accelerators on each node."),
         Argument(relaxed=Relaxation(to=None, rank=3)),
     ] = None
+    allow_surplus: Annotated[
+        bool,
+        Field(
+            description="Also use offers with over a quarter more accelerators than `gpus`; you pay for all of them."
+        ),
+        Argument(identity="if set", relaxed=Relaxation(to=True, rank=18)),
+    ] = False
     min_gpu_memory: Annotated[
         Size | None,
         Field(description='Minimum memory per accelerator, such as "80GiB"; a plain number is GiB.'),
