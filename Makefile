@@ -58,18 +58,18 @@ picture: $(VENV)/.installed-testing
 .PHONY: reliability
 reliability: $(VENV)/.installed-test
 	set -e; folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) MULTICOMPUTE_CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/resilience/faults tests/resilience/situations; \
+	CAMPAIGN_EXAMPLES=$(EXAMPLES) CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/resilience/faults tests/resilience/situations; \
 	$(BIN)/python tools/write_reliability.py $$folder
 
 # A kill at every moment of every operation on every cloud; `make test` tries two of each kind.
 .PHONY: kill
 kill: $(VENV)/.installed-test
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n $(WORKERS) --timeout 0 tests/resilience/crash/test_killed.py
+	CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n $(WORKERS) --timeout 0 tests/resilience/crash/test_killed.py
 
 # The same properties on many more random cases, a kill at every call and every error at every call, than `make test` has time for.
 .PHONY: campaign
 campaign: $(VENV)/.installed-test
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/unit/ledger tests/resilience/crash tests/resilience/faults tests/resilience/situations tests/unit/engine/test_state_machine.py
+	CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/unit/ledger tests/resilience/crash tests/resilience/faults tests/resilience/situations tests/unit/engine/test_state_machine.py
 
 .PHONY: install
 install: $(VENV)/.installed-lint
@@ -93,11 +93,12 @@ $(VENV)/.installed-lint: pyproject.toml
 
 $(VENV)-airflow/.installed: pyproject.toml
 	test -x $(VENV)-airflow/bin/python || $(PYTHON) -m venv $(VENV)-airflow
-	$(VENV)-airflow/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-airflow]'
+	$(VENV)-airflow/bin/python -m pip install -qq --disable-pip-version-check --editable '.[test-airflow]'
 	touch $@
 
+# Only errors of pip are printed: its warnings are about the machine, not about this project.
 define install
 $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; write PYTHON=... to name one" if sys.version_info < (3, 11) else 0)'
 test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,$(1)]'
+$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[all,$(1)]'
 endef

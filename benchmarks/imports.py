@@ -70,7 +70,7 @@ def report(rounds: int = ROUNDS) -> str:
     with tempfile.TemporaryDirectory() as folder:
         state = f"sqlite:///{folder}/state.db"
         write_ledger(state)
-        environment = {**os.environ, "MULTICOMPUTE_STATE": state, "MULTICOMPUTE_CONFIG": f"{folder}/none.toml"}
+        environment = {**os.environ, "MULTICOMPUTE_STATE": state, "MULTICOMPUTE_CONFIG": os.devnull}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # users have compiled files after the first run
         for turn in range(rounds + 1):
             for name, (command, _) in measured.items():

@@ -142,7 +142,7 @@ def run(
     """Run one flow in a new process; return its CPU seconds and peak MiB, its calls, and its output."""
     cloud.post("clear")
     with tempfile.TemporaryDirectory() as folder:
-        mine = {"MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db", "MULTICOMPUTE_CONFIG": f"{folder}/none.toml"}
+        mine = {"MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db", "MULTICOMPUTE_CONFIG": os.devnull}
         command = [sys.executable, script, side, str(nodes), image]
         environment = {**os.environ, **cloud.environment, **mine}
         # After the first run, users have compiled files.

@@ -168,7 +168,7 @@ def ours(_cloud: str) -> int:
 def run(cloud: Cloud, state: Path, *arguments: object) -> dict[str, float]:
     """Run one side in a new process; return its CPU seconds, peak MiB, count of nodes, and number of calls."""
     cloud.post("clear")
-    mine = {"MULTICOMPUTE_STATE": f"sqlite:///{state}", "MULTICOMPUTE_CONFIG": str(state.parent / "none.toml")}
+    mine = {"MULTICOMPUTE_STATE": f"sqlite:///{state}", "MULTICOMPUTE_CONFIG": os.devnull}
     environment = {**os.environ, **cloud.environment, **mine}
     # After the first run, users have compiled files.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)

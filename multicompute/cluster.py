@@ -2,7 +2,7 @@
 
 import builtins
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, overload
@@ -12,6 +12,7 @@ from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.node import ClusterState, Event, Node, Sample
 from multicompute.session import Session, open_session
 from multicompute.units import format_instant, parse_duration
+from multicompute.validation import unknown_name
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -100,6 +101,7 @@ class Cluster(ClusterRequests):
         *,
         state: ClusterState | str | None = None,
         tags: Mapping[str, str] | None = None,
+        clouds: Sequence[str] | None = None,
         include_ended: bool = False,
     ) -> builtins.list[Self]:
         """Return the clusters in the ledger, oldest first.
@@ -107,13 +109,17 @@ class Cluster(ClusterRequests):
         Args:
             state: Only clusters in this state, such as "READY". TERMINATED and FAILED imply `include_ended`.
             tags: Only clusters that have all of these tags.
+            clouds: Only clusters of these providers, such as ["aws"].
             include_ended: Also clusters that have ended.
 
         Raises:
-            SpecError: `state` is not the name of a state.
+            SpecError: `state` is not the name of a state, or no provider has one of the names in `clouds`.
         """
         wanted = _state(state)
         session = open_session()
+        for cloud in clouds or ():
+            if cloud not in session.plugins:
+                raise SpecError(unknown_name(cloud, list(session.plugins), what="cloud"))
         if not session.has_ledger:
             return []
         include_ended = include_ended or (wanted is not None and not wanted.is_live)
@@ -121,7 +127,9 @@ class Cluster(ClusterRequests):
         return [
             cluster
             for cluster in found
-            if wanted in (None, cluster.state) and all(cluster.tags.get(k) == v for k, v in (tags or {}).items())
+            if wanted in (None, cluster.state)
+            and (clouds is None or cluster.provider in clouds)
+            and all(cluster.tags.get(k) == v for k, v in (tags or {}).items())
         ]
 
     # Properties
@@ -495,6 +503,10 @@ class Cluster(ClusterRequests):
         where = f" in {self.provider} {self.zone or self.region}" if self.provider else ""
         return f"<Cluster {self.name} {self.state.value}{where}>"
 
+    def __reduce__(self) -> tuple[Callable[..., "Cluster"], tuple[object, ...]]:
+        """Pickle the cluster as a reference: its name and its id in the ledger, which the process that unpickles it must share."""
+        return _referenced, (type(self), self.name, self.id)
+
     def _repr_html_(self) -> str:
         from multicompute.cluster_view import render_html
 
@@ -522,6 +534,21 @@ async def _in_thread(
 
     cancellation = Cancellation(detach=detach)
     return await in_thread(lambda: work(cancellation), cancellation=cancellation, undo=undo)
+
+
+def _referenced(kind: type[Cluster], name: str, cluster_id: str) -> Cluster:
+    """Return the cluster that a pickled reference names.
+
+    Raises:
+        ClusterNotFound: It is not in the ledger of this process; a newer cluster of the same name is another one.
+    """
+    try:
+        return kind.get(cluster_id)
+    except ClusterNotFound:
+        raise ClusterNotFound(
+            f"{name}: the cluster of this reference is not in the ledger of this process",
+            hint="processes share clusters if they share the ledger: set `state` in the configuration, or MULTICOMPUTE_STATE",
+        ) from None
 
 
 def _state(state: ClusterState | str | None) -> ClusterState | None:

@@ -24,6 +24,7 @@ class RequestArguments(TypedDict, total=False):
     name: str | None
     nodes: int | None
     gpus_per_node: int | None
+    allow_surplus: bool
     min_gpu_memory: str | float | None
     vcpus: int | None
     memory: str | float | None
@@ -100,6 +101,7 @@ class ClusterRequests:
         name: str | None = None,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
+        allow_surplus: bool = False,
         min_gpu_memory: str | float | None = None,
         vcpus: int | None = None,
         memory: str | float | None = None,
@@ -146,6 +148,7 @@ class ClusterRequests:
                 omitted.
             nodes: Exact number of nodes.
             gpus_per_node: Exact number of accelerators on each node.
+            allow_surplus: Also use offers with over a quarter more accelerators than `gpus`; you pay for all of them.
             min_gpu_memory: Minimum memory per accelerator, such as "80GiB"; a plain number is GiB.
             vcpus: Minimum number of vCPUs on each node.
             memory: Minimum memory on each node, such as "1TiB"; a plain number is GiB.
@@ -210,6 +213,7 @@ class ClusterRequests:
         name: str | None = None,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
+        allow_surplus: bool = False,
         min_gpu_memory: str | float | None = None,
         vcpus: int | None = None,
         memory: str | float | None = None,
@@ -255,6 +259,7 @@ class ClusterRequests:
                 omitted.
             nodes: Exact number of nodes.
             gpus_per_node: Exact number of accelerators on each node.
+            allow_surplus: Also use offers with over a quarter more accelerators than `gpus`; you pay for all of them.
             min_gpu_memory: Minimum memory per accelerator, such as "80GiB"; a plain number is GiB.
             vcpus: Minimum number of vCPUs on each node.
             memory: Minimum memory on each node, such as "1TiB"; a plain number is GiB.
@@ -319,6 +324,7 @@ class ClusterRequests:
         name: str | None = None,
         nodes: int | None = None,
         gpus_per_node: int | None = None,
+        allow_surplus: bool = False,
         min_gpu_memory: str | float | None = None,
         vcpus: int | None = None,
         memory: str | float | None = None,
@@ -362,6 +368,7 @@ class ClusterRequests:
                 omitted.
             nodes: Exact number of nodes.
             gpus_per_node: Exact number of accelerators on each node.
+            allow_surplus: Also use offers with over a quarter more accelerators than `gpus`; you pay for all of them.
             min_gpu_memory: Minimum memory per accelerator, such as "80GiB"; a plain number is GiB.
             vcpus: Minimum number of vCPUs on each node.
             memory: Minimum memory on each node, such as "1TiB"; a plain number is GiB.
@@ -419,6 +426,7 @@ def plan(
     name: str | None = None,
     nodes: int | None = None,
     gpus_per_node: int | None = None,
+    allow_surplus: bool = False,
     min_gpu_memory: str | float | None = None,
     vcpus: int | None = None,
     memory: str | float | None = None,
@@ -464,6 +472,7 @@ def plan(
             omitted.
         nodes: Exact number of nodes.
         gpus_per_node: Exact number of accelerators on each node.
+        allow_surplus: Also use offers with over a quarter more accelerators than `gpus`; you pay for all of them.
         min_gpu_memory: Minimum memory per accelerator, such as "80GiB"; a plain number is GiB.
         vcpus: Minimum number of vCPUs on each node.
         memory: Minimum memory on each node, such as "1TiB"; a plain number is GiB.

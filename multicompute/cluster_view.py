@@ -3,26 +3,29 @@
 from typing import TYPE_CHECKING, Final
 
 from multicompute.markup import html_facts, html_table
+from multicompute.text import Narrowing
 from multicompute.units import format_instant, format_usd
 
 if TYPE_CHECKING:
     from multicompute.cluster import Cluster
 
 NODE_HEADERS: Final = ("rank", "node", "state", "instance type", "zone", "private address", "public address")
+NODE_NARROWING: Final = Narrowing(drop=("zone", "public address", "instance type", "state"))
+"""What is left out of the table of nodes if it is too wide: the id and the address that nodes reach each other at stay."""
 
 
 def render_html(cluster: "Cluster") -> str:
     """Return the cluster as HTML: the facts that `multicompute show` prints, and a table of its live nodes."""
-    facts, nodes = html_facts("cluster", cluster_facts(cluster)), node_rows(cluster)
+    facts, nodes = html_facts("cluster", cluster_facts(cluster)), node_rows(cluster, wide=True)
     return facts + (html_table("nodes", NODE_HEADERS, nodes, right=frozenset({0})) if nodes else "")
 
 
-def node_rows(cluster: "Cluster") -> list[tuple[str, ...]]:
-    """Return a row for each live node, in the order of `NODE_HEADERS`."""
+def node_rows(cluster: "Cluster", *, wide: bool = False) -> list[tuple[str, ...]]:
+    """Return a row for each live node, in the order of `NODE_HEADERS`; with the complete ids if `wide`."""
     return [
         (
             str(node.rank),
-            node.id,
+            node.id if wide else short_id(node.id),
             node.state.value,
             node.instance_type,
             node.zone or "-",
@@ -31,6 +34,15 @@ def node_rows(cluster: "Cluster") -> list[tuple[str, ...]]:
         )
         for node in cluster.nodes
     ]
+
+
+def short_id(node_id: str) -> str:
+    """Return an id that fits into a table: of a path, "/groups/a/providers/vendor/machines/b", the names of the last resource."""
+    if not node_id.startswith("/"):
+        return node_id
+    path = node_id.partition("@")[0].split("/providers/")[-1].split("/")
+    # After the vendor's namespace, kinds and names alternate.
+    return "/".join(path[2::2]) or node_id
 
 
 def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:

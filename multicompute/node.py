@@ -104,7 +104,7 @@ class Sample:
 Cause = Literal["", "capacity", "quota", "preemption", "request"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Node:
     """A machine of a cluster.
 
@@ -150,6 +150,31 @@ class Node:
         return self.state is NodeState.GONE or (
             self.cause == "preemption" and self.state in (NodeState.STOPPING, NodeState.STOPPED)
         )
+
+    def __repr__(self) -> str:
+        """Return rank, id, state, place and instance type in one line."""
+        return (
+            f"<Node {self.rank} {self.id} {self.state.value} in {self.provider} {self.zone or self.region}"
+            f" {self.instance_type}>"
+        )
+
+    def _repr_html_(self) -> str:
+        # Imported here: only notebooks need it.
+        from multicompute.markup import html_facts
+
+        facts = (
+            ("rank", str(self.rank)),
+            ("id", self.id),
+            ("state", self.state.value),
+            ("why", self.reason or ""),
+            ("place", f"{self.provider} {self.zone or self.region}"),
+            ("instance type", self.instance_type),
+            ("accelerators", f"{self.accelerators:g}" if self.accelerators else ""),
+            ("private address", self.private_ip or "-"),
+            ("public address", self.public_ip or "-"),
+            ("cost", f"${self.hourly_cost:,.2f} per hour"),
+        )
+        return html_facts("node", [(name, value) for name, value in facts if value])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
+from multicompute.errors import NoOfferError
 from multicompute.offer import InstanceType, Offer, Part, PriceBasis, Purchase
 from multicompute.units import format_duration, format_instant
 
@@ -73,7 +74,7 @@ class Outage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Candidate:
     """An offer times the number of nodes that meets the spec, with its total price.
 
@@ -165,6 +166,12 @@ class Candidate:
         """The basis of its prices: "estimate" if at least one is an estimate, otherwise "list"."""
         return "estimate" if any(part.offer.quote.basis == "estimate" for part in self.parts) else "list"
 
+    def __repr__(self) -> str:
+        """Return the candidate in one line."""
+        from multicompute.plan_text import candidate_text
+
+        return f"<Candidate {candidate_text(self)}>"
+
     def to_dict(self) -> dict[str, object]:
         """Return the form that the command line prints as JSON."""
         return {
@@ -239,13 +246,29 @@ class Plan:
     binding: str = ""
 
     @property
-    def best(self) -> Candidate | None:
-        """The first candidate, or None."""
-        return self.candidates[0] if self.candidates else None
+    def best(self) -> Candidate:
+        """The first candidate.
+
+        Raises:
+            NoOfferError: There is no candidate. `Cluster.plan` raises it itself, so the plans that it returns have one.
+        """
+        if not self.candidates:
+            raise NoOfferError(self._title(), plan=self, hint=self.nearest)
+        return self.candidates[0]
 
     def __len__(self) -> int:
         """Return how many candidates there are."""
         return len(self.candidates)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Candidate]: ...
+
+    def __getitem__(self, index: int | slice) -> Candidate | Sequence[Candidate]:
+        """Return a candidate by its position, from 0, or several for a slice."""
+        return self.candidates[index]
 
     def __iter__(self) -> Iterator[Candidate]:
         """Iterate over the candidates, the best first."""
@@ -257,25 +280,35 @@ class Plan:
 
         return render(self, limit=_SHOWN_BY_STR, reasons=False)
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        """Return what is asked for, the number of candidates and the best one, in one line."""
+        best = f"; {self.candidates[0]!r}" if self.candidates else ""
+        return f"<Plan {self._title()}{best}>"
+
+    def _title(self) -> str:
+        from multicompute.plan_text import heading
+
+        return heading(self)
 
     def _repr_html_(self) -> str:
         from multicompute.plan_text import render_html
 
         return render_html(self, limit=_SHOWN_BY_STR)
 
-    def explain(self, *, limit: int = 20) -> str:
+    def explain(self, *, limit: int = 20, width: int | None = 80) -> str:
         """Return the plan as text: a table of the candidates, the notes, and the reasons for rejecting other offers.
 
         Args:
-            limit: How many candidates to show.
+            limit: How many lines of candidates to show; those that differ only in the zone share a line. The best candidate of each
+                cloud is always shown.
+            width: The maximum number of characters per line; columns that do not fit are left out. None shows all columns.
 
         Returns:
-            Plain text with at most 100 characters per line.
+            Plain text.
         """
         from multicompute.plan_text import render
 
-        return render(self, limit=limit, reasons=True)
+        return render(self, limit=limit, reasons=True, width=width)
 
     def to_dict(self) -> dict[str, object]:
         """Return the form that the command line prints as JSON."""

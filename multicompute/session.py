@@ -112,9 +112,29 @@ class Session:
 
     @cached_property
     def only(self) -> Mapping[str, tuple[str, ...]]:
-        """Provider -> the only regions to use, for providers whose configuration names some."""
-        configured = {name: plugin.configured(self.settings(name)).regions for name, plugin in self.plugins.items()}
+        """Provider -> the only regions to use, for providers whose configuration names some.
+
+        Raises:
+            ConfigError: A provider has no such region.
+        """
+        configured = {name: self._regions_of(plugin) for name, plugin in self.plugins.items()}
         return MappingProxyType({name: regions for name, regions in configured.items() if regions})
+
+    def _regions_of(self, plugin: "ProviderPlugin") -> tuple[str, ...]:
+        regions = plugin.configured(self.settings(plugin.name)).regions
+        if not regions:
+            return ()
+        # Imported here, and the tables are read: few configurations name regions.
+        from multicompute.resolver import unknown_entry
+
+        error = unknown_entry(plugin.name, regions, self.catalog)
+        if error is None:
+            return regions
+        values = self.config.providers.get(plugin.name, {})
+        entry = error.message.partition("'")[2].partition("'")[0]
+        key = next((key for key, value in values.items() if entry in str(value)), "regions")
+        where = self.config.where(f"providers.{plugin.name}.{key}")
+        raise ConfigError(f"{where}: providers.{plugin.name}.{key}: {error.message}", provider=plugin.name)
 
     @cached_property
     def lifetime_limits(self) -> "Mapping[str, tuple[LifetimeLimit, ...]]":
@@ -161,6 +181,7 @@ class Session:
             raise ConfigError(f"no provider is named {name!r}", hint=f"installed are {', '.join(self.plugins)}")
         if missing_modules(plugin):
             raise ConfigError(f"{name}: its SDK is not installed", hint=install_line(plugin), provider=name)
+        self._regions_of(plugin)
         return plugin.open(self.settings(name))
 
     def settings(self, name: str) -> "Settings":

@@ -111,6 +111,13 @@ class ClusterSpec(ParsedModel):
         Field(description="Exact number of accelerators on each node."),
         Argument(relaxed=Relaxation(to=None, rank=3)),
     ] = None
+    allow_surplus: Annotated[
+        bool,
+        Field(
+            description="Also use offers with over a quarter more accelerators than `gpus`; you pay for all of them."
+        ),
+        Argument(identity="if set", relaxed=Relaxation(to=True, rank=18)),
+    ] = False
     min_gpu_memory: Annotated[
         Size | None,
         Field(description='Minimum memory per accelerator, such as "80GiB"; a plain number is GiB.'),
@@ -351,7 +358,7 @@ class ClusterSpec(ParsedModel):
             return None
         try:
             text = Path(self.ssh_key).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeError) as error:
             raise SpecError(f"ssh_key={self.ssh_key!r}: can't be read: {error}") from error
         if not re.fullmatch(_PUBLIC_KEY, text):
             raise SpecError(

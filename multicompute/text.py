@@ -1,33 +1,71 @@
 """Formats plain text as tables, bars and paragraphs."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_GAP: Final = 2
+"""Spaces between two columns."""
+_LEAST_PROSE: Final = 30
+"""Other columns are left out before the text of a column of prose has fewer characters per line."""
+_LEAST: Final = 12
+"""Characters that a shortened cell keeps at least."""
+
+
+class Narrowing(NamedTuple):
+    """What is changed, in this order, if a table is too wide.
+
+    Attributes:
+        prose: The title of the column whose text is wrapped between words.
+        drop: The titles of the columns that are left out, the first one first.
+        shorten: The titles of the columns whose cells are cut in the middle.
+    """
+
+    prose: str = ""
+    drop: Sequence[str] = ()
+    shorten: Sequence[str] = ()
 
 
 def table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(), width: int = 100
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[int] = frozenset(),
+    width: int | None = 100,
+    narrowing: Narrowing | None = None,
 ) -> str:
-    """Format `rows` under `headers`, with two spaces between columns. Columns without any content are omitted.
+    """Format `rows` under `headers`; the arguments are those of `table_lines`."""
+    found = table_lines(headers, rows, right=right, width=width, narrowing=narrowing)
+    return "\n".join(line for lines in found for line in lines)
+
+
+def table_lines(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[int] = frozenset(),
+    width: int | None = 100,
+    narrowing: Narrowing | None = None,
+) -> list[list[str]]:
+    """Return the lines of the headers and of each row, with two spaces between columns. Columns without any content are omitted.
 
     Args:
         headers: The header of each column.
         rows: The cells of each row, one per column.
         right: The columns to align right.
-        width: The maximum number of characters per line; the widest columns are shortened until the table fits.
+        width: The maximum number of characters per line; None for no limit.
+        narrowing: What to change if the table is wider; the widest columns are shortened if omitted. A cell that may not be changed,
+            such as an id, is never folded or cut.
     """
     shown = [index for index in range(len(headers)) if not rows or any(row[index] for row in rows)]
-    lines = [[line[index] for index in shown] for line in (headers, *rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(shown))]
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 1:
-        widths[widths.index(max(widths))] -= 1
-    return "\n".join(
-        "  ".join(
-            _cell(cell, size, is_right=index in right) for cell, size, index in zip(line, widths, shown, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+    widths = {index: max(len(line[index]) for line in (headers, *rows)) for index in shown}
+    prose = None
+    if width is not None and narrowing is None:
+        while _total(widths) > width and max(widths.values()) > 1:
+            widths[max(widths, key=lambda index: widths[index])] -= 1
+    elif width is not None and narrowing is not None:
+        prose = _narrow(headers, widths, width, narrowing)
+    return [_row_lines(line, widths, right, prose) for line in (headers, *rows)]
 
 
 def bar(share: float, size: int, *, blocks: bool) -> str:
@@ -38,12 +76,58 @@ def bar(share: float, size: int, *, blocks: bool) -> str:
     return "█" * full + _EIGHTHS[eighths].strip()
 
 
-def wrap(text: str, *, first: str = "", rest: str = "") -> list[str]:
-    """Break `text` into lines of at most 100 characters, starting with `first` and then `rest`."""
+def wrap(text: str, *, first: str = "", rest: str = "", width: int = 100) -> list[str]:
+    """Break `text` between words into lines of at most `width` characters, starting with `first` and then `rest`."""
     # Imported here: programs do not need it, and importing it takes 1 ms, a tenth of a cold query.
     from textwrap import wrap as break_lines
 
-    return break_lines(text, 100, initial_indent=first, subsequent_indent=rest)
+    # An id, a path or an argument stays in one piece, so that it can be copied.
+    return break_lines(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _total(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + _GAP * (len(widths) - 1)
+
+
+def _narrow(headers: Sequence[str], widths: dict[int, int], width: int, narrowing: Narrowing) -> int | None:
+    """Change the widths of the columns, or leave columns out, until they fit; return the column of prose."""
+    column = {headers[index]: index for index in widths}
+    prose = column.get(narrowing.prose)
+    natural = 0 if prose is None else widths[prose]
+    if prose is not None:
+        widths[prose] = min(natural, _LEAST_PROSE)
+    for title in narrowing.drop:
+        if _total(widths) > width and title in column:
+            del widths[column[title]]
+    for title in narrowing.shorten:
+        index = column.get(title, -1)
+        if index in widths and _total(widths) > width:
+            least = min(widths[index], _LEAST)
+            widths[index] = max(least, widths[index] - (_total(widths) - width))
+    if prose is not None:
+        widths[prose] = max(widths[prose], min(natural, widths[prose] + width - _total(widths)))
+    return prose
+
+
+def _row_lines(cells: Sequence[str], widths: dict[int, int], right: frozenset[int], prose: int | None) -> list[str]:
+    """Return the lines of a row: one, or several if its prose is wrapped."""
+    text = "" if prose is None else cells[prose]
+    lines = (wrap(text, width=widths[prose]) if prose is not None else []) or [""]
+    rows = [{index: cells[index] for index in widths} | ({} if prose is None else {prose: lines[0]})]
+    rows += [{prose: line} for line in lines[1:] if prose is not None]
+    return [
+        (" " * _GAP)
+        .join(
+            row.get(index, "").ljust(size)
+            if index == prose
+            else _cell(row.get(index, ""), size, is_right=index in right)
+            for index, size in widths.items()
+        )
+        .rstrip()
+        for row in rows
+    ]
 
 
 def _cell(text: str, size: int, *, is_right: bool) -> str:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from multicompute.errors import SpecError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)", re.IGNORECASE)
+_LONGEST = timedelta(days=36500)
+"""A hundred years. A longer duration is a mistake, and instants that far away can't be computed."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE = r"(\d+(?:\.\d+)?)\s*(g|gb|gib|t|tb|tib|m|mb|mib)?"
 _GIB = {"m": 1 / 1024, "mib": 1 / 1024, "mb": 1e6 / 2**30, "g": 1.0, "gib": 1.0, "gb": 1e9 / 2**30}
@@ -21,10 +23,12 @@ def parse_duration(value: str | timedelta, *, what: str) -> timedelta:
         what: The name of the argument, for the message.
 
     Raises:
-        SpecError: `value` is not a duration or not positive.
+        SpecError: `value` is not a duration, not positive, or longer than a hundred years.
     """
     if isinstance(value, timedelta):
         duration = value
+    elif isinstance(value, str) and value.lstrip().startswith("-"):
+        raise SpecError(f"{what}={value!r}: must be longer than zero")
     elif isinstance(value, str) and value.strip() and not _DURATION.sub("", value).strip():
         seconds = sum(float(number) * _SECONDS[unit.lower()] for number, unit in _DURATION.findall(value))
         duration = timedelta(seconds=min(seconds, 1e12))
@@ -32,6 +36,8 @@ def parse_duration(value: str | timedelta, *, what: str) -> timedelta:
         raise SpecError(f'{what}={value!r}: not a duration; write "90m", "12h" or "7d"')
     if duration <= timedelta(0):
         raise SpecError(f"{what}={value!r}: must be longer than zero")
+    if duration > _LONGEST:
+        raise SpecError(f"{what}={value!r}: longer than a hundred years")
     return duration
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from multicompute.cli.spelling import flag_of
+from multicompute.cli.tables import pair
 from multicompute.fields import form_of, members_of
 from multicompute.spec import ClusterSpec, argument_of
 
@@ -87,12 +88,5 @@ def _number(text: str) -> float | str:
         return text
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a pair; write --tag team=nlp")
-    return key, value
-
-
-_READERS: Final = {"N": _whole, "USD": _number, "SIZE": _number, "KEY=VALUE": _pair}
+_READERS: Final = {"N": _whole, "USD": _number, "SIZE": _number, "KEY=VALUE": pair}
 """Metavar -> how its text is read."""

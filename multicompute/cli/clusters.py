@@ -3,28 +3,38 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.cli.coverage import NOT_ASKED, write_coverage
-from multicompute.cli.output import confirm, write_json, write_message, write_table
+from multicompute.cli.output import confirm, terminal_width, write_message, write_table, wrote
 from multicompute.cli.status import exit_status, one_line
 from multicompute.cli.tables import (
     cluster_arguments,
     explain,
-    json_argument,
     name_argument,
+    output_arguments,
+    tag_argument,
     write_cluster,
     write_next_step,
     write_nodes,
 )
 from multicompute.errors import LedgerError, MulticomputeError, SpecError
-from multicompute.node import ClusterState
+from multicompute.node import ClusterState, Event
+from multicompute.text import Narrowing, wrap
 from multicompute.units import format_instant, format_usd
 
 if TYPE_CHECKING:
     from multicompute.cluster import Cluster
 
 _STYLES: Final[Mapping[ClusterState, str]] = {ClusterState.DEGRADED: "yellow", ClusterState.TERMINATING: "bold red"}
+_COLUMNS: Final = ("name", "state", "place", ">nodes", ">acc", "type", ">$/h", ">cost", "expires (UTC)")
+_NARROWING: Final = Narrowing(
+    drop=("cost", "acc", "type", "nodes", "expires (UTC)", "place", "$/h"), shorten=("place",)
+)
+_POLL_INTERVAL: Final = timedelta(seconds=2)
+_KIND: Final = 12
+"""Characters of the kind of an event in `events --follow`, where the events to come are not known."""
 
 
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,47 +45,73 @@ def ls_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ask the clouds about all clusters first; the exit status is 6 if one can't be asked",
     )
-    json_argument(parser)
+    tag_argument(parser, "only clusters with this tag")
+    parser.add_argument(
+        "--state",
+        type=str.upper,
+        choices=[state.value for state in ClusterState],
+        metavar="STATE",
+        help=f"only clusters in this state: {', '.join(state.value.lower() for state in ClusterState)}",
+    )
+    parser.add_argument(
+        "--cloud",
+        dest="clouds",
+        metavar="CLOUD",
+        action="extend",
+        type=lambda text: text.split(","),
+        default=[],
+        help="only clusters of this cloud (may be repeated)",
+    )
+    output_arguments(parser)
 
 
 def ls(options: argparse.Namespace) -> int:
     """Print the clusters in the ledger."""
     from multicompute.cluster import Cluster
 
-    status = _refresh_all(as_json=options.json) if options.live else 0
-    found = Cluster.list(include_ended=options.all)
+    status = _refresh_all(options) if options.live else 0
+    found = Cluster.list(
+        state=options.state, tags=dict(options.tags), clouds=options.clouds or None, include_ended=options.all
+    )
     clusters = [cluster.to_dict() for cluster in found]
-    if options.json:
-        write_json(clusters)
-    elif clusters:
-        columns = ("name", "state", "provider", "place", ">nodes", ">gpus", "type", ">$/h", ">cost", "expires")
-        styles = [_STYLES.get(cluster.state, "") for cluster in found]
-        write_table(columns, [_row(cluster) for cluster in clusters], styles=styles)
-        for cluster in found:
-            if cluster.blocked_on:
-                write_message(
-                    f"{cluster.name} is not terminated yet: {cluster.blocked_on}; `multicompute reap` tries again"
-                )
-    else:
-        where = "in the ledger; `multicompute reconcile` asks the clouds"
-        write_message(f"no clusters {where}" if options.all else f"no live clusters {where}; --all lists ended ones")
+    if wrote(options, clusters):
+        return status
+    if not clusters:
+        write_message(_nothing_listed(options))
+        return status
+    styles = [_STYLES.get(cluster.state, "") for cluster in found]
+    write_table(_COLUMNS, [_row(each) for each in clusters], narrowing=_NARROWING, wide=options.wide, styles=styles)
+    for cluster in found:
+        if cluster.blocked_on:
+            write_message(
+                f"{cluster.name} is not terminated yet: {cluster.blocked_on}; `multicompute reap` tries again"
+            )
     return status
 
 
-def _refresh_all(*, as_json: bool) -> int:
+def _nothing_listed(options: argparse.Namespace) -> str:
+    which = " of this kind" if options.tags or options.state or options.clouds else ""
+    if options.all or (options.state and not ClusterState(options.state).is_live):
+        return f"no clusters{which} in the ledger; `multicompute reconcile` asks the clouds"
+    return (
+        f"no live clusters{which} in the ledger; --all lists ended ones, and `multicompute reconcile` asks the clouds"
+    )
+
+
+def _refresh_all(options: argparse.Namespace) -> int:
     """Refresh all clusters, and return the exit status."""
     from multicompute.engine.upkeep.refresh import RefreshReport, refresh_all
     from multicompute.session import open_session
 
     session = open_session()
     report = refresh_all(session) if session.has_ledger else RefreshReport()
-    write_coverage(report.coverage, as_json=as_json)
+    write_coverage(report.coverage, is_terse=options.output != "table")
     for note in report.notes:
         write_message(f"note: {note}")
     return 0 if report.coverage.is_complete else NOT_ASKED
 
 
-show_arguments = nodes_arguments = events_arguments = cluster_arguments
+show_arguments = nodes_arguments = cluster_arguments
 
 
 def wait_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +125,7 @@ def wait_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="DURATION", help='how long to wait, such as "30m"; as in the request if omitted'
     )
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def wait(options: argparse.Namespace) -> int:
@@ -102,15 +138,15 @@ def wait(options: argparse.Namespace) -> int:
         cluster, status = _refreshed(options.name)
     else:
         cluster, status = cluster.wait(options.timeout, on_stop="leave"), 0
-    write_cluster(cluster, as_json=options.json)
+    write_cluster(cluster, options)
     return status
 
 
 def show(options: argparse.Namespace) -> int:
     """Print one cluster."""
     cluster, status = _refreshed(options.name)
-    write_cluster(cluster, as_json=options.json)
-    if not options.json:
+    write_cluster(cluster, options)
+    if options.output == "table":
         write_next_step(cluster)
     return status
 
@@ -118,26 +154,83 @@ def show(options: argparse.Namespace) -> int:
 def nodes(options: argparse.Namespace) -> int:
     """Print the live nodes of a cluster."""
     cluster, status = _refreshed(options.name)
-    if options.json:
-        write_json(cluster.to_dict()["nodes"])
-    else:
-        write_nodes(cluster)
+    if not wrote(options, cluster.to_dict()["nodes"]):
+        write_nodes(cluster, wide=options.wide)
         write_next_step(cluster)
     return status
+
+
+def events_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `events`."""
+    cluster_arguments(parser)
+    parser.add_argument(
+        "--follow", action="store_true", help="print new events until the cluster has ended, or until Ctrl-C"
+    )
+    explain(
+        parser,
+        "With --follow and --json, each event is a JSON document on a line of its own. Ctrl-C ends the command with exit\n"
+        "status 0, and the cluster is not changed.",
+    )
 
 
 def events(options: argparse.Namespace) -> int:
     """Print the event log of a cluster."""
     from multicompute.cluster import Cluster
 
-    log = Cluster.get(options.name).events()
-    if options.json:
-        write_json(
-            [{"at": format_instant(e.at), "kind": e.kind, "message": e.message, "data": dict(e.data)} for e in log]
-        )
-    else:
-        write_table(("at", "kind", "message"), [(format_instant(e.at), e.kind, e.message) for e in log])
+    cluster = Cluster.get(options.name)
+    if options.follow:
+        _follow(cluster, options)
+        return 0
+    log = cluster.events()
+    if not wrote(options, [_event_dict(event) for event in log]):
+        rows = [(format_instant(event.at), event.kind, event.message) for event in log]
+        narrowing = Narrowing(prose="message", drop=("kind",))
+        write_table(("at", "kind", "message"), rows, narrowing=narrowing, wide=options.wide)
     return 0
+
+
+def _follow(cluster: "Cluster", options: argparse.Namespace) -> None:
+    """Print the events of a cluster, and those that any process adds, until the cluster has ended."""
+    from multicompute.cluster import Cluster
+    from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
+    from multicompute.session import open_session
+
+    if options.output == "csv":
+        raise SpecError("events: --follow has no form in CSV", hint="leave --follow out, or use --json")
+    clock, cancellation, shown = open_session().clock, Cancellation(), 0
+    try:
+        with cancel_on_signals(cancellation):
+            while True:
+                # Read the state before the events: whatever happened until the end is in the log by then.
+                has_ended = Cluster.get(cluster.id).state.has_ended
+                log = cluster.events()
+                for event in log[shown:]:
+                    _write_event(event, options)
+                shown = len(log)
+                if has_ended:
+                    return
+                cancellation.sleep(clock, _POLL_INTERVAL)
+    except KeyboardInterrupt:
+        # Ctrl-C is how users end the view: nothing was interrupted.
+        pass
+
+
+def _write_event(event: Event, options: argparse.Namespace) -> None:
+    if options.json:
+        import json
+
+        print(json.dumps(_event_dict(event), allow_nan=False), flush=True)
+        return
+    start = f"{format_instant(event.at)}  {event.kind:{_KIND}}  "
+    message = " ".join(event.message.split())
+    if options.wide:
+        print(f"{start}{message}", flush=True)
+    else:
+        print("\n".join(wrap(message, first=start, rest="    ", width=terminal_width())), flush=True)
+
+
+def _event_dict(event: Event) -> dict[str, object]:
+    return {"at": format_instant(event.at), "kind": event.kind, "message": event.message, "data": dict(event.data)}
 
 
 def extend_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,7 +260,7 @@ def heal_arguments(parser: argparse.ArgumentParser) -> None:
         default="start",
         help="start stopped nodes again (the default), or replace and delete them",
     )
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def heal(options: argparse.Namespace) -> int:
@@ -175,22 +268,24 @@ def heal(options: argparse.Namespace) -> int:
     from multicompute.cluster import Cluster
 
     cluster = Cluster.get(options.name).heal(options.timeout, stopped=options.stopped)
-    write_cluster(cluster, as_json=options.json)
+    write_cluster(cluster, options)
     return 0
 
 
 def down_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `down`."""
-    parser.add_argument("names", metavar="NAME", nargs="+", help="name of a cluster")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="name of a cluster")
+    parser.add_argument("--all", action="store_true", help="terminate every live cluster in the ledger")
+    tag_argument(parser, "terminate the live clusters with this tag")
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def down(options: argparse.Namespace) -> int:
     """Terminate clusters."""
-    from multicompute.cluster import Cluster
-
-    # Find all of them first: a typo in the second name must not cost the first cluster.
-    clusters = [Cluster.get(name) for name in dict.fromkeys(options.names)]
+    clusters = _chosen(options)
+    if not clusters:
+        write_message("no live clusters" + (" with these tags" if options.tags else ""))
+        return 0
     if not options.yes and not _confirmed(clusters):
         write_message("nothing was terminated")
         return 0
@@ -212,6 +307,28 @@ def down(options: argparse.Namespace) -> int:
     if unwritten is not None:
         raise unwritten
     return status
+
+
+def _chosen(options: argparse.Namespace) -> "Sequence[Cluster]":
+    """Return the clusters to terminate: those that are named, or the live ones that --all and --tag select.
+
+    Raises:
+        SpecError: No cluster was chosen, or in two ways.
+        ClusterNotFound: No cluster ever had one of the names.
+    """
+    from multicompute.cluster import Cluster
+
+    is_selection = options.all or bool(options.tags)
+    if options.names and is_selection:
+        raise SpecError("down: takes names, or --all or --tag, not both")
+    if is_selection:
+        return Cluster.list(tags=dict(options.tags))
+    if not options.names:
+        raise SpecError(
+            "down: no cluster was named", hint="name clusters, or select them with --all or --tag KEY=VALUE"
+        )
+    # Find all of them first: a typo in the second name must not cost the first cluster.
+    return [Cluster.get(name) for name in dict.fromkeys(options.names)]
 
 
 def _confirmed(clusters: "Sequence[Cluster]") -> bool:
@@ -241,15 +358,15 @@ def _refreshed(name: str) -> "tuple[Cluster, int]":
 
 
 def _row(cluster: Mapping[str, Any]) -> tuple[str, ...]:
+    place = f"{cluster['provider'] or ''} {cluster['zone'] or cluster['region'] or ''}".strip()
     return (
         cluster["name"],
         str(cluster["state"]),
-        cluster["provider"] or "-",
-        cluster["zone"] or cluster["region"] or "-",
+        place or "-",
         str(len(cluster["nodes"])),
         "-" if cluster["gpus"] is None else f"{cluster['gpus']:g}",
         ", ".join(cluster["type"]),
         f"{cluster['hourly_usd']:,.2f}",
         f"{cluster['accrued_usd']:,.2f}",
-        cluster["expires_at"] or "never",
+        (cluster["expires_at"] or "never")[:16].replace("T", " "),
     )

@@ -1,22 +1,25 @@
 """`cost`: what clusters have cost, and what live ones are expected to cost; calls no cloud."""
 
 import argparse
-import csv
 import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from multicompute.cli.output import RIGHT, write_json, write_message, write_table
+from multicompute.cli.output import RIGHT, write_message, write_table, wrote
+from multicompute.cli.tables import explain, output_arguments
 from multicompute.errors import SpecError
-from multicompute.text import bar
+from multicompute.text import Narrowing, bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from multicompute.cost.forecast import Forecast
     from multicompute.cost.report import CostReport
 
 _WIDTH: Final = 12
+_FIGURES: Final = ("node_hours", "accelerator_hours", "cost_usd")
+_NARROWING: Final = Narrowing(drop=("", "node-h", "accelerator-h", "share"))
+_FORECAST_NARROWING: Final = Narrowing(drop=("ends", "total", "so far", "forecast"))
 _FORM: Final = "figures rounded half to even to 6 digits"
 
 
@@ -39,9 +42,8 @@ def cost_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ZONE",
         help='with --by day, the time zone of the days, such as "Europe/Berlin"; UTC if omitted, as on the bills of the clouds',
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help=f"print one JSON document to stdout, {_FORM}")
-    form.add_argument("--csv", action="store_true", help=f"print the rows as CSV with a header, {_FORM}")
+    output_arguments(parser, csv=True)
+    explain(parser, f"JSON and CSV have {_FORM}.")
 
 
 def cost(options: argparse.Namespace) -> int:
@@ -52,25 +54,23 @@ def cost(options: argparse.Namespace) -> int:
     if options.timezone is not None and options.by != "day":
         raise SpecError(f"--timezone {options.timezone}: only --by day has days")
     found = report(open_session(), since=options.since, by=options.by, name=options.name, timezone=options.timezone)
-    if options.json:
-        write_json(found.to_dict())
-    elif options.csv:
-        _write_csv(found)
-    else:
-        _write_tables(found)
+    header = (found.by, *_FIGURES, *(("timezone",) if found.timezone else ()))
+    if not wrote(options, found.to_dict(), list(_records(found)), header=header):
+        _write_tables(found, wide=options.wide)
     return 0
 
 
-def _write_csv(report: "CostReport") -> None:
-    lines = csv.writer(sys.stdout, lineterminator="\n")
-    zone = (("timezone", report.timezone),) if report.timezone else ()
-    lines.writerow((report.by, "node_hours", "accelerator_hours", "cost_usd", *(header for header, _ in zone)))
+def _records(report: "CostReport") -> "Iterator[dict[str, object]]":
     for row in report.rows:
         group, *figures = row.to_dict().values()
-        lines.writerow((group, *(f"{figure:.6f}" for figure in figures), *(name for _, name in zone)))
+        yield {
+            report.by: group,
+            **{name: f"{figure:.6f}" for name, figure in zip(_FIGURES, figures, strict=True)},
+            **({"timezone": report.timezone} if report.timezone else {}),
+        }
 
 
-def _write_tables(report: "CostReport") -> None:
+def _write_tables(report: "CostReport", *, wide: bool) -> None:
     from multicompute.cost.text import nothing_spent, row_cells, row_headers, share
 
     if not report.rows:
@@ -79,12 +79,11 @@ def _write_tables(report: "CostReport") -> None:
     group, *figures = row_headers(report)
     lines = [(*row_cells(row, report.total), _bar(share(row, report.total))) for row in report.rows]
     last = (*row_cells(report.total, report.total), "")
-    write_table(
-        (group, *(f"{RIGHT}{figure}" for figure in figures), ""), [*lines, last], styles=[*[""] * len(lines), "bold"]
-    )
+    columns = (group, *(f"{RIGHT}{figure}" for figure in figures), "")
+    write_table(columns, [*lines, last], narrowing=_NARROWING, wide=wide, styles=[*[""] * len(lines), "bold"])
     if report.forecasts:
         print()
-        _write_forecasts(report.forecasts)
+        _write_forecasts(report.forecasts, wide=wide)
     for forecast in report.forecasts:
         if forecast.warning:
             write_message(forecast.warning)
@@ -94,12 +93,13 @@ def _write_tables(report: "CostReport") -> None:
         )
 
 
-def _write_forecasts(forecasts: "Sequence[Forecast]") -> None:
+def _write_forecasts(forecasts: "Sequence[Forecast]", *, wide: bool) -> None:
     from multicompute.cost.text import FORECAST_HEADERS, forecast_cells
 
     name, *figures, expiry = FORECAST_HEADERS
     columns = (name, *(f"{RIGHT}{figure}" for figure in figures), expiry)
-    write_table(columns, [forecast_cells(forecast) for forecast in forecasts])
+    cells = [forecast_cells(forecast) for forecast in forecasts]
+    write_table(columns, cells, narrowing=_FORECAST_NARROWING, wide=wide)
 
 
 def _bar(share: Decimal) -> str:

@@ -12,11 +12,11 @@ NOT_ASKED: Final = 6
 _LONGEST: Final = 240
 
 
-def write_coverage(coverage: "Coverage", *, as_json: bool = False) -> None:
-    """Write to stderr what could not be asked and, unless a program reads the document, what was."""
+def write_coverage(coverage: "Coverage", *, is_terse: bool = False) -> None:
+    """Write to stderr what could not be asked and, unless it is to be terse, what was."""
     for line in coverage.problems():
         write_message(f"note: {_shortened(' '.join(line.split()))}")
-    if as_json:
+    if is_terse:
         return
     asked = f"asked: {', '.join(sorted(coverage.asked))}" if coverage.asked else "no cloud was asked"
     write_message(f"{asked}; not set up here: {', '.join(coverage.unused)}" if coverage.unused else asked)

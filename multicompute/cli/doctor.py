@@ -3,9 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from multicompute.cli.output import write_json, write_message, write_table
+from multicompute.cli.output import write_message, write_table, wrote
 from multicompute.cli.status import one_line
-from multicompute.cli.tables import explain, json_argument
+from multicompute.cli.tables import explain, output_arguments
 from multicompute.config import without_password
 from multicompute.errors import MulticomputeError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NO_PROVIDER = 6
 """The status if no provider is usable, so that every request would raise AuthError, or if one could not be asked."""
 UNUSABLE = 1
+_COLUMNS = ("check", "ok", "detail")
 _NOTES = 3
 """Problems with regions that are shown; they are usually the same everywhere."""
 
@@ -28,7 +29,7 @@ def doctor_arguments(parser: argparse.ArgumentParser) -> None:
         "configured or has a live cluster could not be asked; 1 if the ledger or the catalog can't be read; 2 if the\n"
         "configuration can't.",
     )
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -42,10 +43,9 @@ def doctor(options: argparse.Namespace) -> int:
         "catalog": _catalog(session),
         "providers": [_provider(session, plugin) for plugin in session.plugins.values()],
     }
-    if options.json:
-        write_json(report)
-    else:
-        _write(report)
+    rows = _rows(report)
+    if not wrote(options, report, [dict(zip(_COLUMNS, row, strict=True)) for row in rows]):
+        write_table(_COLUMNS, rows, wide=options.wide)
     if not (report["ledger"]["ok"] and report["catalog"]["ok"]):
         return UNUSABLE
     not_asked = _not_asked(session, report["providers"])
@@ -157,14 +157,15 @@ def _finding(*, ok: bool, detail: str, **more: str) -> dict[str, Any]:
     return {"ok": ok, "detail": detail, **more}
 
 
-def _write(report: dict[str, Any]) -> None:
+def _rows(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the lines of the table, under `_COLUMNS`."""
     parts = ("configuration", "ledger", "catalog")
     rows = [(part, _word(report[part]), report[part]["detail"]) for part in parts]
     for provider in report["providers"]:
         rows.append((provider["name"], "yes" if provider["usable"] else "no", provider["why"]))
         for check in provider["checks"]:
             rows.append((f"  {check['name']}", _word(check), " ".join((check["detail"], check["hint"])).strip()))
-    write_table(("check", "ok", "detail"), rows)
+    return rows
 
 
 def _word(finding: dict[str, Any]) -> str:

@@ -56,11 +56,16 @@ def init(options: argparse.Namespace) -> int:
 
 
 def _refuse_to_overwrite(path: Path, *, force: bool) -> None:
-    if os.path.lexists(path) and not force:
+    if os.path.lexists(path) and not force and not _is_empty(path):
         raise SpecError(
             f"{path}: exists already, and was not changed",
             hint="`multicompute doctor` checks it; `multicompute init --force` overwrites it",
         )
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether a file has nothing to lose, such as the one that `MULTICOMPUTE_CONFIG` names on local clouds."""
+    return path.is_file() and not path.is_symlink() and not path.stat().st_size
 
 
 def _confirmed(path: Path) -> bool:
@@ -112,7 +117,7 @@ def _setting(key: str, value: str) -> str:
 
 def _write(path: Path, text: str, *, force: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if force:
+    if force or _is_empty(path):
         path.unlink(missing_ok=True)
     # Refuse a link or file created meanwhile. Only the owner may read it: people write URLs of ledgers here.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,14 +1,18 @@
 """`outages`: lists what requests do not try for now, and forgets it."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from multicompute.cli.output import RIGHT, write_json, write_message, write_table
-from multicompute.cli.tables import explain, json_argument
+from multicompute.cli.output import RIGHT, write_message, write_table, wrote
+from multicompute.cli.tables import explain, output_arguments
+from multicompute.text import Narrowing
 from multicompute.units import format_instant
 
 if TYPE_CHECKING:
     from multicompute.plan import Outage
+
+_COLUMNS: Final = ("place", "instance type", "purchase", f"{RIGHT}nodes", "reason", "until")
+_NARROWING: Final = Narrowing(drop=("nodes", "purchase"), shorten=("instance type",))
 
 
 def outages_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +30,7 @@ def outages_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PLACE",
         help="forget the outages of this cloud, region or zone, or all if none is given",
     )
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def outages(options: argparse.Namespace) -> int:
@@ -37,12 +41,10 @@ def outages(options: argparse.Namespace) -> int:
     session = open_session()
     clears = options.clear is not None
     found = clear_outages(session, options.clear) if clears else active_outages(session)
-    if options.json:
-        write_json([outage.to_dict() for outage in found])
+    if wrote(options, [outage.to_dict() for outage in found]):
         return 0
     if found:
-        columns = ("place", "instance type", "purchase", f"{RIGHT}nodes", "reason", "until")
-        write_table(columns, [_row(outage) for outage in found])
+        write_table(_COLUMNS, [_row(outage) for outage in found], narrowing=_NARROWING, wide=options.wide)
     where = f" in {options.clear}" if options.clear else ""
     if clears:
         write_message(f"forgotten: {len(found)} outage{'' if len(found) == 1 else 's'}{where}")

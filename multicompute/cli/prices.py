@@ -1,19 +1,20 @@
 """`offers` and `catalog`: what can be bought, at which price; neither calls a cloud."""
 
 import argparse
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from multicompute.cli.arguments import add_request_arguments, request_arguments
-from multicompute.cli.output import write_json, write_message, write_table
+from multicompute.cli.output import write_message, write_table, wrote
 from multicompute.cli.spelling import options_in_errors
-from multicompute.cli.tables import json_argument
+from multicompute.cli.tables import output_arguments
 from multicompute.errors import SpecError
+from multicompute.text import Narrowing
 
 if TYPE_CHECKING:
     from multicompute.catalog.info import ProviderInfo
     from multicompute.plan import Candidate, Plan
+    from multicompute.plan_text import Line
 
 DEFAULT_LIMIT = 20
 
@@ -29,11 +30,12 @@ def offers_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"number of offers to list at most, {DEFAULT_LIMIT} by default; 0 for all",
     )
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def offers(options: argparse.Namespace) -> int:
     """Print the offers for one type."""
+    from multicompute.plan_text import group_zones
     from multicompute.resolver import require
 
     if options.limit < 0:
@@ -46,12 +48,11 @@ def offers(options: argparse.Namespace) -> int:
         # Without a number, offers are compared by the price of one accelerator.
         candidates = sorted(candidates, key=lambda candidate: candidate.price_per_accelerator)
     limit = options.limit or len(candidates)
-    if options.json:
-        write_json([candidate.to_dict() for candidate in candidates[:limit]])
+    if wrote(options, [candidate.to_dict() for candidate in candidates[:limit]]):
         _note_limit(limit, len(candidates), "offers")
     else:
-        lines = [list(same) for _, same in groupby(candidates, key=_without_zone)]
-        _write_offers(lines[:limit])
+        lines = group_zones(candidates)
+        _write_offers(lines[:limit], wide=options.wide)
         _note_limit(limit, len(lines), "lines")
     return 0
 
@@ -78,34 +79,16 @@ def _find(options: argparse.Namespace) -> "Plan":
     )
 
 
-def _write_offers(lines: Iterable[Sequence["Candidate"]]) -> None:
-    """Print one line for offers that differ only in the zone: the first zone, and the number of others."""
-    rows = []
-    for zones in lines:
-        best = zones[0]
-        more = f" +{len(zones) - 1}" if len(zones) > 1 else ""
-        rows.append(
-            (
-                best.provider,
-                (best.zone or best.region) + more,
-                best.instance_type,
-                str(best.nodes),
-                f"{best.accelerators:g}",
-                best.purchase,
-                f"{best.hourly_cost:,.2f}",
-                f"{best.price_per_accelerator:,.3f}",
-                f"{best.price_as_of:%Y-%m-%d}",
-                " ".join((best.price_basis, "old" if best.is_stale else "")).strip(),
-            )
-        )
-    write_table(
-        ("provider", "zone", "instance type", ">nodes", ">gpus", "purchase", ">$/h", ">$/gpu-h", "price date", "basis"),
-        rows,
-    )
+def _write_offers(lines: "Sequence[Line]", *, wide: bool) -> None:
+    """Print the table of `plan` without the ranks, and with the sources in full."""
+    from multicompute.plan_text import CANDIDATE_HEADERS, CANDIDATE_NARROWING, RIGHT, candidate_rows, legend
 
-
-def _without_zone(candidate: "Candidate") -> tuple[object, ...]:
-    return (candidate.provider, candidate.region, candidate.instance_type, candidate.purchase, candidate.hourly_cost)
+    sources = {line.best.price_source: line.best.price_source for line in lines}
+    _, *titles = (f">{title}" if index in RIGHT else title for index, title in enumerate(CANDIDATE_HEADERS))
+    rows = [row[1:] for row in candidate_rows(lines, sources)]
+    write_table(titles, rows, narrowing=CANDIDATE_NARROWING, wide=wide)
+    if meanings := legend(lines):
+        print("\n" + "\n".join(meanings))
 
 
 def catalog_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +96,7 @@ def catalog_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", choices=("info", "path"), help="info: number and age of the offers; path: folders of the tables"
     )
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def catalog(options: argparse.Namespace) -> int:
@@ -123,17 +106,14 @@ def catalog(options: argparse.Namespace) -> int:
     tables = open_session().catalog.info()
     if options.what == "path":
         paths = {table.provider: str(table.path) for table in tables}
-        if options.json:
-            write_json(paths)
-        else:
+        if not wrote(options, paths, [{"provider": name, "path": path} for name, path in paths.items()]):
             print("\n".join(paths.values()))
-    elif options.json:
-        write_json(
-            {"offers": sum(table.offers for table in tables), "providers": [_table_dict(each) for each in tables]}
-        )
-    else:
-        columns = ("provider", ">offers", ">instance types", ">regions", "oldest price", "newest price")
-        write_table(columns, [_table_row(table) for table in tables])
+        return 0
+    records = [_table_dict(each) for each in tables]
+    if not wrote(options, {"offers": sum(table.offers for table in tables), "providers": records}, records):
+        columns = ("cloud", ">offers", ">instance types", ">regions", "oldest price", "newest price")
+        narrowing = Narrowing(drop=("regions", "oldest price"))
+        write_table(columns, [_table_row(table) for table in tables], narrowing=narrowing, wide=options.wide)
     return 0
 
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from multicompute.cli.coverage import NOT_ASKED, write_coverage
-from multicompute.cli.output import write_json, write_message, write_table
-from multicompute.cli.tables import json_argument
+from multicompute.cli.output import write_message, write_table, wrote
+from multicompute.cli.tables import output_arguments
 
 LEAK_FOUND = 9
 INCOMPLETE = 1
 """The status if something could not be terminated or adopted; the next call tries again."""
 
+_COLUMNS = ("finding", "cluster", "detail")
 _WORDS = {
     "orphans": "orphan",
     "in_doubt": "in doubt",
@@ -52,7 +53,7 @@ def reconcile(options: argparse.Namespace) -> int:
         write_message(
             "an orphan may belong to another ledger: --adopt NAME adds it to this one, --terminate NAME deletes it"
         )
-    write_coverage(report.coverage, as_json=options.json)
+    write_coverage(report.coverage, is_terse=options.output != "table")
     if options.dry_run and report.is_leak:
         return LEAK_FOUND
     if not report.is_complete:
@@ -72,7 +73,7 @@ def reap(options: argparse.Namespace) -> int:
 
     report = terminate_expired(open_session(), dry_run=options.dry_run)
     _write(report.to_dict(), options)
-    write_coverage(report.coverage, as_json=options.json)
+    write_coverage(report.coverage, is_terse=options.output != "table")
     if not report.coverage.is_complete:
         return NOT_ASKED
     return INCOMPLETE if report.failed else 0
@@ -80,18 +81,17 @@ def reap(options: argparse.Namespace) -> int:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="report what would be done, and change nothing")
-    json_argument(parser)
+    output_arguments(parser)
 
 
 def _write(report: Mapping[str, Any], options: argparse.Namespace) -> None:
-    if options.json:
-        write_json(report)
-        return
     rows = [row for key, found in report.items() if key not in _NO_FINDINGS for row in _rows(key, found)]
+    if wrote(options, report, [dict(zip(_COLUMNS, row, strict=True)) for row in rows]):
+        return
     if rows:
         if options.dry_run:
             write_message("nothing was changed: --dry-run")
-        write_table(("finding", "cluster", "detail"), rows)
+        write_table(_COLUMNS, rows, wide=options.wide)
     elif report["asked"]:
         write_message("no live clusters in the ledger, and no resources left in the clouds that answered")
     else:

@@ -2,23 +2,26 @@
 
 import argparse
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.cli.arguments import add_file_argument, add_request_arguments, request_arguments
-from multicompute.cli.output import write_json, write_message
+from multicompute.cli.output import terminal_width, write_json, write_message, wrote
 from multicompute.cli.spelling import as_options, options_in_errors
-from multicompute.cli.tables import explain, json_argument, write_cluster, write_next_step
-from multicompute.errors import NoOfferError
+from multicompute.cli.tables import explain, output_arguments, write_cluster, write_next_step
+from multicompute.errors import NoOfferError, SpecError
 
 if TYPE_CHECKING:
     from multicompute.cluster import Cluster
 
+DEFAULT_LIMIT: Final = 20
+
 
 def up_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `up` and `plan`."""
+    """Add the arguments of `up`."""
     add_file_argument(parser)
     add_request_arguments(parser)
-    json_argument(parser)
+    parser.add_argument("--quiet", action="store_true", help="print no progress and no hints, only errors")
+    output_arguments(parser)
 
 
 def up(options: argparse.Namespace) -> int:
@@ -26,11 +29,13 @@ def up(options: argparse.Namespace) -> int:
     from multicompute.cluster import Cluster
 
     given = request_arguments(options)
-    with options_in_errors(), _progress(wanted=given.pop("progress", True)) as progress:
+    wanted = given.pop("progress", True) and not options.quiet
+    with options_in_errors(), _progress(wanted=wanted) as progress:
         cluster = Cluster.request(**given, progress=progress)
-    write_cluster(cluster, as_json=options.json)
-    write_next_step(cluster)
-    if not options.json:
+    write_cluster(cluster, options)
+    if not options.quiet:
+        write_next_step(cluster)
+    if options.output == "table" and not options.quiet:
         for event in cluster.events():
             if event.kind == "reservation":
                 write_message(f"note: {event.message}")
@@ -49,13 +54,27 @@ def _early_expiry(cluster: "Cluster") -> str:
     return events[-1].message if events and events[-1].kind == "early expiry" else ""
 
 
-plan_arguments = up_arguments
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `plan`."""
+    add_file_argument(parser)
+    add_request_arguments(parser)
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=DEFAULT_LIMIT,
+        metavar="N",
+        help=f"number of lines to show at most, and the best candidate of each cloud; {DEFAULT_LIMIT} by default; 0 for all",
+    )
+    output_arguments(parser)
 
 
 def plan(options: argparse.Namespace) -> int:
     """Print the candidates for a request."""
     from multicompute.cluster import Cluster
+    from multicompute.plan_text import render
 
+    if options.limit < 0:
+        raise SpecError(f"--limit {options.limit}: must be 0 (for all) or more")
     given = request_arguments(options)
     try:
         with options_in_errors():
@@ -65,10 +84,9 @@ def plan(options: argparse.Namespace) -> int:
         if options.json and error.plan is not None:
             write_json(error.plan.to_dict())
         raise
-    if options.json:
-        write_json(found.to_dict())
-    else:
-        print(as_options(found.explain()))
+    if not wrote(options, found.to_dict(), [candidate.to_dict() for candidate in found]):
+        width = None if options.wide else terminal_width()
+        print(render(found, limit=options.limit or len(found), reasons=True, width=width, spelled=as_options))
     return 0
 
 

@@ -32,7 +32,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: must be a .toml or .json file")
     try:
         table = _parsed(path.read_text(encoding="utf-8"), path.suffix)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise SpecError(f"{path}: can't be read: {error}") from error
     except ValueError as error:
         raise SpecError(f"{path}: not valid {path.suffix[1:].upper()}: {error}") from error

@@ -5,7 +5,7 @@ from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from multicompute.errors import MulticomputeError
+from multicompute.errors import ConfigError, MulticomputeError
 from multicompute.spec import ClusterSpec, argument_of
 
 _VALUE = r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\([^)]*\)|[\w.+-]*\w"
@@ -25,9 +25,11 @@ def as_options(text: str) -> str:
 
 @contextmanager
 def options_in_errors() -> Iterator[None]:
-    """Let errors that pass through name arguments as options."""
+    """Let errors that pass through name arguments as options, except those about the configuration: its keys are no options."""
     try:
         yield
+    except ConfigError:
+        raise
     except MulticomputeError as error:
         error.message = as_options(error.message)
         error.hint = as_options(error.hint) if error.hint else error.hint

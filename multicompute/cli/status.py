@@ -49,7 +49,7 @@ def guarded(argv: list[str]) -> int:
     """Run the command in `argv` and return its exit status; known errors are printed as one line, bugs with a traceback."""
     _open_streams()
     try:
-        options = parse(argv)
+        options = parse(_decoded(argv))
         status: int = options.run(options)
         # Flush here and not at exit, so that a closed reader is detected inside the try.
         sys.stdout.flush()
@@ -78,7 +78,39 @@ def _stopped(stop: SystemExit) -> int:
 
 
 def _open_streams() -> None:
-    """Open missing streams on the null device: under `>&-` and some schedulers Python sets them to None."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    """Open missing streams on the null device, and let the others write any text.
+
+    Under `>&-` and some schedulers Python sets missing streams to None. Their descriptors are the lowest free ones: without
+    this, the next file that is opened, such as the ledger, would get what a library writes to stderr. Characters that the
+    locale can't encode are written as escapes.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            flags = os.O_RDONLY if mode == "r" else os.O_WRONLY
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, errors="backslashreplace"))
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _decoded(argv: list[str]) -> list[str]:
+    """Return the arguments as text in UTF-8, also where the locale's encoding is another, except those of another program.
+
+    Raises:
+        SpecError: One of them is not text.
+    """
+    own = argv.index("--") if "--" in argv else len(argv)
+    return [*map(_as_text, argv[:own]), *argv[own:]]
+
+
+def _as_text(argument: str) -> str:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        # What the locale could not decode is kept as bytes.
+        try:
+            return os.fsencode(argument).decode()
+        except UnicodeError:
+            shown = argument.encode("ascii", "backslashreplace").decode()
+            raise errors.SpecError(f"{shown}: not text in UTF-8") from None
+    return argument

@@ -5,15 +5,17 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from multicompute.cli.coverage import NOT_ASKED
 from multicompute.cli.output import write_message
 from multicompute.cli.tables import explain, interval_argument, interval_of
+from multicompute.errors import SpecError
 from multicompute.units import format_duration
 
 if TYPE_CHECKING:
+    from multicompute.monitor.exporter import Exporter
     from multicompute.monitor.supervise import Round
 
 INCOMPLETE: Final = 1
@@ -45,13 +47,13 @@ def supervise_arguments(parser: argparse.ArgumentParser) -> None:
 def supervise(options: argparse.Namespace) -> int:
     """Run rounds until stopped."""
     from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
-    from multicompute.monitor.exporter import gauges, serve
+    from multicompute.monitor.exporter import gauges
     from multicompute.monitor.supervise import supervise as run_rounds
     from multicompute.session import open_session
 
     interval = interval_of(options)
     session, cancellation = open_session(), Cancellation()
-    metrics = serve(options.metrics) if options.metrics else nullcontext()
+    metrics = _serve(options.metrics) if options.metrics else nullcontext()
     # From here on, before the first message, a signal requests an orderly stop.
     with cancel_on_signals(cancellation), _lines_on_stderr(), metrics as exporter:
 
@@ -73,6 +75,20 @@ def supervise(options: argparse.Namespace) -> int:
     if not options.once or last is None:
         return 0
     return NOT_ASKED if last.not_asked else INCOMPLETE if last.errors else 0
+
+
+@contextmanager
+def _serve(address: str) -> "Iterator[Exporter]":
+    """Serve metrics inside the block; errors about the address name the option."""
+    from multicompute.monitor.exporter import serve
+
+    with ExitStack() as stack:
+        try:
+            exporter = stack.enter_context(serve(address))
+        except SpecError as error:
+            error.message = error.message.replace(f"metrics={address!r}", f"--metrics {address}")
+            raise
+        yield exporter
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import argparse
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from multicompute.cli.output import write_json, write_message, write_table
+from multicompute.cli.output import write_message, write_table, wrote
 from multicompute.errors import SpecError
 from multicompute.units import parse_duration
 
@@ -21,14 +21,74 @@ def name_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def cluster_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the name of a cluster, and `--json`."""
+    """Add the name of a cluster, and the form of the output."""
     name_argument(parser)
-    json_argument(parser)
+    output_arguments(parser)
+
+
+def tag_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `--tag`, which selects clusters."""
+    parser.add_argument(
+        "--tag",
+        dest="tags",
+        metavar="KEY=VALUE",
+        action="append",
+        type=pair,
+        default=[],
+        help=f"{what} (may be repeated: with all of them)",
+    )
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Return the key and the value of "KEY=VALUE"."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a pair; write --tag team=nlp")
+    return key, value
 
 
 def json_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="print one JSON document to stdout")
+
+
+def output_arguments(parser: argparse.ArgumentParser, *, csv: bool = False) -> None:
+    """Add `--output`, `--json` and `--wide`; with `csv` also `--csv`."""
+    parser.set_defaults(output="table", json=False)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--output",
+        choices=("table", "json", "csv"),
+        action=_Output,
+        help="print a table (the default), one JSON document, or CSV with the keys of the JSON document as header",
+    )
+    form.add_argument("--json", nargs=0, const="json", action=_Output, help="the same as --output json")
+    if csv:
+        form.add_argument("--csv", nargs=0, const="csv", action=_Output, help="the same as --output csv")
+    wide_argument(parser)
+
+
+def wide_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--wide`."""
+    parser.add_argument(
+        "--wide",
+        action="store_true",
+        help="print every column in full; otherwise tables are as wide as the terminal, or 80 columns where there is none",
+    )
+
+
+class _Output(argparse.Action):
+    """Sets both `output` and `json`, so that `--output json` is `--json`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        namespace.output = self.const or values
+        namespace.json = namespace.output == "json"
 
 
 def interval_argument(parser: argparse.ArgumentParser, *, default: str, what: str) -> None:
@@ -55,17 +115,17 @@ def explain(parser: argparse.ArgumentParser, text: str) -> None:
     parser.epilog = f"{text}\n\n{parser.epilog or ''}"
 
 
-def write_cluster(cluster: "Cluster", *, as_json: bool) -> None:
+def write_cluster(cluster: "Cluster", options: argparse.Namespace) -> None:
     """Print a cluster and its live nodes."""
     from multicompute.cluster_view import cluster_facts
 
-    if as_json:
-        write_json(cluster.to_dict())
+    document = cluster.to_dict()
+    if wrote(options, document, [document]):
         return
-    write_table(("cluster", ""), cluster_facts(cluster))
+    write_table(("cluster", ""), cluster_facts(cluster), wide=options.wide)
     if cluster.nodes:
         print()
-        write_nodes(cluster)
+        write_nodes(cluster, wide=options.wide)
 
 
 def write_next_step(cluster: "Cluster") -> None:
@@ -77,9 +137,9 @@ def write_next_step(cluster: "Cluster") -> None:
         )
 
 
-def write_nodes(cluster: "Cluster") -> None:
+def write_nodes(cluster: "Cluster", *, wide: bool) -> None:
     """Print the live nodes of a cluster."""
-    from multicompute.cluster_view import NODE_HEADERS, node_rows
+    from multicompute.cluster_view import NODE_HEADERS, NODE_NARROWING, node_rows
 
     rank, *others = NODE_HEADERS
-    write_table((f">{rank}", *others), node_rows(cluster))
+    write_table((f">{rank}", *others), node_rows(cluster, wide=wide), narrowing=NODE_NARROWING, wide=wide)

@@ -1,5 +1,6 @@
 """The configuration as a model: what each key means, and its checked value."""
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -33,6 +34,24 @@ def _folder(value: Any, name: str) -> Path:
     return value if isinstance(value, Path) else Path(_text(value, name)).expanduser()
 
 
+def _amount(value: Any, name: str) -> float:
+    """Parse an amount in USD; variables have it as text."""
+    try:
+        amount = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        amount = math.nan
+    if not math.isfinite(amount) or amount < 0:
+        raise SpecError(f"{name}={value!r}: must be an amount in USD per hour, such as {name} = 100")
+    return amount
+
+
+def _ceiling(value: Any, name: str) -> float:
+    amount = _amount(value, name)
+    if not amount:
+        raise SpecError(f"{name}={value!r}: allows no request; omit it for no ceiling")
+    return amount
+
+
 class Config(ParsedModel):
     """The configuration: each key outside of tables, the tables of the providers, and where all of it was read."""
 
@@ -58,6 +77,16 @@ class Config(ParsedModel):
         Form(_owner, "str", "OWNER"),
         Field(description="Owner of the resources, in the tag `multicompute-owner` of each; user@host if omitted."),
     ]
+    confirm_above: Annotated[
+        float,
+        Form(_amount, "float", "USD"),
+        Field(description="Price in USD per hour above which `up` without a terminal requires `--yes`."),
+    ] = 100.0
+    max_hourly: Annotated[
+        float | None,
+        Form(_ceiling, "float", "USD"),
+        Field(description="Maximum price in USD per hour of any cluster; no ceiling if omitted."),
+    ] = None
     providers: Annotated[
         Mapping[str, Mapping[str, object]],
         Field(description="The settings of each provider."),

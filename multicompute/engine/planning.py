@@ -73,6 +73,7 @@ def plan_for(
     reservations: Sequence[Reservation] = (),
     outages: Sequence[Outage] | None = None,
     availability: Places | None = None,
+    ceiling: float | None = None,
 ) -> Plan:
     """Return the plan for `spec`, from the catalog, the ledger and the configuration; calls no cloud.
 
@@ -82,6 +83,7 @@ def plan_for(
         reservations: What the clouds report about the reservations in the spec.
         outages: Used instead of those in the ledger.
         availability: Used instead of what the ledger has of the accounts that were asked last.
+        ceiling: Used instead of the configured maximum price in USD per hour; infinity for none.
 
     Raises:
         SpecError: The spec contradicts itself or names something that does not exist.
@@ -110,6 +112,7 @@ def plan_for(
         fabric_limits=session.fabric_limits,
         image_required=session.image_required,
         zone_ids=_zone_ids(availability),
+        ceiling=session.config.max_hourly if ceiling is None else ceiling,
     )
     notes = (*notes, *_unknown_availability(plan, availability))
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
@@ -166,8 +169,10 @@ def _zone_ids(availability: Places) -> Mapping[str, str]:
 
 def _unknown_availability(plan: Plan, availability: Places) -> tuple[str, ...]:
     """Return a note if it is not known what the account can use in the region of the first candidate."""
+    if not plan.candidates:
+        return ()
     best = plan.best
-    if best is None or best.region is None or (best.provider, best.region) in availability:
+    if (best.provider, best.region) in availability:
         return ()
     where = f"{best.provider} {best.region}"
     return (

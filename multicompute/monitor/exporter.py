@@ -1,5 +1,6 @@
 """Exports metrics of clusters to Prometheus, updated after each round of the supervisor."""
 
+import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -145,9 +146,8 @@ def serve(address: str) -> Iterator[Exporter]:
         address: "127.0.0.1:9464", "[::1]:9464"; port 0 for a free one.
 
     Raises:
-        SpecError: `address` is not an address and a port.
+        SpecError: `address` is not an address and a port, or can't be bound.
         ConfigError: Prometheus-client is not installed.
-        OSError: The address can't be bound.
     """
     host, port = parse_address(address)
     try:
@@ -160,7 +160,14 @@ def serve(address: str) -> Iterator[Exporter]:
     # A registry of our own: the default one also exports metrics of this process.
     registry = CollectorRegistry()
     registry.register(exporter)
-    server, thread = start_http_server(port, host, registry)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except (OSError, UnicodeError) as error:
+        # UnicodeError: a name of a host that is too long for the resolver.
+        is_used = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        why = "in use by another process" if is_used else f"can't be bound: {getattr(error, 'strerror', '') or error}"
+        hint = "choose another port, or port 0 for a free one" if is_used else "use an address of this machine"
+        raise SpecError(f"metrics={address!r}: {why}", argument="metrics", hint=hint) from error
     try:
         exporter.address = f"[{host}]:{server.server_port}" if ":" in host else f"{host}:{server.server_port}"
         yield exporter

@@ -43,8 +43,13 @@ _SHOWN: Final = 80
 
 
 def _split(value: object) -> object:
-    """Accept a list written as text with commas, as a variable of the environment has it."""
-    items = value.split(",") if isinstance(value, str) else value
+    """Accept a list written as text, as a variable of the environment has it: in JSON or with commas."""
+    items: object = value.split(",") if isinstance(value, str) else value
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            items = json.loads(value)
+        except ValueError:
+            items = None
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
         raise ValueError('must be a list of texts, ["a", "b"] or "a,b"')
     return tuple(item.strip() for item in items if item.strip())

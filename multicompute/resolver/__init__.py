@@ -13,6 +13,7 @@ The rules:
 - Every offer that is in no candidate counts under the first reason that applies, in the order of `REASONS`.
 - A name in `regions` or `exclude` means a residency, otherwise regions, otherwise (in `exclude`) instance types, otherwise
   zones. Where only some zones of a region are allowed, an offer that names no zone is an offer in each of these.
+- A gang may have up to a quarter more accelerators than `gpus`; one with more is rejected unless the spec has allow_surplus=True.
 - A fraction of an accelerator or a retired type is used only if its instance type is named.
 - Fabric: with interconnect="rdma", a gang of several nodes without an RDMA fabric is rejected. With "auto", it is rejected
   only if its accelerators are built to be linked and another gang of such accelerators has a fabric or needs a single node.
@@ -39,14 +40,14 @@ from multicompute.resolver._constraints import find_by_name
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._reasons import ORDER as REASONS
 from multicompute.resolver._reasons import OUTAGE
-from multicompute.resolver._regions import regions_of_zone_ids
+from multicompute.resolver._regions import regions_of_zone_ids, unknown_entry
 from multicompute.resolver._resolve import decide
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
     from multicompute.spec import ClusterSpec
 
-__all__ = ["OUTAGE", "REASONS", "find_by_name", "regions_of_zone_ids", "require", "resolve"]
+__all__ = ["OUTAGE", "REASONS", "find_by_name", "regions_of_zone_ids", "require", "resolve", "unknown_entry"]
 
 _NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
@@ -73,6 +74,7 @@ def resolve(
     availability: Mapping[tuple[str, str], Availability] = _UNKNOWN,
     fabric_limits: Mapping[str, Mapping[str, int]] = _NO_FABRIC_LIMITS,
     image_required: Mapping[str, Sequence[str]] = _NONE_REQUIRED,
+    ceiling: float | None = None,
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -93,6 +95,7 @@ def resolve(
             the tables, whose names may be another account's.
         fabric_limits: Provider -> fabric -> the most nodes that can share one; a larger gang has no fabric.
         image_required: Provider -> globs on the names of instance types that are rejected unless the spec names an image.
+        ceiling: The maximum price in USD per hour that the configuration allows for any gang; None for none.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -113,6 +116,7 @@ def resolve(
         availability,
         fabric_limits,
         image_required,
+        ceiling,
     )
     plan = decide(spec, catalog, context)
     if plan.candidates:
@@ -131,7 +135,7 @@ def require(plan: Plan) -> Candidate:
         NoOfferError: There is no candidate. The message names the constraint that rules out the offers and the nearest change of
             the spec that has a candidate; `plan` is the plan.
     """
-    if plan.best is not None:
+    if plan.candidates:
         return plan.best
     from multicompute.resolver._relaxation import explain_failure
 

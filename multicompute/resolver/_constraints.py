@@ -50,6 +50,7 @@ class Constraints:
         only: The only regions and zones to use of some providers, by provider, as the configuration says.
         zones: Region -> its zones, of the regions of which only some zones may be allowed.
         tag_problems: Provider -> what it does not accept about the tags.
+        ceiling: The maximum price of a gang in USD per hour, in addition to that of the spec; None for none.
         is_reserved_only: Whether offers that would be bought are rejected. False in a plan that does not know the reservations.
     """
 
@@ -66,6 +67,7 @@ class Constraints:
     zones: Mapping[RegionKey, tuple[str, ...]]
     tag_problems: Mapping[str, str]
     image_required: Mapping[str, Sequence[str]]
+    ceiling: float | None = None
     is_reserved_only: bool = False
 
     def position(self, shape: Shape) -> int | None:
@@ -116,6 +118,8 @@ class Constraints:
             return reasons.PER_NODE
         if spec.gpus is not None and self.nodes(shape) * numerator < spec.gpus * denominator:
             return reasons.TOO_FEW
+        if spec.gpus is not None and not spec.allow_surplus and self._is_surplus(shape, spec.gpus):
+            return reasons.SURPLUS
         if spec.min_gpu_memory is not None and shape.memory_gib < spec.min_gpu_memory:
             return reasons.GPU_MEMORY
         if spec.vcpus is not None and shape.instance.vcpus < spec.vcpus:
@@ -123,6 +127,11 @@ class Constraints:
         if spec.memory is not None and shape.instance.memory_gib < spec.memory:
             return reasons.MEMORY
         return None
+
+    def _is_surplus(self, shape: Shape, wanted: int) -> bool:
+        """Return whether a gang has over a quarter more accelerators than the spec asks for."""
+        numerator, denominator = shape.per_node
+        return self.nodes(shape) * numerator * 4 > wanted * denominator * 5
 
     def place_rejection(self, region: RegionKey, zone: str) -> str | None:
         """Return the first reason to reject a zone, or None. Of an offer without a zone, all zones must be allowed."""
@@ -161,6 +170,8 @@ class Constraints:
             return reasons.OVER_MAX_PRICE
         if spec.max_hourly is not None and hourly_cost > spec.max_hourly:
             return reasons.OVER_MAX_HOURLY
+        if self.ceiling is not None and hourly_cost > self.ceiling:
+            return reasons.OVER_CEILING
         return None
 
 
@@ -174,6 +185,7 @@ def read_constraints(
     zone_ids: Mapping[str, str],
     tag_problems: Mapping[str, str],
     image_required: Mapping[str, Sequence[str]],
+    ceiling: float | None,
 ) -> Constraints:
     """Resolve the names in `spec`.
 
@@ -186,6 +198,7 @@ def read_constraints(
         zone_ids: Zone id -> the name of the zone in the account.
         tag_problems: Provider -> what it does not accept about the tags.
         image_required: Provider -> globs on the names of instance types without a default image.
+        ceiling: The maximum price of a gang in USD per hour, in addition to that of the spec.
 
     Raises:
         SpecError: A name is unknown, or the spec contradicts itself.
@@ -219,6 +232,7 @@ def read_constraints(
         zones={region: catalog.zones()[region] for region in partial},
         tag_problems=tag_problems,
         image_required=image_required,
+        ceiling=ceiling,
         is_reserved_only=spec.reservations_only and bool(reservations),
     )
 
@@ -346,7 +360,7 @@ def _places(spec: "ClusterSpec", catalog: "Catalog", zone_ids: Mapping[str, str]
 
 
 def _configured(catalog: "Catalog", provider: str, entries: Collection[str], zone_ids: Mapping[str, str]) -> Places:
-    """Return the regions and zones that the configuration names. They are exact names; unknown ones match nothing."""
+    """Return the regions and zones that the configuration names. They are exact names, which the session has checked."""
     regions = frozenset((provider, entry) for entry in entries)
     if regions <= {(region.provider, region.name) for region in catalog.regions()}:
         return Places(regions)

@@ -31,6 +31,7 @@ class ResolveContext:
     availability: Mapping[tuple[str, str], Availability]
     fabric_limits: Mapping[str, Mapping[str, int]]
     image_required: Mapping[str, Sequence[str]]
+    ceiling: float | None
 
     @cached_property
     def today(self) -> date:

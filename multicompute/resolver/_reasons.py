@@ -15,6 +15,7 @@ FRACTION: Final = "fraction of an accelerator"
 NO_ACCELERATORS: Final = "no accelerators"
 PER_NODE: Final = "other number of accelerators per node"
 TOO_FEW: Final = "too few accelerators for that many nodes"
+SURPLUS: Final = "over a quarter more accelerators than asked for"
 GPU_MEMORY: Final = "too little accelerator memory"
 VCPUS: Final = "too few vCPUs"
 MEMORY: Final = "too little memory"
@@ -33,6 +34,7 @@ ESTIMATE: Final = "price is an estimate"
 NOT_RESERVED: Final = "not reserved"
 OVER_MAX_PRICE: Final = "over max_price"
 OVER_MAX_HOURLY: Final = "over max_hourly"
+OVER_CEILING: Final = "over the configured max_hourly"
 ENDS_EARLY: Final = "terminated before the ttl"
 OUTAGE: Final = "outage"
 NO_FABRIC: Final = "no fabric"
@@ -43,6 +45,7 @@ PURCHASES: Final = {purchase: f"{words} not asked for" for purchase, words in PU
 ORDER: Final = (
     *(WRONG_ACCELERATOR, OTHER_TYPE, OTHER_CLOUD, EXCLUDED_TYPE, RETIRED, FRACTION, NO_ACCELERATORS, PER_NODE, TOO_FEW),
     *(
+        SURPLUS,
         GPU_MEMORY,
         VCPUS,
         MEMORY,
@@ -64,6 +67,7 @@ ORDER: Final = (
         NOT_RESERVED,
         OVER_MAX_PRICE,
         OVER_MAX_HOURLY,
+        OVER_CEILING,
     ),
     *(ENDS_EARLY, OUTAGE, NO_FABRIC),
 )

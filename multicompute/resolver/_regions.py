@@ -121,6 +121,22 @@ def _abbreviation(region: str) -> str:
     return area + "".join(word[:1] for word in words)
 
 
+def unknown_entry(provider: str, entries: Iterable[str], catalog: "Catalog") -> SpecError | None:
+    """Return the error for the first configured region or zone that its provider does not have, None if it has all.
+
+    Providers without tables have unknown regions. The names of zones behind zone ids are known only of an account.
+    """
+    regions = {region.name.casefold() for region in catalog.regions() if region.provider == provider}
+    zones = {zone.casefold() for (name, _), names in catalog.zones().items() if name == provider for zone in names}
+    for entry in entries if regions else ():
+        name = entry.casefold()
+        if name not in regions | zones and not re.fullmatch(_ZONE_ID, name):
+            near = did_you_mean(name, [*regions, *zones], count=3)
+            hint = near or f"regions are such as {', '.join(sorted(regions)[:3])}"
+            return SpecError(f"{entry!r}: {provider} has no such region; {hint}", hint=hint)
+    return None
+
+
 def unknown_place(pattern: str, catalog: "Catalog", *, argument: str, others: Sequence[str] = ()) -> SpecError:
     """Return the error for a pattern that matches no region and no zone; `others` are further names that may be meant."""
     provider, _, name = pattern.casefold().rpartition(":")

@@ -19,6 +19,7 @@ ARGUMENTS: Final = {
     reasons.EXCLUDED_TYPE: "exclude",
     reasons.PER_NODE: "gpus_per_node",
     reasons.TOO_FEW: "nodes",
+    reasons.SURPLUS: "allow_surplus",
     reasons.GPU_MEMORY: "min_gpu_memory",
     reasons.VCPUS: "vcpus",
     reasons.MEMORY: "memory",
@@ -39,6 +40,7 @@ ARGUMENTS: Final = {
 _STATES: Final = (
     *(reasons.OUTAGE, reasons.TAGS, reasons.REGION_NOT_CONFIGURED, reasons.ZONE_NOT_CONFIGURED),
     *(reasons.REGION_REFUSED, reasons.NOT_SOLD, reasons.IMAGE_REQUIRED, reasons.NO_IMAGE),
+    *(reasons.SURPLUS, reasons.OVER_CEILING),
 )
 """Reasons that come from the clouds, the account or the configuration."""
 
@@ -90,8 +92,7 @@ def nearest(spec: ClusterSpec, decide: Decide) -> Proposal | None:
     only if no single one helps.
     """
     changes = [change for name in relaxations() if (change := _single(spec, name, decide))]
-    if fewer := _fewer(spec, decide):
-        changes.append(fewer)
+    changes += [change for change in (_fewer(spec, decide), _as_sold(spec, decide)) if change]
     if changes:
         near = min(changes, key=lambda change: change.distance)
         return Proposal(f"{near.text} would have one: {describe(near.best)}", near.binding)
@@ -148,6 +149,8 @@ def _setting(spec: ClusterSpec, name: str) -> str:
     if value is False and name in ("spot", "flex_start"):
         # Users do not type `spot=False`.
         return f"buying without {name}"
+    if name == "allow_surplus":
+        return f"buying at most a quarter more than gpus={spec.gpus}"
     return f"{name}={_shown(value)}"
 
 
@@ -211,6 +214,20 @@ def _fewer(spec: ClusterSpec, decide: Decide) -> Change | None:
         else:
             low, best = middle, plan.candidates[0]
     return Change((False, spec.gpus / (low * step) - 1), f"gpus={low * step}", best) if best else None
+
+
+def _as_sold(spec: ClusterSpec, decide: Decide) -> Change | None:
+    """Propose as many accelerators as the offer with the fewest in excess has, if every offer has too many."""
+    if spec.gpus is None or spec.allow_surplus or spec.gpus_per_node is not None:
+        return None
+    plan = _try(spec, decide, allow_surplus=True)
+    if plan is None:
+        return None
+    best = min(plan.candidates, key=lambda candidate: candidate.accelerators)
+    if best.accelerators <= spec.gpus or best.accelerators != int(best.accelerators):
+        return None
+    distance = best.accelerators / spec.gpus - 1
+    return Change((False, distance), f"gpus={best.accelerators:g}", best, _binding(spec, "allow_surplus", plan))
 
 
 def _together(spec: ClusterSpec, decide: Decide) -> Proposal | None:

@@ -36,6 +36,7 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
         zone_ids=context.zone_ids,
         tag_problems=context.tag_problems,
         image_required=context.image_required,
+        ceiling=context.ceiling,
     )
     limits, lifetimes = Limits(context.outages, context.now), Lifetimes(spec, context)
     counts = RejectionCounts()

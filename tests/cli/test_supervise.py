@@ -71,8 +71,8 @@ def test_the_address_of_the_metrics_is_printed(run: Run, fake_cloud: FakeCloud) 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("supervise", "--once", "--metrics", f"127.0.0.1:{port}")
-        assert done.status == 1
-        assert "Address already in use" in done.err
+        assert done.status == 2
+        assert f"--metrics 127.0.0.1:{port}: in use by another process" in done.err
     done = run("supervise", "--once", "--metrics", f"127.0.0.1:{port}")
     assert done.status == 0
     assert done.err.splitlines()[0] == f"serving metrics at http://127.0.0.1:{port}/metrics"

@@ -1,5 +1,6 @@
 """What each use of the package may load, so that no use pays for what it does not need."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def loaded_by(statement: str, folder: Path) -> set[str]:
         "HOME": str(folder),
         "PATH": "",
         "MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db",
-        "MULTICOMPUTE_CONFIG": str(folder / "none.toml"),
+        "MULTICOMPUTE_CONFIG": os.devnull,
     }
     done = subprocess.run(
         [sys.executable, "-c", PROBE.format(statement=statement)],

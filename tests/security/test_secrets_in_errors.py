@@ -1,6 +1,7 @@
 """Credentials that fail appear in no error and no log."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_credentials_of_failed_calls_appear_nowhere(
     """The real clouds are called through a proxy that does not answer, so nothing leaves this machine."""
     caplog.set_level(logging.DEBUG)
     variables = secret_marks.environment(tmp_path) | {
-        "MULTICOMPUTE_CONFIG": str(tmp_path / "none.toml"),
+        "MULTICOMPUTE_CONFIG": os.devnull,
         "MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/state.db",
         "HOME": str(tmp_path),
         "HTTPS_PROXY": DEAD_PROXY,
@@ -50,7 +51,7 @@ def test_the_password_of_a_ledger_appears_in_no_error_and_no_output(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     url = f"postgresql://me:{secret_marks.POSTGRES_PASSWORD}@127.0.0.1:1/ledger"
-    variables = {"MULTICOMPUTE_STATE": url, "MULTICOMPUTE_CONFIG": str(tmp_path / "none.toml"), "HOME": str(tmp_path)}
+    variables = {"MULTICOMPUTE_STATE": url, "MULTICOMPUTE_CONFIG": os.devnull, "HOME": str(tmp_path)}
     with apply_environment(variables):
         assert found_in(repr(load())) == []
         with pytest.raises(errors.LedgerError) as caught:

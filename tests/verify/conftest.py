@@ -1,5 +1,6 @@
 """Fixtures: a local cloud in virtual time, and `multicompute verify` on it with a fault."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,7 +40,7 @@ class Site:
         """Return the session that commands use, with an empty ledger if it is the first one of the test."""
         environment = {
             **self.cloud.environment,
-            "MULTICOMPUTE_CONFIG": str(self.folder / "config.toml"),
+            "MULTICOMPUTE_CONFIG": os.devnull,
             "MULTICOMPUTE_STATE": f"sqlite:///{self.folder / 'state.db'}",
             "MULTICOMPUTE_OWNER": OWNER,
         }

@@ -1,6 +1,7 @@
 """Claims the name of a cluster in the ledger, so that a repeated request returns its own cluster (I6)."""
 
 import json
+import math
 from datetime import timedelta
 
 from multicompute.clock import Random
@@ -122,11 +123,13 @@ def _fits(session: Session, spec: ClusterSpec, parts: tuple[Part, ...]) -> bool:
         interconnect="any",
         max_price=None,
         max_hourly=None,
+        allow_surplus=True,
         budget=None,
         strict_ttl=False,
     )
     try:
-        plan = plan_for(session, one_node, outages=())
+        # It is bought already: a ceiling on what may be bought does not apply.
+        plan = plan_for(session, one_node, outages=(), ceiling=math.inf)
     except SpecError:
         return False
     fitting = {(candidate.region, candidate.instance) for candidate in plan}

@@ -174,8 +174,10 @@ def _start(clouds: list[LocalCloud]) -> None:
 
 
 def _ledger(folder: Path) -> dict[str, str]:
+    config = folder / "config.toml"
+    # Empty: the defaults hold, and `init` can write one.
+    config.touch()
     return {
-        # The file does not exist: the defaults hold, and `init` can write one.
-        "MULTICOMPUTE_CONFIG": str(folder / "config.toml"),
+        "MULTICOMPUTE_CONFIG": str(config),
         "MULTICOMPUTE_STATE": f"sqlite:///{folder / 'state.db'}",
     }

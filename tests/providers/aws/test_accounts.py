@@ -30,7 +30,7 @@ class Site:
         self.cloud = cloud
         self._shared = {
             "MULTICOMPUTE_STATE": f"sqlite:///{folder}/ledger.db",
-            "MULTICOMPUTE_CONFIG": str(folder / "none.toml"),
+            "MULTICOMPUTE_CONFIG": os.devnull,
             "MULTICOMPUTE_AWS__REGIONS": "us-east-1",
         }
         self._others = cloud.add_account(B)

@@ -198,7 +198,7 @@ class CrashSite:
         environment = {
             **self.cloud.environment,
             "MULTICOMPUTE_AWS__REGIONS": "us-east-1",
-            "MULTICOMPUTE_CONFIG": str(self.folder / "config.toml"),
+            "MULTICOMPUTE_CONFIG": os.devnull,
             "MULTICOMPUTE_STATE": f"sqlite:///{folder / 'state.db'}",
         }
         command = {

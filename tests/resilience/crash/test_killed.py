@@ -24,7 +24,7 @@ SOON = timedelta(seconds=2)
 MOMENTS = ("before", "after", "answered", "committed")
 MOST = 200
 """More moments of one kind than any operation has, so that an operation that never ends fails the test."""
-EVERY = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
+EVERY = "CAMPAIGN_EXAMPLES" in os.environ
 SHARE = 4
 """After one kill in four, all follow-ups are tried; else only those that are most likely to fail after this operation."""
 

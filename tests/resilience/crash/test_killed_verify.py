@@ -16,7 +16,7 @@ from tests.resilience.crash.test_killed import MOMENTS, SOON
 CLOUDS = ("aws", "azure", "gcp")
 MOST = 1000
 """More moments of one kind than a verification has."""
-EVERY = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
+EVERY = "CAMPAIGN_EXAMPLES" in os.environ
 SAMPLES = 3
 """How many moments of each kind are tried by default, spread over the whole verification."""
 LAST = {"before": 90, "after": 90, "answered": 30, "committed": 30}

@@ -18,8 +18,8 @@ from tests.resilience.faults.matrix import PAGE, outcomes, read
 from tests.resilience.faults.operations import OPERATIONS
 from tests.resilience.faults.troubles import COLUMNS, troubles
 
-EVERY = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
-RESULTS = os.environ.get("MULTICOMPUTE_CAMPAIGN_RESULTS")
+EVERY = "CAMPAIGN_EXAMPLES" in os.environ
+RESULTS = os.environ.get("CAMPAIGN_RESULTS")
 """The folder for the outcomes, when the report is about to be written; then it is not compared with them."""
 IS_OLD = "docs/reliability.md is outdated: write it again with `make reliability`, and check what has changed"
 

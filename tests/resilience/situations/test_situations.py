@@ -24,8 +24,8 @@ from multicompute.session import open_session
 from multicompute.testing import local_clouds
 from multicompute.testing.local.cloud import LocalCloud
 
-EVERY: Final = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
-RESULTS: Final = os.environ.get("MULTICOMPUTE_CAMPAIGN_RESULTS")
+EVERY: Final = "CAMPAIGN_EXAMPLES" in os.environ
+RESULTS: Final = os.environ.get("CAMPAIGN_RESULTS")
 """The folder to write results to, for the table in docs/reliability.md."""
 PAGE: Final = Path(__file__).parents[3] / "docs" / "reliability.md"
 SHARE: Final = 3

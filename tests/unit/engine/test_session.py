@@ -1,6 +1,7 @@
 """A session opens its parts when they are used, and refuses configuration that it does not know."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,9 +53,7 @@ def test_a_provider_that_is_not_installed_and_one_that_is_not_configured_are_dif
 
 
 def test_the_session_is_kept_until_the_environment_changes(tmp_path: Path) -> None:
-    with apply_environment(
-        {"MULTICOMPUTE_CONFIG": str(tmp_path / "none"), "MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/a"}
-    ):
+    with apply_environment({"MULTICOMPUTE_CONFIG": os.devnull, "MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/a"}):
         first = open_session()
         assert open_session() is first
         with apply_environment({"MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/b"}):

@@ -21,7 +21,7 @@ from multicompute.provider import TAG_EXPIRES_AT, TAG_ID, Capability
 from multicompute.session import use_session
 from tests.unit.engine.crashing_process import InvariantHarness, Killed, Process
 
-EXAMPLES = int(os.environ.get("MULTICOMPUTE_CAMPAIGN_EXAMPLES", "240")) // 4
+EXAMPLES = int(os.environ.get("CAMPAIGN_EXAMPLES", "240")) // 4
 """An example here has about twelve steps and takes longer than others, so there are fewer. `make campaign` runs thousands."""
 
 NAMES = ("ada", "bob")

@@ -12,7 +12,7 @@ from multicompute.ledger import AttemptState, Ledger
 from tests.unit.ledger import scenarios
 from tests.unit.ledger.postgres_server import server
 
-ROUNDS = 200 if "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ else 8
+ROUNDS = 200 if "CAMPAIGN_EXAMPLES" in os.environ else 8
 
 
 def assert_complete(ledger: Ledger, cluster_id: str, reports: list[Any]) -> None:

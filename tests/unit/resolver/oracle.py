@@ -225,6 +225,8 @@ class Oracle:
             return "other number of accelerators per node"
         if spec.gpus is not None and not self.has_enough(instance):
             return "too few accelerators for that many nodes"
+        if spec.gpus is not None and not spec.allow_surplus and self.surplus(instance) > spec.gpus / 4:
+            return "over a quarter more accelerators than asked for"
         if spec.min_gpu_memory is not None and self.memory_per_accelerator(instance) < spec.min_gpu_memory:
             return "too little accelerator memory"
         if spec.vcpus is not None and instance.vcpus < spec.vcpus:

@@ -150,6 +150,7 @@ def arguments(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
         "interconnect": st.sampled_from(("auto", "auto", "any", "rdma")),
         "max_price": maybe(st.floats(0.2, 15), 5),
         "max_hourly": maybe(st.floats(1, 1000), 5),
+        "allow_surplus": maybe(st.just(value=True), 2),
         "budget": maybe(st.floats(10, 10_000), 5),
         "ttl": maybe(st.sampled_from(("90m", "12h", "7d", "none", "20d")), 2),
         "strict_ttl": maybe(st.just(True), 2),

@@ -17,7 +17,7 @@ from tests.unit.resolver.strategies import NOW, Question, questions, tight_quest
 
 PROVIDERS = Path(__file__).parents[3] / "providers"
 CATALOG = Catalog({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "gcp", "azure")})
-EXAMPLES = int(os.environ.get("MULTICOMPUTE_CAMPAIGN_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("CAMPAIGN_EXAMPLES", "150"))
 """`make campaign` sets many thousands."""
 
 _offers = universe(CATALOG)
