@@ -43,7 +43,9 @@ def test_candidates_that_can_be_tried_come_before_cheaper_ones_in_an_outage(
     assert marks == sorted(marks) and {False, True} == set(marks)
     plan = Cluster.plan(gpus=8, type="p5.48xlarge")
     assert plan.best is not None and plan.best.outage is None
-    assert "ruled out by remembered outages" in run("plan", "--gpus", "8", "--type", "p5.48xlarge").out
+    shown = run("plan", "--gpus", "8", "--type", "p5.48xlarge", "--limit", "1").out
+    assert "ruled out by remembered outages" in " ".join(shown.split())
+    assert "O  not tried before 2027-01-01 00:0" in shown
 
 
 def test_a_request_that_only_outages_prevent_says_until_when_and_what_to_do(
