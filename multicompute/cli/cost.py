@@ -71,7 +71,7 @@ def _records(report: "CostReport") -> "Iterator[dict[str, object]]":
 
 
 def _write_tables(report: "CostReport", *, wide: bool) -> None:
-    from multicompute.cost.text import nothing_spent, row_cells, row_headers, share
+    from multicompute.cost.text import nothing_spent, remarks, row_cells, row_headers, share
 
     if not report.rows:
         write_message(f"{nothing_spent(report)}, according to the ledger; no cloud was asked")
@@ -84,13 +84,8 @@ def _write_tables(report: "CostReport", *, wide: bool) -> None:
     if report.forecasts:
         print()
         _write_forecasts(report.forecasts, wide=wide)
-    for forecast in report.forecasts:
-        if forecast.warning:
-            write_message(forecast.warning)
-    if report.forecasts:
-        write_message(
-            "no cloud was asked: nodes count as running since the last refresh; `multicompute ls --live` asks"
-        )
+    for remark in remarks(report):
+        write_message(remark)
 
 
 def _write_forecasts(forecasts: "Sequence[Forecast]", *, wide: bool) -> None:
