@@ -112,3 +112,20 @@ def test_the_docs_say_how_long_each_outage_lasts() -> None:
     assert documented == {
         reason: (format_duration(first), format_duration(longest)) for reason, (first, longest) in DURATIONS.items()
     }
+
+
+def test_a_request_that_fails_everywhere_is_three_lines_and_verbose_lists_every_attempt(
+    run: Run, fake_cloud: FakeCloud
+) -> None:
+    fake_cloud.set_capacity("p5.48xlarge", "*", 0)
+    arguments = ("up", "--gpus", "8", "--type", "p5.48xlarge", "--cloud", "aws", "--no-progress", "--yes")
+    done = run(*arguments, "--name", "nowhere")
+    assert done.status == 4
+    assert len(done.err.splitlines()) <= 3 and max(map(len, done.err.splitlines())) <= 320
+    assert "places were tried" in done.err and "`multicompute events nowhere` lists all" in done.err
+    assert run("outages", "--clear").status == 0
+    again = run(*arguments, "--name", "elsewhere", "--verbose")
+    listed = [line for line in again.err.splitlines() if line.startswith("  aws ")]
+    assert len(listed) > 20
+    assert all("no capacity" in line for line in listed)
+    assert sum(event["kind"] == "attempt" for event in run("events", "nowhere", "--json").document) == len(listed)
