@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from multicompute.engine.broken_limits import refuse_broken_limits
 from multicompute.errors import AuthError, CapacityError, LedgerError, SpecError
 from multicompute.plan import Outage, Plan
 from multicompute.provider import Account, Availability, Reservation, TagLimits
@@ -30,6 +31,7 @@ def plan_now(spec: ClusterSpec) -> Plan:
     session = open_session()
     plan = plan_for(session, spec)
     require_candidate(plan, lambda: plan_for(session, spec, outages=()))
+    refuse_broken_limits(session, spec, plan)
     return plan
 
 
