@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, PlainSerializer, WithJsonSchema
@@ -90,12 +91,24 @@ def _text(value: Any, name: str) -> str:
 
 
 def _script(value: Any, name: str) -> str:
+    if isinstance(value, PurePath):
+        value = _file(Path(value), name)
     # The message does not repeat the value, unlike others: a script may hold a token.
     if not isinstance(value, str) or not value.strip():
         raise SpecError(f"{name}: must be text that is not empty")
     if not _is_encodable(value):
         raise SpecError(f"{name}: contains a NUL or half a surrogate pair, which no script can")
     return value
+
+
+def _file(path: Path, name: str) -> str:
+    """Return the text of a script, which is read once: the file may change before the nodes boot."""
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeError, RuntimeError) as error:
+        # RuntimeError: the home of an unknown user.
+        why = getattr(error, "strerror", None) or error
+        raise SpecError(f"{name}={str(path)!r}: can't be read: {why}") from error
 
 
 def _is_encodable(value: str) -> bool:
@@ -184,5 +197,5 @@ Image = Annotated[
     WithJsonSchema({"anyOf": [_TEXT, _IMAGES]}),
     Form(_image, "str | Mapping[str, str | Mapping[str, str]]", "[PLACE=]IMAGE", repeats=True),
 ]
-Script = Annotated[str, Form(_script, "str", "SCRIPT")]
+Script = Annotated[str, Form(_script, "str | Path", "SCRIPT")]
 Tags = Annotated[dict[str, str], Form(_tags, "Mapping[str, str] | None", "KEY=VALUE", repeats=True)]

@@ -2,6 +2,7 @@
 
 import builtins
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from multicompute.engine.operation.cancellation import Cancellation
     from multicompute.engine.operation.events import EventCallback
     from multicompute.ledger import ClusterRecord
+    from multicompute.pending import PendingCluster
     from multicompute.plan import Plan
     from multicompute.spec import ClusterSpec
 
@@ -78,9 +80,12 @@ class Cluster(ClusterRequests):
             return cls(session, request(session, spec, callback=callback, cancellation=cancellation))
 
     @classmethod
-    async def _arequest(cls, spec: "ClusterSpec") -> Self:
-        return await _in_thread(
-            lambda cancellation: cls._request(spec, cancellation), undo=lambda cluster: cluster.terminate()
+    def _arequest(cls, spec: "ClusterSpec") -> "PendingCluster[Self]":
+        # Imported here: most programs are synchronous.
+        from multicompute.pending import PendingCluster
+
+        return PendingCluster(
+            _in_thread(lambda cancellation: cls._request(spec, cancellation), undo=lambda cluster: cluster.terminate())
         )
 
     @classmethod
@@ -424,7 +429,18 @@ class Cluster(ClusterRequests):
         return await _in_thread(lambda _: self.terminate(wait=wait))
 
     def __enter__(self) -> Self:
-        """Let SIGTERM and SIGHUP leave the block in order, so that the cluster is terminated."""
+        """Let SIGTERM and SIGHUP leave the block in order, so that the cluster is terminated.
+
+        Warns:
+            RuntimeWarning: An event loop runs in this thread, which the end of the block would block for minutes.
+        """
+        if _is_in_event_loop():
+            warnings.warn(
+                f"{self.name}: `with` blocks the running event loop until the cluster is terminated; "
+                "use `async with Cluster.arequest(...)`",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         self._guard.install()
         return self
 
@@ -534,6 +550,16 @@ async def _in_thread(
 
     cancellation = Cancellation(detach=detach)
     return await in_thread(lambda: work(cancellation), cancellation=cancellation, undo=undo)
+
+
+def _is_in_event_loop() -> bool:
+    """Return whether code of this thread runs in an event loop that it should not block.
+
+    A notebook runs every cell in one, and waits for the cell as it should.
+    """
+    # Not imported: if nothing has imported it, no loop runs.
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None and "ipykernel" not in sys.modules
 
 
 def _referenced(kind: type[Cluster], name: str, cluster_id: str) -> Cluster:

@@ -5,12 +5,14 @@ Written by `python tools/write_requests.py` from the fields of `ClusterSpec`. Ch
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
 from multicompute.node import Event
 from multicompute.validation import refuse_unknown
 
 if TYPE_CHECKING:
+    from multicompute.pending import PendingCluster
     from multicompute.plan import Plan
     from multicompute.spec import ClusterSpec
 
@@ -44,7 +46,7 @@ class RequestArguments(TypedDict, total=False):
     idle_timeout: str | timedelta | None
     disk: str | float | None
     image: str | Mapping[str, str | Mapping[str, str]] | None
-    setup: str | None
+    setup: str | Path | None
     ssh_key: str | None
     private: bool
     tags: Mapping[str, str] | None
@@ -84,7 +86,7 @@ class ClusterRequests:
         raise NotImplementedError
 
     @classmethod
-    async def _arequest(cls, spec: "ClusterSpec") -> Self:
+    def _arequest(cls, spec: "ClusterSpec") -> "PendingCluster[Self]":
         """Carry out a request without blocking the event loop; `Cluster` implements it."""
         raise NotImplementedError
 
@@ -121,7 +123,7 @@ class ClusterRequests:
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
         image: str | Mapping[str, str | Mapping[str, str]] | None = None,
-        setup: str | None = None,
+        setup: str | Path | None = None,
         ssh_key: str | None = None,
         private: bool = False,
         tags: Mapping[str, str] | None = None,
@@ -175,7 +177,7 @@ class ClusterRequests:
                 omitted.
             image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
                 used; the provider's default if omitted.
-            setup: Shell script that runs as root at the first boot.
+            setup: Shell script that runs as root at the first boot: a file or, in Python, also its text.
             ssh_key: File with the OpenSSH public key that may log in.
             private: Give the nodes no public address.
             tags: Tags to set on every resource.
@@ -202,7 +204,7 @@ class ClusterRequests:
 
     @classmethod
     @refuse_unknown
-    async def arequest(
+    def arequest(
         cls,
         gpus: int | None = None,
         type: str | Sequence[str] = (),
@@ -233,7 +235,7 @@ class ClusterRequests:
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
         image: str | Mapping[str, str | Mapping[str, str]] | None = None,
-        setup: str | None = None,
+        setup: str | Path | None = None,
         ssh_key: str | None = None,
         private: bool = False,
         tags: Mapping[str, str] | None = None,
@@ -242,10 +244,11 @@ class ClusterRequests:
         attempt_timeout: str | timedelta | None = None,
         keep_trying: str | timedelta | None = None,
         progress: bool | Callable[[Event], None] | None = None,
-    ) -> Self:
+    ) -> "PendingCluster[Self]":
         """Launch a cluster as `request` does, without blocking the event loop.
 
-        A cancelled task tears down what it started.
+        Await the result, or enter it with `async with`, which terminates the cluster after the block. A cancelled task tears down
+        what it started.
 
         Args:
             gpus: Total number of accelerators: GPUs, TPU chips, Trainium chips and so on.
@@ -286,7 +289,7 @@ class ClusterRequests:
                 omitted.
             image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
                 used; the provider's default if omitted.
-            setup: Shell script that runs as root at the first boot.
+            setup: Shell script that runs as root at the first boot: a file or, in Python, also its text.
             ssh_key: File with the OpenSSH public key that may log in.
             private: Give the nodes no public address.
             tags: Tags to set on every resource.
@@ -309,7 +312,7 @@ class ClusterRequests:
             ProvisionTimeout: The cluster was not READY within `timeout`. Nothing is left running.
             LedgerError: The ledger can't be written; nothing is launched that was not recorded first.
         """
-        return await cls._arequest(_spec(locals()))
+        return cls._arequest(_spec(locals()))
 
     @classmethod
     @refuse_unknown
@@ -344,7 +347,7 @@ class ClusterRequests:
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
         image: str | Mapping[str, str | Mapping[str, str]] | None = None,
-        setup: str | None = None,
+        setup: str | Path | None = None,
         ssh_key: str | None = None,
         private: bool = False,
         tags: Mapping[str, str] | None = None,
@@ -395,7 +398,7 @@ class ClusterRequests:
                 omitted.
             image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
                 used; the provider's default if omitted.
-            setup: Shell script that runs as root at the first boot.
+            setup: Shell script that runs as root at the first boot: a file or, in Python, also its text.
             ssh_key: File with the OpenSSH public key that may log in.
             private: Give the nodes no public address.
             tags: Tags to set on every resource.
@@ -446,7 +449,7 @@ def plan(
     idle_timeout: str | timedelta | None = None,
     disk: str | float | None = None,
     image: str | Mapping[str, str | Mapping[str, str]] | None = None,
-    setup: str | None = None,
+    setup: str | Path | None = None,
     ssh_key: str | None = None,
     private: bool = False,
     tags: Mapping[str, str] | None = None,
@@ -499,7 +502,7 @@ def plan(
             omitted.
         image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not used;
             the provider's default if omitted.
-        setup: Shell script that runs as root at the first boot.
+        setup: Shell script that runs as root at the first boot: a file or, in Python, also its text.
         ssh_key: File with the OpenSSH public key that may log in.
         private: Give the nodes no public address.
         tags: Tags to set on every resource.

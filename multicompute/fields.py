@@ -59,12 +59,14 @@ class Argument(NamedTuple):
         relaxed: How NoOfferError proposes to relax it; None if it never does.
         flag: The option on the command line; `--` and the field's name if empty.
         metavar: What stands for the value in `--help`; as for every value of its kind if empty.
+        text_flag: A second option that takes the text; the first one then takes a file that contains it.
     """
 
     identity: bool | Literal["if set"] = True
     relaxed: Relaxation | None = None
     flag: str = ""
     metavar: str = ""
+    text_flag: str = ""
 
 
 class ParsedModel(BaseModel):

@@ -606,11 +606,13 @@ class Configured:
         why: Where the credentials come from or, if `ok` is False, what is missing and how to fix it.
         regions: The only regions to use, where the settings name some. Nothing is launched elsewhere, because no listing
             would find it there.
+        is_local: Whether the endpoint is on this machine: a local cloud, whose machines start within seconds.
     """
 
     ok: bool
     why: str = ""
     regions: tuple[str, ...] = ()
+    is_local: bool = False
 
 
 class ProviderPlugin(Protocol):
@@ -633,6 +635,8 @@ class ProviderPlugin(Protocol):
             attribute has no limits.
         fabric_limits: Fabric ("infiniband") -> the most nodes of a gang that can share one, all of one instance type, zone,
             purchase and reservation. Optional: a fabric that is not in it, or a plug-in without this attribute, has no limit.
+        usual_launch: How long a launch usually takes until the nodes run; a shorter ttl is refused. Optional: a plug-in without
+            this attribute refuses none.
     """
 
     name: str

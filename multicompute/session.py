@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from multicompute.ledger import Ledger
     from multicompute.provider import LifetimeLimit, Provider, ProviderPlugin, Settings
 
+_LOCAL_LAUNCH: Final = timedelta(seconds=2)
+"""How long a launch in a local cloud usually takes."""
 _KEPT: Final = 8
 """The number of configurations that a process can alternate between without reopening their ledgers and SDK clients."""
 
@@ -149,6 +152,19 @@ class Session:
         """Provider -> fabric -> the most nodes that can share one."""
         # As above.
         return MappingProxyType({name: getattr(plugin, "fabric_limits", {}) for name, plugin in self.plugins.items()})
+
+    @cached_property
+    def usual_launches(self) -> Mapping[str, timedelta]:
+        """Provider -> how long a launch usually takes; those for which it is unknown are missing."""
+        # As above.
+        usual = {name: getattr(plugin, "usual_launch", None) for name, plugin in self.plugins.items()}
+        return MappingProxyType(
+            {
+                name: min(time, _LOCAL_LAUNCH) if plugin.configured(self.settings(name)).is_local else time
+                for name, plugin in self.plugins.items()
+                if (time := usual[name])
+            }
+        )
 
     @cached_property
     def image_required(self) -> Mapping[str, tuple[str, ...]]:

@@ -232,7 +232,11 @@ class ClusterSpec(ParsedModel):
     ] = None
     setup: Annotated[
         Script | None,
-        Field(description="Shell script that runs as root at the first boot.", repr=False),
+        Field(
+            description="Shell script that runs as root at the first boot: a file or, in Python, also its text.",
+            repr=False,
+        ),
+        Argument(metavar="FILE", text_flag="--setup-text"),
     ] = None
     ssh_key: Annotated[
         Text | None,

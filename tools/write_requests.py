@@ -22,12 +22,14 @@ Written by `python tools/write_requests.py` from the fields of `ClusterSpec`. Ch
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
 from multicompute.node import Event
 from multicompute.validation import refuse_unknown
 
 if TYPE_CHECKING:
+    from multicompute.pending import PendingCluster
     from multicompute.plan import Plan
     from multicompute.spec import ClusterSpec
 
@@ -67,7 +69,7 @@ class ClusterRequests:
         raise NotImplementedError
 
     @classmethod
-    async def _arequest(cls, spec: "ClusterSpec") -> Self:
+    def _arequest(cls, spec: "ClusterSpec") -> "PendingCluster[Self]":
         """Carry out a request without blocking the event loop; `Cluster` implements it."""
         raise NotImplementedError
 '''
@@ -97,7 +99,8 @@ returns the same cluster again. Blocks until the cluster is READY, unless `wait=
 ASYNC_REQUEST_SUMMARY = """\
 Launch a cluster as `request` does, without blocking the event loop.
 
-A cancelled task tears down what it started."""
+Await the result, or enter it with `async with`, which terminates the cluster after the block. A cancelled task tears down
+what it started."""
 
 PLAN_SUMMARY = """\
 Return the candidates for a request, cheapest first, and why every other offer was left out.
@@ -115,12 +118,12 @@ def module() -> str:
     methods = (
         method("def", "request", "Self", REQUEST_SUMMARY, REQUEST_RAISES, "return cls._request(_spec(locals()))"),
         method(
-            "async def",
+            "def",
             "arequest",
-            "Self",
+            '"PendingCluster[Self]"',
             ASYNC_REQUEST_SUMMARY,
             REQUEST_RAISES,
-            "return await cls._arequest(_spec(locals()))",
+            "return cls._arequest(_spec(locals()))",
         ),
         method(
             "async def",

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -19,8 +20,9 @@ def add_request_arguments(parser: argparse.ArgumentParser, *, only: Collection[s
     """Add the options for all arguments of a request, or for those in `only`."""
     for name, field in ClusterSpec.model_fields.items():
         if only is None or name in only:
+            target = parser.add_mutually_exclusive_group() if argument_of(name).text_flag else parser
             for flags, settings in _options(name, field):
-                parser.add_argument(*flags, dest=name, default=argparse.SUPPRESS, **settings)
+                target.add_argument(*flags, dest=name, default=argparse.SUPPRESS, **settings)
 
 
 def add_file_argument(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +63,10 @@ def _options(name: str, field: FieldInfo) -> Iterator[Option]:
         yield (flag,), {"action": argparse.BooleanOptionalAction, **help_text}
     elif form is None:
         yield (flag,), {"choices": words, **help_text}
+    elif text_flag := argument_of(name).text_flag:
+        text = {"help": f"the same as text; {flag} takes a file", "metavar": "TEXT"}
+        yield (flag,), {"metavar": argument_of(name).metavar, "type": Path, **help_text}
+        yield (text_flag,), text
     else:
         metavar = argument_of(name).metavar or form.metavar
         action = "append" if form.repeats else "store"

@@ -8,30 +8,44 @@ from multicompute.cli.arguments import add_file_argument, add_request_arguments,
 from multicompute.cli.output import terminal_width, write_json, write_message, wrote
 from multicompute.cli.spelling import as_options, options_in_errors
 from multicompute.cli.tables import explain, output_arguments, write_cluster, write_next_step
-from multicompute.errors import NoOfferError, SpecError
+from multicompute.errors import CapacityError, NoOfferError, SpecError
+from multicompute.spec import ClusterSpec
 
 if TYPE_CHECKING:
     from multicompute.cluster import Cluster
+    from multicompute.ledger import ClusterRecord
+    from multicompute.session import Session
 
 DEFAULT_LIMIT: Final = 20
+DECLINED: Final = 1
+"""The exit status if the user does not confirm."""
 
 
 def up_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `up`."""
     add_file_argument(parser)
     add_request_arguments(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation, whatever it costs")
     parser.add_argument("--quiet", action="store_true", help="print no progress and no hints, only errors")
     output_arguments(parser)
 
 
 def up(options: argparse.Namespace) -> int:
     """Launch a cluster and print it."""
+    from multicompute.cli.purchase import Declined
     from multicompute.cluster import Cluster
+    from multicompute.session import open_session
 
     given = request_arguments(options)
     wanted = given.pop("progress", True) and not options.quiet
-    with options_in_errors(), _progress(wanted=wanted) as progress:
-        cluster = Cluster.request(**given, progress=progress)
+    session = open_session()
+    try:
+        with options_in_errors():
+            record = _request(session, ClusterSpec.of(given), is_approved=options.yes, shows_progress=wanted)
+    except Declined:
+        write_message("nothing was launched")
+        return DECLINED
+    cluster = Cluster(session, record)
     write_cluster(cluster, options)
     if not options.quiet:
         write_next_step(cluster)
@@ -45,6 +59,21 @@ def up(options: argparse.Namespace) -> int:
             limit = f"it {early}"
         write_message(f"`multicompute down {cluster.name}` terminates the cluster; {limit}")
     return 0
+
+
+def _request(session: "Session", spec: ClusterSpec, *, is_approved: bool, shows_progress: bool) -> "ClusterRecord":
+    """Carry out a request that the user approves; without a terminal to ask on, up to `confirm_above`."""
+    from multicompute.cli.purchase import approve
+    from multicompute.engine.provision.request import request
+
+    ceiling = None if is_approved else approve(session, spec)
+    try:
+        with _progress(wanted=shows_progress) as progress:
+            return request(session, spec, callback=progress or None, ceiling=ceiling)
+    except CapacityError as error:
+        if ceiling is not None:
+            error.add_note(f"offers over confirm_above ({ceiling:g} USD per hour) were not tried; --yes allows them")
+        raise
 
 
 def _early_expiry(cluster: "Cluster") -> str:
@@ -100,8 +129,6 @@ def schema_arguments(parser: argparse.ArgumentParser) -> None:
 def schema(options: argparse.Namespace) -> int:
     """Print the JSON schema of a request."""
     from pydantic.json_schema import GenerateJsonSchema
-
-    from multicompute.spec import ClusterSpec
 
     write_json({"$schema": GenerateJsonSchema.schema_dialect, **ClusterSpec.model_json_schema()})
     return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from multicompute.engine.broken_limits import refuse_broken_limits
 from multicompute.engine.outages import OUTAGE_HINT, active_outages, ruling_out
 from multicompute.errors import AuthError, CapacityError, LedgerError, SpecError
 from multicompute.plan import Candidate, Outage, Plan
@@ -31,6 +32,7 @@ def plan_now(spec: ClusterSpec) -> Plan:
     session = open_session()
     plan = _with_ruled_out(session, plan_for(session, spec))
     require(plan)
+    refuse_broken_limits(session, spec, plan)
     return plan
 
 

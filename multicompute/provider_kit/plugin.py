@@ -27,7 +27,7 @@ class Plugin:
             `ProviderPlugin`.
         settings: The settings model, with a class method `of(settings)` that reads it and a method `configured()`.
         provider: The class of the provider, which is called with the settings.
-        image_required: See `ProviderPlugin`.
+        image_required, usual_launch: See `ProviderPlugin`.
         local_cloud: The class of the local cloud, which is called without arguments; "" for none.
         sign_in: How to sign in, for the hint of the error if no credentials are found.
     """
@@ -45,6 +45,7 @@ class Plugin:
     provider: str
     local_cloud: str = ""
     image_required: tuple[str, ...] = ()
+    usual_launch: timedelta = timedelta(0)
     sign_in: str
 
     @cached_property

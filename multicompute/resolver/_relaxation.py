@@ -130,6 +130,10 @@ def _single(spec: ClusterSpec, name: str, decide: Decide) -> Change | None:
     best = _closest(plan, spec, name)
     text = _change(spec, name, best)
     distance = 1.0
+    if name == "allow_surplus" and spec.gpus is not None:
+        # A little farther than to ask for as many, which says what is bought.
+        best = min(plan.candidates, key=lambda candidate: candidate.accelerators)
+        distance = best.accelerators / spec.gpus - 0.999
     measure = {**_MEASURES, **_COUNTS}.get(name)
     if measure is not None and not text.startswith("without "):
         has = measure(best)
@@ -150,7 +154,7 @@ def _setting(spec: ClusterSpec, name: str) -> str:
         # Users do not type `spot=False`.
         return f"buying without {name}"
     if name == "allow_surplus":
-        return f"buying at most a quarter more than gpus={spec.gpus}"
+        return f"at most a quarter more than gpus={spec.gpus} (allow_surplus=False)"
     return f"{name}={_shown(value)}"
 
 

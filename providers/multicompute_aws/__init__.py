@@ -16,6 +16,8 @@ plugin = Plugin(
     # https://aws.amazon.com/about-aws/whats-new/2017/10/announcing-amazon-ec2-per-second-billing/: Linux by the second, 60 seconds at least,
     # for on-demand, reserved and spot alike. Distributions with an hourly charge of their own are billed by the hour; no default image is one.
     billing_minimum=timedelta(minutes=1),
+    # No vendor page states it; smaller types take less, types with eight GPUs several times as long.
+    usual_launch=timedelta(minutes=1),
     settings="multicompute_aws._settings:AwsSettings",
     provider="multicompute_aws._provider:AwsProvider",
     local_cloud="multicompute_aws.local:AwsLocalCloud",

@@ -107,7 +107,7 @@ class AwsSettings(BaseModel):
 def _find_access(read: AwsSettings) -> Configured:
     """Look for credentials in the order in which boto3 does."""
     if read.is_local:
-        return Configured(ok=True, why=f"a local endpoint, {read.endpoint('ec2')}")
+        return Configured(ok=True, why=f"a local endpoint, {read.endpoint('ec2')}", is_local=True)
     if read.profile:
         return _profile_access(read, read.profile, source="[providers.aws] profile")
     env = read.environment

@@ -25,6 +25,8 @@ plugin = Plugin(
     # By the second, and since 2025-06-01 for 300 seconds at least, according to the accepted answer on Microsoft's own forum
     # (https://learn.microsoft.com/answers/questions/2259765). The price page has no minimum; the more expensive of the two is assumed.
     billing_minimum=timedelta(minutes=5),
+    # No vendor page states it; smaller types take less, types with eight GPUs several times as long.
+    usual_launch=timedelta(minutes=2),
     # "Virtual Machine Scale Sets and placement groups": a single placement group, which InfiniBand needs, has 100 machines.
     fabric_limits={"infiniband": 100},
     settings="multicompute_azure._settings:AzureSettings",

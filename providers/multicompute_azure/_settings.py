@@ -138,7 +138,7 @@ class AzureSettings(BaseModel):
 
 def _find_access(read: AzureSettings) -> Configured:
     if read.is_local:
-        return Configured(ok=True, why=f"a local endpoint, {read.endpoint_url}")
+        return Configured(ok=True, why=f"a local endpoint, {read.endpoint_url}", is_local=True)
     source = _credentials(read.environment)
     if not source:
         why = "no credentials in the environment, from `az login`, or from a managed identity"

@@ -19,6 +19,8 @@ plugin = Plugin(
     # TPUs by the second while READY (https://cloud.google.com/tpu/pricing), without a minimum: a slice that is deleted in its first minute
     # may cost less than is counted here.
     billing_minimum=timedelta(minutes=1),
+    # No vendor page states it; smaller types take less, types with eight GPUs several times as long.
+    usual_launch=timedelta(minutes=1),
     # Flex-start, of machines and of TPU slices: up to seven days (https://cloud.google.com/compute/docs/instances/about-flex-start-vms,
     # https://cloud.google.com/tpu/docs/request-using-flex-start). A machine with an expiry gets a run duration, of up to 120 days
     # (https://cloud.google.com/compute/docs/instances/limit-vm-runtime). TPU slices ("v5p-128"), unless they are flex-start, have none.

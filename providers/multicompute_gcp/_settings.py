@@ -129,7 +129,7 @@ class GcpSettings(BaseModel):
     def configured(self) -> Configured:
         """Return whether Google Cloud can be reached, and with which credentials and project."""
         if self.is_local:
-            return Configured(ok=True, why=f"a local endpoint, {self.endpoint_url}")
+            return Configured(ok=True, why=f"a local endpoint, {self.endpoint_url}", is_local=True)
         path = self.credentials_path()
         if path is None and self.named_credentials:
             return Configured(ok=False, why=f"the credentials file {self.named_credentials} does not exist")

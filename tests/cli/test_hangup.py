@@ -63,7 +63,7 @@ def run_and_close(note: Path, body: str, *, ignored: bool = False) -> tuple[int,
     return status, json.loads(note.read_text())
 
 
-UP = '["up", "--gpus", "16", "--type", "h100", "--name", "train-1"]'
+UP = '["up", "--gpus", "16", "--type", "h100", "--name", "train-1", "--yes"]'
 
 
 def test_up_rolls_back_what_comes_up_when_its_terminal_is_closed(note: Path) -> None:
@@ -96,7 +96,7 @@ sys.exit(main(["down", "train-1", "--yes"]))
 def test_down_terminates_the_other_clusters_although_it_cannot_print(note: Path) -> None:
     body = f"""
 main({UP})
-main(["up", "--gpus", "8", "--type", "h100", "--name", "train-2"])
+main(["up", "--gpus", "8", "--type", "h100", "--name", "train-2", "--yes"])
 cloud.aws.faults.hook("terminate", closed)
 sys.exit(main(["down", "train-1", "train-2", "--yes"]))
 """

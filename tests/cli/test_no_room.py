@@ -14,7 +14,7 @@ from tests.cli.disks import DISKS, can_mount, run_on
 from tests.cli.processes import SCRIPT
 
 pytestmark = pytest.mark.skipif(not can_mount(), reason="needs root, to mount disks")
-UP = ("up", "--gpus", "16", "--type", "h100", "--cloud", "aws", "--no-progress")
+UP = ("up", "--gpus", "16", "--type", "h100", "--cloud", "aws", "--yes", "--no-progress")
 
 
 class Site:

@@ -52,7 +52,7 @@ def test_options_override_the_file(run: Run, write: Callable[[str, str], str]) -
 
 
 def test_up_launches_what_the_file_describes(run: Run, write: Callable[[str, str], str]) -> None:
-    done = run("up", "--file", write("job.toml", TOML), "--name", "train-1", "--no-progress", "--json")
+    done = run("up", "--file", write("job.toml", TOML), "--name", "train-1", "--yes", "--no-progress", "--json")
     assert (done.status, len(done.document["nodes"]), done.document["tags"]) == (0, 2, {"team": "nlp"})
     assert run("down", "train-1", "--yes").status == 0
 

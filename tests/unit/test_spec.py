@@ -166,7 +166,7 @@ def test_a_spec_survives_the_ledger() -> None:
 
 def test_ledgers_of_earlier_versions_are_read_and_the_form_has_not_changed() -> None:
     found = ClusterSpec.of(WRITTEN_BY_EARLIER_VERSIONS)
-    younger = {"strict_ttl": False, "reservations_only": False}
+    younger = {"strict_ttl": False, "reservations_only": False, "allow_surplus": False}
     assert found.to_dict() == WRITTEN_BY_EARLIER_VERSIONS | younger
     assert [name for name in found.to_dict() if name not in younger] == list(WRITTEN_BY_EARLIER_VERSIONS)
     how = {"name", "wait", "timeout", "attempt_timeout", "keep_trying"}
@@ -190,6 +190,7 @@ def test_how_to_wait_does_not_make_it_another_request() -> None:
     assert spec(wait=False, timeout="1h", name="one", progress=print).identity() == spec(name="one").identity()
     assert spec(ttl="1h").identity() != spec().identity()
     assert spec(strict_ttl=True).identity() != spec().identity()
+    assert spec(allow_surplus=True).identity() != spec().identity()
 
 
 def test_a_spec_does_not_change_and_a_changed_copy_is_checked() -> None:

@@ -55,7 +55,7 @@ def try_candidates(op: Operation, planner: Planner, *, wait: bool) -> None:
                 plan = planner.renew(op.availability)
                 queue.renew(_usable(plan), candidate)
                 continue
-            checked = _checked(op, queue, candidate)
+            checked = _checked(op, queue, candidate, ceiling=planner.ceiling)
             if isinstance(checked, MulticomputeError):
                 errors.append(checked)
                 continue
@@ -163,13 +163,15 @@ def _require_time(op: Operation, errors: Sequence[MulticomputeError]) -> None:
     raise ProvisionTimeout(text, attempts=op.reports)
 
 
-def _checked(op: Operation, queue: CandidateQueue, candidate: Candidate) -> Candidate | MulticomputeError:
+def _checked(
+    op: Operation, queue: CandidateQueue, candidate: Candidate, *, ceiling: float | None
+) -> Candidate | MulticomputeError:
     """Return a candidate at today's price, or the error if its account, its quota or its price do not allow it."""
     op.heartbeat()
     try:
         for part in candidate.parts:
             op.account_of(part.offer.provider)
-        return quota_error(op, candidate) or recheck_price(op, candidate)
+        return quota_error(op, candidate) or recheck_price(op, candidate, ceiling=ceiling)
     except (LedgerError, ProvisionTimeout):
         raise
     except CapacityError as error:

@@ -1,6 +1,7 @@
 """The plan of one request, which is made again when more is known about the account."""
 
 from multicompute.engine.availability import read_regions, reads_availability
+from multicompute.engine.broken_limits import refuse_broken_limits
 from multicompute.engine.planning import Places, known_availability, plan_for, require_candidate, require_usable
 from multicompute.engine.provision.preflight import find_reservations
 from multicompute.plan import Plan
@@ -14,18 +15,27 @@ class Planner:
 
     Attributes:
         plan: The newest plan.
+        ceiling: The maximum price in USD per hour of what may be bought; None for none.
         availability: What it assumes about the account.
     """
 
-    def __init__(self, session: Session, spec: ClusterSpec) -> None:
+    def __init__(self, session: Session, spec: ClusterSpec, *, ceiling: float | None = None) -> None:
         """Make the first plan.
+
+        Args:
+            session: The catalog, the ledger and the configured providers.
+            spec: The request.
+            ceiling: The maximum price in USD per hour, in addition to the configured one.
 
         Raises:
             NoOfferError, CapacityError: It has no candidate.
+            SpecError: The limits of the spec end every candidate at once.
             AuthError: No candidate is in a cloud that can be used here.
         """
         self._session = session
         self._spec = spec
+        limits = [limit for limit in (ceiling, session.config.max_hourly) if limit is not None]
+        self.ceiling = min(limits, default=None)
         _read_zone_ids(session, spec)
         self._reservations = find_reservations(session, spec) if spec.reservations else ()
         self.availability: Places = known_availability(session)
@@ -34,6 +44,7 @@ class Planner:
             # It may be another account's.
             self.renew({})
         self.require_candidate()
+        refuse_broken_limits(session, spec, self.plan)
         require_usable(self.plan, session.usable)
 
     def renew(self, availability: Places) -> Plan:
@@ -57,6 +68,7 @@ class Planner:
                 reservations=self._reservations,
                 outages=(),
                 availability=self.availability,
+                ceiling=self.ceiling,
             ),
         )
 
@@ -68,6 +80,7 @@ class Planner:
             reservations=self._reservations,
             outages=() if self._spec.keep_trying else None,
             availability=self.availability,
+            ceiling=self.ceiling,
         )
 
 

@@ -100,11 +100,11 @@ def _quotas(op: Operation, where: ProviderRegion) -> Quotas:
     return op.quotas[where]
 
 
-def recheck_price(op: Operation, candidate: Candidate) -> Candidate:
+def recheck_price(op: Operation, candidate: Candidate, *, ceiling: float | None = None) -> Candidate:
     """Return the candidate with today's prices in place of estimates, spot prices and stale ones, where the cloud has them.
 
     Raises:
-        CapacityError: It costs more than a price limit of the request.
+        CapacityError: It costs more than a price limit of the request, or than `ceiling` in USD per hour.
     """
     doubtful = [part.offer for part in candidate.parts if _is_doubtful(candidate, part.offer)]
     if not doubtful:
@@ -121,7 +121,7 @@ def recheck_price(op: Operation, candidate: Candidate) -> Candidate:
             f"tables, is {format_usd(checked.hourly_cost)}/h today"
         )
         op.events.add("note", message)
-    _require_price(op.spec, checked)
+    _require_price(op.spec, checked, ceiling)
     return checked
 
 
@@ -129,22 +129,23 @@ def _is_doubtful(candidate: Candidate, offer: Offer) -> bool:
     return offer.purchase == "spot" or candidate.is_stale or offer.quote.basis == "estimate"
 
 
-def _require_price(spec: ClusterSpec, checked: Candidate) -> None:
+def _require_price(spec: ClusterSpec, checked: Candidate, ceiling: float | None) -> None:
     limits = (
-        ("max_price", spec.max_price, checked.price_per_accelerator, " per accelerator-hour"),
-        ("max_hourly", spec.max_hourly, checked.hourly_cost, "/h"),
+        ("max_price=", spec.max_price, checked.price_per_accelerator, " per accelerator-hour"),
+        ("max_hourly=", spec.max_hourly, checked.hourly_cost, "/h"),
+        ("the ceiling of all requests, ", ceiling, checked.hourly_cost, "/h"),
     )
     for name, limit, price, unit in limits:
         if limit is not None and price > limit:
             place = f"{checked.provider} {checked.zone or checked.region} {checked.instance_type}"
             raise CapacityError(
-                f"{place}: costs {format_usd(price)}{unit} today, more than {name}={limit:g}",
+                f"{place}: costs {format_usd(price)}{unit} today, more than {name}{limit:g}",
                 provider=checked.provider,
                 region=checked.region,
                 zone=checked.zone or None,
                 instance_type=checked.instance_type,
                 code="PriceAboveLimit",
-                hint=f"raise {name}=",
+                hint=f"raise {name}" if name.endswith("=") else "raise max_hourly in the configuration, or confirm with --yes",
             )
 
 

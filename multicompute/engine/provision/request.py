@@ -37,8 +37,16 @@ def request(
     *,
     callback: EventCallback | None = None,
     cancellation: Cancellation | None = None,
+    ceiling: float | None = None,
 ) -> ClusterRecord:
     """Return the cluster that `spec` asks for: the live one that the same request made before, or a new one.
+
+    Args:
+        session: Where to look and what to use.
+        spec: The request.
+        callback: Receives each event.
+        cancellation: Stops the request.
+        ceiling: The maximum price in USD per hour, in addition to that of the spec and the configured one.
 
     Returns:
         The cluster, READY; with `wait=False`, as soon as a cloud has accepted the launch.
@@ -50,8 +58,7 @@ def request(
             or is ruled out; nothing is left running.
         ProvisionTimeout: The cluster was not ready within `timeout`; nothing is left running.
     """
-    if spec.ttl == "default":
-        spec = spec.replace(ttl=session.config.default_ttl)
+    spec = with_default_ttl(session, spec)
     # Reads the key file, so that a missing one is an error before anything is launched.
     spec.ssh_public_key()
     cancellation = cancellation or Cancellation()
@@ -60,7 +67,7 @@ def request(
         record = find_claimed(session, spec)
         planner = lease = None
         if record is None:
-            planner = Planner(session, spec)
+            planner = Planner(session, spec, ceiling=ceiling)
             record, lease = claim(session, spec)
         if record.state is ClusterState.TERMINATING:
             raise ClusterExists(
@@ -77,6 +84,11 @@ def request(
             timeout=spec.timeout + (spec.keep_trying or timedelta(0)),
             wait=spec.wait,
         )
+
+
+def with_default_ttl(session: Session, spec: ClusterSpec) -> ClusterSpec:
+    """Return a spec with the configured ttl if it has none of its own."""
+    return spec.replace(ttl=session.config.default_ttl) if spec.ttl == "default" else spec
 
 
 def bring_up(

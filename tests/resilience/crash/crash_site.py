@@ -119,7 +119,7 @@ class CrashSite:
 
     @property
     def up(self) -> tuple[str, ...]:
-        return ("up", *self.kind.request, "--name", NAME, "--ttl", "2h", "--json")
+        return ("up", *self.kind.request, "--name", NAME, "--ttl", "2h", "--yes", "--json")
 
     @property
     def down(self) -> tuple[str, ...]:

@@ -51,9 +51,46 @@ def test_order_given_puts_every_offer_of_the_first_type_before_any_of_the_second
 
 
 def test_surplus_accelerators_are_paid_for_and_shown() -> None:
-    best = plan(FakeCatalog(line(BIG, 80)), gpus=9, type="h100").best
-    assert best is not None
+    found = plan(FakeCatalog(line(BIG, 80)), gpus=9, type="h100", allow_surplus=True)
+    best = found.best
     assert (best.nodes, best.accelerators, best.hourly_cost, best.price_per_accelerator) == (2, 16, 160, 10)
+    assert "the first candidate has 16 accelerators, more than gpus=9; you pay for all" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("values", "count", "nearest"),
+    [
+        ({"gpus": 13}, 2, None),
+        ({"gpus": 12}, 0, "gpus=16"),
+        ({"gpus": 9}, 0, "gpus=16"),
+        ({"gpus": 1}, 0, "gpus=8"),
+        ({"gpus": 8, "nodes": 3}, 0, "nodes=1"),
+        ({"gpus": 20, "nodes": 3}, 2, None),
+        ({"gpus": 12, "type": "b8"}, 0, "gpus=16"),
+        ({"gpus": 12, "allow_surplus": True}, 2, None),
+    ],
+)
+def test_over_a_quarter_more_accelerators_than_asked_for_are_refused_with_what_would_do(
+    values: dict[str, Any], count: int, nearest: str | None
+) -> None:
+    found = plan(FakeCatalog(line(BIG, 80)), **{"type": "h100", **values})
+    assert len(found.candidates) == count
+    assert str(found.nearest).partition(" would have one")[0] == str(nearest)
+    if not count:
+        assert found.rejected["over a quarter more accelerators than asked for"].count == 2
+        with pytest.raises(NoOfferError, match="nodes=3 rules out" if "nodes" in values else "at most a quarter more"):
+            require(found)
+
+
+def test_the_configured_ceiling_rejects_what_costs_more_in_addition_to_the_limits_of_the_request() -> None:
+    catalog = FakeCatalog(line(BIG, 80, zones="a"), line(GREEN, 70, NORTH, "a"))
+    assert shown(plan(catalog, known={"ceiling": 150}, gpus=16, type="h100")) == ["2 x g8 north-1a"]
+    found = plan(catalog, known={"ceiling": 100}, gpus=16, type="h100", max_hourly=150)
+    assert {reason: item.count for reason, item in found.rejected.items()} == {
+        "over max_hourly": 1,
+        "over the configured max_hourly": 1,
+    }
+    assert str(found.nearest).startswith("gpus=8 would have one")
 
 
 def test_many_single_machines_without_a_fabric_are_skipped_with_a_note_how_to_allow_them() -> None:
