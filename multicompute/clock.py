@@ -41,3 +41,8 @@ def system_random() -> random.Random:
 def process_id() -> int:
     """Return the id of this process, which differs between the two sides of a fork."""
     return os.getpid()
+
+
+def monotonic() -> float:
+    """Return seconds of a clock that never goes back, to measure how long a call takes."""
+    return time.monotonic()

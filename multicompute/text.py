@@ -8,7 +8,7 @@ _GAP: Final = 2
 """Spaces between two columns."""
 _LEAST_PROSE: Final = 30
 """Other columns are left out before the text of a column of prose has fewer characters per line."""
-_LEAST: Final = 12
+_LEAST: Final = 16
 """Characters that a shortened cell keeps at least."""
 
 

@@ -46,7 +46,7 @@ def init(options: argparse.Namespace) -> int:
         return 0
     _write(path, "\n".join(_lines(session)) + "\n", force=options.force)
     write_message(f"wrote {path}\n")
-    status = doctor(argparse.Namespace(json=False))
+    status = doctor(argparse.Namespace(json=False, output="table", wide=False))
     write_message(
         "\nnext: `multicompute plan --gpus 8 --type h100` shows prices, `multicompute up` with the same arguments launches"
         if status == 0

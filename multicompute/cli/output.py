@@ -131,7 +131,7 @@ def write_table(
     Args:
         columns: The titles; the cells of a column whose title starts with ">" are aligned right.
         rows: The cells, as many in each row as there are columns.
-        narrowing: What to change if the table is too wide; if omitted, its last column is wrapped.
+        narrowing: What to change if the table is too wide; if omitted, text in its last column is wrapped.
         wide: Write every column in full, on one line per row.
         styles: The style of each row on a terminal, as rich names it ("bold red"), or "".
     """
@@ -139,7 +139,9 @@ def write_table(
     cells = [[_printable(cell) for cell in row] for row in rows]
     right = frozenset(index for index, column in enumerate(columns) if column.startswith(RIGHT))
     width = None if wide else terminal_width()
-    blocks = table_lines(titles, cells, right=right, width=width, narrowing=narrowing or Narrowing(prose=titles[-1]))
+    last_is_text = len(titles) - 1 not in right
+    narrowing = narrowing or Narrowing(prose=titles[-1] if last_is_text else "")
+    blocks = table_lines(titles, cells, right=right, width=width, narrowing=narrowing)
     if sys.stdout.isatty():
         _write_styled(blocks, ["bold", *(styles or [""] * len(rows))])
     else:

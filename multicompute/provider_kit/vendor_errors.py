@@ -25,6 +25,7 @@ from multicompute.errors import (
 )
 from multicompute.node import Cause
 from multicompute.offer import Offer, Purchase
+from multicompute.provider_kit.call_log import logged_call
 
 Kind = type[MulticomputeError]
 _MESSAGE_LENGTH: Final = 200
@@ -270,18 +271,16 @@ def translator(
     Args:
         sdk_errors: What the SDK raises; anything else passes through, as a bug.
         translate: Returns the error of this package for an SDK error, the operation and the place.
-        log: The adapter's logger, which gets each operation and each refusal at debug level.
+        log: The adapter's logger, which gets each call at debug level.
     """
 
     @contextmanager
     def translate_errors(operation: str, place: Place) -> Iterator[None]:
-        log.debug("%s: %s", place, operation)
-        try:
-            yield
-        except sdk_errors as error:
-            translated = translate(error, operation, place)
-            log.debug("%s: %s: %s", place, operation, translated.code)
-            raise translated from error
+        with logged_call(log, operation, place.provider, str(place)):
+            try:
+                yield
+            except sdk_errors as error:
+                raise translate(error, operation, place) from error
 
     return translate_errors
 

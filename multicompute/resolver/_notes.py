@@ -84,5 +84,5 @@ def _prices(gangs: Sequence[Gang], best: Candidate, context: ResolveContext) -> 
     if stale:
         which = "all prices are" if stale == total else f"{stale:,} of {total:,} prices are"
         ages = f"{format_duration(MAX_PRICE_AGE)}, or {format_duration(MAX_SPOT_PRICE_AGE)} for spot"
-        found.append(f"{which} out of date (older than {ages}); the table shows their dates")
+        found.append(f"{which} out of date (older than {ages}); the table marks them with S")
     return found

@@ -47,7 +47,7 @@ from multicompute.provider_kit.vendor_errors import (
 )
 from multicompute_aws._families import console_page, family_of
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("multicompute.aws")
 
 # Other regions may accept the credentials; `Clients.refusal_of_region` finds out whether the account's home region does.
 _UNKNOWN_KEY: Final = Meaning(AuthError, "region")

@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.configprovider import ConstantProvider
 
 from multicompute.errors import AccessDeniedError, AuthError, MulticomputeError
+from multicompute.provider_kit.call_log import note_request
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.endpoints import check_endpoint, is_loopback
 from multicompute.provider_kit.vendor_errors import Place
@@ -203,6 +204,7 @@ class Clients:
         client = self._session.client(service, region_name=region, endpoint_url=endpoint, config=config, **keys)  # type: ignore[call-overload]
         # The profile may name an endpoint, too; the rule about plain http holds wherever it comes from.
         check_endpoint(client.meta.endpoint_url, name="endpoint_url", provider="aws")
+        client.meta.events.register("after-call", _note_request)
         if service == "ec2":
             trim_answers(client)
         return client
@@ -233,6 +235,10 @@ class Clients:
         # `_keys` reads the keys of the environment.
         core.get_component("credential_provider").remove("env")
         return session
+
+
+def _note_request(parsed: Mapping[str, Any], **_: object) -> None:
+    note_request(parsed.get("ResponseMetadata", {}).get("RequestId"))
 
 
 def _refusal(error: AuthError, region: str, text: str, code: str) -> AccessDeniedError:

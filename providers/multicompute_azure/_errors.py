@@ -47,7 +47,7 @@ from multicompute.provider_kit.vendor_errors import (
     translator,
 )
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("multicompute.azure")
 
 _DENIED_EVERYWHERE: Final = Meaning(AccessDeniedError, "account")
 _DENIED_TYPE: Final = Meaning(AccessDeniedError, "type")

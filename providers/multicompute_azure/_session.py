@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from multicompute.clock import Clock
 from multicompute.errors import AuthError, MulticomputeError
 from multicompute.provider import Selector
+from multicompute.provider_kit.call_log import note_request
 from multicompute.provider_kit.calls import all_pages
 from multicompute.provider_kit.endpoints import is_loopback
 from multicompute.provider_kit.vendor_errors import Place, retryable
@@ -348,6 +349,7 @@ class Clients:
                 policies.ContentDecodePolicy(),
                 policies.RedirectPolicy(),
                 policies.RetryPolicy(**_TRIES),
+                policies.CustomHookPolicy(raw_response_hook=_note_request),
                 *self._signing(audience),
                 policies.SensitiveHeaderCleanupPolicy(),
             ]
@@ -387,6 +389,10 @@ class Clients:
 def _host_of(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _note_request(response: Any) -> None:
+    note_request(response.http_response.headers.get("x-ms-request-id"))
 
 
 def _allow_plain_http(request: Any) -> None:

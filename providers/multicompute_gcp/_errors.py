@@ -49,7 +49,7 @@ from multicompute.provider_kit.vendor_errors import (
 )
 from multicompute.provider_kit.vendor_errors import cause_of as cause_in_table
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("multicompute.gcp")
 Answer = TypeVar("Answer")
 
 _QUOTA_OF_ACCOUNT: Final = Meaning(QuotaError, "account")

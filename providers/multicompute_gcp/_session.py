@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import google.auth
 import requests
@@ -17,6 +17,7 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.transport.requests import AuthorizedSession
 
 from multicompute.errors import AuthError
+from multicompute.provider_kit.call_log import note_request
 from multicompute.provider_kit.calls import all_pages
 from multicompute.provider_kit.vendor_errors import Place, retryable
 from multicompute_gcp._errors import answer_of_response, refusal, translate_errors
@@ -158,6 +159,7 @@ class Clients:
         adapter = requests.adapters.HTTPAdapter(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
+        session.hooks["response"].append(_note_request)
         if self.settings.is_local:
             session.trust_env = False
         return session
@@ -266,3 +268,9 @@ class AnonymousCredential(AnonymousCredentials):
 
     def refresh(self, request: Any) -> None:
         """Do nothing: there is no token. The SDK's own method would raise, and hide the answer of the cloud."""
+
+
+def _note_request(response: requests.Response, **_: object) -> None:
+    # Google gives ids to changes only, and these are the ones that the call itself has sent.
+    for request_id in parse_qs(urlsplit(response.request.url or "").query).get("requestId", ()):
+        note_request(str(request_id))

@@ -104,18 +104,20 @@ def planned(**values: Any) -> Plan:
 )
 def test_a_plan_shows_the_figures_of_its_text_and_folds_the_reasons_away(values: dict[str, Any]) -> None:
     plan = planned(**values)
-    page, text = Page(plan._repr_html_()), plan.explain(limit=10)
+    page, text = Page(plan._repr_html_()), plan.explain(limit=10, width=None)
     candidates, reasons = page.tables
     header, *rows = candidates.rows
-    assert len(rows) == min(10, len(plan))
     lines = {line[0]: line for line in words(text) if line}
     for row in rows:
         # The text shortens names and has letters for sources.
         cells = dict(zip(header, row, strict=True))
-        assert {cells[name] for name in ("$/h", "$/acc-h", "priced on") if name in cells} <= {*lines[cells["#"]]}
+        assert {cells[name] for name in ("$/h", "$/acc-h", "price date") if name in cells} <= {*lines[cells["#"]]}
+    shown = [plan[int(row[0]) - 1] for row in rows]
     assert [dict(zip(header, row, strict=True))["nodes"] for row in rows] == [
-        f"{candidate.nodes} x {candidate.instance_type}" for candidate in plan.candidates[:10]
+        f"{candidate.nodes} x {candidate.instance_type}" for candidate in shown
     ]
+    assert len(rows) >= min(10, len({(each.region, each.instance_type, each.hourly_cost) for each in plan}))
+    assert {each.provider for each in shown} == {each.provider for each in plan}
     assert page.texts["p"][0] == text.splitlines()[0]
     assert set(plan.notes) <= set(page.texts["li"])
     assert page.texts["summary"] == [line for line in text.splitlines() if line.startswith("rejected offers ")]
@@ -153,7 +155,7 @@ def test_a_cluster_shows_what_the_command_show_prints(
         fake_cloud.advance("90m")
         cluster.refresh()
         page = Page(cluster._repr_html_())
-        assert main(["show", "train"]) == 0
+        assert main(["show", "train", "--wide"]) == 0
         shown = words(capsys.readouterr().out)
         facts, nodes = page.tables
         assert (facts.caption, nodes.caption) == ("cluster", "nodes")

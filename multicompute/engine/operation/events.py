@@ -1,4 +1,4 @@
-"""The event log of a cluster: each event is stored in the ledger, then passed to the user's callback."""
+"""The event log of a cluster: each event is stored in the ledger, logged, then passed to the user's callback."""
 
 import logging
 from collections.abc import Callable
@@ -16,12 +16,15 @@ EventCallback = Callable[[Event], None]
 class EventLog:
     """The event log of one cluster. An event is stored before the callback sees it, so a failing callback loses nothing."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, cluster_id: str, callback: EventCallback | None = None) -> None:
-        """Open the event log of one cluster; `callback` receives each new event."""
+    def __init__(
+        self, ledger: Ledger, clock: Clock, cluster_id: str, callback: EventCallback | None = None, *, name: str = ""
+    ) -> None:
+        """Open the event log of one cluster, whose name is logged; `callback` receives each new event."""
         self._ledger = ledger
         self._clock = clock
         self._callback = callback
         self._ignores_errors = False
+        self._facts: dict[str, object] = {"cluster": name, "cluster_id": cluster_id, "attempt": "", "place": ""}
         self.cluster_id = cluster_id
 
     def event(self, kind: str, message: str, **data: object) -> Event:
@@ -39,7 +42,8 @@ class EventLog:
         self.notify(event)
 
     def notify(self, event: Event) -> None:
-        """Call the callback with an event that is stored already, or that need not be stored."""
+        """Log an event that is stored already, or that need not be stored, and call the callback."""
+        self._log(event)
         if self._callback is None:
             return
         try:
@@ -49,6 +53,15 @@ class EventLog:
                 raise
             _log.exception("a progress callback failed during a teardown and is not called again")
             self._callback = None
+
+    def _log(self, event: Event) -> None:
+        data = event.data
+        if place := " ".join(str(data[key]) for key in ("provider", "zone") if data.get(key)):
+            # The events that follow are about this attempt, until the next one.
+            self._facts |= {"place": place, "attempt": str(data.get("token") or "")}
+        # A changed number of nodes is no step.
+        level = logging.DEBUG if "nodes_ready" in data else logging.INFO
+        _log.log(level, "%s: %s", self._facts["cluster"], event.message, extra={**self._facts, "event": event.kind})
 
     def ignore_callback_errors(self) -> None:
         """Log errors of the callback from now on instead of raising them: nothing may stop a teardown."""

@@ -230,6 +230,6 @@ def working_on(
             initial=record,
             spec=ClusterSpec.of(record.spec),
             lease=held,
-            events=EventLog(session.ledger, session.clock, cluster_id, callback),
+            events=EventLog(session.ledger, session.clock, cluster_id, callback, name=record.name),
             cancellation=cancellation or Cancellation(),
         )

@@ -307,7 +307,7 @@ def test_stale_prices_are_marked_and_stay_in_the_plan() -> None:
     )
     found = plan(catalog, gpus=8, type="h100", spot="prefer")
     assert [item.is_stale for item in found] == [False, True, False, True]
-    assert "2 of 4 prices are out of date (older than 30d, or 1d for spot); the table shows their dates" in found.notes
+    assert "2 of 4 prices are out of date (older than 30d, or 1d for spot); the table marks them with S" in found.notes
 
 
 def test_price_limits_apply_per_accelerator_and_per_hour() -> None:
