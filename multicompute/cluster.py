@@ -253,7 +253,7 @@ class Cluster(ClusterRequests):
     def refresh(self) -> Self:
         """Read the nodes from the cloud and update the state.
 
-        Nodes that are gone, or that fail their cloud's checks, make the cluster DEGRADED. A cluster without nodes is
+        A cluster that was requested with `wait=False` becomes READY if all its nodes run. Nodes that are gone, or that fail their cloud's checks, make the cluster DEGRADED. A cluster without nodes is
         closed.
         """
         from multicompute.engine.upkeep.refresh import refresh
@@ -477,6 +477,20 @@ class Cluster(ClusterRequests):
 
     # Display
 
+    @property
+    def _accelerators(self) -> int | float | None:
+        """Number of accelerators that were requested, or that the requested nodes or slices have; None if they have none."""
+        # From the record and not from `spec`, as above.
+        spec: Mapping[str, Any] = self._record.spec
+        amount = spec.get("gpus") or self.gpus or self._accelerators_of_attempts()
+        return (int(amount) if amount == int(amount) else amount) or None
+
+    def _accelerators_of_attempts(self) -> float:
+        """Return the accelerators of a cluster whose nodes are not known yet, or have ended: of its last attempt."""
+        attempts = self._session.ledger.attempts(self.id)
+        parts = [attempt.parts for attempt in attempts if attempt.is_open] or [attempts[-1].parts] if attempts else []
+        return sum(part.nodes * part.offer.instance.accelerators for group in parts for part in group)
+
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form that `multicompute show --json` prints."""
         # From the record and not from `spec`: listing clusters does not have to load pydantic.
@@ -488,7 +502,7 @@ class Cluster(ClusterRequests):
             "provider": self.provider,
             "region": self.region,
             "zone": self.zone,
-            "gpus": spec.get("gpus"),
+            "gpus": self._accelerators,
             "type": spec.get("type", []),
             "nodes": [
                 {key: getattr(node, key) for key in _NODE_KEYS} | {"state": node.state.value} for node in self.nodes

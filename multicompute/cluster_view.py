@@ -48,7 +48,8 @@ def short_id(node_id: str) -> str:
 def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:
     """Return the facts about the cluster itself, as names and values."""
     spec, why = cluster.spec, cluster.blocked_on or cluster.reason
-    gpus = "-" if spec.gpus is None else str(spec.gpus)
+    amount = cluster.to_dict()["gpus"]
+    gpus = "-" if amount is None else f"{amount:g}"
     place = f"{cluster.provider or ''} {cluster.zone or cluster.region or ''}".strip()
     return [
         ("name", cluster.name),

@@ -52,6 +52,7 @@ class MulticomputeError(Exception):
         vendor_message: The vendor's own message, without place and code.
         retry_after: How many seconds the vendor asks to wait before the next call.
         zones_with_capacity: Zones that have capacity, where a `CapacityError` names them.
+        cluster: The name of the cluster that could not be made. Not an argument: the engine sets it.
         is_offered: False for a `CapacityError` that means that the place never sells this instance type. The engine
             remembers that for longer than a temporary lack of capacity.
     """
@@ -92,6 +93,7 @@ class MulticomputeError(Exception):
         self.retry_after = retry_after
         self.zones_with_capacity = tuple(zones_with_capacity)
         self.is_offered = is_offered
+        self.cluster: str | None = None
 
     def __str__(self) -> str:
         """Return the message, with the hint in parentheses unless the message has it."""

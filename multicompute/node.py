@@ -29,6 +29,11 @@ class ClusterState(StrEnum):
         return self in (ClusterState.READY, ClusterState.DEGRADED)
 
     @property
+    def is_coming_up(self) -> bool:
+        """Whether the gang is not up yet: REQUESTED or PROVISIONING."""
+        return self in (ClusterState.REQUESTED, ClusterState.PROVISIONING)
+
+    @property
     def has_ended(self) -> bool:
         """Whether no resource of the cluster exists: TERMINATED or FAILED."""
         return not self.is_live

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, overload
 
 from multicompute.errors import NoOfferError
 from multicompute.offer import InstanceType, Offer, Part, PriceBasis, Purchase
-from multicompute.units import format_duration
+from multicompute.units import format_duration, format_instant
 
 if TYPE_CHECKING:
     from multicompute.spec import ClusterSpec
@@ -50,6 +50,18 @@ class Outage:
     nodes: int = 1
     consecutive_failures: int = 1
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the form that the command line prints as JSON."""
+        return {
+            "provider": self.provider,
+            "place": self.place,
+            "instance_type": self.instance_type,
+            "purchase": self.purchase,
+            "nodes": self.nodes,
+            "reason": self.reason,
+            "until": format_instant(self.until),
+        }
+
     def covers(self, offer: Offer, *, nodes: int, now: datetime) -> bool:
         """Return whether the outage covers an attempt to launch `nodes` of `offer` at `now`."""
         return (
@@ -75,6 +87,7 @@ class Candidate:
         is_configured: Whether the provider can be used now.
         max_lifetime: How long the cloud lets its nodes live at most; None for no limit.
         ends_early: Whether that is shorter than the ttl of the spec, so that the cluster expires earlier.
+        outage: The remembered outage because of which a request does not try it now; None for none.
     """
 
     parts: tuple[Part, ...]
@@ -82,6 +95,7 @@ class Candidate:
     is_configured: bool = True
     max_lifetime: timedelta | None = None
     ends_early: bool = False
+    outage: Outage | None = None
 
     @property
     def provider(self) -> str:
@@ -175,6 +189,7 @@ class Candidate:
             "price_basis": self.price_basis,
             "max_lifetime": None if self.max_lifetime is None else format_duration(self.max_lifetime),
             "ends_early": self.ends_early,
+            "outage": None if self.outage is None else self.outage.to_dict(),
         }
 
 
@@ -214,7 +229,8 @@ class Plan:
 
     Attributes:
         spec: The request.
-        candidates: The candidates in the order in which they will be tried.
+        candidates: The candidates in the order in which they will be tried. Those that a remembered outage rules out for now
+            come last; `outage` says until when.
         rejected: Reason -> how many offers are rejected for it, with examples.
         notes: Remarks for the reader, such as cheaper offers without a fabric, prices that are out of date, or clouds that
             are not configured.

@@ -9,7 +9,7 @@ from multicompute.text import Narrowing, table, wrap
 from multicompute.units import format_duration, format_usd
 
 if TYPE_CHECKING:
-    from multicompute.plan import Candidate, Plan
+    from multicompute.plan import Candidate, Outage, Plan
     from multicompute.spec import ClusterSpec
 
 PURCHASE_WORDS: Final[Mapping[Purchase, str]] = {
@@ -32,6 +32,8 @@ MARKS: Final = {
     "N": "not configured",
     "T": "terminated by the cloud before the ttl",
 }
+_SHOWN_RULED_OUT: Final = 5
+"""Candidates that an outage rules out are shown after the others, no more than this."""
 
 
 class Line(NamedTuple):
@@ -41,20 +43,24 @@ class Line(NamedTuple):
         rank: The position of the first one in the plan, from 1.
         best: The first one.
         zones: How many candidates there are.
+        outages: The outages that rule them out, one for each.
     """
 
     rank: int
     best: "Candidate"
     zones: int
+    outages: "tuple[Outage, ...]" = ()
 
 
 def group_zones(candidates: "Iterable[Candidate]") -> list[Line]:
     """Return the candidates, in their order, with those that differ only in the zone in one line."""
     lines: dict[object, Line] = {}
     for rank, candidate in enumerate(candidates, 1):
-        key = (candidate.is_stale, *(_without_zone(part) for part in candidate.parts))
-        known = lines.get(key)
-        lines[key] = known._replace(zones=known.zones + 1) if known else Line(rank, candidate, 1)
+        outages = (candidate.outage,) if candidate.outage is not None else ()
+        reason = candidate.outage and candidate.outage.reason
+        key = (candidate.is_stale, reason, *(_without_zone(part) for part in candidate.parts))
+        known = lines.get(key, Line(rank, candidate, 0))
+        lines[key] = known._replace(zones=known.zones + 1, outages=(*known.outages, *outages))
     return list(lines.values())
 
 
@@ -74,19 +80,22 @@ def _without_zone(part: Part) -> tuple[object, ...]:
 
 
 def selected(lines: Sequence[Line], limit: int) -> list[Line]:
-    """Return the first lines, and the best one of each cloud that none of them is of."""
+    """Return the first lines, the best one of each cloud that none of them is of, and the first ones that outages rule out."""
     shown = list(lines[:limit])
     clouds = {line.best.provider for line in shown}
+    ruled_out = sum(bool(line.outages) for line in shown)
     for line in lines[limit:]:
-        if line.best.provider not in clouds:
+        if line.best.provider not in clouds or (line.outages and ruled_out < _SHOWN_RULED_OUT):
             clouds.add(line.best.provider)
+            ruled_out += bool(line.outages)
             shown.append(line)
     return shown
 
 
 def candidate_rows(lines: Sequence[Line], sources: Mapping[str, str]) -> list[tuple[str, ...]]:
     """Return the cells of lines under `CANDIDATE_HEADERS`; `sources` has the name to show for each source of prices."""
-    return [_row(line, sources) for line in lines]
+    outages = _outage_marks(lines)
+    return [(*_row(line, sources), _marks(line.best) + outages.get(_outage_text(line), "")) for line in lines]
 
 
 def candidate_text(candidate: "Candidate") -> str:
@@ -99,7 +108,30 @@ def legend(lines: Sequence[Line]) -> list[str]:
     """Return the meaning of the marks in the rows of these lines."""
     used = {mark for line in lines for mark in _marks(line.best)}
     more = ["+N  in N other zones of the region as well"] if any(line.zones > 1 for line in lines) else []
-    return more + [f"{mark}  {meaning}" for mark, meaning in MARKS.items() if mark in used]
+    outages = [f"{mark}  {text}" for text, mark in _outage_marks(lines).items()]
+    return more + [f"{mark}  {meaning}" for mark, meaning in MARKS.items() if mark in used] + outages
+
+
+def describe_outage(outage: "Outage") -> str:
+    """Return an outage in words: "capacity, aws us-east-1a"."""
+    nodes = f", {outage.nodes} nodes or more" if outage.nodes > 1 else ""
+    return f"{outage.reason}, {f'{outage.provider} {outage.place}'.strip()}{nodes}"
+
+
+def _outage_marks(lines: Sequence[Line]) -> dict[str, str]:
+    """Return the mark of each outage text."""
+    texts = list(dict.fromkeys(_outage_text(line) for line in lines if line.outages))
+    return {text: "O" if len(texts) == 1 else f"O{number}" for number, text in enumerate(texts, 1)}
+
+
+def _outage_text(line: Line) -> str:
+    """Return until when the candidates of a line are not tried, and why; "" if they are."""
+    if not line.outages:
+        return ""
+    ends = sorted({f"{outage.until:%Y-%m-%d %H:%M}" for outage in line.outages})
+    until = f"{ends[0]} UTC" if len(ends) == 1 else f"{ends[0]} to {ends[-1]} UTC"
+    others = f" and {line.zones - 1} other zones" if line.zones > 1 else ""
+    return f"not tried before {until}: {describe_outage(line.outages[0])}{others}"
 
 
 def render(
@@ -189,16 +221,22 @@ def requested(spec: "ClusterSpec") -> str:
     return f"{amount} x {' or '.join(spec.type) or 'reserved capacity'}"
 
 
+def _count_ruled_out(plan: "Plan") -> int:
+    return sum(candidate.outage is not None for candidate in plan.candidates)
+
+
 def heading(plan: "Plan") -> str:
     """Return what a plan is for and how many candidates it has, in one line."""
     return _heading(plan, _only_purchase(plan))
 
 
 def _heading(plan: "Plan", purchase: str) -> str:
-    count = len(plan.candidates)
+    ruled_out = _count_ruled_out(plan)
+    count = len(plan.candidates) - ruled_out
     found = "no candidate" if not count else "1 candidate" if count == 1 else f"{count:,} candidates"
     order = ", the cheapest first" if count > 1 and plan.spec.order == "price" else ""
-    return f"{requested(plan.spec)}{f', {purchase}' if purchase else ''}: {found}{order}"
+    later = f"; {ruled_out:,} ruled out by remembered outages" if ruled_out else ""
+    return f"{requested(plan.spec)}{f', {purchase}' if purchase else ''}: {found}{order}{later}"
 
 
 def _without_purchase(rows: list[tuple[str, ...]], purchase: str) -> list[tuple[str, ...]]:
@@ -210,7 +248,7 @@ def _without_purchase(rows: list[tuple[str, ...]], purchase: str) -> list[tuple[
 def _row(line: Line, sources: Mapping[str, str]) -> tuple[str, ...]:
     candidate = line.best
     return (
-        str(line.rank),
+        "-" if line.outages else str(line.rank),
         _place(candidate) + (f" +{line.zones - 1}" if line.zones > 1 else ""),
         _nodes(candidate),
         f"{candidate.accelerators:g}" if candidate.accelerators else "",
@@ -219,7 +257,6 @@ def _row(line: Line, sources: Mapping[str, str]) -> tuple[str, ...]:
         f"{candidate.price_per_accelerator:,.2f}" if candidate.accelerators else "",
         candidate.price_as_of.isoformat(),
         sources[candidate.price_source],
-        _marks(candidate),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from multicompute.cli.coverage import NOT_ASKED, write_coverage
 from multicompute.cli.output import confirm, terminal_width, write_message, write_table, wrote
 from multicompute.cli.status import exit_status, one_line
 from multicompute.cli.tables import (
@@ -15,6 +16,7 @@ from multicompute.cli.tables import (
     output_arguments,
     tag_argument,
     write_cluster,
+    write_next_step,
     write_nodes,
 )
 from multicompute.errors import LedgerError, MulticomputeError, SpecError
@@ -38,7 +40,11 @@ _KIND: Final = 12
 def ls_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ls`."""
     parser.add_argument("--all", action="store_true", help="also list clusters that have ended")
-    parser.add_argument("--live", action="store_true", help="refresh the nodes of all clusters first")
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="ask the clouds about all clusters first; the exit status is 6 if one can't be asked",
+    )
     tag_argument(parser, "only clusters with this tag")
     parser.add_argument(
         "--state",
@@ -63,17 +69,16 @@ def ls(options: argparse.Namespace) -> int:
     """Print the clusters in the ledger."""
     from multicompute.cluster import Cluster
 
-    if options.live:
-        _refresh_all()
+    status = _refresh_all(options) if options.live else 0
     found = Cluster.list(
         state=options.state, tags=dict(options.tags), clouds=options.clouds or None, include_ended=options.all
     )
     clusters = [cluster.to_dict() for cluster in found]
     if wrote(options, clusters):
-        return 0
+        return status
     if not clusters:
         write_message(_nothing_listed(options))
-        return 0
+        return status
     styles = [_STYLES.get(cluster.state, "") for cluster in found]
     write_table(_COLUMNS, [_row(each) for each in clusters], narrowing=_NARROWING, wide=options.wide, styles=styles)
     for cluster in found:
@@ -81,41 +86,78 @@ def ls(options: argparse.Namespace) -> int:
             write_message(
                 f"{cluster.name} is not terminated yet: {cluster.blocked_on}; `multicompute reap` tries again"
             )
-    return 0
+    return status
 
 
 def _nothing_listed(options: argparse.Namespace) -> str:
     which = " of this kind" if options.tags or options.state or options.clouds else ""
     if options.all or (options.state and not ClusterState(options.state).is_live):
-        return f"no clusters{which}"
-    return f"no live clusters{which}; --all also lists those that have ended"
+        return f"no clusters{which} in the ledger; `multicompute reconcile` asks the clouds"
+    return (
+        f"no live clusters{which} in the ledger; --all lists ended ones, and `multicompute reconcile` asks the clouds"
+    )
 
 
-def _refresh_all() -> None:
-    from multicompute.engine.upkeep.refresh import refresh_all
+def _refresh_all(options: argparse.Namespace) -> int:
+    """Refresh all clusters, and return the exit status."""
+    from multicompute.engine.upkeep.refresh import RefreshReport, refresh_all
     from multicompute.session import open_session
 
     session = open_session()
-    if session.has_ledger:
-        for note in refresh_all(session).notes:
-            write_message(f"note: {note}")
+    report = refresh_all(session) if session.has_ledger else RefreshReport()
+    write_coverage(report.coverage, is_terse=options.output != "table")
+    for note in report.notes:
+        write_message(f"note: {note}")
+    return 0 if report.coverage.is_complete else NOT_ASKED
 
 
 show_arguments = nodes_arguments = cluster_arguments
 
 
+def wait_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `wait`."""
+    explain(
+        parser,
+        "A cluster that is not READY in time is torn down, as in the request, with exit status 7. Ctrl-C ends the wait and\n"
+        "leaves the cluster as it is.",
+    )
+    name_argument(parser)
+    parser.add_argument(
+        "--timeout", metavar="DURATION", help='how long to wait, such as "30m"; as in the request if omitted'
+    )
+    output_arguments(parser)
+
+
+def wait(options: argparse.Namespace) -> int:
+    """Wait until a cluster is READY and print it."""
+    from multicompute.cluster import Cluster
+
+    cluster = Cluster.get(options.name)
+    if cluster.state.is_up:
+        # It may have changed since.
+        cluster, status = _refreshed(options.name)
+    else:
+        cluster, status = cluster.wait(options.timeout, on_stop="leave"), 0
+    write_cluster(cluster, options)
+    return status
+
+
 def show(options: argparse.Namespace) -> int:
     """Print one cluster."""
-    write_cluster(_refreshed(options.name), options)
-    return 0
+    cluster, status = _refreshed(options.name)
+    write_cluster(cluster, options)
+    if options.output == "table":
+        write_next_step(cluster)
+    return status
 
 
 def nodes(options: argparse.Namespace) -> int:
     """Print the live nodes of a cluster."""
-    cluster = _refreshed(options.name)
+    cluster, status = _refreshed(options.name)
     if not wrote(options, cluster.to_dict()["nodes"]):
         write_nodes(cluster, wide=options.wide)
-    return 0
+        write_next_step(cluster)
+    return status
 
 
 def events_arguments(parser: argparse.ArgumentParser) -> None:
@@ -297,21 +339,22 @@ def _confirmed(clusters: "Sequence[Cluster]") -> bool:
     return confirm("Terminate, and delete everything on their disks?")
 
 
-def _refreshed(name: str) -> "Cluster":
-    """Return the cluster as its cloud shows it now, or as of the last refresh if the cloud can't be asked."""
+def _refreshed(name: str) -> "tuple[Cluster, int]":
+    """Return the cluster as its cloud shows it now, or as of the last refresh if the cloud can't be asked, and the exit status."""
     from multicompute.cluster import Cluster
 
     cluster = Cluster.get(name)
-    if not cluster.state.is_up:
+    if cluster.state.has_ended:
         # No cloud has anything to add, and the engine need not be loaded.
-        return cluster
+        return cluster, 0
     try:
-        return cluster.refresh()
+        return cluster.refresh(), 0
     except LedgerError as error:
         write_message(f"multicompute: as of the last refresh; what has changed can't be recorded: {one_line(error)}")
+        return cluster, 0
     except MulticomputeError as error:
         write_message(f"multicompute: as of the last refresh; the cloud can't be asked now: {one_line(error)}")
-    return cluster
+        return cluster, NOT_ASKED
 
 
 def _row(cluster: Mapping[str, Any]) -> tuple[str, ...]:

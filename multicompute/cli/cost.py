@@ -71,10 +71,10 @@ def _records(report: "CostReport") -> "Iterator[dict[str, object]]":
 
 
 def _write_tables(report: "CostReport", *, wide: bool) -> None:
-    from multicompute.cost.text import nothing_spent, row_cells, row_headers, share
+    from multicompute.cost.text import nothing_spent, remarks, row_cells, row_headers, share
 
     if not report.rows:
-        write_message(nothing_spent(report))
+        write_message(f"{nothing_spent(report)}, according to the ledger; no cloud was asked")
         return
     group, *figures = row_headers(report)
     lines = [(*row_cells(row, report.total), _bar(share(row, report.total))) for row in report.rows]
@@ -84,9 +84,8 @@ def _write_tables(report: "CostReport", *, wide: bool) -> None:
     if report.forecasts:
         print()
         _write_forecasts(report.forecasts, wide=wide)
-    for forecast in report.forecasts:
-        if forecast.warning:
-            write_message(forecast.warning)
+    for remark in remarks(report):
+        write_message(remark)
 
 
 def _write_forecasts(forecasts: "Sequence[Forecast]", *, wide: bool) -> None:

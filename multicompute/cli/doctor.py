@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from multicompute.cli.output import write_table, wrote
+from multicompute.cli.output import write_message, write_table, wrote
 from multicompute.cli.status import one_line
 from multicompute.cli.tables import explain, output_arguments
 from multicompute.config import without_password
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from multicompute.session import Session
 
 NO_PROVIDER = 6
-"""The status if no provider is usable: every request would raise AuthError."""
+"""The status if no provider is usable, so that every request would raise AuthError, or if one could not be asked."""
 UNUSABLE = 1
 _COLUMNS = ("check", "ok", "detail")
 _NOTES = 3
@@ -25,8 +25,9 @@ def doctor_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `doctor`."""
     explain(
         parser,
-        "Exit status: 0 if a provider is usable and ledger and catalog can be read; 6 if no provider is usable; 1 if the\n"
-        "ledger or the catalog can't be read; 2 if the configuration can't.",
+        "Exit status: 0 if a provider is usable and ledger and catalog can be read; 6 if no provider is usable, or one that is\n"
+        "configured or has a live cluster could not be asked; 1 if the ledger or the catalog can't be read; 2 if the\n"
+        "configuration can't.",
     )
     output_arguments(parser)
 
@@ -47,7 +48,22 @@ def doctor(options: argparse.Namespace) -> int:
         write_table(_COLUMNS, rows, wide=options.wide)
     if not (report["ledger"]["ok"] and report["catalog"]["ok"]):
         return UNUSABLE
-    return 0 if any(provider["usable"] for provider in report["providers"]) else NO_PROVIDER
+    not_asked = _not_asked(session, report["providers"])
+    if not_asked:
+        write_message(f"could not be asked: {', '.join(not_asked)}")
+    return 0 if any(provider["usable"] for provider in report["providers"]) and not not_asked else NO_PROVIDER
+
+
+def _not_asked(session: "Session", providers: list[dict[str, Any]]) -> list[str]:
+    """Return the clouds, and their regions, that should have been asked and could not be."""
+    from multicompute.engine.operation.coverage import clouds_in_use
+
+    in_use = clouds_in_use(session)
+    missing = [name for name in in_use if name not in session.plugins]
+    for provider in providers:
+        if provider["name"] in in_use and (provider["why"] or provider["unread"]):
+            missing.append(" ".join((provider["name"], ", ".join(provider["unread"]))).strip())
+    return missing
 
 
 def _configuration(session: "Session") -> dict[str, Any]:
@@ -83,14 +99,15 @@ def _provider(session: "Session", plugin: "ProviderPlugin") -> dict[str, Any]:
     why = session.usable[plugin.name]
     checks: list[dict[str, Any]] = []
     regions: list[dict[str, Any]] = []
+    unread: list[str] = []
     if not why:
         try:
             checks = [
                 _finding(name=check.name, ok=check.ok, detail=check.detail, hint=check.hint)
                 for check in session.provider(plugin.name).check()
             ]
-            found, findings = _regions(session, plugin.name)
-            regions, checks = found, [*checks, *findings]
+            regions, findings, unread = _regions(session, plugin.name)
+            checks = [*checks, *findings]
         except MulticomputeError as error:
             why = one_line(error)
     return {
@@ -101,15 +118,19 @@ def _provider(session: "Session", plugin: "ProviderPlugin") -> dict[str, Any]:
         "why": why,
         "checks": checks,
         "regions": regions,
+        "unread": unread,
     }
 
 
-def _regions(session: "Session", name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return what the account can use in each region, and a finding about all of them; nothing for a cloud that can't be asked."""
+def _regions(session: "Session", name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Return what the account can use in each region, a finding about all of them, and the regions that could not be read.
+
+    There is nothing for a cloud that has no such interface.
+    """
     from multicompute.engine.availability import read_regions, reads_availability
 
     if not reads_availability(session, name):
-        return [], []
+        return [], [], []
     only = session.only.get(name)
     regions = [
         each.name
@@ -128,7 +149,8 @@ def _regions(session: "Session", name: str) -> tuple[list[dict[str, Any]], list[
         dict.fromkeys([*(one_line(error) for error in errors), *(note for each in answers for note in each.notes)])
     )
     hint = "; ".join(notes[:_NOTES])
-    return found, [_finding(name="regions", ok=not errors and usable > 0, detail=detail, hint=hint)]
+    unread = [region for region in regions if region not in {each.region for each in answers}]
+    return found, [_finding(name="regions", ok=not errors and usable > 0, detail=detail, hint=hint)], unread
 
 
 def _finding(*, ok: bool, detail: str, **more: str) -> dict[str, Any]:

@@ -40,6 +40,7 @@ COMMANDS = {
     ),
     "ls": Command("clusters", "list live clusters", "multicompute ls --json"),
     "show": Command("clusters", "show one cluster", "multicompute show train-1"),
+    "wait": Command("clusters", "wait until a cluster is READY", "multicompute wait train-1 --timeout 30m"),
     "nodes": Command("clusters", "list the nodes of a cluster", "multicompute nodes train-1 --json"),
     "events": Command("clusters", "print the event log of a cluster", "multicompute events train-1"),
     "watch": Command("watch", "display the state of a cluster, refreshed periodically", "multicompute watch train-1"),
@@ -59,6 +60,9 @@ COMMANDS = {
         "supervise",
         "enforce ttl, budget and idle_timeout of all clusters periodically",
         "multicompute supervise --metrics 127.0.0.1:9464",
+    ),
+    "outages": Command(
+        "outages", "list what requests do not try for now, or forget it", "multicompute outages --clear us-east-1"
     ),
     "catalog": Command("prices", "show where prices come from and how old they are", "multicompute catalog info"),
     "schema": Command("request", "print the JSON schema of a request", "multicompute schema > request.schema.json"),

@@ -4,16 +4,25 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from multicompute.cli.coverage import NOT_ASKED, write_coverage
 from multicompute.cli.output import write_message, write_table, wrote
 from multicompute.cli.tables import output_arguments
 
 LEAK_FOUND = 9
 INCOMPLETE = 1
-"""The status if something could not be terminated, adopted or compared; the next call tries again."""
+"""The status if something could not be terminated or adopted; the next call tries again."""
 
 _COLUMNS = ("finding", "cluster", "detail")
-_WORDS = {"orphans": "orphan", "in_doubt": "in doubt", "clusters": "live"}
+_WORDS = {
+    "orphans": "orphan",
+    "in_doubt": "in doubt",
+    "clusters": "live",
+    "skipped": "other account",
+    "not_due": "not due",
+}
 """Key of the report -> the word for one finding, if it is not the key itself."""
+_NO_FINDINGS = ("asked", "not_asked", "unused", "notes")
+"""Keys of the report that are written as messages."""
 
 
 def reconcile_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +53,12 @@ def reconcile(options: argparse.Namespace) -> int:
         write_message(
             "an orphan may belong to another ledger: --adopt NAME adds it to this one, --terminate NAME deletes it"
         )
-    if report.failed:
-        return INCOMPLETE
+    write_coverage(report.coverage, is_terse=options.output != "table")
     if options.dry_run and report.is_leak:
         return LEAK_FOUND
-    return INCOMPLETE if report.skipped else 0
+    if not report.is_complete:
+        return NOT_ASKED
+    return INCOMPLETE if report.failed else 0
 
 
 def reap_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +73,9 @@ def reap(options: argparse.Namespace) -> int:
 
     report = terminate_expired(open_session(), dry_run=options.dry_run)
     _write(report.to_dict(), options)
+    write_coverage(report.coverage, is_terse=options.output != "table")
+    if not report.coverage.is_complete:
+        return NOT_ASKED
     return INCOMPLETE if report.failed else 0
 
 
@@ -72,15 +85,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _write(report: Mapping[str, Any], options: argparse.Namespace) -> None:
-    rows = [row for key, found in report.items() if key != "notes" for row in _rows(key, found)]
+    rows = [row for key, found in report.items() if key not in _NO_FINDINGS for row in _rows(key, found)]
     if wrote(options, report, [dict(zip(_COLUMNS, row, strict=True)) for row in rows]):
         return
     if rows:
         if options.dry_run:
             write_message("nothing was changed: --dry-run")
         write_table(_COLUMNS, rows, wide=options.wide)
+    elif report["asked"]:
+        write_message("no live clusters in the ledger, and no resources left in the clouds that answered")
     else:
-        write_message("no live clusters, and no resources left in any cloud that answered")
+        write_message("no live clusters in the ledger; what the clouds have is unknown")
     for note in report["notes"]:
         write_message(f"note: {note}")
 

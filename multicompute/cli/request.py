@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from multicompute.cli.arguments import add_file_argument, add_request_arguments, request_arguments
 from multicompute.cli.output import terminal_width, write_json, write_message, wrote
 from multicompute.cli.spelling import as_options, options_in_errors
-from multicompute.cli.tables import explain, output_arguments, write_cluster
+from multicompute.cli.tables import explain, output_arguments, write_cluster, write_next_step
 from multicompute.errors import CapacityError, NoOfferError, SpecError
 from multicompute.spec import ClusterSpec
 
@@ -47,6 +47,8 @@ def up(options: argparse.Namespace) -> int:
         return DECLINED
     cluster = Cluster(session, record)
     write_cluster(cluster, options)
+    if not options.quiet:
+        write_next_step(cluster)
     if options.output == "table" and not options.quiet:
         for event in cluster.events():
             if event.kind == "reservation":

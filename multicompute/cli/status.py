@@ -1,5 +1,6 @@
 """Runs a command, and turns its errors into one line and an exit status."""
 
+import argparse
 import os
 import sys
 
@@ -8,6 +9,8 @@ from multicompute.cli.output import drop_output, is_closed, write_message
 from multicompute.cli.parser import parse
 
 OK = 0
+_SUMMED_UP = 2
+"""So many attempts are not all in the message of their error."""
 UNEXPECTED = 1
 INTERRUPTED = 130
 READER_GONE = 141
@@ -48,6 +51,7 @@ def _notes(error: BaseException) -> list[str]:
 def guarded(argv: list[str]) -> int:
     """Run the command in `argv` and return its exit status; known errors are printed as one line, bugs with a traceback."""
     _open_streams()
+    options = argparse.Namespace()
     try:
         options = parse(_decoded(argv))
         status: int = options.run(options)
@@ -57,18 +61,33 @@ def guarded(argv: list[str]) -> int:
         return _stopped(stop)
     except OSError as error:
         if not is_closed(sys.stdout, error):
-            return _failed(error)
+            return _failed(error, options)
         drop_output(sys.stdout)
         # A view fails to close after SIGHUP, because its terminal is closed: the signal decides the status.
         return _stopped(error.__context__) if isinstance(error.__context__, SystemExit) else READER_GONE
     except (errors.MulticomputeError, KeyboardInterrupt) as error:
-        return _failed(error)
+        return _failed(error, options)
     return status
 
 
-def _failed(error: BaseException) -> int:
+def _failed(error: BaseException, options: argparse.Namespace) -> int:
     write_message(f"multicompute: {one_line(error)}")
+    _write_attempts(error, is_verbose=getattr(options, "verbose", False) or getattr(options, "debug", False))
     return exit_status(error)
+
+
+def _write_attempts(error: BaseException, *, is_verbose: bool) -> None:
+    """Write the attempts that the message of `error` sums up, or which command lists them."""
+    attempts = error.attempts if isinstance(error, errors.MulticomputeError) else ()
+    if len(attempts) < _SUMMED_UP:
+        return
+    if is_verbose:
+        for attempt in attempts:
+            write_message(f"  {' '.join(str(attempt).split())}")
+        return
+    cluster = getattr(error, "cluster", None)
+    listed = f"`multicompute events {cluster}` lists all {len(attempts)} attempts" if cluster else ""
+    write_message("; ".join(filter(None, (listed, "--verbose prints them with the error"))))
 
 
 def _stopped(stop: SystemExit) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
+from multicompute.cli.coverage import NOT_ASKED
 from multicompute.cli.output import write_message
 from multicompute.cli.tables import explain, interval_argument, interval_of
 from multicompute.errors import SpecError
@@ -39,7 +40,7 @@ def supervise_arguments(parser: argparse.ArgumentParser) -> None:
         "Each round refreshes every node, and terminates clusters that exceed their ttl, budget or idle_timeout. The first\n"
         "and every tenth round also reconciles and terminates expired orphans. Every action is logged as a line on stderr.\n"
         "Ctrl-C, SIGTERM and SIGHUP stop it after the current step, with exit status 0; a second one stops it immediately.\n"
-        "With --once the exit status is 1 if something failed.",
+        "With --once the exit status is 6 if a cloud could not be asked, and 1 if something else failed.",
     )
 
 
@@ -71,7 +72,9 @@ def supervise(options: argparse.Namespace) -> int:
             on_round=show if exporter is not None else None,
             cancellation=cancellation,
         )
-    return INCOMPLETE if options.once and last is not None and last.errors else 0
+    if not options.once or last is None:
+        return 0
+    return NOT_ASKED if last.not_asked else INCOMPLETE if last.errors else 0
 
 
 @contextmanager

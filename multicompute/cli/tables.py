@@ -4,7 +4,7 @@ import argparse
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from multicompute.cli.output import write_table, wrote
+from multicompute.cli.output import write_message, write_table, wrote
 from multicompute.errors import SpecError
 from multicompute.units import parse_duration
 
@@ -126,6 +126,15 @@ def write_cluster(cluster: "Cluster", options: argparse.Namespace) -> None:
     if cluster.nodes:
         print()
         write_nodes(cluster, wide=options.wide)
+
+
+def write_next_step(cluster: "Cluster") -> None:
+    """Write which command continues with a cluster that is not up yet; nothing for others."""
+    if cluster.state.is_coming_up:
+        write_message(
+            f"{cluster.name} is {cluster.state}: `multicompute wait {cluster.name}` waits until it is READY; "
+            f"`multicompute show {cluster.name}`, `watch` and `ls --live` also ask whether its nodes run"
+        )
 
 
 def write_nodes(cluster: "Cluster", *, wide: bool) -> None:

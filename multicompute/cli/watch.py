@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from multicompute.cli.coverage import NOT_ASKED
+from multicompute.cli.output import write_message
 from multicompute.cli.status import one_line
 from multicompute.cli.tables import explain, interval_argument, interval_of, name_argument
 from multicompute.errors import MulticomputeError
@@ -35,7 +37,8 @@ def watch_arguments(parser: argparse.ArgumentParser) -> None:
     explain(
         parser,
         "Ctrl-C closes the view with exit status 0; its last state stays on the screen, and the cluster is not changed.\n"
-        "The view also closes when the cluster ends. Values that the cloud does not measure are shown as -.",
+        "The view also closes when the cluster ends. Values that the cloud does not measure are shown as -. With --once the exit\n"
+        "status is 6 if the cloud could not be asked.",
     )
 
 
@@ -56,12 +59,20 @@ def watch(options: argparse.Namespace) -> int:
                 show(view.refresh(console))
     except KeyboardInterrupt:
         # Ctrl-C is how users close the view: nothing was interrupted.
-        pass
-    return 0
+        return 0
+    if not (options.once and view.error):
+        return 0
+    # The view cuts its lines off.
+    write_message(f"multicompute: the cloud can't be asked now: {view.error}")
+    return NOT_ASKED
 
 
 class _View:
-    """The view of one cluster, which remembers the last measurements."""
+    """The view of one cluster, which remembers the last measurements.
+
+    Attributes:
+        error: Why the cluster could not be refreshed, "" if it was.
+    """
 
     def __init__(self, session: "Session", cluster: "Cluster") -> None:
         self._session = session
@@ -69,17 +80,20 @@ class _View:
         self._samples: Sequence[Sample] = ()
         self._measured_at: datetime | None = None
         self._metrics_error = ""
+        self.error = ""
 
     def refresh(self, console: "Console") -> "Text":
         """Return the cluster as it is now, or as of the last refresh, with a note, if its cloud can't be asked."""
         from multicompute.monitor.view import NODES, facts, view
 
         now = self._session.clock.now()
-        error = self._error_of(self._cluster.refresh)
+        self.error = self._error_of(self._cluster.refresh)
         if self._measured_at is None or now >= self._measured_at + _MEASURE_EVERY:
             self._measured_at = now
             self._metrics_error = self._error_of(self._measure)
-        note = error or self._metrics_error
+        note = f"as of the last refresh; the cloud can't be asked now: {self.error}" if self.error else ""
+        if self._metrics_error and not note:
+            note = f"without new measurements; the cloud can't be asked now: {self._metrics_error}"
         room = max(console.height - _OTHER_LINES, 1) if console.is_terminal else NODES
         return view(
             facts(self._session, self._cluster.id),
@@ -88,7 +102,7 @@ class _View:
             self._session.clock.now(),
             width=console.width,
             nodes=min(NODES, room),
-            note=f"as of the last refresh; the cloud can't be asked now: {note}" if note else "",
+            note=note,
             blocks=console.is_terminal and console.encoding.startswith("utf"),
         )
 

@@ -140,7 +140,8 @@ def _provider_tables(table: dict[str, object], places: dict[str, str], path: Pat
     found = table.pop(_SECTION, {})
     if not isinstance(found, dict):
         raise ConfigError(
-            f"{_place(_SECTION, places, path)}: {_SECTION}: must be tables, such as [{_SECTION}.NAME]", argument=_SECTION
+            f"{_place(_SECTION, places, path)}: {_SECTION}: must be tables, such as [{_SECTION}.NAME]",
+            argument=_SECTION,
         )
     for name, settings in found.items():
         if not isinstance(settings, dict):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 FORECAST_HEADERS: Final = ("running", "$/h", "so far", "forecast", "total", "ends")
 _RIGHT: Final = frozenset({1, 2, 3, 4})
 """The right-aligned columns of both tables: those with figures."""
+_AS_OF_LAST_REFRESH: Final = (
+    "no cloud was asked: nodes count as running since the last refresh; `multicompute ls --live` asks"
+)
 
 
 def row_headers(report: "CostReport") -> tuple[str, ...]:
@@ -49,6 +52,12 @@ def nothing_spent(report: "CostReport") -> str:
     return "nothing was spent" + (f" since {format_instant(report.since)}" if report.since else "")
 
 
+def remarks(report: "CostReport") -> list[str]:
+    """Return the warnings of the forecasts, and how sure the costs of live clusters are."""
+    warnings = [forecast.warning for forecast in report.forecasts if forecast.warning]
+    return [*warnings, _AS_OF_LAST_REFRESH] if report.forecasts else warnings
+
+
 def render_html(report: "CostReport") -> str:
     """Return the report as HTML, with the same tables as `multicompute cost`."""
     if not report.rows:
@@ -61,7 +70,7 @@ def render_html(report: "CostReport") -> str:
     if report.forecasts:
         lines = [forecast_cells(forecast) for forecast in report.forecasts]
         blocks.append(html_table("forecast", FORECAST_HEADERS, lines, right=_RIGHT))
-    blocks.append(html_list([forecast.warning for forecast in report.forecasts if forecast.warning]))
+    blocks.append(html_list(remarks(report)))
     return "".join(blocks)
 
 

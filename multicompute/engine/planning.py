@@ -7,10 +7,12 @@ from datetime import timedelta
 from typing import Final
 
 from multicompute.engine.broken_limits import refuse_broken_limits
+from multicompute.engine.outages import OUTAGE_HINT, active_outages, ruling_out
 from multicompute.errors import AuthError, CapacityError, LedgerError, SpecError
-from multicompute.plan import Outage, Plan
+from multicompute.plan import Candidate, Outage, Plan
+from multicompute.plan_text import describe_outage
 from multicompute.provider import Account, Availability, Reservation, TagLimits
-from multicompute.resolver import require, resolve
+from multicompute.resolver import OUTAGE, require, resolve
 from multicompute.session import Session, open_session
 from multicompute.spec import ClusterSpec
 
@@ -21,18 +23,49 @@ _KEPT: Final = timedelta(days=1)
 
 
 def plan_now(spec: ClusterSpec) -> Plan:
-    """Return the plan for `spec` in the current session; calls no cloud.
+    """Return the plan for `spec` in the current session, with the candidates that outages rule out; calls no cloud.
 
     Raises:
         SpecError: The spec contradicts itself, or names what does not exist.
         NoOfferError: No offer in the catalog meets the spec; the error carries the plan.
-        CapacityError: All offers that meet the spec are excluded by remembered outages.
     """
     session = open_session()
-    plan = plan_for(session, spec)
-    require_candidate(plan, lambda: plan_for(session, spec, outages=()))
+    plan = _with_ruled_out(session, plan_for(session, spec))
+    require(plan)
     refuse_broken_limits(session, spec, plan)
     return plan
+
+
+def _with_ruled_out(session: Session, plan: Plan) -> Plan:
+    """Return the plan with the candidates that remembered outages rule out at the end, marked."""
+    try:
+        outages, now = active_outages(session), session.clock.now()
+    except LedgerError:
+        # The plan has a note about it.
+        return plan
+    if not outages:
+        return plan
+    possible = plan_for(session, plan.spec, outages=()).candidates
+    marked = [
+        dataclasses.replace(candidate, outage=outage)
+        for candidate in possible
+        if (outage := ruling_out(candidate, outages, now=now)) is not None
+    ]
+    if not marked:
+        return plan
+    # They are shown as candidates: what is left of this reason would count them twice.
+    rejected = {reason: found for reason, found in plan.rejected.items() if reason != OUTAGE}
+    notes = plan.notes
+    if not plan.candidates:
+        note = f"a request fails until {_first_end(marked)}, or waits if keep_trying is set; {OUTAGE_HINT}"
+        notes = (*notes, note)
+    return dataclasses.replace(plan, candidates=(*plan.candidates, *marked), rejected=rejected, notes=notes)
+
+
+def _first_end(marked: Sequence[Candidate]) -> str:
+    """Return when the first of these outages ends, in words."""
+    ends = [candidate.outage.until for candidate in marked if candidate.outage is not None]
+    return f"{min(ends):%Y-%m-%d %H:%M} UTC"
 
 
 def plan_for(
@@ -87,7 +120,7 @@ def plan_for(
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
 
 
-def require_candidate(plan: Plan, without_outages: Callable[[], Plan]) -> None:
+def require_candidate(session: Session, plan: Plan, without_outages: Callable[[], Plan]) -> None:
     """Raise if the plan has no candidate.
 
     Raises:
@@ -96,11 +129,16 @@ def require_candidate(plan: Plan, without_outages: Callable[[], Plan]) -> None:
     """
     if plan.candidates:
         return
-    if count := len(without_outages().candidates):
+    if possible := without_outages().candidates:
+        outages, now = active_outages(session), session.clock.now()
+        ruled_out = [outage for candidate in possible if (outage := ruling_out(candidate, outages, now=now))]
+        first = min(ruled_out, key=lambda outage: outage.until, default=None)
+        # A gang of several parts may fail for want of parts that are each possible.
+        end = f"; the first ends at {first.until:%Y-%m-%d %H:%M} UTC: {describe_outage(first)}" if first else ""
         raise CapacityError(
-            f"all {count} candidates are ruled out by remembered outages: each failed a short while ago",
+            f"all {len(possible)} candidates are ruled out by remembered outages{end}",
             plan=plan,
-            hint="try again in some minutes; widen the spec, or set keep_trying, such as keep_trying='2h'",
+            hint=f"{OUTAGE_HINT}; or set keep_trying, such as keep_trying='2h'",
         )
     require(plan)
 
@@ -124,17 +162,6 @@ def requested(spec: ClusterSpec) -> str:
     kinds = " or ".join(spec.type) or "the reservations"
     count = spec.gpus or spec.nodes
     return f"{count} x {kinds}" if count else kinds
-
-
-def active_outages(session: Session) -> Sequence[Outage]:
-    """Return the active outages in the ledger; none, without creating a ledger, if there is none yet.
-
-    Raises:
-        LedgerError: The ledger exists and can't be read.
-    """
-    if not session.has_ledger:
-        return ()
-    return session.ledger.outages(now=session.clock.now())
 
 
 def _zone_ids(availability: Places) -> Mapping[str, str]:

@@ -374,6 +374,15 @@ class Ledger:
         statement = "SELECT * FROM outages WHERE provider = ? AND until > ?"
         return [rows.outage_of(row) for row in self._database.read(statement, (provider, rows.to_sql(since)))]
 
+    def delete_outages(self, outages: Sequence[Outage]) -> None:
+        """Delete outages; one that was recorded again in the meantime is deleted, too."""
+        keys = [(each.provider, each.place, each.instance_type, each.purchase, each.reason) for each in outages]
+        statement = (
+            "DELETE FROM outages WHERE provider = ? AND place = ? AND instance_type = ? AND purchase = ? AND reason = ?"
+        )
+        with self._database.transaction("outages") as cursor:
+            cursor.executemany(statement, keys)
+
     # What accounts can use
 
     def put_availability(self, record: AvailabilityRecord) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
+from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.recovery.reap import over_limit, reap
 from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.engine.upkeep.refresh import refresh_all
@@ -37,6 +38,7 @@ class Round:
         done: Actions and events, one line each.
         notes: What could not be read, and what other processes work on.
         errors: How many steps, clusters and regions failed; the next round tries again.
+        not_asked: Cloud, region or cluster -> why nothing is known about it in this round.
         readings: The last samples of nodes, if they were measured.
     """
 
@@ -46,6 +48,7 @@ class Round:
     done: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     errors: int = 0
+    not_asked: dict[str, str] = field(default_factory=dict)
     readings: Readings = field(default_factory=dict)
 
     def add_errors(self, lines: Iterable[str]) -> None:
@@ -53,6 +56,11 @@ class Round:
         for line in lines:
             self.notes.append(line)
             self.errors += 1
+
+    def add_coverage(self, coverage: Coverage) -> None:
+        """Add an error for everything that could not be asked."""
+        self.not_asked |= coverage.not_asked
+        self.add_errors(coverage.problems())
 
 
 def supervise(
@@ -155,6 +163,7 @@ class Supervisor:
     def _refresh(self, this_round: Round) -> None:
         ledger = self._session.ledger
         report = refresh_all(self._session)
+        this_round.add_coverage(report.coverage)
         this_round.add_errors(report.notes)
         with_budget = (record.id for record in ledger.clusters() if record.spec.get("budget") is not None)
         changed = (ledger.find(name).id for name in report.changed)
@@ -182,7 +191,10 @@ class Supervisor:
         report = reconcile(self._session, wait=self._waits)
         this_round.done += [f"{name}: taken back: it is up" for name in report.adopted]
         this_round.done += [self._ended(name, this_round) for name in report.terminated]
+        this_round.add_coverage(report.coverage)
         this_round.add_errors((*report.failed.values(), *report.skipped.values()))
+        this_round.not_asked |= {**report.skipped, **report.unknown}
+        this_round.notes += [f"{name}: {why}" for name, why in report.unknown.items()]
         this_round.notes += [
             f"{name}: nodes may still appear; checked again in the next round" for name in report.in_doubt
         ]
@@ -199,6 +211,7 @@ class Supervisor:
         report = reap(self._session, idle=self._idle, wait=self._waits)
         this_round.done += [self._ended(name, this_round) for name in report.terminated]
         this_round.done += [f"{name}: an expired orphan, deleted" for name in report.orphans]
+        this_round.add_coverage(report.coverage)
         this_round.add_errors(f"{name}: {why}" for name, why in report.failed.items())
         this_round.notes += report.notes
 

@@ -127,9 +127,7 @@ def unknown_entry(provider: str, entries: Iterable[str], catalog: "Catalog") -> 
     Providers without tables have unknown regions. The names of zones behind zone ids are known only of an account.
     """
     regions = {region.name.casefold() for region in catalog.regions() if region.provider == provider}
-    zones = {
-        zone.casefold() for (name, _), names in catalog.zones().items() if name == provider for zone in names
-    }
+    zones = {zone.casefold() for (name, _), names in catalog.zones().items() if name == provider for zone in names}
     for entry in entries if regions else ():
         name = entry.casefold()
         if name not in regions | zones and not re.fullmatch(_ZONE_ID, name):

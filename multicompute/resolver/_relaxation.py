@@ -266,7 +266,9 @@ def explain_failure(plan: Plan) -> str:
     argument, rejection = ARGUMENTS.get(worst), plan.rejected[worst]
     setting = f" ({argument}={_shown(getattr(plan.spec, argument))})" if argument else ""
     example = f", such as {rejection.examples[0]}" if rejection.examples else ""
-    return f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {rejection.count:,} offers{example}"
+    return (
+        f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {rejection.count:,} offers{example}"
+    )
 
 
 def _commonest_reason(plan: Plan) -> str | None:

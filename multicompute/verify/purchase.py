@@ -111,7 +111,7 @@ def choose(session: Session, name: str, *, types: Sequence[str], regions: Sequen
     found = [(plan.candidates[0], spec) for plan, spec in plans if plan.candidates]
     if not found:
         plan, spec = plans[0]
-        require_candidate(plan, lambda: plan_for(session, spec, outages=()))
+        require_candidate(session, plan, lambda: plan_for(session, spec, outages=()))
     candidate, spec = min(found, key=lambda pair: pair[0].hourly_cost)
     offer = candidate.parts[0].offer
     purchase = Purchase(

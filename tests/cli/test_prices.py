@@ -11,7 +11,7 @@ from multicompute.testing import FakeCloud
 Run = Callable[..., Any]
 CANDIDATE = {
     *("provider", "region", "zone", "instance_type", "nodes", "accelerators", "purchase", "hourly_usd"),
-    *("usd_per_accelerator_hour", "price_as_of", "price_source", "price_basis", "max_lifetime", "ends_early"),
+    *("usd_per_accelerator_hour", "price_as_of", "price_source", "price_basis", "max_lifetime", "ends_early", "outage"),
 }
 
 
@@ -125,7 +125,11 @@ def test_catalog_path_names_the_folders(run: Run) -> None:
     ("arguments", "reason", "change"),
     [
         (("--cloud", "aws", "--max-price", "0.01"), "--max-price 0.01 rules out", "--max-price 6.88 would have one"),
-        (("--region", "us-east-1", "--max-hourly", "9"), "--max-hourly 9 rules out", "--max-hourly 55.04 would have one"),
+        (
+            ("--region", "us-east-1", "--max-hourly", "9"),
+            "--max-hourly 9 rules out",
+            "--max-hourly 55.04 would have one",
+        ),
         (("--cloud", "azure", "--vcpus", "999"), "--vcpus 999 rules out", "--vcpus 96 would have one"),
     ],
 )

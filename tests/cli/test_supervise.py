@@ -32,14 +32,22 @@ def test_once_terminates_clusters_over_their_limits_and_logs_each_action_to_stde
     assert fake_cloud.alive() == []
 
 
-def test_once_returns_status_1_if_something_failed(run: Run, fake_cloud: FakeCloud) -> None:
+def test_once_returns_status_6_if_a_cloud_cannot_be_asked_and_1_if_something_else_failed(
+    run: Run, fake_cloud: FakeCloud
+) -> None:
     cluster = Cluster.request(gpus=8, type="h100", name="train-1", clouds=["aws"])
     fake_cloud.aws.faults.fail("nodes", "denied", times=None)
     done = run("supervise", "--once")
-    assert done.status == 1
+    assert done.status == 6
     assert done.err.count("could not be listed") == 1
     fake_cloud.aws.faults.clear()
     cluster.terminate()
+    fake_cloud.aws.capabilities -= {"expiry"}
+    other = Cluster.request(gpus=8, type="h100", name="train-2", clouds=["aws"], ttl="1h")
+    fake_cloud.advance("2h")
+    fake_cloud.aws.faults.fail("terminate", "denied", times=1)
+    assert run("supervise", "--once").status == 1
+    other.terminate()
 
 
 def test_a_signal_ends_it_with_status_0(run: Run, fake_cloud: FakeCloud) -> None:
@@ -95,7 +103,7 @@ def test_ls_live_lists_the_last_known_state_with_a_note_if_a_cloud_cannot_be_ask
     cluster = Cluster.request(gpus=8, type="h100", name="train-1", clouds=["aws"])
     fake_cloud.aws.faults.fail("nodes", "denied", times=1)
     done = run("ls", "--live", "--json")
-    assert (done.status, done.document[0]["state"]) == (0, "READY")
+    assert (done.status, done.document[0]["state"]) == (6, "READY")
     assert done.err.startswith("note: aws us-east-1: could not be listed")
     cluster.terminate()
 

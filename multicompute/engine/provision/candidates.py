@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from multicompute.engine.operation.operation import Operation
-from multicompute.engine.planning import active_outages
+from multicompute.engine.outages import active_outages
 from multicompute.engine.provision.description import first_sentence
 from multicompute.engine.provision.failover import CandidateQueue, outage_of
 from multicompute.engine.provision.launch import launch, open_attempt, parts_by_region

@@ -18,8 +18,8 @@ from multicompute.errors import (
 from multicompute.offer import Offer, Part
 from multicompute.plan import Candidate, Outage
 
-# First and longest duration. A lack of capacity lasts minutes or hours. It takes days to raise a quota, or until a zone sells a type.
-_DURATIONS: Final = {
+# How long an outage lasts by its reason: the first and the longest duration. A lack of capacity lasts minutes or hours. It takes days to raise a quota, or until a zone sells a type.
+DURATIONS: Final = {
     "capacity": (timedelta(minutes=5), timedelta(hours=2)),
     "quota": (timedelta(minutes=15), timedelta(days=1)),
     "not offered": (timedelta(days=1), timedelta(days=1)),
@@ -180,7 +180,7 @@ def outage_of(
         == (place, instance_type, offer.purchase, reason)
     ]
     consecutive_failures = 1 + max((outage.consecutive_failures for outage in before), default=0)
-    first, longest = _DURATIONS[reason]
+    first, longest = DURATIONS[reason]
     active = [outage.nodes for outage in before if outage.until > now]
     return Outage(
         provider=offer.provider,

@@ -60,6 +60,7 @@ class Planner:
             NoOfferError, CapacityError: It has none; the message says why.
         """
         require_candidate(
+            self._session,
             self.plan,
             lambda: plan_for(
                 self._session,

@@ -196,7 +196,7 @@ def _tear_down_after(op: Operation, error: BaseException) -> None:
         # The caller needs the first error, not that of the teardown.
         raise error
     if isinstance(error, MulticomputeError):
-        error.attempts = error.attempts or tuple(op.reports)
+        error.attempts, error.cluster = error.attempts or tuple(op.reports), op.name
         error.message = f"{error.message}; torn down, nothing is left running"
     else:
         _log.warning("%s: torn down, nothing is left running", op.name)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from multicompute.engine.operation.operation import Operation
+from multicompute.engine.outages import OUTAGE_HINT
 from multicompute.engine.planning import requested
 from multicompute.engine.provision.description import first_sentence, outcome_of
 from multicompute.errors import CapacityError, MulticomputeError, QuotaError
@@ -25,7 +26,7 @@ def summary_error(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]
         return CapacityError(
             f"no capacity for {what}: outages found in the meantime rule out every place that can be used here",
             plan=plan,
-            hint="try again in some minutes, or set keep_trying, such as keep_trying='2h'",
+            hint=f"{OUTAGE_HINT}; or set keep_trying, such as keep_trying='2h'",
         )
     example = commonest(errors)
     if len(errors) == 1:

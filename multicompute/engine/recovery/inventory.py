@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from multicompute.engine.operation.coverage import Coverage, clouds_in_use
 from multicompute.engine.operation.retry import call_provider
 from multicompute.errors import ClusterNotFound, MulticomputeError, SpecError
 from multicompute.provider import TAG_CLUSTER, TAG_EXPIRES_AT, TAG_ID, Resource, Selector
@@ -75,9 +76,12 @@ def expiry_of(resources: Iterable[Resource]) -> str:
     return "never" if "never" in tags or not ends else str(max(ends))
 
 
-def list_inventory(session: Session, notes: list[str]) -> Inventory:
-    """List the resources with this owner's tags in every usable cloud, in all its regions; add a note for each that does not answer."""
-    usable = [name for name, why_not in session.usable.items() if why_not == "" and session.plugins[name].can_launch]
+def list_inventory(session: Session, coverage: Coverage) -> Inventory:
+    """List the resources with this owner's tags in every usable cloud, in all its regions; add to `coverage` which answered."""
+    in_use = clouds_in_use(session)
+    coverage.not_asked |= {name: f"not asked: {why_not}" for name, why_not in in_use.items() if why_not}
+    coverage.unused = [name for name in session.plugins if name not in in_use]
+    usable = [name for name, why_not in in_use.items() if not why_not]
     if not usable:
         return Inventory((), {})
     live = {record.id for record in session.ledger.clusters()}
@@ -85,10 +89,12 @@ def list_inventory(session: Session, notes: list[str]) -> Inventory:
 
     def list_resources(name: str) -> tuple[Resource, ...]:
         try:
-            return call_provider(session, name, lambda provider: provider.resources(selector))
+            found = call_provider(session, name, lambda provider: provider.resources(selector))
         except MulticomputeError as error:
-            notes.append(f"{name}: could not be listed: {error}")
+            coverage.not_asked[name] = f"could not be listed: {error}"
             return ()
+        coverage.asked.append(name)
+        return found
 
     with ThreadPoolExecutor(min(_POOL, len(usable))) as pool:
         answers = list(zip(usable, pool.map(list_resources, usable), strict=True))

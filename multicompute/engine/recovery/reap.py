@@ -7,6 +7,7 @@ from typing import Final
 
 from multicompute.cost.budget import spent_budget
 from multicompute.engine.operation.cancellation import Cancellation, defer_signals
+from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.operation.operation import LeaseLost, working_on
 from multicompute.engine.recovery.inventory import Inventory, Orphan, list_inventory
 from multicompute.engine.recovery.removal import remove
@@ -33,17 +34,28 @@ class ReapReport:
         terminated: Names of clusters that have ended.
         failed: Name -> why its teardown is not complete; the next reap continues.
         orphans: Names of expired orphans that were deleted.
-        notes: What could not be listed, and what another process works on.
+        not_due: Names of the other live clusters in the ledger, which no cloud was asked about.
+        coverage: Which clouds were asked.
+        notes: What another process works on.
     """
 
     terminated: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     orphans: list[str] = field(default_factory=list)
+    not_due: list[str] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form that the command line prints."""
-        return {"terminated": self.terminated, "failed": self.failed, "orphans": self.orphans, "notes": self.notes}
+        return {
+            "terminated": self.terminated,
+            "failed": self.failed,
+            "orphans": self.orphans,
+            "not_due": self.not_due,
+            **self.coverage.to_dict(),
+            "notes": self.notes,
+        }
 
 
 def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _NONE, wait: bool = True) -> ReapReport:
@@ -60,7 +72,7 @@ def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _
         wait: Wait for each teardown for up to half an hour; else the next reap continues.
     """
     report = ReapReport()
-    inventory = list_inventory(session, report.notes)
+    inventory = list_inventory(session, report.coverage)
     reaper = _Reaper(session, report, idle, dry_run)
     due = reaper.due(inventory)
     if dry_run:
@@ -70,10 +82,12 @@ def reap(session: Session, *, dry_run: bool = False, idle: Mapping[str, str] = _
     expired = _expired_orphans(session, inventory)
     if expired and not dry_run:
         # The teardowns took their time: another ledger that knows these may have extended them.
-        expired = _expired_orphans(session, list_inventory(session, []))
+        expired = _expired_orphans(session, list_inventory(session, Coverage()))
     left = [] if dry_run else remove(session, expired)
     report.failed |= {orphan.name: f"not deleted yet: {why}" for orphan, why in left}
     report.orphans = [orphan.name for orphan in expired if orphan.name not in report.failed]
+    over = {*report.terminated, *report.failed}
+    report.not_due = [record.name for record in session.ledger.clusters() if record.name not in over]
     return report
 
 

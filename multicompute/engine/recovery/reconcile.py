@@ -3,11 +3,13 @@
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
+from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.operation.lease import hold_lease
 from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
-from multicompute.engine.operation.regions import ProviderRegion
+from multicompute.engine.operation.regions import ProviderRegion, by_region
 from multicompute.engine.provision.launch import launch
 from multicompute.engine.provision.records import is_complete_gang
 from multicompute.engine.provision.wait import make_ready
@@ -17,8 +19,8 @@ from multicompute.engine.recovery.removal import remove
 from multicompute.engine.recovery.sync import sync_attempts, sync_expiry
 from multicompute.engine.teardown import tear_down, terminate_step
 from multicompute.engine.upkeep.heal import roll_back_interrupted_repairs
-from multicompute.engine.upkeep.refresh import refresh_nodes
-from multicompute.errors import ClusterExists, MulticomputeError, TeardownIncomplete, WrongAccountError
+from multicompute.engine.upkeep.refresh import observed_record, refresh_nodes
+from multicompute.errors import ClusterExists, LedgerError, MulticomputeError, TeardownIncomplete, WrongAccountError
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.provider import Resource
@@ -38,8 +40,10 @@ class ReconcileReport:
         failed: The id of each orphan that should have been adopted or terminated and was not -> why.
         in_doubt: Names of clusters whose nodes may still appear: reconcile again after the consistency window.
         skipped: Names of clusters in accounts that these credentials do not belong to -> whose they are.
-        clusters: Names of the live clusters afterwards.
-        notes: What could not be listed.
+        unknown: Names of live clusters in the ledger that no cloud was asked about, or that it gave no answer on -> why.
+        clusters: Names of the live clusters afterwards, as far as their clouds were asked.
+        coverage: Which clouds were asked.
+        notes: What differs, and what another process works on.
     """
 
     adopted: list[str] = field(default_factory=list)
@@ -48,6 +52,8 @@ class ReconcileReport:
     failed: dict[str, str] = field(default_factory=dict)
     in_doubt: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    coverage: Coverage = field(default_factory=Coverage)
     clusters: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -55,6 +61,11 @@ class ReconcileReport:
     def is_leak(self) -> bool:
         """Whether the clouds hold something that the ledger does not account for."""
         return bool(self.orphans or self.adopted or self.terminated or self.in_doubt)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the clouds have answered about everything that the ledger has."""
+        return self.coverage.is_complete and not self.skipped and not self.unknown
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form that the command line prints."""
@@ -65,7 +76,9 @@ class ReconcileReport:
             "failed": self.failed,
             "in_doubt": self.in_doubt,
             "skipped": self.skipped,
+            "unknown": self.unknown,
             "clusters": self.clusters,
+            **self.coverage.to_dict(),
             "notes": self.notes,
         }
 
@@ -97,7 +110,7 @@ def reconcile(
         SpecError: An orphan is in both, or several orphans have a name in `terminate`; nothing was done.
     """
     report = ReconcileReport()
-    inventory = list_inventory(session, report.notes)
+    inventory = list_inventory(session, report.coverage)
     unknown = [orphan for orphan in inventory.orphans if not orphan.is_known]
     to_adopt, to_terminate = choose(unknown, adopt=adopt, terminate=terminate)
     _reconcile_clusters(session, inventory, report, dry_run=dry_run, wait=wait)
@@ -110,7 +123,8 @@ def reconcile(
     report.orphans = [orphan for orphan in unknown if orphan.cluster_id not in to_adopt | to_terminate]
     _adopt(session, _grouped(unknown, to_adopt), report, dry_run=dry_run)
     _terminate(session, _grouped(unknown, to_terminate), report, dry_run=dry_run)
-    report.clusters = [record.name for record in session.ledger.clusters()]
+    unconfirmed = {*report.skipped, *report.unknown}
+    report.clusters = [record.name for record in session.ledger.clusters() if record.name not in unconfirmed]
     return report
 
 
@@ -135,8 +149,10 @@ def _reconcile_clusters(
                     report.notes.append(f"{record.name}: is terminating: {error.message}")
             except WrongAccountError as error:
                 report.skipped[record.name] = str(error)
-            except MulticomputeError as error:
+            except LedgerError as error:
                 report.notes.append(f"{record.name}: {error}")
+            except MulticomputeError as error:
+                report.unknown[record.name] = str(error)
         records = incomplete
 
 
@@ -199,12 +215,23 @@ def _reconcile_cluster(
         if op.initial.state is ClusterState.TERMINATING:
             _continue_teardown(op, report, dry_run=dry_run, wait=wait)
         elif op.initial.state.is_up:
-            if not dry_run and _refresh(op, resources, report).state.has_ended:
+            if _is_gone(op) if dry_run else _refresh(op, resources, report).state.has_ended:
                 report.terminated.append(op.name)
         elif sync_attempts(op, resources, dry_run=dry_run) and dry_run:
             report.adopted.append(op.name)
         else:
             _take_back(op, report, dry_run=dry_run, wait=wait)
+
+
+def _is_gone(op: Operation) -> bool:
+    """Return whether all nodes of a cluster that is up are gone, so that a refresh would close it; change nothing."""
+    nodes = [node for node in op.ledger.nodes(op.cluster_id) if node.ended_at is None and node.rank >= 0]
+    listed: dict[str, Node] = {}
+    for where in by_region(nodes):
+        provider, selector = op.provider(where.provider), op.selector(where)
+        listed |= {node.id: node for node in op.call(provider, "list nodes", partial(provider.nodes, selector))}
+    now = op.clock.now()
+    return all(observed_record(op, node, listed.get(node.id), now).ended_at is not None for node in nodes)
 
 
 def _refresh(op: Operation, resources: Sequence[Resource], report: ReconcileReport) -> ClusterRecord:

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Final
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
-from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
+from multicompute.engine.operation.coverage import Coverage
+from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
 from multicompute.engine.operation.regions import ProviderRegion, by_region, by_region_of
 from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.teardown import tear_down
+from multicompute.engine.upkeep.advance import advance
 from multicompute.engine.upkeep.budget import log_all_budget_marks, log_budget_marks
 from multicompute.engine.upkeep.spot_prices import follow_spot_prices, is_price_due
 from multicompute.engine.upkeep.untagged import restore_tags
@@ -35,17 +37,19 @@ _NAMED_NODES: Final = 5
 def refresh(session: Session, cluster_id: str) -> ClusterRecord:
     """Refresh the nodes of a cluster: lost, stopped and impaired nodes make it DEGRADED, and a gang that is gone is closed.
 
-    Does nothing if another process works on the cluster.
+    A cluster that is not up yet becomes READY if all its nodes run. Does nothing if another process works on the cluster.
 
     Returns:
         The cluster as the ledger has it afterwards.
     """
     record = session.ledger.cluster(cluster_id)
-    if not record.state.is_up:
+    if not (record.state.is_up or record.state.is_coming_up):
         return record
     with working_on(session, cluster_id) as op:
         if op is None:
             return session.ledger.cluster(cluster_id)
+        if op.initial.state.is_coming_up:
+            return advance(op)
         return refresh_nodes(op) if op.initial.state.is_up else op.initial
 
 
@@ -55,15 +59,17 @@ class RefreshReport:
 
     Attributes:
         changed: Names of the clusters that have changed.
-        notes: What could not be listed.
+        coverage: Which regions were asked.
+        notes: What could not be recorded.
     """
 
     changed: list[str] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
     notes: list[str] = field(default_factory=list)
 
 
 def refresh_all(session: Session) -> RefreshReport:
-    """Refresh every cluster that is up, with one listing for each region that has live nodes, for all clusters in it.
+    """Refresh every cluster that is up or coming up, with one listing for each region that has live nodes, for all clusters in it.
 
     A cloud that lists all its regions at once is asked once. Only clusters that have changed are refreshed one by one.
     """
@@ -86,14 +92,16 @@ def refresh_all(session: Session) -> RefreshReport:
                     # An error of one region must not hide what happened in the others.
                     pending += [submit([where]) for where in regions]
                 else:
-                    report.notes.append(f"{regions[0]}: could not be listed: {error}")
+                    report.coverage.not_asked[str(regions[0])] = f"could not be listed: {error}"
                 continue
+            report.coverage.asked += [str(where) for where in regions]
             nodes = (pair for where in regions for pair in known[where])
             changed |= {
                 cluster_id: None
                 for cluster_id, node in nodes
                 if _differs(node, found.get(node.id)) or is_price_due(session, node)
             }
+    changed |= {record.id: None for record in session.ledger.clusters() if record.state.is_coming_up}
     for cluster_id in changed:
         _refresh_one(session, cluster_id, report)
     try:
@@ -138,12 +146,16 @@ def _differs(node: NodeRecord, found: Node | None) -> bool:
 def _refresh_one(session: Session, cluster_id: str, report: RefreshReport) -> None:
     record = session.ledger.cluster(cluster_id)
     try:
-        refresh(session, cluster_id)
-    except LeaseLost:
+        refreshed = refresh(session, cluster_id)
+        if record.state.is_coming_up and refreshed.state is record.state:
+            return
+    except (LeaseLost, TerminationRequested):
         # The process that took the cluster over also refreshes it.
         return
-    except MulticomputeError as error:
+    except LedgerError as error:
         report.notes.append(f"{record.name}: {error}")
+    except MulticomputeError as error:
+        report.coverage.not_asked[record.name] = str(error)
     else:
         report.changed.append(record.name)
 
@@ -162,7 +174,7 @@ def refresh_nodes(op: Operation) -> ClusterRecord:
         restore_tags(op, provider, where, [node for node in listed if not node.is_tagged])
         found |= {node.id: node for node in listed}
     now = op.clock.now()
-    updated = follow_spot_prices(op, [_updated(op, node, found.get(node.id), now) for node in live])
+    updated = follow_spot_prices(op, [observed_record(op, node, found.get(node.id), now) for node in live])
     if all(node.ended_at is not None for node in updated):
         tear_down(op, ClusterState.TERMINATED, "all its nodes are gone")
         return op.reload()
@@ -173,7 +185,7 @@ def refresh_nodes(op: Operation) -> ClusterRecord:
     return op.reload()
 
 
-def _updated(op: Operation, node: NodeRecord, found: Node | None, now: datetime) -> NodeRecord:
+def observed_record(op: Operation, node: NodeRecord, found: Node | None, now: datetime) -> NodeRecord:
     """Return the updated record of a node; one that is not listed is gone only after the consistency window (I4)."""
     if found is None:
         is_gone = now >= node.started_at + op.session.provider(node.provider).consistency_window

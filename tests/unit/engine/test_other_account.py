@@ -81,7 +81,7 @@ def test_a_refresh_of_all_clusters_notes_those_of_other_accounts(cloud: FakeClou
     with other_account(cloud) as session:
         report = refresh_all(session)
         assert report.changed == []
-        (note,) = report.notes
+        (note,) = report.coverage.problems()
         assert f"train-1 is in {OWNER}" in note
         assert Cluster.get("train-1").state is ClusterState.READY
 

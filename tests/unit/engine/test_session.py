@@ -53,9 +53,7 @@ def test_a_provider_that_is_not_installed_and_one_that_is_not_configured_are_dif
 
 
 def test_the_session_is_kept_until_the_environment_changes(tmp_path: Path) -> None:
-    with apply_environment(
-        {"MULTICOMPUTE_CONFIG": os.devnull, "MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/a"}
-    ):
+    with apply_environment({"MULTICOMPUTE_CONFIG": os.devnull, "MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/a"}):
         first = open_session()
         assert open_session() is first
         with apply_environment({"MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/b"}):

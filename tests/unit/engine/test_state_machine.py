@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from multicompute import Cluster, ClusterState, errors
+from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.recovery.inventory import EVERY, list_inventory
 from multicompute.engine.recovery.reap import reap
 from multicompute.engine.recovery.reconcile import reconcile
@@ -285,7 +286,7 @@ class Invariants(RuleBasedStateMachine):
 
     def orphans(self) -> set[str]:
         """Return the ids of clusters that are not in the ledger."""
-        return {orphan.cluster_id for orphan in list_inventory(self.process.session, []).orphans}
+        return {orphan.cluster_id for orphan in list_inventory(self.process.session, Coverage()).orphans}
 
 
 def _request(process: Process, action: Action) -> None:
