@@ -66,7 +66,8 @@ def _texts(value: Any, name: str) -> tuple[str, ...]:
     for item in items:
         if not isinstance(item, str) or not item.strip():
             raise SpecError(f"{name}={value!r}: must be a name or a list of names")
-    return tuple(item.strip() for item in items)
+    # Names contain no comma: "aws,gcp" is a list as other tools write it.
+    return tuple(part.strip() for item in items for part in item.split(",") if part.strip())
 
 
 def _clouds(value: Any, name: str) -> tuple[str, ...]:

@@ -479,10 +479,13 @@ class Cluster(ClusterRequests):
 
     @property
     def _accelerators(self) -> int | float | None:
-        """Number of accelerators that were requested, or that the requested nodes or slices have; None if they have none."""
+        """Number of accelerators on the nodes, or that were launched or requested if there are no nodes; None if they have none."""
         # From the record and not from `spec`, as above.
         spec: Mapping[str, Any] = self._record.spec
-        amount = spec.get("gpus") or self.gpus or self._accelerators_of_attempts()
+        requested = spec.get("gpus") or 0
+        launched = self._accelerators_of_attempts() if not self.gpus and (self.state.is_live or not requested) else 0
+        # Three nodes with a third of an accelerator each have one: the tables round a third.
+        amount = round(self.gpus or launched or requested, 2)
         return (int(amount) if amount == int(amount) else amount) or None
 
     def _accelerators_of_attempts(self) -> float:

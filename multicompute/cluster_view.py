@@ -50,6 +50,8 @@ def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:
     spec, why = cluster.spec, cluster.blocked_on or cluster.reason
     amount = cluster.to_dict()["gpus"]
     gpus = "-" if amount is None else f"{amount:g}"
+    # Nodes are indivisible, so there may be more; of a gang that has lost nodes there are fewer.
+    differs = spec.gpus is not None and amount != spec.gpus
     place = f"{cluster.provider or ''} {cluster.zone or cluster.region or ''}".strip()
     return [
         ("name", cluster.name),
@@ -57,7 +59,7 @@ def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:
         ("state", cluster.state.value),
         *([("why", why)] if why else []),
         ("place", place or "-"),
-        ("accelerators", f"{gpus} {', '.join(spec.type)}".strip()),
+        ("accelerators", f"{gpus} {', '.join(spec.type)}".strip() + (f" ({spec.gpus} requested)" if differs else "")),
         ("cost", f"{format_usd(cluster.hourly_cost)} per hour, {format_usd(cluster.accrued_cost)} so far"),
         ("created", format_instant(cluster.created_at)),
         ("ends", format_instant(cluster.expires_at) if cluster.expires_at else "never"),

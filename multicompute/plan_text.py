@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from multicompute.offer import Part, Purchase
 from multicompute.text import Narrowing, table, wrap
-from multicompute.units import format_duration, format_usd
+from multicompute.units import counted, format_duration, format_usd
 
 if TYPE_CHECKING:
     from multicompute.plan import Candidate, Outage, Plan
@@ -130,7 +130,7 @@ def _outage_text(line: Line) -> str:
         return ""
     ends = sorted({f"{outage.until:%Y-%m-%d %H:%M}" for outage in line.outages})
     until = f"{ends[0]} UTC" if len(ends) == 1 else f"{ends[0]} to {ends[-1]} UTC"
-    others = f" and {line.zones - 1} other zones" if line.zones > 1 else ""
+    others = f" and {counted(line.zones - 1, 'other zone')}" if line.zones > 1 else ""
     return f"not tried before {until}: {describe_outage(line.outages[0])}{others}"
 
 

@@ -90,3 +90,8 @@ def parse_instant(text: str) -> datetime:
 def format_usd(amount: float) -> str:
     """Format an amount in USD with thousands separators: "$1,440.32"."""
     return f"${amount:,.2f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things in words: "1 node", "1,024 nodes"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

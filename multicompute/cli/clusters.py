@@ -22,7 +22,7 @@ from multicompute.cli.tables import (
 from multicompute.errors import LedgerError, MulticomputeError, SpecError
 from multicompute.node import ClusterState, Event
 from multicompute.text import Narrowing, wrap
-from multicompute.units import format_instant, format_usd
+from multicompute.units import counted, format_instant, format_usd
 
 if TYPE_CHECKING:
     from multicompute.cluster import Cluster
@@ -335,7 +335,9 @@ def _confirmed(clusters: "Sequence[Cluster]") -> bool:
     if not sys.stdin.isatty():
         raise SpecError("down: needs a confirmation", hint="there is no terminal to ask on: add --yes")
     for cluster in clusters:
-        write_message(f"{cluster.name}: {len(cluster.nodes)} nodes, {format_usd(cluster.hourly_cost)} per hour")
+        write_message(
+            f"{cluster.name}: {counted(len(cluster.nodes), 'node')}, {format_usd(cluster.hourly_cost)} per hour"
+        )
     return confirm("Terminate, and delete everything on their disks?")
 
 

@@ -1,6 +1,7 @@
 """The commands, and the parser that is created for the one that was given."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -89,7 +90,20 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
+        # "argument --spot: invalid choice" names the option as if it were an argument of Python.
+        message = message.removeprefix("argument ")
+        if match := re.match(r"(?P<flag>--[\w-]+): invalid choice: '(?P<value>[^']*)'", message):
+            hint = self._misplaced(match["flag"], match["value"])
+            raise SpecError(f"{message}{hint}", hint=f"see `{self.prog} --help`")
         raise SpecError(message, hint=f"see `{self.prog} --help`")
+
+    def _misplaced(self, flag: str, value: str) -> str:
+        """Return a question if an optional value is probably another argument: `--spot h100`."""
+        action = next(each for each in self._actions if flag in each.option_strings)
+        if action.nargs != "?":
+            return _nearest(value, [str(choice) for choice in action.choices or ()])
+        near = _nearest(value, [str(choice) for choice in action.choices or ()])
+        return near or f"; did you mean {flag} --type {value}?"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -99,6 +113,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SpecError: The command or an argument is unknown (the message names the nearest known one), missing or wrong.
         SystemExit: Help or the version was requested and has been printed.
     """
+    argv = _usual(argv)
     if not argv or argv[0] not in COMMANDS:
         _explain(argv)
     parser = parser_of(argv[0])
@@ -112,6 +127,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def _usual(argv: Sequence[str]) -> Sequence[str]:
+    """Return what people of other tools mean: `help up` is `up --help`, and `version` is `--version`."""
+    if argv and argv[0] == "help":
+        return [*argv[1:2], "--help"]
+    return ["--version"] if list(argv) in (["version"], ["-V"]) else argv
+
+
 def parser_of(name: str) -> argparse.ArgumentParser:
     """Return the parser of one command."""
     command = COMMANDS[name]
@@ -123,6 +145,8 @@ def parser_of(name: str) -> argparse.ArgumentParser:
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80),
         allow_abbrev=False,
     )
+    # No option begins with a digit: "-1h" is a value, which the parser of durations refuses with a reason.
+    parser._negative_number_matcher = re.compile(r"-\d")
     getattr(module, f"{name}_arguments")(parser)
     parser.set_defaults(run=getattr(module, name))
     return parser
@@ -139,8 +163,15 @@ def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn
     """Raise SpecError for the first unknown argument, with the nearest known one."""
     given = next((item for item in unknown if item.startswith("-") and item != "--"), unknown[0]).partition("=")[0]
     known = [flag for action in parser._actions for flag in action.option_strings]
-    nearest = _nearest(given, known) if given.startswith("-") else ""
+    nearest = _nearest(given, known) if given.startswith("-") else _as_option(given, known)
     raise SpecError(f"{given}: unknown argument{nearest}", hint=f"see `{parser.prog} --help`")
+
+
+def _as_option(value: str, known: Sequence[str]) -> str:
+    """Return a question if a value without an option is probably the number or the type of accelerators: `plan 8 h100`."""
+    if value == "--" or not {"--gpus", "--type"} <= set(known):
+        return ""
+    return f"; did you mean {'--gpus' if value.isdigit() else '--type'} {value}?"
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -1,9 +1,10 @@
 """`offers` and `catalog`: what can be bought, at which price; neither calls a cloud."""
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
+from multicompute import accelerators
 from multicompute.cli.arguments import add_request_arguments, request_arguments
 from multicompute.cli.output import write_message, write_table, wrote
 from multicompute.cli.spelling import options_in_errors
@@ -17,11 +18,19 @@ if TYPE_CHECKING:
     from multicompute.plan_text import Line
 
 DEFAULT_LIMIT = 20
+_ACCELERATOR_KEYS: Final = (
+    *("type", "memory_gib", "clouds", "usd_per_accelerator_hour", "provider", "region", "instance_type", "purchase"),
+)
 
 
 def offers_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `offers`."""
-    parser.add_argument("accelerator", metavar="TYPE", help="accelerator, TPU slice or instance type")
+    parser.add_argument(
+        "accelerator",
+        metavar="TYPE",
+        nargs="?",
+        help="accelerator, TPU slice or instance type; lists all accelerators if omitted",
+    )
     add_request_arguments(parser, only=("gpus", "spot", "clouds", "regions"))
     parser.add_argument(
         "--limit",
@@ -40,8 +49,10 @@ def offers(options: argparse.Namespace) -> int:
 
     if options.limit < 0:
         raise SpecError(f"--limit {options.limit}: must be 0 (for all) or more")
+    if options.accelerator is None:
+        return _accelerators(options)
     with options_in_errors():
-        found = _find(options)
+        found = _find(options, options.accelerator)
         require(found)
     candidates: Sequence[Candidate] = found.candidates
     if not hasattr(options, "gpus"):
@@ -57,25 +68,71 @@ def offers(options: argparse.Namespace) -> int:
     return 0
 
 
+def _accelerators(options: argparse.Namespace) -> int:
+    """Print every accelerator that can be bought, with its memory, its clouds and its lowest price."""
+    from multicompute.session import open_session
+
+    if hasattr(options, "gpus"):
+        raise SpecError("--gpus: needs a type", hint="write `multicompute offers TYPE --gpus N`")
+    records = []
+    with options_in_errors():
+        for name in open_session().catalog.accelerators():
+            if candidates := _find(options, name).candidates:
+                records.append(_accelerator_dict(name, candidates))
+    if not wrote(options, records, header=_ACCELERATOR_KEYS):
+        columns = ("type", ">GiB", "clouds", ">$/acc-h", "lowest in", "instance type", "purchase")
+        narrowing = Narrowing(drop=("purchase", "instance type"), shorten=("lowest in", "clouds"))
+        rows = [_accelerator_row(record) for record in records]
+        write_table(columns, rows, narrowing=narrowing, wide=options.wide)
+        write_message("`multicompute offers TYPE` lists the offers of one type")
+    return 0
+
+
+def _accelerator_dict(name: str, candidates: "Sequence[Candidate]") -> dict[str, object]:
+    best = min(candidates, key=lambda candidate: candidate.price_per_accelerator)
+    known = accelerators.get(name)
+    memory = known.memory_gib if known else best.instance.accelerator_memory_gib
+    clouds = sorted({candidate.provider for candidate in candidates})
+    lowest = (best.price_per_accelerator, best.provider, best.region, best.instance_type, best.purchase)
+    return dict(zip(_ACCELERATOR_KEYS, (name, memory, clouds, *lowest), strict=True))
+
+
+def _accelerator_row(record: "Mapping[str, Any]") -> tuple[str, ...]:
+    return (
+        record["type"],
+        f"{record['memory_gib']:g}",
+        ", ".join(record["clouds"]),
+        f"{record['usd_per_accelerator_hour']:,.2f}",
+        f"{record['provider']} {record['region']}",
+        record["instance_type"],
+        record["purchase"],
+    )
+
+
 def _note_limit(limit: int, count: int, what: str) -> None:
     if limit < count:
         write_message(f"{limit} of {count:,} {what}; --limit 0 lists all")
 
 
-def _find(options: argparse.Namespace) -> "Plan":
-    """Return the plan for the bare catalog: neither the fabric nor remembered outages exclude an offer."""
+def _find(options: argparse.Namespace, kind: str) -> "Plan":
+    """Return the plan for the bare catalog: neither the fabric, a surplus nor remembered outages exclude an offer."""
     from multicompute.resolver import find_by_name, resolve
     from multicompute.session import open_session
     from multicompute.spec import ClusterSpec
 
     session = open_session()
-    wanted = {"type": options.accelerator, "interconnect": "any", **request_arguments(options)}
-    _, instances = find_by_name(session.catalog, options.accelerator)
-    if not instances:
+    wanted = {"type": kind, "interconnect": "any", "allow_surplus": True, **request_arguments(options)}
+    kinds = [name.strip() for name in kind.split(",")]
+    if not any(find_by_name(session.catalog, name)[1] for name in kinds):
         # One accelerator; an instance type or a slice means as many as it has.
         wanted.setdefault("gpus", 1)
     return resolve(
-        ClusterSpec.of(wanted), session.catalog, now=session.clock.now(), configured=session.usable, only=session.only
+        ClusterSpec.of(wanted),
+        session.catalog,
+        now=session.clock.now(),
+        configured=session.usable,
+        only=session.only,
+        proposes=options.accelerator is not None,
     )
 
 

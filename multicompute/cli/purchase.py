@@ -66,7 +66,9 @@ def purchase_lines(spec: "ClusterSpec", candidates: "Sequence[Candidate]") -> li
     best, *others = [line.best for line in group_zones(candidates)]
     lines = [f"{candidate_text(best)}: {_amount(spec, best)}", f"  {_cost(spec, best)}"]
     if best.price_basis == "estimate" or best.is_stale:
-        lines.append("  the price is an estimate or out of date; it is confirmed before the launch, where the cloud can be asked")
+        lines.append(
+            "  the price is an estimate or out of date; it is confirmed before the launch, where the cloud can be asked"
+        )
     lines += [f"  else {candidate_text(other)}: {_amount(spec, other)}" for other in others[:_ALTERNATIVES]]
     dearest = max(candidates, key=lambda candidate: candidate.hourly_cost)
     if len(others) > _ALTERNATIVES:

@@ -135,8 +135,9 @@ def require_candidate(session: Session, plan: Plan, without_outages: Callable[[]
         first = min(ruled_out, key=lambda outage: outage.until, default=None)
         # A gang of several parts may fail for want of parts that are each possible.
         end = f"; the first ends at {first.until:%Y-%m-%d %H:%M} UTC: {describe_outage(first)}" if first else ""
+        which = "the only candidate is" if len(possible) == 1 else f"all {len(possible):,} candidates are"
         raise CapacityError(
-            f"all {len(possible)} candidates are ruled out by remembered outages{end}",
+            f"{which} ruled out by remembered outages{end}",
             plan=plan,
             hint=f"{OUTAGE_HINT}; or set keep_trying, such as keep_trying='2h'",
         )

@@ -75,6 +75,7 @@ def resolve(
     fabric_limits: Mapping[str, Mapping[str, int]] = _NO_FABRIC_LIMITS,
     image_required: Mapping[str, Sequence[str]] = _NONE_REQUIRED,
     ceiling: float | None = None,
+    proposes: bool = True,
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -96,6 +97,7 @@ def resolve(
         fabric_limits: Provider -> fabric -> the most nodes that can share one; a larger gang has no fabric.
         image_required: Provider -> globs on the names of instance types that are rejected unless the spec names an image.
         ceiling: The maximum price in USD per hour that the configuration allows for any gang; None for none.
+        proposes: Whether to look for the nearest change if no offer meets the spec.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -119,7 +121,7 @@ def resolve(
         ceiling,
     )
     plan = decide(spec, catalog, context)
-    if plan.candidates:
+    if plan.candidates or not proposes:
         return plan
     # Imported here: it is rarely needed. It resolves about thirty variations of the spec.
     from multicompute.resolver._relaxation import nearest

@@ -10,6 +10,7 @@ from multicompute.plan import Candidate
 from multicompute.resolver._catalog_index import Row, Shape
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._lifetimes import Lifetimes
+from multicompute.units import counted
 
 Key = tuple[int, bool, float, bool, int, float, str, str]
 """The sort key: position of the type (if that counts), ends before the ttl, total price, is an estimate, nodes, surplus,
@@ -94,7 +95,7 @@ class Ranked(Sequence[Candidate]):
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        return f"<{len(self)} candidates>"
+        return f"<{counted(len(self), 'candidate')}>"
 
     def _at(self, position: int) -> Candidate:
         item = self._items[position]

@@ -10,7 +10,7 @@ from multicompute.plan_text import PURCHASE_WORDS, requested
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import usable_memory
 from multicompute.spec import ClusterSpec, relaxations
-from multicompute.units import format_usd
+from multicompute.units import counted, format_usd
 
 Decide = Callable[[ClusterSpec], Plan]
 
@@ -266,9 +266,7 @@ def explain_failure(plan: Plan) -> str:
     argument, rejection = ARGUMENTS.get(worst), plan.rejected[worst]
     setting = f" ({argument}={_shown(getattr(plan.spec, argument))})" if argument else ""
     example = f", such as {rejection.examples[0]}" if rejection.examples else ""
-    return (
-        f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {rejection.count:,} offers{example}"
-    )
+    return f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {counted(rejection.count, 'offer')}{example}"
 
 
 def _commonest_reason(plan: Plan) -> str | None:

@@ -10,6 +10,7 @@ from multicompute.engine.teardown import terminate
 from multicompute.errors import MulticomputeError
 from multicompute.node import ClusterState
 from multicompute.provider import Resource
+from multicompute.units import counted
 from multicompute.verify.findings import Failed
 from multicompute.verify.run import Run, ids_of
 
@@ -24,7 +25,9 @@ def teardown(run: Run) -> str:
     record = run.record(gang)
     if running := [node for selector in run.selectors(record) for node in run.live_nodes(selector)]:
         _remove(run, record)
-        raise Failed(f"the cloud accepted the teardown, and {len(running)} nodes ran on; they were terminated again")
+        raise Failed(
+            f"the cloud accepted the teardown, and {counted(len(running), 'node')} ran on; they were terminated again"
+        )
     return "the gang is TERMINATED, and none of its nodes runs"
 
 

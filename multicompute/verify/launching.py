@@ -11,6 +11,7 @@ from multicompute.engine.provision.launch import launch_request
 from multicompute.errors import MulticomputeError
 from multicompute.node import Node, NodeState
 from multicompute.provider import TAG_ATTEMPT, TAG_EXPIRES_AT, Resource, Selector
+from multicompute.units import counted
 from multicompute.verify.findings import Failed, NotChecked
 from multicompute.verify.purchase import GANG
 from multicompute.verify.run import LIVE, Run, ids_of
@@ -102,7 +103,7 @@ def same_token(run: Run) -> str:
         _terminate_only(run, cluster, extra)
         raise Failed(f"the same token has launched {len(extra)} more nodes; they were terminated")
     if ids_of(answer) != before:
-        raise Failed(f"the repeated call returns {len(answer)} nodes, the first returned {len(before)}")
+        raise Failed(f"the repeated call returns {counted(len(answer), 'node')}, the first returned {len(before)}")
     return "the repeated launch returns the same node"
 
 

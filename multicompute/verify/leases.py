@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from multicompute.errors import MulticomputeError
 from multicompute.node import ClusterState
 from multicompute.provider import TAG_EXPIRES_AT, Capability, Selector, expiry_tag
-from multicompute.units import format_duration
+from multicompute.units import counted, format_duration
 from multicompute.verify.findings import Failed, NotChecked
 from multicompute.verify.launching import require_single_hosts
 from multicompute.verify.purchase import EXTENSION
@@ -47,7 +47,7 @@ def _listing_problems(run: Run, cluster: "Cluster", *, what: str) -> list[str]:
             problems.append(f"nodes of {what} by {by}: {len(known - found)} missing, {len(found - known)} of others")
     resources = ids_of(run.resources(selectors["cluster"]))
     if not known <= resources:
-        problems.append(f"resources of {what}: {len(known - resources)} nodes missing")
+        problems.append(f"resources of {what}: {counted(len(known - resources), 'node')} missing")
     return problems
 
 

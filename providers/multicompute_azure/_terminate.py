@@ -8,6 +8,7 @@ from typing import Any, Final
 from multicompute.errors import MulticomputeError, TransientError
 from multicompute.provider import Resource, Selector, Teardown
 from multicompute.provider_kit.vendor_errors import Place
+from multicompute.units import counted
 from multicompute_azure._blocked import blocker, foreign_users, is_blocked, joined
 from multicompute_azure._errors import answer_behind, is_gone, log, translate_errors
 from multicompute_azure._fabric import is_kept, withdraw
@@ -106,7 +107,7 @@ def _delete_nodes(clients: Clients, selector: Selector) -> Teardown:
     remaining = resources(clients, selector)
     if not remaining:
         return Teardown()
-    return Teardown(remaining, f"{len(remaining)} machines to be deleted", joined(blockers))
+    return Teardown(remaining, f"{counted(len(remaining), 'machine')} to be deleted", joined(blockers))
 
 
 def _delete_groups(clients: Clients, selector: Selector) -> Teardown:
@@ -134,7 +135,9 @@ def _delete_groups(clients: Clients, selector: Selector) -> Teardown:
     if not remaining:
         return Teardown()
     names = ", ".join(sorted(groups))
-    waiting_for = f"the resource group {names} to be deleted" if groups else f"{len(moved)} machines to be deleted"
+    waiting_for = (
+        f"the resource group {names} to be deleted" if groups else f"{counted(len(moved), 'machine')} to be deleted"
+    )
     return Teardown(remaining, waiting_for, joined(blockers))
 
 
@@ -160,7 +163,11 @@ def _delete_resources(clients: Clients, selector: Selector) -> Teardown:
         found = _with_scale_sets(found, left)
         if any(item.kind in _MACHINES for item in found):
             texts = _delete_machines(clients, found, selector, refused)
-            what = f"{len(left)} scale sets and their machines" if left else f"{len(found)} machines of a scale set"
+            what = (
+                f"{len(left)} scale sets and their machines"
+                if left
+                else f"{counted(len(found), 'machine')} of a scale set"
+            )
             return Teardown(found, f"{what} to be deleted", joined(texts))
     if not found:
         return Teardown()

@@ -30,7 +30,19 @@ class Terminal(io.StringIO):
 def up(run: Run, fake_cloud: FakeCloud) -> Any:
     """A cluster of two nodes called train-1, terminated after the test."""
     done = run(
-        "up", "--gpus", "16", "--type", "h100", "--cloud", "aws", "--name", "train-1", "--tag", "team=nlp", "--yes", "--json"
+        "up",
+        "--gpus",
+        "16",
+        "--type",
+        "h100",
+        "--cloud",
+        "aws",
+        "--name",
+        "train-1",
+        "--tag",
+        "team=nlp",
+        "--yes",
+        "--json",
     )
     assert done.status == 0, done.err
     yield done.document

@@ -30,7 +30,7 @@ from multicompute.offer import InstanceType, Part
 from multicompute.plan import Candidate
 from multicompute.provider import Capability, LaunchRequest, Provider
 from multicompute.spec import ClusterSpec
-from multicompute.units import format_usd
+from multicompute.units import counted, format_usd
 
 _FRESH: Final = timedelta(seconds=20)
 """A call this soon after its attempt was opened need not check the ledger again: a lease lasts longer."""
@@ -126,7 +126,7 @@ class _LaunchCall:
 
 
 def _record_launch(op: Operation, provider: Provider, attempt: AttemptRecord, nodes: Sequence[Node]) -> None:
-    event = op.events.event("launched", f"launched {describe(attempt)}: {len(nodes)} nodes")
+    event = op.events.event("launched", f"launched {describe(attempt)}: {counted(len(nodes), 'node')}")
     records = node_records(attempt, nodes, at=op.clock.now(), first_rank=None)
     if not op.ledger.record_launch(attempt, records, event):
         # Another process took the cluster over during the call and closed the attempt. These nodes are in no ledger.

@@ -18,7 +18,7 @@ from multicompute.plan import Candidate
 from multicompute.provider import Availability, Capability, Quota, Quotas, Reservation
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
-from multicompute.units import format_usd
+from multicompute.units import counted, format_usd
 
 _POOL: Final = 8
 
@@ -145,7 +145,9 @@ def _require_price(spec: ClusterSpec, checked: Candidate, ceiling: float | None)
                 zone=checked.zone or None,
                 instance_type=checked.instance_type,
                 code="PriceAboveLimit",
-                hint=f"raise {name}" if name.endswith("=") else "raise max_hourly in the configuration, or confirm with --yes",
+                hint=f"raise {name}"
+                if name.endswith("=")
+                else "raise max_hourly in the configuration, or confirm with --yes",
             )
 
 
@@ -192,5 +194,7 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
     missing = [wanted for wanted in spec.reservations if wanted not in {each.id for each in found}]
     if missing:
         clouds = ", ".join(sorted({where.provider for where in regions})) or "no configured cloud"
-        raise SpecError(f"reservations: {', '.join(missing)}: not found in {len(regions)} regions of {clouds}")
+        raise SpecError(
+            f"reservations: {', '.join(missing)}: not found in {counted(len(regions), 'region')} of {clouds}"
+        )
     return tuple(found)

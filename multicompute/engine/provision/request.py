@@ -25,6 +25,7 @@ from multicompute.node import ClusterState
 from multicompute.provider import Capability, Selector
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
+from multicompute.units import counted
 
 _log = logging.getLogger("multicompute")
 _POLL_INTERVAL: Final = timedelta(seconds=1)
@@ -148,7 +149,9 @@ def _provision(op: Operation, planner: Planner | None, *, wait: bool) -> bool:
                 planner = planner or Planner(op.session, op.spec)
                 plan = planner.plan
                 count, until = len(plan.candidates), expiry_text(op.initial.expires_at)
-                op.events.add("requested", f"{op.name}: {count} candidates; will run {until}", candidates=count)
+                op.events.add(
+                    "requested", f"{op.name}: {counted(count, 'candidate')}; will run {until}", candidates=count
+                )
                 for note in plan.notes:
                     if note.startswith("reservation "):
                         op.events.add("reservation", note)

@@ -8,6 +8,7 @@ from multicompute.engine.teardown import TEARDOWN_TIMEOUT
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Selector
 from multicompute.session import Session
+from multicompute.units import counted
 
 
 def remove(session: Session, orphans: Sequence[Orphan], *, thoroughly: bool = False) -> list[tuple[Orphan, str]]:
@@ -70,7 +71,9 @@ class _Removal:
         if left.is_done:
             self._open.discard(region)
             return ""
-        return f"{self.provider.name} {region}: {left.waiting_for or f'{len(left.remaining)} resources are left'}"
+        return (
+            f"{self.provider.name} {region}: {left.waiting_for or f'{counted(len(left.remaining), "resource")} left'}"
+        )
 
     def _list_everywhere(self) -> list[str]:
         selector = Selector(cluster_id=self.orphan.cluster_id)

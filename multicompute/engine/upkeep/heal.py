@@ -22,6 +22,7 @@ from multicompute.ledger import AttemptRecord, ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, NodeState
 from multicompute.offer import Part
 from multicompute.session import Session
+from multicompute.units import counted
 
 
 def heal(
@@ -181,7 +182,7 @@ def _join(op: Operation, nodes: Sequence[NodeRecord], replaced: Sequence[NodeRec
     all_run = all(node.state == NodeState.RUNNING for node in others)
     names = ", ".join(f"{node.id} (rank {node.rank})" for node in nodes[:5])
     event = op.events.event(
-        "healed", f"healed: {len(nodes)} nodes replaced: {names}", nodes=[node.id for node in nodes]
+        "healed", f"healed: {counted(len(nodes), 'node')} replaced: {names}", nodes=[node.id for node in nodes]
     )
     state = ClusterState.READY if all_run else ClusterState.DEGRADED
     unranked = [replace(node, rank=-1) for node in replaced]

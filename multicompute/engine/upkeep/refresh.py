@@ -22,7 +22,7 @@ from multicompute.ledger import ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.provider import Capability, Selector
 from multicompute.session import Session
-from multicompute.units import format_duration
+from multicompute.units import counted, format_duration
 
 _POOL: Final = 8
 _POLL_INTERVAL: Final = timedelta(seconds=5)
@@ -214,7 +214,7 @@ def _record_changes(
         ("degraded", f"{len(lost)} of {size} nodes are gone", lost),
         ("degraded", f"{len(impaired)} of {size} nodes fail their cloud's checks", impaired),
         ("degraded", f"{len(stopped)} of {size} nodes are stopped", stopped),
-        ("recovered", f"{len(recovered)} nodes pass their cloud's checks again", recovered),
+        ("recovered", f"{counted(len(recovered), 'node')} passed the cloud's checks again", recovered),
         ("recovered", f"{len(started)} stopped nodes run again", started),
     ]
     events = [

@@ -12,7 +12,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from multicompute.cluster import Cluster
 from multicompute.errors import MulticomputeError
-from multicompute.units import format_instant, format_usd
+from multicompute.units import counted, format_instant, format_usd
 
 _SHOWN: Final = 20
 _SERVER_ERRORS: Final = (httpx.HTTPError, PrefectException, OSError)
@@ -45,7 +45,7 @@ def plan_page(wanted: Mapping[str, Any]) -> PlanPage | None:
     except MulticomputeError:
         return None
     rejected = sum(rejection.count for rejection in plan.rejected.values())
-    title = f"{wanted['name']}: {len(plan.candidates)} candidates, cheapest first; {rejected} offers rejected"
+    title = f"{wanted['name']}: {counted(len(plan.candidates), 'candidate')}, cheapest first; {counted(rejected, 'offer')} rejected"
     return PlanPage([candidate.to_dict() for candidate in plan.candidates[:_SHOWN]], title)
 
 
