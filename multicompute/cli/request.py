@@ -29,7 +29,8 @@ def up(options: argparse.Namespace) -> int:
     from multicompute.cluster import Cluster
 
     given = request_arguments(options)
-    wanted = given.pop("progress", True) and not options.quiet
+    # The log has the same lines.
+    wanted = given.pop("progress", True) and not (options.quiet or options.verbose or options.debug)
     with options_in_errors(), _progress(wanted=wanted) as progress:
         cluster = Cluster.request(**given, progress=progress)
     write_cluster(cluster, options)

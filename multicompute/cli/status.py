@@ -1,7 +1,9 @@
 """Runs a command, and turns its errors into one line and an exit status."""
 
+import argparse
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 from multicompute import errors
 from multicompute.cli.output import drop_output, is_closed, write_message
@@ -50,7 +52,8 @@ def guarded(argv: list[str]) -> int:
     _open_streams()
     try:
         options = parse(argv)
-        status: int = options.run(options)
+        with _log(options):
+            status: int = options.run(options)
         # Flush here and not at exit, so that a closed reader is detected inside the try.
         sys.stdout.flush()
     except SystemExit as stop:
@@ -64,6 +67,16 @@ def guarded(argv: list[str]) -> int:
     except (errors.MulticomputeError, KeyboardInterrupt) as error:
         return _failed(error)
     return status
+
+
+def _log(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """Log to stderr inside the block, if the options ask for it."""
+    if not (options.verbose or options.debug):
+        return nullcontext()
+    # Imported here: importing logging takes 10 ms.
+    from multicompute.cli.logs import requested_log
+
+    return requested_log(options)
 
 
 def _failed(error: BaseException) -> int:

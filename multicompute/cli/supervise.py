@@ -2,12 +2,10 @@
 
 import argparse
 import logging
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
+from multicompute.cli.logs import log_lines
 from multicompute.cli.output import write_message
 from multicompute.cli.tables import explain, interval_argument, interval_of
 from multicompute.units import format_duration
@@ -52,7 +50,7 @@ def supervise(options: argparse.Namespace) -> int:
     session, cancellation = open_session(), Cancellation()
     metrics = serve(options.metrics) if options.metrics else nullcontext()
     # From here on, before the first message, a signal requests an orderly stop.
-    with cancel_on_signals(cancellation), _lines_on_stderr(), metrics as exporter:
+    with cancel_on_signals(cancellation), _log(options), metrics as exporter:
 
         def show(last: "Round") -> None:
             if exporter is not None:
@@ -72,19 +70,6 @@ def supervise(options: argparse.Namespace) -> int:
     return INCOMPLETE if options.once and last is not None and last.errors else 0
 
 
-@contextmanager
-def _lines_on_stderr() -> Iterator[None]:
-    """Print log records as lines with their time in UTC."""
-    lines = logging.StreamHandler(sys.stderr)
-    form = logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
-    form.converter = time.gmtime
-    lines.setFormatter(form)
-    logger = logging.getLogger("multicompute")
-    level = logger.level
-    logger.addHandler(lines)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(lines)
-        logger.setLevel(level)
+def _log(options: argparse.Namespace) -> AbstractContextManager[None]:
+    # With --verbose, the records are printed already. Without it, an event would repeat the line of the action.
+    return nullcontext() if options.verbose or options.debug else log_lines(logging.INFO, with_events=False)
