@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from multicompute.markup import html_facts, html_table
-from multicompute.text import Narrowing
+from multicompute.text import Narrowing, short_id
 from multicompute.units import format_instant, format_usd
 
 if TYPE_CHECKING:
@@ -34,15 +34,6 @@ def node_rows(cluster: "Cluster", *, wide: bool = False) -> list[tuple[str, ...]
         )
         for node in cluster.nodes
     ]
-
-
-def short_id(node_id: str) -> str:
-    """Return an id that fits into a table: of a path, "/groups/a/providers/vendor/machines/b", the names of the last resource."""
-    if not node_id.startswith("/"):
-        return node_id
-    path = node_id.partition("@")[0].split("/providers/")[-1].split("/")
-    # After the vendor's namespace, kinds and names alternate.
-    return "/".join(path[2::2]) or node_id
 
 
 def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from multicompute.text import short_id
+
 
 class ClusterState(StrEnum):
     """The state of a cluster. FAILED and TERMINATED mean that none of its resources exists."""
@@ -154,7 +156,7 @@ class Node:
     def __repr__(self) -> str:
         """Return rank, id, state, place and instance type in one line."""
         return (
-            f"<Node {self.rank} {self.id} {self.state.value} in {self.provider} {self.zone or self.region}"
+            f"<Node {self.rank} {short_id(self.id)} {self.state.value} in {self.provider} {self.zone or self.region}"
             f" {self.instance_type}>"
         )
 

@@ -1,4 +1,4 @@
-"""Formats plain text as tables, bars and paragraphs."""
+"""Formats plain text as tables, bars, paragraphs and short ids."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -87,6 +87,15 @@ def wrap(text: str, *, first: str = "", rest: str = "", width: int = 100) -> lis
     )
 
 
+def short_id(node_id: str) -> str:
+    """Return an id that fits into a table: of a path, "/groups/a/providers/vendor/machines/b", the names of the last resource."""
+    if not node_id.startswith("/"):
+        return node_id
+    path = node_id.partition("@")[0].split("/providers/")[-1].split("/")
+    # After the vendor's namespace, kinds and names alternate.
+    return "/".join(path[2::2]) or node_id
+
+
 def _total(widths: dict[int, int]) -> int:
     return sum(widths.values()) + _GAP * (len(widths) - 1)
 
@@ -94,7 +103,7 @@ def _total(widths: dict[int, int]) -> int:
 def _narrow(headers: Sequence[str], widths: dict[int, int], width: int, narrowing: Narrowing) -> int | None:
     """Change the widths of the columns, or leave columns out, until they fit; return the column of prose."""
     column = {headers[index]: index for index in widths}
-    prose = column.get(narrowing.prose)
+    prose = column.get(narrowing.prose) if narrowing.prose else None
     natural = 0 if prose is None else widths[prose]
     if prose is not None:
         widths[prose] = min(natural, _LEAST_PROSE)

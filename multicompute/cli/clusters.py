@@ -32,6 +32,12 @@ _COLUMNS: Final = ("name", "state", "place", ">nodes", ">acc", "type", ">$/h", "
 _NARROWING: Final = Narrowing(
     drop=("cost", "acc", "type", "nodes", "expires (UTC)", "place", "$/h"), shorten=("place",)
 )
+_KEYS: Final = (
+    *("id", "name", "state", "provider", "region", "zone", "gpus", "type", "nodes", "hourly_usd", "accrued_usd"),
+    *("created_at", "expires_at", "tags"),
+)
+_NODE_KEYS: Final = ("id", "rank", "state", "private_ip", "public_ip", "instance_type", "zone")
+"""The header of an empty list in CSV: the keys of the JSON document."""
 _POLL_INTERVAL: Final = timedelta(seconds=2)
 _KIND: Final = 12
 """Characters of the kind of an event in `events --follow`, where the events to come are not known."""
@@ -74,7 +80,7 @@ def ls(options: argparse.Namespace) -> int:
         state=options.state, tags=dict(options.tags), clouds=options.clouds or None, include_ended=options.all
     )
     clusters = [cluster.to_dict() for cluster in found]
-    if wrote(options, clusters):
+    if wrote(options, clusters, header=_KEYS):
         return status
     if not clusters:
         write_message(_nothing_listed(options))
@@ -154,7 +160,7 @@ def show(options: argparse.Namespace) -> int:
 def nodes(options: argparse.Namespace) -> int:
     """Print the live nodes of a cluster."""
     cluster, status = _refreshed(options.name)
-    if not wrote(options, cluster.to_dict()["nodes"]):
+    if not wrote(options, cluster.to_dict()["nodes"], header=_NODE_KEYS):
         write_nodes(cluster, wide=options.wide)
         write_next_step(cluster)
     return status
@@ -182,7 +188,7 @@ def events(options: argparse.Namespace) -> int:
         _follow(cluster, options)
         return 0
     log = cluster.events()
-    if not wrote(options, [_event_dict(event) for event in log]):
+    if not wrote(options, [_event_dict(event) for event in log], header=("at", "kind", "message", "data")):
         rows = [(format_instant(event.at), event.kind, event.message) for event in log]
         narrowing = Narrowing(prose="message", drop=("kind",))
         write_table(("at", "kind", "message"), rows, narrowing=narrowing, wide=options.wide)

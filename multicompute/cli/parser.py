@@ -148,6 +148,11 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     # No option begins with a digit: "-1h" is a value, which the parser of durations refuses with a reason.
     parser._negative_number_matcher = re.compile(r"-\d")
     getattr(module, f"{name}_arguments")(parser)
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument("--verbose", action="store_true", help="log every step to stderr")
+    level.add_argument(
+        "--debug", action="store_true", help="log every step, and every call of a cloud with its duration and ids"
+    )
     parser.set_defaults(run=getattr(module, name))
     return parser
 

@@ -86,7 +86,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _write(report: Mapping[str, Any], options: argparse.Namespace) -> None:
     rows = [row for key, found in report.items() if key not in _NO_FINDINGS for row in _rows(key, found)]
-    if wrote(options, report, [dict(zip(_COLUMNS, row, strict=True)) for row in rows]):
+    if wrote(options, report, [dict(zip(_COLUMNS, row, strict=True)) for row in rows], header=_COLUMNS):
         return
     if rows:
         if options.dry_run:

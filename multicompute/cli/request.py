@@ -37,7 +37,8 @@ def up(options: argparse.Namespace) -> int:
     from multicompute.session import open_session
 
     given = request_arguments(options)
-    wanted = given.pop("progress", True) and not options.quiet
+    # The log has the same lines.
+    wanted = given.pop("progress", True) and not (options.quiet or options.verbose or options.debug)
     session = open_session()
     try:
         with options_in_errors():

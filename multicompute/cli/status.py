@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 from multicompute import errors
 from multicompute.cli.output import drop_output, is_closed, write_message
@@ -54,7 +55,8 @@ def guarded(argv: list[str]) -> int:
     options = argparse.Namespace()
     try:
         options = parse(_decoded(argv))
-        status: int = options.run(options)
+        with _log(options):
+            status: int = options.run(options)
         # Flush here and not at exit, so that a closed reader is detected inside the try.
         sys.stdout.flush()
     except SystemExit as stop:
@@ -68,6 +70,16 @@ def guarded(argv: list[str]) -> int:
     except (errors.MulticomputeError, KeyboardInterrupt) as error:
         return _failed(error, options)
     return status
+
+
+def _log(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """Log to stderr inside the block, if the options ask for it."""
+    if not (options.verbose or options.debug):
+        return nullcontext()
+    # Imported here: importing logging takes 10 ms.
+    from multicompute.cli.logs import requested_log
+
+    return requested_log(options)
 
 
 def _failed(error: BaseException, options: argparse.Namespace) -> int:

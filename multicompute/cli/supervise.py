@@ -2,13 +2,12 @@
 
 import argparse
 import logging
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from multicompute.cli.coverage import NOT_ASKED
+from multicompute.cli.logs import log_lines
 from multicompute.cli.output import write_message
 from multicompute.cli.tables import explain, interval_argument, interval_of
 from multicompute.errors import SpecError
@@ -55,7 +54,7 @@ def supervise(options: argparse.Namespace) -> int:
     session, cancellation = open_session(), Cancellation()
     metrics = _serve(options.metrics) if options.metrics else nullcontext()
     # From here on, before the first message, a signal requests an orderly stop.
-    with cancel_on_signals(cancellation), _lines_on_stderr(), metrics as exporter:
+    with cancel_on_signals(cancellation), _log(options), metrics as exporter:
 
         def show(last: "Round") -> None:
             if exporter is not None:
@@ -91,19 +90,6 @@ def _serve(address: str) -> "Iterator[Exporter]":
         yield exporter
 
 
-@contextmanager
-def _lines_on_stderr() -> Iterator[None]:
-    """Print log records as lines with their time in UTC."""
-    lines = logging.StreamHandler(sys.stderr)
-    form = logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
-    form.converter = time.gmtime
-    lines.setFormatter(form)
-    logger = logging.getLogger("multicompute")
-    level = logger.level
-    logger.addHandler(lines)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(lines)
-        logger.setLevel(level)
+def _log(options: argparse.Namespace) -> AbstractContextManager[None]:
+    # With --verbose, the records are printed already. Without it, an event would repeat the line of the action.
+    return nullcontext() if options.verbose or options.debug else log_lines(logging.INFO, with_events=False)

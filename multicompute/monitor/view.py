@@ -10,7 +10,7 @@ from multicompute.engine.teardown import blocked_on
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState, Event, Metric, Node, NodeState, Sample
 from multicompute.session import Session
-from multicompute.text import bar, table
+from multicompute.text import Narrowing, bar, short_id, table
 from multicompute.units import format_instant, format_usd
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ _SHOWN: Final = ((Metric.CPU, "cpu"), (Metric.ACCELERATOR, "accel"), (Metric.ACC
 _BAR: Final = 3
 """Blocks of a bar: with three of them, a node id of the usual length fits into 80 columns."""
 _WIDE: Final = 90
+_NARROWING: Final = Narrowing(drop=("memory", "instance type", "cpu", "rank"), shorten=("node",))
+"""What is left out of the table of nodes if the terminal is too narrow for it; the states and the load stay."""
 _STYLES: Final[Mapping[str, str]] = {
     ClusterState.READY: "green",
     ClusterState.DEGRADED: "yellow",
@@ -151,18 +153,18 @@ def _node_lines(
 
     shown = every if len(every) <= most else sorted(every, key=lambda node: _interest(node, measured))[: max(most, 1)]
     size = _BAR if width < _WIDE else 2 * _BAR
-    titles = ("rank", "node", "state", "type", *(title for _, title in _SHOWN))
+    titles = ("rank", "node", "state", "instance type", *(title for _, title in _SHOWN))
     rows = [
         (
             str(node.rank) if node.rank >= 0 else "-",
-            node.id,
+            short_id(node.id),
             node.state.value,
             node.instance_type,
             *(_bar(measured.get((node.id, metric)), size, blocks=blocks) for metric, _ in _SHOWN),
         )
         for node in shown
     ]
-    head, *lines = table(titles, rows, right=frozenset({0}), width=width).splitlines()
+    head, *lines = table(titles, rows, right=frozenset({0}), width=width, narrowing=_NARROWING).splitlines()
     yield Text(head, "bold")
     for node, line in zip(shown, lines, strict=True):
         yield Text(line, _STYLES.get(node.state, ""))

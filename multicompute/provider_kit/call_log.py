@@ -1,4 +1,4 @@
-"""Logs every call of a cloud at debug level: operation, place, duration, and the ids that the cloud gave to its requests.
+"""Logs every call of a cloud at debug level: its number in this process, operation, place, duration, and the ids of its requests.
 
 Only these are logged. Arguments, headers, bodies and URLs may hold credentials or tokens.
 """
@@ -7,10 +7,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 from typing import Final
 
 from multicompute.clock import monotonic
 
+_calls: Final = count(1)
 _ids: Final[ContextVar[list[str] | None]] = ContextVar("multicompute_request_ids", default=None)
 
 
@@ -23,7 +25,7 @@ def note_request(request_id: object) -> None:
 
 @contextmanager
 def logged_call(log: logging.Logger, operation: str, provider: str, place: str) -> Iterator[None]:
-    """Log a call when it ends.
+    """Log a call when it ends; `extra` has the same facts as the message.
 
     Args:
         log: The adapter's logger, "multicompute.NAME".
@@ -47,13 +49,15 @@ def logged_call(log: logging.Logger, operation: str, provider: str, place: str) 
     finally:
         _ids.set(outer)
         seconds = monotonic() - began
+        number = next(_calls)
         facts = {"provider": provider, "place": place, "operation": operation, "outcome": outcome}
         log.debug(
-            "%s: %s: %s in %.3f s%s",
+            "call %d: %s: %s: %s in %.3f s%s",
+            number,
             place,
             operation,
             outcome,
             seconds,
             f", request {' '.join(ids)}" if ids else "",
-            extra={**facts, "seconds": seconds, "request_ids": tuple(ids)},
+            extra={**facts, "call": number, "seconds": seconds, "request_ids": tuple(ids)},
         )

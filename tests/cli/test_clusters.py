@@ -1,14 +1,20 @@
 """The life of a cluster from the command line, on fake clouds."""
 
+import contextlib
 import io
+import json
+import logging
+import re
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from multicompute.cli import main
+from multicompute.session import open_session
 from multicompute.testing import FakeCloud
 
 Run = Callable[..., Any]
@@ -249,3 +255,130 @@ def test_a_cluster_that_cannot_be_terminated_is_shown_in_red_with_cost_and_reaso
     assert run("reap").status == 1
     fake_cloud.aws.faults.clear()
     assert run("reap").status == 0
+
+
+@pytest.fixture
+def three(run: Run, up: Any) -> Any:
+    """Three clusters on two clouds: train-1 and train-2 of one team, eval of another."""
+    for name, cloud, team in (("train-2", "gcp", "nlp"), ("eval", "aws", "vision")):
+        asked = ("--gpus", "8", "--type", "h100", "--cloud", cloud, "--tag", f"team={team}")
+        assert run("up", *asked, "--name", name, "--quiet").status == 0
+    yield
+    run("down", "--all", "--yes")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (["--tag", "team=nlp"], ["train-1", "train-2"]),
+        (["--tag", "team=nlp", "--cloud", "gcp"], ["train-2"]),
+        (["--cloud", "aws"], ["train-1", "eval"]),
+        (["--cloud", "aws,gcp"], ["train-1", "train-2", "eval"]),
+        (["--state", "ready"], ["train-1", "train-2", "eval"]),
+        (["--state", "DEGRADED"], []),
+        (["--tag", "team=nlp", "--tag", "run=7"], []),
+    ],
+    ids=" ".join,
+)
+def test_ls_lists_the_clusters_with_a_tag_in_a_state_or_of_a_cloud(
+    run: Run, three: Any, chosen: list[str], names: list[str]
+) -> None:
+    assert [cluster["name"] for cluster in run("ls", *chosen, "--json").document] == names
+    if not names:
+        assert run("ls", *chosen).err == "no live clusters of this kind; --all also lists those that have ended\n"
+
+
+def test_ls_of_an_unknown_cloud_or_state_names_the_known_ones(run: Run, three: Any) -> None:
+    done = run("ls", "--cloud", "asw")
+    assert (done.status, done.out) == (2, "")
+    assert "asw: unknown cloud; did you mean aws?" in done.err
+    assert run("ls", "--state", "gone").status == 2
+    assert [cluster["name"] for cluster in run("ls", "--state", "terminated", "--json").document] == []
+
+
+def test_down_with_a_tag_terminates_the_live_clusters_that_have_it(run: Run, three: Any, fake_cloud: FakeCloud) -> None:
+    done = run("down", "--tag", "team=nlp", "--yes")
+    assert (done.status, done.out) == (0, "train-1 TERMINATED\ntrain-2 TERMINATED\n")
+    assert [cluster["name"] for cluster in run("ls", "--json").document] == ["eval"]
+    again = run("down", "--tag", "team=nlp", "--yes")
+    assert (again.status, again.out, again.err) == (0, "", "no live clusters with these tags\n")
+
+
+def test_down_all_terminates_every_live_cluster_and_asks_like_down(
+    run: Run, three: Any, fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert run("down", "--all").status == 2
+    assert len(run("ls", "--json").document) == 3
+    done = run("down", "--all", "--yes")
+    assert done.out.splitlines() == ["train-1 TERMINATED", "train-2 TERMINATED", "eval TERMINATED"]
+    assert fake_cloud.alive() == []
+    assert run("down", "--all", "--yes").err == "no live clusters\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["train-1", "--all"], "takes names, or --all or --tag, not both"), ([], "no cluster was named")],
+)
+def test_down_needs_names_or_a_selection(run: Run, up: Any, arguments: list[str], message: str) -> None:
+    done = run("down", *arguments, "--yes")
+    assert done.status == 2
+    assert message in done.err
+    assert len(run("ls", "--json").document) == 1
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--wide"]])
+def test_events_that_are_followed_are_printed_until_the_cluster_has_ended(
+    run: Run, up: Any, fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    clock = open_session().clock
+    sleep, steps = clock.sleep, [("down", "train-1", "--yes"), ("extend", "train-1", "1h")]
+
+    def act(duration: timedelta) -> None:
+        sleep(duration)
+        if steps:
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert main(steps.pop()) == 0
+
+    monkeypatch.setattr(clock, "sleep", act)
+    done = run("events", "train-1", "--follow", *form)
+    assert done.status == 0
+    if form == ["--json"]:
+        kinds = [json.loads(line)["kind"] for line in done.out.splitlines()]
+    else:
+        kinds = [line.split()[1] for line in done.out.splitlines() if line.startswith("20")]
+    assert kinds[0] == "requested"
+    assert kinds[-3:] == ["extended", "terminating", "terminated"]
+    assert kinds == [event["kind"] for event in run("events", "train-1", "--json").document]
+
+
+def test_ctrl_c_ends_the_events_that_are_followed_with_status_0(
+    run: Run, up: Any, fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_session().clock, "sleep", lambda duration: signal.raise_signal(signal.SIGINT))
+    done = run("events", "train-1", "--follow")
+    assert done.status == 0
+    assert "requested" in done.out
+    assert len(fake_cloud.aws.running_ids()) == 2
+
+
+def test_quiet_prints_no_progress_and_no_hint(run: Run, fake_cloud: FakeCloud) -> None:
+    asked = ("--gpus", "8", "--type", "h100", "--name", "train-2")
+    done = run("up", *asked, "--quiet")
+    assert (done.status, done.err) == (0, "")
+    assert run("down", "train-2", "--yes").status == 0
+    loud = run("up", *asked)
+    assert "trying 1 x p5.48xlarge on demand in aws us-east-1a" in loud.err
+    assert run("down", "train-2", "--yes").status == 0
+
+
+@pytest.mark.parametrize("flag", ["--verbose", "--debug"])
+def test_verbose_and_debug_log_every_step_once(run: Run, fake_cloud: FakeCloud, flag: str) -> None:
+    asked = ("--gpus", "8", "--type", "h100", "--name", "train-2")
+    done = run("up", *asked, flag, "--json")
+    assert done.document["state"] == "READY"
+    lines = [line for line in done.err.splitlines() if "trying 1 x p5.48xlarge" in line]
+    assert len(lines) == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ train-2: trying .*", lines[0])
+    assert logging.getLogger("multicompute").handlers == []
+    assert run("down", "train-2", "--yes").err == ""

@@ -164,7 +164,20 @@ def test_costs_say_that_no_cloud_was_asked(run: Run, cluster: Cluster) -> None:
 
 # A request that does not wait
 
-UP = ("up", "--gpus", "16", "--type", "h100", "--cloud", "aws", "--no-progress", "--name", "later", "--no-wait")
+UP = (
+    "up",
+    "--gpus",
+    "16",
+    "--type",
+    "h100",
+    "--cloud",
+    "aws",
+    "--no-progress",
+    "--name",
+    "later",
+    "--no-wait",
+    "--yes",
+)
 
 
 @pytest.mark.parametrize(

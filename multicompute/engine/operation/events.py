@@ -61,7 +61,9 @@ class EventLog:
             self._facts |= {"place": place, "attempt": str(data.get("token") or "")}
         # A changed number of nodes is no step.
         level = logging.DEBUG if "nodes_ready" in data else logging.INFO
-        _log.log(level, "%s: %s", self._facts["cluster"], event.message, extra={**self._facts, "event": event.kind})
+        name = f"{self._facts['cluster']}: "
+        message = event.message if event.message.startswith(name) else name + event.message
+        _log.log(level, "%s", message, extra={**self._facts, "event": event.kind})
 
     def ignore_callback_errors(self) -> None:
         """Log errors of the callback from now on instead of raising them: nothing may stop a teardown."""
