@@ -4,11 +4,14 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from multicompute import Cluster
 from multicompute.config import apply_environment
+from multicompute.errors import SpecError
 from multicompute.testing import FakeCloud, local_clouds
 from tests.cli.conftest import Done
 from tests.cli.processes import SCRIPT
@@ -137,6 +140,10 @@ def test_a_duration_that_no_calendar_has_is_refused(run: Run, fake_cloud: FakeCl
         done = run(*command)
         assert done.status == 2
         assert "longer than a hundred years" in done.err
+    for longest in (timedelta(days=10**8), timedelta.max):
+        with pytest.raises(SpecError, match="longer than a hundred years"):
+            Cluster.get("train-1").extend(longest)
+    assert run("down", "train-1", "--yes").status == 0
 
 
 def test_any_text_can_be_shown_in_a_locale_without_it(bare: dict[str, str]) -> None:
