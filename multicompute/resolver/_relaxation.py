@@ -259,7 +259,9 @@ def explain_failure(plan: Plan) -> str:
     """Return why a plan has no candidate, in one sentence: the request, and the constraint that rules out the offers in it."""
     what = requested(plan.spec)
     if plan.binding:
-        return f"no offer for {what} meets the spec: {plan.binding}"
+        above = plan.rejected.get(reasons.OVER_CEILING)
+        ceiling = f"; {counted(above.count, 'offer')} {reasons.OVER_CEILING}" if above else ""
+        return f"no offer for {what} meets the spec: {plan.binding}{ceiling}"
     worst = _commonest_reason(plan)
     if worst is None:
         return f"no offer for {what}: the tables have no price for it in any region"

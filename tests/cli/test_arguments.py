@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,10 @@ def given(*argv: str) -> dict[str, Any]:
         (["--min-gpu-memory", "80GiB", "--memory", "512"], {"min_gpu_memory": "80GiB", "memory": 512.0}),
         (["--max-price", "2.5", "--budget", "1000"], {"max_price": 2.5, "budget": 1000.0}),
         (["--gpus-per-node", "8", "--order", "given"], {"gpus_per_node": 8, "order": "given"}),
+        (["--setup", "boot.sh"], {"setup": Path("boot.sh")}),
+        (["--setup-text", "echo hi"], {"setup": "echo hi"}),
+        (["--ttl", "-1h"], {"ttl": "-1h"}),
+        (["--allow-surplus"], {"allow_surplus": True}),
     ],
 )
 def test_an_option_gives_the_same_value_as_a_call_of_the_library(argv: list[str], expected: dict[str, Any]) -> None:
@@ -67,6 +72,9 @@ def test_the_spec_accepts_the_values_of_options() -> None:
         (["--gpus", "-1", "--type", "h100"], "gpus=-1: must be at least 1"),
         (["--gpus", "8", "--type", "h100", "--max-price", "nan"], "max_price=nan: must be a positive amount"),
         (["--gpus", "8", "--type", "h100", "--ttl", "soon"], "ttl='soon': not a duration"),
+        (["--gpus", "8", "--type", "h100", "--ttl", "-1h"], "ttl='-1h': must be longer than zero"),
+        (["--gpus", "8", "--type", "h100", "--budget", "-5"], "budget=-5.0: must be a positive amount"),
+        (["--gpus", "8", "--type", "h100", "--setup", "missing.sh"], "setup='missing.sh': can't be read: No such file"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_spec(argv: list[str], message: str) -> None:
@@ -87,6 +95,13 @@ def test_a_wrong_value_is_refused_by_the_spec(argv: list[str], message: str) -> 
         (["plan", "--tag", "team"], "--tag: 'team' is not a pair; write --tag team=nlp"),
         (["plan", "--placement", "moon"], "--placement: invalid choice: 'moon'"),
         (["plan", "--spot=always"], "--spot: invalid choice: 'always'"),
+        (["plan", "--spot", "h100"], "did you mean --spot --type h100?"),
+        (["plan", "--spot=prefre"], "did you mean prefer?"),
+        (["plan", "--placement", "zoen"], "did you mean zone?"),
+        (["plan", "8", "h100"], "8: unknown argument; did you mean --gpus 8?"),
+        (["plan", "h100"], "h100: unknown argument; did you mean --type h100?"),
+        (["help", "plans"], "plans: no such command; did you mean plan?"),
+        (["plan", "--setup", "a", "--setup-text", "b"], "--setup-text: not allowed with argument --setup"),
         (["ls", "train-1"], "train-1: unknown argument"),
         (["ls", "--", "true"], "--: unknown argument"),
         (["local", "pytest"], "pytest: unknown argument"),
@@ -95,6 +110,31 @@ def test_a_wrong_value_is_refused_by_the_spec(argv: list[str], message: str) -> 
 def test_a_typo_in_the_command_line_is_named_with_the_nearest_name(argv: list[str], message: str) -> None:
     with pytest.raises(SpecError, match=re.escape(message)):
         parse(argv)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "expected"),
+    [
+        (["--cloud", "aws,gcp"], "clouds", ("aws", "gcp")),
+        (["--cloud", "aws, gcp,", "--cloud", "azure"], "clouds", ("aws", "gcp", "azure")),
+        (["--region", "us-*,eu"], "regions", ("us-*", "eu")),
+        (["--exclude", "us-east-1,p5.*"], "exclude", ("us-east-1", "p5.*")),
+        (["--type", "h200,a100"], "type", ("h100", "h200", "a100")),
+    ],
+)
+def test_lists_may_have_commas(options: list[str], field: str, expected: tuple[str, ...]) -> None:
+    assert getattr(ClusterSpec.of(given("--gpus", "8", "--type", "h100", *options)), field) == expected
+
+
+@pytest.mark.parametrize("argv", [["help"], ["help", "up"], ["version"], ["-V"], ["up", "--help"]])
+def test_help_and_version_are_shown_as_other_tools_show_them(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(argv)
+    assert not caught.value.code
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: multicompute up" if "up" in argv else ("usage: multicompute", "multicompute "))
 
 
 def test_arguments_after_two_dashes_belong_to_the_other_command() -> None:

@@ -4,11 +4,14 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from multicompute import Cluster
 from multicompute.config import apply_environment
+from multicompute.errors import SpecError
 from multicompute.testing import FakeCloud, local_clouds
 from tests.cli.conftest import Done
 from tests.cli.processes import SCRIPT
@@ -110,8 +113,9 @@ def test_a_configured_region_that_does_not_exist_is_an_error(
         done = run(*command)
     # `doctor` reports it as the state of the provider, and goes on with the others.
     assert done.status == (6 if command == ("doctor",) else 2)
-    assert variable in done.out + done.err
-    assert meant in done.out + done.err
+    shown = " ".join((done.out + done.err).split())
+    assert variable in shown
+    assert meant in shown
 
 
 @pytest.mark.parametrize("value", ['["us-east-1"]', "us-east-1", "us-east-1 , us-west-2", '["us-east-1", "us-west-2"]'])
@@ -136,6 +140,10 @@ def test_a_duration_that_no_calendar_has_is_refused(run: Run, fake_cloud: FakeCl
         done = run(*command)
         assert done.status == 2
         assert "longer than a hundred years" in done.err
+    for longest in (timedelta(days=10**8), timedelta.max):
+        with pytest.raises(SpecError, match="longer than a hundred years"):
+            Cluster.get("train-1").extend(longest)
+    assert run("down", "train-1", "--yes").status == 0
 
 
 def test_any_text_can_be_shown_in_a_locale_without_it(bare: dict[str, str]) -> None:
@@ -147,7 +155,7 @@ def test_any_text_can_be_shown_in_a_locale_without_it(bare: dict[str, str]) -> N
         assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
         for command in (("show", "train-1"), ("ls",), ("events", "train-1"), ("cost", "--by", "tag:équipe")):
             done = call(environment, *command)
-            assert (done.returncode, done.stderr) == (0, "")
+            assert (done.returncode, "Traceback" in done.stderr) == (0, False)
         assert r"\u20ac" in call(environment, "show", "train-1").stdout
         document = call(bare | clouds.environment, "show", "train-1", "--json").stdout
         assert r'"\u00e9quipe": "\u00fc\u20ac"' in document

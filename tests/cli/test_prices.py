@@ -144,3 +144,17 @@ def test_a_plan_without_offers_names_what_binds_and_the_change_as_the_user_would
     others = list(arguments)
     others[others.index(flag) + 1] = value
     assert run("plan", "--gpus", "8", "--type", "h100", *others).status == 0
+
+
+def test_offers_without_a_type_list_the_accelerators_with_memory_clouds_and_lowest_price(run: Run) -> None:
+    done = run("offers", "--json")
+    found = {each["type"]: each for each in done.document}
+    assert {"h100", "a100-80gb", "t4", "tpu-v5p"} <= set(found)
+    assert (found["h100"]["memory_gib"], found["h100"]["clouds"]) == (80, ["aws", "azure", "gcp"])
+    best = run("offers", "h100", "--limit", "1", "--json").document[0]
+    assert found["h100"]["usd_per_accelerator_hour"] == best["usd_per_accelerator_hour"]
+    only = run("offers", "--cloud", "gcp", "--spot", "--region", "eu", "--json").document
+    assert {cloud for each in only for cloud in each["clouds"]} == {"gcp"}
+    assert "`multicompute offers TYPE`" in run("offers").err
+    assert run("offers", "--gpus", "8").status == 2
+    assert run("offers", "--region", "mars").status == 2

@@ -153,6 +153,20 @@ def test_people_may_write_texts_and_lists_of_one() -> None:
     assert found.min_gpu_memory == 80
 
 
+def test_setup_is_a_file_or_the_text(tmp_path: Path) -> None:
+    script = tmp_path / "boot.sh"
+    script.write_text("echo hi\n", encoding="utf-8")
+    found = spec(setup=script)
+    assert found.setup == "echo hi\n"
+    script.write_text("echo later\n", encoding="utf-8")
+    assert found.setup == "echo hi\n"
+    assert found.identity() == spec(setup="echo hi\n").identity()
+    script.write_bytes(b"\xff")
+    for wrong in (tmp_path / "missing.sh", tmp_path, script):
+        with pytest.raises(SpecError, match="can't be read"):
+            spec(setup=wrong)
+
+
 def test_the_default_ttl_is_not_the_same_as_none() -> None:
     assert spec().ttl == "default"
     assert spec(ttl=None).ttl is None

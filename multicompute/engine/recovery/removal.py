@@ -71,8 +71,8 @@ class _Removal:
         if left.is_done:
             self._open.discard(region)
             return ""
-        waiting_for = left.waiting_for or f"{counted(len(left.remaining), 'resource')} left"
-        return f"{self.provider.name} {region}: {waiting_for}"
+        what = left.waiting_for or f"{counted(len(left.remaining), 'resource')} left"
+        return f"{self.provider.name} {region}: {what}"
 
     def _list_everywhere(self) -> list[str]:
         selector = Selector(cluster_id=self.orphan.cluster_id)
