@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from multicompute.cluster import Cluster
 
 _STYLES: Final[Mapping[ClusterState, str]] = {ClusterState.DEGRADED: "yellow", ClusterState.TERMINATING: "bold red"}
-_COLUMNS: Final = ("name", "state", "place", ">nodes", ">acc", "type", ">$/h", ">cost", "expires (UTC)")
+_COLUMNS: Final = ("name", "state", "place", ">nodes", ">acc", "type", ">$/h", ">so far", "expires (UTC)")
 _NARROWING: Final = Narrowing(
-    drop=("cost", "acc", "type", "nodes", "expires (UTC)", "place", "$/h"), shorten=("place",)
+    drop=("so far", "acc", "type", "nodes", "expires (UTC)", "place", "$/h"), shorten=("place",)
 )
 _KEYS: Final = (
     *("id", "name", "state", "provider", "region", "zone", "gpus", "type", "nodes", "hourly_usd", "accrued_usd"),

@@ -192,7 +192,7 @@ def test_a_cluster_that_has_ended_shows_why_and_no_nodes(fake_cloud: FakeCloud) 
     (facts,) = Page(Cluster.get("train")._repr_html_()).tables
     assert dict(facts.rows)["state"] == "TERMINATED"
     assert dict(facts.rows)["why"] == "its with block was left by ZeroDivisionError('<b>')"
-    assert (dict(facts.rows)["ends"], dict(facts.rows)["tags"]) == ("never", "-")
+    assert (dict(facts.rows)["expires"], dict(facts.rows)["tags"]) == ("never", "-")
     assert fake_cloud.alive() == []
 
 
