@@ -16,6 +16,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/pytest -n $(WORKERS) --ignore=tests/integrations/prefect
 # In processes of their own: threads that Prefect leaves go on in whatever is tested next.
 	$(BIN)/pytest -n auto tests/integrations/prefect
+	@echo "Each run above lists what it skipped and why. Not part of make test, because they take long or need an environment of their own:"
+	@echo "  make test-airflow   Airflow pins what other integrations want newer"
+	@echo "  make kill           a kill at every moment of every operation; make test tries two of each kind"
+	@echo "  make campaign       the same properties on many more random cases"
 
 # In an environment of its own: Airflow pins what other integrations want newer.
 .PHONY: test-airflow

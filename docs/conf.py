@@ -32,6 +32,7 @@ navigation = {
         "how-to/budgets",
         "how-to/ci",
         "how-to/verify",
+        "how-to/logs",
         "testing",
         "supervise",
         "airflow",

@@ -53,6 +53,6 @@ def cluster_facts(cluster: "Cluster") -> list[tuple[str, str]]:
         ("accelerators", f"{gpus} {', '.join(spec.type)}".strip() + (f" ({spec.gpus} requested)" if differs else "")),
         ("cost", f"{format_usd(cluster.hourly_cost)} per hour, {format_usd(cluster.accrued_cost)} so far"),
         ("created", format_instant(cluster.created_at)),
-        ("ends", format_instant(cluster.expires_at) if cluster.expires_at else "never"),
+        ("expires", format_instant(cluster.expires_at) if cluster.expires_at else "never"),
         ("tags", ", ".join(f"{key}={value}" for key, value in cluster.tags.items()) or "-"),
     ]

@@ -11,7 +11,7 @@ import pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Report at how many points of each cloud the tests killed processes."""
+    """Report at how many points of each cloud the tests killed processes, and what was skipped."""
     killed: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -19,6 +19,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if killed:
         clouds = ", ".join(f"{cloud} {count}" for cloud, count in sorted(killed.items()))
         terminalreporter.write_line(f"killed at {killed.total()} points on {len(killed)} clouds: {clouds}")
+    _write_skips(terminalreporter)
+
+
+def _write_skips(terminalreporter: pytest.TerminalReporter) -> None:
+    """Report how many tests were skipped for each reason."""
+    # For a skipped test, `longrepr` is its file, line and reason.
+    reasons = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple)
+    )
+    if reasons:
+        terminalreporter.section("skipped tests, by reason")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5}  {reason}")
 
 
 @pytest.hookimpl(wrapper=True)

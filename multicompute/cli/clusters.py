@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from multicompute.cluster import Cluster
 
 _STYLES: Final[Mapping[ClusterState, str]] = {ClusterState.DEGRADED: "yellow", ClusterState.TERMINATING: "bold red"}
-_COLUMNS: Final = ("name", "state", "place", ">nodes", ">acc", "type", ">$/h", ">cost", "expires (UTC)")
+_COLUMNS: Final = ("name", "state", "place", ">nodes", ">acc", "type", ">$/h", ">so far", "expires (UTC)")
 _NARROWING: Final = Narrowing(
-    drop=("cost", "acc", "type", "nodes", "expires (UTC)", "place", "$/h"), shorten=("place",)
+    drop=("so far", "acc", "type", "nodes", "expires (UTC)", "place", "$/h"), shorten=("place",)
 )
 _KEYS: Final = (
     *("id", "name", "state", "provider", "region", "zone", "gpus", "type", "nodes", "hourly_usd", "accrued_usd"),
@@ -99,9 +99,9 @@ def _nothing_listed(options: argparse.Namespace) -> str:
     which = " of this kind" if options.tags or options.state or options.clouds else ""
     if options.all or (options.state and not ClusterState(options.state).is_live):
         return f"no clusters{which} in the ledger; `multicompute reconcile` asks the clouds"
-    return (
-        f"no live clusters{which} in the ledger; --all lists ended ones, and `multicompute reconcile` asks the clouds"
-    )
+    if which:
+        return f"no live clusters{which}; --all also lists those that have ended"
+    return "no live clusters in the ledger; --all lists ended ones, and `multicompute reconcile` asks the clouds"
 
 
 def _refresh_all(options: argparse.Namespace) -> int:

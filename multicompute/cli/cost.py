@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 12
 _FIGURES: Final = ("node_hours", "accelerator_hours", "cost_usd")
-_NARROWING: Final = Narrowing(drop=("", "node-h", "accelerator-h", "share"))
-_FORECAST_NARROWING: Final = Narrowing(drop=("ends", "total", "so far", "forecast"))
+_NARROWING: Final = Narrowing(drop=("", "node-h", "acc-h", "share"))
+_FORECAST_NARROWING: Final = Narrowing(drop=("expires", "total", "so far", "forecast"))
 _FORM: Final = "figures rounded half to even to 6 digits"
 
 

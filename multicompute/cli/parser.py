@@ -87,6 +87,8 @@ class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         # Only here, the width of the terminal matters. To read it for every argument would import shutil.
         self.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.description = _rewrapped(self.description or "")
+        self.epilog = _rewrapped(self.epilog or "")
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
@@ -104,6 +106,19 @@ class _Parser(argparse.ArgumentParser):
             return _nearest(value, [str(choice) for choice in action.choices or ()])
         near = _nearest(value, [str(choice) for choice in action.choices or ()])
         return near or f"; did you mean {flag} --type {value}?"
+
+
+def _rewrapped(text: str) -> str:
+    """Return `text` with its paragraphs in the width of the terminal; indented lines, which are commands and lists, stay as they are."""
+    from multicompute.cli.output import terminal_width
+    from multicompute.text import wrap
+
+    lines: list[str] = []
+    for line in text.splitlines():
+        is_continued = lines and lines[-1] and line and not line.startswith(" ") and not lines[-1].startswith(" ")
+        lines = [*lines[:-1], f"{lines[-1]} {line}"] if is_continued else [*lines, line]
+    width = terminal_width()
+    return "\n".join(line if line.startswith(" ") else "\n".join(wrap(line, width=width)) for line in lines)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -59,8 +59,9 @@ def output_arguments(parser: argparse.ArgumentParser, *, csv: bool = False) -> N
     form.add_argument(
         "--output",
         choices=("table", "json", "csv"),
+        metavar="FORM",
         action=_Output,
-        help="print a table (the default), one JSON document, or CSV with the keys of the JSON document as header",
+        help="table (the default), json for one JSON document, or csv for lines with the keys of that document as header",
     )
     form.add_argument("--json", nargs=0, const="json", action=_Output, help="the same as --output json")
     if csv:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from multicompute.cost.forecast import Forecast
     from multicompute.cost.report import CostReport, CostRow
 
-FORECAST_HEADERS: Final = ("running", "$/h", "so far", "forecast", "total", "ends")
+FORECAST_HEADERS: Final = ("running", "$/h", "so far", "forecast", "total", "expires")
 _RIGHT: Final = frozenset({1, 2, 3, 4})
 """The right-aligned columns of both tables: those with figures."""
 _AS_OF_LAST_REFRESH: Final = (
@@ -21,7 +21,7 @@ _AS_OF_LAST_REFRESH: Final = (
 def row_headers(report: "CostReport") -> tuple[str, ...]:
     """Return the headers of the cells of `row_cells`."""
     group = f"day ({report.timezone})" if report.timezone else report.by.removeprefix("tag:")
-    return (group, "node-h", "accelerator-h", "cost", "share")
+    return (group, "node-h", "acc-h", "cost", "share")
 
 
 def row_cells(row: "CostRow", total: "CostRow") -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def test_the_table_in_a_pipe_is_plain_with_bars_and_a_total(run: Run, spent: Any
     done = run("cost")
     assert done.status == 0, done.err
     lines = done.out.splitlines()
-    assert lines[0].split() == ["cluster", "node-h", "accelerator-h", "cost", "share"]
+    assert lines[0].split() == ["cluster", "node-h", "acc-h", "cost", "share"]
     assert [line.split()[0] for line in lines[1:5]] == ["big", "small", "gone", "total"]
     big = lines[1].split()
     # Three nodes for a little over five hours, with eight accelerators each.
@@ -62,7 +62,7 @@ def test_the_table_in_a_pipe_is_plain_with_bars_and_a_total(run: Run, spent: Any
 def test_live_clusters_have_a_forecast_and_a_warning_if_the_budget_ends_first(run: Run, spent: Any) -> None:
     done = run("cost")
     forecast = done.out.split("\n\n")[1].splitlines()
-    assert forecast[0].split() == ["running", "$/h", "so", "far", "forecast", "total", "ends"]
+    assert forecast[0].split() == ["running", "$/h", "so", "far", "forecast", "total", "expires"]
     assert [line.split()[0] for line in forecast[1:]] == ["big", "small"]
     assert forecast[2].split()[4] == "$600.00"
     assert "small reaches its budget of $600.00 at 2027-01-01T11:" in done.err

@@ -91,6 +91,17 @@ def test_every_command_is_rendered() -> None:
     assert set(CASES) | DOCUMENTS == set(COMMANDS)
 
 
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_fits(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    usage, _, text = run(command, "--help").out.partition("\n\n")
+    # argparse keeps two options that exclude each other in one piece.
+    lines = [*(usage.splitlines() if width == 80 else ()), *text.splitlines()]
+    # Commands are on indented lines of their own, and stay in one piece.
+    assert [line for line in lines if len(line) > width and "multicompute " not in line] == []
+
+
 @pytest.mark.parametrize("command", TABLES)
 def test_a_table_is_also_written_wide_as_json_and_as_csv(
     run: Run, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, command: str

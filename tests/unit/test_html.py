@@ -166,13 +166,33 @@ def test_a_cluster_shows_what_the_command_show_prints(
     assert fake_cloud.alive() == []
 
 
+def test_a_node_shows_its_state_place_and_addresses_and_has_a_short_repr(fake_cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=8, type="h100", clouds=["aws"]) as cluster:
+        node = cluster.head
+        (facts,) = Page(node._repr_html_()).tables
+        assert dict(facts.rows) == {
+            "rank": "0",
+            "id": node.id,
+            "state": "running",
+            "place": f"aws {node.zone}",
+            "instance type": node.instance_type,
+            "accelerators": "8",
+            "private address": node.private_ip,
+            "public address": node.public_ip or "-",
+            "cost": "$55.04 per hour",
+        }
+        assert repr(node) == f"<Node 0 {node.id} running in aws {node.zone} {node.instance_type}>"
+    path = "/subscriptions/1/resourceGroups/g/providers/Microsoft.Compute/virtualMachineScaleSets/s/virtualMachines/3@x"
+    assert repr(replace(node, id=path)).startswith("<Node 0 s/3 running ")
+
+
 def test_a_cluster_that_has_ended_shows_why_and_no_nodes(fake_cloud: FakeCloud) -> None:
     with pytest.raises(ZeroDivisionError), Cluster.request(gpus=8, type="h100", ttl=None, name="train"):
         raise ZeroDivisionError("<b>")
     (facts,) = Page(Cluster.get("train")._repr_html_()).tables
     assert dict(facts.rows)["state"] == "TERMINATED"
     assert dict(facts.rows)["why"] == "its with block was left by ZeroDivisionError('<b>')"
-    assert (dict(facts.rows)["ends"], dict(facts.rows)["tags"]) == ("never", "-")
+    assert (dict(facts.rows)["expires"], dict(facts.rows)["tags"]) == ("never", "-")
     assert fake_cloud.alive() == []
 
 
