@@ -77,14 +77,13 @@ def resolve(
     ceiling: float | None = None,
     proposes: bool = True,
 ) -> Plan:
-    """Rank the candidates that meet `spec`, and count why all other offers are rejected.
+    """Return the candidates that meet `spec`, ranked, and why other offers are rejected; without any, the nearest change.
 
     Args:
         spec: The request.
         catalog: The offers.
         now: The current instant; decides which outages are active and which prices are stale.
-        configured: Every installed provider -> "" if it can be used, otherwise why not. Offers of providers that can't be
-            used stay in the plan and are marked.
+        configured: Every installed provider -> "" if it can be used, otherwise why not; its offers are marked.
         outages: The remembered outages.
         reservations: The reservations that the clouds reported; only those that the spec names are used.
         only: Provider -> the only regions and zones to use, where the configuration names some.
@@ -92,15 +91,11 @@ def resolve(
         lifetime_limits: Provider -> its limits on how long machines live.
         default_ttl: The ttl of a spec that has none; None for no expiry.
         tag_problems: Provider -> what it does not accept about the tags of the spec; its offers are rejected.
-        availability: (provider, region) -> what the account can use there, as far as it is known. Its zones replace those of
-            the tables, whose names may be another account's.
+        availability: (provider, region) -> what the account can use there, if that is known. Its zones replace the tables'.
         fabric_limits: Provider -> fabric -> the most nodes that can share one; a larger gang has no fabric.
         image_required: Provider -> globs on the names of instance types that are rejected unless the spec names an image.
         ceiling: The maximum price in USD per hour that the configuration allows for any gang; None for none.
         proposes: Whether to look for the nearest change if no offer meets the spec.
-
-    Returns:
-        The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
 
     Raises:
         SpecError: The spec names something unknown or contradicts itself.
@@ -121,12 +116,15 @@ def resolve(
         ceiling,
     )
     plan = decide(spec, catalog, context)
-    if plan.candidates or not proposes:
-        return plan
+    return plan if plan.candidates or not proposes else _with_nearest(plan, catalog, context)
+
+
+def _with_nearest(plan: Plan, catalog: "Catalog", context: ResolveContext) -> Plan:
+    """Return a plan without candidates, with the nearest change that has one."""
     # Imported here: it is rarely needed. It resolves about thirty variations of the spec.
     from multicompute.resolver._relaxation import nearest
 
-    found = nearest(spec, lambda changed: decide(changed, catalog, context))
+    found = nearest(plan.spec, lambda changed: decide(changed, catalog, context))
     return plan if found is None else replace(plan, nearest=found.text, binding=found.binding)
 
 
