@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
+from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.operation.operation import working_on
 from multicompute.engine.provision.launch import launch, open_attempt
 from multicompute.engine.recovery.reconcile import reconcile
@@ -202,7 +203,9 @@ def test_a_refresh_of_all_clusters_costs_one_call_for_each_region_with_nodes(clo
     assert Cluster.get("all-0").state is ClusterState.DEGRADED
 
     cloud.aws.faults.fail("nodes", "denied", times=None, where={"region": "us-west-2"})
-    (note,) = refresh_all(cloud.session).notes
+    coverage = refresh_all(cloud.session).coverage
+    assert coverage.asked == ["aws us-east-1", "gcp us-central1"]
+    (note,) = coverage.problems()
     assert note.startswith("aws us-west-2: could not be listed")
     for cluster in clusters:
         cluster.terminate()
@@ -218,7 +221,7 @@ def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_i
     )
     cloud.advance("5m")
     cloud.gcp.faults.calls.clear()
-    assert refresh_all(cloud.session) == RefreshReport()
+    assert refresh_all(cloud.session) == RefreshReport(coverage=Coverage(["gcp us-central1", "gcp us-east4"]))
     assert cloud.gcp.faults.count() == 1
 
     for cluster in (here, there):
@@ -227,7 +230,7 @@ def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_i
     cloud.gcp.faults.fail("nodes", "denied", times=None, where={"region": "us-east4"})
     report = refresh_all(cloud.session)
     assert report.changed == ["us-central1"]
-    (note,) = report.notes
+    (note,) = report.coverage.problems()
     assert note.startswith("gcp us-east4: could not be listed")
     cloud.gcp.faults.clear()
     assert refresh_all(cloud.session).changed == ["us-east4"]

@@ -233,7 +233,7 @@ def test_a_cloud_that_does_not_answer_is_a_note_and_stops_nothing(cloud: FakeClo
     with Cluster.request(gpus=8, type="h100"):
         cloud.aws.faults.fail("resources", "denied")
         report = reconcile(cloud.session)
-        assert any("could not be listed" in note for note in report.notes)
+        assert "could not be listed" in report.coverage.not_asked["aws"]
         assert reap(cloud.session).failed == {}
 
 
