@@ -1,19 +1,11 @@
 """A request that is carried out when it is awaited."""
 
 from collections.abc import Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, TypeVar, cast
 
-
-class _Entered(Protocol):
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-C = TypeVar("C", bound=_Entered)
+C = TypeVar("C")
 
 
 class PendingCluster(Coroutine[Any, Any, C]):
@@ -29,7 +21,7 @@ class PendingCluster(Coroutine[Any, Any, C]):
     def __init__(self, request: Coroutine[Any, Any, C]) -> None:
         """Wrap the coroutine that makes the request; users call `Cluster.arequest` instead."""
         self._request = request
-        self._cluster: C | None = None
+        self._entered: AbstractAsyncContextManager[C] | None = None
 
     def __await__(self) -> Generator[Any, Any, C]:
         """Request the cluster and return it."""
@@ -37,15 +29,16 @@ class PendingCluster(Coroutine[Any, Any, C]):
 
     async def __aenter__(self) -> C:
         """Request the cluster and enter it."""
-        self._cluster = await self._request
-        return await self._cluster.__aenter__()
+        # A cluster is one; the classes that request it do not say so.
+        self._entered = cast("AbstractAsyncContextManager[C]", await self._request)
+        return await self._entered.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Terminate the cluster."""
-        assert self._cluster is not None
-        await self._cluster.__aexit__(kind, error, trace)
+        assert self._entered is not None
+        await self._entered.__aexit__(kind, error, trace)
 
     def send(self, value: Any) -> Any:
         """Continue the request, as the event loop does."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -160,7 +161,7 @@ def test_the_configured_max_hourly_is_a_ceiling_for_every_request() -> None:
         ({"idle_timeout": "2d"}, r"idle_timeout='2d' is longer than ttl='1d'"),
     ],
 )
-def test_a_limit_that_is_broken_at_once_is_refused(values: dict[str, object], message: str) -> None:
+def test_a_limit_that_is_broken_at_once_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         Cluster.plan(gpus=8, type="h100", clouds="aws", **values)
     with pytest.raises(SpecError, match=message):
