@@ -41,6 +41,7 @@ navigation = {
         "api",
         "api-providers",
         "accelerators",
+        "what-you-get",
         "prices",
         "sizing",
         "troubleshooting",

@@ -56,10 +56,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["accelerators", "prices", "troubleshooting"])
+@pytest.mark.parametrize("name", ["accelerators", "prices", "troubleshooting", "what_you_get"])
 def test_a_page_with_tables_from_the_code_is_up_to_date(name: str) -> None:
-    text = (DOCS / f"{name}.md").read_text()
+    text = (DOCS / f"{name.replace('_', '-')}.md").read_text()
     assert tool(f"write_{name}").page(text) == text, OUTDATED
+
+
+def test_every_image_of_an_adapter_is_on_the_page_about_nodes_and_every_entry_is_an_image() -> None:
+    section = (DOCS / "what-you-get.md").read_text().partition("## Images\n")[2].partition("\n## ")[0]
+    assert [line for line in section.splitlines()[3:] if line and "`" not in line.split(" | ")[1]] == []
+    with pytest.raises(StopIteration):
+        tool("write_what_you_get").image_name("an image that has no entry")
 
 
 def test_the_reference_of_the_command_line_is_up_to_date() -> None:
