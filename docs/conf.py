@@ -31,6 +31,7 @@ navigation = {
         "how-to/residency",
         "how-to/budgets",
         "how-to/ci",
+        "how-to/verify",
         "testing",
         "supervise",
         "airflow",

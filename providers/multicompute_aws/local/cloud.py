@@ -301,6 +301,17 @@ class AwsLocalCloud:
             account.stop_in_moto(region.name, node_id)
             instance.is_stopped, instance.reason, instance.reason_at = True, USER_TERMINATED, self._state.now()
 
+    def power_off(self, node_id: str) -> None:
+        """Stop or terminate an instance, by its shutdown behaviour; see `LocalCloud.power_off`."""
+        with self._state.lock:
+            behavior = self._find(node_id)[1].shutdown_behavior
+        # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+        reason = ("Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
+        if behavior == "terminate":
+            self.terminate_node(node_id, *reason)
+        else:
+            self.stop_node(node_id)
+
     def start_node(self, node_id: str) -> None:
         """Start a stopped instance; see `LocalCloud.start_node`."""
         with self._state.lock:

@@ -372,6 +372,10 @@ class AzureLocalCloud:
         """Stop a machine from inside, or by `az vm stop`: it keeps its place on a host and stays billed."""
         self._set_power(node_id, "stopped")
 
+    def power_off(self, node_id: str) -> None:
+        """Shut a machine down from inside; see `shut_down`."""
+        self.shut_down(node_id)
+
     def start_node(self, node_id: str) -> None:
         """Start a machine that is stopped or deallocated; see `LocalCloud.start_node`."""
         self._set_power(node_id, "running")

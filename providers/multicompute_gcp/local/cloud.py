@@ -420,6 +420,10 @@ class GcpLocalCloud:
             else:
                 self._state.stop_instance(self._inventory.instance(node_id))
 
+    def power_off(self, node_id: str) -> None:
+        """Stop an instance from inside, which leaves it TERMINATED, as a stop through the API does."""
+        self.stop_node(node_id)
+
     def suspend_node(self, node_id: str) -> None:
         """Suspend an instance, as a user can in Google's console."""
         with self._state.lock:
