@@ -91,13 +91,13 @@ IMAGES: Final = (
     Image(
         "Azure HPC",
         "microsoft-dsvm:ubuntu-hpc:2204:latest",
-        "driver 580.126.16 since 2026-02-18 ([azhpc-images#488](https://github.com/Azure/azhpc-images/pull/488)); "
+        "driver 580.126.16 in its scripts of 2026-02-18 ([azhpc-images#488](https://github.com/Azure/azhpc-images/pull/488)); "
         "CUDA and later versions are in the [releases](https://github.com/Azure/azhpc-images/releases); on a node: `nvidia-smi`",
     ),
     Image(
         "Azure HPC V100",
         "microsoft-dsvm:ubuntu-hpc:2204-v100:latest",
-        "as Azure HPC, with the closed kernel modules; driver 580.126.16 since 2026-02-18 ([azhpc-images#488](https://github.com/Azure/azhpc-images/pull/488))",
+        "as Azure HPC, with the closed kernel modules; driver 580.126.16 in its scripts of 2026-02-18 ([azhpc-images#488](https://github.com/Azure/azhpc-images/pull/488))",
     ),
     Image(
         "Azure HPC ROCm",
