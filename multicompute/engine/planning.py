@@ -76,7 +76,6 @@ def plan_for(
         availability=availability,
         fabric_limits=session.fabric_limits,
         image_required=session.image_required,
-        zone_ids=_zone_ids(availability),
     )
     notes = (*notes, *_unknown_availability(plan, availability))
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
@@ -130,11 +129,6 @@ def active_outages(session: Session) -> Sequence[Outage]:
     if not session.has_ledger:
         return ()
     return session.ledger.outages(now=session.clock.now())
-
-
-def _zone_ids(availability: Places) -> Mapping[str, str]:
-    """Return the names of zones by their ids, in lower case."""
-    return {zone.casefold(): name for found in availability.values() for zone, name in (found.zones or {}).items()}
 
 
 def _unknown_availability(plan: Plan, availability: Places) -> tuple[str, ...]:

@@ -108,7 +108,8 @@ def test_a_plan_shows_the_figures_of_its_text_and_folds_the_reasons_away(values:
     candidates, reasons = page.tables
     header, *rows = candidates.rows
     assert len(rows) == min(10, len(plan))
-    lines = {line[0]: line for line in words(text) if line}
+    # Reversed: lines about rejected offers begin with numbers, too.
+    lines = {line[0]: line for line in reversed(words(text)) if line}
     for row in rows:
         # The text shortens names and has letters for sources.
         cells = dict(zip(header, row, strict=True))
