@@ -164,7 +164,11 @@ def test_only_credentials_and_malformed_calls_cost_a_cloud(provider: str) -> Non
 
 OF_THE_SUBSCRIPTION: Final = {"ReadOnlyDisabledSubscription", "MissingSubscriptionRegistration"}
 """Codes of Azure that speak of the subscription, as those do whose text names nothing in it."""
-MALFORMED_CODES: Final = {"UnknownParameter", "MissingParameter", "unknownField", "parseError"}
+MALFORMED_CODES: Final = {
+    *("UnknownParameter", "MissingParameter"),
+    *("unknownField", "parseError"),
+    *("InvalidRequestContent", "InvalidRequestFormat", "MissingApiVersionParameter", "InvalidApiVersionParameter"),
+}
 """What a cloud answers to a call that it can't read: it is the same in every region."""
 
 
