@@ -43,6 +43,7 @@ navigation = {
         "api",
         "api-providers",
         "accelerators",
+        "what-you-get",
         "prices",
         "sizing",
         "troubleshooting",

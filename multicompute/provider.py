@@ -326,11 +326,14 @@ class Quotas:
         quotas: The quotas that could be read.
         reservations: Those of the named reservations that exist in the region.
         notes: One sentence for everything that could not be read.
+        unreadable: Those of the named reservations that these credentials may not read. They may be in the region, and may be
+            used without being read.
     """
 
     quotas: tuple[Quota, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

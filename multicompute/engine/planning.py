@@ -113,7 +113,6 @@ def plan_for(
         availability=availability,
         fabric_limits=session.fabric_limits,
         image_required=session.image_required,
-        zone_ids=_zone_ids(availability),
         ceiling=session.config.max_hourly if ceiling is None else ceiling,
     )
     notes = (*notes, *_unknown_availability(plan, availability))
@@ -163,11 +162,6 @@ def requested(spec: ClusterSpec) -> str:
     kinds = " or ".join(spec.type) or "the reservations"
     count = spec.gpus or spec.nodes
     return f"{count} x {kinds}" if count else kinds
-
-
-def _zone_ids(availability: Places) -> Mapping[str, str]:
-    """Return the names of zones by their ids, in lower case."""
-    return {zone.casefold(): name for found in availability.values() for zone, name in (found.zones or {}).items()}
 
 
 def _unknown_availability(plan: Plan, availability: Places) -> tuple[str, ...]:

@@ -54,7 +54,6 @@ _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
 _UNKNOWN: Mapping[tuple[str, str], Availability] = MappingProxyType({})
 _NO_FABRIC_LIMITS: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 _NONE_REQUIRED: Mapping[str, Sequence[str]] = MappingProxyType({})
-_NO_ZONE_IDS: Mapping[str, str] = MappingProxyType({})
 _NO_LIMITS: Mapping[str, Sequence[LifetimeLimit]] = MappingProxyType({})
 
 
@@ -67,7 +66,6 @@ def resolve(
     outages: Sequence[Outage] = (),
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
-    zone_ids: Mapping[str, str] = _NO_ZONE_IDS,
     lifetime_limits: Mapping[str, Sequence[LifetimeLimit]] = _NO_LIMITS,
     default_ttl: timedelta | None = None,
     tag_problems: Mapping[str, str] = _NO_PROBLEMS,
@@ -87,11 +85,10 @@ def resolve(
         outages: The remembered outages.
         reservations: The reservations that the clouds reported; only those that the spec names are used.
         only: Provider -> the only regions and zones to use, where the configuration names some.
-        zone_ids: Zone id ("use1-az4") -> the name of the zone in the account, for the ids that are known.
         lifetime_limits: Provider -> its limits on how long machines live.
         default_ttl: The ttl of a spec that has none; None for no expiry.
         tag_problems: Provider -> what it does not accept about the tags of the spec; its offers are rejected.
-        availability: (provider, region) -> what the account can use there, if that is known. Its zones replace the tables'.
+        availability: (provider, region) -> what the account can use there. Its zones replace those of the tables.
         fabric_limits: Provider -> fabric -> the most nodes that can share one; a larger gang has no fabric.
         image_required: Provider -> globs on the names of instance types that are rejected unless the spec names an image.
         ceiling: The maximum price in USD per hour that the configuration allows for any gang; None for none.
@@ -106,7 +103,6 @@ def resolve(
         outages,
         reservations,
         only,
-        zone_ids,
         lifetime_limits,
         default_ttl,
         tag_problems,

@@ -24,7 +24,6 @@ class ResolveContext:
     outages: Sequence[Outage]
     reservations: Sequence[Reservation]
     only: Mapping[str, Collection[str]]
-    zone_ids: Mapping[str, str]
     lifetime_limits: Mapping[str, Sequence[LifetimeLimit]]
     default_ttl: timedelta | None
     tag_problems: Mapping[str, str]
@@ -37,6 +36,12 @@ class ResolveContext:
     def today(self) -> date:
         """The date of `now` in UTC."""
         return self.now.astimezone(UTC).date()
+
+    @cached_property
+    def zone_ids(self) -> Mapping[str, str]:
+        """Zone id in lower case ("use1-az4") -> the zone's name in the account, for the ids that are known."""
+        known = (found.zones or {} for found in self.availability.values())
+        return {zone.casefold(): name for zones in known for zone, name in zones.items()}
 
     @cached_property
     def unusable(self) -> frozenset[str]:

@@ -303,16 +303,20 @@ def _shows_tags(request: LaunchRequest, instance_type: str) -> bool:
     return fit_metadata(request.tags) and not is_xen(instance_type)
 
 
+def default_disk_gib(accelerator: str) -> int:
+    """Return the size of the boot disk of a type with this accelerator, unless its image is larger."""
+    if accelerator.startswith("trainium"):
+        return _TRAINIUM_DISK_GIB
+    return _DEFAULT_DISK_GIB if accelerator else _DEFAULT_PLAIN_DISK_GIB
+
+
 def _disks(request: LaunchRequest, part: Part, image: Image) -> list[dict[str, Any]]:
     """Return the volumes: those that we create are encrypted, and all are deleted with the instance.
 
     Raises:
         InvalidRequestError: The requested disk is smaller than the image.
     """
-    accelerator = part.offer.instance.accelerator
-    default = _DEFAULT_DISK_GIB if accelerator else _DEFAULT_PLAIN_DISK_GIB
-    if accelerator.startswith("trainium"):
-        default = _TRAINIUM_DISK_GIB
+    default = default_disk_gib(part.offer.instance.accelerator)
     size = max(default, image.size_gib) if request.disk_gib is None else -int(-request.disk_gib // 1)
     if size < image.size_gib:
         text = f"disk={size}GiB is smaller than the image {image.id}, which has {image.size_gib} GiB"

@@ -51,7 +51,7 @@ def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
     """Return everything selected that still exists, see `Provider.resources`."""
     place, configured = clients.place_of(selector), clients.settings.resource_group
     if selector.only:
-        return _machines(clients, selector)
+        return machines_of(clients, selector)
     if configured is None and selector.token is None:
         groups = owned_groups(clients, selector)
         items = _in_groups(clients, [str(item["name"]) for item in groups], place)
@@ -68,8 +68,8 @@ def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
     return (*_with_instances(clients, selector, own), *elsewhere(clients, selector))
 
 
-def _machines(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
-    """Return the machines of `selector.only` that exist."""
+def machines_of(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
+    """Return the selected machines that exist, by their own listings and not by those of their group."""
     nodes = [node for node in listed_nodes(clients, selector) if node.state is not NodeState.GONE]
     return tuple(Resource("azure", "virtual-machine", node.id, node.region, billable=True) for node in nodes)
 
@@ -107,7 +107,7 @@ def elsewhere(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
     moved = tuple(name for name in known if parse_id(name).group.lower() != usual.lower())
     if not moved or selector.cluster_id is None or selector.region is None:
         return ()
-    return _machines(clients, Selector(region=selector.region, cluster_id=selector.cluster_id, only=moved))
+    return machines_of(clients, Selector(region=selector.region, cluster_id=selector.cluster_id, only=moved))
 
 
 def named_resources(clients: Clients, selector: Selector) -> list[Resource]:

@@ -158,9 +158,14 @@ def unusable_key(token: str) -> str:
     return f"ssh-ed25519 {base64.b64encode(blob).decode()} nobody"
 
 
+def default_disk_gib(accelerator: str) -> int:
+    """Return the size of the boot disk of a size with this accelerator."""
+    return _DEFAULT_DISK_GIB if accelerator else _DEFAULT_PLAIN_DISK_GIB
+
+
 def _disk(request: LaunchRequest, part: Part, size: Size) -> dict[str, Any]:
     """Return the boot disk: on the machine's own disk if one of the default size fits there, which costs nothing; else a managed disk."""
-    default = _DEFAULT_DISK_GIB if part.offer.instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
+    default = default_disk_gib(part.offer.instance.accelerator)
     gib = default if request.disk_gib is None else math.ceil(request.disk_gib)
     disk: dict[str, Any] = {"createOption": "FromImage", "diskSizeGB": gib, "deleteOption": "Delete"}
     placement = size.ephemeral_disk(gib) if request.disk_gib is None else ""

@@ -14,7 +14,7 @@ from multicompute_azure._errors import answer_behind, is_gone, log, translate_er
 from multicompute_azure._fabric import is_kept, withdraw
 from multicompute_azure._list import named_tokens, nodes_of, scale_sets
 from multicompute_azure._names import instance_number, parse_id, set_names, token_of
-from multicompute_azure._resources import elsewhere, find_group, is_being_deleted, owned_groups, resources
+from multicompute_azure._resources import elsewhere, find_group, is_being_deleted, machines_of, owned_groups, resources
 from multicompute_azure._session import Clients
 from multicompute_azure._sets import ScaleSet
 from multicompute_azure._tags import are_selected
@@ -130,7 +130,9 @@ def _delete_groups(clients: Clients, selector: Selector) -> Teardown:
     if moved:
         blockers.append(_delete_nodes(clients, replace(selector, only=tuple(item.id for item in moved))).blocked_by)
     if not groups and not moved:
-        return Teardown()
+        # One answer "not found" proves nothing about machines that are listed.
+        machines = machines_of(clients, replace(selector, node_ids=()))
+        return Teardown(machines, f"the resource group of {len(machines)} machines to be found" if machines else "")
     remaining = resources(clients, replace(selector, node_ids=()))
     if not remaining:
         return Teardown()

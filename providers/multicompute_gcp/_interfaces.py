@@ -39,7 +39,7 @@ def interfaces(request: LaunchRequest, part: Part, settings: GcpSettings, *, pro
     if not request.private:
         first["access_configs"] = [{"name": "External NAT", "type_": "ONE_TO_ONE_NAT"}]
     named = gpu_subnetworks(instance, part.offer.zone, settings) if request.fabric else ()
-    plain, _ = _additional(instance)
+    plain, _ = additional(instance)
     others = [
         {
             "subnetwork": subnetwork_path(name, project=project, region=region),
@@ -60,10 +60,11 @@ def gpu_subnetworks(instance: InstanceType, zone: str, settings: GcpSettings) ->
         fitting = [key for key in given if _fits(key, instance.name, zone)]
         best = max(fitting, key=lambda key: ("/" in key, len(key)), default=None)
         named = given[best] if best is not None else ()
-    return named[: sum(_additional(instance))]
+    return named[: sum(additional(instance))]
 
 
-def _additional(instance: InstanceType) -> tuple[int, int]:
+def additional(instance: InstanceType) -> tuple[int, int]:
+    """Return how many interfaces a machine type has in addition to the first: gVNIC, and RDMA."""
     return _ADDITIONAL.get(instance.name.removesuffix(_NO_LOCAL_DISKS), (0, 0))
 
 

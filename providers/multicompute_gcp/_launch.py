@@ -271,9 +271,13 @@ def instance_properties(
     return properties
 
 
+def default_disk_gib(accelerator: str) -> int:
+    """Return the size of the boot disk of a machine type with this accelerator."""
+    return _DEFAULT_DISK_GIB if accelerator else _DEFAULT_PLAIN_DISK_GIB
+
+
 def _boot_disk(request: LaunchRequest, instance: InstanceType) -> dict[str, Any]:
-    default = _DEFAULT_DISK_GIB if instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
-    size = default if request.disk_gib is None else -int(-request.disk_gib // 1)
+    size = default_disk_gib(instance.accelerator) if request.disk_gib is None else -int(-request.disk_gib // 1)
     return {
         "boot": True,
         # Otherwise it outlives the instance, is billed, and blocks the name.

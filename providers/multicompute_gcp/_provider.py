@@ -49,7 +49,11 @@ _POLL_INTERVAL: Final = timedelta(seconds=5)
 # An instance with eight GPUs boots in minutes; a TPU request that waits longer than this in the queue counts as a lack of capacity.
 _ATTEMPT_TIMEOUT: Final = timedelta(minutes=10)
 # The hosts of a large slice become ready together: a pod of 256 chips or more takes longer than ten minutes (unproven how much longer).
-_POD_TIMEOUTS: Final = {"v*-[2-9][0-9][0-9]": timedelta(minutes=30), "v*-[0-9][0-9][0-9][0-9]*": timedelta(minutes=30)}
+_POD_TIMEOUTS: Final = {
+    f"{family}-{chips}": timedelta(minutes=30)
+    for family in ("v*", "tpu*")
+    for chips in ("[2-9][0-9][0-9]", "[0-9][0-9][0-9][0-9]*")
+}
 
 
 class GcpProvider:

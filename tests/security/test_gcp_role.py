@@ -80,6 +80,47 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
         COMPUTE + "globalOperations/aggregatedList",
         {"compute.globalOperations.list", "compute.zoneOperations.list"},
     ),
+    "instances.insert": (COMPUTE + "instances/insert", {"compute.instances.create"}),
+    "instanceTemplates.aggregatedList": (
+        COMPUTE + "instanceTemplates/aggregatedList",
+        {"compute.instanceTemplates.list"},
+    ),
+    "regionInstanceTemplates.insert": (
+        COMPUTE + "regionInstanceTemplates/insert",
+        {"compute.instanceTemplates.create"},
+    ),
+    "regionInstanceTemplates.get": (COMPUTE + "regionInstanceTemplates/get", {"compute.instanceTemplates.get"}),
+    "regionInstanceTemplates.delete": (
+        COMPUTE + "regionInstanceTemplates/delete",
+        {"compute.instanceTemplates.delete"},
+    ),
+    "instanceGroupManagers.insert": (
+        COMPUTE + "instanceGroupManagers/insert",
+        {"compute.instanceGroupManagers.create", "compute.instanceTemplates.useReadOnly"},
+    ),
+    "instanceGroupManagers.get": (COMPUTE + "instanceGroupManagers/get", {"compute.instanceGroupManagers.get"}),
+    "instanceGroupManagers.aggregatedList": (
+        COMPUTE + "instanceGroupManagers/aggregatedList",
+        {"compute.instanceGroupManagers.list"},
+    ),
+    "instanceGroupManagers.delete": (
+        COMPUTE + "instanceGroupManagers/delete",
+        {"compute.instanceGroupManagers.delete"},
+    ),
+    "instanceGroupManagers.deleteInstances": (
+        COMPUTE + "instanceGroupManagers/deleteInstances",
+        {"compute.instanceGroupManagers.update"},
+    ),
+    **{
+        f"instanceGroupManagerResizeRequests.{method}": (
+            COMPUTE + f"instanceGroupManagerResizeRequests/{method}",
+            {f"compute.instanceGroupManagers.{'get' if method in ('get', 'list') else 'update'}"},
+        )
+        for method in ("insert", "cancel", "delete", "get", "list")
+    },
+    "subnetworks.get": (COMPUTE + "subnetworks/get", {"compute.subnetworks.get"}),
+    "routes.list": (COMPUTE + "routes/list", {"compute.routes.list"}),
+    "routers.list": (COMPUTE + "routers/list", {"compute.routers.list"}),
     "monitoring.timeSeries.list": (MONITORING, {"monitoring.timeSeries.list"}),
     "tpu.locations.list": (TPU + "/list", {"tpu.locations.list"}),
     "tpu.acceleratorTypes.list": (TPU + ".acceleratorTypes/list", {"tpu.acceleratortypes.list"}),
@@ -164,7 +205,30 @@ def use_everything(cloud: GcpLocalCloud) -> None:
     for node in nodes:
         if node.instance_type == "v6e-8":
             tear_down(provider, replace(ALL, region="us-east5", token=node.token, node_ids=(node.id,)))
+    use_flex_start(cloud)
     assert cloud.alive() == []
+
+
+def use_flex_start(cloud: GcpLocalCloud) -> None:
+    """Launch gangs that wait in the queue of Google, in a subnetwork of the user, with each outcome of a resize request."""
+    cloud.add_network("ours", subnetworks=["nodes"])
+    provider, ends = opened(cloud, subnetwork="nodes"), datetime.now(UTC) + timedelta(hours=3)
+    offer = replace(OFFER, zone="us-central1-b", purchase="flex_start")
+
+    def flex(token: str, nodes: int) -> LaunchRequest:
+        return request(token, Part(offer, nodes), fabric=True, private=True, expires_at=ends)
+
+    provider.launch(flex("f-1", 2))
+    provider.launch(flex("f-2", 1))
+    provider.terminate(replace(ALL, region="us-central1", tokens=("f-1",), only=("f-1-0-0001",)))
+    cloud.set_capacity("a3-highgpu-8g", "us-central1-b", 0)
+    waiting = tuple(node.id for node in provider.launch(flex("f-3", 2)))
+    provider.nodes(replace(ALL, token="f-3", node_ids=waiting))
+    cloud.fail_resize_request("f-3-0", "INTERNAL_ERROR", "try again")
+    with pytest.raises(errors.TransientError):
+        provider.launch(flex("f-3", 2))
+    provider.launch(flex("f-3", 2))
+    tear_down(provider, replace(ALL, tokens=("f-1", "f-2", "f-3")))
 
 
 def leave_a_disk(cloud: GcpLocalCloud, made_for: LaunchRequest) -> None:

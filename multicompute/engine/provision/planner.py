@@ -90,6 +90,9 @@ def _read_zone_ids(session: Session, spec: ClusterSpec) -> None:
     missing: dict[str, list[str]] = {}
     for name, region in sorted(regions_of_zone_ids(patterns, session.catalog) - set(known_availability(session))):
         missing.setdefault(name, []).append(region)
+    if missing:
+        # The answers are kept in the ledger, which the request is about to need.
+        _ = session.ledger
     for name, regions in missing.items():
         if reads_availability(session, name):
             _, errors = read_regions(session, name, regions)

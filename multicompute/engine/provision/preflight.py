@@ -9,7 +9,7 @@ from typing import Final
 from multicompute.engine.availability import read_availability, reads_availability
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.operation.regions import ProviderRegion, by_region_of
-from multicompute.engine.planning import Places, known_availability
+from multicompute.engine.planning import Places, known_availability, plan_for
 from multicompute.engine.provision.description import report_of
 from multicompute.engine.provision.quota import short_quota
 from multicompute.errors import CapacityError, LedgerError, MulticomputeError, QuotaError, SpecError
@@ -170,8 +170,11 @@ def _current_quotes(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Qu
 def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation, ...]:
     """Find the reservations of the spec in all regions of the configured clouds.
 
+    One that these credentials may not read, such as another project's, may be anywhere: each offer that meets the spec in its
+    cloud is tried with it.
+
     Raises:
-        SpecError: One of them is in none of these regions.
+        SpecError: One of them is in none of these regions, or can't be read and the spec names no type.
     """
     regions = [
         ProviderRegion(name, region.name)
@@ -182,15 +185,20 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
         if region.provider == name
     ]
 
-    def find_in(where: ProviderRegion) -> tuple[Reservation, ...]:
+    def find_in(where: ProviderRegion) -> Quotas:
         try:
-            return session.provider(where.provider).quotas(where.region, reservations=spec.reservations).reservations
+            return session.provider(where.provider).quotas(where.region, reservations=spec.reservations)
         except MulticomputeError:
             # A region that is not enabled for the account answers with an error, and has no reservation.
-            return ()
+            return Quotas()
 
     with ThreadPoolExecutor(_POOL) as pool:
-        found = [reservation for answer in pool.map(find_in, regions) for reservation in answer]
+        answers = list(zip(regions, pool.map(find_in, regions), strict=True))
+    found = [reservation for _, answer in answers for reservation in answer.reservations]
+    known = {each.id for each in found}
+    unread = {(where.provider, name) for where, answer in answers for name in answer.unreadable if name not in known}
+    for provider, name in sorted(unread):
+        found += _anywhere(session, spec, provider, name)
     missing = [wanted for wanted in spec.reservations if wanted not in {each.id for each in found}]
     if missing:
         clouds = ", ".join(sorted({where.provider for where in regions})) or "no configured cloud"
@@ -198,3 +206,20 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
             f"reservations: {', '.join(missing)}: not found in {counted(len(regions), 'region')} of {clouds}"
         )
     return tuple(found)
+
+
+def _anywhere(session: Session, spec: ClusterSpec, provider: str, name: str) -> list[Reservation]:
+    """Return a reservation that can't be read as one for each offer of its cloud that meets the spec.
+
+    Raises:
+        SpecError: The spec names no type, so it meets every offer.
+    """
+    if not spec.type:
+        text = f"reservations: {name}: can't be read with these credentials, so its instance type is not known"
+        raise SpecError(text, argument="reservations", hint="name the instance type with type=")
+    plan = plan_for(session, spec.replace(reservations=(), reservations_only=False, clouds=(provider,), spot=False))
+    return [
+        Reservation(provider, name, part.offer.region, part.offer.zone, part.offer.instance_type, part.nodes)
+        for candidate in plan.candidates
+        for part in candidate.parts
+    ]

@@ -34,7 +34,8 @@ def summary_error(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]
         example.hint = _advice(op.spec, example)
         return example
     return type(example)(
-        f"{what}: {len(errors)} places were tried: {causes(errors)}\n  such as {first_sentence(example.message)}",
+        f"{_problem(example)} {what} in any of {len(errors)} tries: {causes(errors)}\n"
+        f"  such as {first_sentence(example.message)}",
         plan=plan,
         provider=example.provider,
         region=example.region,
@@ -46,6 +47,12 @@ def summary_error(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]
         vendor_message=example.vendor_message,
         hint=_advice(op.spec, example),
     )
+
+
+def _problem(error: MulticomputeError) -> str:
+    if isinstance(error, CapacityError):
+        return "no capacity for"
+    return "no quota for" if isinstance(error, QuotaError) else "no success with"
 
 
 def commonest(errors: Sequence[MulticomputeError]) -> MulticomputeError:

@@ -109,7 +109,9 @@ def test_a_confidential_size_is_not_in_plans_unless_it_is_named() -> None:
             "Standard_NC40ads_H100_v5",
             "Standard_NC80adis_H100_v5",
         }
-        named = Cluster.plan(gpus=1, type="Standard_NCC40ads_H100_v5", spot=True, regions=["eastus2"])
+        named = Cluster.plan(
+            gpus=1, type="Standard_NCC40ads_H100_v5", spot=True, regions=["eastus2"], image="/images/confidential"
+        )
         assert {candidate.instance_type for candidate in named.candidates} == {"Standard_NCC40ads_H100_v5"}
 
 

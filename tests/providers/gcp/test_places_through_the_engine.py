@@ -1,6 +1,7 @@
 """Requests reach the place that can serve them, whatever one zone, reservation or network of Google Cloud answers."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,18 @@ def test_a_request_uses_a_dense_reservation_that_another_project_shares(clouds: 
     path = google(clouds).add_reservation("a3-highgpu-8g", "us-central1-a", 2, name="shared", terms=terms)
     with Cluster.request(gpus=16, type="h100", reservations=[path], reservations_only=True, clouds=["gcp"]) as cluster:
         assert {(node.instance_type, node.zone) for node in cluster.nodes} == {("a3-highgpu-8g", "us-central1-a")}
+    assert clouds.alive() == []
+
+
+def test_a_reservation_that_can_not_be_read_is_tried_where_it_may_be(clouds: LocalClouds) -> None:
+    terms = ReservationTerms(owner="owner", is_readable=False)
+    google(clouds).add_reservation("a3-highgpu-8g", "us-central1-a", 2, name="shared", terms=terms)
+    path = "projects/owner/reservations/shared"
+    here: dict[str, Any] = {"reservations": [path], "reservations_only": True, "regions": ["gcp:us-central1"]}
+    with Cluster.request(gpus=16, type="a3-highgpu-8g", **here) as cluster:
+        assert {(node.instance_type, node.zone) for node in cluster.nodes} == {("a3-highgpu-8g", "us-central1-a")}
+    with pytest.raises(errors.SpecError, match="can't be read with these credentials"):
+        Cluster.request(gpus=16, **here)
     assert clouds.alive() == []
 
 

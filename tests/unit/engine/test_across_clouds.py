@@ -41,7 +41,7 @@ def test_without_capacity_anywhere_the_error_counts_the_tries_and_has_each_in_or
     assert {"aws", "gcp", "azure"} == {attempt.provider for attempt in attempts}
     assert len(attempts) == count
     first, *others = str(caught.value).splitlines()
-    assert first == f"64 x h100: {count} places were tried: {count} no capacity (capacity)"
+    assert first == f"no capacity for 64 x h100 in any of {count} tries: {count} no capacity (capacity)"
     assert len(others) == 1
     events = [event.message for event in Cluster.get("nowhere").events() if event.kind == "capacity"]
     assert list(map(str, attempts)) == events
