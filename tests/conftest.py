@@ -14,7 +14,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Report at how many points of each cloud the tests killed processes."""
     killed: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
-        for report in reports:
+        # A test has several reports, which all have its properties.
+        for report in (report for report in reports if getattr(report, "when", "") == "call"):
             killed.update(dict(value for name, value in getattr(report, "user_properties", ()) if name == "killed"))
     if killed:
         clouds = ", ".join(f"{cloud} {count}" for cloud, count in sorted(killed.items()))

@@ -263,7 +263,7 @@ def _by_day(
     start = midnight(day, zone)
     while start <= last:
         end = midnight(day + _DAY, zone)
-        if first < start and end <= last:
+        if first < start and end <= last and not node.stops:
             # Neither its first nor its last day: all of the day, which needs no calculation.
             yield day, end - start
         else:

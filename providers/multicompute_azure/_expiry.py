@@ -27,6 +27,7 @@ class _Target(NamedTuple):
     id: str
     place: Place
     is_restored: bool = False
+    is_node: bool = False
 
 
 def set_expiry(
@@ -59,8 +60,12 @@ def set_expiry(
         return None
 
     targets = _targets(clients, selector, restores=restore is not None)
-    answers = zip(targets, in_parallel(write, targets, at_once=_AT_ONCE), strict=True)
-    missed = {target.id: error for target, error in answers if error}
+    # What is restored comes last for nodes: a process that dies in between leaves nodes without tags, which show what is missing.
+    last = [target for target in targets if target.is_restored and target.is_node]
+    missed: dict[str, MulticomputeError] = {}
+    for step in ([target for target in targets if target not in last], last):
+        answers = zip(step, in_parallel(write, step, at_once=_AT_ONCE), strict=True)
+        missed |= {target.id: error for target, error in answers if error}
     if not missed:
         return
     # One that is gone by now needs no tag. One that is still listed would be terminated at its old expiry.
@@ -80,7 +85,7 @@ def _targets(clients: Clients, selector: Selector, *, restores: bool) -> list[_T
         if node.state is not NodeState.GONE:
             is_named = bool(token_of(parse_id(node.id).name, names))
             is_restored = restores and is_named and not node.is_tagged
-            targets.append(_Target(node.id, Place("azure", node.region), is_restored))
+            targets.append(_Target(node.id, Place("azure", node.region), is_restored, is_node=True))
     if selector.token is None or restores:
         for group in owned_groups(clients, replace(selector, token=None)):
             is_restored = restores and not has_tag(group.get("tags") or {}, TAG_ID)

@@ -56,12 +56,11 @@ def set_expiry(
         return {**labels_of(restore), TAG_EXPIRES_AT: value} if restore and is_ours else None
 
     changes = [change for item in found for change in _changes_of(clients, item, value, labels(item))]
-    if found:
-        changes += [
-            _disk_change(clients, item, changed)
-            for item in disks(clients, selector, place)
-            if (changed := labels(item)) is not None
-        ]
+    of_disks = [
+        _disk_change(clients, item, changed)
+        for item in (disks(clients, selector, place) if found else ())
+        if (changed := labels(item)) is not None
+    ]
 
     def make(change: _Change) -> None:
         with translate_errors(change.operation, place):
@@ -69,7 +68,9 @@ def set_expiry(
         # Compute Engine may accept a change and fail afterwards; then the node would stop at its old expiry.
         wait(clients, operation, place, clock=clock).check(change.operation, place)
 
-    in_parallel(make, changes, at_once=AT_ONCE)
+    # What is restored comes last for instances: a process that dies in between leaves instances without labels, which show what is missing.
+    for step in (of_disks, changes) if restore else ([*changes, *of_disks],):
+        in_parallel(make, step, at_once=AT_ONCE)
 
 
 def _check_limit(item: dict[str, Any], expires_at: datetime | None) -> None:

@@ -68,13 +68,43 @@ def half_a_gang_without_its_process(site: CrashSite) -> None:
     site.clock.sleep(WINDOW)
 
 
+def a_cluster_with_a_stopped_node(site: CrashSite) -> None:
+    a_cluster(site)
+    site.cloud.stop_node(site.nodes()[0])
+    site.clock.sleep(WINDOW)
+
+
+def a_cluster_with_a_lost_node(site: CrashSite) -> None:
+    a_cluster(site)
+    site.cloud.terminate_node(site.nodes()[0])
+    site.clock.sleep(WINDOW)
+
+
+def a_cluster_with_a_node_without_tags(site: CrashSite) -> None:
+    a_cluster(site)
+    site.cloud.remove_tags(site.nodes()[0])
+    site.clock.sleep(WINDOW)
+
+
 @dataclass(frozen=True)
 class Operation:
-    """A command, the state in which it begins, and whether it may launch nodes."""
+    """A command and the state in which it begins.
+
+    Attributes:
+        launches: whether it may launch nodes.
+        repairs: whether it repairs a cluster, and has to be repeated after a kill to complete that.
+        clouds: where it can be tried.
+    """
 
     command: Callable[[CrashSite], tuple[str, ...]]
     prepare: Callable[[CrashSite], None]
     launches: bool = False
+    repairs: bool = False
+    clouds: tuple[str, ...] = tuple(KINDS)
+
+
+INSTANCES = ("aws", "gcp", "azure")
+"""Clouds whose nodes can be stopped, lost and replaced one by one; a slice is indivisible."""
 
 
 OPERATIONS = {
@@ -87,14 +117,23 @@ OPERATIONS = {
         lambda _: ("reconcile", "--json"), a_complete_gang_without_its_process, launches=True
     ),
     "reap": Operation(lambda _: ("reap", "--json"), an_expired_cluster),
+    "heal-start": Operation(lambda _: ("heal", NAME), a_cluster_with_a_stopped_node, repairs=True, clouds=INSTANCES),
+    "heal-replace": Operation(
+        lambda _: ("heal", NAME), a_cluster_with_a_lost_node, launches=True, repairs=True, clouds=INSTANCES
+    ),
+    "restore-tags": Operation(
+        lambda _: ("reconcile", "--json"), a_cluster_with_a_node_without_tags, repairs=True, clouds=INSTANCES
+    ),
 }
 
 
 # Dozens of processes each.
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("cloud", KINDS)
+@pytest.mark.parametrize(
+    ("cloud", "operation"),
+    [(cloud, name) for cloud in KINDS for name, operation in OPERATIONS.items() if cloud in operation.clouds],
+)
 def test_a_kill_at_any_moment_leaves_nothing_unknown(
     site_of: Callable[[str], CrashSite],
     record_property: Callable[[str, object], None],
@@ -131,6 +170,10 @@ def kill_and_repair(site: CrashSite, operation: Operation, kill: Kill) -> bool:
     ended = site.run(operation.command(site), kill=kill)
     assert ended.is_killed or ended.status == 0, ended.stderr
     reconcile(site)
+    if operation.repairs:
+        check_that_all_is_known(site)
+        site.run_ok(operation.command(site))
+        site.clock.sleep(SOON)
     clusters = check_resources(site)
     check_expiries(site, clusters)
     is_sampled = kill.number % SHARE == 1 or not ended.is_killed
@@ -156,6 +199,12 @@ def reconcile(site: CrashSite) -> None:
     assert report["in_doubt"] == []
     site.list_soon()
     site.clock.sleep(SOON)
+
+
+def check_that_all_is_known(site: CrashSite) -> None:
+    """Check that every node in the cloud is in the ledger, which may have more: nodes that are stopped."""
+    assert set(site.nodes()) <= {node["id"] for cluster in site.clusters() for node in cluster["nodes"]}
+    assert site.cloud.foreign_intact()
 
 
 def check_resources(site: CrashSite) -> list[dict[str, Any]]:

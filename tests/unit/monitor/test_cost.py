@@ -22,6 +22,7 @@ from multicompute.config import Config
 from multicompute.cost.billing import billed
 from multicompute.cost.report import CostReport, report
 from multicompute.ledger import ClusterRecord, NodeRecord
+from multicompute.ledger.records import Stop
 from multicompute.plugins import discover
 from multicompute.session import Session
 from multicompute.testing import FakeClock, FakeCloud
@@ -82,8 +83,13 @@ def write(session: Session, record: ClusterRecord, *nodes: NodeRecord) -> None:
     session.ledger.adopt(record, [], nodes)
 
 
-def random_year(random: Random, clusters: int) -> list[tuple[ClusterRecord, list[NodeRecord]]]:
-    """Return clusters of a year that live for seconds to months; some have nodes in several clouds, some are live."""
+def random_year(
+    random: Random, clusters: int, *, has_stops: bool = False
+) -> list[tuple[ClusterRecord, list[NodeRecord]]]:
+    """Return clusters of a year that live for seconds to months; some have nodes in several clouds, some are live.
+
+    With `has_stops`, some nodes were stopped for a while.
+    """
     found = []
     for number in range(clusters):
         tags = random.choice([{"team": "nlp"}, {"team": "vision", "a b": "c"}, {}, {"team": ""}])
@@ -106,19 +112,30 @@ def random_year(random: Random, clusters: int) -> list[tuple[ClusterRecord, list
             end = min(begun + length, YEAR_END)
             if random.random() < 0.1:
                 end = datetime.combine(end.date() + timedelta(days=1), datetime.min.time(), UTC)
-            nodes.append(
-                node(
-                    rank,
-                    id=f"i-{number}-{rank}",
-                    provider=random.choice([*MINIMUM]),
-                    started_at=begun,
-                    ended_at=None if not has_ended and random.random() < 0.7 else min(end, YEAR_END),
-                    hourly_cost=random.choice(PRICES),
-                    accelerators=random.choice([8.0, 4.0, 0.125, 1.0]),
-                )
+            made = node(
+                rank,
+                id=f"i-{number}-{rank}",
+                provider=random.choice([*MINIMUM]),
+                started_at=begun,
+                ended_at=None if not has_ended and random.random() < 0.7 else min(end, YEAR_END),
+                hourly_cost=random.choice(PRICES),
+                accelerators=random.choice([8.0, 4.0, 0.125, 1.0]),
             )
+            nodes.append(with_stops(random, made, min(end, YEAR_END)) if has_stops else made)
         found.append((record, nodes))
     return found
+
+
+def with_stops(random: Random, made: NodeRecord, end: datetime) -> NodeRecord:
+    """Return a node that, perhaps, was stopped twice between its start and `end`."""
+    if random.random() < 0.7:
+        return made
+    life = (end - made.started_at) // timedelta(microseconds=1)
+    edges = sorted(made.started_at + timedelta(microseconds=random.randrange(life + 1)) for _ in range(4))
+    stops = (
+        Stop(start, stop, is_billed=random.random() < 0.2) for start, stop in zip(edges[::2], edges[1::2], strict=True)
+    )
+    return replace(made, stops=tuple(stops))
 
 
 def since_new_year(instant: datetime) -> int:
@@ -128,12 +145,14 @@ def since_new_year(instant: datetime) -> int:
 def billed_by_day(node: NodeRecord, now: datetime) -> Counter[int]:
     """Return day of the year -> microseconds; what the minimum adds counts on the first day of the node."""
     start, end = since_new_year(node.started_at), since_new_year(node.ended_at or now)
-    days: Counter[int] = Counter({start // DAY: max(0, MINIMUM[node.provider] * 10**6 - (end - start))})
-    at = start
-    while at < end:
-        step = min(end, (at // DAY + 1) * DAY)
-        days[at // DAY] += step - at
-        at = step
+    stops = [(since_new_year(stop.start), since_new_year(stop.end or now)) for stop in node.stops if not stop.is_billed]
+    edges = {start, end, *(edge for stop in stops for edge in stop)}
+    edges |= {day * DAY for day in range(start // DAY + 1, end // DAY + 1)}
+    days: Counter[int] = Counter()
+    for first, last in pairwise(sorted(edge for edge in edges if start <= edge <= end)):
+        if not any(begun <= first < ended for begun, ended in stops):
+            days[first // DAY] += last - first
+    days[start // DAY] += max(0, MINIMUM[node.provider] * 10**6 - sum(days.values()))
     return +days
 
 
@@ -151,7 +170,7 @@ def test_a_year_of_random_clusters_adds_up_to_an_independent_sum(
     open_ledger: Callable[[datetime], Session], seed: int
 ) -> None:
     session = open_ledger(YEAR_END)
-    year = random_year(Random(seed), 150)
+    year = random_year(Random(seed), 150, has_stops=True)
     for record, nodes in year:
         write(session, record, *nodes)
     sums: dict[str, dict[str | None, Fraction]] = {by: {} for by in ("cluster", "owner", "cloud", "day", "tag:team")}
