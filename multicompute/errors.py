@@ -28,8 +28,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from multicompute.plan import AttemptReport, Plan
 
-Scope = Literal["request", "zone", "region", "account"]
-"""The reach of a refusal: this request only, or every similar request in the zone, the region or the account."""
+Scope = Literal["request", "type", "zone", "region", "account"]
+"""The reach of a refusal: this offer only, the instance type in its region, the zone, the region, or the account.
+
+A lack of capacity or quota concerns only the instance type, wherever in the zone, the region or the account it is.
+"""
 
 
 class MulticomputeError(Exception):
@@ -142,7 +145,7 @@ class TransientError(MulticomputeError):
 
 
 class InvalidRequestError(MulticomputeError):
-    """The cloud rejects the request as invalid. Another place would reject it as well."""
+    """The cloud rejects the request as invalid, as far as `scope` reaches. Another place may accept it."""
 
 
 class ProviderError(MulticomputeError):

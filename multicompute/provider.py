@@ -5,7 +5,8 @@ The plug-in imports without the cloud's SDK. `multicompute.testing.ProviderConfo
 here promise.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,6 +20,9 @@ from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 if TYPE_CHECKING:
     # Plug-ins import it from here for annotations, since they may import the seam but not `multicompute.testing`.
     from multicompute.testing.local.cloud import LocalCloud as LocalCloud  # noqa: PLC0414 - mypy exports a name only in this form
+
+
+_log = logging.getLogger("multicompute")
 
 
 class Capability(StrEnum):
@@ -36,6 +40,10 @@ class Capability(StrEnum):
     """Reads the account's quotas before a launch."""
     LIVE_PRICES = "live_prices"
     """Reads today's price of an offer."""
+    SPOT_PRICES = "spot_prices"
+    """Reads how the price of running spot nodes changes."""
+    AVAILABILITY = "availability"
+    """Reads which regions, zones and instance types the account can use."""
     EXPIRY = "expiry"
     """Terminates a node at its expiry even if no multicompute process runs anywhere."""
     METRICS = "metrics"
@@ -148,9 +156,12 @@ class LaunchRequest:
         private: Whether the nodes get no public address and no port that is open from outside.
         disk_gib: The size of the boot disk; None for the provider's default.
         max_price: The highest price of a spot node in USD per node-hour; None for no limit.
+        peers: The tokens of the cluster's other launches that run, where the new nodes must share a fabric with their nodes.
         attempt_timeout: How long the engine waits until the gang is ready, where the user has set it. A request that waits
             in a queue of the cloud can be withdrawn after this time.
         restart: Start the stopped nodes of this launch, which was made before, and launch nothing new.
+        warn: Reports what the user has to know about these nodes although they are launched, such as that they have no way to
+            the internet. The engine adds it to the event log.
     """
 
     token: str
@@ -167,8 +178,10 @@ class LaunchRequest:
     private: bool = False
     disk_gib: float | None = None
     max_price: float | None = None
+    peers: tuple[str, ...] = ()
     attempt_timeout: timedelta | None = None
     restart: bool = False
+    warn: Callable[[str], None] = field(default=_log.warning, repr=False, compare=False)
 
     @property
     def region(self) -> str:
@@ -313,11 +326,44 @@ class Quotas:
         quotas: The quotas that could be read.
         reservations: Those of the named reservations that exist in the region.
         notes: One sentence for everything that could not be read.
+        unreadable: Those of the named reservations that these credentials may not read. They may be in the region, and may be
+            used without being read.
     """
 
     quotas: tuple[Quota, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """The places and instance types of a region that an account can use, as the cloud reports them.
+
+    Attributes:
+        region: The name of the region.
+        refused: Why the account can launch nothing in the region, such as "not enabled in this account"; "" if it can.
+        zones: Zone id -> the name of the zone in this account, or the name itself in a cloud without zone ids; None if the
+            cloud was not asked or can't tell.
+        offered: Instance type -> the names of the zones that sell it to this account, ("",) in a region whose nodes need no
+            zone. It has every instance type with accelerators that the region sells; others may be missing. None if the
+            cloud was not asked or can't tell.
+        notes: One sentence for everything that could not be read.
+    """
+
+    region: str
+    refused: str = ""
+    zones: Mapping[str, str] | None = None
+    offered: Mapping[str, tuple[str, ...]] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PriceChange:
+    """A price in USD per node-hour, and since when it holds."""
+
+    at: datetime
+    hourly_cost: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +408,8 @@ class Provider(Protocol):
         capabilities: The abilities of this provider.
         consistency_window: How long after a call "not found" does not prove that a resource is gone (I4).
         attempt_timeout: How long an attempt may stay unready before it counts as a lack of capacity, by default.
+        attempt_timeouts: A mapping from globs on names of instance types to the same for these types, where it is longer.
+            Optional; `attempt_timeout_of` reads both.
         poll_interval: The longest pause between two listings while the engine waits.
     """
 
@@ -485,6 +533,30 @@ class Provider(Protocol):
         """
         ...
 
+    def availability(self, region: str) -> Availability:
+        """Return what the account can use in a region.
+
+        Called only if the provider declares AVAILABILITY. A part of the answer that can't be read, because a permission is
+        missing for example, is None, with a note in the result, and not an error.
+
+        Args:
+            region: The region to read.
+        """
+        ...
+
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return the prices of spot offers from `since` until now, oldest first.
+
+        Called only if the provider declares SPOT_PRICES. The first price holds at `since`, where the cloud knows it.
+
+        Not found: an offer without a known price is missing from the result.
+
+        Args:
+            offers: Offers with `purchase="spot"`.
+            since: The start of the interval, in UTC.
+        """
+        ...
+
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return what the cloud's monitoring measured on these nodes, oldest first.
 
@@ -505,6 +577,14 @@ class Provider(Protocol):
         A failed check is part of the result and not an error.
         """
         ...
+
+
+def attempt_timeout_of(provider: Provider, instance_types: Iterable[str]) -> timedelta:
+    """Return how long an attempt with nodes of these types may stay unready, unless the user sets a time."""
+    slow: Mapping[str, timedelta] = getattr(provider, "attempt_timeouts", {})
+    names = tuple(instance_types)
+    longer = (longest for glob, longest in slow.items() if any(fnmatchcase(name, glob) for name in names))
+    return max([provider.attempt_timeout, *longer])
 
 
 @dataclass(frozen=True, slots=True)
@@ -549,9 +629,13 @@ class ProviderPlugin(Protocol):
             prices.
         tag_limits: The limits on the user's tags.
         setting_names: The keys that `[providers.<name>]` may have.
+        image_required: Globs on the names of the instance types that have no default image, so a request without an image
+            can't launch them. Optional: a plug-in without this attribute has none.
         billing_minimum: The shortest time that a machine is billed for. Longer times are billed by the second.
         lifetime_limits: How long machines live at most, a tuple of `LifetimeLimit`. Optional: a plug-in without this
             attribute has no limits.
+        fabric_limits: Fabric ("infiniband") -> the most nodes of a gang that can share one, all of one instance type, zone,
+            purchase and reservation. Optional: a fabric that is not in it, or a plug-in without this attribute, has no limit.
     """
 
     name: str

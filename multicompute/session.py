@@ -124,6 +124,18 @@ class Session:
             {name: tuple(getattr(plugin, "lifetime_limits", ())) for name, plugin in self.plugins.items()}
         )
 
+    @cached_property
+    def fabric_limits(self) -> Mapping[str, Mapping[str, int]]:
+        """Provider -> fabric -> the most nodes that can share one."""
+        # As above.
+        return MappingProxyType({name: getattr(plugin, "fabric_limits", {}) for name, plugin in self.plugins.items()})
+
+    @cached_property
+    def image_required(self) -> Mapping[str, tuple[str, ...]]:
+        """Provider -> globs on the names of its instance types without a default image."""
+        # As above.
+        return MappingProxyType({name: getattr(plugin, "image_required", ()) for name, plugin in self.plugins.items()})
+
     def provider(self, name: str) -> "Provider":
         """Return the provider of this name, opened on first use.
 

@@ -141,7 +141,10 @@ def instance_types(facts: Facts, cloud: str) -> Iterator[tuple[Key, Entry]]:
             "arch": row["arch"],
             "network_cards": number({"efa_max_interfaces": "", **row}, "efa_max_interfaces"),
             "attached": row.get("attachable", "false"),
-            "retired": choice(row, "status", {"current": "false", "legacy": "true"}),
+            # A size that starts as a confidential VM only needs an image made for that, so it must not be chosen by its price.
+            "retired": "true"
+            if "confidential" in row.get("notes", "")
+            else choice(row, "status", {"current": "false", "legacy": "true"}),
             "purchases": ";".join(sorted(purchases)),
             "source": row["source"],
         }

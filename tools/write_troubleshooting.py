@@ -18,17 +18,23 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "Microsoft Azure (azure)": {"multicompute_azure._errors": "MEANINGS"},
 }
 DONE = {
-    "CapacityError": "tries the next candidate",
-    "QuotaError": "tries the next candidate outside the scope of the quota",
-    "ThrottledError": "repeats the call after the delay that the cloud requests",
-    "TransientError": "repeats the call with the same token",
-    "AuthError": "stops using this cloud, and continues with the others",
-    "AccessDeniedError": "stops using this cloud, and continues with the others",
-    "InvalidRequestError": "stops, because the request would be invalid everywhere",
-    "ProviderError": "stops, and reports the cloud's message",
+    "CapacityError": "remembers the lack of this instance type, bought in this way, in the place that the row names, and tries the next candidate",
+    "QuotaError": "remembers the quota of this instance type, bought in this way, in the place that the row names, and tries the next candidate",
+    "ThrottledError": "repeats the call after the delay that the cloud requests, and skips the region if that does not help",
+    "TransientError": "repeats the call with the same token, and skips the region if that does not help",
+    "AuthError": "skips what the row names for the rest of the request, and tries the next candidate. A denied region or instance type is remembered",
+    "AccessDeniedError": "skips what the row names for the rest of the request, and tries the next candidate. A denied region or instance type is remembered",
+    "InvalidRequestError": "skips what the row names for the rest of the request, and tries the next candidate",
+    "ProviderError": "checks that nothing was launched, skips what the row names for the rest of the request, and tries other clouds first",
 }
-"""The engine's reaction. docs/architecture.md has the details, and tests/resilience/faults tests it call by call."""
-SCOPES = {"request": "this request", "zone": "the zone", "region": "the region", "account": "the account"}
+"""The engine's reaction to a refused launch. docs/architecture.md has the details, and tests/resilience/faults tests it call by call."""
+SCOPES = {
+    "request": "this offer",
+    "type": "the instance type in the region",
+    "zone": "the zone",
+    "region": "the region",
+    "account": "all of the cloud",
+}
 
 
 def tables() -> str:
@@ -73,7 +79,7 @@ def _summary(kind: str) -> str:
         "TransientError": "the cloud is busy or failed",
         "AuthError": "missing or wrong credentials",
         "AccessDeniedError": "missing permission",
-        "InvalidRequestError": "the request is invalid",
+        "InvalidRequestError": "the request is invalid there",
         "ProviderError": "anything else, and every code that is not listed",
     }[kind]
 

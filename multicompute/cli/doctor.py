@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 NO_PROVIDER = 6
 """The status if no provider is usable: every request would raise AuthError."""
 UNUSABLE = 1
+_NOTES = 3
+"""Problems with regions that are shown; they are usually the same everywhere."""
 
 
 def doctor_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,12 +82,15 @@ def _provider(session: "Session", plugin: "ProviderPlugin") -> dict[str, Any]:
 
     why = session.usable[plugin.name]
     checks: list[dict[str, Any]] = []
+    regions: list[dict[str, Any]] = []
     if not why:
         try:
             checks = [
                 _finding(name=check.name, ok=check.ok, detail=check.detail, hint=check.hint)
                 for check in session.provider(plugin.name).check()
             ]
+            found, findings = _regions(session, plugin.name)
+            regions, checks = found, [*checks, *findings]
         except MulticomputeError as error:
             why = one_line(error)
     return {
@@ -95,7 +100,35 @@ def _provider(session: "Session", plugin: "ProviderPlugin") -> dict[str, Any]:
         "usable": not why and all(check["ok"] for check in checks),
         "why": why,
         "checks": checks,
+        "regions": regions,
     }
+
+
+def _regions(session: "Session", name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what the account can use in each region, and a finding about all of them; nothing for a cloud that can't be asked."""
+    from multicompute.engine.availability import read_regions, reads_availability
+
+    if not reads_availability(session, name):
+        return [], []
+    only = session.only.get(name)
+    regions = [
+        each.name
+        for each in session.catalog.regions()
+        if each.provider == name and (only is None or any(place.startswith(each.name) for place in only))
+    ]
+    answers, errors = read_regions(session, name, regions)
+    found = [
+        {"region": each.region, "refused": each.refused, "zones": each.zones, "instance_types": len(each.offered or ())}
+        for each in answers
+    ]
+    refused = ", ".join(f"{each.region} ({each.refused})" for each in answers if each.refused)
+    usable = sum(not each.refused for each in answers)
+    detail = f"{usable} of {len(answers) + len(errors)} can be used" + (f"; not: {refused}" if refused else "")
+    notes = list(
+        dict.fromkeys([*(one_line(error) for error in errors), *(note for each in answers for note in each.notes)])
+    )
+    hint = "; ".join(notes[:_NOTES])
+    return found, [_finding(name="regions", ok=not errors and usable > 0, detail=detail, hint=hint)]
 
 
 def _finding(*, ok: bool, detail: str, **more: str) -> dict[str, Any]:

@@ -64,6 +64,11 @@ COMMANDS = {
     "schema": Command("request", "print the JSON schema of a request", "multicompute schema > request.schema.json"),
     "init": Command("init", "write a configuration file from what this machine has", "multicompute init --yes"),
     "doctor": Command("doctor", "check providers, credentials, ledger and configuration", "multicompute doctor --json"),
+    "verify": Command(
+        "verify",
+        "check the promises of this package in your own account, for a few cents",
+        "multicompute verify CLOUD --max-spend 1.50",
+    ),
     "local": Command(
         "local", "start local clouds, for tests and to try the package", "multicompute local -- multicompute doctor"
     ),

@@ -5,7 +5,7 @@ seconds). The division by 3600 may not terminate, so it is made once, by `per_ho
 6 digits, only when they are shown.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Final
@@ -46,6 +46,21 @@ def _stopped(node: NodeRecord, first: datetime, last: datetime) -> timedelta:
     return sum((time for time in stops if time > _NOTHING), _NOTHING)
 
 
+def price_windows(
+    node: NodeRecord, since: datetime | None = None, until: datetime | None = None
+) -> Iterator[tuple[float, datetime | None, datetime | None]]:
+    """Yield the prices of a node in a window, each with the part of the window in which it holds."""
+    if not node.prices:
+        yield node.hourly_cost, since, until
+        return
+    ends = [price.at for price in node.prices[1:]]
+    for price, start, end in zip(node.prices, [None, *ends], [*ends, None], strict=True):
+        first = since if start is None else start if since is None else max(since, start)
+        last = until if end is None else end if until is None else min(until, end)
+        if first is None or last is None or first < last:
+            yield price.hourly_cost, first, last
+
+
 def seconds(time: timedelta) -> Decimal:
     """Return a duration in seconds, exactly."""
     return Decimal(time // _MICROSECOND).scaleb(-6, EXACT)
@@ -80,8 +95,10 @@ def cost_of(nodes: Iterable[NodeRecord], *, minimums: Mapping[str, timedelta], n
     """Return what nodes have cost so far, in USD."""
     amount = Decimal(0)
     for node in nodes:
-        time = billed(node, minimum=minimums.get(node.provider, _NOTHING), now=now)
-        amount = EXACT.add(amount, spent(node.hourly_cost, time))
+        minimum = minimums.get(node.provider, _NOTHING)
+        for price, since, until in price_windows(node):
+            time = billed(node, minimum=minimum, now=now, since=since, until=until)
+            amount = EXACT.add(amount, spent(price, time))
     return per_hour(amount)
 
 

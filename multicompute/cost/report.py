@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import reduce
 from typing import Final, NamedTuple
 
-from multicompute.cost.billing import EXACT, billed, exact, minimums, per_hour, rounded, seconds, spent
+from multicompute.cost.billing import EXACT, billed, exact, minimums, per_hour, price_windows, rounded, seconds, spent
 from multicompute.cost.days import find_timezone, midnight
 from multicompute.cost.forecast import Account, Forecast, forecasts
 from multicompute.errors import ClusterNotFound, SpecError
@@ -28,16 +28,18 @@ _DAY: Final = timedelta(days=1)
 
 
 class Entry(NamedTuple):
-    """The time for which one node is billed in the period, or on one day of the period.
+    """The time for which one node is billed at one price in the period, or on one day of the period.
 
     Attributes:
         cluster, node: What is billed.
+        hourly_cost: The price in this time, in USD per hour.
         time: The billed time.
         day: The day, None if the entry is for the period.
     """
 
     cluster: ClusterRecord
     node: NodeRecord
+    hourly_cost: float
     time: timedelta
     day: date | None = None
 
@@ -187,13 +189,12 @@ def entries(
     for cluster, nodes in accounts:
         for node in nodes:
             minimum = minimums.get(node.provider, timedelta(0))
-            if days is not None:
-                parts = _by_day(node, minimum, now, since, days)
-            else:
-                parts = iter([(None, billed(node, minimum=minimum, now=now, since=since))])
-            for day, duration in parts:
-                if duration:
-                    yield Entry(cluster, node, duration, day)
+            windows = [(None, since, None)] if days is None else _days(node, now, since, days)
+            for day, start, end in windows:
+                for price, first, last in price_windows(node, start, end):
+                    duration = billed(node, minimum=minimum, now=now, since=first, until=last)
+                    if duration:
+                        yield Entry(cluster, node, price, duration, day)
 
 
 def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
@@ -209,7 +210,7 @@ def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
     names: dict[str, str] = {}
     for entry in every:
         of_group = times.setdefault(key(entry), {})
-        rate = (entry.node.hourly_cost, entry.node.accelerators)
+        rate = (entry.hourly_cost, entry.node.accelerators)
         of_group[rate] = of_group.get(rate, timedelta(0)) + entry.time
         names[entry.cluster.id] = entry.cluster.name
     rows = [_row(None if group is None else str(group), of_group) for group, of_group in times.items()]
@@ -253,22 +254,17 @@ def _accounts(session: Session, since: datetime | None, name: str | None) -> lis
     return [*session.ledger.spending(since=since, cluster_id=cluster_id)]
 
 
-def _by_day(
-    node: NodeRecord, minimum: timedelta, now: datetime, since: datetime | None, zone: tzinfo
-) -> Iterator[tuple[date | None, timedelta]]:
-    """Yield the days on which a node lived, each with the time that is billed on it."""
+def _days(
+    node: NodeRecord, now: datetime, since: datetime | None, zone: tzinfo
+) -> Iterator[tuple[date, datetime | None, datetime]]:
+    """Yield the days on which a node lived, each with the part of it from `since` on."""
     first = node.started_at if since is None else max(since, node.started_at)
     last = max(node.started_at, node.ended_at or now)
     day = first.astimezone(zone).date()
     start = midnight(day, zone)
     while start <= last:
         end = midnight(day + _DAY, zone)
-        if first < start and end <= last and not node.stops:
-            # Neither its first nor its last day: all of the day, which needs no calculation.
-            yield day, end - start
-        else:
-            window = start if since is None else max(since, start)
-            yield day, billed(node, minimum=minimum, now=now, since=window, until=end)
+        yield day, start if since is None else max(since, start), end
         day, start = day + _DAY, end
 
 

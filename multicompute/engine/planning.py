@@ -3,13 +3,22 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Final
 
 from multicompute.errors import AuthError, CapacityError, LedgerError, SpecError
 from multicompute.plan import Outage, Plan
-from multicompute.provider import Reservation, TagLimits
+from multicompute.provider import Account, Availability, Reservation, TagLimits
 from multicompute.resolver import require, resolve
 from multicompute.session import Session, open_session
 from multicompute.spec import ClusterSpec
+
+Places = Mapping[tuple[str, str], Availability]
+"""(provider, region) -> what the account can use there."""
+_KEPT: Final = timedelta(days=1)
+"""For how long an answer about what an account can use is used."""
+_REFUSAL_KEPT: Final = timedelta(hours=1)
+"""The same for a region that the account can't use: it may be enabled at any time."""
 
 
 def plan_now(spec: ClusterSpec) -> Plan:
@@ -32,6 +41,7 @@ def plan_for(
     *,
     reservations: Sequence[Reservation] = (),
     outages: Sequence[Outage] | None = None,
+    availability: Places | None = None,
 ) -> Plan:
     """Return the plan for `spec`, from the catalog, the ledger and the configuration; calls no cloud.
 
@@ -40,18 +50,20 @@ def plan_for(
         spec: The request.
         reservations: What the clouds report about the reservations in the spec.
         outages: Used instead of those in the ledger.
+        availability: Used instead of what the ledger has of the accounts that were asked last.
 
     Raises:
         SpecError: The spec contradicts itself or names something that does not exist.
     """
     problems = _tag_problems(session, spec)
     notes = tuple(f"{name} is left out: tags: {problem}" for name, problem in problems.items())
-    if outages is None:
-        try:
-            outages = active_outages(session)
-        except LedgerError as error:
-            # A plan is useful even without the ledger; a launch is refused without it anyway.
-            outages, notes = (), (*notes, f"this plan ignores remembered outages: {error}")
+    try:
+        outages = active_outages(session) if outages is None else outages
+        availability = known_availability(session) if availability is None else availability
+    except LedgerError as error:
+        # A plan is useful even without the ledger; a launch is refused without it anyway.
+        outages, availability = outages or (), {}
+        notes = (*notes, f"this plan ignores remembered outages: {error}")
     plan = resolve(
         spec,
         session.catalog,
@@ -63,7 +75,11 @@ def plan_for(
         lifetime_limits=session.lifetime_limits,
         default_ttl=session.config.default_ttl,
         tag_problems=problems,
+        availability=availability,
+        fabric_limits=session.fabric_limits,
+        image_required=session.image_required,
     )
+    notes = (*notes, *_unknown_availability(plan, availability))
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
 
 
@@ -115,6 +131,44 @@ def active_outages(session: Session) -> Sequence[Outage]:
     if not session.has_ledger:
         return ()
     return session.ledger.outages(now=session.clock.now())
+
+
+def _unknown_availability(plan: Plan, availability: Places) -> tuple[str, ...]:
+    """Return a note if it is not known what the account can use in the region of the first candidate."""
+    best = plan.best
+    if best is None or best.region is None or (best.provider, best.region) in availability:
+        return ()
+    where = f"{best.provider} {best.region}"
+    return (
+        f"what your account can use in {where} was not asked today; a request asks, and so does `multicompute doctor`",
+    )
+
+
+def known_availability(session: Session, accounts: Mapping[str, Account | None] | None = None) -> Places:
+    """Return what the clouds have answered within the last day; calls no cloud, and creates no ledger.
+
+    Args:
+        session: The session with the ledger.
+        accounts: Provider -> the account in use. For other providers it is the account that was asked last.
+
+    Raises:
+        LedgerError: The ledger exists and can't be read.
+    """
+    if not session.has_ledger:
+        return {}
+    now = session.clock.now()
+    records = [
+        record
+        for record in session.ledger.availability(since=now - _KEPT)
+        if not record.availability.refused or record.read_at >= now - _REFUSAL_KEPT
+    ]
+    in_use: dict[str, tuple[str, ...]] = {record.provider: (record.account,) for record in records}
+    in_use |= {name: account.ids for name, account in (accounts or {}).items() if account is not None}
+    return {
+        (record.provider, record.availability.region): record.availability
+        for record in records
+        if record.account in in_use[record.provider]
+    }
 
 
 def _tag_problems(session: Session, spec: ClusterSpec) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from multicompute.ledger.records import (
     NOT_AUTHENTICATED,
     AttemptRecord,
     AttemptState,
+    AvailabilityRecord,
     ClusterRecord,
     NodeRecord,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "NOT_AUTHENTICATED",
     "AttemptRecord",
     "AttemptState",
+    "AvailabilityRecord",
     "ClusterRecord",
     "Ledger",
     "NodeRecord",

@@ -1,12 +1,15 @@
 """Converts records to table rows and back."""
 
+import functools
 import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from multicompute.ledger.records import (
     AttemptRecord,
     AttemptState,
+    AvailabilityRecord,
     ClusterRecord,
     NodeRecord,
     Stop,
@@ -17,6 +20,7 @@ from multicompute.ledger.records import (
 )
 from multicompute.node import ClusterState, Event
 from multicompute.plan import Outage
+from multicompute.provider import Availability, PriceChange
 from multicompute.units import parse_instant
 
 
@@ -67,7 +71,8 @@ def attempt_of(row: Any) -> AttemptRecord:
 def node_row(cluster_id: str, node: NodeRecord) -> dict[str, object]:
     """Return the row of a node, with the columns of its key first."""
     row = {"cluster_id": cluster_id, **{name: getattr(node, name) for name in NodeRecord.__dataclass_fields__}}
-    return row | {"stops": json.dumps([[to_sql(stop.start), to_sql(stop.end), stop.is_billed] for stop in node.stops])}
+    row["stops"] = json.dumps([[to_sql(stop.start), to_sql(stop.end), stop.is_billed] for stop in node.stops])
+    return row | {"prices": json.dumps([[to_sql(price.at), price.hourly_cost] for price in node.prices])}
 
 
 def node_of(row: Any) -> NodeRecord:
@@ -77,6 +82,8 @@ def node_of(row: Any) -> NodeRecord:
     values["stops"] = tuple(
         Stop(parse_instant(start), _instant(end), *is_billed) for start, end, *is_billed in json.loads(row["stops"])
     )
+    values["prices"] = tuple(PriceChange(parse_instant(at), cost) for at, cost in json.loads(row["prices"]))
+    values["priced_at"] = _instant(row["priced_at"])
     return NodeRecord(**values)
 
 
@@ -92,6 +99,29 @@ def outage_of(row: Any) -> Outage:
     values = dict(row)
     values |= {"until": parse_instant(row["until"]), "consecutive_failures": values.pop("strikes")}
     return Outage(**values)
+
+
+def availability_row(record: AvailabilityRecord) -> dict[str, object]:
+    """Return the row of what an account can use, with the columns of its key first."""
+    found = record.availability
+    row = {"provider": record.provider, "account": record.account, "region": found.region, "read_at": record.read_at}
+    return row | {"data": json.dumps(asdict(found))}
+
+
+def availability_of(row: Any) -> AvailabilityRecord:
+    """Return what an account can use, of a row."""
+    return AvailabilityRecord(
+        row["provider"], row["account"], parse_instant(row["read_at"]), _availability(row["data"])
+    )
+
+
+# Parsed once: every plan reads all of them.
+@functools.lru_cache(maxsize=256)
+def _availability(data: str) -> Availability:
+    values = json.loads(data)
+    offered = values["offered"]
+    values["offered"] = offered and {name: tuple(zones) for name, zones in offered.items()}
+    return Availability(**values | {"notes": tuple(values["notes"])})
 
 
 def event_data(event: Event) -> str:

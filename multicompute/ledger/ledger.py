@@ -10,7 +10,7 @@ from multicompute.ledger import _rows as rows
 from multicompute.ledger import _statements as sql
 from multicompute.ledger._statements import ENDED
 from multicompute.ledger.database import Database, open_database
-from multicompute.ledger.records import AttemptRecord, AttemptState, ClusterRecord, NodeRecord
+from multicompute.ledger.records import AttemptRecord, AttemptState, AvailabilityRecord, ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, Event
 from multicompute.plan import Outage
 
@@ -373,6 +373,18 @@ class Ledger:
         """Return the outages of a provider that ended after `since` or are active; they make the next one longer."""
         statement = "SELECT * FROM outages WHERE provider = ? AND until > ?"
         return [rows.outage_of(row) for row in self._database.read(statement, (provider, rows.to_sql(since)))]
+
+    # What accounts can use
+
+    def put_availability(self, record: AvailabilityRecord) -> None:
+        """Record what an account can use in a region, in place of an earlier answer."""
+        with self._database.transaction(f"availability {record.provider}") as cursor:
+            sql.upsert(cursor, "availability", [rows.availability_row(record)], key=3)
+
+    def availability(self, *, since: datetime) -> list[AvailabilityRecord]:
+        """Return what clouds have answered since an instant, oldest first."""
+        statement = "SELECT * FROM availability WHERE read_at >= ? ORDER BY read_at"
+        return [rows.availability_of(row) for row in self._database.read(statement, (rows.to_sql(since),))]
 
     # Leases
 

@@ -1,6 +1,6 @@
 """The records of the ledger, as frozen data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.node import ClusterState, Node, NodeState
 from multicompute.offer import InstanceType, Offer, Part, Quote
-from multicompute.provider import Account
+from multicompute.provider import Account, Availability, PriceChange
 from multicompute.units import parse_instant
 
 if TYPE_CHECKING:
     from multicompute.provider import Selector
+
+
+@dataclass(frozen=True, slots=True)
+class AvailabilityRecord:
+    """What an account can use in a region, and when its cloud was asked."""
+
+    provider: str
+    account: str
+    read_at: datetime
+    availability: Availability
 
 
 class AttemptState(StrEnum):
@@ -127,7 +137,13 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """The record of a launched node: its last known state, its price, how long it existed and when it was stopped."""
+    """The record of a launched node: its last known state, its price, how long it existed and when it was stopped.
+
+    Attributes:
+        hourly_cost: Its price now, in USD per hour.
+        prices: All its prices, oldest first, if the price has changed; otherwise ().
+        priced_at: Until when its price is known, if it follows the spot price; None if it does not change.
+    """
 
     id: str
     rank: int
@@ -144,6 +160,8 @@ class NodeRecord:
     accelerators: float = 0.0
     hourly_cost: float = 0.0
     stops: tuple[Stop, ...] = ()
+    prices: tuple[PriceChange, ...] = ()
+    priced_at: datetime | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -166,6 +184,20 @@ class NodeRecord:
         if is_stop and (is_changed or not self.is_stopped):
             stops = (*stops, Stop(at, is_billed=is_billed))
         return replace(self, state=state, stops=stops, ended_at=at if is_lost else None)
+
+    @property
+    def first_hourly_cost(self) -> float:
+        """Its price at its launch."""
+        return self.prices[0].hourly_cost if self.prices else self.hourly_cost
+
+    def priced(self, changes: Sequence[PriceChange], *, at: datetime) -> "NodeRecord":
+        """Return the record after its cloud has reported the prices since the last report, oldest first."""
+        prices = self.prices or (PriceChange(self.started_at, self.hourly_cost),)
+        for change in changes:
+            if change.at > prices[-1].at and change.hourly_cost != prices[-1].hourly_cost:
+                prices = (*prices, change)
+        is_same = len(prices) == 1
+        return replace(self, prices=() if is_same else prices, hourly_cost=prices[-1].hourly_cost, priced_at=at)
 
     def as_node(self) -> Node:
         """Return the node as it was at the last refresh. A machine that is not billed costs nothing."""

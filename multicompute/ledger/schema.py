@@ -45,6 +45,15 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE attempts ADD COLUMN account TEXT",
         "ALTER TABLE nodes ADD COLUMN stops TEXT NOT NULL DEFAULT '[]'",
     ),
+    # Version 3. What an account can use in a region, as JSON; and the prices of a node, as a JSON list of [since, USD per hour],
+    # with the instant at which its cloud was asked last.
+    (
+        """CREATE TABLE availability (
+            provider TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, read_at TEXT NOT NULL,
+            data TEXT NOT NULL, PRIMARY KEY (provider, account, region))""",
+        "ALTER TABLE nodes ADD COLUMN prices TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE nodes ADD COLUMN priced_at TEXT",
+    ),
 )
 """The statements that upgrade version N to N + 1, for N = 0, 1, ... Released versions are never edited."""
 

@@ -12,6 +12,9 @@ from multicompute.provider_kit.vendor_errors import Place, invalid_request
 SCRIPT: Final = "/usr/local/sbin/multicompute-expiry"
 """The path on the node of the script that the timer runs."""
 
+SETUP: Final = "/var/lib/multicompute/setup"
+"""The path on the node of the user's script."""
+
 _UNITS: Final = "/etc/systemd/system/multicompute-expiry"
 
 # Without TimeoutStartSec a oneshot service may run forever, and the timer would wait for it.
@@ -156,8 +159,8 @@ def setup_commands(setup: str) -> list[str]:
     if not setup.strip():
         return []
     return [
-        write_file("/var/lib/multicompute/setup", setup if setup.startswith("#!") else f"#!/bin/bash\n{setup}\n"),
-        "/var/lib/multicompute/setup > /var/log/multicompute-setup.log 2>&1",
+        write_file(SETUP, setup if setup.startswith("#!") else f"#!/bin/bash\n{setup}\n"),
+        f"{SETUP} > /var/log/multicompute-setup.log 2>&1",
         "echo $? > /var/lib/multicompute/setup-status",
     ]
 

@@ -1,6 +1,7 @@
 """A plug-in object that imports the modules of its adapter only when a method needs them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from importlib import import_module
@@ -22,9 +23,11 @@ class Plugin:
     adapter are given as text, "package.module:Class", and imported by the first method that needs them.
 
     Attributes:
-        name, extra, modules, can_launch, tables, tag_limits, billing_minimum, lifetime_limits: See `ProviderPlugin`.
+        name, extra, modules, can_launch, tables, tag_limits, billing_minimum, lifetime_limits, fabric_limits: See
+            `ProviderPlugin`.
         settings: The settings model, with a class method `of(settings)` that reads it and a method `configured()`.
         provider: The class of the provider, which is called with the settings.
+        image_required: See `ProviderPlugin`.
         local_cloud: The class of the local cloud, which is called without arguments; "" for none.
         sign_in: How to sign in, for the hint of the error if no credentials are found.
     """
@@ -37,9 +40,11 @@ class Plugin:
     tag_limits: TagLimits
     billing_minimum: timedelta
     lifetime_limits: tuple[LifetimeLimit, ...] = ()
+    fabric_limits: Mapping[str, int] = field(default_factory=dict)
     settings: str
     provider: str
     local_cloud: str = ""
+    image_required: tuple[str, ...] = ()
     sign_in: str
 
     @cached_property

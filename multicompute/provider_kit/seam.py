@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import replace
 
-from multicompute.errors import MulticomputeError, ThrottledError, TransientError
+from multicompute.errors import AccessDeniedError, MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node, NodeState, Sample
 from multicompute.provider import Check, Quota, Quotas, Reservation, Selector, Teardown
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, not_rolled_back
@@ -101,12 +101,14 @@ def read_quotas(
     except MulticomputeError as error:
         notes.append(f"{place}: quotas could not be read and are not compared: {error.message}")
     held: list[Reservation] = []
+    unreadable: list[str] = []
     for reservation_id in reservations:
         try:
             held += reservation(reservation_id)
         except MulticomputeError as error:
             notes.append(f"{place}: reservation {reservation_id} could not be read: {error.message}")
-    return Quotas(tuple(found), tuple(held), tuple(notes))
+            unreadable += [reservation_id] if isinstance(error, AccessDeniedError) else []
+    return Quotas(tuple(found), tuple(held), tuple(notes), tuple(unreadable))
 
 
 def finding(name: str, call: Callable[[], str]) -> Check:

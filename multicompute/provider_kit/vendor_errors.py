@@ -62,7 +62,7 @@ class Meaning(NamedTuple):
 
     Attributes:
         kind: The error to raise.
-        scope: How much more than the refused request the answer rules out.
+        scope: How much the answer rules out; "request" is no more than the refused offer.
         wording: A regular expression that must be found in the vendor's message for this meaning to hold; "" for any message.
         is_offered: False where the place does not sell what was asked for at all.
         is_preemption: Whether it is the reason of a node that the cloud has taken back.
@@ -86,9 +86,13 @@ QUOTA_OF_REGION: Final = Meaning(QuotaError, "region")
 THROTTLED: Final = Meaning(ThrottledError, "request")
 TRANSIENT: Final = Meaning(TransientError, "request")
 UNAUTHENTICATED: Final = Meaning(AuthError, "account")
-DENIED: Final = Meaning(AccessDeniedError, "account")
+DENIED: Final = Meaning(AccessDeniedError, "region")
+"""A policy may deny one region or instance type only, and the answer does not say which."""
 INVALID: Final = Meaning(InvalidRequestError, "request")
+INVALID_TYPE: Final = Meaning(InvalidRequestError, "type")
 INVALID_IN_REGION: Final = Meaning(InvalidRequestError, "region")
+MALFORMED: Final = Meaning(InvalidRequestError, "account")
+"""The meaning of an answer to a call that this adapter makes wrongly wherever it makes it."""
 UNKNOWN: Final = Meaning(ProviderError, "request")
 """The meaning of a code that is in no table. Never a lack of capacity: denied and sold out must not look alike."""
 
@@ -112,7 +116,7 @@ COMMON_HINTS: Final[Mapping[Kind, str]] = {
     CapacityError: "another zone, region, instance type or purchase may have it; keep_trying= waits for it",
     ThrottledError: "the same request may be sent again in a moment",
     TransientError: "the same request may be sent again; a launch with the same token",
-    InvalidRequestError: "change the request; sending it elsewhere does not help",
+    InvalidRequestError: "change the request, or leave this place out with exclude=",
 }
 """The next step after an error, where it is the same for all vendors; a provider adds its own for the other kinds."""
 
@@ -233,7 +237,7 @@ def unavailable_here(
 
 
 def invalid_request(text: str, *, code: str, place: Place, hint: str, scope: Scope = "request") -> MulticomputeError:
-    """Return the error for a request that the adapter itself refuses; with the scope "zone", another cloud may accept it."""
+    """Return the error for a request that the adapter itself refuses."""
     return _error(Meaning(InvalidRequestError, scope), f"{place}: {text}", code=code, place=place, hint=hint)
 
 

@@ -8,6 +8,8 @@ The rules:
   live for the ttl before those that their cloud terminates earlier; total price; list price before estimate; fewer nodes;
   less surplus; provider, region, zone, instance type, purchase. Each zone is a candidate of its own.
 - With strict_ttl=True, a gang that its cloud terminates before the ttl is rejected. A ttl of None is longer than any limit.
+- Where it is known what an account can use, the zones are those that sell the instance type to it. A region that it can't
+  use and an instance type that no zone sells to it are rejected.
 - Every offer that is in no candidate counts under the first reason that applies, in the order of `REASONS`.
 - A name in `regions` or `exclude` means a residency, otherwise regions, otherwise (in `exclude`) instance types, otherwise
   zones. Where only some zones of a region are allowed, an offer that names no zone is an offer in each of these.
@@ -32,21 +34,24 @@ from typing import TYPE_CHECKING
 
 from multicompute.errors import NoOfferError
 from multicompute.plan import Candidate, Outage, Plan
-from multicompute.provider import LifetimeLimit, Reservation
+from multicompute.provider import Availability, LifetimeLimit, Reservation
 from multicompute.resolver._constraints import find_by_name
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._reasons import ORDER as REASONS
+from multicompute.resolver._regions import regions_of_zone_ids
 from multicompute.resolver._resolve import decide
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
     from multicompute.spec import ClusterSpec
 
-__all__ = ["REASONS", "find_by_name", "require", "resolve"]
+__all__ = ["REASONS", "find_by_name", "regions_of_zone_ids", "require", "resolve"]
 
 _NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
-_NO_ZONE_IDS: Mapping[str, str] = MappingProxyType({})
+_UNKNOWN: Mapping[tuple[str, str], Availability] = MappingProxyType({})
+_NO_FABRIC_LIMITS: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+_NONE_REQUIRED: Mapping[str, Sequence[str]] = MappingProxyType({})
 _NO_LIMITS: Mapping[str, Sequence[LifetimeLimit]] = MappingProxyType({})
 
 
@@ -59,10 +64,12 @@ def resolve(
     outages: Sequence[Outage] = (),
     reservations: Sequence[Reservation] = (),
     only: Mapping[str, Collection[str]] = _ALL_REGIONS,
-    zone_ids: Mapping[str, str] = _NO_ZONE_IDS,
     lifetime_limits: Mapping[str, Sequence[LifetimeLimit]] = _NO_LIMITS,
     default_ttl: timedelta | None = None,
     tag_problems: Mapping[str, str] = _NO_PROBLEMS,
+    availability: Mapping[tuple[str, str], Availability] = _UNKNOWN,
+    fabric_limits: Mapping[str, Mapping[str, int]] = _NO_FABRIC_LIMITS,
+    image_required: Mapping[str, Sequence[str]] = _NONE_REQUIRED,
 ) -> Plan:
     """Rank the candidates that meet `spec`, and count why all other offers are rejected.
 
@@ -75,10 +82,12 @@ def resolve(
         outages: The remembered outages.
         reservations: The reservations that the clouds reported; only those that the spec names are used.
         only: Provider -> the only regions and zones to use, where the configuration names some.
-        zone_ids: Zone id ("use1-az4") -> the name of the zone in the account, for the ids that are known.
         lifetime_limits: Provider -> its limits on how long machines live.
         default_ttl: The ttl of a spec that has none; None for no expiry.
         tag_problems: Provider -> what it does not accept about the tags of the spec; its offers are rejected.
+        availability: (provider, region) -> what the account can use there. Its zones replace those of the tables.
+        fabric_limits: Provider -> fabric -> the most nodes that can share one; a larger gang has no fabric.
+        image_required: Provider -> globs on the names of instance types that are rejected unless the spec names an image.
 
     Returns:
         The plan. If no offer meets the spec, it has no candidates and names the nearest change that has one.
@@ -87,7 +96,17 @@ def resolve(
         SpecError: The spec names something unknown or contradicts itself.
     """
     context = ResolveContext(
-        now, configured, outages, reservations, only, zone_ids, lifetime_limits, default_ttl, tag_problems
+        now,
+        configured,
+        outages,
+        reservations,
+        only,
+        lifetime_limits,
+        default_ttl,
+        tag_problems,
+        availability,
+        fabric_limits,
+        image_required,
     )
     plan = decide(spec, catalog, context)
     if plan.candidates:

@@ -1,6 +1,7 @@
 """The catalog's lines for one accelerator, grouped by instance type and sorted by price."""
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -53,13 +54,16 @@ class Row:
 
 
 class Rows(tuple[Row, ...]):
-    """Lines of offer tables, with the number of their offers."""
+    """Lines of offer tables, with the number of their offers, and the regions of which they have one line."""
 
     offer_count: int
+    single_regions: frozenset[tuple[str, str]]
 
     def __new__(cls, rows: Iterable[Row]) -> Self:
         made = super().__new__(cls, rows)
         made.offer_count = sum(len(row.zones) for row in made)
+        counts = Counter(row.region_key for row in made)
+        made.single_regions = frozenset(key for key, count in counts.items() if count == 1)
         return made
 
 

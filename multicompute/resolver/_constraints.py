@@ -65,6 +65,7 @@ class Constraints:
     only: Mapping[str, Places]
     zones: Mapping[RegionKey, tuple[str, ...]]
     tag_problems: Mapping[str, str]
+    image_required: Mapping[str, Sequence[str]]
     is_reserved_only: bool = False
 
     def position(self, shape: Shape) -> int | None:
@@ -101,7 +102,10 @@ class Constraints:
             return reasons.FRACTION
         if reason := self._shortage(shape):
             return reason
-        return reasons.TAGS if shape.instance.provider in self.tag_problems else None
+        if shape.instance.provider in self.tag_problems:
+            return reasons.TAGS
+        globs = self.image_required.get(shape.instance.provider, ()) if self.spec.image is None else ()
+        return reasons.IMAGE_REQUIRED if any(fnmatchcase(shape.instance.name, glob) for glob in globs) else None
 
     def _shortage(self, shape: Shape) -> str | None:
         spec = self.spec
@@ -169,6 +173,7 @@ def read_constraints(
     only: Mapping[str, Collection[str]],
     zone_ids: Mapping[str, str],
     tag_problems: Mapping[str, str],
+    image_required: Mapping[str, Sequence[str]],
 ) -> Constraints:
     """Resolve the names in `spec`.
 
@@ -180,6 +185,7 @@ def read_constraints(
         only: Provider -> the only regions and zones to use, where the configuration names some.
         zone_ids: Zone id -> the name of the zone in the account.
         tag_problems: Provider -> what it does not accept about the tags.
+        image_required: Provider -> globs on the names of instance types without a default image.
 
     Raises:
         SpecError: A name is unknown, or the spec contradicts itself.
@@ -212,6 +218,7 @@ def read_constraints(
         only=configured,
         zones={region: catalog.zones()[region] for region in partial},
         tag_problems=tag_problems,
+        image_required=image_required,
         is_reserved_only=spec.reservations_only and bool(reservations),
     )
 

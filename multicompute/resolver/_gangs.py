@@ -73,7 +73,7 @@ class ReservationGangs:
         self._catalog = catalog
         self._limits = limits
         self._lifetimes = lifetimes
-        self._now, self._today = context.now, context.today
+        self._now, self._today, self._has_fabric = context.now, context.today, context.has_fabric
         self.notes: list[str] = []
 
     def make(self, reservations: Sequence[Reservation], counts: RejectionCounts) -> list[Gang]:
@@ -105,7 +105,7 @@ class ReservationGangs:
         if isinstance(shape, str):
             return shape
         nodes = self._constraints.nodes(shape)
-        if self._constraints.spec.interconnect == "rdma" and nodes > 1 and not shape.instance.fabric:
+        if self._constraints.spec.interconnect == "rdma" and nodes > 1 and not self._has_fabric(shape.instance, nodes):
             return reasons.NO_FABRIC
         reserved = self._reserved_parts(group, shape, nodes)
         if not reserved:

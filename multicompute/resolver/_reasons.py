@@ -25,7 +25,10 @@ REGION_NOT_CONFIGURED: Final = "region not configured"
 OTHER_ZONE: Final = "zone not asked for"
 EXCLUDED_ZONE: Final = "zone excluded"
 ZONE_NOT_CONFIGURED: Final = "zone not configured"
+REGION_REFUSED: Final = "region not available to the account"
+NOT_SOLD: Final = "not sold to the account there"
 NO_IMAGE: Final = "no image for the region"
+IMAGE_REQUIRED: Final = "no default image; name one with image="
 ESTIMATE: Final = "price is an estimate"
 NOT_RESERVED: Final = "not reserved"
 OVER_MAX_PRICE: Final = "over max_price"
@@ -39,8 +42,29 @@ PURCHASES: Final = {purchase: f"{words} not asked for" for purchase, words in PU
 
 ORDER: Final = (
     *(WRONG_ACCELERATOR, OTHER_TYPE, OTHER_CLOUD, EXCLUDED_TYPE, RETIRED, FRACTION, NO_ACCELERATORS, PER_NODE, TOO_FEW),
-    *(GPU_MEMORY, VCPUS, MEMORY, TAGS, *PURCHASES.values(), OTHER_REGION, OTHER_ZONE, EXCLUDED_REGION, EXCLUDED_ZONE),
-    *(REGION_NOT_CONFIGURED, ZONE_NOT_CONFIGURED, NO_IMAGE, ESTIMATE, NOT_RESERVED, OVER_MAX_PRICE, OVER_MAX_HOURLY),
+    *(
+        GPU_MEMORY,
+        VCPUS,
+        MEMORY,
+        TAGS,
+        IMAGE_REQUIRED,
+        *PURCHASES.values(),
+        OTHER_REGION,
+        OTHER_ZONE,
+        EXCLUDED_REGION,
+        EXCLUDED_ZONE,
+    ),
+    *(
+        REGION_NOT_CONFIGURED,
+        ZONE_NOT_CONFIGURED,
+        REGION_REFUSED,
+        NOT_SOLD,
+        NO_IMAGE,
+        ESTIMATE,
+        NOT_RESERVED,
+        OVER_MAX_PRICE,
+        OVER_MAX_HOURLY,
+    ),
     *(ENDS_EARLY, OUTAGE, NO_FABRIC),
 )
 """The order of the checks. An offer that fails several checks counts under the first."""

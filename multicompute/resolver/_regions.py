@@ -107,6 +107,13 @@ def named_zone(pattern: str, catalog: "Catalog", *, argument: str, zone_ids: Map
     raise SpecError(f"{argument}={pattern!r}: {what}; {hint}", hint=hint)
 
 
+def regions_of_zone_ids(patterns: Iterable[str], catalog: "Catalog") -> set[RegionKey]:
+    """Return the regions whose zone ids are among the patterns, which are known only of an account."""
+    names = (pattern.casefold().rpartition(":")[2] for pattern in patterns)
+    areas = {match["region"] for name in names if (match := re.fullmatch(_ZONE_ID, name))}
+    return {(region.provider, region.name) for region in catalog.regions() if _abbreviation(region.name) in areas}
+
+
 def _abbreviation(region: str) -> str:
     """Return the form that a region's name has in zone ids: "use1" for "us-east-1", "apne2" for "ap-northeast-2"."""
     area, _, rest = region.partition("-")

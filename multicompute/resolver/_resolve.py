@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from multicompute.offer import InstanceType
 from multicompute.plan import Plan
+from multicompute.provider import Availability
 from multicompute.resolver import _reasons as reasons
-from multicompute.resolver._catalog_index import Row, Shape, catalog_index
+from multicompute.resolver._catalog_index import Row, Rows, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints, read_constraints
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._gangs import ReservationGangs, Source, spread, surplus
@@ -33,13 +35,14 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
         only=context.only,
         zone_ids=context.zone_ids,
         tag_problems=context.tag_problems,
+        image_required=context.image_required,
     )
     limits, lifetimes = Limits(context.outages, context.now), Lifetimes(spec, context)
     counts = RejectionCounts()
     reservation_gangs = ReservationGangs(constraints, catalog, limits, lifetimes, context)
     reserved = reservation_gangs.make(named, counts) if spec.reservations else []
 
-    matcher = Matcher(constraints, limits, lifetimes, counts)
+    matcher = Matcher(constraints, limits, lifetimes, counts, context)
     read_count = 0
     for accelerator in constraints.shards:
         index = catalog_index(catalog, accelerator)
@@ -57,11 +60,20 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
 class Matcher:
     """Turns offers into gangs or rejections, line by line, and zone by zone only where outages apply."""
 
-    def __init__(self, constraints: Constraints, limits: Limits, lifetimes: Lifetimes, counts: RejectionCounts) -> None:
+    def __init__(
+        self,
+        constraints: Constraints,
+        limits: Limits,
+        lifetimes: Lifetimes,
+        counts: RejectionCounts,
+        context: ResolveContext,
+    ) -> None:
         self._constraints = constraints
         self._limits = limits
         self._lifetimes = lifetimes
         self._counts = counts
+        self._availability = context.availability
+        self._has_fabric = context.has_fabric
         self._gangs: list[Gang] = []
         self._sources: list[Source] = []
         self._spreads = constraints.spec.placement != "zone" and constraints.spec.interconnect != "rdma"
@@ -85,7 +97,8 @@ class Matcher:
                 continue
             is_early = lifetimes.end_early(lifetimes.of(shape.instance, purchase))
             for row in rows:
-                zones = self._allowed_zones(row)
+                found = self._availability.get(row.region_key) if self._availability else None
+                zones = self._allowed_zones(row) if found is None else self._available_zones(row, rows, found)
                 if not zones:
                     continue
                 total = round(nodes * row.price, 6)
@@ -111,6 +124,29 @@ class Matcher:
             self._counts.add_row(rejection_reason, row)
             return ()
         return row.zones
+
+    def _available_zones(self, row: Row, rows: Rows, found: Availability) -> tuple[str, ...]:
+        """Return the zones of a row that the spec allows and in which the account can use the type; count the others.
+
+        The tables may have another account's names of the zones, so where one row is for the complete region, the zones that
+        sell the type to this account take their place.
+        """
+        allowed = self._allowed_zones(row)
+        if not allowed:
+            return ()
+        if found.refused:
+            self._counts.add_row(reasons.REGION_REFUSED, row, found.refused)
+            return ()
+        sold = _zones_that_sell(row.instance, found)
+        if sold is None or (sold and allowed == ("",)):
+            return allowed
+        region, constraints = row.region_key, self._constraints
+        named = sold if region in rows.single_regions else tuple(zone for zone in sold if zone in row.zones)
+        usable = tuple(zone for zone in named if constraints.place_rejection(region, zone) is None)
+        for zone in allowed:
+            if zone not in usable:
+                self._counts.add(reasons.NOT_SOLD, row, zone)
+        return usable
 
     def _price_rejection(self, row: Row, total: float, *, is_early: bool) -> str | None:
         return (
@@ -162,10 +198,14 @@ class Matcher:
             return interconnect == "rdma"
         # An outage does not make a gang without a fabric more useful, unless the user lets the gang spread.
         if not self._spreads and any(
-            source.shape.is_linked and (source.nodes == 1 or source.shape.instance.fabric) for source in self._sources
+            source.shape.is_linked and (source.nodes == 1 or self._has_fabric(source.shape.instance, source.nodes))
+            for source in self._sources
         ):
             return True
-        return any(gang.shape.is_linked and (gang.nodes == 1 or gang.shape.instance.fabric) for gang in self._gangs)
+        return any(
+            gang.shape.is_linked and (gang.nodes == 1 or self._has_fabric(gang.shape.instance, gang.nodes))
+            for gang in self._gangs
+        )
 
     def _split_by_fabric(self) -> tuple[list[Gang], list[Gang]]:
         """Return the gangs that have a fabric or need none, and those of several nodes that lack one."""
@@ -174,7 +214,8 @@ class Matcher:
         lacking: list[Gang] = []
         for gang in self._gangs:
             shape = gang.shape
-            lacks_fabric = gang.nodes > 1 and not shape.instance.fabric and (is_required or shape.is_linked)
+            has_fabric = gang.nodes == 1 or self._has_fabric(shape.instance, gang.nodes)
+            lacks_fabric = not has_fabric and (is_required or shape.is_linked)
             (lacking if lacks_fabric else kept).append(gang)
         return kept, lacking
 
@@ -198,3 +239,11 @@ class Matcher:
                 key = ((offer.provider, offer.region), offer.purchase, offer.instance, offer.zone)
                 self._counts.use(rows[key], offer.zone)
         return gangs
+
+
+def _zones_that_sell(instance: InstanceType, found: Availability) -> tuple[str, ...] | None:
+    """Return the zones that sell an instance type to the account, None if that is not known."""
+    if found.offered is None:
+        return None
+    # Types without accelerators may be missing from the answer.
+    return found.offered.get(instance.name, () if instance.accelerator else None)

@@ -11,8 +11,8 @@ plugin = Plugin(
     extra="aws",
     modules=("boto3", "botocore"),
     tables=Path(__file__).parent / "data",
-    # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html: 50 tags, five of which are ours; keys of 128, values of 256 characters.
-    tag_limits=TagLimits(count=45, key_length=128, value_length=256, reserved_prefixes=("aws:",)),
+    # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html: 50 tags, six of which are ours on instances; keys of 128, values of 256 characters.
+    tag_limits=TagLimits(count=44, key_length=128, value_length=256, reserved_prefixes=("aws:",)),
     # https://aws.amazon.com/about-aws/whats-new/2017/10/announcing-amazon-ec2-per-second-billing/: Linux by the second, 60 seconds at least,
     # for on-demand, reserved and spot alike. Distributions with an hourly charge of their own are billed by the hour; no default image is one.
     billing_minimum=timedelta(minutes=1),

@@ -5,11 +5,13 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
+from multicompute.errors import MulticomputeError
 from multicompute.provider import TAG_ID, Check
 from multicompute.provider_kit.seam import finding, optional_finding
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._errors import code_of, translate_errors
 from multicompute_aws._session import Clients
+from multicompute_aws._subnets import NO_SUBNET_HINT, described_subnets
 from multicompute_aws._tags import ec2_tags
 
 # Any id will do: EC2 refuses a dry run for a missing permission before it looks the image up.
@@ -17,18 +19,27 @@ _SOME_IMAGE: Final = "ami-00000000000000000"
 _SOME_TYPE: Final = "t3.micro"
 
 
+# These answers come after the check of the permission.
+_ALLOWED: Final = ("InvalidAMI", "MissingParam", "VPCIdNotSpecified", "MissingInput", "DefaultVpcDoesNotExist")
+
+
 def check(clients: Clients) -> tuple[Check, ...]:
     """Return all findings, the most important first; without an identity the rest is not checked."""
-    place = Place("aws", clients.settings.home_region)
-    identity = finding("identity", lambda: _identity(clients, place))
+    home = Place("aws", clients.settings.home_region)
+    identity = finding("identity", lambda: _identity(clients, home))
     if not identity.ok:
         return (identity,)
-    ec2, quotas = clients.ec2(place.region), clients.service_quotas(place.region)
+    network, place, subnet = _network(clients, home)
+    ec2, quotas = clients.ec2(place.region), clients.service_quotas(home.region)
     launch: dict[str, Any] = {"ImageId": _SOME_IMAGE, "InstanceType": _SOME_TYPE, "MinCount": 1, "MaxCount": 1}
     kinds = ("instance", "volume", "network-interface")
     group: dict[str, Any] = {"GroupName": "multicompute-check", "Description": "check"}
+    if subnet is not None:
+        launch["SubnetId"], group["VpcId"] = subnet["SubnetId"], subnet["VpcId"]
     return (
         identity,
+        _regions(clients),
+        network,
         _allowed("DescribeInstances", place, lambda: ec2.describe_instances(MaxResults=5)),
         _dry_run(
             "RunInstances", place, lambda: ec2.run_instances(**launch, TagSpecifications=_tagged(*kinds), DryRun=True)
@@ -42,11 +53,52 @@ def check(clients: Clients) -> tuple[Check, ...]:
         optional_finding(
             "ListServiceQuotas",
             lambda: _call(
-                "ListServiceQuotas", place, lambda: quotas.list_service_quotas(ServiceCode="ec2", MaxResults=1)
+                "ListServiceQuotas", home, lambda: quotas.list_service_quotas(ServiceCode="ec2", MaxResults=1)
             ),
             otherwise="not readable, so quotas are not compared",
         ),
     )
+
+
+def _regions(clients: Clients) -> Check:
+    """Return how many regions are enabled; the list is needed only where the settings name no regions."""
+
+    def count() -> str:
+        enabled, known = clients.enabled()
+        only = f"; only {', '.join(clients.settings.listed_regions)} are used" if clients.settings.regions else ""
+        return f"{enabled} of {known} regions are enabled in this account{only}"
+
+    if clients.settings.regions:
+        return optional_finding("regions", count, otherwise="not readable, so a disabled region is found by trying")
+    return finding("regions", count)
+
+
+def _network(clients: Clients, home: Place) -> tuple[Check, Place, dict[str, Any] | None]:
+    """Return whether there are subnets to launch into, with the place and the first of them.
+
+    Configured subnets may be in any region, the default ones are looked for in the home region.
+    """
+    settings = clients.settings
+    is_configured = bool(settings.vpc or settings.subnets)
+    try:
+        listed = clients.in_regions(
+            None if is_configured else home.region,
+            lambda _, place: [(place, subnet) for subnet in described_subnets(clients, place)],
+            is_listing=True,
+        )
+    except MulticomputeError as error:
+        return Check("subnets", ok=False, detail=error.message, hint=error.hint or ""), home, None
+    found = [item for each in listed for item in each]
+    if found:
+        place, subnet = found[0]
+        number = sum(other == place for other, _ in found)
+        text = f"{number} {'subnets' if number > 1 else 'subnet'} of {subnet['VpcId']} in {place.region}"
+        return Check("subnets", ok=True, detail=text), place, subnet
+    if is_configured:
+        text, hint = "no region has the configured VPC or subnets", "correct [providers.aws] vpc or subnets"
+    else:
+        text, hint = f"{home.region} has no default subnets", NO_SUBNET_HINT
+    return Check("subnets", ok=False, detail=text, hint=hint), home, None
 
 
 def _tagged(*kinds: str) -> Any:
@@ -77,7 +129,7 @@ def _dry_run(operation: str, place: Place, call: Callable[[], object]) -> Check:
         try:
             call()
         except ClientError as error:
-            if code_of(error) != "DryRunOperation" and not code_of(error).startswith(("InvalidAMI", "MissingParam")):
+            if code_of(error) != "DryRunOperation" and not code_of(error).startswith(_ALLOWED):
                 raise
 
     return finding(operation, lambda: _call(operation, place, tried) + " (dry run)")

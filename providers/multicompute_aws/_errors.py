@@ -23,6 +23,8 @@ from multicompute.provider_kit.vendor_errors import (
     DENIED,
     INVALID,
     INVALID_IN_REGION,
+    INVALID_TYPE,
+    MALFORMED,
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
@@ -47,9 +49,13 @@ from multicompute_aws._families import console_page, family_of
 
 log = logging.getLogger(__name__)
 
-# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html: the message names the kind of the policy. Those of an
-# organisation usually deny some regions or instance types, and not the account.
-_DENIED_BY_ORGANISATION: Final = DENIED._replace(scope="region", wording="explicit deny in a service control policy")
+# Other regions may accept the credentials; `Clients.refusal_of_region` finds out whether the account's home region does.
+_UNKNOWN_KEY: Final = Meaning(AuthError, "region")
+_NOT_OFFERED_IN_REGION: Final = Meaning(CapacityError, "region", is_offered=False)
+_INVALID_IN_ZONE: Final = Meaning(InvalidRequestError, "zone")
+_FREE_TIER: Final = "not eligible for Free Tier"
+# EC2 documents no list of the endings; "Client.InvalidKMSKey.InvalidState" is the usual one.
+KEY_REASON: Final = "Client.InvalidKMSKey"
 
 # The codes of the EC2 API reference ("Error codes for the Amazon EC2 API") and of STS. A lack of capacity arrives as HTTP 500, so the code
 # decides and never the status. A code that is not here is ProviderError: denied and sold out must not look alike.
@@ -64,9 +70,20 @@ MEANINGS: Final[Meanings] = {
     "UnfulfillableCapacity": (NO_CAPACITY_IN_ZONE,),
     "InsufficientSpotInstanceCapacity": (NO_CAPACITY_IN_ZONE,),
     "InsufficientFreeAddressesInSubnet": (NO_CAPACITY_IN_ZONE,),
-    # Not a shortage but "not offered in this zone". With any other message it is a combination of options that EC2 never supports.
-    "Unsupported": (NOT_OFFERED_IN_ZONE._replace(wording="requested Availability Zone"), INVALID),
-    "UnsupportedOperation": (INVALID,),
+    "InsufficientVolumeCapacity": (NO_CAPACITY_IN_ZONE,),
+    # Mostly the type is not sold in the zone or in the region, and the message does not tell which
+    # (https://github.com/hashicorp/terraform-provider-aws/issues/9113). Karpenter counts every "Unsupported" as a lack of capacity of the
+    # type in the zone (aws/karpenter-provider-aws, pkg/errors/errors.go).
+    "Unsupported": (
+        INVALID_TYPE._replace(wording="Marketplace product"),
+        NOT_OFFERED_IN_ZONE._replace(
+            wording="requested Availability Zone|requested configuration is currently not supported"
+        ),
+        NO_CAPACITY_IN_ZONE,
+    ),
+    "InvalidInstanceType": (_NOT_OFFERED_IN_REGION,),
+    "UnsupportedOperation": (INVALID_TYPE,),
+    "VolumeTypeNotAvailableInZone": (_INVALID_IN_ZONE,),
     "UnsupportedHibernationConfiguration": (INVALID,),
     "InstanceLimitExceeded": (QUOTA_OF_REGION,),
     "VcpuLimitExceeded": (QUOTA_OF_REGION,),
@@ -81,27 +98,39 @@ MEANINGS: Final[Meanings] = {
     "NetworkInterfaceLimitExceeded": (QUOTA_OF_REGION,),
     "SecurityGroupsPerInterfaceLimitExceeded": (QUOTA_OF_REGION,),
     "PlacementGroup.LimitExceeded": (QUOTA_OF_REGION,),
-    "SpotMaxPriceTooLow": (Meaning(InvalidRequestError, "zone"),),
+    "PlacementGroupLimitExceeded": (QUOTA_OF_REGION,),
+    "ResourceLimitExceeded": (QUOTA_OF_REGION,),
+    # The request has more instances than one call may have, which no other quota changes.
+    "RequestResourceCountExceeded": (INVALID,),
+    "ResourceCountExceeded": (INVALID,),
+    # Of the spot offer; on demand the zone may have the type.
+    "SpotMaxPriceTooLow": (INVALID,),
     "RequestLimitExceeded": (THROTTLED,),
-    "RequestResourceCountExceeded": (THROTTLED,),
     "Throttling": (THROTTLED,),
     "ThrottlingException": (THROTTLED,),
     "TooManyRequestsException": (THROTTLED,),
     "EC2ThrottledException": (THROTTLED,),
     "SlowDown": (THROTTLED,),
-    "UnauthorizedOperation": (_DENIED_BY_ORGANISATION, DENIED),
-    "AccessDenied": (_DENIED_BY_ORGANISATION, DENIED),
-    "AccessDeniedException": (_DENIED_BY_ORGANISATION, DENIED),
-    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": (DENIED,),
-    "AuthFailure": (UNAUTHENTICATED,),
+    "UnauthorizedOperation": (DENIED,),
+    "AccessDenied": (DENIED,),
+    "AccessDeniedException": (DENIED,),
+    # Of a spot launch only: on demand needs no such role.
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": (DENIED._replace(scope="request"),),
+    # Also "Not authorized for images: [ami-...]", about an image of another account.
+    "AuthFailure": (INVALID_IN_REGION._replace(wording="[Nn]ot authorized for images"), _UNKNOWN_KEY),
     "InvalidClientTokenId": (UNAUTHENTICATED,),
-    "UnrecognizedClientException": (UNAUTHENTICATED,),
+    # What other services than EC2 answer where a region is not enabled.
+    "UnrecognizedClientException": (_UNKNOWN_KEY,),
     "ExpiredToken": (UNAUTHENTICATED,),
     "ExpiredTokenException": (UNAUTHENTICATED,),
     "RequestExpired": (UNAUTHENTICATED,),
     "SignatureDoesNotMatch": (UNAUTHENTICATED,),
-    "OptInRequired": (Meaning(AuthError, "region"),),
-    "PendingVerification": (UNAUTHENTICATED,),
+    "IncompleteSignature": (UNAUTHENTICATED,),
+    "MissingAuthenticationToken": (UNAUTHENTICATED,),
+    # "In order to use this AWS Marketplace product you need to accept terms and subscribe" is about the image.
+    "OptInRequired": (INVALID_IN_REGION._replace(wording="Marketplace"), DENIED),
+    # "Your request for accessing resources in this region is being validated": https://github.com/skyplane-project/skyplane/issues/799
+    "PendingVerification": (DENIED,),
     "Blocked": (UNAUTHENTICATED,),
     # The answer of a dry run that would have succeeded; `check` reads it before it gets here.
     "DryRunOperation": (TRANSIENT,),
@@ -115,25 +144,41 @@ MEANINGS: Final[Meanings] = {
     "InvalidPlacementGroup.InUse": (TRANSIENT,),
     "DependencyViolation": (TRANSIENT,),
     "IncorrectInstanceState": (TRANSIENT,),
-    "InvalidGroup.NotFound": (INVALID,),
+    # The same of groups: https://github.com/aws/aws-sdk-js/issues/318, https://github.com/hashicorp/packer/issues/1322. Configured groups are
+    # listed before each launch.
+    "InvalidGroup.NotFound": (TRANSIENT,),
+    "InvalidPlacementGroup.Unknown": (TRANSIENT,),
     "InvalidAMIID.NotFound": (INVALID_IN_REGION,),
     "InvalidAMIID.Malformed": (INVALID,),
     "InvalidAMIID.Unavailable": (INVALID_IN_REGION,),
-    "InvalidSubnetID.NotFound": (INVALID,),
+    "InvalidSubnetID.NotFound": (INVALID_IN_REGION,),
+    "InvalidVpcID.NotFound": (INVALID_IN_REGION,),
+    "VPCIdNotSpecified": (INVALID_IN_REGION,),
+    "DefaultVpcDoesNotExist": (INVALID_IN_REGION,),
+    "MissingInput": (_INVALID_IN_ZONE,),
     "InvalidKeyPair.NotFound": (INVALID_IN_REGION,),
     "InvalidLaunchTemplateId.NotFound": (INVALID,),
     "InvalidCapacityReservationId.NotFound": (INVALID,),
-    "InvalidPlacementGroup.Unknown": (INVALID,),
     "InvalidParameter": (INVALID,),
-    "InvalidParameterValue": (INVALID,),
-    "InvalidParameterCombination": (INVALID,),
+    # What RunInstances answers to a type that the region does not know.
+    "InvalidParameterValue": (
+        _NOT_OFFERED_IN_REGION._replace(wording=r"Invalid value '[^']*' for InstanceType"),
+        INVALID,
+    ),
+    # An account on the free plan can launch some small types only, in all regions:
+    # https://github.com/aws/karpenter-provider-aws/pull/9004
+    "InvalidParameterCombination": (Meaning(QuotaError, "account", _FREE_TIER), INVALID),
     "InvalidBlockDeviceMapping": (INVALID,),
-    "MissingParameter": (INVALID,),
+    "MissingParameter": (MALFORMED,),
+    "UnknownParameter": (MALFORMED,),
+    "InvalidAction": (INVALID,),
+    "InvalidQueryParameter": (INVALID,),
+    "MalformedQueryString": (INVALID,),
     "ValidationError": (INVALID,),
     "ValidationException": (INVALID,),
-    "UnknownParameter": (INVALID,),
     "InvalidUserData.Malformed": (INVALID,),
     "TagLimitExceeded": (INVALID,),
+    "CustomerKeyHasBeenRevoked": (INVALID_IN_REGION,),
     "InternalError": (TRANSIENT,),
     "InternalFailure": (TRANSIENT,),
     "InternalServerError": (TRANSIENT,),
@@ -148,7 +193,9 @@ MEANINGS: Final[Meanings] = {
     "Server.SpotInstanceShutdown": (PREEMPTED,),
     "Server.InternalError": (Meaning(TransientError, "zone"),),
     "Client.VolumeLimitExceeded": (QUOTA_OF_REGION,),
-    "Client.InternalError": (INVALID,),
+    # Both are the answer where the key for EBS encryption, which each region has its own default of, can't be used.
+    "Client.InternalError": (INVALID_IN_REGION,),
+    KEY_REASON: (INVALID_IN_REGION,),
     "Client.InvalidSnapshot.NotFound": (INVALID_IN_REGION,),
 }
 
@@ -186,9 +233,22 @@ _HINTS: Final[Mapping[Kind, str]] = {
     ProviderError: "look the code up in the EC2 API's list of error codes",
 }
 
+# The next step where neither the kind of the error nor the action decides it: the code, a part of the message, and the hint.
+_SPECIAL_HINTS: Final = (
+    ("OptInRequired", "Marketplace", "accept the terms on that page, or name another image with image="),
+    ("OptInRequired", "", "`aws account enable-region` enables the region; exclude= leaves it out"),
+    (
+        "PendingVerification",
+        "",
+        "AWS sends an e-mail when it has verified the account for the region; exclude= leaves it out",
+    ),
+    ("InvalidParameterCombination", _FREE_TIER, "upgrade the account to the paid plan in the Billing console"),
+    ("VPCIdNotSpecified", "", "`aws ec2 create-default-vpc` makes a VPC; [providers.aws] vpc names another"),
+)
+
 _ZONE_NAMES: Final = re.compile(r"\b[a-z]{2,}(?:-[a-z]+)+-\d+(?:-[a-z]+-\d+)?[a-z]\b")
 _CHOOSING: Final = re.compile(r"or choosing (.+?)\.?\s*$", re.DOTALL)
-_ACTION: Final = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
+ACTION: Final = re.compile(r"not authorized to perform:? ([a-z0-9-]+:[A-Za-z]+)")
 # A long opaque blob that only a caller with the permission to decode it can read.
 _BLOB: Final = re.compile(r"Encoded authorization failure message:.*", re.DOTALL)
 
@@ -198,6 +258,11 @@ def code_of(error: BaseException) -> str:
     if isinstance(error, sdk.ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))
     return ""
+
+
+def reason_code(code: str) -> str:
+    """Return the code to look up in MEANINGS for the code of an instance's state reason."""
+    return KEY_REASON if code.startswith(f"{KEY_REASON}.") else code
 
 
 def is_denial(code: str) -> bool:
@@ -261,19 +326,22 @@ def _meaning_of_type(error: Exception) -> Meaning:
     if isinstance(error, _UNAUTHENTICATED) or type(error).__name__.startswith("Login"):
         return UNAUTHENTICATED
     if isinstance(error, sdk.ParamValidationError):
-        return INVALID
+        return MALFORMED
     return UNKNOWN
 
 
 def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) -> str:
+    special = next(
+        (hint for code, wording, hint in _SPECIAL_HINTS if answer.code == code and wording in answer.message), ""
+    )
+    if special:
+        return special
     if meaning.kind is QuotaError:
         return _quota_hint(place)
     if meaning.kind is AccessDeniedError:
-        named = _ACTION.search(answer.message)
+        named = ACTION.search(answer.message)
         action = named[1] if named else f"{_SERVICES.get(operation, 'ec2')}:{operation}"
         return f"allow the action {action} to this identity (docs/permissions/aws-policy.json lists all that are used)"
-    if answer.code == "OptInRequired":
-        return f"enable the region {place.region} in the account, or leave it out with exclude="
     return _HINTS.get(meaning.kind, "")
 
 

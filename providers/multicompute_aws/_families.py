@@ -1,4 +1,4 @@
-"""EC2's vCPU quotas, and the instance types that count against each."""
+"""Families of instance types: the vCPU quota that each counts against, and what those on the Xen hypervisor lack."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -64,3 +64,22 @@ def family_of(instance_type: str, purchase: Purchase) -> Family | None:
 def console_page(code: str, region: str) -> str:
     """Return the console's page on which more of a quota is requested."""
     return f"https://{region}.console.aws.amazon.com/servicequotas/home/services/ec2/quotas/{code}"
+
+
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-nitro-instances.html lists all others; bare metal sizes have no hypervisor.
+_XEN: Final = frozenset(
+    {
+        *("c1", "c3", "c4", "d2", "f1", "g2", "g3", "g3s", "h1", "i2", "i3", "m1", "m2", "m3", "m4", "p2", "p3"),
+        *("r3", "r4", "t1", "t2", "x1", "x1e"),
+    }
+)
+
+
+def is_xen(instance_type: str) -> bool:
+    """Return whether instances of a type run on the Xen hypervisor.
+
+    Their metadata may show a changed tag only after a stop and a start: the EC2 user guide has promised the change on a running
+    instance for Nitro types only.
+    """
+    family, _, size = instance_type.partition(".")
+    return family in _XEN and not size.startswith("metal")

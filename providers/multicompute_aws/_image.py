@@ -111,8 +111,7 @@ def default_parameter(instance: InstanceType) -> str:
             f"none of AWS's current base images has a driver for {instance.accelerator}",
             code="NoDefaultImage",
             place=Place("aws", instance_type=instance.name),
-            # Another cloud's image may have one, so this must not stop the request.
-            scope="zone",
+            scope="type",
             hint="name an image that has one: image=",
         )
     if instance.accelerator.startswith(("trainium", "inferentia")):

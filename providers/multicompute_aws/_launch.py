@@ -11,12 +11,16 @@ from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Selector
 from multicompute.provider_kit.seam import all_or_nothing
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable, unavailable_here
+from multicompute_aws._addresses import ELASTIC, TAG_ADDRESS, Addresses, Shortage, is_address_quota
 from multicompute_aws._boot import user_data
-from multicompute_aws._errors import code_of, log, translate_errors
+from multicompute_aws._cards import NetworkCard, interfaces
+from multicompute_aws._errors import code_of, translate_errors
+from multicompute_aws._families import is_xen
 from multicompute_aws._image import Image, Images
 from multicompute_aws._list import instances, live_instances, to_node
 from multicompute_aws._names import client_token
-from multicompute_aws._network import Network, Subnet, interfaces, warn_of_no_internet
+from multicompute_aws._network import Network
+from multicompute_aws._reach import Choice, no_addresses, warn
 from multicompute_aws._reservations import CapacityReservation, find_reservation
 from multicompute_aws._session import Clients
 from multicompute_aws._tags import ec2_tags, fit_metadata
@@ -28,10 +32,13 @@ if TYPE_CHECKING:
 # A deep learning image has 100 GB; the rest is for a framework, a container or two and checkpoints.
 _DEFAULT_DISK_GIB: Final = 200
 _DEFAULT_PLAIN_DISK_GIB: Final = 50
+# "When launching a Trn1/Trn2/Trn3 instance, you must adjust your primary EBS volume size to a minimum of 512GB",
+# https://awsdocs-neuron.readthedocs-hosted.com/en/v2.33.0/setup/pytorch/update-dlami.html.
+_TRAINIUM_DISK_GIB: Final = 512
 # Containers on the node get their role from the metadata service, one hop further away.
 _METADATA_HOPS: Final = 2
-# A group that was created a moment ago may not be known to RunInstances yet.
 _SUBNET_IS_FULL: Final = "InsufficientFreeAddressesInSubnet"
+# A group that was created a moment ago may not be known to RunInstances yet.
 _NOT_YET_KNOWN: Final = frozenset({"InvalidGroup.NotFound", "InvalidPlacementGroup.Unknown"})
 
 
@@ -41,21 +48,39 @@ class Launcher:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._images = Images(clients)
-        self._network = Network(clients)
+        self.addresses = Addresses(clients)
+        self._network = Network(clients, self.addresses)
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch all parts of `request`, or none; see `Provider.launch`."""
         calls = [(part, self._calls(request, index, part)) for index, part in enumerate(request.parts)]
         nodes: list[Node] = []
         place = Place("aws", request.region)
+        with_addresses = 0
 
         def roll_back() -> None:
             terminate_instances(self._clients.ec2(place.region), [node.id for node in nodes], place)
+            if with_addresses:
+                self.addresses.release(request.token, place)
 
         with all_or_nothing(place, roll_back):
             for part, in_subnets in calls:
-                nodes += self._run_in_any(request, part, in_subnets)
+                call, launched = self._run_in_any(request, part, in_subnets)
+                nodes += launched
+                with_addresses += part.nodes if call.choice.access == "elastic" else 0
+            if with_addresses:
+                self._allocate_addresses(request, with_addresses, place)
         return tuple(nodes)
+
+    def _allocate_addresses(self, request: LaunchRequest, count: int, place: Place) -> None:
+        try:
+            self.addresses.allocate(count, {**request.tags, TAG_ATTEMPT: request.token}, place)
+        except MulticomputeError as error:
+            if not is_address_quota(error):
+                raise
+            # Its quota could not be read, or another launch took the last ones.
+            why = Shortage(error.vendor_message or error.message)
+            raise no_addresses(why, Place.of(request.parts[0].offer)) from error
 
     def restart(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Start the stopped instances of an earlier launch, all that can be started, and return all of them.
@@ -80,7 +105,7 @@ class Launcher:
         """Forget what was created for a cluster that is torn down."""
         self._network.forget(cluster_id)
 
-    def _run_in_any(self, request: LaunchRequest, part: Part, calls: Sequence["_Call"]) -> list[Node]:
+    def _run_in_any(self, request: LaunchRequest, part: Part, calls: Sequence["_Call"]) -> tuple["_Call", list[Node]]:
         """Launch a part in the first of its subnets that has enough free addresses.
 
         All calls have the same client token, so EC2 launches the part once, whichever subnet an earlier call has named.
@@ -91,12 +116,12 @@ class Launcher:
             except CapacityError as error:
                 if error.code != _SUBNET_IS_FULL or number == len(calls) - 1:
                     raise
-                log.warning(
-                    "%s: %s has too few free addresses; trying the next subnet", Place.of(part.offer), call.subnet.id
-                )
+                subnet = call.choice.subnet.id
+                request.warn(f"{Place.of(part.offer)}: {subnet} has too few free addresses; trying the next subnet")
             else:
-                self._network.use(call.subnet, call.arguments["ClientToken"])
-                return nodes
+                self._network.use(call.choice.subnet, call.arguments["ClientToken"])
+                warn(request, call.choice, Place.of(part.offer))
+                return call, nodes
         raise AssertionError("a part has at least one subnet")
 
     def _run(self, request: LaunchRequest, part: Part, call: dict[str, Any], *, is_first: bool = True) -> list[Node]:
@@ -113,7 +138,7 @@ class Launcher:
                     raise unavailable_here(text, code=_SUBNET_IS_FULL, place=place, scope="zone", hint="") from error
                 if code in ("IdempotentParameterMismatch", "IdempotentInstanceTerminated"):
                     return self._launched_before(request, part, call["ClientToken"], place, error)
-                if code in _NOT_YET_KNOWN and not self._clients.settings.security_groups:
+                if code in _NOT_YET_KNOWN:
                     self._network.forget(request.cluster_id)
                     text = f"the group that was created for the launch is not known yet: {code}"
                     raise retryable(text, code=code, place=place) from error
@@ -152,32 +177,27 @@ class Launcher:
             raise unavailable_here(
                 text, code="NoSubnet", place=place, scope="request", hint=error.hint or ""
             ) from error
-        # The groups of a launch are in one VPC.
-        same_vpc = [subnet for subnet in subnets if subnet.vpc == subnets[0].vpc]
-        first = self._call(request, index, part, same_vpc[0], image, reserved)
-        others = [
-            _Call(subnet, {**first, "NetworkInterfaces": _moved(first["NetworkInterfaces"], subnet)})
-            for subnet in same_vpc[1:]
+        cards = self._network.cards(part.offer.instance, place) if request.fabric else ()
+        choices = self._network.choices(request, subnets, has_one_interface=len(cards) < 2, place=place)
+        groups = self._network.security_groups(request, choices[0].subnet, place)
+        common = self._arguments(request, index, part, image, reserved)
+        return [
+            _Call(
+                choice,
+                {
+                    **common,
+                    "NetworkInterfaces": _interfaces(choice, groups, cards),
+                    "TagSpecifications": _tag_specifications(request, part, choice),
+                },
+            )
+            for choice in choices
         ]
-        return [_Call(same_vpc[0], first), *others]
 
-    def _call(
-        self,
-        request: LaunchRequest,
-        index: int,
-        part: Part,
-        subnet: Subnet,
-        image: Image,
-        reserved: CapacityReservation | None,
+    def _arguments(
+        self, request: LaunchRequest, index: int, part: Part, image: Image, reserved: CapacityReservation | None
     ) -> dict[str, Any]:
-        """Return the arguments of RunInstances for one part, and create or read the resources that they name."""
+        """Return the arguments of RunInstances for one part in any subnet; the placement group is created or found."""
         place, instance = Place.of(part.offer), part.offer.instance
-        cards = self._network.cards(instance, place) if request.fabric else ()
-        groups = self._network.security_groups(request, subnet, place)
-        placement = self._placement(request, reserved, place)
-        network = interfaces(subnet, groups, cards, is_private=request.private)
-        if not self._clients.settings.is_local:
-            warn_of_no_internet(subnet, network, is_private=request.private, place=place)
         call: dict[str, Any] = {
             "ImageId": image.id,
             "InstanceType": instance.name,
@@ -189,36 +209,39 @@ class Launcher:
                 "HttpTokens": "required",
                 "HttpEndpoint": "enabled",
                 "HttpPutResponseHopLimit": _METADATA_HOPS,
-                "InstanceMetadataTags": "enabled" if fit_metadata(request.tags) else "disabled",
+                "InstanceMetadataTags": "enabled" if _shows_tags(request, instance.name) else "disabled",
             },
-            "NetworkInterfaces": network,
             "BlockDeviceMappings": _disks(request, part, image),
-            "TagSpecifications": _tag_specifications(request, part),
             "UserData": user_data(
                 expires_at=request.expires_at, ssh_public_key=request.ssh_public_key, setup=request.setup
             ),
         }
+        placement = self._placement(request, reserved, place)
         if placement:
-            call["Placement"] = {"GroupName": placement}
+            call["Placement"] = placement
         return call | _market(request, part, reserved) | _configured(self._clients)
 
-    def _placement(self, request: LaunchRequest, reserved: CapacityReservation | None, place: Place) -> str:
-        """Return the placement group of a part; a reservation has its own, and a capacity block needs none."""
+    def _placement(self, request: LaunchRequest, reserved: CapacityReservation | None, place: Place) -> dict[str, str]:
+        """Return the placement of a part; a reservation has a group of its own, and a capacity block needs none."""
         if reserved is not None:
-            return reserved.placement_group
-        return self._network.placement_group(request, place) if request.fabric else ""
+            group = {"GroupName": reserved.placement_group} if reserved.placement_group else {}
+            return group | ({"Tenancy": reserved.tenancy} if reserved.tenancy != "default" else {})
+        return {"GroupName": self._network.placement_group(request, place)} if request.fabric else {}
 
 
 class _Call(NamedTuple):
     """The arguments of RunInstances for one part in one subnet."""
 
-    subnet: Subnet
+    choice: Choice
     arguments: dict[str, Any]
 
 
-def _moved(network: list[dict[str, Any]], subnet: Subnet) -> list[dict[str, Any]]:
-    """Return network interfaces as they are in another subnet of the same VPC."""
-    return [{**interface, "SubnetId": subnet.id} for interface in network]
+def _interfaces(choice: Choice, groups: tuple[str, ...], cards: tuple[NetworkCard, ...]) -> list[dict[str, Any]]:
+    network = interfaces(cards, subnet=choice.subnet.id, groups=groups)
+    if len(network) == 1:
+        # EC2 refuses this with several interfaces.
+        network[0]["AssociatePublicIpAddress"] = choice.access == "public"
+    return network
 
 
 def _in_state(ec2: "EC2Client", selector: Selector, place: Place, state: str) -> list[dict[str, Any]]:
@@ -275,13 +298,25 @@ def _configured(clients: Clients) -> dict[str, Any]:
     return added
 
 
+def _shows_tags(request: LaunchRequest, instance_type: str) -> bool:
+    """Return whether nodes read their expiry from the tags in their metadata; the others read it from the name of a group."""
+    return fit_metadata(request.tags) and not is_xen(instance_type)
+
+
+def default_disk_gib(accelerator: str) -> int:
+    """Return the size of the boot disk of a type with this accelerator, unless its image is larger."""
+    if accelerator.startswith("trainium"):
+        return _TRAINIUM_DISK_GIB
+    return _DEFAULT_DISK_GIB if accelerator else _DEFAULT_PLAIN_DISK_GIB
+
+
 def _disks(request: LaunchRequest, part: Part, image: Image) -> list[dict[str, Any]]:
     """Return the volumes: those that we create are encrypted, and all are deleted with the instance.
 
     Raises:
         InvalidRequestError: The requested disk is smaller than the image.
     """
-    default = _DEFAULT_DISK_GIB if part.offer.instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
+    default = default_disk_gib(part.offer.instance.accelerator)
     size = max(default, image.size_gib) if request.disk_gib is None else -int(-request.disk_gib // 1)
     if size < image.size_gib:
         text = f"disk={size}GiB is smaller than the image {image.id}, which has {image.size_gib} GiB"
@@ -296,9 +331,13 @@ def _disks(request: LaunchRequest, part: Part, image: Image) -> list[dict[str, A
     return [{"DeviceName": image.root_device, "Ebs": root}, *others]
 
 
-def _tag_specifications(request: LaunchRequest, part: Part) -> list[dict[str, Any]]:
+def _tag_specifications(request: LaunchRequest, part: Part, choice: Choice) -> list[dict[str, Any]]:
     """Return the tags of everything that the call creates (I2)."""
+    of_instance = {TAG_ADDRESS: ELASTIC} if choice.access == "elastic" else {}
     kinds = ["instance", "volume", "network-interface"]
     if part.offer.purchase == "spot" and part.reservation is None:
         kinds.append("spot-instances-request")
-    return [{"ResourceType": kind, "Tags": ec2_tags(request.tags)} for kind in kinds]
+    return [
+        {"ResourceType": kind, "Tags": ec2_tags({**request.tags, **(of_instance if kind == "instance" else {})})}
+        for kind in kinds
+    ]

@@ -10,7 +10,8 @@ from multicompute.offer import Part
 from multicompute.provider import TAG_ATTEMPT, TAG_ID, LaunchRequest, Resource, Selector
 from multicompute.provider_kit.calls import all_pages, batches
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of
-from multicompute_aws._errors import MEANINGS, translate_errors
+from multicompute_aws._addresses import Addresses, waits_for_address
+from multicompute_aws._errors import KEY_REASON, MEANINGS, reason_code, translate_errors
 from multicompute_aws._health import with_health
 from multicompute_aws._names import client_token_filters, group_name, is_client_token
 from multicompute_aws._session import Clients
@@ -39,6 +40,7 @@ _STATES: Final = {
 # name by which EC2 deletes one.
 _DEPENDENTS: Final = {
     "spot-instances-request": ("DescribeSpotInstanceRequests", "SpotInstanceRequests", "SpotInstanceRequestId"),
+    "elastic-ip": ("DescribeAddresses", "Addresses", "AllocationId"),
     "volume": ("DescribeVolumes", "Volumes", "VolumeId"),
     "network-interface": ("DescribeNetworkInterfaces", "NetworkInterfaces", "NetworkInterfaceId"),
     "security-group": ("DescribeSecurityGroups", "SecurityGroups", "GroupId"),
@@ -46,15 +48,30 @@ _DEPENDENTS: Final = {
 }
 
 
+_BILLABLE: Final = ("volume", "elastic-ip")
+# The launch asks for encrypted volumes, and each region has a default key for them, whose policy may exclude the identity:
+# https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
+_KEY_REMEDY: Final = "the region's default key of EBS encryption must allow this identity to use it"
 # Those with names of their own, by which they are found without their tags.
 _NAMED: Final = ("security-group", "placement-group")
 
 
-def nodes(clients: Clients, selector: Selector) -> tuple[Node, ...]:
-    """Return the selected nodes of every region that the selector allows, see `Provider.nodes`."""
+def nodes(clients: Clients, selector: Selector, addresses: Addresses) -> tuple[Node, ...]:
+    """Return the selected nodes of every region that the selector allows, see `Provider.nodes`.
+
+    Those that wait for an elastic IP address get it here, as soon as EC2 allows it, and are pending before.
+    """
 
     def in_region(ec2: "EC2Client", place: Place) -> list[Node]:
         found = sorted(selected_instances(ec2, selector, place, is_refresh=True), key=_order)
+        # A listing of all clusters changes none of them.
+        is_of_one = selector.cluster_id is not None or selector.token is not None
+        waiting = [item for item in found if is_of_one and waits_for_address(item)]
+        given = addresses.complete(waiting, place) if waiting else {}
+        found = [
+            {**item, "PublicIpAddress": given[item["InstanceId"]]} if item["InstanceId"] in given else item
+            for item in found
+        ]
         listed = [to_node(item, place.region, selector=selector) for item in found]
         return with_health(ec2, listed, place) if selector.with_health else listed
 
@@ -154,14 +171,14 @@ def to_node(
         instance_type=item["InstanceType"],
         region=region,
         zone=item.get("Placement", {}).get("AvailabilityZone", ""),
-        state=_STATES.get(item["State"]["Name"], NodeState.PENDING),
+        state=NodeState.PENDING if waits_for_address(item) else _STATES.get(item["State"]["Name"], NodeState.PENDING),
         private_ip=item.get("PrivateIpAddress") or None,
         public_ip=item.get("PublicIpAddress") or None,
         accelerators=offer.instance.accelerators if offer else 0.0,
         hourly_cost=offer.hourly_cost if offer else 0.0,
         token=token,
         reason=_reason(item),
-        cause=cause_of(MEANINGS, VendorAnswer(str((item.get("StateReason") or {}).get("Code", "")))),
+        cause=cause_of(MEANINGS, VendorAnswer(reason_code(str((item.get("StateReason") or {}).get("Code", ""))))),
         is_spot=item.get("InstanceLifecycle") == "spot",
         is_tagged=request is not None or _is_tagged(item, selector or Selector()),
     )
@@ -182,7 +199,8 @@ def _reason(item: dict[str, Any]) -> str | None:
     code, message = str(reason.get("Code", "")), str(reason.get("Message", ""))
     if code in ("", "pending", "running"):
         return None
-    return message if message.startswith(code) else f"{code}: {message}"
+    shown = message if message.startswith(code) else f"{code}: {message}"
+    return f"{shown} ({_KEY_REMEDY})" if reason_code(code) == KEY_REASON else shown
 
 
 def instance_resource(item: dict[str, Any], place: Place) -> Resource:
@@ -224,7 +242,7 @@ def _described(ec2: "EC2Client", kind: str, filters: Sequence[dict[str, Any]], p
             pages = [getattr(ec2, method)(**call)]
         items = [item for page in pages for item in page[member]]
     found = [item for item in items if item.get("State") != "deleted"]
-    return [_resource(kind, item[name], item, place, billable=kind == "volume") for item in found]
+    return [_resource(kind, item[name], item, place, billable=kind in _BILLABLE) for item in found]
 
 
 def _resource(kind: str, resource_id: str, item: dict[str, Any], place: Place, *, billable: bool = False) -> Resource:

@@ -1,7 +1,7 @@
 """Finds the subnet of a launch, and creates the cluster's security group and placement groups."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
@@ -9,50 +9,32 @@ from multicompute.errors import Scope
 from multicompute.offer import InstanceType
 from multicompute.provider import TAG_ID, LaunchRequest
 from multicompute.provider_kit.ssh import SshSources
-from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
+from multicompute.provider_kit.vendor_errors import Place, invalid_request, retryable, unavailable_here
+from multicompute_aws._addresses import Addresses
+from multicompute_aws._cards import NetworkCard, described_cards
 from multicompute_aws._errors import code_of, log, translate_errors
 from multicompute_aws._names import group_name
+from multicompute_aws._reach import Choice, Subnet, choices, no_addresses, no_way_out
+from multicompute_aws._routes import Routes
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
+from multicompute_aws._subnets import NO_SUBNET_HINT, described_subnets
 from multicompute_aws._tags import ec2_tags, plain_tags
-
-if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import FilterTypeDef
 
 # AWS's own service for it.
 _ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
 
 
-@dataclass(frozen=True, slots=True)
-class Subnet:
-    """A subnet that nodes can be launched into.
-
-    Attributes:
-        is_public: Whether AWS gives its instances a public address.
-        free: How many addresses were free when it was listed.
-    """
-
-    id: str
-    vpc: str
-    zone: str
-    is_public: bool
-    free: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkCard:
-    """A network card of an instance type, how many interfaces it takes, and whether they can be EFA interfaces."""
-
-    index: int
-    interfaces: int
-    has_efa: bool
+_SSH: Final = 22
 
 
 class Network:
     """The subnets, read once per region and process, and the groups of clusters."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, addresses: Addresses) -> None:
         self._clients = clients
+        self._addresses = addresses
+        self._routes = Routes(clients)
         self._settings: AwsSettings = clients.settings
         self._subnets: dict[str, tuple[Subnet, ...]] = {}
         # Client token -> the subnet of its launch: a repeated launch must name the same one.
@@ -85,7 +67,7 @@ class Network:
                 code="NoSubnet",
                 place=place,
                 scope=scope,
-                hint="`aws ec2 create-default-vpc` or create-default-subnet makes one; [providers.aws] subnets names others",
+                hint=NO_SUBNET_HINT,
             )
         if len(found) == 1 or not place.zone:
             return tuple(found)
@@ -95,22 +77,40 @@ class Network:
         used = self._subnet_of.get(token, "")
         return tuple(sorted(found, key=lambda subnet: (subnet.id != used, -subnet.free, subnet.id)))
 
+    def choices(
+        self, request: LaunchRequest, subnets: Sequence[Subnet], *, has_one_interface: bool, place: Place
+    ) -> list[Choice]:
+        """Return those of the subnets that the nodes can use, all of one VPC, in the order to try them.
+
+        Raises:
+            InvalidRequestError: The nodes could not reach the internet from any of them.
+        """
+        found = choices(
+            [(subnet, self._routes.way_out(subnet.id, subnet.vpc, place)) for subnet in subnets],
+            is_private=request.private,
+            has_one_interface=has_one_interface,
+            has_key=request.ssh_public_key is not None,
+        )
+        error = no_way_out(place)
+        if any(choice.access == "elastic" for choice in found):
+            shortage = self._addresses.shortage(request, place)
+            if shortage:
+                found = [choice for choice in found if choice.access != "elastic"]
+                error = no_addresses(shortage, place)
+        if not found:
+            # A route that is added meanwhile counts for the next launch of this process.
+            for subnet in subnets:
+                self._routes.forget(subnet.vpc, place)
+            raise error
+        # The groups of a launch are in one VPC.
+        return [choice for choice in found if choice.subnet.vpc == found[0].subnet.vpc]
+
     def use(self, subnet: Subnet, token: str) -> None:
         """Remember the subnet of the launch with this client token."""
         self._subnet_of[token] = subnet.id
+        log.info("launched into the subnet %s of %s in %s", subnet.id, subnet.vpc, subnet.zone)
 
     def _list_subnets(self, place: Place) -> tuple[Subnet, ...]:
-        settings = self._settings
-        filters: list[FilterTypeDef]
-        if settings.subnets:
-            filters = [{"Name": "subnet-id", "Values": list(settings.subnets)}]
-        elif settings.vpc:
-            filters = [{"Name": "vpc-id", "Values": [settings.vpc]}]
-        else:
-            filters = [{"Name": "default-for-az", "Values": ["true"]}]
-        with translate_errors("DescribeSubnets", place):
-            pages = self._clients.ec2(place.region).get_paginator("describe_subnets").paginate(Filters=filters)
-            found = [item for page in pages for item in page["Subnets"]]
         subnets = [
             Subnet(
                 item["SubnetId"],
@@ -119,7 +119,7 @@ class Network:
                 item["MapPublicIpOnLaunch"],
                 item.get("AvailableIpAddressCount", 0),
             )
-            for item in found
+            for item in described_subnets(self._clients, place)
         ]
         return tuple(sorted(subnets, key=lambda subnet: (subnet.zone, subnet.id)))
 
@@ -141,6 +141,14 @@ class Network:
                 place=place,
                 scope="region",
                 hint="[providers.aws] security_groups needs one for each VPC that is used; leave it out to have one created",
+            )
+        if request.ssh_public_key and not request.private and not any(_allows_ssh(group) for group in groups):
+            raise invalid_request(
+                f"none of the configured security groups in {subnet.vpc} allows SSH, so the key can't be used",
+                code="NoSshRule",
+                place=place,
+                scope="region",
+                hint="allow port 22 in one of [providers.aws] security_groups, or leave out ssh_key",
             )
         return tuple(sorted(group["GroupId"] for group in groups))
 
@@ -231,66 +239,30 @@ class Network:
                 # The stubs list the names of all types that existed when they were written.
                 answer = ec2.describe_instance_types(InstanceTypes=[instance.name])  # type: ignore[list-item]
             described = answer["InstanceTypes"][0]["NetworkInfo"] if answer["InstanceTypes"] else {}
-            self._cards[instance.name] = _cards(dict(described), instance)
+            self._cards[instance.name] = described_cards(dict(described), instance)
         return self._cards[instance.name]
 
 
-def warn_of_no_internet(subnet: Subnet, network: list[dict[str, Any]], *, is_private: bool, place: Place) -> None:
-    """Warn about nodes in a public subnet without a public address: they can't reach the internet."""
-    if len(network) > 1 and subnet.is_public and not is_private:
-        log.warning(
-            "%s: EC2 gives nodes with several network interfaces no public address, so in %s they can't reach the internet; "
-            "if they need to, set [providers.aws] subnets to subnets with a NAT gateway",
-            place,
-            subnet.id,
-        )
+def _allows_ssh(group: Mapping[str, Any]) -> bool:
+    """Return whether a rule of a security group lets others than its own members reach port 22."""
+    return any(_is_ssh(rule) and _has_source(rule, group["GroupId"]) for rule in group.get("IpPermissions", ()))
 
 
-def interfaces(
-    subnet: Subnet, groups: tuple[str, ...], cards: tuple[NetworkCard, ...], *, is_private: bool
-) -> list[dict[str, Any]]:
-    """Return the network interfaces of a node: one plain interface, or an EFA interface on every card that takes it.
-
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/efa-acc-inst-types.html: the primary interface carries IP, the others EFA only,
-    which saves 31 addresses per node. EC2 gives no public address to an instance that is launched with several interfaces.
-    """
-    plain = {"SubnetId": subnet.id, "Groups": list(groups), "DeleteOnTermination": True}
-    primary: dict[str, Any] = {"DeviceIndex": 0, **plain}
-    if cards and cards[0].has_efa:
-        primary["InterfaceType"] = "efa"
-    others = [
-        {
-            "NetworkCardIndex": card.index,
-            "DeviceIndex": 1 if card.interfaces > 1 else 0,
-            "InterfaceType": "efa-only",
-            **plain,
-        }
-        for card in cards[1:]
-        if card.has_efa
-    ]
-    if others:
-        primary["NetworkCardIndex"] = 0
-    else:
-        primary["AssociatePublicIpAddress"] = subnet.is_public and not is_private
-    return [primary, *others]
+def _is_ssh(rule: Mapping[str, Any]) -> bool:
+    if rule["IpProtocol"] == "-1":
+        return True
+    return rule["IpProtocol"] in ("tcp", "6") and rule.get("FromPort", 0) <= _SSH <= rule.get("ToPort", 0)
 
 
-def _cards(described: dict[str, Any], instance: InstanceType) -> tuple[NetworkCard, ...]:
-    """Read `NetworkInfo`; if it does not describe the cards, use the number in the offer table."""
-    listed = described.get("NetworkCards") or [{"NetworkCardIndex": index} for index in range(instance.network_cards)]
-    return tuple(
-        NetworkCard(
-            int(card["NetworkCardIndex"]),
-            int(card.get("MaximumNetworkInterfaces", 2)),
-            has_efa="efa-only" in card.get("InterfaceTypes", ("efa-only",)),
-        )
-        for card in sorted(listed, key=lambda card: int(card["NetworkCardIndex"]))
-    )
+def _has_source(rule: Mapping[str, Any], own: str) -> bool:
+    pairs: Iterable[Mapping[str, Any]] = rule.get("UserIdGroupPairs", ())
+    others = any(pair.get("GroupId") != own for pair in pairs)
+    return others or any(rule.get(kind) for kind in ("IpRanges", "Ipv6Ranges", "PrefixListIds"))
 
 
 def _ssh_rule(block: str) -> dict[str, Any]:
     ranges = {"Ipv6Ranges": [{"CidrIpv6": block}]} if ":" in block else {"IpRanges": [{"CidrIp": block}]}
-    return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **ranges}
+    return {"IpProtocol": "tcp", "FromPort": _SSH, "ToPort": _SSH, **ranges}
 
 
 def _authorize(call: Any, group_id: str, rules: list[dict[str, Any]]) -> None:

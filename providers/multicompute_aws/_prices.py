@@ -1,4 +1,4 @@
-"""Reads today's prices: on demand from the price list, spot from the spot price history."""
+"""Reads prices: on demand from the price list, spot and how it changes from the spot price history."""
 
 import json
 from collections import defaultdict
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from multicompute.errors import MulticomputeError
 from multicompute.offer import Offer, Quote
+from multicompute.provider import PriceChange
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._errors import log, member, translate_errors
 from multicompute_aws._session import Clients
@@ -70,17 +71,50 @@ def hourly_prices(item: str | Mapping[str, Any]) -> list[float]:
 
 
 def _spot(clients: Clients, place: Place, offers: list[Offer], now: datetime) -> dict[Offer, Quote]:
+    # A start of now gives the price that holds now, one entry for each zone.
+    prices = {zone: changes[-1].hourly_cost for zone, changes in _history(clients, place, now, "").items()}
+    source = "AWS spot price history"
+    return {offer: Quote(prices[offer.zone], now.date(), source) for offer in offers if offer.zone in prices}
+
+
+def spot_prices(
+    clients: Clients, offers: Sequence[Offer], *, since: datetime
+) -> Mapping[Offer, tuple[PriceChange, ...]]:
+    """Return how the prices of spot offers have changed, see `Provider.spot_prices`."""
+    groups: dict[tuple[str, str], list[Offer]] = defaultdict(list)
+    for offer in offers:
+        groups[offer.region, offer.instance_type].append(offer)
+    found: dict[Offer, tuple[PriceChange, ...]] = {}
+    for (region, instance_type), group in groups.items():
+        zones = {offer.zone for offer in group}
+        place = Place("aws", region, instance_type=instance_type, purchase="spot")
+        # The history of a region is several times as long as that of one zone.
+        history = _history(clients, place, since, zones.pop() if len(zones) == 1 else "")
+        found |= {offer: history[offer.zone] for offer in group if offer.zone in history}
+    return found
+
+
+def _history(clients: Clients, place: Place, since: datetime, zone: str) -> dict[str, tuple[PriceChange, ...]]:
+    """Return zone -> its spot prices since a time, oldest first; the first one holds at that time.
+
+    "It also returns the last price change before the start time, which is the effective price as of the start time":
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSpotPriceHistory.html.
+    """
     query: Any = {
         "InstanceTypes": [place.instance_type],
         "ProductDescriptions": [_SPOT_PRODUCT],
-        # A start of now gives the price that holds now, one entry for each zone.
-        "StartTime": now,
+        "StartTime": since,
+        **({"AvailabilityZone": zone} if zone else {}),
     }
     with translate_errors("DescribeSpotPriceHistory", place):
         pages = clients.ec2(place.region).get_paginator("describe_spot_price_history").paginate(**query)
         entries = [entry for page in pages for entry in page["SpotPriceHistory"]]
-    # The newest entry of a zone is the last.
-    entries.sort(key=lambda entry: entry["Timestamp"])
-    prices = {entry["AvailabilityZone"]: float(entry["SpotPrice"]) for entry in entries}
-    source = "AWS spot price history"
-    return {offer: Quote(prices[offer.zone], now.date(), source) for offer in offers if offer.zone in prices}
+    found: dict[str, list[PriceChange]] = defaultdict(list)
+    for entry in sorted(entries, key=lambda entry: entry["Timestamp"]):
+        change = PriceChange(max(entry["Timestamp"], since), float(entry["SpotPrice"]))
+        changes = found[entry["AvailabilityZone"]]
+        if changes and changes[-1].at == change.at:
+            # Two changes before the start: the later one holds.
+            changes.pop()
+        changes.append(change)
+    return {name: tuple(changes) for name, changes in found.items()}

@@ -10,9 +10,11 @@ from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
     Account,
+    Availability,
     Capability,
     Check,
     LaunchRequest,
+    PriceChange,
     Quotas,
     Resource,
     Selector,
@@ -24,12 +26,13 @@ from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_
 from multicompute.provider_kit.renewal import Renewal, renews_credentials
 from multicompute.provider_kit.seam import require_selection
 from multicompute_aws._account import account
+from multicompute_aws._availability import availability
 from multicompute_aws._check import check
 from multicompute_aws._expiry import set_expiry
 from multicompute_aws._launch import Launcher
 from multicompute_aws._list import nodes, resources
 from multicompute_aws._metrics import metrics
-from multicompute_aws._prices import quotes
+from multicompute_aws._prices import quotes, spot_prices
 from multicompute_aws._quotas import quotas
 from multicompute_aws._session import Clients
 from multicompute_aws._settings import AwsSettings
@@ -41,6 +44,13 @@ _CONSISTENCY_WINDOW: Final = timedelta(minutes=5)
 _POLL_INTERVAL: Final = timedelta(seconds=3)
 # An instance with eight GPUs takes minutes from pending to running; one that takes ten does not come up.
 _ATTEMPT_TIMEOUT: Final = timedelta(minutes=10)
+# A bare metal instance tests its hardware first: 77 of them needed up to 14 minutes until they answered, see
+# https://gitlab.com/testing-farm/infrastructure/-/merge_requests/1526. Nothing is published on the instances of UltraServers.
+_ATTEMPT_TIMEOUTS: Final[Mapping[str, timedelta]] = {
+    "*.metal*": timedelta(minutes=30),
+    "p6e-*": timedelta(minutes=30),
+    "trn2u.*": timedelta(minutes=30),
+}
 
 
 class AwsProvider:
@@ -60,6 +70,8 @@ class AwsProvider:
             Capability.PLACEMENT,
             Capability.QUOTAS,
             Capability.LIVE_PRICES,
+            Capability.SPOT_PRICES,
+            Capability.AVAILABILITY,
             Capability.EXPIRY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
@@ -68,6 +80,7 @@ class AwsProvider:
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT
+    attempt_timeouts: Mapping[str, timedelta] = _ATTEMPT_TIMEOUTS
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         read = AwsSettings.of(settings)
@@ -113,7 +126,7 @@ class AwsProvider:
     @renews_credentials
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
         """Return our nodes, by one filtered listing per region, with those terminated within the last hour and their reason."""
-        return nodes(self._clients, selector)
+        return nodes(self._clients, selector, self._launcher.addresses)
 
     @renews_credentials
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
@@ -144,6 +157,16 @@ class AwsProvider:
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return the vCPU quotas of the region with what is used, and the named reservations that are in it."""
         return quotas(self._clients, region, reservations)
+
+    @renews_credentials
+    def availability(self, region: str) -> Availability:
+        """Return whether the region is enabled, its zones, and the zones that sell each type with accelerators."""
+        return availability(self._clients, region)
+
+    @renews_credentials
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return how spot prices have changed, from the spot price history, which has the last 90 days."""
+        return spot_prices(self._clients, offers, since=since)
 
     @renews_credentials
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:

@@ -10,6 +10,7 @@ from multicompute.provider import Quota, Quotas
 from multicompute.provider_kit.calls import batches
 from multicompute.provider_kit.seam import read_quotas
 from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._account import account
 from multicompute_aws._errors import member, translate_errors
 from multicompute_aws._families import FAMILIES, Family
 from multicompute_aws._list import instances
@@ -72,6 +73,8 @@ def _used(clients: Clients, place: Place) -> dict[tuple[str, Purchase], float]:
     """Return the vCPUs of everything that runs in the account, by type and purchase; capacity blocks have quotas of their own."""
     counts: dict[tuple[str, Purchase], float] = defaultdict(float)
     unknown: dict[tuple[str, Purchase], int] = defaultdict(int)
+    for name, free in _reserved(clients, place).items():
+        unknown[name, "on_demand"] += free
     for item in instances(clients.ec2(place.region), list(_COUNTED), place):
         lifecycle = item.get("InstanceLifecycle", "")
         if lifecycle == "capacity-block":
@@ -87,6 +90,24 @@ def _used(clients: Clients, place: Place) -> dict[tuple[str, Purchase], float]:
         for key, number in unknown.items():
             counts[key] += number * vcpus_of.get(key[0], 0)
     return dict(counts)
+
+
+def _reserved(clients: Clients, place: Place) -> dict[str, int]:
+    """Return instance type -> how many instances its on-demand capacity reservations still hold.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/cr-concepts.html: unused reservations count against the limits of on-demand
+    instances. Capacity blocks do not, and neither does what another account shares.
+    """
+    found: dict[str, int] = defaultdict(int)
+    filters: Any = [{"Name": "state", "Values": ["active"]}]
+    with translate_errors("DescribeCapacityReservations", place):
+        pages = clients.ec2(place.region).get_paginator("describe_capacity_reservations").paginate(Filters=filters)
+        items = [item for page in pages for item in page["CapacityReservations"]]
+    own = {name.rpartition(":")[2] for name in account(clients).ids} if items else set()
+    for item in items:
+        if item.get("ReservationType") != "capacity-block" and item.get("OwnerId") in own:
+            found[item["InstanceType"]] += item["AvailableInstanceCount"]
+    return dict(found)
 
 
 def _vcpus(clients: Clients, place: Place, types: list[str]) -> dict[str, int]:

@@ -27,11 +27,14 @@ class CapacityReservation:
     Attributes:
         is_block: Whether it is a capacity block for ML, into which instances are launched with options of their own.
         placement_group: The cluster placement group that it belongs to, or "".
+        tenancy: "default" or "dedicated". Instances need the same: "tenancy" is one of the attributes that must match,
+            https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-capacity-reservations.html.
     """
 
     id: str
     is_block: bool
     placement_group: str
+    tenancy: str = "default"
 
 
 def find_reservation(clients: Clients, reservation_id: str, place: Place) -> CapacityReservation:
@@ -53,7 +56,8 @@ def find_reservation(clients: Clients, reservation_id: str, place: Place) -> Cap
     item = described[0]
     # arn:aws:ec2:region:account:placement-group/name
     group = str(item.get("PlacementGroupArn") or "").rpartition("/")[2]
-    return CapacityReservation(item["CapacityReservationId"], _is_block(item), group)
+    tenancy = str(item.get("Tenancy") or "default")
+    return CapacityReservation(item["CapacityReservationId"], _is_block(item), group, tenancy)
 
 
 def reservations(clients: Clients, place: Place, reservation_id: str) -> list[Reservation]:

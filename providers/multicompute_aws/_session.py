@@ -94,7 +94,7 @@ class Clients:
         """Return region -> its opt-in status in this account; they are read once."""
         if self._opt_in is None:
             place = Place("aws", self.settings.home_region)
-            with translate_errors("DescribeRegions", place):
+            with self.refusal_of_region(place.region), translate_errors("DescribeRegions", place):
                 answer = self.ec2(place.region).describe_regions(AllRegions=True)
             self._opt_in = {item["RegionName"]: item.get("OptInStatus", "") for item in answer["Regions"]}
         return self._opt_in
@@ -126,28 +126,55 @@ class Clients:
             raise errors[0]
         return [answer for answer in answers if not isinstance(answer, AccessDeniedError)]
 
+    def why_not(self, region: str) -> str:
+        """Return why the account can use nothing in a region, as far as the list of regions tells; "" if it can."""
+        status = self._opt_in_statuses().get(region)
+        if status is None:
+            return "the account's partition has no such region"
+        return "not enabled in this account" if status in _DISABLED else ""
+
+    def enabled(self) -> tuple[int, int]:
+        """Return how many regions the account has enabled, and how many exist."""
+        statuses = self._opt_in_statuses().values()
+        return sum(status not in _DISABLED for status in statuses), len(statuses)
+
     @contextmanager
     def refusal_of_region(self, region: str) -> Iterator[None]:
         """Raise AccessDeniedError in place of AuthError where the region and not the credentials is the reason.
 
         Where a region is not enabled, EC2 refuses valid credentials as it refuses wrong ones, with `AuthFailure`, and other
         services with their own codes for unknown keys:
-        https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
+        https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html,
+        https://github.com/turbot/steampipe-plugin-aws/issues/75
         """
         try:
             yield
         except AuthError as error:
-            if not self._is_disabled(region):
+            if error.scope != "region":
                 raise
-            raise AccessDeniedError(
-                f"aws {region}: the account has not enabled this region: {error.code}",
-                provider="aws",
-                region=region,
-                code="OptInRequired",
-                vendor_message=error.vendor_message,
-                scope="region",
-                hint="`aws account enable-region` enables it; exclude= leaves it out",
-            ) from error
+            if region != self.settings.home_region and self._is_disabled(region):
+                raise _refusal(error, region, "the account has not enabled this region", "OptInRequired") from error
+            if region == self.settings.home_region or not self._accepts_credentials():
+                error.scope = "account"
+                raise
+            text = "the region refuses credentials that the account's home region accepts"
+            raise _refusal(error, region, text, error.code or "") from error
+
+    def _accepts_credentials(self) -> bool:
+        """Return whether the identity service in the home region accepts the credentials.
+
+        Every identity may make this call: https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+        """
+        home = self.settings.home_region
+        try:
+            with translate_errors("GetCallerIdentity", Place("aws", home)):
+                self.sts(home).get_caller_identity()
+        except AuthError:
+            return False
+        except MulticomputeError:
+            # No answer shows nothing, and only the region is known to refuse.
+            return True
+        return True
 
     def _is_disabled(self, region: str) -> bool:
         try:
@@ -207,6 +234,19 @@ class Clients:
         # `_keys` reads the keys of the environment.
         core.get_component("credential_provider").remove("env")
         return session
+
+
+def _refusal(error: AuthError, region: str, text: str, code: str) -> AccessDeniedError:
+    """Return the error for a region that refuses valid credentials."""
+    return AccessDeniedError(
+        f"aws {region}: {text}: {error.code}",
+        provider="aws",
+        region=region,
+        code=code,
+        vendor_message=error.vendor_message,
+        scope="region",
+        hint="`aws account enable-region` enables it; exclude= leaves it out",
+    )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from multicompute.provider import Resource, Selector, Teardown
 from multicompute.provider_kit.calls import batches
 from multicompute.provider_kit.seam import merge_teardowns, unlisted
 from multicompute.provider_kit.vendor_errors import Place, one_line
+from multicompute_aws._addresses import release_unused
 from multicompute_aws._blockers import blocker_of, denial, protection
 from multicompute_aws._errors import code_of, is_denial, message_of, translate_errors
 from multicompute_aws._list import dependent_kinds, dependents, instance_resource, live_instances, selected_instances
@@ -31,7 +32,7 @@ _GONE: Final = re.compile(r"\.(NotFound|Unknown)$")
 _NOT_YET: Final = frozenset(
     {
         *("DependencyViolation", "InvalidPlacementGroup.InUse", "InvalidGroup.InUse", "VolumeInUse", "IncorrectState"),
-        *("InvalidNetworkInterface.InUse", "InvalidParameterValue"),
+        *("InvalidNetworkInterface.InUse", "InvalidParameterValue", "InvalidIPAddress.InUse"),
     }
 )
 
@@ -50,7 +51,10 @@ def terminate(clients: Clients, selector: Selector) -> Teardown:
             # What instances use can't be deleted until they are gone; listing it now would only cost calls.
             waiting_for = refused.waiting_for or f"{len(found)} instances in {place.region} to terminate"
             return Teardown(tuple(found), waiting_for, refused.blocked_by(place))
-        return Teardown() if selector.only else _delete_dependents(ec2, selector, place)
+        if selector.only:
+            release_unused(ec2, selector, lambda: live_instances(ec2, replace(selector, only=()), place), place)
+            return Teardown()
+        return _delete_dependents(ec2, selector, place)
 
     return merge_teardowns(clients.in_regions(selector.region, in_region))
 
@@ -140,6 +144,7 @@ def _delete_dependents(ec2: "EC2Client", selector: Selector, place: Place) -> Te
     """Delete what no instance uses any more; the groups belong to the cluster and stay if the selector names an attempt."""
     delete: dict[str, Callable[[str], Any]] = {
         "spot-instances-request": lambda name: ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[name]),
+        "elastic-ip": lambda name: ec2.release_address(AllocationId=name),
         "volume": lambda name: ec2.delete_volume(VolumeId=name),
         "network-interface": lambda name: ec2.delete_network_interface(NetworkInterfaceId=name),
         "security-group": lambda name: ec2.delete_security_group(GroupId=name),

@@ -14,10 +14,15 @@ _ARM: Final = "https://management.azure.com"
 _API: Final = "2021-02-01"
 _DELETE_API: Final = "2024-07-01"
 
-# The tags come as JSON, in which the quotes of a value are escaped: no other tag's value can look like our tag.
-_CLOUD: Final = f"""\
+# "User data for Azure Virtual Machine": what can be changed of one instance of a Uniform scale set, which has no tags of its own.
+_USER_DATA: Final = "2021-01-01"
+
+_ASK: Final = """\
 metadata=http://169.254.169.254/metadata
-ask() {{ curl -sf -m 5 --noproxy '*' -H Metadata:true -D "$run/headers" "$metadata/$1"; }}
+ask() { curl -sf -m 5 --noproxy '*' -H Metadata:true -D "$run/headers" "$metadata/$1"; }
+"""
+# The tags come as JSON, in which the quotes of a value are escaped: no other tag's value can look like our tag.
+_TAGGED: Final = f"""\
 read_expiry() {{
   ask 'instance/compute/tagsList?api-version={_API}' | tr -d '\\r\\n' |
     grep -oE '"name" *: *"{TAG_EXPIRES_AT}" *, *"value" *: *"[^"]*"' | cut -d'"' -f8
@@ -25,18 +30,28 @@ read_expiry() {{
 """
 
 
-def custom_data(*, expires_at: datetime | None, identity: str | None, setup: str) -> str:
+_RECORDED: Final = f"""\
+read_expiry() {{
+  ask 'instance/compute/userData?api-version={_USER_DATA}&format=text' | base64 -d 2>/dev/null |
+    sed -n 's/^{TAG_EXPIRES_AT}=//p' | tail -n 1
+}}
+"""
+
+
+def custom_data(*, expires_at: datetime | None, identity: str | None, setup: str, is_uniform: bool = False) -> str:
     """Return the custom data of a node in base64; the same arguments give the same text, as a repeated launch needs.
 
     Args:
         expires_at: The end of the lease at the launch, None for none.
         identity: The resource id of the user-assigned identity with which the node deletes itself, None for none.
         setup: The user's script.
+        is_uniform: Whether the node is in a Uniform scale set, and reads its expiry from its user data instead of its tags.
 
     Raises:
         InvalidRequestError: It exceeds Azure's limit even when compressed.
     """
-    script = boot_script(expires_at=expires_at, cloud=_CLOUD + _deletion(identity), setup=setup)
+    cloud = _ASK + (_RECORDED if is_uniform else _TAGGED) + _deletion(identity)
+    script = boot_script(expires_at=expires_at, cloud=cloud, setup=setup)
     packed = fitted(
         script,
         LIMIT,

@@ -5,10 +5,10 @@ from multicompute.provider import Check
 from multicompute.provider_kit.seam import finding, optional_finding
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_azure._health import STATUSES
-from multicompute_azure._list import SCALE_SETS
 from multicompute_azure._quotas import usages_path
 from multicompute_azure._resources import find_group
 from multicompute_azure._session import NETWORK, Clients, path_of
+from multicompute_azure._sets import SCALE_SETS
 
 
 def check(clients: Clients) -> tuple[Check, ...]:

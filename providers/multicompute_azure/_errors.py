@@ -19,13 +19,14 @@ from multicompute.errors import (
     ProviderError,
     QuotaError,
     ThrottledError,
-    TransientError,
 )
 from multicompute.provider_kit.vendor_errors import (
     COMMON_HINTS,
     DENIED,
     INVALID,
     INVALID_IN_REGION,
+    INVALID_TYPE,
+    MALFORMED,
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
@@ -48,13 +49,14 @@ from multicompute.provider_kit.vendor_errors import (
 
 log = logging.getLogger(__name__)
 
-_DENIED_IN_REGION: Final = Meaning(AccessDeniedError, "region")
-_NOT_OFFERED_IN_REGION: Final = Meaning(CapacityError, "region", is_offered=False)
+_DENIED_EVERYWHERE: Final = Meaning(AccessDeniedError, "account")
+_DENIED_TYPE: Final = Meaning(AccessDeniedError, "type")
 _NOT_SOLD: Final = "is not available in the current region"
 _UNREGISTERED: Final = "MissingSubscriptionRegistration"
 # "The subscription is not registered to use namespace 'Microsoft.Compute'. See https://aka.ms/rps-not-found for how to register."
 _NAMESPACE: Final = re.compile(r"namespace '([\w.]+)'")
 
+GROUP_NOT_FOUND: Final = "ResourceGroupNotFound"
 PARTIAL: Final = "PartialScaleSet"
 """Our own code, where Azure's reason is not known any more: a scale set that failed with fewer instances than were requested."""
 
@@ -71,10 +73,16 @@ MEANINGS: Final[Meanings] = {
     "SubnetIsFull": (NO_CAPACITY_IN_REGION,),
     PARTIAL: (NO_CAPACITY_IN_REGION,),
     "AvailabilityZoneNotSupported": (NOT_OFFERED_IN_ZONE,),
-    "LocationNotAvailableForResourceType": (_NOT_OFFERED_IN_REGION,),
-    "LocationNotAvailableForResourceGroup": (_NOT_OFFERED_IN_REGION,),
-    "NoRegisteredProviderFound": (_NOT_OFFERED_IN_REGION,),
-    "SpotPriceGreaterThanProvidedMaxPrice": (Meaning(InvalidRequestError, "zone"),),
+    # The subscription does not have the region, or the region does not have the service.
+    "LocationNotAvailableForResourceType": (DENIED,),
+    "LocationNotAvailableForResourceGroup": (DENIED,),
+    "NoRegisteredProviderFound": (DENIED,),
+    # "Error messages for Azure Spot Virtual Machines and scale sets". Nothing of it concerns machines that are bought on demand: a lack of
+    # capacity or quota is one of this size and purchase.
+    "SpotPriceGreaterThanProvidedMaxPrice": (INVALID,),
+    "MaxPriceValueInvalid": (INVALID,),
+    "AzureSpotFeatureNotEnabledForSubscription": (Meaning(QuotaError, "account"),),
+    "AzureSpotIsNotSupportedForThisVMSize": (Meaning(CapacityError, "account", is_offered=False),),
     # A quota of cores has no code of its own, so the message decides. Compute uses the same code when it throttles ("Troubleshooting API
     # throttling errors").
     "OperationNotAllowed": (
@@ -87,17 +95,23 @@ MEANINGS: Final[Meanings] = {
     "ResourceQuotaExceeded": (QUOTA_OF_REGION,),
     "PublicIPCountLimitReached": (QUOTA_OF_REGION,),
     "QuotaId": (QUOTA_OF_REGION,),
-    "NotAvailableForSubscription": (_DENIED_IN_REGION,),
-    "RequestDisallowedByPolicy": (_DENIED_IN_REGION,),
+    "NotAvailableForSubscription": (_DENIED_TYPE,),
+    # The name of the policy is the only sign of what it refuses; the built-in ones are "Allowed locations" and "Allowed virtual machine size SKUs".
+    "RequestDisallowedByPolicy": (_DENIED_TYPE._replace(wording=r"(?i)\bskus?\b|\bsizes?\b"), DENIED),
     # "This policy maintains a set of best available regions where your subscription can deploy resources" (Azure/azure-cli#32567).
-    "RequestDisallowedByAzure": (_DENIED_IN_REGION,),
-    # A ReadOnly lock, which also refuses launches.
-    "ScopeLocked": (DENIED,),
-    "DenyAssignmentAuthorizationFailed": (DENIED,),
-    "AuthorizationFailed": (DENIED,),
+    "RequestDisallowedByAzure": (DENIED,),
+    # A ReadOnly lock also refuses launches. One on a resource group does not reach over the group's region.
+    "ScopeLocked": (_DENIED_EVERYWHERE._replace(wording=r"locked: '/subscriptions/[^/']+'"), DENIED),
+    "DenyAssignmentAuthorizationFailed": (
+        _DENIED_EVERYWHERE._replace(wording=r"at scope '/subscriptions/[^/']+'"),
+        DENIED,
+    ),
+    # A role that is missing for the subscription as a whole; or for a resource group, which is in one region.
+    "AuthorizationFailed": (_DENIED_EVERYWHERE._replace(wording=r"over scope '/subscriptions/[^/']+'"), DENIED),
+    # What the request refers to may not be used: an image, a subnet, an identity, which another region may have.
     "LinkedAuthorizationFailed": (DENIED,),
-    "ReadOnlyDisabledSubscription": (DENIED,),
-    _UNREGISTERED: (DENIED,),
+    "ReadOnlyDisabledSubscription": (_DENIED_EVERYWHERE,),
+    _UNREGISTERED: (_DENIED_EVERYWHERE,),
     "MarketplacePurchaseEligibilityFailed": (DENIED,),
     "InvalidAuthenticationToken": (UNAUTHENTICATED,),
     "InvalidAuthenticationTokenTenant": (UNAUTHENTICATED,),
@@ -116,31 +130,41 @@ MEANINGS: Final[Meanings] = {
     "ResourceGroupBeingDeleted": (TRANSIENT,),
     "InternalServerError": (TRANSIENT,),
     "InternalExecutionError": (TRANSIENT,),
+    # "Common error messages in Azure virtual machines".
+    "InternalOperationError": (TRANSIENT,),
+    "NetworkingInternalOperationError": (TRANSIENT,),
+    "VMArtifactRepositoryInternalError": (TRANSIENT,),
     "ServiceUnavailable": (TRANSIENT,),
     "ServerTimeout": (TRANSIENT,),
     "GatewayTimeout": (TRANSIENT,),
-    "OSProvisioningTimedOut": (Meaning(TransientError, "zone"),),
+    "OSProvisioningTimedOut": (TRANSIENT,),
     "InUseSubnetCannotBeDeleted": (TRANSIENT,),
     "NicReservedForAnotherVm": (TRANSIENT,),
     "PropertyChangeNotAllowed": (UNKNOWN,),
     "ResourceNotFound": (UNKNOWN,),
-    "ResourceGroupNotFound": (UNKNOWN,),
+    GROUP_NOT_FOUND: (UNKNOWN,),
     "NotFound": (UNKNOWN,),
     "InvalidParameter": (
         Meaning(CapacityError, "region", _NOT_SOLD, is_offered=False),
         # "In region eastus, the following list of Shared Image Gallery images referenced ... were not found" (bicep-registry-modules#462).
         Meaning(InvalidRequestError, "region", "Shared Image Gallery images referenced"),
-        INVALID,
+        # Most of these speak of the size, or of the image for it: "The VM size ... is not supported for creation of VMs and Virtual Machine
+        # Scale Set with '<NULL>' security type" (skyplane-project/skyplane#755).
+        INVALID_TYPE,
     ),
-    "BadRequest": (Meaning(AccessDeniedError, "region", "is not supported for subscription"), INVALID),
+    "BadRequest": (_DENIED_TYPE._replace(wording="is not supported for subscription"), INVALID_TYPE),
     "InvalidTemplateDeployment": (INVALID,),
-    "InvalidRequestContent": (INVALID,),
-    "InvalidRequestFormat": (INVALID,),
-    "LinkedInvalidPropertyId": (INVALID,),
+    "InvalidRequestContent": (MALFORMED,),
+    "InvalidRequestFormat": (MALFORMED,),
+    "MissingApiVersionParameter": (MALFORMED,),
+    "InvalidApiVersionParameter": (MALFORMED,),
+    "LinkedInvalidPropertyId": (INVALID_TYPE,),
     "VMExtensionProvisioningError": (INVALID,),
-    "ImageNotFound": (INVALID_IN_REGION,),
-    "PlatformImageNotFound": (INVALID_IN_REGION,),
+    # The default image depends on the size.
+    "ImageNotFound": (INVALID_TYPE,),
+    "PlatformImageNotFound": (INVALID_TYPE,),
     "GalleryImageNotFound": (INVALID_IN_REGION,),
+    "VMMarketplaceInvalidInput": (INVALID_IN_REGION,),
 }
 
 # Codes that only report the failure of an inner operation; the reason is in their details.
@@ -154,11 +178,26 @@ _WRAPPERS: Final = frozenset(
     }
 )
 _UNREACHED: Final = (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.IncompleteReadError, sdk.DecodeError)
-_GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound", "ParentResourceNotFound"})
+_GONE: Final = frozenset({"ResourceNotFound", GROUP_NOT_FOUND, "NotFound", "ParentResourceNotFound"})
 # Access to a size or a region that is granted to a subscription, not to an identity.
 _NOT_OPEN: Final = frozenset(
-    {"NotAvailableForSubscription", "RequestDisallowedByPolicy", "RequestDisallowedByAzure", "QuotaId"}
+    {
+        "NotAvailableForSubscription",
+        "RequestDisallowedByPolicy",
+        "RequestDisallowedByAzure",
+        "QuotaId",
+        "LocationNotAvailableForResourceType",
+        "LocationNotAvailableForResourceGroup",
+        "NoRegisteredProviderFound",
+    }
 )
+# What helps against a code where the hint for its kind does not.
+_OTHER_HINTS: Final = {
+    "AzureSpotFeatureNotEnabledForSubscription": "buy on demand, or use a subscription that may have spot machines",
+    "MarketplacePurchaseEligibilityFailed": "accept the image's terms once: `az vm image terms accept --urn URN`",
+    "VMMarketplaceInvalidInput": "the image is sold with a plan that could not be read; let this identity read marketplace and gallery images",
+    "LinkedAuthorizationFailed": "let this identity use the image, the subnet and the identity that the request refers to",
+}
 _GUARDS: Final = {
     "ScopeLocked": "remove the lock: `az lock list` shows it",
     "DenyAssignmentAuthorizationFailed": "use another resource group or subscription, or change what has assigned the denial",
@@ -251,7 +290,7 @@ def refused_request(status: int, document: Mapping[str, Any], operation: str, pl
 def restricted_size(code: str, place: Place) -> MulticomputeError:
     """Return the error for a size that Azure lists as restricted, by this code, for the subscription in a region."""
     answer = VendorAnswer(code)
-    meaning = find_meaning(MEANINGS, answer) or _DENIED_IN_REGION
+    meaning = find_meaning(MEANINGS, answer) or _DENIED_TYPE
     return _error(meaning, answer, "the size", place, outcome="is not available to the subscription")
 
 
@@ -301,9 +340,10 @@ def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:
         named = _NAMESPACE.search(answer.message)
         return f"`az provider register --namespace {named[1] if named else 'Microsoft.Compute'}`, once for the subscription"
     if answer.code == "RequestDisallowedByPolicy" and (policy := _POLICY.search(answer.message)):
-        return (
-            f"the policy {policy[1]!r} refuses it; leave {place.region} out with exclude=, or have the policy changed"
-        )
-    if answer.code in _NOT_OPEN or (meaning.kind is AccessDeniedError and meaning.scope == "region"):
+        what = place.instance_type if meaning.scope == "type" else place.region
+        return f"the policy {policy[1]!r} refuses it; leave {what} out with exclude=, or have the policy changed"
+    if answer.code in _OTHER_HINTS:
+        return _OTHER_HINTS[answer.code]
+    if answer.code in _NOT_OPEN or (meaning.kind is AccessDeniedError and meaning.scope == "type"):
         return f"have {place.instance_type or 'it'} opened for the subscription in {place.region}, or leave the region out with exclude="
     return _HINTS.get(meaning.kind, "")

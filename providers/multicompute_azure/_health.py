@@ -7,7 +7,7 @@ from multicompute.node import Node, NodeState
 from multicompute.provider_kit.seam import mark_impaired
 from multicompute.provider_kit.vendor_errors import Place, one_line
 from multicompute_azure._errors import requiring
-from multicompute_azure._names import parse_id
+from multicompute_azure._names import arm_id, parse_id
 from multicompute_azure._session import HEALTH, Clients, path_of
 
 STATUSES: Final = f"{HEALTH}/availabilityStatuses"
@@ -21,7 +21,7 @@ _REASON_LENGTH: Final = 400
 
 def with_health(clients: Clients, nodes: Sequence[Node], place: Place) -> list[Node]:
     """Return `nodes`, with those that run and that Azure finds unhealthy marked as IMPAIRED."""
-    running = {node.id.lower(): node.id for node in nodes if node.state is NodeState.RUNNING}
+    running = {arm_id(node.id).lower(): node.id for node in nodes if node.state is NodeState.RUNNING}
     groups = {parse_id(node_id).group for node_id in running.values()}
     if not groups:
         return list(nodes)

@@ -11,26 +11,37 @@ from azure.core import MatchConditions
 from multicompute.errors import MulticomputeError, ThrottledError, TransientError
 from multicompute.node import Node, NodeState
 from multicompute.offer import Part
-from multicompute.provider import TAG_ATTEMPT, LaunchRequest
+from multicompute.provider import TAG_ATTEMPT, TAG_ID, LaunchRequest, Selector
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
 from multicompute_azure._errors import failed_operation, foreign_resource, is_gone, translate_errors
+from multicompute_azure._fabric import (
+    begin_join,
+    enlarged,
+    fabric_set,
+    has_joined,
+    on_fabric,
+    require_fabric,
+    withdraw,
+)
 from multicompute_azure._image import find_image
-from multicompute_azure._list import SCALE_SETS, ScaleSet, find_scale_set, nodes_of
+from multicompute_azure._image_details import ImageDetails
+from multicompute_azure._list import nodes_of, scale_sets
+from multicompute_azure._login import check_login_key
 from multicompute_azure._names import interface_name, scale_set_name
 from multicompute_azure._network import Network
 from multicompute_azure._reservations import require_reservation
 from multicompute_azure._restart import start_again
 from multicompute_azure._scale_set import scale_set_body
 from multicompute_azure._session import Clients
+from multicompute_azure._sets import SCALE_SETS, ScaleSet, find_scale_set
 from multicompute_azure._sizes import Sizes
 from multicompute_azure._tags import check_tags
 from multicompute_azure._terminate import delete_scale_set
 
 _CREATE: Final = "virtualMachineScaleSets.createOrUpdate"
 _EXISTS: Final = ("PreconditionFailed", "HTTP412", "ResourceAlreadyExists")
+_CHANGED: Final = ("PreconditionFailed", "HTTP412", "Conflict")
 _LIVE: Final = (NodeState.PENDING, NodeState.RUNNING)
-# https://learn.microsoft.com/azure/virtual-machine-scale-sets/virtual-machine-scale-sets-placement-groups
-_SINGLE_GROUP_NODES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +51,20 @@ class _Launched:
     Attributes:
         part: The part.
         requested: Its scale set, as it was requested.
+        token: The token, if its nodes are only some of those of the scale set; "" if they are all.
     """
 
     part: Part
     requested: ScaleSet
+    token: str = ""
 
     @property
     def place(self) -> Place:
         return Place.of(self.part.offer)
+
+    def own(self, nodes: list[Node]) -> list[Node]:
+        """Return those nodes of the scale set that belong to the launch."""
+        return [node for node in nodes if node.token == self.token] if self.token else nodes
 
 
 class Launcher:
@@ -63,6 +80,7 @@ class Launcher:
         self._clients = clients
         self._sizes = sizes
         self._patience = patience
+        self._images = ImageDetails(clients)
         self._network = Network(clients)
         self._launching: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._lock = threading.Lock()
@@ -72,6 +90,10 @@ class Launcher:
         if request.restart:
             return self._restart(request)
         check_tags(request.tags)
+        check_login_key(request.ssh_public_key, Place("azure", request.region))
+        self._network.require_ssh(request, Place.of(request.parts[0].offer))
+        if on_fabric(request):
+            require_fabric(request)
         with self._lock_of(request.token):
             launched: list[_Launched] = []
             try:
@@ -91,11 +113,19 @@ class Launcher:
     def _restart(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Start the stopped machines of an earlier launch, and return all of its nodes."""
         launched = [_Launched(part, self._requested(request, index, part)) for index, part in enumerate(request.parts)]
+        if on_fabric(request):
+            # It may have enlarged the scale set of another launch.
+            selector = Selector(region=request.region, cluster_id=request.cluster_id, token=request.token)
+            shared = [item for item in scale_sets(self._clients, selector) if item.is_shared]
+            launched += [_Launched(request.parts[0], item, request.token) for item in shared]
 
         def listed() -> tuple[Node, ...]:
             found = [(item, self._find(item)) for item in launched]
             return tuple(
-                node for item, own in found if own is not None for node in _priced(nodes_of(self._clients, own), item)
+                node
+                for item, own in found
+                if own is not None
+                for node in _priced(item.own(nodes_of(self._clients, own)), item)
             )
 
         start_again(self._clients, listed(), patience=self._patience)
@@ -114,6 +144,8 @@ class Launcher:
 
     def _launch_part(self, request: LaunchRequest, index: int, part: Part) -> _Launched:
         """Create the scale set of one part, unless an earlier launch with the token did."""
+        if on_fabric(request) and request.peers:
+            return self._join(request, part)
         launched = _Launched(part, self._requested(request, index, part))
         place = launched.place
         if self._exists(launched, request):
@@ -121,15 +153,35 @@ class Launcher:
         size = self._sizes.require(place)
         if part.reservation:
             part = replace(part, reservation=require_reservation(self._clients, place, part.reservation, part.nodes))
-        image = find_image(part.offer.instance, place, named=request.image)
+        image = find_image(part.offer.instance, place, named=request.image, is_confidential=size.is_confidential)
+        image = self._images.described(image, place)
         network = self._network.refs(request, place)
-        if request.fabric and not part.reservation and not _fits_single_group(request):
-            network = network._replace(proximity_group=self._network.proximity_group(request, place))
         settings = self._clients.settings
         name = launched.requested.name
         body = scale_set_body(request, part, name=name, size=size, image=image, network=network, settings=settings)
         self._create(launched, body, request)
         return launched
+
+    def _join(self, request: LaunchRequest, part: Part) -> _Launched:
+        """Add the nodes to the scale set of the cluster's other nodes, unless an earlier launch with the token did."""
+        group = self._network.group_of(request.cluster_id, request.region)
+        owner = fabric_set(self._clients, request, group)
+        nodes = nodes_of(self._clients, owner)
+        if has_joined(owner, nodes, request.token):
+            return _Launched(part, owner, request.token)
+        wanted = enlarged(owner, nodes, request)
+        place = Place.of(part.offer)
+        if part.reservation:
+            require_reservation(self._clients, place, part.reservation, part.nodes)
+        self._network.refs(request, place)
+        try:
+            begin_join(self._clients, owner, wanted, request)
+        except MulticomputeError as error:
+            if error.code not in _CHANGED:
+                raise
+            text = f"the scale set {owner.name} has changed since it was read"
+            raise retryable(text, code=error.code or "", place=place) from error
+        return _Launched(part, wanted, request.token)
 
     def _requested(self, request: LaunchRequest, index: int, part: Part) -> ScaleSet:
         offer, group = part.offer, self._network.group_of(request.cluster_id, part.offer.region)
@@ -143,7 +195,8 @@ class Launcher:
             capacity=part.nodes,
             instance_type=offer.instance_type,
             is_spot=offer.purchase == "spot",
-            tags={TAG_ATTEMPT: request.token},
+            tags={TAG_ATTEMPT: request.token, TAG_ID: request.cluster_id},
+            is_uniform=on_fabric(request),
         )
 
     def _exists(self, launched: _Launched, request: LaunchRequest) -> bool:
@@ -224,7 +277,7 @@ class Launcher:
         launches, requested = self._clients.launches, item.requested
         # While the operation is under way, Azure's answer would be the scale set as it was requested, so no call is needed.
         found = None if launches.is_under_way(requested.id) else self._find(item)
-        nodes = nodes_of(self._clients, found or requested)
+        nodes = item.own(nodes_of(self._clients, found or requested))
         # The listing has also refreshed the operation.
         _raise_if_failed(launches.known_failure(requested.id), item)
         lost = next((node for node in nodes if node.state not in _LIVE and node.cause not in ("", "preemption")), None)
@@ -242,14 +295,22 @@ class Launcher:
         clock = self._clients.clock
         deadline = clock.now() + self._patience
         for item in launched:
-            delete_scale_set(self._clients, item.requested)
+            if not item.token:
+                delete_scale_set(self._clients, item.requested)
         while True:
-            left = [found for found in map(self._find, launched) if found is not None]
-            if not left:
+            left = [(item, found) for item in launched if (found := self._find(item)) is not None]
+            parts = [self._left(item, found) for item, found in left]
+            if all(nodes is None for nodes in parts):
                 return ()
             if clock.now() >= deadline:
-                return tuple(node for found in left for node in nodes_of(self._clients, found))
+                return tuple(node for nodes in parts for node in nodes or ())
             clock.sleep(self._clients.step)
+
+    def _left(self, item: _Launched, found: ScaleSet) -> list[Node] | None:
+        """Return the nodes of a part that is rolled back and still exists; None if others share its scale set and no node is left in it."""
+        if item.token:
+            return withdraw(self._clients, found, item.token) or None
+        return nodes_of(self._clients, found)
 
 
 def _priced(nodes: list[Node], item: _Launched) -> list[Node]:
@@ -269,8 +330,3 @@ def _priced(nodes: list[Node], item: _Launched) -> list[Node]:
 def _raise_if_failed(failure: VendorAnswer | None, item: _Launched) -> None:
     if failure is not None:
         raise failed_operation(failure, _CREATE, item.place)
-
-
-def _fits_single_group(request: LaunchRequest) -> bool:
-    """Return whether the gang is one scale set that is small enough for a single placement group, which has one InfiniBand fabric."""
-    return len(request.parts) == 1 and request.parts[0].nodes <= _SINGLE_GROUP_NODES

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from multicompute.node import Cause, Node, NodeState
@@ -14,6 +14,7 @@ from multicompute_azure._errors import MEANINGS, PARTIAL
 from multicompute_azure._health import with_health
 from multicompute_azure._names import (
     group_name,
+    instance_node_id,
     is_resource_id,
     parse_id,
     plain_region,
@@ -21,11 +22,11 @@ from multicompute_azure._names import (
     token_of,
     zone_name,
 )
-from multicompute_azure._session import COMPUTE, Clients, path_of
+from multicompute_azure._session import Clients, path_of
+from multicompute_azure._sets import MACHINES, SCALE_SETS, ScaleSet, find_scale_set, scale_set_of
 from multicompute_azure._tags import are_selected, has_tag
+from multicompute_azure._uniform import instances
 
-SCALE_SETS: Final = f"{COMPUTE}/virtualMachineScaleSets"
-MACHINES: Final = f"{COMPUTE}/virtualMachines"
 _AT_ONCE: Final = 8
 # With more scale sets than this, listings of the complete subscription need fewer calls than one for each.
 _MANY_SETS: Final = 16
@@ -51,39 +52,6 @@ _NOT_UP: Final = ("OSProvisioning", "VMProvisioning")
 _TOO_FEW: Final = VendorAnswer(PARTIAL, "the scale set failed with fewer instances than were requested")
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleSet:
-    """A scale set of ours, as Compute lists it.
-
-    Attributes:
-        tags: Its tags, which may have been removed or replaced.
-        token: The token that it is named from, "" if the selector does not have it.
-        interface: The name of the interfaces of its instances.
-    """
-
-    id: str
-    group: str
-    name: str
-    region: str
-    state: str
-    capacity: int
-    instance_type: str
-    is_spot: bool
-    tags: Mapping[str, str] = field(default_factory=dict)
-    token: str = ""
-    interface: str = ""
-
-    @property
-    def place(self) -> Place:
-        """Return the place to name in messages about it."""
-        return Place("azure", self.region, instance_type=self.instance_type)
-
-    @property
-    def is_being_deleted(self) -> bool:
-        """Return whether its deletion has begun."""
-        return self.state.lower() == "deleting"
-
-
 def nodes(clients: Clients, addresses: Addresses, selector: Selector) -> tuple[Node, ...]:
     """Return the selected nodes, see `Provider.nodes`.
 
@@ -91,24 +59,30 @@ def nodes(clients: Clients, addresses: Addresses, selector: Selector) -> tuple[N
     findings if `selector` asks for health.
     """
     place = clients.place_of(selector)
-    found = listed_nodes(clients, selector)
+    sets = scale_sets(clients, selector)
+    found = _listed_nodes(clients, selector, sets)
     if not found:
         return ()
     if _lacks_group_tags(clients, selector, place):
         found = [replace(node, is_tagged=False) for node in found]
-    found = addresses.added_to(found, {parse_id(node.id).group for node in found}, place)
+    owners = {(item.group.lower(), item.name.lower()) for item in sets if item.is_public}
+    public = frozenset(node.id for node in found if tuple(map(str.lower, _scale_set_of(node.id))) in owners)
+    found = addresses.added_to(found, place, public=public)
     return tuple(with_health(clients, found, place) if selector.with_health else found)
 
 
 def listed_nodes(clients: Clients, selector: Selector) -> list[Node]:
     """Return the selected nodes in a stable order, without addresses and health."""
-    sets = scale_sets(clients, selector)
+    return _listed_nodes(clients, selector, scale_sets(clients, selector))
+
+
+def _listed_nodes(clients: Clients, selector: Selector, sets: list[ScaleSet]) -> list[Node]:
     if len(sets) > _MANY_SETS:
-        instances = _all_instances(clients, selector)
-        listed = [_nodes(clients, item, instances.get(item.id.lower(), [])) for item in sets]
+        machines = _all_instances(clients, selector)
+        listed = in_parallel(lambda item: nodes_of(clients, item, machines), sets, at_once=_AT_ONCE)
     else:
         listed = in_parallel(lambda item: nodes_of(clients, item), sets, at_once=_AT_ONCE)
-    found = [node for of_set in listed for node in of_set]
+    found = [node for item, of_set in zip(sets, listed, strict=True) for node in _own(item, of_set, selector)]
     found += _by_id(clients, selector, {node.id.lower() for node in found})
     wanted = set(selector.only)
     return [node for node in found if node.id in wanted] if wanted else found
@@ -151,8 +125,25 @@ def _detached(clients: Clients, item: Any, region: str, place: Place) -> list[No
     return [_node(clients, full, alone)]
 
 
-def nodes_of(clients: Clients, scale_set: ScaleSet) -> list[Node]:
-    """Return the nodes of one scale set, in a stable order, without addresses, and the missing ones if it failed with fewer."""
+def _own(scale_set: ScaleSet, found: list[Node], selector: Selector) -> list[Node]:
+    """Return the nodes of the selected launch, where several launches share a scale set."""
+    if selector.token is None or not scale_set.is_shared:
+        return found
+    return [node for node in found if node.token == selector.token]
+
+
+def nodes_of(clients: Clients, scale_set: ScaleSet, machines: Mapping[str, list[Any]] | None = None) -> list[Node]:
+    """Return the nodes of one scale set, in a stable order, without addresses, and the missing ones if it failed with fewer.
+
+    Args:
+        clients: The SDK's clients.
+        scale_set: The scale set.
+        machines: The machines of all Flexible scale sets, if they have been listed.
+    """
+    if scale_set.is_uniform:
+        return _nodes(clients, scale_set, instances(clients, scale_set))
+    if machines is not None:
+        return _nodes(clients, scale_set, machines.get(scale_set.id.lower(), []))
     wanted = f"'virtualMachineScaleSet/id' eq '{scale_set.id}'"
     path = path_of(scale_set.group, MACHINES)
     place = scale_set.place
@@ -176,12 +167,6 @@ def scale_sets(clients: Clients, selector: Selector) -> list[ScaleSet]:
     return sorted(found.values(), key=lambda item: (item.region, item.name))
 
 
-def find_scale_set(clients: Clients, group: str, name: str, place: Place) -> ScaleSet | None:
-    """Return a scale set by its name, or None if it does not exist."""
-    item = clients.find("virtualMachineScaleSets.get", place, path_of(group, SCALE_SETS, name))
-    return None if item is None else _scale_set(clients, item)
-
-
 def _listed(clients: Clients, selector: Selector) -> list[ScaleSet]:
     place = clients.place_of(selector)
     group = clients.settings.resource_group
@@ -189,41 +174,22 @@ def _listed(clients: Clients, selector: Selector) -> list[ScaleSet]:
         group = group_name(selector.cluster_id, selector.region)
     listed = clients.list_all("virtualMachineScaleSets.list", place, path_of(group, SCALE_SETS))
     names = set_names(named_tokens(selector))
-    found = [_scale_set(clients, item, token=token_of(str(item["name"]), names)) for item in listed]
+    found = [scale_set_of(clients, item, token=token_of(str(item["name"]), names)) for item in listed]
     return [
         item
         for item in found
-        if (item.token or are_selected(item.tags, selector)) and selector.region in (None, item.region)
+        if (item.token or _is_selected(item, selector)) and selector.region in (None, item.region)
     ]
+
+
+def _is_selected(item: ScaleSet, selector: Selector) -> bool:
+    """Return whether a scale set is selected by its tags; where several launches share it, it has the token of the first one."""
+    return are_selected(item.tags, replace(selector, token=None) if item.joined else selector)
 
 
 def named_tokens(selector: Selector) -> tuple[str, ...]:
     """Return the tokens by whose names resources are selected, in addition to those selected by tag."""
     return tuple(token for token in selector.tokens if selector.token in (None, token))
-
-
-def _scale_set(clients: Clients, item: Any, *, token: str = "") -> ScaleSet:
-    properties, sku = item.get("properties") or {}, item.get("sku") or {}
-    own_id = clients.canonical(item["id"])
-    named = parse_id(own_id)
-    return ScaleSet(
-        id=own_id,
-        group=named.group,
-        name=named.name,
-        region=plain_region(item.get("location")),
-        state=str(properties.get("provisioningState") or ""),
-        capacity=int(sku.get("capacity") or 0),
-        instance_type=str(sku.get("name") or ""),
-        is_spot=str((properties.get("virtualMachineProfile") or {}).get("priority") or "") == "Spot",
-        tags=dict(item.get("tags") or {}),
-        token=token,
-        interface=_interface_of(properties),
-    )
-
-
-def _interface_of(properties: Any) -> str:
-    network = (properties.get("virtualMachineProfile") or {}).get("networkProfile") or {}
-    return str(next((item.get("name") for item in network.get("networkInterfaceConfigurations") or ()), None) or "")
 
 
 def _scale_set_of(node_id: str) -> tuple[str, str]:
@@ -248,9 +214,12 @@ def _nodes(clients: Clients, scale_set: ScaleSet, items: Iterable[Any]) -> list[
     if failure is None:
         return found
     reason, cause = _reason(failure), cause_of(MEANINGS, failure)
+    # Of a scale set that was enlarged, only the last launch can have failed.
     explained = [
         node
-        if node.state in (NodeState.PENDING, NodeState.RUNNING) or node.cause
+        if node.state in (NodeState.PENDING, NodeState.RUNNING)
+        or node.cause
+        or scale_set.joined not in ("", node.token)
         else replace(node, reason=reason, cause=cause)
         for node in found
     ]
@@ -279,15 +248,19 @@ def _node(clients: Clients, item: Any, scale_set: ScaleSet) -> Node:
     tags = item.get("tags") or {}
     state, reason, cause = _state(properties, scale_set)
     is_billed = state is NodeState.STOPPED and _power_code(properties) == _BILLED
+    own_id = clients.canonical(item["id"])
+    if scale_set.is_uniform:
+        # It has no tags of its own, see `_uniform`.
+        own_id, tags = instance_node_id(own_id, str(properties.get("vmId") or "")), scale_set.tags
     return Node(
-        id=clients.canonical(item["id"]),
+        id=own_id,
         rank=-1,
         provider="azure",
         instance_type=str((properties.get("hardwareProfile") or {}).get("vmSize") or scale_set.instance_type),
         region=scale_set.region,
         zone=zone_name(scale_set.region, str(zones[0]) if zones else ""),
         state=state,
-        token=str(tags.get(TAG_ATTEMPT) or scale_set.tags.get(TAG_ATTEMPT) or scale_set.token),
+        token=str(item.get("_token") or tags.get(TAG_ATTEMPT) or scale_set.own_token),
         reason=reason or (_BILLED_REASON if is_billed else None),
         cause=cause,
         is_spot=scale_set.is_spot,
@@ -307,7 +280,7 @@ def _missing(scale_set: ScaleSet, count: int, reason: str, cause: Cause) -> list
             region=scale_set.region,
             zone="",
             state=NodeState.GONE,
-            token=scale_set.tags.get(TAG_ATTEMPT) or scale_set.token,
+            token=scale_set.joined or scale_set.own_token,
             reason=reason,
             cause=cause,
         )

@@ -13,8 +13,9 @@ from multicompute.provider_kit.calls import batches, in_parallel
 from multicompute.provider_kit.seam import sorted_samples
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_azure._errors import MEANINGS, log, refused_request, requiring
-from multicompute_azure._list import MACHINES
+from multicompute_azure._names import arm_id, instance_number
 from multicompute_azure._session import Clients
+from multicompute_azure._sets import INSTANCES, MACHINES
 
 _PERMISSION: Final = (
     "Microsoft.Insights/metrics/read on the complete subscription, and there the provider Microsoft.Insights"
@@ -109,10 +110,19 @@ def metrics(clients: Clients, nodes: Sequence[Node], *, since: datetime, until: 
 
 
 def _batches(nodes: Sequence[Node], size: int) -> Iterator[tuple[Place, Sequence[Node]]]:
-    """Yield the nodes of each region, at most `size` at a time."""
-    for region, group in groupby(sorted(nodes, key=lambda node: node.region), key=lambda node: node.region):
+    """Yield the nodes of each region and type of machine, at most `size` at a time."""
+
+    def kind(node: Node) -> tuple[str, str]:
+        return node.region, _type_of(node)
+
+    for (region, _), group in groupby(sorted(nodes, key=kind), key=kind):
         for batch in batches(list(group), size):
             yield Place("azure", region), batch
+
+
+def _type_of(node: Node) -> str:
+    """Return the type of a machine, which is also the namespace of its metrics; those of both types have the same names."""
+    return INSTANCES if instance_number(node.id)[1] else MACHINES
 
 
 # --- what the host measures -------------------------------------------------------------------------------------------
@@ -120,16 +130,17 @@ def _batches(nodes: Sequence[Node], size: int) -> Iterator[tuple[Place, Sequence
 
 def _of_machines(clients: Clients, place: Place, nodes: Sequence[Node], window: _Window) -> list[Sample]:
     query = {
-        "metricnamespace": MACHINES,
+        "metricnamespace": _type_of(nodes[0]),
         "metricnames": ",".join(_OF_HOST),
         "aggregation": "average,total",
         "interval": "PT1M",
         "starttime": window.start,
         "endtime": window.end,
     }
-    ids = {node.id.lower(): node.id for node in nodes}
+    ids = {arm_id(node.id).lower(): node.id for node in nodes}
+    named = [arm_id(node_id) for node_id in ids.values()]
     try:
-        answer = clients.metrics("metrics.getBatch", place, {"resourceids": list(ids.values())}, query)
+        answer = clients.metrics("metrics.getBatch", place, {"resourceids": named}, query)
     except AuthError as error:
         if error.code in MEANINGS:
             raise
@@ -179,7 +190,7 @@ def _of_gpus(clients: Clients, place: Place, nodes: Sequence[Node], window: _Win
         {
             "name": str(number),
             "httpMethod": "GET",
-            "url": f"{quote(node.id)}/providers/Microsoft.Insights/metrics?{options}",
+            "url": f"{quote(arm_id(node.id))}/providers/Microsoft.Insights/metrics?{options}",
         }
         for number, node in enumerate(nodes)
     ]

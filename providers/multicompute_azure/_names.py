@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 _GROUP_LENGTH: Final = 90
 _NAME_LENGTH: Final = 60
-# Azure allows 64; nine are for the ends of the instances' names.
-_SET_LENGTH: Final = 54
+# Azure allows 64 for a scale set, and fewer where it names machines, interfaces and addresses after it.
+_SET_LENGTH: Final = 44
 # More parts than an attempt has: one for each zone and instance type of a region.
 _MOST_PARTS: Final = 32
 _DEPENDENT: Final = ("nsg", "vnet", "ppg")
@@ -46,6 +46,23 @@ def is_resource_id(text: str) -> bool:
     return found is not None and found["type"] is not None
 
 
+def instance_node_id(arm_id: str, vm_id: str) -> str:
+    """Return the id of a node in a Uniform scale set: Azure gives the id of a deleted instance to a new one, but never its vmId."""
+    return f"{arm_id}@{vm_id}" if vm_id else arm_id
+
+
+def arm_id(node_id: str) -> str:
+    """Return Resource Manager's id of a node."""
+    return node_id.partition("@")[0]
+
+
+def instance_number(node_id: str) -> tuple[str, str]:
+    """Return the scale set and the instance id of a node in a Uniform scale set, two "" for any other machine."""
+    name = parse_id(arm_id(node_id)).name
+    owner, separator, number = name.partition("/virtualMachines/")
+    return (owner, number) if separator else ("", "")
+
+
 def group_name(cluster_id: str, region: str) -> str:
     """Return the name of a cluster's resource group in a region; in lower case, because Azure does not keep the case of group names."""
     return _fitting(f"multicompute-{cluster_id}-{region}", _GROUP_LENGTH)
@@ -57,7 +74,7 @@ def dependent_name(cluster_id: str, place: str, kind: str) -> str:
 
 
 def scale_set_name(token: str, index: int) -> str:
-    """Return the name of the scale set of the part with this index. Azure names the instances after it, with nine characters more."""
+    """Return the name of the scale set of the part with this index. Azure names the instances after it, with nine characters or more."""
     return _fitting(f"{token}-{index}", _SET_LENGTH)
 
 
@@ -80,7 +97,7 @@ def token_of(name: str, names: Mapping[str, str]) -> str:
         name: The name of a scale set, an instance, a disk, an interface or an address.
         names: The answer of `set_names`.
     """
-    return names.get(_OF_A_SET.sub("", name.lower()), "")
+    return names.get(_OF_A_SET.sub("", name.partition("/")[0].lower()), "")
 
 
 def dependent_names(cluster_id: str, places: Iterable[str]) -> set[str]:

@@ -1,21 +1,21 @@
 """Creates what a cluster's machines need in a region: resource group, security group and network; or finds the configured ones."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from multicompute.errors import ConfigError
+from multicompute.errors import ConfigError, MulticomputeError
 from multicompute.provider import LaunchRequest, Selector
-from multicompute.provider_kit.ssh import SshSources
 from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
-from multicompute_azure._errors import failed_operation, foreign_resource, log, translate_errors
+from multicompute_azure._errors import GROUP_NOT_FOUND, failed_operation, foreign_resource, translate_errors
 from multicompute_azure._names import dependent_name, group_name, is_resource_id, parse_id, plain_region
 from multicompute_azure._operations import Operation
 from multicompute_azure._resources import find_group, is_being_deleted
-from multicompute_azure._session import COMPUTE, NETWORK, Clients, path_of
+from multicompute_azure._security_group import SECURITY_GROUPS, SecurityGroups
+from multicompute_azure._session import NETWORK, Clients, path_of
 from multicompute_azure._tags import are_selected
 
-# Azure has no service of its own for it.
-_ADDRESS_SERVICE: Final = "https://api.ipify.org"
 _NETWORKS: Final = f"{NETWORK}/virtualNetworks"
 _ADDRESSES: Final = "10.0.0.0/16"
 _SUBNET: Final = "nodes"
@@ -24,11 +24,10 @@ _PATIENCE: Final = timedelta(seconds=30)
 
 
 class NetworkRefs(NamedTuple):
-    """The ids of the resources that a scale set refers to; "" for none."""
+    """The ids of the resources that a scale set refers to."""
 
     subnet: str
     security_group: str
-    proximity_group: str = ""
 
 
 class Network:
@@ -38,13 +37,19 @@ class Network:
         self._clients = clients
         self._settings = clients.settings
         self._created: dict[tuple[str, str], NetworkRefs] = {}
-        self._ssh_sources = SshSources(
-            self._settings.ssh_from, endpoint=self._settings.endpoint_url, address_service=_ADDRESS_SERVICE
-        )
+        self._security_groups = SecurityGroups(clients)
 
     def group_of(self, cluster_id: str, region: str) -> str:
         """Return the name of the resource group of a cluster in a region."""
         return self._settings.resource_group or group_name(cluster_id, region)
+
+    def require_ssh(self, request: LaunchRequest, place: Place) -> None:
+        """Refuse, before anything is created, nodes that are to accept SSH from an address that is not known.
+
+        Raises:
+            InvalidRequestError: The caller's address can't be found.
+        """
+        self._security_groups.sources(request, place)
 
     def refs(self, request: LaunchRequest, place: Place) -> NetworkRefs:
         """Return what a scale set of this launch refers to in this region, created if it does not exist yet."""
@@ -53,22 +58,28 @@ class Network:
             group = self.group_of(request.cluster_id, place.region)
             if not self._settings.resource_group:
                 self._create_group(group, request, place)
-            self._created[key] = self._create_network(group, request, place)
+            with self._in_group(group, place):
+                self._created[key] = self._create_network(group, request, place)
         return self._created[key]
+
+    @contextmanager
+    def _in_group(self, group: str, place: Place) -> Iterator[None]:
+        """Have a launch repeated that does not find the group which was created for it.
+
+        A group may be unknown to other services for some seconds after it was created (hashicorp/terraform-provider-azurerm#18268).
+        """
+        try:
+            yield
+        except MulticomputeError as error:
+            if error.code != GROUP_NOT_FOUND or self._settings.resource_group:
+                raise
+            text = f"the resource group {group} is not known yet"
+            raise retryable(text, code=GROUP_NOT_FOUND, place=place) from error
 
     def forget(self, cluster_id: str) -> None:
         """Forget what was created for a cluster that is torn down."""
         for key in [key for key in self._created if key[0] == cluster_id]:
             self._created.pop(key, None)
-
-    def proximity_group(self, request: LaunchRequest, place: Place) -> str:
-        """Return the id of the cluster's proximity placement group for a zone, created if it does not exist yet."""
-        group = self.group_of(request.cluster_id, place.region)
-        name = dependent_name(request.cluster_id, place.zone or place.region, "ppg")
-        body: Any = _body(request, place, {"proximityPlacementGroupType": "Standard"})
-        with translate_errors("proximityPlacementGroups.createOrUpdate", place):
-            self._clients.compute.proximity_placement_groups.create_or_update(group, name, body)
-        return self._clients.id_of(group, f"{COMPUTE}/proximityPlacementGroups", name)
 
     def _create_group(self, group: str, request: LaunchRequest, place: Place) -> None:
         """Create the cluster's own resource group. A foreign one of its name is not changed, nor are its tags (I9)."""
@@ -86,15 +97,16 @@ class Network:
     def _create_network(self, group: str, request: LaunchRequest, place: Place) -> NetworkRefs:
         """Create the security group, and the network unless a subnet is configured, and wait for both."""
         security = dependent_name(request.cluster_id, place.region, "nsg")
-        begun = {"networkSecurityGroups.createOrUpdate": self._begin_security_group(group, security, request, place)}
+        begun = dict([self._security_groups.begin(group, security, request, place)])
         subnet = self._configured_subnet(place)
         if not subnet:
             name = dependent_name(request.cluster_id, place.region, "vnet")
             begun["virtualNetworks.createOrUpdate"] = self._begin_network(group, name, request, place)
             subnet = f"{self._clients.id_of(group, _NETWORKS, name)}/subnets/{_SUBNET}"
         for name, operation in begun.items():
-            self._wait(operation, name, place)
-        return NetworkRefs(subnet, self._clients.id_of(group, f"{NETWORK}/networkSecurityGroups", security))
+            if operation is not None:
+                self._wait(operation, name, place)
+        return NetworkRefs(subnet, self._clients.id_of(group, SECURITY_GROUPS, security))
 
     def _wait(self, operation: Operation, name: str, place: Place) -> None:
         clock = self._clients.clock
@@ -107,27 +119,17 @@ class Network:
         if not operation.finished():
             raise retryable(f"{name} has not finished after {_PATIENCE}", code="InProgress", place=place)
 
-    def _begin_security_group(self, group: str, name: str, request: LaunchRequest, place: Place) -> Operation:
-        """Begin to create the security group. Azure's default rules allow traffic within the network only; SSH is added if a key is given."""
-        rules = []
-        if request.ssh_public_key and not request.private:
-            rules = [_ssh_rule(blocks) for blocks in (self._ssh_sources.blocks(place),) if blocks]
-        body, operation = _body(request, place, {"securityRules": rules}), self._clients.operation()
-        with translate_errors("networkSecurityGroups.createOrUpdate", place):
-            groups: Any = self._clients.network.network_security_groups
-            groups.begin_create_or_update(group, name, body, polling=operation)
-        return operation
-
-    def _begin_network(self, group: str, name: str, request: LaunchRequest, place: Place) -> Operation:
+    def _begin_network(self, group: str, name: str, request: LaunchRequest, place: Place) -> Operation | None:
+        """Begin to create the network; None if it exists: the user may have attached a NAT gateway or a route table to it since."""
+        if self._clients.find("virtualNetworks.get", place, path_of(group, _NETWORKS, name)) is not None:
+            return None
         if request.private:
-            # https://learn.microsoft.com/azure/virtual-machine-scale-sets/virtual-machine-scale-sets-orchestration-modes: Flexible scale
-            # sets have no default outbound access.
-            log.warning(
-                "%s: private nodes in a network that is created for them can't reach the internet; "
-                "if they need to, set [providers.azure] vnet and subnet to a subnet with a NAT gateway",
-                place,
-            )
-        subnet = {"name": _SUBNET, "properties": {"addressPrefix": _ADDRESSES}}
+            what = "private nodes in a network that is created for them can't reach the internet"
+            remedy = "if they need to, set [providers.azure] vnet and subnet to a subnet with a NAT gateway"
+            request.warn(f"{place}: {what}; {remedy}")
+        # "Default outbound access in Azure": new networks have none after 2026-03-31 with new versions of the API, and Flexible scale sets
+        # never had it. It is turned off, so that nodes do not depend on either: those with a public address use that.
+        subnet = {"name": _SUBNET, "properties": {"addressPrefix": _ADDRESSES, "defaultOutboundAccess": False}}
         body = _body(request, place, {"addressSpace": {"addressPrefixes": [_ADDRESSES]}, "subnets": [subnet]})
         operation = self._clients.operation()
         with translate_errors("virtualNetworks.createOrUpdate", place):
@@ -178,19 +180,3 @@ class Network:
 
 def _body(request: LaunchRequest, place: Place, properties: dict[str, Any]) -> dict[str, Any]:
     return {"location": place.region, "tags": dict(request.tags), "properties": properties}
-
-
-def _ssh_rule(blocks: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "name": "ssh",
-        "properties": {
-            "priority": 1000,
-            "direction": "Inbound",
-            "access": "Allow",
-            "protocol": "Tcp",
-            "sourceAddressPrefixes": list(blocks),
-            "sourcePortRange": "*",
-            "destinationAddressPrefix": "*",
-            "destinationPortRange": "22",
-        },
-    }

@@ -10,9 +10,11 @@ from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
     Account,
+    Availability,
     Capability,
     Check,
     LaunchRequest,
+    PriceChange,
     Quotas,
     Resource,
     Selector,
@@ -24,11 +26,13 @@ from multicompute.provider_kit.renewal import Renewal, renews_credentials
 from multicompute.provider_kit.seam import require_selection
 from multicompute_azure._account import account
 from multicompute_azure._addresses import Addresses
+from multicompute_azure._availability import Locations, availability
 from multicompute_azure._check import check
 from multicompute_azure._expiry import set_expiry
 from multicompute_azure._launch import Launcher
 from multicompute_azure._list import nodes
 from multicompute_azure._metrics import metrics
+from multicompute_azure._prices import quotes
 from multicompute_azure._quotas import quotas
 from multicompute_azure._resources import resources
 from multicompute_azure._session import Clients
@@ -69,6 +73,8 @@ class AzureProvider:
             Capability.RESERVATIONS,
             Capability.PLACEMENT,
             Capability.QUOTAS,
+            Capability.LIVE_PRICES,
+            Capability.AVAILABILITY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
             Capability.GLOBAL_LISTING,
@@ -107,6 +113,7 @@ class AzureProvider:
         self._clients = Clients(read, clock or SystemClock(), step=step)
         self.renewal = Renewal(self._clients.renew)
         self._sizes = Sizes(self._clients)
+        self._locations = Locations(self._clients)
         self._addresses = Addresses(self._clients)
         self._launcher = Launcher(self._clients, self._sizes, patience=patience)
 
@@ -146,13 +153,22 @@ class AzureProvider:
         set_expiry(self._clients, selector, expires_at, restore)
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-        """Return nothing: Resource Manager has no price list, so LIVE_PRICES is not declared; prices come from the offer tables."""
-        return {}
+        """Return today's prices, on demand and spot, as the Retail Prices API lists them for everyone."""
+        return quotes(self._clients, offers)
 
     @renews_credentials
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return the core quotas of the region with what is used, and the named reservations that are in it."""
         return quotas(self._clients, self._sizes, region, reservations)
+
+    @renews_credentials
+    def availability(self, region: str) -> Availability:
+        """Return whether the subscription has the region, its zones, and the sizes that are not restricted for the subscription."""
+        return availability(self._sizes, self._locations, region)
+
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return nothing: they are not read yet, so SPOT_PRICES is not declared."""
+        return {}
 
     @renews_credentials
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:

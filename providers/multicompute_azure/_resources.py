@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from multicompute.node import NodeState
+from multicompute.node import Node, NodeState
 from multicompute.provider import TAG_ATTEMPT, TAG_ID, TAG_OWNER, Resource, Selector
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.tags import selected_tags
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_azure._list import listed_nodes, named_tokens
+from multicompute_azure._fabric import is_kept
+from multicompute_azure._list import listed_nodes, named_tokens, nodes_of, scale_sets
 from multicompute_azure._names import (
     dependent_names,
     group_name,
@@ -21,6 +22,7 @@ from multicompute_azure._names import (
     zone_name,
 )
 from multicompute_azure._session import Clients
+from multicompute_azure._sets import ScaleSet
 from multicompute_azure._tags import are_selected, has_tag, tag_filter
 
 # The kind of each type, and whether it is billed by itself. Types in lower case, because Azure does not keep to one spelling.
@@ -49,12 +51,12 @@ def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
     """Return everything selected that still exists, see `Provider.resources`."""
     place, configured = clients.place_of(selector), clients.settings.resource_group
     if selector.only:
-        return _machines(clients, selector)
+        return machines_of(clients, selector)
     if configured is None and selector.token is None:
         groups = owned_groups(clients, selector)
         items = _in_groups(clients, [str(item["name"]) for item in groups], place)
         # Everything in a cluster's own group is deleted with it, so it is listed whether or not it has tags.
-        own = [_resource(clients, item) for item in [*groups, *items]]
+        own = _with_instances(clients, selector, [_resource(clients, item) for item in [*groups, *items]])
         return (*own, *elsewhere(clients, selector))
     if configured is not None:
         names = [configured]
@@ -63,13 +65,39 @@ def resources(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
     else:
         names = _groups_of_attempt(clients, selector, place)
     own = [_resource(clients, item) for item in filter(_ours(selector), _in_groups(clients, names, place))]
-    return (*own, *elsewhere(clients, selector))
+    return (*_with_instances(clients, selector, own), *elsewhere(clients, selector))
 
 
-def _machines(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
-    """Return the machines of `selector.only` that exist."""
+def machines_of(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
+    """Return the selected machines that exist, by their own listings and not by those of their group."""
     nodes = [node for node in listed_nodes(clients, selector) if node.state is not NodeState.GONE]
     return tuple(Resource("azure", "virtual-machine", node.id, node.region, billable=True) for node in nodes)
+
+
+def _with_instances(clients: Clients, selector: Selector, found: list[Resource]) -> list[Resource]:
+    """Return `found` with the instances of Uniform scale sets, which Resource Manager does not list.
+
+    A scale set that other launches share is no resource of the selected one: only its instances are.
+    """
+    if selector.token is None and not any(item.kind == "scale-set" for item in found):
+        return found
+    for scale_set in scale_sets(clients, selector):
+        if not scale_set.is_uniform:
+            continue
+        nodes = [node for node in nodes_of(clients, scale_set) if node.state is not NodeState.GONE]
+        if selector.token is not None and scale_set.is_shared:
+            if is_kept(scale_set, nodes, selector.token):
+                found = [item for item in found if item.id.lower() != scale_set.id.lower()]
+            nodes = [node for node in nodes if node.token == selector.token]
+        found = found + [_instance(node, scale_set) for node in nodes]
+    return found
+
+
+def _instance(node: Node, scale_set: ScaleSet) -> Resource:
+    """Return an instance of a Uniform scale set as a resource, with the tags of the scale set and its own token."""
+    tags = {**scale_set.tags, TAG_ATTEMPT: node.token} if scale_set.tags else {}
+    is_billed = node.is_billed or node.state is not NodeState.STOPPED
+    return Resource("azure", "virtual-machine", node.id, node.region, is_billed, tags)
 
 
 def elsewhere(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
@@ -79,7 +107,7 @@ def elsewhere(clients: Clients, selector: Selector) -> tuple[Resource, ...]:
     moved = tuple(name for name in known if parse_id(name).group.lower() != usual.lower())
     if not moved or selector.cluster_id is None or selector.region is None:
         return ()
-    return _machines(clients, Selector(region=selector.region, cluster_id=selector.cluster_id, only=moved))
+    return machines_of(clients, Selector(region=selector.region, cluster_id=selector.cluster_id, only=moved))
 
 
 def named_resources(clients: Clients, selector: Selector) -> list[Resource]:

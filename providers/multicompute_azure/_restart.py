@@ -9,9 +9,10 @@ from multicompute.node import Node, NodeState
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_azure._errors import failed_operation, is_gone, translate_errors
-from multicompute_azure._names import parse_id
+from multicompute_azure._names import instance_number, parse_id
 from multicompute_azure._operations import Operation
 from multicompute_azure._session import Clients
+from multicompute_azure._uniform import begin_start
 
 _START: Final = "virtualMachines.start"
 _AT_ONCE: Final = 16
@@ -51,7 +52,10 @@ def _begin(clients: Clients, node: Node) -> Operation | MulticomputeError | None
     machines: Any = clients.compute.virtual_machines
     try:
         with translate_errors(_START, _place(node)):
-            machines.begin_start(named.group, named.name, polling=operation)
+            if instance_number(node.id)[1]:
+                begin_start(clients, node, operation)
+            else:
+                machines.begin_start(named.group, named.name, polling=operation)
     except MulticomputeError as error:
         return None if is_gone(error.code) else error
     return operation

@@ -1,12 +1,13 @@
 """The SDK's clients, made when first needed and shared by all threads; and reading Azure's answers as plain JSON."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from multicompute.clock import Clock
 from multicompute.errors import AuthError, MulticomputeError
@@ -33,11 +34,18 @@ HEALTH: Final = "Microsoft.ResourceHealth"
 # The API versions of plain reads. They are fixed, whichever version the installed SDK writes with, so the answers keep their form.
 _VERSIONS: Final = (
     (f"providers/{COMPUTE}/skus", "2021-07-01"),
+    (f"providers/{COMPUTE}/galleries", "2023-07-03"),
     (f"providers/{COMPUTE}/", "2024-07-01"),
     (f"providers/{NETWORK}/", "2024-05-01"),
     (f"providers/{HEALTH}/", "2025-05-01"),
     ("", "2024-03-01"),
 )
+# "Azure Retail Prices REST API overview": no authentication; public Azure only.
+_PRICES: Final = "https://prices.azure.com"
+_UNSIGNED: Final = ""
+# The network provider answers for the parts of a Uniform scale set in this version only (the default of the SDK's functions for it).
+_PARTS: Final = re.compile(r"/virtualMachineScaleSets/[^/]+/(networkInterfaces|publicipaddresses)$")
+_PARTS_VERSION: Final = "2018-10-01"
 _PUBLIC: Final = "https://management.azure.com"
 # "Metrics Batch", Azure Monitor REST API reference: one endpoint per region, and one audience for all of them.
 _MONITOR: Final = "metrics.monitor.azure.com"
@@ -75,6 +83,7 @@ class Clients:
         step: How long to wait between two refreshes of an operation.
         launches: The operations of launches under way, by scale set.
         deletions: The deletions of resource groups under way, by group.
+        instance_tokens: The tokens of instances of Uniform scale sets by their vmIds, which never change.
     """
 
     def __init__(self, settings: AzureSettings, clock: Clock, *, step: timedelta) -> None:
@@ -87,6 +96,7 @@ class Clients:
         self.step = step
         self.launches = PendingOperations()
         self.deletions = PendingOperations(has_result=True)
+        self.instance_tokens: dict[str, str] = {}
         self._lock = threading.Lock()
         self._endpoint = settings.endpoint_url or _PUBLIC
         self._made: dict[str, Any] = {}
@@ -146,6 +156,11 @@ class Clients:
         """
         return self._document(operation, place, self._url(path, query))
 
+    def find_by_id(self, operation: str, place: Place, resource_id: str) -> dict[str, Any] | None:
+        """Return one document by its id, which may be in another subscription. Arguments and errors are those of `find`."""
+        version = next(version for part, version in _VERSIONS if part in resource_id)
+        return self._document(operation, place, f"{self._endpoint}{quote(resource_id)}?api-version={version}")
+
     def subscription_record(self, place: Place) -> dict[str, Any]:
         """Return what Resource Manager says of the subscription.
 
@@ -154,6 +169,18 @@ class Clients:
         """
         url = f"{self._endpoint}/subscriptions/{self.subscription}?api-version={_SUBSCRIPTION_VERSION}"
         return self._document("subscriptions.get", place, url) or {}
+
+    def locations(self, place: Place) -> Sequence[Mapping[str, Any]]:
+        """Return the locations that the subscription has.
+
+        Raises:
+            MulticomputeError: The call failed, or was refused.
+        """
+        url = f"{self._endpoint}/subscriptions/{self.subscription}/locations?api-version={_SUBSCRIPTION_VERSION}"
+        found: Sequence[Mapping[str, Any]] = (
+            self._answer("subscriptions.listLocations", place, self._get(url), self._endpoint).get("value") or ()
+        )
+        return found
 
     def list_all(self, operation: str, place: Place, path: str, **query: str) -> Iterator[dict[str, Any]]:
         """Yield the items of a listing to its last page, none if there is no such listing. Arguments and errors are those of `find`."""
@@ -192,16 +219,46 @@ class Clients:
         url = f"{host}/subscriptions/{self.subscription}/metrics:getBatch?{options}"
         return self._post(operation, place, url, document, f"https://{_MONITOR}")
 
+    @property
+    def prices_endpoint(self) -> str | None:
+        """The endpoint of the Retail Prices API; None for a cloud of Azure's that is not in its list, such as the one in China."""
+        if self.settings.prices_endpoint_url:
+            return self.settings.prices_endpoint_url
+        if self.settings.is_local:
+            return self._endpoint
+        return _PRICES if self._endpoint == _PUBLIC else None
+
+    def price_rows(self, operation: str, place: Place, text: str) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the Retail Prices API that pass the filter `text`, to the last page. Nothing is signed.
+
+        Raises:
+            MulticomputeError: The call failed, or was refused, or the link to the next page leads to another host.
+        """
+        endpoint = self.prices_endpoint or _PRICES
+
+        def fetch(url: str) -> tuple[Iterable[dict[str, Any]], str]:
+            url = url or f"{endpoint}/api/retail/prices?{urlencode({'$filter': text}, quote_via=quote)}"
+            if _host_of(url) != _host_of(endpoint):
+                raise retryable(f"{operation}: the next page is on another host", code="BadAnswer", place=place)
+            page = self._answer(operation, place, self._get(url), _UNSIGNED)
+            return page.get("Items") or (), page.get("NextPageLink") or ""
+
+        return all_pages(fetch)
+
     def _url(self, path: str, query: Mapping[str, str]) -> str:
         version = next(version for part, version in _VERSIONS if part in path)
+        version = _PARTS_VERSION if _PARTS.search(path) else version
         options = {"api-version": version, **{name.replace("_", "$", 1): text for name, text in query.items()}}
         return f"{self._endpoint}/subscriptions/{self.subscription}/{quote(path)}?{urlencode(options, quote_via=quote)}"
 
-    def _document(self, operation: str, place: Place, url: str) -> dict[str, Any] | None:
+    def _get(self, url: str) -> "HttpRequest":
         from azure.core.rest import HttpRequest
 
+        return HttpRequest("GET", url)
+
+    def _document(self, operation: str, place: Place, url: str) -> dict[str, Any] | None:
         try:
-            return self._answer(operation, place, HttpRequest("GET", url), self._endpoint)
+            return self._answer(operation, place, self._get(url), self._endpoint)
         except MulticomputeError as error:
             if is_gone(error.code):
                 return None
@@ -221,6 +278,9 @@ class Clients:
             found = json.loads(body)
         except ValueError as error:
             raise retryable(f"{operation}: the answer is not JSON", code="BadAnswer", place=place) from error
+        if isinstance(found, list):
+            # The listings of marketplace images have no envelope.
+            return {"value": found}
         return found if isinstance(found, dict) else {}
 
     def _send(self, request: "HttpRequest", audience: str) -> bytes:
@@ -308,8 +368,8 @@ class Clients:
         return self._transport
 
     def _signing(self, audience: str) -> list[Any]:
-        """Return the policies that send a token. A local cloud gets one only if it has issued it, and needs none by default."""
-        if self.settings.is_local and not is_local_authority(self.settings):
+        """Return the policies that send a token, none for an audience that needs none. A local cloud gets one only if it has issued it, and needs none by default."""
+        if audience == _UNSIGNED or (self.settings.is_local and not is_local_authority(self.settings)):
             return []
         from azure.core.pipeline.policies import CustomHookPolicy
         from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
@@ -322,6 +382,11 @@ class Clients:
         if self._credential is None:
             self._credential = credential_of(self.settings, self._connections()) or AnonymousCredential()
         return self._credential
+
+
+def _host_of(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def _allow_plain_http(request: Any) -> None:

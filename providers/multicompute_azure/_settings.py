@@ -47,6 +47,10 @@ class AzureSettings(BaseModel):
     endpoint_url: Endpoint | None = Field(
         None, description="The endpoint of every service. Default: Azure Resource Manager's own."
     )
+    prices_endpoint_url: Endpoint | None = Field(
+        None,
+        description="The endpoint of the Retail Prices API. Default: `endpoint_url` if it is a local one, else Azure's own.",
+    )
     locations: Texts = Field(
         (),
         description="The only regions to launch and to list in, or zones (eastus-1) to launch in. Default: every region.",

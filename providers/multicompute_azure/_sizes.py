@@ -45,10 +45,18 @@ class Size:
         is_arm = self.capabilities.get("CpuArchitectureType", "").lower() == "arm64"
         return "V2" in generations and not is_arm and not self.has("TrustedLaunchDisabled")
 
+    @property
+    def is_confidential(self) -> bool:
+        """Return whether it starts as a confidential VM only ("Resource SKUs": SNP or TDX)."""
+        return bool(self.capabilities.get("ConfidentialComputingType"))
+
     def ephemeral_disk(self, gib: float) -> str:
         """Return where an ephemeral boot disk of `gib` GiB fits, "CacheDisk" or "ResourceDisk"; "" if it fits nowhere."""
-        if not self.has("EphemeralOSDiskSupported"):
+        if not self.has("EphemeralOSDiskSupported") or self.is_confidential:
             return ""
+        if self.supports_trusted_launch:
+            # "Ephemeral OS disks for Azure VMs": Trusted Launch keeps 1 GiB of the space for the state of the machine's TPM and firmware.
+            gib += 1
         cache = _number(self.capabilities.get("CachedDiskBytes")) / 2**30
         resource = _number(self.capabilities.get("MaxResourceVolumeMB")) / 1024
         placements = self.capabilities.get("SupportedEphemeralOSDiskPlacements", "CacheDisk,ResourceDisk")
@@ -114,6 +122,9 @@ class Sizes:
 
 def _require_zone(size: Size, place: Place) -> None:
     number = zone_number(place.zone)
+    if not size.zones:
+        # Sold for the region as a whole, so it is launched without a zone.
+        return
     reason = size.zone_restrictions.get(number, "") if number else ""
     if not reason and (not number or number in size.zones):
         return

@@ -10,11 +10,14 @@ from multicompute.provider import Resource, Selector, Teardown
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_azure._blocked import blocker, foreign_users, is_blocked, joined
 from multicompute_azure._errors import answer_behind, is_gone, log, translate_errors
-from multicompute_azure._list import ScaleSet, named_tokens, scale_sets
-from multicompute_azure._names import parse_id, set_names, token_of
-from multicompute_azure._resources import elsewhere, find_group, is_being_deleted, owned_groups, resources
+from multicompute_azure._fabric import is_kept, withdraw
+from multicompute_azure._list import named_tokens, nodes_of, scale_sets
+from multicompute_azure._names import instance_number, parse_id, set_names, token_of
+from multicompute_azure._resources import elsewhere, find_group, is_being_deleted, machines_of, owned_groups, resources
 from multicompute_azure._session import Clients
+from multicompute_azure._sets import ScaleSet
 from multicompute_azure._tags import are_selected
+from multicompute_azure._uniform import delete_instance
 
 # Deleted without shutting the guest down first, which saves minutes of the bill.
 _FORCED: Final = "Microsoft.Compute/virtualMachines,Microsoft.Compute/virtualMachineScaleSets"
@@ -36,7 +39,7 @@ _NOT_YET: Final = frozenset(
         *("InUseSubnetCannotBeDeleted", "InUseNetworkSecurityGroupCannotBeDeleted", "NetworkSecurityGroupInUse"),
         *("NicReservedForAnotherVm", "NicInUse", "PublicIPAddressCannotBeDeleted", "CannotDeleteResource"),
         *("OperationNotAllowed", "Conflict", "AnotherOperationInProgress", "RetryableError", "OperationPreempted"),
-        "ResourceGroupBeingDeleted",
+        *("ResourceGroupBeingDeleted", "PreconditionFailed", "HTTP412"),
     }
 )
 
@@ -126,7 +129,9 @@ def _delete_groups(clients: Clients, selector: Selector) -> Teardown:
     if moved:
         blockers.append(_delete_nodes(clients, replace(selector, only=tuple(item.id for item in moved))).blocked_by)
     if not groups and not moved:
-        return Teardown()
+        # One answer "not found" proves nothing about machines that are listed.
+        machines = machines_of(clients, replace(selector, node_ids=()))
+        return Teardown(machines, f"the resource group of {len(machines)} machines to be found" if machines else "")
     remaining = resources(clients, replace(selector, node_ids=()))
     if not remaining:
         return Teardown()
@@ -145,16 +150,20 @@ def _delete_group(clients: Clients, group: Any) -> str:
 
 def _delete_resources(clients: Clients, selector: Selector) -> Teardown:
     """Delete scale sets with their machines, then what remains of them and, for a cluster, its dependent resources."""
-    sets = scale_sets(clients, selector)
+    selected = scale_sets(clients, selector)
+    sets = [item for item in selected if not _withdrawn(clients, item, selector)]
     refused = {item.id: text for item in sets if (text := delete_scale_set(clients, item))}
     found = resources(clients, selector)
-    if sets:
+    is_shared = len(sets) < len(selected)
+    if sets or (is_shared and any(item.kind in _MACHINES for item in found)):
         # What the machines use can't be deleted until they are gone.
-        left = scale_sets(clients, selector)
+        gone = {item.id for item in sets}
+        left = [item for item in scale_sets(clients, selector) if item.id in gone]
         found = _with_scale_sets(found, left)
         if any(item.kind in _MACHINES for item in found):
             texts = _delete_machines(clients, found, selector, refused)
-            return Teardown(found, f"{len(left)} scale sets and their machines to be deleted", joined(texts))
+            what = f"{len(left)} scale sets and their machines" if left else f"{len(found)} machines of a scale set"
+            return Teardown(found, f"{what} to be deleted", joined(texts))
     if not found:
         return Teardown()
     is_ours = _membership(clients, found, selector)
@@ -169,6 +178,20 @@ def _delete_resources(clients: Clients, selector: Selector) -> Teardown:
         return Teardown()
     in_use = next((step.waiting_for for step in steps if step.waiting_for), f"{len(remaining)} deletes")
     return Teardown(remaining, in_use, joined(step.blocked_by for step in steps))
+
+
+def _withdrawn(clients: Clients, scale_set: ScaleSet, selector: Selector) -> bool:
+    """Return whether a scale set is kept because other launches share it; then only the instances of the selected one are deleted."""
+    if selector.token is None or not scale_set.is_shared:
+        return False
+    if not is_kept(scale_set, nodes_of(clients, scale_set), selector.token):
+        return False
+    try:
+        withdraw(clients, scale_set, selector.token)
+    except MulticomputeError as error:
+        if error.code not in _NOT_YET:
+            raise
+    return True
 
 
 def _delete_machines(
@@ -219,6 +242,9 @@ def _delete(clients: Clients, resource: Resource, is_ours: Callable[[str], bool]
     """Delete one resource; return what it waits for or what blocks it."""
     place, named = Place("azure", resource.region), parse_id(resource.id)
     try:
+        if instance_number(resource.id)[1]:
+            delete_instance(clients, resource.id, place)
+            return Teardown()
         with translate_errors(f"delete {resource.kind} {named.name}", place):
             _deletion(clients, resource.kind)(named.group, named.name)
     except MulticomputeError as error:

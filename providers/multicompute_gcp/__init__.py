@@ -21,10 +21,10 @@ plugin = Plugin(
     billing_minimum=timedelta(minutes=1),
     # Flex-start, of machines and of TPU slices: up to seven days (https://cloud.google.com/compute/docs/instances/about-flex-start-vms,
     # https://cloud.google.com/tpu/docs/request-using-flex-start). A machine with an expiry gets a run duration, of up to 120 days
-    # (https://cloud.google.com/compute/docs/instances/limit-vm-runtime). TPU slices ("v5p-128"), unless they are flex-start, have none.
+    # (https://cloud.google.com/compute/docs/instances/limit-vm-runtime). TPU slices ("v5p-128", "tpu7x-64"), unless they are flex-start, have none.
     lifetime_limits=(
         LifetimeLimit(MAX_FLEX_START, purchases=("flex_start",), without_expiry=True),
-        LifetimeLimit(MAX_RUN, families=("[!v]*",)),
+        LifetimeLimit(MAX_RUN, families=("[!vt]*", "t[!p]*")),
     ),
     settings="multicompute_gcp._settings:GcpSettings",
     provider="multicompute_gcp._provider:GcpProvider",

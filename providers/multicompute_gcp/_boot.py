@@ -7,7 +7,7 @@ from multicompute.provider import TAG_EXPIRES_AT, LaunchRequest, expiry_tag
 from multicompute.provider_kit.boot import boot_script, fitted
 
 # https://cloud.google.com/compute/docs/metadata/setting-custom-metadata: 256 KB for one value.
-_LIMIT: Final = 256 * 1024
+LIMIT: Final = 256 * 1024
 _SSH_USER: Final = "ubuntu"
 
 # By address, so it is found on nodes that use another name server.
@@ -46,7 +46,7 @@ def metadata_of(request: LaunchRequest, *, delete_url: str = "", of_slice: bool 
     """
     script = fitted(
         startup_script(setup=request.setup, expires_at=request.expires_at, delete_url=delete_url, of_slice=of_slice),
-        _LIMIT,
+        LIMIT,
         provider="gcp",
         field="startup script",
         code="InvalidStartupScript",

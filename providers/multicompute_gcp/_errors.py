@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,8 @@ from google.protobuf.json_format import ParseError
 from multicompute.errors import (
     AccessDeniedError,
     AuthError,
+    CapacityError,
+    InvalidRequestError,
     MulticomputeError,
     ProviderError,
     QuotaError,
@@ -23,6 +26,8 @@ from multicompute.provider_kit.vendor_errors import (
     COMMON_HINTS,
     DENIED,
     INVALID,
+    INVALID_TYPE,
+    MALFORMED,
     NO_CAPACITY_IN_REGION,
     NO_CAPACITY_IN_ZONE,
     NOT_OFFERED_IN_ZONE,
@@ -59,18 +64,68 @@ _TYPE_UNKNOWN: Final = (
 )
 
 # https://cloud.google.com/resource-manager/docs/organization-policy/defining-locations: "Location ZONE:asia-south1-b violates constraint
-# constraints/gcp.resourceLocations". Other constraints hold for the project, wherever the resource is.
+# constraints/gcp.resourceLocations".
 _LOCATION_DENIED: Final = Meaning(AccessDeniedError, "zone", wording="gcp.resourceLocations")
-_POLICY: Final = (_LOCATION_DENIED, DENIED._replace(wording="[Cc]onstraint|[Oo]rg(anization)? [Pp]olicy"))
+_REGION_DENIED: Final = _LOCATION_DENIED._replace(scope="region", wording="REGION:.*gcp.resourceLocations")
+_LOCATIONS: Final = (_REGION_DENIED, _LOCATION_DENIED)
+# It holds for all machine types. Other constraints may name machine types or images.
+_ADDRESS_DENIED: Final = DENIED._replace(wording="compute.vmExternalIpAccess")
+_POLICY: Final = (
+    *_LOCATIONS,
+    _ADDRESS_DENIED,
+    DENIED._replace(scope="type", wording="[Cc]onstraint|[Oo]rg(anization)? [Pp]olicy"),
+)
+# https://docs.cloud.google.com/docs/authentication/troubleshoot-adc: with the credentials of a user, "Caller does not have required
+# permission to use project PROJECT. Grant the caller the roles/serviceusage.serviceUsageConsumer role".
+_QUOTA_PROJECT: Final = DENIED._replace(wording="serviceusage|permission to use project")
+_SERVICE_ACCOUNT: Final = DENIED._replace(scope="type", wording="actAs|access to service account")
+_RIGHTS: Final = (
+    *_LOCATIONS,
+    _QUOTA_PROJECT,
+    # "Required 'compute.subnetworks.use' permission for 'projects/HOST/regions/REGION/subnetworks/NAME'": what the text names.
+    DENIED._replace(scope="request", wording="/reservations/"),
+    DENIED._replace(scope="region", wording="/subnetworks/"),
+    DENIED._replace(scope="type", wording="/images/"),
+    _SERVICE_ACCOUNT,
+)
 # What the project lacks, in a region or everywhere, says nothing about other clouds.
 _NO_SUBNETWORK: Final = Meaning(
     ProviderError, "region", wording=r"[Ss]ubnetwork.*(cannot be found|was not found)|must specify a subnet"
 )
-_NO_NETWORK: Final = Meaning(ProviderError, "account", wording=r"networks?/?.*(cannot be found|was not found)")
+_NO_NETWORK: Final = Meaning(ProviderError, "region", wording=r"networks?/?.*(cannot be found|was not found)")
 _NO_IMAGE: Final = Meaning(
-    ProviderError, "region", wording=r"(global/images/|sourceImage|image resource).*(cannot be found|was not found)"
+    ProviderError, "type", wording=r"(global/images/|sourceImage|image resource).*(cannot be found|was not found)"
 )
+# https://cloud.google.com/vpc/docs/rdma-network-profiles: a RoCE network is bound to a zone. dstack's Google backend looks for this text.
+_OTHER_ZONE: Final = Meaning(ProviderError, "zone", wording="Network profile only allows resource creation in location")
 _LACKING: Final = (_NO_SUBNETWORK, _NO_IMAGE, _NO_NETWORK)
+
+# A reservation says nothing about anything but itself. The texts are those that Kubernetes' autoscaler looks for:
+# https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/cloudprovider/gce/autoscaling_gce_client.go; "No available
+# resources in specified reservations" is said where the properties of the instances do not match.
+_RESERVATION_FULL: Final = Meaning(
+    CapacityError, "request", wording="reservation.* does not have available resources|to be in READY state"
+)
+_RESERVATION_BOUND: Final = Meaning(
+    InvalidRequestError, "request", wording="must use provisioningModel RESERVATION_BOUND"
+)
+_RESERVATION_OPEN: Final = Meaning(InvalidRequestError, "request", wording="specificReservationRequired is not set")
+_RESERVATION_OTHER: Final = Meaning(
+    InvalidRequestError, "request", wording="No available resources in specified reservations"
+)
+_RESERVATION: Final = (
+    _RESERVATION_BOUND,
+    _RESERVATION_OPEN,
+    _RESERVATION_OTHER,
+    _RESERVATION_FULL,
+    INVALID._replace(wording="reservationAffinity|[Rr]eservations?[ /\\[]"),
+)
+# What an operation answers while Google preempts the instance or slice that it creates or changes: SkyPilot's `_gcp_handler`
+# (sky/backends/cloud_vm_ray_backend.py) and https://github.com/skypilot-org/skypilot/issues/1797.
+_LOST_WHILE_CREATED: Final = NO_CAPACITY_IN_ZONE._replace(wording=r"/(instances|disks)/.*was not found")
+_NOT_SUPPORTED: Final = NOT_OFFERED_IN_ZONE._replace(
+    wording=r"not (supported|available|offered)|does not (exist|support)"
+)
 
 # https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation and "Understand API error messages": the codes of
 # Compute Engine are in lower camel case where a call is refused, and in capitals where an operation fails.
@@ -84,11 +139,12 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "VM_MIN_COUNT_NOT_REACHED": (NO_CAPACITY_IN_ZONE,),
     "IP_SPACE_EXHAUSTED": (NO_CAPACITY_IN_REGION,),
     "IP_SPACE_EXHAUSTED_WITH_DETAILS": (NO_CAPACITY_IN_REGION,),
-    # "... is not supported in the zone": the zone does not sell this machine type.
-    "UNSUPPORTED_OPERATION": (NOT_OFFERED_IN_ZONE,),
+    # "... is not supported in the zone": the zone does not sell this machine type. Any other text was observed for instances that were
+    # preempted while they were created.
+    "UNSUPPORTED_OPERATION": (_NOT_SUPPORTED, NO_CAPACITY_IN_ZONE),
     "QUOTA_EXCEEDED": (_QUOTA_OF_ALL_REGIONS, QUOTA_OF_REGION),
     "quotaExceeded": (_QUOTA_OF_ALL_REGIONS, QUOTA_OF_REGION),
-    "limitExceeded": (_QUOTA_OF_ACCOUNT,),
+    "limitExceeded": (_QUOTA_OF_ALL_REGIONS, QUOTA_OF_REGION._replace(scope="type")),
     "rateLimitExceeded": (THROTTLED,),
     "userRateLimitExceeded": (THROTTLED,),
     "concurrentLimitExceeded": (THROTTLED,),
@@ -97,15 +153,16 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "backendError": (TRANSIENT,),
     "internalError": (TRANSIENT,),
     "INTERNAL_ERROR": (TRANSIENT,),
-    "forbidden": (DENIED,),
+    "forbidden": (*_RIGHTS, DENIED),
     "accessNotConfigured": (DENIED,),
     # Without the TPU API, instances can still be launched.
-    "SERVICE_DISABLED": (DENIED._replace(scope="zone", wording="TPU API|tpu.googleapis.com"), DENIED),
-    "IAM_PERMISSION_DENIED": (DENIED,),
-    "required": (UNAUTHENTICATED,),
+    "SERVICE_DISABLED": (DENIED._replace(scope="type", wording="TPU API|tpu.googleapis.com"), DENIED),
+    "IAM_PERMISSION_DENIED": (*_RIGHTS, DENIED),
+    # "Login Required"; also of a field that is missing, which may be one that only this machine type needs.
+    "required": (UNAUTHENTICATED._replace(wording="[Ll]ogin"), INVALID_TYPE),
     "authError": (UNAUTHENTICATED,),
     "notFound": (*_TYPE_UNKNOWN, *_LACKING, INVALID),
-    "RESOURCE_NOT_FOUND": (*_TYPE_UNKNOWN, *_LACKING, INVALID),
+    "RESOURCE_NOT_FOUND": (*_TYPE_UNKNOWN, *_LACKING, _LOST_WHILE_CREATED, INVALID),
     "alreadyExists": (UNKNOWN,),
     "RESOURCE_ALREADY_EXISTS": (UNKNOWN,),
     "resourceInUseByAnotherResource": (TRANSIENT,),
@@ -113,23 +170,24 @@ COMPUTE_MEANINGS: Final[Meanings] = {
     "resourceNotReady": (TRANSIENT,),
     "RESOURCE_NOT_READY": (TRANSIENT,),
     # An organisation's policy; without a constraint, another process changed the same resource.
-    "conditionNotMet": (*_POLICY, TRANSIENT),
-    "CONDITION_NOT_MET": (*_POLICY, TRANSIENT),
+    "conditionNotMet": (*_POLICY, *_RESERVATION, TRANSIENT),
+    "CONDITION_NOT_MET": (*_POLICY, *_RESERVATION, TRANSIENT),
     "invalid": (
+        _OTHER_ZONE,
+        *_RESERVATION,
         *_TYPE_UNKNOWN,
         *_LACKING,
         # An unknown machine type is a value that "does not exist in zone ...".
         NOT_OFFERED_IN_ZONE._replace(wording="does not exist in zone"),
-        NO_CAPACITY_IN_ZONE._replace(wording="reservation"),
         INVALID,
     ),
     "INVALID_USAGE": (INVALID,),
     # https://github.com/hashicorp/terraform-provider-google/pull/1211: a deletion of an instance with deletion protection.
     "invalidResourceUsage": (Meaning(ProviderError, "zone"),),
-    "badRequest": (INVALID,),
+    "badRequest": (_OTHER_ZONE, INVALID),
     "invalidParameter": (INVALID,),
-    "unknownField": (INVALID,),
-    "parseError": (INVALID,),
+    "unknownField": (MALFORMED,),
+    "parseError": (MALFORMED,),
     # Why an instance ended. Never raised, but the cause of a node that ended is looked up in the same table.
     "compute.instances.preempted": (PREEMPTED,),
     "compute.instances.hostError": (Meaning(TransientError, "zone"),),
@@ -148,12 +206,22 @@ TPU_MEANINGS: Final[Meanings] = {
         NO_CAPACITY_IN_ZONE,
     ),
     "INVALID_ARGUMENT": (
+        # "update is not supported while in state PREEMPTED" (SkyPilot's `_gcp_handler`).
+        PREEMPTED._replace(wording="while in state PREEMPTED"),
         *_TYPE_UNKNOWN,
-        NOT_OFFERED_IN_ZONE._replace(wording="not available in zone"),
+        # "the accelerator v4-128 was not found in zone us-central2-b" (https://github.com/skypilot-org/skypilot/issues/3840).
+        NOT_OFFERED_IN_ZONE._replace(wording="not available in zone|accelerator .* was not found in zone"),
         *_LACKING,
         INVALID,
     ),
-    "FAILED_PRECONDITION": (NOT_OFFERED_IN_ZONE._replace(wording="reserved capacity"), *_POLICY, UNKNOWN),
+    # "Insufficient reserved capacity. Contact customer support to increase your reservation" passes. It is also said, with
+    # RESOURCE_EXHAUSTED, where no reservation is used (https://github.com/skypilot-org/skypilot/issues/4579).
+    "FAILED_PRECONDITION": (
+        NO_CAPACITY_IN_ZONE._replace(wording="[Ii]nsufficient reserved capacity"),
+        PREEMPTED._replace(wording="while in state PREEMPTED"),
+        *_POLICY,
+        UNKNOWN,
+    ),
     "OUT_OF_RANGE": (INVALID,),
     "NOT_FOUND": (*_TYPE_UNKNOWN, *_LACKING, INVALID),
     "ALREADY_EXISTS": (UNKNOWN,),
@@ -161,8 +229,9 @@ TPU_MEANINGS: Final[Meanings] = {
     # "Location us-east1-d is not found or access is unauthorized" (https://github.com/dstackai/gpuhunt/issues/98): not sold to this project.
     "PERMISSION_DENIED": (
         NOT_OFFERED_IN_ZONE._replace(wording="^Location .* access is unauthorized"),
-        _LOCATION_DENIED,
-        DENIED,
+        *_RIGHTS,
+        # Without permissions on slices, instances can still be launched.
+        DENIED._replace(scope="type"),
     ),
     "UNAUTHENTICATED": (UNAUTHENTICATED,),
     "UNAVAILABLE": (TRANSIENT,),
@@ -203,6 +272,20 @@ _HINTS: Final[Mapping[Kind, str]] = {
     AccessDeniedError: "give this identity the role in docs/permissions/gcp-role.yaml",
     ProviderError: "look the code up in Google's documentation of errors",
 }
+# The remedies for what only the text of an answer tells.
+_REMEDIES: Final[Mapping[Meaning, str]] = {
+    _NO_SUBNETWORK: "set [providers.gcp] network or subnetwork to one that exists there",
+    _NO_NETWORK: "set [providers.gcp] network or subnetwork to one that exists, or create it: `gcloud compute networks create default`",
+    _NO_IMAGE: "name an image that exists: image=",
+    _OTHER_ZONE: "name the RoCE subnetworks of this zone in [providers.gcp] gpu_subnetworks",
+    _ADDRESS_DENIED: "an organization policy allows no public addresses: private=True launches without them",
+    _LOCATION_DENIED: "an organization policy allows other locations only: name a region that it allows",
+    _REGION_DENIED: "an organization policy allows other locations only: name a region that it allows",
+    _QUOTA_PROJECT: "grant roles/serviceusage.serviceUsageConsumer to this identity, or name another project",
+    _SERVICE_ACCOUNT: "grant roles/iam.serviceAccountUser on the service account to this identity",
+    _RESERVATION_OPEN: "instances use it without naming it; create it with --require-specific-reservation to name it",
+    _RESERVATION_OTHER: "its machine type, local SSDs, CPU platform and accelerators must be those of the instances",
+}
 
 
 def cause_of(answer: VendorAnswer) -> Cause:
@@ -213,6 +296,11 @@ def cause_of(answer: VendorAnswer) -> Cause:
 def is_disabled(error: MulticomputeError) -> bool:
     """Return whether an error means that the API was never enabled in the project."""
     return error.code in _DISABLED
+
+
+def is_unbound(error: MulticomputeError) -> bool:
+    """Return whether an error means that a reservation's instances need the provisioning model RESERVATION_BOUND."""
+    return re.search(_RESERVATION_BOUND.wording, error.vendor_message or "") is not None
 
 
 def unless_disabled(otherwise: Answer, call: Callable[[], Answer]) -> Answer:
@@ -329,10 +417,8 @@ def refusal(answer: VendorAnswer, operation: str, place: Place) -> MulticomputeE
 def _hint(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place) -> str:
     if meaning.kind is QuotaError:
         return f"request more at https://console.cloud.google.com/iam-admin/quotas ({place.region or 'all regions'})"
-    if meaning in (_NO_SUBNETWORK, _NO_NETWORK):
-        return "set [providers.gcp] network or subnetwork to one that exists there"
-    if meaning == _NO_IMAGE:
-        return "name an image that exists: image="
+    if meaning in _REMEDIES:
+        return _REMEDIES[meaning]
     if answer.code in _DISABLED:
         return "`gcloud services enable compute.googleapis.com tpu.googleapis.com monitoring.googleapis.com`"
     if meaning.kind is AccessDeniedError and operation == "timeSeries.list":

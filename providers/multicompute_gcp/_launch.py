@@ -1,7 +1,7 @@
-"""Launches a gang of instances: one bulkInsert per part, all or nothing."""
+"""Launches a gang of instances, all or nothing: one bulkInsert per part, or what flex-start needs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Any, Final
 from google.api_core import exceptions as sdk
 
 from multicompute.clock import Clock
-from multicompute.errors import ThrottledError, TransientError
+from multicompute.errors import InvalidRequestError, ThrottledError, TransientError
 from multicompute.node import Node
 from multicompute.offer import InstanceType, Part
 from multicompute.provider import LaunchRequest
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable
 from multicompute_gcp._boot import metadata_of
-from multicompute_gcp._errors import log, refusal, translate_errors
+from multicompute_gcp._errors import is_unbound, refusal, translate_errors
+from multicompute_gcp._flex import GroupLauncher, is_flex_start, single_insert
 from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
+from multicompute_gcp._groups import delete as delete_groups
 from multicompute_gcp._image import disk_type_of, image_of
+from multicompute_gcp._interfaces import gpu_subnetworks, interfaces
 from multicompute_gcp._limits import MAX_FLEX_START, MAX_RUN, MIN_FLEX_START, MIN_RUN
 from multicompute_gcp._list import ATTACHED, instances, nodes, pending_node, to_node, zone_of
 from multicompute_gcp._names import bulk_insert_id, instance_names, last_segment, region_of
-from multicompute_gcp._network import Network, interfaces, network_tag
+from multicompute_gcp._network import Network, network_tag
 from multicompute_gcp._operations import Outcome, wait
+from multicompute_gcp._placement import check_domain, needs_policy
 from multicompute_gcp._reservations import HeldReservation, find_reservation
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._settings import GcpSettings
@@ -50,10 +54,12 @@ _NODE_SCOPES: Final = (
 class Launcher:
     """A launcher of gangs of instances, which keeps the zones that it has read for the next launch."""
 
-    def __init__(self, clients: Clients, network: Network, clock: Clock) -> None:
+    def __init__(self, clients: Clients, network: Network, clock: Clock, *, queue_wait: timedelta) -> None:
         self._clients = clients
         self._network = network
         self._clock = clock
+        self._queue_wait = queue_wait
+        self._flex_groups = GroupLauncher(clients, network, clock)
         self._zones = OpenZones(self._find_zones, kind="machine type")
         self._failures: Counter[str] = Counter()
 
@@ -93,52 +99,92 @@ class Launcher:
 
     def _used_zones(self, request: LaunchRequest) -> set[str]:
         place = Place("gcp", request.region)
-        return {zone_of(item) for item in instances(self._clients, attempt_of(request), place)}
+        used = {zone_of(item) for item in instances(self._clients, attempt_of(request), place)}
+        return used | self._flex_groups.used_zones(request) if any(map(is_flex_start, request.parts)) else used
 
     def _launch(self, request: LaunchRequest) -> tuple[Node, ...]:
-        first, region = Place.of(request.parts[0].offer), Place("gcp", request.region)
-        self._network.open_ssh(request, first)
-        if request.fabric and not self._clients.settings.gpu_subnetworks:
-            text = "%s: the nodes are close together, but have no fabric: name its subnetworks in [providers.gcp] gpu_subnetworks"
-            log.warning(text, first)
+        region = Place("gcp", request.region)
+        self._network.prepare(request, Place.of(request.parts[0].offer))
+        self._warn_without_fabric(request)
         zones = {part.offer.zone for part in request.parts}
-        started: list[tuple[Part, list[str], Operation | None]] = []
+        outcomes: list[Callable[[], list[Node]]] = []
         running: list[Operation] = []
 
         def delete(end: datetime) -> bool:
             # After a stockout, instances may still be created and deleted; those that a listing shows are deleted here.
             for operation in running:
                 wait(self._clients, operation, region, clock=self._clock, at_most=end - self._clock.now())
+            left = delete_groups(self._clients, attempt_of(request), region, zones=zones) if has_groups else []
             existing, running[:], _ = delete_instances(self._clients, attempt_of(request), region, zones=zones)
-            return bool(existing)
+            return bool(existing or left)
 
+        has_groups = any(map(_is_flex_gang, request.parts))
         with deleting_on_refusal(request, self._clock, delete):
             for index, part in enumerate(request.parts):
-                operation = self._start(request, index, part)
-                started.append((part, instance_names(request, index, part), operation))
-                running += [operation] if operation is not None else []
-            return tuple(node for one in started for node in self._outcome(request, *one))
+                outcomes.append(self._start(request, index, part, running))
+            return tuple(node for outcome in outcomes for node in outcome())
 
-    def _start(self, request: LaunchRequest, index: int, part: Part) -> "Operation | None":
+    def _warn_without_fabric(self, request: LaunchRequest) -> None:
+        for part in request.parts if request.fabric else ():
+            if not gpu_subnetworks(part.offer.instance, part.offer.zone, self._clients.settings):
+                remedy = "name its subnetworks in [providers.gcp] gpu_subnetworks"
+                request.warn(f"{Place.of(part.offer)}: the nodes are close together, but have no fabric: {remedy}")
+
+    def _start(
+        self, request: LaunchRequest, index: int, part: Part, running: "list[Operation]"
+    ) -> Callable[[], list[Node]]:
+        """Request a part, add its operation to `running`, and return the function that waits for its nodes."""
+        names = instance_names(request, index, part)
+        if _is_flex_gang(part):
+            self._flex_groups.start(request, index, part, self._properties(request, part, (), None))
+            return lambda: self._flex_groups.outcome(request, index, part)
+        if is_flex_start(part):
+            operation = single_insert(
+                self._clients,
+                request,
+                part,
+                names[0],
+                self._properties(request, part, (), None),
+                failures=self._failures[request.token],
+                wait=self._queue_wait,
+            )
+        else:
+            operation = self._bulk_insert(request, index, part)
+        running += [operation] if operation is not None else []
+        return lambda: self._outcome(request, part, names, operation)
+
+    def _properties(
+        self, request: LaunchRequest, part: Part, policies: Sequence[str], held: HeldReservation | None
+    ) -> dict[str, Any]:
+        clients, now = self._clients, self._clock.now()
+        settings, project = clients.settings, clients.project
+        return instance_properties(request, part, settings, project=project, policies=policies, held=held, now=now)
+
+    def _bulk_insert(self, request: LaunchRequest, index: int, part: Part) -> "Operation | None":
         """Request a part; None if instances of these names exist, which only an earlier launch with this token can have created."""
+        held = find_reservation(self._clients, part.reservation, Place.of(part.offer)) if part.reservation else None
+        try:
+            return self._bulk_insert_into(request, index, part, held)
+        except InvalidRequestError as error:
+            if held is None or held.is_bound or not is_unbound(error):
+                raise
+            # A reservation of another project that could not be read.
+            self._failures[request.token] += 1
+            return self._bulk_insert_into(request, index, part, replace(held, is_bound=True))
+
+    def _bulk_insert_into(
+        self, request: LaunchRequest, index: int, part: Part, held: HeldReservation | None
+    ) -> "Operation | None":
         place, clients = Place.of(part.offer), self._clients
-        held = find_reservation(self._clients, part.reservation, place) if part.reservation else None
         policies = held.policies if held is not None else ()
-        if request.fabric and held is None:
+        if request.fabric and (held is None or needs_policy(held, place.instance_type)):
+            check_domain(part, place)
             policies = (self._network.placement_policy(request, place),)
         body = {
             "count": part.nodes,
             "min_count": part.nodes,
             "per_instance_properties": {name: {} for name in instance_names(request, index, part)},
-            "instance_properties": instance_properties(
-                request,
-                part,
-                clients.settings,
-                project=clients.project,
-                policies=policies,
-                held=held,
-                now=self._clock.now(),
-            ),
+            "instance_properties": self._properties(request, part, policies, held),
         }
         call = {
             "project": clients.project,
@@ -166,7 +212,8 @@ class Launcher:
             return [pending_node(name, request, part) for name in names]
         if outcome.error.code in _EXISTS:
             return self._launched_before(request, part, names, place)
-        error = refusal(outcome.error, "instances.bulkInsert", place)
+        call = "instances.insert" if is_flex_start(part) else "instances.bulkInsert"
+        error = refusal(outcome.error, call, place)
         if isinstance(error, (ThrottledError, TransientError)):
             # For the same request id, Google would only report this failure again. The names keep the part from being bought twice.
             self._failures[request.token] += 1
@@ -179,6 +226,10 @@ class Launcher:
             text = "launched before with this token, but not listed yet"
             raise retryable(text, code="alreadyExists", place=place)
         return [to_node(found[name], part) for name in names]
+
+
+def _is_flex_gang(part: Part) -> bool:
+    return is_flex_start(part) and part.nodes > 1
 
 
 def instance_properties(
@@ -198,7 +249,7 @@ def instance_properties(
         "description": description_of(request.tags),
         "labels": labels_of(request.tags),
         "tags": {"items": [network_tag(request.cluster_id)]},
-        "disks": [_boot_disk(request, instance)],
+        "disks": [_boot_disk(request, instance), *_local_ssds(held)],
         "network_interfaces": interfaces(request, part, settings, project=project),
         "scheduling": scheduling(request, part, settings, held=held, now=now),
         "metadata": {"items": [{"key": key, "value": value} for key, value in metadata_of(request).items()]},
@@ -211,6 +262,8 @@ def instance_properties(
     if instance.attached and instance.accelerator:
         kind = ATTACHED.get(instance.accelerator, f"nvidia-{instance.accelerator}")
         properties["guest_accelerators"] = [{"accelerator_type": kind, "accelerator_count": int(instance.accelerators)}]
+    if held is not None and held.cpu_platform:
+        properties["min_cpu_platform"] = held.cpu_platform
     if settings.service_account:
         properties["service_accounts"] = [{"email": settings.service_account, "scopes": list(_NODE_SCOPES)}]
     if policies:
@@ -218,9 +271,13 @@ def instance_properties(
     return properties
 
 
+def default_disk_gib(accelerator: str) -> int:
+    """Return the size of the boot disk of a machine type with this accelerator."""
+    return _DEFAULT_DISK_GIB if accelerator else _DEFAULT_PLAIN_DISK_GIB
+
+
 def _boot_disk(request: LaunchRequest, instance: InstanceType) -> dict[str, Any]:
-    default = _DEFAULT_DISK_GIB if instance.accelerator else _DEFAULT_PLAIN_DISK_GIB
-    size = default if request.disk_gib is None else -int(-request.disk_gib // 1)
+    size = default_disk_gib(instance.accelerator) if request.disk_gib is None else -int(-request.disk_gib // 1)
     return {
         "boot": True,
         # Otherwise it outlives the instance, is billed, and blocks the name.
@@ -233,6 +290,20 @@ def _boot_disk(request: LaunchRequest, instance: InstanceType) -> dict[str, Any]
             "labels": labels_of(request.tags),
         },
     }
+
+
+def _local_ssds(held: HeldReservation | None) -> list[dict[str, Any]]:
+    """Return the local SSDs that the instances of a reservation must have."""
+    return [
+        {
+            "type_": "SCRATCH",
+            "auto_delete": True,
+            # The default of both (AllocatedInstancePropertiesReservedDisk.interface, AttachedDisk.interface in compute.v1).
+            "interface": disk.get("interface", "SCSI"),
+            "initialize_params": {"disk_type": "local-ssd"},
+        }
+        for disk in (held.local_ssds if held is not None else ())
+    ]
 
 
 def scheduling(
@@ -253,6 +324,8 @@ def scheduling(
     limit = None if lease is None else max(lease, min(lease + settings.extension_room, MAX_RUN), MIN_RUN)
     if held is not None:
         properties["provisioning_model"] = "RESERVATION_BOUND" if held.is_bound else "STANDARD"
+        # No sample of Google's has a limit for bound instances, which end with the reservation; the timer on the node is exact.
+        limit = None if held.is_bound else limit
     elif purchase == "spot":
         properties["provisioning_model"] = "SPOT"
     elif purchase == "flex_start":

@@ -12,6 +12,8 @@ from multicompute.provider_kit.calls import batches
 from multicompute.provider_kit.seam import unlisted
 from multicompute.provider_kit.tags import is_selected as has_selected_tags
 from multicompute.provider_kit.vendor_errors import Place
+from multicompute_gcp._groups import queued_nodes
+from multicompute_gcp._groups import resources as group_resources
 from multicompute_gcp._health import instance_fault
 from multicompute_gcp._names import attempt_pattern, last_segment, region_of, resource_name, token_of
 from multicompute_gcp._operations import PREEMPTED, ended_nodes, preemptions
@@ -60,6 +62,11 @@ def nodes(clients: Clients, selector: Selector, place: Place) -> list[Node]:
     listed = {node.id for node in found}
     known = [name for name in (*selector.known_ids, *selector.only) if name not in listed]
     missing = [node_id for node_id in (*unlisted(selector, listed), *known) if "/" not in node_id]
+    if not missing and (found or selector.token is None):
+        return found
+    found += queued_nodes(clients, selector, listed, place)
+    listed |= {node.id for node in found}
+    missing = [name for name in missing if name not in listed]
     return found + (ended_nodes(clients, missing, selector, place) if missing else [])
 
 
@@ -98,9 +105,10 @@ def _with_preemptions(clients: Clients, found: list[Node], items: list[dict[str,
 
 
 def resources(clients: Clients, selector: Selector, place: Place) -> list[Resource]:
-    """Return the selected instances, disks, firewall rules and placement policies."""
+    """Return the selected instances, disks, managed instance groups, firewall rules and placement policies."""
     found = [instance_resource(item) for item in instances(clients, selector, place)]
     found += [disk_resource(item) for item in disks(clients, selector, place)]
+    found += group_resources(clients, selector, place)
     return found + dependents(clients, selector, place)
 
 

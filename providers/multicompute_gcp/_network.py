@@ -1,4 +1,4 @@
-"""Creates the firewall rule and the placement policies of a cluster, and describes the network interfaces of its nodes."""
+"""Finds the network of the nodes, and creates the firewall rule and the placement policies of a cluster."""
 
 from collections import Counter
 from typing import Any, Final
@@ -6,21 +6,21 @@ from typing import Any, Final
 from google.api_core import exceptions as sdk
 
 from multicompute.clock import Clock
-from multicompute.offer import Part
+from multicompute.errors import AccessDeniedError
 from multicompute.provider import TAG_ID, LaunchRequest
 from multicompute.provider_kit.ssh import SshSources
-from multicompute.provider_kit.vendor_errors import Place, retryable, unavailable_here
-from multicompute_gcp._errors import translate_errors
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable, unavailable_here
+from multicompute_gcp._errors import log, refusal, translate_errors
+from multicompute_gcp._interfaces import network_path, path_of, project_of, subnetwork_path
 from multicompute_gcp._names import request_id, resource_name
 from multicompute_gcp._operations import wait
+from multicompute_gcp._placement import group_placement
+from multicompute_gcp._reachability import WaysOut
 from multicompute_gcp._session import CALL, Clients
-from multicompute_gcp._settings import GcpSettings
 from multicompute_gcp._tags import described_tags, description_of
 
 # Google documents no such service of its own.
 _ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
-# Machine series that accept gVNIC only, or are much faster with it.
-_GVNIC: Final = ("a2-", "a3-", "a4", "g2-", "g4-", "c3", "c4", "n4")
 
 
 class Network:
@@ -31,6 +31,8 @@ class Network:
         self._clock = clock
         # The kinds and names of what is known to exist.
         self._existing: set[tuple[str, str]] = set()
+        self._networks: dict[str, str | None] = {}
+        self._ways_out = WaysOut(clients)
         self._failures: Counter[str] = Counter()
         settings = clients.settings
         self._ssh_sources = SshSources(
@@ -42,14 +44,57 @@ class Network:
         for key in [key for key in self._existing if key[1].startswith(resource_name(cluster_id))]:
             self._existing.discard(key)
 
+    def path(self, place: Place) -> str | None:
+        """Return the path of the network of the nodes in a region, None if it can't be read.
+
+        Without the setting `network` it is the network of the subnetwork, which may belong to another project (Shared VPC).
+
+        Raises:
+            ProviderError: The subnetwork does not exist.
+        """
+        settings, project = self._clients.settings, self._clients.project
+        if settings.network or not settings.subnetwork:
+            return network_path(settings, project=project)
+        path = subnetwork_path(settings.subnetwork, project=project, region=place.region)
+        if path not in self._networks:
+            self._networks[path] = self._network_of(path, place)
+        return self._networks[path]
+
+    def _network_of(self, subnetwork: str, place: Place) -> str | None:
+        try:
+            found = self._clients.get(self._clients.url_of(subnetwork), "subnetworks.get", place, fields="network")
+        except AccessDeniedError as error:
+            text = "%s: the network of %s can't be read, so no port is opened for SSH: set [providers.gcp] network as well: %s"
+            log.warning(text, place, subnetwork, error.message)
+            return None
+        if found is None:
+            answer = VendorAnswer("notFound", f"The subnetwork '{subnetwork}' was not found")
+            raise refusal(answer, "subnetworks.get", place)
+        return path_of(str(found.get("network", "")), "global/networks", project=self._clients.project)
+
+    def prepare(self, request: LaunchRequest, place: Place) -> None:
+        """Check that the nodes will have a way out, and open the port for SSH; see `WaysOut.check` and `open_ssh`."""
+        self._ways_out.check(request, self.path(place), place)
+        self.open_ssh(request, place)
+
     def open_ssh(self, request: LaunchRequest, place: Place) -> None:
         """Open port 22 of the cluster's nodes to the caller, if a key is given.
 
         A firewall rule has no region, but there is one per region of the cluster, so that a teardown in one region leaves the nodes in
-        the others reachable.
+        the others reachable. A network of another project gets no rule: firewall rules are in the project of their network
+        (https://cloud.google.com/vpc/docs/shared-vpc), which is not ours to change.
         """
         name = f"{resource_name(request.cluster_id)}-{place.region}-ssh"
         if not request.ssh_public_key or request.private or ("firewall", name) in self._existing:
+            return
+        network = self.path(place)
+        if network is None:
+            return
+        if project_of(network) != self._clients.project:
+            remedy = f"allow tcp:22 there for the network tag {network_tag(request.cluster_id)}"
+            what = f"{network} is a network of another project, so no port is opened for SSH"
+            request.warn(f"{place}: {what}: {remedy}")
+            self._existing.add(("firewall", name))
             return
         sources = self._ssh_sources.blocks(place)
         if not sources:
@@ -57,7 +102,7 @@ class Network:
         rule = {
             "name": name,
             "description": description_of(request.tags),
-            "network": network_path(self._clients.settings, project=self._clients.project),
+            "network": network,
             "direction": "INGRESS",
             "target_tags": [network_tag(request.cluster_id)],
             "source_ranges": list(sources),
@@ -82,13 +127,23 @@ class Network:
         One per zone, because a policy is bound to the zone of its members. It belongs to the cluster, not to the attempt, so a node that
         replaces another is placed next to the rest.
         """
-        name = f"{resource_name(request.cluster_id)}-{place.zone}"[:63].rstrip("-")
+        return self._policy(request, place, "", {"group_placement_policy": group_placement(place.instance_type)})
+
+    def workload_policy(self, request: LaunchRequest, place: Place) -> str:
+        """Return the cluster's workload policy, which places the members of a managed instance group close to each other.
+
+        https://cloud.google.com/compute/docs/instance-groups/about-workload-policies
+        """
+        return self._policy(request, place, "-mig", {"workload_policy": {"type_": "HIGH_THROUGHPUT"}})
+
+    def _policy(self, request: LaunchRequest, place: Place, suffix: str, what: dict[str, Any]) -> str:
+        name = f"{resource_name(request.cluster_id)}-{place.zone}"[: 63 - len(suffix)].rstrip("-") + suffix
         if ("policy", name) in self._existing:
             return name
         policy = {
             "name": name,
             "description": description_of(request.tags),
-            "group_placement_policy": {"collocation": "COLLOCATED"},
+            **what,
         }
         call = {
             "project": self._clients.project,
@@ -127,40 +182,3 @@ class Network:
 def network_tag(cluster_id: str) -> str:
     """Return the network tag of the nodes of a cluster, by which its firewall rules apply to them."""
     return resource_name(cluster_id)
-
-
-def network_path(settings: GcpSettings, *, project: str) -> str:
-    """Return the path of the network of the nodes."""
-    name = settings.network or "default"
-    return name if "/" in name else f"projects/{project}/global/networks/{name}"
-
-
-def subnetwork_path(name: str, *, project: str, region: str) -> str:
-    """Return the path of a subnetwork that the settings name, by its name or its path."""
-    return name if "/" in name else f"projects/{project}/regions/{region}/subnetworks/{name}"
-
-
-def interfaces(request: LaunchRequest, part: Part, settings: GcpSettings, *, project: str) -> list[dict[str, Any]]:
-    """Return the network interfaces of an instance: one, and those of the fabric if the settings name subnetworks for them.
-
-    https://cloud.google.com/compute/docs/gpus/gpudirect: A3 High has four additional gVNIC interfaces, A3 Mega eight; A3
-    Ultra and A4 have one additional gVNIC and eight MRDMA interfaces. Each needs a network of its own, which only the owner of the account
-    can lay out.
-    """
-    region, instance = part.offer.region, part.offer.instance
-    if settings.subnetwork:
-        first: dict[str, Any] = {"subnetwork": subnetwork_path(settings.subnetwork, project=project, region=region)}
-    else:
-        first = {"network": network_path(settings, project=project)}
-    if instance.name.startswith(_GVNIC):
-        first["nic_type"] = "GVNIC"
-    if not request.private:
-        first["access_configs"] = [{"name": "External NAT", "type_": "ONE_TO_ONE_NAT"}]
-    others = [
-        {
-            "subnetwork": subnetwork_path(name, project=project, region=region),
-            "nic_type": "MRDMA" if instance.fabric == "roce" and number > 0 else "GVNIC",
-        }
-        for number, name in enumerate(settings.gpu_subnetworks if request.fabric else ())
-    ]
-    return [first, *others]

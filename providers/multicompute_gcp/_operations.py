@@ -30,6 +30,7 @@ _ONE_WAIT: Final = 20.0
 _PAUSE: Final = timedelta(seconds=5)
 _SLOW: Final = (sdk.DeadlineExceeded, sdk.GatewayTimeout, requests.Timeout)
 _DELETIONS: Final = ("delete", "compute.instances.delete", PREEMPTED)
+_INSERT: Final = "insert"
 _BULK_INSERTS: Final = ("bulkInsert", "compute.instances.bulkInsert")
 # The listing starts with the newest; an instance that was just missed is not far back.
 _MAX_PAGES: Final = 4
@@ -125,7 +126,22 @@ def ended_nodes(clients: Clients, missing: Sequence[str], selector: Selector, pl
             continue
         for name in names:
             found.setdefault(name, _gone(name, last_segment(item.get("zone", "")), answer, selector.token or ""))
-    return [found[name] for name in missing if name in found]
+    rest = [name for name in missing if name not in found]
+    return [found[name] for name in missing if name in found] + _refused_inserts(clients, rest, selector, place)
+
+
+def _refused_inserts(clients: Clients, missing: Sequence[str], selector: Selector, place: Place) -> list[Node]:
+    """Return those of the missing nodes that waited for capacity alone, until their request was not valid any more."""
+    found: dict[str, Node] = {}
+    for item in list_operations(clients, place, types=(_INSERT,)) if missing else ():
+        name, errors = last_segment(item.get("targetLink", "")), (item.get("error") or {}).get("errors")
+        if name in missing and errors and "/instances/" in str(item.get("targetLink")):
+            answer = VendorAnswer(*main_error([(str(e.get("code", "")), str(e.get("message", ""))) for e in errors]))
+            # An instance of this name exists or existed: a repeated launch, which says nothing about the first.
+            if answer.code != "RESOURCE_ALREADY_EXISTS":
+                zone = last_segment(item.get("zone", ""))
+                found.setdefault(name, _gone(name, zone, answer, selector.token or ""))
+    return list(found.values())
 
 
 def preemptions(clients: Clients, place: Place) -> dict[tuple[str, str], datetime]:
@@ -152,7 +168,14 @@ def not_proven_gone(clients: Clients, missing: Sequence[str], selector: Selector
         elif is_done and not item.get("error"):
             deleted.add(last_segment(item.get("targetLink", "")))
     rest = [name for name in missing if name not in deleted]
-    return rest if is_creating else [name for name in rest if find_instance(clients, name, place) is not None]
+    if is_creating:
+        return rest
+    waiting = {
+        last_segment(item.get("targetLink", ""))
+        for item in (list_operations(clients, place, types=(_INSERT,)) if rest else ())
+        if item.get("status") != "DONE"
+    }
+    return [name for name in rest if name in waiting or find_instance(clients, name, place) is not None]
 
 
 def find_instance(clients: Clients, name: str, place: Place) -> dict[str, Any] | None:

@@ -10,9 +10,11 @@ from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
     Account,
+    Availability,
     Capability,
     Check,
     LaunchRequest,
+    PriceChange,
     Quotas,
     Resource,
     Selector,
@@ -25,6 +27,7 @@ from multicompute.provider_kit.seam import merge_teardowns, require_selection
 from multicompute.provider_kit.vendor_errors import Place, invalid_request
 from multicompute_gcp import _expiry, _list, _terminate
 from multicompute_gcp._account import account
+from multicompute_gcp._availability import Places
 from multicompute_gcp._check import check
 from multicompute_gcp._errors import unless_disabled
 from multicompute_gcp._launch import Launcher
@@ -45,6 +48,12 @@ _CONSISTENCY_WINDOW: Final = timedelta(minutes=2)
 _POLL_INTERVAL: Final = timedelta(seconds=5)
 # An instance with eight GPUs boots in minutes; a TPU request that waits longer than this in the queue counts as a lack of capacity.
 _ATTEMPT_TIMEOUT: Final = timedelta(minutes=10)
+# The hosts of a large slice become ready together: a pod of 256 chips or more takes longer than ten minutes (unproven how much longer).
+_POD_TIMEOUTS: Final = {
+    f"{family}-{chips}": timedelta(minutes=30)
+    for family in ("v*", "tpu*")
+    for chips in ("[2-9][0-9][0-9]", "[0-9][0-9][0-9][0-9]*")
+}
 
 
 class GcpProvider:
@@ -64,6 +73,7 @@ class GcpProvider:
             Capability.RESERVATIONS,
             Capability.PLACEMENT,
             Capability.QUOTAS,
+            Capability.AVAILABILITY,
             Capability.EXPIRY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
@@ -73,6 +83,7 @@ class GcpProvider:
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT
+    attempt_timeouts: Mapping[str, timedelta] = _POD_TIMEOUTS
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         read = GcpSettings.of(settings)
@@ -81,10 +92,11 @@ class GcpProvider:
         self._clock = clock or SystemClock()
         self._clients = Clients(read)
         self.renewal: Renewal = Renewal(self._clients.forget_credentials)
+        self._places = Places(self._clients, self._clock, self.renewal)
         self._network = Network(self._clients, self._clock)
         self._workers = Workers(self._clients)
-        self._instances = Launcher(self._clients, self._network, self._clock)
         wait = read.queue_wait or self.attempt_timeout
+        self._instances = Launcher(self._clients, self._network, self._clock, queue_wait=wait)
         self._slices = TpuLauncher(self._clients, self._network, self._clock, queue_wait=wait)
 
     @functools.cached_property
@@ -94,7 +106,7 @@ class GcpProvider:
 
     @renews_credentials
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
-        """Launch the gang with one bulkInsert, or one queued resource, per part.
+        """Launch the gang with one bulkInsert, flex-start request or queued resource per part.
 
         Raises:
             InvalidRequestError: The gang has both instances and slices.
@@ -167,6 +179,14 @@ class GcpProvider:
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return Compute Engine's quotas of the region with what is used, and the named reservations that are in it."""
         return quotas(self._clients, region, reservations, renewal=self.renewal)
+
+    def availability(self, region: str) -> Availability:
+        """Return the zones and types that the project can use, by three calls for all regions and one for each zone with TPUs."""
+        return self._places.availability(region)
+
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return nothing: they are not read yet, so SPOT_PRICES is not declared."""
+        return {}
 
     @renews_credentials
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:

@@ -24,7 +24,15 @@ from multicompute_gcp._names import last_segment, region_of
 from multicompute_gcp._settings import GcpSettings
 
 if TYPE_CHECKING:
-    from google.cloud.compute_v1 import DisksClient, FirewallsClient, InstancesClient, ResourcePoliciesClient
+    from google.cloud.compute_v1 import (
+        DisksClient,
+        FirewallsClient,
+        InstanceGroupManagerResizeRequestsClient,
+        InstanceGroupManagersClient,
+        InstancesClient,
+        RegionInstanceTemplatesClient,
+        ResourcePoliciesClient,
+    )
     from google.cloud.tpu_v2 import TpuClient
 
 _COMPUTE: Final = "https://compute.googleapis.com"
@@ -115,6 +123,16 @@ class Clients:
     def policies(self) -> "ResourcePoliciesClient":
         return cast("ResourcePoliciesClient", self._compute("ResourcePoliciesClient"))
 
+    def templates(self) -> "RegionInstanceTemplatesClient":
+        return cast("RegionInstanceTemplatesClient", self._compute("RegionInstanceTemplatesClient"))
+
+    def groups(self) -> "InstanceGroupManagersClient":
+        return cast("InstanceGroupManagersClient", self._compute("InstanceGroupManagersClient"))
+
+    def resize_requests(self) -> "InstanceGroupManagerResizeRequestsClient":
+        name = "InstanceGroupManagerResizeRequestsClient"
+        return cast("InstanceGroupManagerResizeRequestsClient", self._compute(name))
+
     def operations(self, scope: str) -> Any:
         """Return the client for the operations of a scope: "Zone", "Region" or "Global"."""
         return self._compute(f"{scope}OperationsClient")
@@ -154,10 +172,14 @@ class Clients:
                 self._http = self._prepare(AuthorizedSession(self.credentials()))  # type: ignore[no-untyped-call]
             return self._http
 
-    def compute_url(self, *path: str) -> str:
-        """Return the URL of a resource of the project in Compute Engine; without a path, that of the project."""
+    def compute_url(self, *path: str, project: str = "") -> str:
+        """Return the URL of a resource of a project, by default the own one, in Compute Engine; without a path, that of the project."""
         base = f"{self.settings.endpoint_url or _COMPUTE}/compute/v1/projects"
-        return "/".join([base, *map(quote, (self.project, *path))])
+        return "/".join([base, *map(quote, (project or self.project, *path))])
+
+    def url_of(self, path: str) -> str:
+        """Return the URL of a resource of Compute Engine by its path, "projects/...", in whatever project."""
+        return f"{self.settings.endpoint_url or _COMPUTE}/compute/v1/{quote(path)}"
 
     def tpu_name(self, zone: str, *path: str) -> str:
         """Return the name of a resource of the project in Cloud TPU, projects/PROJECT/locations/ZONE/...; zone "-" is every zone."""
@@ -209,9 +231,11 @@ class Clients:
 
         return all_pages(fetch)
 
-    def aggregated(self, kind: str, place: Place, **parameters: str | int) -> list[dict[str, Any]]:
-        """Return all resources of one kind in all zones or regions, by one listing."""
-        url, operation = self.compute_url("aggregated", kind), f"{kind}.aggregatedList"
+    def aggregated(
+        self, kind: str, place: Place, *, project: str = "", **parameters: str | int
+    ) -> list[dict[str, Any]]:
+        """Return all resources of one kind in all zones or regions of a project, by default the own one, by one listing."""
+        url, operation = self.compute_url("aggregated", kind, project=project), f"{kind}.aggregatedList"
         pages = self.pages(url, operation, place, maxResults=PAGE, **parameters)
         return [item for page in pages for scope in page.get("items", {}).values() for item in scope.get(kind, ())]
 

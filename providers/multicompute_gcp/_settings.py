@@ -50,9 +50,12 @@ class GcpSettings(BaseModel):
     subnetwork: str | None = Field(
         None, description="The name or path of the subnetwork to launch in. Default: that of the network in the region."
     )
-    gpu_subnetworks: Texts = Field(
+    gpu_subnetworks: Texts | dict[str, Texts] = Field(
         (),
-        description="The subnetworks for the additional interfaces of GPUDirect and RoCE machine types, in order. Default: none.",
+        description=(
+            "The subnetworks for the additional interfaces of GPUDirect and RoCE machine types, in order: one list, or a table with a list "
+            'for each machine series ("a3-megagpu"), which may be of one zone only ("a4/us-central1-b"). Default: none.'
+        ),
     )
     service_account: str | None = Field(
         None,
@@ -67,7 +70,10 @@ class GcpSettings(BaseModel):
     )
     queue_wait: Duration | None = Field(
         None,
-        description="How long a TPU request may wait in Google's queue until it counts as a lack of capacity. Default: the attempt timeout.",
+        description=(
+            "How long a request for TPUs or for one flex-start node may wait in Google's queue until it counts as a lack of capacity. "
+            "Default: the attempt timeout."
+        ),
     )
     tpu_create: Literal["queued", "direct"] = Field(
         "queued",

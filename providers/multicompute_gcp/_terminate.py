@@ -10,6 +10,7 @@ from multicompute.errors import AccessDeniedError
 from multicompute.provider import Resource, Selector, Teardown
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place
+from multicompute_gcp import _groups
 from multicompute_gcp._errors import answer_of, is_disabled, translate_errors
 from multicompute_gcp._gang import AT_ONCE
 from multicompute_gcp._list import dependents, disk_resource, disks, instance_resource, instances, zone_of
@@ -58,13 +59,19 @@ class Deletion(NamedTuple):
 
 
 def terminate(clients: Clients, selector: Selector, place: Place) -> Teardown:
-    """Take one step of the teardown of the selected instances and disks, see `Provider.terminate`."""
+    """Take one step of the teardown of the selected instances, disks and groups, see `Provider.terminate`.
+
+    Groups come first: one that exists could make instances after the last of them was deleted.
+    """
+    groups = _groups.delete(clients, selector, place)
     existing, _, blocked_by = delete_instances(clients, selector, place)
-    if existing:
+    if existing or groups:
         # Most deletions take a minute; where they are quicker, this listing saves the engine a step.
         left = tuple(found.resource for found in _existing(clients, selector, place))
-        if left:
-            return Teardown(left, f"{len(left)} instances and disks to be deleted", blocked_by)
+        if left or groups:
+            what = [f"{len(left)} instances and disks"] if left else []
+            what += [f"{len(groups)} instance groups, requests and templates"] if groups else []
+            return Teardown((*left, *groups), f"{' and '.join(what)} to be deleted", blocked_by)
     hidden = _delete_unlisted(clients, selector, place)
     return Teardown(hidden, f"{len(hidden)} instances that listings do not show yet" if hidden else "")
 
@@ -134,6 +141,13 @@ def delete_dependents(clients: Clients, selector: Selector, place: Place) -> Tea
 
 
 def _delete_zonal(clients: Clients, found: _Found, place: Place, selector: Selector) -> Deletion:
+    is_flex = (found.item.get("scheduling") or {}).get("provisioningModel") == "FLEX_START"
+    if (
+        selector.only
+        and is_flex
+        and (operation := _groups.delete_member(clients, found.resource.id, zone_of(found.item), place))
+    ):
+        return Deletion(is_accepted=True, answer=operation)
     return _delete(clients, found.resource, {"zone": zone_of(found.item)}, place, selector)
 
 

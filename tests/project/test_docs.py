@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import multicompute
-from multicompute import Cluster, ClusterSpec, errors
+from multicompute import Cluster, ClusterSpec, errors, plugins
 from multicompute.cli.parser import COMMANDS, parser_of
 
 ROOT = Path(__file__).parents[2]
@@ -56,10 +56,27 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["accelerators", "prices", "troubleshooting"])
+@pytest.mark.parametrize("name", ["accelerators", "prices", "troubleshooting", "what_you_get"])
 def test_a_page_with_tables_from_the_code_is_up_to_date(name: str) -> None:
-    text = (DOCS / f"{name}.md").read_text()
+    text = (DOCS / f"{name.replace('_', '-')}.md").read_text()
     assert tool(f"write_{name}").page(text) == text, OUTDATED
+
+
+def test_every_image_of_an_adapter_is_on_the_page_about_nodes_and_every_entry_is_an_image() -> None:
+    section = (DOCS / "what-you-get.md").read_text().partition("## Images\n")[2].partition("\n## ")[0]
+    assert [line for line in section.splitlines()[3:] if line and "`" not in line.split(" | ")[1]] == []
+    with pytest.raises(StopIteration):
+        tool("write_what_you_get").image_name("an image that has no entry")
+
+
+@pytest.mark.parametrize(("title", "cloud"), [("AWS", "aws"), ("Google Cloud", "gcp"), ("Azure", "azure")])
+def test_what_the_page_about_local_clouds_names_exists(title: str, cloud: str) -> None:
+    section = (DOCS / "testing.md").read_text().partition(f"\n### Local {title}\n")[2].partition("\n#")[0]
+    cells = [line.split(" | ")[1] for line in section.splitlines() if line.startswith("| ")]
+    names = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} - {"UNSUPPORTED_OPERATION"}
+    local = plugins.discover()[cloud].local()
+    assert len(names) > 8
+    assert [name for name in sorted(names) if not hasattr(local, name)] == []
 
 
 def test_the_reference_of_the_command_line_is_up_to_date() -> None:

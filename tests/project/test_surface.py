@@ -183,5 +183,5 @@ def test_errors_can_be_caught_as_the_builtin_that_they_are() -> None:
 
 
 def test_the_command_line_has_these_commands() -> None:
-    expected = "offers plan up ls show nodes events watch extend heal down cost reconcile reap supervise catalog schema init doctor local completion"
+    expected = "offers plan up ls show nodes events watch extend heal down cost reconcile reap supervise catalog schema init doctor verify local completion"
     assert list(COMMANDS) == expected.split()

@@ -27,6 +27,7 @@ Policy = Mapping[str, Any]
 Tags = Mapping[str, str]
 # The kind of resource that a parameter names, for the actions that change or delete one.
 _NAMED = {
+    "AllocationId": "elastic-ip",
     "GroupId": "security-group",
     "GroupName": "placement-group",
     "VolumeId": "volume",
@@ -185,7 +186,9 @@ class Gate:
             yield from (made("security-group"), Touched(_arn("vpc")))
         elif action == "CreatePlacementGroup":
             yield made("placement-group")
-        elif re.match("Authorize|Cancel|Create|Delete|Modify|Revoke|Start|Terminate", action):
+        elif action == "AllocateAddress":
+            yield made("elastic-ip")
+        elif re.match("Associate|Authorize|Cancel|Create|Delete|Modify|Release|Revoke|Start|Terminate", action):
             yield from self._existing(params)
         else:
             yield Touched("arn:aws:ec2:us-east-1:1:*/*")

@@ -78,8 +78,36 @@ def gang(site: Site) -> object:
     provider = site.provider()
     nodes = provider.launch(site.request(fabric=True, ssh_public_key=KEY, setup="true"))
     provider.set_expiry(HERE, datetime(2027, 1, 1, tzinfo=UTC))
+    addresses = [bool(node.public_ip) for node in provider.nodes(HERE)]
     kinds = sorted(item.kind for item in provider.resources(HERE))
-    return len(nodes), kinds, site.tear_down(provider)
+    return len(nodes), addresses, kinds, site.tear_down(provider)
+
+
+def isolated(site: Site) -> object:
+    """Launch into a subnet from which no route leads to the internet."""
+    ec2 = site.boto()
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.0.0/24", AvailabilityZone="us-east-1a")
+    provider = site.provider(vpc=vpc)
+    try:
+        return len(provider.launch(site.request()))
+    except errors.InvalidRequestError as error:
+        return error.code
+    finally:
+        site.tear_down(provider)
+
+
+def short_of_addresses(site: Site) -> object:
+    """Launch a gang that needs more elastic IP addresses than the account may have."""
+    site.cloud.set_quota("L-0263D0A3", "us-east-1", 1)
+    provider = site.provider()
+    try:
+        return len(provider.launch(site.request(fabric=True)))
+    except errors.InvalidRequestError as error:
+        return error.code, "ec2:RunInstances" in site.gate.calls
+    finally:
+        site.cloud.set_quota("L-0263D0A3", "us-east-1", 10_000)
+        site.tear_down(provider)
 
 
 def spot(site: Site) -> object:
@@ -96,6 +124,11 @@ def reserved(site: Site) -> object:
 
 def everywhere(site: Site) -> object:
     return len(site.provider(regions=[]).nodes(Selector(owner="unknown")))
+
+
+def available(site: Site) -> object:
+    found = site.provider().availability("us-east-1")
+    return found.refused, found.zones, found.offered, len(found.notes)
 
 
 def prices(site: Site) -> object:
@@ -155,9 +188,12 @@ ACTIONS: Mapping[str, Callable[[Site], object]] = {
     for action in (
         doctor,
         gang,
+        isolated,
+        short_of_addresses,
         spot,
         reserved,
         everywhere,
+        available,
         prices,
         own_image,
         watched,
@@ -210,6 +246,10 @@ def test_without_any_one_action_a_call_fails_with_an_error_that_names_the_action
         result = ACTIONS[name](site)
     except errors.AccessDeniedError as error:
         assert action.partition(":")[2] in error.message or error.code in ("UnauthorizedOperation", "AccessDenied")
+    except errors.InvalidRequestError as error:
+        # Without elastic IP addresses, only the gangs that need them are refused.
+        denied = "ec2:AllocateAddress" if action == "ec2:CreateTags" else action
+        assert f"a policy denies {denied}" in error.message
     else:
         assert result != done[name][0]
     assert action in site.gate.refused or action == "ec2:CreateTags"

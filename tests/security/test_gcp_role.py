@@ -13,7 +13,9 @@ from multicompute import errors
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import LaunchRequest, Selector, Settings
+from multicompute.provider_kit.vendor_errors import Place
 from multicompute.testing.provider_harness import launch_request
+from multicompute_gcp._errors import answer_of_response, refusal
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp._tags import labels_of
 from multicompute_gcp.local import GcpLocalCloud
@@ -26,6 +28,7 @@ MONITORING = "https://cloud.google.com/monitoring/access-control"
 METHODS: Mapping[str, tuple[str, set[str]]] = {
     "projects.get": (COMPUTE + "projects/get", {"compute.projects.get"}),
     "regions.get": (COMPUTE + "regions/get", {"compute.regions.get"}),
+    "zones.list": (COMPUTE + "zones/list", {"compute.zones.list"}),
     "machineTypes.aggregatedList": (COMPUTE + "machineTypes/aggregatedList", {"compute.machineTypes.list"}),
     "networks.get": (COMPUTE + "networks/get", {"compute.networks.get"}),
     "instances.bulkInsert": (
@@ -34,6 +37,7 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
             "compute.instances.create",
             "compute.instances.setLabels",
             "compute.instances.setMetadata",
+            "compute.instances.setServiceAccount",
             "compute.instances.setTags",
             "compute.disks.create",
             "compute.disks.setLabels",
@@ -56,6 +60,7 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
     "disks.setLabels": (COMPUTE + "disks/setLabels", {"compute.disks.setLabels"}),
     "disks.delete": (COMPUTE + "disks/delete", {"compute.disks.delete"}),
     "reservations.aggregatedList": (COMPUTE + "reservations/aggregatedList", {"compute.reservations.list"}),
+    "reservationBlocks.get": (COMPUTE + "reservationBlocks/get", {"compute.reservationBlocks.get"}),
     "reservations.get": (COMPUTE + "reservations/get", {"compute.reservations.get"}),
     "firewalls.insert": (COMPUTE + "firewalls/insert", {"compute.firewalls.create", "compute.networks.updatePolicy"}),
     "firewalls.get": (COMPUTE + "firewalls/get", {"compute.firewalls.get"}),
@@ -75,6 +80,47 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
         COMPUTE + "globalOperations/aggregatedList",
         {"compute.globalOperations.list", "compute.zoneOperations.list"},
     ),
+    "instances.insert": (COMPUTE + "instances/insert", {"compute.instances.create"}),
+    "instanceTemplates.aggregatedList": (
+        COMPUTE + "instanceTemplates/aggregatedList",
+        {"compute.instanceTemplates.list"},
+    ),
+    "regionInstanceTemplates.insert": (
+        COMPUTE + "regionInstanceTemplates/insert",
+        {"compute.instanceTemplates.create"},
+    ),
+    "regionInstanceTemplates.get": (COMPUTE + "regionInstanceTemplates/get", {"compute.instanceTemplates.get"}),
+    "regionInstanceTemplates.delete": (
+        COMPUTE + "regionInstanceTemplates/delete",
+        {"compute.instanceTemplates.delete"},
+    ),
+    "instanceGroupManagers.insert": (
+        COMPUTE + "instanceGroupManagers/insert",
+        {"compute.instanceGroupManagers.create", "compute.instanceTemplates.useReadOnly"},
+    ),
+    "instanceGroupManagers.get": (COMPUTE + "instanceGroupManagers/get", {"compute.instanceGroupManagers.get"}),
+    "instanceGroupManagers.aggregatedList": (
+        COMPUTE + "instanceGroupManagers/aggregatedList",
+        {"compute.instanceGroupManagers.list"},
+    ),
+    "instanceGroupManagers.delete": (
+        COMPUTE + "instanceGroupManagers/delete",
+        {"compute.instanceGroupManagers.delete"},
+    ),
+    "instanceGroupManagers.deleteInstances": (
+        COMPUTE + "instanceGroupManagers/deleteInstances",
+        {"compute.instanceGroupManagers.update"},
+    ),
+    **{
+        f"instanceGroupManagerResizeRequests.{method}": (
+            COMPUTE + f"instanceGroupManagerResizeRequests/{method}",
+            {f"compute.instanceGroupManagers.{'get' if method in ('get', 'list') else 'update'}"},
+        )
+        for method in ("insert", "cancel", "delete", "get", "list")
+    },
+    "subnetworks.get": (COMPUTE + "subnetworks/get", {"compute.subnetworks.get"}),
+    "routes.list": (COMPUTE + "routes/list", {"compute.routes.list"}),
+    "routers.list": (COMPUTE + "routers/list", {"compute.routers.list"}),
     "monitoring.timeSeries.list": (MONITORING, {"monitoring.timeSeries.list"}),
     "tpu.locations.list": (TPU + "/list", {"tpu.locations.list"}),
     "tpu.acceleratorTypes.list": (TPU + ".acceleratorTypes/list", {"tpu.acceleratortypes.list"}),
@@ -94,6 +140,8 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
 A3 = InstanceType("gcp", "a3-highgpu-8g", "h100", 8, 80.0, vcpus=208, memory_gib=1872, fabric="gpudirect-tcpx")
 OFFER = Offer(A3, "us-central1", "us-central1-a", "on_demand", Quote(88.49, date(2026, 8, 3), "test"))
 SLICE = replace(OFFER, instance=InstanceType("gcp", "v6e-8", "tpu-v6e", 8), region="us-east5", zone="us-east5-a")
+ACT_AS = "iam.serviceAccounts.actAs"
+QUOTA_PROJECT = "serviceusage.services.use"
 ALL = Selector(cluster_id="id-first")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"
 
@@ -121,7 +169,8 @@ def use_everything(cloud: GcpLocalCloud) -> None:
     provider, later = opened(cloud), datetime.now(UTC) + timedelta(hours=1)
     provider.check()
     held = cloud.add_reservation("a3-highgpu-8g", "us-central1-a", 4)
-    provider.quotas("us-central1", reservations=[held, "none"])
+    provider.quotas("us-central1", reservations=[held, "none", f"{held}/reservationBlocks/none"])
+    provider.availability("us-east5")
     gang = request("t-1", Part(OFFER, 2), fabric=True, ssh_public_key=KEY, setup="true")
     provider.launch(gang)
     # Another process that adds nodes to the same cluster finds its dependent resources.
@@ -137,6 +186,7 @@ def use_everything(cloud: GcpLocalCloud) -> None:
     provider.launch(request("t-6", Part(SLICE, 1)))
     opened(cloud, tpu_create="direct").launch(request("t-7", Part(SLICE, 1)))
     opened(cloud, tpu_create="direct").launch(request("t-7", Part(SLICE, 1)))
+    opened(cloud, service_account="nodes@project.iam").launch(request("t-8", Part(OFFER, 1)))
     nodes = provider.nodes(replace(ALL, with_health=True))
     for node in nodes:
         cloud.measure(node.id, {Metric.ACCELERATOR: 50.0})
@@ -155,7 +205,30 @@ def use_everything(cloud: GcpLocalCloud) -> None:
     for node in nodes:
         if node.instance_type == "v6e-8":
             tear_down(provider, replace(ALL, region="us-east5", token=node.token, node_ids=(node.id,)))
+    use_flex_start(cloud)
     assert cloud.alive() == []
+
+
+def use_flex_start(cloud: GcpLocalCloud) -> None:
+    """Launch gangs that wait in the queue of Google, in a subnetwork of the user, with each outcome of a resize request."""
+    cloud.add_network("ours", subnetworks=["nodes"])
+    provider, ends = opened(cloud, subnetwork="nodes"), datetime.now(UTC) + timedelta(hours=3)
+    offer = replace(OFFER, zone="us-central1-b", purchase="flex_start")
+
+    def flex(token: str, nodes: int) -> LaunchRequest:
+        return request(token, Part(offer, nodes), fabric=True, private=True, expires_at=ends)
+
+    provider.launch(flex("f-1", 2))
+    provider.launch(flex("f-2", 1))
+    provider.terminate(replace(ALL, region="us-central1", tokens=("f-1",), only=("f-1-0-0001",)))
+    cloud.set_capacity("a3-highgpu-8g", "us-central1-b", 0)
+    waiting = tuple(node.id for node in provider.launch(flex("f-3", 2)))
+    provider.nodes(replace(ALL, token="f-3", node_ids=waiting))
+    cloud.fail_resize_request("f-3-0", "INTERNAL_ERROR", "try again")
+    with pytest.raises(errors.TransientError):
+        provider.launch(flex("f-3", 2))
+    provider.launch(flex("f-3", 2))
+    tear_down(provider, replace(ALL, tokens=("f-1", "f-2", "f-3")))
 
 
 def leave_a_disk(cloud: GcpLocalCloud, made_for: LaunchRequest) -> None:
@@ -180,8 +253,55 @@ def test_the_role_has_exactly_what_the_calls_need(cloud: GcpLocalCloud) -> None:
     called = {call.operation for call in cloud.faults.calls}
     assert called - METHODS.keys() == set(), "called, and its permissions are not in the table above"
     needed = {permission for method in called for permission in METHODS[method][1]}
+    # Of credentials, not of calls.
+    needed.add(QUOTA_PROJECT)
     assert needed - permissions() == set(), "needed, and not in docs/permissions/gcp-role.yaml"
     assert permissions() - needed == set(), "in docs/permissions/gcp-role.yaml, and not needed"
+
+
+def test_the_role_and_the_right_to_act_as_the_nodes_account_are_enough_and_nothing_in_it_is_unused(
+    cloud: GcpLocalCloud,
+) -> None:
+    cloud.role = frozenset({*permissions(), ACT_AS})
+    use_everything(cloud)
+    requests.get(
+        f"{cloud.endpoint_url}/compute/v1/projects/{cloud.project}",
+        headers={"X-Goog-User-Project": cloud.project},
+        timeout=10,
+    ).raise_for_status()
+    assert cloud.used_permissions == cloud.role
+
+
+@pytest.mark.parametrize(
+    ("missing", "part", "setting", "hint"),
+    [
+        ("compute.instances.setServiceAccount", Part(OFFER, 1), "nodes@project.iam", "gcp-role.yaml"),
+        (ACT_AS, Part(OFFER, 1), "nodes@project.iam", "roles/iam.serviceAccountUser"),
+        (ACT_AS, Part(SLICE, 1), None, "roles/iam.serviceAccountUser"),
+    ],
+)
+def test_a_launch_without_a_right_on_the_nodes_account_is_refused_with_the_role_that_has_it(
+    cloud: GcpLocalCloud, missing: str, part: Part, setting: str | None, hint: str
+) -> None:
+    cloud.role = frozenset({*permissions(), ACT_AS} - {missing})
+    values = {"service_account": setting} if setting else {}
+    with pytest.raises(errors.AccessDeniedError) as caught:
+        opened(cloud, **values).launch(request("t-1", part))
+    assert hint in (caught.value.hint or "")
+    assert cloud.alive() == []
+    # Without an account, instances need neither.
+    opened(cloud).launch(request("t-2", Part(OFFER, 1)))
+
+
+def test_credentials_whose_quota_project_may_not_be_used_are_refused_with_the_role_that_allows_it(
+    cloud: GcpLocalCloud,
+) -> None:
+    cloud.role = frozenset(permissions() - {QUOTA_PROJECT})
+    url = f"{cloud.endpoint_url}/compute/v1/projects/{cloud.project}"
+    response = requests.get(url, headers={"X-Goog-User-Project": "billed"}, timeout=10)
+    error = refusal(answer_of_response(response), "projects.get", Place("gcp"))
+    assert isinstance(error, errors.AccessDeniedError)
+    assert "roles/serviceusage.serviceUsageConsumer" in (error.hint or "")
 
 
 def test_every_method_of_the_table_has_its_documentation_page() -> None:

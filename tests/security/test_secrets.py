@@ -70,9 +70,10 @@ def run_cluster(kind: str, clouds: LocalClouds, key: str) -> list[str]:
     cloud = clouds[provider]
     wanted = {**spec, "clouds": [provider], "name": "marked", "setup": SETUP, "ssh_key": key, "tags": {"team": "nlp"}}
     seen: list[str] = []
-    cloud.faults.fail(LAUNCHES[kind], "UnknownCode", times=1)
+    cloud.faults.fail(LAUNCHES[kind], "UnknownCode", times=None)
     with pytest.raises(errors.MulticomputeError) as refused:
-        Cluster.request(**wanted)
+        Cluster.request(**wanted, timeout="10s")
+    cloud.faults.clear()
     seen.append(everything_of(refused.value))
     with Cluster.request(**wanted) as cluster:
         cluster.extend("1h")

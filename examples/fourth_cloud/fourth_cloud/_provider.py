@@ -17,9 +17,11 @@ from multicompute.provider import (
     TAG_EXPIRES_AT,
     TAG_ID,
     Account,
+    Availability,
     Capability,
     Check,
     LaunchRequest,
+    PriceChange,
     Quotas,
     Resource,
     Selector,
@@ -132,6 +134,14 @@ class FourthProvider:
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return a note only: Fourth has no API for quotas, so QUOTAS is not declared, and it has no reservations."""
         return Quotas(notes=("fourth: quotas can't be read before a launch",))
+
+    def availability(self, region: str) -> Availability:
+        """Return nothing: every account of Fourth can use every zone, so AVAILABILITY is not declared."""
+        return Availability(region)
+
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return nothing: Fourth has no spot machines, so SPOT_PRICES is not declared."""
+        return {}
 
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return nothing: Fourth measures nothing, so METRICS is not declared."""

@@ -15,8 +15,9 @@ from multicompute.engine.operation.retry import call_with_retry
 from multicompute.errors import AuthError, LedgerError, MulticomputeError, WrongAccountError
 from multicompute.ledger import ClusterRecord, Ledger
 from multicompute.node import ClusterState
+from multicompute.offer import Offer, Quote
 from multicompute.plan import AttemptReport
-from multicompute.provider import Account, Provider, Quotas, Selector
+from multicompute.provider import Account, Availability, Provider, Quotas, Selector
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
 
@@ -41,6 +42,8 @@ class Operation:
         deadline: When the operation has to be complete, None for no limit.
         reports: The attempts so far, for the error at the end.
         quotas: The quotas read so far.
+        availability: (provider, region) -> what the account can use there, as far as it was read.
+        quotes: Offer -> its price as confirmed by the cloud, None if the cloud gives none.
         accounts: Provider -> the account that its credentials belong to, as read so far; None if it can't be read.
     """
 
@@ -53,6 +56,8 @@ class Operation:
     deadline: datetime | None = None
     reports: list[AttemptReport] = field(default_factory=list)
     quotas: dict[ProviderRegion, Quotas] = field(default_factory=dict)
+    availability: dict[tuple[str, str], Availability] = field(default_factory=dict)
+    quotes: dict[Offer, Quote | None] = field(default_factory=dict)
     accounts: dict[str, Account | None] = field(default_factory=dict)
 
     @property

@@ -6,7 +6,8 @@ from typing import Final
 
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.planning import active_outages
-from multicompute.engine.provision.failover import CandidateQueue, is_fatal, outage_of, rules_out_provider
+from multicompute.engine.provision.description import first_sentence
+from multicompute.engine.provision.failover import CandidateQueue, outage_of
 from multicompute.engine.provision.launch import launch, open_attempt, parts_by_region
 from multicompute.engine.provision.lifetime import (
     EARLY_EXPIRY,
@@ -16,9 +17,10 @@ from multicompute.engine.provision.lifetime import (
     limited,
     requested_expiry,
 )
-from multicompute.engine.provision.preflight import quota_error, recheck_price
+from multicompute.engine.provision.planner import Planner
+from multicompute.engine.provision.preflight import learn_availability, quota_error, recheck_price
 from multicompute.engine.provision.rollback import roll_back
-from multicompute.engine.provision.summary import summary_error
+from multicompute.engine.provision.summary import causes, commonest, summary_error
 from multicompute.engine.provision.wait import make_ready, wait_until_running
 from multicompute.errors import CapacityError, LedgerError, MulticomputeError, ProvisionTimeout
 from multicompute.ledger import AttemptRecord, AttemptState
@@ -31,9 +33,10 @@ _LONGEST_PAUSE: Final = timedelta(minutes=5)
 """Between two rounds over all candidates."""
 
 
-def try_candidates(op: Operation, plan: Plan, *, wait: bool) -> None:
+def try_candidates(op: Operation, planner: Planner, *, wait: bool) -> None:
     """Try the candidates in order, and again in further rounds for as long as `keep_trying` asks.
 
+    What the account can use in a region is read before its first candidate is tried, and the plan is made again with it.
     Without `wait`, return as soon as a cloud has accepted a launch.
 
     Raises:
@@ -41,22 +44,37 @@ def try_candidates(op: Operation, plan: Plan, *, wait: bool) -> None:
     """
     last_round = op.clock.now() + (op.spec.keep_trying or timedelta(0))
     pause = _FIRST_PAUSE
-    queue = CandidateQueue(_usable(op, plan), active_outages(op.session))
+    plan = planner.plan
+    _log_passed_over(op, plan)
+    queue = CandidateQueue(_usable(plan), active_outages(op.session))
     while True:
-        errors = []
+        errors: list[MulticomputeError] = []
         while (candidate := queue.next(now=op.clock.now())) is not None:
-            error = _try_candidate(op, queue, candidate, wait=wait)
+            _require_time(op, errors)
+            if learn_availability(op, candidate, planner.availability):
+                plan = planner.renew(op.availability)
+                queue.renew(_usable(plan), candidate)
+                continue
+            checked = _checked(op, queue, candidate)
+            if isinstance(checked, MulticomputeError):
+                errors.append(checked)
+                continue
+            if _has_become_dearer(op, candidate, checked) and queue.put_back(checked):
+                continue
+            error = try_attempts(op, queue, [], parts_by_region(checked.parts), wait=wait)
             if error is None:
                 return
             errors.append(error)
         # Without errors, outages rule out every candidate for now.
         is_lack = not errors or any(isinstance(error, CapacityError) for error in errors)
         if not is_lack or op.clock.now() + pause > last_round:
+            if not errors:
+                planner.require_candidate()
             raise summary_error(op, plan, errors)
         op.events.add("waiting", f"no capacity anywhere: trying all candidates again in {pause}")
         op.sleep(pause * (0.75 + 0.5 * op.session.random.random()))
         pause = min(pause * 2, _LONGEST_PAUSE)
-        queue = CandidateQueue(_usable(op, plan))
+        queue = CandidateQueue(_usable(plan))
 
 
 def try_attempts(
@@ -74,9 +92,6 @@ def try_attempts(
 
     Returns:
         None if the gang runs, or is launched without `wait`; else the error, after all attempts were rolled back.
-
-    Raises:
-        MulticomputeError: No other candidate can succeed either.
     """
     try:
         for attempt in attempts:
@@ -98,10 +113,6 @@ def try_attempts(
             # What is bought in its place costs money: that must not happen silently.
             message = f"reservation {', '.join(reserved)} was not used: {error.message}"
             op.events.add("reservation", message, code=error.code)
-        if is_fatal(error):
-            raise
-        if rules_out_provider(error):
-            queue.drop(candidate.provider)
         return error
 
 
@@ -120,41 +131,60 @@ def _launch_groups(op: Operation, attempts: list[AttemptRecord], groups: Sequenc
         op.events.add(EARLY_EXPIRY, text, expires_at=format_instant(expires_at))
 
 
-def _usable(op: Operation, plan: Plan) -> list[Candidate]:
-    """Return the candidates whose cloud can be used here; log the clouds that have cheaper ones and can't be used."""
-    usable = [candidate for candidate in plan.candidates if candidate.is_configured]
+def _usable(plan: Plan) -> list[Candidate]:
+    return [candidate for candidate in plan.candidates if candidate.is_configured]
+
+
+def _log_passed_over(op: Operation, plan: Plan) -> None:
+    """Log the clouds that have cheaper candidates and can't be used here."""
+    usable = _usable(plan)
     best = usable[0].hourly_cost if usable else float("inf")
     passed_over = {c.provider for c in plan.candidates if not c.is_configured and c.hourly_cost < best}
     for provider in sorted(passed_over):
         why_not = op.session.usable.get(provider, "not installed")
         op.events.add("note", f"{provider}: cheaper, but not configured: {why_not}")
-    return usable
 
 
-def _try_candidate(
-    op: Operation, queue: CandidateQueue, candidate: Candidate, *, wait: bool
-) -> MulticomputeError | None:
-    """Check quota and price of a candidate and try it; return None if it came up, else the error."""
+def _require_time(op: Operation, errors: Sequence[MulticomputeError]) -> None:
+    """Check that the time of the request has not run out.
+
+    Args:
+        op: The operation.
+        errors: The failures so far, of which the message has a summary.
+
+    Raises:
+        ProvisionTimeout: It has run out.
+    """
+    if op.deadline is None or op.clock.now() < op.deadline:
+        return
+    text = f"not ready by {op.deadline:%H:%M:%S} UTC, after {len(op.reports)} tries"
+    if errors:
+        text += f": {causes(errors)}\n  such as {first_sentence(commonest(errors).message)}"
+    raise ProvisionTimeout(text, attempts=op.reports)
+
+
+def _checked(op: Operation, queue: CandidateQueue, candidate: Candidate) -> Candidate | MulticomputeError:
+    """Return a candidate at today's price, or the error if its account, its quota or its price do not allow it."""
     op.heartbeat()
-    if op.deadline is not None and op.clock.now() >= op.deadline:
-        raise ProvisionTimeout(f"not ready by {op.deadline:%H:%M:%S} UTC, after {len(op.reports)} tries")
     try:
         for part in candidate.parts:
             op.account_of(part.offer.provider)
-        if error := quota_error(op, candidate):
-            return error
-        checked = recheck_price(op, candidate)
-        if checked is None or (checked is not candidate and queue.put_back(checked)):
-            return CapacityError("its price has risen", provider=candidate.provider, region=candidate.region)
+        return quota_error(op, candidate) or recheck_price(op, candidate)
     except (LedgerError, ProvisionTimeout):
         raise
+    except CapacityError as error:
+        return error
     except MulticomputeError as error:
         # Nothing was launched yet: the provider can't be opened, or does not answer at all.
         provider = error.provider or candidate.provider
         queue.drop(provider)
         op.events.add("note", f"{provider}: {error.message}", code=error.code)
         return error
-    return try_attempts(op, queue, [], parts_by_region(checked.parts), wait=wait)
+
+
+def _has_become_dearer(op: Operation, candidate: Candidate, checked: Candidate) -> bool:
+    """Return whether a candidate may not be the next one any more, because it costs more than in the plan."""
+    return op.spec.order != "given" and checked.hourly_cost > candidate.hourly_cost
 
 
 def _roll_back_open(op: Operation, attempts: Sequence[AttemptRecord], error: MulticomputeError) -> None:

@@ -1,6 +1,7 @@
 """Decides which candidate to try after a failure, and which outage to remember. Pure."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -8,11 +9,13 @@ from multicompute.errors import (
     AccessDeniedError,
     AuthError,
     CapacityError,
-    InvalidRequestError,
     MulticomputeError,
+    ProviderError,
     QuotaError,
+    ThrottledError,
+    TransientError,
 )
-from multicompute.offer import Part
+from multicompute.offer import Offer, Part
 from multicompute.plan import Candidate, Outage
 
 # First and longest duration. A lack of capacity lasts minutes or hours. It takes days to raise a quota, or until a zone sells a type.
@@ -22,8 +25,31 @@ _DURATIONS: Final = {
     "not offered": (timedelta(days=1), timedelta(days=1)),
     "access": (timedelta(hours=1), timedelta(days=1)),
 }
+_UNANSWERED: Final = (ThrottledError, TransientError)
+"""Errors that remain after many repetitions of a call."""
+_SLOW: Final = (*_UNANSWERED, ProviderError)
+"""Errors that leave the outcome of a launch open until the cloud's consistency window has passed."""
 MEMORY: Final = timedelta(days=1)
 """An outage that recurs within this time after the last one lasts twice as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A place where the rest of the request has no use for further tries; an empty field is any."""
+
+    provider: str
+    region: str = ""
+    zone: str = ""
+    instance_type: str = ""
+
+    def covers(self, offer: Offer) -> bool:
+        """Return whether an offer is in the place."""
+        return (
+            self.provider == offer.provider
+            and self.region in ("", offer.region)
+            and self.zone in ("", offer.zone)
+            and self.instance_type in ("", offer.instance_type)
+        )
 
 
 class CandidateQueue:
@@ -32,23 +58,21 @@ class CandidateQueue:
     def __init__(self, candidates: Iterable[Candidate], outages: Iterable[Outage] = ()) -> None:
         """Create the queue of a plan; candidates in a known outage are skipped."""
         self._stack = list(reversed(list(candidates)))
+        self._taken: set[tuple[Part, ...]] = set()
         self._outages = list(outages)
-        self._dropped: set[str] = set()
-        self._dropped_regions: set[tuple[str, str]] = set()
+        self._exclusions: set[Exclusion] = set()
 
     def next(self, *, now: datetime) -> Candidate | None:
         """Remove and return the next candidate that nothing rules out, None if there is none."""
         while self._stack:
             candidate = self._stack.pop()
-            if not self._is_dropped(candidate) and self.ruled_out_by(candidate, now=now) is None:
+            self._taken.add(candidate.parts)
+            if not self._is_excluded(candidate) and self.ruled_out_by(candidate, now=now) is None:
                 return candidate
         return None
 
-    def _is_dropped(self, candidate: Candidate) -> bool:
-        return any(
-            part.offer.provider in self._dropped or (part.offer.provider, part.offer.region) in self._dropped_regions
-            for part in candidate.parts
-        )
+    def _is_excluded(self, candidate: Candidate) -> bool:
+        return any(exclusion.covers(part.offer) for exclusion in self._exclusions for part in candidate.parts)
 
     def ruled_out_by(self, candidate: Candidate, *, now: datetime) -> Outage | None:
         """Return the outage that rules out `candidate`, None if there is none."""
@@ -65,17 +89,29 @@ class CandidateQueue:
             self._stack.insert(len(self._stack) - cheaper, candidate)
         return cheaper > 0
 
+    def renew(self, candidates: Iterable[Candidate], last: Candidate) -> None:
+        """Replace the candidates by those of a new plan, without those that were tried; `last` was returned and not tried."""
+        self._taken.discard(last.parts)
+        self._stack = [candidate for candidate in candidates if candidate.parts not in self._taken]
+        self._stack.reverse()
+
     def drop(self, provider: str) -> None:
         """Skip all further candidates of a provider."""
-        self._dropped.add(provider)
+        self._exclusions.add(Exclusion(provider))
 
     def record_failure(self, candidate: Candidate, error: MulticomputeError, outage: Outage | None) -> None:
-        """Apply a failure: skip what the outage covers, and move the zones that the error names to the front."""
+        """Apply a failure: skip what it rules out, and move zones that it names to the front.
+
+        After a failure that took minutes, the other clouds are next, then the other regions of this one.
+        """
         if outage is not None:
             self._outages.append(outage)
-        if isinstance(error, InvalidRequestError) and error.scope == "region":
-            # What this request names, an image for example, is not in the region. Other requests may launch there.
-            self._dropped_regions.add((candidate.provider, error.region or candidate.region or ""))
+        exclusion = exclusion_of(error, candidate)
+        if exclusion is not None:
+            self._exclusions.add(exclusion)
+        if type(error) in _SLOW:
+            # A further try may take as long.
+            self._stack.sort(key=lambda other: (other.provider != candidate.provider, other.region != candidate.region))
         named = error.zones_with_capacity if isinstance(error, CapacityError) else ()
         if named:
             # The end of the stack comes first. The sort is stable, so the order is otherwise kept.
@@ -92,16 +128,24 @@ def _is_same_purchase(other: Candidate, candidate: Candidate) -> bool:
     )
 
 
-def is_fatal(error: MulticomputeError) -> bool:
-    """Return whether the request itself is at fault, so that no candidate can succeed."""
-    return isinstance(error, InvalidRequestError) and error.scope not in ("zone", "region")
+def exclusion_of(error: MulticomputeError, candidate: Candidate) -> Exclusion | None:
+    """Return what a failure rules out for the rest of the request, None if no more than the candidate itself.
 
-
-def rules_out_provider(error: MulticomputeError) -> bool:
-    """Return whether no candidate of this provider can succeed. A lack of capacity or quota is usually local; other errors are not."""
-    if isinstance(error, (CapacityError, QuotaError)):
-        return error.scope == "account"
-    return error.scope not in ("zone", "region")
+    A lack of capacity or quota is remembered as an outage instead, which may not cover a smaller gang.
+    """
+    offer = _refused_part(error, candidate).offer
+    if error.scope == "account":
+        return None if isinstance(error, (CapacityError, QuotaError)) else Exclusion(offer.provider)
+    if isinstance(error, _UNANSWERED):
+        return Exclusion(offer.provider, offer.region)
+    if isinstance(error, (CapacityError, QuotaError)) or error.scope == "request":
+        return None
+    if error.scope == "type":
+        return Exclusion(offer.provider, offer.region, instance_type=offer.instance_type)
+    if error.scope == "zone" and not offer.zone:
+        # The cloud has chosen the zone, and may choose another one next time.
+        return None
+    return Exclusion(offer.provider, offer.region, offer.zone if error.scope == "zone" else "")
 
 
 def outage_reason(error: MulticomputeError) -> str:
@@ -110,7 +154,7 @@ def outage_reason(error: MulticomputeError) -> str:
         return "capacity" if error.is_offered else "not offered"
     if isinstance(error, QuotaError):
         return "quota"
-    if isinstance(error, (AuthError, AccessDeniedError)) and error.scope == "region":
+    if isinstance(error, (AuthError, AccessDeniedError)) and error.scope in ("type", "region"):
         return "access"
     return ""
 
@@ -127,8 +171,8 @@ def outage_of(
         return None
     part = _refused_part(error, candidate)
     offer = part.offer
-    place = {"account": "", "region": offer.region}.get(error.scope, offer.zone or offer.region)
-    instance_type = "*" if reason == "access" else offer.instance_type
+    place = {"account": "", "region": offer.region, "type": offer.region}.get(error.scope, offer.zone or offer.region)
+    instance_type = "*" if reason == "access" and error.scope == "region" else offer.instance_type
     before = [
         outage
         for outage in past

@@ -1,8 +1,10 @@
 """Launches one attempt: the intent is in the ledger before the cloud is called (I1), and the call can be repeated (I5)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from multicompute.accelerators import find
@@ -24,9 +26,9 @@ from multicompute.errors import (
 )
 from multicompute.ledger import AttemptRecord, AttemptState
 from multicompute.node import Node
-from multicompute.offer import Part
+from multicompute.offer import InstanceType, Part
 from multicompute.plan import Candidate
-from multicompute.provider import LaunchRequest, Provider
+from multicompute.provider import Capability, LaunchRequest, Provider
 from multicompute.spec import ClusterSpec
 from multicompute.units import format_usd
 
@@ -131,6 +133,12 @@ def _record_launch(op: Operation, provider: Provider, attempt: AttemptRecord, no
         op.call(provider, "terminate", lambda: provider.terminate(attempt.selector))
         raise op.conflict_error()
     op.events.notify(event)
+    is_spot = any(part.offer.purchase == "spot" for part in attempt.parts)
+    if is_spot and Capability.SPOT_PRICES not in provider.capabilities:
+        text = (
+            f"{provider.name} does not report how spot prices change: the cluster's cost keeps the price of its launch"
+        )
+        op.events.add("note", text)
 
 
 def _wait_for_nodes(op: Operation, provider: Provider, attempt: AttemptRecord) -> tuple[Node, ...]:
@@ -152,6 +160,11 @@ def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
     instance = attempt.parts[0].offer.instance
     # Nodes in place of lost ones may end before their cluster expires.
     expires_at = earliest([record.expires_at, earliest_end(attempt.parts)])
+    peers = _peers(op, attempt)
+    is_gang = attempt.nodes > 1 or bool(peers)
+    most = op.session.fabric_limits.get(attempt.provider, {}).get(instance.fabric, attempt.nodes)
+    can_share = bool(instance.fabric) and attempt.nodes <= most
+    has_fabric = is_gang and can_share and _needs_fabric(spec, instance.accelerator)
     return LaunchRequest(
         token=attempt.token,
         cluster_id=record.id,
@@ -160,15 +173,36 @@ def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
         parts=attempt.parts,
         tags=tags_of(replace(record, expires_at=expires_at), spec, attempt),
         expires_at=expires_at,
-        fabric=attempt.nodes > 1 and bool(instance.fabric) and _needs_fabric(spec, instance.accelerator),
+        fabric=has_fabric,
         image=spec.image_in(attempt.provider, attempt.region),
         setup=spec.setup or "",
         ssh_public_key=spec.ssh_public_key(),
         private=spec.private,
         disk_gib=spec.disk,
-        max_price=spec.max_price * instance.accelerators if spec.max_price and instance.accelerators else None,
+        max_price=_spot_ceiling(spec, instance),
+        peers=peers if has_fabric else (),
         attempt_timeout=spec.attempt_timeout,
+        warn=partial(op.events.add, "note"),
     )
+
+
+def _peers(op: Operation, attempt: AttemptRecord) -> tuple[str, ...]:
+    """Return the tokens of the cluster's other launches in the region, whose nodes the new ones join."""
+    return tuple(
+        other.token
+        for other in op.ledger.attempts(op.cluster_id)
+        if other.is_open and other.token != attempt.token
+        if (other.provider, other.region) == (attempt.provider, attempt.region)
+    )
+
+
+def _spot_ceiling(spec: ClusterSpec, instance: InstanceType) -> float | None:
+    """Return the highest price of a spot node, per hour, that the price limits of the spec allow; None for no limit."""
+    accelerators = instance.accelerators
+    nodes = spec.nodes or (math.ceil(spec.gpus / accelerators) if spec.gpus and accelerators else 1)
+    limits = [spec.max_price * accelerators if spec.max_price and accelerators else None]
+    limits += [spec.max_hourly / nodes if spec.max_hourly else None]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _needs_fabric(spec: ClusterSpec, accelerator: str) -> bool:

@@ -1,22 +1,60 @@
-"""Checks quotas, reservations and estimated prices before a launch."""
+"""Checks before a launch: what the account can use, quotas, reservations and prices."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
+from multicompute.engine.availability import read_availability, reads_availability
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.operation.regions import ProviderRegion, by_region_of
+from multicompute.engine.planning import Places, known_availability, plan_for
 from multicompute.engine.provision.description import report_of
 from multicompute.engine.provision.quota import short_quota
-from multicompute.errors import MulticomputeError, QuotaError, SpecError
+from multicompute.errors import CapacityError, LedgerError, MulticomputeError, QuotaError, SpecError
 from multicompute.offer import Offer, Part, Quote
 from multicompute.plan import Candidate
-from multicompute.provider import Capability, Quota, Quotas, Reservation
+from multicompute.provider import Availability, Capability, Quota, Quotas, Reservation
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
+from multicompute.units import format_usd
 
 _POOL: Final = 8
+
+
+def learn_availability(op: Operation, candidate: Candidate, assumed: Places) -> bool:
+    """Read what the account can use in the regions of a candidate, unless that was read within the last day.
+
+    Returns:
+        Whether it differs from what the plan assumed, so that the plan has to be made again.
+    """
+    regions = list(by_region_of(candidate.parts, lambda part: part.offer))
+    for where in regions:
+        if where not in op.availability:
+            op.availability[where] = _availability(op, where)
+    return any(op.availability[where] != assumed.get(where, Availability(where.region)) for where in regions)
+
+
+def _availability(op: Operation, where: ProviderRegion) -> Availability:
+    """Return what the account can use in a region; what can't be read becomes a note, not an error."""
+    unknown = Availability(where.region)
+    try:
+        account = op.account_of(where.provider)
+        if account is None or not reads_availability(op.session, where.provider):
+            return unknown
+        known = known_availability(op.session, {where.provider: account})
+        if where in known:
+            return known[where]
+        found = read_availability(op.session, where.provider, where.region, account)
+    except LedgerError:
+        raise
+    except MulticomputeError as error:
+        op.events.add("note", f"{where}: what the account can use can't be read: {error.message}", code=error.code)
+        return unknown
+    for note in found.notes:
+        op.events.add("note", f"{where}: {note}")
+    return found
 
 
 def quota_error(op: Operation, candidate: Candidate) -> QuotaError | None:
@@ -62,48 +100,78 @@ def _quotas(op: Operation, where: ProviderRegion) -> Quotas:
     return op.quotas[where]
 
 
-def recheck_price(op: Operation, candidate: Candidate) -> Candidate | None:
-    """Return the candidate with today's price in place of an estimate, if the cloud has one; None if it is over a price limit."""
-    if candidate.price_basis != "estimate":
+def recheck_price(op: Operation, candidate: Candidate) -> Candidate:
+    """Return the candidate with today's prices in place of estimates, spot prices and stale ones, where the cloud has them.
+
+    Raises:
+        CapacityError: It costs more than a price limit of the request.
+    """
+    doubtful = [part.offer for part in candidate.parts if _is_doubtful(candidate, part.offer)]
+    if not doubtful:
         return candidate
-    quotes = _current_quotes(op, [part.offer for part in candidate.parts])
-    if not quotes:
-        return candidate
+    quotes = _current_quotes(op, doubtful)
     parts = tuple(
-        replace(part, offer=replace(part.offer, quote=quotes.get(part.offer, part.offer.quote)))
+        replace(part, offer=replace(part.offer, quote=quotes.get(part.offer) or part.offer.quote))
         for part in candidate.parts
     )
     checked = replace(candidate, parts=parts)
     if checked.hourly_cost != candidate.hourly_cost:
-        op.events.add(
-            "note",
-            f"{candidate.instance_type} in {candidate.zone or candidate.region}: estimated at "
-            f"${candidate.hourly_cost:,.2f}/h, is ${checked.hourly_cost:,.2f}/h today",
+        message = (
+            f"{candidate.instance_type} in {candidate.zone or candidate.region}: {format_usd(candidate.hourly_cost)}/h in the "
+            f"tables, is {format_usd(checked.hourly_cost)}/h today"
         )
-    over_price = op.spec.max_price is not None and checked.price_per_accelerator > op.spec.max_price
-    over_hourly = op.spec.max_hourly is not None and checked.hourly_cost > op.spec.max_hourly
-    return None if over_price or over_hourly else checked
+        op.events.add("note", message)
+    _require_price(op.spec, checked)
+    return checked
 
 
-def _current_quotes(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-    """Return today's prices of these offers, where their clouds have one."""
-    found: dict[Offer, Quote] = {}
+def _is_doubtful(candidate: Candidate, offer: Offer) -> bool:
+    return offer.purchase == "spot" or candidate.is_stale or offer.quote.basis == "estimate"
+
+
+def _require_price(spec: ClusterSpec, checked: Candidate) -> None:
+    limits = (
+        ("max_price", spec.max_price, checked.price_per_accelerator, " per accelerator-hour"),
+        ("max_hourly", spec.max_hourly, checked.hourly_cost, "/h"),
+    )
+    for name, limit, price, unit in limits:
+        if limit is not None and price > limit:
+            place = f"{checked.provider} {checked.zone or checked.region} {checked.instance_type}"
+            raise CapacityError(
+                f"{place}: costs {format_usd(price)}{unit} today, more than {name}={limit:g}",
+                provider=checked.provider,
+                region=checked.region,
+                zone=checked.zone or None,
+                instance_type=checked.instance_type,
+                code="PriceAboveLimit",
+                hint=f"raise {name}=",
+            )
+
+
+def _current_quotes(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Quote | None]:
+    """Return today's prices of these offers, where their clouds have one; each is asked for once per operation."""
     for name in dict.fromkeys(offer.provider for offer in offers):
+        wanted = [offer for offer in offers if offer.provider == name and offer not in op.quotes]
         provider = op.session.provider(name)
-        if Capability.LIVE_PRICES not in provider.capabilities:
+        if not wanted or Capability.LIVE_PRICES not in provider.capabilities:
             continue
+        found: Mapping[Offer, Quote] = {}
         try:
-            found |= provider.quotes([offer for offer in offers if offer.provider == name])
+            found = op.call(provider, "read prices", partial(provider.quotes, wanted))
         except MulticomputeError as error:
-            op.events.add("note", f"the estimated price could not be confirmed: {error.message}", code=error.code)
-    return found
+            op.events.add("note", f"{name}: the price could not be confirmed: {error.message}", code=error.code)
+        op.quotes |= {offer: found.get(offer) for offer in wanted}
+    return op.quotes
 
 
 def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation, ...]:
     """Find the reservations of the spec in all regions of the configured clouds.
 
+    One that these credentials may not read, such as another project's, may be anywhere: each offer that meets the spec in its
+    cloud is tried with it.
+
     Raises:
-        SpecError: One of them is in none of these regions.
+        SpecError: One of them is in none of these regions, or can't be read and the spec names no type.
     """
     regions = [
         ProviderRegion(name, region.name)
@@ -114,17 +182,39 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
         if region.provider == name
     ]
 
-    def find_in(where: ProviderRegion) -> tuple[Reservation, ...]:
+    def find_in(where: ProviderRegion) -> Quotas:
         try:
-            return session.provider(where.provider).quotas(where.region, reservations=spec.reservations).reservations
+            return session.provider(where.provider).quotas(where.region, reservations=spec.reservations)
         except MulticomputeError:
             # A region that is not enabled for the account answers with an error, and has no reservation.
-            return ()
+            return Quotas()
 
     with ThreadPoolExecutor(_POOL) as pool:
-        found = [reservation for answer in pool.map(find_in, regions) for reservation in answer]
+        answers = list(zip(regions, pool.map(find_in, regions), strict=True))
+    found = [reservation for _, answer in answers for reservation in answer.reservations]
+    known = {each.id for each in found}
+    unread = {(where.provider, name) for where, answer in answers for name in answer.unreadable if name not in known}
+    for provider, name in sorted(unread):
+        found += _anywhere(session, spec, provider, name)
     missing = [wanted for wanted in spec.reservations if wanted not in {each.id for each in found}]
     if missing:
         clouds = ", ".join(sorted({where.provider for where in regions})) or "no configured cloud"
         raise SpecError(f"reservations: {', '.join(missing)}: not found in {len(regions)} regions of {clouds}")
     return tuple(found)
+
+
+def _anywhere(session: Session, spec: ClusterSpec, provider: str, name: str) -> list[Reservation]:
+    """Return a reservation that can't be read as one for each offer of its cloud that meets the spec.
+
+    Raises:
+        SpecError: The spec names no type, so it meets every offer.
+    """
+    if not spec.type:
+        text = f"reservations: {name}: can't be read with these credentials, so its instance type is not known"
+        raise SpecError(text, argument="reservations", hint="name the instance type with type=")
+    plan = plan_for(session, spec.replace(reservations=(), reservations_only=False, clouds=(provider,), spot=False))
+    return [
+        Reservation(provider, name, part.offer.region, part.offer.zone, part.offer.instance_type, part.nodes)
+        for candidate in plan.candidates
+        for part in candidate.parts
+    ]

@@ -33,6 +33,7 @@ def node_records(
             public_ip=node.public_ip,
             accelerators=offer.instance.accelerators / offer.instance.hosts,
             hourly_cost=offer.hourly_cost / offer.instance.hosts,
+            priced_at=at if offer.purchase == "spot" else None,
         )
         records.append(record)
     return records

@@ -11,19 +11,17 @@ from multicompute.engine.operation.events import EventCallback
 from multicompute.engine.operation.lease import Lease
 from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
 from multicompute.engine.operation.regions import by_region
-from multicompute.engine.planning import plan_for, require_candidate, require_usable
 from multicompute.engine.provision.candidates import try_attempts, try_candidates
 from multicompute.engine.provision.claim import claim, find_claimed
 from multicompute.engine.provision.description import expiry_text
 from multicompute.engine.provision.failover import CandidateQueue
-from multicompute.engine.provision.preflight import find_reservations
+from multicompute.engine.provision.planner import Planner
 from multicompute.engine.provision.records import is_complete_gang
 from multicompute.engine.provision.rollback import roll_back
 from multicompute.engine.teardown import left_note, tear_down, terminate_and_wait
 from multicompute.errors import ClusterExists, ClusterNotFound, MulticomputeError, ProviderError, ProvisionTimeout
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
-from multicompute.plan import Plan
 from multicompute.provider import Capability, Selector
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
@@ -60,9 +58,9 @@ def request(
     with cancel_on_signals(cancellation):
         # Before planning: a repeated request returns its cluster, whatever a new plan would choose.
         record = find_claimed(session, spec)
-        plan = lease = None
+        planner = lease = None
         if record is None:
-            plan = _make_plan(session, spec)
+            planner = Planner(session, spec)
             record, lease = claim(session, spec)
         if record.state is ClusterState.TERMINATING:
             raise ClusterExists(
@@ -72,7 +70,7 @@ def request(
         return bring_up(
             session,
             record,
-            plan=plan,
+            planner=planner,
             lease=lease,
             callback=callback,
             cancellation=cancellation,
@@ -85,7 +83,7 @@ def bring_up(
     session: Session,
     record: ClusterRecord,
     *,
-    plan: Plan | None = None,
+    planner: Planner | None = None,
     lease: Lease | None = None,
     callback: EventCallback | None = None,
     cancellation: Cancellation | None = None,
@@ -94,7 +92,7 @@ def bring_up(
 ) -> ClusterRecord:
     """Bring up a cluster that is not READY yet, in this process or by waiting for the process that works on it.
 
-    Without `plan`, the candidates are planned anew. `lease` is the lease of a cluster that was claimed just now. Without
+    Without `planner`, the candidates are planned anew. `lease` is the lease of a cluster that was claimed just now. Without
     `wait`, return as soon as a cloud has accepted the launch.
 
     Raises:
@@ -108,7 +106,7 @@ def bring_up(
             with working_on(session, record.id, lease=lease, cancellation=cancellation, callback=callback) as op:
                 if op is not None and _is_pending(op.initial):
                     op.deadline = deadline
-                    if _provision(op, plan, wait=wait):
+                    if _provision(op, planner, wait=wait):
                         return op.reload()
             record = session.ledger.cluster(record.id)
             if _is_pending(record):
@@ -124,22 +122,7 @@ def _is_pending(record: ClusterRecord) -> bool:
     return record.state.is_live and not record.state.is_up
 
 
-def _make_plan(session: Session, spec: ClusterSpec) -> Plan:
-    """Return the plan to work from, with the reservations of the spec as the clouds report them.
-
-    Raises:
-        NoOfferError, CapacityError: It has no candidate.
-        AuthError: No candidate is in a cloud that can be used here.
-    """
-    found = find_reservations(session, spec) if spec.reservations else ()
-    # A request that keeps trying waits for outages to pass, so they rule out nothing.
-    plan = plan_for(session, spec, reservations=found, outages=() if spec.keep_trying else None)
-    require_candidate(plan, lambda: plan_for(session, spec, reservations=found, outages=()))
-    require_usable(plan, session.usable)
-    return plan
-
-
-def _provision(op: Operation, plan: Plan | None, *, wait: bool) -> bool:
+def _provision(op: Operation, planner: Planner | None, *, wait: bool) -> bool:
     """Bring the cluster up under its lease, and tear it down if that fails.
 
     Returns:
@@ -150,13 +133,14 @@ def _provision(op: Operation, plan: Plan | None, *, wait: bool) -> bool:
             if op.initial.state is ClusterState.TERMINATING:
                 raise TerminationRequested(op.initial.reason)
             if not _resume(op, wait=wait):
-                plan = plan or _make_plan(op.session, op.spec)
+                planner = planner or Planner(op.session, op.spec)
+                plan = planner.plan
                 count, until = len(plan.candidates), expiry_text(op.initial.expires_at)
                 op.events.add("requested", f"{op.name}: {count} candidates; will run {until}", candidates=count)
                 for note in plan.notes:
                     if note.startswith("reservation "):
                         op.events.add("reservation", note)
-                try_candidates(op, plan, wait=wait)
+                try_candidates(op, planner, wait=wait)
             _clean_up_other_regions(op)
             op.cancellation.check()
     except LeaseLost:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.provision.description import describe, event_data, expiry_text
@@ -10,6 +10,7 @@ from multicompute.engine.provision.records import node_records
 from multicompute.errors import CapacityError, InvalidRequestError, MulticomputeError, ProvisionTimeout, QuotaError
 from multicompute.ledger import AttemptRecord, NodeRecord
 from multicompute.node import Cause, Node, NodeState
+from multicompute.provider import attempt_timeout_of
 from multicompute.units import format_duration, format_usd
 
 _LOSS_ERRORS: dict[Cause, type[QuotaError | InvalidRequestError]] = {
@@ -102,8 +103,13 @@ def _loss_error(attempt: AttemptRecord, lost: Sequence[Node]) -> MulticomputeErr
         zone=node.zone,
         instance_type=node.instance_type,
         code=code or None,
-        scope="zone",
+        scope="type" if node.cause == "request" else "zone",
     )
+
+
+def _timeout_of(op: Operation, attempt: AttemptRecord) -> timedelta:
+    types = {part.offer.instance_type for part in attempt.parts}
+    return attempt_timeout_of(op.session.provider(attempt.provider), types)
 
 
 def _check_time(op: Operation, attempts: Sequence[AttemptRecord], started: datetime, progress: str) -> None:
@@ -112,7 +118,7 @@ def _check_time(op: Operation, attempts: Sequence[AttemptRecord], started: datet
     if op.deadline is not None and now >= op.deadline:
         text = f"not ready by {op.deadline:%H:%M:%S} UTC: {progress}"
         raise ProvisionTimeout(text, provider=last.provider, region=last.region)
-    limit = op.spec.attempt_timeout or max(op.session.provider(each.provider).attempt_timeout for each in attempts)
+    limit = op.spec.attempt_timeout or max(_timeout_of(op, each) for each in attempts)
     # Counted from the first poll of this process: an attempt that was taken over may have been opened long ago.
     if now >= started + limit:
         offer = last.parts[0].offer

@@ -153,7 +153,7 @@ def _part_of(attempt: AttemptRecord, node: NodeRecord) -> Part:
 
     def likeness(part: Part) -> tuple[bool, bool, bool]:
         offer = part.offer
-        is_price = abs(offer.hourly_cost / offer.instance.hosts - node.hourly_cost) < 1e-9
+        is_price = abs(offer.hourly_cost / offer.instance.hosts - node.first_hourly_cost) < 1e-9
         return offer.instance_type == node.instance_type, offer.zone in ("", node.zone), is_price
 
     return max(attempt.parts, key=likeness)

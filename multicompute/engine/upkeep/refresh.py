@@ -13,6 +13,7 @@ from multicompute.engine.operation.regions import ProviderRegion, by_region, by_
 from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.teardown import tear_down
 from multicompute.engine.upkeep.budget import log_all_budget_marks, log_budget_marks
+from multicompute.engine.upkeep.spot_prices import follow_spot_prices, is_price_due
 from multicompute.engine.upkeep.untagged import restore_tags
 from multicompute.errors import ClusterNotFound, LedgerError, MulticomputeError, ProvisionTimeout
 from multicompute.ledger import ClusterRecord, NodeRecord
@@ -88,7 +89,11 @@ def refresh_all(session: Session) -> RefreshReport:
                     report.notes.append(f"{regions[0]}: could not be listed: {error}")
                 continue
             nodes = (pair for where in regions for pair in known[where])
-            changed |= {cluster_id: None for cluster_id, node in nodes if _differs(node, found.get(node.id))}
+            changed |= {
+                cluster_id: None
+                for cluster_id, node in nodes
+                if _differs(node, found.get(node.id)) or is_price_due(session, node)
+            }
     for cluster_id in changed:
         _refresh_one(session, cluster_id, report)
     try:
@@ -157,7 +162,7 @@ def refresh_nodes(op: Operation) -> ClusterRecord:
         restore_tags(op, provider, where, [node for node in listed if not node.is_tagged])
         found |= {node.id: node for node in listed}
     now = op.clock.now()
-    updated = [_updated(op, node, found.get(node.id), now) for node in live]
+    updated = follow_spot_prices(op, [_updated(op, node, found.get(node.id), now) for node in live])
     if all(node.ended_at is not None for node in updated):
         tear_down(op, ClusterState.TERMINATED, "all its nodes are gone")
         return op.reload()

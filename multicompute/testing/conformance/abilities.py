@@ -229,6 +229,25 @@ class AbilityConformance:
         offer = harness.offer()
         assert harness.provider.quotes([offer])[offer].hourly_cost > 0
 
+    @needs(Capability.AVAILABILITY)
+    def test_an_offer_is_in_a_zone_that_the_account_can_use(self, harness: ProviderHarness) -> None:
+        """Read the region of an offer that can be launched, and expect its zone with its instance type, where they are known."""
+        offer = harness.offer()
+        found = harness.provider.availability(offer.region)
+        assert (found.region, found.refused) == (offer.region, "")
+        assert found.zones is None or offer.zone in ("", *found.zones.values())
+        assert found.offered is None or offer.zone in ("", *found.offered[offer.instance_type])
+
+    @needs(Capability.SPOT_PRICES)
+    def test_spot_prices_are_in_order_and_only_of_the_given_offers(self, harness: ProviderHarness) -> None:
+        """Ask for the prices of a spot offer in the last hour and expect at least the one that holds now."""
+        offer, now = harness.offer("spot"), harness.clock.now()
+        found = harness.provider.spot_prices([offer], since=now - timedelta(hours=1))
+        assert set(found) == {offer}
+        instants = [change.at for change in found[offer]]
+        assert instants == sorted(instants) and instants[-1] <= now
+        assert all(change.hourly_cost > 0 for change in found[offer])
+
     def test_check_finds_no_problem(self, harness: ProviderHarness) -> None:
         """Check a cloud that works and expect findings, all of them good."""
         findings = harness.provider.check()

@@ -6,7 +6,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 
 from multicompute.offer import Offer, Part, Purchase
-from multicompute.provider import TAG_ID, LaunchRequest, Quota, Quotas, Reservation
+from multicompute.provider import TAG_ID, Availability, LaunchRequest, PriceChange, Quota, Quotas, Reservation
 from multicompute.testing.fake.state import Machine
 
 
@@ -118,7 +118,8 @@ class Conditions:
         capacity: How many nodes each zone has.
         quotas: (name, region) -> the quota.
         reservations: Id -> the reservation.
-        prices: (instance type, region, purchase) -> USD per node-hour.
+        prices: (instance type, region, purchase) -> the prices that were set, in USD per node-hour, oldest first.
+        availability: Region -> what the account can use there.
     """
 
     def __init__(self, provider: str) -> None:
@@ -127,7 +128,8 @@ class Conditions:
         self.capacity = Capacity()
         self.quotas: dict[tuple[str, str], Quota] = {}
         self.reservations: dict[str, Reservation] = {}
-        self.prices: dict[tuple[str, str, Purchase], float] = {}
+        self.prices: dict[tuple[str, str, Purchase], list[PriceChange]] = {}
+        self.availability: dict[str, Availability] = {}
 
     def reserve(self, offer: Offer, nodes: int, ends_at: datetime | None) -> str:
         """Add a reservation, and return its id."""
@@ -139,7 +141,19 @@ class Conditions:
 
     def price(self, offer: Offer) -> float:
         """Return today's price of an offer in USD per node-hour."""
-        return self.prices.get((offer.instance_type, offer.region, offer.purchase), offer.hourly_cost)
+        found = self.prices.get((offer.instance_type, offer.region, offer.purchase))
+        return found[-1].hourly_cost if found else offer.hourly_cost
+
+    def set_price(self, offer: Offer, change: PriceChange) -> None:
+        """Change the price of an offer in all zones of its region."""
+        self.prices.setdefault((offer.instance_type, offer.region, offer.purchase), []).append(change)
+
+    def price_changes(self, offer: Offer, since: datetime) -> tuple[PriceChange, ...]:
+        """Return the prices of an offer from `since` on, oldest first; the first one holds at `since`."""
+        found = self.prices.get((offer.instance_type, offer.region, offer.purchase), [])
+        before = [change.hourly_cost for change in found if change.at <= since]
+        first = PriceChange(since, before[-1] if before else offer.hourly_cost)
+        return (first, *(change for change in found if change.at > since))
 
     def lack(self, request: LaunchRequest, machines: Collection[Machine], now: datetime) -> Lack | None:
         """Return why the complete gang can't be launched, or None."""

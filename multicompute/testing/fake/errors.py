@@ -53,6 +53,12 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
         "invalid": Meaning(
             errors.InvalidRequestError, "request", "the request is not valid", "fix the request", "request"
         ),
+        "invalid-type": Meaning(
+            errors.InvalidRequestError, "type", "the type can't be launched so", "name another type", "request"
+        ),
+        "malformed": Meaning(
+            errors.InvalidRequestError, "account", "the call is malformed", "report it as a bug", "request"
+        ),
     }
 )
 _UNKNOWN = Meaning(errors.ProviderError, "request", "an unknown error", "look up the code in the cloud's documentation")

@@ -14,10 +14,12 @@ from multicompute.provider import (
     TAG_EXPIRES_AT,
     TAG_ID,
     Account,
+    Availability,
     Capability,
     Check,
     LaunchRequest,
     LifetimeLimit,
+    PriceChange,
     Quota,
     Quotas,
     Resource,
@@ -120,7 +122,12 @@ class FakeProvider:
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch the gang, all or nothing; see `Provider.launch`."""
         first = request.parts[0].offer if request.parts else None
-        fields = {"token": request.token, "cluster": request.cluster_name, "nodes": request.node_count}
+        fields: dict[str, object] = {
+            "token": request.token,
+            "cluster": request.cluster_name,
+            "nodes": request.node_count,
+        }
+        fields |= {name: getattr(request, name) for name in ("fabric", "peers", "max_price")}
         is_known = request.token in self._by_token
         with self._call("launch", fields, offer=first, is_known=is_known), self._lock:
             if request.token in self._by_token:
@@ -202,6 +209,16 @@ class FakeProvider:
         except MulticomputeError as error:
             return Quotas(notes=(f"the quotas of {self.name} {region} can't be read: {error}",))
 
+    def availability(self, region: str) -> Availability:
+        """Return what `set_availability` set for the region, or else that nothing is known; see `Provider.availability`."""
+        with self._call("availability", {}, region=region), self._lock:
+            return self._conditions.availability.get(region, Availability(region))
+
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return the prices of `set_price` since their change, or else the offers' own; see `Provider.spot_prices`."""
+        with self._call("spot_prices", {"offers": len(offers)}), self._lock:
+            return {offer: self._conditions.price_changes(offer, since) for offer in offers}
+
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return the load of `set_load`, minute by minute; see `Provider.metrics`."""
         if Capability.METRICS not in self.capabilities:
@@ -271,7 +288,12 @@ class FakeProvider:
     def set_price(self, offer: Offer, hourly_cost: float) -> None:
         """Change today's price of an offer, in USD per node-hour, in all zones of its region."""
         with self._lock:
-            self._conditions.prices[offer.instance_type, offer.region, offer.purchase] = hourly_cost
+            self._conditions.set_price(offer, PriceChange(self.clock.now(), hourly_cost))
+
+    def set_availability(self, availability: Availability) -> None:
+        """Set what the account can use in a region."""
+        with self._lock:
+            self._conditions.availability[availability.region] = availability
 
     def preempt(self, node_id: str) -> None:
         """Take a node back, as a cloud does with spot nodes: the node and its slice are gone at once."""

@@ -50,6 +50,8 @@ class FakePlugin:
         setting_names: tuple[str, ...] = (),
         billing_minimum: timedelta = timedelta(0),
         lifetime_limits: tuple[LifetimeLimit, ...] = (),
+        fabric_limits: Mapping[str, int] = MappingProxyType({}),
+        image_required: tuple[str, ...] = (),
     ) -> None:
         """Replace the plug-in called `name`; `open` returns `provider`."""
         self.name = name
@@ -58,6 +60,8 @@ class FakePlugin:
         self.setting_names = setting_names
         self.billing_minimum = billing_minimum
         self.lifetime_limits = lifetime_limits
+        self.fabric_limits = fabric_limits
+        self.image_required = image_required
         self._provider = provider
 
     def configured(self, settings: Settings) -> Configured:
@@ -187,4 +191,6 @@ def _fake_plugin(plugin: ProviderPlugin, provider: FakeProvider) -> ProviderPlug
         tag_limits=plugin.tag_limits,
         billing_minimum=plugin.billing_minimum,
         lifetime_limits=getattr(plugin, "lifetime_limits", ()),
+        fabric_limits=getattr(plugin, "fabric_limits", {}),
+        image_required=getattr(plugin, "image_required", ()),
     )

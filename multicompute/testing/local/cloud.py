@@ -114,6 +114,10 @@ class LocalCloud(Protocol):
         """Start a stopped node again, as a user can in the vendor's console."""
         raise _unsupported(self, "stopped nodes")
 
+    def power_off(self, node_id: str) -> None:
+        """Power a node off from inside, as `shutdown` on it does; the cloud then does what the launch asked for."""
+        raise _unsupported(self, "nodes that power off")
+
     def remove_tags(self, node_id: str) -> None:
         """Remove all tags of a node, as another tool of the organisation can."""
         raise _unsupported(self, "tags that are removed from outside")

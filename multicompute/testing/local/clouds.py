@@ -7,10 +7,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from multicompute.clock import SystemClock
 from multicompute.config import apply_environment
 from multicompute.errors import SpecError
 from multicompute.provider import ProviderPlugin, Resource
 from multicompute.testing.local.cloud import LocalCloud
+from multicompute.testing.local.machines import Machines
 
 _Cloud = TypeVar("_Cloud")
 _Local = TypeVar("_Local", bound=LocalCloud)
@@ -112,6 +114,8 @@ def local_clouds(*names: str, **options: object) -> Iterator[LocalClouds]:
         for cloud in created.values():
             stack.callback(cloud.stop)
         _start(list(created.values()))
+        for cloud in created.values():
+            Machines(cloud, SystemClock()).install()
         environment = _ledger(folder)
         for cloud in created.values():
             environment |= cloud.environment

@@ -5,6 +5,7 @@ from typing import Literal
 
 from multicompute.provider import Resource
 from multicompute.testing.local.fault_injection import FaultInjector
+from multicompute_aws.local.addresses import Addresses
 from multicompute_aws.local.app import AwsApp
 from multicompute_aws.local.attachments import Attachments
 from multicompute_aws.local.groups import Groups
@@ -14,6 +15,8 @@ from multicompute_aws.local.keys import Keys
 from multicompute_aws.local.launcher import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.moto_instances import MotoInstances
+from multicompute_aws.local.places import Places
+from multicompute_aws.local.security_groups import SecurityGroups
 from multicompute_aws.local.services import Services
 from multicompute_aws.local.state import Instance, Region, State
 from multicompute_aws.local.status_checks import StatusChecks
@@ -50,6 +53,9 @@ class Account:
             handlers |= Instances(self.state, self.moto, launcher).handlers()
             handlers |= Attachments(self.state, self.moto).handlers()
         handlers |= StatusChecks(self.state).handlers()
+        handlers |= Addresses(self.state, self.moto).handlers()
+        handlers |= Places(self.state, self.moto).handlers()
+        handlers |= SecurityGroups(self.state, self.moto).handlers()
         self.handlers = handlers
         return AwsApp(self.state, self.moto, injector, services, handlers, keys)
 

@@ -1,11 +1,12 @@
 """Checks of a launch against zone, placement group, quota and capacity, with EC2's errors and messages."""
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from multicompute_aws.local.hardware import InstanceType, zones_of
+from multicompute_aws.local.hardware import InstanceType, instance_types
+from multicompute_aws.local.prices import spot_price
 from multicompute_aws.local.state import CapacityReservation, PlacementGroup, Region, State
 from multicompute_aws.local.wire import AwsError
 
@@ -59,6 +60,7 @@ class LaunchDemand:
     spot: bool
     reservation: CapacityReservation | None
     group: PlacementGroup | None
+    tenancy: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,17 @@ class Allocation:
     reservation: CapacityReservation | None
 
 
-def check_offered(demand: LaunchDemand, region: str) -> None:
-    """Refuse a type that the zone or the region does not offer."""
-    zones = zones_of(region).get(demand.instance_type.name, frozenset())
+def check_offered(demand: LaunchDemand, region: str, state: State) -> None:
+    """Refuse a type that the zone or the region does not offer.
+
+    Where the region does not, EC2 names neither: https://github.com/hashicorp/terraform-provider-aws/issues/9113.
+    """
+    zones = state.offered(region).get(demand.instance_type.name, frozenset())
     if not zones:
         raise AwsError(
             "Unsupported",
             "The requested configuration is currently not supported. Please check the documentation for supported"
-            f" configurations: {demand.instance_type.name} is not offered in {region}.",
+            " configurations.",
         )
     if demand.zone and demand.zone not in zones:
         raise AwsError(
@@ -108,8 +113,11 @@ def check_group(demand: LaunchDemand, region: Region, state: State) -> None:
 
 
 def check_quota(demand: LaunchDemand, region: Region, state: State) -> None:
-    """Refuse more vCPUs than the quota of the instance family allows; capacity blocks do not count."""
-    if demand.reservation is not None and demand.reservation.is_block:
+    """Refuse more vCPUs than the quota of the instance family allows.
+
+    Capacity blocks do not count, and what is launched into a reservation has counted since the reservation exists.
+    """
+    if demand.reservation is not None:
         return
     kind = next((kind for kind in QUOTAS if kind.counts(demand.instance_type.name, spot=demand.spot)), None)
     if kind is None:
@@ -127,9 +135,36 @@ def check_quota(demand: LaunchDemand, region: Region, state: State) -> None:
     )
 
 
+def check_spot_price(demand: LaunchDemand, region: Region, state: State, params: Mapping[str, Any]) -> None:
+    """Refuse a spot request whose highest price is below the price of the zone.
+
+    Code and message: https://github.com/aws/aws-parallelcluster-node/pull/415.
+    """
+    highest = params.get("InstanceMarketOptions", {}).get("SpotOptions", {}).get("MaxPrice")
+    if not demand.spot or not highest or not demand.zone:
+        return
+    name, changes = demand.instance_type.name, state.spot_prices.get((demand.zone, demand.instance_type.name), ())
+    current = spot_price(name, region.name, changes, state.now())
+    if float(highest) < current:
+        raise AwsError(
+            "SpotMaxPriceTooLow",
+            f"Your Spot request price of {highest} is lower than the minimum required Spot request fulfillment price of"
+            f" {current:.6f}.",
+        )
+
+
 def quota_used(kind: QuotaKind, region: Region, state: State) -> int:
-    """Return how many vCPUs the instances of a region use of a quota."""
-    return sum(
+    """Return how many vCPUs the instances of a region, and the reservations that no instance uses, take from a quota.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/cr-concepts.html, "Capacity Reservation limits": unused reservations count
+    against the limits of on-demand instances.
+    """
+    unused = sum(
+        (item.total - region.reserved(item, state.now())) * instance_types()[item.instance_type].vcpus
+        for item in region.reservations.values()
+        if not item.is_block and item.state_at(state.now()) == "active" and kind.counts(item.instance_type, spot=False)
+    )
+    return unused + sum(
         instance.launch.vcpus
         for instance in region.live(state.now())
         if not instance.is_stopped
@@ -146,7 +181,7 @@ def allocate(demand: LaunchDemand, region: Region, state: State, default_zones: 
     """
     if demand.reservation is not None:
         return _in_reservation(demand, demand.reservation, region, state)
-    offered = zones_of(region.name).get(demand.instance_type.name, frozenset())
+    offered = state.offered(region.name).get(demand.instance_type.name, frozenset())
     zones = [demand.zone] if demand.zone else [zone for zone in sorted(default_zones) if zone in offered]
     for zone in zones:
         left = state.available(region, zone, demand.instance_type.name)
@@ -168,7 +203,8 @@ def _in_reservation(demand: LaunchDemand, reservation: CapacityReservation, regi
             f" not for {demand.instance_type.name} in {demand.zone}.",
         )
     left = reservation.total - region.reserved(reservation, state.now())
-    if reservation.state_at(state.now()) != "active" or left < demand.least:
+    is_compatible = reservation.tenancy == demand.tenancy
+    if reservation.state_at(state.now()) != "active" or left < demand.least or not is_compatible:
         raise AwsError(
             "ReservationCapacityExceeded",
             "The requested reservation does not have sufficient compatible and available capacity for this request.",

@@ -14,6 +14,7 @@ from multicompute_aws.local import wire
 from multicompute_aws.local.instances import Call, Handler, denied
 from multicompute_aws.local.keys import Keys, key_of, refusal_of_key
 from multicompute_aws.local.moto_cloud import Moto
+from multicompute_aws.local.security_groups import LateGroups
 from multicompute_aws.local.services import Services, json_error
 from multicompute_aws.local.state import State
 from multicompute_aws.local.wire import AwsError
@@ -22,6 +23,15 @@ _SCOPE = re.compile(r"Credential=[^/]*/\d+/([^/]+)/([^/]+)/")
 _XML = "text/xml;charset=UTF-8"
 _THROTTLED = AwsError("RequestLimitExceeded", "Request limit exceeded.", 503)
 _GLOBAL_REGION = "us-east-1"
+_LAUNCHING = ("RunInstances", "CreateVolume")
+# https://github.com/skyplane-project/skyplane/issues/799
+_UNVERIFIED = AwsError(
+    "PendingVerification",
+    "Your request for accessing resources in this region is being validated, and you will not be able to launch additional"
+    " resources in this region until the validation is complete. We will notify you by email once your request has been validated.",
+)
+# They answer a dry run themselves, after checks of their own.
+_CHECKED_BEFORE_DRY_RUN = ("RunInstances", "CreateSecurityGroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ class AwsApp:
         self._injector = injector
         self._services = services
         self._handlers = handlers
+        self._late_groups = LateGroups(state, moto)
         # moto creates its backends at first use without a lock, and is written for one call at a time.
         self._moto_lock = threading.Lock()
 
@@ -109,6 +120,8 @@ class AwsApp:
         if status == "disabled":
             # Valid credentials are unknown there, and the answer is the same as to wrong ones.
             raise refusal_of_key(parsed.service, "unknown")
+        if status == "unverified" and parsed.action in _LAUNCHING:
+            raise _UNVERIFIED
         if status == "denied" and parsed.service != "sts":
             message = denied(self._moto.account, parsed.action, policy="service control policy")
             raise AwsError(
@@ -119,16 +132,23 @@ class AwsApp:
         if not self._moto.has_region(parsed.region):
             raise AwsError("AuthFailure", f"AWS was not able to validate the region {parsed.region}", 401)
         handler = self._handlers.get(parsed.action)
-        if handler is None:
-            return self._forward(parsed, request)
-        with self._state.lock, self._moto_lock:
-            call = Call(parsed.action, self._state.region(parsed.region), params, request)
-            if params.get("DryRun") and parsed.action != "RunInstances":
-                raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
-            return Response(200, handler(call), _XML)
+        with self._state.lock:
+            region = self._state.region(parsed.region)
+            with self._late_groups.hidden(parsed.action, region):
+                if handler is None:
+                    return self._forward(parsed, request)
+                with self._moto_lock:
+                    self._moto.ec2(parsed.region)
+                    call = Call(parsed.action, region, params, request)
+                    if params.get("DryRun") and parsed.action not in _CHECKED_BEFORE_DRY_RUN:
+                        raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+                    return Response(200, handler(call), _XML)
 
     def _forward(self, parsed: ParsedRequest, request: Request) -> Response:
         with self._moto_lock:
+            if parsed.service == "ec2":
+                # moto creates a region at its first use, and this completes it, or removes its default VPC if the account has none.
+                self._moto.ec2(parsed.region)
             response = self._moto.call(request)
         if response.status == 501 or (response.status >= 500 and b"<html" in response.body[:200].lower()):
             # moto answers with an HTML page if it lacks the complete service.
@@ -143,6 +163,8 @@ class AwsApp:
         for name in ("InstanceIds", "Resources", "GroupId", "GroupName"):
             if name in params:
                 fields[name] = params[name]
+        if parsed.service == "ec2":
+            fields["dry_run"] = params.get("DryRun", False)
         if "Filters" in params:
             fields["filters"] = tuple(entry.get("Name", "") for entry in params["Filters"])
         return fields

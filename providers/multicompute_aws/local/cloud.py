@@ -16,13 +16,15 @@ from multicompute.testing.local.forwarded import Duration
 from multicompute.testing.local.measurements import Load, by_metric
 from multicompute.testing.local.server import Request, Response
 from multicompute_aws.local.account import Account, Store
+from multicompute_aws.local.addresses import ADDRESS_QUOTA
 from multicompute_aws.local.admission import QUOTAS
 from multicompute_aws.local.app import AwsApp
 from multicompute_aws.local.foreign import ForeignSeeder
-from multicompute_aws.local.hardware import instance_types, zones_of
+from multicompute_aws.local.hardware import instance_types
 from multicompute_aws.local.keys import KeyFault, Keys, key_of
 from multicompute_aws.local.monitoring import put_measurements
 from multicompute_aws.local.moto_cloud import Moto
+from multicompute_aws.local.reachability import has_way_out, is_reachable
 from multicompute_aws.local.rendering import STATUS_CHECKS
 from multicompute_aws.local.state import (
     SPOT_TERMINATED,
@@ -53,6 +55,7 @@ class AwsLocalCloud:
         lag: How long the API does not find a new instance.
         boot_delay: How long an instance is pending.
         shutdown_delay: How long an instance is shutting down, with its groups still in use.
+        group_lag: How long the API does not find a new security group or placement group.
 
     Example:
         >>> cloud = AwsLocalCloud()
@@ -67,6 +70,7 @@ class AwsLocalCloud:
     lag = Duration("_state.timing.lag")
     boot_delay = Duration("_state.timing.boot")
     shutdown_delay = Duration("_state.timing.shutdown")
+    group_lag = Duration("_state.group_lag")
 
     def __init__(self, *, store: Store = "own", clock: Clock | None = None) -> None:
         """Create a local cloud that is not started.
@@ -143,7 +147,9 @@ class AwsLocalCloud:
     def add_account(self, account: str) -> Mapping[str, str]:
         """Add an account; see `LocalCloud.add_account`."""
         key_id = f"AKIA{account:0>16}"
-        other = Account(self._state.other_account(), Moto(account), self.store)
+        state = self._state.other_account()
+        state.zones.draw(account)
+        other = Account(state, Moto(account), self.store)
         self._apps[account], self._accounts[account] = other.start(self._injector, self._keys), other
         self._keys.add(key_id, account)
         file = self._chassis.folder / f"config-{account}"
@@ -171,23 +177,25 @@ class AwsLocalCloud:
         Raises:
             ValueError: The zone does not offer the type.
         """
-        if place not in zones_of(_region_of(place)).get(instance_type, ()):
-            raise ValueError(f"{instance_type} is not offered in {place}")
         with self._state.lock:
+            if place not in self._state.offered(_region_of(place)).get(instance_type, ()):
+                raise ValueError(f"{instance_type} is not offered in {place}")
             self._state.capacity.set(place, instance_type, nodes)
 
     def set_quota(self, quota: str, region: str, value: float) -> None:
-        """Limit how many vCPUs a quota allows; see `LocalCloud.set_quota`.
+        """Limit how many vCPUs, or elastic IP addresses, a quota allows; see `LocalCloud.set_quota`.
 
         Args:
             quota: Its code ("L-417A185B") or its name.
             region: The region.
-            value: The limit in vCPUs.
+            value: The limit in vCPUs or addresses.
 
         Raises:
             ValueError: EC2 has no such quota.
         """
         code = next((kind.code for kind in QUOTAS if quota in (kind.code, kind.name)), None)
+        if quota in ADDRESS_QUOTA:
+            code = ADDRESS_QUOTA[0]
         if code is None:
             raise ValueError(f"quota {quota!r}: must be one of {', '.join(kind.code for kind in QUOTAS)}")
         with self._state.lock:
@@ -202,6 +210,7 @@ class AwsLocalCloud:
         tags: Mapping[str, str] | None = None,
         is_block: bool = False,
         ends_at: datetime | None = None,
+        tenancy: Literal["default", "dedicated"] = "default",
     ) -> str:
         """Add a capacity reservation, or a capacity block, and return its id; see `LocalCloud.add_reservation`."""
         if instance_type not in instance_types():
@@ -216,6 +225,7 @@ class AwsLocalCloud:
                 tags=dict(tags or {}),
                 created_at=self._state.now(),
                 ends_at=ends_at,
+                tenancy=tenancy,
             )
             self._state.region(_region_of(place)).reservations[reservation.id] = reservation
         return reservation.id
@@ -291,6 +301,17 @@ class AwsLocalCloud:
             account.stop_in_moto(region.name, node_id)
             instance.is_stopped, instance.reason, instance.reason_at = True, USER_TERMINATED, self._state.now()
 
+    def power_off(self, node_id: str) -> None:
+        """Stop or terminate an instance, by its shutdown behaviour; see `LocalCloud.power_off`."""
+        with self._state.lock:
+            behavior = self._find(node_id)[1].shutdown_behavior
+        # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+        reason = ("Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
+        if behavior == "terminate":
+            self.terminate_node(node_id, *reason)
+        else:
+            self.stop_node(node_id)
+
     def start_node(self, node_id: str) -> None:
         """Start a stopped instance; see `LocalCloud.start_node`."""
         with self._state.lock:
@@ -327,10 +348,40 @@ class AwsLocalCloud:
             self._moto.set_free_addresses(region, subnet, count)
             self._state.limited_subnets.add(subnet)
 
+    def set_spot_price(self, instance_type: str, zone: str, price: float, *, at: datetime | None = None) -> None:
+        """Change the spot price of a type in a zone, now or at another time; before the first change it is that of the tables."""
+        with self._state.lock:
+            history = self._state.spot_prices.setdefault((zone, instance_type), [])
+            history.append((at or self._state.now(), price))
+            history.sort()
+
     def set_region(self, region: str, status: RegionStatus) -> None:
-        """Enable a region for the account, leave it disabled, or let a policy of the organisation deny it."""
+        """Enable a region for the account, leave it disabled or unverified, or let a policy of the organisation deny it."""
         with self._state.lock:
             self._state.region_status[region] = status
+
+    def draw_zone_names(self, seed: int) -> None:
+        """Give the zones other names in the account; their ids stay. Call it before anything is created."""
+        with self._state.lock:
+            self._state.zones.draw(seed)
+
+    def withdraw(self, instance_type: str, place: str) -> None:
+        """Sell an instance type no longer in a region or in a zone."""
+        with self._state.lock:
+            self._state.withdrawn.add((instance_type, place))
+
+    def delete_default_vpcs(self) -> None:
+        """Delete the default VPC of every region. Call it before anything is created."""
+        with self._state.lock:
+            self._moto.lacks_default_vpcs = True
+
+    def refuse_default_key(self, region: str) -> None:
+        """Let instances with encrypted volumes end at their launch, because the key of the volumes can't be used.
+
+        Works with the cloud's own store only.
+        """
+        with self._state.lock:
+            self._state.unusable_keys.add(region)
 
     def _locate(self, instance_id: str) -> tuple[Account, Region, Instance]:
         for account in self._accounts.values():
@@ -359,6 +410,32 @@ class AwsLocalCloud:
         """Return the names of the security groups of an instance, as its metadata service shows them."""
         with self._state.lock:
             return sorted({name for each in self._find(node_id)[1].interfaces for _, name in each.spec.groups})
+
+    def reachable(self, node_id: str) -> bool:
+        """Return whether SSH from outside the VPC reaches an instance that runs."""
+        with self._state.lock:
+            account, _, instance = self._locate(node_id)
+            return instance.state(self._state.now()) == "running" and is_reachable(account.moto, instance)
+
+    def has_way_out(self, node_id: str) -> bool:
+        """Return whether an instance can open a connection to the internet."""
+        with self._state.lock:
+            account, _, instance = self._locate(node_id)
+            return has_way_out(account.moto, instance)
+
+    def metadata_tags(self, node_id: str) -> Mapping[str, str]:
+        """Return the tags of an instance as its metadata service shows them; empty if the launch has not asked for them.
+
+        On the Xen hypervisor these are the tags of the launch: earlier editions of
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html promise an update without a stop and a start
+        for Nitro types only.
+        """
+        with self._state.lock:
+            instance = self._find(node_id)[1]
+            if instance.launch.metadata.get("InstanceMetadataTags") != "enabled":
+                return {}
+            is_xen = instance_types()[instance.launch.instance_type].is_xen
+            return dict(instance.launch.tags.get("instance", {}) if is_xen else instance.tags)
 
     def boot_script(self, node_id: str) -> str:
         """Return the user data of an instance, in base64 as it was sent."""

@@ -14,7 +14,7 @@ _IMAGE = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/eb
 
 
 class ForeignSeeder:
-    """A creator of foreign resources: an instance, a volume, a security group and a placement group for each kind of foreign tags."""
+    """A creator of foreign resources: an instance, a volume, an address and groups for each kind of foreign tags."""
 
     def __init__(self, state: State, moto: Moto, handlers: Mapping[str, Handler], region: str) -> None:
         """Create the resources in `region`, by the same `handlers` that answer a client."""
@@ -46,6 +46,7 @@ class ForeignSeeder:
             "SecurityGroupIds": [group.id],
         }
         self._call("RunInstances", run, "instance", tags)
+        self._call("AllocateAddress", {}, "elastic-ip", tags)
         if volumes_in_moto:
             backend.create_volume(size=8, zone_name=zone).add_tags(dict(tags))
         else:

@@ -115,7 +115,7 @@ class Groups:
             "InstanceType": item.instance_type,
             "InstancePlatform": "Linux/UNIX",
             "AvailabilityZone": item.zone,
-            "Tenancy": "default",
+            "Tenancy": item.tenancy,
             "TotalInstanceCount": item.total,
             "AvailableInstanceCount": item.total - region.reserved(item, self._state.now()),
             "State": item.state_at(self._state.now()),

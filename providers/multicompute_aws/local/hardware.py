@@ -13,6 +13,8 @@ class InstanceType:
     Attributes:
         cards: The largest number of interfaces on each network card, by the card's index.
         efa: The largest number of EFA interfaces; 0 for none.
+        plain_cards: The indexes of the cards that take no EFA interface.
+        is_xen: Whether it runs on the Xen hypervisor.
         strategies: The placement group strategies that it supports.
     """
 
@@ -23,6 +25,8 @@ class InstanceType:
     cards: tuple[int, ...]
     efa: int
     strategies: frozenset[str]
+    plain_cards: frozenset[int] = frozenset()
+    is_xen: bool = False
 
 
 @functools.cache
@@ -46,6 +50,12 @@ def _instance_type(name: str, facts: Mapping[str, Any]) -> InstanceType:
         cards=cards or (network.get("MaximumNetworkInterfaces", 2),),
         efa=network.get("EfaInfo", {}).get("MaximumEfaInterfaces", 0),
         strategies=frozenset(facts.get("PlacementGroupInfo", {}).get("SupportedStrategies", ())),
+        plain_cards=frozenset(
+            card["NetworkCardIndex"]
+            for card in network.get("NetworkCards", ())
+            if "efa" not in card.get("InterfaceTypes", ("efa",))
+        ),
+        is_xen=facts.get("Hypervisor") == "xen",
     )
 
 
@@ -58,3 +68,11 @@ def zones_of(region: str) -> Mapping[str, frozenset[str]]:
     for row in INSTANCE_TYPE_OFFERINGS["availability-zone"].get(region, ()):
         found.setdefault(row["InstanceType"], set()).add(row["Location"])
     return {name: frozenset(zones) for name, zones in found.items()}
+
+
+@functools.cache
+def zone_ids(region: str) -> Mapping[str, str]:
+    """Return the name of each zone of a region in moto's listings -> its id, which is the same in every account."""
+    from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
+
+    return {zone.name: zone.zone_id for zone in RegionsAndZonesBackend.zones.get(region, ())}

@@ -7,11 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from multicompute_aws.local.admission import Allocation, LaunchDemand, allocate, check_group, check_offered, check_quota
+from multicompute_aws.local.admission import (
+    Allocation,
+    LaunchDemand,
+    allocate,
+    check_group,
+    check_offered,
+    check_quota,
+    check_spot_price,
+)
 from multicompute_aws.local.hardware import InstanceType, instance_types
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.network_rules import Network, read_network
 from multicompute_aws.local.state import (
+    KEY_IS_UNUSABLE,
     CapacityReservation,
     DiskSpec,
     Instance,
@@ -88,12 +97,14 @@ class Launcher:
             spot=spot,
             reservation=_reservation(region, params, block=block),
             group=_group(region, params),
+            tenancy=params.get("Placement", {}).get("Tenancy", "default"),
         )
-        check_offered(demand, region.name)
+        check_offered(demand, region.name, self._state)
         check_group(demand, region, self._state)
         if params.get("DryRun"):
             raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         check_quota(demand, region, self._state)
+        check_spot_price(demand, region, self._state, params)
         self._check_addresses(region, network, least)
         allocation = allocate(demand, region, self._state, self._moto.default_subnets(region.name))
         return self._launch(region, params, demand, allocation, network, image, user_data, tags), allocation.count
@@ -174,6 +185,10 @@ class Launcher:
             first = self._state.number() * addressed
             self._create_one(region, launch, index, base + 4 + first, params)
         self._remember(region, launch, params)
+        if region.name in self._state.unusable_keys and any(disk.encrypted for disk in launch.disks):
+            now = self._state.now()
+            for instance in launch.instances:
+                region.terminate(instance, now, KEY_IS_UNUSABLE, now)
         return launch
 
     def _network_of(self, region: str, launch: Launch) -> ipaddress.IPv4Network:

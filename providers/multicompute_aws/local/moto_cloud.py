@@ -5,19 +5,15 @@ import io
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from multicompute.provider import Resource
 from multicompute.testing.local.server import HOST, Request, Response
+from multicompute_aws.local.images import IMAGE_PARAMETERS
 from multicompute_aws.local.wire import AwsError
 
-_IMAGE_PARAMETERS = re.compile(
-    r"/aws/service/(?:"
-    r"deeplearning/ami/(?P<arch>x86_64|arm64)/[a-z0-9.-]+/(?:latest|v\d[\w.]*)/ami-id"
-    r"|neuron/dlami/[a-z0-9.-]+/[a-z0-9.-]+/latest/image_id"
-    r"|canonical/ubuntu/server/[0-9.]+/stable/current/(?P<cpu>amd64|arm64)/hvm/ebs-gp[23]/ami-id)"
-)
 _AMAZON = "137112412989"
 _CODE, _MESSAGE = (re.compile(rb"<%s>(.*?)</%s>" % (tag, tag), re.DOTALL) for tag in (b"Code", b"Message"))
 
@@ -29,6 +25,8 @@ class Moto:
         """Take an account id, or choose one; `start` imports moto."""
         self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
         self._application: Any = None
+        self._connected: set[str] = set()
+        self.lacks_default_vpcs = False
 
     def start(self) -> None:
         """Import moto and create its application, which takes most of the time of `AwsLocalCloud.start`."""
@@ -53,6 +51,7 @@ class Moto:
             del service[self.account]
         # moto also keeps every model it has created, for its dashboard: 15 MB for the images of a region.
         reset_model_data()
+        self._connected.clear()
         self._application = None
 
     def call(self, request: Request) -> Response:
@@ -122,7 +121,34 @@ class Moto:
         """Return moto's EC2 backend of a region, which moto creates at first use."""
         from moto.ec2.models import ec2_backends
 
-        return ec2_backends[self.account][region]
+        backend = ec2_backends[self.account][region]
+        if region not in self._connected:
+            self._connected.add(region)
+            _connect(backend)
+        if self.lacks_default_vpcs and backend.default_vpc is not None:
+            _remove_default_vpc(backend)
+        return backend
+
+    def has_default_vpc(self, region: str) -> bool:
+        """Return whether a region has a default VPC."""
+        return self.ec2(region).default_vpc is not None
+
+    def security_group_ids(self, region: str) -> set[str]:
+        """Return the ids of all security groups of a region."""
+        return {name for groups in self.ec2(region).groups.values() for name in groups}
+
+    @contextmanager
+    def without_security_groups(self, region: str, ids: Collection[str]) -> Iterator[None]:
+        """Hide security groups of a region from all calls."""
+        by_vpc = self.ec2(region).groups
+        hidden = [(vpc, name, group) for vpc, groups in by_vpc.items() for name, group in groups.items() if name in ids]
+        for vpc, name, _ in hidden:
+            del by_vpc[vpc][name]
+        try:
+            yield
+        finally:
+            for vpc, name, group in hidden:
+                by_vpc[vpc][name] = group
 
     def cloudwatch(self, region: str) -> Any:
         """Return moto's CloudWatch backend of a region, which moto creates at first use."""
@@ -156,19 +182,18 @@ class Moto:
 
     def image_parameter(self, region: str, name: str) -> str | None:
         """Return the image of a public SSM parameter, and add it to moto's images; None for other parameters."""
-        match = _IMAGE_PARAMETERS.fullmatch(name)
-        if match is None:
+        arch = IMAGE_PARAMETERS.get(name)
+        if arch is None:
             return None
         image_id = "ami-" + hashlib.sha256(f"{region} {name}".encode()).hexdigest()[:17]
         backend = self.ec2(region)
         if image_id not in backend.amis:
-            backend.amis[image_id] = self._create_image(backend, region, image_id, name, match)
+            backend.amis[image_id] = self._create_image(backend, region, image_id, name, arch)
         return image_id
 
-    def _create_image(self, backend: Any, region: str, image_id: str, name: str, match: "re.Match[str]") -> Any:
+    def _create_image(self, backend: Any, region: str, image_id: str, name: str, arch: str) -> Any:
         from moto.ec2.models.amis import Ami
 
-        is_arm = "arm64" in (match["arch"], match["cpu"])
         is_amazon_linux = "amazon-linux" in name
         return Ami(
             backend,
@@ -179,7 +204,7 @@ class Moto:
             owner_alias="amazon",
             public=True,
             virtualization_type="hvm",
-            architecture="arm64" if is_arm else "x86_64",
+            architecture=arch,
             hypervisor="xen",
             root_device_type="ebs",
             root_device_name="/dev/xvda" if is_amazon_linux else "/dev/sda1",
@@ -227,6 +252,33 @@ class Moto:
         for region in self.used_regions():
             for kind, record in _records(self.ec2(region)):
                 yield _resource(kind, record, region)
+
+
+def _connect(backend: Any) -> None:
+    """Give the default VPC what moto leaves out: an internet gateway, and a route to it in the main route table.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc.html, "Default VPC components".
+    """
+    vpc = backend.get_default_vpc()
+    if vpc is None:
+        return
+    main = next(table for table in backend.route_tables.values() if table.vpc_id == vpc.id)
+    if any(route.destination_cidr_block == "0.0.0.0/0" for route in main.routes):
+        return
+    gateway = backend.create_internet_gateway()
+    backend.attach_internet_gateway(gateway.id, vpc.id)
+    backend.create_route(main.id, "0.0.0.0/0", None, None, gateway_id=gateway.id)
+
+
+def _remove_default_vpc(backend: Any) -> None:
+    """Remove the default VPC of a region with its subnets, as `aws ec2 delete-vpc` does after its parts are deleted."""
+    vpc = backend.default_vpc.id
+    backend.vpcs.pop(vpc)
+    backend.groups.pop(vpc, None)
+    for by_id in backend.subnets.values():
+        for name in [name for name, subnet in by_id.items() if subnet.vpc_id == vpc]:
+            del by_id[name]
+    backend.default_vpc = None
 
 
 _BILLABLE = frozenset({"instance", "volume", "elastic-ip"})

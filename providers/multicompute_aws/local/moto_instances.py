@@ -55,7 +55,16 @@ class MotoInstances:
             "TerminateInstances": self._terminate,
             "StopInstances": self._checked(self._note_stop),
             "StartInstances": self._checked(self._note_start),
+            "DescribeNetworkInterfaces": self._describe_interfaces,
         }
+
+    def _describe_interfaces(self, call: Call) -> bytes:
+        """Pass the call on to moto, without the filter that moto lacks: it returns more then, with the device index of each."""
+        kept = [each for each in call.params.get("Filters", []) if each.get("Name") != "attachment.device-index"]
+        params = {**call.params, "Filters": kept}
+        if not kept:
+            del params["Filters"]
+        return self._call_moto(call.action, call, params)
 
     def _run(self, call: Call) -> bytes:
         launch = self._launcher.replayed(call.region, call.params)

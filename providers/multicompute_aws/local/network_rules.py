@@ -10,6 +10,7 @@ from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import InterfaceSpec
 from multicompute_aws.local.wire import AwsError
 
+_NAMES_ONLY_IN_DEFAULT_VPC = "GroupName is only supported for EC2-Classic and default VPC."
 _KINDS = ("interface", "efa", "efa-only")
 
 
@@ -40,6 +41,8 @@ def read_network(moto: Moto, region: str, params: Mapping[str, Any], instance_ty
     subnets = {nic["SubnetId"]: _subnet(moto, region, nic["SubnetId"]) for nic in wanted if "SubnetId" in nic}
     zone = _zone(moto, region, params, [subnet.availability_zone for subnet in subnets.values()])
     first = subnets.get(wanted[0].get("SubnetId"))
+    if first is None and not moto.has_default_vpc(region):
+        raise AwsError("VPCIdNotSpecified", f"No default VPC for this user. {_NAMES_ONLY_IN_DEFAULT_VPC}")
     vpc = first.vpc_id if first is not None else moto.ec2(region).default_vpc.id
     specs = tuple(_spec(moto, region, nic, vpc) for nic in wanted)
     return Network(zone, vpc, specs, wanted[0].get("AssociatePublicIpAddress"))
@@ -112,6 +115,15 @@ def _check_kinds(nics: Sequence[Mapping[str, Any]], instance_type: InstanceType)
     count = sum(kind != "interface" for kind in kinds)
     if count and not instance_type.efa:
         raise AwsError("Unsupported", f"EFA interfaces are not supported on {instance_type.name}")
+    for nic, kind in zip(nics, kinds, strict=True):
+        # https://github.com/aws/aws-parallelcluster/issues/7143: a P6-B300 does not launch with an EFA interface on its primary card. The
+        # cards of each type are those of DescribeInstanceTypes; EC2's message is not public.
+        card = nic.get("NetworkCardIndex", 0)
+        if kind != "interface" and card in instance_type.plain_cards:
+            raise AwsError(
+                "InvalidParameterCombination",
+                f"Network card {card} of {instance_type.name} does not support interfaces of the type {kind}.",
+            )
     if count > instance_type.efa:
         raise AwsError(
             "AttachmentLimitExceeded", f"EFA interface count {count} exceeds the limit for {instance_type.name}"

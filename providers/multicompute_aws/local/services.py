@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from multicompute.testing.local.server import Request, Response, json_response
 from multicompute_aws.local import wire
-from multicompute_aws.local.admission import DEFAULT_QUOTA, QUOTAS, QuotaKind
+from multicompute_aws.local.addresses import ADDRESS_QUOTA
+from multicompute_aws.local.admission import DEFAULT_QUOTA, QUOTAS
 from multicompute_aws.local.filters import Getter, matcher
-from multicompute_aws.local.hardware import instance_types, zones_of
+from multicompute_aws.local.hardware import instance_types
 from multicompute_aws.local.instances import Call, Handler
+from multicompute_aws.local.json_requests import check_parameters
 from multicompute_aws.local.monitoring import check_queries
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.prices import product, spot_history
@@ -18,6 +21,8 @@ from multicompute_aws.local.wire import AwsError
 
 JSON_TYPE = "application/x-amz-json-1.1"
 _PAGE = 100
+_MOST_PRICES = 1000
+_QUOTA_NAMES = {**{kind.code: kind.name for kind in QUOTAS}, ADDRESS_QUOTA[0]: ADDRESS_QUOTA[1]}
 JsonHandler = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]
 """Returns the response for a region and parameters, or None to pass the request on to moto."""
 
@@ -45,7 +50,9 @@ class Services:
         # Older SDKs send forms to CloudWatch, which moto reads.
         if handler is None or "x-amz-target" not in request.headers:
             return None
-        found = handler(region, json.loads(request.body or b"{}"))
+        params = json.loads(request.body or b"{}")
+        check_parameters(service, action, params)
+        found = handler(region, params)
         return None if found is None else json_response(200, found, content_type=JSON_TYPE)
 
     def _get_parameter(self, region: str, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -77,29 +84,28 @@ class Services:
 
     def _get_quota(self, region: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         code = params.get("QuotaCode")
-        kind = next((kind for kind in QUOTAS if kind.code == code and params.get("ServiceCode") == "ec2"), None)
-        if kind is None:
+        if params.get("ServiceCode") != "ec2" or code not in _QUOTA_NAMES:
             raise AwsError("NoSuchResourceException", "The request failed because the specified quota does not exist.")
-        return {"Quota": self._quota(region, kind)}
+        return {"Quota": self._quota(region, code, _QUOTA_NAMES[code])}
 
     def _list_quotas(self, region: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         if params.get("ServiceCode") != "ec2":
             return {"Quotas": []}
         start, size = int(params.get("NextToken") or 0), int(params.get("MaxResults") or _PAGE)
-        quotas = [self._quota(region, kind) for kind in QUOTAS]
+        quotas = [self._quota(region, code, name) for code, name in _QUOTA_NAMES.items()]
         found: dict[str, Any] = {"Quotas": quotas[start : start + size]}
         if start + size < len(quotas):
             found["NextToken"] = str(start + size)
         return found
 
-    def _quota(self, region: str, kind: QuotaKind) -> dict[str, Any]:
+    def _quota(self, region: str, code: str, name: str) -> dict[str, Any]:
         return {
             "ServiceCode": "ec2",
             "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)",
-            "QuotaArn": f"arn:aws:servicequotas:{region}:{self._moto.account}:ec2/{kind.code}",
-            "QuotaCode": kind.code,
-            "QuotaName": kind.name,
-            "Value": self._state.quotas.get((region, kind.code), DEFAULT_QUOTA),
+            "QuotaArn": f"arn:aws:servicequotas:{region}:{self._moto.account}:ec2/{code}",
+            "QuotaCode": code,
+            "QuotaName": name,
+            "Value": self._state.quotas.get((region, code), DEFAULT_QUOTA),
             "Unit": "None",
             "Adjustable": True,
             "GlobalQuota": False,
@@ -116,35 +122,41 @@ class Services:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers of EC2's actions."""
-        return {"DescribeSpotPriceHistory": self._spot_prices, "DescribeRegions": self._regions}
-
-    def _regions(self, call: Call) -> bytes:
-        named = call.params.get("RegionNames")
-        listed = []
-        for name, status in sorted(self._moto.regions().items()):
-            is_disabled = self._state.region_status.get(name) == "disabled"
-            if (named is None or name in named) and (call.params.get("AllRegions") or not is_disabled):
-                status = "not-opted-in" if is_disabled else status
-                listed.append({"RegionName": name, "Endpoint": f"ec2.{name}.amazonaws.com", "OptInStatus": status})
-        values: dict[str, Any] = {"Regions": listed}
-        return wire.response_body(call.action, values)
+        return {"DescribeSpotPriceHistory": self._spot_prices}
 
     def _spot_prices(self, call: Call) -> bytes:
         names = call.params.get("InstanceTypes") or ()
         unknown = [name for name in names if name not in instance_types()]
         if unknown:
             raise AwsError("InvalidParameterValue", f"Invalid value '{unknown[0]}' for InstanceType.")
-        zones = {name: sorted(found) for name, found in zones_of(call.region.name).items()}
+        zones = {name: sorted(found) for name, found in self._state.offered(call.region.name).items()}
         products = call.params.get("ProductDescriptions") or ["Linux/UNIX"]
-        entries = []
-        if "Linux/UNIX" in products:
-            entries = spot_history(names or sorted(zones), call.region.name, zones, self._state.now())
-        if zone := call.params.get("AvailabilityZone"):
-            entries = [entry for entry in entries if entry["AvailabilityZone"] == zone]
+        wanted = names or sorted(zones) if "Linux/UNIX" in products else ()
+        now = self._state.now()
+        until = min(_instant(call.params.get("EndTime")) or now, now)
+        since = _instant(call.params.get("StartTime")) or until
+        entries = [
+            entry
+            for name in wanted
+            for zone in zones.get(name, ())
+            if call.params.get("AvailabilityZone") in (None, zone)
+            for entry in spot_history(
+                name, zone, call.region.name, self._state.spot_prices.get((zone, name), ()), since=since, until=until
+            )
+        ]
         matches = matcher(call.params.get("Filters", ()), _SPOT_FILTERS, lambda entry: {})
         found = [entry for entry in entries if matches(entry)]
-        values: dict[str, Any] = {"SpotPriceHistory": found}
+        start, size = (
+            int(call.params.get("NextToken") or 0),
+            min(call.params.get("MaxResults") or _MOST_PRICES, _MOST_PRICES),
+        )
+        more = str(start + size) if start + size < len(found) else ""
+        values: dict[str, Any] = {"SpotPriceHistory": found[start : start + size], "NextToken": more}
         return wire.response_body(call.action, values)
+
+
+def _instant(given: str | None) -> datetime | None:
+    return datetime.fromisoformat(given) if given else None
 
 
 _SPOT_FILTERS: dict[str, Getter[Mapping[str, Any]]] = {

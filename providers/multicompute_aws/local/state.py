@@ -8,10 +8,13 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from multicompute.testing.local.timing import Limits, Timing
+from multicompute_aws.local.zones import Offering, ZoneNames, offered_in
 
 Tags = dict[str, str]
-RegionStatus = Literal["enabled", "disabled", "denied"]
-"""Disabled: the account has not opted in. Denied: a service control policy of the organisation denies every call."""
+RegionStatus = Literal["enabled", "disabled", "denied", "unverified"]
+"""Disabled: the account has not opted in. Denied: a service control policy of the organisation denies every call. Unverified:
+AWS has not verified the account for the region yet, and nothing can be launched there.
+"""
 STATE_CODES: Mapping[str, int] = {
     "pending": 0,
     "running": 16,
@@ -24,6 +27,11 @@ USER_TERMINATED = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown
 SPOT_TERMINATED = (
     "Server.SpotInstanceTermination",
     "Server.SpotInstanceTermination: Instance was terminated by EC2 Spot",
+)
+# As https://github.com/openshift/hive has it, "DefaultEbsKmsKeyInsufficientPermissions" in its list of reasons of failed installations.
+KEY_IS_UNUSABLE = (
+    "Client.InvalidKMSKey.InvalidState",
+    "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state",
 )
 TERMINATED_IS_LISTED_FOR = timedelta(hours=1)
 """The time for which listings show a terminated instance ("Terminate your instance", EC2 user guide)."""
@@ -213,6 +221,7 @@ class CapacityReservation:
     created_at: datetime
     state: str = "active"
     ends_at: datetime | None = None
+    tenancy: str = "default"
 
     def state_at(self, now: datetime) -> str:
         """Return its state, which is "expired" after its end."""
@@ -298,10 +307,15 @@ class State:
     Attributes:
         timing: How long things take.
         capacity: (zone, instance type) -> how many the zone has in total.
-        quotas: (region, quota code) -> the limit in vCPUs.
+        quotas: (region, quota code) -> the limit in vCPUs or addresses.
+        spot_prices: (zone, instance type) -> the changes of the spot price, oldest first.
         limited_subnets: The subnets whose free addresses count. The others have addresses for ten thousand instances, more than a
             real one of their size, unless `limits_all_subnets`.
         region_status: Region -> whether the account may use it; regions that are missing are enabled.
+        zones: The account's names of the zones.
+        withdrawn: What regions and zones do not sell, although moto's listings have it.
+        group_lag: For how long calls do not find a new security group or placement group.
+        unusable_keys: Regions whose default key of EBS encryption the identity may not use.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -312,15 +326,21 @@ class State:
         self.timing = Timing()
         self.capacity: Limits[int] = Limits()
         self.quotas: Limits[float] = Limits()
+        self.spot_prices: dict[tuple[str, str], list[tuple[datetime, float]]] = {}
         self.region_status: dict[str, RegionStatus] = {}
         self.limited_subnets: set[str] = set()
         self.limits_all_subnets = False
+        self.zones = ZoneNames()
+        self.withdrawn: set[Offering] = set()
+        self.group_lag = timedelta(0)
+        self.unusable_keys: set[str] = set()
         self._numbers = itertools.count(1)
 
     def other_account(self) -> "State":
         """Return the state of another account, with the same lock, timing and numbers: ids differ between accounts, too."""
         other = State(self.now)
         other.lock, other.timing, other._numbers = self.lock, self.timing, self._numbers
+        other.group_lag = self.group_lag
         return other
 
     def region(self, name: str) -> Region:
@@ -328,6 +348,10 @@ class State:
         region = self.regions.setdefault(name, Region(name))
         region.sweep(self.now())
         return region
+
+    def offered(self, region: str) -> Mapping[str, frozenset[str]]:
+        """Return instance type -> the zones of a region that sell it to the account."""
+        return offered_in(region, self.zones, self.withdrawn)
 
     def number(self) -> int:
         """Return the next number, for ids and addresses."""

@@ -115,17 +115,17 @@ def _value(shape: "Shape", value: Any, name: str) -> Any:
 def _list(shape: Any, value: Any, name: str) -> list[Any]:
     if not isinstance(value, dict) or not all(key.isdecimal() for key in value):
         raise AwsError("InvalidParameterValue", f"The parameter {name} is a list and needs numbers: {name}.1")
+    most = shape.metadata.get("max")
+    if most is not None and len(value) > most:
+        raise AwsError(
+            "InvalidParameterValue", f"The parameter {name} has {len(value)} items; at most {most} are allowed"
+        )
     return [_value(shape.member, value[key], f"{name}.{key}") for key in sorted(value, key=int)]
 
 
 def _scalar(shape: "Shape", value: str, name: str) -> Any:
     if shape.type_name in ("integer", "long"):
-        try:
-            return int(value)
-        except ValueError as error:
-            raise AwsError(
-                "InvalidParameterValue", f"Invalid value '{value}' for {name}. Must be an integer"
-            ) from error
+        return _integer(shape, value, name)
     if shape.type_name == "boolean":
         if value.lower() not in ("true", "false"):
             raise AwsError("InvalidParameterValue", f"Invalid value '{value}' for {name}. Must be true or false")
@@ -136,6 +136,24 @@ def _scalar(shape: "Shape", value: str, name: str) -> Any:
     if allowed and value not in allowed and shape.name not in _FREE_SHAPES:
         raise AwsError("InvalidParameterValue", f"Invalid value '{value}' for {name}.")
     return value
+
+
+def _integer(shape: "Shape", value: str, name: str) -> int:
+    try:
+        number = int(value)
+    except ValueError as error:
+        raise AwsError("InvalidParameterValue", f"Invalid value '{value}' for {name}. Must be an integer") from error
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    if least is not None and number < least:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Value ( {number} ) for parameter {name} is invalid. Expecting a value greater than {least}.",
+        )
+    if most is not None and number > most:
+        raise AwsError(
+            "InvalidParameterValue", f"Value ( {number} ) for parameter {name} is invalid. Expecting at most {most}."
+        )
+    return number
 
 
 def form_of(action: str, params: Mapping[str, Any]) -> dict[str, str]:

@@ -22,12 +22,15 @@ from multicompute_azure.local.compute import Compute
 from multicompute_azure.local.groups import Groups
 from multicompute_azure.local.guards import GuardKind
 from multicompute_azure.local.identity import AUTHORITY, Identity
-from multicompute_azure.local.inventory import RESERVED, SUBNETS, kind_of, list_resources
+from multicompute_azure.local.images import Details
+from multicompute_azure.local.instances import Instances
+from multicompute_azure.local.inventory import RESERVED, SUBNETS, kind_of, list_resources, name_of
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.machines import Machines
 from multicompute_azure.local.monitoring import Monitoring
 from multicompute_azure.local.network import Networks
 from multicompute_azure.local.operations import Operations
+from multicompute_azure.local.prices import RetailPrices
 from multicompute_azure.local.relations import parts_of
 from multicompute_azure.local.routes import Handler
 from multicompute_azure.local.scale_sets import ScaleSets
@@ -54,10 +57,15 @@ class AzureLocalCloud:
         operation_delay: How long any other long-running operation takes.
         operation_polls: How many times the status of an operation is "InProgress" at least.
         retry_after: The delay in the Retry-After header of responses about operations.
+        group_lag: How long other services answer that a new resource group does not exist.
         nic_reservation: How long a network interface stays reserved for a deleted machine: 180 seconds in Azure, none here by default.
         partial: Whether a scale set that fails for lack of capacity keeps the machines that it got, billed. It does by default.
         stockout: How a lack of capacity is reported; see `Admission`.
+        copies_tags: Whether the tags of a scale set reach its machines and their disks. They do by default; no page of Microsoft's says so.
+        address_delay: How long the public address of a new machine is not assigned yet.
         page_size: The number of entries on a page of a list.
+        prices_page_size: The number of rows on a page of the price list.
+        locations: The regions that the subscription has; all by default.
         tags_with_tag_filter: Whether a list of resources filtered by tag shows tags. According to its documentation Azure's does not.
     """
 
@@ -69,10 +77,15 @@ class AzureLocalCloud:
     operation_delay = Duration("_state.timing.operation")
     operation_polls = Forwarded[int]("_state.timing.polls")
     retry_after = Duration("_operations.retry_after")
+    group_lag = Duration("_state.group_lag")
     nic_reservation = Duration("_state.nic_reservation")
     partial = Forwarded[bool]("_scale_sets.partial")
     stockout = Forwarded[Stockout]("_admission.stockout")
+    copies_tags = Forwarded[bool]("_machines.copies_tags")
+    address_delay = Duration("_machines.address_delay")
     page_size = Forwarded[int]("_listing.page_size")
+    prices_page_size = Forwarded[int]("_prices.page_size")
+    locations = Forwarded[frozenset[str]]("_state.locations")
     tags_with_tag_filter = Forwarded[bool]("_listing.tags_with_tag_filter")
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -105,7 +118,9 @@ class AzureLocalCloud:
         self._scale_sets = ScaleSets(
             self._state, self._listing, self._operations, self._admission, self._machines, self._networks
         )
+        self._instances = Instances(self._state, self._listing, self._operations, self._machines)
         self._monitoring = Monitoring(self._state, self._listing)
+        self._prices = RetailPrices(self._injector, lambda: self._state.prices, clock.now)
         self._foreign = ForeignResources(self._everything)
 
     # --- the server ---------------------------------------------------------------------------------------------------
@@ -143,7 +158,9 @@ class AzureLocalCloud:
             return
         app = Subscriptions(self._app(), self._apps)
         admin = Admin(self, {"restrict": self.restrict})
-        self._chassis.start({"/": app, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin})
+        self._chassis.start(
+            {"/": app, "/api/": self._prices, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin}
+        )
 
     def _app(self) -> AzureApp:
         handlers: dict[str, Handler] = {
@@ -152,6 +169,7 @@ class AzureLocalCloud:
             **self._compute.handlers(),
             **self._machines.handlers(),
             **self._scale_sets.handlers(),
+            **self._instances.handlers(),
             **self._monitoring.handlers(),
         }
 
@@ -204,6 +222,16 @@ class AzureLocalCloud:
         with self._state.lock:
             self._state.quotas.set(region, name, int(value))
 
+    def set_price(self, instance_type: str, region: str, hourly_usd: float, *, purchase: str = "on_demand") -> None:
+        """Set what a size costs in a region, in the price list and for the ceiling of spot machines.
+
+        Raises:
+            ValueError: The region does not sell the size.
+        """
+        key = (region, hardware.check_sold(instance_type, region), purchase)
+        with self._state.lock:
+            self._state.prices[key] = hourly_usd
+
     def restrict(self, instance_type: str, place: str, *, is_restricted: bool = True) -> None:
         """Restrict a size in a region or zone for the subscription, as its list of SKUs then shows.
 
@@ -213,6 +241,16 @@ class AzureLocalCloud:
         key = (place, hardware.check_sold(instance_type, place))
         with self._state.lock:
             (self._state.restrictions.add if is_restricted else self._state.restrictions.discard)(key)
+
+    def sell_without_zones(self, instance_type: str, region: str) -> None:
+        """Sell a size for a region as a whole, and in none of its zones, as its list of SKUs then shows.
+
+        Raises:
+            ValueError: The region does not sell the size.
+        """
+        key = (region, hardware.check_sold(instance_type, region))
+        with self._state.lock:
+            self._state.without_zones.add(key)
 
     def close_region(self, region: str, code: str = "RequestDisallowedByPolicy") -> None:
         """Let a policy refuse everything new in a region.
@@ -228,6 +266,17 @@ class AzureLocalCloud:
         """Replicate an image of a gallery to these regions only; without this call it is in all regions."""
         with self._state.lock:
             self._state.image_regions[image_id.lower()] = frozenset(regions)
+
+    def define_image(self, image_id: str, *, plan: Mapping[str, str] | None = None, security: str = "") -> None:
+        """Define an image of a gallery.
+
+        Args:
+            image_id: The id of the image, without a version.
+            plan: The plan that it is sold with.
+            security: The value of its feature SecurityType.
+        """
+        with self._state.lock:
+            self._state.gallery_images[image_id.lower()] = Details(plan, security)
 
     def add_reservation(
         self, instance_type: str, place: str, nodes: int, *, tags: Mapping[str, str] | None = None
@@ -323,6 +372,10 @@ class AzureLocalCloud:
         """Stop a machine from inside, or by `az vm stop`: it keeps its place on a host and stays billed."""
         self._set_power(node_id, "stopped")
 
+    def power_off(self, node_id: str) -> None:
+        """Shut a machine down from inside; see `shut_down`."""
+        self.shut_down(node_id)
+
     def start_node(self, node_id: str) -> None:
         """Start a machine that is stopped or deallocated; see `LocalCloud.start_node`."""
         self._set_power(node_id, "running")
@@ -332,9 +385,16 @@ class AzureLocalCloud:
             self._machines.set_power(self._find(node_id)[0], power)
 
     def remove_tags(self, node_id: str) -> None:
-        """Remove the tags of a machine, its disks, interfaces and addresses; see `LocalCloud.remove_tags`."""
+        """Remove the tags of a machine, its disks, interfaces and addresses; see `LocalCloud.remove_tags`.
+
+        An instance of a Uniform scale set has no tags of its own, so those of its scale set are removed, and its user data.
+        """
         with self._state.lock:
-            for item in parts_of(self._state, self._find(node_id)[0]):
+            found, machine = self._find(node_id)
+            owner = self._state.find(machine.scale_set) if machine.instance_id else None
+            if owner is not None:
+                owner.tags, machine.user_data = {}, ""
+            for item in parts_of(self._state, found):
                 item.tags.clear()
 
     def protect(self, node_id: str, *, is_protected: bool = True, kind: GuardKind = "CanNotDelete") -> None:
@@ -356,9 +416,9 @@ class AzureLocalCloud:
         self._state.catch_up()
         item = self._state.find(node_id)
         if item is None or item.machine is None:
-            # The name, which is the last part of the id, is enough.
-            named = (found for found, _ in self._state.machines() if found.name.lower() == node_id.lower())
-            item = next(named, None)
+            # The name, which is the last part of the id, is enough. An instance of a Uniform scale set has its vmId in its id.
+            names = ((found, (found.name.lower(), name_of(found).lower())) for found, _ in self._state.machines())
+            item = next((found for found, known in names if node_id.lower() in known), None)
         if item is None or item.machine is None:
             raise ValueError(f"{node_id}: no such virtual machine")
         return item, item.machine
@@ -371,7 +431,7 @@ class AzureLocalCloud:
             self._state.catch_up()
             found = [item for item, _ in self._state.machines() if self._machines.is_running(item)]
             ours = (item for item in found if not self._foreign.has(kind_of(item), item.location, item.id))
-            names = [item.id for item in sorted(ours, key=lambda item: item.number)]
+            names = [name_of(item) for item in sorted(ours, key=lambda item: item.number)]
         for account, other in self._others.items():
             names += [name.replace(SUBSCRIPTION, account) for name in other.running_ids()]
         return names
@@ -379,8 +439,21 @@ class AzureLocalCloud:
     def boot_script(self, node_id: str) -> str:
         """Return the custom data of a machine, in base64 as it was sent."""
         with self._state.lock:
-            owner = self._state.find(self._find(node_id)[1].scale_set)
-            return str(owner.body.get("_customData", "")) if owner is not None else ""
+            return self._find(node_id)[1].custom_data
+
+    def fabric_of(self, node_id: str) -> str:
+        """Return the id of the InfiniBand partition that a machine is in, "" for none: machines reach each other within a partition only.
+
+        "Orchestration modes": InfiniBand networking is for Uniform scale sets with a single placement group, not for Flexible ones.
+        "Set up InfiniBand on HPC VMs": instances in different scale sets are isolated from each other.
+        """
+        with self._state.lock:
+            machine = self._find(node_id)[1]
+            owner = self._state.find(machine.scale_set)
+            size = hardware.size_of(machine.size)
+            if owner is None or not machine.instance_id or size is None or not size.has_rdma:
+                return ""
+            return owner.id if owner.body["properties"].get("singlePlacementGroup", True) else ""
 
     def alive(self) -> list[Resource]:
         """Return everything that exists in every region; see `LocalCloud.alive`.

@@ -15,7 +15,9 @@ from multicompute_azure.local.arm import (
     group_id,
     invalid,
     missing,
+    not_found,
 )
+from multicompute_azure.local.capabilities import capabilities
 from multicompute_azure.local.documents import check_location, crud_handlers, find, find_or_none, render
 from multicompute_azure.local.hardware import Size
 from multicompute_azure.local.listing import Listing
@@ -33,6 +35,7 @@ from multicompute_azure.local.state import (
 )
 
 _TYPES = {"disks": DISK, "proximityPlacementGroups": PLACEMENT_GROUP, "capacityReservationGroups": RESERVATION_GROUP}
+GALLERY = "Microsoft.Compute/galleries"
 _KEPT = ("sku", "zones", "properties")
 
 
@@ -55,6 +58,7 @@ class Compute:
             "capacityReservations.list": self._list_reservations,
             "usages.list": self._usages,
             "skus.list": self._skus,
+            "galleryImages.get": self._gallery_image,
             "virtualMachineImages.list": _image_versions,
             "virtualMachineImages.get": _image_version,
         }
@@ -283,21 +287,18 @@ class Compute:
             call, items, lambda item: self._sku(hardware.sizes()[item.name.lower()], item.location)
         )
 
+    def _gallery_image(self, call: Call) -> ArmResponse:
+        path = f"{group_id(call.group)}/providers/{GALLERY}/{call.params['parent']}/images/{call.name}"
+        details = self._state.gallery_images.get(path.lower())
+        if details is None:
+            raise not_found(GALLERY, f"{call.params['parent']}/images/{call.name}", call.group)
+        found: Json = {"hyperVGeneration": "V2", "osType": "Linux", "features": details.features}
+        if details.plan:
+            found["purchasePlan"] = dict(details.plan)
+        return ArmResponse(200, {"id": path, "name": call.name, "properties": found})
+
     def _sku(self, size: Size, region: str) -> Json:
-        zones = list(hardware.zones_of(region))
-        abilities = {
-            "vCPUs": str(size.vcpus),
-            "MemoryGB": f"{size.memory_gib:g}",
-            "GPUs": f"{size.accelerators:g}",
-            "CpuArchitectureType": size.arch,
-            "RdmaEnabled": str(size.has_rdma),
-            "LowPriorityCapable": str(region in size.spot_prices),
-            "HyperVGenerations": "V2",
-            "PremiumIO": "True",
-            "AcceleratedNetworkingEnabled": "True",
-            "EphemeralOSDiskSupported": "True",
-            "CapacityReservationSupported": "True",
-        }
+        zones = [] if (region, size.name) in self._state.without_zones else list(hardware.zones_of(region))
         return {
             "resourceType": "virtualMachines",
             "name": size.name,
@@ -306,7 +307,7 @@ class Compute:
             "family": size.family,
             "locations": [region],
             "locationInfo": [{"location": region, "zones": zones, "zoneDetails": []}],
-            "capabilities": [{"name": name, "value": value} for name, value in abilities.items()],
+            "capabilities": [{"name": name, "value": value} for name, value in capabilities(size, region).items()],
             "restrictions": self._admission.restrictions_of(size, region),
         }
 
@@ -347,11 +348,15 @@ def _image_version(call: Call) -> ArmResponse:
     if version not in versions:
         raise _no_image(call)
     document = images.document(*names, region, version)
-    properties = {
+    details = images.details_of(dict(zip(("publisher", "offer", "sku"), names, strict=True)), {})
+    properties: Json = {
         "hyperVGeneration": "V2",
         "architecture": images.architecture(*names),
         "osDiskImage": {"operatingSystem": "Linux"},
+        "features": details.features,
     }
+    if details.plan:
+        properties["plan"] = dict(details.plan)
     return ArmResponse(200, document | {"properties": properties})
 
 

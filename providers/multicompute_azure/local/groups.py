@@ -22,9 +22,11 @@ from multicompute_azure.local.relations import blockers, detach
 from multicompute_azure.local.routes import Call, Handler
 from multicompute_azure.local.state import (
     NETWORK,
+    PARTS,
     SCALE_SET,
     SECURITY_GROUP,
     SUBNET,
+    UNIFORM_VM,
     VM,
     ArmResource,
     Group,
@@ -66,7 +68,7 @@ class Groups:
             "providers.register": _provider,
             "subscriptions.get": lambda _: ArmResponse(200, _subscription()),
             "subscriptions.list": lambda _: ArmResponse(200, {"value": [_subscription()]}),
-            "subscriptions.listLocations": lambda _: ArmResponse(200, {"value": _locations()}),
+            "subscriptions.listLocations": lambda _: ArmResponse(200, {"value": _locations(self._state.locations)}),
         }
 
     def _put(self, call: Call) -> ArmResponse:
@@ -74,11 +76,11 @@ class Groups:
         if not _NAME.fullmatch(name):
             raise ArmError("InvalidResourceGroup", f"The resource group name '{name}' is not valid.")
         location = str(call.document["location"]).lower().replace(" ", "")
-        if location not in hardware.regions():
+        if location not in self._state.locations:
             raise ArmError(
                 "LocationNotAvailableForResourceGroup",
                 f"The provided location '{location}' is not available for resource group. "
-                f"List of available regions is '{','.join(hardware.regions())}'.",
+                f"List of available regions is '{','.join(sorted(self._state.locations))}'.",
             )
         tags = check_tags(call.document.get("tags"))
         known = self._state.groups.get(key)
@@ -144,7 +146,7 @@ class Groups:
                 item.machine.is_deleting = True
 
         def delete_machines() -> None:
-            for item in [entry for entry in group.items.values() if entry.type in (VM, SCALE_SET)]:
+            for item in [entry for entry in group.items.values() if entry.type in (VM, UNIFORM_VM, SCALE_SET)]:
                 detach(self._state, item)
 
         def delete_rest() -> None:
@@ -194,26 +196,30 @@ class Groups:
         scope = "/" + call.params["scope"].strip("/")
         owner = self._owner(scope)
         given = check_tags(dig(call.document, "properties", "tags") or {})
-        if call.request.method == "PUT":
-            owner.tags = given
-        elif call.request.method == "DELETE":
-            owner.tags = {}
-        elif call.request.method == "PATCH":
-            owner.tags = check_tags(_patched(owner.tags, given, str(call.document.get("operation"))))
-        document = {
-            "id": scope + _TAGS,
-            "name": "default",
-            "type": "Microsoft.Resources/tags",
-            "properties": {"tags": dict(owner.tags)},
-        }
-        return ArmResponse(200, document)
+        tags = _written(call, owner.tags, given)
+        if call.request.method == "GET" or not self._state.timing.operation:
+            if failure := call.failure():
+                raise failure
+            owner.tags = tags
+            return ArmResponse(200, _tags_document(scope, owner.tags))
+        # "Tags - Update At Scope" (Resource Manager's reference): 202, and the outcome at the URL in the header Location.
+        failure = call.failure()
+
+        def finish() -> None:
+            # Merged with what is there by then, since other writes may end in between.
+            owner.tags = owner.tags if failure else _written(call, owner.tags, given)
+
+        operation = self._operations.start(call, "", self._state.timing.operation, finish, failure=failure)
+        return ArmResponse(202, None, self._operations.headers(call, operation))
 
     def _owner(self, scope: str) -> Group | ArmResource:
         parts = scope.split("/")
         if len(parts) == 5:
             return self._state.group(parts[4])
         found = self._state.find(scope)
-        if found is None:
+        # Instances of Uniform scale sets have no tags of their own: "Azure Resource Manager resource tagging" does not know them
+        # ("Orchestration modes"); for what is below them it answers like this (Azure/azure-sdk-for-go#23395).
+        if found is None or found.type in PARTS:
             raise not_found("/".join(parts[6:-1]), parts[-1], parts[4] if len(parts) > 4 else "")
         return found
 
@@ -223,6 +229,22 @@ _PATCHES: Mapping[str, Callable[[dict[str, str], dict[str, str]], dict[str, str]
     "replace": lambda old, new: new,
     "delete": lambda old, new: {name: value for name, value in old.items() if new.get(name) != value},
 }
+
+
+def _written(call: Call, old: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """Return the tags after a call."""
+    if call.request.method == "PATCH":
+        return check_tags(_patched(old, given, str(call.document.get("operation"))))
+    return {"PUT": given, "DELETE": {}}.get(call.request.method, old)
+
+
+def _tags_document(scope: str, tags: dict[str, str]) -> Json:
+    return {
+        "id": scope + _TAGS,
+        "name": "default",
+        "type": "Microsoft.Resources/tags",
+        "properties": {"tags": dict(tags)},
+    }
 
 
 def _patched(old: dict[str, str], new: dict[str, str], operation: str) -> dict[str, str]:
@@ -260,7 +282,8 @@ def _subscription() -> Json:
     }
 
 
-def _locations() -> list[Json]:
+def _locations(regions: frozenset[str]) -> list[Json]:
+    """Return the locations of the subscription; which physical zone is its zone 1 differs between regions and subscriptions."""
     return [
         {
             "id": f"/subscriptions/{SUBSCRIPTION}/locations/{region}",
@@ -270,10 +293,12 @@ def _locations() -> list[Json]:
             "regionalDisplayName": region,
             "metadata": {"regionType": "Physical"},
             "availabilityZoneMappings": [
-                {"logicalZone": zone, "physicalZone": f"{region}-az{zone}"} for zone in hardware.zones_of(region)
+                {"logicalZone": zone, "physicalZone": f"{region}-az{int(zone) % len(hardware.zones_of(region)) + 1}"}
+                for zone in hardware.zones_of(region)
             ],
         }
         for region in hardware.regions()
+        if region in regions
     ]
 
 

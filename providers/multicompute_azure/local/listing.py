@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from multicompute_azure.local.arm import ArmError, ArmResponse, Json, dig, group_of, instant
 from multicompute_azure.local.routes import Call
-from multicompute_azure.local.state import SUBNET, ArmResource, Group, State
+from multicompute_azure.local.state import PARTS, ArmResource, Group, State
 
 _CLAUSE = re.compile(r"^\s*(\w+)\s+(eq|ne)\s+'((?:[^']|'')*)'\s*$", re.IGNORECASE)
 _SUBSTRING = re.compile(r"^\s*substringof\(\s*'((?:[^']|'')*)'\s*,\s*(name|resourceGroup)\s*\)\s*$", re.IGNORECASE)
@@ -75,7 +75,7 @@ class Listing:
             return _generic(item, expanded, shows_tags=shows_tags)
 
         def keep(item: ArmResource) -> bool:
-            return item.type != SUBNET and self._state.is_listed(item) and test(item)
+            return item.type not in PARTS and self._state.is_listed(item) and test(item)
 
         groups = [group] if group is not None else list(self._state.groups.values())
         sources = [source for each in groups for source in (list(each.items.values()), self._ghosts(each))]

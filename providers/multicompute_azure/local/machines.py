@@ -1,11 +1,13 @@
 """Virtual machines: their creation from a profile, their documents, and their deletion."""
 
+import functools
+import itertools
 from collections.abc import Mapping
 from datetime import timedelta
 
 from multicompute_azure.local import hardware
 from multicompute_azure.local.admission import Admission, Demand
-from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, instant
+from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, instant, invalid
 from multicompute_azure.local.documents import find, find_or_none
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.network import public_address
@@ -17,15 +19,21 @@ from multicompute_azure.local.state import (
     NIC,
     PUBLIC_IP,
     SCALE_SET,
+    UNIFORM_DISK,
+    UNIFORM_IP,
+    UNIFORM_NIC,
+    UNIFORM_VM,
     VM,
     ArmResource,
     Group,
     Machine,
     State,
     machine_of,
+    vm_id,
 )
 
 _SET_FILTER = "'virtualmachinescaleset/id' eq "
+_PLURALS = ("virtualMachines", "virtualMachineScaleSetVMs")
 _DISPLAY = {
     "running": "VM running",
     "starting": "VM starting",
@@ -35,10 +43,17 @@ _DISPLAY = {
 
 
 class Machines:
-    """The virtual machines and the operations on them."""
+    """The virtual machines and the operations on them.
+
+    Attributes:
+        copies_tags: Whether the tags of a scale set reach its machines and their disks. No page of Microsoft's says so.
+        address_delay: How long a public address is not assigned yet.
+    """
 
     def __init__(self, state: State, listing: Listing, operations: Operations, admission: Admission) -> None:
         """Answer from `state`, with pages by `listing`; changes run as `operations`, and `admission` has room for a start or not."""
+        self.copies_tags = True
+        self.address_delay = timedelta(0)
         self._state = state
         self._listing = listing
         self._operations = operations
@@ -50,14 +65,20 @@ class Machines:
             "virtualMachines.createOrUpdate": self._put,
             "virtualMachines.get": self._get,
             "virtualMachines.update": self._patch,
-            "virtualMachines.delete": self._delete,
             "virtualMachines.list": self._list,
             "virtualMachines.listAll": self._list,
-            "virtualMachines.instanceView": lambda call: ArmResponse(200, self.view(find(self._state, call, VM))),
-            "virtualMachines.deallocate": lambda call: self._power(call, "deallocated"),
-            "virtualMachines.powerOff": lambda call: self._power(call, "stopped"),
-            "virtualMachines.start": lambda call: self._power(call, "running"),
-            "virtualMachines.simulateEviction": self._evict,
+            **{f"{plural}.{name}": handler for plural in _PLURALS for name, handler in self._shared().items()},
+        }
+
+    def _shared(self) -> Mapping[str, Handler]:
+        """Return the handlers of what can be done to any machine, whatever the mode of its scale set."""
+        return {
+            "delete": self._delete,
+            "instanceView": lambda call: ArmResponse(200, self.view(find(self._state, call, _type(call)))),
+            "deallocate": lambda call: self._power(call, "deallocated"),
+            "powerOff": lambda call: self._power(call, "stopped"),
+            "start": lambda call: self._power(call, "running"),
+            "simulateEviction": self._evict,
         }
 
     # --- creating -------------------------------------------------------------------------------------------------------
@@ -67,9 +88,10 @@ class Machines:
     ) -> ArmResource:
         """Create one machine of a scale set, with its disk, network interfaces and addresses."""
         profile = scale_set.body["properties"]["virtualMachineProfile"]
+        number_in_set = self._free_number(scale_set) if is_uniform(scale_set) else ""
         zone = demand.zones[number % len(demand.zones)] if demand.zones else ""
-        suffix = f"{self._state.number():08x}"
-        item = self._state.add(group, VM, f"{scale_set.name}_{suffix}", scale_set.location, dict(tags))
+        suffix = number_in_set or f"{self._state.number():08x}"
+        item = self._add(group, scale_set, suffix, number_in_set, tags if self.copies_tags else {})
         item.machine = Machine(
             size=demand.size.name,
             vcpus=demand.size.vcpus,
@@ -81,6 +103,10 @@ class Machines:
             runs_at=self._state.now() + self._state.timing.boot,
             reservation=demand.reservation_group,
             placement_group=dig(scale_set.body, "properties", "proximityPlacementGroup", "id") or "",
+            instance_id=number_in_set,
+            user_data=profile.get("userData") or "",
+            custom_data=str(scale_set.body.get("_customData") or ""),
+            model=int(scale_set.body.get("_model") or 0),
         )
         if zone:
             item.body["zones"] = [zone]
@@ -88,6 +114,27 @@ class Machines:
         for config in profile["networkProfile"]["networkInterfaceConfigurations"]:
             item.machine.nics.append(self._nic(group, item, config, suffix))
         return item
+
+    def _add(
+        self, group: Group, scale_set: ArmResource, suffix: str, number: str, tags: Mapping[str, str]
+    ) -> ArmResource:
+        """Create the resource of a machine: a part of its scale set if that is Uniform, and a resource of its own if it is Flexible."""
+        name = f"{scale_set.name}_{suffix}"
+        if not number:
+            return self._state.add(group, VM, name, scale_set.location, dict(tags))
+        id_ = f"{scale_set.id}/virtualMachines/{number}"
+        return self._state.put(group, id_, UNIFORM_VM, name, scale_set.location, dict(tags))
+
+    def _free_number(self, scale_set: ArmResource) -> str:
+        """Return the instance id of a new instance of a Uniform scale set.
+
+        "Instance IDs may be reused for new instances once old instances are deleted" ("Understand names and instance IDs"), so they are
+        here, at once.
+        """
+        numbers = (str(number) for number in itertools.count())
+        return next(
+            number for number in numbers if self._state.find(f"{scale_set.id}/virtualMachines/{number}") is None
+        )
 
     def _disk(self, group: Group, vm: ArmResource, zone: str) -> ArmResource:
         storage = machine_of(vm).profile.get("storageProfile") or {}
@@ -108,15 +155,29 @@ class Machines:
         if zone:
             body["zones"] = [zone]
         # The service copies the tags that a machine is created with to the disk that is created with it.
+        if vm.type == UNIFORM_VM:
+            return self._part(group, vm, UNIFORM_DISK, f"{vm.id}/disks/{name}", name, body)
         disk = self._state.add(group, DISK, name, vm.location, dict(vm.tags), body)
         # By default the disk of a machine in a flexible scale set is not deleted with it.
         disk.attached_to, disk.delete_option = vm.id, given.get("deleteOption") or "Detach"
         return disk
 
+    def _part(
+        self, group: Group, owner: ArmResource, type_: str, id_: str, name: str, body: Json | None = None
+    ) -> ArmResource:
+        """Create a part of an instance of a Uniform scale set, which is always deleted with it ("Orchestration modes")."""
+        item = self._state.put(group, id_, type_, name, owner.location, {}, body)
+        item.attached_to, item.delete_option = owner.id, "Delete"
+        return item
+
     def _nic(self, group: Group, vm: ArmResource, config: Json, suffix: str) -> ArmResource:
         given = config.get("properties") or {}
         # A network interface has only the tags of its configuration, not those of the scale set or the machine.
-        nic = self._state.add(group, NIC, f"{config['name']}-{suffix}", vm.location, dict(config.get("tags") or {}))
+        if vm.type == UNIFORM_VM:
+            nic = self._part(group, vm, UNIFORM_NIC, f"{vm.id}/networkInterfaces/{config['name']}", config["name"])
+        else:
+            nic = self._state.add(group, NIC, f"{config['name']}-{suffix}", vm.location, dict(config.get("tags") or {}))
+            nic.attached_to, nic.delete_option = vm.id, given.get("deleteOption") or "Detach"
         addresses = []
         for entry in given["ipConfigurations"]:
             addresses.append(self._address(group, nic, entry, suffix))
@@ -129,7 +190,6 @@ class Machines:
         }
         if given.get("networkSecurityGroup"):
             nic.body["properties"]["networkSecurityGroup"] = given["networkSecurityGroup"]
-        nic.attached_to, nic.delete_option = vm.id, given.get("deleteOption") or "Detach"
         return nic
 
     def _address(self, group: Group, nic: ArmResource, entry: Json, suffix: str) -> Json:
@@ -145,22 +205,30 @@ class Machines:
         public = given.get("publicIPAddressConfiguration")
         if public:
             sku = public.get("sku") or {"name": "Standard", "tier": "Regional"}
-            address = self._state.add(
-                group, PUBLIC_IP, f"{public['name']}-{suffix}", nic.location, dict(public.get("tags") or {})
-            )
+            address = self._public_address(group, nic, id_, public, suffix)
             address.body = {
                 "sku": sku,
                 "properties": {
                     "publicIPAllocationMethod": "Static",
                     "publicIPAddressVersion": "IPv4",
-                    "ipAddress": public_address(address.number),
                     "ipConfiguration": {"id": id_},
                 },
             }
-            address.attached_to = nic.id
-            address.delete_option = dig(public, "properties", "deleteOption") or "Detach"
+            if self.address_delay:
+                self._state.after(self.address_delay, functools.partial(_assign, address))
+            else:
+                _assign(address)
             found["publicIPAddress"] = {"id": address.id}
         return {"id": id_, "name": entry["name"], "properties": found}
+
+    def _public_address(self, group: Group, nic: ArmResource, id_: str, public: Json, suffix: str) -> ArmResource:
+        if nic.type == UNIFORM_NIC:
+            return self._part(group, nic, UNIFORM_IP, f"{id_}/publicIPAddresses/{public['name']}", public["name"])
+        tags = dict(public.get("tags") or {})
+        address = self._state.add(group, PUBLIC_IP, f"{public['name']}-{suffix}", nic.location, tags)
+        address.attached_to = nic.id
+        address.delete_option = dig(public, "properties", "deleteOption") or "Detach"
+        return address
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -183,7 +251,7 @@ class Machines:
         """Return the document of a machine; like Azure's, it has neither secrets nor custom data."""
         machine = machine_of(item)
         properties: Json = {
-            "vmId": f"{item.number:08x}-0000-4000-9000-{item.number:012x}",
+            "vmId": vm_id(item),
             "provisioningState": self.state_of(item),
             "timeCreated": instant(item.created_at),
             "hardwareProfile": {"vmSize": machine.size},
@@ -231,9 +299,7 @@ class Machines:
     def _get(self, call: Call) -> ArmResponse:
         expand = call.query.get("$expand", "")
         if expand.lower() not in ("", "instanceview", "userdata"):
-            raise ArmError(
-                "InvalidParameter", f"The value '{expand}' of parameter '$expand' is invalid.", target="$expand"
-            )
+            raise invalid("$expand", f"The value '{expand}' of parameter '$expand' is invalid.")
         return ArmResponse(200, self.document(find(self._state, call, VM), with_view=expand.lower() == "instanceview"))
 
     def _list(self, call: Call) -> ArmResponse:
@@ -249,7 +315,7 @@ class Machines:
 
         def keep(item: ArmResource) -> bool:
             machine = item.machine
-            if machine is None or not self._state.is_listed(item):
+            if machine is None or item.type != VM or not self._state.is_listed(item):
                 return False
             return not wanted or machine.scale_set.lower() == wanted
 
@@ -295,7 +361,7 @@ class Machines:
             machine.power = "deallocated"
 
     def _evict(self, call: Call) -> ArmResponse:
-        item = find(self._state, call, VM)
+        item = find(self._state, call, _type(call))
         if item.machine is None or not item.machine.spot:
             raise ArmError(
                 "OperationNotAllowed", "Simulate eviction is possible for Azure Spot Virtual Machines only.", 409
@@ -305,21 +371,25 @@ class Machines:
 
     def _delete(self, call: Call) -> ArmResponse:
         self._state.group(call.group)
-        item = find_or_none(self._state, call, VM)
-        if item is None:
-            return ArmResponse(204)
-        machine = machine_of(item)
+        item = find_or_none(self._state, call, _type(call))
+        return ArmResponse(204) if item is None else self.begin_deletion(call, [item])
+
+    def begin_deletion(self, call: Call, items: list[ArmResource]) -> ArmResponse:
+        """Begin to delete machines of one region in one operation."""
         failure = call.failure()
-        machine.is_deleting = True
+        for item in items:
+            machine_of(item).is_deleting = True
 
         def finish() -> None:
-            machine.is_deleting = False
-            if failure is not None:
-                item.state = "Failed"
-            elif self._state.find(item.id) is item:
-                self.delete(item)
+            for item in items:
+                machine_of(item).is_deleting = False
+                if failure is not None:
+                    item.state = "Failed"
+                elif self._state.find(item.id) is item:
+                    self.delete(item)
 
-        operation = self._operations.start(call, item.location, self._state.timing.shutdown, finish, failure=failure)
+        delay = self._state.timing.shutdown
+        operation = self._operations.start(call, items[0].location, delay, finish, failure=failure)
         return ArmResponse(202, None, self._operations.headers(call, operation))
 
     def set_power(self, item: ArmResource, power: str) -> None:
@@ -347,7 +417,7 @@ class Machines:
         return lack
 
     def _power(self, call: Call, power: str) -> ArmResponse:
-        item = find(self._state, call, VM)
+        item = find(self._state, call, _type(call))
         lack = self._lack(item) if power == "running" else None
 
         def finish() -> ArmError | None:
@@ -358,6 +428,21 @@ class Machines:
         failure = call.failure()
         operation = self._operations.start(call, item.location, self._state.timing.operation, finish, failure=failure)
         return ArmResponse(202, None, self._operations.headers(call, operation))
+
+
+def _assign(address: ArmResource) -> None:
+    """Assign a public address to its resource."""
+    address.body["properties"]["ipAddress"] = public_address(address.number)
+
+
+def _type(call: Call) -> str:
+    """Return the type of the machine that a call names: one in a Uniform scale set has the scale set in its path."""
+    return UNIFORM_VM if "parent" in call.params else VM
+
+
+def is_uniform(scale_set: ArmResource) -> bool:
+    """Return whether the machines of a scale set are parts of it."""
+    return bool(dig(scale_set.body, "properties", "orchestrationMode") == "Uniform")
 
 
 def _parts(item: ArmResource, machine: Machine) -> Json:

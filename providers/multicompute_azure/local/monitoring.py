@@ -10,9 +10,10 @@ from multicompute.testing.local.measurements import MINUTE, Load, Measurements
 from multicompute_azure.local.arm import ArmError, ArmResponse, Json, instant
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.routes import Call, Handler
-from multicompute_azure.local.state import VM, ArmResource, State, machine_of
+from multicompute_azure.local.state import UNIFORM_VM, VM, ArmResource, State, machine_of
 
 _MACHINES = 50
+_KINDS = (VM, UNIFORM_VM)
 _GPU_MEMORY = 80.0
 _NAMESPACE = "Telegraf/nvidia-smi"
 _AGGREGATIONS = ("average", "minimum", "maximum", "total", "count")
@@ -84,10 +85,12 @@ class Monitoring:
             raise _bad("The request body must have resourceids, in lower case, and nothing else.")
         if len({str(each).lower() for each in ids}) > _MACHINES:
             raise _bad(f"The number of resource ids {len(ids)} exceeds the limit of {_MACHINES}.")
-        if call.query.get("metricnamespace", "").lower() != VM.lower():
-            raise _bad(f"The metric namespace must be {VM}; custom metrics are not supported.")
+        namespace = call.query.get("metricnamespace", "")
+        kind = next((kind for kind in _KINDS if kind.lower() == namespace.lower()), "")
+        if not kind:
+            raise _bad(f"The metric namespace must be {' or '.join(_KINDS)}; custom metrics are not supported.")
         found = [item for item in map(self._state.find, map(str, ids)) if item is not None]
-        if len({item.location for item in found}) > 1 or any(item.type != VM for item in found):
+        if len({item.location for item in found}) > 1 or any(item.type != kind for item in found):
             raise _bad("All resources of a batch must be of one region and of one type.")
         since, until = _time(call, "starttime"), _time(call, "endtime")
         values = [
@@ -95,7 +98,7 @@ class Monitoring:
                 "starttime": instant(since),
                 "endtime": instant(until),
                 "interval": "PT1M",
-                "namespace": VM.lower(),
+                "namespace": kind.lower(),
                 "resourceregion": item.location,
                 # In another case than the request: ids are case-insensitive in Azure.
                 "resourceid": item.id.upper().replace("/SUBSCRIPTIONS/", "/subscriptions/"),
@@ -108,17 +111,17 @@ class Monitoring:
     def _of_one(self, call: Call) -> ArmResponse:
         scope = call.params["scope"]
         item = self._state.find(scope)
-        if item is None or item.type != VM:
+        if item is None or item.type not in _KINDS:
             raise ArmError("ResourceNotFound", f"The Resource '{scope}' was not found.", 404)
-        namespace = call.query.get("metricnamespace", VM).lower()
+        namespace = call.query.get("metricnamespace", item.type).lower()
         has_agent = any(metric.startswith("accelerator") for one in self._measured.of(item.key) for metric in one.load)
-        if namespace != VM.lower() and not (namespace == _NAMESPACE.lower() and has_agent):
+        if namespace != item.type.lower() and not (namespace == _NAMESPACE.lower() and has_agent):
             raise _bad(
-                f"Detect invalid value: {namespace} for query parameter: 'metricnamespace', the value must be: {VM} if the query "
+                f"Detect invalid value: {namespace} for query parameter: 'metricnamespace', the value must be: {item.type} if the query "
                 "parameter is provided, you can also skip this optional query parameter."
             )
         since, until = (_instant(text) for text in call.query.get("timespan", "").partition("/")[::2])
-        kinds = _HOST if namespace == VM.lower() else _AGENT
+        kinds = _HOST if namespace == item.type.lower() else _AGENT
         document = {
             "cost": 0,
             "timespan": f"{instant(since)}/{instant(until)}",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, ip_network
 
-from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, group_id
+from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, group_id, not_found
 from multicompute_azure.local.documents import check_location, crud_handlers, find, find_or_none, find_reference, render
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.operations import Operations
@@ -43,6 +43,9 @@ class Networks:
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by operation."""
         found: dict[str, Handler] = {
+            "securityRules.createOrUpdate": self._put_rule,
+            "securityRules.get": self._get_rule,
+            "securityRules.delete": self._delete_rule,
             "subnets.createOrUpdate": self._put_subnet,
             "subnets.get": lambda call: ArmResponse(200, self._subnet(find(self._state, call, SUBNET))),
             "subnets.delete": self._delete_subnet,
@@ -109,14 +112,54 @@ class Networks:
     ) -> Callable[[ArmResource], None]:
         rules = [dict(rule) for rule in body["properties"].get("securityRules") or ()]
         check_rules(rules)
-        for rule in rules:
-            rule |= {
-                "id": f"{id_}/securityRules/{rule.get('name')}",
-                "type": "Microsoft.Network/networkSecurityGroups/securityRules",
-            }
-            rule["properties"] = {**(rule.get("properties") or {}), "provisioningState": "Succeeded"}
-        body["properties"]["securityRules"] = rules
+        body["properties"]["securityRules"] = [_kept_rule(id_, rule) for rule in rules]
         return lambda item: None
+
+    # --- rules, which are resources of their own as well ----------------------------------------------------------------
+
+    def _rules(self, call: Call) -> tuple[ArmResource, list[Json]]:
+        """Return the security group in the path, and its rules."""
+        group = self._state.group(call.group)
+        id_ = f"{group_id(group.name)}/providers/{SECURITY_GROUP}/{call.params['parent']}"
+        owner = group.items.get(id_.lower())
+        if owner is None:
+            raise ArmError("ParentResourceNotFound", f"The parent resource '{id_}' could not be found.", 404)
+        return owner, list(properties(owner).get("securityRules") or ())
+
+    def _rule(self, call: Call) -> tuple[ArmResource, list[Json], Json | None]:
+        owner, rules = self._rules(call)
+        found = next((rule for rule in rules if str(rule["name"]).lower() == call.name.lower()), None)
+        return owner, [rule for rule in rules if rule is not found], found
+
+    def _put_rule(self, call: Call) -> ArmResponse:
+        """Add or change one rule; the others stay as they are."""
+        self._state.open_group(call.group)
+        owner, others, old = self._rule(call)
+        rule = _kept_rule(owner.id, {**call.document, "name": call.name})
+        check_rules([*others, rule])
+        failure = call.failure()
+
+        def finish() -> None:
+            if failure is None:
+                properties(owner)["securityRules"] = [*self._rule(call)[1], rule]
+
+        operation = self._operations.start(call, owner.location, self._state.timing.operation, finish, failure=failure)
+        return ArmResponse(201 if old is None else 200, rule, self._operations.headers(call, operation))
+
+    def _get_rule(self, call: Call) -> ArmResponse:
+        _, _, found = self._rule(call)
+        if found is None:
+            raise not_found(f"{SECURITY_GROUP}/securityRules", call.name, call.group)
+        return ArmResponse(200, found)
+
+    def _delete_rule(self, call: Call) -> ArmResponse:
+        owner, others, found = self._rule(call)
+        if found is None:
+            return ArmResponse(204)
+        properties(owner)["securityRules"] = others
+        return ArmResponse(200)
+
+    # --- networks -------------------------------------------------------------------------------------------------------
 
     def _network(self, call: Call, group: Group, id_: str, location: str, body: Json) -> Callable[[ArmResource], None]:
         given = body["properties"].pop("subnets", None) or []
@@ -305,6 +348,15 @@ class Networks:
 def public_address(number: int) -> str:
     """Return the public address of a number."""
     return f"20.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def _kept_rule(group_id_: str, rule: Json) -> Json:
+    return {
+        **rule,
+        "id": f"{group_id_}/securityRules/{rule.get('name')}",
+        "type": f"{SECURITY_GROUP}/securityRules",
+        "properties": {**(rule.get("properties") or {}), "provisioningState": "Succeeded"},
+    }
 
 
 def check_rules(rules: list[Json]) -> None:

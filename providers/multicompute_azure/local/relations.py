@@ -14,6 +14,7 @@ from multicompute_azure.local.state import (
     SCALE_SET,
     SECURITY_GROUP,
     SUBNET,
+    UNIFORM_NIC,
     ArmResource,
     State,
 )
@@ -22,7 +23,7 @@ from multicompute_azure.local.state import (
 def references(item: ArmResource) -> set[str]:
     """Return the ids, in lower case, of the network resources and groups that a resource refers to."""
     found: set[str] = set()
-    if item.type in (NIC, SUBNET):
+    if item.type in (NIC, UNIFORM_NIC, SUBNET):
         found |= _network_references(item.body.get("properties") or {})
     elif item.type == SCALE_SET:
         for config in (
@@ -139,7 +140,7 @@ def detach(state: State, item: ArmResource) -> None:
     if item.machine is not None:
         for used in (*item.machine.nics, *item.machine.disks):
             _release(state, used, item)
-    elif item.type == NIC:
+    elif item.type in (NIC, UNIFORM_NIC):
         release_addresses(state, item.body)
         for config in dig(item.body, "properties", "ipConfigurations") or ():
             address = state.find(dig(config, "properties", "publicIPAddress", "id") or "")

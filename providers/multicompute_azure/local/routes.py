@@ -17,6 +17,9 @@ _SUBSCRIPTION_VERSIONS = frozenset({"2016-06-01", "2019-06-01", "2020-01-01", "2
 # without a body; a body is checked against the SDK's models, and needs the SDK's version.
 _MONITOR_VERSIONS = frozenset({"2023-10-01", "2024-02-01"})
 _HEALTH_VERSIONS = frozenset({"2022-10-01", "2025-05-01"})
+_GALLERY_VERSIONS = frozenset({"2022-08-03", "2023-07-03", "2024-03-03"})
+# The network provider answers below a scale set in this version only: the SDK's functions for it have it as their default.
+_PART_VERSIONS = frozenset({"2018-10-01"})
 _BATCH_VERSIONS = frozenset({"2020-06-01"})
 _PUBLISHED = {_COMPUTE: {"2024-07-01"}, _NETWORK: {"2024-05-01"}, _RESOURCES: {"2024-03-01"}}
 
@@ -125,6 +128,7 @@ def _compute() -> list[Route]:
     place = f"{_S}/providers/{provider}/locations/{{location}}"
     images = place + "/publishers/{publisher}/artifacttypes/vmimage/offers/{offer}/skus/{sku}/versions"
     group = f"{_G}/providers/{provider}/capacityReservationGroups/{{parent}}/capacityReservations"
+    gallery = f"{_G}/providers/{provider}/galleries/{{parent}}/images"
     reservations = "capacity_reservations"
     found = [
         *_crud(provider, "virtualMachineScaleSets", sets, "VirtualMachineScaleSet", "VirtualMachineScaleSetUpdate", _COMPUTE, plain),
@@ -138,6 +142,7 @@ def _compute() -> list[Route]:
             provider, "capacityReservationGroups", "capacity_reservation_groups", "CapacityReservationGroup",
             "CapacityReservationGroupUpdate", _COMPUTE, by,
         ),
+        *_instances(),
         Route("POST", machine + "/deallocate", "virtualMachines.deallocate", _COMPUTE, f"{machines}_deallocate"),
         Route("POST", machine + "/start", "virtualMachines.start", _COMPUTE, f"{machines}_start"),
         Route("POST", machine + "/powerOff", "virtualMachines.powerOff", _COMPUTE, f"{machines}_power_off"),
@@ -147,6 +152,7 @@ def _compute() -> list[Route]:
         Route("GET", f"{_S}/providers/{provider}/skus", "skus.list", _COMPUTE, "resource_skus_list"),
         Route("GET", images, "virtualMachineImages.list", _COMPUTE, "virtual_machine_images_list"),
         Route("GET", images + "/{name}", "virtualMachineImages.get", _COMPUTE, "virtual_machine_images_get"),
+        Route("GET", gallery + "/{name}", "galleryImages.get", known=_GALLERY_VERSIONS),
         Route("PUT", group + "/{name}", "capacityReservations.createOrUpdate", _COMPUTE, f"{reservations}_create_or_update", "CapacityReservation"),
         Route("GET", group + "/{name}", "capacityReservations.get", _COMPUTE, f"{reservations}_get"),
         Route("DELETE", group + "/{name}", "capacityReservations.delete", _COMPUTE, f"{reservations}_delete"),
@@ -155,9 +161,36 @@ def _compute() -> list[Route]:
     return found
 
 
+def _instances() -> list[Route]:
+    """Return the operations on the instances of Uniform scale sets."""
+    owner = f"{_G}/providers/Microsoft.Compute/virtualMachineScaleSets"
+    every = owner + "/{name}/virtualMachines"
+    one, plural, vms = (
+        owner + "/{parent}/virtualMachines/{name}",
+        "virtualMachineScaleSetVMs",
+        "virtual_machine_scale_set_vms",
+    )
+    delete, ids = "virtualMachineScaleSets.deleteInstances", "VirtualMachineScaleSetVMInstanceRequiredIDs"
+    return [
+        Route("GET", every, f"{plural}.list", _COMPUTE, f"{vms}_list"),
+        Route("GET", one, f"{plural}.get", _COMPUTE, f"{vms}_get"),
+        Route("PUT", one, f"{plural}.update", _COMPUTE, f"{vms}_update", "VirtualMachineScaleSetVM"),
+        Route("DELETE", one, f"{plural}.delete", _COMPUTE, f"{vms}_delete"),
+        Route("GET", one + "/instanceView", f"{plural}.instanceView", _COMPUTE, f"{vms}_get_instance_view"),
+        Route("POST", one + "/deallocate", f"{plural}.deallocate", _COMPUTE, f"{vms}_deallocate"),
+        Route("POST", one + "/powerOff", f"{plural}.powerOff", _COMPUTE, f"{vms}_power_off"),
+        Route("POST", one + "/start", f"{plural}.start", _COMPUTE, f"{vms}_start"),
+        Route("POST", one + "/simulateEviction", f"{plural}.simulateEviction", _COMPUTE, f"{vms}_simulate_eviction"),
+        Route("POST", owner + "/{name}/delete", delete, _COMPUTE, "virtual_machine_scale_sets_delete_instances", ids),
+        Route("GET", owner + "/{name}/networkInterfaces", "virtualMachineScaleSets.listNetworkInterfaces", known=_PART_VERSIONS),
+        Route("GET", owner + "/{name}/publicipaddresses", "virtualMachineScaleSets.listPublicIPAddresses", known=_PART_VERSIONS),
+    ]  # fmt: skip
+
+
 def _network() -> list[Route]:
     provider, plain = "Microsoft.Network", ("list", "list_all")
     subnets = f"{_G}/providers/{provider}/virtualNetworks/{{parent}}/subnets"
+    rules = f"{_G}/providers/{provider}/networkSecurityGroups/{{parent}}/securityRules/{{name}}"
 
     def crud(plural: str, builder: str, model: str) -> list[Route]:
         return _crud(provider, plural, builder, model, "TagsObject", _NETWORK, plain, "update_tags")
@@ -167,6 +200,11 @@ def _network() -> list[Route]:
         *crud("virtualNetworks", "virtual_networks", "VirtualNetwork"),
         *crud("publicIPAddresses", "public_ip_addresses", "PublicIPAddress"),
         *crud("networkInterfaces", "network_interfaces", "NetworkInterface"),
+        Route(
+            "PUT", rules, "securityRules.createOrUpdate", _NETWORK, "security_rules_create_or_update", "SecurityRule"
+        ),
+        Route("GET", rules, "securityRules.get", _NETWORK, "security_rules_get"),
+        Route("DELETE", rules, "securityRules.delete", _NETWORK, "security_rules_delete"),
         Route("PUT", subnets + "/{name}", "subnets.createOrUpdate", _NETWORK, "subnets_create_or_update", "Subnet"),
         Route("GET", subnets + "/{name}", "subnets.get", _NETWORK, "subnets_get"),
         Route("DELETE", subnets + "/{name}", "subnets.delete", _NETWORK, "subnets_delete"),

@@ -1,11 +1,12 @@
-"""Flexible scale sets, which create up to 1,000 machines in one call."""
+"""Scale sets, which create up to 1,000 machines in one call: Flexible ones, and Uniform ones with up to 100 in one placement group."""
 
 from collections.abc import Mapping
 
-from multicompute_azure.local import launch_rules
+from multicompute_azure.local import images, launch_rules, security
 from multicompute_azure.local.admission import Admission, Demand
 from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, group_id, invalid
 from multicompute_azure.local.documents import check_location, find, find_or_none, find_reference, render
+from multicompute_azure.local.instances import check_user_data
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.machines import Machines
 from multicompute_azure.local.network import Networks
@@ -14,6 +15,7 @@ from multicompute_azure.local.routes import Call, Handler
 from multicompute_azure.local.state import SCALE_SET, ArmResource, Group, State
 
 _SECRETS = ("adminPassword", "customData")
+_PROFILE = "virtualMachineProfile"
 
 
 class ScaleSets:
@@ -66,9 +68,12 @@ class ScaleSets:
         _refuse_unmet(call, existing)
         location = check_location(call, SCALE_SET, existing)
         tags = check_tags(call.document.get("tags"))
+        if dig(call.document, "properties", "orchestrationMode") == "Flexible":
+            # "This value will be added to VMSS Flex VM tags" (the SDK's `VirtualMachineScaleSetVMProfile.time_created`).
+            check_tags({**tags, "timeCreated": ""})
         _refuse_while_deleting(existing)
         id_ = f"{group_id(group.name)}/providers/{SCALE_SET}/{call.name}"
-        demand = self._check(call.document, call.name, id_, location)
+        demand = self._check(call.document, call.name, id_, location, version=call.version)
         if existing is not None:
             launch_rules.refuse_changes(existing.body, call.document)
         live = len(self.members(existing)) if existing is not None else 0
@@ -84,7 +89,7 @@ class ScaleSets:
         count, lack = self._admit(wanted)
         failure = call.failure()
         item = existing or self._state.put(group, id_, SCALE_SET, call.name, location, tags)
-        item.tags, item.body = tags, _kept(call.document)
+        item.tags, item.body = tags, _kept(call.document, existing)
         item.state = "Creating" if existing is None else "Updating"
         self._grow(group, item, wanted, count)
         for surplus in self.members(item)[demand.count :]:
@@ -113,15 +118,22 @@ class ScaleSets:
         operation = self._operations.start(call, item.location, delay, finish, failure=failure)
         return ArmResponse(201 if is_new else 200, document(item), self._operations.headers(call, operation))
 
-    def _check(self, given: Json, name: str, id_: str, location: str) -> Demand:
+    def _check(self, given: Json, name: str, id_: str, location: str, *, version: str) -> Demand:
         """Check the document of a scale set, and return its demand."""
         launch_rules.check_shape(name, given)
         zones = tuple(given.get("zones") or ())
         size = launch_rules.check_size(dig(given, "sku", "name"), location, zones, f"{SCALE_SET}/{name}")
+        if zones and (location, size.name) in self._state.without_zones:
+            raise launch_rules.no_zones(zones, f"{SCALE_SET}/{name}", location)
         properties = given["properties"]
         profile = properties["virtualMachineProfile"]
-        launch_rules.check_profile(profile, size, location)
-        self._check_replication(dig(profile, "storageProfile", "imageReference") or {}, location)
+        spot_price = self._state.prices.get((location, size.name, "spot"), size.spot_prices.get(location, 0.0))
+        launch_rules.check_profile(profile, size, spot_price, mode=properties["orchestrationMode"])
+        reference = dig(profile, "storageProfile", "imageReference") or {}
+        details = images.details_of(reference, self._state.gallery_images)
+        images.check_plan(details, given.get("plan"))
+        security.check(profile, size, location, version, details)
+        self._check_replication(reference, location)
         count = given["sku"]["capacity"]
         for config in profile["networkProfile"]["networkInterfaceConfigurations"]:
             self._check_network(config, id_, location, count)
@@ -177,19 +189,15 @@ class ScaleSets:
         group = self._state.open_group(call.group)
         item = find(self._state, call, SCALE_SET)
         _refuse_while_deleting(item)
-        changed = set(call.document) - {"tags", "sku"}
-        if changed:
-            raise ArmError(
-                "OperationNotAllowed",
-                f"The local Azure changes tags and capacity of a scale set only, not {', '.join(sorted(changed))}.",
-                409,
-            )
-        if call.document.get("tags") is not None:
-            item.tags = check_tags(call.document["tags"])
+        _refuse_stale(call, item)
+        launch_rules.check_update(call.document)
+        tags = item.tags if call.document.get("tags") is None else check_tags(call.document["tags"])
         if call.document.get("sku") is None:
+            item.tags = tags
+            _change_model(item, call.document)
             return ArmResponse(200, document(item))
         merged = {**item.body, "location": item.location, "sku": {**item.body["sku"], **call.document["sku"]}}
-        demand = self._check(merged, call.name, item.id, item.location)
+        demand = self._check(merged, call.name, item.id, item.location, version=call.version)
         members = self.members(item)
         wanted = Demand(
             demand.size,
@@ -201,6 +209,8 @@ class ScaleSets:
             demand.reservation_group,
         )
         count, lack = self._admit(wanted)
+        item.tags = tags
+        _change_model(item, call.document)
         item.state = "Updating"
         self._grow(group, item, wanted, count)
         for surplus in members[demand.count :]:
@@ -258,6 +268,35 @@ def _refuse_unmet(call: Call, existing: ArmResource | None) -> None:
         )
 
 
+def _refuse_stale(call: Call, item: ArmResource) -> None:
+    """Refuse a change of a version that is not the present one: the header If-Match has the etag of the document that was read."""
+    wanted = call.request.headers.get("if-match", "")
+    if wanted not in ("", "*", etag_of(item)):
+        text = f"The resource {item.id} has changed: its etag is {etag_of(item)}, and the request is for {wanted}."
+        raise ArmError("PreconditionFailed", text, 412)
+
+
+def _change_model(item: ArmResource, given: Json) -> None:
+    """Change what new instances are created from; those that exist keep their own ("Modify a Virtual Machine Scale Set")."""
+    item.body["_version"] = int(item.body.get("_version") or 0) + 1
+    profile = dig(given, "properties", "virtualMachineProfile") or {}
+    custom, user = dig(profile, "osProfile", "customData"), profile.get("userData")
+    if custom is None and user is None:
+        return
+    item.body["_model"] = int(item.body.get("_model") or 0) + 1
+    if custom is not None:
+        item.body["_customData"] = custom
+    if user is not None:
+        check_user_data(user)
+        old = item.body["properties"]
+        item.body["properties"] = {**old, _PROFILE: {**old[_PROFILE], "userData": user}}
+
+
+def etag_of(item: ArmResource) -> str:
+    """Return the etag of a scale set, which every change of it changes."""
+    return f'"{int(item.body.get("_version") or 0)}"'
+
+
 def _refuse_while_deleting(item: ArmResource | None) -> None:
     if item is not None and item.state == "Deleting":
         raise ArmError(
@@ -265,8 +304,9 @@ def _refuse_while_deleting(item: ArmResource | None) -> None:
         )
 
 
-def _kept(given: Json) -> Json:
+def _kept(given: Json, existing: ArmResource | None) -> Json:
     """Return a copy of the parts of a PUT that the scale set stores."""
+    version = int(existing.body.get("_version") or 0) + 1 if existing is not None else 1
     kept = {name: value for name, value in given.items() if name in ("sku", "plan", "zones", "identity", "placement")}
     properties = dict(given["properties"])
     profile = dict(properties["virtualMachineProfile"])
@@ -274,12 +314,15 @@ def _kept(given: Json) -> Json:
     kept["_customData"] = given["properties"]["virtualMachineProfile"]["osProfile"].get("customData") or ""
     properties["virtualMachineProfile"] = profile
     kept["sku"] = dict(given["sku"])
+    kept |= {"_version": version, "_model": version}
     return kept | {"properties": properties}
 
 
 def document(item: ArmResource) -> Json:
     """Return the document of a scale set."""
-    found = render(item)
-    found.pop("_customData", None)
+    found = {name: value for name, value in render(item).items() if not name.startswith("_")}
+    found["etag"] = etag_of(item)
     found["properties"] = {**found["properties"], "uniqueId": f"{item.number:08x}-0000-4000-a000-{item.number:012x}"}
+    profile = found["properties"].get(_PROFILE) or {}
+    found["properties"][_PROFILE] = {name: value for name, value in profile.items() if name != "userData"}
     return found

@@ -10,11 +10,19 @@ from ipaddress import IPv4Address, ip_network
 from typing import Any
 
 from multicompute.testing.local.timing import Limits, Schedule, Timing
+from multicompute_azure.local import hardware
 from multicompute_azure.local.arm import ArmError, Json, group_id, group_not_found, group_of
 from multicompute_azure.local.guards import Guards
+from multicompute_azure.local.images import Details
 
 VM = "Microsoft.Compute/virtualMachines"
 SCALE_SET = "Microsoft.Compute/virtualMachineScaleSets"
+# The machines of a Uniform scale set, their disks, interfaces and addresses are parts of the scale set: Resource Manager neither lists nor
+# tags them ("Orchestration modes for Virtual Machine Scale Sets in Azure").
+UNIFORM_VM = f"{SCALE_SET}/virtualMachines"
+UNIFORM_DISK = f"{UNIFORM_VM}/disks"
+UNIFORM_NIC = f"{UNIFORM_VM}/networkInterfaces"
+UNIFORM_IP = f"{UNIFORM_NIC}/publicIPAddresses"
 DISK = "Microsoft.Compute/disks"
 PLACEMENT_GROUP = "Microsoft.Compute/proximityPlacementGroups"
 RESERVATION_GROUP = "Microsoft.Compute/capacityReservationGroups"
@@ -25,7 +33,9 @@ SUBNET = "Microsoft.Network/virtualNetworks/subnets"
 PUBLIC_IP = "Microsoft.Network/publicIPAddresses"
 NIC = "Microsoft.Network/networkInterfaces"
 
-BILLABLE = frozenset({VM, DISK, PUBLIC_IP, RESERVATION})
+PARTS = frozenset({SUBNET, UNIFORM_VM, UNIFORM_DISK, UNIFORM_NIC, UNIFORM_IP})
+"""The types that Resource Manager does not list: parts of other resources."""
+BILLABLE = frozenset({VM, UNIFORM_VM, DISK, PUBLIC_IP, RESERVATION})
 
 
 class AddressPool:
@@ -73,6 +83,12 @@ class Machine:
     disks: list["ArmResource"] = field(default_factory=list)
     reservation: str = ""
     placement_group: str = ""
+    instance_id: str = ""
+    """The number of an instance of a Uniform scale set, "" in a Flexible one."""
+    user_data: str = ""
+    custom_data: str = ""
+    model: int = 0
+    """The version of the scale set's model that it was created from."""
     power: str = "running"
     is_restarted: bool = False
     is_deleting: bool = False
@@ -161,6 +177,11 @@ class State:
         addresses: Key of a subnet -> its free addresses.
         guards: The locks, policies and deny assignments.
         closed: Region -> the code with which it is refused: by a policy of the organisation, or of Azure.
+        gallery_images: Id of a gallery image in lower case -> what its definition says.
+        without_zones: (region, size) that is sold for the region as a whole, and in none of its zones.
+        locations: The regions that the subscription has.
+        prices: (region, size, purchase type) -> the price in USD per hour, where it differs from the packaged table.
+        group_lag: How long other services do not know a new resource group.
         image_regions: Id of a gallery image in lower case -> the regions that it is replicated to; all, if it is not in here.
     """
 
@@ -170,6 +191,7 @@ class State:
         self.lock = threading.RLock()
         self.timing = Timing(polls=1)
         self.nic_reservation = timedelta(0)
+        self.group_lag = timedelta(0)
         self.clear()
 
     def clear(self) -> None:
@@ -183,6 +205,10 @@ class State:
         self.guards = Guards()
         self.closed: dict[str, str] = {}
         self.image_regions: dict[str, frozenset[str]] = {}
+        self.without_zones: set[tuple[str, str]] = set()
+        self.locations: frozenset[str] = frozenset(hardware.regions())
+        self.prices: dict[tuple[str, str, str], float] = {}
+        self.gallery_images: dict[str, Details] = {}
         self._numbers = itertools.count(1)
         self._schedule = Schedule(self.now)
 
@@ -240,6 +266,9 @@ class State:
     def open_group(self, name: str) -> Group:
         """Return a resource group to create something in it; refuse one that is being deleted."""
         found = self.group(name)
+        if self.group_lag and found.created_at + self.group_lag > self.now():
+            # hashicorp/terraform-provider-azurerm#18268: a group that was just created is not known to Compute and Network yet.
+            raise group_not_found(name)
         if found.state == "Deleting":
             raise ArmError(
                 "ResourceGroupBeingDeleted",
@@ -312,3 +341,8 @@ def properties(item: ArmResource) -> dict[str, Any]:
     """Return the properties in a resource's document, which the caller can change."""
     found: dict[str, Any] = item.body.setdefault("properties", {})
     return found
+
+
+def vm_id(item: ArmResource) -> str:
+    """Return the unique id of a virtual machine."""
+    return f"{item.number:08x}-0000-4000-9000-{item.number:012x}"

@@ -11,6 +11,7 @@ from multicompute.testing.local.server import Request, Response
 from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.operations import Operations
+from multicompute_gcp.local.permissions import check_permissions, check_quota_project
 from multicompute_gcp.local.records import PROJECT, Operation, url_of
 from multicompute_gcp.local.responses import STATUS_NUMBERS, GcpError, Json, compute_error, not_found, ok, rpc_error
 from multicompute_gcp.local.routes import Route, route
@@ -55,6 +56,7 @@ class GcpApp:
             path = f"{request.method} {request.path}"
             return compute_error(GcpError("notFound", f"The local Google Cloud has no method {path}", 404))
         try:
+            check_quota_project(self._state, request.headers)
             call = _read(called, request)
         except GcpError as error:
             self._injector.record(called.operation, "", {})
@@ -103,12 +105,14 @@ class GcpApp:
     def _answer(self, called: Route, call: Call) -> Response:
         try:
             project = call.path.get("project", PROJECT)
-            if project != PROJECT and not called.operation.startswith("images."):
-                raise not_found(f"projects/{project}")
+            if project != PROJECT and not called.operation.startswith(("images.", "reservation")):
+                self._check_shared(called, project)
             if called.operation in self._waits:
+                check_permissions(self._state, call)
                 return ok(self._waits[called.operation](call))
             with self._state.lock:
                 self._state.catch_up()
+                check_permissions(self._state, call)
                 return self._handled(called, call)
         except GcpError as error:
             return _error(called, error)
@@ -117,6 +121,19 @@ class GcpApp:
                 raise
             # Without Google's schemas a malformed request gets as far as the handler.
             return _error(called, GcpError("badRequest", f"Invalid JSON payload received. {error!r}", 400))
+
+    def _check_shared(self, called: Route, project: str) -> None:
+        """Refuse a call in another project, unless it reads a network that the other project shares.
+
+        roles/compute.networkUser, which a host project grants, has compute.networks.get and compute.subnetworks.get, and no compute.routes.list
+        (https://cloud.google.com/iam/docs/roles-permissions/compute).
+        """
+        is_shared = any(scope.startswith(f"{project}/") for scope in self._state.stores.get("network", {}))
+        if not is_shared:
+            raise not_found(f"projects/{project}")
+        if called.operation not in ("networks.get", "subnetworks.get"):
+            text = f"Required 'compute.{called.operation}' permission for 'projects/{project}'"
+            raise GcpError("forbidden", text, 403)
 
     def _handled(self, called: Route, call: Call) -> Response:
         replayed = self._operations.replayed(call)

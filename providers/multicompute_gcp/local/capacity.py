@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 from multicompute_gcp.local.hardware import hardware
-from multicompute_gcp.local.records import HostSpec, path_of
+from multicompute_gcp.local.records import HostSpec, Reservation, path_of
 from multicompute_gcp.local.responses import Json
 from multicompute_gcp.local.state import State
+
+_BLOCK = "/reservationBlocks/"
 
 
 def available(state: State, host: HostSpec, count: int) -> int:
@@ -35,19 +37,33 @@ def _used(state: State, zone: str, name: str) -> float:
 
 
 def _reserved(state: State, host: HostSpec, count: int) -> int:
-    reservation = state.zone(host.zone).reservations.find(host.reservation or "")
+    named = host.reservation or ""
+    reservation = find_reservation(state, host.zone, named)
     if reservation is None:
         return 0
-    return max(min(count, reservation.total - in_use(state, host.zone, reservation.name)), 0)
+    free = reservation.total - in_use(state, host.zone, reservation.name)
+    _, _, block = named.partition(_BLOCK)
+    if block:
+        free = min(free, reservation.terms.blocks.get(block, 0) - in_use(state, host.zone, named))
+    return max(min(count, free), 0)
 
 
-def in_use(state: State, zone: str, reservation: str) -> int:
-    """Return how many instances use a reservation."""
+def find_reservation(state: State, zone: str, named: str) -> Reservation | None:
+    """Return the reservation that instances name, by itself or by a block in it."""
+    return state.zone(zone).reservations.find(named.partition(_BLOCK)[0])
+
+
+def in_use(state: State, zone: str, named: str) -> int:
+    """Return how many instances use a reservation, or a block in one."""
     return sum(
         1
         for instance in state.zone(zone).instances
-        if instance.takes_capacity() and not instance.is_ghost and instance.host.reservation == reservation
+        if instance.takes_capacity() and not instance.is_ghost and _uses(instance.host.reservation or "", named)
     )
+
+
+def _uses(used: str, named: str) -> bool:
+    return used == named or used.startswith(f"{named}{_BLOCK}")
 
 
 def stockout(state: State, host: HostSpec, count: int) -> Json:

@@ -20,17 +20,21 @@ from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.credentials import Keys
 from multicompute_gcp.local.disks import Disks
 from multicompute_gcp.local.faults import GcpFaults
+from multicompute_gcp.local.groups import Groups
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.instances import Instances
 from multicompute_gcp.local.inventory import Inventory
 from multicompute_gcp.local.monitoring import Monitoring
-from multicompute_gcp.local.network_rules import add_network
+from multicompute_gcp.local.networks import add_nat, add_network
 from multicompute_gcp.local.offerings import Offerings
 from multicompute_gcp.local.operations import Operations
 from multicompute_gcp.local.other_resources import OtherResources
+from multicompute_gcp.local.pending import PendingInstances
 from multicompute_gcp.local.projects import Projects
-from multicompute_gcp.local.records import PROJECT, Reservation
+from multicompute_gcp.local.records import PROJECT, Reservation, ReservationTerms
+from multicompute_gcp.local.reservations import Reservations
 from multicompute_gcp.local.state import State
+from multicompute_gcp.local.templates import Templates
 from multicompute_gcp.local.tpu import Tpu
 from multicompute_gcp.local.tpu_queue import Queue
 from multicompute_gcp.local.tpu_records import TpuRecords, full_name
@@ -59,7 +63,13 @@ class GcpLocalCloud:
         ghost_time: How long instances that a stockout leaves behind exist after it.
         stockout_has_status: Whether an operation that ends in a stockout has an HTTP status; without one it looks like a success.
         stockout_is_upfront: Whether bulkInsert refuses with insufficientCapacity instead of failing later.
+        unauthorized_tpu_zones: The zones that the project may not use for TPUs, although they are listed.
+        role: The permissions of the caller; None for all.
+        used_permissions: The permissions that calls have needed so far.
+        lost_while_created: The codes of operations that fail because Google preempts one of the spot instances that they create; each
+            is used once.
         tpu_fails_without_capacity: Whether a queued resource without capacity fails at once instead of waiting.
+        resize_fails_without_capacity: Whether a resize request without capacity fails at once instead of waiting.
         unreachable: The zones that lists over all zones cannot reach.
         largest_page_of_points: The largest number of points on a page of time series.
 
@@ -81,7 +91,12 @@ class GcpLocalCloud:
     ghost_time = Duration("_state.ghost_time")
     stockout_has_status = Forwarded[bool]("_state.stockout_has_status")
     stockout_is_upfront = Forwarded[bool]("_state.stockout_is_upfront")
+    unauthorized_tpu_zones = Forwarded[set[str]]("_tpus.unauthorized")
+    role = Forwarded[frozenset[str] | None]("_state.role")
+    used_permissions = Forwarded[set[str]]("_state.used_permissions")
+    lost_while_created = Forwarded[list[str]]("_state.lost_while_created")
     tpu_fails_without_capacity = Forwarded[bool]("_tpus.fails_without_capacity")
+    resize_fails_without_capacity = Forwarded[bool]("_groups.fails_without_capacity")
     unreachable = Forwarded[set[str]]("_state.unreachable")
     largest_page_of_points = Forwarded[int]("_monitoring.largest_page")
 
@@ -100,16 +115,21 @@ class GcpLocalCloud:
         self._state = State(clock.now)
         self._tpus = TpuRecords(self._state)
         self._queue = Queue(self._tpus)
-        self._state.settle = self._queue.grant_waiting
         self._operations = Operations(self._state, clock)
+        self._groups = Groups(self._state, self._operations)
+        self._pending = PendingInstances(self._state, self._operations)
+        self._state.settle = self._settle
         self._inventory = Inventory(self._state, self._tpus)
         self._monitoring = Monitoring(self._state, self._inventory)
         self._foreign = ForeignResources(self._everything)
         self._handlers: Mapping[str, Handler] = {
-            **Instances(self._state, self._operations).handlers(),
+            **Instances(self._state, self._operations, self._pending).handlers(),
+            **Templates(self._state, self._operations).handlers(),
+            **self._groups.handlers(),
             **images.handlers(),
             **Disks(self._state, self._operations).handlers(),
             **OtherResources(self._state, self._operations).handlers(),
+            **Reservations(self._state).handlers(),
             **Offerings(self._state).handlers(),
             **self._operations.handlers(),
             **Tpu(self._tpus, self._queue).handlers(),
@@ -164,8 +184,13 @@ class GcpLocalCloud:
     def stop(self) -> None:
         """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
         self._chassis.stop()
-        for part in (self._state, self._tpus, self._monitoring, self._foreign, self._keys, self._accounts):
+        parts = (self._state, self._pending, self._tpus, self._monitoring, self._foreign, self._keys, self._accounts)
+        for part in parts:
             part.clear()
+
+    def _settle(self) -> None:
+        for queue in (self._queue.grant_waiting, self._pending.settle, self._groups.settle):
+            queue()
 
     def _failed_tpu_operation(self, call: Call, code: int, message: str) -> dict[str, Any]:
         zone = call.path["zone"]
@@ -216,10 +241,41 @@ class GcpLocalCloud:
         with self._state.lock:
             self._state.quotas.set(quota, region, value)
 
-    def add_network(self, name: str, regions: list[str] | None = None) -> None:
-        """Add a network with a subnetwork of the same name in each region; in all regions by default."""
+    def add_network(
+        self,
+        name: str,
+        regions: list[str] | None = None,
+        *,
+        has_internet: bool = True,
+        rdma_zone: str = "",
+        subnetworks: Sequence[str] = (),
+        project: str = PROJECT,
+    ) -> None:
+        """Add a network with subnetworks in each region.
+
+        Args:
+            name: Its name.
+            regions: The regions of its subnetworks; all by default.
+            has_internet: Whether it has a default route to the internet.
+            rdma_zone: The zone of its RDMA network profile; "" for a regular network.
+            subnetworks: The names of its subnetworks in each region; its own name by default.
+            project: The project that owns it; a network of another project is shared with this one.
+        """
         with self._state.lock:
-            add_network(self._state, name, regions or sorted(hardware().regions()))
+            add_network(
+                self._state,
+                name,
+                regions or sorted(hardware().regions()),
+                has_internet=has_internet,
+                rdma_zone=rdma_zone,
+                subnetworks=subnetworks,
+                project=project,
+            )
+
+    def add_nat(self, network: str, region: str) -> None:
+        """Add a Cloud NAT for all subnetworks of a network in a region."""
+        with self._state.lock:
+            add_nat(self._state, network, region)
 
     def add_reservation(
         self,
@@ -231,30 +287,34 @@ class GcpLocalCloud:
         name: str = "",
         policies: Sequence[str] = (),
         ends_at: datetime | None = None,
+        terms: ReservationTerms | None = None,
     ) -> str:
         """Add a specific reservation; see `LocalCloud.add_reservation`.
 
         Args:
-            instance_type: The machine type.
+            instance_type: The machine type, or a TPU slice type.
             place: The zone.
-            nodes: How many machines it holds.
+            nodes: How many machines or slices it holds.
             tags: Its labels.
             name: Its name; a new one by default.
             policies: The names of the placement policies that its machines must have.
             ends_at: When it is deleted, with the instances that are bound to it; None for never.
+            terms: Its other terms; None for those of most reservations.
 
         Returns:
-            The name of the reservation.
+            The name of the reservation; the path of one of another project.
 
         Raises:
             ValueError: The zone does not offer the machine type.
         """
-        machine = hardware().machine_types.get(instance_type)
+        machine = hardware().machine_types.get(instance_type) or hardware().slices.get(instance_type)
         if machine is None or place not in machine.zones:
             raise ValueError(f"{instance_type} is not offered in {place}")
+        terms = terms or ReservationTerms()
         with self._state.lock:
+            name = name or f"reservation-{self._state.number()}"
             reservation = Reservation(
-                name=name or f"reservation-{self._state.number()}",
+                name=f"projects/{terms.owner}/reservations/{name}" if terms.owner else name,
                 id=self._state.new_id(),
                 zone=place,
                 machine_type=instance_type,
@@ -263,6 +323,7 @@ class GcpLocalCloud:
                 created_at=self._state.now(),
                 policies=tuple(policies),
                 ends_at=ends_at,
+                terms=terms,
             )
             self._state.zone(place).reservations.add(reservation)
         return reservation.name
@@ -359,6 +420,10 @@ class GcpLocalCloud:
             else:
                 self._state.stop_instance(self._inventory.instance(node_id))
 
+    def power_off(self, node_id: str) -> None:
+        """Stop an instance from inside, which leaves it TERMINATED, as a stop through the API does."""
+        self.stop_node(node_id)
+
     def suspend_node(self, node_id: str) -> None:
         """Suspend an instance, as a user can in Google's console."""
         with self._state.lock:
@@ -429,6 +494,15 @@ class GcpLocalCloud:
         """
         with self._state.lock:
             self._queue.fail(self._inventory.queued(name), code, message, leaves_nodes=leaves_nodes)
+
+    def fail_resize_request(self, name: str, code: str, message: str) -> None:
+        """Make a resize request that waits in the queue fail; `code` is one of Compute Engine's operations ("QUOTA_EXCEEDED").
+
+        Raises:
+            ValueError: No resize request with this name waits.
+        """
+        with self._state.lock:
+            self._groups.fail(name, {"code": code, "message": message})
 
     # --- what exists --------------------------------------------------------------------------------------------------
 

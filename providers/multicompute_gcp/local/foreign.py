@@ -37,11 +37,15 @@ def _requests(
         "networkInterfaces": [{"network": "global/networks/default"}],
     }
     policy = {"name": name, "description": description, "groupPlacementPolicy": {"collocation": "COLLOCATED"}}
+    template = {"name": name, "description": description, "properties": {"machineType": _MACHINE, "labels": labels}}
+    group = {"name": name, "description": description, "instanceTemplate": f"regions/{region}/instanceTemplates/{name}"}
     firewall = {"name": name, "description": description, "allowed": [{"IPProtocol": "tcp", "ports": ["22"]}]}
     found: list[tuple[str, dict[str, str], dict[str, str], dict[str, Any]]] = [
         ("instances.insert", {"zone": zone}, {}, instance),
         ("disks.insert", {"zone": zone}, {}, {"name": f"{name}-data", "sizeGb": "10", "labels": labels}),
         ("resourcePolicies.insert", {"region": region}, {}, policy),
+        ("regionInstanceTemplates.insert", {"region": region}, {}, template),
+        ("instanceGroupManagers.insert", {"zone": zone}, {}, group),
         ("firewalls.insert", {}, {}, firewall | {"network": url_of("global", "networks", "default")}),
     ]
     slice_zones = [each for each in hardware().slices[_SLICE].zones if hardware().zones[each] == region]

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from multicompute_gcp.local.capacity import find_reservation
 from multicompute_gcp.local.disk_rules import DiskPlan, disk_body
 from multicompute_gcp.local.instance_plan import InstancePlan
 from multicompute_gcp.local.network_rules import addressed
@@ -33,9 +34,12 @@ def disk_names(plan: InstancePlan, name: str) -> list[str]:
 
 
 def create_instance(
-    state: State, plan: InstancePlan, name: str, *, hostname: str = "", is_ghost: bool = False
+    state: State, plan: InstancePlan, name: str, *, hostname: str = "", is_ghost: bool = False, is_pending: bool = False
 ) -> Instance:
-    """Create an instance with its disks; a ghost is an instance that a stockout leaves behind for a while."""
+    """Create an instance with its disks.
+
+    A ghost is an instance that a stockout leaves behind for a while; a pending one waits for capacity.
+    """
     now, timing, host = state.now(), state.timing, plan.host
     scope, number = f"zones/{host.zone}", state.new_id()
     body = {
@@ -59,6 +63,7 @@ def create_instance(
         listed_from=now + timing.lag,
         action=plan.schedule.action,
         is_ghost=is_ghost,
+        is_pending=is_pending,
     )
     records = state.zone(host.zone)
     for disk, disk_name in zip(plan.disks, disk_names(plan, name), strict=True):
@@ -66,7 +71,8 @@ def create_instance(
             instance.disks.append((_disk(state, host.zone, disk_name, disk, instance), disk.auto_delete))
     body["disks"] = _attachments(host.zone, name, plan)
     records.instances.add(instance)
-    _limit_run(state, plan, instance)
+    if not is_pending:
+        limit_run(state, plan, instance)
     return instance
 
 
@@ -92,13 +98,14 @@ def _attachments(zone: str, name: str, plan: InstancePlan) -> list[Json]:
     return found
 
 
-def _limit_run(state: State, plan: InstancePlan, instance: Instance) -> None:
+def limit_run(state: State, plan: InstancePlan, instance: Instance) -> None:
+    """Let an instance end when its time limit, or the reservation that it is bound to, ends."""
     schedule, host = plan.schedule, plan.host
     ends = [schedule.end]
     if schedule.run_limit is not None:
         ends.append(_running_since(instance) + schedule.run_limit)
     if schedule.model == "RESERVATION_BOUND":
-        reservation = state.zone(host.zone).reservations.find(host.reservation or "")
+        reservation = find_reservation(state, host.zone, host.reservation or "")
         ends.append(None if reservation is None else reservation.ends_at)
     if known := [end for end in ends if end is not None]:
         state.limit_run(instance, min(known))

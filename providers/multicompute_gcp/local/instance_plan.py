@@ -1,16 +1,18 @@
 """The plan for the instances of one request: reads and checks the request as Compute Engine does, and adds the defaults."""
 
+import re
 from dataclasses import dataclass
 
 from multicompute_gcp.local.disk_rules import DiskPlan, read_disks
 from multicompute_gcp.local.hardware import MachineType, hardware
 from multicompute_gcp.local.network_rules import read_interfaces
-from multicompute_gcp.local.records import HostSpec, fingerprint, url_of
+from multicompute_gcp.local.records import PROJECT, HostSpec, fingerprint, url_of
 from multicompute_gcp.local.references import check_exists, check_labels, member
 from multicompute_gcp.local.responses import GcpError, Json, invalid
 from multicompute_gcp.local.scheduling import Schedule, read_scheduling
 from multicompute_gcp.local.state import State
 
+_RESERVATION_PATH = re.compile(r"projects/[^/]+/reservations/[^/]+(/reservationBlocks/[^/]+)?")
 _RESERVATION_KEY = "compute.googleapis.com/reservation-name"
 # https://cloud.google.com/compute/docs/metadata/setting-custom-metadata: 256 KiB per value, 512 KiB in total.
 _METADATA_VALUE, _METADATA = 256 * 1024, 512 * 1024
@@ -77,7 +79,7 @@ def read_instance_plan(state: State, zone: str, properties: Json, *, bulk: bool)
         "zone": url_of(f"zones/{zone}"),
         "cpuPlatform": "Unknown CPU Platform",
         "scheduling": schedule.body,
-        "networkInterfaces": read_interfaces(state, place, region, properties),
+        "networkInterfaces": read_interfaces(state, place, zone, machine.name, properties),
         "resourcePolicies": [url_of(f"regions/{region}", "resourcePolicies", name) for name in policies],
         "metadata": with_fingerprint(properties.get("metadata", {}), "compute#metadata"),
         "tags": with_fingerprint(properties.get("tags", {})),
@@ -154,8 +156,12 @@ def _reservation(place: str, properties: Json) -> str | None:
     values = affinity.get("values", [])
     if affinity.get("key") != _RESERVATION_KEY or len(values) != 1:
         raise invalid(field, values, f"A specific reservation is named by the key {_RESERVATION_KEY} and one value.")
-    name: str = values[0].rsplit("/", 1)[-1]
-    return name
+    # compute.v1, ReservationAffinity.values: a name in the same project, or projects/PROJECT/reservations/NAME; without a zone. The path of a
+    # block goes on after that (`nodeset_reservation` in Google's Cluster Toolkit, slurm_files/scripts/util.py).
+    name: str = values[0]
+    if "/" in name and not _RESERVATION_PATH.fullmatch(name):
+        raise invalid(field, name, "Could not find the given reservation with the following name.")
+    return name.removeprefix(f"projects/{PROJECT}/reservations/")
 
 
 def _check_purchase(place: str, machine: MachineType, schedule: Schedule, reservation: str | None) -> None:

@@ -17,10 +17,12 @@ from multicompute_gcp.local.instance_plan import (
     with_fingerprint,
 )
 from multicompute_gcp.local.operations import Operations, refuse_too_many
+from multicompute_gcp.local.pending import PendingInstances, valid_for
 from multicompute_gcp.local.records import Error, Instance, Operation, fingerprint, path_of, url_of
 from multicompute_gcp.local.references import check_fresh, check_labels, check_name
-from multicompute_gcp.local.responses import GcpError, Json, invalid, not_found
-from multicompute_gcp.local.scheduling import read_scheduling
+from multicompute_gcp.local.reservations import check_reservation
+from multicompute_gcp.local.responses import GcpError, Json, invalid
+from multicompute_gcp.local.scheduling import check_flex_start, read_scheduling
 from multicompute_gcp.local.state import State
 
 _PATTERN = re.compile(r"([^#]*)(#{1,18})([^#]*)")
@@ -32,9 +34,10 @@ _BULK_COUNT = 5000
 class Instances:
     """The methods on instances."""
 
-    def __init__(self, state: State, operations: Operations) -> None:
-        """Answer from `state`; changes run as `operations`."""
+    def __init__(self, state: State, operations: Operations, pending: PendingInstances) -> None:
+        """Answer from `state`; changes run as `operations`, and `pending` has the instances that wait for capacity."""
         self._state = state
+        self._pending = pending
         self._operations = operations
         self._instances = ZonalKind(state, "instance", lambda zone: state.zone(zone).instances)
 
@@ -63,10 +66,15 @@ class Instances:
         if body.get("locationPolicy") or body.get("instanceFlexibilityPolicy"):
             raise GcpError("invalid", "The local Compute Engine makes instances in one zone and of one type only.", 400)
         plan = read_instance_plan(self._state, zone, required(body, "instanceProperties"), bulk=True)
+        if plan.schedule.model == "FLEX_START":
+            # A field report, and what `gcloud compute instances bulk create --provisioning-model` offers: RESERVATION_BOUND, SPOT, STANDARD.
+            # Google documents instances.insert and managed instance groups as the ways to flex-start.
+            field = "resource.instanceProperties.scheduling.provisioningModel"
+            raise invalid(field, "FLEX_START", "Flex-start VMs can't be created in bulk.")
         names = self._names(zone, body, count)
         refuse_too_many(self._operations.running(f"zones/{zone}", "bulkInsert"), _BULK_AT_ONCE)
         check_group_size(self._state, plan.host, count)
-        self._check_reservation(plan)
+        check_reservation(self._state, plan)
         self._refuse_upfront(plan, count)
         target = url_of(f"zones/{zone}", "instances")
         if plan.fault is not None:
@@ -74,6 +82,8 @@ class Instances:
         conflicts = [error for name in names if (error := name_conflict(self._state, plan, name)) is not None]
         if conflicts:
             return self._failed("bulkInsert", zone, target, [capacity.min_count_error(least), conflicts[0]], 409)
+        if self._state.lost_while_created and plan.schedule.is_spot:
+            return self._lost(plan, names, self._state.lost_while_created.pop(0))
         fits = capacity.available(self._state, plan.host, count)
         if fits < least:
             return self._stocked_out(plan, names, fits, least)
@@ -89,11 +99,13 @@ class Instances:
         zone, name = call.zone, required(call.body, "name")
         check_name("resource.name", name)
         plan = read_instance_plan(self._state, zone, call.body, bulk=False)
+        check_flex_start(plan.schedule.model, call.body)
+        wait = valid_for(call.body)
         if self._state.zone(zone).instances.find(name) is not None:
             path = path_of(f"zones/{zone}", "instances", name)
             raise GcpError("alreadyExists", f"The resource '{path}' already exists", 409)
         check_group_size(self._state, plan.host, 1)
-        self._check_reservation(plan)
+        check_reservation(self._state, plan)
         target = url_of(f"zones/{zone}", "instances", name)
         taken = name_conflict(self._state, plan, name)
         if taken is not None:
@@ -103,6 +115,8 @@ class Instances:
             return self._failed("insert", zone, target, [quotas.error(*over)], 403)
         if capacity.available(self._state, plan.host, 1) < 1:
             error = capacity.stockout(self._state, plan.host, 1)
+            if wait is not None and plan.schedule.model == "FLEX_START":
+                return self._pending.insert(plan, name, target, wait, error)
             return self._ending_in_stockout("insert", plan, [name], target, [error], {})
         instance = create_instance(self._state, plan, name, hostname=call.body.get("hostname", ""))
         return self._operations.begin("insert", f"zones/{zone}", target, instance.id)
@@ -134,26 +148,6 @@ class Instances:
         first = max(numbers, default=0) + 1
         return [f"{before}{number:0{width}d}{after}" for number in range(first, first + count)]
 
-    def _check_reservation(self, plan: InstancePlan) -> None:
-        host = plan.host
-        if host.reservation is None:
-            return
-        reservation = self._state.zone(host.zone).reservations.find(host.reservation)
-        if reservation is None:
-            raise not_found(path_of(f"zones/{host.zone}", "reservations", host.reservation))
-        if reservation.machine_type != host.machine_type:
-            raise invalid(
-                "resource.reservationAffinity",
-                host.reservation,
-                f"The reservation is for {reservation.machine_type}; {host.machine_type} was asked for.",
-            )
-        if set(reservation.policies) - set(host.policies):
-            raise invalid(
-                "resource.reservationAffinity",
-                host.reservation,
-                f"Its machines must have its placement policies, {', '.join(reservation.policies)}.",
-            )
-
     def _refuse_upfront(self, plan: InstancePlan, count: int) -> None:
         """Refuse what bulkInsert, unlike insert, checks before it begins an operation."""
         over = quotas.exceeded(self._state, plan.host, count, has_address=_has_address(plan))
@@ -162,6 +156,20 @@ class Instances:
         if self._state.stockout_is_upfront and capacity.available(self._state, plan.host, count) < count:
             message = f"The zone '{path_of(f'zones/{plan.host.zone}')}' does not have enough resources available to fulfill the request."
             raise GcpError("insufficientCapacity", message, 503)
+
+    def _lost(self, plan: InstancePlan, names: Sequence[str], code: str) -> Operation:
+        """Preempt the last instance while it is created; the others exist until they are deleted.
+
+        UNSUPPORTED_OPERATION and RESOURCE_NOT_FOUND are what was observed: SkyPilot's `_gcp_handler` in
+        sky/backends/cloud_vm_ray_backend.py, https://github.com/skypilot-org/skypilot/issues/1797 ("The VM was initiated despite the error").
+        """
+        zone = plan.host.zone
+        path = path_of(f"zones/{zone}", "instances", names[-1])
+        messages = {"RESOURCE_NOT_FOUND": f"The resource '{path}' was not found"}
+        error = {"code": code, "message": messages.get(code, f"The operation on '{path}' can't be completed.")}
+        for name in names[:-1]:
+            create_instance(self._state, plan, name)
+        return self._failed("bulkInsert", zone, url_of(f"zones/{zone}", "instances"), [error], 400)
 
     def _stocked_out(self, plan: InstancePlan, names: Sequence[str], fits: int, least: int) -> Operation:
         zone, error = plan.host.zone, capacity.stockout(self._state, plan.host, len(names))

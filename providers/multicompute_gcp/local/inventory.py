@@ -3,13 +3,18 @@
 from collections.abc import Iterator, Mapping
 
 from multicompute.provider import Resource
+from multicompute_gcp.local.group_records import Group
 from multicompute_gcp.local.hardware import hardware
-from multicompute_gcp.local.records import Instance
+from multicompute_gcp.local.records import Instance, described
 from multicompute_gcp.local.state import State
 from multicompute_gcp.local.tpu_records import QueuedResource, TpuNode, TpuRecords
 
 # Kinds without labels: their tags are in the description.
-_WITHOUT_LABELS: Mapping[str, str] = {"firewall": "firewall", "resourcePolicy": "resource-policy"}
+_WITHOUT_LABELS: Mapping[str, str] = {
+    "firewall": "firewall",
+    "resourcePolicy": "resource-policy",
+    "instanceTemplate": "instance-template",
+}
 
 
 class Inventory:
@@ -22,12 +27,22 @@ class Inventory:
 
     def resources(self) -> Iterator[Resource]:
         """Yield every resource; each host of a slice is one."""
+        yield from self._zonal()
+        for kind, word in _WITHOUT_LABELS.items():
+            for scope, store in self._state.stores.get(kind, {}).items():
+                region = scope.removeprefix("regions/")
+                for resource in store:
+                    yield Resource("gcp", word, resource.name, region, billable=False, tags=dict(resource.tags))
+
+    def _zonal(self) -> Iterator[Resource]:
         for zone, records in self._state.zones.items():
             region = hardware().zones[zone]
             for instance in records.instances:
                 yield _of_instance(instance)
             for disk in records.disks:
                 yield Resource("gcp", "disk", disk.name, region, billable=True, tags=dict(disk.labels))
+            for group in records.groups:
+                yield from _of_group(group, region)
         for zone in self._tpus.zones():
             region = hardware().zones[zone]
             for node in self._tpus.zone(zone).nodes:
@@ -35,11 +50,6 @@ class Inventory:
             for queued in self._tpus.zone(zone).queued:
                 tags = dict(queued.labels)
                 yield Resource("gcp", "queued-resource", queued.name, region, billable=False, tags=tags)
-        for kind, word in _WITHOUT_LABELS.items():
-            for scope, store in self._state.stores.get(kind, {}).items():
-                region = scope.removeprefix("regions/")
-                for resource in store:
-                    yield Resource("gcp", word, resource.name, region, billable=False, tags=dict(resource.tags))
 
     def running(self) -> Iterator[Resource]:
         """Yield the instances and the hosts of slices that run, in the order of their creation."""
@@ -96,8 +106,15 @@ class Inventory:
 
 def _of_instance(instance: Instance) -> Resource:
     # A stopped instance costs nothing; its disks do.
-    billable = instance.stopped_at is None
+    billable = instance.stopped_at is None and not instance.is_pending
     return Resource("gcp", "instance", instance.name, instance.host.region, billable, dict(instance.labels))
+
+
+def _of_group(group: Group, region: str) -> Iterator[Resource]:
+    yield Resource("gcp", "instance-group-manager", group.name, region, billable=False, tags=dict(group.tags))
+    for request in group.requests:
+        tags = dict(described(request.body.get("description", "")))
+        yield Resource("gcp", "resize-request", request.name, region, billable=False, tags=tags)
 
 
 def _hosts(node: TpuNode, region: str) -> Iterator[Resource]:

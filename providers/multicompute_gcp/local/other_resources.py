@@ -1,27 +1,28 @@
-"""Resources other than instances and disks: firewall rules, placement policies, networks, reservations."""
+"""Resources other than instances and disks: firewall rules, placement policies, networks."""
 
 from collections.abc import Mapping
 
-from multicompute_gcp.local import capacity
-from multicompute_gcp.local.calls import Call, Handler, ZonalKind, aggregated_page, list_page, required
+from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page, required
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.operations import Operations
-from multicompute_gcp.local.records import PROJECT, ComputeResource, Operation, Reservation, path_of, timestamp, url_of
+from multicompute_gcp.local.records import PROJECT, ComputeResource, Operation, path_of, timestamp, url_of
 from multicompute_gcp.local.references import check_name, split_url
 from multicompute_gcp.local.responses import GcpError, Json, invalid, not_found
-from multicompute_gcp.local.state import ResourceStore, State
+from multicompute_gcp.local.state import State
 
 _GLOBAL = "global"
 _KINDS: Mapping[str, tuple[str, str]] = {
     "firewall": ("firewalls", "global"),
     "network": ("networks", "global"),
     "subnetwork": ("subnetworks", "region"),
+    "route": ("routes", "global"),
+    "router": ("routers", "region"),
     "resourcePolicy": ("resourcePolicies", "region"),
 }
 
 
 class OtherResources:
-    """The methods on these resources; networks and reservations are read-only."""
+    """The methods on these resources; networks are read-only."""
 
     def __init__(self, state: State, operations: Operations) -> None:
         """Answer from `state`; changes run as `operations`."""
@@ -34,20 +35,20 @@ class OtherResources:
         for kind, (collection, _) in _KINDS.items():
             found[f"{collection}.get"] = self._getter(kind)
             found[f"{collection}.list"] = self._lister(kind)
-        for kind in ("subnetwork", "resourcePolicy"):
+        for kind in ("subnetwork", "router", "resourcePolicy"):
             found[f"{_KINDS[kind][0]}.aggregatedList"] = self._aggregator(kind)
         return found | {
             "firewalls.insert": self._insert_firewall,
             "firewalls.delete": self._deleter("firewall"),
             "resourcePolicies.insert": self._insert_policy,
             "resourcePolicies.delete": self._delete_policy,
-            **ZonalKind(self._state, "reservation", self._reservations).handlers(),
         }
 
     # --- all kinds --------------------------------------------------------------------------------------------------
 
     def _scope(self, kind: str, call: Call) -> str:
-        return _GLOBAL if _KINDS[kind][1] == _GLOBAL else f"regions/{call.region}"
+        scope = _GLOBAL if _KINDS[kind][1] == _GLOBAL else f"regions/{call.region}"
+        return scope if call.path["project"] == PROJECT else f"{call.path['project']}/{scope}"
 
     def _found(self, kind: str, call: Call) -> ComputeResource:
         scope, name = self._scope(kind, call), call.path[kind]
@@ -118,8 +119,11 @@ class OtherResources:
                 raise GcpError("required", "Required field 'resource.allowed[0].IPProtocol' not specified", 400)
         given = body.get("network", "global/networks/default")
         project, rest = split_url("resource.network", given)
+        if project != PROJECT:
+            # https://cloud.google.com/vpc/docs/shared-vpc: firewall rules of a shared network are in the host project.
+            raise invalid("resource.network", given, "Cross project referencing is not allowed for this resource.")
         network = self._state.store("network", _GLOBAL).find(rest.removeprefix("global/networks/"))
-        if project != PROJECT or network is None:
+        if network is None:
             raise invalid("resource.network", given, "The referenced network resource cannot be found.")
         defaults: Json = {"direction": "INGRESS", "priority": 1000, "disabled": False}
         if not any(
@@ -154,41 +158,11 @@ class OtherResources:
                     f"The resource_policy resource '{path}' is already being used by '{user}'",
                     400,
                 )
+        for records in self._state.zones.values():
+            for group in records.groups:
+                if group.policy == policy.name:
+                    path = path_of(policy.scope, "resourcePolicies", policy.name)
+                    user = path_of(group.scope, "instanceGroupManagers", group.name)
+                    text = f"The resource_policy resource '{path}' is already being used by '{user}'"
+                    raise GcpError("resourceInUseByAnotherResource", text, 400)
         return self._delete(policy)
-
-    # --- reservations -------------------------------------------------------------------------------------------------
-
-    def _reservations(self, zone: str) -> ResourceStore[ComputeResource]:
-        return ResourceStore(self._shown(one) for one in self._state.zone(zone).reservations)
-
-    def _shown(self, reservation: Reservation) -> ComputeResource:
-        scope = f"zones/{reservation.zone}"
-        machine = hardware().machine_types[reservation.machine_type]
-        properties: Json = {"machineType": reservation.machine_type}
-        if machine.gpu:
-            properties["guestAccelerators"] = [{"acceleratorType": machine.gpu, "acceleratorCount": int(machine.gpus)}]
-        body: Json = {
-            "kind": "compute#reservation",
-            "id": str(reservation.id),
-            "name": reservation.name,
-            "creationTimestamp": timestamp(reservation.created_at),
-            "zone": url_of(scope),
-            "selfLink": url_of(scope, "reservations", reservation.name),
-            "status": "READY",
-            "specificReservationRequired": True,
-            "specificReservation": {
-                "count": str(reservation.total),
-                "assuredCount": str(reservation.total),
-                "inUseCount": str(capacity.in_use(self._state, reservation.zone, reservation.name)),
-                "instanceProperties": properties,
-            },
-        }
-        if reservation.ends_at:
-            body["deleteAtTime"] = timestamp(reservation.ends_at)
-        if reservation.policies:
-            where = f"regions/{hardware().zones[reservation.zone]}"
-            body["resourcePolicies"] = {
-                f"policy-{number}": url_of(where, "resourcePolicies", name)
-                for number, name in enumerate(reservation.policies)
-            }
-        return ComputeResource(reservation.name, reservation.id, scope, "reservation", body)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -125,6 +126,7 @@ class Instance:
         run_until: When its time limit ends; None for none.
         stopped_at: When it was stopped; None if it was not.
         is_ghost: Whether a stockout left it behind; a ghost is removed after a while.
+        is_pending: Whether it waits for capacity, as a flex-start instance can.
         trouble: "REPAIRING", or the reason for a maintenance; "" for none.
     """
 
@@ -142,6 +144,7 @@ class Instance:
     run_until: datetime | None = None
     stopped_at: datetime | None = None
     is_ghost: bool = False
+    is_pending: bool = False
     is_protected: bool = False
     is_suspended: bool = False
     trouble: str = ""
@@ -165,13 +168,15 @@ class Instance:
             return "SUSPENDED" if self.is_suspended else "TERMINATED"
         if self.is_ghost:
             return "PROVISIONING"
+        if self.is_pending:
+            return "PENDING"
         if now >= self.runs_from:
             return "REPAIRING" if self.trouble == "REPAIRING" else "RUNNING"
         return "PROVISIONING" if now - self.created_at < (self.runs_from - self.created_at) / 2 else "STAGING"
 
     def takes_capacity(self) -> bool:
-        """Return whether it uses capacity: also while it is being deleted, but not when it is stopped."""
-        return self.stopped_at is None
+        """Return whether it uses capacity: also while it is being deleted, but not when it is stopped or waits for capacity."""
+        return self.stopped_at is None and not self.is_pending
 
     def relabel(self, labels: Labels) -> None:
         """Replace the labels."""
@@ -281,11 +286,36 @@ class Operation:
         return found
 
 
-@dataclass(slots=True)
-class Reservation:
-    """A specific reservation: machines for requests that name it and have its placement policies.
+@dataclass(frozen=True, slots=True)
+class ReservationTerms:
+    """The terms of a reservation that few have.
 
     Attributes:
+        owner: The project that owns it and shares it with this one; "" for this project.
+        is_readable: Whether the owner lets this project read it.
+        is_specific: Whether only instances that name it use it.
+        is_dense: Whether its deployment type is DENSE.
+        blocks: How many machines each of its blocks has, by name.
+        local_ssds: How many local SSDs each machine has.
+        cpu_platform: The minimum CPU platform of the machines; "" for none.
+    """
+
+    owner: str = ""
+    is_readable: bool = True
+    is_specific: bool = True
+    is_dense: bool = False
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    local_ssds: int = 0
+    cpu_platform: str = ""
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A reservation: of machines for requests that name it and have its properties, or of the chips of TPU slices.
+
+    Attributes:
+        name: Its name; the path of one that another project owns, projects/OWNER/reservations/NAME.
+        machine_type: The type of its machines or slices.
         ends_at: When it is deleted, with the instances that are bound to it; None for never.
     """
 
@@ -298,3 +328,14 @@ class Reservation:
     created_at: datetime
     policies: tuple[str, ...] = ()
     ends_at: datetime | None = None
+    terms: ReservationTerms = ReservationTerms()
+
+    @property
+    def short_name(self) -> str:
+        """The name in its project."""
+        return self.name.rsplit("/", 1)[-1]
+
+    @property
+    def owner(self) -> str:
+        """The project that owns it."""
+        return self.terms.owner or PROJECT

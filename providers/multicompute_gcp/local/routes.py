@@ -11,6 +11,7 @@ _PROJECT = "projects/{project}"
 _ZONAL = f"{_PROJECT}/zones/{{zone}}"
 _REGIONAL = f"{_PROJECT}/regions/{{region}}"
 _GLOBAL = f"{_PROJECT}/global"
+_GROUP = f"{_ZONAL}/instanceGroupManagers/{{instanceGroupManager}}"
 _LOCATION = "projects/{project}/locations/{zone}"
 
 _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
@@ -41,6 +42,26 @@ _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
     "instances.setMetadata": ("POST", f"{_ZONAL}/instances/{{instance}}/setMetadata"),
     "instances.setScheduling": ("POST", f"{_ZONAL}/instances/{{instance}}/setScheduling"),
     "instances.setDeletionProtection": ("POST", f"{_ZONAL}/instances/{{resource}}/setDeletionProtection"),
+    "instanceTemplates.insert": ("POST", f"{_GLOBAL}/instanceTemplates"),
+    "instanceTemplates.list": ("GET", f"{_GLOBAL}/instanceTemplates"),
+    "instanceTemplates.aggregatedList": ("GET", f"{_PROJECT}/aggregated/instanceTemplates"),
+    "instanceTemplates.get": ("GET", f"{_GLOBAL}/instanceTemplates/{{instanceTemplate}}"),
+    "instanceTemplates.delete": ("DELETE", f"{_GLOBAL}/instanceTemplates/{{instanceTemplate}}"),
+    "regionInstanceTemplates.insert": ("POST", f"{_REGIONAL}/instanceTemplates"),
+    "regionInstanceTemplates.list": ("GET", f"{_REGIONAL}/instanceTemplates"),
+    "regionInstanceTemplates.get": ("GET", f"{_REGIONAL}/instanceTemplates/{{instanceTemplate}}"),
+    "regionInstanceTemplates.delete": ("DELETE", f"{_REGIONAL}/instanceTemplates/{{instanceTemplate}}"),
+    "instanceGroupManagers.insert": ("POST", f"{_ZONAL}/instanceGroupManagers"),
+    "instanceGroupManagers.list": ("GET", f"{_ZONAL}/instanceGroupManagers"),
+    "instanceGroupManagers.aggregatedList": ("GET", f"{_PROJECT}/aggregated/instanceGroupManagers"),
+    "instanceGroupManagers.get": ("GET", _GROUP),
+    "instanceGroupManagers.delete": ("DELETE", _GROUP),
+    "instanceGroupManagers.deleteInstances": ("POST", f"{_GROUP}/deleteInstances"),
+    "instanceGroupManagerResizeRequests.insert": ("POST", f"{_GROUP}/resizeRequests"),
+    "instanceGroupManagerResizeRequests.list": ("GET", f"{_GROUP}/resizeRequests"),
+    "instanceGroupManagerResizeRequests.get": ("GET", f"{_GROUP}/resizeRequests/{{resizeRequest}}"),
+    "instanceGroupManagerResizeRequests.cancel": ("POST", f"{_GROUP}/resizeRequests/{{resizeRequest}}/cancel"),
+    "instanceGroupManagerResizeRequests.delete": ("DELETE", f"{_GROUP}/resizeRequests/{{resizeRequest}}"),
     "disks.insert": ("POST", f"{_ZONAL}/disks"),
     "disks.list": ("GET", f"{_ZONAL}/disks"),
     "disks.aggregatedList": ("GET", f"{_PROJECT}/aggregated/disks"),
@@ -50,6 +71,7 @@ _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
     "reservations.list": ("GET", f"{_ZONAL}/reservations"),
     "reservations.aggregatedList": ("GET", f"{_PROJECT}/aggregated/reservations"),
     "reservations.get": ("GET", f"{_ZONAL}/reservations/{{reservation}}"),
+    "reservationBlocks.get": ("GET", f"{_ZONAL}/reservations/{{reservation}}/reservationBlocks/{{reservationBlock}}"),
     "resourcePolicies.insert": ("POST", f"{_REGIONAL}/resourcePolicies"),
     "resourcePolicies.list": ("GET", f"{_REGIONAL}/resourcePolicies"),
     "resourcePolicies.aggregatedList": ("GET", f"{_PROJECT}/aggregated/resourcePolicies"),
@@ -64,6 +86,11 @@ _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
     "subnetworks.list": ("GET", f"{_REGIONAL}/subnetworks"),
     "subnetworks.aggregatedList": ("GET", f"{_PROJECT}/aggregated/subnetworks"),
     "subnetworks.get": ("GET", f"{_REGIONAL}/subnetworks/{{subnetwork}}"),
+    "routes.list": ("GET", f"{_GLOBAL}/routes"),
+    "routes.get": ("GET", f"{_GLOBAL}/routes/{{route}}"),
+    "routers.list": ("GET", f"{_REGIONAL}/routers"),
+    "routers.get": ("GET", f"{_REGIONAL}/routers/{{router}}"),
+    "routers.aggregatedList": ("GET", f"{_PROJECT}/aggregated/routers"),
     "zoneOperations.get": ("GET", f"{_ZONAL}/operations/{{operation}}"),
     "zoneOperations.list": ("GET", f"{_ZONAL}/operations"),
     "zoneOperations.wait": ("POST", f"{_ZONAL}/operations/{{operation}}/wait"),

@@ -73,6 +73,23 @@ def read_scheduling(place: str, given: Json, machine: MachineType, gpu: str, res
     return Schedule(model, action, limit, end, body)
 
 
+def check_flex_start(model: str, properties: Json) -> None:
+    """Refuse what flex-start instances can't have.
+
+    https://github.com/GoogleCloudPlatform/cluster-toolkit/blob/main/docs/slurm-dws-flex.md: not "in tandem with a reservation or placement
+    policy". https://github.com/skypilot-org/skypilot/issues/9607: NO_RESERVATION is required.
+    """
+    if model != "FLEX_START":
+        return
+    affinity = properties.get("reservationAffinity", {}).get("consumeReservationType")
+    if affinity != "NO_RESERVATION":
+        raise invalid("reservationAffinity", affinity, "Flex-start VMs can't consume reservations: use NO_RESERVATION.")
+    if properties.get("resourcePolicies"):
+        raise invalid(
+            "resourcePolicies", properties["resourcePolicies"], "Flex-start VMs can't have placement policies."
+        )
+
+
 def _maintenance(field: str, given: Json, model: str, gpu: str) -> str:
     """Return the host maintenance behaviour; with GPUs only TERMINATE is possible, and must be requested."""
     default = "TERMINATE" if model == "SPOT" else "MIGRATE"

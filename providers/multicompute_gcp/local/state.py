@@ -5,11 +5,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from multicompute.testing.local.timing import Limits, Schedule, Timing
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.records import ComputeResource, Disk, Instance, Operation, Reservation
+
+if TYPE_CHECKING:
+    from multicompute_gcp.local.group_records import Group
 
 
 class Named(Protocol):
@@ -61,6 +64,7 @@ class ZoneRecords:
     instances: ResourceStore[Instance] = field(default_factory=ResourceStore)
     disks: ResourceStore[Disk] = field(default_factory=ResourceStore)
     reservations: ResourceStore[Reservation] = field(default_factory=ResourceStore)
+    groups: "ResourceStore[Group]" = field(default_factory=ResourceStore)
 
 
 class State:
@@ -76,6 +80,9 @@ class State:
         requests: Request id -> when it came, which request it was, and the operation that it began.
         stockout_has_status: Whether an operation that ends in a stockout has an HTTP status.
         stockout_is_upfront: Whether bulkInsert refuses a stockout before it begins an operation.
+        lost_while_created: The codes of operations that are to fail because an instance is preempted while it is created.
+        role: The permissions of the caller; None for all.
+        used_permissions: The permissions that calls have needed.
         settle: Called after each change of time, with the lock held.
     """
 
@@ -94,6 +101,9 @@ class State:
         self.quotas: Limits[float] = Limits()
         self.unreachable: set[str] = set()
         self.stockout_has_status = True
+        self.lost_while_created: list[str] = []
+        self.role: frozenset[str] | None = None
+        self.used_permissions: set[str] = set()
         self.stockout_is_upfront = False
         self.settle: Callable[[], None] = lambda: None
         self._numbers = itertools.count(1)

@@ -16,6 +16,7 @@ from multicompute_gcp.local.tpu_rules import (
     RUNTIME_VERSIONS,
     bad,
     check_id,
+    check_network,
     check_node_id,
     check_quota,
     no_capacity,
@@ -25,8 +26,9 @@ from multicompute_gcp.local.tpu_rules import (
 _PAGE, _LARGEST_PAGE = 100, 1000
 _ANYWHERE = "-"
 _PATCHED = frozenset({"description", "tags", "labels", "metadata"})
-# "update is not supported while in state PREEMPTED", so probably in no state in which the slice does not run.
-_NOT_PATCHED = ("PREEMPTED", "STOPPED", "DELETING")
+# "update is not supported while in state PREEMPTED", with the code 3, so probably in no state in which the slice does not run; "Cloud TPU API
+# does not allow setting labels on pending instances" (both in SkyPilot: sky/backends/cloud_vm_ray_backend.py, sky/provision/gcp/instance_utils.py).
+_NOT_PATCHED = ("CREATING", "PREEMPTED", "STOPPED", "DELETING")
 _RESOURCE_EXHAUSTED = 8
 _N = TypeVar("_N", bound=Named)
 
@@ -139,6 +141,7 @@ class Tpu:
         zone = self._zone(call)
         name = check_node_id(call.query.get("nodeId") or f"n-{self._state.number()}")
         kind = read_node(call.body, zone)
+        check_network(self._records, call.body, zone)
         target = full_name(zone, "nodes", name)
         if self._records.zone(zone).nodes.find(name) is not None:
             raise _taken(target)
@@ -193,7 +196,7 @@ class Tpu:
         node = self._node(call)
         state = node.state(self._state.now())
         if state in _NOT_PATCHED:
-            raise GcpError("FAILED_PRECONDITION", f"The update is not supported while in state {state}.", 400)
+            raise bad(f"update is not supported while in state {state}")
         fields = [name for name in call.query.get("updateMask", "").split(",") if name]
         if not fields or not set(fields) <= _PATCHED:
             raise bad(f"The update mask {fields} must name some of {', '.join(sorted(_PATCHED))}.")
@@ -238,7 +241,9 @@ class Tpu:
 
     def _zone(self, call: Call) -> str:
         name = call.path["zone"]
-        if not any(name in kind.zones for kind in hardware().slices.values()):
+        is_offered = any(name in kind.zones for kind in hardware().slices.values())
+        if not is_offered or name in self._records.unauthorized:
+            # https://github.com/dstackai/gpuhunt/issues/98: also of zones that `locations.list` has.
             raise GcpError("PERMISSION_DENIED", f"Location {name} is not found or access is unauthorized.", 403)
         return name
 
@@ -257,7 +262,8 @@ class Tpu:
     def _listed(self, call: Call, member: str, of: Any) -> Json:
         """Return a page of a list of one zone, or of all zones if the zone is "-"."""
         everywhere = call.path["zone"] == _ANYWHERE
-        zones = self._records.zones() if everywhere else [self._zone(call)]
+        allowed = [zone for zone in self._records.zones() if zone not in self._records.unauthorized]
+        zones = allowed if everywhere else [self._zone(call)]
         missing = sorted(self._state.unreachable & set(zones)) if everywhere else []
         now = self._state.now()
         resources: list[tuple[str, Any]] = []

@@ -1,5 +1,6 @@
 """The queue of the TPU API: a request gets all its slices at once or waits; it can fail, be suspended or be deleted."""
 
+import re
 from datetime import datetime, timedelta
 
 from multicompute_gcp.local.responses import GcpError, Json
@@ -7,6 +8,7 @@ from multicompute_gcp.local.tpu_records import QueuedResource, TpuNode, TpuRecor
 from multicompute_gcp.local.tpu_rules import (
     bad,
     check_id,
+    check_network,
     check_node_id,
     check_parent,
     check_quota,
@@ -36,7 +38,9 @@ class Queue:
         check_parent(spec.get("parent", ""), zone)
         node = spec.get("node") or {}
         kind = read_node(node, zone)
+        check_network(self._records, node, zone)
         ids = _node_ids(name, spec)
+        _check_reservation(body.get("reservationName", ""), zone)
         if "spot" in body and "guaranteed" in body:
             raise bad("Only one of spot and guaranteed can be set.")
         spot = "spot" in body
@@ -138,6 +142,12 @@ class Queue:
     def nodes_of(self, queued: QueuedResource) -> list[TpuNode]:
         """Return the slices that a queued resource has now."""
         return [node for node in self._records.zone(queued.zone).nodes if node.queued == queued.name]
+
+
+def _check_reservation(name: str, zone: str) -> None:
+    """Refuse a reservation that is not named as tpu.v2 (QueuedResource.reservationName) and gcloud's tpu_utils have it."""
+    if name and not re.fullmatch(rf"(projects|folders|organizations)/[^/]+/locations/{zone}/reservations/[^/]+", name):
+        raise bad(f'The reservation name "{name}" must be projects/PROJECT/locations/{zone}/reservations/NAME.')
 
 
 def _spec(body: Json) -> Json:

@@ -228,6 +228,7 @@ class TpuRecords:
 
     Attributes:
         state: The state of the cloud.
+        unauthorized: The zones that the project may not use.
         fails_without_capacity: Whether a queued resource without capacity fails at once; otherwise it waits, as Google's does.
     """
 
@@ -235,6 +236,7 @@ class TpuRecords:
         """Start without any resources; `state` has the clock, the capacity and the lock."""
         self.state = state
         self.fails_without_capacity = False
+        self.unauthorized: set[str] = set()
         self._zones: dict[str, TpuZone] = {}
 
     def zone(self, name: str) -> TpuZone:

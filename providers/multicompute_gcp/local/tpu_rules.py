@@ -103,6 +103,23 @@ def read_node(node: Json, zone: str) -> SliceType:
     return kind
 
 
+def check_network(records: TpuRecords, node: Json, zone: str) -> None:
+    """Refuse a subnetwork that is not in the network of the node (tpu.v2, NetworkConfig: "default" if no network is given)."""
+    given = node.get("networkConfig", {})
+    path = str(given.get("subnetwork", ""))
+    region = zone.rpartition("-")[0]
+    project, name = path.split("/")[1] if "/" in path else PROJECT, path.rpartition("/")[2]
+    key = f"regions/{region}" if project == PROJECT else f"{project}/regions/{region}"
+    subnetwork = records.state.store("subnetwork", key).find(name)
+    if not path:
+        return
+    if subnetwork is None:
+        raise bad(f'The subnetwork "{path}" was not found.')
+    network = given.get("network", "default")
+    if subnetwork.body["network"].rpartition("/")[2] != network.rpartition("/")[2]:
+        raise bad(f'The subnetwork "{path}" is not in the network "{network}".')
+
+
 def check_parent(parent: str, zone: str) -> None:
     """Refuse a node whose parent is not the zone of its queued resource."""
     if parent != f"projects/{PROJECT}/locations/{zone}":

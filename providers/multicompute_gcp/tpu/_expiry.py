@@ -1,13 +1,15 @@
 """Moves the end of life of slices, in the labels that listings show and in the metadata that the timers of the hosts read."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from multicompute.clock import Clock
+from multicompute.errors import CapacityError
 from multicompute.provider import TAG_EXPIRES_AT, Selector, expiry_tag
 from multicompute.provider_kit.calls import in_parallel
-from multicompute.provider_kit.vendor_errors import Place
+from multicompute.provider_kit.vendor_errors import Place, retryable
 from multicompute_gcp._errors import translate_errors
 from multicompute_gcp._gang import AT_ONCE
 from multicompute_gcp._names import last_segment, region_of, token_of
@@ -19,8 +21,11 @@ from multicompute_gcp.tpu._operations import is_finished
 
 _POLL_INTERVAL: Final = timedelta(milliseconds=200)
 _OPERATION: Final = "nodes.patch"
-# A node that does not run can't be changed: "Cloud TPU API does not allow ... while in state PREEMPTED".
-_ENDING: Final = ("STOPPING", "STOPPED", "TERMINATED", "PREEMPTED", "DELETING")
+# A node that does not run can't be changed: "update is not supported while in state PREEMPTED" (SkyPilot's `_gcp_handler`).
+_ENDING: Final = ("STOPPING", "STOPPED", "TERMINATED", "PREEMPTED", "DELETING", "HIDING", "HIDDEN")
+# "Cloud TPU API does not allow setting labels on pending instances" (`GCPTPUVMInstance.set_labels` in SkyPilot's
+# sky/provision/gcp/instance_utils.py, with these states). The timer of such a node has the old expiry.
+_PENDING: Final = ("CREATING", "STARTING", "RESTARTING", "REPAIRING")
 
 
 def set_expiry(
@@ -35,10 +40,18 @@ def set_expiry(
     """Write the expiry of the selected slices, see `Provider.set_expiry`.
 
     A slice that is still in the queue has no node, so its expiry can't be changed.
+
+    Raises:
+        TransientError: A slice is being created or started, and can be changed only when it runs; the others have the new expiry.
     """
     value = expiry_tag(expires_at)
 
     def update(item: dict[str, Any]) -> None:
+        with suppress(CapacityError):
+            # Preempted since it was listed: it does not come back.
+            change(item)
+
+    def change(item: dict[str, Any]) -> None:
         node = {"name": str(item["name"]), "metadata": {**(item.get("metadata") or {}), TAG_EXPIRES_AT: value}}
         if has_tags(item, selector):
             node["labels"] = {**labels_in(item), TAG_EXPIRES_AT: value}
@@ -55,4 +68,8 @@ def set_expiry(
             clock.sleep(_POLL_INTERVAL)
 
     found = [item for item in find(clients, selector, place).nodes if item.get("state") not in _ENDING]
-    in_parallel(update, found, at_once=AT_ONCE)
+    pending = [item for item in found if item.get("state") in _PENDING]
+    in_parallel(update, [item for item in found if item not in pending], at_once=AT_ONCE)
+    for item in pending:
+        text = f"{last_segment(item['name'])} is {str(item['state']).lower()}: its expiry can be changed when it runs"
+        raise retryable(text, code="NotReady", place=Place("gcp", region_of(zone_of(item)), zone_of(item)))

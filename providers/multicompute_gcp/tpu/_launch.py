@@ -19,19 +19,24 @@ from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
 from multicompute_gcp._boot import metadata_of
 from multicompute_gcp._errors import answer_of, refusal, translate_errors
 from multicompute_gcp._gang import AT_ONCE, OpenZones, attempt_of, deleting_on_refusal
+from multicompute_gcp._interfaces import subnetwork_path
 from multicompute_gcp._list import pending_node
 from multicompute_gcp._names import part_name, region_of, request_id, slice_names
-from multicompute_gcp._network import Network, network_path, network_tag, subnetwork_path
+from multicompute_gcp._network import Network, network_tag
+from multicompute_gcp._reservations import queue_reservation
 from multicompute_gcp._session import CALL, Clients
 from multicompute_gcp._tags import exact_tags_text, labels_of
 from multicompute_gcp.tpu._list import EXACT_TAGS, find, hosts_in, nodes, zone_of
 from multicompute_gcp.tpu._operations import is_finished
 from multicompute_gcp.tpu._terminate import NO_QUEUE, terminate
 from multicompute_gcp.tpu._types import runtime_of
+from multicompute_gcp.tpu._zones import slice_types, zones
 
 # How long a launch watches the queue. If there is capacity, a slice leaves the queue within seconds; later changes are seen by listings.
 _WATCHED_FOR: Final = timedelta(seconds=15)
 _LOCAL_WATCHED_FOR: Final = timedelta(milliseconds=500)
+# Without a queue, a lack of capacity is the error of the operation, which takes longer; no listing shows it afterwards.
+_DIRECT_FACTOR: Final = 8
 _POLL_INTERVAL: Final = timedelta(seconds=1)
 _LOCAL_POLL_INTERVAL: Final = timedelta(milliseconds=20)
 _IN_QUEUE: Final = ("ACCEPTED", "CREATING", "WAITING")
@@ -72,17 +77,10 @@ class TpuLauncher:
         return tuple(nodes(clients, selector, place))
 
     def _find_zones(self, place: Place) -> Iterator[str]:
-        """Yield the zones of the region that list the slice type."""
-        url = self._clients.tpu_url(f"projects/{self._clients.project}/locations")
-        listed = self._clients.pages(url, "locations.list", place)
-        for zone in sorted(str(item.get("locationId")) for page in listed for item in page.get("locations", ())):
-            if region_of(zone) == place.region and place.instance_type in self._types(zone, place):
+        """Yield the zones of the region that sell the slice type to this project."""
+        for zone in zones(self._clients, place):
+            if region_of(zone) == place.region and place.instance_type in slice_types(self._clients, zone, place):
                 yield zone
-
-    def _types(self, zone: str, place: Place) -> set[str]:
-        url = self._clients.tpu_url(self._clients.tpu_name(zone, "acceleratorTypes"))
-        pages = self._clients.pages(url, "acceleratorTypes.list", place)
-        return {str(item.get("type")) for page in pages for item in page.get("acceleratorTypes", ())}
 
     def _used_zones(self, request: LaunchRequest) -> set[str]:
         found = find(self._clients, attempt_of(request), Place("gcp", request.region))
@@ -95,7 +93,7 @@ class TpuLauncher:
             self._clock.sleep(self._poll_interval)
             return True
 
-        self._network.open_ssh(request, Place.of(request.parts[0].offer))
+        self._network.prepare(request, Place.of(request.parts[0].offer))
         with deleting_on_refusal(request, self._clock, delete):
             started = [self._start(request, index, part) for index, part in enumerate(request.parts)]
             return self._watch(request, [operation for operations in started for operation in operations])
@@ -164,8 +162,8 @@ class TpuLauncher:
         valid = {"seconds": int(wait.total_seconds()), "nanos": wait.microseconds * 1000}
         queued: dict[str, Any] = {"tpu": {"node_spec": [spec]}, "queueing_policy": {"valid_until_duration": valid}}
         if part.reservation is not None:
-            named = part.reservation
-            queued["reservation_name"] = named if "/" in named else f"{parent}/reservations/{named}"
+            place, project = Place.of(part.offer), self._clients.project
+            queued["reservation_name"] = queue_reservation(part.reservation, place, project=project)
             queued["guaranteed"] = {}
         elif part.offer.purchase == "spot":
             queued["spot"] = {}
@@ -174,10 +172,9 @@ class TpuLauncher:
     def _node(self, request: LaunchRequest, part: Part, deleted: str, *, force: bool = False) -> dict[str, Any]:
         """Return the description of a slice, whose timer deletes the resource named `deleted`."""
         settings, project = self._clients.settings, self._clients.project
-        network = {
-            "enable_external_ips": not request.private,
-            "network": network_path(settings, project=project),
-        }
+        network: dict[str, Any] = {"enable_external_ips": not request.private}
+        if path := self._network.path(Place.of(part.offer)):
+            network["network"] = path
         if settings.subnetwork:
             network["subnetwork"] = subnetwork_path(settings.subnetwork, project=project, region=part.offer.region)
         delete_url = self._clients.tpu_url(deleted) + ("?force=true" if force else "")
@@ -200,7 +197,8 @@ class TpuLauncher:
     def _watch(self, request: LaunchRequest, operations: list[str]) -> tuple[Node, ...]:
         """Return the hosts as soon as it is known that there is capacity for them, or after some seconds."""
         place = Place.of(request.parts[0].offer)
-        end = self._clock.now() + self._watched_for
+        is_direct = self._clients.settings.tpu_create == "direct"
+        end = self._clock.now() + self._watched_for * (_DIRECT_FACTOR if is_direct else 1)
         while True:
             # Read before the listing: an answer that takes long must not be the last one if it may show an earlier state.
             is_last = self._clock.now() >= end

@@ -1,13 +1,11 @@
 """The TPU slice types of the offer tables, and the software that each generation boots."""
 
-import csv
-import functools
 import re
-from importlib import resources
 from typing import Final
 
 from multicompute.offer import InstanceType
 from multicompute.provider_kit.vendor_errors import Place, invalid_request
+from multicompute_gcp._slices import hosts_by_slice
 
 # https://cloud.google.com/tpu/docs/runtimes: one runtime for each generation; JAX and PyTorch are installed on top of it.
 _RUNTIMES: Final = {
@@ -29,7 +27,7 @@ def is_slice(instance: InstanceType) -> bool:
 
 def is_slice_type(name: str) -> bool:
     """Return whether `name` is the name of a slice type, also of one that the tables do not have."""
-    return name in _hosts() or _SLICE.fullmatch(name) is not None
+    return name in hosts_by_slice() or _SLICE.fullmatch(name) is not None
 
 
 def runtime_of(instance: InstanceType, named: str | None) -> str:
@@ -54,15 +52,4 @@ def runtime_of(instance: InstanceType, named: str | None) -> str:
 
 def hosts_of(slice_type: str, *, endpoints: int = 0) -> int:
     """Return how many hosts a slice has; if the tables do not have its type, as many as have an address already, and at least one."""
-    return _hosts().get(slice_type) or max(endpoints, 1)
-
-
-@functools.cache
-def _hosts() -> dict[str, int]:
-    """Return the number of hosts of each slice type in the tables."""
-    found: dict[str, int] = {}
-    for folder in resources.files("multicompute_gcp").joinpath("data").iterdir():
-        if folder.name.startswith("tpu"):
-            with folder.joinpath("types.csv").open(encoding="utf-8") as lines:
-                found |= {row["instance_type"]: int(row["hosts"]) for row in csv.DictReader(lines)}
-    return found
+    return hosts_by_slice().get(slice_type) or max(endpoints, 1)

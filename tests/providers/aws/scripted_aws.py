@@ -195,6 +195,16 @@ def network_cards(count: int, *, without_efa: int = 0) -> str:
     )
 
 
+def route_tables(target: str = "<gatewayId>igw-1</gatewayId>") -> str:
+    """Return an answer of DescribeRouteTables: the main table of a VPC, with a default route to a target."""
+    local = "<item><destinationCidrBlock>10.0.0.0/16</destinationCidrBlock><gatewayId>local</gatewayId><state>active</state></item>"
+    default = f"<item><destinationCidrBlock>0.0.0.0/0</destinationCidrBlock>{target}<state>active</state></item>"
+    main = "<associationSet><item><main>true</main></item></associationSet>"
+    routes = f"<routeSet>{local}{default if target else ''}</routeSet>"
+    return f"<R><routeTableSet><item><routeTableId>rtb-1</routeTableId>{routes}{main}</item></routeTableSet></R>"
+
+
+_ADDRESS = "<R><publicIp>198.51.100.1</publicIp><allocationId>eipalloc-1</allocationId><domain>vpc</domain></R>"
 _DEFAULTS: dict[str, Callable[[Request], str | Answer]] = {
     "GetParameter": lambda request: json.dumps({"Parameter": {"Name": request.params["Name"], "Value": "ami-1"}}),
     "DescribeImages": _image,
@@ -213,6 +223,11 @@ _DEFAULTS: dict[str, Callable[[Request], str | Answer]] = {
     "DescribeSpotInstanceRequests": lambda request: "<R><spotInstanceRequestSet/></R>",
     "DescribeSecurityGroups": lambda request: "<R><securityGroupInfo/></R>",
     "DescribePlacementGroups": lambda request: "<R><placementGroupSet/></R>",
+    "DescribeCapacityReservations": lambda request: "<R><capacityReservationSet/></R>",
+    "DescribeRouteTables": lambda request: route_tables(),
+    "DescribeAddresses": lambda request: "<R><addressesSet/></R>",
+    "GetServiceQuota": lambda request: json.dumps({"Quota": {"Value": 100.0}}),
+    "AllocateAddress": lambda request: refusal("DryRunOperation") if "DryRun" in request.params else _ADDRESS,
     "DescribeRegions": lambda request: (
         "<R><regionInfo><item><regionName>us-east-1</regionName></item><item><regionName>eu-west-1</regionName></item></regionInfo></R>"
     ),

@@ -10,10 +10,8 @@ from multicompute import errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Settings
-from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._image import default_parameter
 from multicompute_aws._names import client_token
-from multicompute_aws._network import Subnet, warn_of_no_internet
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
 
@@ -40,8 +38,11 @@ def test_nothing_is_billed_before_everything_that_is_free_exists(
 ) -> None:
     provider.launch(request_of(fabric=True))
     assert aws.actions == [
-        *("GetParameter", "DescribeImages", "DescribeSubnets", "DescribeInstanceTypes", "CreateSecurityGroup"),
+        *("GetParameter", "DescribeImages", "DescribeSubnets", "DescribeInstanceTypes", "DescribeRouteTables"),
+        # Whether the nodes can have elastic IP addresses; the last of these is a dry run.
+        *("DescribeAddresses", "GetServiceQuota", "AllocateAddress", "CreateSecurityGroup"),
         *("AuthorizeSecurityGroupIngress", "AuthorizeSecurityGroupEgress", "CreatePlacementGroup", "RunInstances"),
+        *("DescribeAddresses", "AllocateAddress", "AllocateAddress"),
     ]
 
 
@@ -51,7 +52,9 @@ def test_what_was_looked_up_is_not_looked_up_again(
     provider.launch(request_of(fabric=True))
     aws.requests.clear()
     provider.launch(request_of(fabric=True))
-    assert not [action for action in aws.actions if action.startswith(("Describe", "Get"))]
+    # How many elastic IP addresses the account has changes with every launch.
+    read = [action for action in aws.actions if action.startswith(("Describe", "Get"))]
+    assert read == ["DescribeAddresses", "DescribeAddresses"]
 
 
 def test_everything_that_the_call_creates_is_tagged_in_that_call(
@@ -62,8 +65,12 @@ def test_everything_that_the_call_creates_is_tagged_in_that_call(
     call = aws.sent("RunInstances")[0]
     kinds = [call.params[f"TagSpecification.{index}.ResourceType"] for index in (1, 2, 3, 4)]
     assert kinds == ["instance", "volume", "network-interface", "spot-instances-request"]
-    for index in (1, 2, 3, 4):
+    # An instance with several network cards waits for an address, and its tag says so.
+    assert _tags(call.under("TagSpecification.1.Tag.")) == {**request.tags, "multicompute-address": "elastic"}
+    for index in (2, 3, 4):
         assert _tags(call.under(f"TagSpecification.{index}.Tag.")) == dict(request.tags)
+    for allocation in aws.sent("AllocateAddress")[1:]:
+        assert _tags(allocation.under("TagSpecification.1.Tag.")) == {**request.tags, "multicompute-attempt": "tok"}
     for action in ("CreateSecurityGroup", "CreatePlacementGroup"):
         assert _tags(aws.sent(action)[0].under("TagSpecification.1.Tag.")) == dict(request.tags)
 
@@ -107,10 +114,10 @@ def test_efa_is_on_every_card_and_only_the_first_carries_ip(
 ) -> None:
     provider.launch(request_of(fabric=True))
     params = aws.sent("RunInstances")[0].params
-    cards = [_interface(aws, index) for index in range(1, 33)]
-    assert (cards[0]["InterfaceType"], cards[0]["DeviceIndex"], cards[0]["NetworkCardIndex"]) == ("efa", "0", "0")
-    assert {(card["InterfaceType"], card["DeviceIndex"]) for card in cards[1:]} == {("efa-only", "1")}
-    assert [card["NetworkCardIndex"] for card in cards] == [str(index) for index in range(32)]
+    cards = [_interface(aws, index) for index in range(1, 34)]
+    kinds = [(card["NetworkCardIndex"], card["DeviceIndex"], card["InterfaceType"]) for card in cards]
+    assert kinds[:2] == [("0", "0", "interface"), ("0", "1", "efa-only")]
+    assert kinds[2:] == [(str(index), "0", "efa-only") for index in range(1, 32)]
     assert {(card["SubnetId"], card["SecurityGroupId.1"]) for card in cards} == {("subnet-a", "sg-1")}
     # EC2 refuses a public address for an instance with several interfaces.
     assert not [name for name in params if name.endswith("AssociatePublicIpAddress")]
@@ -123,7 +130,7 @@ def test_a_card_that_takes_no_efa_gets_an_ip_interface(
 ) -> None:
     aws.answers["DescribeInstanceTypes"] = network_cards(17, without_efa=1)
     provider.launch(request_of(fabric=True))
-    assert "InterfaceType" not in _interface(aws, 1)
+    assert _interface(aws, 1)["InterfaceType"] == "interface"
     assert [_interface(aws, index)["InterfaceType"] for index in range(2, 18)] == ["efa-only"] * 16
 
 
@@ -231,7 +238,10 @@ def test_after_a_failed_zone_the_next_one_of_the_region_is_tried_without_further
     aws.requests.clear()
     there = replace(offer, zone="us-east-1b")
     provider.launch(request_of(token="tok-2", parts=(Part(there, 2),), fabric=True))
-    assert aws.actions == ["CreatePlacementGroup", "RunInstances"]
+    assert aws.actions == [
+        *("DescribeAddresses", "AllocateAddress", "CreatePlacementGroup", "RunInstances"),
+        *("DescribeAddresses", "AllocateAddress", "AllocateAddress"),
+    ]
 
 
 def test_the_settings_choose_network_key_and_role(aws: ScriptedAws, request_of: Request) -> None:
@@ -435,12 +445,3 @@ def test_a_named_image_that_is_not_in_the_region_stops_the_request(
     with pytest.raises(errors.InvalidRequestError):
         provider.launch(request_of(image="ami-x"))
     assert not aws.sent("GetParameter") and not aws.sent("RunInstances")
-
-
-def test_nodes_that_can_not_reach_the_internet_cause_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    place, subnet = Place("aws", "us-east-1", "us-east-1a"), Subnet("subnet-a", "vpc-1", "us-east-1a", is_public=True)
-    warn_of_no_internet(subnet, [{}], is_private=False, place=place)
-    warn_of_no_internet(subnet, [{}, {}], is_private=True, place=place)
-    assert caplog.messages == []
-    warn_of_no_internet(subnet, [{}, {}], is_private=False, place=place)
-    assert "NAT gateway" in caplog.messages[0]

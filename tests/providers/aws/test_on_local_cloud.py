@@ -57,7 +57,9 @@ def test_64_h100_with_efa_come_up_and_leave_nothing(
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "instance": 8,
         "volume": 8,
-        "network-interface": 8 * 32,
+        # A card with two interfaces, one for IP and one for EFA, and 31 for EFA only.
+        "network-interface": 8 * 33,
+        "elastic-ip": 8,
         "security-group": 1,
         "placement-group": 1,
     }
@@ -167,12 +169,12 @@ def test_every_type_with_a_fabric_gets_it_on_its_own_network_cards(
 ) -> None:
     for number, (name, accelerator, cards, interfaces) in enumerate(
         [
-            ("p4d.24xlarge", "a100", 4, 4),
-            ("p5en.48xlarge", "h200", 16, 16),
-            ("p6-b200.48xlarge", "b200", 8, 8),
+            ("p4d.24xlarge", "a100", 4, 5),
+            ("p5en.48xlarge", "h200", 16, 17),
+            ("p6-b200.48xlarge", "b200", 8, 9),
             ("p6-b300.48xlarge", "b300", 16, 17),
             ("g5.48xlarge", "a10g", 1, 1),
-            ("p5.48xlarge", "h100", 32, 32),
+            ("p5.48xlarge", "h100", 32, 33),
         ]
     ):
         instance = InstanceType("aws", name, accelerator, 8, fabric="efa", network_cards=cards)

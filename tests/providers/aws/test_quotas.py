@@ -111,7 +111,8 @@ def test_the_instances_in_a_capacity_block_end_before_it_does(
 
 def test_a_reservation_of_another_region_causes_no_note(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["ListServiceQuotas"] = _limits(L_417A185B=1536)
-    aws.answers["DescribeCapacityReservations"] = refusal("InvalidCapacityReservationId.NotFound")
+    # The first call lists all reservations of the account.
+    aws.answers["DescribeCapacityReservations"] = [None, refusal("InvalidCapacityReservationId.NotFound")]
     found = provider.quotas("us-east-1", reservations=["cr-1"])
     assert (found.reservations, found.notes) == ((), ())
 
@@ -211,6 +212,8 @@ def test_the_doctor_shows_who_we_are_and_which_permissions_exist(aws: ScriptedAw
     found = {check.name: check for check in provider.check()}
     assert {name: check.ok for name, check in found.items()} == {
         "identity": True,
+        "regions": True,
+        "subnets": True,
         "DescribeInstances": True,
         "RunInstances": True,
         "CreateSecurityGroup": False,

@@ -35,7 +35,7 @@ def cloud(clouds: LocalClouds) -> AzureLocalCloud:
 
 
 def request(**changes: object) -> Cluster:
-    arguments: dict[str, object] = {"gpus": 16, "type": "h100", "regions": ["eastus"], "progress": False}
+    arguments: dict[str, object] = {"gpus": 16, "type": SIZE, "regions": ["eastus"], "progress": False}
     return Cluster.request(name="train-1", **(arguments | changes))  # type: ignore[arg-type]
 
 
@@ -128,8 +128,13 @@ def test_machines_launched_before_the_setting_of_the_group_changed_are_deleted_b
 # --- stopped machines -----------------------------------------------------------------------------------------------------
 
 
-def test_deallocated_machines_cost_nothing_and_heal_starts_them(clouds: LocalClouds, cloud: AzureLocalCloud) -> None:
-    cluster = request()
+@pytest.mark.parametrize(
+    ("interconnect", "start"), [("any", "virtualMachines.start"), ("rdma", "virtualMachineScaleSetVMs.start")]
+)
+def test_deallocated_machines_cost_nothing_and_heal_starts_them(
+    clouds: LocalClouds, cloud: AzureLocalCloud, interconnect: str, start: str
+) -> None:
+    cluster = request(interconnect=interconnect)
     price = cluster.hourly_cost
     for node in cluster.nodes:
         cloud.stop_node(node.id)
@@ -137,7 +142,7 @@ def test_deallocated_machines_cost_nothing_and_heal_starts_them(clouds: LocalClo
     assert {node.state for node in cluster.nodes} == {NodeState.STOPPED}
     assert cluster.hourly_cost == 0
     assert cluster.heal().state == "READY"
-    assert (cluster.hourly_cost, cloud.faults.count("virtualMachines.start")) == (price, 2)
+    assert (cluster.hourly_cost, cloud.faults.count(start)) == (price, 2)
     assert cloud.faults.count("virtualMachineScaleSets.createOrUpdate") == 1
     cluster.terminate()
     assert clouds.alive() == []
@@ -192,7 +197,8 @@ def steps_until_blocked(provider: AzureProvider, selector: Selector, text: str) 
 
 @pytest.fixture
 def cluster(clouds: LocalClouds) -> Cluster:
-    return request()
+    # Without a fabric: the machines of a Uniform scale set are no resources that could be locked one by one.
+    return request(interconnect="any")
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> No
     error = translate(answered(body, int(row["http_status"])), "create", HERE)
     assert type(error) in KINDS[row["meaning"]]
     assert error.code == row["code"]
-    if row["meaning"] not in ("conflict", "not_found", "transient", "invalid_request"):
+    if row["meaning"] not in ("conflict", "not_found", "transient"):
         assert error.scope == row["scope"]
     assert error.hint
     assert str(HERE) in error.message
@@ -153,7 +153,7 @@ def test_a_size_that_the_subscription_may_not_have_is_refused_before_anything_is
     cloud.restrict(offer.instance_type, "eastus")
     with pytest.raises(errors.AccessDeniedError) as caught:
         provider.launch(request_of())
-    assert (caught.value.scope, caught.value.code) == ("region", "NotAvailableForSubscription")
+    assert (caught.value.scope, caught.value.code) == ("type", "NotAvailableForSubscription")
     assert cloud.alive() == []
 
 

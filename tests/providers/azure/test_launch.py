@@ -41,7 +41,8 @@ def body(
 ) -> dict[str, Any]:
     part = request.parts[0]
     image = find_image(part.offer.instance, HERE, named=request.image)
-    size = Size(part.offer.instance_type, capabilities=CAPABILITIES | capabilities)
+    zones = frozenset({"1", "2", "3"})
+    size = Size(part.offer.instance_type, zones=zones, capabilities=CAPABILITIES | capabilities)
     return scale_set_body(
         request,
         part,
@@ -103,11 +104,16 @@ def test_a_preempted_spot_node_is_deleted_and_its_price_has_a_limit(request_of: 
     assert "priority" not in profile(request_of())
 
 
-def test_a_gang_with_a_fabric_is_in_one_placement_group(request_of: Request) -> None:
-    assert body(request_of(fabric=True))["properties"]["singlePlacementGroup"] is True
-    close = body(request_of(fabric=True), network=REFS._replace(proximity_group="/ppg"))["properties"]
-    assert close["proximityPlacementGroup"] == {"id": "/ppg"}
-    assert "singlePlacementGroup" not in close
+def test_a_gang_with_a_fabric_is_a_uniform_scale_set_in_one_placement_group(request_of: Request) -> None:
+    sent = body(request_of(fabric=True))["properties"]
+    assert (sent["orchestrationMode"], sent["singlePlacementGroup"], sent["platformFaultDomainCount"]) == (
+        "Uniform",
+        True,
+        1,
+    )
+    # Nothing is bought in addition, and no machine that runs is changed with the model or removed before a newer one.
+    assert (sent["overprovision"], sent["upgradePolicy"]) == (False, {"mode": "Manual"})
+    assert sent["scaleInPolicy"] == {"rules": ["NewestVM"]}
     assert "singlePlacementGroup" not in body(request_of())["properties"]
 
 
@@ -139,6 +145,7 @@ def test_the_nodes_get_the_configured_identity(request_of: Request) -> None:
         (CPU, "Canonical:ubuntu-24_04-lts:server"),
         (ARM, "Canonical:ubuntu-24_04-lts:server-arm64"),
         (InstanceType("azure", "Standard_ND96isr_H100_v5", "h100", 8), "microsoft-dsvm:ubuntu-hpc:2204"),
+        (InstanceType("azure", "Standard_ND40rs_v2", "v100-32gb", 8), "microsoft-dsvm:ubuntu-hpc:2204-v100"),
         (InstanceType("azure", "Standard_ND96isr_MI300X_v5", "mi300x", 8), "microsoft-dsvm:ubuntu-hpc:2204-rocm"),
     ],
 )
@@ -147,12 +154,21 @@ def test_each_kind_of_machine_gets_the_image_for_it(instance: InstanceType, imag
     assert f"{found['publisher']}:{found['offer']}:{found['sku']}" == image
 
 
-@pytest.mark.parametrize("name", ["Standard_NV36ads_A10_v5", "Standard_NG32ads_V620_v1", "Standard_NP10s"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Standard_NV36ads_A10_v5",
+        "Standard_NC8ads_A10_v4",
+        "Standard_NG32ads_V620_v1",
+        "Standard_NP10s",
+        "Standard_NC144ds_xl_RTXPRO6000BSE_v6",
+    ],
+)
 def test_a_machine_without_a_default_image_needs_one_in_the_request(name: str) -> None:
     instance = InstanceType("azure", name, "a10", 1)
     with pytest.raises(errors.InvalidRequestError, match="no default image") as caught:
         find_image(instance, HERE, named=None)
-    assert caught.value.scope == "zone"
+    assert caught.value.scope == "type"
     assert find_image(instance, HERE, named="a:b:c:1.0").reference["sku"] == "c"
 
 
@@ -171,7 +187,7 @@ def test_an_image_can_be_named_by_its_id(named: str, key: str) -> None:
 def test_an_image_of_another_cloud_is_refused_for_azure_only() -> None:
     with pytest.raises(errors.InvalidRequestError, match="ami-1") as caught:
         find_image(CPU, HERE, named="ami-1")
-    assert caught.value.scope == "zone"
+    assert caught.value.scope == "region"
 
 
 def test_trusted_launch_is_requested_if_type_and_image_support_it(request_of: Request, offer: Offer) -> None:
@@ -356,19 +372,10 @@ def test_reserved_nodes_are_requested_in_the_zone_of_the_reservation_and_without
     anywhere = replace(offer, zone="")
     # Azure allows no placement group with a reservation, and no zone with a reservation that has none.
     parts = (Part(offer, 2, reservation=zonal), Part(anywhere, 2, reservation=regional), Part(offer, 1))
-    assert len(provider.launch(request_of(fabric=True, parts=parts))) == 5
+    assert len(provider.launch(request_of(parts=parts))) == 5
     for wrong in (Part(offer, 1, reservation=regional), Part(anywhere, 1, reservation=zonal)):
         with pytest.raises(errors.CapacityError, match="reservation"):
             provider.launch(request_of(token="b", parts=(wrong,)))
-
-
-def test_more_nodes_than_fit_into_one_placement_group_share_a_proximity_group(
-    cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
-) -> None:
-    provider.launch(request_of(fabric=True, parts=(Part(offer, 101),)))
-    kinds = [item.kind for item in provider.resources(CLUSTER)]
-    assert kinds.count("proximity-placement-group") == 1
-    assert kinds.count("virtual-machine") == 101
 
 
 @pytest.mark.parametrize("tags", [{}, {"team": "other"}, {"multicompute-attempt": "another"}])

@@ -12,9 +12,10 @@ from multicompute.errors import InvalidRequestError
 from multicompute.node import NodeState
 from multicompute.offer import Offer
 from multicompute.provider import LaunchRequest, Selector
-from multicompute_azure._list import ScaleSet, _state
+from multicompute_azure._list import _state
 from multicompute_azure._names import canonical, dependent_name, group_name, scale_set_name, zone_name, zone_number
 from multicompute_azure._provider import AzureProvider
+from multicompute_azure._sets import ScaleSet
 from multicompute_azure._tags import are_selected, tag_filter
 from multicompute_azure.local import AzureLocalCloud
 
@@ -79,8 +80,9 @@ def test_the_number_of_calls_does_not_grow_with_the_clusters(
     assert len(cloud.faults.calls) - before == 3
     before = len(cloud.faults.calls)
     assert len(provider.resources(Selector(owner="me"))) > 100
-    # One paged listing of the subscription, and not one listing for each group.
-    assert {call.operation for call in cloud.faults.calls[before:]} == {"resourceGroups.list", "resources.list"}
+    # Paged listings of the subscription, and not one listing for each group.
+    listings = {"resourceGroups.list", "resources.list", "virtualMachineScaleSets.listAll"}
+    assert {call.operation for call in cloud.faults.calls[before:]} == listings
 
 
 def test_another_process_finds_everything_by_its_tags_only(

@@ -14,24 +14,37 @@ from multicompute_azure.local import AzureLocalCloud
 from multicompute_azure.local.admission import Stockout
 
 SIZE = "Standard_ND96isr_H100_v5"
-# Every call of a request and of the teardown of its cluster; a test checks that the list is complete.
-OPERATIONS = (
-    "networkInterfaces.list",
+# Every call of a request and of the teardown of its cluster, of Flexible scale sets and of Uniform ones with a fabric; a test checks that
+# the lists are complete.
+BOTH = (
     "networkSecurityGroups.createOrUpdate",
+    "networkSecurityGroups.get",
     "operations.get",
-    "publicIPAddresses.list",
     "resourceGroups.createOrUpdate",
     "resourceGroups.delete",
     "resourceGroups.get",
+    "retailPrices.list",
     "skus.list",
     "subscriptions.get",
+    "subscriptions.listLocations",
     "usages.list",
+    "virtualMachineImages.get",
+    "virtualMachineImages.list",
     "virtualMachineScaleSets.createOrUpdate",
     "virtualMachineScaleSets.get",
     "virtualMachineScaleSets.list",
-    "virtualMachines.list",
     "virtualNetworks.createOrUpdate",
+    "virtualNetworks.get",
 )
+OPERATIONS = {
+    "any": (*BOTH, "networkInterfaces.list", "publicIPAddresses.list", "virtualMachines.list"),
+    "rdma": (
+        *BOTH,
+        "virtualMachineScaleSetVMs.list",
+        "virtualMachineScaleSets.listNetworkInterfaces",
+        "virtualMachineScaleSets.listPublicIPAddresses",
+    ),
+}
 
 
 @pytest.fixture
@@ -41,7 +54,7 @@ def clouds() -> Iterator[LocalClouds]:
 
 
 def request(**changes: Any) -> Cluster:
-    arguments: dict[str, Any] = {"gpus": 16, "type": "h100", "regions": ["eastus"], "progress": False}
+    arguments: dict[str, Any] = {"gpus": 16, "type": SIZE, "regions": ["eastus"], "progress": False}
     return Cluster.request(**(arguments | changes))
 
 
@@ -54,19 +67,22 @@ def test_64_h100_start_in_one_zone_and_leave_nothing(clouds: LocalClouds) -> Non
     assert clouds.alive() == []
 
 
-def test_the_calls_of_a_request_are_those_that_fail_in_the_next_test(clouds: LocalClouds) -> None:
-    with request():
+@pytest.mark.parametrize("interconnect", OPERATIONS)
+def test_the_calls_of_a_request_are_those_that_fail_in_the_next_test(clouds: LocalClouds, interconnect: str) -> None:
+    with request(interconnect=interconnect):
         pass
-    assert {call.operation for call in clouds.azure.faults.calls} == set(OPERATIONS)
+    assert {call.operation for call in clouds.azure.faults.calls} == set(OPERATIONS[interconnect])
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    ("interconnect", "operation"), [(mode, operation) for mode, calls in OPERATIONS.items() for operation in calls]
+)
 @pytest.mark.parametrize("kind", [FaultKind.LOSE_ANSWER, FaultKind.DROP])
 def test_whichever_call_fails_the_gang_is_bought_once_and_torn_down_completely(
-    clouds: LocalClouds, operation: str, kind: FaultKind
+    clouds: LocalClouds, interconnect: str, operation: str, kind: FaultKind
 ) -> None:
     clouds.azure.faults.add(Fault(kind, operation))
-    with request() as cluster:
+    with request(interconnect=interconnect) as cluster:
         assert [node.id for node in cluster.nodes] == clouds.azure.running_ids()
         assert len(cluster.nodes) == 2
     assert clouds.alive() == []
@@ -81,21 +97,23 @@ def test_whichever_call_fails_the_gang_is_bought_once_and_torn_down_completely(
         ("OverconstrainedAllocationRequest", False),
     ],
 )
+@pytest.mark.parametrize("interconnect", OPERATIONS)
 def test_after_a_lack_of_capacity_the_next_region_is_tried_and_nothing_billed_is_left(
-    clouds: LocalClouds, stockout: Stockout, late: bool
+    clouds: LocalClouds, stockout: Stockout, late: bool, interconnect: str
 ) -> None:
     clouds.of(AzureLocalCloud).stockout = stockout
     clouds.azure.boot_delay = timedelta(milliseconds=1300 if late else 0)
     clouds.azure.set_capacity(SIZE, "eastus", 1)
-    with request(regions=["eastus", "westus3"]) as cluster:
+    with request(regions=["eastus", "westus3"], interconnect=interconnect) as cluster:
         assert cluster.region == "westus3"
         assert len(clouds.azure.running_ids()) == 2
         assert any(event.kind == "capacity" and "eastus" in event.message for event in cluster.events())
     assert clouds.alive() == []
 
 
-def test_a_preempted_spot_node_degrades_the_cluster(clouds: LocalClouds) -> None:
-    with request(spot=True) as cluster:
+@pytest.mark.parametrize("interconnect", OPERATIONS)
+def test_a_preempted_spot_node_degrades_the_cluster(clouds: LocalClouds, interconnect: str) -> None:
+    with request(spot=True, interconnect=interconnect) as cluster:
         clouds.azure.preempt(cluster.nodes[0].id)
         # A node that is not listed does not count as gone before the consistency window is over (I4).
         clock = SystemClock()

@@ -245,7 +245,7 @@ def test_the_reason_why_a_node_ended_has_a_cause(answer: VendorAnswer, cause: st
             "conditionNotMet",
             "Constraint constraints/compute.vmExternalIpAccess violated for project 1.",
             errors.AccessDeniedError,
-            "account",
+            "region",
         ),
         ("conditionNotMet", "Supplied fingerprint does not match.", errors.TransientError, "request"),
         # https://github.com/dstackai/gpuhunt/issues/98
@@ -255,9 +255,10 @@ def test_the_reason_why_a_node_ended_has_a_cause(answer: VendorAnswer, cause: st
             errors.CapacityError,
             "zone",
         ),
-        ("PERMISSION_DENIED", "Permission 'tpu.nodes.list' denied on resource", errors.AccessDeniedError, "account"),
-        ("SERVICE_DISABLED", "Cloud TPU API has not been used in project 1", errors.AccessDeniedError, "zone"),
-        ("SERVICE_DISABLED", "Compute Engine API has not been used in project 1", errors.AccessDeniedError, "account"),
+        # Without slices, instances can still be launched.
+        ("PERMISSION_DENIED", "Permission 'tpu.nodes.list' denied on resource", errors.AccessDeniedError, "type"),
+        ("SERVICE_DISABLED", "Cloud TPU API has not been used in project 1", errors.AccessDeniedError, "type"),
+        ("SERVICE_DISABLED", "Compute Engine API has not been used in project 1", errors.AccessDeniedError, "region"),
         (
             "IP_SPACE_EXHAUSTED",
             "IP space of 'projects/p/regions/r/subnetworks/s' is exhausted.",
@@ -265,9 +266,10 @@ def test_the_reason_why_a_node_ended_has_a_cause(answer: VendorAnswer, cause: st
             "region",
         ),
         ("invalid", "'x'. The referenced subnetwork resource cannot be found.", errors.ProviderError, "region"),
-        ("invalid", "'x'. The referenced network resource cannot be found.", errors.ProviderError, "account"),
-        ("invalid", "'x'. The referenced image resource cannot be found.", errors.ProviderError, "region"),
-        ("notFound", "The resource 'projects/p/global/images/family/f' was not found", errors.ProviderError, "region"),
+        ("invalid", "'x'. The referenced network resource cannot be found.", errors.ProviderError, "region"),
+        # Other machine types boot from other images.
+        ("invalid", "'x'. The referenced image resource cannot be found.", errors.ProviderError, "type"),
+        ("notFound", "The resource 'projects/p/global/images/family/f' was not found", errors.ProviderError, "type"),
         (
             "notFound",
             "The resource 'projects/p/zones/z/instances/i' was not found",

@@ -13,7 +13,7 @@ from multicompute.provider import LaunchRequest, Settings, longest_life
 from multicompute_gcp import plugin
 from multicompute_gcp._launch import instance_properties
 from multicompute_gcp._names import instance_names
-from multicompute_gcp._reservations import HeldReservation, is_by_calendar, reservation_of
+from multicompute_gcp._reservations import HeldReservation, is_by_calendar, reservations_of
 from multicompute_gcp._settings import GcpSettings
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -184,7 +184,8 @@ def test_the_end_of_a_reservation_is_known_if_its_instances_are_deleted_with_it(
         instances = {"count": "2", "instanceProperties": {"machineType": machine_type}}
         return {"zone": "us-central1-a", "deleteAtTime": "2026-12-01T00:00:00Z", "specificReservation": instances}
 
-    calendar, other = reservation_of(item("a3-highgpu-8g"), "mine"), reservation_of(item("a2-highgpu-1g"), "mine")
+    (calendar,) = reservations_of(item("a3-highgpu-8g"), "mine")
+    (other,) = reservations_of(item("a2-highgpu-1g"), "mine")
     assert calendar is not None
     assert calendar.ends_at == datetime(2026, 12, 1, tzinfo=UTC)
     assert other is not None

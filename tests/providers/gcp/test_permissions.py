@@ -5,6 +5,9 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from multicompute import errors
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Selector
@@ -24,6 +27,20 @@ NAMED_OTHERWISE = {
     "reservations.aggregatedList": "reservations.list",
     "resourcePolicies.aggregatedList": "resourcePolicies.list",
     "globalOperations.aggregatedList": "globalOperations.list",
+    "instanceGroupManagers.aggregatedList": "instanceGroupManagers.list",
+    "instanceTemplates.aggregatedList": "instanceTemplates.list",
+    "instanceGroupManagers.insert": "instanceGroupManagers.create",
+    "instanceGroupManagers.deleteInstances": "instanceGroupManagers.update",
+    "regionInstanceTemplates.insert": "instanceTemplates.create",
+    "regionInstanceTemplates.get": "instanceTemplates.get",
+    "regionInstanceTemplates.delete": "instanceTemplates.delete",
+    # Resize requests have no permissions of their own (https://cloud.google.com/iam/docs/roles-permissions/compute).
+    "instanceGroupManagerResizeRequests.insert": "instanceGroupManagers.update",
+    "instanceGroupManagerResizeRequests.cancel": "instanceGroupManagers.update",
+    "instanceGroupManagerResizeRequests.delete": "instanceGroupManagers.update",
+    "instanceGroupManagerResizeRequests.get": "instanceGroupManagers.get",
+    "instanceGroupManagerResizeRequests.list": "instanceGroupManagers.get",
+    "instances.insert": "instances.create",
     "zoneOperations.wait": "zoneOperations.get",
     "regionOperations.wait": "regionOperations.get",
     "tpu.nodes.patch": "tpu.nodes.update",
@@ -81,6 +98,44 @@ def test_the_role_allows_every_call_from_launch_to_teardown(
         "compute.instances.resume",
         "tpu.nodes.start",
     } <= called
+
+
+def test_the_role_allows_every_call_for_flex_start_and_for_a_subnetwork(
+    cloud: GcpLocalCloud,
+    provider_of: Callable[..., GcpProvider],
+    request_of: Callable[..., LaunchRequest],
+    offer: Offer,
+) -> None:
+    cloud.add_network("ours", subnetworks=["nodes"])
+    provider = provider_of(subnetwork="nodes")
+    ends = provider._clock.now() + timedelta(hours=3)
+
+    def flex(token: str, nodes: int) -> LaunchRequest:
+        parts = (Part(replace(offer, purchase="flex_start"), nodes),)
+        return request_of(token=token, parts=parts, fabric=True, private=True, expires_at=ends)
+
+    provider.launch(flex("tok", 2))
+    provider.launch(flex("tok2", 1))
+    provider.terminate(Selector(region="us-central1", cluster_id="id-1", tokens=("tok",), only=("tok-0-0001",)))
+    cloud.set_capacity(offer.instance_type, offer.zone, 0)
+    waiting = tuple(node.id for node in provider.launch(flex("tok3", 2)))
+    assert len(provider.nodes(Selector(cluster_id="id-1", token="tok3", node_ids=waiting))) == 2
+    cloud.fail_resize_request("tok3-0", "INTERNAL_ERROR", "try again")
+    with pytest.raises(errors.TransientError):
+        provider.launch(flex("tok3", 2))
+    provider.launch(flex("tok3", 2))
+    tear_down(provider, Selector(cluster_id="id-1", tokens=("tok", "tok2", "tok3")))
+    assert cloud.alive() == []
+    called = {_permission(call.operation) for call in cloud.faults.calls}
+    assert called <= _allowed()
+    # With those of the other tests these are all that the role has for flex-start, networks and routes.
+    added = {
+        name
+        for name in _allowed()
+        if name.split(".")[1] in ("instanceGroupManagers", "instanceTemplates", "routes", "routers")
+    }
+    used_by_google = {"compute.instanceTemplates.useReadOnly"}
+    assert (added | {"compute.subnetworks.get"}) - used_by_google <= called
 
 
 def test_the_role_has_no_wildcard() -> None:

@@ -8,6 +8,8 @@ from multicompute import Cluster, ClusterState, errors
 from multicompute.testing import LocalClouds, local_clouds
 
 HERE = ["gcp:us-central1"]
+# What the engine asks once a day: which zones and types the project can use.
+OFFERED = {"zones.list", "machineTypes.aggregatedList", "tpu.locations.list", "tpu.acceleratorTypes.list"}
 
 
 @pytest.fixture(name="clouds")
@@ -31,12 +33,13 @@ def test_a_refresh_of_instances_is_one_call_however_many_there_are(clouds: Local
 def test_waiting_for_instances_never_lists_tpus_and_waiting_for_slices_lists_nothing_else(clouds: LocalClouds) -> None:
     clouds.gcp.set_delays(boot=0.2)
     with Cluster.request(gpus=8, type="g2-standard-4", regions=HERE):
-        called = set(_calls(clouds))
+        called = set(_calls(clouds)) - OFFERED
     assert "instances.aggregatedList" in called
     assert not [call for call in called if call.startswith("tpu.")]
     clouds.gcp.faults.clear()
     with Cluster.request(type="v5p-32", regions=["gcp:us-east5"]) as cluster:
-        called = set(_calls(clouds)) - {"regions.get", "projects.get"}
+        # The quotas of the region, and the routes of the network, which a slice needs as well.
+        called = set(_calls(clouds)) - {"regions.get", "projects.get", "routes.list", *OFFERED}
         assert called and all(call.startswith("tpu.") for call in called)
         clouds.gcp.faults.clear()
         assert cluster.refresh().state is ClusterState.READY
@@ -102,19 +105,19 @@ def test_what_one_place_refuses_costs_that_place_only(
 
 def test_a_policy_on_locations_is_not_repeated_as_a_passing_failure(clouds: LocalClouds) -> None:
     clouds.gcp.faults.fail("instances.bulkInsert", "conditionNotMet", status=412, message=LOCATION, times=None)
-    with pytest.raises(errors.AccessDeniedError, match=r"gcp\.resourceLocations"):
+    with pytest.raises(errors.AccessDeniedError, match=r"constraints/gcp\.resource"):
         Cluster.request(gpus=1, type="g2-standard-4", regions=HERE)
     zones = [call.fields["zone"] for call in clouds.gcp.faults.calls if call.operation == "instances.bulkInsert"]
     assert len(zones) == len(set(zones))
     assert clouds.alive() == []
 
 
-def test_a_network_that_does_not_exist_ends_the_attempts_in_this_project(clouds: LocalClouds) -> None:
+def test_a_network_that_does_not_exist_is_looked_for_once_in_each_region(clouds: LocalClouds) -> None:
     text = "The resource 'projects/p/global/networks/default' was not found"
     clouds.gcp.faults.fail("instances.bulkInsert", "notFound", status=404, message=text, times=None)
     with pytest.raises(errors.ProviderError) as caught:
         Cluster.request(gpus=1, type="g2-standard-4", regions=["gcp:us-central1", "gcp:europe-west4"])
-    assert clouds.gcp.faults.count("instances.bulkInsert") == 1
+    assert clouds.gcp.faults.count("instances.bulkInsert") == 2
     assert "network" in (caught.value.hint or "")
 
 

@@ -1,5 +1,6 @@
 """A request fails over between three clouds, each over HTTP through its own SDK, and leaves nothing in any of them."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -46,7 +47,7 @@ def test_a_request_goes_to_the_next_cheapest_cloud_and_then_to_the_last(clouds: 
     assert clouds.alive() == []
 
 
-def test_when_all_fail_the_error_has_a_line_for_each_try_in_order(clouds: LocalClouds) -> None:
+def test_when_all_fail_the_error_counts_the_causes_and_has_each_try_in_order(clouds: LocalClouds) -> None:
     empty_aws(clouds)
     empty_gcp(clouds)
     empty_azure(clouds)
@@ -54,7 +55,10 @@ def test_when_all_fail_the_error_has_a_line_for_each_try_in_order(clouds: LocalC
         Cluster.request(gpus=64, type="h100", regions=REGIONS, name="nowhere")
     tried = [report.provider for report in caught.value.attempts]
     assert list(dict.fromkeys(tried)) == ["aws", "gcp", "azure"]
-    assert len(str(caught.value).splitlines()) == 1 + len(tried)
+    first, example = str(caught.value).splitlines()
+    counts = [int(count) for count in re.findall(r"(\d+) no capacity \(", first)]
+    assert sum(counts) == len(tried) and counts == sorted(counts, reverse=True)
+    assert example.startswith("  such as aws ")
     assert {report.code for report in caught.value.attempts} >= {
         "InsufficientInstanceCapacity",
         "ZONE_RESOURCE_POOL_EXHAUSTED",

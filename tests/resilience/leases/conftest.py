@@ -18,6 +18,7 @@ from tests.resilience.leases.metadata_services import (
     Ec2WithoutTags,
     Gce,
     Imds,
+    ImdsOfUniform,
     MetadataService,
     serving,
 )
@@ -51,6 +52,10 @@ KINDS = {
     "azure": Kind(Imds, lambda service, end, setup: custom_data(expires_at=end, identity=None, setup=setup)),
     "azure-identity": Kind(
         Imds, lambda service, end, setup: custom_data(expires_at=end, identity=IDENTITY, setup=setup), deletes=True
+    ),
+    "azure-fabric": Kind(
+        ImdsOfUniform,
+        lambda service, end, setup: custom_data(expires_at=end, identity=None, setup=setup, is_uniform=True),
     ),
 }
 

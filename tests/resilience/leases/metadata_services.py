@@ -1,5 +1,6 @@
 """The metadata services of the clouds on 127.0.0.1, as strict as the real ones, and the APIs with which nodes delete themselves."""
 
+import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -123,7 +124,12 @@ class Imds(MetadataService):
             return (200, json.dumps({"access_token": TOKEN, "expires_in": "86399"})) if is_ours else (400, "{}")
         if path == "/metadata/instance/compute/resourceId":
             return self.found(self.vm if query.get("format") == "text" else None)
+        if path == "/metadata/instance/compute/userData":
+            return self.found(self._user_data() if query.get("format") == "text" else None)
         return self.found(self._tags() if path == "/metadata/instance/compute/tagsList" else None)
+
+    def _user_data(self) -> str:
+        return ""
 
     def _tags(self) -> str:
         # A value that looks like our tag, with an expiry long past: the node must not read it.
@@ -131,6 +137,23 @@ class Imds(MetadataService):
         if (tag := self.tag()) is not None:
             tags.append({"name": TAG, "value": tag})
         return json.dumps(tags, separators=(",", ":"))
+
+
+class ImdsOfUniform(Imds):
+    """The service of Azure for an instance of a Uniform scale set.
+
+    Its user data can be changed while it runs (https://learn.microsoft.com/azure/virtual-machines/user-data). Its tags are those of the
+    model that it was created from, and stay as they were (Azure/azure-sdk-for-go#18278).
+    """
+
+    def _user_data(self) -> str:
+        lines = [f"note=x {TAG}=1700000000"]
+        if (tag := self.tag()) is not None:
+            lines.append(f"{TAG}={tag}")
+        return base64.b64encode("\n".join(lines).encode()).decode()
+
+    def _tags(self) -> str:
+        return json.dumps([{"name": TAG, "value": "1700000000"}])
 
 
 @contextmanager

@@ -18,10 +18,20 @@ from multicompute.testing import LocalClouds, local_clouds
 from multicompute_aws.local import AwsLocalCloud
 from multicompute_gcp.local import GcpLocalCloud
 from tests.resilience.leases.lease_machine import Machine
-from tests.resilience.leases.metadata_services import IDENTITY, TAG, Ec2, Ec2WithoutTags, Gce, Imds, serving
+from tests.resilience.leases.metadata_services import (
+    IDENTITY,
+    TAG,
+    Ec2,
+    Ec2WithoutTags,
+    Gce,
+    Imds,
+    ImdsOfUniform,
+    serving,
+)
 
-SERVICES = {"aws": Ec2, "gcp": Gce, "tpu": Gce, "azure": Imds}
-TYPES = {"aws": "h100", "gcp": "h100", "tpu": "v5p-16", "azure": "h100"}
+SERVICES = {"aws": Ec2, "gcp": Gce, "tpu": Gce, "azure": Imds, "azure-fabric": ImdsOfUniform}
+TYPES = {"aws": "h100", "gcp": "h100", "tpu": "v5p-16", "azure": "h100", "azure-fabric": "h100"}
+CLOUDS = {"tpu": "gcp", "azure-fabric": "azure"}
 _direct = build_opener(ProxyHandler({}))
 
 
@@ -55,7 +65,8 @@ def booted(clouds: LocalClouds, node: Node, kind: str, folder: Path) -> Iterator
     """Boot the node with its boot script; its metadata service shows the tag in the local cloud."""
     with serving(SERVICES[kind], int(datetime.now(UTC).timestamp())) as service:
         service.tag = lambda: tag_in_cloud(clouds, node)
-        service.vm = node.id
+        # An instance of a Uniform scale set has its vmId in its id.
+        service.vm = node.id.partition("@")[0]
         machine = Machine(folder, service)
         machine.boot(boot_script_of(clouds, node))
         yield machine
@@ -64,7 +75,7 @@ def booted(clouds: LocalClouds, node: Node, kind: str, folder: Path) -> Iterator
 
 @contextmanager
 def cluster_on(kind: str) -> Iterator[tuple[LocalClouds, Cluster]]:
-    cloud = "gcp" if kind == "tpu" else kind
+    cloud = CLOUDS.get(kind, kind)
     settings = {
         "MULTICOMPUTE_AWS__REGIONS": "us-east-1",
         "MULTICOMPUTE_GCP__EXTENSION_ROOM": "7d",
@@ -72,7 +83,10 @@ def cluster_on(kind: str) -> Iterator[tuple[LocalClouds, Cluster]]:
     }
     with local_clouds(cloud) as clouds, apply_environment(settings):
         gpus = None if kind == "tpu" else 16
-        cluster = Cluster.request(gpus=gpus, type=TYPES[kind], name="lease", ttl="1h", clouds=[cloud])
+        interconnect: Any = {"azure": "any", "azure-fabric": "rdma"}.get(kind, "auto")
+        cluster = Cluster.request(
+            gpus=gpus, type=TYPES[kind], name="lease", ttl="1h", clouds=[cloud], interconnect=interconnect
+        )
         yield clouds, cluster
         cluster.terminate()
         assert clouds.alive() == []
@@ -139,12 +153,12 @@ def test_an_extension_reaches_nodes_on_aws_whose_tags_can_not_be_in_their_metada
         assert clouds.alive() == []
 
 
-@pytest.mark.parametrize("kind", ["tpu", "azure"])
+@pytest.mark.parametrize("kind", ["tpu", "azure", "azure-fabric"])
 def test_a_node_that_deletes_itself_is_gone_from_its_cloud(kind: str, tmp_path: Path) -> None:
     with cluster_on(kind) as (clouds, cluster):
         node = cluster.nodes[0]
         with booted(clouds, node, kind, tmp_path / "machine") as machine:
-            if kind == "azure":
+            if kind.startswith("azure"):
                 machine.arm = clouds.azure.endpoint_url
             machine.tick_at(epoch(cluster.expires_at) - 1)
             assert node.id in clouds[node.provider].running_ids()

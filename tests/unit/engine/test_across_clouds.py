@@ -33,16 +33,18 @@ def test_without_capacity_in_one_cloud_the_next_cheapest_is_tried(cloud: FakeClo
     assert cloud.alive() == []
 
 
-def test_without_capacity_anywhere_the_error_has_a_line_for_each_try_in_order(cloud: FakeCloud) -> None:
+def test_without_capacity_anywhere_the_error_counts_the_tries_and_has_each_in_order(cloud: FakeCloud) -> None:
     cloud.set_capacity("*", "*", 0)
     with pytest.raises(errors.CapacityError) as caught:
         Cluster.request(gpus=64, type="h100", name="nowhere", timeout="10h")
-    lines = str(caught.value).splitlines()[1:]
-    tried = [line.split()[0] for line in lines]
-    assert {"aws", "gcp", "azure"} <= set(tried)
-    assert len(lines) == len(caught.value.attempts) == sum(launches(cloud).values())
+    attempts, count = caught.value.attempts, sum(launches(cloud).values())
+    assert {"aws", "gcp", "azure"} == {attempt.provider for attempt in attempts}
+    assert len(attempts) == count
+    first, *others = str(caught.value).splitlines()
+    assert first == f"no capacity for 64 x h100 in any of {count} tries: {count} no capacity (capacity)"
+    assert len(others) == 1
     events = [event.message for event in Cluster.get("nowhere").events() if event.kind == "capacity"]
-    assert [line.strip() for line in lines[: len(events)]][:-1] == events[:-1]
+    assert list(map(str, attempts)) == events
     assert cloud.alive() == []
 
 

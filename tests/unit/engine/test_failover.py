@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from multicompute import errors
-from multicompute.engine.provision.failover import CandidateQueue, is_fatal, outage_of, rules_out_provider
+from multicompute.engine.provision.failover import CandidateQueue, Exclusion, exclusion_of, outage_of
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.plan import Candidate, Outage
 
@@ -157,21 +157,42 @@ def test_a_candidate_with_a_part_in_a_dropped_provider_is_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "fatal", "provider"),
+    ("error", "expected"),
     [
-        (errors.CapacityError("x", scope="zone"), False, False),
-        (errors.CapacityError("x", scope="request"), False, False),
-        (errors.QuotaError("x", scope="region"), False, False),
-        (errors.QuotaError("x", scope="account"), False, True),
-        (errors.AuthError("x", scope="account"), False, True),
-        (errors.AccessDeniedError("x", scope="region"), False, False),
-        (errors.InvalidRequestError("x", scope="request"), True, True),
+        (errors.CapacityError("x", scope="zone"), None),
+        (errors.CapacityError("x", scope="account"), None),
+        (errors.QuotaError("x", scope="region"), None),
+        (errors.QuotaError("x", scope="account"), None),
+        (errors.AuthError("x", scope="account"), Exclusion("p")),
+        (errors.AuthError("x", scope="region"), Exclusion("p", "r1")),
+        (errors.AccessDeniedError("x", scope="region"), Exclusion("p", "r1")),
+        (errors.AccessDeniedError("x", scope="type"), Exclusion("p", "r1", instance_type="big.8x")),
+        (errors.InvalidRequestError("x", scope="request"), None),
+        (errors.InvalidRequestError("x", scope="type"), Exclusion("p", "r1", instance_type="big.8x")),
+        (errors.InvalidRequestError("x", scope="zone"), Exclusion("p", "r1", "r1a")),
         # An image that one region lacks.
-        (errors.InvalidRequestError("x", scope="region"), False, False),
-        (errors.InvalidRequestError("x", scope="zone"), False, False),
-        (errors.ProviderError("x"), False, True),
+        (errors.InvalidRequestError("x", scope="region"), Exclusion("p", "r1")),
+        # A call that the adapter always makes wrongly.
+        (errors.InvalidRequestError("x", scope="account"), Exclusion("p")),
+        (errors.ProviderError("x"), None),
+        (errors.TransientError("x"), Exclusion("p", "r1")),
     ],
 )
-def test_only_a_lack_is_tried_elsewhere(error: errors.MulticomputeError, fatal: bool, provider: bool) -> None:
-    assert is_fatal(error) is fatal
-    assert rules_out_provider(error) is provider
+def test_a_failure_rules_out_its_scope_and_no_more(error: errors.MulticomputeError, expected: Exclusion | None) -> None:
+    assert exclusion_of(error, candidate("a")) == expected
+
+
+def test_an_error_in_a_zone_that_the_cloud_chose_rules_out_no_region() -> None:
+    regional = candidate("a")
+    part = replace(regional.parts[0], offer=replace(regional.parts[0].offer, zone=""))
+    error = errors.InvalidRequestError("x", scope="zone")
+    assert exclusion_of(error, Candidate((part,))) is None
+
+
+def test_a_cloud_that_does_not_answer_is_tried_after_the_others() -> None:
+    elsewhere = candidate("a", provider="p", region="r2")
+    queue = CandidateQueue([candidate("a"), candidate("b"), elsewhere, candidate("c", provider="q")])
+    first = queue.next(now=NOW)
+    assert first is not None
+    queue.record_failure(first, errors.TransientError("x"), None)
+    assert zones(queue) == ["r1c", "r2a"]

@@ -83,7 +83,8 @@ def test_no_capacity_anywhere_reports_each_try_and_leaves_nothing(cloud: FakeClo
         Cluster.request(gpus=64, type="h100", regions=["us-east-1"], name="nowhere")
     error = caught.value
     assert len(error.attempts) == len(launches(cloud)) > 6
-    assert all(str(report) in str(error) for report in error.attempts)
+    assert f"{len(error.attempts)} no capacity (capacity)" in str(error)
+    assert str(error).count("\n") == 1
     assert error.plan is not None
     assert error.plan.best is not None
     assert "keep_trying" in (error.hint or "")
@@ -190,26 +191,47 @@ def test_a_callback_that_raises_every_time_can_not_stop_the_teardown(
     assert "is not called again" in caplog.text
 
 
-def test_an_input_error_stops_at_once(cloud: FakeCloud) -> None:
-    cloud.aws.faults.fail("launch", "invalid")
-    with pytest.raises(errors.InvalidRequestError, match="nothing is left running"):
-        Cluster.request(gpus=64, type="h100")
-    assert len(launches(cloud)) == 1
-    assert cloud.alive() == []
+@pytest.mark.parametrize(
+    ("code", "next_place"),
+    [
+        ("invalid", ("us-east-1b", "p5.48xlarge")),
+        ("invalid-type", ("us-east-1a", "p5.4xlarge")),
+        ("no-image", ("us-east-2a", "p5.48xlarge")),
+        ("denied-region", ("us-east-2a", "p5.48xlarge")),
+        ("unheard-of", ("us-east-2a", "p5.48xlarge")),
+    ],
+)
+def test_a_refusal_costs_only_the_place_that_it_names(cloud: FakeCloud, code: str, next_place: tuple[str, str]) -> None:
+    cloud.aws.faults.fail("launch", code)
+    with Cluster.request(gpus=64, type="h100", interconnect="any") as cluster:
+        assert len(launches(cloud)) == 2
+        assert (cluster.zone, cluster.nodes[0].instance_type) == next_place
 
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("auth", errors.AuthError), ("denied", errors.AccessDeniedError), ("what-is-this", errors.ProviderError)],
+    [
+        ("auth", errors.AuthError),
+        ("denied", errors.AccessDeniedError),
+        ("malformed", errors.InvalidRequestError),
+    ],
 )
 def test_an_error_of_the_account_is_not_met_in_every_region(
     cloud: FakeCloud, code: str, kind: type[errors.MulticomputeError]
 ) -> None:
     cloud.aws.faults.fail("launch", code, times=None)
-    with pytest.raises(kind) as caught:
+    with pytest.raises(kind, match="nothing is left running") as caught:
         Cluster.request(gpus=64, type="h100")
     assert caught.value.code == code
     assert len(launches(cloud)) == 1
+    assert cloud.alive() == []
+
+
+def test_a_request_that_runs_out_of_time_says_what_failed_most(cloud: FakeCloud) -> None:
+    cloud.aws.faults.fail("launch", "unheard-of", times=None)
+    with pytest.raises(errors.ProvisionTimeout, match=r"after \d+ tries: \d+ failed \(unheard-of\)\n  such as aws"):
+        Cluster.request(gpus=64, type="h100")
+    assert cloud.alive() == []
 
 
 def test_a_cloud_that_refuses_us_is_passed_over_for_the_next() -> None:

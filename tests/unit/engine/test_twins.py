@@ -39,7 +39,7 @@ async def test_two_requests_run_at_the_same_time(cloud: FakeCloud) -> None:
 
 
 async def test_errors_are_the_same(cloud: FakeCloud) -> None:
-    cloud.aws.faults.fail("launch", "invalid")
+    cloud.aws.faults.fail("launch", "malformed")
     with pytest.raises(errors.InvalidRequestError, match="nothing is left running"):
         await Cluster.arequest(gpus=8, type="h100")
     with pytest.raises(errors.SpecError):

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from multicompute import ClusterState, errors
-from multicompute.ledger import AttemptState, Ledger, schema
+from multicompute.ledger import AttemptState, AvailabilityRecord, Ledger, schema
 from multicompute.ledger.records import Stop
-from multicompute.provider import Account
+from multicompute.provider import Account, Availability, PriceChange
 from tests.unit.ledger.ledger_records import NOW, attempt, cluster, event, node, outage
 
 FIXTURES = sorted(Path(__file__).parent.glob("fixtures/version*.sql"))
@@ -101,7 +101,14 @@ def test_a_ledger_of_an_earlier_version_is_read_correctly(raw: RawDatabase, url:
     is_first = fixture.stem == "version1"
     assert found.account == (None if is_first else Account(("somecloud:1",), "Somecloud account 1"))
     stops = () if is_first else (Stop(NOW, NOW + timedelta(minutes=30)),)
-    assert ledger.nodes("c-1") == [replace(node(0, hourly_cost=55.04), stops=stops)]
+    is_priced = fixture.stem not in ("version1", "version2")
+    prices = (PriceChange(NOW, 60.0), PriceChange(NOW + timedelta(minutes=30), 55.04)) if is_priced else ()
+    priced_at = NOW + timedelta(minutes=40) if is_priced else None
+    expected = replace(node(0, hourly_cost=55.04), stops=stops, prices=prices, priced_at=priced_at)
+    assert ledger.nodes("c-1") == [expected]
+    usable = Availability("north-1", zones={"n1-az1": "north-1a"}, offered={"big.8x": ("north-1a",)})
+    known = [AvailabilityRecord("somecloud", "somecloud:1", NOW, usable)]
+    assert ledger.availability(since=NOW) == (known if is_priced else [])
     assert ledger.events("c-1") == [event("attempt", "trying; the first"), event("launched")]
     assert ledger.outages(now=NOW) == [outage()]
     assert ledger.take_lease("c-1", "other", now=NOW, length=NOW - NOW) == "me"

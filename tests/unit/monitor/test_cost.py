@@ -24,6 +24,7 @@ from multicompute.cost.report import CostReport, report
 from multicompute.ledger import ClusterRecord, NodeRecord
 from multicompute.ledger.records import Stop
 from multicompute.plugins import discover
+from multicompute.provider import PriceChange
 from multicompute.session import Session
 from multicompute.testing import FakeClock, FakeCloud
 from multicompute.testing import fake_cloud as clouds_in_memory
@@ -84,11 +85,11 @@ def write(session: Session, record: ClusterRecord, *nodes: NodeRecord) -> None:
 
 
 def random_year(
-    random: Random, clusters: int, *, has_stops: bool = False
+    random: Random, clusters: int, *, has_changes: bool = False
 ) -> list[tuple[ClusterRecord, list[NodeRecord]]]:
     """Return clusters of a year that live for seconds to months; some have nodes in several clouds, some are live.
 
-    With `has_stops`, some nodes were stopped for a while.
+    With `has_changes`, some nodes were stopped for a while, or had several prices.
     """
     found = []
     for number in range(clusters):
@@ -121,38 +122,47 @@ def random_year(
                 hourly_cost=random.choice(PRICES),
                 accelerators=random.choice([8.0, 4.0, 0.125, 1.0]),
             )
-            nodes.append(with_stops(random, made, min(end, YEAR_END)) if has_stops else made)
+            nodes.append(with_changes(random, made, min(end, YEAR_END)) if has_changes else made)
         found.append((record, nodes))
     return found
 
 
-def with_stops(random: Random, made: NodeRecord, end: datetime) -> NodeRecord:
-    """Return a node that, perhaps, was stopped twice between its start and `end`."""
-    if random.random() < 0.7:
-        return made
-    life = (end - made.started_at) // timedelta(microseconds=1)
-    edges = sorted(made.started_at + timedelta(microseconds=random.randrange(life + 1)) for _ in range(4))
-    stops = (
-        Stop(start, stop, is_billed=random.random() < 0.2) for start, stop in zip(edges[::2], edges[1::2], strict=True)
-    )
-    return replace(made, stops=tuple(stops))
+def with_changes(random: Random, made: NodeRecord, end: datetime) -> NodeRecord:
+    """Return a node that, perhaps, was stopped twice and had several prices between its start and `end`."""
+
+    def instants(count: int) -> list[datetime]:
+        life = (end - made.started_at) // timedelta(microseconds=1)
+        return sorted(made.started_at + timedelta(microseconds=random.randrange(life + 1)) for _ in range(count))
+
+    if random.random() < 0.3:
+        edges = instants(4)
+        stops = tuple(
+            Stop(start, stop, is_billed=random.random() < 0.2) for start, stop in zip(edges[::2], edges[1::2])
+        )
+        made = replace(made, stops=stops)
+    if random.random() < 0.3:
+        changes = [PriceChange(at, random.choice(PRICES)) for at in instants(3)]
+        made = made.priced(changes, at=end)
+    return made
 
 
 def since_new_year(instant: datetime) -> int:
     return (instant - NEW_YEAR) // timedelta(microseconds=1)
 
 
-def billed_by_day(node: NodeRecord, now: datetime) -> Counter[int]:
-    """Return day of the year -> microseconds; what the minimum adds counts on the first day of the node."""
+def billed_by_day(node: NodeRecord, now: datetime) -> Counter[tuple[int, float]]:
+    """Return (day of the year, price) -> microseconds; what the minimum adds counts on the first day, at the first price."""
     start, end = since_new_year(node.started_at), since_new_year(node.ended_at or now)
+    prices = [(since_new_year(each.at), each.hourly_cost) for each in node.prices] or [(start, node.hourly_cost)]
     stops = [(since_new_year(stop.start), since_new_year(stop.end or now)) for stop in node.stops if not stop.is_billed]
-    edges = {start, end, *(edge for stop in stops for edge in stop)}
+    edges = {start, end, *(at for at, _ in prices), *(edge for stop in stops for edge in stop)}
     edges |= {day * DAY for day in range(start // DAY + 1, end // DAY + 1)}
-    days: Counter[int] = Counter()
+    days: Counter[tuple[int, float]] = Counter()
     for first, last in pairwise(sorted(edge for edge in edges if start <= edge <= end)):
         if not any(begun <= first < ended for begun, ended in stops):
-            days[first // DAY] += last - first
-    days[start // DAY] += max(0, MINIMUM[node.provider] * 10**6 - sum(days.values()))
+            price = [cost for at, cost in prices if at <= first][-1]
+            days[first // DAY, price] += last - first
+    days[start // DAY, prices[0][1]] += max(0, MINIMUM[node.provider] * 10**6 - sum(days.values()))
     return +days
 
 
@@ -170,7 +180,7 @@ def test_a_year_of_random_clusters_adds_up_to_an_independent_sum(
     open_ledger: Callable[[datetime], Session], seed: int
 ) -> None:
     session = open_ledger(YEAR_END)
-    year = random_year(Random(seed), 150, has_stops=True)
+    year = random_year(Random(seed), 150, has_changes=True)
     for record, nodes in year:
         write(session, record, *nodes)
     sums: dict[str, dict[str | None, Fraction]] = {by: {} for by in ("cluster", "owner", "cloud", "day", "tag:team")}
@@ -180,7 +190,7 @@ def test_a_year_of_random_clusters_adds_up_to_an_independent_sum(
         tags = record.spec["tags"]
         assert isinstance(tags, dict)
         for each in nodes:
-            for day, time in billed_by_day(each, YEAR_END).items():
+            for (day, price), time in billed_by_day(each, YEAR_END).items():
                 groups = {
                     "cluster": record.name if uses[record.name] == 1 else f"{record.name} ({record.id})",
                     "owner": record.owner,
@@ -189,7 +199,7 @@ def test_a_year_of_random_clusters_adds_up_to_an_independent_sum(
                     "tag:team": tags.get("team"),
                 }
                 for by, group in groups.items():
-                    sums[by][group] = sums[by].get(group, Fraction()) + usd(time, each.hourly_cost)
+                    sums[by][group] = sums[by].get(group, Fraction()) + usd(time, price)
                 hours += Fraction(time, 3600 * 10**6)
                 accelerator_hours += Fraction(time, 3600 * 10**6) * Fraction(each.accelerators)
     total = sum(sums["owner"].values(), Fraction())

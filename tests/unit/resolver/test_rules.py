@@ -8,7 +8,7 @@ import pytest
 
 from multicompute.errors import NoOfferError
 from multicompute.plan import Outage
-from multicompute.provider import LifetimeLimit, Reservation
+from multicompute.provider import Availability, LifetimeLimit, Reservation
 from multicompute.resolver import require
 from tests.unit.resolver.fake_catalog import (
     BIG,
@@ -232,7 +232,7 @@ def test_a_reservation_is_used_only_in_a_zone_that_is_allowed(zone: str, *, is_u
 
 def test_a_zone_id_is_the_zone_that_it_names_in_the_account() -> None:
     catalog = FakeCatalog(line(BIG, 80))
-    known = {"zone_ids": {"e1-az4": "east-1b"}}
+    known = {"availability": {("blue", "east-1"): Availability("east-1", zones={"e1-az4": "east-1b"})}}
     for pattern in ("e1-az4", "blue:E1-AZ4"):
         assert shown(plan(catalog, known=known, gpus=8, type="h100", regions=[pattern])) == ["1 x b8 east-1b"]
         assert shown(plan(catalog, known=known, gpus=8, type="h100", exclude=[pattern])) == ["1 x b8 east-1a"]

@@ -141,7 +141,7 @@ def test_quotas_are_listed_in_pages_and_an_unknown_one_is_not_found(
     quotas = client("service-quotas")
     pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="ec2", PaginationConfig={"PageSize": 4})
     codes = [quota["QuotaCode"] for page in pages for quota in page["Quotas"]]
-    assert len(codes) == len(set(codes)) == 15
+    assert len(codes) == len(set(codes)) == 16
     assert refused(quotas.get_service_quota, ServiceCode="ec2", QuotaCode="L-0")[0] == "NoSuchResourceException"
     with pytest.raises(ValueError, match="L-417A185B"):
         cloud.set_quota("L-0", "us-east-1", 1)

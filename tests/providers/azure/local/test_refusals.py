@@ -12,6 +12,7 @@ from multicompute_azure.local import AzureLocalCloud
 from tests.providers.azure.local.raw_arm import GROUPS, KEY, NETWORK, SIZE, Arm, Site, scale_set
 
 Change = Callable[[dict[str, Any]], object]
+ARM = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server-arm64"}
 
 
 def profile(body: dict[str, Any]) -> Any:
@@ -29,7 +30,7 @@ def nic(body: dict[str, Any]) -> Any:
         (lambda body: body["properties"].update(orchestration_mode="Flexible"), "InvalidRequestContent", "properties.orchestration_mode"),
         (lambda body: body["sku"].update(capacity="2"), "InvalidRequestContent", "sku.capacity"),
         (lambda body: body["properties"].update(orchestrationMode="Flex"), "InvalidRequestContent", "properties.orchestrationMode"),
-        (lambda body: body["properties"].update(orchestrationMode="Uniform"), "InvalidParameter", "orchestrationMode"),
+        (lambda body: body["properties"].update(orchestrationMode="Uniform"), "InvalidParameter", "upgradePolicy"),
         (lambda body: body.pop("location"), "InvalidParameter", "location"),
         (lambda body: body.update(tags=["team"]), "InvalidRequestContent", "tags"),
         (lambda body: body.update(tags={"team": 5}), "InvalidRequestContent", "tags.team"),
@@ -72,7 +73,7 @@ def test_a_scale_set_that_does_not_fit_the_model_is_refused_with_the_path_of_the
         (lambda body: body.update(tags={"a/b": "c"}), "InvalidTagNameCharacters"),
         (lambda body: body.update(tags={str(number): "" for number in range(51)}), "TagCountExceedsLimit"),
         (lambda body: profile(body)["storageProfile"]["imageReference"].update(sku="1804"), "PlatformImageNotFound"),
-        (lambda body: profile(body)["storageProfile"]["imageReference"].update(sku="2404-gb200"), "BadRequest"),
+        (lambda body: profile(body)["storageProfile"]["imageReference"].update(ARM), "BadRequest"),
         (lambda body: profile(body).update(evictionPolicy="Delete"), "OperationNotAllowed"),
         (lambda body: nic(body)["properties"].update(networkSecurityGroup={"id": "/nowhere"}), "InvalidResourceReference"),
         (lambda body: profile(body)["osProfile"]["linuxConfiguration"]["ssh"]["publicKeys"][0].update(path="/root"), "InvalidParameter"),

@@ -210,18 +210,44 @@ def test_a_quota_of_the_project_counts_everywhere(api: Api, cloud: GcpLocalCloud
     assert api.compute("GET", "")["quotas"][0] == {"metric": "GPUS_ALL_REGIONS", "limit": 16, "usage": 16}
 
 
+FLEX = {"onHostMaintenance": "TERMINATE", "provisioningModel": "FLEX_START", "maxRunDuration": {"seconds": "3600"}}
+
+
+def _flex(name: str) -> dict[str, Any]:
+    machine = f"zones/{ZONE}/machineTypes/a3-highgpu-8g"
+    affinity = {"consumeReservationType": "NO_RESERVATION"}
+    return properties(machineType=machine, scheduling=FLEX, reservationAffinity=affinity) | {"name": name}
+
+
 def test_flex_start_counts_against_the_preemptible_quotas(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.set_quota("PREEMPTIBLE_NVIDIA_H100_GPUS", "us-central1", 8)
-    flex = {"onHostMaintenance": "TERMINATE", "provisioningModel": "FLEX_START", "maxRunDuration": {"seconds": "3600"}}
-    assert "Limit: 8.0" in api.refused("POST", BULK, bulk(2, scheduling=flex))[2]
+    created = [api.done(api.compute("POST", f"zones/{ZONE}/instances", _flex(name))) for name in ("one", "two")]
+    assert "error" not in created[0]
+    assert "Limit: 8.0" in created[1]["error"]["errors"][0]["message"]
+
+
+def test_flex_start_in_bulk_is_refused(api: Api) -> None:
+    assert "can't be created in bulk" in api.refused("POST", BULK, bulk(2, scheduling=FLEX))[2]
 
 
 def test_interfaces_of_the_fabric_share_a_network_with_a_subnetwork_for_each(api: Api, cloud: GcpLocalCloud) -> None:
-    cloud.add_network("rdma", ["us-central1"])
-    card = {"subnetwork": "regions/us-central1/subnetworks/rdma", "nicType": "MRDMA"}
+    zone, (one, two) = "us-east4-b", ("rdma-0", "rdma-1")
+    cloud.add_network("rdma", ["us-east4"], rdma_zone=zone, subnetworks=[one, two])
+    ultra: dict[str, Any] = {
+        "machineType": "a3-ultragpu-8g",
+        "scheduling": {"onHostMaintenance": "TERMINATE", "provisioningModel": "SPOT"},
+    }
+    boot = properties()["disks"][0]
+    boot["initializeParams"] |= {"diskType": "hyperdisk-balanced"}
     main = {"network": "global/networks/default"}
-    assert api.done(api.compute("POST", BULK, bulk(1, networkInterfaces=[main, card])))["status"] == "DONE"
-    assert "must be distinct" in api.refused("POST", BULK, bulk(1, networkInterfaces=[main, card, card]))[2]
+    cards = [{"subnetwork": f"regions/us-east4/subnetworks/{name}", "nicType": "MRDMA"} for name in (one, two)]
+    url = f"zones/{zone}/instances/bulkInsert"
+
+    def body(*interfaces: dict[str, str]) -> dict[str, Any]:
+        return bulk(1, disks=[boot], networkInterfaces=list(interfaces), **ultra)
+
+    assert api.done(api.compute("POST", url, body(main, *cards)))["status"] == "DONE"
+    assert "must be distinct" in api.refused("POST", url, body(main, cards[0], cards[0]))[2]
 
 
 def test_the_operation_of_insert_reports_an_exceeded_quota(api: Api, cloud: GcpLocalCloud) -> None:
