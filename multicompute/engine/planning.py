@@ -20,6 +20,8 @@ Places = Mapping[tuple[str, str], Availability]
 """(provider, region) -> what the account can use there."""
 _KEPT: Final = timedelta(days=1)
 """For how long an answer about what an account can use is used."""
+_REFUSAL_KEPT: Final = timedelta(hours=1)
+"""The same for a region that the account can't use: it may be enabled at any time."""
 
 
 def plan_now(spec: ClusterSpec) -> Plan:
@@ -189,7 +191,12 @@ def known_availability(session: Session, accounts: Mapping[str, Account | None] 
     """
     if not session.has_ledger:
         return {}
-    records = session.ledger.availability(since=session.clock.now() - _KEPT)
+    now = session.clock.now()
+    records = [
+        record
+        for record in session.ledger.availability(since=now - _KEPT)
+        if not record.availability.refused or record.read_at >= now - _REFUSAL_KEPT
+    ]
     in_use: dict[str, tuple[str, ...]] = {record.provider: (record.account,) for record in records}
     in_use |= {name: account.ids for name, account in (accounts or {}).items() if account is not None}
     return {

@@ -235,7 +235,9 @@ class Network:
             return (NetworkCard(0, 2, has_efa=True),)
         if instance.name not in self._cards:
             with translate_errors("DescribeInstanceTypes", place):
-                answer = self._clients.ec2(place.region).describe_instance_types(InstanceTypes=[instance.name])  # type: ignore[list-item]
+                ec2 = self._clients.ec2(place.region)
+                # The stubs list the names of all types that existed when they were written.
+                answer = ec2.describe_instance_types(InstanceTypes=[instance.name])  # type: ignore[list-item]
             described = answer["InstanceTypes"][0]["NetworkInfo"] if answer["InstanceTypes"] else {}
             self._cards[instance.name] = described_cards(dict(described), instance)
         return self._cards[instance.name]

@@ -201,6 +201,7 @@ class Clients:
         keys = self._keys(endpoint)
         # A local cloud is not behind the user's proxy.
         config = _CONFIG.merge(Config(proxies={})) if is_loopback(endpoint) else _CONFIG
+        # The stubs have one overload for each name of a service, and none for a variable.
         client = self._session.client(service, region_name=region, endpoint_url=endpoint, config=config, **keys)  # type: ignore[call-overload]
         # The profile may name an endpoint, too; the rule about plain http holds wherever it comes from.
         check_endpoint(client.meta.endpoint_url, name="endpoint_url", provider="aws")

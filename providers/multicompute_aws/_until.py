@@ -81,6 +81,7 @@ def _group(ec2: "EC2Client", name: str, vpc: str, tags: Mapping[str, str], place
     with translate_errors("RevokeSecurityGroupEgress", place):
         try:
             # EC2 creates a group with a rule that allows all outbound traffic, which the user's own groups may not.
+            # The stubs do not accept a mapping that is a constant as their TypedDict.
             ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[_EVERYWHERE])  # type: ignore[list-item]
         except ClientError as error:
             if code_of(error) != "InvalidPermission.NotFound":

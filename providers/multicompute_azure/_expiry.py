@@ -63,8 +63,7 @@ def set_expiry(
 
     def begin(target: _Target) -> _Write:
         if target.instance is not None:
-            write_expiry(clients, target.instance, expires_at)
-            return _Write(target, None)
+            return _Write(target, None, write_expiry(clients, target.instance, expires_at))
         tags: Any = clients.resources.tags
         body = {
             "operation": "Merge",

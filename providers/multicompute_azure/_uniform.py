@@ -92,8 +92,11 @@ def _current(clients: Clients, node_id: str, place: Place) -> dict[str, Any] | N
     return found if instance_node_id(arm_id(node_id), own) == node_id else None
 
 
-def write_expiry(clients: Clients, node: Node, expires_at: datetime | None) -> None:
-    """Write the expiry of a node into its user data, from which its timer reads it; nothing if the node is gone.
+def write_expiry(clients: Clients, node: Node, expires_at: datetime | None) -> MulticomputeError | None:
+    """Write the expiry of a node into its user data, from which its timer reads it.
+
+    Returns:
+        None if it is written; the answer of Azure if it does not find the node.
 
     Raises:
         TransientError: The update has not finished; others: it was refused or has failed.
@@ -101,7 +104,7 @@ def write_expiry(clients: Clients, node: Node, expires_at: datetime | None) -> N
     place = Place("azure", node.region, node.zone, node.instance_type)
     document = _current(clients, node.id, place)
     if document is None:
-        return
+        return retryable(f"{node.id} was not found", code="ResourceNotFound", place=place)
     properties = {name: value for name, value in document["properties"].items() if name not in _REPORTED}
     token = node.token or token_in(str(properties.get("userData") or ""))
     body = {
@@ -116,8 +119,9 @@ def write_expiry(clients: Clients, node: Node, expires_at: datetime | None) -> N
     except MulticomputeError as error:
         if not is_gone(error.code):
             raise
-        return
+        return error
     _wait(clients, operation, place)
+    return None
 
 
 def _wait(clients: Clients, operation: Operation, place: Place) -> None:

@@ -39,13 +39,17 @@ class Places:
         """Return what the project can use in a region, see `Provider.availability`.
 
         N1 machine types are listed in every zone that has them, whether or not GPUs can be attached there.
+
+        Raises:
+            AccessDeniedError: Compute Engine is not enabled in the project.
         """
         place, notes = Place("gcp", region), list[str]()
         try:
             zones = self._read(self._zones, "zones", place, notes)
             machines = self._read(self._machines, "machine types", place, notes)
-        except _NotEnabled:
-            return Availability(region, refused=f"Compute Engine is not enabled in project {self._clients.project}")
+        except _NotEnabled as error:
+            # Not an answer to keep: it can be enabled in a minute.
+            raise error.cause from None
         tpu_zones, slices = self._slices(region, place, notes)
         known = None if zones is None or tpu_zones is None else {*zones.get(region, ()), *tpu_zones}
         if known is not None and not known:
@@ -90,7 +94,7 @@ class Places:
             return self._renewal.run(read)
         except MulticomputeError as error:
             if is_disabled(error):
-                raise _NotEnabled from error
+                raise _NotEnabled(error) from error
             notes.append(f"{place}: {what} could not be read: {error.message}")
             return None
 
@@ -123,7 +127,11 @@ class Places:
 
 
 class _NotEnabled(Exception):
-    """An API that was never enabled in the project."""
+    """An API that was never enabled in the project; `cause` is Google's answer."""
+
+    def __init__(self, cause: MulticomputeError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class _Kept(Generic[Answer]):

@@ -95,6 +95,7 @@ class Clients:
 
     def _find_credentials(self) -> Credentials:
         if self.settings.is_local and not self.settings.has_local_key:
+            # google-auth has no annotations here and below.
             return AnonymousCredential()  # type: ignore[no-untyped-call]
         path = self.settings.credentials_path()
         with translate_errors("find credentials", Place("gcp")):

@@ -66,6 +66,7 @@ class Moto:
         try:
             chunks = self._application(self._environ(request), start_response)
         except NotImplementedError:
+            # Moto has no such action.
             return Response(501, b"", "text/plain")
         try:
             body = b"".join(chunks)

@@ -48,5 +48,6 @@ def _filters_at(now: datetime) -> Mapping[str, Getter[Instance]]:
         "instance-state-code": lambda instance: (str(STATE_CODES[instance.state(now)]),),
     }
     for check in rendering.STATUS_CHECKS:
+        # mypy infers no type for a lambda with a default, which keeps the value of this turn of the loop.
         filters[f"{check}-status.status"] = lambda instance, check=check: (instance.status(check, now),)  # type: ignore[misc]
     return filters

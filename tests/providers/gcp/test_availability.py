@@ -83,9 +83,10 @@ def test_a_project_without_the_tpu_api_has_machines_and_no_slices(cloud: GcpLoca
     assert "TPU API is not enabled" in found.notes[0]
 
 
-def test_a_project_without_compute_engine_can_launch_nothing(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
+def test_a_project_without_compute_engine_is_told_how_to_enable_it(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
     cloud.faults.fail("zones.list", "accessNotConfigured", status=403, message="not enabled", times=None)
-    assert "not enabled" in provider.availability("us-central1").refused
+    with pytest.raises(errors.AccessDeniedError, match="gcloud services enable compute"):
+        provider.availability("us-central1")
 
 
 def test_a_slice_without_a_zone_is_launched_where_tpus_are_sold_to_the_project(

@@ -73,6 +73,17 @@ def test_the_answer_is_kept_for_a_day(cloud: FakeCloud) -> None:
     assert asked(cloud) == ["us-east-1", "us-east-1"]
 
 
+def test_a_region_that_was_refused_is_asked_about_again_after_an_hour(cloud: FakeCloud) -> None:
+    cloud.aws.set_availability(REFUSED)
+    Cluster.request(**H100).terminate()
+    cloud.aws.set_availability(Availability("us-east-1", offered={"p5.48xlarge": ("us-east-1b",)}))
+    cloud.advance(timedelta(minutes=50))
+    assert Cluster.plan(**H100).candidates[0].region == "us-east-2"
+    cloud.advance(timedelta(minutes=11))
+    with Cluster.request(**H100) as cluster:
+        assert cluster.zone == "us-east-1b"
+
+
 def test_a_plan_says_that_the_account_was_not_asked_and_asks_no_cloud(cloud: FakeCloud) -> None:
     plan = Cluster.plan(**H100)
     assert any("what your account can use in aws us-east-1 was not asked today" in note for note in plan.notes)
