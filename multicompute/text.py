@@ -16,7 +16,7 @@ class Narrowing(NamedTuple):
     """What is changed, in this order, if a table is too wide.
 
     Attributes:
-        prose: The title of the column whose text is wrapped between words.
+        prose: The title of the last column, if its text is to be wrapped between words.
         drop: The titles of the columns that are left out, the first one first.
         shorten: The titles of the columns whose cells are cut in the middle.
     """
@@ -122,21 +122,20 @@ def _narrow(headers: Sequence[str], widths: dict[int, int], width: int, narrowin
 
 def _row_lines(cells: Sequence[str], widths: dict[int, int], right: frozenset[int], prose: int | None) -> list[str]:
     """Return the lines of a row: one, or several if its prose is wrapped."""
-    text = "" if prose is None else cells[prose]
-    lines = (wrap(text, width=widths[prose]) if prose is not None else []) or [""]
-    rows = [{index: cells[index] for index in widths} | ({} if prose is None else {prose: lines[0]})]
-    rows += [{prose: line} for line in lines[1:] if prose is not None]
-    return [
-        (" " * _GAP)
-        .join(
-            row.get(index, "").ljust(size)
-            if index == prose
-            else _cell(row.get(index, ""), size, is_right=index in right)
-            for index, size in widths.items()
-        )
-        .rstrip()
-        for row in rows
-    ]
+    line = [_cell(cells[index], size, is_right=index in right) for index, size in widths.items() if index != prose]
+    if prose is None:
+        return [(" " * _GAP).join(line).rstrip()]
+    before = sum(size + _GAP for index, size in widths.items() if index < prose)
+    first = "".join(cell + " " * _GAP for cell in line)[:before]
+    lines = wrap(cells[prose], width=widths[prose]) or [""]
+    rows = []
+    for start, text in zip((first, *[" " * before] * len(lines)), lines, strict=False):
+        if len(text) > widths[prose]:
+            # A path or an id that is too long for its column has a line of its own, in one piece.
+            rows += [start.rstrip(), text.rjust(_total(widths))] if start.strip() else [text.rjust(_total(widths))]
+        else:
+            rows.append(f"{start}{text}".rstrip())
+    return rows
 
 
 def _cell(text: str, size: int, *, is_right: bool) -> str:

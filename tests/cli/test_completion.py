@@ -49,7 +49,7 @@ def test_bash_completes_every_flag_of_every_command(complete: Callable[..., list
 
 def test_bash_completes_values(complete: Callable[..., list[str]], tmp_path: Path) -> None:
     assert complete("up", "--placement", "") == ["zone", "region", "cloud", "any"]
-    assert complete("completion", "") == ["bash", "zsh", "fish", "-h", "--help"]
+    assert complete("completion", "") == ["bash", "zsh", "fish", "-h", "--help", "--verbose", "--debug"]
     (tmp_path / "id.pub").touch()
     assert complete("up", "--ssh-key", "id") == ["id.pub"]
 

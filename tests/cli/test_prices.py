@@ -46,10 +46,12 @@ def test_offers_can_be_filtered_and_a_limit_is_noted(run: Run) -> None:
 def test_offers_for_people_are_a_table_with_one_line_for_zones_of_the_same_price(run: Run) -> None:
     done = run("offers", "h100", "--limit", "5")
     lines = done.out.splitlines()
-    assert lines[0].split() == ["place", "nodes", "acc", "purchase", "$/h", "$/acc-h", "price", "date"]
+    assert lines[0].split() == ["place", "nodes", "acc", "purchase", "$/h", "$/acc-h"]
     assert lines[6] == ""
-    assert lines[1].startswith("aws us-east-1a +5")
-    assert lines[7:] == ["+N  in N other zones of the region as well", "S  stale price"]
+    assert lines[1].startswith("aws us-east-1a +5  1 x p5.4xlarge ")
+    assert lines[7:9] == ["+N  in N other zones of the region as well", "S  stale price"]
+    wide = run("offers", "h100", "--limit", "5", "--wide").out.splitlines()
+    assert wide[0].split() == [*lines[0].split(), "price", "date", "src"]
 
 
 def test_offers_of_a_slice_or_an_instance_type_need_no_number(run: Run) -> None:

@@ -176,3 +176,16 @@ def test_only_columns_that_may_be_shortened_are_cut() -> None:
     narrowing = Narrowing(shorten=("place",))
     text = table(("id", "place"), [("i-0123456789abcdef0", "azure northcentralus-1")], width=38, narrowing=narrowing)
     assert text.splitlines()[1] == "i-0123456789abcdef0  azure no…tralus-1"
+
+
+def test_a_word_that_is_too_long_for_its_column_has_a_line_of_its_own() -> None:
+    path = "sqlite:////home/somebody/.local/share/state.db"
+    rows = [("ledger", "yes", f"{path} (does not exist yet)"), ("catalog", "yes", "a")]
+    text = table(("check", "ok", "detail"), rows, width=48, narrowing=Narrowing(prose="detail"))
+    assert text.splitlines() == [
+        "check    ok   detail",
+        "ledger   yes",
+        f"  {path}",
+        "              (does not exist yet)",
+        "catalog  yes  a",
+    ]

@@ -58,7 +58,7 @@ def test_a_cluster_of_one_node_is_shown_with_state_cost_and_utilisation() -> Non
     )
     assert shown[0] == "train-1  READY  aws us-east-1a  1 node"
     assert shown[1] == "$110.08 per hour, $1,234.50 so far; expires in 1h 30m, at 2027-01-01T13:30:00Z"
-    assert shown[3].split() == ["rank", "node", "state", "type", "cpu", "accel", "memory"]
+    assert shown[3].split() == ["rank", "node", "state", "instance", "type", "cpu", "accel", "memory"]
     assert shown[4].split() == [
         *("0", "i-0123456789abc0000", "running", "p5.48xlarge"),
         *("40%", "█▎", "93%", "██▊", "50%", "█▌"),
