@@ -106,19 +106,8 @@ def resolve(
         SpecError: The spec names something unknown or contradicts itself.
     """
     context = ResolveContext(
-        now,
-        configured,
-        outages,
-        reservations,
-        only,
-        zone_ids,
-        lifetime_limits,
-        default_ttl,
-        tag_problems,
-        availability,
-        fabric_limits,
-        image_required,
-        ceiling,
+        *(now, configured, outages, reservations, only, zone_ids, lifetime_limits, default_ttl, tag_problems),
+        *(availability, fabric_limits, image_required, ceiling),
     )
     plan = decide(spec, catalog, context)
     if plan.candidates or not proposes:
