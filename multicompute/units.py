@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from multicompute.errors import SpecError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)", re.IGNORECASE)
-_LONGEST = timedelta(days=36500)
-"""A hundred years. A longer duration is a mistake, and instants that far away can't be computed."""
+_LONGEST = timedelta(days=730_000)
+"""Two thousand years. Instants that are farther away can't be computed."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE = r"(\d+(?:\.\d+)?)\s*(g|gb|gib|t|tb|tib|m|mb|mib)?"
 _GIB = {"m": 1 / 1024, "mib": 1 / 1024, "mb": 1e6 / 2**30, "g": 1.0, "gib": 1.0, "gb": 1e9 / 2**30}
@@ -23,7 +23,7 @@ def parse_duration(value: str | timedelta, *, what: str) -> timedelta:
         what: The name of the argument, for the message.
 
     Raises:
-        SpecError: `value` is not a duration, not positive, or longer than a hundred years.
+        SpecError: `value` is not a duration, not positive, or longer than 2,000 years.
     """
     if isinstance(value, timedelta):
         duration = value
@@ -37,7 +37,7 @@ def parse_duration(value: str | timedelta, *, what: str) -> timedelta:
     if duration <= timedelta(0):
         raise SpecError(f"{what}={value!r}: must be longer than zero")
     if duration > _LONGEST:
-        raise SpecError(f"{what}={value!r}: longer than a hundred years")
+        raise SpecError(f"{what}={value!r}: longer than 2,000 years")
     return duration
 
 

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-from multicompute.cost.billing import minimums
 from multicompute.errors import SpecError
 from multicompute.plan import Candidate, Plan
 from multicompute.plan_text import candidate_text
@@ -54,7 +53,7 @@ def _refuse_ttl(session: Session, ttl: timedelta, plan: Plan) -> None:
 
 
 def _refuse_budget(session: Session, budget: float, plan: Plan) -> None:
-    billed = minimums(session)
+    billed = {name: plugin.billing_minimum for name, plugin in session.plugins.items()}
 
     def least(candidate: Candidate) -> float:
         return candidate.hourly_cost * (billed.get(candidate.provider, timedelta(0)) / timedelta(hours=1))

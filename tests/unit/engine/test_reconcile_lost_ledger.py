@@ -92,6 +92,7 @@ def test_the_same_request_again_returns_the_adopted_cluster(cloud: FakeCloud, tm
     # Nodes have eight accelerators, so there is a surplus of four.
     arguments: dict[str, Any] = {
         "gpus": 12,
+        "allow_surplus": True,
         "type": "h100",
         "vcpus": 192,
         "budget": 900.0,
