@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from multicompute.plan import Outage
 
 _COLUMNS: Final = ("place", "instance type", "purchase", f"{RIGHT}nodes", "reason", "until")
-_NARROWING: Final = Narrowing(drop=("nodes", "purchase"), shorten=("instance type",))
+_NARROWING: Final = Narrowing(drop=("nodes", "purchase", "reason"), shorten=("instance type",))
 
 
 def outages_arguments(parser: argparse.ArgumentParser) -> None:

@@ -120,7 +120,7 @@ def _with_nearest(plan: Plan, catalog: "Catalog", context: ResolveContext) -> Pl
     # Imported here: it is rarely needed. It resolves about thirty variations of the spec.
     from multicompute.resolver._relaxation import nearest
 
-    found = nearest(plan.spec, lambda changed: decide(changed, catalog, context))
+    found = nearest(plan, lambda changed: decide(changed, catalog, context))
     return plan if found is None else replace(plan, nearest=found.text, binding=found.binding)
 
 

@@ -43,6 +43,10 @@ _STATES: Final = (
     *(reasons.SURPLUS, reasons.OVER_CEILING),
 )
 """Reasons that come from the clouds, the account or the configuration."""
+_INSIDE: Final = tuple(
+    reason for reason in reasons.ORDER[reasons.ORDER.index(reasons.EXCLUDED_ZONE) + 1 :] if reason in _STATES
+)
+"""Those of them that are checked after the places, so they reject offers in the places that were asked for."""
 
 _MEASURES: Final[Mapping[str, Callable[[Candidate], float]]] = {
     "min_gpu_memory": lambda candidate: usable_memory(candidate.instance),
@@ -84,19 +88,36 @@ class Change(NamedTuple):
     binding: str = ""
 
 
-def nearest(spec: ClusterSpec, decide: Decide) -> Proposal | None:
-    """Return the nearest change that has an offer; None if all changes together have none.
+def nearest(plan: Plan, decide: Decide) -> Proposal | None:
+    """Return the change of the spec of `plan` that is nearest and has an offer; None if all changes together have none.
 
     Changes that keep to the places that were asked for come first. The distance of a limit or a number is the share by which
     it must move; every other change counts as much as doubling a limit. Single changes come first, the smallest set of changes
     only if no single one helps.
     """
+    spec = plan.spec
     changes = [change for name in relaxations() if (change := _single(spec, name, decide))]
     changes += [change for change in (_fewer(spec, decide), _as_sold(spec, decide)) if change]
     if changes:
         near = min(changes, key=lambda change: change.distance)
-        return Proposal(f"{near.text} would have one: {describe(near.best)}", near.binding)
-    return _together(spec, decide)
+        is_elsewhere, _ = near.distance
+        binding = (_state(plan) if is_elsewhere else "") or near.binding
+        return Proposal(f"{near.text} would have one: {describe(near.best)}", binding)
+    return _together(plan, decide)
+
+
+def _state(plan: Plan) -> str:
+    """Return why the places that were asked for have no offer, if it is the state of the clouds; "" if it is not."""
+    counts = {reason: plan.rejected[reason].count for reason in _INSIDE if reason in plan.rejected}
+    commonest = max(counts, key=lambda reason: counts[reason], default=None)
+    return "" if commonest is None else f"{commonest}, {_rejection(plan, commonest)}"
+
+
+def _rejection(plan: Plan, reason: str) -> str:
+    """Return how many offers a reason rejects, with an example."""
+    rejection = plan.rejected[reason]
+    example = f", such as {rejection.examples[0]}" if rejection.examples else ""
+    return f"{counted(rejection.count, 'offer')}{example}"
 
 
 def describe(best: Candidate) -> str:
@@ -234,8 +255,9 @@ def _as_sold(spec: ClusterSpec, decide: Decide) -> Change | None:
     return Change((False, distance), f"gpus={best.accelerators:g}", best, _binding(spec, "allow_surplus", plan))
 
 
-def _together(spec: ClusterSpec, decide: Decide) -> Proposal | None:
+def _together(failed: Plan, decide: Decide) -> Proposal | None:
     """Propose the fewest changes that have an offer together: make all, then undo each that is not needed."""
+    spec = failed.spec
     changed: dict[str, object] = {
         name: relaxed.to for name, relaxed in relaxations().items() if getattr(spec, name) != relaxed.to
     }
@@ -252,6 +274,8 @@ def _together(spec: ClusterSpec, decide: Decide) -> Proposal | None:
     settings = [_setting(spec, name) for name in changed]
     # A setting that is the only one left is no combination: no smaller change was found for it.
     binding = f"{' and '.join(settings)} rule out every offer together" if len(settings) > 1 else ""
+    if all(name in _SCOPE for name in changed):
+        binding = _state(failed) or binding
     return Proposal(f"{text} would have one: {describe(best)}", binding)
 
 
@@ -265,10 +289,9 @@ def explain_failure(plan: Plan) -> str:
     worst = _commonest_reason(plan)
     if worst is None:
         return f"no offer for {what}: the tables have no price for it in any region"
-    argument, rejection = ARGUMENTS.get(worst), plan.rejected[worst]
+    argument = ARGUMENTS.get(worst)
     setting = f" ({argument}={_shown(getattr(plan.spec, argument))})" if argument else ""
-    example = f", such as {rejection.examples[0]}" if rejection.examples else ""
-    return f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {counted(rejection.count, 'offer')}{example}"
+    return f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {_rejection(plan, worst)}"
 
 
 def _commonest_reason(plan: Plan) -> str | None:

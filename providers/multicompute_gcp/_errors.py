@@ -120,6 +120,8 @@ _RESERVATION: Final = (
     _RESERVATION_FULL,
     INVALID._replace(wording="reservationAffinity|[Rr]eservations?[ /\\[]"),
 )
+# "update is not supported while in state PREEMPTED" (SkyPilot's `_gcp_handler`).
+WHILE_PREEMPTED: Final = "while in state PREEMPTED"
 # What an operation answers while Google preempts the instance or slice that it creates or changes: SkyPilot's `_gcp_handler`
 # (sky/backends/cloud_vm_ray_backend.py) and https://github.com/skypilot-org/skypilot/issues/1797.
 _LOST_WHILE_CREATED: Final = NO_CAPACITY_IN_ZONE._replace(wording=r"/(instances|disks)/.*was not found")
@@ -206,8 +208,7 @@ TPU_MEANINGS: Final[Meanings] = {
         NO_CAPACITY_IN_ZONE,
     ),
     "INVALID_ARGUMENT": (
-        # "update is not supported while in state PREEMPTED" (SkyPilot's `_gcp_handler`).
-        PREEMPTED._replace(wording="while in state PREEMPTED"),
+        PREEMPTED._replace(wording=WHILE_PREEMPTED),
         *_TYPE_UNKNOWN,
         # "the accelerator v4-128 was not found in zone us-central2-b" (https://github.com/skypilot-org/skypilot/issues/3840).
         NOT_OFFERED_IN_ZONE._replace(wording="not available in zone|accelerator .* was not found in zone"),
@@ -218,7 +219,7 @@ TPU_MEANINGS: Final[Meanings] = {
     # RESOURCE_EXHAUSTED, where no reservation is used (https://github.com/skypilot-org/skypilot/issues/4579).
     "FAILED_PRECONDITION": (
         NO_CAPACITY_IN_ZONE._replace(wording="[Ii]nsufficient reserved capacity"),
-        PREEMPTED._replace(wording="while in state PREEMPTED"),
+        PREEMPTED._replace(wording=WHILE_PREEMPTED),
         *_POLICY,
         UNKNOWN,
     ),

@@ -11,6 +11,7 @@ import pytest
 
 from multicompute import Cluster
 from multicompute.cli.parser import COMMANDS
+from multicompute.errors import CapacityError
 from multicompute.testing import FakeCloud
 
 Run = Callable[..., Any]
@@ -31,6 +32,8 @@ CASES: Final[dict[str, tuple[str, ...]]] = {
     "cost": (),
     "reconcile": ("--dry-run",),
     "reap": (),
+    "outages": (),
+    "wait": (NAME,),
     "supervise": ("--once",),
     "catalog": ("info",),
     "doctor": (),
@@ -51,6 +54,7 @@ TABLES: Final = (
     "doctor",
     "reconcile",
     "reap",
+    "outages",
 )
 
 
@@ -62,6 +66,8 @@ def _cluster(fake_cloud: FakeCloud) -> Iterator[Cluster]:
         gpus=16, type="h100", name=NAME, clouds=["aws"], tags={"team": "nlp"}, ttl="12h", budget=5000
     )
     fake_cloud.advance("90m")
+    with pytest.raises(CapacityError):
+        Cluster.request(nodes=2, type="p5.48xlarge", name="failed", regions=["us-east-1a"], clouds=["aws"])
     yield cluster
     for each in Cluster.list():
         each.terminate()

@@ -1,7 +1,7 @@
 """Moves the end of life of slices, in the labels that listings show and in the metadata that the timers of the hosts read."""
 
+import re
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from multicompute.errors import CapacityError
 from multicompute.provider import TAG_EXPIRES_AT, Selector, expiry_tag
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, retryable
-from multicompute_gcp._errors import translate_errors
+from multicompute_gcp._errors import WHILE_PREEMPTED, translate_errors
 from multicompute_gcp._gang import AT_ONCE
 from multicompute_gcp._names import last_segment, region_of, token_of
 from multicompute_gcp._operations import CHANGED_WITHIN, Outcome
@@ -47,9 +47,12 @@ def set_expiry(
     value = expiry_tag(expires_at)
 
     def update(item: dict[str, Any]) -> None:
-        with suppress(CapacityError):
-            # Preempted since it was listed: it does not come back.
+        try:
             change(item)
+        except CapacityError as error:
+            # Preempted since it was listed: it does not come back.
+            if not re.search(WHILE_PREEMPTED, error.vendor_message or ""):
+                raise
 
     def change(item: dict[str, Any]) -> None:
         node = {"name": str(item["name"]), "metadata": {**(item.get("metadata") or {}), TAG_EXPIRES_AT: value}}

@@ -81,6 +81,10 @@ def assert_reported(result: Result, trouble: Trouble, scene: Scene) -> str:
     if isinstance(error, errors.ProvisionTimeout) and trouble.column == "not found":
         # A node that is never found never runs.
         return "ProvisionTimeout"
+    if isinstance(error, errors.NoOfferError) and errors.AccessDeniedError in trouble.kinds:
+        # What the account can use is read before anything is planned: a region that refuses it has no offer.
+        assert "region not available to the account" in str(error), error
+        return "NoOfferError"
     assert isinstance(error, trouble.kinds), f"{type(error).__name__}: {error}"
     assert error.provider == scene.harness.provider
     has_code = error.code == trouble.code if trouble.code and trouble.column != "conflict" else error.code

@@ -58,9 +58,21 @@ def test_a_type_that_no_zone_sells_to_the_account_is_rejected_with_the_reason(cl
     with pytest.raises(errors.NoOfferError) as caught:
         Cluster.request(**request)
     assert caught.value.plan is not None
-    assert caught.value.plan.rejected["not sold to the account there"].count > 0
+    count = caught.value.plan.rejected["not sold to the account there"].count
+    assert f"meets the spec: not sold to the account there, {count} offers, such as aws us-east-1" in str(caught.value)
     assert [call for call in cloud.aws.faults.calls if call.operation == "launch"] == []
     assert cloud.alive() == []
+
+
+@pytest.mark.parametrize("places", [{}, {"clouds": ["aws"]}, {"exclude": ["us-east-2"]}])
+def test_an_error_names_the_refusal_of_the_region_that_was_asked_for(cloud: FakeCloud, places: dict[str, Any]) -> None:
+    cloud.aws.set_availability(REFUSED)
+    with pytest.raises(errors.NoOfferError) as caught:
+        Cluster.request(nodes=2, type="p5.48xlarge", regions=["us-east-1"], **places)
+    message = str(caught.value)
+    assert "meets the spec: region not available to the account, " in message
+    assert "not enabled in this account" in message
+    assert str(caught.value.hint).startswith("regions=['us-")
 
 
 def test_the_answer_is_kept_for_a_day(cloud: FakeCloud) -> None:
