@@ -23,7 +23,7 @@ exclude_patterns = ["_static"]
 
 # Pages, in the order of the menu. The menu is not in the pages, because a toctree directive is shown as code on a repository host.
 navigation = {
-    "Start": ["quickstart", "concepts", "configuration"],
+    "Start": ["quickstart", "comparison", "concepts", "configuration"],
     "How to": [
         "how-to/spot",
         "how-to/tpu",

@@ -34,3 +34,10 @@ with local_clouds("aws") as clouds:
 
     # Ask the cloud itself what is left.
     print(f"\nLeft in the cloud: {clouds.aws.alive() or 'nothing'}")
+
+print("""
+Get one for real, from a cloud that you are signed in to (asks before it buys, ends after an hour):
+  .venv/bin/multicompute doctor
+  .venv/bin/multicompute up --gpus 1 --type l4 --ttl 1h --name first
+  .venv/bin/multicompute nodes first
+  .venv/bin/multicompute down first --yes""")

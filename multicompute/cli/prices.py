@@ -35,9 +35,8 @@ def offers_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit",
         type=int,
-        default=DEFAULT_LIMIT,
         metavar="N",
-        help=f"number of offers to list at most, {DEFAULT_LIMIT} by default; 0 for all",
+        help=f"number of lines to list at most, for a type {DEFAULT_LIMIT} by default; 0 for all",
     )
     output_arguments(parser)
 
@@ -47,7 +46,7 @@ def offers(options: argparse.Namespace) -> int:
     from multicompute.plan_text import group_zones
     from multicompute.resolver import require
 
-    if options.limit < 0:
+    if options.limit is not None and options.limit < 0:
         raise SpecError(f"--limit {options.limit}: must be 0 (for all) or more")
     if options.accelerator is None:
         return _accelerators(options)
@@ -58,7 +57,7 @@ def offers(options: argparse.Namespace) -> int:
     if not hasattr(options, "gpus"):
         # Without a number, offers are compared by the price of one accelerator.
         candidates = sorted(candidates, key=lambda candidate: candidate.price_per_accelerator)
-    limit = options.limit or len(candidates)
+    limit = (DEFAULT_LIMIT if options.limit is None else options.limit) or len(candidates)
     if wrote(options, [candidate.to_dict() for candidate in candidates[:limit]]):
         _note_limit(limit, len(candidates), "offers")
     else:
@@ -79,12 +78,14 @@ def _accelerators(options: argparse.Namespace) -> int:
         for name in open_session().catalog.accelerators():
             if candidates := _find(options, name).candidates:
                 records.append(_accelerator_dict(name, candidates))
-    if not wrote(options, records, header=_ACCELERATOR_KEYS):
+    limit = options.limit or len(records)
+    if not wrote(options, records[:limit], header=_ACCELERATOR_KEYS):
         columns = ("type", ">GiB", "clouds", ">$/acc-h", "lowest in", "instance type", "purchase")
         narrowing = Narrowing(drop=("purchase", "instance type"), shorten=("lowest in", "clouds"))
-        rows = [_accelerator_row(record) for record in records]
+        rows = [_accelerator_row(record) for record in records[:limit]]
         write_table(columns, rows, narrowing=narrowing, wide=options.wide)
         write_message("`multicompute offers TYPE` lists the offers of one type")
+    _note_limit(limit, len(records), "types")
     return 0
 
 

@@ -90,6 +90,6 @@ def _missing(found: int, name: str) -> tuple[tuple[str, ...], ...]:
     if found > known:
         raise LedgerError(
             f"ledger {name}: written by a newer version of multicompute (schema {found}; this version supports up to {known})",
-            hint="upgrade with `pip install --upgrade multicompute`, or set another `state`",
+            hint="install a newer version of multicompute, or set another `state`",
         )
     return UPGRADES[found:]

@@ -148,6 +148,14 @@ def test_a_plan_without_offers_names_what_binds_and_the_change_as_the_user_would
     assert run("plan", "--gpus", "8", "--type", "h100", *others).status == 0
 
 
+def test_a_limit_holds_for_the_list_of_accelerators_too(run: Run) -> None:
+    every, three = run("offers", "--json").document, run("offers", "--limit", "3")
+    assert len(three.out.splitlines()) == 1 + 3
+    assert f"3 of {len(every)} types; --limit 0 lists all" in three.err
+    assert run("offers", "--limit", "3", "--json").document == every[:3]
+    assert run("offers", "--limit", "0", "--json").document == every
+
+
 def test_offers_without_a_type_list_the_accelerators_with_memory_clouds_and_lowest_price(run: Run) -> None:
     done = run("offers", "--json")
     found = {each["type"]: each for each in done.document}

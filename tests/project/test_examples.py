@@ -32,9 +32,21 @@ def test_the_quickstart_shows_all_steps_from_plan_to_teardown(tmp_path: Path) ->
     # There was no capacity in the first zone; the error is shown, and another zone is used.
     assert "InsufficientInstanceCapacity" in shown
     assert len(re.findall(r"^  rank \d", shown, re.MULTILINE)) == 8
-    assert shown.rstrip().endswith("Left in the cloud: nothing")
+    assert "\nLeft in the cloud: nothing\n" in shown
     recorded = (ROOT / "docs" / "images" / "quickstart.txt").read_text().partition("\n")[2]
     assert CHANGING.sub("", recorded) == CHANGING.sub("", shown), "run `make picture`"
+
+
+def test_the_commands_that_the_quickstart_ends_with_get_and_terminate_a_cluster(tmp_path: Path) -> None:
+    recorded = (ROOT / "docs" / "images" / "quickstart.txt").read_text()
+    commands = re.findall(r"^  (\.venv/bin/multicompute .*)$", recorded, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["doctor", "up", "nodes", "down"]
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    script = "\n".join(commands)
+    shown = run([".venv/bin/multicompute", "local", "--", "bash", "-e", "-c", script], tmp_path)
+    assert "first" in shown
+    assert "TERMINATED" in shown
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("test_*.py")), ids=lambda path: path.name)
