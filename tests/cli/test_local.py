@@ -79,7 +79,7 @@ def test_without_a_command_it_prints_the_environment_and_runs_until_a_signal(sig
 def test_a_process_under_local_works_on_the_local_cloud(run: Run, tmp_path: Path) -> None:
     note = tmp_path / "cluster.json"
     script = (
-        f"{shlex.quote(SCRIPT)} up --gpus 16 --type h100 --cloud aws --name train-1 --no-progress --json > {note}"
+        f"{shlex.quote(SCRIPT)} up --gpus 16 --type h100 --cloud aws --name train-1 --no-progress --yes --json > {note}"
         f" && {shlex.quote(SCRIPT)} down train-1 --yes > /dev/null"
         f" && {shlex.quote(SCRIPT)} reconcile --dry-run"
     )

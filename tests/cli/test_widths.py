@@ -22,6 +22,7 @@ CASES: Final[dict[str, tuple[str, ...]]] = {
     "up": (*REQUEST, "--name", "second", "--quiet"),
     "ls": ("--all",),
     "show": (NAME,),
+    "wait": (NAME,),
     "nodes": (NAME,),
     "events": (NAME,),
     "watch": (NAME, "--once"),
@@ -32,6 +33,7 @@ CASES: Final[dict[str, tuple[str, ...]]] = {
     "reconcile": ("--dry-run",),
     "reap": (),
     "supervise": ("--once",),
+    "outages": (),
     "catalog": ("info",),
     "doctor": (),
 }
@@ -43,6 +45,7 @@ TABLES: Final = (
     "plan",
     "ls",
     "show",
+    "wait",
     "nodes",
     "events",
     "heal",
@@ -51,6 +54,7 @@ TABLES: Final = (
     "doctor",
     "reconcile",
     "reap",
+    "outages",
 )
 
 
