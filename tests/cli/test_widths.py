@@ -23,6 +23,7 @@ CASES: Final[dict[str, tuple[str, ...]]] = {
     "up": (*REQUEST, "--name", "second", "--quiet"),
     "ls": ("--all",),
     "show": (NAME,),
+    "wait": (NAME,),
     "nodes": (NAME,),
     "events": (NAME,),
     "watch": (NAME, "--once"),
@@ -35,6 +36,7 @@ CASES: Final[dict[str, tuple[str, ...]]] = {
     "outages": (),
     "wait": (NAME,),
     "supervise": ("--once",),
+    "outages": (),
     "catalog": ("info",),
     "doctor": (),
 }
@@ -46,6 +48,7 @@ TABLES: Final = (
     "plan",
     "ls",
     "show",
+    "wait",
     "nodes",
     "events",
     "heal",
