@@ -82,7 +82,6 @@ def test_a_gang_is_launched_and_torn_down_on_a_moto_server(moto_server: str) -> 
 
 def test_spot_nodes_are_launched_as_such() -> None:
     with mock_aws(), complete_moto(), Cluster.request(gpus=8, type="h100", spot=True, clouds=["aws"]) as cluster:
-        assert all(node.is_spot for node in cluster.nodes)
         found = boto3.client("ec2", region_name=cluster.region).describe_instances()["Reservations"][0]["Instances"][0]
         assert found["InstanceLifecycle"] == "spot"
 
