@@ -98,8 +98,10 @@ def read_quotas(
             found.append(quota)  # noqa: PERF402 - one by one, so an error loses none of those before it
         if not found:
             notes.append(f"{place}: the cloud reports no quota for accelerators here; quotas are not compared")
-    except MulticomputeError as error:
-        notes.append(f"{place}: quotas could not be read and are not compared: {error.message}")
+    # Whatever happens here is no reason not to launch: the cloud itself refuses what exceeds a quota.
+    except Exception as error:  # noqa: BLE001
+        why = error.message if isinstance(error, MulticomputeError) else f"{type(error).__name__}: {error}"
+        notes.append(f"{place}: quotas could not be read and are not compared: {why}")
     held: list[Reservation] = []
     unreadable: list[str] = []
     for reservation_id in reservations:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from multicompute.testing.local.cloud import LocalCloud
     from multicompute.testing.local.clouds import LocalClouds, local_clouds, running
     from multicompute.testing.local.harness import LocalCloudHarness, Refusal
+    from multicompute.testing.moto import complete_moto
     from multicompute.testing.provider_harness import FailureKind, ProviderHarness, launch_request
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ProviderConformance",
     "ProviderHarness",
     "Refusal",
+    "complete_moto",
     "fake_cloud",
     "launch_request",
     "local_clouds",
@@ -52,6 +54,7 @@ _MODULES = {
     "ProviderConformance": "conformance",
     "ProviderHarness": "provider_harness",
     "Refusal": "local.harness",
+    "complete_moto": "moto",
     "fake_cloud": "fake.session",
     "launch_request": "provider_harness",
     "local_clouds": "local.clouds",

@@ -49,6 +49,18 @@ def _local_clouds(request: pytest.FixtureRequest) -> "Iterator[LocalClouds]":
         _expect_nothing_left(left_in_local_clouds(clouds))
 
 
+@pytest.fixture(name="complete_moto")
+def _complete_moto() -> Iterator[None]:
+    """Add to the test's own moto what launches need: to `mock_aws`, as decorator, `with` or fixture, and to moto's servers.
+
+    The test gets an empty ledger and an empty configuration. Request with `clouds=["aws"]`: other clouds are not replaced.
+    """
+    from multicompute.testing.moto import complete_moto
+
+    with complete_moto():
+        yield
+
+
 @pytest.fixture(name="cluster_factory")
 def _cluster_factory(request: pytest.FixtureRequest) -> "Iterator[ClusterFactory]":
     """Return a function like `Cluster.request` whose clusters are terminated after the test.

@@ -54,6 +54,7 @@ _UNKNOWN_KEY: Final = Meaning(AuthError, "region")
 _NOT_OFFERED_IN_REGION: Final = Meaning(CapacityError, "region", is_offered=False)
 _INVALID_IN_ZONE: Final = Meaning(InvalidRequestError, "zone")
 _FREE_TIER: Final = "not eligible for Free Tier"
+NOT_IN_MOTO: Final = "NotInMoto"
 # EC2 documents no list of the endings; "Client.InvalidKMSKey.InvalidState" is the usual one.
 KEY_REASON: Final = "Client.InvalidKMSKey"
 
@@ -233,6 +234,10 @@ _HINTS: Final[Mapping[Kind, str]] = {
     ProviderError: "look the code up in the EC2 API's list of error codes",
 }
 
+_COMPLETE_MOTO: Final = (
+    "add it with `from multicompute.testing import complete_moto` and `with mock_aws(), complete_moto():`,"
+    " or the pytest fixture complete_moto"
+)
 # The next step where neither the kind of the error nor the action decides it: the code, a part of the message, and the hint.
 _SPECIAL_HINTS: Final = (
     ("OptInRequired", "Marketplace", "accept the terms on that page, or name another image with image="),
@@ -286,6 +291,8 @@ def zones_with_capacity(message: str) -> tuple[str, ...]:
 
 def translate(error: Exception, operation: str, place: Place) -> MulticomputeError:
     """Return the error of this package for what boto3 raised; the caller raises it from `error`."""
+    if isinstance(error, NotImplementedError):
+        return lacking_in_moto(operation, place)
     message = message_of(error)
     if not isinstance(error, sdk.ClientError):
         answer = VendorAnswer(type(error).__name__, message)
@@ -306,7 +313,34 @@ def translate(error: Exception, operation: str, place: Place) -> MulticomputeErr
     return error_of(meaning, answer, operation=operation, place=place, hint=_hint(meaning, answer, operation, place))
 
 
-translate_errors = translator((sdk.ClientError, sdk.BotoCoreError, ResponseParserError), translate, log)
+# NotImplementedError: moto raises it through the SDK for what it lacks.
+translate_errors = translator(
+    (sdk.ClientError, sdk.BotoCoreError, ResponseParserError, NotImplementedError), translate, log
+)
+
+
+def lacking_in_moto(operation: str, place: Place, what: str = "this call") -> MulticomputeError:
+    """Return the error for a call that moto, in which a test runs, can't answer. No other place can, either."""
+    answer = VendorAnswer(NOT_IN_MOTO, f"this is moto, which lacks {what}")
+    return error_of(MALFORMED, answer, operation=operation, place=place, hint=_COMPLETE_MOTO)
+
+
+def is_from_moto(metadata: Mapping[str, Any]) -> bool:
+    """Return whether an answer comes from moto, by its header "Server"; `metadata` is the SDK's ResponseMetadata of the answer."""
+    return "amazon.com" in str(metadata.get("HTTPHeaders", {}).get("server", ""))
+
+
+def refuse_error_pages(response_dict: dict[str, Any], operation_model: Any, **_: object) -> None:
+    """Refuse the page with which a moto server answers a call that it lacks; a handler of the SDK's event `before-parse`.
+
+    The page of a launch may hide that instances were created, so it stays an answer that proves nothing.
+
+    Raises:
+        NotImplementedError: The answer is this page, as `mock_aws` raises it.
+    """
+    is_page = response_dict["status_code"] == 500 and b"<html" in response_dict["body"][:100]
+    if is_page and "Werkzeug" in response_dict["headers"].get("server", "") and operation_model.name != "RunInstances":
+        raise NotImplementedError(f"The action {operation_model.name} has failed in the moto server")
 
 
 def member(answer: Mapping[str, Any], name: str, place: Place) -> Any:

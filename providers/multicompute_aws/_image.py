@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 
 from multicompute.offer import InstanceType
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, unavailable_here
-from multicompute_aws._errors import code_of, member, translate_errors
+from multicompute_aws._errors import code_of, is_from_moto, lacking_in_moto, member, translate_errors
 from multicompute_aws._session import Clients
 
 # AWS's base images have the driver, CUDA, EFA and a container runtime. Parameter names: https://docs.aws.amazon.com/dlami/latest/devguide
@@ -75,6 +75,10 @@ class Images:
             except ClientError as error:
                 if code_of(error) != "ParameterNotFound":
                     raise
+                if is_from_moto(error.response.get("ResponseMetadata", {})):
+                    raise lacking_in_moto(
+                        "GetParameter", place, "the parameter of the image; image= names one"
+                    ) from error
                 raise unavailable_here(
                     f"no image in this region under {name}",
                     code="ParameterNotFound",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from multicompute.errors import AccessDeniedError
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_aws._errors import log, translate_errors
+from multicompute_aws._errors import is_from_moto, log, translate_errors
 from multicompute_aws._session import Clients
 
 if TYPE_CHECKING:
@@ -47,11 +47,15 @@ class Routes:
         try:
             with translate_errors("DescribeRouteTables", place):
                 pages = self._clients.ec2(place.region).get_paginator("describe_route_tables").paginate(Filters=filters)
-                tables: list[Mapping[str, Any]] = [dict(item) for page in pages for item in page["RouteTables"]]
+                read = list(pages)
         except AccessDeniedError as error:
             log.warning("%s: routes can't be read, so subnets are judged by their settings: %s", place, error.message)
             return {"": "unknown"}
+        if any(is_from_moto(page.get("ResponseMetadata", {})) for page in read):
+            # moto leaves out the internet gateway of a default VPC.
+            return {"": "unknown"}
         ways: dict[str, WayOut] = {}
+        tables: list[Mapping[str, Any]] = [dict(item) for page in read for item in page["RouteTables"]]
         for table in tables:
             way = _way(table.get("Routes", ()))
             for association in table.get("Associations", ()):

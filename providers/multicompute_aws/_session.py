@@ -18,7 +18,7 @@ from multicompute.provider_kit.call_log import note_request
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.endpoints import check_endpoint, is_loopback
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_aws._errors import log, translate_errors
+from multicompute_aws._errors import log, refuse_error_pages, translate_errors
 from multicompute_aws._settings import AwsSettings
 from multicompute_aws._trim import trim_answers
 
@@ -206,6 +206,8 @@ class Clients:
         # The profile may name an endpoint, too; the rule about plain http holds wherever it comes from.
         check_endpoint(client.meta.endpoint_url, name="endpoint_url", provider="aws")
         client.meta.events.register("after-call", _note_request)
+        if is_loopback(client.meta.endpoint_url):
+            client.meta.events.register("before-parse", refuse_error_pages)
         if service == "ec2":
             trim_answers(client)
         return client

@@ -93,8 +93,10 @@ def _quotas(op: Operation, where: ProviderRegion) -> Quotas:
             return Quotas()
         try:
             op.quotas[where] = provider.quotas(where.region)
-        except MulticomputeError as error:
-            op.quotas[where] = Quotas(notes=(f"quotas can't be read: {error.message}",))
+        # A bug of an adapter, too: the cloud itself refuses what exceeds a quota, so none is a reason not to launch.
+        except Exception as error:  # noqa: BLE001
+            why = error.message if isinstance(error, MulticomputeError) else f"{type(error).__name__}: {error}"
+            op.quotas[where] = Quotas(notes=(f"quotas can't be read: {why}",))
         for note in op.quotas[where].notes:
             op.events.add("note", f"{where}: {note}")
     return op.quotas[where]

@@ -116,7 +116,7 @@ def local_clouds(*names: str, **options: object) -> Iterator[LocalClouds]:
         _start(list(created.values()))
         for cloud in created.values():
             Machines(cloud, SystemClock()).install()
-        environment = _ledger(folder)
+        environment = empty_configuration(folder)
         for cloud in created.values():
             environment |= cloud.environment
         stack.enter_context(apply_environment(environment))
@@ -135,7 +135,7 @@ def _create(names: tuple[str, ...]) -> dict[str, LocalCloud]:
     for name, plugin in plugins.items():
         if names and name not in names:
             continue
-        cloud = _local(plugin)
+        cloud = local_cloud_of(plugin)
         if cloud is not None:
             created[name] = cloud
         elif names:
@@ -143,7 +143,12 @@ def _create(names: tuple[str, ...]) -> dict[str, LocalCloud]:
     return created
 
 
-def _local(plugin: ProviderPlugin) -> LocalCloud | None:
+def local_cloud_of(plugin: ProviderPlugin) -> LocalCloud | None:
+    """Return the local cloud of a provider, not started; None if it has none.
+
+    Raises:
+        SpecError: A package that it needs is not installed.
+    """
     try:
         return plugin.local()
     except ModuleNotFoundError as error:
@@ -173,7 +178,8 @@ def _start(clouds: list[LocalCloud]) -> None:
             started.result()
 
 
-def _ledger(folder: Path) -> dict[str, str]:
+def empty_configuration(folder: Path) -> dict[str, str]:
+    """Return the environment variables of an empty configuration and an empty ledger in a folder."""
     config = folder / "config.toml"
     # Empty: the defaults hold, and `init` can write one.
     config.touch()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -24,6 +25,7 @@ from multicompute_aws.local.hardware import instance_types
 from multicompute_aws.local.keys import KeyFault, Keys, key_of
 from multicompute_aws.local.monitoring import put_measurements
 from multicompute_aws.local.moto_cloud import Moto
+from multicompute_aws.local.moto_completion import completed_moto
 from multicompute_aws.local.reachability import has_way_out, is_reachable
 from multicompute_aws.local.rendering import STATUS_CHECKS
 from multicompute_aws.local.state import (
@@ -164,6 +166,10 @@ class AwsLocalCloud:
     def account(self) -> str:
         """The number of the main account."""
         return self._moto.account
+
+    def completed_moto(self) -> AbstractContextManager[None]:
+        """Return a context manager that completes the moto of the caller; this cloud needs not be started."""
+        return completed_moto()
 
     # --- conditions ---------------------------------------------------------------------------------------------------
 

@@ -21,19 +21,25 @@ _CODE, _MESSAGE = (re.compile(rb"<%s>(.*?)</%s>" % (tag, tag), re.DOTALL) for ta
 class Moto:
     """moto in this process, with an account id of its own: several local clouds do not see each other."""
 
-    def __init__(self, account: str = "") -> None:
-        """Take an account id, or choose one; `start` imports moto."""
+    def __init__(self, account: str = "", application: Any = None) -> None:
+        """Take an account id and moto's application, or choose and create them; `start` imports moto."""
         self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
-        self._application: Any = None
+        self._application: Any = application
         self._connected: set[str] = set()
         self.lacks_default_vpcs = False
 
     def start(self) -> None:
         """Import moto and create its application, which takes most of the time of `AwsLocalCloud.start`."""
+        if self._application is None:
+            self._application = self.application()
+        self.ec2("us-east-1")
+
+    @staticmethod
+    def application() -> Any:
+        """Create moto's application."""
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-        self._application = DomainDispatcherApplication(create_backend_app)
-        self.ec2("us-east-1")
+        return DomainDispatcherApplication(create_backend_app)
 
     def stop(self) -> None:
         """Delete everything in the account."""

@@ -137,6 +137,15 @@ def test_quotas_and_reservations_that_can_not_be_read_are_notes() -> None:
     assert "reports no quota" in found.notes[0]
 
 
+@pytest.mark.parametrize("error", [NotImplementedError("no such action"), KeyError("Value"), RuntimeError("broken")])
+def test_no_exception_while_quotas_are_read_stops_a_launch(error: Exception) -> None:
+    def broken() -> list[Quota]:
+        raise error
+
+    found = read_quotas(PLACE, quotas=broken, reservation=lambda _: [], reservations=[])
+    assert found.quotas == () and type(error).__name__ in found.notes[0]
+
+
 def test_quotas_that_were_read_before_an_error_are_kept() -> None:
     quota = Quota("servers", "north", "on_demand", ("*",), 8, 0)
 

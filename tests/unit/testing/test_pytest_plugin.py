@@ -415,3 +415,40 @@ def test_tests_of_pytest_asyncio_use_the_same_clouds_and_have_the_same_checks(py
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(["*  forgotten: READY, *"])
     result.stdout.no_fnmatch_line("*  fixed: *")
+
+
+def test_a_test_s_own_moto_is_completed_as_decorator_block_and_fixture(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import pytest
+        from moto import mock_aws
+        from multicompute import Cluster
+        from multicompute.testing import complete_moto as completed
+
+        def request():
+            with Cluster.request(gpus=8, type="h100", clouds=["aws"]) as cluster:
+                assert len(cluster.nodes) == 1
+
+        @mock_aws
+        def test_decorated(complete_moto):
+            request()
+
+        @mock_aws
+        @completed()
+        def test_decorated_twice():
+            request()
+
+        @pytest.fixture
+        def aws():
+            with mock_aws():
+                yield
+
+        def test_fixture(aws, complete_moto):
+            request()
+
+        def test_completed_first(complete_moto, aws):
+            request()
+        """,
+    )
+    assert result.parseoutcomes() == {"passed": 4}
