@@ -54,7 +54,6 @@ TABLES: Final = (
     "doctor",
     "reconcile",
     "reap",
-    "outages",
 )
 
 
