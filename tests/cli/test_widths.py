@@ -57,7 +57,6 @@ TABLES: Final = (
     "doctor",
     "reconcile",
     "reap",
-    "outages",
 )
 
 
