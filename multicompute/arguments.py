@@ -108,8 +108,14 @@ def _file(path: Path, name: str) -> str:
         return path.expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeError, RuntimeError) as error:
         # RuntimeError: the home of an unknown user.
-        why = getattr(error, "strerror", None) or error
-        raise SpecError(f"{name}={str(path)!r}: can't be read: {why}") from error
+        why = getattr(error, "strerror", None) or type(error).__name__
+        hint = f"{name} names a file; {name}_text takes the text of a script" if name == "setup" else ""
+        raise SpecError(f"{name}{shown_path(str(path))}: can't be read: {why}", hint=hint or None) from error
+
+
+def shown_path(path: str) -> str:
+    """Return a path as "='~/key.pub'" for a message, "" if it has white space: then it may be a script or a key, which no message repeats."""
+    return "" if re.search(r"\s", path) else f"={path!r}"
 
 
 def _is_encodable(value: str) -> bool:

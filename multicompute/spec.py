@@ -24,6 +24,7 @@ from multicompute.arguments import (
     Texts,
     Ttl,
     Usd,
+    shown_path,
 )
 from multicompute.errors import SpecError
 from multicompute.fields import Argument, Form, ParsedModel, Relaxation, in_json
@@ -363,10 +364,12 @@ class ClusterSpec(ParsedModel):
         try:
             text = Path(self.ssh_key).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeError) as error:
-            raise SpecError(f"ssh_key={self.ssh_key!r}: can't be read: {error}") from error
+            why = getattr(error, "strerror", None) or type(error).__name__
+            raise SpecError(f"ssh_key{shown_path(self.ssh_key)}: can't be read: {why}") from error
         if not re.fullmatch(_PUBLIC_KEY, text):
             raise SpecError(
-                f"ssh_key={self.ssh_key!r}: holds no OpenSSH public key", hint="name the file that ends in .pub"
+                f"ssh_key{shown_path(self.ssh_key)}: holds no OpenSSH public key",
+                hint="name the file that ends in .pub",
             )
         return text
 

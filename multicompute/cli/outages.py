@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from multicompute.plan import Outage
 
 _COLUMNS: Final = ("place", "instance type", "purchase", f"{RIGHT}nodes", "reason", "until")
+_KEYS: Final = ("provider", "place", "instance_type", "purchase", "nodes", "reason", "until")
 _NARROWING: Final = Narrowing(drop=("nodes", "purchase", "reason"), shorten=("instance type",))
 
 
@@ -41,7 +42,7 @@ def outages(options: argparse.Namespace) -> int:
     session = open_session()
     clears = options.clear is not None
     found = clear_outages(session, options.clear) if clears else active_outages(session)
-    if wrote(options, [outage.to_dict() for outage in found]):
+    if wrote(options, [outage.to_dict() for outage in found], header=_KEYS):
         return 0
     if found:
         write_table(_COLUMNS, [_row(outage) for outage in found], narrowing=_NARROWING, wide=options.wide)

@@ -34,9 +34,7 @@ CASES: Final[dict[str, tuple[str, ...]]] = {
     "reconcile": ("--dry-run",),
     "reap": (),
     "outages": (),
-    "wait": (NAME,),
     "supervise": ("--once",),
-    "outages": (),
     "catalog": ("info",),
     "doctor": (),
 }
@@ -57,6 +55,7 @@ TABLES: Final = (
     "doctor",
     "reconcile",
     "reap",
+    "outages",
 )
 
 

@@ -141,7 +141,7 @@ def test_no_command_prints_a_secret(
         provider,
         "--region",
         spec["regions"][0],
-        "--setup",
+        "--setup-text",
         SETUP,
         "--ssh-key",
         key,
@@ -155,6 +155,9 @@ def test_no_command_prints_a_secret(
         ["up", *arguments, "--name", "marked", "--spot"],
         *([name, "marked", *more] for name in ("show", "events") for more in ([], ["--json"])),
         ["ls", "--all", "--json"],
+        # The text of a script or of a key in place of a file.
+        ["plan", "--type", spec["type"], "--setup", SETUP],
+        ["plan", "--type", spec["type"], "--ssh-key", SETUP],
         ["doctor", "--json"],
         ["reconcile", "--json"],
         ["down", "marked", "--yes"],

@@ -345,7 +345,7 @@ def test_a_plain_name_does_not_read_the_table(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(aliases, "read_table", fail)
     for name in ("h100", "NVIDIA L4", "p5.48xlarge", "v5p-128", "ND96isr_H100_v5"):
-        assert plan(name, gpus=8).candidates
+        assert plan(name, gpus=64).candidates
 
 
 @given(st.text("GPU 0123456789:-_.xvepglitoda()hsn", max_size=30) | st.text(max_size=30))

@@ -56,13 +56,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.mark.parametrize(
     ("command", "status"),
     [
-        (("ls", "--live"), 0),
+        (("ls", "--live"), 6),
         (("down", "train-1", "--yes"), 6),
         (("heal", "train-1"), 6),
         (("extend", "train-1", "1h"), 6),
-        (("reconcile",), 1),
-        (("reconcile", "--dry-run"), 1),
-        (("supervise", "--once"), 1),
+        (("reconcile",), 6),
+        (("reconcile", "--dry-run"), 6),
+        (("supervise", "--once"), 6),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )

@@ -314,7 +314,7 @@ def test_a_placement_group_that_is_not_visible_yet_is_worth_repeating_with_confi
 
 
 def test_a_request_gets_its_nodes_although_groups_are_late(session: AwsLocalCloud) -> None:
-    session.group_lag = timedelta(seconds=1)
+    session.group_lag = timedelta(seconds=0.5)
     cluster = Cluster.request(gpus=8, type="p5.48xlarge", clouds=["aws"], regions=[HOME], spot=False, name="one")
     assert len(session.running_ids()) == 1
     assert cluster.terminate().state is ClusterState.TERMINATED

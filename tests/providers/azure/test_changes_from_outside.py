@@ -431,7 +431,7 @@ def test_a_command_with_another_subscription_names_both_and_changes_nothing(
     before, events = cloud.running_ids(), cluster.events()
     status, text = run(capsys, *command)
     assert cloud.subscription_id in text and OTHER in text, text
-    assert status == (0 if command[0] == "ls" else 6)
+    assert status == 6
     assert Cluster.get("train-1").state == "READY"
     assert Cluster.get("train-1").events() == events
     assert cloud.running_ids() == before

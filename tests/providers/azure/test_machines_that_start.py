@@ -104,7 +104,7 @@ def test_the_boot_disk_of_an_h100_machine_is_on_its_own_disk(
 
 def test_a_confidential_size_is_not_in_plans_unless_it_is_named() -> None:
     with local_clouds("azure"):
-        plan = Cluster.plan(gpus=1, type="h100-nvl", spot=True, regions=["eastus2"])
+        plan = Cluster.plan(gpus=1, allow_surplus=True, type="h100-nvl", spot=True, regions=["eastus2"])
         assert {candidate.instance_type for candidate in plan.candidates} == {
             "Standard_NC40ads_H100_v5",
             "Standard_NC80adis_H100_v5",

@@ -197,7 +197,8 @@ class CrashSite:
         folder = self.folder / str(self._crashes)
         environment = {
             **self.cloud.environment,
-            "MULTICOMPUTE_AWS__REGIONS": "us-east-1",
+            # A cloud that the configuration names must be asked.
+            **({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"} if self.cloud.name == "aws" else {}),
             "MULTICOMPUTE_CONFIG": os.devnull,
             "MULTICOMPUTE_STATE": f"sqlite:///{folder / 'state.db'}",
         }

@@ -2,16 +2,18 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from multicompute import Cluster, ClusterState
-from multicompute.config import apply_environment
+from multicompute.config import apply_environment, state_file
 from multicompute.engine.recovery.reap import reap
 from multicompute.session import open_session
 from multicompute.testing import Call, FakeCloud, LocalClouds, fake_cloud, local_clouds
@@ -163,7 +165,10 @@ def test_a_cluster_of_a_process_that_was_killed_is_ended_when_it_expires(clouds:
 
 
 def test_a_spent_budget_ends_the_cluster_in_its_cloud(clouds: LocalClouds) -> None:
-    cluster = Cluster.request(gpus=16, type="h100", name="dear", ttl="2h", budget=0.0001)
+    cluster = Cluster.request(gpus=16, type="h100", name="dear", ttl="2h", budget=5)
+    # A request with a budget below the billing minimum is refused, and this one lasts for minutes.
+    with closing(sqlite3.connect(state_file(os.environ["MULTICOMPUTE_STATE"]))) as ledger, ledger:
+        ledger.execute("UPDATE clusters SET spec = json_set(spec, '$.budget', 0.0001)")
     answers = ended([command("reap", "--json") for _ in range(PROCESSES)])
     names = [name for _, output, _ in answers for name in json.loads(output)["terminated"]]
     assert names == ["dear"]

@@ -125,7 +125,7 @@ def test_a_request_buys_nothing(cloud: FakeCloud) -> None:
 
 
 def test_a_refresh_notes_that_it_cannot_record_what_changed(cloud: FakeCloud) -> None:
-    cluster = Cluster.request(gpus=16, type="h100", name="train-1", budget=0.01, ttl="2h")
+    cluster = Cluster.request(gpus=16, type="h100", name="train-1", budget=5, ttl="2h")
     set_writable(cloud, False)
     cloud.advance("10m")
     cloud.aws.preempt(cluster.nodes[1].id)

@@ -145,6 +145,6 @@ def test_a_newer_ledger_is_refused_and_not_changed(ledger: Ledger, raw: RawDatab
     raw.version = len(schema.UPGRADES) + 1
     with pytest.raises(errors.LedgerError, match="newer version") as caught:
         Ledger(url)
-    assert "upgrade" in str(caught.value)
+    assert "install a newer version" in str(caught.value)
     assert raw.version == len(schema.UPGRADES) + 1
     assert raw.run("SELECT id FROM clusters") == [("c-1",)]
