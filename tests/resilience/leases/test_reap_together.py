@@ -167,7 +167,7 @@ def test_a_cluster_of_a_process_that_was_killed_is_ended_when_it_expires(clouds:
 def test_a_spent_budget_ends_the_cluster_in_its_cloud(clouds: LocalClouds) -> None:
     cluster = Cluster.request(gpus=16, type="h100", name="dear", ttl="2h", budget=5)
     # A request with a budget below the billing minimum is refused, and this one lasts for minutes.
-    with closing(sqlite3.connect(state_file(os.environ["MULTICOMPUTE_STATE"]))) as ledger, ledger:
+    with closing(sqlite3.connect(str(state_file(os.environ["MULTICOMPUTE_STATE"])))) as ledger, ledger:
         ledger.execute("UPDATE clusters SET spec = json_set(spec, '$.budget', 0.0001)")
     answers = ended([command("reap", "--json") for _ in range(PROCESSES)])
     names = [name for _, output, _ in answers for name in json.loads(output)["terminated"]]
