@@ -50,6 +50,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python tools/write_sizing.py
 	$(BIN)/python tools/write_troubleshooting.py
 	$(BIN)/python tools/write_what_you_get.py
+	rm -rf build/site
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --doctree-dir build/doctrees --builder html docs build/site
 	$(BIN)/python tools/check_site.py build/site
 	$(BIN)/python tools/check_width.py build/site
