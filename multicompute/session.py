@@ -114,6 +114,18 @@ class Session:
         return MappingProxyType({name: self._unusable_reason(plugin) for name, plugin in self.plugins.items()})
 
     @cached_property
+    def clouds(self) -> tuple[str, ...]:
+        """The only providers to use; () for all.
+
+        Raises:
+            ConfigError: The configuration names a provider that is not installed.
+        """
+        for name in self.config.clouds:
+            if name not in self.plugins:
+                raise ConfigError(f"{self.config.where('clouds')}: {unknown_name(name, self.plugins, what='cloud')}")
+        return self.config.clouds
+
+    @cached_property
     def only(self) -> Mapping[str, tuple[str, ...]]:
         """Provider -> the only regions to use, for providers whose configuration names some.
 
@@ -209,6 +221,8 @@ class Session:
     def _unusable_reason(self, plugin: "ProviderPlugin") -> str:
         from multicompute.plugins import install_line, missing_modules
 
+        if self.clouds and plugin.name not in self.clouds:
+            return "not one of `clouds` in the configuration"
         if plugin.can_launch and missing_modules(plugin):
             return f"its SDK is not installed: {install_line(plugin)}"
         configured = plugin.configured(self.settings(plugin.name))

@@ -102,6 +102,8 @@ def _lines(session: "Session") -> Iterator[str]:
     yield _setting("default_ttl", format_duration(config.default_ttl) if config.default_ttl else "none")
     yield "# Owner of the resources, in a tag on each of them."
     yield _setting("owner", config.owner)
+    yield "# The only clouds to use; all if empty."
+    yield _setting("clouds", list(config.clouds))
     yield "# USD per hour above which `up` without a terminal requires --yes."
     yield _setting("confirm_above", config.confirm_above)
     yield "# USD per hour that no cluster may cost; no ceiling if empty."
@@ -114,8 +116,8 @@ def _lines(session: "Session") -> Iterator[str]:
         yield from (_setting(key, "") for key in plugin.setting_names)
 
 
-def _setting(key: str, value: str | float) -> str:
-    # A JSON string or number is also one of TOML.
+def _setting(key: str, value: str | float | list[str]) -> str:
+    # JSON of a string, a number or a list of strings is also TOML.
     return f"# {key} = {json.dumps(value)}"
 
 

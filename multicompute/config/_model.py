@@ -1,5 +1,6 @@
 """The configuration as a model: what each key means, and its checked value."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -52,6 +53,19 @@ def _ceiling(value: Any, name: str) -> float:
     return amount
 
 
+def _names(value: Any, name: str) -> tuple[str, ...]:
+    """Parse a list of names; variables have it as JSON, or with commas."""
+    items = value
+    if isinstance(value, str):
+        try:
+            items = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+        except ValueError:
+            items = None
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
+        raise SpecError(f'{name}={value!r}: must be a list of texts, ["a", "b"] or "a,b"')
+    return tuple(item.strip() for item in items if item.strip())
+
+
 class Config(ParsedModel):
     """The configuration: each key outside of tables, the tables of the providers, and where all of it was read."""
 
@@ -77,6 +91,11 @@ class Config(ParsedModel):
         Form(_owner, "str", "OWNER"),
         Field(description="Owner of the resources, in the tag `multicompute-owner` of each; user@host if omitted."),
     ]
+    clouds: Annotated[
+        tuple[str, ...],
+        Form(_names, "list", "CLOUD"),
+        Field(description="The only clouds to use; all that are installed if omitted."),
+    ] = ()
     confirm_above: Annotated[
         float,
         Form(_amount, "float", "USD"),

@@ -25,7 +25,7 @@ def complete_moto() -> Iterator[None]:
 
     It completes `mock_aws()` and the moto servers of this process, in all threads, and changes none of moto's own answers to other
     clients. Use one block for each `mock_aws()` or server, inside or around it. In the block, an empty ledger and an empty
-    configuration take the place of the user's; other clouds are not replaced, so requests should say `clouds=["aws"]`.
+    configuration take the place of the user's, and other clouds can't be used.
 
     It is a decorator, too: `@mock_aws`, and `@complete_moto()` below it. The fixture of the same name does the same for a test.
 
@@ -34,25 +34,26 @@ def complete_moto() -> Iterator[None]:
 
     Example:
         with mock_aws(), complete_moto():
-            with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
+            with Cluster.request(gpus=16, type="h100") as cluster:
                 ...
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="multicompute-moto-")))
-        for complete in _completions():
+        completions = _completions()
+        for complete in completions.values():
             stack.enter_context(_entered(complete))
-        stack.enter_context(apply_environment(empty_configuration(folder)))
+        stack.enter_context(apply_environment(empty_configuration(folder, completions)))
         yield
 
 
-def _completions() -> list[Callable[[], AbstractContextManager[None]]]:
-    """Return the methods that complete moto, of the local clouds whose providers use the SDK that moto replaces."""
+def _completions() -> dict[str, Callable[[], AbstractContextManager[None]]]:
+    """Return the methods that complete moto by provider, of the local clouds whose providers use the SDK that moto replaces."""
     # Imported when it is called, so that a test can replace it.
     from multicompute.plugins import discover
 
-    clouds = [local_cloud_of(plugin) for plugin in discover().values() if _SDK in plugin.modules]
-    found: list[Any] = [getattr(cloud, "completed_moto", None) for cloud in clouds]
-    return [complete for complete in found if complete is not None]
+    clouds = {name: local_cloud_of(plugin) for name, plugin in discover().items() if _SDK in plugin.modules}
+    found: dict[str, Any] = {name: getattr(cloud, "completed_moto", None) for name, cloud in clouds.items()}
+    return {name: complete for name, complete in found.items() if complete is not None}
 
 
 @contextmanager

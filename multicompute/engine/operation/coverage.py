@@ -38,9 +38,11 @@ def clouds_in_use(session: Session) -> Mapping[str, str]:
     """Return the clouds that must be asked for a complete answer, each with why it can't be, "" if it can.
 
     These are the clouds that can be used here, those that the configuration names, and those in which the ledger has something
-    live. If there is none, they are all clouds: nothing is known then.
+    live. If there is none, they are all clouds: nothing is known then. The setting `clouds` leaves out the others, except for those
+    in which something lives.
     """
-    launching = [name for name, plugin in session.plugins.items() if plugin.can_launch]
+    allowed = session.clouds or tuple(session.plugins)
+    launching = [name for name, plugin in session.plugins.items() if plugin.can_launch and name in allowed]
     used = {name for name in launching if not session.usable[name] or name in session.config.providers}
     used |= set(clouds_of_ledger(session))
     ordered = [*(name for name in session.plugins if name in used), *sorted(used - {*session.plugins})]

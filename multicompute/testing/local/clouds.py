@@ -1,7 +1,7 @@
 """The local clouds of all providers, started together, with the environment pointing to them."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -116,7 +116,7 @@ def local_clouds(*names: str, **options: object) -> Iterator[LocalClouds]:
         _start(list(created.values()))
         for cloud in created.values():
             Machines(cloud, SystemClock()).install()
-        environment = empty_configuration(folder)
+        environment = empty_configuration(folder, created)
         for cloud in created.values():
             environment |= cloud.environment
         stack.enter_context(apply_environment(environment))
@@ -178,12 +178,18 @@ def _start(clouds: list[LocalCloud]) -> None:
             started.result()
 
 
-def empty_configuration(folder: Path) -> dict[str, str]:
-    """Return the environment variables of an empty configuration and an empty ledger in a folder."""
+def empty_configuration(folder: Path, clouds: Iterable[str]) -> dict[str, str]:
+    """Return the environment variables of an empty configuration and an empty ledger in a folder.
+
+    Args:
+        folder: The folder.
+        clouds: The only providers that can be used: the user may have credentials of others.
+    """
     config = folder / "config.toml"
     # Empty: the defaults hold, and `init` can write one.
     config.touch()
     return {
         "MULTICOMPUTE_CONFIG": str(config),
+        "MULTICOMPUTE_CLOUDS": ",".join(clouds),
         "MULTICOMPUTE_STATE": f"sqlite:///{folder / 'state.db'}",
     }

@@ -1,6 +1,7 @@
 """Whatever fails in the clouds, and in any order, a request ends with a complete gang or with nothing that runs."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Literal
 
@@ -83,10 +84,12 @@ class Interruption:
     def __init__(self, at: int, error: type[BaseException]) -> None:
         self.left = at
         self.error = error
+        self.operation = ""
 
     def __call__(self, call: Call) -> None:
         self.left -= 1
         if self.left == 0:
+            self.operation = call.operation
             raise self.error
 
 
@@ -98,11 +101,9 @@ def test_an_interruption_at_any_call_leaves_nothing(at: int, error: type[BaseExc
         for provider in cloud.providers.values():
             provider.faults.fail("launch", "capacity", times=2)
             provider.faults.hook("*", interruption)
-        with (
-            pytest.raises(error),
-            Cluster.request(gpus=32, type="h100", name="tried"),
-        ):
-            pass
+        with suppress(error), Cluster.request(gpus=32, type="h100", name="tried"):
+            # A fault of an SDK that reads quotas, which are advice, ends no launch.
+            assert error is RuntimeError and interruption.operation == "quotas"
         if Cluster.get("tried").state.is_live:
             Cluster.get("tried").terminate()
         assert cloud.alive() == []
