@@ -60,7 +60,7 @@ docs: $(VENV)/.installed-docs
 picture: $(VENV)/.installed-testing
 	$(BIN)/python tools/draw_quickstart.py
 
-# docs/reliability.md, from a run of every error at every call; takes a quarter of an hour.
+# docs/reliability.md, from a run of every error at every call; takes about an hour on two cores.
 .PHONY: reliability
 reliability: $(VENV)/.installed-test
 	set -e; folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
