@@ -9,7 +9,7 @@ from multicompute import errors
 from multicompute.engine.recovery.reap import reap
 from multicompute.testing import Call
 from tests.resilience.faults.harnesses import ProviderHarness, Scene
-from tests.resilience.faults.operations import NAME, OPERATIONS, Result
+from tests.resilience.faults.operations import NAME, OPERATIONS, Result, remarks
 from tests.resilience.faults.troubles import Trouble, troubles
 
 
@@ -142,6 +142,6 @@ def clean_up(scene: Scene) -> None:
     scene.clock.advance("4h")
     if scene.session.ledger.clusters():
         report = reap(scene.session)
-        assert (report.failed, report.notes, report.orphans) == ({}, [], []), report
+        assert (report.failed, remarks(report), report.orphans) == ({}, [], []), report
     assert not scene.session.ledger.find(NAME).state.is_live
     assert scene.cloud.alive() == []

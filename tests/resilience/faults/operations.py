@@ -245,14 +245,19 @@ def do_reap(scene: Scene) -> object:
     return reap(scene.session)
 
 
+def remarks(report: Any) -> list[str]:
+    """Return the notes of a report, and what it could not ask or learn."""
+    return [*report.notes, *report.coverage.problems(), *getattr(report, "unknown", {}).values()]
+
+
 def judge_reap(scene: Scene, result: Result, trouble: Trouble, once: bool) -> str:
     assert result.error is None, result.error
     report = result.value
     if report.terminated == [NAME]:
         assert_gone(scene, ClusterState.TERMINATED)
-        for note in report.notes:
-            assert_mentioned(note, trouble)
-        return "ok with a note" if report.notes else "ok"
+        for remark in remarks(report):
+            assert_mentioned(remark, trouble)
+        return "ok with a note" if remarks(report) else "ok"
     assert not (once and trouble.passes)
     assert list(report.failed) == [NAME]
     assert_mentioned(report.failed[NAME], trouble)
@@ -274,16 +279,16 @@ def do_reconcile(scene: Scene) -> object:
 def judge_reconcile(scene: Scene, result: Result, trouble: Trouble, once: bool) -> str:
     assert result.error is None, result.error
     report = result.value
-    for note in report.notes:
-        assert_mentioned(note, trouble)
+    for remark in remarks(report):
+        assert_mentioned(remark, trouble)
     assert report.orphans == []
     if report.adopted == [NAME]:
         assert_complete(scene)
-        return "ok with a note" if report.notes else "ok"
+        return "ok with a note" if remarks(report) else "ok"
     assert not (once and trouble.passes)
     if report.terminated == [NAME] and _believed(scene, trouble, ClusterState.FAILED):
         return "ended"
-    assert report.notes
+    assert remarks(report)
     assert record_of(scene).state is ClusterState.PROVISIONING
     assert_owned(scene)
     scene.cloud.faults.clear()
