@@ -23,18 +23,20 @@ def start_stopped_nodes(op: Operation) -> ClusterRecord:
         ProviderError: The cloud can't start nodes again.
         ProvisionTimeout: A node did not run in time.
     """
-    stopped = [node for node in op.ledger.nodes(op.cluster_id) if node.is_stopped and node.rank >= 0]
-    tokens = {node.token for node in stopped}
+    nodes = [node for node in op.ledger.nodes(op.cluster_id) if node.rank >= 0]
+    # A process that died may have started some, which do not run yet.
+    awaited = [node for node in nodes if node.is_stopped or node.state == NodeState.PENDING]
+    tokens = {node.token for node in awaited if node.is_stopped}
     for attempt in op.ledger.attempts(op.cluster_id):
         if attempt.token in tokens:
             _start(op, attempt)
-    while stopped:
+    while awaited:
         record = refresh_nodes(op)
         waiting = {node.id for node in op.ledger.nodes(op.cluster_id) if node.state != NodeState.RUNNING}
-        if not waiting & {node.id for node in stopped}:
+        if not waiting & {node.id for node in awaited}:
             return record
         _require_time(op, f"{len(waiting)} stopped nodes were started and do not run yet")
-        op.sleep(max(op.session.provider(node.provider).poll_interval for node in stopped))
+        op.sleep(max(op.session.provider(node.provider).poll_interval for node in awaited))
     return op.reload()
 
 
