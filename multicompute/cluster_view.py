@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 NODE_HEADERS: Final = ("rank", "node", "state", "instance type", "zone", "private address", "public address")
 NODE_NARROWING: Final = Narrowing(drop=("zone", "public address", "instance type", "state"))
-"""What is left out of the table of nodes if it is too wide: the id and the address that nodes reach each other at stay."""
+"""The columns to leave out of a table of nodes that is too wide. Rank, id and private address always stay."""
 
 
 def render_html(cluster: "Cluster") -> str:

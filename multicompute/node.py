@@ -22,22 +22,22 @@ class ClusterState(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Whether resources of the cluster may still exist and cost money."""
+        """Return whether resources of the cluster may still exist and cost money."""
         return self not in (ClusterState.TERMINATED, ClusterState.FAILED)
 
     @property
     def is_up(self) -> bool:
-        """Whether the gang came up and is not being torn down: READY or DEGRADED."""
+        """Return whether the gang came up and is not being torn down: READY or DEGRADED."""
         return self in (ClusterState.READY, ClusterState.DEGRADED)
 
     @property
     def is_coming_up(self) -> bool:
-        """Whether the gang is not up yet: REQUESTED or PROVISIONING."""
+        """Return whether the nodes are being launched: REQUESTED or PROVISIONING."""
         return self in (ClusterState.REQUESTED, ClusterState.PROVISIONING)
 
     @property
     def has_ended(self) -> bool:
-        """Whether no resource of the cluster exists: TERMINATED or FAILED."""
+        """Return whether no resource of the cluster exists: TERMINATED or FAILED."""
         return not self.is_live
 
 
@@ -148,7 +148,7 @@ class Node:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it is gone, or was taken back by the cloud for good."""
+        """Return whether it is gone, or was taken back by the cloud for good."""
         return self.state is NodeState.GONE or (
             self.cause == "preemption" and self.state in (NodeState.STOPPING, NodeState.STOPPED)
         )

@@ -260,7 +260,7 @@ class Teardown:
 
     @property
     def is_done(self) -> bool:
-        """Whether a listing after the last delete shows that nothing is left."""
+        """Return whether a listing after the last delete shows that nothing is left."""
         return not self.remaining
 
 
@@ -602,7 +602,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """Whether a provider can be opened with some settings, found without a network call.
+    """The answer of a plug-in to whether it can be opened with some settings, found without a network call.
 
     Attributes:
         ok: Whether credentials or an endpoint were found.

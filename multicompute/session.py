@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from multicompute.provider import LifetimeLimit, Provider, ProviderPlugin, Settings
 
 _LOCAL_LAUNCH: Final = timedelta(seconds=2)
-"""How long a launch in a local cloud usually takes."""
+"""The usual time of a launch in a local cloud."""
 _KEPT: Final = 8
 """The number of configurations that a process can alternate between without reopening their ledgers and SDK clients."""
 
@@ -97,7 +97,7 @@ class Session:
 
     @property
     def has_ledger(self) -> bool:
-        """Whether the ledger exists; does not create it."""
+        """Return whether the ledger exists; does not create it."""
         file = state_file(self._configured.state)
         return "_ledger" in self.__dict__ or file is None or file.exists()
 

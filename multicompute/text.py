@@ -13,7 +13,7 @@ _LEAST: Final = 16
 
 
 class Narrowing(NamedTuple):
-    """What is changed, in this order, if a table is too wide.
+    """The changes that make a wide table narrower, in the order of the attributes.
 
     Attributes:
         prose: The title of the last column, if its text is to be wrapped between words.

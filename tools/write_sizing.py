@@ -69,7 +69,7 @@ class Fit:
 
     @property
     def agrees(self) -> bool:
-        """Whether the prediction agrees with the source."""
+        """Return whether the prediction agrees with the source."""
         fits = self.predicted is not None and self.predicted <= self.count
         return fits == (self.row["verdict"] == "fits")
 

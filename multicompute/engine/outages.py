@@ -11,7 +11,7 @@ from multicompute.session import Session
 from multicompute.validation import did_you_mean
 
 OUTAGE_HINT: Final = "`multicompute outages` lists outages, and `multicompute outages --clear` forgets them"
-"""What the user can do about outages."""
+"""The hint of errors that outages cause."""
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AvailabilityRecord:
-    """What an account can use in a region, and when its cloud was asked."""
+    """The answer of a cloud about what an account can use in a region, with its time."""
 
     provider: str
     account: str
@@ -112,12 +112,12 @@ class AttemptRecord:
 
     @property
     def is_open(self) -> bool:
-        """Whether resources of the attempt may exist."""
+        """Return whether resources of the attempt may exist."""
         return self.state is not AttemptState.CLOSED
 
     @property
     def was_let_in(self) -> bool:
-        """Whether the cloud may have accepted a call of the attempt; False if it closed with a refusal of access."""
+        """Return whether the cloud may have accepted a call of the attempt; False if it closed with a refusal of access."""
         return self.is_open or self.outcome not in (NOT_AUTHENTICATED, ACCESS_DENIED)
 
 
@@ -165,12 +165,12 @@ class NodeRecord:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it was stopped at the last refresh, and can be started again."""
+        """Return whether it was stopped at the last refresh, and can be started again."""
         return self.ended_at is None and bool(self.stops) and self.stops[-1].end is None
 
     @property
     def is_machine_billed(self) -> bool:
-        """Whether its machine, and not just its disks, was billed at the last refresh."""
+        """Return whether its machine, and not just its disks, was billed at the last refresh."""
         return self.ended_at is None and (not self.is_stopped or self.stops[-1].is_billed)
 
     def observed(self, state: NodeState, *, at: datetime, is_lost: bool, is_billed: bool = False) -> "NodeRecord":

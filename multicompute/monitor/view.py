@@ -24,7 +24,7 @@ _BAR: Final = 3
 """Blocks of a bar: with three of them, a node id of the usual length fits into 80 columns."""
 _WIDE: Final = 90
 _NARROWING: Final = Narrowing(drop=("memory", "instance type", "cpu", "rank"), shorten=("node",))
-"""What is left out of the table of nodes if the terminal is too narrow for it; the states and the load stay."""
+"""The columns to leave out on a narrow terminal. The state and the load of the accelerators always stay."""
 _STYLES: Final[Mapping[str, str]] = {
     ClusterState.READY: "green",
     ClusterState.DEGRADED: "yellow",

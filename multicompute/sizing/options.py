@@ -123,7 +123,7 @@ class Option:
 
     @property
     def is_spot(self) -> bool:
-        """Whether the nodes can be preempted."""
+        """Return whether the nodes can be preempted."""
         return self.machine.offer.purchase == "spot"
 
     @property

@@ -82,7 +82,7 @@ class Sizing:
 
     @property
     def loading(self) -> LoadingCheck:
-        """Whether the storage of a training run delivers tokens as fast as `count` accelerators take them."""
+        """Compare the rate of the storage with the rate at which `count` accelerators take tokens."""
         assert isinstance(self.workload, (Training, Finetuning))
         nodes = -(-self.count // self.per_node)
         return loading_check(self.workload, tokens_per_second=self.tokens_per_second, nodes=nodes)

@@ -36,7 +36,7 @@ class StorageNeeds:
 
 @dataclass(frozen=True, slots=True)
 class LoadingCheck:
-    """Whether the storage delivers tokens as fast as the accelerators take them.
+    """A comparison of the rate of the storage with the rate at which the accelerators take tokens.
 
     Attributes:
         needed_bytes_per_second: Tokens per second x bytes per token.
@@ -48,7 +48,7 @@ class LoadingCheck:
 
     @property
     def is_bound(self) -> bool:
-        """Whether the storage holds the job up."""
+        """Return whether the storage holds the job up."""
         return self.needed_bytes_per_second > self.available_bytes_per_second
 
 

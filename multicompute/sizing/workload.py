@@ -190,7 +190,7 @@ class Workload(BaseModel):
 
     @property
     def kind(self) -> Literal["dense", "moe"]:
-        """Whether every token passes through all parameters."""
+        """Return "dense" if every token passes through all parameters, else "moe"."""
         return "moe" if self.used_params < self.total_params else "dense"
 
     @property
@@ -252,7 +252,7 @@ class _Trained(Workload):
 
     @property
     def keeps_scores(self) -> bool:
-        """Whether the attention scores are kept for the backward pass."""
+        """Return whether the attention scores are kept for the backward pass."""
         return self.recompute == "none" and not self.flash_attention
 
     @property
@@ -300,7 +300,7 @@ class Finetuning(_Trained):
 
     @property
     def keeps_scores(self) -> bool:
-        """Whether the attention scores are kept; libraries for fine-tuning use fused attention, which keeps none."""
+        """Return whether the attention scores are kept; libraries for fine-tuning use fused attention, which keeps none."""
         return self.recompute == "none" and self.flash_attention is False
 
     @cached_property

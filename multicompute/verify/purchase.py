@@ -19,11 +19,11 @@ from multicompute.units import format_usd
 GANG: Final = 2
 """The number of nodes of the gang."""
 EXTENSION: Final = timedelta(minutes=10)
-"""How much the lease of the first cluster is extended."""
+"""The extension of the lease of the first cluster."""
 TTLS: Final = {"one": timedelta(minutes=30), "gang": timedelta(minutes=20), "boot": timedelta(minutes=20)}
 """The ttl of each cluster of a run: the cloud itself terminates the nodes after it. The first lives until the end of the run."""
 _LEEWAY: Final = 1.25
-"""How much more than the cheapest offer a node may cost, so that a lack of capacity in one place does not end the run."""
+"""The price limit of a node as a multiple of the cheapest offer, so that a lack of capacity in one place does not end the run."""
 _LEAST_MEMORY_GIB: Final = 1.0
 """With less, the boot script of a current Linux image may run out of memory."""
 

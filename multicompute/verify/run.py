@@ -23,7 +23,7 @@ T = TypeVar("T")
 TAGS: Final = {"purpose": "multicompute-verify"}
 """The user's tag of every cluster of a run."""
 _TIMEOUT: Final = timedelta(minutes=15)
-"""How long a cluster may take until it is READY."""
+"""The longest time until a cluster is READY."""
 _LETTERS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 LIVE: Final = (NodeState.PENDING, NodeState.RUNNING, NodeState.IMPAIRED)
 

@@ -41,7 +41,7 @@ _GONE: Final = frozenset({"InvalidAllocationID.NotFound", "InvalidAddressID.NotF
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Why an account can't have the addresses for a launch, and what would change that."""
+    """The reason why an account can't have the addresses for a launch, and the remedy."""
 
     why: str
     remedy: str = f"raise the quota {QUOTA}"

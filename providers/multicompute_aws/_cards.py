@@ -24,7 +24,7 @@ class _Layout:
     interfaces: int
     without_efa: frozenset[int] = frozenset()
     odd_interfaces: int = 0
-    """How many interfaces a card with an odd index takes, where that is another number."""
+    """The number of interfaces on a card with an odd index; 0 if it is that of the other cards."""
 
 
 # EC2 describes the cards of a type (DescribeInstanceTypes, NetworkInfo.NetworkCards); this table is used where it does not. Sources:

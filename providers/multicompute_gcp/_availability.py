@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 
 class Places:
-    """What the project can use, by region. What one call returns for all regions is kept for some minutes."""
+    """The places and types that a project can use. An answer for all regions is kept for some minutes."""
 
     def __init__(self, clients: Clients, clock: Clock, renewal: Renewal) -> None:
         self._clients = clients

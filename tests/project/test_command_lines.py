@@ -33,7 +33,7 @@ class Written(NamedTuple):
     place: str
     text: str
     is_mention: bool
-    """Whether it is part of a sentence, which may leave out arguments."""
+    """True for a command in the middle of a sentence, which may leave out arguments."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.text}"

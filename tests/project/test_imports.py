@@ -1,4 +1,4 @@
-"""What each use of the package may load, so that no use pays for what it does not need."""
+"""The modules that each use of the package may load, so that no use pays for what it does not need."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What the commands of the Makefile print."""
+"""The output of the commands in the Makefile."""
 
 import re
 import subprocess

@@ -22,7 +22,7 @@ class Coverage:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every cloud that should have been asked has answered."""
+        """Return whether all clouds that should be asked have answered."""
         return not self.not_asked
 
     def to_dict(self) -> dict[str, object]:

@@ -59,12 +59,12 @@ class ReconcileReport:
 
     @property
     def is_leak(self) -> bool:
-        """Whether the clouds hold something that the ledger does not account for."""
+        """Return whether the clouds hold something that the ledger does not account for."""
         return bool(self.orphans or self.adopted or self.terminated or self.in_doubt)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the clouds have answered about everything that the ledger has."""
+        """Return whether the clouds have answered for every live cluster in the ledger."""
         return self.coverage.is_complete and not self.skipped and not self.unknown
 
     def to_dict(self) -> dict[str, object]:

@@ -13,7 +13,7 @@ from multicompute.provider import Capability, PriceChange
 from multicompute.session import Session
 
 _INTERVAL: Final = timedelta(hours=1)
-"""How often the price is asked for. Answers have all changes since the last one, so the cost is exact at any interval."""
+"""The interval at which prices are read. Answers have all changes since the last one, so the cost is exact at any interval."""
 
 
 def is_price_due(session: Session, node: NodeRecord) -> bool:

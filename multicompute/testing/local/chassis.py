@@ -23,7 +23,7 @@ class Chassis:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server runs."""
+        """Return whether the server runs."""
         return self._server is not None
 
     @property

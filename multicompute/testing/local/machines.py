@@ -16,16 +16,16 @@ from multicompute.testing.faults import ANY_OPERATION, Call
 from multicompute.testing.local.cloud import LocalCloud
 
 _INTERVAL: Final = timedelta(milliseconds=200)
-"""How often the machines are checked at most."""
+"""The shortest interval between checks of the machines."""
 _TIMER_DELAY: Final = timedelta(seconds=30)
-"""How long after the expiry the timer ends a node: it checks every minute, so half of that on average."""
+"""The time from the expiry until the timer ends a node: it checks every minute, so half of that on average."""
 _SETUP: Final = re.compile(rf"^echo (\S+) \| base64 -d > {SETUP} ", re.MULTILINE)
 _POWER_OFF: Final = re.compile(r"^\s*(systemctl poweroff|poweroff|shutdown -[hP] now)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Boot:
-    """What a boot script does, as far as a local machine does it.
+    """The parts of a boot script that a local machine carries out.
 
     Attributes:
         has_timer: Whether it installs the timer that ends the node at its expiry.

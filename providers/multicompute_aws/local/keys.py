@@ -27,7 +27,7 @@ _JSON: Final = {
 
 
 class Keys:
-    """Which access keys belong to which account; a key that nothing is known about belongs to the main account."""
+    """The account of each access key; a key that nothing is known about belongs to the main account."""
 
     def __init__(self) -> None:
         """Accept every key."""

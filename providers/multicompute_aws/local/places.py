@@ -17,7 +17,7 @@ _ZONE_ID = re.compile(rb"<availabilityZoneId>([^<]+)</availabilityZoneId>")
 
 
 class Places:
-    """What EC2 reports about regions, zones and offerings.
+    """The answers of EC2 about regions, zones and offerings.
 
     Zone names are mapped to zone ids for each account separately ("Availability Zone IDs for your AWS resources", AWS RAM user
     guide): use1-az6 is us-east-1a in moto's listings, and may be us-east-1c in the account of this cloud.

@@ -1,4 +1,4 @@
-"""Whether an instance can be reached from the internet, and can reach it: by its address, its subnet's routes and its groups."""
+"""Decides whether an instance can be reached from the internet and can reach it: by its address, its subnet's routes and its groups."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ class ZoneNames:
 
     @property
     def are_drawn(self) -> bool:
-        """Whether the names are not those of moto's listings."""
+        """Return whether the names are not those of moto's listings."""
         return self._seed is not None
 
     def names(self, region: str) -> Mapping[str, str]:

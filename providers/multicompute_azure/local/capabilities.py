@@ -1,4 +1,4 @@
-"""What the list of SKUs says of each size: processor, generation, security, and the disks of the machine itself."""
+"""The capabilities of each size in the list of SKUs: processor, generation, security, and the disks of the machine itself."""
 
 import re
 from typing import Final

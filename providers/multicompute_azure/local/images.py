@@ -44,14 +44,14 @@ def architecture(publisher: str, offer: str, sku: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What Azure knows of an image: the plan that it is sold with, and the value of its feature SecurityType, "" for none."""
+    """The properties of an image: the plan that it is sold with, and the value of its feature SecurityType, "" for none."""
 
     plan: Mapping[str, str] | None = None
     security: str = ""
 
     @property
     def supports_trusted_launch(self) -> bool:
-        """Whether machines can start from it with Trusted Launch."""
+        """Return whether machines can start from it with Trusted Launch."""
         return self.security == "TrustedLaunchSupported"
 
     @property

@@ -95,7 +95,7 @@ class Machine:
 
     @property
     def uses_capacity(self) -> bool:
-        """Whether it uses capacity and quota."""
+        """Return whether it uses capacity and quota."""
         return self.power != "deallocated"
 
 

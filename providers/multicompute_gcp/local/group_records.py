@@ -41,7 +41,7 @@ class ResizeRequest:
 
     @property
     def is_active(self) -> bool:
-        """Whether it may still create instances."""
+        """Return whether it may still create instances."""
         return self.state in ACTIVE
 
     def as_json(self, now: datetime) -> Json:

@@ -53,7 +53,7 @@ class MachineType:
 
     @property
     def has_gpu(self) -> bool:
-        """Whether accelerators are built in."""
+        """Return whether accelerators are built in."""
         return bool(self.gpu)
 
 

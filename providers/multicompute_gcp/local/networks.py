@@ -1,4 +1,4 @@
-"""What a test can lay out: networks, their subnetworks and default routes, RDMA networks, Cloud NAT, and networks of other projects."""
+"""The networks that a test can lay out: networks, their subnetworks and default routes, RDMA networks, Cloud NAT, and networks of other projects."""
 
 from collections.abc import Sequence
 

@@ -157,7 +157,7 @@ class Instance:
 
     @property
     def has_address(self) -> bool:
-        """Whether it has a public address."""
+        """Return whether it has a public address."""
         return any(interface.get("accessConfigs") for interface in self.body["networkInterfaces"])
 
     def status(self, now: datetime) -> str:

@@ -31,7 +31,7 @@ class Schedule:
 
     @property
     def is_spot(self) -> bool:
-        """Whether the instances are spot instances."""
+        """Return whether the instances are spot instances."""
         return self.model == "SPOT"
 
     @property

@@ -1,4 +1,4 @@
-"""What may go wrong with a call: every code of the clouds' error tables, and failures of the connection."""
+"""The troubles that a call may have: every code of the clouds' error tables, and failures of the connection."""
 
 import csv
 import re
@@ -81,7 +81,7 @@ class Trouble:
 
     @property
     def passes(self) -> bool:
-        """Whether the same call succeeds when it is repeated after the trouble."""
+        """Return whether the same call succeeds when it is repeated after the trouble."""
         return set(self.kinds) <= {errors.ThrottledError, errors.TransientError}
 
 

@@ -1,4 +1,4 @@
-"""What the account can use: asked once a day, used by the plan, and the reason why other places are left out."""
+"""The places that an account can use: asked once a day, used by the plan, and the reason why other places are left out."""
 
 from collections.abc import Iterator
 from datetime import timedelta

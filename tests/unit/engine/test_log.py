@@ -1,4 +1,4 @@
-"""What the logger "multicompute" records of a request."""
+"""The records of a request in the logger "multicompute"."""
 
 import logging
 from collections.abc import Iterator

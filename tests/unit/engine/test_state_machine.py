@@ -57,7 +57,7 @@ class Action:
 
     @property
     def may_wait(self) -> bool:
-        """Whether it waits for another process that works on the cluster."""
+        """Return whether it waits for another process that works on the cluster."""
         return self.kind in ("request", "wait", "terminate", "extend")
 
 

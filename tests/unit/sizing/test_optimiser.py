@@ -87,7 +87,7 @@ def may_be_bought(each: Machine, nodes: int, limits: JobLimits) -> bool:
 
 
 def is_joined(each: Machine, nodes: int, limits: JobLimits, family: set[tuple[bool, float]]) -> bool:
-    """Whether so many nodes have the fabric that a plan would ask for."""
+    """Return whether so many nodes have the fabric that a plan would ask for."""
     instance = each.offer.instance
     if nodes == 1 or instance.fabric or limits.interconnect == "any":
         return True

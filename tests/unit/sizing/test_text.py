@@ -1,4 +1,4 @@
-"""What people are shown of the options."""
+"""The text and HTML of options."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a workload accepts, refuses and derives."""
+"""The arguments that a workload accepts, refuses and derives."""
 
 import json
 from pathlib import Path
