@@ -176,3 +176,8 @@ class LedgerError(MulticomputeError):
 
 class CatalogError(MulticomputeError):
     """An offer table is missing or malformed."""
+
+
+def message_of(error: Exception) -> str:
+    """Return the message of an error, after the name of its class if it is not one of this package."""
+    return error.message if isinstance(error, MulticomputeError) else f"{type(error).__name__}: {error}"

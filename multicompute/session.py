@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LOCAL_LAUNCH: Final = timedelta(seconds=2)
 """The usual time of a launch in a local cloud."""
+_EXCLUDED: Final = "not one of `clouds` in the configuration"
 _KEPT: Final = 8
 """The number of configurations that a process can alternate between without reopening their ledgers and SDK clients."""
 
@@ -142,14 +143,17 @@ class Session:
         # Imported here, and the tables are read: few configurations name regions.
         from multicompute.resolver import unknown_entry
 
-        error = unknown_entry(plugin.name, regions, self.catalog)
-        if error is None:
+        unknown = unknown_entry(plugin.name, regions, self.catalog)
+        if unknown is None:
             return regions
         values = self.config.providers.get(plugin.name, {})
-        entry = error.message.partition("'")[2].partition("'")[0]
-        key = next((key for key, value in values.items() if entry in str(value)), "regions")
+        key = next((key for key, value in values.items() if unknown.entry in str(value)), "regions")
         where = self.config.where(f"providers.{plugin.name}.{key}")
-        raise ConfigError(f"{where}: providers.{plugin.name}.{key}: {error.message}", provider=plugin.name)
+        raise ConfigError(
+            f"{where}: providers.{plugin.name}.{key}: {unknown.entry!r}: {plugin.name} has no such region",
+            provider=plugin.name,
+            hint=unknown.hint,
+        )
 
     @cached_property
     def lifetime_limits(self) -> "Mapping[str, tuple[LifetimeLimit, ...]]":
@@ -207,6 +211,9 @@ class Session:
         plugin = self.plugins.get(name)
         if plugin is None:
             raise ConfigError(f"no provider is named {name!r}", hint=f"installed are {', '.join(self.plugins)}")
+        if self._is_excluded(name):
+            where = self.config.where("clouds")
+            raise ConfigError(f"{name}: {_EXCLUDED}", hint=f"add {name!r} to `clouds` in {where}", provider=name)
         if missing_modules(plugin):
             raise ConfigError(f"{name}: its SDK is not installed", hint=install_line(plugin), provider=name)
         self._regions_of(plugin)
@@ -218,11 +225,14 @@ class Session:
 
         return Settings(values=self.config.providers.get(name, {}), environment=self.config.environment)
 
+    def _is_excluded(self, name: str) -> bool:
+        return bool(self.clouds) and name not in self.clouds
+
     def _unusable_reason(self, plugin: "ProviderPlugin") -> str:
         from multicompute.plugins import install_line, missing_modules
 
-        if self.clouds and plugin.name not in self.clouds:
-            return "not one of `clouds` in the configuration"
+        if self._is_excluded(plugin.name):
+            return _EXCLUDED
         if plugin.can_launch and missing_modules(plugin):
             return f"its SDK is not installed: {install_line(plugin)}"
         configured = plugin.configured(self.settings(plugin.name))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import replace
 
-from multicompute.errors import AccessDeniedError, MulticomputeError, ThrottledError, TransientError
+from multicompute.errors import AccessDeniedError, MulticomputeError, ThrottledError, TransientError, message_of
 from multicompute.node import Node, NodeState, Sample
 from multicompute.provider import Check, Quota, Quotas, Reservation, Selector, Teardown
 from multicompute.provider_kit.vendor_errors import Place, invalid_request, not_rolled_back
@@ -98,10 +98,8 @@ def read_quotas(
             found.append(quota)  # noqa: PERF402 - one by one, so an error loses none of those before it
         if not found:
             notes.append(f"{place}: the cloud reports no quota for accelerators here; quotas are not compared")
-    # Whatever happens here is no reason not to launch: the cloud itself refuses what exceeds a quota.
-    except Exception as error:  # noqa: BLE001
-        why = error.message if isinstance(error, MulticomputeError) else f"{type(error).__name__}: {error}"
-        notes.append(f"{place}: quotas could not be read and are not compared: {why}")
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises: the cloud itself refuses what exceeds a quota
+        notes.append(f"{place}: quotas could not be read and are not compared: {message_of(error)}")
     held: list[Reservation] = []
     unreadable: list[str] = []
     for reservation_id in reservations:

@@ -121,8 +121,15 @@ def _abbreviation(region: str) -> str:
     return area + "".join(word[:1] for word in words)
 
 
-def unknown_entry(provider: str, entries: Iterable[str], catalog: "Catalog") -> SpecError | None:
-    """Return the error for the first configured region or zone that its provider does not have, None if it has all.
+class UnknownEntry(NamedTuple):
+    """A configured region or zone that its provider does not have, and which ones may be meant."""
+
+    entry: str
+    hint: str
+
+
+def unknown_entry(provider: str, entries: Iterable[str], catalog: "Catalog") -> UnknownEntry | None:
+    """Return the first configured region or zone that its provider does not have, None if it has all.
 
     Providers without tables have unknown regions. The names of zones behind zone ids are known only of an account.
     """
@@ -132,8 +139,7 @@ def unknown_entry(provider: str, entries: Iterable[str], catalog: "Catalog") -> 
         name = entry.casefold()
         if name not in regions | zones and not re.fullmatch(_ZONE_ID, name):
             near = did_you_mean(name, [*regions, *zones], count=3)
-            hint = near or f"regions are such as {', '.join(sorted(regions)[:3])}"
-            return SpecError(f"{entry!r}: {provider} has no such region; {hint}", hint=hint)
+            return UnknownEntry(entry, near or f"regions are such as {', '.join(sorted(regions)[:3])}")
     return None
 
 

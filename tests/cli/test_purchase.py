@@ -3,16 +3,19 @@
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from multicompute import Cluster
 from multicompute.config import apply_environment
-from multicompute.errors import NoOfferError, SpecError
+from multicompute.errors import CapacityError, NoOfferError, SpecError
 from multicompute.session import Session
 from multicompute.testing import LocalClouds, local_clouds
 from tests.cli.conftest import Done
+
+if TYPE_CHECKING:
+    from multicompute_aws.local import AwsLocalCloud
 
 Run = Callable[..., Done]
 UP = ("up", "--type", "h100", "--cloud", "aws", "--region", "us-east-1", "--name", "train-1", "--no-progress")
@@ -150,6 +153,20 @@ def test_the_configured_max_hourly_is_a_ceiling_for_every_request() -> None:
             Cluster.plan(gpus=16, type="h100", max_hourly=1000)
         with Cluster.request(gpus=8, type="h100", clouds="aws", regions="us-east-1") as cluster:
             assert cluster.hourly_cost <= 60
+
+
+def test_the_ceiling_holds_against_the_price_of_today(clouds: LocalClouds) -> None:
+    aws = cast("AwsLocalCloud", clouds.aws)
+    for zone in "abcdef":
+        aws.set_spot_price("p5.48xlarge", f"us-east-1{zone}", 54.0)
+    spot: dict[str, Any] = {"gpus": 8, "type": "p5.48xlarge", "clouds": "aws", "regions": "us-east-1", "spot": True}
+    with apply_environment({"MULTICOMPUTE_MAX_HOURLY": "50"}):
+        assert Cluster.plan(**spot).best.hourly_cost < 50
+        with pytest.raises(CapacityError, match=r"costs \$54.00/h today, more than the ceiling of \$50") as caught:
+            Cluster.request(**spot, interconnect="any")
+        assert str(caught.value).startswith("no price within the limits for 8 x p5.48xlarge in any of 6 tries: 6 price")
+        assert "raise max_hourly in the configuration" in str(caught.value)
+    assert clouds.alive() == []
 
 
 @pytest.mark.parametrize(

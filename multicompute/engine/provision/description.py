@@ -72,8 +72,14 @@ def _place_of(parts: Sequence[Part]) -> dict[str, Any]:
     return {name: getattr(offer, name) for name in ("provider", "region", "zone", "instance_type", "purchase")}
 
 
+PRICE_ABOVE_LIMIT: Final = "PriceAboveLimit"
+"""The code of the error for an offer whose price of today is over a limit of the request or the configuration."""
+
+
 def outcome_of(error: MulticomputeError) -> str:
     """Return the outcome of a failed attempt in a few words."""
+    if error.code == PRICE_ABOVE_LIMIT:
+        return "price over the limit"
     if isinstance(error, CapacityError):
         return "no capacity" if error.is_offered else "not offered here"
     return next((outcome for kind, outcome in _OUTCOMES.items() if isinstance(error, kind)), "failed")

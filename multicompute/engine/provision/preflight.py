@@ -10,9 +10,9 @@ from multicompute.engine.availability import read_availability, reads_availabili
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.operation.regions import ProviderRegion, by_region_of
 from multicompute.engine.planning import Places, known_availability, plan_for
-from multicompute.engine.provision.description import report_of
+from multicompute.engine.provision.description import PRICE_ABOVE_LIMIT, report_of
 from multicompute.engine.provision.quota import short_quota
-from multicompute.errors import CapacityError, LedgerError, MulticomputeError, QuotaError, SpecError
+from multicompute.errors import CapacityError, LedgerError, MulticomputeError, QuotaError, SpecError, message_of
 from multicompute.offer import Offer, Part, Quote
 from multicompute.plan import Candidate
 from multicompute.provider import Availability, Capability, Quota, Quotas, Reservation
@@ -21,6 +21,7 @@ from multicompute.spec import ClusterSpec
 from multicompute.units import counted, format_usd
 
 _POOL: Final = 8
+_OVER_CEILING: Final = "raise max_hourly in the configuration or, if confirm_above is lower, add --yes"
 
 
 def learn_availability(op: Operation, candidate: Candidate, assumed: Places) -> bool:
@@ -93,10 +94,8 @@ def _quotas(op: Operation, where: ProviderRegion) -> Quotas:
             return Quotas()
         try:
             op.quotas[where] = provider.quotas(where.region)
-        # A bug of an adapter, too: the cloud itself refuses what exceeds a quota, so none is a reason not to launch.
-        except Exception as error:  # noqa: BLE001
-            why = error.message if isinstance(error, MulticomputeError) else f"{type(error).__name__}: {error}"
-            op.quotas[where] = Quotas(notes=(f"quotas can't be read: {why}",))
+        except Exception as error:  # noqa: BLE001 - whatever the adapter raises: the cloud itself refuses what exceeds a quota
+            op.quotas[where] = Quotas(notes=(f"quotas can't be read: {message_of(error)}",))
         for note in op.quotas[where].notes:
             op.events.add("note", f"{where}: {note}")
     return op.quotas[where]
@@ -133,11 +132,11 @@ def _is_doubtful(candidate: Candidate, offer: Offer) -> bool:
 
 def _require_price(spec: ClusterSpec, checked: Candidate, ceiling: float | None) -> None:
     limits = (
-        ("max_price=", spec.max_price, checked.price_per_accelerator, " per accelerator-hour"),
-        ("max_hourly=", spec.max_hourly, checked.hourly_cost, "/h"),
-        ("the ceiling of all requests, ", ceiling, checked.hourly_cost, "/h"),
+        (spec.max_price, checked.price_per_accelerator, " per accelerator-hour", "max_price=", "raise max_price"),
+        (spec.max_hourly, checked.hourly_cost, "/h", "max_hourly=", "raise max_hourly"),
+        (ceiling, checked.hourly_cost, "/h", "the ceiling of $", _OVER_CEILING),
     )
-    for name, limit, price, unit in limits:
+    for limit, price, unit, name, remedy in limits:
         if limit is not None and price > limit:
             place = f"{checked.provider} {checked.zone or checked.region} {checked.instance_type}"
             raise CapacityError(
@@ -146,10 +145,8 @@ def _require_price(spec: ClusterSpec, checked: Candidate, ceiling: float | None)
                 region=checked.region,
                 zone=checked.zone or None,
                 instance_type=checked.instance_type,
-                code="PriceAboveLimit",
-                hint=f"raise {name}"
-                if name.endswith("=")
-                else "raise max_hourly in the configuration, or confirm with --yes",
+                code=PRICE_ABOVE_LIMIT,
+                hint=remedy,
             )
 
 
@@ -187,11 +184,14 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
         if region.provider == name
     ]
 
+    failed: list[str] = []
+
     def find_in(where: ProviderRegion) -> Quotas:
         try:
             return session.provider(where.provider).quotas(where.region, reservations=spec.reservations)
-        except MulticomputeError:
+        except MulticomputeError as error:
             # A region that is not enabled for the account answers with an error, and has no reservation.
+            failed.append(f"{where}: {error.message}")
             return Quotas()
 
     with ThreadPoolExecutor(_POOL) as pool:
@@ -204,8 +204,10 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
     missing = [wanted for wanted in spec.reservations if wanted not in {each.id for each in found}]
     if missing:
         clouds = ", ".join(sorted({where.provider for where in regions})) or "no configured cloud"
+        unread_too = f"; {counted(len(failed), 'region')} could not be read, such as {failed[0]}" if failed else ""
         raise SpecError(
-            f"reservations: {', '.join(missing)}: not found in {counted(len(regions), 'region')} of {clouds}"
+            f"reservations: {', '.join(missing)}: not found in {counted(len(regions) - len(failed), 'region')} of {clouds}{unread_too}",
+            argument="reservations",
         )
     return tuple(found)
 

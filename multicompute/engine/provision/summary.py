@@ -7,7 +7,7 @@ from typing import Final
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.outages import OUTAGE_HINT
 from multicompute.engine.planning import requested
-from multicompute.engine.provision.description import first_sentence, outcome_of
+from multicompute.engine.provision.description import PRICE_ABOVE_LIMIT, first_sentence, outcome_of
 from multicompute.errors import CapacityError, MulticomputeError, QuotaError
 from multicompute.plan import Plan
 from multicompute.spec import ClusterSpec
@@ -50,6 +50,8 @@ def summary_error(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]
 
 
 def _problem(error: MulticomputeError) -> str:
+    if error.code == PRICE_ABOVE_LIMIT:
+        return "no price within the limits for"
     if isinstance(error, CapacityError):
         return "no capacity for"
     return "no quota for" if isinstance(error, QuotaError) else "no success with"
@@ -76,7 +78,7 @@ def _cause(error: MulticomputeError) -> tuple[str, str]:
 def _advice(spec: ClusterSpec, error: MulticomputeError) -> str | None:
     if isinstance(error, QuotaError):
         return "ask the cloud to raise the quota; `multicompute doctor` shows what can be used"
-    if not isinstance(error, CapacityError):
+    if not isinstance(error, CapacityError) or error.code == PRICE_ABOVE_LIMIT:
         return error.hint
     wider = ["keep_trying='2h' tries again" if spec.keep_trying is None else ""]
     wider += ["spot='prefer' also tries spot" if spec.spot is False else ""]

@@ -13,10 +13,11 @@ from multicompute.errors import ProviderError, ProvisionTimeout
 from multicompute.ledger import AttemptRecord, ClusterRecord, NodeRecord
 from multicompute.node import NodeState
 from multicompute.provider import Capability
+from multicompute.units import counted
 
 
 def start_stopped_nodes(op: Operation) -> ClusterRecord:
-    """Start every stopped node of a cluster, wait until all run, and return the record.
+    """Start every stopped node of a cluster, wait until all that are starting run, and return the record.
 
     Raises:
         CapacityError, QuotaError, ...: A node can't be started now; it stays stopped.
@@ -25,18 +26,19 @@ def start_stopped_nodes(op: Operation) -> ClusterRecord:
     """
     nodes = [node for node in op.ledger.nodes(op.cluster_id) if node.rank >= 0]
     # A process that died may have started some, which do not run yet.
-    awaited = [node for node in nodes if node.is_stopped or node.state == NodeState.PENDING]
-    tokens = {node.token for node in awaited if node.is_stopped}
+    awaited = {node.id: node for node in nodes if node.is_stopped or node.state == NodeState.PENDING}
+    tokens = {node.token for node in awaited.values() if node.is_stopped}
     for attempt in op.ledger.attempts(op.cluster_id):
         if attempt.token in tokens:
             _start(op, attempt)
     while awaited:
         record = refresh_nodes(op)
-        waiting = {node.id for node in op.ledger.nodes(op.cluster_id) if node.state != NodeState.RUNNING}
-        if not waiting & {node.id for node in awaited}:
+        nodes = [node for node in op.ledger.nodes(op.cluster_id) if node.id in awaited]
+        waiting = sum(node.state != NodeState.RUNNING for node in nodes)
+        if not waiting:
             return record
-        _require_time(op, f"{len(waiting)} stopped nodes were started and do not run yet")
-        op.sleep(max(op.session.provider(node.provider).poll_interval for node in awaited))
+        _require_time(op, f"{counted(waiting, 'node')} started and not running yet")
+        op.sleep(max(op.session.provider(node.provider).poll_interval for node in nodes))
     return op.reload()
 
 

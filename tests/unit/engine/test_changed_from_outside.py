@@ -8,7 +8,7 @@ from multicompute import Cluster, ClusterState, NodeState, errors
 from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.engine.upkeep.refresh import refresh_all
 from multicompute.provider import TAG_ATTEMPT, TAG_ID, Capability
-from multicompute.testing import FakeCloud, fake_cloud
+from multicompute.testing import Call, FakeCloud, fake_cloud
 
 HOURLY = 55.04
 
@@ -78,6 +78,23 @@ def test_healing_starts_stopped_nodes_again(cloud: FakeCloud, cluster: Cluster) 
     assert [node.id for node in cluster.nodes] == ids
     assert sorted(cloud.aws.running_ids()) == sorted(ids)
     assert cloud.aws.faults.count("launch") == 2
+
+
+def test_healing_waits_for_nodes_that_a_process_that_died_has_started(cloud: FakeCloud, cluster: Cluster) -> None:
+    stop_all(cloud, cluster)
+    assert cluster.refresh().state is ClusterState.DEGRADED
+
+    def die(_: Call) -> None:
+        if cloud.aws.faults.count("launch") == 2:
+            raise SystemExit
+
+    cloud.aws.faults.hook("nodes", die)
+    with pytest.raises(SystemExit):
+        cluster.heal()
+    cloud.aws.faults.clear()
+    assert {node.state for node in Cluster.get("train-1").refresh().nodes} == {NodeState.PENDING}
+    assert Cluster.get("train-1").heal().state is ClusterState.READY
+    assert cloud.aws.faults.count("launch") == 0
 
 
 def test_healing_replaces_stopped_nodes_if_asked_to(cloud: FakeCloud, cluster: Cluster) -> None:

@@ -33,6 +33,13 @@ def test_a_reservation_that_is_not_found_is_a_spec_error(cloud: FakeCloud) -> No
     assert cloud.alive() == []
 
 
+def test_regions_that_could_not_be_read_are_named_if_a_reservation_is_not_found(cloud: FakeCloud) -> None:
+    cloud.aws.faults.fail("quotas", "auth")
+    with pytest.raises(errors.SpecError, match="cr-none: not found in .*; 1 region could not be read, such as aws "):
+        Cluster.request(gpus=64, type="h100", reservations=["cr-none"])
+    assert cloud.alive() == []
+
+
 def test_a_spread_gang_comes_up_in_several_regions_with_consecutive_ranks(cloud: FakeCloud) -> None:
     allow_one_node_per_zone(cloud, "us-east-1", "us-east-2")
     regions = ["us-east-1", "us-east-2"]

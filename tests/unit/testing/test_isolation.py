@@ -26,6 +26,8 @@ def _credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cloud_that_was_not_started_is_not_used() -> None:
     with local_clouds("aws"):
         assert open_session().usable["gcp"] == WHY
+        with pytest.raises(errors.ConfigError, match="gcp: not one of `clouds` in the configuration"):
+            open_session().provider("gcp")
         with pytest.raises(errors.AuthError, match="not one of `clouds`"):
             Cluster.request(gpus=8, type="h100", clouds=["gcp"])
         assert Cluster.plan(gpus=8, type="h100").best.provider == "aws"
