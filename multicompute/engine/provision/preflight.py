@@ -184,15 +184,12 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
         if region.provider == name
     ]
 
-    failed: list[str] = []
-
     def find_in(where: ProviderRegion) -> Quotas:
         try:
             return session.provider(where.provider).quotas(where.region, reservations=spec.reservations)
         except MulticomputeError as error:
             # A region that is not enabled for the account answers with an error, and has no reservation.
-            failed.append(f"{where}: {error.message}")
-            return Quotas()
+            return Quotas(notes=(f"{where}: {', '.join(spec.reservations)} could not be read: {error.message}",))
 
     with ThreadPoolExecutor(_POOL) as pool:
         answers = list(zip(regions, pool.map(find_in, regions), strict=True))
@@ -204,9 +201,10 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
     missing = [wanted for wanted in spec.reservations if wanted not in {each.id for each in found}]
     if missing:
         clouds = ", ".join(sorted({where.provider for where in regions})) or "no configured cloud"
-        unread_too = f"; {counted(len(failed), 'region')} could not be read, such as {failed[0]}" if failed else ""
+        notes = [note for _, answer in answers for note in answer.notes if any(name in note for name in missing)]
         raise SpecError(
-            f"reservations: {', '.join(missing)}: not found in {counted(len(regions) - len(failed), 'region')} of {clouds}{unread_too}",
+            f"reservations: {', '.join(missing)}: not found in {counted(len(regions) - len(notes), 'region')} of {clouds}"
+            + (f"; in {len(notes)} more they could not be read, such as {notes[0]}" if notes else ""),
             argument="reservations",
         )
     return tuple(found)

@@ -1,11 +1,12 @@
 """Gangs of several parts, next to a reservation or spread over zones and regions, come up all or nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from multicompute import Cluster, ClusterState, Event, errors
 from multicompute.engine.recovery.reconcile import reconcile
+from multicompute.provider import Quotas
 from multicompute.testing import Call, FakeCloud, fake_cloud
 from tests.unit.engine.spread import allow_one_node_per_zone
 
@@ -33,9 +34,19 @@ def test_a_reservation_that_is_not_found_is_a_spec_error(cloud: FakeCloud) -> No
     assert cloud.alive() == []
 
 
-def test_regions_that_could_not_be_read_are_named_if_a_reservation_is_not_found(cloud: FakeCloud) -> None:
-    cloud.aws.faults.fail("quotas", "auth")
-    with pytest.raises(errors.SpecError, match="cr-none: not found in .*; 1 region could not be read, such as aws "):
+def test_regions_that_could_not_be_read_are_named_if_a_reservation_is_not_found(
+    cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quotas(region: str, *, reservations: Sequence[str] = ()) -> Quotas:
+        if region == "us-east-1":
+            raise errors.ThrottledError(f"{region}: too many calls")
+        is_read = region != "us-east-2"
+        return Quotas(notes=() if is_read else (f"{region}: reservation {reservations[0]} could not be read: denied",))
+
+    monkeypatch.setattr(cloud.aws, "quotas", quotas)
+    with pytest.raises(
+        errors.SpecError, match=r"cr-none: not found in \d+ regions of aws; in 2 more they could not be"
+    ):
         Cluster.request(gpus=64, type="h100", reservations=["cr-none"])
     assert cloud.alive() == []
 
