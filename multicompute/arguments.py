@@ -1,5 +1,6 @@
 """The kinds of values that a request takes: how people write each, how it is parsed, and its form in JSON."""
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -109,8 +110,27 @@ def _file(path: Path, name: str) -> str:
     except (OSError, UnicodeError, RuntimeError) as error:
         # RuntimeError: the home of an unknown user.
         why = getattr(error, "strerror", None) or type(error).__name__
-        hint = f"{name} names a file; {name}_text takes the text of a script" if name == "setup" else ""
-        raise SpecError(f"{name}{shown_path(str(path))}: can't be read: {why}", hint=hint or None) from error
+        raise SpecError(
+            f"{name}{shown_path(str(path))}: can't be read: {why}",
+            hint="give a file that exists, or the text of the script (--setup-text on the command line)",
+        ) from error
+
+
+def text_list(value: object) -> tuple[str, ...]:
+    """Return the texts of a list of the configuration; a variable of the environment has it in JSON or with commas.
+
+    Raises:
+        ValueError: It is not a list of texts.
+    """
+    items: object = value.split(",") if isinstance(value, str) else value
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            items = json.loads(value)
+        except ValueError:
+            items = None
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
+        raise ValueError('must be a list of texts, ["a", "b"] or "a,b"')
+    return tuple(item.strip() for item in items if item.strip())
 
 
 def shown_path(path: str) -> str:

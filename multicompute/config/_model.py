@@ -1,6 +1,5 @@
 """The configuration as a model: what each key means, and its checked value."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from multicompute.arguments import OptionalDuration
+from multicompute.arguments import OptionalDuration, text_list
 from multicompute.config._environment import default_owner
 from multicompute.config._source import Source
 from multicompute.errors import ConfigError, SpecError
@@ -54,16 +53,10 @@ def _ceiling(value: Any, name: str) -> float:
 
 
 def _names(value: Any, name: str) -> tuple[str, ...]:
-    """Parse a list of names; variables have it as JSON, or with commas."""
-    items = value
-    if isinstance(value, str):
-        try:
-            items = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
-        except ValueError:
-            items = None
-    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
-        raise SpecError(f'{name}={value!r}: must be a list of texts, ["a", "b"] or "a,b"')
-    return tuple(item.strip() for item in items if item.strip())
+    try:
+        return text_list(value)
+    except ValueError as error:
+        raise SpecError(f"{name}={value!r}: {error}") from None
 
 
 class Config(ParsedModel):

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError
 
+from multicompute.arguments import text_list
 from multicompute.errors import ConfigError, SpecError
 from multicompute.provider import Settings
 from multicompute.provider_kit.endpoints import endpoint_problem
@@ -40,19 +41,6 @@ _LONGEST: Final = timedelta(days=3650)
 _ZERO: Final = ("0", "0s", "0m", "0h", "0d", str(timedelta(0)))
 # How many characters of a value a message shows.
 _SHOWN: Final = 80
-
-
-def _split(value: object) -> object:
-    """Accept a list written as text, as a variable of the environment has it: in JSON or with commas."""
-    items: object = value.split(",") if isinstance(value, str) else value
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            items = json.loads(value)
-        except ValueError:
-            items = None
-    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
-        raise ValueError('must be a list of texts, ["a", "b"] or "a,b"')
-    return tuple(item.strip() for item in items if item.strip())
 
 
 def _blocks(items: tuple[str, ...]) -> tuple[str, ...]:
@@ -82,7 +70,7 @@ def _duration_or_zero(value: object) -> timedelta:
     return timedelta(0) if str(value).strip().lower() in _ZERO else _duration(value)
 
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(text_list)]
 """A list of texts, also written as one text with commas."""
 CidrBlocks = Annotated[Texts, AfterValidator(_blocks)]
 """A list of CIDR blocks or addresses, "10.0.0.0/8"."""

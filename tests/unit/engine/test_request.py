@@ -439,7 +439,9 @@ def test_an_estimated_price_is_confirmed_before_the_launch(cloud: FakeCloud) -> 
     assert plan.best.price_basis == "estimate"
     for part in plan.best.parts:
         cloud.aws.set_price(part.offer, 99.0)
-    with pytest.raises(errors.CapacityError, match="no capacity"):
+    with pytest.raises(
+        errors.CapacityError, match="(?s)no price within the limits for 64 x h100 in any of 3 tries.*raise max_hourly"
+    ):
         Cluster.request(gpus=64, type="h100", regions=["us-east-2"], max_hourly=500.0, nodes=8)
     assert launches(cloud) == []
 
