@@ -70,6 +70,8 @@ nitpick_ignore_regex = [
     # Type variables.
     ("py:class", r"multicompute\.provider_kit\..*\.(Answer|Item|Model|Owner)"),
     ("py:class", "Arguments"),
+    # A validator in the annotation of a setting.
+    ("py:class", r"multicompute\.arguments\.text_list"),
     # The doubles for tests, which docs/testing.md describes.
     ("py:class", r"(multicompute\.testing\..*|LocalCloud)"),
     # Text in single backticks: a link where it names something public, else code.

@@ -20,7 +20,9 @@ def as_options(text: str) -> str:
     """Return `text` with every argument of a request in the spelling of the command line."""
     names = "|".join(ClusterSpec.model_fields)
     text = re.sub(rf"\b({names})=({_VALUE})", lambda match: _option(match[1], match[2]), text)
-    return re.sub(rf"(^|\bwithout )({names})\b(?=:|$|[ ,])", lambda match: match[1] + flag_of(match[2]), text)
+    # "name the file" is a verb.
+    before = r"(^(?!name )|\b(?:without|raise|omit) )"
+    return re.sub(rf"{before}({names})\b(?=:|$|[ ,])", lambda match: match[1] + flag_of(match[2]), text)
 
 
 @contextmanager

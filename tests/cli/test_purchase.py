@@ -165,7 +165,7 @@ def test_the_ceiling_holds_against_the_price_of_today(clouds: LocalClouds) -> No
         with pytest.raises(CapacityError, match=r"costs \$54.00/h today, more than the ceiling of \$50") as caught:
             Cluster.request(**spot, interconnect="any")
         assert str(caught.value).startswith("no price within the limits for 8 x p5.48xlarge in any of 6 tries: 6 price")
-        assert "raise max_hourly in the configuration" in str(caught.value)
+        assert "raise `max_hourly` in the configuration" in str(caught.value)
     assert clouds.alive() == []
 
 

@@ -21,7 +21,7 @@ from multicompute.spec import ClusterSpec
 from multicompute.units import counted, format_usd
 
 _POOL: Final = 8
-_OVER_CEILING: Final = "raise max_hourly in the configuration or, if confirm_above is lower, add --yes"
+_OVER_CEILING: Final = "raise `max_hourly` in the configuration or, if `confirm_above` is lower, add --yes"
 
 
 def learn_availability(op: Operation, candidate: Candidate, assumed: Places) -> bool:
