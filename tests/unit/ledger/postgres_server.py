@@ -111,7 +111,12 @@ class Server:
         closed = [path for path in programs.parents if not path.stat().st_mode & 0o001]
         if not (self._user and closed):
             return programs
-        return Path(shutil.copytree(programs, self.folder / "programs", symlinks=True))
+        # The programs find their libraries by a path relative to their own, in the folder next to the package.
+        package, copy = programs.parent, self.folder / "programs"
+        for folder in (package, package.with_name(f"{package.name}.libs")):
+            if folder.exists():
+                shutil.copytree(folder, copy / folder.name, symlinks=True)
+        return copy / package.name / programs.name
 
 
 @cache

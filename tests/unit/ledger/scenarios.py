@@ -4,6 +4,7 @@ The writers are forked, so that fifty of them start within a second. They are no
 with threads must not be forked.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -211,6 +212,8 @@ def read_only(url: str, what: str) -> None:
     ledger.close()
     (file if what == "file" else file.parent).chmod(0o444 if what == "file" else 0o555)
     if os.geteuid() == 0:
+        # Imported as root: the other user may not be able to read the checkout.
+        importlib.import_module("multicompute.ledger.read_only")
         # File modes do not restrict root.
         for path in (file, file.parent):
             os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
