@@ -592,11 +592,11 @@ class Settings:
     """The settings that a plug-in is opened with.
 
     Attributes:
-        values: The provider's table of the configuration, `[providers.<name>]`.
+        values: The provider's table of the configuration, `[providers.<name>]`; not in the repr, because it may hold a secret.
         environment: The environment variables; a plug-in must not read `os.environ` itself.
     """
 
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: Mapping[str, object] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
