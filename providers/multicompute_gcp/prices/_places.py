@@ -81,12 +81,16 @@ def slice_zones(
     clients: Clients, regions: Collection[str], calls: Counter[str]
 ) -> dict[tuple[str, str], tuple[str, ...]]:
     """Return slice type and region -> the zones that sell it to this project, by one call for each zone with TPUs in the regions."""
-    zones = [zone for zone in tpu_zones.zones(clients, _EVERYWHERE) if region_of(zone) in regions]
-    types = in_parallel(
-        lambda zone: tpu_zones.slice_types(clients, zone, Place("gcp", region_of(zone), zone)), zones, at_once=AT_ONCE
-    )
-    calls["tpu.locations.list"] += 1
-    calls["tpu.acceleratorTypes.list"] += len(zones)
+    pages: list[str] = []
+    everywhere = tpu_zones.zones(clients, _EVERYWHERE, on_page=lambda: pages.append("tpu.locations.list"))
+    zones = [zone for zone in everywhere if region_of(zone) in regions]
+
+    def types_of(zone: str) -> frozenset[str]:
+        place = Place("gcp", region_of(zone), zone)
+        return tpu_zones.slice_types(clients, zone, place, on_page=lambda: pages.append("tpu.acceleratorTypes.list"))
+
+    types = in_parallel(types_of, zones, at_once=AT_ONCE)
+    calls.update(pages)
     return _grouped((name, zone) for zone, names in zip(zones, types, strict=True) for name in names)
 
 
