@@ -186,7 +186,7 @@ def _parts() -> Iterator[Part]:
         yield Part(f"gpu:{name}", text, Decimal(usd), "h", "Compute", "GPU")
     yield Part("slice:b200", "A4 Nvidia B200 (1 gpu slice)", Decimal(_SLICE), "h", "Compute", "GPU")
     yield Part("ssd", "SSD backed Local Storage", Decimal(_SSD), "GiBy.mo", "Storage", "LocalSSD")
-    for key, (text, usd) in (_CHIPS | _EIGHT_CORES).items():
+    for key, (text, usd) in {**_CHIPS, **_EIGHT_CORES}.items():
         yield Part(key, text, Decimal(usd), "h", "Compute", "TPU")
 
 

@@ -303,7 +303,8 @@ def test_flex_start_is_the_defined_duration_of_the_dynamic_workload_scheduler() 
         sku("DWS Calendar Mode A2 Core running in Iowa", "0.001"),
     ]
     found = only(read(skus, A2))
-    assert (found.purchase, found.quote.hourly_cost) == ("flex_start", pytest.approx(12 * 0.02 + 85 * 0.002 + 1.5))
+    assert found.purchase == "flex_start"
+    assert found.quote.hourly_cost == pytest.approx(12 * 0.02 + 85 * 0.002 + 1.5)
     assert "3 DWS Defined Duration (flex-start) SKUs" in found.quote.source
 
 
