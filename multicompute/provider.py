@@ -592,11 +592,11 @@ class Settings:
     """The settings that a plug-in is opened with.
 
     Attributes:
-        values: The provider's table of the configuration, `[providers.<name>]`.
+        values: The provider's table of the configuration, `[providers.<name>]`; not in the repr, because it may hold a secret.
         environment: The environment variables; a plug-in must not read `os.environ` itself.
     """
 
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: Mapping[str, object] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -640,6 +640,10 @@ class ProviderPlugin(Protocol):
             purchase and reservation. Optional: a fabric that is not in it, or a plug-in without this attribute, has no limit.
         usual_launch: How long a launch usually takes until the nodes run; a shorter ttl is refused. Optional: a plug-in without
             this attribute refuses none.
+
+    Optional: `open_price_feed(settings)` returns the `multicompute.price_feed.PriceFeed` of the vendor, or None. It raises AuthError if
+    the price interfaces need credentials and none are found, and ConfigError for a setting with an invalid value. The tables of a plug-in
+    without this method can't be refreshed.
     """
 
     name: str

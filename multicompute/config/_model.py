@@ -101,7 +101,8 @@ class Config(ParsedModel):
     ] = None
     providers: Annotated[
         Mapping[str, Mapping[str, object]],
-        Field(description="The settings of each provider."),
+        # They may hold a secret, such as an API key.
+        Field(description="The settings of each provider.", repr=False),
     ] = Field(default_factory=dict)
     path: Annotated[Path, Field(description="The configuration file, whether or not it exists.", exclude=True)]
     environment: Annotated[

@@ -12,6 +12,7 @@ from multicompute.errors import AuthError
 from multicompute.provider import Configured, LifetimeLimit, Settings, TagLimits
 
 if TYPE_CHECKING:
+    from multicompute.price_feed import PriceFeed
     from multicompute.provider import LocalCloud, Provider
 
 
@@ -27,6 +28,7 @@ class Plugin:
             `ProviderPlugin`.
         settings: The settings model, with a class method `of(settings)` that reads it and a method `configured()`.
         provider: The class of the provider, which is called with the settings.
+        price_feed: The class of the price feed, which is called with the settings; "" for none.
         image_required, usual_launch: See `ProviderPlugin`.
         local_cloud: The class of the local cloud, which is called without arguments; "" for none.
         sign_in: How to sign in, for the hint of the error if no credentials are found.
@@ -43,6 +45,7 @@ class Plugin:
     fabric_limits: Mapping[str, int] = field(default_factory=dict)
     settings: str
     provider: str
+    price_feed: str = ""
     local_cloud: str = ""
     image_required: tuple[str, ...] = ()
     usual_launch: timedelta = timedelta(0)
@@ -76,6 +79,11 @@ class Plugin:
             raise AuthError(f"{self.name}: {found.why}", provider=self.name, hint=self.sign_in)
         provider: Provider = _load(self.provider)(settings)
         return provider
+
+    def open_price_feed(self, settings: Settings) -> "PriceFeed | None":
+        """Open the vendor's price interfaces, see `ProviderPlugin`."""
+        feed: PriceFeed | None = _load(self.price_feed)(settings) if self.price_feed else None
+        return feed
 
     def local(self) -> "LocalCloud | None":
         """Return a local cloud on 127.0.0.1 that has not been started, None if the provider has none."""

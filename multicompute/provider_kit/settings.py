@@ -21,7 +21,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SkipValidation,
+    ValidationError,
+)
 
 from multicompute.arguments import text_list
 from multicompute.errors import ConfigError, SpecError
@@ -66,6 +75,13 @@ def _duration(value: object) -> timedelta:
     raise ValueError('must be a duration, "90m", "12h" or "7d", longer than zero and at most "3650d"')
 
 
+def _secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be printable ASCII characters without spaces")
+    return value
+
+
 def _duration_or_zero(value: object) -> timedelta:
     return timedelta(0) if str(value).strip().lower() in _ZERO else _duration(value)
 
@@ -80,6 +96,8 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 """A duration longer than zero, "90m", "12h" or "7d"."""
 DurationOrZero = Annotated[timedelta, BeforeValidator(_duration_or_zero)]
 """A duration that may also be zero, "0s"."""
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+"""A key that is sent in a header. Neither the repr of the settings nor a message about them shows it."""
 Environment = Annotated[SkipValidation[Mapping[str, str]], Field(exclude=True, repr=False)]
 """The environment to look for credentials in; part of the model, but not a setting."""
 
@@ -106,7 +124,7 @@ def read_settings(model: type[Model], settings: Settings, *, provider: str) -> M
         if name not in names:
             raise ConfigError(f"[providers.{provider}] {unknown_name(name, names, what='key')}", provider=provider)
         if isinstance(value, str) and value != value.strip():
-            raise _config_error(name, value, "must not begin or end with a space", provider)
+            raise _config_error(model, name, value, "must not begin or end with a space", provider)
     environment: dict[str, Any] = {"environment": settings.environment} if "environment" in model.model_fields else {}
     if not values:
         # Defaults need no check, so that a cold command without settings builds no schema.
@@ -114,28 +132,36 @@ def read_settings(model: type[Model], settings: Settings, *, provider: str) -> M
     try:
         return model.model_validate({**values, **environment})
     except ValidationError as error:
-        raise _first_error(error, provider) from error
+        # The cause would show a secret that is malformed.
+        hides = any(_is_secret(model, str(found["loc"][0])) for found in error.errors() if found["loc"])
+        raise _first_error(model, error, provider) from (None if hides else error)
 
 
 def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _first_error(error: ValidationError, provider: str) -> ConfigError:
+def _is_secret(model: type[BaseModel], name: str) -> bool:
+    field = model.model_fields.get(name)
+    return field is not None and "Secret" in str(field.annotation)
+
+
+def _first_error(model: type[BaseModel], error: ValidationError, provider: str) -> ConfigError:
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
         return cause
     problem = str(cause) if cause is not None else first["msg"][:1].lower() + first["msg"][1:]
     name = ".".join(str(part) for part in first["loc"][:1])
-    return _config_error(name, first["input"], problem, provider)
+    return _config_error(model, name, first["input"], problem, provider)
 
 
-def _config_error(name: str, value: object, problem: str, provider: str) -> ConfigError:
+def _config_error(model: type[BaseModel], name: str, value: object, problem: str, provider: str) -> ConfigError:
     # Imported here: it imports logging, and only this message needs it.
     from multicompute.provider_kit.vendor_errors import one_line
 
-    return ConfigError(f"[providers.{provider}] {name}={one_line(repr(value), _SHOWN)}: {problem}", provider=provider)
+    shown = "..." if _is_secret(model, name) else one_line(repr(value), _SHOWN)
+    return ConfigError(f"[providers.{provider}] {name}={shown}: {problem}", provider=provider)
 
 
 def firmware_has(file: Path, mark: str) -> bool:

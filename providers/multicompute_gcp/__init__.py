@@ -30,6 +30,7 @@ plugin = Plugin(
     ),
     settings="multicompute_gcp._settings:GcpSettings",
     provider="multicompute_gcp._provider:GcpProvider",
+    price_feed="multicompute_gcp.prices._feed:GcpPriceFeed",
     local_cloud="multicompute_gcp.local:GcpLocalCloud",
     sign_in="`gcloud auth application-default login`, and set GOOGLE_CLOUD_PROJECT",
 )

@@ -173,7 +173,11 @@ class GcpProvider:
             unless_disabled(None, lambda: change(clients, selector, expires_at, place))
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-        """Return nothing: Google's price list has the prices of an instance's parts only, which the offer tables add up."""
+        """Return nothing: the price list can't be asked for one instance type.
+
+        It has the prices of parts, without a filter: to find those of one type takes the 7 pages of all 32,000 SKUs, too much before each
+        launch. The Pricing API has single prices, by the ids of SKUs, which only that list names. `multicompute catalog refresh` reads it.
+        """
         return {}
 
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:

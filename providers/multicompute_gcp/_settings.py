@@ -15,6 +15,7 @@ from multicompute.provider_kit.settings import (
     DurationOrZero,
     Endpoint,
     Environment,
+    Secret,
     Texts,
     existing_file,
     firmware_has,
@@ -45,6 +46,13 @@ class GcpSettings(BaseModel):
     endpoint_url: Endpoint | None = Field(None, description="The endpoint of Compute Engine. Default: Google's own.")
     tpu_endpoint_url: Endpoint | None = Field(
         None, description="The endpoint of Cloud TPU. Default: `endpoint_url`, else Google's own."
+    )
+    billing_endpoint_url: Endpoint | None = Field(
+        None, description="The endpoint of the Cloud Billing API. Default: Google's own."
+    )
+    api_key: Secret | None = Field(
+        None,
+        description="An API key for the price list of `multicompute catalog refresh`. Default: the credentials.",
     )
     network: str | None = Field(None, description='The name or path of the network to launch in. Default: "default".')
     subnetwork: str | None = Field(
@@ -94,6 +102,11 @@ class GcpSettings(BaseModel):
     def tpu_endpoint(self) -> str | None:
         """Return the endpoint of Cloud TPU, None for Google's own: a local Compute Engine must never be combined with real TPUs."""
         return self.tpu_endpoint_url or self.endpoint_url
+
+    @property
+    def billing_endpoint(self) -> str | None:
+        """Return the endpoint of Cloud Billing, None for Google's own; a local cloud serves it next to Compute Engine."""
+        return self.billing_endpoint_url or (self.endpoint_url if self.is_local else None)
 
     @property
     def is_local(self) -> bool:

@@ -15,6 +15,7 @@ AWS_SECRET_KEY = "wJalrXUtnFEMImarkedK7MDENGbPxRfiCYEXAMPLE"
 AWS_SESSION_TOKEN = "IQoJb3JpZ2luX2VjmarkedsessionEXAMPLEtoken"
 AZURE_CLIENT_SECRET = "aZ8Q~markedclientsecretEXAMPLE0123456789"
 POSTGRES_PASSWORD = "pgmarkedpasswordEXAMPLE"
+GOOGLE_API_KEY = "AIzaMarkedApiKeyEXAMPLE0123456789abcdef"
 PROXY_PASSWORD = "proxymarkedpasswordEXAMPLE"
 TOKEN_IN_SETUP = "hf_markedtokeninsetupEXAMPLE0123456789"
 PRIVATE_SSH_KEY = "b3BlbnNzaC1markedprivatekeyEXAMPLE0123456"
@@ -56,6 +57,7 @@ def secrets() -> Mapping[str, str]:
         "AWS secret key": AWS_SECRET_KEY,
         "AWS session token": AWS_SESSION_TOKEN,
         "Google private key": google().secret,
+        "Google API key": GOOGLE_API_KEY,
         "Azure client secret": AZURE_CLIENT_SECRET,
         "PostgreSQL password": POSTGRES_PASSWORD,
         "proxy password": PROXY_PASSWORD,
@@ -73,6 +75,7 @@ def environment(folder: Path) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": AWS_SECRET_KEY,
         "AWS_SESSION_TOKEN": AWS_SESSION_TOKEN,
         "GOOGLE_APPLICATION_CREDENTIALS": str(account),
+        "MULTICOMPUTE_GCP__API_KEY": GOOGLE_API_KEY,
         "AZURE_TENANT_ID": "00000000-0000-0000-0000-00000000aaaa",
         "AZURE_CLIENT_ID": "00000000-0000-0000-0000-00000000bbbb",
         "AZURE_CLIENT_SECRET": AZURE_CLIENT_SECRET,

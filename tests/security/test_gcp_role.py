@@ -12,9 +12,11 @@ import requests
 from multicompute import errors
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.price_feed import PricedType, PriceQuery
 from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute.testing.provider_harness import launch_request
+from multicompute_gcp import plugin
 from multicompute_gcp._errors import answer_of_response, refusal
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp._tags import labels_of
@@ -270,6 +272,27 @@ def test_the_role_and_the_right_to_act_as_the_nodes_account_are_enough_and_nothi
         timeout=10,
     ).raise_for_status()
     assert cloud.used_permissions == cloud.role
+
+
+def test_the_role_is_enough_for_a_refresh_of_the_prices_and_price_lists_need_no_permission(
+    cloud: GcpLocalCloud,
+) -> None:
+    cloud.role = frozenset(permissions())
+    values = {"endpoint_url": cloud.endpoint_url, "project": cloud.project, "api_key": cloud.api_key}
+    feed = plugin.open_price_feed(Settings(values, cloud.environment))
+    assert feed is not None
+    query = PriceQuery(
+        [PricedType(replace(A3, memory_gib=1872)), PricedType(SLICE.instance)], ["us-central1", "us-east5"]
+    )
+    found = feed.fetch(query, progress=lambda _: None)
+    feed.confirm(found.prices)
+    assert {price.instance_type for price in found.prices} >= {"a3-highgpu-8g", "v6e-8"}
+    assert not [note for note in found.notes if "could not be read" in note]
+    assert cloud.used_permissions == {
+        "compute.machineTypes.list",
+        "tpu.locations.list",
+        "tpu.acceleratortypes.list",
+    }
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,21 @@ from multicompute_gcp.local.permissions import check_permissions, check_quota_pr
 from multicompute_gcp.local.records import PROJECT, Operation, url_of
 from multicompute_gcp.local.responses import STATUS_NUMBERS, GcpError, Json, compute_error, not_found, ok, rpc_error
 from multicompute_gcp.local.routes import Route, route
-from multicompute_gcp.local.schema import document
+from multicompute_gcp.local.schema import Document, document
 from multicompute_gcp.local.state import State
 
-_DOCUMENTS: Mapping[str, str] = {"compute": "compute.v1", "tpu": "tpu.v2", "monitoring": "monitoring.v3"}
+_DOCUMENTS: Mapping[str, str] = {
+    "compute": "compute.v1",
+    "tpu": "tpu.v2",
+    "monitoring": "monitoring.v3",
+    "cloudbilling": "cloudbilling.v1",
+    "cloudbilling.skus": "cloudbilling.v1beta",
+}
 _OK = 200
 
 
 class GcpApp:
-    """The application that serves Compute Engine, Cloud TPU and Cloud Monitoring."""
+    """The application that serves Compute Engine, Cloud TPU, Cloud Monitoring and the price lists of Cloud Billing."""
 
     def __init__(
         self,
@@ -117,7 +123,7 @@ class GcpApp:
         except GcpError as error:
             return _error(called, error)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if document(_DOCUMENTS[called.api]) is not None:
+            if _schema(called) is not None:
                 raise
             # Without Google's schemas a malformed request gets as far as the handler.
             return _error(called, GcpError("badRequest", f"Invalid JSON payload received. {error!r}", 400))
@@ -162,13 +168,19 @@ def _begins_operation(called: Route) -> bool:
     return method not in ("get", "list", "aggregatedList", "wait", "getFromFamily")
 
 
+def _schema(called: Route) -> Document | None:
+    """Return the discovery document of a method; the Pricing API is another version of Cloud Billing."""
+    collection = ".".join(called.identifier.split(".")[:2])
+    return document(_DOCUMENTS.get(collection) or _DOCUMENTS[called.api])
+
+
 def _read(called: Route, request: Request) -> Call:
     query = parse_qs(request.query, keep_blank_values=True)
     try:
         body: Any = json.loads(request.body) if request.body else None
     except ValueError as error:
         raise GcpError("parseError", f"Invalid JSON payload received. {error}", 400) from error
-    schema = document(_DOCUMENTS[called.api])
+    schema = _schema(called)
     if schema is not None:
         schema.check(called.identifier, query, body)
     if body is not None and not isinstance(body, dict):

@@ -1,4 +1,4 @@
-"""The local Google Cloud: Compute Engine, Cloud TPU and Cloud Monitoring on 127.0.0.1, and what a test can do with them."""
+"""The local Google Cloud: Compute Engine, Cloud TPU, Cloud Monitoring and Cloud Billing on 127.0.0.1, and what a test can do with them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from multicompute.testing.local.forwarded import Duration, Forwarded
 from multicompute.testing.local.measurements import Load
 from multicompute_gcp.local import foreign, images, quotas
 from multicompute_gcp.local.app import GcpApp
+from multicompute_gcp.local.billing import API_KEY, Billing
 from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.credentials import Keys
 from multicompute_gcp.local.disks import Disks
@@ -44,7 +45,7 @@ _REGION = "us-central1"
 
 
 class GcpLocalCloud:
-    """Google Cloud on 127.0.0.1: Compute Engine, Cloud TPU and Cloud Monitoring over HTTP, as strict as Google's.
+    """Google Cloud on 127.0.0.1: Compute Engine, Cloud TPU, Cloud Monitoring and the price lists of Cloud Billing over HTTP, as strict as Google's.
 
     Each instance of this class is a project of its own. Without further settings it has everything in the offer tables, in any
     number and at once. If google-api-python-client is installed, every request is checked against Google's own schemas. See
@@ -72,6 +73,8 @@ class GcpLocalCloud:
         resize_fails_without_capacity: Whether a resize request without capacity fails at once instead of waiting.
         unreachable: The zones that lists over all zones cannot reach.
         largest_page_of_points: The largest number of points on a page of time series.
+        largest_page_of_skus: The largest number of SKUs on a page of a price list.
+        api_key: The only API key that Cloud Billing accepts.
 
     Example:
         >>> cloud = GcpLocalCloud()
@@ -99,6 +102,8 @@ class GcpLocalCloud:
     resize_fails_without_capacity = Forwarded[bool]("_groups.fails_without_capacity")
     unreachable = Forwarded[set[str]]("_state.unreachable")
     largest_page_of_points = Forwarded[int]("_monitoring.largest_page")
+    largest_page_of_skus = Forwarded[int]("_billing.largest_page")
+    api_key: str = API_KEY
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         """Create a local cloud that is not started.
@@ -121,6 +126,7 @@ class GcpLocalCloud:
         self._state.settle = self._settle
         self._inventory = Inventory(self._state, self._tpus)
         self._monitoring = Monitoring(self._state, self._inventory)
+        self._billing = Billing(self._state)
         self._foreign = ForeignResources(self._everything)
         self._handlers: Mapping[str, Handler] = {
             **Instances(self._state, self._operations, self._pending).handlers(),
@@ -134,6 +140,7 @@ class GcpLocalCloud:
             **self._operations.handlers(),
             **Tpu(self._tpus, self._queue).handlers(),
             **self._monitoring.handlers(),
+            **self._billing.handlers(),
         }
 
     # --- the server ---------------------------------------------------------------------------------------------------
@@ -159,6 +166,8 @@ class GcpLocalCloud:
             {
                 "MULTICOMPUTE_GCP__ENDPOINT_URL": url,
                 "MULTICOMPUTE_GCP__TPU_ENDPOINT_URL": url,
+                "MULTICOMPUTE_GCP__BILLING_ENDPOINT_URL": url,
+                "MULTICOMPUTE_GCP__API_KEY": API_KEY,
                 "MULTICOMPUTE_GCP__PROJECT": project,
                 "GOOGLE_CLOUD_PROJECT": project,
                 "GCLOUD_PROJECT": project,
@@ -184,7 +193,16 @@ class GcpLocalCloud:
     def stop(self) -> None:
         """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
         self._chassis.stop()
-        parts = (self._state, self._pending, self._tpus, self._monitoring, self._foreign, self._keys, self._accounts)
+        parts = (
+            self._state,
+            self._pending,
+            self._tpus,
+            self._monitoring,
+            self._billing,
+            self._foreign,
+            self._keys,
+            self._accounts,
+        )
         for part in parts:
             part.clear()
 
@@ -223,6 +241,23 @@ class GcpLocalCloud:
             raise ValueError(f"{instance_type} is not offered in {place}")
         with self._state.lock:
             self._state.capacity.set(place, instance_type, nodes)
+
+    def set_price(self, instance_type: str, region: str, hourly_usd: float, *, purchase: str = "on_demand") -> None:
+        """Set what a machine type or a slice type costs in the price list, from the next refresh on.
+
+        Google has no price of machine types: the price of the GPU, chip or core changes, and so does that of every type that has it.
+
+        Args:
+            instance_type: A machine type, without attached accelerators, or a slice type.
+            region: The region.
+            hourly_usd: USD per node and hour.
+            purchase: "on_demand", "spot" or "flex_start".
+
+        Raises:
+            ValueError: The region does not offer the type, its parts have no such price, or the other parts cost more.
+        """
+        with self._state.lock:
+            self._billing.set_price(instance_type, region, hourly_usd, purchase)
 
     def set_quota(self, quota: str, region: str, value: float) -> None:
         """Limit what the project may use; see `LocalCloud.set_quota`.

@@ -10,6 +10,7 @@ from multicompute_gcp.local.hardware import MachineType, hardware
 from multicompute_gcp.local.records import PROJECT, PROJECT_NUMBER, ComputeResource, url_of
 from multicompute_gcp.local.responses import Json
 from multicompute_gcp.local.state import ResourceStore, State
+from multicompute_gcp.prices._rates import bundled_partitions
 
 
 class Offerings:
@@ -115,6 +116,8 @@ def _machine(machine: MachineType, zone: str) -> Json:
         body["accelerators"] = [
             {"guestAcceleratorType": machine.gpu, "guestAcceleratorCount": max(int(machine.gpus), 1)}
         ]
+    if partitions := bundled_partitions(machine.name, int(machine.gpus)):
+        body["bundledLocalSsds"] = {"defaultInterface": "NVME", "partitionCount": partitions}
     return body
 
 

@@ -32,6 +32,10 @@ _NAMED: Mapping[str, tuple[str, ...]] = {
     "instanceGroupManagerResizeRequests.get": ("compute.instanceGroupManagers.get",),
     "instanceGroupManagerResizeRequests.list": ("compute.instanceGroupManagers.get",),
     "monitoring.timeSeries.list": ("monitoring.timeSeries.list",),
+    # Price lists are public: a key or any identity reads them.
+    "cloudbilling.services.list": (),
+    "cloudbilling.skus.list": (),
+    "cloudbilling.price.get": (),
     "tpu.nodes.patch": ("tpu.nodes.update",),
     "tpu.nodes.getGuestAttributes": ("tpu.nodes.get",),
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from multicompute.testing.local.server import Application, Request, Response
+from multicompute_gcp.local.billing import check_caller, is_billing
 from multicompute_gcp.local.credentials import TOKEN_PATH, Keys
 from multicompute_gcp.local.records import PROJECT, PROJECT_NUMBER
 from multicompute_gcp.local.responses import GcpError, compute_error, rpc_error
@@ -39,9 +40,10 @@ class Projects:
             return self._keys.issue_token(request)
         found = _PATH.match(request.path)
         try:
-            self._keys.check(request.headers)
+            if not (is_billing(request) and check_caller(request)):
+                self._keys.check(request.headers)
         except GcpError as error:
-            is_compute = found is None or found[1].startswith("compute")
+            is_compute = not is_billing(request) and (found is None or found[1].startswith("compute"))
             return compute_error(error) if is_compute else rpc_error(error)
         ids = {number_of(name): name for name in self._applications}
         named = found[2] if found else PROJECT

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 COMPUTE = "compute/v1/"
 TPU = "v2/"
 MONITORING = "v3/"
+BILLING = "v1/"
+PRICING = "v1beta/"
 _PROJECT = "projects/{project}"
 _ZONAL = f"{_PROJECT}/zones/{{zone}}"
 _REGIONAL = f"{_PROJECT}/regions/{{region}}"
@@ -125,6 +127,11 @@ _TPU_METHODS: Mapping[str, tuple[str, str]] = {
     "projects.locations.operations.get": ("GET", f"{_LOCATION}/operations/{{operation}}"),
 }
 _MONITORING_METHODS: Mapping[str, tuple[str, str]] = {"projects.timeSeries.list": ("GET", f"{_PROJECT}/timeSeries")}
+_BILLING_METHODS: Mapping[str, tuple[str, str]] = {
+    "services.list": ("GET", f"{BILLING}services"),
+    "services.skus.list": ("GET", f"{BILLING}services/{{service}}/skus"),
+    "skus.price.get": ("GET", f"{PRICING}skus/{{sku}}/price"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ class Route:
     """The method that a request calls.
 
     Attributes:
-        api: "compute", "tpu" or "monitoring".
+        api: "compute", "tpu", "monitoring" or "cloudbilling".
         identifier: The id of the method in the discovery document.
         path: The parameters in the path.
     """
@@ -171,6 +178,7 @@ def methods() -> Mapping[str, tuple[str, str]]:
     """Return every method by its id, with verb and path, to compare with the discovery documents."""
     found = {f"compute.{name}": (verb, COMPUTE + path) for name, (verb, path) in _COMPUTE_METHODS.items()}
     found |= {f"tpu.{name}": (verb, TPU + path) for name, (verb, path) in _TPU_METHODS.items()}
+    found |= {f"cloudbilling.{name}": method for name, method in _BILLING_METHODS.items()}
     return found | {
         f"monitoring.{name}": (verb, MONITORING + path) for name, (verb, path) in _MONITORING_METHODS.items()
     }

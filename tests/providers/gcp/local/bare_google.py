@@ -15,6 +15,15 @@ ZONE = "us-central1-a"
 IMAGE = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts"
 Json = dict[str, Any]
 
+# The version in the path and the API -> the discovery document.
+DOCUMENTS = {
+    "computecompute": "compute.v1",
+    "v2tpu": "tpu.v2",
+    "v3monitoring": "monitoring.v3",
+    "v1cloudbilling": "cloudbilling.v1",
+    "v1betacloudbilling": "cloudbilling.v1beta",
+}
+
 
 class Api:
     """Bare HTTP to the local cloud; every successful response is checked against Google's schema."""
@@ -34,7 +43,7 @@ class Api:
         connection.close()
         asked = route(method, path)
         if asked is not None and response.status == 200:
-            schema = document({"compute": "compute.v1", "tpu": "tpu.v2", "monitoring": "monitoring.v3"}[asked.api])
+            schema = document(DOCUMENTS[path.split("/")[1] + asked.api])
             assert schema is not None, "google-api-python-client is not installed"
             schema.check_answer(asked.identifier, answer)
         return response.status, answer

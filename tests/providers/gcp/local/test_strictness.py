@@ -14,16 +14,20 @@ from multicompute_gcp.local import GcpLocalCloud
 from multicompute_gcp.local.responses import GcpError
 from multicompute_gcp.local.routes import methods, route
 from multicompute_gcp.local.schema import document
-from tests.providers.gcp.local.bare_google import PROJECT, ZONE, Api, bulk
+from tests.providers.gcp.local.bare_google import DOCUMENTS, PROJECT, ZONE, Api, bulk
 
 BULK = f"zones/{ZONE}/instances/bulkInsert"
 
+KEY = {"key": GcpLocalCloud.api_key}
 MUST_HAVE = {
+    "cloudbilling.services.list": KEY,
+    "cloudbilling.services.skus.list": KEY,
+    "cloudbilling.skus.price.get": KEY,
     "monitoring.projects.timeSeries.list": {
         "filter": 'metric.type="compute.googleapis.com/instance/cpu/utilization"',
         "interval.startTime": "2026-11-24T11:00:00Z",
         "interval.endTime": "2026-11-24T12:00:00Z",
-    }
+    },
 }
 
 
@@ -34,7 +38,7 @@ def _shape(path: str) -> str:
 def test_every_method_is_googles_by_verb_and_path(cloud: GcpLocalCloud) -> None:
     for identifier, (verb, path) in methods().items():
         name = identifier.split(".", 1)[0]
-        schema = document({"compute": "compute.v1", "tpu": "tpu.v2", "monitoring": "monitoring.v3"}[name])
+        schema = document(DOCUMENTS[path.partition("/")[0] + name])
         assert schema is not None
         method = schema.methods[identifier]
         google = method["flatPath"] if name != "compute" else schema.base + method["path"]

@@ -1,0 +1,1 @@
+"""Today's prices, from the Cloud Billing Catalog."""
