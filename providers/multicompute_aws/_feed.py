@@ -11,14 +11,14 @@ from typing import Any, Final
 from multicompute.clock import Clock, SystemClock
 from multicompute.errors import AccessDeniedError, AuthError, MulticomputeError
 from multicompute.offer import InstanceType, Purchase, Quote
-from multicompute.price_feed import FailedRegion, FoundPrices, Interruption, Price, PricedType, PriceQuery
+from multicompute.price_feed import FailedRegion, FoundPrices, Interruption, Price, PricedType, PriceKey, PriceQuery
 from multicompute.provider import Settings
 from multicompute.provider_kit.calls import batches, in_parallel
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws import _advisor, _confirm
 from multicompute_aws._availability import ACCELERATED
 from multicompute_aws._errors import log
-from multicompute_aws._feed_prices import OnDemandPrices, PriceList, unreadable_by_region
+from multicompute_aws._feed_prices import OnDemandPrices, PriceList
 from multicompute_aws._known import shard_of
 from multicompute_aws._places import SpotPrices, by_price, described, spot_prices, startable
 from multicompute_aws._session import Clients
@@ -97,6 +97,7 @@ class _Refresh:
         self._failed: dict[str, str] = {}
         self._notes: list[str] = []
         self._unreadable: dict[str, list[str]] = defaultdict(list)
+        self._incomplete: set[PriceKey] = set()
         self._answered: set[tuple[str, Purchase]] = set()
         self._steps = 0.0
 
@@ -110,7 +111,7 @@ class _Refresh:
         wanted = {
             region: {name: zones for name, zones in found.items() if name in names} for region, found in sold.items()
         }
-        prices = [*self._on_demand(wanted, [name for name in closed if name not in self._failed], names)]
+        prices = [*self._on_demand(wanted, closed, names)]
         prices += self._spot(wanted)
         rates = self._interruptions(regions, names)
         self._progress(1.0)
@@ -120,6 +121,7 @@ class _Refresh:
         return FoundPrices(
             prices=prices,
             answered=frozenset(self._answered),
+            incomplete=frozenset(self._incomplete),
             types=shapes,
             interruptions=rates,
             failed=failed,
@@ -259,24 +261,31 @@ class _Refresh:
         asked: dict[str, Sequence[str]] = {region: sorted(sold) for region, sold in wanted.items()}
         asked |= {region: sorted(names) for region in closed}
         found = PriceList(self._clients, self._now).ask(asked, done=_counted(self._step, 0.25))
-        unclear = unreadable_by_region(found.unreadable)
-        for error in found.unreadable:
-            if not error.instance_type or error.instance_type in names:
-                self._unreadable[error.problem].append(error.row)
+        self._note_unreadable(found, asked)
         if found.failed and found.failed.keys() >= {name for name in asked if asked[name]}:
             self._fail("", next(iter(found.failed.values())))
         else:
             for region, failure in found.failed.items():
                 self._fail(region, failure)
         for region, types in asked.items():
-            is_read = region not in found.failed and self._is_complete(region, types, found, is_open=region in wanted)
-            unclear_here = unclear.get(region, set()) | unclear.get("", set())
-            if is_read and not unclear_here & {"", *types}:
+            if region not in found.failed and self._is_complete(region, types, found, is_open=region in wanted):
                 self._answered.add((region, "on_demand"))
         today = self._now.date()
         for (name, region), cost in sorted(found.prices.items()):
             zones = wanted[region][name] if region in wanted else ()
             yield self._price(name, region, "on_demand", Quote(cost, today, LIST_SOURCE), zones)
+
+    def _note_unreadable(self, found: OnDemandPrices, asked: Mapping[str, Sequence[str]]) -> None:
+        """Count the rows that are not understood; what they may price is not sold out, but not known."""
+        for error in found.unreadable:
+            if error.instance_type and error.instance_type not in self._count_of:
+                continue
+            self._unreadable[error.problem].append(error.row)
+            for region in [error.region] if error.region else asked:
+                names = {error.instance_type} if error.instance_type else set(asked.get(region, ()))
+                for name in names & set(asked.get(region, ())):
+                    if (name, region) not in found.prices:
+                        self._incomplete.add((name, "", self._count_of[name], region, "on_demand"))
 
     def _is_complete(self, region: str, types: Sequence[str], found: OnDemandPrices, *, is_open: bool) -> bool:
         """Return whether an answer without a price means that there is none.
@@ -304,9 +313,11 @@ class _Refresh:
         return found
 
     def _spot_of(self, region: str, sold: Sold, answer: SpotPrices) -> Iterable[Price]:
-        for problem in answer.unreadable.values():
+        for (name, _), problem in answer.unreadable.items():
             self._unreadable["spot prices that are not understood"].append(problem)
-        if not answer.unreadable and (answer.entries or not sold):
+            if name not in answer.prices:
+                self._incomplete.add((name, "", self._count_of[name], region, "spot"))
+        if answer.entries or not sold:
             self._answered.add((region, "spot"))
         elif not answer.entries and len(sold) >= _MANY:
             self._failed[region] = f"the spot price history has no price of any of {len(sold)} instance types"

@@ -5,7 +5,7 @@ alternatives take more: a query for each region has ten pages where it lists all
 JSON of us-east-1 is 450 MB: mattrobinsonsre/terrapod issue 956).
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -197,11 +197,3 @@ class PriceList:
                 continue
             if row is not None:
                 yield row
-
-
-def unreadable_by_region(errors: Iterable[UnreadableRowError]) -> Mapping[str, set[str]]:
-    """Return region -> the instance types with a row that is not understood; "" for rows that name no region."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for error in errors:
-        found[error.region].add(error.instance_type)
-    return found

@@ -105,8 +105,14 @@ def json_refusal(code: str, message: str = "no", status: int = 400) -> Answer:
     return (status, json.dumps({"__type": code, "message": message}))
 
 
-def price_row(*prices: str, unit: str = "Hrs", product: Mapping[str, Any] = {}, **attributes: str | None) -> str:
-    """Return a row of the price list: p5.48xlarge with Linux in us-east-1, with other attributes; None leaves one out."""
+def price_row(
+    *prices: str,
+    unit: str = "Hrs",
+    product: Mapping[str, Any] = {},
+    changes: Mapping[str, str | None] = {},
+    **attributes: str,
+) -> str:
+    """Return a row of the price list: p5.48xlarge with Linux in us-east-1, with other attributes; None in `changes` leaves one out."""
     plain = {
         "instanceType": "p5.48xlarge",
         "regionCode": "us-east-1",
@@ -121,7 +127,7 @@ def price_row(*prices: str, unit: str = "Hrs", product: Mapping[str, Any] = {}, 
         "operation": "RunInstances",
         "servicecode": "AmazonEC2",
     }
-    found = {name: value for name, value in {**plain, **attributes}.items() if value is not None}
+    found = {name: value for name, value in {**plain, **attributes, **changes}.items() if value is not None}
     dimensions = {
         f"SKU1.JRTCKXETXF.{index}": {"unit": unit, "beginRange": "0", "endRange": "Inf", "pricePerUnit": {"USD": price}}
         for index, price in enumerate(prices)

@@ -70,7 +70,7 @@ def test_a_row_may_come_as_an_object_and_its_price_as_a_number() -> None:
     ids=str,
 )
 def test_a_row_of_something_else_is_no_price(attributes: dict[str, str | None]) -> None:
-    assert read(price_row("55.0400000000", **attributes)) is None
+    assert read(price_row("55.0400000000", changes=attributes)) is None
 
 
 def test_a_product_of_another_family_is_no_price() -> None:
@@ -79,7 +79,7 @@ def test_a_product_of_another_family_is_no_price() -> None:
 
 @pytest.mark.parametrize("name", ["marketoption", "operation", "licenseModel", "locationType", "servicecode"])
 def test_attributes_that_older_rows_lack_are_not_required(name: str) -> None:
-    assert read(price_row("55.04", **{name: None})).hourly_cost == 55.04
+    assert read(price_row("55.04", changes={name: None})).hourly_cost == 55.04
 
 
 def test_a_price_of_zero_is_no_price() -> None:

@@ -90,7 +90,14 @@ def test_a_fraction_has_the_count_0_and_a_part_of_the_memory(mib: int, fraction:
             },
             ("alveo-u30", 2),
         ),
-        ({"InferenceAcceleratorInfo": {"Accelerators": [{"Name": "Inferentia", "Count": 4}]}}, ("inferentia1", 4)),
+        (
+            {
+                "InferenceAcceleratorInfo": {
+                    "Accelerators": [{"Name": "Inferentia", "Count": 4, "MemoryInfo": {"SizeInMiB": 8192}}]
+                }
+            },
+            ("inferentia1", 4),
+        ),
         (
             {"GpuInfo": {"Gpus": [{"Name": "Gaudi HL-205", "Count": 8, "MemoryInfo": {"SizeInMiB": 32768}}]}},
             ("gaudi", 8),
@@ -104,7 +111,10 @@ def test_accelerators_are_in_one_of_five_structures(part: dict[str, Any], expect
 
 def test_inferentia_in_two_structures_counts_once() -> None:
     entry = {"Name": "Inferentia2", "Count": 12, "MemoryInfo": {"SizeInMiB": 32768}}
-    both = {"NeuronInfo": {"NeuronDevices": [entry]}, "InferenceAcceleratorInfo": {"Accelerators": [entry]}}
+    both: dict[str, Any] = {
+        "NeuronInfo": {"NeuronDevices": [entry]},
+        "InferenceAcceleratorInfo": {"Accelerators": [entry]},
+    }
     assert shape_of(described(**both)).accelerators == 12
 
 
