@@ -9,7 +9,7 @@ import pytest
 
 from multicompute_aws.local import AwsLocalCloud
 
-Refused = Callable[..., tuple[str, str, int]]
+Refused = Callable[..., tuple[str, int, str]]
 LINUX = {
     "instanceType": "p5.48xlarge",
     "regionCode": "us-east-1",
