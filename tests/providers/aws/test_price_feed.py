@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from multicompute import errors
+from multicompute.catalog.tables import Tables
 from multicompute.offer import InstanceType, Quote
 from multicompute.price_feed import FoundPrices, Interruption, Price, PricedType, PriceFeed, PriceQuery
 from multicompute.provider import Settings
@@ -252,6 +253,19 @@ def test_one_accelerator_takes_few_calls(cloud: AwsLocalCloud, fetch: Fetch) -> 
     opened = found.calls["DescribeAvailabilityZones"]
     assert found.calls[OP] <= 2
     assert sum(found.calls.values()) <= 3 * opened + 6
+
+
+def test_all_prices_take_few_calls(fetch: Fetch) -> None:
+    assert plugin.tables is not None
+    tables = Tables("aws", plugin.tables)
+    types = [item for shard in tables.shards for item in tables.types(shard).values()]
+    found = fetch(*types, regions=list(tables.regions))
+    opened = found.calls["DescribeAvailabilityZones"]
+    assert opened >= 15 and len(found.prices) > 3000 and not found.failed and not found.unreadable
+    # A page of 100 rows for each 50 prices, because capacity blocks have rows of their own, and a page that is not full in each question.
+    listed = sum(item.purchase == "on_demand" for item in found.prices)
+    assert found.calls[OP] <= listed / 50 + 20
+    assert sum(found.calls.values()) - found.calls[OP] <= 4 * opened + 8
 
 
 def test_progress_goes_from_0_to_1(feed: PriceFeed) -> None:
