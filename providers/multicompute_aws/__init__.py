@@ -20,6 +20,7 @@ plugin = Plugin(
     usual_launch=timedelta(minutes=1),
     settings="multicompute_aws._settings:AwsSettings",
     provider="multicompute_aws._provider:AwsProvider",
+    price_feed="multicompute_aws._feed:AwsPriceFeed",
     local_cloud="multicompute_aws.local:AwsLocalCloud",
     sign_in="`aws configure`, or set AWS_PROFILE",
 )

@@ -17,7 +17,7 @@ _PAGE: Final = 1000
 _BY_ORGANISATION: Final = "explicit deny in a service control policy"
 # The families with accelerators; no other name of a family begins with these letters. EC2's filters accept wildcards:
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html
-_ACCELERATED: Final = ("p*", "g*", "trn*", "inf*", "dl*", "f*", "vt*")
+ACCELERATED: Final = ("p*", "g*", "trn*", "inf*", "dl*", "f*", "vt*")
 
 
 def availability(clients: Clients, region: str) -> Availability:
@@ -48,7 +48,7 @@ def availability(clients: Clients, region: str) -> Availability:
             notes.append(f"{place}: {what} could not be read: {error.message}")
         return None
 
-    zones = read("zones", lambda: _zones(clients, place))
+    zones = read("zones", lambda: zones_of(clients, place))
     offered = read("the instance types that are sold", lambda: _offered(clients, place))
     if refused := _refusal(denials):
         return Availability(region, refused)
@@ -70,7 +70,7 @@ def _refusal(denials: Sequence[AccessDeniedError]) -> str:
     return ""
 
 
-def _zones(clients: Clients, place: Place) -> Mapping[str, str]:
+def zones_of(clients: Clients, place: Place) -> Mapping[str, str]:
     """Return zone id -> the zone's name in this account.
 
     The names of one account are not those of another: https://docs.aws.amazon.com/ram/latest/userguide/working-with-az-ids.html
@@ -86,14 +86,16 @@ def _zones(clients: Clients, place: Place) -> Mapping[str, str]:
 
 def _offered(clients: Clients, place: Place) -> Mapping[str, tuple[str, ...]]:
     """Return instance type -> the zones that sell it, of the types with accelerators."""
-    found = _zones_by_type(_offerings(clients, place, [{"Name": "instance-type", "Values": list(_ACCELERATED)}]))
+    found = _zones_by_type(offerings(clients, place, [{"Name": "instance-type", "Values": list(ACCELERATED)}]))
     # No region is known that sells no accelerators, so an empty answer is checked without the filter.
-    return found or _zones_by_type(_offerings(clients, place, []))
+    return found or _zones_by_type(offerings(clients, place, []))
 
 
-def _offerings(clients: Clients, place: Place, filters: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Yield the instance type and the zone of every offering."""
-    call: dict[str, Any] = {"LocationType": "availability-zone", **({"Filters": filters} if filters else {})}
+def offerings(
+    clients: Clients, place: Place, filters: list[dict[str, Any]], *, kind: str = "availability-zone"
+) -> Iterator[tuple[str, str]]:
+    """Yield the instance type and the zone of every offering; with "availability-zone-id" as `kind`, the zone's id."""
+    call: dict[str, Any] = {"LocationType": kind, **({"Filters": filters} if filters else {})}
     with translate_errors("DescribeInstanceTypeOfferings", place):
         paginator = clients.ec2(place.region).get_paginator("describe_instance_type_offerings")
         for page in paginator.paginate(**call, PaginationConfig={"PageSize": _PAGE}):
@@ -104,6 +106,6 @@ def _offerings(clients: Clients, place: Place, filters: list[dict[str, Any]]) ->
 def _zones_by_type(offerings: Iterable[tuple[str, str]]) -> Mapping[str, tuple[str, ...]]:
     zones: dict[str, set[str]] = {}
     for instance_type, zone in offerings:
-        if any(fnmatchcase(instance_type, glob) for glob in _ACCELERATED):
+        if any(fnmatchcase(instance_type, glob) for glob in ACCELERATED):
             zones.setdefault(instance_type, set()).add(zone)
     return {instance_type: tuple(sorted(found)) for instance_type, found in sorted(zones.items())}

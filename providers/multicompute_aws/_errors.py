@@ -180,6 +180,11 @@ MEANINGS: Final[Meanings] = {
     "InvalidUserData.Malformed": (INVALID,),
     "TagLimitExceeded": (INVALID,),
     "CustomerKeyHasBeenRevoked": (INVALID_IN_REGION,),
+    # The price list: https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_pricing_GetProducts.html
+    "ExpiredNextTokenException": (TRANSIENT,),
+    "InvalidNextTokenException": (TRANSIENT,),
+    "InvalidParameterException": (INVALID,),
+    "InternalErrorException": (TRANSIENT,),
     "InternalError": (TRANSIENT,),
     "InternalFailure": (TRANSIENT,),
     "InternalServerError": (TRANSIENT,),

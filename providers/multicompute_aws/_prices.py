@@ -1,6 +1,5 @@
 """Reads prices: on demand from the price list, spot and how it changes from the spot price history."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,16 +9,10 @@ from multicompute.errors import MulticomputeError
 from multicompute.offer import Offer, Quote
 from multicompute.provider import PriceChange
 from multicompute.provider_kit.vendor_errors import Place
-from multicompute_aws._errors import log, member, translate_errors
+from multicompute_aws._errors import log, translate_errors
+from multicompute_aws._feed_prices import PriceList
 from multicompute_aws._session import Clients
 
-# The attributes of a plain Linux machine on shared hardware in the price list.
-_LINUX_SHARED: Final = {
-    "operatingSystem": "Linux",
-    "tenancy": "Shared",
-    "preInstalledSw": "NA",
-    "capacitystatus": "Used",
-}
 _SPOT_PRODUCT: Final = "Linux/UNIX"
 
 
@@ -46,28 +39,12 @@ def _grouped(offers: Sequence[Offer]) -> dict[tuple[str, str, str], list[Offer]]
 
 
 def _on_demand(clients: Clients, place: Place, offers: list[Offer], now: datetime) -> dict[Offer, Quote]:
-    wanted = {"instanceType": place.instance_type, "regionCode": place.region, **_LINUX_SHARED}
-    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
-    with translate_errors("GetProducts", place):
-        answer = clients.pricing().get_products(ServiceCode="AmazonEC2", Filters=filters, MaxResults=100)
-    prices = {price for item in member(answer, "PriceList", place) for price in hourly_prices(item)}
-    if len(prices) != 1:
-        # None, or several that differ in something that these filters do not cover: no price is better than a wrong one.
-        return {}
-    quote = Quote(prices.pop(), now.date(), "AWS price list")
-    return dict.fromkeys(offers, quote)
-
-
-def hourly_prices(item: str | Mapping[str, Any]) -> list[float]:
-    """Return the on-demand prices in USD per hour of one item of the price list; a 0 there means "not sold" and is left out."""
-    product: Mapping[str, Any] = json.loads(item) if isinstance(item, str) else item
-    prices = []
-    for term in product.get("terms", {}).get("OnDemand", {}).values():
-        for dimension in term.get("priceDimensions", {}).values():
-            price = float(dimension.get("pricePerUnit", {}).get("USD", 0))
-            if dimension.get("unit") == "Hrs" and price > 0:
-                prices.append(price)
-    return prices
+    found = PriceList(clients, now).ask({place.region: [place.instance_type]}, done=lambda _: None)
+    if found.failed:
+        raise found.failed[place.region]
+    # None, or several that differ in something that the filters do not cover: no price is better than a wrong one.
+    price = found.prices.get((place.instance_type, place.region))
+    return dict.fromkeys(offers, Quote(price, now.date(), "AWS price list")) if price else {}
 
 
 def _spot(clients: Clients, place: Place, offers: list[Offer], now: datetime) -> dict[Offer, Quote]:

@@ -39,7 +39,8 @@ _CONFIG: Final = Config(
     max_pool_connections=32,
     user_agent_extra="multicompute",
 )
-# Pricing has few endpoints; this one has the prices of all regions.
+# The price list has an endpoint in three regions, each with the prices of all regions: botocore data/endpoints.json, "api.pricing".
+_PRICING_REGIONS: Final[Mapping[str, str]] = {"ap": "ap-south-1", "eu": "eu-central-1"}
 _PRICING_REGION: Final = "us-east-1"
 _REGIONS_AT_ONCE: Final = 8
 # The files of the SDK: the variable that names one, botocore's name for it, and its default.
@@ -54,8 +55,23 @@ _DISABLED: Final = frozenset({"not-opted-in"})
 class Clients:
     """The SDK's clients for one set of settings."""
 
-    def __init__(self, settings: AwsSettings) -> None:
+    def __init__(
+        self,
+        settings: AwsSettings,
+        *,
+        retries: Mapping[str, Any] | None = None,
+        on_request: Callable[[str], None] | None = None,
+    ) -> None:
+        """Make no client yet.
+
+        Args:
+            settings: The settings of the provider.
+            retries: Service -> botocore's settings of its retries, for callers that the engine does not repeat calls for.
+            on_request: Called with the name of the operation for each request, repeated ones included.
+        """
         self.settings = settings
+        self._retries = retries or {}
+        self._on_request = on_request
         # A boto3 session must not be used by two threads at once, its clients may be.
         self._lock = threading.Lock()
         self._session: boto3.Session | None = None
@@ -78,7 +94,8 @@ class Clients:
         return self._client("cloudwatch", region)
 
     def pricing(self) -> Any:
-        return self._client("pricing", _PRICING_REGION)
+        home = self.settings.home_region.partition("-")[0]
+        return self._client("pricing", _PRICING_REGIONS.get(home, _PRICING_REGION))
 
     def replace_by(self, other: "Clients") -> None:
         """Use the session and the clients of `other` from now on: the same settings, with the credentials read again."""
@@ -201,6 +218,8 @@ class Clients:
         keys = self._keys(endpoint)
         # A local cloud is not behind the user's proxy.
         config = _CONFIG.merge(Config(proxies={})) if is_loopback(endpoint) else _CONFIG
+        if service in self._retries:
+            config = config.merge(Config(retries=self._retries[service]))
         # The stubs have one overload for each name of a service, and none for a variable.
         client = self._session.client(service, region_name=region, endpoint_url=endpoint, config=config, **keys)  # type: ignore[call-overload]
         # The profile may name an endpoint, too; the rule about plain http holds wherever it comes from.
@@ -208,9 +227,15 @@ class Clients:
         client.meta.events.register("after-call", _note_request)
         if is_loopback(client.meta.endpoint_url):
             client.meta.events.register("before-parse", refuse_error_pages)
+        if self._on_request is not None:
+            client.meta.events.register("before-send", self._count_request)
         if service == "ec2":
             trim_answers(client)
         return client
+
+    def _count_request(self, event_name: str, **_: object) -> None:
+        if self._on_request is not None:
+            self._on_request(event_name.rpartition(".")[2])
 
     def _keys(self, endpoint: str | None) -> dict[str, str]:
         env, settings = self.settings.environment, self.settings

@@ -54,6 +54,10 @@ class AwsSettings(BaseModel):
     ssh_from: CidrBlocks = Field(
         (), description="The CIDR blocks from which port 22 can be reached. Default: the caller's own address."
     )
+    spot_advisor_url: Endpoint | None = Field(
+        None,
+        description="The address of the Spot Advisor's data, for the interruption rates. Default: the public file of AWS.",
+    )
     environment: Environment = {}
 
     @classmethod

@@ -12,14 +12,17 @@ import pytest
 from multicompute import errors
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.price_feed import PricedType, PriceQuery
 from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute.testing.provider_harness import launch_request
+from multicompute_aws._feed import AwsPriceFeed
 from multicompute_aws._provider import AwsProvider
-from multicompute_aws.local import AwsLocalCloud
+from multicompute_aws.local import AwsLocalCloud, advisor
 from tests.aws_client import aws_client
 from tests.security.iam_gate import Gate, actions, without
 
 POLICY = json.loads((Path(__file__).parents[2] / "docs/permissions/aws-policy.json").read_text())
+PRICES_POLICY = json.loads((Path(__file__).parents[2] / "docs/permissions/aws-prices-policy.json").read_text())
 P5 = InstanceType("aws", "p5.48xlarge", "h100", 8, 80.0, vcpus=192, memory_gib=2048, fabric="efa", network_cards=32)
 OFFER = Offer(P5, "us-east-1", "us-east-1a", "on_demand", Quote(55.04, date(2026, 7, 20), "test"))
 SPOT = replace(OFFER, purchase="spot")
@@ -133,6 +136,14 @@ def available(site: Site) -> object:
 
 def prices(site: Site) -> object:
     return sorted(offer.purchase for offer in site.provider().quotes([OFFER, SPOT]))
+
+
+def refreshed(site: Site) -> object:
+    """Fetch the prices of one type; the Spot Advisor's data are public, so they are read without the gate."""
+    settings = Settings({"spot_advisor_url": site.cloud.endpoint_url + advisor.PATH}, site.gate.environment)
+    query = PriceQuery([PricedType(P5)], ["us-east-1"], ("none",))
+    found = AwsPriceFeed(settings).fetch(query, progress=lambda _: None)
+    return sorted((price.purchase, price.zones) for price in found.prices), found.answered, len(found.notes)
 
 
 def own_image(site: Site) -> object:
@@ -254,6 +265,24 @@ def test_without_any_one_action_a_call_fails_with_an_error_that_names_the_action
         assert result != done[name][0]
     assert action in site.gate.refused or action == "ec2:CreateTags"
     site.clean()
+
+
+def test_the_policy_for_prices_is_sufficient_and_has_no_action_that_is_not_called(site: Site) -> None:
+    site.gate.allow(PRICES_POLICY)
+    refreshed(site)
+    assert (set(site.gate.calls), site.gate.refused) == (actions(PRICES_POLICY), [])
+
+
+@pytest.mark.parametrize("action", sorted(actions(PRICES_POLICY)))
+def test_without_any_one_action_fewer_prices_are_read(site: Site, action: str) -> None:
+    site.gate.allow(PRICES_POLICY)
+    everything = refreshed(site)
+    site.gate.allow(without(PRICES_POLICY, action))
+    try:
+        assert refreshed(site) != everything
+    except errors.AccessDeniedError as error:
+        assert action.partition(":")[2] in error.message
+    assert action in site.gate.refused
 
 
 def test_the_policy_allows_neither_to_delete_nor_to_tag_foreign_resources(site: Site) -> None:

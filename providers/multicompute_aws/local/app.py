@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from multicompute.testing.faults import Fault, FaultKind
 from multicompute.testing.local.fault_injection import FaultInjector
 from multicompute.testing.local.server import Request, Response
-from multicompute_aws.local import wire
+from multicompute_aws.local import advisor, wire
 from multicompute_aws.local.instances import Call, Handler, denied
 from multicompute_aws.local.keys import Keys, key_of, refusal_of_key
 from multicompute_aws.local.moto_cloud import Moto
@@ -50,6 +50,8 @@ def parse(request: Request) -> ParsedRequest:
     scope = _SCOPE.search(request.headers.get("authorization", ""))
     region, service = (scope[1], scope[2]) if scope else (_GLOBAL_REGION, "ec2")
     target = request.headers.get("x-amz-target", "")
+    if request.path == advisor.PATH:
+        return ParsedRequest("spot-advisor", _GLOBAL_REGION, "spot-advisor-data.json", {}, is_json=False)
     if target:
         return ParsedRequest(service, region, target.rsplit(".", 1)[-1], {}, is_json=True)
     if "x-www-form-urlencoded" in request.headers.get("content-type", "") or request.query:
@@ -103,6 +105,10 @@ class AwsApp:
 
     def _answer(self, parsed: ParsedRequest, params: Mapping[str, Any], request: Request) -> Response:
         try:
+            if parsed.service == "spot-advisor":
+                # The file is public.
+                with self._state.lock:
+                    return self._services.spot_advisor()
             self._admit(parsed, request)
             if parsed.service == "ec2":
                 return self._ec2(parsed, params, request)

@@ -19,6 +19,7 @@ from multicompute.testing.local.server import Request, Response
 from multicompute_aws.local.account import Account, Store
 from multicompute_aws.local.addresses import ADDRESS_QUOTA
 from multicompute_aws.local.admission import QUOTAS
+from multicompute_aws.local.advisor import RANGES
 from multicompute_aws.local.app import AwsApp
 from multicompute_aws.local.foreign import ForeignSeeder
 from multicompute_aws.local.hardware import instance_types
@@ -360,6 +361,22 @@ class AwsLocalCloud:
             history = self._state.spot_prices.setdefault((zone, instance_type), [])
             history.append((at or self._state.now(), price))
             history.sort()
+
+    def set_price(self, instance_type: str, region: str, price: float | None) -> None:
+        """Change the on-demand price of a type in the price list; None removes it from the list."""
+        with self._state.lock:
+            self._state.prices[instance_type, region] = price
+
+    def set_interruptions(self, instance_type: str, region: str, number: int) -> None:
+        """Set how often spot nodes of a type are interrupted: 0 for less than 5 % a month, up to 4 for more than 20 %.
+
+        Raises:
+            ValueError: There is no such range.
+        """
+        if not 0 <= number < len(RANGES):
+            raise ValueError(f"range {number}: must be 0 to {len(RANGES) - 1}")
+        with self._state.lock:
+            self._state.interruptions[instance_type, region] = number
 
     def set_region(self, region: str, status: RegionStatus) -> None:
         """Enable a region for the account, leave it disabled or unverified, or let a policy of the organisation deny it."""

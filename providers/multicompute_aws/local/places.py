@@ -98,7 +98,8 @@ class Places:
             elif kind == "availability-zone":
                 yield from ((instance_type, zone) for zone in zones)
             elif kind == "availability-zone-id":
-                yield from ((instance_type, ids[zone]) for zone in zones)
+                # moto offers types in a zone that it does not list.
+                yield from ((instance_type, ids[zone]) for zone in zones if zone in ids)
 
     def _types(self, call: Call) -> bytes:
         """Refuse types that the region does not sell, as EC2 does (moto describes every type in every region)."""

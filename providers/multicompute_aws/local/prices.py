@@ -7,7 +7,11 @@ from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-# For instance types without a spot price in the tables: without a price the local cloud would have no spot capacity.
+# The products of the history, and what they cost of the price of Linux. Accounts without EC2-Classic have no entries for VPCs.
+_PRODUCTS = {"Linux/UNIX": 1.0, "Red Hat Enterprise Linux": 1.05, "SUSE Linux": 1.1, "Windows": 1.5}
+# For instance types without a spot price in the tables: a part of the on-demand price, or without one, this price. Without a price the
+# local cloud would have no spot capacity.
+_SPOT_SHARE = 0.4
 _NO_SPOT_PRICE = 1.0
 
 
@@ -39,36 +43,9 @@ def price(instance_type: str, region: str, purchase: str) -> float | None:
     return _prices(shard).get((instance_type, region, purchase)) if shard else None
 
 
-def product(instance_type: str, region: str) -> dict[str, Any] | None:
-    """Return a product of the price list with its on-demand term, or None if the tables have no price."""
-    hourly = price(instance_type, region, "on_demand")
-    if hourly is None:
-        return None
-    dimension = {
-        "unit": "Hrs",
-        "description": f"${hourly} per On Demand Linux {instance_type} Instance Hour",
-        "pricePerUnit": {"USD": f"{hourly:.10f}"},
-    }
-    return {
-        "product": {
-            "productFamily": "Compute Instance",
-            "sku": f"{instance_type}.{region}",
-            "attributes": {
-                "instanceType": instance_type,
-                "regionCode": region,
-                "operatingSystem": "Linux",
-                "tenancy": "Shared",
-                "preInstalledSw": "NA",
-                "capacitystatus": "Used",
-                "licenseModel": "No License required",
-                "marketoption": "OnDemand",
-                "servicecode": "AmazonEC2",
-            },
-        },
-        "serviceCode": "AmazonEC2",
-        "terms": {"OnDemand": {"term": {"priceDimensions": {"dimension": dimension}, "termAttributes": {}}}},
-        "version": "local",
-    }
+def priced_types() -> Sequence[str]:
+    """Return the names of the instance types in the tables."""
+    return sorted(_shards())
 
 
 Change = tuple[datetime, float]
@@ -79,28 +56,60 @@ _HISTORY = timedelta(days=90)
 def spot_price(instance_type: str, region: str, changes: Sequence[Change], now: datetime) -> float:
     """Return the spot price of a type at a time, by the changes in a zone."""
     so_far = [amount for at, amount in changes if at <= now]
-    return so_far[-1] if so_far else price(instance_type, region, "spot") or _NO_SPOT_PRICE
+    return so_far[-1] if so_far else _first_spot_price(instance_type, region)
+
+
+def has_spot_price(instance_type: str, region: str) -> bool:
+    """Return whether the tables have a price; the history lists no other types, unless a test has set a price."""
+    return any(price(instance_type, region, purchase) is not None for purchase in ("spot", "on_demand"))
+
+
+def _first_spot_price(instance_type: str, region: str) -> float:
+    """Return the spot price before the first change."""
+    found = price(instance_type, region, "spot")
+    if found is None:
+        found = (price(instance_type, region, "on_demand") or _NO_SPOT_PRICE / _SPOT_SHARE) * _SPOT_SHARE
+    return found
 
 
 def spot_history(
-    instance_type: str, zone: str, region: str, changes: Sequence[Change], *, since: datetime, until: datetime
+    instance_type: str,
+    zone: tuple[str, str],
+    region: str,
+    changes: Sequence[Change],
+    *,
+    products: Sequence[str],
+    since: datetime,
+    until: datetime,
 ) -> list[dict[str, Any]]:
     """Return the changes of a spot price in an interval, newest first, and the one before it, whose price holds at its start.
+
+    Args:
+        instance_type: The instance type.
+        zone: The name and the id of the zone.
+        region: The region.
+        changes: The changes that a test has made.
+        products: The products that are asked for, empty for all.
+        since: The start of the interval.
+        until: Its end.
 
     https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSpotPriceHistory.html: "When you specify a start and end time,
     the operation returns the prices of the instance types within that time range. It also returns the last price change before the
     start time, which is the effective price as of the start time."
     """
-    first = (until - _HISTORY, price(instance_type, region, "spot") or _NO_SPOT_PRICE)
+    first = (until - _HISTORY, _first_spot_price(instance_type, region))
     known = sorted([first, *(change for change in changes if change[0] <= until)])
     before = [change for change in known if change[0] <= since]
+    chosen = {name: factor for name, factor in _PRODUCTS.items() if not products or name in products}
     return [
         {
-            "AvailabilityZone": zone,
+            "AvailabilityZone": zone[0],
+            "AvailabilityZoneId": zone[1],
             "InstanceType": instance_type,
-            "ProductDescription": "Linux/UNIX",
-            "SpotPrice": f"{amount:.6f}",
+            "ProductDescription": name,
+            "SpotPrice": f"{amount * factor:.6f}",
             "Timestamp": at,
         }
         for at, amount in sorted([*before[-1:], *(change for change in known if change[0] > since)], reverse=True)
+        for name, factor in chosen.items()
     ]

@@ -1,21 +1,31 @@
 """The JSON services (image parameters of SSM, Service Quotas, price list, CloudWatch) and EC2's spot prices."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from multicompute.testing.local.server import Request, Response, json_response
-from multicompute_aws.local import wire
+from multicompute_aws.local import advisor, wire
 from multicompute_aws.local.addresses import ADDRESS_QUOTA
 from multicompute_aws.local.admission import DEFAULT_QUOTA, QUOTAS
 from multicompute_aws.local.filters import Getter, matcher
-from multicompute_aws.local.hardware import instance_types
+from multicompute_aws.local.hardware import instance_types, zone_ids
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.json_requests import check_parameters
 from multicompute_aws.local.monitoring import check_queries
 from multicompute_aws.local.moto_cloud import Moto
-from multicompute_aws.local.prices import product, spot_history
+from multicompute_aws.local.price_list import (
+    ENDPOINTS,
+    Product,
+    free_tier,
+    local_zones,
+    matches,
+    narrowed,
+    page,
+    products,
+)
+from multicompute_aws.local.prices import has_spot_price, price, priced_types, spot_history
 from multicompute_aws.local.state import State
 from multicompute_aws.local.wire import AwsError
 
@@ -54,6 +64,14 @@ class Services:
         check_parameters(service, action, params)
         found = handler(region, params)
         return None if found is None else json_response(200, found, content_type=JSON_TYPE)
+
+    def spot_advisor(self) -> Response:
+        """Return the data of the Spot Instance Advisor."""
+        sold = {
+            region: [name for name in self._state.offered(region) if has_spot_price(name, region)]
+            for region in self._moto.regions()
+        }
+        return json_response(200, advisor.document(sold, self._state.interruptions))
 
     def _get_parameter(self, region: str, params: Mapping[str, Any]) -> Mapping[str, Any] | None:
         found = self._parameter(region, params.get("Name", ""))
@@ -112,13 +130,29 @@ class Services:
         }
 
     def _get_products(self, region: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        wanted = {entry["Field"]: entry["Value"] for entry in params.get("Filters", ())}
-        found = None
-        if params.get("ServiceCode") == "AmazonEC2" and {"instanceType", "regionCode"} <= wanted.keys():
-            found = product(wanted["instanceType"], wanted["regionCode"])
-        attributes = found["product"]["attributes"] if found else {}
-        fits = found is not None and all(attributes.get(field) == value for field, value in wanted.items())
-        return {"FormatVersion": "aws_v1", "PriceList": [json.dumps(found)] if fits else []}
+        if region not in ENDPOINTS:
+            raise AwsError("InvalidParameterException", f"the price list has no endpoint in {region}")
+        if params.get("ServiceCode") != "AmazonEC2":
+            return {"FormatVersion": "aws_v1", "PriceList": []}
+        return page(self._products(params.get("Filters", ())), params)
+
+    def _products(self, filters: Sequence[Mapping[str, str]]) -> Iterator[Product]:
+        first = free_tier()
+        if matches(first, filters):
+            yield first
+        for region in sorted(self._moto.regions()):
+            # A local zone has a code of its own and is listed under its region.
+            if not any(code.startswith(region) for code in self._codes(region, filters)):
+                continue
+            offered = self._state.offered(region)
+            for name in narrowed(sorted({*offered, *priced_types()}), "instanceType", filters):
+                hourly = self._state.prices.get((name, region), price(name, region, "on_demand"))
+                if hourly is None and (name not in offered or (name, region) in self._state.prices):
+                    continue
+                yield from (item for item in products(name, region, hourly) if matches(item, filters))
+
+    def _codes(self, region: str, filters: Sequence[Mapping[str, str]]) -> Sequence[str]:
+        return narrowed([region, *local_zones(region)], "regionCode", filters)
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers of EC2's actions."""
@@ -129,19 +163,32 @@ class Services:
         unknown = [name for name in names if name not in instance_types()]
         if unknown:
             raise AwsError("InvalidParameterValue", f"Invalid value '{unknown[0]}' for InstanceType.")
+        physical = zone_ids(call.region.name)
+        ids = {name: physical[listed] for name, listed in self._state.zones.names(call.region.name).items()}
         zones = {name: sorted(found) for name, found in self._state.offered(call.region.name).items()}
-        products = call.params.get("ProductDescriptions") or ["Linux/UNIX"]
-        wanted = names or sorted(zones) if "Linux/UNIX" in products else ()
+        # The history goes on to list zones in which a type can no longer be started.
+        for name, place in self._state.withdrawn:
+            if place in ids and (place, name) in self._state.spot_prices:
+                zones[name] = sorted({*zones.get(name, ()), place})
         now = self._state.now()
         until = min(_instant(call.params.get("EndTime")) or now, now)
         since = _instant(call.params.get("StartTime")) or until
         entries = [
             entry
-            for name in wanted
+            for name in names or sorted(zones)
             for zone in zones.get(name, ())
-            if call.params.get("AvailabilityZone") in (None, zone)
+            if zone in ids
+            and call.params.get("AvailabilityZone") in (None, zone)
+            and call.params.get("AvailabilityZoneId") in (None, ids[zone])
+            and (has_spot_price(name, call.region.name) or (zone, name) in self._state.spot_prices)
             for entry in spot_history(
-                name, zone, call.region.name, self._state.spot_prices.get((zone, name), ()), since=since, until=until
+                name,
+                (zone, ids[zone]),
+                call.region.name,
+                self._state.spot_prices.get((zone, name), ()),
+                products=call.params.get("ProductDescriptions", ()),
+                since=since,
+                until=until,
             )
         ]
         matches = matcher(call.params.get("Filters", ()), _SPOT_FILTERS, lambda entry: {})

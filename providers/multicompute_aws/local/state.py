@@ -311,6 +311,8 @@ class State:
         spot_prices: (zone, instance type) -> the changes of the spot price, oldest first.
         limited_subnets: The subnets whose free addresses count. The others have addresses for ten thousand instances, more than a
             real one of their size, unless `limits_all_subnets`.
+        prices: (instance type, region) -> the on-demand price of the price list, None for none; those of the tables are missing.
+        interruptions: (instance type, region) -> its range in the data of the Spot Advisor; those that are missing are drawn.
         region_status: Region -> whether the account may use it; regions that are missing are enabled.
         zones: The account's names of the zones.
         withdrawn: What regions and zones do not sell, although moto's listings have it.
@@ -327,6 +329,8 @@ class State:
         self.capacity: Limits[int] = Limits()
         self.quotas: Limits[float] = Limits()
         self.spot_prices: dict[tuple[str, str], list[tuple[datetime, float]]] = {}
+        self.prices: dict[tuple[str, str], float | None] = {}
+        self.interruptions: dict[tuple[str, str], int] = {}
         self.region_status: dict[str, RegionStatus] = {}
         self.limited_subnets: set[str] = set()
         self.limits_all_subnets = False

@@ -105,6 +105,43 @@ def json_refusal(code: str, message: str = "no", status: int = 400) -> Answer:
     return (status, json.dumps({"__type": code, "message": message}))
 
 
+def price_row(
+    *prices: str,
+    unit: str = "Hrs",
+    product: Mapping[str, Any] = {},
+    changes: Mapping[str, str | None] = {},
+    **attributes: str,
+) -> str:
+    """Return a row of the price list: p5.48xlarge with Linux in us-east-1, with other attributes; None in `changes` leaves one out."""
+    plain = {
+        "instanceType": "p5.48xlarge",
+        "regionCode": "us-east-1",
+        "location": "US East (N. Virginia)",
+        "locationType": "AWS Region",
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+        "marketoption": "OnDemand",
+        "licenseModel": "No License required",
+        "operation": "RunInstances",
+        "servicecode": "AmazonEC2",
+    }
+    found = {name: value for name, value in {**plain, **attributes, **changes}.items() if value is not None}
+    dimensions = {
+        f"SKU1.JRTCKXETXF.{index}": {"unit": unit, "beginRange": "0", "endRange": "Inf", "pricePerUnit": {"USD": price}}
+        for index, price in enumerate(prices)
+    }
+    term = {
+        "priceDimensions": dimensions,
+        "effectiveDate": "2026-05-01T00:00:00Z",
+        "offerTermCode": "JRTCKXETXF",
+        "termAttributes": {},
+    }
+    described = {"productFamily": "Compute Instance", "sku": "SKU1", "attributes": found, **product}
+    return json.dumps({"product": described, "terms": {"OnDemand": {"SKU1.JRTCKXETXF": term}}})
+
+
 def instance_xml(
     instance_id: str = "i-0123456789abcdef0",
     *,

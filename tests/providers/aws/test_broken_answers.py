@@ -15,7 +15,7 @@ from multicompute.provider_kit.vendor_errors import Place
 from multicompute_aws._errors import translate
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
-from tests.providers.aws.scripted_aws import ScriptedAws
+from tests.providers.aws.scripted_aws import ScriptedAws, price_row
 
 Request = Callable[..., LaunchRequest]
 HERE = Selector(region="us-east-1", cluster_id="id-1")
@@ -55,8 +55,7 @@ def test_quotas_that_are_cut_short_are_a_note_and_not_a_quota_of_zero(aws: Scrip
 def test_a_price_list_that_is_cut_short_confirms_no_price(
     aws: ScriptedAws, provider: AwsProvider, offer: Offer
 ) -> None:
-    product = {"terms": {"OnDemand": {"a": {"priceDimensions": {"b": {"unit": "Hrs", "pricePerUnit": {"USD": "60"}}}}}}}
-    complete = json.dumps({"PriceList": [json.dumps(product)]})
+    complete = json.dumps({"PriceList": [price_row("60")]})
     aws.answers["GetProducts"] = [(200, complete[: len(complete) // 2]), (200, complete)]
     assert provider.quotes([offer]) == {}
     assert provider.quotes([offer])[offer].hourly_cost == 60

@@ -9,13 +9,14 @@ from multicompute_aws._list import _DEPENDENTS
 
 ROOT = Path(__file__).parents[3]
 POLICY = ROOT / "docs" / "permissions" / "aws-policy.json"
+PRICES_POLICY = POLICY.with_name("aws-prices-policy.json")
 SOURCES = sorted(Path(multicompute_aws.__file__).parent.glob("_*.py"))
 NOT_CALLED = {"CreateServiceLinkedRole"}
 """EC2 makes this call in the caller's name at the first spot request of an account."""
 
 
-def _allowed() -> set[str]:
-    statements = json.loads(POLICY.read_text())["Statement"]
+def _allowed(policy: Path = POLICY) -> set[str]:
+    statements = json.loads(policy.read_text())["Statement"]
     actions = [
         action
         for item in statements
@@ -38,6 +39,12 @@ def _called() -> set[str]:
 
 def test_the_policy_names_exactly_what_is_called() -> None:
     assert _called() == _allowed() - NOT_CALLED
+
+
+def test_the_policy_for_prices_is_a_part_of_it_and_changes_nothing() -> None:
+    found = _allowed(PRICES_POLICY)
+    assert found <= _allowed()
+    assert all(action.startswith(("Describe", "Get")) for action in found)
 
 
 def test_what_is_changed_or_deleted_must_carry_our_tag() -> None:

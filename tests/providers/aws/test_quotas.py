@@ -8,9 +8,8 @@ import pytest
 
 from multicompute.offer import Offer, Purchase
 from multicompute_aws._families import FAMILIES, family_of
-from multicompute_aws._prices import hourly_prices
 from multicompute_aws._provider import AwsProvider
-from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, refusal
+from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, price_row, refusal
 
 CPUS = "<cpuOptions><coreCount>96</coreCount><threadsPerCore>2</threadsPerCore></cpuOptions>"
 
@@ -141,13 +140,8 @@ def test_each_type_counts_against_one_quota(instance_type: str, purchase: Purcha
     assert len(matching) == (1 if code else 0)
 
 
-def _product(*prices: str, unit: str = "Hrs") -> str:
-    dimensions = {str(index): {"unit": unit, "pricePerUnit": {"USD": price}} for index, price in enumerate(prices)}
-    return json.dumps({"terms": {"OnDemand": {"t": {"priceDimensions": dimensions}}}})
-
-
 def test_the_on_demand_price_is_that_of_the_price_list(aws: ScriptedAws, provider: AwsProvider, offer: Offer) -> None:
-    aws.answers["GetProducts"] = json.dumps({"PriceList": [_product("55.0400000000")]})
+    aws.answers["GetProducts"] = json.dumps({"PriceList": [price_row("55.0400000000")]})
     other_zone = replace(offer, zone="us-east-1b")
     found = provider.quotes([offer, other_zone])
     assert {item.hourly_cost for item in found.values()} == {55.04} and set(found) == {offer, other_zone}
@@ -161,7 +155,7 @@ def test_the_on_demand_price_is_that_of_the_price_list(aws: ScriptedAws, provide
 
 
 @pytest.mark.parametrize(
-    "listed", [[], [_product("0.0000000000")], [_product("1.0"), _product("2.0")]], ids=["none", "free", "ambiguous"]
+    "listed", [[], [price_row("0.0000000000")], [price_row("1.0"), price_row("2.0")]], ids=["none", "free", "ambiguous"]
 )
 def test_an_ambiguous_price_is_not_returned(
     aws: ScriptedAws, provider: AwsProvider, offer: Offer, listed: list[str]
@@ -170,8 +164,9 @@ def test_an_ambiguous_price_is_not_returned(
     assert provider.quotes([offer]) == {}
 
 
-def test_prices_by_other_units_are_not_hourly() -> None:
-    assert hourly_prices(_product("3.0", unit="Quantity")) == []
+def test_prices_by_other_units_are_not_hourly(aws: ScriptedAws, provider: AwsProvider, offer: Offer) -> None:
+    aws.answers["GetProducts"] = json.dumps({"PriceList": [price_row("3.0", unit="Quantity")]})
+    assert provider.quotes([offer]) == {}
 
 
 def test_the_spot_price_is_the_newest_of_the_zone(aws: ScriptedAws, provider: AwsProvider, offer: Offer) -> None:
