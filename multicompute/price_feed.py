@@ -97,6 +97,8 @@ class FoundPrices:
         prices: The prices, at most one for each instance type, accelerators, region, purchase and zone.
         answered: The pairs of region and purchase that were read completely. A wanted type without a price in such a pair is no longer sold
             there. Prices of all other pairs stay as they were.
+        incomplete: Prices of answered pairs that are not known: instance type, accelerators, region and purchase. The vendor may still sell
+            them, but a part of the price could not be read. They stay as they were.
         types: The shapes of instance types that the tables do not have, or have differently.
         interruptions: The rates of the regions and types that the vendor publishes; None if they were not asked for or could not be read.
         failed: The regions that could not be read, each with the error in one line.
@@ -107,6 +109,7 @@ class FoundPrices:
 
     prices: Sequence[Price]
     answered: frozenset[tuple[str, Purchase]]
+    incomplete: frozenset[tuple[str, float, str, Purchase]] = frozenset()
     types: Sequence[PricedType] = ()
     interruptions: Sequence[Interruption] | None = None
     failed: Sequence[FailedRegion] = ()
