@@ -1,8 +1,9 @@
 """What an account adds to the prices that everyone can read: shapes of new sizes, and eviction rates of spot machines."""
 
+import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -78,7 +79,7 @@ class Account:
         rest, sizes, known = dict(unknown), Sizes(clients), [each.instance for each in query.types]
         try:
             for region in _covering(unknown):
-                listed = self._retries.run(_SKUS, lambda place=region: sizes.in_region(place))
+                listed = self._retries.run(_SKUS, functools.partial(sizes.in_region, region))
                 for name in [name for name in rest if name.lower() in listed]:
                     shape = shape_of(listed[name.lower()], known)
                     if shape is not None:
@@ -114,7 +115,7 @@ class Account:
         while True:
             options = {"resultFormat": "objectArray", "$top": _PAGE, **({"$skipToken": token} if token else {})}
             document = {"query": text, "options": options}
-            ask: Callable[[], dict[str, Any]] = lambda sent=document: clients.query_graph(GRAPH_OPERATION, place, sent)
+            ask = functools.partial(clients.query_graph, GRAPH_OPERATION, place, document)
             page = self._retries.run(GRAPH_OPERATION, ask)
             yield from (row for row in page.get("data") or () if isinstance(row, dict))
             following = str(page.get("$skipToken") or "")
