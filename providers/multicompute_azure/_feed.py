@@ -8,13 +8,13 @@ from datetime import date
 from typing import Final
 
 from multicompute.clock import Clock, SystemClock
-from multicompute.errors import MulticomputeError, ProviderError
+from multicompute.errors import AuthError, MulticomputeError, ProviderError
 from multicompute.offer import InstanceType, Purchase, Quote
 from multicompute.price_feed import FailedRegion, FoundPrices, Price, PricedType, PriceQuery
 from multicompute.provider import Settings
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, one_line
-from multicompute_azure._feed_account import Account, Additions
+from multicompute_azure._additions import Additions, about_unknown
 from multicompute_azure._names import plain_region
 from multicompute_azure._price_list import OPERATION, PREVIEW, SOURCE, PriceList
 from multicompute_azure._price_rows import CurrentPrices, Key
@@ -90,8 +90,7 @@ class AzurePriceFeed:
         answer = _Answer(query, [reading for reading in readings if reading.error is None])
         if regions and not answer.answered and _is_complete(query):
             raise ProviderError(f"azure: {OPERATION}: the price list has no price in any region", provider="azure")
-        account = Account(self._settings, self._clock, retries)
-        additions = account.additions(query, answer.unknown())
+        additions = self._additions(query, answer.unknown(), retries)
         found = answer.found(additions, self._clock.now().date())
         progress(1.0)
         return FoundPrices(
@@ -141,6 +140,19 @@ class AzurePriceFeed:
             for price in prices
             if (hourly := known[price.region, price.instance_type].get(price.purchase)) is not None
         ]
+
+    def _additions(self, query: PriceQuery, unknown: Mapping[str, Collection[str]], retries: Retries) -> Additions:
+        access = self._settings.configured()
+        try:
+            if not access.ok:
+                raise AuthError(access.why)
+            # Imported here: without an account, the code for credentials is not needed.
+            from multicompute_azure._feed_account import Account
+
+            return Account(self._settings, self._clock, retries).additions(query, unknown)
+        except AuthError as error:
+            why = f"no eviction rates of spot nodes, which need an account: {_line(error)}"
+            return Additions(notes=[*about_unknown(unknown), why])
 
     def _price_list(self, retries: Retries) -> PriceList:
         endpoint = self._settings.prices_endpoint

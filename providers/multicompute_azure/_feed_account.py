@@ -3,15 +3,15 @@
 import functools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 from multicompute.clock import Clock
 from multicompute.errors import MulticomputeError
-from multicompute.price_feed import Interruption, PricedType, PriceQuery
+from multicompute.price_feed import Interruption, PriceQuery
 from multicompute.provider_kit.vendor_errors import Place, one_line
+from multicompute_azure._additions import Additions, about_unknown
 from multicompute_azure._names import plain_region
 from multicompute_azure._retries import Retries
 from multicompute_azure._session import Clients
@@ -35,48 +35,29 @@ _PAGE: Final = 1000
 _RANGE: Final = re.compile(r"(?P<low>\d+(?:\.\d+)?)\s*%?\s*(?:-|–|to)\s*(?P<high>\d+(?:\.\d+)?)\s*%?")
 _ABOVE: Final = re.compile(r"(?P<low>\d+(?:\.\d+)?)\s*%?\s*\+\s*%?")
 _LINE: Final = 200
-_NAMED: Final = 3
-
-
-@dataclass(slots=True)
-class Additions:
-    """What an account adds; see `FoundPrices` for the attributes."""
-
-    types: list[PricedType] = field(default_factory=list)
-    interruptions: list[Interruption] | None = None
-    unreadable: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
 
 
 class Account:
-    """The account of the settings, if they have one. What it can't read is a note: prices need no account."""
+    """The account of the settings. What it can't read is a note: prices need no account."""
 
     def __init__(self, settings: AzureSettings, clock: Clock, retries: Retries) -> None:
-        """Read with the credentials in `settings`, if there are any."""
-        self._settings = settings
-        self._clock = clock
+        """Read with the credentials in `settings`.
+
+        Raises:
+            AuthError: The settings name no subscription.
+        """
+        self._clients = Clients(settings, clock, step=timedelta(seconds=1))
         self._retries = retries
 
     def additions(self, query: PriceQuery, unknown: Mapping[str, Collection[str]]) -> Additions:
         """Return the shapes of the sizes in `unknown` (name -> regions that have a price), and the eviction rates of the wanted sizes."""
         found = Additions()
-        access = self._settings.configured()
-        if not access.ok:
-            found.notes += [*_unknown(unknown), f"no eviction rates of spot nodes, which need an account: {access.why}"]
-            return found
-        try:
-            clients = Clients(self._settings, self._clock, step=timedelta(seconds=1))
-        except MulticomputeError as error:
-            found.notes += [*_unknown(unknown), f"no eviction rates of spot nodes: {one_line(error.message, _LINE)}"]
-            return found
-        self._add_types(clients, query, unknown, found)
-        self._add_rates(clients, query, found)
+        self._add_types(query, unknown, found)
+        self._add_rates(query, found)
         return found
 
-    def _add_types(
-        self, clients: Clients, query: PriceQuery, unknown: Mapping[str, Collection[str]], found: Additions
-    ) -> None:
-        rest, sizes, known = dict(unknown), Sizes(clients), [each.instance for each in query.types]
+    def _add_types(self, query: PriceQuery, unknown: Mapping[str, Collection[str]], found: Additions) -> None:
+        rest, sizes, known = dict(unknown), Sizes(self._clients), [each.instance for each in query.types]
         try:
             for region in _covering(unknown):
                 listed = self._retries.run(_SKUS, functools.partial(sizes.in_region, region))
@@ -88,14 +69,14 @@ class Account:
                         found.types.append(shape)
         except MulticomputeError as error:
             found.notes.append(f"the shapes of new sizes could not be read: {one_line(error.message, _LINE)}")
-        found.notes += _unknown(rest)
+        found.notes += about_unknown(rest)
 
-    def _add_rates(self, clients: Clients, query: PriceQuery, found: Additions) -> None:
+    def _add_rates(self, query: PriceQuery, found: Additions) -> None:
         names = {each.instance.name.lower(): each.instance.name for each in (*query.types, *found.types)}
         regions = set(map(plain_region, query.regions))
         rates: list[Interruption] = []
         try:
-            for row in self._graph(clients, _rates_query(names, regions)) if names and regions else ():
+            for row in self._graph(_rates_query(names, regions)) if names and regions else ():
                 name, region = names.get(str(row.get("skuName")).lower()), plain_region(row.get("location"))
                 if name is None or region not in regions:
                     continue
@@ -109,13 +90,13 @@ class Account:
             return
         found.interruptions = rates
 
-    def _graph(self, clients: Clients, text: str) -> Iterator[Mapping[str, Any]]:
+    def _graph(self, text: str) -> Iterator[Mapping[str, Any]]:
         """Yield the rows of a query to Resource Graph, page by page."""
         place, token = Place("azure"), ""
         while True:
             options = {"resultFormat": "objectArray", "$top": _PAGE, **({"$skipToken": token} if token else {})}
             document = {"query": text, "options": options}
-            ask = functools.partial(clients.query_graph, GRAPH_OPERATION, place, document)
+            ask = functools.partial(self._clients.query_graph, GRAPH_OPERATION, place, document)
             page = self._retries.run(GRAPH_OPERATION, ask)
             yield from (row for row in page.get("data") or () if isinstance(row, dict))
             following = str(page.get("$skipToken") or "")
@@ -157,14 +138,3 @@ def _covering(unknown: Mapping[str, Collection[str]]) -> Iterator[str]:
         best = min(counts, key=lambda region: (-counts[region], region))
         yield best
         rest = {name: regions for name, regions in rest.items() if best not in regions}
-
-
-def _unknown(names: Mapping[str, Any] | Sequence[str]) -> Iterator[str]:
-    """Yield a sentence about sizes that have prices but no known shape, if there are any."""
-    shown = sorted(names)
-    if shown:
-        more = ", ..." if len(shown) > _NAMED else ""
-        yield (
-            f"{len(shown)} priced sizes with accelerators are not in the tables, because their shapes are not known: "
-            f"{', '.join(shown[:_NAMED])}{more}"
-        )

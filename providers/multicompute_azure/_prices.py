@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.errors import MulticomputeError
 from multicompute.offer import Offer, Quote
@@ -11,7 +11,9 @@ from multicompute.provider_kit.vendor_errors import Place
 from multicompute_azure._errors import log
 from multicompute_azure._price_list import SOURCE, PriceList
 from multicompute_azure._price_rows import CurrentPrices
-from multicompute_azure._session import Clients
+
+if TYPE_CHECKING:
+    from multicompute_azure._session import Clients
 
 _AT_ONCE: Final = 4
 
@@ -19,7 +21,7 @@ _AT_ONCE: Final = 4
 Kind = tuple[str, str]
 
 
-def quotes(clients: Clients, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
+def quotes(clients: "Clients", offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
     """Return today's prices of `offers`; one that is not in the list, or that can't be read, is missing.
 
     Raises:

@@ -4,6 +4,7 @@ The kinds, with their wording, are those that readers of the list have to tell a
 skypilot-org/skypilot (data_fetchers/fetch_azure.py), Azure/karpenter-provider-azure (pkg/providers/pricing), and the reference.
 """
 
+import functools
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -35,34 +36,10 @@ def rows_of(
         now: The time: some rows begin later.
         was: Both prices before they changed; 0 where they have not changed.
     """
-    shape = size.removeprefix("Standard_").replace("_", " ")
+    shape = _shape(size)
     product = f"Virtual Machines {shape} Series"
 
-    def row(price: float, suffix: str = "", **changes: object) -> Json:
-        return {
-            "currencyCode": "USD",
-            "tierMinimumUnits": 0.0,
-            "retailPrice": price,
-            "unitPrice": price,
-            "armRegionName": region,
-            "location": region.upper(),
-            "effectiveStartDate": _BEGAN,
-            "meterId": f"{size}-{region}{suffix}".replace(" ", ""),
-            "meterName": shape + suffix,
-            "productId": "DZH318Z0",
-            "skuId": f"DZH318Z0/{size}{suffix}".replace(" ", ""),
-            "productName": product,
-            "skuName": shape + suffix,
-            "serviceName": "Virtual Machines",
-            "serviceId": "DZH313Z7MMC8",
-            "serviceFamily": "Compute",
-            "unitOfMeasure": "1 Hour",
-            "type": "Consumption",
-            "isPrimaryMeterRegion": True,
-            "armSkuName": size,
-            **changes,
-        }
-
+    row = functools.partial(_row, size, region)
     soon = (now + _SOON).isoformat().replace("+00:00", "Z")
     if plain:
         yield row(round(plain * 1.9, 6), productName=f"{product} Windows")
@@ -111,3 +88,34 @@ def _held(row: _Row, plain: float, was: float, product: str) -> Iterator[Json]:
     yield found
     yield {**found, "armRegionName": str(found["armRegionName"]).title()}
     yield found
+
+
+def _row(size: str, region: str, price: float, suffix: str = "", **changes: object) -> Json:
+    shape = _shape(size)
+    return {
+        "currencyCode": "USD",
+        "tierMinimumUnits": 0.0,
+        "retailPrice": price,
+        "unitPrice": price,
+        "armRegionName": region,
+        "location": region.upper(),
+        "effectiveStartDate": _BEGAN,
+        "meterId": f"{size}-{region}{suffix}".replace(" ", ""),
+        "meterName": shape + suffix,
+        "productId": "DZH318Z0",
+        "skuId": f"DZH318Z0/{size}{suffix}".replace(" ", ""),
+        "productName": f"Virtual Machines {shape} Series",
+        "skuName": shape + suffix,
+        "serviceName": "Virtual Machines",
+        "serviceId": "DZH313Z7MMC8",
+        "serviceFamily": "Compute",
+        "unitOfMeasure": "1 Hour",
+        "type": "Consumption",
+        "isPrimaryMeterRegion": True,
+        "armSkuName": size,
+        **changes,
+    }
+
+
+def _shape(size: str) -> str:
+    return size.removeprefix("Standard_").replace("_", " ")
