@@ -20,7 +20,7 @@ from multicompute_azure._price_list import OPERATION, PREVIEW, SOURCE, PriceList
 from multicompute_azure._price_rows import CurrentPrices, Key
 from multicompute_azure._prices import machine_prices
 from multicompute_azure._retries import Retries
-from multicompute_azure._series import has_accelerators, series_of
+from multicompute_azure._series import has_accelerators, may_have, series_of
 from multicompute_azure._settings import AzureSettings
 
 # As many as dstackai/gpuhunt (providers/azure.py) sends at once.
@@ -211,11 +211,17 @@ class _Answer:
         ]
 
     def unknown(self) -> Mapping[str, Collection[str]]:
-        """Return the sizes with accelerators that have prices but are in no table -> the regions that have a price."""
+        """Return the sizes that have prices but are in no table, and may have a wanted accelerator -> the regions that have a price.
+
+        The query has the sizes of the wanted accelerators only, so a size of another accelerator looks as unknown as a new one.
+        """
         found: dict[str, set[str]] = {}
+        wanted, instances = self._query.accelerators, [each.instance for each in self._query.types]
         for reading in self._readings:
             for key in reading.prices:
-                if key.size not in self._known and has_accelerators(key.size):
+                if key.size in self._known or not has_accelerators(key.size):
+                    continue
+                if wanted is None or may_have(reading.sizes[key.size], wanted, instances):
                     found.setdefault(reading.sizes[key.size], set()).add(key.region)
         return found
 

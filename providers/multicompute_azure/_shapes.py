@@ -6,7 +6,7 @@ from typing import Final
 from multicompute import accelerators
 from multicompute.offer import InstanceType
 from multicompute.price_feed import PricedType
-from multicompute_azure._series import series_of
+from multicompute_azure._series import parts_of, series_of
 from multicompute_azure._sizes import Size
 
 SOURCE: Final = "Azure Resource SKUs API"
@@ -54,7 +54,7 @@ def _accelerator(name: str, series: Sequence[InstanceType]) -> tuple[str, float]
     models = {(each.accelerator, each.accelerator_memory_gib) for each in series}
     if series:
         return models.pop() if len(models) == 1 else None
-    named = {found[0] for part in name.split("_")[2:] if len(found := accelerators.find(part)) == 1}
+    named = {found[0] for part in parts_of(name) if len(found := accelerators.find(part)) == 1}
     if len(named) != 1:
         return None
     model = named.pop()
@@ -70,7 +70,8 @@ def _count(size: Size, series: Sequence[InstanceType], vcpus: float) -> float:
         # The size may have a part of one: as large a part as the vCPUs say, if the series has a fixed ratio.
         ratios = [each.accelerators / each.vcpus for each in series]
         is_fixed = max(ratios) - min(ratios) <= _ROUNDING * max(ratios)
-        return round(vcpus * max(ratios), _DIGITS) if is_fixed else 0
+        largest = max(series, key=lambda each: each.accelerators)
+        return round(vcpus * largest.accelerators / largest.vcpus, _DIGITS) if is_fixed else 0
     return listed if series or series_of(size.name).startswith(_WHOLE) else 0
 
 

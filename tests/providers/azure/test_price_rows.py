@@ -122,7 +122,7 @@ def test_the_primary_meter_holds_against_another_with_the_same_date_only() -> No
 
 def test_two_rows_that_contradict_each_other_give_no_price() -> None:
     found = read(row(), row(retailPrice=4.0), spot())
-    assert (found.prices(), found.doubtful()) == ({SPOT: 0.97}, {PLAIN})
+    assert (found.prices(), found.doubtful()) == ({SPOT: 0.97}, frozenset({PLAIN}))
     assert list(found.unreadable.values()) == [1]
     # A newer row ends the contradiction.
     found.add(row(retailPrice=5.0, effectiveStartDate="2025-01-01T00:00:00Z"))
@@ -155,7 +155,7 @@ def test_two_rows_that_contradict_each_other_give_no_price() -> None:
 )
 def test_a_row_that_cannot_be_read_is_counted_and_named_and_never_a_price(broken: dict[str, Any], words: str) -> None:
     found = read(row(**broken), row(**{**broken, "meterId": "meter-2"}))
-    assert (found.prices(), found.doubtful()) == ({}, {PLAIN})
+    assert (found.prices(), found.doubtful()) == ({}, frozenset({PLAIN}))
     ((text, count),) = found.unreadable.items()
     assert (words in text, count) == (True, 2)
     assert "meterId meter-1, skuId DZH318Z08NRP/0008" in text and "meter-2" not in text
@@ -166,7 +166,7 @@ def test_a_row_that_cannot_be_read_is_counted_and_named_and_never_a_price(broken
 
 def test_an_old_price_is_not_used_where_the_newer_one_cannot_be_read() -> None:
     found = read(row(), row(retailPrice=None, effectiveStartDate="2026-10-01T00:00:00Z"))
-    assert (found.prices(), found.doubtful()) == ({}, {PLAIN})
+    assert (found.prices(), found.doubtful()) == ({}, frozenset({PLAIN}))
     later = read(row(), row(retailPrice=None, effectiveStartDate="2026-12-01T00:00:00Z"))
     assert later.prices() == {PLAIN: 3.673}
 
