@@ -3,14 +3,14 @@
 import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
 from multicompute.clock import Clock, SystemClock
 from multicompute.errors import AuthError, MulticomputeError, ProviderError
-from multicompute.offer import InstanceType, Purchase, Quote
-from multicompute.price_feed import FailedRegion, FoundPrices, Price, PricedType, PriceQuery
+from multicompute.offer import InstanceType, Quote
+from multicompute.price_feed import FailedRegion, FoundPrices, Price, PricedType, PriceKey, PriceQuery
 from multicompute.provider import Settings
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place, one_line
@@ -129,14 +129,7 @@ class AzurePriceFeed:
         if failures and len(failures) == len(kinds):
             raise failures[0]
         return [
-            Price(
-                price.instance_type,
-                price.accelerators,
-                price.region,
-                price.purchase,
-                Quote(hourly, now.date(), f"{SOURCE} {PREVIEW}"),
-                price.zones,
-            )
+            replace(price, quote=Quote(hourly, now.date(), f"{SOURCE} {PREVIEW}"))
             for price in prices
             if (hourly := known[price.region, price.instance_type].get(price.purchase)) is not None
         ]
@@ -225,12 +218,12 @@ class _Answer:
                     found.setdefault(reading.sizes[key.size], set()).add(key.region)
         return found
 
-    def incomplete(self) -> frozenset[tuple[str, float, str, Purchase]]:
+    def incomplete(self) -> frozenset[PriceKey]:
         """Return what may still be sold, though its price is not known: it can't be read, or its series has no price anywhere."""
         missing = self._missing
         doubtful = {key for reading in self._readings for key in reading.doubtful}
         return frozenset(
-            (each.instance.name, each.instance.accelerators, region, purchase)
+            (each.instance.name, "", each.instance.accelerators, region, purchase)
             for each in self._query.types
             for region, purchase in self.answered
             if series_of(each.instance.name) in missing or Key(region, each.instance.name.lower(), purchase) in doubtful

@@ -347,7 +347,7 @@ def test_rows_that_cannot_be_read_are_counted_over_all_regions_and_their_prices_
     found = fetch(query_of(NC24, NC48, regions=("eastus", "westus")))
     ((text, count),) = found.unreadable.items()
     assert count == 2 and "retailPrice" in text and "meterId m-" in text
-    assert found.incomplete == {(NC24.name, 1, region, "on_demand") for region in ("eastus", "westus")}
+    assert found.incomplete == {(NC24.name, "", 1, region, "on_demand") for region in ("eastus", "westus")}
     assert (NC24.name, "eastus", "on_demand") not in prices_of(found)
 
 
@@ -368,7 +368,7 @@ def test_a_series_that_no_region_has_prices_for_keeps_its_old_ones(
 ) -> None:
     server.pages = {"eastus": [[row()]], "westus": [[row(armRegionName="westus"), spot(armRegionName="westus")]]}
     found = fetch(query_of(NC24, NC48, ND, regions=("eastus", "westus")))
-    assert found.incomplete == {(ND.name, 8, region, purchase) for region, purchase in found.answered}
+    assert found.incomplete == {(ND.name, "", 8, region, purchase) for region, purchase in found.answered}
     assert "1 series (nd_h100_v5) had no prices in any region, so the old ones stay" in found.notes
 
 
