@@ -31,6 +31,7 @@ plugin = Plugin(
     fabric_limits={"infiniband": 100},
     settings="multicompute_azure._settings:AzureSettings",
     provider="multicompute_azure._provider:AzureProvider",
+    price_feed="multicompute_azure._feed:AzurePriceFeed",
     local_cloud="multicompute_azure.local:AzureLocalCloud",
     # Their drivers are in no image of Microsoft's: GRID and Radeon Pro, FPGA tools, Grace, confidential VMs. `_image` refuses them.
     image_required=(

@@ -1,38 +1,34 @@
-"""Reads today's prices from the Azure Retail Prices API, which needs no credentials."""
+"""Reads today's prices of offers before a launch, from the Azure Retail Prices API, which needs no credentials."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.errors import MulticomputeError
 from multicompute.offer import Offer, Quote
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_azure._errors import log
-from multicompute_azure._names import plain_region
-from multicompute_azure._session import Clients
+from multicompute_azure._price_list import SOURCE, PriceList
+from multicompute_azure._price_rows import CurrentPrices
 
-_SOURCE: Final = "Azure Retail Prices API"
-_OPERATION: Final = "retailPrices.list"
+if TYPE_CHECKING:
+    from multicompute_azure._session import Clients
+
 _AT_ONCE: Final = 4
-# The same size is sold in these products for other prices. Newer series say "... Srs Win" in place of "Series Windows".
-_OTHER_PRODUCT: Final = re.compile(r"\b(?:Windows|Win)$|Cloud ?Services|Dedicated Host", re.IGNORECASE)
-# "Low Priority" belongs to Batch, and is not what a spot machine costs.
-_SPOT: Final = re.compile(r"\bSpot$", re.IGNORECASE)
-_LOW_PRIORITY: Final = re.compile(r"\bLow Priority$", re.IGNORECASE)
 
 # A region and a size.
-_Kind = tuple[str, str]
+Kind = tuple[str, str]
 
 
-def quotes(clients: Clients, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
+def quotes(clients: "Clients", offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
     """Return today's prices of `offers`; one that is not in the list, or that can't be read, is missing.
 
     Raises:
         MulticomputeError: None of them can be read.
     """
-    if clients.prices_endpoint is None:
+    prices = clients.price_list
+    if prices is None:
         return {}
     wanted = sorted(
         {(offer.region, offer.instance_type) for offer in offers if offer.purchase in ("on_demand", "spot")}
@@ -41,12 +37,11 @@ def quotes(clients: Clients, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
 
     failures: list[MulticomputeError] = []
 
-    def read(kind: _Kind) -> Mapping[str, float]:
-        place = Place("azure", kind[0], instance_type=kind[1])
+    def read(kind: Kind) -> Mapping[str, float]:
         try:
-            return current_prices(clients.price_rows(_OPERATION, place, _filter(kind)), kind, now=now)
+            return machine_prices(prices, kind, now=now)
         except MulticomputeError as error:
-            log.debug("%s: no price: %s", place, error.message)
+            log.debug("%s %s: no price: %s", *kind, error.message)
             failures.append(error)
             return {}
 
@@ -55,58 +50,30 @@ def quotes(clients: Clients, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
     for offer in offers:
         price = known.get((offer.region, offer.instance_type), {}).get(offer.purchase)
         if price is not None:
-            found[offer] = Quote(price, now.date(), _SOURCE)
+            found[offer] = Quote(price, now.date(), SOURCE)
     if failures and not found:
         raise failures[0]
     return found
 
 
-def _filter(kind: _Kind) -> str:
+def machine_prices(prices: PriceList, kind: Kind, *, now: datetime, version: str = "") -> Mapping[str, float]:
+    """Return purchase type -> USD per hour of a size in a region, by a query for this machine only.
+
+    Raises:
+        MulticomputeError: The list can't be read.
+    """
     region, size = kind
-    return (
+    text = (
         f"serviceName eq 'Virtual Machines' and priceType eq 'Consumption' and armRegionName eq '{region}' "
         f"and armSkuName eq '{size}'"
     )
+    return current_prices(prices.rows(Place("azure", region, instance_type=size), text, version=version), kind, now=now)
 
 
-def current_prices(rows: Iterable[Mapping[str, Any]], kind: _Kind, *, now: datetime) -> Mapping[str, float]:
-    """Return purchase type -> USD per hour of a size in a region, from rows of the price list.
-
-    A size may have several rows that have begun; the one that began last holds. Rows that begin later do not hold yet.
-    """
-    latest: dict[str, tuple[datetime, float]] = {}
+def current_prices(rows: Iterable[Mapping[str, Any]], kind: Kind, *, now: datetime) -> Mapping[str, float]:
+    """Return purchase type -> USD per hour of a size in a region, from rows of the price list; see `CurrentPrices`."""
+    wanted = (kind[0], kind[1].lower())
+    found = CurrentPrices(now, lambda region, size: (region, size) == wanted)
     for row in rows:
-        purchase, since = _purchase(row, kind), _instant(row.get("effectiveStartDate"))
-        price = float(row.get("retailPrice") or 0)
-        # 0 is no price.
-        if not purchase or since is None or since > now or price <= 0:
-            continue
-        if purchase not in latest or latest[purchase][0] < since:
-            latest[purchase] = (since, price)
-    return {purchase: price for purchase, (_, price) in latest.items()}
-
-
-def _purchase(row: Mapping[str, Any], kind: _Kind) -> str:
-    """Return how the machine of a row is bought; "" if it is another machine, or bought in another way."""
-    is_other = (
-        (plain_region(row.get("armRegionName")), str(row.get("armSkuName")).lower()) != (kind[0], kind[1].lower())
-        or row.get("type") != "Consumption"
-        or row.get("serviceName") != "Virtual Machines"
-        or row.get("unitOfMeasure") != "1 Hour"
-        or row.get("currencyCode") != "USD"
-        # A later tier of a volume discount, which is not the price of the first machine.
-        or float(row.get("tierMinimumUnits") or 0) > 0
-        or _OTHER_PRODUCT.search(str(row.get("productName") or ""))
-    )
-    names = [str(row.get(name) or "") for name in ("skuName", "meterName")]
-    if is_other or any(map(_LOW_PRIORITY.search, names)):
-        return ""
-    return "spot" if any(map(_SPOT.search, names)) else "on_demand"
-
-
-def _instant(text: object) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
+        found.add(row)
+    return {key.purchase: price for key, price in found.prices().items()}

@@ -1,26 +1,25 @@
 """The SDK's clients, made when first needed and shared by all threads; and reading Azure's answers as plain JSON."""
 
-import json
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from multicompute.clock import Clock
 from multicompute.errors import AuthError, MulticomputeError
 from multicompute.provider import Selector
-from multicompute.provider_kit.call_log import note_request
 from multicompute.provider_kit.calls import all_pages
-from multicompute.provider_kit.endpoints import is_loopback
-from multicompute.provider_kit.vendor_errors import Place, retryable
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_azure import _http as http
 from multicompute_azure._credentials import AnonymousCredential, credential_of, is_local_authority
 from multicompute_azure._errors import is_gone, translate_errors
 from multicompute_azure._names import canonical
 from multicompute_azure._operations import Operation, PendingOperations
-from multicompute_azure._settings import AzureSettings
+from multicompute_azure._price_list import PriceList
+from multicompute_azure._settings import PUBLIC_ENDPOINT, AzureSettings
 
 if TYPE_CHECKING:
     from azure.core.rest import HttpRequest, HttpResponse
@@ -41,25 +40,15 @@ _VERSIONS: Final = (
     (f"providers/{HEALTH}/", "2025-05-01"),
     ("", "2024-03-01"),
 )
-# "Azure Retail Prices REST API overview": no authentication; public Azure only.
-_PRICES: Final = "https://prices.azure.com"
-_UNSIGNED: Final = ""
 # The network provider answers for the parts of a Uniform scale set in this version only (the default of the SDK's functions for it).
 _PARTS: Final = re.compile(r"/virtualMachineScaleSets/[^/]+/(networkInterfaces|publicipaddresses)$")
 _PARTS_VERSION: Final = "2018-10-01"
-_PUBLIC: Final = "https://management.azure.com"
 # "Metrics Batch", Azure Monitor REST API reference: one endpoint per region, and one audience for all of them.
 _MONITOR: Final = "metrics.monitor.azure.com"
 _METRICS_VERSION: Final = "2024-02-01"
 _SUBSCRIPTION_VERSION: Final = "2022-12-01"
 _BATCH_VERSION: Final = "2020-06-01"
-_CONNECT_SECONDS: Final = 10
-_BLOCK_BYTES: Final = 1 << 16
-# Longer than a listing of a thousand instances takes.
-_READ_SECONDS: Final = 60
-# One try per call. azure-core would repeat ten times after 408, 429 and 5xx, and repeat a PUT after a lost connection. The engine knows
-# what is worth repeating, and repeats with the same token.
-_TRIES: Final = {"retry_total": 0, "retry_connect": 0, "retry_read": 0, "retry_status": 0}
+_GRAPH_VERSION: Final = "2022-10-01"
 
 
 def path_of(group: str | None, kind: str, name: str = "") -> str:
@@ -99,7 +88,7 @@ class Clients:
         self.deletions = PendingOperations(has_result=True)
         self.instance_tokens: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._endpoint = settings.endpoint_url or _PUBLIC
+        self._endpoint = settings.endpoint_url or PUBLIC_ENDPOINT
         self._made: dict[str, Any] = {}
         self._credential: Any = None
         self._transport: Any = None
@@ -214,37 +203,26 @@ class Clients:
             MulticomputeError: The call failed, or was refused.
         """
         # An endpoint of the user's replaces all of Azure's.
-        is_public = self._endpoint == _PUBLIC
+        is_public = self._endpoint == PUBLIC_ENDPOINT
         host = f"https://{place.region}.{_MONITOR}" if is_public else self._endpoint
         options = urlencode({"api-version": _METRICS_VERSION, **query}, quote_via=quote)
         url = f"{host}/subscriptions/{self.subscription}/metrics:getBatch?{options}"
         return self._post(operation, place, url, document, f"https://{_MONITOR}")
 
-    @property
-    def prices_endpoint(self) -> str | None:
-        """The endpoint of the Retail Prices API; None for a cloud of Azure's that is not in its list, such as the one in China."""
-        if self.settings.prices_endpoint_url:
-            return self.settings.prices_endpoint_url
-        if self.settings.is_local:
-            return self._endpoint
-        return _PRICES if self._endpoint == _PUBLIC else None
+    @functools.cached_property
+    def price_list(self) -> PriceList | None:
+        """The Retail Prices API; None for a cloud of Azure's that is not in its list, such as the one in China."""
+        endpoint = self.settings.prices_endpoint
+        return PriceList(endpoint) if endpoint else None
 
-    def price_rows(self, operation: str, place: Place, text: str) -> Iterator[dict[str, Any]]:
-        """Yield the rows of the Retail Prices API that pass the filter `text`, to the last page. Nothing is signed.
+    def query_graph(self, operation: str, place: Place, document: Mapping[str, object]) -> dict[str, Any]:
+        """Return a page of Resource Graph's answer to a query of the tenant.
 
         Raises:
-            MulticomputeError: The call failed, or was refused, or the link to the next page leads to another host.
+            MulticomputeError: The call failed, or was refused.
         """
-        endpoint = self.prices_endpoint or _PRICES
-
-        def fetch(url: str) -> tuple[Iterable[dict[str, Any]], str]:
-            url = url or f"{endpoint}/api/retail/prices?{urlencode({'$filter': text}, quote_via=quote)}"
-            if _host_of(url) != _host_of(endpoint):
-                raise retryable(f"{operation}: the next page is on another host", code="BadAnswer", place=place)
-            page = self._answer(operation, place, self._get(url), _UNSIGNED)
-            return page.get("Items") or (), page.get("NextPageLink") or ""
-
-        return all_pages(fetch)
+        url = f"{self._endpoint}/providers/Microsoft.ResourceGraph/resources?api-version={_GRAPH_VERSION}"
+        return self._post(operation, place, url, document, self._endpoint)
 
     def _url(self, path: str, query: Mapping[str, str]) -> str:
         version = next(version for part, version in _VERSIONS if part in path)
@@ -273,27 +251,7 @@ class Clients:
         return self._answer(operation, place, HttpRequest("POST", url, json=document), audience)
 
     def _answer(self, operation: str, place: Place, request: "HttpRequest", audience: str) -> dict[str, Any]:
-        with translate_errors(operation, place):
-            body = self._send(request, audience)
-        try:
-            found = json.loads(body)
-        except ValueError as error:
-            raise retryable(f"{operation}: the answer is not JSON", code="BadAnswer", place=place) from error
-        if isinstance(found, list):
-            # The listings of marketplace images have no envelope.
-            return {"value": found}
-        return found if isinstance(found, dict) else {}
-
-    def _send(self, request: "HttpRequest", audience: str) -> bytes:
-        from azure.core.exceptions import HttpResponseError
-
-        # As a stream, because the pipeline would otherwise parse the document for the SDK's models first.
-        request.headers["Accept"] = "application/json"
-        response = self._plain_client(audience).send_request(request, stream=True)
-        body: bytes = response.read()
-        if response.status_code != HTTPStatus.OK:
-            raise HttpResponseError(response=response)
-        return body
+        return http.answer(lambda: self._plain_client(audience), request, operation, place)
 
     # --- the SDK ------------------------------------------------------------------------------------------------------
 
@@ -333,45 +291,20 @@ class Clients:
         return found
 
     def _pipeline(self, audience: str) -> Any:
-        """Return the pipeline of all requests that need a token for `audience`; all pipelines share their connections.
-
-        It is the SDK's own without two policies: the one that registers a missing resource provider, which changes the subscription without
-        being asked and sleeps until it has finished; and the log of requests, which `translate_errors` keeps.
-        """
+        """Return the pipeline of all requests that need a token for `audience`; all pipelines share their connections."""
         found = self._pipelines.get(audience)
         if found is None:
-            from azure.core.pipeline import Pipeline, policies
-
-            steps = [
-                policies.RequestIdPolicy(),
-                policies.UserAgentPolicy("multicompute"),
-                policies.ProxyPolicy(),
-                policies.ContentDecodePolicy(),
-                policies.RedirectPolicy(),
-                policies.RetryPolicy(**_TRIES),
-                policies.CustomHookPolicy(raw_response_hook=_note_request),
-                *self._signing(audience),
-                policies.SensitiveHeaderCleanupPolicy(),
-            ]
-            found = self._pipelines[audience] = Pipeline(self._connections(), steps)
+            found = self._pipelines[audience] = http.pipeline(self._connections(), self._signing(audience))
         return found
 
     def _connections(self) -> Any:
         if self._transport is None:
-            from azure.core.pipeline.transport import RequestsTransport
-
-            self._transport = RequestsTransport(
-                connection_timeout=_CONNECT_SECONDS,
-                read_timeout=_READ_SECONDS,
-                connection_data_block_size=_BLOCK_BYTES,
-                # A local cloud is not behind the user's proxy.
-                use_env_settings=not is_loopback(self._endpoint),
-            )
+            self._transport = http.connections(self._endpoint)
         return self._transport
 
     def _signing(self, audience: str) -> list[Any]:
-        """Return the policies that send a token, none for an audience that needs none. A local cloud gets one only if it has issued it, and needs none by default."""
-        if audience == _UNSIGNED or (self.settings.is_local and not is_local_authority(self.settings)):
+        """Return the policies that send a token. A local cloud gets one only if it has issued it, and needs none by default."""
+        if self.settings.is_local and not is_local_authority(self.settings):
             return []
         from azure.core.pipeline.policies import CustomHookPolicy
         from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
@@ -384,15 +317,6 @@ class Clients:
         if self._credential is None:
             self._credential = credential_of(self.settings, self._connections()) or AnonymousCredential()
         return self._credential
-
-
-def _host_of(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-
-
-def _note_request(response: Any) -> None:
-    note_request(response.http_response.headers.get("x-ms-request-id"))
 
 
 def _allow_plain_http(request: Any) -> None:

@@ -22,6 +22,10 @@ from multicompute.provider_kit.settings import (
 )
 from multicompute_azure._names import is_resource_id, plain_region
 
+PUBLIC_ENDPOINT: Final = "https://management.azure.com"
+"""Resource Manager of public Azure."""
+# "Azure Retail Prices REST API overview": no authentication; public Azure only.
+_PRICES: Final = "https://prices.azure.com"
 # Used on a local cloud if no subscription is configured: it accepts any.
 _LOCAL_SUBSCRIPTION: Final = "00000000-0000-0000-0000-000000000000"
 # The identity becomes part of a script that the node runs as root, so no character in it may have a meaning in a shell or in a URL.
@@ -117,6 +121,13 @@ class AzureSettings(BaseModel):
     def is_local(self) -> bool:
         """Return whether Azure is reached on a loopback address."""
         return is_loopback(self.endpoint_url)
+
+    @property
+    def prices_endpoint(self) -> str | None:
+        """Return the endpoint of the Retail Prices API; None for a cloud of Azure's that is not in its list, such as the one in China."""
+        if self.prices_endpoint_url or self.is_local:
+            return self.prices_endpoint_url or self.endpoint_url
+        return _PRICES if self.endpoint_url in (None, PUBLIC_ENDPOINT) else None
 
     @property
     def subscription(self) -> str | None:

@@ -11,8 +11,10 @@ import pytest
 
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.price_feed import PricedType, PriceQuery
 from multicompute.provider import TAG_ATTEMPT, LaunchRequest, Selector, Settings
 from multicompute.testing.provider_harness import launch_request
+from multicompute_azure._feed import AzurePriceFeed
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
 
@@ -23,6 +25,7 @@ PAGES: Mapping[str, str] = {
     "Microsoft.Insights": "https://learn.microsoft.com/azure/role-based-access-control/permissions/monitor",
     "Microsoft.ManagedIdentity": "https://learn.microsoft.com/azure/role-based-access-control/permissions/identity",
     "Microsoft.Network": "https://learn.microsoft.com/azure/role-based-access-control/permissions/networking",
+    "Microsoft.ResourceGraph": "https://learn.microsoft.com/azure/role-based-access-control/permissions/management-and-governance",
     "Microsoft.ResourceHealth": "https://learn.microsoft.com/azure/role-based-access-control/permissions/management-and-governance",
     "Microsoft.Resources": "https://learn.microsoft.com/azure/role-based-access-control/permissions/management-and-governance",
 }
@@ -57,6 +60,7 @@ METHODS: Mapping[str, set[str]] = {
     "virtualMachineImages.get": {C + "locations/publishers/artifacttypes/offers/skus/versions/read"},
     # The price list is public.
     "retailPrices.list": set(),
+    "resourceGraph.resources": {"Microsoft.ResourceGraph/resources/read"},
     "subscriptions.listLocations": {R + "subscriptions/locations/read"},
     "skus.list": {C + "skus/read"},
     "usages.list": {C + "locations/usages/read"},
@@ -190,6 +194,10 @@ def test_the_role_has_exactly_what_the_calls_need(cloud: AzureLocalCloud) -> Non
     cloud.faults.clear()
     for cluster, provider in (("one", opened(cloud)), ("two", opened(cloud, resource_group="team"))):
         use_everything(cloud, provider, cluster, held)
+    # A new size, whose shape the feed of prices asks for.
+    cloud.list_size("Standard_ND96isr_B200_v6", {"eastus": 120.0}, capabilities={"vCPUs": "96"})
+    feed = AzurePriceFeed(Settings({"endpoint_url": cloud.endpoint_url}, cloud.environment))
+    assert feed.fetch(PriceQuery([PricedType(ND)], ["eastus"]), progress=lambda share: None).interruptions
     called = {call.operation for call in cloud.faults.calls}
     assert called - METHODS.keys() == set(), "called, and its actions are not in the table above"
     needed = {action for method in called for action in METHODS[method]}

@@ -57,6 +57,8 @@ _CACHE_GIB: Final = {
     "f64s_v2": 1024,
     "f72s_v2": 1520,
 }
+# These lack the number of their accelerators in Azure's list (dstackai/gpuhunt, providers/azure.py).
+_WITHOUT_COUNT: Final = re.compile(r"gb200|gb300|nd96is_mi300x", re.IGNORECASE)
 # Of these Azure lists that they start as a confidential VM only, with AMD's SEV-SNP.
 _CONFIDENTIAL: Final = re.compile(r"(ncc|dc|ec)\d", re.IGNORECASE)
 # Dpsv5 and its like ("Trusted Launch for Azure virtual machines": currently not supported size families).
@@ -70,7 +72,6 @@ def capabilities(size: Size, region: str) -> dict[str, str]:
     found = {
         "vCPUs": str(size.vcpus),
         "MemoryGB": f"{size.memory_gib:g}",
-        "GPUs": f"{size.accelerators:g}",
         "CpuArchitectureType": size.arch,
         "RdmaEnabled": str(size.has_rdma),
         "LowPriorityCapable": str(region in size.spot_prices),
@@ -81,6 +82,9 @@ def capabilities(size: Size, region: str) -> dict[str, str]:
         "MaxResourceVolumeMB": str(temporary * 1024),
         "EphemeralOSDiskSupported": str(bool(temporary)),
     }
+    if size.accelerators and not _WITHOUT_COUNT.search(name):
+        # A part of an accelerator counts as one.
+        found["GPUs"] = str(max(int(size.accelerators), 1))
     if temporary:
         placements = "ResourceDisk,CacheDisk" if cache else "ResourceDisk"
         found["SupportedEphemeralOSDiskPlacements"] = placements

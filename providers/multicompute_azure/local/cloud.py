@@ -19,6 +19,7 @@ from multicompute_azure.local.admission import REGIONAL, SPOT, Admission, Stocko
 from multicompute_azure.local.app import AzureApp
 from multicompute_azure.local.arm import SUBSCRIPTION, TENANT
 from multicompute_azure.local.compute import Compute
+from multicompute_azure.local.graph import RATES, Graph
 from multicompute_azure.local.groups import Groups
 from multicompute_azure.local.guards import GuardKind
 from multicompute_azure.local.identity import AUTHORITY, Identity
@@ -120,7 +121,7 @@ class AzureLocalCloud:
         )
         self._instances = Instances(self._state, self._listing, self._operations, self._machines)
         self._monitoring = Monitoring(self._state, self._listing)
-        self._prices = RetailPrices(self._injector, lambda: self._state.prices, clock.now)
+        self._prices = RetailPrices(self._injector, lambda: self._state.prices, clock.now, self._state.sizes)
         self._foreign = ForeignResources(self._everything)
 
     # --- the server ---------------------------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ class AzureLocalCloud:
         if self._chassis.is_running:
             return
         app = Subscriptions(self._app(), self._apps)
-        admin = Admin(self, {"restrict": self.restrict})
+        admin = Admin(self, {"restrict": self.restrict, "price": self.set_price, "evictions": self.set_eviction_rate})
         self._chassis.start(
             {"/": app, "/api/": self._prices, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin}
         )
@@ -171,6 +172,7 @@ class AzureLocalCloud:
             **self._scale_sets.handlers(),
             **self._instances.handlers(),
             **self._monitoring.handlers(),
+            **Graph(self._state).handlers(),
         }
 
         def check_token(request: Request) -> None:
@@ -225,12 +227,68 @@ class AzureLocalCloud:
     def set_price(self, instance_type: str, region: str, hourly_usd: float, *, purchase: str = "on_demand") -> None:
         """Set what a size costs in a region, in the price list and for the ceiling of spot machines.
 
+        Args:
+            instance_type: The size.
+            region: The region.
+            hourly_usd: The price; 0 takes the size off the price list, though it can still be launched.
+            purchase: "on_demand" or "spot".
+
         Raises:
-            ValueError: The region does not sell the size.
+            ValueError: The region does not sell the size, or it is not sold in this way.
         """
+        if purchase not in ("on_demand", "spot") or hourly_usd < 0:
+            raise ValueError(f"{hourly_usd} USD, {purchase}: must be 0 or more, and bought on_demand or as spot")
         key = (region, hardware.check_sold(instance_type, region), purchase)
         with self._state.lock:
             self._state.prices[key] = hourly_usd
+
+    def set_eviction_rate(self, instance_type: str, region: str, rate: str) -> None:
+        """Set how often spot machines of a size are evicted in a region, as Resource Graph then shows.
+
+        Args:
+            instance_type: The size.
+            region: The region.
+            rate: One of Azure's ranges in per cent per hour: "0-5", "5-10", "10-15", "15-20" or "20+".
+
+        Raises:
+            ValueError: The region does not sell the size, or there is no such range.
+        """
+        if rate not in RATES:
+            raise ValueError(f"{rate!r} must be one of {', '.join(RATES)}")
+        key = (region, hardware.check_sold(instance_type, region))
+        with self._state.lock:
+            self._state.eviction_rates[key] = rate
+
+    def list_size(
+        self,
+        instance_type: str,
+        prices: Mapping[str, float],
+        *,
+        spot_prices: Mapping[str, float] | None = None,
+        capabilities: Mapping[str, str],
+    ) -> None:
+        """Add a size that the packaged tables do not have to the price list and the list of SKUs; it can't be launched.
+
+        Args:
+            instance_type: The name of the size.
+            prices: Region -> price in USD per hour.
+            spot_prices: The same for spot machines.
+            capabilities: What the list of SKUs says of it ("vCPUs", "MemoryGB", "GPUs", ...).
+        """
+        family = hardware.family_of(instance_type)
+        size = hardware.Size(
+            instance_type,
+            family,
+            0,
+            0,
+            0,
+            "x64",
+            has_rdma=False,
+            prices=dict(prices),
+            spot_prices=dict(spot_prices or {}),
+        )
+        with self._state.lock:
+            self._state.new_sizes[instance_type.lower()] = (size, dict(capabilities))
 
     def restrict(self, instance_type: str, place: str, *, is_restricted: bool = True) -> None:
         """Restrict a size in a region or zone for the subscription, as its list of SKUs then shows.

@@ -266,7 +266,7 @@ class Compute:
             wanted = tail.strip().strip("'").lower()
         entries = [
             (size, region)
-            for size in hardware.sizes().values()
+            for size in self._state.sizes().values()
             for region in hardware.regions()
             if wanted in ("", region) and hardware.is_sold(size, region)
         ]
@@ -284,7 +284,7 @@ class Compute:
             for number, (size, region) in enumerate(entries, start=1)
         ]
         return self._listing.page_of(
-            call, items, lambda item: self._sku(hardware.sizes()[item.name.lower()], item.location)
+            call, items, lambda item: self._sku(self._state.sizes()[item.name.lower()], item.location)
         )
 
     def _gallery_image(self, call: Call) -> ArmResponse:
@@ -307,9 +307,15 @@ class Compute:
             "family": size.family,
             "locations": [region],
             "locationInfo": [{"location": region, "zones": zones, "zoneDetails": []}],
-            "capabilities": [{"name": name, "value": value} for name, value in capabilities(size, region).items()],
+            "capabilities": [
+                {"name": name, "value": value} for name, value in self._capabilities(size, region).items()
+            ],
             "restrictions": self._admission.restrictions_of(size, region),
         }
+
+    def _capabilities(self, size: Size, region: str) -> Mapping[str, str]:
+        new = self._state.new_sizes.get(size.name.lower())
+        return new[1] if new is not None else capabilities(size, region)
 
 
 def _wants_view(call: Call) -> bool:

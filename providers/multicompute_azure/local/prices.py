@@ -1,38 +1,30 @@
-"""The Azure Retail Prices API: every kind of row that the price list has for a size, with its filters, pages and throttling."""
+"""The Azure Retail Prices API: versions, filters, currencies, pages and throttling."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
-from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode
+from datetime import datetime
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlencode
 
 from multicompute.testing.faults import Fault, FaultKind
 from multicompute.testing.local.fault_injection import FaultInjector, retry_header
 from multicompute.testing.local.server import Request, Response, json_response
-from multicompute_azure.local import hardware
+from multicompute_azure.local import hardware, price_filters
 from multicompute_azure.local.arm import Json
 from multicompute_azure.local.hardware import Size
+from multicompute_azure.local.price_rows import EARLY_ACCESS, rows_of
 
 PATH: Final = "/api/retail/prices"
 OPERATION: Final = "retailPrices.list"
-# learn.microsoft.com/rest/api/cost-management/retail-prices/azure-retail-prices: the fields of a filter, and the operators eq and ne with
-# strings; `contains` and `startswith` too. Anything else is a 400.
-_CLAUSE: Final = re.compile(r"\s*(\w+)\s+(eq|ne)\s+'((?:[^']|'')*)'\s*", re.IGNORECASE)
-_FUNCTION: Final = re.compile(
-    r"\s*(contains|startswith)\((\w+),\s*'((?:[^']|'')*)'\)\s*(?:eq\s+(true|false))?\s*", re.IGNORECASE
-)
-# The filter says priceType, the row says type.
-_FIELDS: Final = {
-    name.lower(): name
-    for name in (
-        "armRegionName", "location", "meterId", "meterName", "productName", "productId", "skuId", "skuName", "serviceName",
-        "serviceId", "serviceFamily", "armSkuName",
-    )
-} | {"pricetype": "type"}  # fmt: skip
-_BEGAN: Final = "2023-01-01T00:00:00Z"
+_DEFAULT: Final = "2021-10-01-preview"
+_PREVIEW: Final = "2023-01-01-preview"
+_VERSIONS: Final = (_DEFAULT, _PREVIEW)
+# Other currencies than USD are for reference.
+_RATES: Final = {"USD": 1.0, "EUR": 0.86, "GBP": 0.75}
+_KEPT: Final = 16
 
 Prices = Mapping[tuple[str, str, str], float]
-"""(region, size, purchase) -> a price that differs from the packaged table."""
+"""(region, size, purchase) -> a price that differs from the packaged table; 0 ends the sale."""
 
 
 class RetailPrices:
@@ -42,11 +34,19 @@ class RetailPrices:
         page_size: The number of rows on a page; Azure's has 1,000 or fewer.
     """
 
-    def __init__(self, injector: FaultInjector, prices: Callable[[], Prices], now: Callable[[], datetime]) -> None:
-        """Serve the packaged prices, except those in `prices`; `now` returns the time of the cloud's clock."""
+    def __init__(
+        self,
+        injector: FaultInjector,
+        prices: Callable[[], Prices],
+        now: Callable[[], datetime],
+        sizes: Callable[[], Mapping[str, Size]] = hardware.sizes,
+    ) -> None:
+        """Serve the packaged prices of `sizes`, except those in `prices`; `now` returns the time of the cloud's clock."""
         self._injector = injector
         self._prices = prices
         self._now = now
+        self._sizes = sizes
+        self._found: dict[object, list[Json]] = {}
         self.page_size = 1000
 
     def __call__(self, request: Request) -> Response | None:
@@ -57,20 +57,24 @@ class RetailPrices:
             "region": _named(text, "armRegionName"),
             "size": _named(text, "armSkuName"),
             "filter": text,
+            "version": query.get("api-version", ""),
+            "skip": query.get("$skip", "0"),
         }
         return self._injector.answer(OPERATION, fields, answer=lambda: self._answer(request, query), refuse=_refusal)
 
     def _answer(self, request: Request, query: Mapping[str, str]) -> Response:
         if request.method != "GET" or request.path != PATH:
             return Response(404)
-        tests = _tests(query.get("$filter", ""))
-        skip = query.get("$skip", "0")
-        if tests is None or not skip.isdigit():
+        skip, currency = query.get("$skip", "0"), query.get("currencyCode", "USD").strip("'")
+        if not skip.isdigit() or currency not in _RATES or query.get("api-version", _DEFAULT) not in _VERSIONS:
             return _error(400, "Invalid OData parameters supplied")
-        found = [row for row in self._rows(query.get("$filter", "")) if all(test(row) for test in tests)]
+        try:
+            found = self._matching(query, currency)
+        except ValueError:
+            return _error(400, "Invalid OData parameters supplied")
         page = found[int(skip) : int(skip) + self.page_size]
         document: Json = {
-            "BillingCurrency": "USD",
+            "BillingCurrency": currency,
             "CustomerEntityId": "Default",
             "CustomerEntityType": "Retail",
             "Items": page,
@@ -79,113 +83,59 @@ class RetailPrices:
         }
         if int(skip) + len(page) < len(found):
             rest = {**query, "$skip": str(int(skip) + len(page))}
-            document["NextPageLink"] = f"http://{request.headers.get('host', '')}{PATH}?{urlencode(rest)}"
+            options = urlencode(rest, quote_via=quote)
+            document["NextPageLink"] = f"http://{request.headers.get('host', '')}{PATH}?{options}"
         return json_response(200, document)
 
-    def _rows(self, text: str) -> Iterator[Json]:
+    def _matching(self, query: Mapping[str, str], currency: str) -> list[Json]:
+        """Return the rows that a query asks for; those of the last queries are kept, because each of their pages needs all."""
+        text, version = query.get("$filter", ""), query.get("api-version", _DEFAULT)
+        is_primary = query.get("meterRegion", "").strip("'").lower() == "primary"
+        changed, now = dict(self._prices()), self._now()
+        key = (text, version, is_primary, currency, now.date(), tuple(sorted(changed.items())), len(self._sizes()))
+        found = self._found.get(key)
+        if found is None:
+            test = price_filters.parse(text, has_case=version == _PREVIEW)
+            found = [
+                _converted(row, version, currency)
+                for row in self._rows(text, changed, now)
+                if test(row) and (row["isPrimaryMeterRegion"] or not is_primary)
+            ]
+            self._found = {**dict(list(self._found.items())[1 - _KEPT :]), key: found}
+        return found
+
+    def _rows(self, text: str, changed: Prices, now: datetime) -> Iterator[Json]:
         """Yield the rows of all sizes, or only those that an `eq` in the filter can be about."""
-        region, name = _named(text, "armRegionName"), _named(text, "armSkuName")
-        for size in hardware.sizes().values():
+        is_plain = not re.search(r"\bor\b", text, re.IGNORECASE)
+        region, name = (_named(text, field) if is_plain else "" for field in ("armRegionName", "armSkuName"))
+        for size in self._sizes().values():
             if name and size.name.lower() != name.lower():
                 continue
-            for place in {**size.prices, **size.spot_prices}:
+            places = {**size.prices, **size.spot_prices}
+            for place in places:
                 if not region or place == region.lower():
-                    yield from self._of(size, place)
-
-    def _of(self, size: Size, region: str) -> Iterator[Json]:
-        changed = self._prices()
-        plain = changed.get((region, size.name, "on_demand"), size.prices.get(region, 0.0))
-        spot = changed.get((region, size.name, "spot"), size.spot_prices.get(region, 0.0))
-        yield from _rows(size, region, plain, spot, self._now())
+                    yield from _of(size, place, changed, now)
+            if places and (not region or region.lower() == EARLY_ACCESS):
+                yield from rows_of(size.name, EARLY_ACCESS, 0.01, 0.001, now)
 
 
-def _rows(size: Size, region: str, plain: float, spot: float, now: datetime) -> Iterator[Json]:
-    """Yield every kind of row that the list has for a size, in an order that helps nobody.
-
-    The kinds, with their wording, are those that readers of the list have to tell apart: dstackai/gpuhunt (providers/azure.py),
-    skypilot-org/skypilot (data_fetchers/fetch_azure.py), Azure/karpenter-provider-azure (pkg/providers/pricing), and the reference.
-    """
-    shape = size.name.removeprefix("Standard_").replace("_", " ")
-    product = f"Virtual Machines {shape} Series"
-
-    def row(price: float, suffix: str = "", **changes: object) -> Json:
-        return {
-            "currencyCode": "USD",
-            "tierMinimumUnits": 0.0,
-            "retailPrice": price,
-            "unitPrice": price,
-            "armRegionName": region,
-            "location": region.upper(),
-            "effectiveStartDate": _BEGAN,
-            "meterId": f"{size.name}-{region}{suffix}".replace(" ", ""),
-            "meterName": shape + suffix,
-            "productId": "DZH318Z0",
-            "skuId": "DZH318Z0/0001",
-            "productName": product,
-            "skuName": shape + suffix,
-            "serviceName": "Virtual Machines",
-            "serviceId": "DZH313Z7MMC8",
-            "serviceFamily": "Compute",
-            "unitOfMeasure": "1 Hour",
-            "type": "Consumption",
-            "isPrimaryMeterRegion": True,
-            "armSkuName": size.name,
-            **changes,
-        }
-
-    soon = (now + timedelta(days=10)).isoformat().replace("+00:00", "Z")
-    if plain:
-        yield row(round(plain * 1.9, 6), productName=f"{product} Windows")
-        yield row(round(plain * 1.8, 6), productName=f"Virtual Machines {shape} Srs Win")
-        yield row(round(plain * 0.2, 6), " Low Priority")
-        yield row(round(plain * 0.9, 6), type="DevTestConsumption")
-        # A reservation's price is for its whole term, though the unit says an hour.
-        for years, share in ((1, 0.6), (3, 0.4)):
-            total = round(plain * share * 8760 * years, 2)
-            yield row(total, type="Reservation", reservationTerm=f"{years} Year{'s' if years > 1 else ''}")
-        yield row(round(plain * 1.1, 6), productName=f"{shape} Series Cloud Services")
-        yield row(round(plain * 8, 6), productName=f"{shape} Series Dedicated Host")
-        yield row(round(plain * 0.5, 6), serviceName="Azure Machine Learning")
-        yield row(round(plain * 0.7, 6), effectiveStartDate=soon)
-        yield row(round(plain * 0.8, 6), tierMinimumUnits=1000.0)
-        yield row(0.0, effectiveStartDate="2024-06-01T00:00:00Z")
-        yield row(round(plain * 1.3, 6), effectiveStartDate="2020-01-01T00:00:00Z")
-        # Some sizes have a row only with false here.
-        yield row(plain, isPrimaryMeterRegion=False)
-        yield row(plain, isPrimaryMeterRegion=False)
-    if spot:
-        yield row(round(spot * 2, 6), " Spot", productName=f"{product} Windows")
-        yield row(spot, " Spot")
+def _of(size: Size, region: str, changed: Prices, now: datetime) -> Iterator[Json]:
+    packaged = (size.prices.get(region, 0.0), size.spot_prices.get(region, 0.0))
+    plain, spot = (
+        changed.get((region, size.name, purchase), price)
+        for purchase, price in zip(("on_demand", "spot"), packaged, strict=True)
+    )
+    was = (packaged[0] if plain != packaged[0] else 0.0, packaged[1] if spot != packaged[1] else 0.0)
+    yield from rows_of(size.name, region, plain, spot, now, was=was)
 
 
-def _tests(text: str) -> list[Callable[[Mapping[str, Any]], bool]] | None:
-    """Return the tests of a filter whose clauses are joined by `and`; None for one that the list does not understand."""
-    found = []
-    for part in re.split(r"\s+and\s+", text.strip(), flags=re.IGNORECASE) if text.strip() else ():
-        test = _clause(part) or _function(part)
-        if test is None:
-            return None
-        found.append(test)
-    return found
-
-
-def _clause(part: str) -> Callable[[Mapping[str, Any]], bool] | None:
-    match = _CLAUSE.fullmatch(part)
-    if match is None or match[1].lower() not in _FIELDS:
-        return None
-    name, value, is_equal = _FIELDS[match[1].lower()], match[3].replace("''", "'").lower(), match[2].lower() == "eq"
-    # Before version 2023-01-01-preview values have no case.
-    return lambda row: (str(row[name]).lower() == value) is is_equal
-
-
-def _function(part: str) -> Callable[[Mapping[str, Any]], bool] | None:
-    match = _FUNCTION.fullmatch(part)
-    if match is None or match[2].lower() not in _FIELDS:
-        return None
-    name, value, wanted = _FIELDS[match[2].lower()], match[3].lower(), (match[4] or "true").lower() == "true"
-    if match[1].lower() == "contains":
-        return lambda row: (value in str(row[name]).lower()) is wanted
-    return lambda row: str(row[name]).lower().startswith(value) is wanted
+def _converted(row: Json, version: str, currency: str) -> Json:
+    if version != _PREVIEW:
+        row = {name: value for name, value in row.items() if name != "savingsPlan"}
+    if currency == "USD":
+        return row
+    price = round(row["retailPrice"] * _RATES[currency], 6)
+    return {**row, "currencyCode": currency, "retailPrice": price, "unitPrice": price}
 
 
 def _named(text: str, field: str) -> str:
@@ -196,7 +146,7 @@ def _named(text: str, field: str) -> str:
 def _refusal(fault: Fault) -> Response:
     if fault.kind is FaultKind.THROTTLE:
         return _error(429, "Too many requests. Please retry later.", retry_header(fault.retry_after))
-    return _error(fault.status, fault.message or fault.code)
+    return _error(fault.status, fault.message or fault.code, retry_header(fault.retry_after))
 
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -21,6 +21,7 @@ _GALLERY_VERSIONS = frozenset({"2022-08-03", "2023-07-03", "2024-03-03"})
 # The network provider answers below a scale set in this version only: the SDK's functions for it have it as their default.
 _PART_VERSIONS = frozenset({"2018-10-01"})
 _BATCH_VERSIONS = frozenset({"2020-06-01"})
+_GRAPH_VERSIONS = frozenset({"2021-03-01", "2022-10-01", "2024-04-01"})
 _PUBLISHED = {_COMPUTE: {"2024-07-01"}, _NETWORK: {"2024-05-01"}, _RESOURCES: {"2024-03-01"}}
 
 
@@ -247,6 +248,7 @@ def _monitoring() -> list[Route]:
         Route("GET", f"{_G}/{health}", f"{listed}ByResourceGroup", known=_HEALTH_VERSIONS),
         Route("GET", f"{_S}/{health}", listed, known=_HEALTH_VERSIONS),
         Route("POST", "/batch", "batch", known=_BATCH_VERSIONS),
+        Route("POST", "/providers/Microsoft.ResourceGraph/resources", "resourceGraph.resources", known=_GRAPH_VERSIONS),
     ]
 
 

@@ -3,7 +3,7 @@
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, ip_network
@@ -181,6 +181,8 @@ class State:
         without_zones: (region, size) that is sold for the region as a whole, and in none of its zones.
         locations: The regions that the subscription has.
         prices: (region, size, purchase type) -> the price in USD per hour, where it differs from the packaged table.
+        eviction_rates: (region, size) -> the range of its eviction rate, where a test has set it.
+        new_sizes: Name in lower case -> a size that the packaged tables do not have, with its capabilities.
         group_lag: How long other services do not know a new resource group.
         image_regions: Id of a gallery image in lower case -> the regions that it is replicated to; all, if it is not in here.
     """
@@ -208,9 +210,15 @@ class State:
         self.without_zones: set[tuple[str, str]] = set()
         self.locations: frozenset[str] = frozenset(hardware.regions())
         self.prices: dict[tuple[str, str, str], float] = {}
+        self.eviction_rates: dict[tuple[str, str], str] = {}
+        self.new_sizes: dict[str, tuple[hardware.Size, Mapping[str, str]]] = {}
         self.gallery_images: dict[str, Details] = {}
         self._numbers = itertools.count(1)
         self._schedule = Schedule(self.now)
+
+    def sizes(self) -> Mapping[str, hardware.Size]:
+        """Return every size that is listed and priced, by its name in lower case."""
+        return {**hardware.sizes(), **{name: size for name, (size, _) in self.new_sizes.items()}}
 
     def number(self) -> int:
         """Return the next number, for the order of resources and for unique names."""

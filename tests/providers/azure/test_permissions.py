@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from multicompute.offer import Offer, Part
-from multicompute.provider import LaunchRequest, Selector
+from multicompute.price_feed import PricedType, PriceQuery
+from multicompute.provider import LaunchRequest, Selector, Settings
+from multicompute.testing import FakeClock
+from multicompute_azure._feed import AzurePriceFeed
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
 
@@ -20,6 +23,7 @@ NAMESPACES = {
     },
     "Microsoft.Resources/subscriptions": {"resourceGroups", "resources"},
     "Microsoft.Resources": {"tags", "subscriptions"},
+    "Microsoft.ResourceGraph": {"resourceGraph"},
     "Microsoft.Insights": {"metrics"},
     "Microsoft.ResourceHealth": {"availabilityStatuses"},
 }
@@ -39,6 +43,7 @@ PLACES = {
     "capacityReservations": "capacityReservationGroups/capacityReservations",
     "galleryImages": "galleries/images",
     "virtualMachineImages": "locations/publishers/artifacttypes/offers/skus/versions",
+    "resourceGraph": "resources",
     "virtualMachineScaleSetVMs": "virtualMachineScaleSets/virtualMachines",
     "securityRules": "networkSecurityGroups/securityRules",
 }
@@ -113,10 +118,12 @@ def test_the_role_names_exactly_what_is_called_and_what_azure_requires_in_additi
     open_with: Callable[..., AzureProvider],
     request_of: Callable[..., LaunchRequest],
     offer: Offer,
+    clock: FakeClock,
 ) -> None:
     resources: Any = provider._clients.resources
     resources.resource_groups.create_or_update("team", {"location": "eastus"})
     cloud.faults.clear()
+    prices = AzurePriceFeed(Settings({"endpoint_url": cloud.endpoint_url}), clock=clock)
     held = cloud.add_reservation(offer.instance_type, "eastus-1", 2)
     for each, name in ((provider, "id-1"), (open_with(resource_group="team"), "id-2")):
         tags = {**request_of().tags, "multicompute-id": name, "multicompute-attempt": name}
@@ -130,6 +137,9 @@ def test_the_role_names_exactly_what_is_called_and_what_azure_requires_in_additi
         each.metrics(nodes, since=NOW - timedelta(minutes=5), until=NOW)
         assert each.availability("eastus").offered
         assert each.quotes([offer])
+        assert prices.fetch(
+            PriceQuery([PricedType(offer.instance)], ["eastus"]), progress=lambda share: None
+        ).interruptions
         each.launch(request_of(cluster_id=name, token=f"{name}-own", tags=tags, parts=(Part(offer, 1),), image=IMAGE))
         each.resources(Selector(owner="me"))
         each.resources(Selector(token=name))

@@ -10,10 +10,8 @@ import pytest
 from multicompute import errors
 from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Settings
-from multicompute.testing import FakeClock
 from multicompute_azure._prices import current_prices
 from multicompute_azure._provider import AzureProvider
-from multicompute_azure._session import Clients
 from multicompute_azure._settings import AzureSettings
 from multicompute_azure.local import AzureLocalCloud
 
@@ -149,7 +147,7 @@ def test_the_list_of_public_azure_is_not_asked_about_another_cloud(
     values: dict[str, str], endpoint: str | None
 ) -> None:
     settings = AzureSettings.of(Settings({"subscription_id": SUBSCRIPTION, **values}))
-    assert Clients(settings, FakeClock(), step=timedelta(seconds=1)).prices_endpoint == endpoint
+    assert settings.prices_endpoint == endpoint
 
 
 def test_a_link_to_the_next_page_is_followed_on_the_same_host_only(

@@ -128,3 +128,120 @@ def test_the_price_list_filters_by_parts_of_names(arm: Arm) -> None:
     rest = prices(arm, f"{region} and contains(skuName, 'Spot') eq false").body["Items"]
     assert {row["skuName"].endswith("Spot") for row in spot} == {True}
     assert {row["skuName"].endswith("Spot") for row in rest} == {False}
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("(skuName eq 'nd96isr h100 v5 spot' or priceType eq 'reservation')", {"Consumption", "Reservation"}),
+        ("priceType ne 'Consumption' and priceType ne 'Reservation'", {"DevTestConsumption"}),
+        ("startswith(priceType, 'Dev') or (priceType eq 'Reservation' and productName ne 'x')", {"DevTestConsumption", "Reservation"}),
+    ],
+)  # fmt: skip
+def test_the_price_list_joins_clauses_by_and_or_and_parentheses(arm: Arm, text: str, kinds: set[str]) -> None:
+    machine = "armRegionName eq 'eastus' and armSkuName eq 'Standard_ND96isr_H100_v5'"
+    assert {row["type"] for row in prices(arm, f"({text}) and {machine}").body["Items"]} == kinds
+
+
+@pytest.mark.parametrize("text", ["(priceType eq 'x'", "priceType eq", "priceType eq 'x')", "priceType gt 'x'", "#"])
+def test_a_filter_that_breaks_off_is_refused(arm: Arm, text: str) -> None:
+    assert prices(arm, text).status == 400
+
+
+def test_the_preview_version_has_savings_plans_and_values_with_a_case(arm: Arm) -> None:
+    text, preview = "armRegionName eq 'eastus' and armSkuName eq '{}'", {"api-version": "2023-01-01-preview"}
+    right, wrong = text.format("Standard_ND96isr_H100_v5"), text.format("standard_nd96isr_h100_v5")
+    plans = [row["savingsPlan"] for row in prices(arm, right, **preview).body["Items"] if "savingsPlan" in row]
+    assert plans and {plan["term"] for plan in plans[0]} == {"1 Year", "3 Years"}
+    assert prices(arm, wrong, **preview).body["Items"] == []
+    assert not any("savingsPlan" in row for row in prices(arm, wrong).body["Items"])
+    assert prices(arm, right, **{"api-version": "2030-01-01"}).status == 400
+
+
+def test_primary_meters_and_other_currencies_can_be_asked_for(arm: Arm) -> None:
+    text = "armRegionName eq 'eastus' and armSkuName eq 'Standard_ND96isr_H100_v5' and priceType eq 'Consumption'"
+    assert {row["isPrimaryMeterRegion"] for row in prices(arm, text, meterRegion="'primary'").body["Items"]} == {True}
+    euros = prices(arm, text, currencyCode="'EUR'").body
+    assert euros["BillingCurrency"] == "EUR" and {row["currencyCode"] for row in euros["Items"]} == {"EUR"}
+    assert prices(arm, text, currencyCode="XXX").status == 400
+
+
+def test_a_changed_price_has_the_old_row_too_and_a_price_of_zero_has_none(cloud: AzureLocalCloud, arm: Arm) -> None:
+    text = (
+        "armRegionName eq 'eastus' and armSkuName eq 'Standard_ND96isr_H100_v5' and contains(skuName, 'Spot') "
+        "and contains(productName, 'Windows') eq false"
+    )
+    (old, *_) = [row["retailPrice"] for row in prices(arm, text).body["Items"]][1:]
+    cloud.set_price("Standard_ND96isr_H100_v5", "eastus", 12.5, purchase="spot")
+    rows = {row["retailPrice"]: row["effectiveStartDate"] for row in prices(arm, text).body["Items"]}
+    assert rows[12.5] > rows[old]
+    cloud.set_price("Standard_ND96isr_H100_v5", "eastus", 0, purchase="spot")
+    assert prices(arm, text).body["Items"] == []
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        cloud.set_price("Standard_ND96isr_H100_v5", "eastus", 1, purchase="low_priority")
+
+
+def test_a_test_changes_prices_and_eviction_rates_over_http(cloud: AzureLocalCloud, arm: Arm) -> None:
+    where = {"instance_type": "Standard_ND96isr_H100_v5", "region": "eastus"}
+    assert arm.url("POST", "/_local/price", {**where, "hourly_usd": 90.5}).status == 200
+    assert arm.url("POST", "/_local/evictions", {**where, "rate": "15-20"}).status == 200
+    text = "armRegionName eq 'eastus' and armSkuName eq 'Standard_ND96isr_H100_v5'"
+    assert 90.5 in {row["retailPrice"] for row in prices(arm, text).body["Items"]}
+    assert rates(arm).body["data"] == [
+        {
+            "id": "/providers/Microsoft.Compute/skuSpotEvictionRate/standard_nd96isr_h100_v5/location/eastus",
+            "skuName": "standard_nd96isr_h100_v5",
+            "location": "eastus",
+            "evictionRate": "15-20",
+        }
+    ]
+
+
+# --- eviction rates ---------------------------------------------------------------------------------------------------
+
+TYPE = "SpotResources | where type =~ 'microsoft.compute/skuspotevictionrate/location'"
+MACHINE = "| where sku.name in~ ('standard_nd96isr_h100_v5') | where location in~ ('eastus')"
+
+
+def rates(arm: Arm, text: str = f"{TYPE} {MACHINE} | project id, location", **body: Any) -> Answer:
+    options = body.pop("options", {"resultFormat": "objectArray"})
+    url = "/providers/Microsoft.ResourceGraph/resources?api-version=2022-10-01"
+    return arm.url("POST", url, {"query": text, "options": options, **body})
+
+
+def test_pages_of_eviction_rates_need_the_id_among_the_columns(arm: Arm) -> None:
+    first = rates(arm, f"{TYPE} | project id, location", options={"$top": 10}).body
+    assert (first["count"], first["resultTruncated"]) == (10, "true")
+    second = rates(arm, f"{TYPE} | project id, location", options={"$top": 10, "$skipToken": first["$skipToken"]}).body
+    assert not {row["id"] for row in first["data"]} & {row["id"] for row in second["data"]}
+    assert "$skipToken" not in rates(arm, f"{TYPE} | project location", options={"$top": 10}).body
+
+
+def test_eviction_rates_belong_to_no_subscription(cloud: AzureLocalCloud, arm: Arm) -> None:
+    assert rates(arm, subscriptions=[cloud.subscription_id]).body["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Resources | project id", {}),
+        ("SpotResources | where type =~ 'microsoft.compute/skuspotpricehistory/ostype/location'", {}),
+        (f"{TYPE} {MACHINE}", {"$top": 5000}),
+        (f"{TYPE} {MACHINE}", {"$skipToken": "x"}),
+    ],
+)
+def test_a_query_that_the_local_graph_does_not_have_is_refused(arm: Arm, text: str, options: dict[str, Any]) -> None:
+    assert rates(arm, text, options=options).code == "BadRequest"
+
+
+def test_the_list_of_skus_lacks_the_number_of_accelerators_where_azure_does(arm: Arm) -> None:
+    listed = {
+        sku["name"]: {pair["name"]: pair["value"] for pair in sku["capabilities"]}
+        for sku in arm.all("/providers/Microsoft.Compute/skus", version="2021-07-01", **{"$filter": "location eq 'eastus'"})
+    }  # fmt: skip
+    counts = {name: found.get("GPUs") for name, found in listed.items() if name.startswith("Standard_N")}
+    assert counts["Standard_ND96isr_H100_v5"] == "8"
+    assert counts["Standard_NV6ads_A10_v5"] == "1"
+    assert {name for name, count in counts.items() if count is None} == {
+        name for name in counts if "GB200" in name or name == "Standard_ND96is_MI300X_v5"
+    }
