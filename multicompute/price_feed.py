@@ -37,6 +37,8 @@ class Price:
         purchase: How it is bought.
         quote: USD per node-hour, the date of the query, and the source. A price that was added up from parts says so in its source.
         zones: The zones with this price, sorted; () if the cloud does not say which zones of the region sell it.
+        accelerator: The canonical name of the accelerators, for those that are attached: one machine type can have the same number of
+            different ones. "" if name and accelerators are unique.
     """
 
     instance_type: str
@@ -45,6 +47,16 @@ class Price:
     purchase: Purchase
     quote: Quote
     zones: tuple[str, ...] = ()
+    accelerator: str = ""
+
+    @property
+    def key(self) -> "PriceKey":
+        """What identifies a price, apart from zones."""
+        return self.instance_type, self.accelerator, self.accelerators, self.region, self.purchase
+
+
+PriceKey = tuple[str, str, float, str, Purchase]
+"""Instance type, accelerator (see `Price.accelerator`), accelerators, region and purchase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,8 @@ class FoundPrices:
         prices: The prices, at most one for each instance type, accelerators, region, purchase and zone.
         answered: The pairs of region and purchase that were read completely. A wanted type without a price in such a pair is no longer sold
             there. Prices of all other pairs stay as they were.
+        incomplete: Prices of answered pairs that are not known: the vendor may still sell it, but a part of the price could not be read.
+            They stay as they were.
         types: The shapes of instance types that the tables do not have, or have differently.
         interruptions: The rates of the regions and types that the vendor publishes; None if they were not asked for or could not be read.
         failed: The regions that could not be read, each with the error in one line.
@@ -107,6 +121,7 @@ class FoundPrices:
 
     prices: Sequence[Price]
     answered: frozenset[tuple[str, Purchase]]
+    incomplete: frozenset[PriceKey] = frozenset()
     types: Sequence[PricedType] = ()
     interruptions: Sequence[Interruption] | None = None
     failed: Sequence[FailedRegion] = ()

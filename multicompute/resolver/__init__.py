@@ -40,14 +40,23 @@ from multicompute.resolver._constraints import find_by_name
 from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._reasons import ORDER as REASONS
 from multicompute.resolver._reasons import OUTAGE
-from multicompute.resolver._regions import regions_of_zone_ids, unknown_entry
+from multicompute.resolver._regions import matching_regions, regions_of_zone_ids, unknown_entry
 from multicompute.resolver._resolve import decide
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
     from multicompute.spec import ClusterSpec
 
-__all__ = ["OUTAGE", "REASONS", "find_by_name", "regions_of_zone_ids", "require", "resolve", "unknown_entry"]
+__all__ = [
+    "OUTAGE",
+    "REASONS",
+    "find_by_name",
+    "matching_regions",
+    "regions_of_zone_ids",
+    "require",
+    "resolve",
+    "unknown_entry",
+]
 
 _NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
