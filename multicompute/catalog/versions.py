@@ -59,7 +59,7 @@ class Versions:
         return Path(path) if path else None
 
     @contextmanager
-    def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
+    def locked(self, waiting: Callable[[], object]) -> Iterator[None]:
         """Exclude every other process and thread that changes these tables.
 
         Args:

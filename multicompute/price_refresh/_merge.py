@@ -149,18 +149,12 @@ class _Merge:
 
     def check_moves(self, confirm: Confirm) -> None:
         """Ask again for the prices that moved by more than half, and go back to the old ones unless the answers agree."""
-        doubtful: dict[Key, Zones] = {}
-        for key, zones in self.offers.items():
-            before = self.before.get(key)
-            if before is not None and zones is not before:
-                moved = {zone: cell for zone, cell in zones.items() if _is_doubtful(old_cell(before, zone), cell)}
-                if moved:
-                    doubtful[key] = moved
+        doubtful = {key: moved for key in self.offers.keys() & self.before.keys() if (moved := self._large_moves(key))}
         if not doubtful:
             return
-        answers = _by_zone(confirm([price for key, zones in doubtful.items() for price in _prices(key, zones)]))
+        answers = _by_zone(confirm([price for key, zones in sorted(doubtful.items()) for price in _prices(key, zones)]))
         refused: list[str] = []
-        for key, moved in doubtful.items():
+        for key, moved in sorted(doubtful.items()):
             rejected = {zone: cell for zone, cell in moved.items() if not _agrees(answers, key, zone, cell)}
             if rejected:
                 self._restore(key, rejected)
@@ -168,6 +162,13 @@ class _Merge:
         if refused:
             what = f"{counted(len(refused), 'price')} moved by more than half and no second query confirmed it; the old ones stay"
             self.notes.append(f"{what}: {_examples(refused)}")
+
+    def _large_moves(self, key: Key) -> Zones:
+        """Return the zones whose price moved by more than half."""
+        before = self.before[key]
+        if self.offers[key] is before:
+            return {}
+        return {zone: cell for zone, cell in self.offers[key].items() if _is_doubtful(old_cell(before, zone), cell)}
 
     def _restore(self, key: Key, rejected: Zones) -> None:
         before = self.before[key]
@@ -181,17 +182,12 @@ class _Merge:
         dropped: list[str] = []
         for key, zones in list(self.offers.items()):
             on_demand = self.offers.get(key._replace(purchase="on_demand")) if key.purchase == "spot" else None
-            if not on_demand:
-                continue
-            limits = {zone: _limit(on_demand, zone) for zone in zones}
-            if all(cell.cost <= limits[zone] for zone, cell in zones.items()):
+            limits = {zone: _limit(on_demand, zone) for zone in zones} if on_demand else {}
+            if all(zones[zone].cost <= limit for zone, limit in limits.items()):
                 continue
             before = self.before.get(key, {})
-            fixed = {
-                zone: found
-                for zone, cell in zones.items()
-                if (found := _within(limits[zone], cell, old_cell(before, zone))) is not None
-            }
+            candidates = {zone: _within(limits[zone], cell, old_cell(before, zone)) for zone, cell in zones.items()}
+            fixed = {zone: cell for zone, cell in candidates.items() if cell is not None}
             if any(zone not in fixed or fixed[zone].cost < cell.cost - _ROUNDING for zone, cell in zones.items()):
                 dropped.append(key.name)
             self.offers[key] = fixed
