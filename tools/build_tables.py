@@ -374,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--from-catalog",
         type=Path,
         nargs="?",
-        const=refreshed_folder(),
+        const=True,
         metavar="FOLDER",
         help="take over refreshed tables, by default those of this user",
     )
@@ -385,7 +385,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     today = SystemClock().now().date()
     try:
         if options.from_catalog is not None:
-            found = take_over(options.from_catalog, options.into, today=today)
+            folder = refreshed_folder() if options.from_catalog is True else options.from_catalog
+            found = take_over(folder, options.into, today=today)
         else:
             found = build(Facts(options.facts), options.into, today=today)
     except (FactsError, CatalogError) as error:

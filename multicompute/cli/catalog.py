@@ -76,8 +76,8 @@ def _info(options: argparse.Namespace) -> int:
     narrowing = Narrowing(drop=("regions", "oldest price", "instance types"))
     write_table(columns, [_table_row(each) for each in records], narrowing=narrowing, wide=options.wide)
     print()
-    columns = ("cloud", ">prices", "basis", "oldest", "newest", "source")
-    write_table(columns, [_source_row(each) for each in sources], wide=options.wide)
+    titles = ("cloud", ">prices", "basis", "oldest", "newest", "source")
+    write_table(titles, [_source_row(each) for each in sources], wide=options.wide)
     return 0
 
 
@@ -153,9 +153,9 @@ def _write_report(report: "RefreshReport", *, wide: bool) -> None:
     moves.sort(key=lambda item: -max(item[1].ratio, 1 / item[1].ratio))
     if moves:
         print("\nlargest changes of prices")
-        columns = ("place", "instance type", "purchase", ">before $/h", ">after $/h", ">change", "")
+        titles = ("place", "instance type", "purchase", ">before $/h", ">after $/h", ">change", "")
         rows = [_move_row(name, move) for name, move in moves[:_SHOWN_MOVES]]
-        write_table(columns, rows, narrowing=Narrowing(shorten=("place",)), wide=wide)
+        write_table(titles, rows, narrowing=Narrowing(shorten=("place",)), wide=wide)
         if len(moves) > _SHOWN_MOVES:
             print(f"and {len(moves) - _SHOWN_MOVES:,} more")
     calls = [line for name, each in report.clouds.items() if (line := _calls_line(name, each))]
