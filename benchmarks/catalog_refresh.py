@@ -38,6 +38,12 @@ def environment(folder: str) -> dict[str, str]:
     return variables
 
 
+def peak_mib() -> float:
+    """Return the peak of this process's memory. Not `ru_maxrss`, which a process inherits from the one that started it."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
 def refresh_once(clouds: list[str], accelerators: list[str]) -> None:
     """Refresh, and print what it took as JSON."""
     from multicompute import catalog
@@ -49,7 +55,7 @@ def refresh_once(clouds: list[str], accelerators: list[str]) -> None:
     found = {
         "seconds": seconds,
         "cpu": used.ru_utime + used.ru_stime,
-        "mib": used.ru_maxrss / 1024,
+        "mib": peak_mib(),
         "calls": {name: each.call_count for name, each in report.clouds.items()},
         "offers": sum(each.offers for each in report.clouds.values()),
         "failed": [f"{cloud} {each.region}: {each.error}" for cloud, each in report.errors],

@@ -55,6 +55,7 @@ class CloudRefresh:
         self._cancelled = threading.Event()
         self._versions = Versions(session.refreshed_folder, name, clock=session.clock, random=session.random)
         self._today: date = session.clock.now().astimezone(UTC).date()
+        self._notes: list[str] = []
         self._offers = 0
         self._as_of: date | None = None
 
@@ -78,7 +79,7 @@ class CloudRefresh:
         except ImportError as error:
             report = self.failed(self._missing_sdk(error))
         except Exception as error:  # noqa: BLE001 - a bug in one cloud's feed must not lose the prices of the others
-            _log.exception("the refresh of %s failed", self._name)
+            _log.debug("the refresh of %s failed", self._name, exc_info=True)
             report = self.failed(_one_line(f"unexpected {type(error).__name__}: {error}; --debug logs it in full"))
         self._progress(self._name, 1.0, "done" if report.ok else "failed")
         return replace(report, seconds=monotonic() - started)
@@ -111,7 +112,7 @@ class CloudRefresh:
         self._report(0.0, "reading the tables")
         self._versions.clean_up()
         feed = self._open_feed()
-        base, notes = self._base()
+        base = self._base()
         # Asking takes nearly all of the time.
         found = feed.fetch(self._query(base), progress=lambda share: self._report(0.9 * share, "asking"))
         self._report(0.9, "checking")
@@ -120,7 +121,8 @@ class CloudRefresh:
         )
         self._report(0.95, "writing")
         is_swapped = self._replace(merged.content)
-        return self._describe(found, merged, [*notes, *self._notes_about_use()], is_swapped=is_swapped)
+        self._note_use()
+        return self._describe(found, merged, is_swapped=is_swapped)
 
     def _open_feed(self) -> PriceFeed:
         # The method is younger than the first release, so the plug-ins of third parties may lack it.
@@ -130,19 +132,19 @@ class CloudRefresh:
             raise ConfigError(f"{self._name}: its provider can't ask for prices, so its tables can't be refreshed")
         return feed
 
-    def _base(self) -> tuple[Content, list[str]]:
-        """Return the current tables, and a note if the refreshed ones can't be read and the packaged ones are used."""
+    def _base(self) -> Content:
+        """Return the current tables; the packaged ones, with a note, if the refreshed ones can't be read."""
         assert self._plugin.tables is not None
         packaged = read_content(self._name, self._plugin.tables)
         current = self._versions.current
         if current is None:
-            return packaged, []
+            return packaged
         try:
-            return with_additions(read_content(self._name, current), packaged), []
+            return with_additions(read_content(self._name, current), packaged)
         except CatalogError as error:
-            return packaged, [
-                f"the refreshed tables could not be read, so the packaged ones are the basis: {error.message}"
-            ]
+            text = f"the refreshed tables could not be read, so the packaged ones are the basis: {error.message}"
+            self._notes.append(text)
+            return packaged
 
     def _query(self, base: Content) -> PriceQuery:
         regions = [
@@ -162,7 +164,7 @@ class CloudRefresh:
         try:
             return feed.confirm(prices)
         except MulticomputeError as error:
-            _log.warning("%s: prices could not be confirmed: %s", self._name, error)
+            self._notes.append(f"the second query failed: {_one_line(str(error))}")
             return ()
 
     def _replace(self, content: Content) -> bool:
@@ -186,7 +188,7 @@ class CloudRefresh:
             self._versions.use(version)
         return True
 
-    def _describe(self, found: FoundPrices, merged: Merged, notes: Sequence[str], *, is_swapped: bool) -> CloudReport:
+    def _describe(self, found: FoundPrices, merged: Merged, *, is_swapped: bool) -> CloudReport:
         dates = [line.cells["as_of"] for line in merged.content.lines]
         unreadable = {**found.unreadable}
         for what, count in merged.rejected.items():
@@ -199,20 +201,16 @@ class CloudRefresh:
             removed=changes.removed,
             as_of=date.fromisoformat(max(dates)) if dates else None,
             failed=tuple(FailedRegion(each.region, _one_line(each.error)) for each in found.failed),
-            notes=(*found.notes, *merged.notes, *notes),
+            notes=(*found.notes, *merged.notes, *self._notes),
             unreadable=unreadable,
             moves=changes.moves,
             calls=dict(found.calls),
             is_swapped=is_swapped,
         )
 
-    def _notes_about_use(self) -> list[str]:
-        configured = self._session.config.catalog
-        return (
-            [f"plans do not use these tables, because `catalog` in the configuration is {configured}"]
-            if configured
-            else []
-        )
+    def _note_use(self) -> None:
+        if configured := self._session.config.catalog:
+            self._notes.append(f"plans do not use these tables, because `catalog` in the configuration is {configured}")
 
     def _missing_sdk(self, error: ImportError) -> str:
         from multicompute.plugins import install_line, missing_modules

@@ -49,6 +49,9 @@ TABLES = {
 }
 """`node` has one L4 or one T4, so its name and number of accelerators do not tell which."""
 
+Sold = tuple[str, str, str, Purchase]
+"""Instance type, accelerator, region and purchase."""
+
 
 def write_tables(folder: Path, files: Mapping[str, str] = TABLES) -> Path:
     """Write tables and return their folder."""
@@ -75,8 +78,8 @@ class ScriptedFeed:
     """
 
     clock: Clock
-    sold: dict[tuple[str, str, str, Purchase], dict[str, float]] = field(default_factory=dict)
-    second: dict[tuple[str, str, str, Purchase], dict[str, float | None]] = field(default_factory=dict)
+    sold: dict[Sold, dict[str, float]] = field(default_factory=dict)
+    second: dict[Sold, dict[str, float | None]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     empty: set[tuple[str, Purchase]] = field(default_factory=set)
     types: list[PricedType] = field(default_factory=list)
@@ -130,7 +133,7 @@ class ScriptedFeed:
                     answers.append(self.price(key, zone, cost))
         return answers
 
-    def price(self, key: tuple[str, str, str, Purchase], zone: str, cost: float, **changes: object) -> Price:
+    def price(self, key: Sold, zone: str, cost: float, **changes: object) -> Price:
         name, accelerator, region, purchase = key
         count = {"big": 8, "huge": 8, "node": 1, "new": 4}.get(name, 0)
         quote = Quote(cost, self.today, "the price list")

@@ -7,10 +7,10 @@ import pytest
 
 from multicompute.price_feed import Interruption
 from tests.unit.price_refresh.conftest import Clouds
-from tests.unit.price_refresh.scripted_feed import new_type
+from tests.unit.price_refresh.scripted_feed import Sold, new_type
 
-BIG = ("big", "h100", "east", "on_demand")
-SPOT = ("big", "h100", "east", "spot")
+BIG: Sold = ("big", "h100", "east", "on_demand")
+SPOT: Sold = ("big", "h100", "east", "spot")
 
 
 def test_a_type_that_is_no_longer_sold_disappears(clouds: Clouds) -> None:
@@ -248,8 +248,8 @@ def test_interruption_rates_are_part_of_the_tables(clouds: Clouds) -> None:
     path = clouds.folder / "north" / "h100" / "interruptions.csv"
     assert path.read_text() == "instance_type,region,low,high,period\nbig,east,0.05,0.1,month\n"
     # An answer without any leaves them, and so does a refresh of another part.
-    for rates in (None, []):
-        clouds.north.interruptions = rates
+    for number in range(2):
+        clouds.north.interruptions = [] if number else None
         clouds.next_day()
         clouds.refresh()
         assert len(path.read_text().splitlines()) == 2

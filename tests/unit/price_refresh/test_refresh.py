@@ -1,8 +1,10 @@
 """`multicompute.catalog.refresh`: what is asked, what replaces the tables, and what stays."""
 
+import errno
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,7 +140,7 @@ def test_regions_of_another_partition_are_not_asked(clouds: Clouds) -> None:
     ],
 )
 def test_a_name_that_does_not_exist_is_refused_with_the_nearest_one(
-    clouds: Clouds, arguments: dict[str, list[str]], message: str
+    clouds: Clouds, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SpecError) as caught:
         refresh(**arguments)
@@ -289,3 +291,16 @@ def test_an_error_of_the_second_query_keeps_the_old_price_and_the_others_are_use
     assert report.ok
     assert (clouds.price("big", "east"), clouds.price("big", "west")) == (80, 95)
     assert "1 price moved by more than half and no second query confirmed it" in report.notes[0]
+    assert report.notes[1] == "the second query failed: throttled"
+
+
+def test_a_full_disk_leaves_the_old_tables(clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    # A file system of a few kilobytes needs rights that tests do not have.
+    monkeypatch.setattr(os, "fsync", full)
+    report = clouds.refresh()
+    assert "No space left on device; the tables in use stay (free space on the disk" in report.failed[0].error
+    assert clouds.price("big", "east") == 80
+    assert os.listdir(clouds.folder / ".versions" / "north") == []
