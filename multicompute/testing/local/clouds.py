@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from multicompute.clock import SystemClock
-from multicompute.config import apply_environment
+from multicompute.config import apply_environment, variables
 from multicompute.errors import SpecError
 from multicompute.provider import ProviderPlugin, Resource
 from multicompute.testing.local.cloud import LocalCloud
@@ -22,8 +22,8 @@ class LocalClouds:
     """The local clouds that run, by the names of their providers: `clouds.aws` or `clouds["aws"]`.
 
     Attributes:
-        environment: The environment variables that connect any process to these clouds, to an empty ledger and to an empty
-            configuration.
+        environment: The environment variables that connect any process to these clouds, to an empty ledger, to an empty
+            configuration and, unless XDG_DATA_HOME is set, to an empty data folder.
     """
 
     def __init__(self, clouds: Mapping[str, LocalCloud], environment: Mapping[str, str]) -> None:
@@ -116,11 +116,19 @@ def local_clouds(*names: str, **options: object) -> Iterator[LocalClouds]:
         _start(list(created.values()))
         for cloud in created.values():
             Machines(cloud, SystemClock()).install()
-        environment = _ledger(folder)
+        environment = _ledger(folder) | _data(folder)
         for cloud in created.values():
             environment |= cloud.environment
         stack.enter_context(apply_environment(environment))
         yield LocalClouds(created, environment)
+
+
+def _data(folder: Path) -> dict[str, str]:
+    """Return the variable of a data folder of its own: prices of local clouds must not replace those of the user's real clouds.
+
+    A folder that was chosen stays, so that a test can run local clouds twice and keep what was refreshed.
+    """
+    return {} if variables().get("XDG_DATA_HOME") else {"XDG_DATA_HOME": str(folder / "data")}
 
 
 def _create(names: tuple[str, ...]) -> dict[str, LocalCloud]:
