@@ -29,6 +29,7 @@ navigation = {
         "how-to/tpu",
         "how-to/private-networks",
         "how-to/residency",
+        "how-to/prices",
         "how-to/budgets",
         "how-to/ci",
         "how-to/verify",

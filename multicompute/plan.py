@@ -83,7 +83,8 @@ class Candidate:
 
     Attributes:
         parts: The nodes to launch, all or nothing.
-        is_stale: Whether a price is out of date: older than 30 days, or 1 day for spot.
+        is_stale: Whether a price is out of date: older than 30 days, or 1 day for spot, or than
+            `max_price_age` in the configuration.
         is_configured: Whether the provider can be used now.
         max_lifetime: How long the cloud lets its nodes live at most; None for no limit.
         ends_early: Whether that is shorter than the ttl of the spec, so that the cluster expires earlier.

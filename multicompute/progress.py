@@ -1,12 +1,15 @@
-"""Shows the progress of a request: a bar and one line per event on a terminal, plain lines elsewhere."""
+"""Shows the progress of a request or a refresh of prices: a bar and one line per event on a terminal, plain lines elsewhere."""
 
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from multicompute.node import Event
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 _TICK_SECONDS = 0.25
 
@@ -37,6 +40,62 @@ def terminal_progress(stream: TextIO | None = None) -> AbstractContextManager[Ca
     """
     stream = cast("TextIO", _OptionalOutput(sys.stderr if stream is None else stream))
     return _bar(stream) if stream.isatty() else _lines(stream)
+
+
+def refresh_progress(stream: TextIO | None = None) -> AbstractContextManager[Callable[[str, float, str], None]]:
+    """Return a context manager for a callback that shows the progress of a refresh of prices on `stream`.
+
+    Args:
+        stream: Where to show it; stderr if omitted.
+
+    Returns:
+        A context manager whose value is the `progress` of `multicompute.catalog.refresh`. On a terminal there is a bar for each cloud.
+        Elsewhere there is a line for each step that may take long.
+    """
+    stream = cast("TextIO", _OptionalOutput(sys.stderr if stream is None else stream))
+    return _refresh_bars(stream) if stream.isatty() else _refresh_lines(stream)
+
+
+@contextmanager
+def _refresh_bars(stream: TextIO) -> Iterator[Callable[[str, float, str], None]]:
+    # Imported here, as below.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:10}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[what]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(file=stream), transient=True, auto_refresh=False) as bars:
+        lock = threading.Lock()
+        tasks: dict[str, TaskID] = {}
+
+        def show(cloud: str, share: float, what: str) -> None:
+            with lock:
+                if cloud not in tasks:
+                    tasks[cloud] = bars.add_task(cloud, total=1.0, what=what)
+                bars.update(tasks[cloud], completed=share, what=what)
+
+        with _ticking(bars.refresh):
+            yield show
+
+
+@contextmanager
+def _refresh_lines(stream: TextIO) -> Iterator[Callable[[str, float, str], None]]:
+    lock, last = threading.Lock(), dict[str, str]()
+
+    def show(cloud: str, share: float, what: str) -> None:
+        with lock:
+            is_new = last.get(cloud) != what
+            last[cloud] = what
+        if is_new and what.startswith(("waiting", "asking")):
+            stream.write(f"{cloud}: {what}\n")
+            stream.flush()
+
+    yield show
 
 
 class _OptionalOutput:

@@ -1,16 +1,18 @@
 """The session: configuration, providers, catalog, ledger, clock and randomness, each opened when first used."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from multicompute.clock import Clock, Random, SystemClock, process_id, system_random
-from multicompute.config import Source, checked, read, state_file
+from multicompute.config import Source, checked, data_folder, read, state_file
 from multicompute.errors import ConfigError
 from multicompute.validation import unknown_name
 
@@ -54,6 +56,8 @@ class Session:
         self.random = random or system_random()
         self._providers: dict[str, Provider] = {}
         self._lock = threading.RLock()
+        self._catalog: Catalog | None = None
+        self._versions: tuple[str | None, ...] | None = None
         if plugins is not None:
             self.plugins = self._checked(plugins)
 
@@ -77,14 +81,50 @@ class Session:
 
         return self._checked(discover())
 
-    @cached_property
+    @property
     def catalog(self) -> "Catalog":
-        """The offer tables of all providers."""
+        """The offer tables of all providers: those that the configuration names, else the refreshed ones, else the packaged ones.
+
+        It is another one after a refresh, also one by another process, because versions that were replaced are deleted after a day.
+        """
+        with self._lock:
+            refreshed = () if self.config.catalog is not None else self._refreshed()
+            if self._catalog is None or (refreshed != self._versions and self._versions is not None):
+                self._catalog, self._versions = self._open_catalog(refreshed), refreshed
+            return self._catalog
+
+    @catalog.setter
+    def catalog(self, catalog: "Catalog") -> None:
+        """Use this catalog from now on, for tests."""
+        self._catalog, self._versions = catalog, None
+
+    @cached_property
+    def refreshed_folder(self) -> Path:
+        """The folder of refreshed tables, whether or not it exists."""
+        return data_folder(self.config.environment) / "catalog"
+
+    def _refreshed(self) -> tuple[str | None, ...]:
+        """Return the folder of the refreshed tables of each provider that has tables."""
+        folder = self._folder_text
+        # One call where nothing was ever refreshed.
+        if not os.path.isdir(folder):
+            return ()
+        from multicompute.catalog.location import in_use
+
+        return tuple(in_use(folder, name) for name, plugin in self.plugins.items() if plugin.tables is not None)
+
+    @cached_property
+    def _folder_text(self) -> str:
+        return str(self.refreshed_folder)
+
+    def _open_catalog(self, refreshed: tuple[str | None, ...]) -> "Catalog":
         from multicompute.catalog import Catalog
 
         if self.config.catalog is not None:
             return Catalog.at(self.config.catalog)
-        return Catalog({name: plugin.tables for name, plugin in self.plugins.items() if plugin.tables is not None})
+        packaged = {name: plugin.tables for name, plugin in self.plugins.items() if plugin.tables is not None}
+        found = zip(packaged.items(), refreshed or (None,) * len(packaged), strict=True)
+        return Catalog({name: Path(path) if path else tables for (name, tables), path in found})
 
     @property
     def ledger(self) -> "Ledger":

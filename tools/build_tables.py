@@ -1,8 +1,12 @@
-"""Builds the packaged offer tables from tables of prices and hardware.
+"""Builds the packaged offer tables from tables of prices and hardware, or takes over the prices of a refreshed catalog.
 
     python tools/build_tables.py FACTS_DIR [--into ROOT]
+    python tools/build_tables.py --from-catalog [FOLDER] [--into ROOT]
 
-Reads the CSV files of FACTS_DIR (accelerators, regions, <cloud>_instances, <cloud>_prices, <cloud>_zones, tpu_slices,
+The second form replaces the tables of each cloud in FOLDER, by default those that `multicompute catalog refresh` has written for this
+user, and nothing else.
+
+The first form reads the CSV files of FACTS_DIR (accelerators, regions, <cloud>_instances, <cloud>_prices, <cloud>_zones, tpu_slices,
 tpu_prices) and writes multicompute/data and providers/multicompute_<cloud>/data below ROOT. The same input always gives the
 same files. No file is replaced unless every table passes `multicompute.catalog.checks`.
 """
@@ -10,10 +14,9 @@ same files. No file is replaced unless every table passes `multicompute.catalog.
 import argparse
 import csv
 import math
-import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,7 +24,10 @@ from pathlib import Path
 from multicompute import accelerators
 from multicompute.catalog import tables
 from multicompute.catalog.checks import problems
+from multicompute.catalog.content import Content, Entry, plain, read_content
+from multicompute.catalog.writer import rendered, table, write_files
 from multicompute.clock import SystemClock
+from multicompute.config import data_folder, load
 from multicompute.errors import CatalogError
 
 CLOUDS = ("aws", "azure", "gcp")
@@ -38,19 +44,6 @@ Key = tuple[str, str, str]
 
 class FactsError(Exception):
     """A table of FACTS_DIR is missing or malformed."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A line of a shard's `types.csv` or `offers.csv`, with the source in full."""
-
-    shard: str
-    cells: Row
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The name of the instance type and its number of accelerators, as written in the tables."""
-        return self.cells["instance_type"], self.cells["accelerators"]
 
 
 @dataclass
@@ -106,11 +99,6 @@ def number(row: Row, column: str, *, positive: bool = False) -> str:
     if not (0 < value < math.inf or (value == 0 and not positive)):
         raise FactsError(f"{row['where']}: {column}={text!r} must be a {'positive ' if positive else ''}number")
     return plain(value)
-
-
-def plain(value: float) -> str:
-    """Format a number with at most six decimals and without trailing zeros."""
-    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def choice(row: Row, column: str, choices: Mapping[str, str]) -> str:
@@ -284,91 +272,27 @@ def provider_of(facts: Facts, cloud: str) -> Provider:
     return provider
 
 
-def write_provider(provider: Provider, folder: Path) -> None:
-    """Write one provider's folder."""
-    keys = source_keys(
-        {known.cells["source"] for known in provider.types} | {x.cells["source"] for x in provider.lines}
+def content_of(provider: Provider) -> Content:
+    """Return the content of one provider's folder."""
+    return Content(
+        provider.name, provider.regions, dict(zones_in(provider)), types=provider.types, lines=provider.lines
     )
-    write(folder / "sources.csv", tables.SOURCES, ({"key": key, "source": text} for text, key in keys.items()))
-    write(folder / "regions.csv", tables.REGIONS, provider.regions)
-    write(folder / "zones.csv", tables.ZONES, zone_rows(provider))
-    names = sorted({(known.cells["instance_type"], known.shard) for known in provider.types})
-    write(folder / "index.csv", tables.INDEX, ({"instance_type": name, "shard": shard} for name, shard in names))
-    for shard in sorted({known.shard for known in provider.types}):
-        types = sorted((x.cells for x in provider.types if x.shard == shard), key=by_name)
-        lines = sorted((x.cells for x in provider.lines if x.shard == shard), key=by_region)
-        for file, columns, rows in (("types.csv", tables.TYPES, types), ("offers.csv", tables.OFFERS, lines)):
-            write(folder / shard / file, columns, ({**row, "source": keys[row["source"]]} for row in rows))
-    write(folder / "shards.csv", tables.SHARDS, shard_rows(provider))
 
 
-def zone_rows(provider: Provider) -> Iterator[Row]:
-    """Yield the lines of `zones.csv`: the zones that the region or an offer in it names."""
-    offered: dict[str, set[str]] = {}
-    for known in provider.lines:
-        offered.setdefault(known.cells["region"], set()).update(filter(None, known.cells["zones"].split(";")))
+def zones_in(provider: Provider) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the zones that are listed for each region."""
     for row in provider.regions:
         # Azure numbers the zones of each region from 1; here the region comes first, as in the names that other clouds give.
-        listed = (
-            zone if zone.startswith(row["region"]) else f"{row['region']}-{zone}"
-            for zone in row["zones"].split(";")
-            if zone
-        )
-        if zones := sorted({*listed, *offered.get(row["region"], ())}):
-            yield {"region": row["region"], "zones": ";".join(zones)}
-
-
-def by_name(cells: Row) -> tuple[str, float]:
-    """Return the sort key of `types.csv`."""
-    return cells["instance_type"], float(cells["accelerators"])
-
-
-def by_region(cells: Row) -> tuple[str, str, float, str]:
-    """Return the sort key of `offers.csv`."""
-    return cells["region"], *by_name(cells), cells["purchase"]
-
-
-def shard_rows(provider: Provider) -> Iterator[Row]:
-    """Yield the lines of `shards.csv`."""
-    for shard in sorted({known.shard for known in provider.types}):
-        lines = [x.cells for x in provider.lines if x.shard == shard]
-        dates = [cells["as_of"] for cells in lines]
-        yield {
-            "shard": shard,
-            "types": str(sum(known.shard == shard for known in provider.types)),
-            "lines": str(len(lines)),
-            "offers": str(sum(len(cells["zones"].split(";")) for cells in lines)),
-            "oldest": min(dates, default=""),
-            "newest": max(dates, default=""),
-        }
-
-
-def source_keys(texts: Iterable[str]) -> dict[str, str]:
-    """Return a short key for each source text: its first words, and a number if those are not unique."""
-    found: dict[str, str] = {}
-    for text in sorted(texts):
-        words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:24].strip("-")
-        key, count = words, 1
-        while key in found.values():
-            key, count = f"{words}-{count + 1}", count + 1
-        found[text] = key
-    return found
-
-
-def write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write a table, without the cells of other columns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        zones = filter(None, row["zones"].split(";"))
+        region = row["region"]
+        yield region, tuple(zone if zone.startswith(region) else f"{region}-{zone}" for zone in zones)
 
 
 def write_accelerators(facts: Facts, path: Path) -> frozenset[str]:
     """Write the table of accelerators, read it back to check it, and return the names."""
     source = [name for name in accelerators.COLUMNS if name != "name"]
     rows = [{**row, "name": row["canonical_name"]} for row in facts.rows("accelerators", "canonical_name", *source)]
-    write(path, accelerators.COLUMNS, rows)
+    write_files({path.name: table(accelerators.COLUMNS, rows)}, path.parent)
     found = accelerators.read(path)
     accelerators.index_names(found.values())
     return frozenset(found)
@@ -393,7 +317,7 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
             shutil.copy2(names, fresh[""])
         found: list[str] = []
         for cloud in CLOUDS:
-            write_provider(provider_of(facts, cloud), fresh[cloud])
+            write_files(rendered(content_of(provider_of(facts, cloud))), fresh[cloud])
             found += problems(cloud, fresh[cloud], accelerators=known, today=today)
         if not found:
             for name, target in targets.items():
@@ -405,16 +329,66 @@ def build(facts: Facts, root: Path, *, today: date) -> list[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def take_over(folder: Path, root: Path, *, today: date) -> list[str]:
+    """Replace the tables of each cloud in `folder` below `root`, unless a table has a problem; return the problems.
+
+    Raises:
+        FactsError: The folder has no tables.
+        CatalogError: A table is missing or malformed.
+    """
+    known = {accelerator.name for accelerator in accelerators.known()}
+    clouds = [cloud for cloud in CLOUDS if (folder / cloud).is_dir()]
+    if not clouds:
+        raise FactsError(f"{folder}: has no tables of {', '.join(CLOUDS)}; run `multicompute catalog refresh` first")
+    fresh = {cloud: root / "providers" / f"multicompute_{cloud}" / "data.new" for cloud in clouds}
+    try:
+        found: list[str] = []
+        for cloud, target in fresh.items():
+            shutil.rmtree(target, ignore_errors=True)
+            content = read_content(cloud, folder / cloud)
+            # How long a vendor has not answered is known on this machine only.
+            content.missing = []
+            write_files(rendered(content), target)
+            found += problems(cloud, target, accelerators=known, today=today)
+        if not found:
+            for target in fresh.values():
+                shutil.rmtree(target.with_name("data"), ignore_errors=True)
+                target.rename(target.with_name("data"))
+        return found
+    finally:
+        for target in fresh.values():
+            shutil.rmtree(target, ignore_errors=True)
+
+
+def refreshed_folder() -> Path:
+    """Return the folder of the refreshed tables of this user."""
+    return data_folder(load().environment) / "catalog"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("facts", type=Path, metavar="FACTS_DIR", help="folder with the source tables")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("facts", type=Path, nargs="?", metavar="FACTS_DIR", help="folder with the source tables")
+    source.add_argument(
+        "--from-catalog",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="FOLDER",
+        help="take over refreshed tables, by default those of this user",
+    )
     parser.add_argument(
         "--into", type=Path, default=Path(__file__).parents[1], metavar="ROOT", help="checkout to write to"
     )
     options = parser.parse_args(arguments)
+    today = SystemClock().now().date()
     try:
-        found = build(Facts(options.facts), options.into, today=SystemClock().now().date())
+        if options.from_catalog is not None:
+            folder = refreshed_folder() if options.from_catalog is True else options.from_catalog
+            found = take_over(folder, options.into, today=today)
+        else:
+            found = build(Facts(options.facts), options.into, today=today)
     except (FactsError, CatalogError) as error:
         print(f"build_tables: {error}; nothing was changed", file=sys.stderr)
         return 1

@@ -1,6 +1,5 @@
 """Writes the tables of docs/prices.md from the packaged offer tables: the lowest price per accelerator, and the sources of the prices."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,12 +18,32 @@ def tables() -> str:
     parts = []
     for purchase, title in TITLES:
         rows = [row for name in _in_order(catalog) for row in _row(catalog, name, purchase)]
-        parts.append(f"\n## {title}\n\n" + _table(["accelerator", "memory", *catalog.providers], rows))
-    parts.append("\n## Age of the prices\n\n" + _table(["provider", "offers", "oldest", "newest"], _ages(catalog)))
+        parts.append(
+            f"\n## {title}\n\n{_dates(catalog, purchase)}\n\n"
+            + _table(["accelerator", "memory", *catalog.providers], rows)
+        )
+    newest = max(str(each.newest) for each in catalog.info())
     parts.append(
-        "\n## Sources of the prices\n\n" + _table(["provider", "table rows", "basis", "source"], _sources(catalog))
+        f"\n## Age of the prices\n\nThe newest price is of {newest}.\n\n"
+        + _table(["provider", "offers", "oldest", "newest"], _ages(catalog))
+    )
+    parts.append(
+        "\n## Sources of the prices\n\n"
+        + _table(["provider", "table rows", "basis", "oldest", "newest", "source"], _sources(catalog))
     )
     return "".join(parts)
+
+
+def _dates(catalog: Catalog, purchase: Purchase) -> str:
+    """Return a sentence with the dates of the prices of each provider."""
+    lines = [line for name in catalog.accelerators() for line in catalog.listings(name) if line.purchase == purchase]
+    dates = {name: [x.quote.as_of for x in lines if x.instance.provider == name] for name in catalog.providers}
+    parts = (
+        f"{name} {min(found)}" if min(found) == max(found) else f"{name} {min(found)} to {max(found)}"
+        for name, found in dates.items()
+        if found
+    )
+    return f"Dates of the prices: {', '.join(parts)}."
 
 
 def _in_order(catalog: Catalog) -> list[str]:
@@ -69,13 +88,9 @@ def _ages(catalog: Catalog) -> list[list[str]]:
 
 
 def _sources(catalog: Catalog) -> list[list[str]]:
-    lines = [line for name in ("", *catalog.accelerators()) for line in catalog.listings(name)]
-    counted = Counter((line.instance.provider, line.quote.basis, line.quote.source) for line in lines)
     return [
-        [provider, f"{number:,}", basis, source]
-        for (provider, basis, source), number in sorted(
-            counted.items(), key=lambda item: (item[0][0], -item[1], item[0])
-        )
+        [each.provider, f"{each.prices:,}", each.basis, str(each.oldest), str(each.newest), each.source]
+        for each in catalog.sources()
     ]
 
 

@@ -1,11 +1,11 @@
 """Checks the content of a provider's offer tables, for the tests of a provider and before tables are written."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 
-from multicompute.catalog.tables import CPU, TYPES, Shard, Tables, rows
+from multicompute.catalog.tables import CPU, INTERRUPTIONS, TYPES, Shard, Tables, rows
 from multicompute.errors import CatalogError
 from multicompute.offer import Listing
 
@@ -28,6 +28,8 @@ def problems(provider: str, path: Path, *, accelerators: Collection[str], today:
             yield from _types(tables, shard.name)
             yield from _counts(tables, shard)
             yield from _lines(tables, shard.name, today)
+            yield from _prices_of_one_place(tables, shard.name)
+            yield from _interruptions(tables, shard.name)
         yield from _zone_names(provider, every)
         yield from _unlisted_zones(tables, every)
     except CatalogError as error:
@@ -81,19 +83,8 @@ def count(name: str, types: int, lines: Iterable[Listing]) -> Shard:
 
 def _lines(tables: Tables, shard: str, today: date) -> Iterator[str]:
     allowed = _purchases(tables, shard)
-    on_demand: dict[tuple[object, ...], float] = {}
-    seen: set[tuple[object, ...]] = set()
-    # Listings have on_demand before spot of the same type and region, because "on_demand" < "spot".
     for line in tables.listings(shard):
-        key = (line.instance.name, line.instance.accelerators, line.region.name)
-        where = f"{tables.provider}: {shard}/offers.csv: {line.instance.name} in {line.region.name}, {line.purchase}"
-        if (*key, line.purchase) in seen:
-            yield f"{where}: more than one price"
-        seen.add((*key, line.purchase))
-        if line.purchase == "on_demand":
-            on_demand[key] = line.quote.hourly_cost
-        elif line.quote.hourly_cost > on_demand.get(key, line.quote.hourly_cost):
-            yield f"{where}: {line.quote.hourly_cost} is more than the on-demand price of {on_demand[key]}"
+        where = _where(tables, shard, line)
         purchases = allowed[line.instance.name, line.instance.accelerators]
         if purchases and line.purchase not in purchases:
             yield f"{where}: is sold only as {', '.join(sorted(purchases))}"
@@ -103,6 +94,56 @@ def _lines(tables: Tables, shard: str, today: date) -> Iterator[str]:
             yield f"{where}: the price is dated {line.quote.as_of}, which is in the future"
         if list(line.zones) != sorted(set(line.zones)):
             yield f"{where}: zones {';'.join(line.zones)} must be sorted and unique"
+
+
+def _where(tables: Tables, shard: str, line: Listing) -> str:
+    return f"{tables.provider}: {shard}/offers.csv: {line.instance.name} in {line.region.name}, {line.purchase}"
+
+
+def _prices_of_one_place(tables: Tables, shard: str) -> Iterator[str]:
+    """Yield the places with two prices, and those whose spot price is above the on-demand price."""
+    prices: dict[tuple[object, ...], dict[str, list[Listing]]] = defaultdict(lambda: defaultdict(list))
+    for line in tables.listings(shard):
+        prices[line.instance.name, line.instance.accelerators, line.region.name][line.purchase].append(line)
+    for by_purchase in prices.values():
+        for lines in by_purchase.values():
+            zones = Counter(zone for line in lines for zone in set(line.zones) or {""})
+            # A line without zones is for all of them.
+            if max(zones.values()) > 1 or ("" in zones and len(zones) > 1):
+                yield f"{_where(tables, shard, lines[0])}: more than one price for the same zone"
+        for spot in by_purchase.get("spot", ()):
+            most = min(
+                (line.quote.hourly_cost for line in by_purchase.get("on_demand", ()) if _share_a_zone(line, spot)),
+                default=spot.quote.hourly_cost,
+            )
+            if spot.quote.hourly_cost > most:
+                cost = spot.quote.hourly_cost
+                yield f"{_where(tables, shard, spot)}: {cost} is more than the on-demand price of {most}"
+
+
+def _share_a_zone(line: Listing, other: Listing) -> bool:
+    return not line.zones or not other.zones or not set(line.zones).isdisjoint(other.zones)
+
+
+def _interruptions(tables: Tables, shard: str) -> Iterator[str]:
+    path = tables.path / shard / "interruptions.csv"
+    if not path.exists():
+        return
+    names, seen = {name for name, _ in tables.types(shard)}, set[tuple[str, str]]()
+    for number, (name, region, low, high, period) in rows(path, INTERRUPTIONS):
+        where = f"{tables.provider}: {shard}/interruptions.csv, line {number}: {name} in {region}"
+        if name not in names or region not in tables.regions or (name, region) in seen:
+            yield f"{where}: must be a known instance type and region, once"
+        seen.add((name, region))
+        if not _is_share(low, high) or period not in ("hour", "month"):
+            yield f"{where}: {low} to {high} in a {period}: must be shares from 0 to 1 in an hour or a month"
+
+
+def _is_share(low: str, high: str) -> bool:
+    try:
+        return 0 <= float(low) <= float(high) <= 1
+    except ValueError:
+        return False
 
 
 def _purchases(tables: Tables, shard: str) -> Mapping[tuple[str, float], frozenset[str]]:

@@ -1,5 +1,6 @@
 """A summary of a catalog, for people."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -40,4 +41,37 @@ def describe(tables: Tables) -> ProviderInfo:
         regions=len(tables.regions),
         oldest=min((shard.oldest for shard in shards if shard.oldest), default=None),
         newest=max((shard.newest for shard in shards if shard.newest), default=None),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """A summary of the prices of one source.
+
+    Attributes:
+        provider: The name of the provider.
+        source: Where the prices come from, in words.
+        basis: "list" for published prices, "estimate" for derived ones.
+        prices: How many lines of the tables have a price of this source.
+        oldest, newest: The dates of the oldest and of the newest of them.
+    """
+
+    provider: str
+    source: str
+    basis: str
+    prices: int
+    oldest: date
+    newest: date
+
+
+def describe_sources(tables: Tables) -> tuple[SourceInfo, ...]:
+    """Summarize the prices of one provider by source, those with the most prices first; reads all shards."""
+    found: dict[tuple[str, str], list[date]] = defaultdict(list)
+    for shard in tables.shards:
+        for line in tables.listings(shard):
+            found[line.quote.source, line.quote.basis].append(line.quote.as_of)
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple(
+        SourceInfo(tables.provider, source, basis, len(dates), min(dates), max(dates))
+        for (source, basis), dates in ordered
     )

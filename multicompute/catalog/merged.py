@@ -10,7 +10,7 @@ from multicompute.errors import CatalogError
 from multicompute.offer import InstanceType, Listing, Region
 
 if TYPE_CHECKING:
-    from multicompute.catalog.info import ProviderInfo
+    from multicompute.catalog.info import ProviderInfo, SourceInfo
 
 _FOLDER_HINT = "set `catalog` in the configuration to a folder with one sub-folder per provider, or remove the setting"
 
@@ -136,6 +136,12 @@ class Catalog:
         from multicompute.catalog.info import describe
 
         return tuple(map(describe, self._tables.values()))
+
+    def sources(self) -> "tuple[SourceInfo, ...]":
+        """Return a summary of the sources of all prices; reads all tables."""
+        from multicompute.catalog.info import describe_sources
+
+        return tuple(found for tables in self._tables.values() for found in describe_sources(tables))
 
     @cached_property
     def _index(self) -> Mapping[str, list[tuple[str, str]]]:

@@ -36,6 +36,7 @@ TYPES = (
     "source",
 )
 OFFERS = ("instance_type", "accelerators", "region", "purchase", "hourly_usd", "as_of", "basis", "source", "zones")
+INTERRUPTIONS = ("instance_type", "region", "low", "high", "period")
 
 _PURCHASES: Mapping[str, Purchase] = {"on_demand": "on_demand", "spot": "spot", "flex_start": "flex_start"}
 _BASES: Mapping[str, PriceBasis] = {"list": "list", "estimate": "estimate"}
@@ -129,7 +130,7 @@ class Tables:
         return self._types[shard]
 
     def listings(self, shard: str) -> tuple[Listing, ...]:
-        """Return the lines of a shard, sorted by region, instance type, accelerators and purchase; () without such a shard."""
+        """Return the lines of a shard, sorted by region, instance type, accelerators, purchase and zones; () without such a shard."""
         if shard not in self._listings:
             self._listings[shard] = self._read_listings(shard) if shard in self.shards else ()
         return self._listings[shard]
@@ -142,7 +143,7 @@ class Tables:
             key = (row[0], row[1])
             if key in found:
                 raise _malformed(path, line, f"{row[0]} with {row[1]} accelerators is listed twice")
-            found[key] = _parsed(path, line, row, lambda row: _instance(row, self.provider, accelerator))
+            found[key] = _parsed(path, line, row, lambda row: instance_of(row, self.provider, accelerator))
         return found
 
     def _read_listings(self, shard: str) -> tuple[Listing, ...]:
@@ -194,9 +195,9 @@ class _Dates(dict[str, date]):
         return found
 
 
-def _order(listing: Listing) -> tuple[str, str, float, str]:
+def _order(listing: Listing) -> tuple[str, str, float, str, tuple[str, ...]]:
     instance = listing.instance
-    return listing.region.name, instance.name, instance.accelerators, listing.purchase
+    return listing.region.name, instance.name, instance.accelerators, listing.purchase, listing.zones
 
 
 def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
@@ -240,7 +241,8 @@ def _date(text: str) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _instance(row: list[str], provider: str, accelerator: str) -> InstanceType:
+def instance_of(row: list[str], provider: str, accelerator: str) -> InstanceType:
+    """Return the instance type in a row of `types.csv`; raise KeyError or ValueError for an invalid value."""
     name, count, memory, vcpus, ram, hosts, network, fabric, arch, cards, attached, retired, _, _ = row
     if arch not in _ARCHES:
         raise ValueError(arch)

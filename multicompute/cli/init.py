@@ -100,6 +100,10 @@ def _lines(session: "Session") -> Iterator[str]:
     yield _setting("state", without_password(config.state))
     yield '# Lifetime of clusters whose request names none; "none" for no limit.'
     yield _setting("default_ttl", format_duration(config.default_ttl) if config.default_ttl else "none")
+    yield "# Age from which prices are out of date, such as 1d: a plan refreshes them first; no limit if empty."
+    yield _setting("max_price_age", format_duration(config.max_price_age) if config.max_price_age else "")
+    yield '# "daily": a plan refreshes the prices that it needs, once a day.'
+    yield _setting("auto_refresh", config.auto_refresh or "off")
     yield "# Owner of the resources, in a tag on each of them."
     yield _setting("owner", config.owner)
     yield "# The only clouds to use; all if empty."

@@ -65,7 +65,11 @@ COMMANDS = {
     "outages": Command(
         "outages", "list what requests do not try for now, or forget it", "multicompute outages --clear us-east-1"
     ),
-    "catalog": Command("prices", "show where prices come from and how old they are", "multicompute catalog info"),
+    "catalog": Command(
+        "catalog",
+        "show where prices come from and how old they are, or refresh them",
+        "multicompute catalog refresh --accelerator h100 --region 'us-*'",
+    ),
     "schema": Command("request", "print the JSON schema of a request", "multicompute schema > request.schema.json"),
     "init": Command("init", "write a configuration file from what this machine has", "multicompute init --yes"),
     "doctor": Command("doctor", "check providers, credentials, ledger and configuration", "multicompute doctor --json"),

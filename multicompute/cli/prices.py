@@ -1,4 +1,4 @@
-"""`offers` and `catalog`: what can be bought, at which price; neither calls a cloud."""
+"""`offers`: what can be bought, at which price; calls no cloud."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,6 @@ from multicompute.errors import SpecError
 from multicompute.text import Narrowing
 
 if TYPE_CHECKING:
-    from multicompute.catalog.info import ProviderInfo
     from multicompute.plan import Candidate, Plan
     from multicompute.plan_text import Line
 
@@ -147,46 +146,3 @@ def _write_offers(lines: "Sequence[Line]", *, wide: bool) -> None:
     write_table(titles, rows, narrowing=CANDIDATE_NARROWING, wide=wide)
     if meanings := legend(lines):
         print("\n" + "\n".join(meanings))
-
-
-def catalog_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `catalog`."""
-    parser.add_argument(
-        "what", choices=("info", "path"), help="info: number and age of the offers; path: folders of the tables"
-    )
-    output_arguments(parser)
-
-
-def catalog(options: argparse.Namespace) -> int:
-    """Print facts on the offer tables."""
-    from multicompute.session import open_session
-
-    tables = open_session().catalog.info()
-    if options.what == "path":
-        paths = {table.provider: str(table.path) for table in tables}
-        if not wrote(options, paths, [{"provider": name, "path": path} for name, path in paths.items()]):
-            print("\n".join(paths.values()))
-        return 0
-    records = [_table_dict(each) for each in tables]
-    if not wrote(options, {"offers": sum(table.offers for table in tables), "providers": records}, records):
-        columns = ("cloud", ">offers", ">instance types", ">regions", "oldest price", "newest price")
-        narrowing = Narrowing(drop=("regions", "oldest price"))
-        write_table(columns, [_table_row(table) for table in tables], narrowing=narrowing, wide=options.wide)
-    return 0
-
-
-def _table_row(table: "ProviderInfo") -> tuple[str, ...]:
-    counts = (f"{table.offers:,}", str(table.instance_types), str(table.regions))
-    return (table.provider, *counts, str(table.oldest or "-"), str(table.newest or "-"))
-
-
-def _table_dict(table: "ProviderInfo") -> dict[str, object]:
-    return {
-        "provider": table.provider,
-        "path": str(table.path),
-        "offers": table.offers,
-        "instance_types": table.instance_types,
-        "regions": table.regions,
-        "oldest_price": table.oldest.isoformat() if table.oldest else None,
-        "newest_price": table.newest.isoformat() if table.newest else None,
-    }

@@ -65,8 +65,10 @@ def up(options: argparse.Namespace) -> int:
 def _request(session: "Session", spec: ClusterSpec, *, is_approved: bool, shows_progress: bool) -> "ClusterRecord":
     """Carry out a request that the user approves; without a terminal to ask on, up to `confirm_above`."""
     from multicompute.cli.purchase import approve
+    from multicompute.engine.planning import refresh_for
     from multicompute.engine.provision.request import request
 
+    refresh_for(session, spec, notify=write_message if shows_progress else None)
     ceiling = None if is_approved else approve(session, spec)
     try:
         with _progress(wanted=shows_progress) as progress:
@@ -108,6 +110,7 @@ def plan(options: argparse.Namespace) -> int:
     given = request_arguments(options)
     try:
         with options_in_errors():
+            _refresh_prices(given)
             found = Cluster.plan(**given)
     except NoOfferError as error:
         # The reasons are a result too: a program gets them in addition to the status.
@@ -118,6 +121,14 @@ def plan(options: argparse.Namespace) -> int:
         width = None if options.wide else terminal_width()
         print(render(found, limit=options.limit or len(found), reasons=True, width=width, spelled=as_options))
     return 0
+
+
+def _refresh_prices(given: dict[str, Any]) -> None:
+    """Refresh the prices that a plan needs, if the configuration asks for it, and say so: it takes a few seconds."""
+    from multicompute.engine.planning import refresh_for
+    from multicompute.session import open_session
+
+    refresh_for(open_session(), ClusterSpec.of(given), notify=write_message)
 
 
 def schema_arguments(parser: argparse.ArgumentParser) -> None:

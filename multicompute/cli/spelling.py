@@ -8,17 +8,21 @@ from contextlib import contextmanager
 from multicompute.errors import ConfigError, MulticomputeError
 from multicompute.spec import ClusterSpec, argument_of
 
+_OTHERS = {"accelerators": "--accelerator"}
+"""Arguments of `multicompute.catalog.refresh` that no request has."""
 _VALUE = r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\([^)]*\)|[\w.+-]*\w"
 
 
 def flag_of(name: str) -> str:
     """Return the option that sets a field."""
+    if name in _OTHERS:
+        return _OTHERS[name]
     return argument_of(name).flag or f"--{name.replace('_', '-')}"
 
 
 def as_options(text: str) -> str:
     """Return `text` with every argument of a request in the spelling of the command line."""
-    names = "|".join(ClusterSpec.model_fields)
+    names = "|".join((*ClusterSpec.model_fields, *_OTHERS))
     text = re.sub(rf"\b({names})=({_VALUE})", lambda match: _option(match[1], match[2]), text)
     # "name the file" is a verb.
     before = r"(^(?!name )|\b(?:without|raise|omit) )"

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from multicompute.config._environment import PREFIX, apply_environment, scoped_variables
+from multicompute.config._data_folder import data_folder
+from multicompute.config._environment import PREFIX, apply_environment, scoped_variables, variables
 from multicompute.config._ledger_url import state_file, without_password
 from multicompute.config._source import KEYS, Source, read
 
@@ -17,10 +18,12 @@ __all__ = [
     "Source",
     "apply_environment",
     "checked",
+    "data_folder",
     "load",
     "read",
     "scoped_variables",
     "state_file",
+    "variables",
     "without_password",
 ]
 

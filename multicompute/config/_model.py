@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from multicompute.config._environment import default_owner
 from multicompute.config._source import Source
 from multicompute.errors import ConfigError, SpecError
 from multicompute.fields import Form, ParsedModel
+from multicompute.units import parse_duration
 
 _NOT_IN_OWNER: Final = re.compile(r"[^A-Za-z0-9._@-]")
 _LONGEST_OWNER: Final = 63
@@ -32,6 +33,10 @@ def _owner(value: Any, name: str) -> str:
 
 def _folder(value: Any, name: str) -> Path:
     return value if isinstance(value, Path) else Path(_text(value, name)).expanduser()
+
+
+def _age(value: Any, name: str) -> timedelta:
+    return parse_duration(value, what=name)
 
 
 def _amount(value: Any, name: str) -> float:
@@ -78,6 +83,15 @@ class Config(ParsedModel):
         Path | None,
         Form(_folder, "str", "FOLDER"),
         Field(description="Folder of offer tables to use instead of the packaged ones."),
+    ] = None
+    max_price_age: Annotated[
+        timedelta | None,
+        Form(_age, "str", "DURATION"),
+        Field(description="Age from which prices are out of date: a plan refreshes them first. No limit if omitted."),
+    ] = None
+    auto_refresh: Annotated[
+        Literal["off", "daily"] | None,
+        Field(description='"daily": a plan refreshes the prices that it needs, once a day; "off": no plan does.'),
     ] = None
     owner: Annotated[
         str,

@@ -10,7 +10,9 @@ from multicompute.config._ledger_url import SQLITE
 from multicompute.errors import ConfigError
 from multicompute.validation import did_you_mean, unknown_name
 
-KEYS: Final = ("state", "default_ttl", "catalog", "owner", "clouds", "confirm_above", "max_hourly")
+KEYS: Final = (
+    *("state", "default_ttl", "catalog", "max_price_age", "auto_refresh", "owner", "clouds", "confirm_above", "max_hourly"),
+)
 """The keys outside of tables, by name only: reading them must not load the model that checks them."""
 _SECTION: Final = "providers"
 _NODE_VARIABLES: Final = frozenset(

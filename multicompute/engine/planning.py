@@ -27,15 +27,37 @@ _REFUSAL_KEPT: Final = timedelta(hours=1)
 def plan_now(spec: ClusterSpec) -> Plan:
     """Return the plan for `spec` in the current session, with the candidates that outages rule out; calls no cloud.
 
+    Prices that are older than the configuration allows are fetched first.
+
     Raises:
         SpecError: The spec contradicts itself, or names what does not exist.
         NoOfferError: No offer in the catalog meets the spec; the error carries the plan.
     """
     session = open_session()
+    failures = refresh_for(session, spec)
     plan = _with_ruled_out(session, plan_for(session, spec))
     require(plan)
     refuse_broken_limits(session, spec, plan)
-    return plan
+    return dataclasses.replace(plan, notes=(*plan.notes, *failures)) if failures else plan
+
+
+def refresh_for(session: Session, spec: ClusterSpec, *, notify: Callable[[str], None] | None = None) -> tuple[str, ...]:
+    """Refresh the prices that a plan needs, if the configuration asks for it and they are too old.
+
+    Args:
+        session: The configuration and the current tables.
+        spec: The request.
+        notify: Called with what is done, in a sentence, if it takes time.
+
+    Returns:
+        Why prices could not be refreshed, as notes for the plan. The plan is made with the prices that there are.
+    """
+    if session.config.auto_refresh is None and session.config.max_price_age is None:
+        return ()
+    # Imported here: few configurations ask for it.
+    from multicompute.price_refresh.auto import refresh_old_prices
+
+    return refresh_old_prices(session, spec, notify=notify)
 
 
 def _with_ruled_out(session: Session, plan: Plan) -> Plan:
@@ -116,6 +138,7 @@ def plan_for(
         fabric_limits=session.fabric_limits,
         image_required=session.image_required,
         ceiling=session.config.max_hourly if ceiling is None else ceiling,
+        max_price_age=session.config.max_price_age,
     )
     notes = (*notes, *_unknown_availability(plan, availability))
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan

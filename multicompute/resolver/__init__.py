@@ -38,16 +38,27 @@ from multicompute.plan import Candidate, Outage, Plan
 from multicompute.provider import Availability, LifetimeLimit, Reservation
 from multicompute.resolver._constraints import find_by_name
 from multicompute.resolver._context import ResolveContext
+from multicompute.resolver._needs import needed_prices
 from multicompute.resolver._reasons import ORDER as REASONS
 from multicompute.resolver._reasons import OUTAGE
-from multicompute.resolver._regions import regions_of_zone_ids, unknown_entry
+from multicompute.resolver._regions import matching_regions, regions_of_zone_ids, unknown_entry
 from multicompute.resolver._resolve import decide
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
     from multicompute.spec import ClusterSpec
 
-__all__ = ["OUTAGE", "REASONS", "find_by_name", "regions_of_zone_ids", "require", "resolve", "unknown_entry"]
+__all__ = [
+    "OUTAGE",
+    "REASONS",
+    "find_by_name",
+    "matching_regions",
+    "needed_prices",
+    "regions_of_zone_ids",
+    "require",
+    "resolve",
+    "unknown_entry",
+]
 
 _NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
@@ -73,6 +84,7 @@ def resolve(
     fabric_limits: Mapping[str, Mapping[str, int]] = _NO_FABRIC_LIMITS,
     image_required: Mapping[str, Sequence[str]] = _NONE_REQUIRED,
     ceiling: float | None = None,
+    max_price_age: timedelta | None = None,
     proposes: bool = True,
 ) -> Plan:
     """Return the candidates that meet `spec`, ranked, and why other offers are rejected; without any, the nearest change.
@@ -92,6 +104,7 @@ def resolve(
         fabric_limits: Provider -> fabric -> the most nodes that can share one; a larger gang has no fabric.
         image_required: Provider -> globs on the names of instance types that are rejected unless the spec names an image.
         ceiling: The maximum price in USD per hour that the configuration allows for any gang; None for none.
+        max_price_age: The age from which prices are stale; None for 30 days. Spot prices are after a day at the latest.
         proposes: Whether to look for the nearest change if no offer meets the spec.
 
     Raises:
@@ -110,6 +123,7 @@ def resolve(
         fabric_limits,
         image_required,
         ceiling,
+        max_price_age=max_price_age,
     )
     plan = decide(spec, catalog, context)
     return plan if plan.candidates or not proposes else _with_nearest(plan, catalog, context)

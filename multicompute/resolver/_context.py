@@ -31,6 +31,7 @@ class ResolveContext:
     fabric_limits: Mapping[str, Mapping[str, int]]
     image_required: Mapping[str, Sequence[str]]
     ceiling: float | None
+    max_price_age: timedelta | None = None
 
     @cached_property
     def today(self) -> date:
@@ -51,8 +52,15 @@ class ResolveContext:
     @cached_property
     def fresh_since(self) -> Mapping[Purchase, date]:
         """Purchase type -> the date since which its prices are fresh."""
-        fresh = self.today - MAX_PRICE_AGE
-        return {"on_demand": fresh, "flex_start": fresh, "reserved": fresh, "spot": self.today - MAX_SPOT_PRICE_AGE}
+        now = self.now.astimezone(UTC)
+        fresh, fresh_spot = ((now - age).date() for age in self.price_ages)
+        return {"on_demand": fresh, "flex_start": fresh, "reserved": fresh, "spot": fresh_spot}
+
+    @property
+    def price_ages(self) -> tuple[timedelta, timedelta]:
+        """The ages from which prices, and spot prices, are stale."""
+        age = MAX_PRICE_AGE if self.max_price_age is None else self.max_price_age
+        return age, min(age, MAX_SPOT_PRICE_AGE)
 
     def has_fabric(self, instance: InstanceType, nodes: int) -> bool:
         """Return whether that many nodes of an instance type can share a fabric."""

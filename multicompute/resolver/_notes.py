@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from multicompute.plan import Candidate
-from multicompute.resolver._context import MAX_PRICE_AGE, MAX_SPOT_PRICE_AGE, ResolveContext
+from multicompute.resolver._context import ResolveContext
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._ranking import Gang
 from multicompute.units import format_duration, format_usd
@@ -83,6 +83,7 @@ def _prices(gangs: Sequence[Gang], best: Candidate, context: ResolveContext) -> 
     )
     if stale:
         which = "all prices are" if stale == total else f"{stale:,} of {total:,} prices are"
-        ages = f"{format_duration(MAX_PRICE_AGE)}, or {format_duration(MAX_SPOT_PRICE_AGE)} for spot"
+        age, spot = map(format_duration, context.price_ages)
+        ages = age if spot == age else f"{age}, or {spot} for spot"
         found.append(f"{which} out of date (older than {ages}); the table marks them with S")
     return found

@@ -66,6 +66,16 @@ def places_of(
     return found
 
 
+def matching_regions(patterns: Iterable[str], catalog: "Catalog", *, argument: str) -> frozenset[RegionKey]:
+    """Return the regions that match any of `patterns`, those of single zones included; see `places_of`.
+
+    Raises:
+        SpecError: A pattern matches nothing.
+    """
+    places = places_of(patterns, catalog, argument=argument)
+    return places.regions | places.partial
+
+
 @functools.lru_cache(maxsize=256)
 def places_matching(catalog: "Catalog", pattern: str) -> Places:
     """Return what one pattern in lower case matches: a residency, otherwise regions by name, otherwise zones by name."""

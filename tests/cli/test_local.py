@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from multicompute import catalog
+from multicompute.testing import local_clouds
 from tests.cli.processes import SCRIPT, started
 
 Run = Callable[..., Any]
@@ -85,3 +87,13 @@ def test_a_process_under_local_works_on_the_local_cloud(run: Run, tmp_path: Path
     )
     assert run("local", "--", "bash", "-c", script).status == 0
     assert '"state": "READY"' in note.read_text()
+
+
+def test_local_clouds_do_not_refresh_the_users_own_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with local_clouds("azure") as clouds:
+        folder = Path(clouds.environment["XDG_DATA_HOME"])
+        assert folder.is_relative_to(Path(clouds.environment["MULTICOMPUTE_STATE"].removeprefix("sqlite:///")).parent)
+        assert catalog.refresh(["azure"], accelerators=["h100"]).ok
+        assert (folder / "multicompute" / "catalog").is_dir()
+    assert not any(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import shutil
 import subprocess
 import sys
 from datetime import date
@@ -274,6 +275,39 @@ def test_building_twice_gives_the_same_files_and_removes_obsolete_ones(
     assert tool.main([str(facts), "--into", str(out)]) == 0
     assert contents(out) == first
     assert not list(out.rglob("data.new"))
+
+
+def test_the_tool_takes_over_refreshed_tables(tool: ModuleType, facts: Path, tmp_path: Path) -> None:
+    out, refreshed = tmp_path / "out", tmp_path / "catalog"
+    assert tool.main([str(facts), "--into", str(out)]) == 0
+    before = contents(out)
+    shutil.copytree(out / "providers/multicompute_aws/data", refreshed / ".versions/aws/1-x")
+    (refreshed / "aws").symlink_to(".versions/aws/1-x")
+    offers = refreshed / "aws/h100/offers.csv"
+    offers.write_text(offers.read_text().replace("55.04", "54.5"))
+    assert tool.main(["--from-catalog", str(refreshed), "--into", str(out)]) == 0
+    after = contents(out)
+    assert {name for name in before if before[name] != after[name]} == {
+        "providers/multicompute_aws/data/h100/offers.csv"
+    }
+    assert (before.keys() ^ after.keys(), list(out.rglob("data.new"))) == (set(), [])
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "19"])
+def test_refreshed_tables_with_a_problem_are_not_taken_over(
+    tool: ModuleType, facts: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, refreshed = tmp_path / "out", tmp_path / "catalog"
+    assert tool.main([str(facts), "--into", str(out)]) == 0
+    before = contents(out)
+    shutil.copytree(out / "providers/multicompute_aws/data", refreshed / "aws")
+    offers = refreshed / "aws/h100/offers.csv"
+    offers.write_text(offers.read_text().replace("55.04", text))
+    assert tool.main(["--from-catalog", str(refreshed), "--into", str(out)]) == 1
+    assert "nothing was changed" in capsys.readouterr().err
+    assert contents(out) == before
+    assert tool.main(["--from-catalog", str(tmp_path / "none"), "--into", str(out)]) == 1
+    assert "run `multicompute catalog refresh` first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

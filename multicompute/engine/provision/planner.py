@@ -2,7 +2,14 @@
 
 from multicompute.engine.availability import read_regions, reads_availability
 from multicompute.engine.broken_limits import refuse_broken_limits
-from multicompute.engine.planning import Places, known_availability, plan_for, require_candidate, require_usable
+from multicompute.engine.planning import (
+    Places,
+    known_availability,
+    plan_for,
+    refresh_for,
+    require_candidate,
+    require_usable,
+)
 from multicompute.engine.provision.preflight import find_reservations
 from multicompute.plan import Plan
 from multicompute.resolver import regions_of_zone_ids
@@ -36,6 +43,7 @@ class Planner:
         self._spec = spec
         limits = [limit for limit in (ceiling, session.config.max_hourly) if limit is not None]
         self.ceiling = min(limits, default=None)
+        refresh_for(session, spec)
         _read_zone_ids(session, spec)
         self._reservations = find_reservations(session, spec) if spec.reservations else ()
         self.availability: Places = known_availability(session)

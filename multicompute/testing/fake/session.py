@@ -173,6 +173,7 @@ def fake_cloud(
             catalog=None,
             owner="tester@fake",
             path=Path(folder, "config.toml"),
+            environment={"XDG_DATA_HOME": folder},
         )
         # Seeded, so that names, tokens and waits are the same in every run of a test.
         session = Session(config=config, plugins=plugins, clock=clock, random=Random(0))

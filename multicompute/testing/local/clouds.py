@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from multicompute.clock import SystemClock
-from multicompute.config import apply_environment
+from multicompute.config import apply_environment, variables
 from multicompute.errors import SpecError
 from multicompute.provider import ProviderPlugin, Resource
 from multicompute.testing.local.cloud import LocalCloud
@@ -22,8 +22,8 @@ class LocalClouds:
     """The local clouds that run, by the names of their providers: `clouds.aws` or `clouds["aws"]`.
 
     Attributes:
-        environment: The environment variables that connect any process to these clouds, to an empty ledger and to an empty
-            configuration.
+        environment: The environment variables that connect any process to these clouds, to an empty ledger, to an empty
+            configuration and to an empty data folder.
     """
 
     def __init__(self, clouds: Mapping[str, LocalCloud], environment: Mapping[str, str]) -> None:
@@ -179,7 +179,7 @@ def _start(clouds: list[LocalCloud]) -> None:
 
 
 def empty_configuration(folder: Path, clouds: Iterable[str]) -> dict[str, str]:
-    """Return the environment variables of an empty configuration and an empty ledger in a folder.
+    """Return the environment variables of an empty configuration, an empty ledger and an empty data folder.
 
     Args:
         folder: The folder.
@@ -192,4 +192,6 @@ def empty_configuration(folder: Path, clouds: Iterable[str]) -> dict[str, str]:
         "MULTICOMPUTE_CONFIG": str(config),
         "MULTICOMPUTE_CLOUDS": ",".join(clouds),
         "MULTICOMPUTE_STATE": f"sqlite:///{folder / 'state.db'}",
+        # Prices of local clouds must not replace the refreshed prices of the user's real clouds.
+        "XDG_DATA_HOME": str(folder / "data"),
     }

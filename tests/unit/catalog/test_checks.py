@@ -22,7 +22,18 @@ def test_correct_tables_have_no_problems(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "problem"),
     [
-        ("h100/offers.csv", "n-west,on_demand", "n-east,on_demand", "Big.8 in n-east, on_demand: more than one price"),
+        (
+            "h100/offers.csv",
+            "n-west,on_demand,80,2026-11-01,list,page,n-west-a",
+            "n-east,on_demand,80,2026-11-01,list,page,n-east-b",
+            "Big.8 in n-east, on_demand: more than one price",
+        ),
+        (
+            "h100/offers.csv",
+            "n-west,on_demand,80,2026-11-01,list,page,n-west-a",
+            "n-east,on_demand,80,2026-11-01,list,page,",
+            "Big.8 in n-east, on_demand: more than one price",
+        ),
         ("h100/offers.csv", "31.5", "88.01", "Big.8 in n-east, spot: 88.01 is more than the on-demand price of 88.0"),
         ("h100/offers.csv", "spot,31.5,2026-11-01", "spot,31.5,2062-11-01", "which is in the future"),
         ("h100/offers.csv", "n-east-a;n-east-b", "n-east-b;n-east-a", "must be sorted and unique"),
@@ -45,6 +56,39 @@ def test_a_problem_is_found_and_named(folder: Path, file: str, old: str, new: st
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
     assert problem in "\n".join(found(folder))
+
+
+def test_zones_of_a_region_may_have_prices_of_their_own(folder: Path) -> None:
+    path = folder / "north/h100/offers.csv"
+    text = path.read_text().replace("n-west,on_demand,80", "n-east,on_demand,80").replace("n-west-a", "n-east-c")
+    path.write_text(text)
+    assert found(folder) == []
+
+
+def test_a_spot_price_is_compared_with_the_on_demand_prices_of_its_own_zones(folder: Path) -> None:
+    path = folder / "north/h100/offers.csv"
+    text = path.read_text().replace("n-west,on_demand,80", "n-east,on_demand,30").replace("n-west-a", "n-east-c")
+    path.write_text(text.replace("31.5,2026-11-01,estimate,page,", "31.5,2026-11-01,estimate,page,n-east-a"))
+    assert found(folder) == []
+    path.write_text(path.read_text().replace("estimate,page,n-east-a", "estimate,page,n-east-c"))
+    assert found(folder) == [
+        "north: h100/offers.csv: Big.8 in n-east, spot: 31.5 is more than the on-demand price of 30.0"
+    ]
+
+
+RATES = "instance_type,region,low,high,period\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Other.8,n-east,0,0.05,month", "Big.8,mars,0,0.05,month", "Big.8,n-east,0.2,0.1,month", "Big.8,n-east,0,5,month",
+     "Big.8,n-east,,,month", "Big.8,n-east,0,0.05,year"],
+)  # fmt: skip
+def test_an_interruption_rate_that_makes_no_sense_is_found(folder: Path, line: str) -> None:
+    (folder / "north/h100/interruptions.csv").write_text(f"{RATES}Big.8,n-west,0,0.05,month\n")
+    assert found(folder) == []
+    (folder / "north/h100/interruptions.csv").write_text(f"{RATES}{line}\n")
+    assert "interruptions.csv, line 2" in "\n".join(found(folder))
 
 
 def test_an_accelerator_that_no_table_knows_is_found(folder: Path) -> None:

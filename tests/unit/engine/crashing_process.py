@@ -123,7 +123,7 @@ class Process:
         random = _NumberedRandom(number)
         random.number = number
         self.session = Session(config=harness.config, plugins=plugins, clock=harness.clock, random=random)
-        self.session.__dict__["catalog"] = catalog()
+        self.session.catalog = catalog()
         self.session.__dict__["_ledger"] = _CrashingLedger(self, harness.config.state)
 
     def close_killed(self, *, is_on_this_machine: bool) -> None:

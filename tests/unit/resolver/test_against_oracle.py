@@ -14,14 +14,17 @@ from multicompute.plan import Candidate
 from multicompute.resolver import resolve
 from tests.unit.resolver.oracle import Oracle, PartKey, key_of, universe
 from tests.unit.resolver.strategies import NOW, Question, questions, tight_questions
+from tests.unit.resolver.zone_prices import ZonePrices
 
 PROVIDERS = Path(__file__).parents[3] / "providers"
 CATALOG = Catalog({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "gcp", "azure")})
 EXAMPLES = int(os.environ.get("CAMPAIGN_EXAMPLES", "150"))
 """`make campaign` sets many thousands."""
 
-_offers = universe(CATALOG)
-_keys = frozenset(key_of(offer, 0) for _, offer in _offers)
+BY_ZONE = ZonePrices({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "gcp", "azure")})
+_universes = {catalog: universe(catalog) for catalog in (CATALOG, BY_ZONE)}
+# The same offers, at other prices.
+_keys = frozenset(key_of(offer, 0) for _, offer in _universes[CATALOG])
 
 
 def described(candidate: Candidate) -> tuple[PartKey, ...]:
@@ -45,8 +48,20 @@ def test_gangs_that_spread_or_use_reservations_are_those_of_the_brute_force_reso
     assert_same_answer(question)
 
 
-def assert_same_answer(question: Question) -> None:
-    configured = {name: "no key" if name in question.unusable else "" for name in CATALOG.providers}
+@settings(settings.get_profile("oracle"), max_examples=max(EXAMPLES // 3, 1))
+@given(questions(BY_ZONE))
+def test_prices_that_differ_between_zones_give_the_answers_of_the_brute_force_resolver(question: Question) -> None:
+    assert_same_answer(question, BY_ZONE)
+
+
+@settings(settings.get_profile("oracle"), max_examples=max(EXAMPLES // 3, 1))
+@given(tight_questions(BY_ZONE))
+def test_gangs_over_zones_with_prices_of_their_own_are_those_of_the_brute_force_resolver(question: Question) -> None:
+    assert_same_answer(question, BY_ZONE)
+
+
+def assert_same_answer(question: Question, catalog: Catalog = CATALOG) -> None:
+    configured = {name: "no key" if name in question.unusable else "" for name in catalog.providers}
     known: dict[str, Any] = {
         "outages": question.outages,
         "reservations": question.reservations,
@@ -54,8 +69,8 @@ def assert_same_answer(question: Question) -> None:
         "lifetime_limits": question.lifetime_limits,
         "default_ttl": question.default_ttl,
     }
-    oracle = Oracle(question.spec, CATALOG, _offers, NOW, unusable=question.unusable, **known)
-    answer = partial(resolve, question.spec, CATALOG, now=NOW, configured=configured, **known)
+    oracle = Oracle(question.spec, catalog, _universes[catalog], NOW, unusable=question.unusable, **known)
+    answer = partial(resolve, question.spec, catalog, now=NOW, configured=configured, **known)
     if oracle.is_refused():
         with pytest.raises(SpecError):
             answer()
