@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from multicompute.config import Config
     from multicompute.ledger import Ledger
     from multicompute.provider import LifetimeLimit, Provider, ProviderPlugin, Settings
-    from multicompute.resolver import KnownDiscount
+    from multicompute.resolver.discounts import KnownDiscount
 
 _LOCAL_LAUNCH: Final = timedelta(seconds=2)
 """How long a launch in a local cloud usually takes."""
@@ -149,7 +149,7 @@ class Session:
         """
         if not self.config.discounts:
             return ()
-        from multicompute.resolver import known_discounts
+        from multicompute.resolver.discounts import known_discounts
 
         try:
             return known_discounts(self.config.discounts, self.catalog, tuple(self.plugins))

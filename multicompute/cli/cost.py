@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from multicompute.cost.report import CostReport
 
 _WIDTH: Final = 12
-_FIGURES: Final = ("node_hours", "accelerator_hours", "cost_usd")
-_NARROWING: Final = Narrowing(drop=("", "node-h", "acc-h", "share"))
+_FIGURES: Final = ("node_hours", "accelerator_hours", "cost_usd", "list_cost_usd")
+_NARROWING: Final = Narrowing(drop=("", "node-h", "acc-h", "list cost", "share"))
 _FORECAST_NARROWING: Final = Narrowing(drop=("expires", "total", "so far", "forecast"))
 _FORM: Final = "figures rounded half to even to 6 digits"
 

@@ -53,22 +53,10 @@ from multicompute.resolver._resolve import decide
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
-    from multicompute.config import Discount
-    from multicompute.resolver._discounts import Discounts, KnownDiscount
+    from multicompute.resolver.discounts import Discounts
     from multicompute.spec import ClusterSpec
 
-__all__ = [
-    "OUTAGE",
-    "REASONS",
-    "Discounts",
-    "KnownDiscount",
-    "find_by_name",
-    "known_discounts",
-    "regions_of_zone_ids",
-    "require",
-    "resolve",
-    "unknown_entry",
-]
+__all__ = ["OUTAGE", "REASONS", "find_by_name", "regions_of_zone_ids", "require", "resolve", "unknown_entry"]
 
 _NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 _ALL_REGIONS: Mapping[str, Collection[str]] = MappingProxyType({})
@@ -137,20 +125,6 @@ def resolve(
     )
     plan = decide(spec, catalog, context)
     return plan if plan.candidates or not proposes else _with_nearest(plan, catalog, context)
-
-
-def known_discounts(
-    terms: "Sequence[Discount]", catalog: "Catalog", clouds: Sequence[str]
-) -> "tuple[KnownDiscount, ...]":
-    """Return configured discounts with their regions.
-
-    Raises:
-        SpecError: A cloud is not installed, or a region does not exist; `argument` is "discounts[N].KEY".
-    """
-    # Imported here: few configurations have discounts.
-    from multicompute.resolver import _discounts
-
-    return _discounts.known_discounts(terms, catalog, clouds)
 
 
 def _with_nearest(plan: Plan, catalog: "Catalog", context: ResolveContext) -> Plan:

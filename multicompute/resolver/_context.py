@@ -11,7 +11,7 @@ from multicompute.plan import Outage
 from multicompute.provider import Availability, LifetimeLimit, Reservation
 
 if TYPE_CHECKING:
-    from multicompute.resolver._discounts import Discounts
+    from multicompute.resolver.discounts import Discounts
 
 MAX_PRICE_AGE: Final = timedelta(days=30)
 MAX_SPOT_PRICE_AGE: Final = timedelta(days=1)

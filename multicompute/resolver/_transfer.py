@@ -120,11 +120,9 @@ class Transfers:
     def tiers(self, origin: RegionKey, region: RegionKey) -> Sequence[Tier]:
         """Return the prices of a route, those of the most exact row; () if there are none."""
         prices, area = egress_prices(), self._area(region)
-        if origin[0] == region[0]:
-            destinations = (region[1], area, "other")
-        else:
-            # Data that leaves a cloud costs the same whatever it goes to.
-            destinations = (f"internet:{area}", "internet")
+        # Data that leaves a cloud costs the same whatever cloud it goes to.
+        is_same = origin[0] == region[0]
+        destinations = [region[1], area, "other"] if is_same else [f"internet:{area}", "internet"]
         for start in (origin[1], self._area(origin)):
             for destination in destinations:
                 if tiers := prices.get((origin[0], start, destination)):
