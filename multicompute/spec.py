@@ -424,7 +424,7 @@ def argument_of(name: str) -> Argument:
 
 def _is_identity(name: str, value: object) -> bool:
     identity = argument_of(name).identity
-    return value != ClusterSpec.model_fields[name].default if identity == "if set" else identity
+    return value != in_json(ClusterSpec.model_fields[name].default) if identity == "if set" else identity
 
 
 @cache

@@ -136,6 +136,8 @@ class Transfers:
     def note(self, region: RegionKey) -> str:
         """Return what a reader should know about the transfer prices to a region."""
         tiers = [tier for origin in self._sizes if origin != region for tier in self.tiers(origin, region)]
+        if self.cost(region) is None:
+            return "the price of transferring the data to the first candidate is not known"
         if not tiers:
             return "the data is in the region of the first candidate, so its transfer costs nothing"
         oldest = min(tier.as_of for tier in tiers if tier.as_of)
@@ -148,6 +150,8 @@ class Transfers:
 
 def tiered(tiers: Sequence[Tier], size: float) -> float | None:
     """Return what a size in GiB costs, each tier at its own price; None if a price is not known."""
+    if not tiers:
+        return None
     cost = 0.0
     for tier, end in zip(tiers, [*(tier.above for tier in tiers[1:]), float("inf")], strict=True):
         amount = min(size, end) - tier.above
@@ -155,4 +159,4 @@ def tiered(tiers: Sequence[Tier], size: float) -> float | None:
             if tier.price is None:
                 return None
             cost += amount * tier.price
-    return cost if tiers else None
+    return cost
