@@ -131,6 +131,11 @@ class CostReport:
     total: CostRow
     forecasts: tuple[Forecast, ...]
 
+    @property
+    def has_discount(self) -> bool:
+        """Whether a discount is in any cost."""
+        return self.total.list_spent != self.total.spent
+
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form that `multicompute cost --json` prints."""
         return {

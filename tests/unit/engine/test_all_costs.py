@@ -34,7 +34,8 @@ def configure(cloud: FakeCloud, *discounts: dict[str, Any], **settings: Any) -> 
 def test_a_discount_is_in_the_plan_the_ledger_and_the_cost_with_the_list_price_next_to_it(cloud: FakeCloud) -> None:
     configure(cloud, {"instance_type": "p5*", "percent": 32})
     best = Cluster.plan(**EAST).best
-    assert (best.hourly_cost, best.list_hourly_cost) == (pytest.approx(2 * LIST * 0.68), 2 * LIST)
+    assert best.hourly_cost == pytest.approx(2 * LIST * 0.68)
+    assert best.list_hourly_cost == 2 * LIST
     assert best.to_dict()["discount"] == "aws p5*: 32% off"
     assert "110.08" in str(Cluster.plan(**EAST))
     cluster = Cluster.request(**EAST)

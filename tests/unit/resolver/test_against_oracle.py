@@ -55,7 +55,7 @@ def assert_same_answer(question: Question) -> None:
         "lifetime_limits": question.lifetime_limits,
         "default_ttl": question.default_ttl,
     }
-    terms = {"discounts": question.discounts, "used": question.used}
+    terms: dict[str, Any] = {"discounts": question.discounts, "used": question.used}
     oracle = Oracle(question.spec, CATALOG, _offers, NOW, unusable=question.unusable, **known, **terms)
     resolved = Discounts(known_discounts(question.discounts, CATALOG, CATALOG.providers), question.used)
     known["discounts"] = resolved if question.discounts else None
