@@ -109,16 +109,17 @@ class Ranked(Sequence[Candidate]):
             return item
         gang, zone = item
         parts = gang.parts if gang.row is None else (Part(gang.row.offer(zone), gang.nodes),)
+        costs = self._costs
         candidate = Candidate(
             parts,
             is_stale=any(self._context.is_stale(part.offer) for part in parts),
             is_configured=not any(part.offer.provider in self._context.unusable for part in parts),
             max_lifetime=self._lifetimes.of_gang(parts),
             ends_early=gang.ends_early,
-            hours=self._costs.hours,
-            transfer_cost=self._costs.transfer(parts),
-            interruption=self._costs.rate(parts[0].offer),
-            interruption_cost=self._costs.lost(parts),
+            hours=costs.hours,
+            transfer_cost=0.0 if costs.transfers is None else costs.transfer(parts),
+            interruption=costs.rate(parts[0].offer) if gang.purchase == "spot" else None,
+            interruption_cost=0.0 if costs.is_plain else costs.lost(parts),
         )
         self._items[position] = candidate
         return candidate

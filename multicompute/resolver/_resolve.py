@@ -83,6 +83,9 @@ class Matcher:
         self._has_fabric = context.has_fabric
         self._gangs: list[Gang] = []
         self._sources: list[Source] = []
+        # Most requests have no data: the check would be made for every line.
+        has_data = costs.transfers is not None
+        self._cost_rejection = self._transfer_or_price_rejection if has_data else self._price_rejection
         self._spreads = constraints.spec.placement != "zone" and constraints.spec.interconnect != "rdma"
 
     def match(self, shape: Shape) -> None:
@@ -98,28 +101,25 @@ class Matcher:
         extra = surplus(constraints, shape, nodes)
         is_limited = self._limits.concern(shape.instance.provider)
         lifetimes, costs = self._lifetimes, self._costs
-        discounts = self._discounts
-        if discounts is not None and not discounts.concern(shape.instance):
-            discounts = None
+        is_weighed, is_discounted = not costs.is_plain, self._is_discounted(shape)
         for purchase, rows in shape.by_purchase:
             if purchase not in constraints.purchases:
                 self._counts.add_rows(reasons.PURCHASES[purchase], rows)
                 continue
             is_early = lifetimes.end_early(lifetimes.of(shape.instance, purchase))
-            for line in rows:
-                row = line if discounts is None else discounts.row(line, nodes)
+            for row in self._discounted(rows, nodes) if is_discounted else rows:
                 found = self._availability.get(row.region_key) if self._availability else None
                 zones = self._allowed_zones(row) if found is None else self._available_zones(row, rows, found)
                 if not zones:
                     continue
                 total = round(nodes * row.price, 6)
-                if rejection_reason := self._price_rejection(row, total, is_early=is_early):
+                if rejection_reason := self._cost_rejection(row, total, is_early=is_early):
                     self._counts.add_zones(rejection_reason, row, zones)
                     continue
                 if is_limited:
                     zones = self._zones_with_headroom(shape, row, zones, nodes, rank, is_early=is_early)
                 if zones:
-                    cost = total if costs.is_plain else costs.of_row(row, nodes, total)
+                    cost = costs.of_row(row, nodes, total) if is_weighed else total
                     key = (rank, is_early, cost, row.is_estimate, nodes, extra, *row.region_key)
                     self._gangs.append(Gang(key, shape, row, nodes, zones, total))
 
@@ -160,17 +160,25 @@ class Matcher:
                 self._counts.add(reasons.NOT_SOLD, row, zone)
         return usable
 
+    def _is_discounted(self, shape: Shape) -> bool:
+        return self._discounts is not None and self._discounts.concern(shape.instance)
+
+    def _discounted(self, rows: Rows, nodes: int) -> list[Row]:
+        """Return the lines at the prices that a gang of that many nodes pays."""
+        return [self._discounts.row(row, nodes) for row in rows] if self._discounts is not None else list(rows)
+
+    def _transfer_or_price_rejection(self, row: Row, total: float, *, is_early: bool) -> str | None:
+        if not self._costs.has_transfer(row.region_key):
+            return reasons.NO_TRANSFER
+        return self._price_rejection(row, total, is_early=is_early)
+
     def _price_rejection(self, row: Row, total: float, *, is_early: bool) -> str | None:
         return (
-            (None if self._costs.transfers is None else self._transfer_rejection(row))
-            or (reasons.ESTIMATE if row.is_estimate and not self._constraints.spec.estimates else None)
+            (reasons.ESTIMATE if row.is_estimate and not self._constraints.spec.estimates else None)
             or (reasons.NOT_RESERVED if self._constraints.is_reserved_only else None)
             or self._constraints.cost_rejection(total, row.unit_price)
             or (reasons.ENDS_EARLY if is_early and self._lifetimes.is_strict else None)
         )
-
-    def _transfer_rejection(self, row: Row) -> str | None:
-        return None if self._costs.has_transfer(row.region_key) else reasons.NO_TRANSFER
 
     def _zones_with_headroom(
         self, shape: Shape, row: Row, allowed: tuple[str, ...], nodes: int, rank: int, *, is_early: bool
