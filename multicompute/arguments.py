@@ -78,7 +78,7 @@ def _data_item(item: Any, name: str) -> Data:
     return Data(url.strip(), place.strip(), parse_gib(size, what=name))
 
 
-_DATA_FORM: Final = 'write URL, place and size, such as ("s3://bucket/tokens", "aws:us-east-1", "20TiB")'
+_DATA_FORM: Final = 'write URL, place and size, such as ("s3://bucket/tokens", "PROVIDER:REGION", "20TiB")'
 
 
 def _hours(value: Any, name: str) -> float:
@@ -242,7 +242,7 @@ _DATA: Final = {
     "items": {
         "anyOf": [
             {"type": "array", "prefixItems": [_TEXT, _TEXT, _SIZE], "minItems": 3, "maxItems": 3},
-            {"type": "string", "examples": ["s3://bucket/tokens=aws:us-east-1:20TiB"]},
+            {"type": "string", "examples": ["s3://bucket/tokens=PROVIDER:REGION:20TiB"]},
         ]
     },
 }

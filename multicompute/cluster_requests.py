@@ -176,10 +176,10 @@ class ClusterRequests:
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
                 configured `default_ttl` if omitted.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
-            data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "aws:us-east-1",
+            data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
-            interruption_cost_hours: Hours of work that a spot node loses at each interruption. Spot offers then rank by
-                their price and the expected cost of lost work: interruptions per hour x these hours x price.
+            interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
+                price and expected cost of lost work: interruptions per hour x these hours x price.
             strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and
                 the cluster expires earlier.
             idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
@@ -296,10 +296,10 @@ class ClusterRequests:
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
                 configured `default_ttl` if omitted.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
-            data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "aws:us-east-1",
+            data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
-            interruption_cost_hours: Hours of work that a spot node loses at each interruption. Spot offers then rank by
-                their price and the expected cost of lost work: interruptions per hour x these hours x price.
+            interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
+                price and expected cost of lost work: interruptions per hour x these hours x price.
             strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and
                 the cluster expires earlier.
             idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
@@ -413,10 +413,10 @@ class ClusterRequests:
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
                 configured `default_ttl` if omitted.
             hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
-            data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "aws:us-east-1",
+            data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
                 "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
-            interruption_cost_hours: Hours of work that a spot node loses at each interruption. Spot offers then rank by
-                their price and the expected cost of lost work: interruptions per hour x these hours x price.
+            interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
+                price and expected cost of lost work: interruptions per hour x these hours x price.
             strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and
                 the cluster expires earlier.
             idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
@@ -525,10 +525,10 @@ def plan(
         ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
             configured `default_ttl` if omitted.
         hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
-        data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "aws:us-east-1", "20TiB"):
-            offers rank by total cost with its transfer to their region, once, at list egress prices.
-        interruption_cost_hours: Hours of work that a spot node loses at each interruption. Spot offers then rank by
-            their price and the expected cost of lost work: interruptions per hour x these hours x price.
+        data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
+            "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
+        interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by price
+            and expected cost of lost work: interruptions per hour x these hours x price.
         strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and the
             cluster expires earlier.
         idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the

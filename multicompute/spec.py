@@ -213,7 +213,7 @@ class ClusterSpec(ParsedModel):
     data: Annotated[
         DataSources,
         Field(
-            description='Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "aws:us-east-1", '
+            description='Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION", '
             '"20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.'
         ),
         Argument(identity="if set", relaxed=Relaxation(to=(), rank=19)),
@@ -221,8 +221,8 @@ class ClusterSpec(ParsedModel):
     interruption_cost_hours: Annotated[
         LostHours,
         Field(
-            description="Hours of work that a spot node loses at each interruption. Spot offers then rank by their price and "
-            "the expected cost of lost work: interruptions per hour x these hours x price."
+            description="Hours of work that a spot node loses at each interruption, to rank spot offers by price and expected "
+            "cost of lost work: interruptions per hour x these hours x price."
         ),
         Argument(identity="if set"),
     ] = 0.0

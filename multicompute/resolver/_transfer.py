@@ -93,7 +93,7 @@ class Transfers:
         provider, colon, name = place.casefold().partition(":")
         if not colon:
             found = [f"{cloud}:{region}" for cloud, region in self._countries if region.casefold() == provider]
-            hint = f"write {' or '.join(found)}" if found else 'write a cloud and a region, such as "aws:us-east-1"'
+            hint = f"write {' or '.join(found)}" if found else 'write a provider and a region, "PROVIDER:REGION"'
             raise SpecError(f"data: {place!r}: names no cloud; {hint}", argument="data", hint=hint)
         for key in self._countries:
             if key[0].casefold() == provider and key[1].casefold() == name:
