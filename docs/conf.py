@@ -30,6 +30,7 @@ navigation = {
         "how-to/private-networks",
         "how-to/residency",
         "how-to/budgets",
+        "how-to/costs",
         "how-to/ci",
         "how-to/verify",
         "how-to/logs",
