@@ -37,6 +37,9 @@ SPECS = {
     ),
     "8 x t4, spot too, any interconnect": ClusterSpec(gpus=8, type=("t4",), spot="prefer", interconnect="any"),
     "64 x tpu-v5p": ClusterSpec(gpus=64, type=("tpu-v5p",)),
+    "64 x h100, with data and hours": ClusterSpec(
+        gpus=64, type=("h100",), hours=200, data=[("s3://bucket/tokens", "aws:us-east-1", "20TiB")]
+    ),
     "64 x h100 or a100 or h200": ClusterSpec(gpus=64, type=("h100", "a100", "h200")),
 }
 

@@ -31,6 +31,7 @@ navigation = {
         "how-to/residency",
         "how-to/prices",
         "how-to/budgets",
+        "how-to/costs",
         "how-to/ci",
         "how-to/verify",
         "how-to/logs",

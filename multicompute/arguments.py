@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, PlainSerializer, WithJsonSchema
 
@@ -17,6 +17,7 @@ from multicompute.units import parse_duration, parse_gib
 MAX_ACCELERATORS: Final = 1_000_000
 """More than any cloud has in one place, so that a larger number is a mistake."""
 MAX_TTL: Final = timedelta(days=365)
+_MOST_HOURS: Final = 1_000_000
 
 _NAME: Final = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
 
@@ -29,6 +30,68 @@ def _count(value: Any, name: str) -> int:
     if value > MAX_ACCELERATORS:
         raise SpecError(f"{name}={value}: more than any cloud has; at most {MAX_ACCELERATORS:,}")
     return value
+
+
+class Data(NamedTuple):
+    """Data that the cluster needs.
+
+    Attributes:
+        url: Where it is, for people.
+        place: The cloud and region that hold it, such as "aws:us-east-1".
+        size_gib: Its size.
+    """
+
+    url: str
+    place: str
+    size_gib: float
+
+
+def _data(value: Any, name: str) -> tuple[Data, ...]:
+    """Parse triples of URL, place and size, or texts "URL=PLACE:SIZE" as on the command line."""
+    if value is None:
+        return ()
+    items = [value] if isinstance(value, str) or _is_triple(value) else value
+    if isinstance(items, Mapping) or not isinstance(items, Iterable):
+        raise SpecError(f"{name}={value!r}: {_DATA_FORM}")
+    return tuple(_data_item(item, name) for item in items)
+
+
+def _is_triple(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and isinstance(value[1], str)
+        and ":" in value[1]
+        and ("=" not in str(value[0]))
+    )
+
+
+def _data_item(item: Any, name: str) -> Data:
+    if isinstance(item, str):
+        url, _, rest = item.rpartition("=")
+        place, _, size = rest.rpartition(":")
+    elif isinstance(item, (list, tuple)) and len(item) == 3:
+        url, place, size = item
+    else:
+        raise SpecError(f"{name}: {item!r}: {_DATA_FORM}")
+    if not all(isinstance(text, str) and text.strip() for text in (url, place)):
+        raise SpecError(f"{name}: {item!r}: {_DATA_FORM}")
+    return Data(url.strip(), place.strip(), parse_gib(size, what=name))
+
+
+_DATA_FORM: Final = 'write URL, place and size, such as ("s3://bucket/tokens", "PROVIDER:REGION", "20TiB")'
+
+
+def _hours(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _MOST_HOURS:
+        raise SpecError(f"{name}={value!r}: must be a positive number of hours, such as {name}=200")
+    return float(value)
+
+
+def _lost_hours(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MOST_HOURS:
+        raise SpecError(f"{name}={value!r}: must be a number of hours, such as {name}=0.5")
+    return float(value)
 
 
 def _usd(value: Any, name: str) -> float:
@@ -200,6 +263,15 @@ _LIST: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _DURATION: Final = {"type": "string", "examples": ["90m", "12h", "7d"]}
 _SIZE: Final = {"anyOf": [{"type": "string", "examples": ["80GiB", "1TiB"]}, {"type": "number", "exclusiveMinimum": 0}]}
 _OR_NONE: Final = {"anyOf": [_DURATION, {"type": "null"}]}
+_DATA: Final = {
+    "type": "array",
+    "items": {
+        "anyOf": [
+            {"type": "array", "prefixItems": [_TEXT, _TEXT, _SIZE], "minItems": 3, "maxItems": 3},
+            {"type": "string", "examples": ["s3://bucket/tokens=PROVIDER:REGION:20TiB"]},
+        ]
+    },
+}
 _IN_JSON: Final = PlainSerializer(in_json, return_type=Any, when_used="json")
 
 Count = Annotated[int, Field(ge=1, le=MAX_ACCELERATORS), Form(_count, "int", "N")]
@@ -224,5 +296,12 @@ Image = Annotated[
     WithJsonSchema({"anyOf": [_TEXT, _IMAGES]}),
     Form(_image, "str | Mapping[str, str | Mapping[str, str]]", "[PLACE=]IMAGE", repeats=True),
 ]
+DataSources = Annotated[
+    tuple[Data, ...],
+    WithJsonSchema(_DATA),
+    Form(_data, "Sequence[tuple[str, str, str | float]]", "URL=PLACE:SIZE", repeats=True),
+]
+Hours = Annotated[float, Field(gt=0, le=_MOST_HOURS), Form(_hours, "float", "HOURS")]
+LostHours = Annotated[float, Field(ge=0, le=_MOST_HOURS), Form(_lost_hours, "float", "HOURS")]
 Script = Annotated[str, Form(_script, "str | Path", "SCRIPT")]
 Tags = Annotated[dict[str, str], Form(_tags, "Mapping[str, str] | None", "KEY=VALUE", repeats=True)]

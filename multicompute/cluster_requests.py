@@ -42,6 +42,9 @@ class RequestArguments(TypedDict, total=False):
     max_hourly: float | None
     budget: float | None
     ttl: str | timedelta | None
+    hours: float | None
+    data: Sequence[tuple[str, str, str | float]]
+    interruption_cost_hours: float
     strict_ttl: bool
     idle_timeout: str | timedelta | None
     disk: str | float | None
@@ -119,6 +122,9 @@ class ClusterRequests:
         max_hourly: float | None = None,
         budget: float | None = None,
         ttl: str | timedelta | None = "default",
+        hours: float | None = None,
+        data: Sequence[tuple[str, str, str | float]] = (),
+        interruption_cost_hours: float = 0.0,
         strict_ttl: bool = False,
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
@@ -169,6 +175,11 @@ class ClusterRequests:
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
                 configured `default_ttl` if omitted.
+            hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
+            data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
+                "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
+            interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
+                price and expected cost of lost work: interruptions per hour x these hours x price.
             strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and
                 the cluster expires earlier.
             idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
@@ -231,6 +242,9 @@ class ClusterRequests:
         max_hourly: float | None = None,
         budget: float | None = None,
         ttl: str | timedelta | None = "default",
+        hours: float | None = None,
+        data: Sequence[tuple[str, str, str | float]] = (),
+        interruption_cost_hours: float = 0.0,
         strict_ttl: bool = False,
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
@@ -281,6 +295,11 @@ class ClusterRequests:
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
                 configured `default_ttl` if omitted.
+            hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
+            data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
+                "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
+            interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
+                price and expected cost of lost work: interruptions per hour x these hours x price.
             strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and
                 the cluster expires earlier.
             idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
@@ -343,6 +362,9 @@ class ClusterRequests:
         max_hourly: float | None = None,
         budget: float | None = None,
         ttl: str | timedelta | None = "default",
+        hours: float | None = None,
+        data: Sequence[tuple[str, str, str | float]] = (),
+        interruption_cost_hours: float = 0.0,
         strict_ttl: bool = False,
         idle_timeout: str | timedelta | None = None,
         disk: str | float | None = None,
@@ -390,6 +412,11 @@ class ClusterRequests:
             budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
             ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
                 configured `default_ttl` if omitted.
+            hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
+            data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
+                "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
+            interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by
+                price and expected cost of lost work: interruptions per hour x these hours x price.
             strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and
                 the cluster expires earlier.
             idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the
@@ -445,6 +472,9 @@ def plan(
     max_hourly: float | None = None,
     budget: float | None = None,
     ttl: str | timedelta | None = "default",
+    hours: float | None = None,
+    data: Sequence[tuple[str, str, str | float]] = (),
+    interruption_cost_hours: float = 0.0,
     strict_ttl: bool = False,
     idle_timeout: str | timedelta | None = None,
     disk: str | float | None = None,
@@ -494,6 +524,11 @@ def plan(
         budget: Maximum cost in USD over the cluster's life; at this cost the cluster is terminated.
         ttl: Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; the
             configured `default_ttl` if omitted.
+        hours: For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted.
+        data: Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION",
+            "20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.
+        interruption_cost_hours: Hours of work that a spot node loses at each interruption, to rank spot offers by price
+            and expected cost of lost work: interruptions per hour x these hours x price.
         strict_ttl: Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and the
             cluster expires earlier.
         idle_timeout: Terminate the cluster after all accelerators were idle for this long, such as "30m", where the

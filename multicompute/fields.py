@@ -198,7 +198,8 @@ def _parsed(field: _Field, value: Any, name: str) -> Any:
     try:
         return field.parse(value, name)
     except SpecError as error:
-        error.argument = name
+        # A part of the value may have named itself.
+        error.argument = error.argument or name
         raise
 
 

@@ -1,6 +1,6 @@
 """Offers: an instance type or TPU slice type in one zone, with its price."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Literal
 
@@ -45,17 +45,80 @@ class InstanceType:
 
 
 @dataclass(frozen=True, slots=True)
+class AppliedDiscount:
+    """A discount on the price of some or all nodes of a part.
+
+    Attributes:
+        text: What matched, for people.
+        list_hourly_cost: The price per node-hour without it.
+        percent: The share of the list price that it takes off; None if it sets a price instead.
+        hourly_cost: The price per node-hour that it sets; None if it takes off a share.
+        covered: To how many nodes of the part it applies.
+        nodes: How many nodes the part has.
+    """
+
+    text: str
+    list_hourly_cost: float
+    percent: float | None = None
+    hourly_cost: float | None = None
+    covered: int = 1
+    nodes: int = 1
+
+    @property
+    def net(self) -> float:
+        """The mean price of the nodes: those that are not covered cost the list price."""
+        unit = self._unit_price
+        if self.covered >= self.nodes:
+            return unit
+        return (self.covered * unit + (self.nodes - self.covered) * self.list_hourly_cost) / self.nodes
+
+    @property
+    def _unit_price(self) -> float:
+        if self.hourly_cost is not None:
+            return round(self.hourly_cost, 6)
+        return max(round(self.list_hourly_cost * (100 - (self.percent or 0.0)) / 100, 6), 0.0)
+
+    def net_of(self, list_hourly_cost: float) -> float:
+        """Return the mean price at another list price."""
+        return replace(self, list_hourly_cost=list_hourly_cost).net
+
+    def on(self, quote: "Quote") -> "Quote":
+        """Return a quote at the list price with this discount."""
+        applied = replace(self, list_hourly_cost=quote.hourly_cost)
+        return Quote(applied.net, quote.as_of, quote.source, quote.basis, applied)
+
+    def list_limit(self, limit: float) -> float | None:
+        """Return the highest list price at which the mean price is within a limit; None if every list price is."""
+        rest = self.nodes - self.covered
+        if self.hourly_cost is not None:
+            return max(limit * self.nodes - self.covered * self.hourly_cost, 0.0) / rest if rest else None
+        share = (self.covered * (100 - (self.percent or 0.0)) / 100 + rest) / self.nodes
+        return limit / share if share > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
 class Quote:
     """A price per node-hour in USD, with its date and source.
 
     Attributes:
         basis: "list" for a published price, "estimate" for a derived one.
+        discount: The configured discount in the price; None if it has none.
     """
 
     hourly_cost: float
     as_of: date
     source: str
     basis: PriceBasis = "list"
+    discount: AppliedDiscount | None = None
+
+    @property
+    def list_hourly_cost(self) -> float:
+        """The price without a discount."""
+        return self.discount.list_hourly_cost if self.discount is not None else self.hourly_cost
+
+    def at_list(self) -> "Quote":
+        """Return the quote without a discount."""
+        return replace(self, hourly_cost=self.list_hourly_cost, discount=None) if self.discount is not None else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +166,10 @@ class Offer:
     def hourly_cost(self) -> float:
         """USD per node-hour."""
         return self.quote.hourly_cost
+
+    def at_list(self) -> "Offer":
+        """Return the offer at its price without a discount, which is the one that its cloud knows."""
+        return replace(self, quote=self.quote.at_list()) if self.quote.discount is not None else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from multicompute.offer import InstanceType, Offer, Part, PriceBasis, Purchase
 from multicompute.units import format_duration, format_instant
 
 if TYPE_CHECKING:
+    from multicompute.price_feed import Interruption
     from multicompute.spec import ClusterSpec
 
 _SHOWN_BY_STR: Final = 10
@@ -89,6 +90,10 @@ class Candidate:
         max_lifetime: How long the cloud lets its nodes live at most; None for no limit.
         ends_early: Whether that is shorter than the ttl of the spec, so that the cluster expires earlier.
         outage: The remembered outage because of which a request does not try it now; None for none.
+        hours: For how long the cluster is expected to run; None if that is not known.
+        transfer_cost: USD to transfer the data of the request to it, once, at list egress prices; None if a price is not known.
+        interruption: How often its spot nodes are interrupted, as the vendor publishes it; None for other nodes, or if it does not.
+        interruption_cost: USD per hour that the request adds to the price, in the order only, for work that interruptions lose.
     """
 
     parts: tuple[Part, ...]
@@ -97,6 +102,10 @@ class Candidate:
     max_lifetime: timedelta | None = None
     ends_early: bool = False
     outage: Outage | None = None
+    hours: float | None = None
+    transfer_cost: float | None = 0.0
+    interruption: "Interruption | None" = None
+    interruption_cost: float = 0.0
 
     @property
     def provider(self) -> str:
@@ -148,6 +157,30 @@ class Candidate:
         return round(sum(part.nodes * part.offer.quote.hourly_cost for part in self.parts), 6)
 
     @property
+    def list_hourly_cost(self) -> float:
+        """USD per hour for the complete gang without discounts."""
+        return round(sum(part.nodes * part.offer.quote.list_hourly_cost for part in self.parts), 6)
+
+    @property
+    def discount(self) -> str:
+        """The configured discounts in its price; "" if there are none."""
+        found = (part.offer.quote.discount for part in self.parts)
+        return "; ".join(dict.fromkeys(discount.text for discount in found if discount is not None))
+
+    @property
+    def total_cost(self) -> float | None:
+        """USD for all hours and the transfer of the data; None if the hours or the price of the transfer are not known."""
+        if self.hours is None or self.transfer_cost is None:
+            return None
+        return round(self.hours * self.hourly_cost + self.transfer_cost, 6)
+
+    @property
+    def ranking_cost(self) -> float:
+        """USD per hour by which it ranks: price, lost work, and the transfer spread over the hours."""
+        transfer = self.transfer_cost / self.hours if self.transfer_cost and self.hours else 0.0
+        return self.hourly_cost + self.interruption_cost + transfer
+
+    @property
     def price_per_accelerator(self) -> float:
         """USD per accelerator-hour; 0 without accelerators."""
         return round(self.hourly_cost / self.accelerators, 6) if self.accelerators else 0.0
@@ -184,6 +217,8 @@ class Candidate:
             "accelerators": self.accelerators,
             "purchase": self.purchase,
             "hourly_usd": self.hourly_cost,
+            "list_hourly_usd": self.list_hourly_cost,
+            "discount": self.discount,
             "usd_per_accelerator_hour": self.price_per_accelerator,
             "price_as_of": self.price_as_of.isoformat(),
             "price_source": self.price_source,
@@ -191,7 +226,15 @@ class Candidate:
             "max_lifetime": None if self.max_lifetime is None else format_duration(self.max_lifetime),
             "ends_early": self.ends_early,
             "outage": None if self.outage is None else self.outage.to_dict(),
+            "transfer_usd": self.transfer_cost,
+            "total_usd": self.total_cost,
+            "interruption": None if self.interruption is None else interruption_to_dict(self.interruption),
         }
+
+
+def interruption_to_dict(rate: "Interruption") -> dict[str, object]:
+    """Return a published rate of interruptions in the form that the command line prints as JSON."""
+    return {"low": rate.low, "high": rate.high, "period": rate.period}
 
 
 @dataclass(frozen=True, slots=True)

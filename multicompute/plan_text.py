@@ -22,10 +22,16 @@ PURCHASE_WORDS: Final[Mapping[Purchase, str]] = {
 
 _WIDE: Final = 100
 """Characters per line of text next to a table without a limit."""
-CANDIDATE_HEADERS: Final = (*("#", "place", "nodes", "acc", "purchase", "$/h", "$/acc-h", "price date", "src", ""),)
+CANDIDATE_HEADERS: Final = (
+    *("#", "place", "nodes", "acc", "purchase", "$/h", "$/acc-h", "list $/h", "transfer $", "total $", "interrupted"),
+    *("price date", "src", ""),
+)
 """The columns of `candidate_rows`. The last one has no title: its cells are `MARKS`."""
-CANDIDATE_NARROWING: Final = Narrowing(drop=("src", "price date", "acc", "#", "$/acc-h"), shorten=("place", "nodes"))
-RIGHT: Final = frozenset({0, 3, 5, 6})
+CANDIDATE_NARROWING: Final = Narrowing(
+    drop=("src", "price date", "acc", "#", "interrupted", "$/acc-h", "list $/h", "transfer $"),
+    shorten=("place", "nodes"),
+)
+RIGHT: Final = frozenset({0, 3, 5, 6, 7, 8, 9})
 MARKS: Final = {
     "S": "stale price",
     "E": "estimated price, no list price is known",
@@ -74,6 +80,7 @@ def _without_zone(part: Part) -> tuple[object, ...]:
         *instance,
         offer.purchase,
         offer.quote.hourly_cost,
+        offer.quote.list_hourly_cost,
         part.nodes,
         part.reservation,
     )
@@ -95,7 +102,11 @@ def selected(lines: Sequence[Line], limit: int) -> list[Line]:
 def candidate_rows(lines: Sequence[Line], sources: Mapping[str, str]) -> list[tuple[str, ...]]:
     """Return the cells of lines under `CANDIDATE_HEADERS`; `sources` has the name to show for each source of prices."""
     outages = _outage_marks(lines)
-    return [(*_row(line, sources), _marks(line.best) + outages.get(_outage_text(line), "")) for line in lines]
+    has_data = any(line.best.transfer_cost != 0.0 for line in lines)
+    return [
+        (*_row(line, sources, has_data=has_data), _marks(line.best) + outages.get(_outage_text(line), ""))
+        for line in lines
+    ]
 
 
 def candidate_text(candidate: "Candidate") -> str:
@@ -234,7 +245,8 @@ def _heading(plan: "Plan", purchase: str) -> str:
     ruled_out = _count_ruled_out(plan)
     count = len(plan.candidates) - ruled_out
     found = "no candidate" if not count else "1 candidate" if count == 1 else f"{count:,} candidates"
-    order = ", the cheapest first" if count > 1 and plan.spec.order == "price" else ""
+    cheapest = "the cheapest in total first" if plan.spec.data else "the cheapest first"
+    order = f", {cheapest}" if count > 1 and plan.spec.order == "price" else ""
     later = f"; {ruled_out:,} ruled out by remembered outages" if ruled_out else ""
     return f"{requested(plan.spec)}{f', {purchase}' if purchase else ''}: {found}{order}{later}"
 
@@ -245,8 +257,9 @@ def _without_purchase(rows: list[tuple[str, ...]], purchase: str) -> list[tuple[
     return [(*row[:column], "", *row[column + 1 :]) for row in rows] if purchase else rows
 
 
-def _row(line: Line, sources: Mapping[str, str]) -> tuple[str, ...]:
+def _row(line: Line, sources: Mapping[str, str], *, has_data: bool) -> tuple[str, ...]:
     candidate = line.best
+    listed = candidate.list_hourly_cost if candidate.discount else None
     return (
         "-" if line.outages else str(line.rank),
         _place(candidate) + (f" +{line.zones - 1}" if line.zones > 1 else ""),
@@ -255,6 +268,10 @@ def _row(line: Line, sources: Mapping[str, str]) -> tuple[str, ...]:
         _purchase(candidate),
         format_usd(candidate.hourly_cost).removeprefix("$"),
         f"{candidate.price_per_accelerator:,.2f}" if candidate.accelerators else "",
+        "" if listed is None else f"{listed:,.2f}",
+        _amount(candidate.transfer_cost) if has_data else "",
+        _amount(candidate.total_cost) if has_data else "",
+        _interrupted(candidate),
         candidate.price_as_of.isoformat(),
         sources[candidate.price_source],
     )
@@ -271,6 +288,25 @@ def _nodes(candidate: "Candidate") -> str:
 
 def _purchase(candidate: "Candidate") -> str:
     return " + ".join(dict.fromkeys(PURCHASE_WORDS[part.offer.purchase] for part in candidate.parts))
+
+
+def _amount(amount: float | None) -> str:
+    return "?" if amount is None else f"{amount:,.2f}"
+
+
+def _interrupted(candidate: "Candidate") -> str:
+    """Return the published share of spot nodes that are interrupted, "" if there is none."""
+    rate = candidate.interruption
+    if rate is None:
+        return ""
+    share = (
+        f">{rate.low:.0%}"
+        if rate.high >= 1
+        else f"{rate.low * 100:g}-{rate.high:.0%}"
+        if rate.low
+        else f"<{rate.high:.0%}"
+    )
+    return f"{share}/{'mo' if rate.period == 'month' else 'h'}"
 
 
 def _marks(candidate: "Candidate") -> str:

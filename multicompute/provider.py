@@ -360,10 +360,11 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class PriceChange:
-    """A price in USD per node-hour, and since when it holds."""
+    """A price in USD per node-hour, and since when it holds; the list price, too, if a discount is in it."""
 
     at: datetime
     hourly_cost: float
+    list_hourly_cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from multicompute.clock import Clock, Random, SystemClock, process_id, system_random
 from multicompute.config import Source, checked, data_folder, read, state_file
-from multicompute.errors import ConfigError
+from multicompute.errors import ConfigError, SpecError
 from multicompute.validation import unknown_name
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from multicompute.config import Config
     from multicompute.ledger import Ledger
     from multicompute.provider import LifetimeLimit, Provider, ProviderPlugin, Settings
+    from multicompute.resolver.discounts import KnownDiscount
 
 _LOCAL_LAUNCH: Final = timedelta(seconds=2)
 """The usual time of a launch in a local cloud."""
@@ -194,6 +195,24 @@ class Session:
             provider=plugin.name,
             hint=unknown.hint,
         )
+
+    @cached_property
+    def discounts(self) -> "tuple[KnownDiscount, ...]":
+        """The configured discounts, with their regions.
+
+        Raises:
+            ConfigError: A cloud is not installed, or a region does not exist.
+        """
+        if not self.config.discounts:
+            return ()
+        from multicompute.resolver.discounts import known_discounts
+
+        try:
+            return known_discounts(self.config.discounts, self.catalog, tuple(self.plugins))
+        except SpecError as error:
+            argument = error.argument or ""
+            text = f"{self.config.where(argument)}: {argument.partition('.')[0]}: {error.message}"
+            raise ConfigError(text, argument=argument, hint=error.hint) from None
 
     @cached_property
     def lifetime_limits(self) -> "Mapping[str, tuple[LifetimeLimit, ...]]":

@@ -13,8 +13,11 @@ from pydantic import Field, WithJsonSchema
 from multicompute.arguments import (
     Clouds,
     Count,
+    DataSources,
     Duration,
+    Hours,
     Image,
+    LostHours,
     Name,
     OptionalDuration,
     Script,
@@ -201,6 +204,29 @@ class ClusterSpec(ParsedModel):
             "the configured `default_ttl` if omitted."
         ),
     ] = "default"
+    hours: Annotated[
+        Hours | None,
+        Field(
+            description="For how many hours the cluster is expected to run, to rank offers by total cost; its ttl if omitted."
+        ),
+        Argument(identity="if set"),
+    ] = None
+    data: Annotated[
+        DataSources,
+        Field(
+            description='Data that the cluster needs, each as URL, place and size ("s3://bucket/tokens", "PROVIDER:REGION", '
+            '"20TiB"): offers rank by total cost with its transfer to their region, once, at list egress prices.'
+        ),
+        Argument(identity="if set", relaxed=Relaxation(to=(), rank=19)),
+    ] = ()
+    interruption_cost_hours: Annotated[
+        LostHours,
+        Field(
+            description="Hours of work that a spot node loses at each interruption, to rank spot offers by price and expected "
+            "cost of lost work: interruptions per hour x these hours x price."
+        ),
+        Argument(identity="if set"),
+    ] = 0.0
     strict_ttl: Annotated[
         bool,
         Field(
@@ -401,7 +427,7 @@ def argument_of(name: str) -> Argument:
 
 def _is_identity(name: str, value: object) -> bool:
     identity = argument_of(name).identity
-    return value != ClusterSpec.model_fields[name].default if identity == "if set" else identity
+    return value != in_json(ClusterSpec.model_fields[name].default) if identity == "if set" else identity
 
 
 @cache

@@ -11,6 +11,7 @@ from multicompute.offer import InstanceType, Listing, Region
 
 if TYPE_CHECKING:
     from multicompute.catalog.info import ProviderInfo, SourceInfo
+    from multicompute.price_feed import Interruption
 
 _FOLDER_HINT = "set `catalog` in the configuration to a folder with one sub-folder per provider, or remove the setting"
 
@@ -34,6 +35,7 @@ class Catalog:
         """Make a catalog of the tables in these folders, by provider; None is a provider without tables."""
         self._tables = {name: Tables(name, path) for name, path in sorted(tables.items()) if path is not None}
         self._listings: dict[str, tuple[Listing, ...]] = {}
+        self._interruptions: dict[str, Mapping[tuple[str, str, str], Interruption]] = {}
 
     @classmethod
     def at(cls, path: Path) -> Self:
@@ -82,6 +84,22 @@ class Catalog:
             parts = [tables.listings(shard) for tables in self._tables.values()]
             self._listings[shard] = tuple(line for part in parts for line in part)
         return self._listings[shard]
+
+    def interruptions(self, accelerator: str) -> "Mapping[tuple[str, str, str], Interruption]":
+        """Return how often spot nodes are interrupted, by provider, instance type and region, where the vendors publish it.
+
+        Args:
+            accelerator: The canonical name, such as "h100"; "" for types without accelerators.
+        """
+        shard = accelerator or CPU
+        if shard not in self._interruptions:
+            self._interruptions[shard] = {
+                (name, *key): rate
+                for name, tables in self._tables.items()
+                if shard in tables.shards
+                for key, rate in tables.interruptions(shard).items()
+            }
+        return self._interruptions[shard]
 
     def instances(self, name: str) -> tuple[InstanceType, ...]:
         """Return the instance types with exactly this name, ignoring case, including those without a price.

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from multicompute.errors import CatalogError
 from multicompute.offer import InstanceType, Listing, PriceBasis, Purchase, Quote, Region
+
+if TYPE_CHECKING:
+    from multicompute.price_feed import Interruption
 
 CPU = "cpu"
 """The shard of the instance types without accelerators."""
@@ -72,6 +75,7 @@ class Tables:
         self.path = path
         self._types: dict[str, _Types] = {}
         self._listings: dict[str, tuple[Listing, ...]] = {}
+        self._interruptions: dict[str, Mapping[tuple[str, str], Interruption]] = {}
 
     @cached_property
     def shards(self) -> Mapping[str, Shard]:
@@ -135,6 +139,13 @@ class Tables:
             self._listings[shard] = self._read_listings(shard) if shard in self.shards else ()
         return self._listings[shard]
 
+    def interruptions(self, shard: str) -> "Mapping[tuple[str, str], Interruption]":
+        """Return how often spot nodes are interrupted by instance type and region; {} if the shard has no such table."""
+        if shard not in self._interruptions:
+            path = self.path / shard / "interruptions.csv"
+            self._interruptions[shard] = _read_interruptions(path) if path.exists() else {}
+        return self._interruptions[shard]
+
     def _read_types(self, shard: str) -> _Types:
         path = self.path / shard / "types.csv"
         found: dict[tuple[str, str], InstanceType] = {}
@@ -185,6 +196,27 @@ class Tables:
         except ValueError:
             return f"as_of {as_of!r} must be a date, such as 2026-11-24"
         return f"hourly_usd {price!r} must be a positive number"
+
+
+def _read_interruptions(path: Path) -> "Mapping[tuple[str, str], Interruption]":
+    found: dict[tuple[str, str], Interruption] = {}
+    for line, row in rows(path, INTERRUPTIONS):
+        key = (row[0], row[1])
+        if key in found:
+            raise _malformed(path, line, f"{row[0]} in {row[1]} is listed twice")
+        found[key] = _parsed(path, line, row, _interruption)
+    return found
+
+
+def _interruption(row: list[str]) -> "Interruption":
+    # Imported here: only plans with spot offers need it.
+    from multicompute.price_feed import Interruption
+
+    name, region, low, high, period = row
+    rate = Interruption(name, region, float(low), float(high), period)
+    if not 0.0 <= rate.low <= rate.high <= 1.0 or period not in ("hour", "month"):
+        raise ValueError(f"{low} to {high} in a {period}")
+    return rate
 
 
 class _Dates(dict[str, date]):

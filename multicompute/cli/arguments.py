@@ -94,5 +94,5 @@ def _number(text: str) -> float | str:
         return text
 
 
-_READERS: Final = {"N": _whole, "USD": _number, "SIZE": _number, "KEY=VALUE": pair}
+_READERS: Final = {"N": _whole, "USD": _number, "HOURS": _number, "SIZE": _number, "KEY=VALUE": pair}
 """Metavar -> how its text is read."""

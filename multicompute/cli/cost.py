@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 12
 _FIGURES: Final = ("node_hours", "accelerator_hours", "cost_usd")
-_NARROWING: Final = Narrowing(drop=("", "node-h", "acc-h", "share"))
+_NARROWING: Final = Narrowing(drop=("", "node-h", "acc-h", "list cost", "share"))
 _FORECAST_NARROWING: Final = Narrowing(drop=("expires", "total", "so far", "forecast"))
 _FORM: Final = "figures rounded half to even to 6 digits"
 
@@ -54,19 +54,24 @@ def cost(options: argparse.Namespace) -> int:
     if options.timezone is not None and options.by != "day":
         raise SpecError(f"--timezone {options.timezone}: only --by day has days")
     found = report(open_session(), since=options.since, by=options.by, name=options.name, timezone=options.timezone)
-    header = (found.by, *_FIGURES, *(("timezone",) if found.timezone else ()))
+    header = (found.by, *_FIGURES, *_further_columns(found))
     if not wrote(options, found.to_dict(), list(_records(found)), header=header):
         _write_tables(found, wide=options.wide)
     return 0
 
 
+def _further_columns(report: "CostReport") -> tuple[str, ...]:
+    return (*(("timezone",) if report.timezone else ()), *(("list_cost_usd",) if report.has_discount else ()))
+
+
 def _records(report: "CostReport") -> "Iterator[dict[str, object]]":
     for row in report.rows:
-        group, *figures = row.to_dict().values()
+        found = row.to_dict()
+        further = {"timezone": report.timezone, "list_cost_usd": f"{found['list_cost_usd']:.6f}"}
         yield {
-            report.by: group,
-            **{name: f"{figure:.6f}" for name, figure in zip(_FIGURES, figures, strict=True)},
-            **({"timezone": report.timezone} if report.timezone else {}),
+            report.by: found["group"],
+            **{name: f"{found[name]:.6f}" for name in _FIGURES},
+            **{name: further[name] for name in _further_columns(report)},
         }
 
 

@@ -15,6 +15,8 @@ from multicompute.text import Narrowing
 if TYPE_CHECKING:
     from multicompute.plan import Candidate, Plan
     from multicompute.plan_text import Line
+    from multicompute.resolver.discounts import Discounts
+    from multicompute.session import Session
 
 DEFAULT_LIMIT = 20
 _ACCELERATOR_KEYS: Final = (
@@ -132,8 +134,17 @@ def _find(options: argparse.Namespace, kind: str) -> "Plan":
         now=session.clock.now(),
         configured=session.usable,
         only=session.only,
+        discounts=_discounts(session),
         proposes=options.accelerator is not None,
     )
+
+
+def _discounts(session: "Session") -> "Discounts | None":
+    if not session.config.discounts:
+        return None
+    from multicompute.engine.discounts import active_discounts
+
+    return active_discounts(session)
 
 
 def _write_offers(lines: "Sequence[Line]", *, wide: bool) -> None:

@@ -98,4 +98,6 @@ def _cost(spec: "ClusterSpec", candidate: "Candidate") -> str:
     if spec.budget is not None and (total is None or spec.budget < total):
         total, until = spec.budget, "its budget"
     cost = "" if total is None else f", {format_usd(total)} "
-    return f"{format_usd(candidate.hourly_cost)} per hour{cost or ', '}{until}"
+    listed = f" (list price {format_usd(candidate.list_hourly_cost)})" if candidate.discount else ""
+    transfer = f", and {format_usd(candidate.transfer_cost)} to transfer the data" if candidate.transfer_cost else ""
+    return f"{format_usd(candidate.hourly_cost)} per hour{listed}{cost or ', '}{until}{transfer}"

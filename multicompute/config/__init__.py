@@ -9,12 +9,14 @@ from multicompute.config._ledger_url import state_file, without_password
 from multicompute.config._source import KEYS, Source, read
 
 if TYPE_CHECKING:
+    from multicompute.config._discounts import Discount
     from multicompute.config._model import Config
 
 __all__ = [
     "KEYS",
     "PREFIX",
     "Config",
+    "Discount",
     "Source",
     "apply_environment",
     "checked",
@@ -59,4 +61,8 @@ def __getattr__(name: str) -> object:
         from multicompute.config._model import Config
 
         return Config
+    if name == "Discount":
+        from multicompute.config._discounts import Discount
+
+        return Discount
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

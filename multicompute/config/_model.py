@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from multicompute.arguments import OptionalDuration, text_list
+from multicompute.config._discounts import Discount, parse_discounts
 from multicompute.config._environment import default_owner
-from multicompute.config._source import Source
+from multicompute.config._source import Source, place_of
 from multicompute.errors import ConfigError, SpecError
 from multicompute.fields import Form, ParsedModel
 from multicompute.units import parse_duration
@@ -113,6 +114,11 @@ class Config(ParsedModel):
         Form(_ceiling, "float", "USD"),
         Field(description="Maximum price in USD per hour of any cluster; no ceiling if omitted."),
     ] = None
+    discounts: Annotated[
+        Sequence[Discount],
+        Form(parse_discounts, "Sequence[Discount]", "TABLES"),
+        Field(description="Discounts on list prices; the last that matches an offer holds."),
+    ] = ()
     providers: Annotated[
         Mapping[str, Mapping[str, object]],
         # They may hold a secret, such as an API key.
@@ -130,7 +136,7 @@ class Config(ParsedModel):
 
     def where(self, key: str) -> str:
         """Return where `key`, such as "providers.aws.profile", was set: file and line, or the variable's name."""
-        return self.places.get(key, str(self.path))
+        return place_of(key, self.places, self.path)
 
 
 def checked(source: Source) -> Config:
@@ -152,4 +158,6 @@ def checked(source: Source) -> Config:
     try:
         return Config(**values)
     except SpecError as error:
-        raise ConfigError(f"{source.where(error.argument or '')}: {error.message}", argument=error.argument) from None
+        argument = error.argument or ""
+        what = f"{argument.partition('.')[0]}: " if argument.startswith("discounts[") else ""
+        raise ConfigError(f"{source.where(argument)}: {what}{error.message}", argument=error.argument) from None

@@ -1,6 +1,7 @@
 """The configuration as it is written in the file and the environment, before its values are checked."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,10 +12,20 @@ from multicompute.errors import ConfigError
 from multicompute.validation import did_you_mean, unknown_name
 
 KEYS: Final = (
-    *("state", "default_ttl", "catalog", "max_price_age", "auto_refresh", "owner", "clouds", "confirm_above", "max_hourly"),
+    "state",
+    "default_ttl",
+    "catalog",
+    "max_price_age",
+    "auto_refresh",
+    "owner",
+    "clouds",
+    "confirm_above",
+    "max_hourly",
 )
 """The keys outside of tables, by name only: reading them must not load the model that checks them."""
 _SECTION: Final = "providers"
+_DISCOUNTS: Final = "discounts"
+"""Tables of the file, which no variable sets."""
 _NODE_VARIABLES: Final = frozenset(
     PREFIX + name for name in ("RANK", "NODES", "GPUS_PER_NODE", "HEAD_ADDR", "NODE_ADDRS", "CLUSTER")
 )
@@ -54,7 +65,7 @@ class Source(NamedTuple):
 
     def where(self, key: str) -> str:
         """Return where `key`, such as "providers.aws.profile", was set: file and line, or the variable's name."""
-        return _place(key, self.places, self.path)
+        return place_of(key, self.places, self.path)
 
 
 def read(environment: Mapping[str, str] | None = None, *, with_file: bool = True) -> Source:
@@ -73,16 +84,20 @@ def read(environment: Mapping[str, str] | None = None, *, with_file: bool = True
     path = Path(named or _home(environment) / ".config/multicompute/config.toml").expanduser()
     values, places = _read_file(path, must_exist=bool(named)) if with_file else ({}, {})
     for key in values:
-        if key not in KEYS and key != _SECTION:
-            raise _unknown_key(key, values[key], _place(key, places, path))
+        if key not in (*KEYS, _SECTION, _DISCOUNTS):
+            raise _unknown_key(key, values[key], place_of(key, places, path))
     providers = _provider_tables(values, places, path)
     _overlay(values, providers, places, environment)
     return Source(path, values, providers, environment, places)
 
 
-def _place(key: str, places: Mapping[str, str], path: Path) -> str:
+def place_of(key: str, places: Mapping[str, str], path: Path) -> str:
     """Return where a key outside of tables was set: at the first line that mentions it, also as part of a longer key."""
-    return places.get(key) or next((places[name] for name in places if name.startswith(f"{key}.")), str(path))
+    if key.startswith(f"{_DISCOUNTS}["):
+        known = (key, key.partition(".")[0], _DISCOUNTS)
+        return next((places[name] for name in known if name in places), str(path))
+    parts = (f"{key}.", f"{key}[")
+    return places.get(key) or next((places[name] for name in places if name.startswith(parts)), str(path))
 
 
 def _unknown_key(key: str, value: object, place: str) -> ConfigError:
@@ -95,7 +110,9 @@ def _unknown_key(key: str, value: object, place: str) -> ConfigError:
         return ConfigError(
             f"{place}: [{key}]: unknown section; the settings of a provider are in [{_SECTION}.{key}]", argument=key
         )
-    return ConfigError(f"{place}: {unknown_name(key or repr(key), [*KEYS, _SECTION], what='key')}", argument=key)
+    return ConfigError(
+        f"{place}: {unknown_name(key or repr(key), [*KEYS, _SECTION, _DISCOUNTS], what='key')}", argument=key
+    )
 
 
 def _home(environment: Mapping[str, str]) -> Path:
@@ -129,10 +146,15 @@ def _read_file(path: Path, *, must_exist: bool) -> tuple[dict[str, object], dict
 
 
 def _lines(text: str) -> Iterator[tuple[str, int]]:
-    section = ""
+    section, tables = "", Counter[str]()
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[{1,2}([^\[\]]+)\]", line):
-            section = header[1].strip() + "."
+        if header := re.match(r"\s*(\[{1,2})([^\[\]]+)\]", line):
+            name = header[2].strip()
+            if header[1] == "[[":
+                # The tables of an array are told apart by their position.
+                tables[name] += 1
+                name = f"{name}[{tables[name] - 1}]"
+            section = f"{name}."
             yield section[:-1], number
         elif key := re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line):
             yield section + key[1].strip("\"'"), number
@@ -142,12 +164,12 @@ def _provider_tables(table: dict[str, object], places: dict[str, str], path: Pat
     found = table.pop(_SECTION, {})
     if not isinstance(found, dict):
         raise ConfigError(
-            f"{_place(_SECTION, places, path)}: {_SECTION}: must be tables, such as [{_SECTION}.NAME]",
+            f"{place_of(_SECTION, places, path)}: {_SECTION}: must be tables, such as [{_SECTION}.NAME]",
             argument=_SECTION,
         )
     for name, settings in found.items():
         if not isinstance(settings, dict):
-            place = _place(f"{_SECTION}.{name}", places, path)
+            place = place_of(f"{_SECTION}.{name}", places, path)
             raise ConfigError(f"{place}: {_SECTION}.{name}: must be a table, written [{_SECTION}.{name}]")
     return {name: dict(settings) for name, settings in found.items()}
 

@@ -8,7 +8,7 @@ seconds). The division by 3600 may not terminate, so it is made once, by `per_ho
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from multicompute.ledger.records import NodeRecord
 
@@ -46,19 +46,32 @@ def _stopped(node: NodeRecord, first: datetime, last: datetime) -> timedelta:
     return sum((time for time in stops if time > _NOTHING), _NOTHING)
 
 
+class PriceWindow(NamedTuple):
+    """A price in USD per hour, the price without a discount, and the time in which both hold."""
+
+    hourly_cost: float
+    list_hourly_cost: float
+    since: datetime | None
+    until: datetime | None
+
+
 def price_windows(
     node: NodeRecord, since: datetime | None = None, until: datetime | None = None
-) -> Iterator[tuple[float, datetime | None, datetime | None]]:
+) -> Iterator[PriceWindow]:
     """Yield the prices of a node in a window, each with the part of the window in which it holds."""
     if not node.prices:
-        yield node.hourly_cost, since, until
+        yield PriceWindow(node.hourly_cost, _list_price(node.hourly_cost, node.list_hourly_cost), since, until)
         return
     ends = [price.at for price in node.prices[1:]]
     for price, start, end in zip(node.prices, [None, *ends], [*ends, None], strict=True):
         first = since if start is None else start if since is None else max(since, start)
         last = until if end is None else end if until is None else min(until, end)
         if first is None or last is None or first < last:
-            yield price.hourly_cost, first, last
+            yield PriceWindow(price.hourly_cost, _list_price(price.hourly_cost, price.list_hourly_cost), first, last)
+
+
+def _list_price(hourly_cost: float, list_hourly_cost: float | None) -> float:
+    return hourly_cost if list_hourly_cost is None else list_hourly_cost
 
 
 def seconds(time: timedelta) -> Decimal:
@@ -96,7 +109,7 @@ def cost_of(nodes: Iterable[NodeRecord], *, minimums: Mapping[str, timedelta], n
     amount = Decimal(0)
     for node in nodes:
         minimum = minimums.get(node.provider, _NOTHING)
-        for price, since, until in price_windows(node):
+        for price, _, since, until in price_windows(node):
             time = billed(node, minimum=minimum, now=now, since=since, until=until)
             amount = EXACT.add(amount, spent(price, time))
     return per_hour(amount)

@@ -27,12 +27,17 @@ _NOTHING: Final = Decimal(0)
 _DAY: Final = timedelta(days=1)
 
 
+Rate = tuple[float, float, float]
+"""The price of a node in USD per hour, the same without a discount, and its accelerators."""
+
+
 class Entry(NamedTuple):
     """The time for which one node is billed at one price in the period, or on one day of the period.
 
     Attributes:
         cluster, node: What is billed.
         hourly_cost: The price in this time, in USD per hour.
+        list_hourly_cost: The same without a discount.
         time: The billed time.
         day: The day, None if the entry is for the period.
     """
@@ -40,6 +45,7 @@ class Entry(NamedTuple):
     cluster: ClusterRecord
     node: NodeRecord
     hourly_cost: float
+    list_hourly_cost: float
     time: timedelta
     day: date | None = None
 
@@ -53,17 +59,24 @@ class CostRow:
         node_seconds: Billed time of all nodes.
         accelerator_seconds: The same, times the accelerators of each node.
         spent: USD per hour times seconds, exact; `cost` is the same in USD.
+        list_spent: The same at the prices without discounts; `list_cost` is the same in USD.
     """
 
     group: str | None
     node_seconds: Decimal = _NOTHING
     accelerator_seconds: Decimal = _NOTHING
     spent: Decimal = _NOTHING
+    list_spent: Decimal = _NOTHING
 
     @property
     def cost(self) -> Decimal:
         """USD, not rounded."""
         return per_hour(self.spent)
+
+    @property
+    def list_cost(self) -> Decimal:
+        """USD without discounts, not rounded."""
+        return per_hour(self.list_spent)
 
     @property
     def node_hours(self) -> Decimal:
@@ -82,6 +95,7 @@ class CostRow:
             EXACT.add(self.node_seconds, other.node_seconds),
             EXACT.add(self.accelerator_seconds, other.accelerator_seconds),
             EXACT.add(self.spent, other.spent),
+            EXACT.add(self.list_spent, other.list_spent),
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -91,6 +105,7 @@ class CostRow:
             "node_hours": rounded(self.node_hours),
             "accelerator_hours": rounded(self.accelerator_hours),
             "cost_usd": rounded(self.cost),
+            "list_cost_usd": rounded(self.list_cost),
         }
 
 
@@ -115,6 +130,11 @@ class CostReport:
     rows: tuple[CostRow, ...]
     total: CostRow
     forecasts: tuple[Forecast, ...]
+
+    @property
+    def has_discount(self) -> bool:
+        """Whether a discount is in any cost."""
+        return self.total.list_spent != self.total.spent
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form that `multicompute cost --json` prints."""
@@ -191,10 +211,10 @@ def entries(
             minimum = minimums.get(node.provider, timedelta(0))
             windows = [(None, since, None)] if days is None else _days(node, now, since, days)
             for day, start, end in windows:
-                for price, first, last in price_windows(node, start, end):
+                for price, listed, first, last in price_windows(node, start, end):
                     duration = billed(node, minimum=minimum, now=now, since=first, until=last)
                     if duration:
-                        yield Entry(cluster, node, price, duration, day)
+                        yield Entry(cluster, node, price, listed, duration, day)
 
 
 def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
@@ -206,11 +226,11 @@ def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
     check_group(by)
     key = _key(by)
     # Times of nodes with the same price are added up first: many nodes on many days have few different prices to multiply.
-    times: dict[object, dict[tuple[float, float], timedelta]] = {}
+    times: dict[object, dict[Rate, timedelta]] = {}
     names: dict[str, str] = {}
     for entry in every:
         of_group = times.setdefault(key(entry), {})
-        rate = (entry.hourly_cost, entry.node.accelerators)
+        rate = (entry.hourly_cost, entry.list_hourly_cost, entry.node.accelerators)
         of_group[rate] = of_group.get(rate, timedelta(0)) + entry.time
         names[entry.cluster.id] = entry.cluster.name
     rows = [_row(None if group is None else str(group), of_group) for group, of_group in times.items()]
@@ -285,11 +305,13 @@ def _tags(cluster: ClusterRecord) -> Mapping[str, str]:
     return tags if isinstance(tags, Mapping) else {}
 
 
-def _row(group: str | None, times: Mapping[tuple[float, float], timedelta]) -> CostRow:
+def _row(group: str | None, times: Mapping[Rate, timedelta]) -> CostRow:
     row = CostRow(group)
-    for (hourly_cost, accelerators), duration in times.items():
+    for (hourly_cost, list_hourly_cost, accelerators), duration in times.items():
         there = seconds(duration)
-        row = row.plus(CostRow(None, there, EXACT.multiply(exact(accelerators), there), spent(hourly_cost, duration)))
+        cost = spent(hourly_cost, duration)
+        listed = cost if list_hourly_cost == hourly_cost else spent(list_hourly_cost, duration)
+        row = row.plus(CostRow(None, there, EXACT.multiply(exact(accelerators), there), cost, listed))
     return row
 
 

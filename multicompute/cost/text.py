@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from multicompute.cost.report import CostReport, CostRow
 
 FORECAST_HEADERS: Final = ("running", "$/h", "so far", "forecast", "total", "expires")
-_RIGHT: Final = frozenset({1, 2, 3, 4})
-"""The right-aligned columns of both tables: those with figures."""
+_RIGHT: Final = frozenset({1, 2, 3, 4, 5})
+"""The right-aligned columns of the tables: those with figures."""
 _AS_OF_LAST_REFRESH: Final = (
     "no cloud was asked: nodes count as running since the last refresh; `multicompute ls --live` asks"
 )
@@ -21,13 +21,19 @@ _AS_OF_LAST_REFRESH: Final = (
 def row_headers(report: "CostReport") -> tuple[str, ...]:
     """Return the headers of the cells of `row_cells`."""
     group = f"day ({report.timezone})" if report.timezone else report.by.removeprefix("tag:")
-    return (group, "node-h", "acc-h", "cost", "share")
+    listed = ("list cost",) if _has_discount(report.total) else ()
+    return (group, "node-h", "acc-h", *listed, "cost", "share")
 
 
 def row_cells(row: "CostRow", total: "CostRow") -> tuple[str, ...]:
-    """Return the cells of a row: its group, hours, cost and share of the total."""
+    """Return the cells of a row: its group, hours, cost and share of the total; with discounts also the cost without them."""
     hours = (f"{row.node_hours:,.1f}", f"{row.accelerator_hours:,.1f}")
-    return ("-" if row.group is None else row.group, *hours, _usd(row.cost), f"{share(row, total):.1%}")
+    listed = (_usd(row.list_cost),) if _has_discount(total) else ()
+    return ("-" if row.group is None else row.group, *hours, *listed, _usd(row.cost), f"{share(row, total):.1%}")
+
+
+def _has_discount(total: "CostRow") -> bool:
+    return total.list_spent != total.spent
 
 
 def share(row: "CostRow", total: "CostRow") -> Decimal:
@@ -69,7 +75,7 @@ def render_html(report: "CostReport") -> str:
     blocks = [html_table(title, row_headers(report), rows, right=_RIGHT, total=total)]
     if report.forecasts:
         lines = [forecast_cells(forecast) for forecast in report.forecasts]
-        blocks.append(html_table("forecast", FORECAST_HEADERS, lines, right=_RIGHT))
+        blocks.append(html_table("forecast", FORECAST_HEADERS, lines, right=_RIGHT - {len(FORECAST_HEADERS) - 1}))
     blocks.append(html_list(remarks(report)))
     return "".join(blocks)
 

@@ -123,6 +123,16 @@ def plan_for(
         # A plan is useful even without the ledger; a launch is refused without it anyway.
         outages, availability = outages or (), {}
         notes = (*notes, f"this plan ignores remembered outages: {error}")
+    discounts = None
+    if session.config.discounts:
+        # Imported here: it loads the ledger, and few configurations have discounts.
+        from multicompute.engine.discounts import active_discounts, unlimited_discounts
+
+        try:
+            discounts = active_discounts(session)
+        except LedgerError as error:
+            notes = (*notes, f"this plan ignores discounts that cover a number of nodes: {error}")
+            discounts = unlimited_discounts(session)
     plan = resolve(
         spec,
         session.catalog,
@@ -139,6 +149,7 @@ def plan_for(
         image_required=session.image_required,
         ceiling=session.config.max_hourly if ceiling is None else ceiling,
         max_price_age=session.config.max_price_age,
+        discounts=discounts,
     )
     notes = (*notes, *_unknown_availability(plan, availability))
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan

@@ -72,7 +72,12 @@ def node_row(cluster_id: str, node: NodeRecord) -> dict[str, object]:
     """Return the row of a node, with the columns of its key first."""
     row = {"cluster_id": cluster_id, **{name: getattr(node, name) for name in NodeRecord.__dataclass_fields__}}
     row["stops"] = json.dumps([[to_sql(stop.start), to_sql(stop.end), stop.is_billed] for stop in node.stops])
-    return row | {"prices": json.dumps([[to_sql(price.at), price.hourly_cost] for price in node.prices])}
+    return row | {"prices": json.dumps([_price(price) for price in node.prices])}
+
+
+def _price(price: PriceChange) -> list[object]:
+    listed = () if price.list_hourly_cost is None else (price.list_hourly_cost,)
+    return [to_sql(price.at), price.hourly_cost, *listed]
 
 
 def node_of(row: Any) -> NodeRecord:
@@ -82,7 +87,7 @@ def node_of(row: Any) -> NodeRecord:
     values["stops"] = tuple(
         Stop(parse_instant(start), _instant(end), *is_billed) for start, end, *is_billed in json.loads(row["stops"])
     )
-    values["prices"] = tuple(PriceChange(parse_instant(at), cost) for at, cost in json.loads(row["prices"]))
+    values["prices"] = tuple(PriceChange(parse_instant(at), *costs) for at, *costs in json.loads(row["prices"]))
     values["priced_at"] = _instant(row["priced_at"])
     return NodeRecord(**values)
 

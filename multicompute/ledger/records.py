@@ -1,13 +1,13 @@
 """The records of the ledger, as frozen data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.node import ClusterState, Node, NodeState
-from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.offer import AppliedDiscount, InstanceType, Offer, Part, Quote
 from multicompute.provider import Account, Availability, PriceChange
 from multicompute.units import parse_instant
 
@@ -143,6 +143,7 @@ class NodeRecord:
         hourly_cost: Its price now, in USD per hour.
         prices: All its prices, oldest first, if the price has changed; otherwise ().
         priced_at: Until when its price is known, if it follows the spot price; None if it does not change.
+        list_hourly_cost: Its price now without a discount; None if the price has none.
     """
 
     id: str
@@ -162,6 +163,7 @@ class NodeRecord:
     stops: tuple[Stop, ...] = ()
     prices: tuple[PriceChange, ...] = ()
     priced_at: datetime | None = None
+    list_hourly_cost: float | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -192,12 +194,19 @@ class NodeRecord:
 
     def priced(self, changes: Sequence[PriceChange], *, at: datetime) -> "NodeRecord":
         """Return the record after its cloud has reported the prices since the last report, oldest first."""
-        prices = self.prices or (PriceChange(self.started_at, self.hourly_cost),)
+        prices = self.prices or (PriceChange(self.started_at, self.hourly_cost, self.list_hourly_cost),)
         for change in changes:
-            if change.at > prices[-1].at and change.hourly_cost != prices[-1].hourly_cost:
+            if change.at > prices[-1].at and change != replace(prices[-1], at=change.at):
                 prices = (*prices, change)
         is_same = len(prices) == 1
-        return replace(self, prices=() if is_same else prices, hourly_cost=prices[-1].hourly_cost, priced_at=at)
+        last = prices[-1]
+        return replace(
+            self,
+            prices=() if is_same else prices,
+            hourly_cost=last.hourly_cost,
+            list_hourly_cost=last.list_hourly_cost,
+            priced_at=at,
+        )
 
     def as_node(self) -> Node:
         """Return the node as it was at the last refresh. A machine that is not billed costs nothing."""
@@ -241,18 +250,23 @@ def part_to_json(part: Part) -> dict[str, object]:
         "nodes": part.nodes,
         "reservation": part.reservation,
         "ends_at": part.ends_at and part.ends_at.isoformat(),
+        "discount": None if quote.discount is None else asdict(quote.discount),
     }
 
 
 def part_from_json(data: Mapping[str, Any]) -> Part:
     """Return the part that `part_to_json` has converted."""
     hourly_cost, as_of, source, basis = data["quote"]
+    # Earlier versions had no discounts.
+    discount = data.get("discount")
     offer = Offer(
         instance=InstanceType(**data["instance"]),
         region=data["region"],
         zone=data["zone"],
         purchase=data["purchase"],
-        quote=Quote(hourly_cost, date.fromisoformat(as_of), source, basis),
+        quote=Quote(
+            hourly_cost, date.fromisoformat(as_of), source, basis, AppliedDiscount(**discount) if discount else None
+        ),
     )
     # Earlier versions did not record the end.
     ends_at = data.get("ends_at")

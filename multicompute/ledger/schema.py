@@ -54,6 +54,8 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE nodes ADD COLUMN prices TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE nodes ADD COLUMN priced_at TEXT",
     ),
+    # Version 4. The price of a node without a discount, NULL if its price has none. An entry of `prices` may have it as a third item.
+    ("ALTER TABLE nodes ADD COLUMN list_hourly_cost DOUBLE PRECISION",),
 )
 """The statements that upgrade version N to N + 1, for N = 0, 1, ... Released versions are never edited."""
 

@@ -19,6 +19,14 @@ The rules:
   only if its accelerators are built to be linked and another gang of such accelerators has a fabric or needs a single node.
   That other gang counts even if it is out of capacity now, unless the placement lets the gang spread. "auto" does
   not apply to reservations, which the user has chosen.
+- A discount changes the price of the nodes that it covers, before anything is compared with it. Of a gang with more nodes than it
+  covers, the others cost the list price. Gangs that spread take their nodes from the offers in the order of the price that the
+  complete gang would pay there, and the discount covers the first nodes.
+- With data or hours, gangs rank by total cost (hours x price + transfer) instead of price. A transfer costs the list price of
+  egress, once for each region of the gang, and nothing in the region of the data. An offer in a region to which no price is
+  known is rejected, except in a reservation that the spec names.
+- With interruption_cost_hours, the price of spot nodes has interruptions per hour x these hours x price in addition, in the
+  order only. The rate is the middle of the published range; one that is not published counts as 20 to 100 % in a month.
 - A budget rejects no offer. It ends the cluster when it is spent, and a note says when that would be.
 - Stale prices and clouds that can't be used are marked and not rejected.
 - An outage limits how many nodes of an offer are available. With placement "zone", the complete gang must fit.
@@ -46,6 +54,7 @@ from multicompute.resolver._resolve import decide
 
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
+    from multicompute.resolver.discounts import Discounts
     from multicompute.spec import ClusterSpec
 
 __all__ = [
@@ -85,6 +94,7 @@ def resolve(
     image_required: Mapping[str, Sequence[str]] = _NONE_REQUIRED,
     ceiling: float | None = None,
     max_price_age: timedelta | None = None,
+    discounts: "Discounts | None" = None,
     proposes: bool = True,
 ) -> Plan:
     """Return the candidates that meet `spec`, ranked, and why other offers are rejected; without any, the nearest change.
@@ -105,6 +115,7 @@ def resolve(
         image_required: Provider -> globs on the names of instance types that are rejected unless the spec names an image.
         ceiling: The maximum price in USD per hour that the configuration allows for any gang; None for none.
         max_price_age: The age from which prices are stale; None for 30 days. Spot prices are after a day at the latest.
+        discounts: The discounts on the prices of the catalog; None for none.
         proposes: Whether to look for the nearest change if no offer meets the spec.
 
     Raises:
@@ -124,6 +135,7 @@ def resolve(
         image_required,
         ceiling,
         max_price_age=max_price_age,
+        discounts=discounts,
     )
     plan = decide(spec, catalog, context)
     return plan if plan.candidates or not proposes else _with_nearest(plan, catalog, context)

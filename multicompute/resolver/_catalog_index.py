@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self
 
 from multicompute import accelerators
-from multicompute.offer import InstanceType, Listing, Offer, Purchase
+from multicompute.offer import InstanceType, Listing, Offer, Purchase, Quote
 from multicompute.plan import exact_accelerators
 from multicompute.plan_text import PURCHASE_WORDS
 
@@ -24,17 +24,20 @@ class Row:
         "listing",
         "price",
         "purchase",
+        "quote",
         "region_key",
         "unit_price",
         "zones",
     )
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: Listing, quote: Quote | None = None) -> None:
+        """Take the values of a line, with another price than its own if a quote is given."""
         numerator, denominator = exact_accelerators(listing.instance.accelerators)
+        self.quote = quote or listing.quote
         self.listing = listing
         self.instance = listing.instance
         self.purchase: Purchase = listing.purchase
-        self.price = listing.quote.hourly_cost
+        self.price = self.quote.hourly_cost
         self.unit_price = round(self.price * denominator / numerator, 6) if numerator else 0.0
         self.as_of = listing.quote.as_of
         self.is_estimate = listing.quote.basis == "estimate"
@@ -43,7 +46,7 @@ class Row:
 
     def offer(self, zone: str) -> Offer:
         """Return the offer in one zone of this line."""
-        return Offer(self.instance, self.region_key[1], zone, self.purchase, self.listing.quote)
+        return Offer(self.instance, self.region_key[1], zone, self.purchase, self.quote)
 
     def describe(self, zone: str) -> str:
         """Describe the offer on one line, or the complete line of the table if `zone` is empty."""

@@ -4,11 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from multicompute.offer import InstanceType, Offer, Purchase
 from multicompute.plan import Outage
 from multicompute.provider import Availability, LifetimeLimit, Reservation
+
+if TYPE_CHECKING:
+    from multicompute.resolver.discounts import Discounts
 
 MAX_PRICE_AGE: Final = timedelta(days=30)
 MAX_SPOT_PRICE_AGE: Final = timedelta(days=1)
@@ -32,6 +35,7 @@ class ResolveContext:
     image_required: Mapping[str, Sequence[str]]
     ceiling: float | None
     max_price_age: timedelta | None = None
+    discounts: "Discounts | None" = None
 
     @cached_property
     def today(self) -> date:

@@ -11,6 +11,7 @@ from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints
 from multicompute.resolver._context import ResolveContext
+from multicompute.resolver._costs import Costs
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._limits import Limits
 from multicompute.resolver._ranking import Gang
@@ -46,16 +47,23 @@ def surplus(constraints: Constraints, shape: Shape, nodes: int) -> float:
 
 
 def _composed(
-    constraints: Constraints, lifetimes: Lifetimes, shape: Shape, parts: tuple[Part, ...], *, position: int
+    constraints: Constraints,
+    lifetimes: Lifetimes,
+    costs: Costs,
+    shape: Shape,
+    parts: tuple[Part, ...],
+    *,
+    position: int,
 ) -> Gang:
-    """Return the gang of these parts. It ranks by its total price, and otherwise like its first part."""
+    """Return the gang of these parts. It ranks by its total cost, and otherwise like its first part."""
     candidate = Candidate(parts)
     nodes = candidate.nodes
     is_estimate = candidate.price_basis == "estimate"
     extra = surplus(constraints, shape, nodes)
     is_early = lifetimes.end_early(lifetimes.of_gang(parts))
-    key = (position, is_early, candidate.hourly_cost, is_estimate, nodes, extra, candidate.provider, candidate.region)
-    return Gang(key, shape, None, nodes, (candidate.zone,), parts)
+    cost = costs.of_parts(parts, candidate.hourly_cost)
+    key = (position, is_early, cost, is_estimate, nodes, extra, candidate.provider, candidate.region)
+    return Gang(key, shape, None, nodes, (candidate.zone,), candidate.hourly_cost, parts)
 
 
 class ReservationGangs:
@@ -67,8 +75,11 @@ class ReservationGangs:
         catalog: "Catalog",
         limits: Limits,
         lifetimes: Lifetimes,
+        costs: Costs,
         context: ResolveContext,
     ) -> None:
+        self._costs = costs
+        self._discounts = context.discounts
         self._constraints = constraints
         self._catalog = catalog
         self._limits = limits
@@ -120,8 +131,9 @@ class ReservationGangs:
         rejection_reason: str | None = None
         for addition in additions:
             parts = (*reserved, Part(addition[0].offer(addition[1]), missing)) if addition else reserved
+            parts = self._discounts.parts(parts) if self._discounts is not None else parts
             candidate = Candidate(parts)
-            gang = _composed(self._constraints, self._lifetimes, shape, parts, position=-1)
+            gang = _composed(self._constraints, self._lifetimes, self._costs, shape, parts, position=-1)
             rejection_reason = self._constraints.cost_rejection(candidate.hourly_cost, candidate.price_per_accelerator)
             if rejection_reason:
                 rejection_reason += ", including the nodes that must be bought in addition"
@@ -184,7 +196,8 @@ def spread(
     sources: Sequence[Source],
     limits: Limits,
     lifetimes: Lifetimes,
-    unusable: frozenset[str],
+    costs: Costs,
+    context: ResolveContext,
 ) -> list[Gang]:
     """Return the gangs that combine several offers, cheapest first, where an outage limits a single offer.
 
@@ -193,15 +206,16 @@ def spread(
     """
     groups: dict[tuple[object, ...], list[Source]] = {}
     for source in sources:
-        groups.setdefault(_group(constraints, source, unusable), []).append(source)
+        groups.setdefault(_group(constraints, source, context.unusable), []).append(source)
     found = []
     for group in groups.values():
         if not any(source.reason for source in group):
             continue
         parts = _fill(sorted(group, key=_price_key), limits)
         if len(parts) > 1:
+            parts = context.discounts.parts(parts) if context.discounts is not None else parts
             shape = next(source.shape for source in group if source.shape.instance == parts[0].offer.instance)
-            gang = _composed(constraints, lifetimes, shape, parts, position=group[0].position)
+            gang = _composed(constraints, lifetimes, costs, shape, parts, position=group[0].position)
             if constraints.cost_rejection(gang.hourly_cost, 0.0) is None:
                 found.append(gang)
     return found

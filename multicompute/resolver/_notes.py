@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from multicompute.plan import Candidate
 from multicompute.resolver._context import ResolveContext
+from multicompute.resolver._costs import Costs
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._ranking import Gang
 from multicompute.units import format_duration, format_usd
@@ -21,6 +22,7 @@ def notes(
     without_fabric: Sequence[Gang],
     context: ResolveContext,
     lifetimes: Lifetimes,
+    costs: Costs,
 ) -> list[str]:
     """Return the notes of a plan, the most important first.
 
@@ -31,6 +33,7 @@ def notes(
         without_fabric: The gangs that were rejected because they have no fabric.
         context: The unconfigured clouds and the age that prices may have.
         lifetimes: How long the nodes may live.
+        costs: What the data costs to transfer.
     """
     if not candidates:
         return []
@@ -45,6 +48,10 @@ def notes(
         )
     if spec.disk is not None:
         found.append("prices do not include disks, because the offer tables have no prices for them")
+    if costs.transfers is not None:
+        found.append(costs.transfers.note((best.provider, best.region)))
+    if context.discounts is not None:
+        found += [known.note for known in context.discounts.known if known.note]
     if spec.budget is not None and best.hourly_cost:
         lasts = format_duration(timedelta(minutes=int(spec.budget / best.hourly_cost * 60)))
         found.append(f"with the first candidate, the budget of {format_usd(spec.budget)} is spent after {lasts}")

@@ -9,32 +9,37 @@ from multicompute.offer import Part, Purchase
 from multicompute.plan import Candidate
 from multicompute.resolver._catalog_index import Row, Shape
 from multicompute.resolver._context import ResolveContext
+from multicompute.resolver._costs import Costs
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.units import counted
 
 Key = tuple[int, bool, float, bool, int, float, str, str]
-"""The sort key: position of the type (if that counts), ends before the ttl, total price, is an estimate, nodes, surplus,
+"""The sort key: position of the type (if that counts), ends before the ttl, cost (the total price, unless the spec weighs more), is an estimate, nodes, surplus,
 provider, region."""
 
 
 class Gang:
     """A line of an offer table times nodes, in each of some zones; or several parts that form a gang together."""
 
-    __slots__ = ("key", "nodes", "parts", "row", "shape", "zones")
+    __slots__ = ("hourly_cost", "key", "nodes", "parts", "row", "shape", "zones")
 
     def __init__(
-        self, key: Key, shape: Shape, row: Row | None, nodes: int, zones: Sequence[str], parts: tuple[Part, ...] = ()
+        self,
+        key: Key,
+        shape: Shape,
+        row: Row | None,
+        nodes: int,
+        zones: Sequence[str],
+        hourly_cost: float,
+        parts: tuple[Part, ...] = (),
     ) -> None:
+        self.hourly_cost = hourly_cost
         self.key = key
         self.shape = shape
         self.row = row
         self.nodes = nodes
         self.zones = zones
         self.parts = parts
-
-    @property
-    def hourly_cost(self) -> float:
-        return self.key[2]
 
     @property
     def ends_early(self) -> bool:
@@ -62,9 +67,10 @@ class Gang:
 class Ranked(Sequence[Candidate]):
     """Candidates in order, each made when it is first read: a plan has hundreds, and most are never tried."""
 
-    def __init__(self, gangs: Iterable[Gang], context: ResolveContext, lifetimes: Lifetimes) -> None:
+    def __init__(self, gangs: Iterable[Gang], context: ResolveContext, lifetimes: Lifetimes, costs: Costs) -> None:
         self._items: list[Candidate | tuple[Gang, str]] = []
         self._context = context
+        self._costs = costs
         self._lifetimes = lifetimes
         for _, run in groupby(sorted(gangs, key=attrgetter("key")), key=attrgetter("key")):
             equals = list(run)
@@ -103,12 +109,17 @@ class Ranked(Sequence[Candidate]):
             return item
         gang, zone = item
         parts = gang.parts if gang.row is None else (Part(gang.row.offer(zone), gang.nodes),)
+        costs = self._costs
         candidate = Candidate(
             parts,
             is_stale=any(self._context.is_stale(part.offer) for part in parts),
             is_configured=not any(part.offer.provider in self._context.unusable for part in parts),
             max_lifetime=self._lifetimes.of_gang(parts),
             ends_early=gang.ends_early,
+            hours=costs.hours,
+            transfer_cost=0.0 if costs.transfers is None else costs.transfer(parts),
+            interruption=costs.rate(parts[0].offer) if gang.purchase == "spot" else None,
+            interruption_cost=0.0 if costs.is_plain else costs.lost(parts),
         )
         self._items[position] = candidate
         return candidate

@@ -30,6 +30,7 @@ REGION_REFUSED: Final = "region not available to the account"
 NOT_SOLD: Final = "not sold to the account there"
 NO_IMAGE: Final = "no image for the region"
 IMAGE_REQUIRED: Final = "no default image; name one with image="
+NO_TRANSFER: Final = "price of the data transfer not known"
 ESTIMATE: Final = "price is an estimate"
 NOT_RESERVED: Final = "not reserved"
 OVER_MAX_PRICE: Final = "over max_price"
@@ -63,6 +64,7 @@ ORDER: Final = (
         REGION_REFUSED,
         NOT_SOLD,
         NO_IMAGE,
+        NO_TRANSFER,
         ESTIMATE,
         NOT_RESERVED,
         OVER_MAX_PRICE,
@@ -144,4 +146,5 @@ class RejectionCounts:
 
 
 def _key(row: Row, zone: str) -> tuple[int, str]:
-    return id(row), zone if zone in row.zones else ""
+    # Rows with and without a discount are of the same line.
+    return id(row.listing), zone if zone in row.zones else ""

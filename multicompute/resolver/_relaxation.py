@@ -30,6 +30,7 @@ ARGUMENTS: Final = {
     reasons.OTHER_ZONE: "regions",
     reasons.EXCLUDED_REGION: "exclude",
     reasons.EXCLUDED_ZONE: "exclude",
+    reasons.NO_TRANSFER: "data",
     reasons.ESTIMATE: "estimates",
     reasons.OVER_MAX_PRICE: "max_price",
     reasons.OVER_MAX_HOURLY: "max_hourly",

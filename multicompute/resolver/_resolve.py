@@ -10,6 +10,7 @@ from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import Row, Rows, Shape, catalog_index
 from multicompute.resolver._constraints import Constraints, read_constraints
 from multicompute.resolver._context import ResolveContext
+from multicompute.resolver._costs import Costs
 from multicompute.resolver._gangs import ReservationGangs, Source, spread, surplus
 from multicompute.resolver._lifetimes import Lifetimes
 from multicompute.resolver._limits import Limits
@@ -39,11 +40,12 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
         ceiling=context.ceiling,
     )
     limits, lifetimes = Limits(context.outages, context.now), Lifetimes(spec, context)
+    costs = Costs(spec, catalog, lifetimes.ttl)
     counts = RejectionCounts()
-    reservation_gangs = ReservationGangs(constraints, catalog, limits, lifetimes, context)
+    reservation_gangs = ReservationGangs(constraints, catalog, limits, lifetimes, costs, context)
     reserved = reservation_gangs.make(named, counts) if spec.reservations else []
 
-    matcher = Matcher(constraints, limits, lifetimes, counts, context)
+    matcher = Matcher(constraints, limits, lifetimes, costs, counts, context)
     read_count = 0
     for accelerator in constraints.shards:
         index = catalog_index(catalog, accelerator)
@@ -52,9 +54,9 @@ def decide(spec: "ClusterSpec", catalog: "Catalog", context: ResolveContext) -> 
             matcher.match(shape)
     counts.add_count(reasons.WRONG_ACCELERATOR, catalog.offer_count - read_count)
 
-    gangs, without_fabric = matcher.finish(context.unusable)
-    candidates = Ranked([*reserved, *gangs], context, lifetimes)
-    plan_notes = notes(spec, candidates, gangs, without_fabric, context, lifetimes)
+    gangs, without_fabric = matcher.finish()
+    candidates = Ranked([*reserved, *gangs], context, lifetimes, costs)
+    plan_notes = notes(spec, candidates, gangs, without_fabric, context, lifetimes, costs)
     return Plan(spec, candidates, counts.rejections(), (*reservation_gangs.notes, *plan_notes))
 
 
@@ -66,9 +68,13 @@ class Matcher:
         constraints: Constraints,
         limits: Limits,
         lifetimes: Lifetimes,
+        costs: Costs,
         counts: RejectionCounts,
         context: ResolveContext,
     ) -> None:
+        self._costs = costs
+        self._context = context
+        self._discounts = context.discounts
         self._constraints = constraints
         self._limits = limits
         self._lifetimes = lifetimes
@@ -77,6 +83,9 @@ class Matcher:
         self._has_fabric = context.has_fabric
         self._gangs: list[Gang] = []
         self._sources: list[Source] = []
+        # Most requests have no data: the check would be made for every line.
+        has_data = costs.transfers is not None
+        self._cost_rejection = self._transfer_or_price_rejection if has_data else self._price_rejection
         self._spreads = constraints.spec.placement != "zone" and constraints.spec.interconnect != "rdma"
 
     def match(self, shape: Shape) -> None:
@@ -91,26 +100,28 @@ class Matcher:
         rank = position if constraints.spec.order == "given" else 0
         extra = surplus(constraints, shape, nodes)
         is_limited = self._limits.concern(shape.instance.provider)
-        lifetimes = self._lifetimes
+        lifetimes, costs = self._lifetimes, self._costs
+        is_weighed, is_discounted = not costs.is_plain, self._is_discounted(shape)
         for purchase, rows in shape.by_purchase:
             if purchase not in constraints.purchases:
                 self._counts.add_rows(reasons.PURCHASES[purchase], rows)
                 continue
             is_early = lifetimes.end_early(lifetimes.of(shape.instance, purchase))
-            for row in rows:
+            for row in self._discounted(rows, nodes) if is_discounted else rows:
                 found = self._availability.get(row.region_key) if self._availability else None
                 zones = self._allowed_zones(row) if found is None else self._available_zones(row, rows, found)
                 if not zones:
                     continue
                 total = round(nodes * row.price, 6)
-                if rejection_reason := self._price_rejection(row, total, is_early=is_early):
+                if rejection_reason := self._cost_rejection(row, total, is_early=is_early):
                     self._counts.add_zones(rejection_reason, row, zones)
                     continue
                 if is_limited:
                     zones = self._zones_with_headroom(shape, row, zones, nodes, rank, is_early=is_early)
                 if zones:
-                    key = (rank, is_early, total, row.is_estimate, nodes, extra, *row.region_key)
-                    self._gangs.append(Gang(key, shape, row, nodes, zones))
+                    cost = costs.of_row(row, nodes, total) if is_weighed else total
+                    key = (rank, is_early, cost, row.is_estimate, nodes, extra, *row.region_key)
+                    self._gangs.append(Gang(key, shape, row, nodes, zones, total))
 
     def _allowed_zones(self, row: Row) -> tuple[str, ...]:
         """Return the zones of a row in places that the spec allows, and count the others."""
@@ -149,6 +160,18 @@ class Matcher:
                 self._counts.add(reasons.NOT_SOLD, row, zone)
         return usable
 
+    def _is_discounted(self, shape: Shape) -> bool:
+        return self._discounts is not None and self._discounts.concern(shape.instance)
+
+    def _discounted(self, rows: Rows, nodes: int) -> list[Row]:
+        """Return the lines at the prices that a gang of that many nodes pays."""
+        return [self._discounts.row(row, nodes) for row in rows] if self._discounts is not None else list(rows)
+
+    def _transfer_or_price_rejection(self, row: Row, total: float, *, is_early: bool) -> str | None:
+        if not self._costs.has_transfer(row.region_key):
+            return reasons.NO_TRANSFER
+        return self._price_rejection(row, total, is_early=is_early)
+
     def _price_rejection(self, row: Row, total: float, *, is_early: bool) -> str | None:
         return (
             (reasons.ESTIMATE if row.is_estimate and not self._constraints.spec.estimates else None)
@@ -171,7 +194,7 @@ class Matcher:
                 self._sources.append(source)
         return tuple(zones)
 
-    def finish(self, unusable: frozenset[str]) -> tuple[list[Gang], list[Gang]]:
+    def finish(self) -> tuple[list[Gang], list[Gang]]:
         """Apply the fabric rule, add the spread gangs, and count the rejections of both.
 
         Returns:
@@ -180,7 +203,7 @@ class Matcher:
         needs_fabric = self._needs_fabric()
         kept, lacking = self._split_by_fabric() if needs_fabric else (self._gangs, [])
         if self._spreads and self._sources:
-            kept = kept + self._spread(kept, unusable, needs_fabric=needs_fabric)
+            kept = kept + self._spread(kept, needs_fabric=needs_fabric)
         for gang in kept:
             if gang.row is not None and gang.zones[0] not in gang.row.zones:
                 self._counts.use(gang.row, gang.zones[0])
@@ -220,7 +243,7 @@ class Matcher:
             (lacking if lacks_fabric else kept).append(gang)
         return kept, lacking
 
-    def _spread(self, kept: Iterable[Gang], unusable: frozenset[str], *, needs_fabric: bool) -> list[Gang]:
+    def _spread(self, kept: Iterable[Gang], *, needs_fabric: bool) -> list[Gang]:
         complete = [
             Source(gang.row, zone, gang.shape, gang.nodes, gang.key[0], ends_early=gang.ends_early)
             for gang in kept
@@ -229,7 +252,7 @@ class Matcher:
         ]
         # A gang in several places has no fabric between them.
         sources = [source for source in (*self._sources, *complete) if not (needs_fabric and source.shape.is_linked)]
-        gangs = spread(self._constraints, sources, self._limits, self._lifetimes, unusable)
+        gangs = spread(self._constraints, sources, self._limits, self._lifetimes, self._costs, self._context)
         rows = {
             (source.row.region_key, source.row.purchase, source.row.instance, source.zone): source.row
             for source in sources

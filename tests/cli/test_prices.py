@@ -12,6 +12,7 @@ Run = Callable[..., Any]
 CANDIDATE = {
     *("provider", "region", "zone", "instance_type", "nodes", "accelerators", "purchase", "hourly_usd"),
     *("usd_per_accelerator_hour", "price_as_of", "price_source", "price_basis", "max_lifetime", "ends_early", "outage"),
+    *("list_hourly_usd", "discount", "transfer_usd", "total_usd", "interruption"),
 }
 
 

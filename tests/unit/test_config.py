@@ -8,6 +8,7 @@ import pytest
 
 from multicompute.config import KEYS, Config, apply_environment, load
 from multicompute.errors import ConfigError
+from multicompute.session import Session
 
 
 def config(tmp_path: Path, text: str, **variables: str) -> Config:
@@ -92,7 +93,7 @@ def test_an_empty_value_counts_as_none(tmp_path: Path) -> None:
 
 
 def test_the_known_keys_are_the_fields_of_the_model() -> None:
-    from_elsewhere = {"providers", "path", "environment", "places"}
+    from_elsewhere = {"discounts", "providers", "path", "environment", "places"}
     assert set(KEYS) == set(Config.model_fields) - from_elsewhere
     assert all(field.description for field in Config.model_fields.values())
 
@@ -120,3 +121,61 @@ def test_variables_are_set_for_the_block_and_restored(monkeypatch: pytest.Monkey
 def test_the_environment_is_not_shown(tmp_path: Path) -> None:
     found = config(tmp_path, "", AWS_SECRET_ACCESS_KEY="hush-hush")
     assert "hush" not in repr(found)
+
+
+def test_discounts_are_tables_in_the_file(tmp_path: Path) -> None:
+    found = config(
+        tmp_path,
+        '[[discounts]]\ncloud = "aws"\ninstance_type = "p5*"\nregions = ["us-*"]\npercent = 32\nnodes = 16\n'
+        '[[discounts]]\ncloud = "gcp"\npurchase = "spot"\nusd_per_accelerator_hour = 2.5\n',
+    )
+    first, second = found.discounts
+    assert (first.cloud, first.instance_type, first.regions, first.percent, first.nodes) == (
+        "aws",
+        "p5*",
+        ("us-*",),
+        32,
+        16,
+    )
+    assert (first.purchase, second.purchase, second.instance_type, second.regions) == ("on_demand", "spot", "*", ())
+    assert found.where("discounts[1].purchase").endswith("line 9")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('cloud = "aws"', r"line 1: discounts\[0\]: write exactly one of percent.*found none"),
+        ('cloud = "aws"\npercent = 5\nhourly_usd = 3', "found percent and hourly_usd"),
+        ('cloud = "aws"\npercent = 101', r"line 3: discounts\[0\]: percent=101: must be from 0 to 100"),
+        ('cloud = "aws"\npercent = -1', "must be from 0 to 100"),
+        ('cloud = "aws"\nhourly_usd = -1', "at least 0"),
+        ('cloud = "aws"\npercent = nan', "must be from 0 to 100"),
+        ('cloud = "aws"\nhourly_usd = inf', "at least 0"),
+        ('cloud = "aws"\npercents = 5', "line 3.*did you mean percent"),
+        ("percent = 5", r"line 1: discounts\[0\]: cloud: missing"),
+        ('cloud = "aws"\npercent = 5\nnodes = 0', "line 4.*at least 1"),
+        ('cloud = "aws"\npercent = 5\npurchase = "on-demand"', "line 4.*must be one of 'on_demand'"),
+    ],
+)
+def test_a_malformed_discount_is_named_with_its_line(tmp_path: Path, lines: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(tmp_path, f"[[discounts]]\n{lines}\n")
+
+
+def test_discounts_must_be_an_array_of_tables(tmp_path: Path) -> None:
+    for text in ("[discounts]\npercent = 5\n", "discounts = 5\n", "discounts = [5]\n"):
+        with pytest.raises(ConfigError, match=r"written \[\[discounts\]\]"):
+            config(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('cloud = "awss"', r"line 2: discounts\[0\]: cloud='awss': no such cloud; did you mean aws"),
+        ('cloud = "aws"\nregions = ["us-esat-*"]', r"line 3: discounts\[0\]: regions='aws:us-esat-\*': no such region"),
+    ],
+)
+def test_a_discount_for_an_unknown_place_is_an_error(tmp_path: Path, lines: str, message: str) -> None:
+    found = config(tmp_path, f"[[discounts]]\n{lines}\npercent = 5\n")
+    with pytest.raises(ConfigError, match=message):
+        _ = Session(config=found).discounts

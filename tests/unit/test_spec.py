@@ -180,13 +180,14 @@ def test_a_spec_survives_the_ledger() -> None:
 
 def test_ledgers_of_earlier_versions_are_read_and_the_form_has_not_changed() -> None:
     found = ClusterSpec.of(WRITTEN_BY_EARLIER_VERSIONS)
-    younger = {"strict_ttl": False, "reservations_only": False, "allow_surplus": False}
+    younger: dict[str, Any] = {"strict_ttl": False, "reservations_only": False, "allow_surplus": False}
+    younger |= {"hours": None, "data": [], "interruption_cost_hours": 0.0}
     assert found.to_dict() == WRITTEN_BY_EARLIER_VERSIONS | younger
     assert [name for name in found.to_dict() if name not in younger] == list(WRITTEN_BY_EARLIER_VERSIONS)
     how = {"name", "wait", "timeout", "attempt_timeout", "keep_trying"}
     what = {name: value for name, value in WRITTEN_BY_EARLIER_VERSIONS.items() if name not in how}
     assert found.identity() == what | {"setup": f"sha256:{sha256(b'echo hi').hexdigest()}"}
-    defaults = {name: value for name, value in spec().to_dict().items() if value not in (None, [], {}, False)}
+    defaults = {name: value for name, value in spec().to_dict().items() if value not in (None, [], {}, False, 0.0)}
     assert defaults == {
         "gpus": 8,
         "type": ["h100"],

@@ -82,9 +82,9 @@ class CandidateQueue:
         return None
 
     def put_back(self, candidate: Candidate) -> bool:
-        """Insert a candidate at the position of its new price; return False, and do nothing, if it is still the cheapest."""
-        price = (candidate.ends_early, candidate.hourly_cost)
-        cheaper = sum((other.ends_early, other.hourly_cost) < price for other in self._stack)
+        """Insert a candidate at the position of its new cost; return False, and do nothing, if it is still the cheapest."""
+        cost = (candidate.ends_early, candidate.ranking_cost)
+        cheaper = sum((other.ends_early, other.ranking_cost) < cost for other in self._stack)
         if cheaper:
             self._stack.insert(len(self._stack) - cheaper, candidate)
         return cheaper > 0

@@ -179,7 +179,7 @@ def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
         ssh_public_key=spec.ssh_public_key(),
         private=spec.private,
         disk_gib=spec.disk,
-        max_price=_spot_ceiling(spec, instance),
+        max_price=_spot_ceiling(spec, instance, attempt.parts),
         peers=peers if has_fabric else (),
         attempt_timeout=spec.attempt_timeout,
         warn=partial(op.events.add, "note"),
@@ -196,13 +196,15 @@ def _peers(op: Operation, attempt: AttemptRecord) -> tuple[str, ...]:
     )
 
 
-def _spot_ceiling(spec: ClusterSpec, instance: InstanceType) -> float | None:
-    """Return the highest price of a spot node, per hour, that the price limits of the spec allow; None for no limit."""
+def _spot_ceiling(spec: ClusterSpec, instance: InstanceType, parts: Sequence[Part]) -> float | None:
+    """Return the highest list price of a spot node, per hour, that the price limits of the spec allow; None for no limit."""
     accelerators = instance.accelerators
     nodes = spec.nodes or (math.ceil(spec.gpus / accelerators) if spec.gpus and accelerators else 1)
     limits = [spec.max_price * accelerators if spec.max_price and accelerators else None]
     limits += [spec.max_hourly / nodes if spec.max_hourly else None]
-    return min((limit for limit in limits if limit is not None), default=None)
+    limit = min((limit for limit in limits if limit is not None), default=None)
+    discount = next((part.offer.quote.discount for part in parts if part.offer.purchase == "spot"), None)
+    return limit if limit is None or discount is None else discount.list_limit(limit)
 
 
 def _needs_fabric(spec: ClusterSpec, accelerator: str) -> bool:

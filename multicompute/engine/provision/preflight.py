@@ -107,12 +107,13 @@ def recheck_price(op: Operation, candidate: Candidate, *, ceiling: float | None 
     Raises:
         CapacityError: It costs more than a price limit of the request, or than `ceiling` in USD per hour.
     """
-    doubtful = [part.offer for part in candidate.parts if _is_doubtful(candidate, part.offer)]
+    # Clouds know list prices only.
+    doubtful = [part.offer.at_list() for part in candidate.parts if _is_doubtful(candidate, part.offer)]
     if not doubtful:
         return candidate
     quotes = _current_quotes(op, doubtful)
     parts = tuple(
-        replace(part, offer=replace(part.offer, quote=quotes.get(part.offer) or part.offer.quote))
+        replace(part, offer=replace(part.offer, quote=_discounted(quotes.get(part.offer.at_list()), part.offer.quote)))
         for part in candidate.parts
     )
     checked = replace(candidate, parts=parts)
@@ -124,6 +125,13 @@ def recheck_price(op: Operation, candidate: Candidate, *, ceiling: float | None 
         op.events.add("note", message)
     _require_price(op.spec, checked, ceiling)
     return checked
+
+
+def _discounted(confirmed: Quote | None, planned: Quote) -> Quote:
+    """Return the confirmed list price with the discount of the plan, or the planned price if there is none."""
+    if confirmed is None:
+        return planned
+    return confirmed if planned.discount is None else planned.discount.on(confirmed)
 
 
 def _is_doubtful(candidate: Candidate, offer: Offer) -> bool:

@@ -33,6 +33,9 @@ def node_records(
             public_ip=node.public_ip,
             accelerators=offer.instance.accelerators / offer.instance.hosts,
             hourly_cost=offer.hourly_cost / offer.instance.hosts,
+            list_hourly_cost=None
+            if offer.quote.discount is None
+            else offer.quote.list_hourly_cost / offer.instance.hosts,
             priced_at=at if offer.purchase == "spot" else None,
         )
         records.append(record)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from multicompute.engine.discounts import active_discounts
 from multicompute.engine.operation.regions import ProviderRegion, by_region
 from multicompute.engine.operation.retry import call_provider
 from multicompute.engine.provision.description import describe_open, expiry_text
@@ -136,7 +137,9 @@ def _parts_of(session: Session, nodes: Sequence[Node]) -> tuple[Part, ...]:
     for node in nodes:
         offer = _offer_of(session, node, node.zone or nodes[0].zone)
         groups[offer] = groups.get(offer, 0) + 1
-    return tuple(Part(offer, -(-machines // offer.instance.hosts)) for offer, machines in groups.items())
+    parts = tuple(Part(offer, -(-machines // offer.instance.hosts)) for offer, machines in groups.items())
+    discounts = active_discounts(session)
+    return parts if discounts is None else discounts.parts(parts)
 
 
 def _offer_of(session: Session, node: Node, zone: str) -> Offer:

@@ -45,7 +45,9 @@ def follow_spot_prices(op: Operation, nodes: Sequence[NodeRecord]) -> list[NodeR
 def _ask(op: Operation, name: str, offers: Sequence[Offer], since: datetime) -> dict[Offer, tuple[PriceChange, ...]]:
     provider = op.provider(name)
     try:
-        return dict(op.call(provider, "read spot prices", lambda: provider.spot_prices(offers, since=since)))
+        listed = [offer.at_list() for offer in offers]
+        found = op.call(provider, "read spot prices", lambda: provider.spot_prices(listed, since=since))
+        return {offer: found[at_list] for offer, at_list in zip(offers, listed, strict=True) if at_list in found}
     except MulticomputeError as error:
         op.events.add("note", f"{name}: the spot price can't be read: {error.message}", code=error.code)
         return {}
@@ -63,5 +65,13 @@ def _followed(
 ) -> NodeRecord:
     if offer not in changes:
         return node
-    each = (replace(change, hourly_cost=change.hourly_cost / offer.instance.hosts) for change in changes[offer])
-    return node.priced(tuple(each), at=now)
+    return node.priced([_of_host(change, offer) for change in changes[offer]], at=now)
+
+
+def _of_host(change: PriceChange, offer: Offer) -> PriceChange:
+    """Return the price of one host, with the discount that its node was bought with."""
+    hosts, discount = offer.instance.hosts, offer.quote.discount
+    if discount is None:
+        return replace(change, hourly_cost=change.hourly_cost / hosts)
+    listed = change.hourly_cost
+    return PriceChange(change.at, discount.net_of(listed) / hosts, listed / hosts)

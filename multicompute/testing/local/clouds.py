@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from multicompute.clock import SystemClock
-from multicompute.config import apply_environment, variables
+from multicompute.config import apply_environment
 from multicompute.errors import SpecError
 from multicompute.provider import ProviderPlugin, Resource
 from multicompute.testing.local.cloud import LocalCloud

@@ -102,9 +102,11 @@ def test_a_ledger_of_an_earlier_version_is_read_correctly(raw: RawDatabase, url:
     assert found.account == (None if is_first else Account(("somecloud:1",), "Somecloud account 1"))
     stops = () if is_first else (Stop(NOW, NOW + timedelta(minutes=30)),)
     is_priced = fixture.stem not in ("version1", "version2")
-    prices = (PriceChange(NOW, 60.0), PriceChange(NOW + timedelta(minutes=30), 55.04)) if is_priced else ()
+    listed = 68.8 if fixture.stem == "version4" else None
+    prices = (PriceChange(NOW, 60.0), PriceChange(NOW + timedelta(minutes=30), 55.04, listed)) if is_priced else ()
     priced_at = NOW + timedelta(minutes=40) if is_priced else None
     expected = replace(node(0, hourly_cost=55.04), stops=stops, prices=prices, priced_at=priced_at)
+    expected = replace(expected, list_hourly_cost=listed)
     assert ledger.nodes("c-1") == [expected]
     usable = Availability("north-1", zones={"n1-az1": "north-1a"}, offered={"big.8x": ("north-1a",)})
     known = [AvailabilityRecord("somecloud", "somecloud:1", NOW, usable)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from multicompute.offer import InstanceType, Listing, Quote, Region
 from multicompute.plan import Plan
+from multicompute.price_feed import Interruption
 from multicompute.resolver import resolve
 from multicompute.spec import ClusterSpec
 
@@ -41,6 +42,7 @@ class FakeCatalog:
         self.lines = lines
         self.types = tuple(dict.fromkeys((*(item.instance for item in lines), *more)))
         self.read: list[str] = []
+        self.rates: dict[tuple[str, str, str], Interruption] = {}
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -53,6 +55,9 @@ class FakeCatalog:
     def listings(self, accelerator: str) -> tuple[Listing, ...]:
         self.read.append(accelerator)
         return tuple(item for item in self.lines if item.instance.accelerator == accelerator)
+
+    def interruptions(self, accelerator: str) -> dict[tuple[str, str, str], Interruption]:
+        return {key: rate for key, rate in self.rates.items() if accelerator}
 
     def instances(self, name: str) -> tuple[InstanceType, ...]:
         return tuple(item for item in self.types if item.name.casefold() == name.casefold())

@@ -1,14 +1,18 @@
 """A slow resolver, written from the documented rules only: it applies every rule to every offer in turn."""
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from math import ceil, floor
+from pathlib import Path
 
+import multicompute
 from multicompute import accelerators
 from multicompute.catalog import Catalog
+from multicompute.config import Discount
 from multicompute.offer import InstanceType, Listing, Offer, Quote
 from multicompute.plan import Outage
 from multicompute.provider import LifetimeLimit, Reservation
@@ -19,6 +23,23 @@ PartKey = tuple[str, str, str, str, str, float, str, int, str | None]
 
 Gang = tuple[tuple[Offer, int, str | None], ...]
 """The parts of a candidate: an offer, nodes, and a reservation or None."""
+
+
+def egress_rows() -> list[dict[str, str]]:
+    with (Path(multicompute.__file__).parent / "data" / "egress.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+EGRESS = egress_rows()
+CONTINENTS = {
+    "na": "US CA",
+    "sa": "BR CL",
+    "eu": "AT BE CH DE DK ES FI FR GB IE IT NL NO PL SE",
+    "as": "HK ID IN JP KR MY SG TH TW",
+    "oc": "AU NZ",
+    "me": "AE BH IL QA SA",
+    "af": "ZA",
+}
 
 
 def universe(catalog: Catalog) -> list[tuple[Listing, Offer]]:
@@ -41,6 +62,8 @@ def key_of(offer: Offer, nodes: int, reservation: str | None = None) -> PartKey:
 class Answer:
     candidates: list[tuple[PartKey, ...]]
     rejected: dict[str, int]
+    prices: list[float]
+    transfers: list[float | None]
 
 
 @dataclass
@@ -57,6 +80,8 @@ class Oracle:
     only: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lifetime_limits: Mapping[str, Sequence[LifetimeLimit]] = field(default_factory=dict)
     default_ttl: timedelta | None = None
+    discounts: Sequence[Discount] = ()
+    used: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._accelerators: dict[frozenset[str], set[str]] = {}
@@ -150,6 +175,8 @@ class Oracle:
         has_models = any(self.models)
         if not self.names or (spec.gpus is None and has_models):
             return True
+        if spec.data and self.hours() is None:
+            return True
         if spec.gpus is not None and not has_models and not any(i.accelerators for i in instances):
             return True
         if not all(self.means_a_region(pattern) or self.means_a_zone(pattern) for pattern in spec.regions):
@@ -203,6 +230,119 @@ class Oracle:
             nominal = model.memory_gib if model else instance.accelerator_memory_gib
             return min(instance.accelerator_memory_gib, nominal * instance.accelerators)
         return max(instance.accelerator_memory_gib, model.memory_gib if model else 0.0)
+
+    # Costs
+
+    def hours(self) -> float | None:
+        ttl = self.default_ttl if self.spec.ttl == "default" else self.spec.ttl
+        assert not isinstance(ttl, str)
+        return self.spec.hours or (None if ttl is None else ttl.total_seconds() / 3600)
+
+    def discount_of(self, offer: Offer) -> int | None:
+        """Return the position of the last discount that matches an offer."""
+        found = None
+        for position, terms in enumerate(self.discounts):
+            is_type = fnmatchcase(offer.instance.name.lower(), terms.instance_type.lower())
+            is_region = not terms.regions or any(fnmatchcase(offer.region, pattern) for pattern in terms.regions)
+            has_price = terms.usd_per_accelerator_hour is None or offer.instance.accelerators > 0
+            is_offer = (offer.provider, offer.purchase) == (terms.cloud, terms.purchase)
+            if is_offer and is_type and is_region and has_price:
+                found = position
+        return found
+
+    def discounted_price(self, offer: Offer, terms: Discount) -> float:
+        """Return the price of a node that a discount covers."""
+        if terms.percent is not None:
+            return round(offer.quote.hourly_cost * (100 - terms.percent) / 100, 6)
+        if terms.usd_per_accelerator_hour is not None:
+            return terms.usd_per_accelerator_hour * self.exact_count(offer.instance)
+        assert terms.hourly_usd is not None
+        return terms.hourly_usd
+
+    def part_prices(self, gang: Gang) -> list[float]:
+        """Return what each part costs per hour; a discount covers nodes in the order of the parts."""
+        free = {
+            position: (float("inf") if terms.nodes is None else max(terms.nodes - self.used.get(position, 0), 0))
+            for position, terms in enumerate(self.discounts)
+        }
+        prices = []
+        for offer, nodes, _ in gang:
+            position = self.discount_of(offer)
+            covered = 0.0 if position is None else min(nodes, free[position])
+            price = (nodes - covered) * offer.quote.hourly_cost
+            if position is not None and covered:
+                price += covered * self.discounted_price(offer, self.discounts[position])
+                free[position] -= covered
+            prices.append(price)
+        return prices
+
+    def hourly(self, gang: Gang) -> float:
+        return round(sum(self.part_prices(gang)), 6)
+
+    def complete(self, offer: Offer) -> Gang:
+        """Return the gang that has all its nodes from one offer."""
+        return ((offer, self.node_count(offer.instance), None),)
+
+    def area_of(self, provider: str, region: str) -> str:
+        country = self.catalog.region(provider, region).country
+        return next((area for area, countries in CONTINENTS.items() if country in countries.split()), "nowhere")
+
+    def route(self, origin: tuple[str, str], to: tuple[str, str]) -> list[dict[str, str]]:
+        """Return the rows of the table that price a transfer: those of the most exact origin, then destination."""
+        area = self.area_of(*to)
+        names = [to[1], area, "other"] if origin[0] == to[0] else [f"internet:{area}", "internet"]
+        for start in (origin[1], self.area_of(*origin)):
+            for name in names:
+                if rows := [
+                    r for r in EGRESS if (r["provider"], r["origin"], r["destination"]) == (origin[0], start, name)
+                ]:
+                    return sorted(rows, key=lambda row: float(row["above_gib"]))
+        return []
+
+    def transfer_to(self, provider: str, region: str) -> float | None:
+        """Return what all data costs in one region, cached."""
+        kept: dict[tuple[str, str], float | None] = self.__dict__.setdefault("_transfers", {})
+        if (provider, region) not in kept:
+            kept[provider, region] = self.sum_transfers((provider, region))
+        return kept[provider, region]
+
+    def sum_transfers(self, to: tuple[str, str]) -> float | None:
+        amounts: Counter[tuple[str, str]] = Counter()
+        for _, place, size in self.spec.data:
+            provider, region = place.lower().split(":")
+            amounts[provider, region] += size  # type: ignore[assignment]
+        total = 0.0
+        for origin, size in amounts.items():
+            if origin == to:
+                continue
+            rows = self.route(origin, to)
+            if not rows:
+                return None
+            left = float(size)
+            # From the highest tier down: each prices what is above its limit.
+            for row in reversed(rows):
+                above = max(left - float(row["above_gib"]), 0.0)
+                if above and not row["usd_per_gib"]:
+                    return None
+                total += above * float(row["usd_per_gib"] or 0)
+                left -= above
+        return round(total, 6)
+
+    def transfer(self, gang: Gang) -> float | None:
+        costs = [self.transfer_to(*place) for place in {(offer.provider, offer.region) for offer, _, _ in gang}]
+        return None if None in costs else round(sum(cost for cost in costs if cost is not None), 6)
+
+    def cost(self, gang: Gang) -> float:
+        """Return the cost by which a gang ranks. The packaged tables have no interruption rates: all count as 60 % in 730 h."""
+        lost = sum(
+            price * self.spec.interruption_cost_hours * 0.6 / 730
+            for price, (offer, _, _) in zip(self.part_prices(gang), gang, strict=True)
+            if offer.purchase == "spot"
+        )
+        hourly = self.hourly(gang) + lost
+        if not self.spec.data and self.spec.hours is None:
+            return round(hourly, 6)
+        return round(hourly * (self.hours() or 0) + (self.transfer(gang) or 0.0), 6)
 
     # Rules, in their order
 
@@ -309,11 +449,14 @@ class Oracle:
             return f"{words[offer.purchase]} not asked for"
         if found := self.offer_place_rejection(offer):
             return found
+        if self.spec.data and self.transfer_to(offer.provider, offer.region) is None:
+            return "price of the data transfer not known"
         if offer.quote.basis == "estimate" and not self.spec.estimates:
             return "price is an estimate"
         count = self.exact_count(offer.instance)
-        each = round(offer.quote.hourly_cost / count, 6) if count else 0.0
-        hourly = round(self.node_count(offer.instance) * offer.quote.hourly_cost, 6)
+        hourly = self.hourly(self.complete(offer))
+        unit = sum(self.part_prices(self.complete(offer))) / self.node_count(offer.instance)
+        each = round(unit / count, 6) if count else 0.0
         if found := self.price_rejection(hourly, each):
             return found
         return "terminated before the ttl" if self.spec.strict_ttl and self.ends_early(offer) else None
@@ -388,7 +531,9 @@ class Oracle:
         reserved = self.reserved_gangs()
         used = {key_of(part[0], 0) for gang in (*gangs, *reserved) for part in gang}
         gangs = sorted(reserved, key=self.rank) + sorted(gangs, key=self.rank)
-        return Answer([tuple(key_of(*part) for part in gang) for gang in gangs], self.counted(first, used))
+        keys = [tuple(key_of(*part) for part in gang) for gang in gangs]
+        prices, transfers = [self.hourly(gang) for gang in gangs], [self.transfer(gang) for gang in gangs]
+        return Answer(keys, self.counted(first, used), prices, transfers)
 
     def expanded(self) -> list[tuple[Listing, Offer]]:
         """Return the offers, with one in every allowed zone for each without a zone, where zones are not treated alike."""
@@ -417,7 +562,7 @@ class Oracle:
     def rank(self, gang: Gang) -> tuple[object, ...]:
         head = gang[0][0]
         instance = head.instance
-        total = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)
+        total = self.cost(gang)
         is_reserved = any(reservation for _, _, reservation in gang)
         position = self.place_in_list(instance) if self.spec.order == "given" and not is_reserved else 0
         estimated = any(offer.quote.basis == "estimate" for offer, _, _ in gang)
@@ -461,7 +606,7 @@ class Oracle:
                 continue
             ordered = sorted((offer for _, offer in group), key=self.price_key)
             parts = self.fill(ordered, self.node_count(ordered[0].instance))
-            hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in parts), 6)
+            hourly = self.hourly(parts)
             if len(parts) > 1 and self.price_rejection(hourly, 0.0) is None:
                 found.append(parts)
         return found
@@ -470,7 +615,7 @@ class Oracle:
         place = (offer.provider, offer.region, offer.zone)
         return (
             self.ends_early(offer),
-            offer.quote.hourly_cost,
+            sum(self.part_prices(self.complete(offer))) / self.node_count(offer.instance),
             offer.quote.basis == "estimate",
             *place,
             offer.instance.name,
@@ -545,6 +690,6 @@ class Oracle:
         return not (self.spec.strict_ttl and is_early)
 
     def is_affordable(self, gang: Gang) -> bool:
-        hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)
+        hourly = self.hourly(gang)
         count = round(sum(nodes * self.exact_count(offer.instance) for offer, nodes, _ in gang), 6)
         return self.price_rejection(hourly, round(hourly / count, 6) if count else 0.0) is None

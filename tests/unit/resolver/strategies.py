@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from multicompute import accelerators
 from multicompute.catalog import Catalog
+from multicompute.config import Discount
 from multicompute.errors import SpecError
 from multicompute.offer import Listing
 from multicompute.plan import Outage
@@ -32,6 +33,8 @@ class Question:
     only: dict[str, list[str]] = field(default_factory=dict)
     lifetime_limits: dict[str, tuple[LifetimeLimit, ...]] = field(default_factory=dict)
     default_ttl: timedelta | None = None
+    discounts: tuple[Discount, ...] = ()
+    used: dict[int, int] = field(default_factory=dict)
 
 
 FAMILIES = (
@@ -109,6 +112,18 @@ ZONES = (
     "*-b",
 )
 REGIONS += ZONES
+DATA_PLACES = (
+    "aws:us-east-1",
+    "aws:us-east-2",
+    "AWS:eu-west-1",
+    "aws:il-central-1",
+    "azure:eastus",
+    "azure:westeurope",
+    "gcp:us-central1",
+    "gcp:europe-west4",
+    "gcp:asia-northeast1",
+    "gcp:asia-southeast2",
+)
 EXCLUDED = (*REGIONS, "p5.*", "*nvl*", "p5.48xlarge", "a3-*", "Standard_NC*", "g5.*", "v5p-*")
 
 
@@ -154,9 +169,43 @@ def arguments(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
         "budget": maybe(st.floats(10, 10_000), 5),
         "ttl": maybe(st.sampled_from(("90m", "12h", "7d", "none", "20d")), 2),
         "strict_ttl": maybe(st.just(True), 2),
+        **weights(),
     }
     values |= {name: draw(strategy) for name, strategy in options.items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def weights() -> dict[str, st.SearchStrategy[Any]]:
+    """Return the arguments that make offers rank by more than their price."""
+    sizes = st.sampled_from(("50GiB", "1.5TB", "20TiB", 700_000))
+    item = st.tuples(st.just("s3://bucket/tokens"), st.sampled_from(DATA_PLACES), sizes)
+    return {
+        "data": maybe(st.lists(item, min_size=1, max_size=3), 3),
+        "hours": maybe(st.sampled_from((0.5, 10, 200, 8760)), 3),
+        "interruption_cost_hours": maybe(st.sampled_from((0.5, 12, 200)), 4),
+    }
+
+
+@st.composite
+def discounts(draw: st.DrawFn, lines: list[Listing]) -> Discount:
+    """Return a discount around a line, on all or some of its nodes."""
+    line = draw(st.sampled_from(lines))
+    name, region = line.instance.name, line.region.name
+    price = draw(
+        st.one_of(
+            st.fixed_dictionaries({"percent": st.sampled_from((0, 10, 32.5, 100))}),
+            st.fixed_dictionaries({"usd_per_accelerator_hour": st.sampled_from((0, 0.5, 2.125, 9))}),
+            st.fixed_dictionaries({"hourly_usd": st.sampled_from((0, 3.3, 40))}),
+        )
+    )
+    return Discount(
+        cloud=line.instance.provider,
+        instance_type=draw(st.sampled_from(("*", name, name[:3] + "*", name.upper()))),
+        regions=draw(st.sampled_from(((), (), (region,), (region[:3] + "*",)))),
+        purchase=draw(st.sampled_from((line.purchase, line.purchase, "reserved"))),
+        nodes=draw(st.sampled_from((None, None, 1, 3, 16))),
+        **price,
+    )
 
 
 def purchases(line: Listing) -> st.SearchStrategy[Any]:
@@ -235,7 +284,10 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
         draw(st.dictionaries(st.sampled_from(tuple(CONFIGURED)), st.none(), max_size=1)) if draw(st.booleans()) else {}
     )
     regions = {name: CONFIGURED[name] for name in only}
-    return Question(spec, unusable, active, reserved, regions, draw(lifetime_limits()), draw(default_ttls()))
+    terms = tuple(draw(st.lists(discounts(lines), max_size=3))) if lines else ()
+    used = {position: draw(st.sampled_from((0, 0, 2, 20))) for position in range(len(terms))}
+    ttl = draw(default_ttls())
+    return Question(spec, unusable, active, reserved, regions, draw(lifetime_limits()), ttl, terms, used)
 
 
 def relevant(catalog: Catalog, names: list[str]) -> list[Listing]:
@@ -280,6 +332,7 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     values["max_price"] = draw(maybe(st.floats(0.3, 4), 5))
     values["estimates"] = draw(st.sampled_from((True, True, False)))
     values["strict_ttl"] = draw(st.sampled_from((True, False, False)))
+    values |= {name: draw(strategy) for name, strategy in weights().items()}
     ids = [f"cr-{index}" for index in range(draw(st.sampled_from((0, 0, 1, 2))))]
     reserved = tuple(draw(reservations(lines, name)) for name in ids)
     if bool(reserved) and draw(st.booleans()):
@@ -289,4 +342,6 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     active = tuple(draw(st.lists(outages(lines), min_size=1, max_size=16)))
     unusable = frozenset(draw(st.sets(st.sampled_from(("aws", "gcp", "azure")))))
     spec = ClusterSpec.of({name: value for name, value in values.items() if value is not None})
-    return Question(spec, unusable, active, reserved, {}, draw(lifetime_limits()), draw(default_ttls()))
+    terms = tuple(draw(st.lists(discounts(lines), max_size=3)))
+    used = {position: draw(st.sampled_from((0, 0, 2))) for position in range(len(terms))}
+    return Question(spec, unusable, active, reserved, {}, draw(lifetime_limits()), draw(default_ttls()), terms, used)

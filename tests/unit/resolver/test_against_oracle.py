@@ -12,6 +12,7 @@ from multicompute.catalog import Catalog
 from multicompute.errors import SpecError
 from multicompute.plan import Candidate
 from multicompute.resolver import resolve
+from multicompute.resolver.discounts import Discounts, known_discounts
 from tests.unit.resolver.oracle import Oracle, PartKey, key_of, universe
 from tests.unit.resolver.strategies import NOW, Question, questions, tight_questions
 from tests.unit.resolver.zone_prices import ZonePrices
@@ -69,7 +70,10 @@ def assert_same_answer(question: Question, catalog: Catalog = CATALOG) -> None:
         "lifetime_limits": question.lifetime_limits,
         "default_ttl": question.default_ttl,
     }
-    oracle = Oracle(question.spec, catalog, _universes[catalog], NOW, unusable=question.unusable, **known)
+    terms: dict[str, Any] = {"discounts": question.discounts, "used": question.used}
+    oracle = Oracle(question.spec, catalog, _universes[catalog], NOW, unusable=question.unusable, **known, **terms)
+    resolved = Discounts(known_discounts(question.discounts, catalog, catalog.providers), question.used)
+    known["discounts"] = resolved if question.discounts else None
     answer = partial(resolve, question.spec, catalog, now=NOW, configured=configured, **known)
     if oracle.is_refused():
         with pytest.raises(SpecError):
@@ -79,6 +83,14 @@ def assert_same_answer(question: Question, catalog: Catalog = CATALOG) -> None:
     expected = oracle.answer()
     assert [described(candidate) for candidate in plan.candidates] == expected.candidates
     assert {reason: rejection.count for reason, rejection in plan.rejected.items()} == expected.rejected
+    assert [candidate.hourly_cost for candidate in plan] == pytest.approx(expected.prices, abs=2e-6)
+    hours = oracle.hours()
+    for candidate, price, transfer in zip(plan, expected.prices, expected.transfers, strict=True):
+        assert candidate.transfer_cost == (None if transfer is None else pytest.approx(transfer, abs=2e-6))
+        is_known = hours is not None and transfer is not None
+        total = hours * price + transfer if hours is not None and transfer is not None else None
+        assert candidate.total_cost == (pytest.approx(total, abs=1e-5, rel=1e-9) if is_known else None)
+        assert candidate.hourly_cost >= 0
     used = {key_of(part.offer, 0) for item in plan for part in item.parts if part.reservation is None}
     # An offer without a zone may be in candidates in several zones.
     in_candidates = {key if key in _keys else (*key[:2], "", *key[3:]) for key in used}
