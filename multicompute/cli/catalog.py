@@ -77,7 +77,12 @@ def _info(options: argparse.Namespace) -> int:
     write_table(columns, [_table_row(each) for each in records], narrowing=narrowing, wide=options.wide)
     print()
     titles = ("cloud", ">prices", "basis", "oldest", "newest", "source")
-    write_table(titles, [_source_row(each) for each in sources], wide=options.wide)
+    write_table(
+        titles,
+        [_source_row(each) for each in sources],
+        narrowing=Narrowing(prose="source", drop=("oldest", "prices")),
+        wide=options.wide,
+    )
     return 0
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from multicompute.engine.broken_limits import refuse_broken_limits
 from multicompute.engine.outages import OUTAGE_HINT, active_outages, ruling_out
@@ -15,6 +15,9 @@ from multicompute.provider import Account, Availability, Reservation, TagLimits
 from multicompute.resolver import OUTAGE, require, resolve
 from multicompute.session import Session, open_session
 from multicompute.spec import ClusterSpec
+
+if TYPE_CHECKING:
+    from multicompute.resolver.discounts import Discounts
 
 Places = Mapping[tuple[str, str], Availability]
 """(provider, region) -> what the account can use there."""
@@ -123,16 +126,7 @@ def plan_for(
         # A plan is useful even without the ledger; a launch is refused without it anyway.
         outages, availability = outages or (), {}
         notes = (*notes, f"this plan ignores remembered outages: {error}")
-    discounts = None
-    if session.config.discounts:
-        # Imported here: it loads the ledger, and few configurations have discounts.
-        from multicompute.engine.discounts import active_discounts, unlimited_discounts
-
-        try:
-            discounts = active_discounts(session)
-        except LedgerError as error:
-            notes = (*notes, f"this plan ignores discounts that cover a number of nodes: {error}")
-            discounts = unlimited_discounts(session)
+    discounts, ignored = _discounts(session)
     plan = resolve(
         spec,
         session.catalog,
@@ -151,8 +145,22 @@ def plan_for(
         max_price_age=session.config.max_price_age,
         discounts=discounts,
     )
-    notes = (*notes, *_unknown_availability(plan, availability))
+    notes = (*notes, *ignored, *_unknown_availability(plan, availability))
     return dataclasses.replace(plan, notes=(*plan.notes, *notes)) if notes else plan
+
+
+def _discounts(session: Session) -> "tuple[Discounts | None, tuple[str, ...]]":
+    """Return the configured discounts, and a note about those that a plan without the ledger ignores."""
+    if not session.config.discounts:
+        return None, ()
+    # Imported here: it loads the ledger, and few configurations have discounts.
+    from multicompute.engine.discounts import active_discounts, unlimited_discounts
+
+    try:
+        return active_discounts(session), ()
+    except LedgerError as error:
+        note = f"this plan ignores discounts that cover a number of nodes: {error}"
+        return unlimited_discounts(session), (note,)
 
 
 def require_candidate(session: Session, plan: Plan, without_outages: Callable[[], Plan]) -> None:

@@ -133,9 +133,7 @@ def resolve(
         availability,
         fabric_limits,
         image_required,
-        ceiling,
-        max_price_age=max_price_age,
-        discounts=discounts,
+        *(ceiling, max_price_age, discounts),
     )
     plan = decide(spec, catalog, context)
     return plan if plan.candidates or not proposes else _with_nearest(plan, catalog, context)

@@ -82,6 +82,7 @@ def _commands(cloud: LocalCloud) -> Mapping[str, Callable[..., object]]:
     return {
         "capacity": cloud.set_capacity,
         "quota": cloud.set_quota,
+        "price": cloud.set_price,
         "reserve": cloud.add_reservation,
         "delays": cloud.set_delays,
         "preempt": cloud.preempt,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from multicompute.offer import Purchase
 from multicompute.provider import Resource
 from multicompute.testing.faults import Faults
 from multicompute.testing.local.measurements import Load
@@ -84,6 +85,22 @@ class LocalCloud(Protocol):
             ValueError: The cloud has no such quota.
         """
         raise _unsupported(self, "quotas")
+
+    def set_price(
+        self, instance_type: str, region: str, hourly_usd: float | None, *, purchase: Purchase = "on_demand"
+    ) -> None:
+        """Set what an instance type costs in a region, in the price interfaces of the cloud.
+
+        Args:
+            instance_type: The vendor's name of the machine type or slice type.
+            region: The region; a spot price holds in all its zones.
+            hourly_usd: The price of a node in USD per hour; None for a type that is not in the price list, though it can be launched.
+            purchase: How it is bought.
+
+        Raises:
+            ValueError: The region does not sell the type in this way, or the cloud can't have this price.
+        """
+        raise _unsupported(self, "prices that change")
 
     def add_reservation(
         self, instance_type: str, place: str, nodes: int, *, tags: Mapping[str, str] | None = None

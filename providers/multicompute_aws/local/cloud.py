@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from multicompute.clock import Clock, SystemClock
+from multicompute.offer import Purchase
 from multicompute.provider import Resource
 from multicompute.testing.faults import Faults
 from multicompute.testing.local.admin import PREFIX, Admin
@@ -131,7 +132,7 @@ class AwsLocalCloud:
             return
         self._main.store = self.store
         self._apps = {"": self._main.start(self._injector, self._keys)}
-        self._chassis.start({"/": self._answer, PREFIX: Admin(self)})
+        self._chassis.start({"/": self._answer, PREFIX: Admin(self, {"interruptions": self.set_interruptions})})
         (self._chassis.folder / "config").write_text(_profile(_KEY_ID), encoding="utf-8")
 
     def stop(self) -> None:
@@ -362,10 +363,23 @@ class AwsLocalCloud:
             history.append((at or self._state.now(), price))
             history.sort()
 
-    def set_price(self, instance_type: str, region: str, price: float | None) -> None:
-        """Change the on-demand price of a type in the price list; None removes it from the list."""
-        with self._state.lock:
-            self._state.prices[instance_type, region] = price
+    def set_price(
+        self, instance_type: str, region: str, hourly_usd: float | None, *, purchase: Purchase = "on_demand"
+    ) -> None:
+        """Set the on-demand price in the price list, or the spot price of all zones from now on; see `LocalCloud.set_price`.
+
+        Raises:
+            ValueError: The region does not sell it as spot, it is a spot price of None, or it is bought in another way.
+        """
+        if purchase == "on_demand":
+            with self._state.lock:
+                self._state.prices[instance_type, region] = hourly_usd
+            return
+        zones = self._state.offered(region).get(instance_type, ())
+        if purchase != "spot" or hourly_usd is None or not zones:
+            raise ValueError(f"{instance_type} in {region} can't have a {purchase} price of {hourly_usd}")
+        for zone in zones:
+            self.set_spot_price(instance_type, zone, hourly_usd)
 
     def set_interruptions(self, instance_type: str, region: str, number: int) -> None:
         """Set how often spot nodes of a type are interrupted: 0 for less than 5 % a month, up to 4 for more than 20 %.

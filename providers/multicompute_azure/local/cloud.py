@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from multicompute.clock import Clock, SystemClock
+from multicompute.offer import Purchase
 from multicompute.provider import Resource
 from multicompute.testing.faults import Faults
 from multicompute.testing.local.admin import PREFIX, Admin
@@ -158,7 +159,7 @@ class AzureLocalCloud:
         if self._chassis.is_running:
             return
         app = Subscriptions(self._app(), self._apps)
-        admin = Admin(self, {"restrict": self.restrict, "price": self.set_price, "evictions": self.set_eviction_rate})
+        admin = Admin(self, {"restrict": self.restrict, "evictions": self.set_eviction_rate})
         self._chassis.start(
             {"/": app, "/api/": self._prices, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin}
         )
@@ -224,23 +225,20 @@ class AzureLocalCloud:
         with self._state.lock:
             self._state.quotas.set(region, name, int(value))
 
-    def set_price(self, instance_type: str, region: str, hourly_usd: float, *, purchase: str = "on_demand") -> None:
-        """Set what a size costs in a region, in the price list and for the ceiling of spot machines.
-
-        Args:
-            instance_type: The size.
-            region: The region.
-            hourly_usd: The price; 0 takes the size off the price list, though it can still be launched.
-            purchase: "on_demand" or "spot".
+    def set_price(
+        self, instance_type: str, region: str, hourly_usd: float | None, *, purchase: Purchase = "on_demand"
+    ) -> None:
+        """Set what a size costs, in the price list and for the ceiling of spot machines; see `LocalCloud.set_price`.
 
         Raises:
-            ValueError: The region does not sell the size, or it is not sold in this way.
+            ValueError: The region does not sell the size, it is not sold in this way, or the price is not above 0.
         """
-        if purchase not in ("on_demand", "spot") or hourly_usd < 0:
-            raise ValueError(f"{hourly_usd} USD, {purchase}: must be 0 or more, and bought on_demand or as spot")
+        if purchase not in ("on_demand", "spot") or (hourly_usd is not None and hourly_usd <= 0):
+            raise ValueError(f"{hourly_usd} USD, {purchase}: must be above 0, and bought on_demand or as spot")
         key = (region, hardware.check_sold(instance_type, region), purchase)
         with self._state.lock:
-            self._state.prices[key] = hourly_usd
+            # The list omits what costs nothing.
+            self._state.prices[key] = hourly_usd or 0.0
 
     def set_eviction_rate(self, instance_type: str, region: str, rate: str) -> None:
         """Set how often spot machines of a size are evicted in a region, as Resource Graph then shows.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from multicompute.clock import Clock, SystemClock
+from multicompute.offer import Purchase
 from multicompute.provider import Resource
 from multicompute.testing.faults import Faults
 from multicompute.testing.local.admin import PREFIX, Admin
@@ -242,20 +243,19 @@ class GcpLocalCloud:
         with self._state.lock:
             self._state.capacity.set(place, instance_type, nodes)
 
-    def set_price(self, instance_type: str, region: str, hourly_usd: float, *, purchase: str = "on_demand") -> None:
-        """Set what a machine type or a slice type costs in the price list, from the next refresh on.
+    def set_price(
+        self, instance_type: str, region: str, hourly_usd: float | None, *, purchase: Purchase = "on_demand"
+    ) -> None:
+        """Set what a machine type or a slice type costs; see `LocalCloud.set_price`.
 
         Google has no price of machine types: the price of the GPU, chip or core changes, and so does that of every type that has it.
 
-        Args:
-            instance_type: A machine type, without attached accelerators, or a slice type.
-            region: The region.
-            hourly_usd: USD per node and hour.
-            purchase: "on_demand", "spot" or "flex_start".
-
         Raises:
-            ValueError: The region does not offer the type, its parts have no such price, or the other parts cost more.
+            ValueError: The region does not offer the type, its parts have no such price, the other parts cost more, or the price is
+                None: a list of parts can't omit one type.
         """
+        if hourly_usd is None:
+            raise ValueError(f"{instance_type}: Google's price list has parts of machines, so it can't omit one type")
         with self._state.lock:
             self._billing.set_price(instance_type, region, hourly_usd, purchase)
 

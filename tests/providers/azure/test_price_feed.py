@@ -158,7 +158,7 @@ def test_a_price_that_was_changed_and_a_sale_that_was_ended_are_seen(
     cloud: AzureLocalCloud, feed: AzurePriceFeed
 ) -> None:
     cloud.set_price(ND.name, "eastus", 101.5)
-    cloud.set_price(ND.name, "eastus", 0, purchase="spot")
+    cloud.set_price(ND.name, "eastus", None, purchase="spot")
     found = feed.fetch(query_of(ND, NC24, accelerators={"h100"}), progress=lambda share: None)
     assert prices_of(found)[ND.name, "eastus", "on_demand"] == 101.5
     assert (ND.name, "eastus", "spot") not in prices_of(found)
@@ -501,7 +501,7 @@ def test_a_price_is_confirmed_by_a_query_for_the_machine_in_another_version(
 
 
 def test_a_price_that_the_second_query_does_not_have_is_missing(cloud: AzureLocalCloud, feed: AzurePriceFeed) -> None:
-    cloud.set_price(NC24.name, "eastus", 0)
+    cloud.set_price(NC24.name, "eastus", None)
     assert feed.confirm([price(2.0)]) == []
     assert feed.confirm([]) == []
 

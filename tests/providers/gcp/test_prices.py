@@ -371,6 +371,8 @@ def test_a_price_below_that_of_the_other_parts_is_refused(cloud: GcpLocalCloud) 
         cloud.set_price("a3-highgpu-8g", IOWA, 1.0)
     with pytest.raises(ValueError, match="not offered"):
         cloud.set_price("a3-highgpu-8g", "us-central9", 1.0)
+    with pytest.raises(ValueError, match="can't omit"):
+        cloud.set_price("a3-highgpu-8g", IOWA, None)
 
 
 def test_everything_is_read_with_a_bounded_number_of_calls(cloud: GcpLocalCloud) -> None:

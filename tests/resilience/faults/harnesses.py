@@ -158,7 +158,7 @@ def _gcp(clock: FakeClock) -> Started:
 
 
 def _azure(clock: FakeClock) -> Started:
-    from multicompute_azure import _session
+    from multicompute_azure import _http
     from multicompute_azure._provider import AzureProvider
     from multicompute_azure.local import AzureLocalCloud
 
@@ -169,7 +169,7 @@ def _azure(clock: FakeClock) -> Started:
     return (
         cloud,
         lambda: AzureProvider(settings, clock=clock, step=step, patience=patience),
-        lambda: patch.object(_session, "_READ_SECONDS", READ_TIMEOUT),
+        lambda: patch.object(_http, "_READ_SECONDS", READ_TIMEOUT),
     )
 
 

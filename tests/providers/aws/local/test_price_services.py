@@ -3,6 +3,7 @@
 import json
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -61,6 +62,18 @@ def test_a_price_can_be_changed_and_removed(ask: Any, own_cloud: AwsLocalCloud) 
     assert amounts(ask(match(**LINUX))[0]) == ["12.5000000000"]
     own_cloud.set_price("p5.48xlarge", "us-east-1", None)
     assert ask(match(**LINUX)) == []
+
+
+def test_a_spot_price_is_set_in_all_zones(own_client: Any, own_cloud: AwsLocalCloud) -> None:
+    own_cloud.set_price("p5.48xlarge", "us-east-1", 12.5, purchase="spot")
+    listed = own_client("ec2").describe_spot_price_history(
+        InstanceTypes=["p5.48xlarge"], ProductDescriptions=["Linux/UNIX"], StartTime=datetime.now(UTC)
+    )["SpotPriceHistory"]
+    assert len(listed) > 1 and {float(entry["SpotPrice"]) for entry in listed} == {12.5}
+    with pytest.raises(ValueError, match="can't have a spot price of None"):
+        own_cloud.set_price("p5.48xlarge", "us-east-1", None, purchase="spot")
+    with pytest.raises(ValueError, match="can't have a flex_start price"):
+        own_cloud.set_price("p5.48xlarge", "us-east-1", 1.0, purchase="flex_start")
 
 
 def test_without_one_filter_other_rows_come(ask: Any) -> None:

@@ -175,10 +175,10 @@ def test_a_changed_price_has_the_old_row_too_and_a_price_of_zero_has_none(cloud:
     cloud.set_price("Standard_ND96isr_H100_v5", "eastus", 12.5, purchase="spot")
     rows = {row["retailPrice"]: row["effectiveStartDate"] for row in prices(arm, text).body["Items"]}
     assert rows[12.5] > rows[old]
-    cloud.set_price("Standard_ND96isr_H100_v5", "eastus", 0, purchase="spot")
+    cloud.set_price("Standard_ND96isr_H100_v5", "eastus", None, purchase="spot")
     assert prices(arm, text).body["Items"] == []
-    with pytest.raises(ValueError, match="must be 0 or more"):
-        cloud.set_price("Standard_ND96isr_H100_v5", "eastus", 1, purchase="low_priority")
+    with pytest.raises(ValueError, match="must be above 0"):
+        cloud.set_price("Standard_ND96isr_H100_v5", "eastus", 1, purchase="reserved")
 
 
 def test_a_test_changes_prices_and_eviction_rates_over_http(cloud: AzureLocalCloud, arm: Arm) -> None:
