@@ -79,7 +79,7 @@ def _data_item(item: Any, name: str) -> Data:
     return Data(url.strip(), place.strip(), parse_gib(size, what=name))
 
 
-_DATA_FORM: Final = 'write URL, place and size, such as ("s3://bucket/tokens", "PROVIDER:REGION", "20TiB")'
+_DATA_FORM: Final = 'write URL=PROVIDER:REGION:SIZE, with a size such as "20TiB"'
 
 
 def _hours(value: Any, name: str) -> float:

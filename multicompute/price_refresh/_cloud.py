@@ -13,7 +13,7 @@ from multicompute.catalog.content import Content, priced_type, read_content, wit
 from multicompute.catalog.versions import Versions
 from multicompute.catalog.writer import rendered
 from multicompute.clock import monotonic
-from multicompute.errors import CatalogError, ConfigError, MulticomputeError
+from multicompute.errors import CatalogError, ConfigError, MulticomputeError, ThrottledError, TransientError
 from multicompute.offer import Region
 from multicompute.price_feed import FailedRegion, FoundPrices, Price, PriceFeed, PriceQuery
 from multicompute.price_refresh._merge import Merged, merge
@@ -75,7 +75,7 @@ class CloudRefresh:
             with self._versions.locked(self._wait_for_lock):
                 report = self._refresh()
         except MulticomputeError as error:
-            report = self.failed(_one_line(str(error)))
+            report = self.failed(self._described(error))
         except ImportError as error:
             report = self.failed(self._missing_sdk(error))
         except Exception as error:  # noqa: BLE001 - a bug in one cloud's feed must not lose the prices of the others
@@ -164,7 +164,7 @@ class CloudRefresh:
         try:
             return feed.confirm(prices)
         except MulticomputeError as error:
-            self._notes.append(f"the second query failed: {_one_line(str(error))}")
+            self._notes.append(f"the second query failed: {self._described(error)}")
             return ()
 
     def _replace(self, content: Content) -> bool:
@@ -211,6 +211,13 @@ class CloudRefresh:
     def _note_use(self) -> None:
         if configured := self._session.config.catalog:
             self._notes.append(f"plans do not use these tables, because `catalog` in the configuration is {configured}")
+
+    def _described(self, error: MulticomputeError) -> str:
+        """Return an error in one line, without the name of the cloud, which is next to it."""
+        # The hint of these errors is about a launch.
+        hint = "try again later" if isinstance(error, (ThrottledError, TransientError)) else error.hint
+        text = error.message.removeprefix(f"{self._name}: ").removeprefix(f"{self._name} ")
+        return _one_line(f"{text} ({hint})" if hint else text)
 
     def _missing_sdk(self, error: ImportError) -> str:
         from multicompute.plugins import install_line, missing_modules

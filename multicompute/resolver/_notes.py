@@ -48,6 +48,10 @@ def notes(
         )
     if spec.disk is not None:
         found.append("prices do not include disks, because the offer tables have no prices for them")
+    if spec.hours is not None and lifetimes.ttl is not None and timedelta(hours=spec.hours) > lifetimes.ttl:
+        found.append(
+            f"the request has {lifetimes.ttl_text}, so the cluster is terminated before hours={spec.hours:g} unless it is extended"
+        )
     if costs.transfers is not None:
         found.append(costs.transfers.note((best.provider, best.region)))
     if context.discounts is not None:

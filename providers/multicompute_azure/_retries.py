@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
+from azure.core.exceptions import ServiceRequestError
+
 from multicompute.clock import Clock
 from multicompute.errors import MulticomputeError, ThrottledError, TransientError
 
 Answer = TypeVar("Answer")
 
 _TRIES: Final = 6
+# As long as nothing has been answered, there is probably no network, which no wait changes.
+_TRIES_WITHOUT_NETWORK: Final = 3
 _FIRST_WAIT: Final = timedelta(seconds=1)
 # An answer that asks for more is a failure: a refresh should take two minutes.
 _LONGEST_WAIT: Final = timedelta(seconds=60)
@@ -33,6 +37,8 @@ class Retries:
         self._clock = clock
         self._lock = threading.Lock()
         self._resume: datetime | None = None
+        self._is_reachable = False
+        self._unreachable: MulticomputeError | None = None
 
     def run(self, operation: str, call: Callable[[], Answer]) -> Answer:
         """Return what `call` returns, after some tries if it is throttled or gets no answer.
@@ -41,19 +47,32 @@ class Retries:
         threads wait.
 
         Raises:
-            MulticomputeError: The last try failed, or one failed for good, or Azure asks to wait for more than a minute.
+            MulticomputeError: The last try failed, or one failed for good, or Azure asks to wait for more than a minute, or no
+                connection has been made in several tries.
         """
         wait = _FIRST_WAIT
-        for _ in range(_TRIES - 1):
+        for attempt in range(1, _TRIES):
             try:
                 return self._once(operation, call)
             except (ThrottledError, TransientError) as error:
+                if self._gives_up(error, attempt):
+                    raise
                 pause = wait if error.retry_after is None else timedelta(seconds=error.retry_after)
                 if pause > _LONGEST_WAIT or _REFUSED.fullmatch(error.code or ""):
                     raise
                 self._postpone(error, pause)
             wait *= 2
         return self._once(operation, call)
+
+    def _gives_up(self, error: MulticomputeError, attempt: int) -> bool:
+        """Return whether no call has been answered yet, and this one or another has been tried often enough."""
+        if attempt == _TRIES_WITHOUT_NETWORK and not self._is_reachable:
+            self._unreachable = error
+        return self._is_unreachable
+
+    @property
+    def _is_unreachable(self) -> bool:
+        return self._unreachable is not None and not self._is_reachable
 
     def counts(self) -> Mapping[str, int]:
         """Return the number of requests by operation, so far."""
@@ -64,9 +83,18 @@ class Retries:
         with self._lock:
             self.calls[operation] += 1
             resume = self._resume
+        if self._is_unreachable and self._unreachable is not None:
+            raise self._unreachable
         if resume is not None:
             self._clock.sleep(resume - self._clock.now())
-        return call()
+        try:
+            found = call()
+        except MulticomputeError as error:
+            # Whatever it was, something has answered, unless no connection was made.
+            self._is_reachable |= not isinstance(error.__cause__, ServiceRequestError)
+            raise
+        self._is_reachable = True
+        return found
 
     def _postpone(self, error: MulticomputeError, pause: timedelta) -> None:
         if not isinstance(error, ThrottledError):

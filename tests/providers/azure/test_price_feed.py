@@ -1,5 +1,6 @@
 """The price feed of Azure: all regions over HTTP, pages, throttling, what was answered, and the second query."""
 
+import socket
 import subprocess
 import sys
 import threading
@@ -214,6 +215,19 @@ def test_a_page_that_did_not_arrive_is_asked_for_again(
 ) -> None:
     getattr(cloud.faults, fault)(LIST, times=2)
     assert feed.fetch(query_of(ND), progress=lambda share: None).failed == []
+
+
+def test_without_a_network_the_feed_gives_up_soon(clock: FakeClock) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    feed, started = (
+        AzurePriceFeed(Settings({"prices_endpoint_url": f"http://127.0.0.1:{port}"}), clock=clock),
+        clock.now(),
+    )
+    with pytest.raises(errors.TransientError):
+        feed.fetch(packaged(), progress=lambda share: None)
+    # The first eight regions, asked at once, wait one and two seconds each. After that, none waits.
+    assert clock.now() - started <= timedelta(seconds=3 * 8)
 
 
 def test_a_page_of_a_proxy_is_asked_for_again_and_a_refused_filter_is_not(

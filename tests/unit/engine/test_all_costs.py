@@ -181,6 +181,12 @@ def test_the_hours_are_the_ttl_if_they_are_not_given(cloud: FakeCloud) -> None:
     assert Cluster.plan(**EAST, data=data, ttl=None, hours=3).best.hours == 3
 
 
+@pytest.mark.parametrize(("ttl", "is_noted"), [("default", True), ("2h", True), ("300h", False), (None, False)])
+def test_a_plan_says_if_the_cluster_ends_before_its_hours(cloud: FakeCloud, ttl: str | None, is_noted: bool) -> None:
+    notes = Cluster.plan(**EAST, hours=200, ttl=ttl).notes
+    assert any("terminated before hours=200" in note for note in notes) is is_noted
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [("us-east-1", "write aws:us-east-1"), ("aws:us-esat-1", "us-east-1"), ("awz:us-east-1", "did you mean aws")],
