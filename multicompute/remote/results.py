@@ -1,0 +1,159 @@
+"""What commands on nodes come back with: results, and the errors that carry them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from multicompute.errors import MulticomputeError
+
+Outcome = Literal["exited", "lost", "unreachable", "untrusted", "timed_out", "stopped"]
+"""How a command came to its end.
+
+exited: by itself, with a status. lost: its node did not answer any more. unreachable: it was never started.
+untrusted: likewise, as the host key is not the pinned one.
+timed_out: its time was over. stopped: we ended it, because of another rank's failure or a cancellation.
+"""
+
+NO_STATUS = 255
+"""The status of a command whose own is not known; OpenSSH's client has the same."""
+
+_SHOWN_LINES = 2
+_LINE_WIDTH = 110
+_PEER_FAILED = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "broken pipe",
+    "socket closed",
+    "remote process exited",
+    "connection refused",
+    "shutdown barrier",
+    "coordination service",
+    "preempted",
+    "sigterm",
+)
+"""What engines write when it was another rank that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one command on one node came back with.
+
+    Attributes:
+        rank: the rank of the node.
+        returncode: the exit status; 128 + n after signal n, 255 where the node was lost or not reached.
+        stdout: its output, decoded as UTF-8; of a very long one the end.
+        stderr: its messages, likewise.
+        seconds: how long it ran.
+        outcome: how it ended.
+        error: why there is no status, in one sentence; "" where the command exited by itself.
+        left_out: how many bytes are missing at the start of `stdout` and `stderr`.
+    """
+
+    rank: int
+    returncode: int
+    stdout: str = ""
+    stderr: str = ""
+    seconds: float = 0.0
+    outcome: Outcome = "exited"
+    error: str = ""
+    left_out: int = 0
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the command exited with status 0."""
+        return self.outcome == "exited" and self.returncode == 0
+
+    def last_lines(self, count: int = 20) -> list[str]:
+        """Return the last lines of stderr that are not empty, of stdout where stderr has none."""
+        for text in (self.stderr, self.stdout):
+            lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+            if lines:
+                return lines[-count:]
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class TransferResult:
+    """What was copied to or from one node.
+
+    Attributes:
+        rank: the rank of the node.
+        entries: how many files, folders and links.
+        size: the bytes of the archive that went over the wire.
+        seconds: how long it took.
+        left_out: what was not copied, and why.
+    """
+
+    rank: int
+    entries: int
+    size: int
+    seconds: float
+    left_out: tuple[str, ...] = ()
+
+
+class RunError(MulticomputeError):
+    """A command failed on a node, or a node was lost or could not be reached.
+
+    Attributes:
+        rank: the rank whose failure came first.
+        results: what every rank came back with, in the order of the ranks.
+    """
+
+    def __init__(self, message: str, *, rank: int, results: Sequence[RunResult] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.rank = rank
+        self.results = tuple(results)
+
+
+class RunTimeout(RunError, TimeoutError):
+    """A command was still running when its time was over; it was ended."""
+
+
+class HostKeyError(RunError):
+    """A host did not present the key that is pinned for it; nothing was sent to it."""
+
+
+def first_culprit(results: Iterable[RunResult]) -> RunResult | None:
+    """Return the result to blame, of results in the order in which they came in; None where all are fine.
+
+    A node that was lost makes its peers fail, and so does a rank that died: a rank that reports the failure of a peer is
+    blamed only where no other one failed.
+    """
+    failed = [result for result in results if not result.is_ok and result.outcome != "stopped"]
+    return min(failed, key=_blame, default=None)
+
+
+def _blame(result: RunResult) -> int:
+    if result.outcome in ("lost", "unreachable", "untrusted"):
+        return 0
+    if result.outcome == "timed_out":
+        return 3
+    tail = " ".join(result.last_lines(5)).lower()
+    return 2 if any(phrase in tail for phrase in _PEER_FAILED) else 1
+
+
+def error_of(culprit: RunResult, results: Sequence[RunResult], *, name: str) -> RunError:
+    """Return the error for a failure, naming the rank, its status and its last lines.
+
+    Args:
+        culprit: the result to blame.
+        results: all results.
+        name: the rank as messages show it.
+    """
+    ordered = sorted(results, key=lambda result: result.rank)
+    if culprit.outcome == "timed_out":
+        late = [result.rank for result in ordered if result.outcome == "timed_out"]
+        also = f", and {len(late) - 1} other ranks" if len(late) > 1 else ""
+        return RunTimeout(f"{name}{also}: {culprit.error}", rank=culprit.rank, results=ordered)
+    if culprit.outcome == "untrusted":
+        hint = "if the node was rebuilt on purpose, forget its old key"
+        return HostKeyError(f"{name}: {culprit.error}", rank=culprit.rank, results=ordered, hint=hint)
+    what = culprit.error or f"exit status {culprit.returncode} after {culprit.seconds:.0f} s"
+    stopped = sum(result.outcome == "stopped" for result in ordered)
+    others = f"; {stopped} other rank{'s were' if stopped > 1 else ' was'} stopped" if stopped else ""
+    return RunError(f"{name}: {what}{others}" + _quoted(culprit), rank=culprit.rank, results=ordered)
+
+
+def _quoted(result: RunResult) -> str:
+    lines = result.last_lines(_SHOWN_LINES)
+    return "".join(f"\n  {line[:_LINE_WIDTH]}" for line in lines)
