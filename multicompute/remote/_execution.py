@@ -158,7 +158,7 @@ class Execution:
     async def _wait(self) -> None:
         """Wait for the end of all commands that are no service, or for a reason to end them."""
         deadline = None if self._policy.timeout is None else self._loop.time() + self._policy.timeout.total_seconds()
-        while any(not run.task.is_service and not run.is_ended for run in self._runs):
+        while not self._has_ended():
             left = None if deadline is None else max(deadline - self._loop.time(), 0.0)
             try:
                 run = await asyncio.wait_for(self._events.get(), left)
@@ -171,6 +171,11 @@ class Execution:
                     # The rank at fault may be a moment behind a peer that noticed.
                     await asyncio.sleep(_SETTLE_SECONDS)
                 return await self._end("stopped", f"stopped, because rank {run.task.rank} failed")
+
+    def _has_ended(self) -> bool:
+        """Whether all commands that are no service have ended; they may have yet to be started by one."""
+        awaited = [run for run in self._runs if not run.task.is_service]
+        return bool(awaited) and all(run.is_ended for run in awaited)
 
     def _is_reason_to_stop(self, run: "_Run") -> bool:
         if self._policy.stop_when == "never":

@@ -14,16 +14,21 @@ from multicompute.errors import SpecError
 Command = str | Sequence[str]
 """A shell line, or a list of arguments that no shell interprets."""
 
-BOOTSTRAP: Final = (
-    'exec sh -c \'IFS= read -r s && s=$(printf %b "$s") && '
-    "if command -v bash >/dev/null 2>&1; "
-    'then exec bash --norc -c "$s" multicompute; else eval "$s"; fi\''
-)
-"""The command line of every session: reads the script to run from its first line of stdin.
+BOOTSTRAP: Final = 'exec sh -c \'IFS= read -r s && eval "$(printf %b "$s")"\''
+"""The command line of every session: runs the script in the first line of stdin.
 
 It says the same to sh, bash, zsh, csh and fish, one of which is the login shell: one line, no backslash and no `!`
 inside the single quotes. `read` takes no byte beyond the line. Nothing of the user's is on a command line, where other
 users of the node could read it.
+"""
+
+# Through a variable, so that lists of processes stay readable.
+_IN_BASH: Final = b"""
+if command -v bash >/dev/null 2>&1; then
+export script
+exec bash --norc -c 'export -n script; eval "$script"' multicompute
+fi
+eval "$script"
 """
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -41,7 +46,8 @@ class Task:
         env: variables to set.
         cwd: the folder to run in; relative to the login user's home, None for the home itself.
         input: what the command reads from stdin; None for an empty stdin.
-        has_scratch: whether the command gets an empty folder of its own, `$MULTICOMPUTE_SCRATCH`, removed afterwards.
+        scratch: the path of a folder to make for the command, `$MULTICOMPUTE_SCRATCH`, and to remove afterwards; "" for
+            none. It must not exist yet. Short, because socket paths end at 107 characters.
         is_service: whether the command only serves others: it is not waited for, and stopped when the others ended.
     """
 
@@ -50,7 +56,7 @@ class Task:
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     cwd: str | None = None
     input: bytes | None = None
-    has_scratch: bool = False
+    scratch: str = ""
     is_service: bool = False
 
 
@@ -83,7 +89,7 @@ def job_of(task: Task) -> bytes:
     Raises:
         SpecError: the command is empty, a variable has an impossible name, or something contains a NUL character.
     """
-    lines = [] if task.has_scratch else [b"unset MULTICOMPUTE_SCRATCH"]
+    lines = [] if task.scratch else [b"unset MULTICOMPUTE_SCRATCH"]
     for name, value in task.env.items():
         if not _NAME.fullmatch(name):
             raise SpecError(f"env: {name!r} can't be the name of a variable", hint="use letters, digits and _")
@@ -134,15 +140,18 @@ def run_request(task: Task, *, token: str, grace: timedelta, alive: timedelta, s
         "grace": str(round(grace.total_seconds())),
         "alive": str(round(alive.total_seconds())),
         "sweep": str(int(sweep)),
-        "scratch": str(int(task.has_scratch)),
+        "scratch": task.scratch,
     }
     return script_line("run", settings) + encode_line(job_of(task)) + b"\n"
 
 
 def script_line(name: str, settings: Mapping[str, str]) -> bytes:
-    """Return a packaged script as the first line of a session, with its variables set."""
+    """Return a packaged script, with its variables set, as the first line of a session; bash runs it where there is one."""
     set_first = b"".join(b"%s=%s\n" % (key.encode(), quote(value)) for key, value in settings.items())
-    return encode_line(set_first) + _script(name) + b"\n"
+    return (
+        encode_line(b"script=" + quote((set_first + _script(name)).decode("utf-8", "surrogateescape")) + _IN_BASH)
+        + b"\n"
+    )
 
 
 @cache
@@ -150,4 +159,4 @@ def _script(name: str) -> bytes:
     text = files("multicompute.remote").joinpath("scripts", f"{name}.sh").read_bytes()
     lines = (line.strip() for line in text.splitlines())
     # Comments stay here: the node reads the script byte by byte.
-    return encode_line(b"\n".join(line for line in lines if line and not line.startswith(b"#")))
+    return b"\n".join(line for line in lines if line and not line.startswith(b"#"))

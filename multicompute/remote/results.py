@@ -1,5 +1,6 @@
 """What commands on nodes come back with: results, and the errors that carry them."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,9 @@ NO_STATUS = 255
 
 _SHOWN_LINES = 2
 _LINE_WIDTH = 110
+_SEARCHED_LINES = 200
+# "ValueError: ..." or "[rank1]: package.SomeException: ...", but not torchrun's own report of what its workers did.
+_EXCEPTION = re.compile(r"(?:\[rank\d+\]: )?(?!torch\.distributed\.elastic)[\w.]*(?:Error|Exception|Exit|Interrupt)\b")
 _PEER_FAILED = (
     "connection closed by peer",
     "connection reset by peer",
@@ -124,11 +128,12 @@ def first_culprit(results: Iterable[RunResult]) -> RunResult | None:
 
 
 def _blame(result: RunResult) -> int:
+    """Return how little a failed result is to blame: 0 for the most."""
     if result.outcome in ("lost", "unreachable", "untrusted"):
         return 0
     if result.outcome == "timed_out":
         return 3
-    tail = " ".join(result.last_lines(5)).lower()
+    tail = " ".join([*_exceptions(result)[-1:], *result.last_lines(5)]).lower()
     return 2 if any(phrase in tail for phrase in _PEER_FAILED) else 1
 
 
@@ -155,5 +160,10 @@ def error_of(culprit: RunResult, results: Sequence[RunResult], *, name: str) -> 
 
 
 def _quoted(result: RunResult) -> str:
-    lines = result.last_lines(_SHOWN_LINES)
-    return "".join(f"\n  {line[:_LINE_WIDTH]}" for line in lines)
+    """Return the lines that tell most: the exception of a Python program, else the last ones."""
+    lines = _exceptions(result)[-1:] or result.last_lines(_SHOWN_LINES)
+    return "".join(f"\n  {line.strip()[:_LINE_WIDTH]}" for line in lines)
+
+
+def _exceptions(result: RunResult) -> list[str]:
+    return [line for line in result.last_lines(_SEARCHED_LINES) if _EXCEPTION.match(line)]

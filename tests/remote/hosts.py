@@ -5,6 +5,7 @@ folder. Otherwise it is an sshd on a port of 127.0.0.1, and all hosts share the 
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -36,6 +37,7 @@ mount -t tmpfs tmpfs /tmp
 chmod 1777 /tmp
 mount -t tmpfs tmpfs /dev/shm
 mount --bind "$1/passwd_$2" /etc/passwd
+mount --bind "$1/hosts" /etc/hosts
 mkdir -p "$1/home_$2"
 hostname "host$2"
 exec "$3" -D -e -f "$1/sshd_config_$2"
@@ -185,6 +187,15 @@ def _end(host: Host) -> None:
             pass
 
 
+def _remove_stale() -> None:
+    """Remove what tests that were killed have left: its names have the ids of their processes."""
+    for name in os.listdir("/run/netns") if Path("/run/netns").exists() else []:
+        owner = re.fullmatch(r"mc(\d+)h\d+", name)
+        if owner and not Path(f"/proc/{owner[1]}").exists():
+            subprocess.run(["ip", "netns", "del", name], check=False)
+            subprocess.run(["ip", "link", "del", f"mcb{owner[1]}"], check=False, capture_output=True)
+
+
 @contextmanager
 def _network(name: str, subnet: str) -> Iterator[None]:
     subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
@@ -217,10 +228,13 @@ def _namespace(name: str, bridge: str, address: str) -> Iterator[str]:
 @contextmanager
 def _namespaced(stack: ExitStack, folder: Path, count: int, settings: Sequence[str]) -> Iterator[list[Host]]:
     Path("/run/sshd").mkdir(exist_ok=True)
-    unique = os.getpid() % 65536
+    _remove_stale()
+    unique = os.getpid()
     bridge, subnet = f"mcb{unique}", f"10.{64 + unique // 256 % 128}.{unique % 256}"
     stack.enter_context(_network(bridge, subnet))
     hosts = []
+    names = [f"{subnet}.{10 + index} host{index}" for index in range(count)]
+    (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names]) + "\n")
     for index in range(count):
         address = f"{subnet}.{10 + index}"
         name = f"mc{unique}h{index}"

@@ -2,15 +2,14 @@
 #
 # Set before this text: token, input (bytes of input that follow, -1 for none), grace (seconds between TERM and KILL),
 # alive (seconds of silence after which the client counts as gone), sweep (1: end what the command left in the
-# background), scratch (1: give the command a folder of its own).
+# background), scratch (a folder to make for the command, empty for none).
 # stdin: the command, on one line; its input; then one newline every few seconds for as long as the client lives.
 IFS= read -r job || exit 255
 exec 3<&0 </dev/null
 
-folder= file=
-if [ "$scratch" = 1 ]; then
-    # Short, because socket paths end at 107 characters.
-    folder=$(mktemp -d /tmp/mc-XXXXXX) || exit 255
+if [ -n "$scratch" ]; then
+    # Refused if it exists: it could be anybody's.
+    mkdir -m 700 -- "$scratch" || exit 255
 fi
 if [ "$input" -ge 0 ]; then
     file=$(mktemp "${TMPDIR:-/tmp}/mc-XXXXXX") || exit 255
@@ -18,7 +17,7 @@ if [ "$input" -ge 0 ]; then
     head -c "$input" <&3 >"$file"
     if [ "$(wc -c <"$file")" -ne "$input" ]; then
         rm -f "$file"
-        [ -z "$folder" ] || rm -rf "$folder"
+        [ -z "$scratch" ] || rm -rf -- "$scratch"
         exit 255
     fi
     exec 4<"$file"
@@ -80,7 +79,7 @@ end_all() {
     fi
 }
 
-printf '%s\n' "$job" | MULTICOMPUTE_RUN="$token" MULTICOMPUTE_SCRATCH="$folder" setsid $shell -c '
+printf '%s\n' "$job" | MULTICOMPUTE_RUN="$token" MULTICOMPUTE_SCRATCH="$scratch" setsid $shell -c '
     IFS= read -r job
     exec <&4 4<&-
     job=$(printf "%b." "$job")
@@ -115,5 +114,5 @@ if [ $? = 0 ]; then
 elif [ "$sweep" = 1 ]; then
     end_marked 2>/dev/null
 fi
-[ -z "$folder" ] || rm -rf "$folder"
+[ -z "$scratch" ] || rm -rf -- "$scratch"
 exit "$status"
