@@ -13,8 +13,6 @@ from multicompute.remote.command import BOOTSTRAP, Task, run_request
 from multicompute.remote.output import Chunk, OutputQueue, Stream, Tail
 from multicompute.remote.results import NO_STATUS, Outcome, RunResult
 
-_HEARTBEAT_SECONDS: Final = 10.0
-_ALIVE: Final = timedelta(seconds=45)
 _SLICE: Final = 256 * 1024
 # A background process that keeps stdout open keeps the channel open after the command's end.
 _QUIET_SECONDS: Final = 2.0
@@ -36,6 +34,7 @@ class Policy:
         sweep: whether to end what a command left in the background.
         grace: how long processes have between TERM and KILL.
         kept_bytes: how much of the end of each stream results have.
+        silence: after so long without a sign of life from the client a node ends what runs.
     """
 
     timeout: timedelta | None = None
@@ -44,6 +43,7 @@ class Policy:
     sweep: bool = False
     grace: timedelta = timedelta(seconds=3)
     kept_bytes: int = 2**20
+    silence: timedelta = timedelta(seconds=45)
 
 
 class Execution:
@@ -144,7 +144,11 @@ class Execution:
         self._runs.append(run)
         token = f"{self._token}-{len(self._runs)}"
         request = run_request(
-            task, token=token, grace=self._policy.grace, alive=_ALIVE, sweep=self._policy.sweep or task.is_service
+            task,
+            token=token,
+            grace=self._policy.grace,
+            alive=self._policy.silence,
+            sweep=self._policy.sweep or task.is_service,
         )
         try:
             connection = await self._connections.open(task.rank)
@@ -225,7 +229,7 @@ class Execution:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
+            await asyncio.sleep(self._policy.silence.total_seconds() / 4)
             for run in self._runs:
                 run.beat()
 

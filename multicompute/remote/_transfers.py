@@ -33,28 +33,21 @@ async def put(connections: Connections, source: Path, remote: str, ranks: Sequen
     name = source.resolve().name
     settings = {"kind": "folder" if source.is_dir() else "file", "name": name, "target": _remote(remote)}
     uploads = await asyncio.gather(*(_Upload.start(connections, rank, settings) for rank in ranks))
+    started = [upload for upload in uploads if isinstance(upload, _Upload)]
+    failed: Transfers = [upload for upload in uploads if isinstance(upload, RunResult)]
     try:
-        entries, left_out = await _broadcast(source, [upload for upload in uploads if isinstance(upload, _Upload)])
-        return list(
-            await asyncio.gather(
-                *(
-                    upload.finish(entries, left_out) if isinstance(upload, _Upload) else _same(upload)
-                    for upload in uploads
-                )
-            )
-        )
+        packed = None if failed else await _broadcast(source, started)
+        if packed is None:
+            # Those that are cut off change nothing.
+            return failed + [result for upload in started if (result := await upload.failure()) is not None]
+        return list(await asyncio.gather(*(upload.finish(*packed) for upload in started)))
     finally:
-        for upload in uploads:
-            if isinstance(upload, _Upload):
-                upload.process.close()
+        for upload in started:
+            upload.process.close()
 
 
-async def _same(result: RunResult) -> RunResult:
-    return result
-
-
-async def _broadcast(source: Path, uploads: "Sequence[_Upload]") -> tuple[int, tuple[str, ...]]:
-    """Pack once, for all nodes; the slowest sets the pace."""
+async def _broadcast(source: Path, uploads: "Sequence[_Upload]") -> tuple[int, tuple[str, ...]] | None:
+    """Pack once, for all nodes; the slowest sets the pace, and one that fails ends it, which returns None."""
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_CHUNKS)
     is_over = False
@@ -73,7 +66,8 @@ async def _broadcast(source: Path, uploads: "Sequence[_Upload]") -> tuple[int, t
     packing = loop.run_in_executor(None, work)
     try:
         while (chunk := await chunks.get()) is not None:
-            await asyncio.gather(*(upload.send(chunk) for upload in uploads))
+            if not all(await asyncio.gather(*(upload.send(chunk) for upload in uploads))):
+                return None
         return await packing
     except OSError as error:
         raise MulticomputeError(f"{error.filename or source}: can't be read: {error.strerror or error}") from error
@@ -83,6 +77,8 @@ async def _broadcast(source: Path, uploads: "Sequence[_Upload]") -> tuple[int, t
             while not chunks.empty():
                 chunks.get_nowait()
             await asyncio.sleep(0.01)
+        # Of one that was broken off nobody else asks for its error.
+        packing.exception()
 
 
 class _Upload:
@@ -106,22 +102,34 @@ class _Upload:
         process.stdin.write(script_line("put", settings))
         return cls(rank, process)
 
-    async def send(self, chunk: bytes) -> None:
-        if self.process.exit_status is not None or self.process.stdin.is_closing():
-            return
+    async def send(self, chunk: bytes) -> bool:
+        """Send a chunk; return whether more may follow."""
+        if self._is_over():
+            return False
         try:
             self.process.stdin.write(chunk)
             await self.process.stdin.drain()
-            self._size += len(chunk)
         except (OSError, asyncssh.Error):
-            return  # its exit status says why
+            return False
+        self._size += len(chunk)
+        return not self._is_over()
 
     async def finish(self, entries: int, left_out: tuple[str, ...]) -> "TransferResult | RunResult":
-        if not self.process.stdin.is_closing():
+        """Wait until the node has put everything in its place."""
+        if not self._is_over():
             self.process.stdin.write_eof()
         seconds = asyncio.get_running_loop().time() - self._started
         failure = await _failure(self._rank, self.process, seconds)
         return failure or TransferResult(self._rank, entries, self._size, seconds, left_out)
+
+    async def failure(self) -> RunResult | None:
+        """Return what ended the copy on the node, None where it could go on."""
+        if not self._is_over():
+            return None
+        return await _failure(self._rank, self.process, asyncio.get_running_loop().time() - self._started)
+
+    def _is_over(self) -> bool:
+        return self.process.exit_status is not None or self.process.stdin.is_closing()
 
 
 async def get(connections: Connections, remote: str, local: Path, ranks: Sequence[int]) -> Transfers:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 StopWhen = Literal["never", "lost", "failed"]
 
 GRACE: Final = timedelta(seconds=3)
+SILENCE: Final = timedelta(seconds=45)
 _KEPT_BYTES: Final = 64 * 2**20
 _LEAST_KEPT: Final = 64 * 1024
 
@@ -51,6 +52,7 @@ class RemoteNodes:
         check_cancelled: Callable[[], object] | None = None,
         random: Random | None = None,
         concurrency: int = 32,
+        silence: timedelta = SILENCE,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -60,6 +62,7 @@ class RemoteNodes:
                 the nodes and then leaves the call.
             random: the source of tokens and of jitter.
             concurrency: how many logins may be under way at once.
+            silence: after so long without a sign of life from here, a node ends what runs.
 
         Raises:
             MulticomputeError: asyncssh is not installed.
@@ -70,6 +73,7 @@ class RemoteNodes:
         self.random = random or system_random()
         self._check_cancelled = check_cancelled or (lambda: None)
         self._concurrency = concurrency
+        self._silence = silence
         self._names = {target.rank: str(target) for target in self.targets}
         self._loop: LoopThread | None = None
         self._connections: Connections | None = None
@@ -205,6 +209,7 @@ class RemoteNodes:
             sweep=sweep,
             grace=grace,
             kept_bytes=max(_KEPT_BYTES // max(len(tasks), 1), _LEAST_KEPT),
+            silence=self._silence,
         )
         self._check_cancelled()
         queue = None if output is None else OutputQueue()
@@ -228,7 +233,9 @@ class RemoteNodes:
         """
         from multicompute.remote._execution import Policy
 
-        execution, call = self._begin(tasks, Policy(stop_when="failed", sweep=True, grace=grace), None, None)
+        execution, call = self._begin(
+            tasks, Policy(stop_when="failed", sweep=True, grace=grace, silence=self._silence), None, None
+        )
         background = BackgroundRun(execution, call, self._names)
         try:
             yield background

@@ -147,8 +147,8 @@ def error_of(culprit: RunResult, results: Sequence[RunResult], *, name: str) -> 
     """
     ordered = sorted(results, key=lambda result: result.rank)
     if culprit.outcome == "timed_out":
-        late = [result.rank for result in ordered if result.outcome == "timed_out"]
-        also = f", and {len(late) - 1} other ranks" if len(late) > 1 else ""
+        more = sum(result.outcome == "timed_out" for result in ordered) - 1
+        also = f" and {more} other{'s' * (more > 1)}" if more > 0 else ""
         return RunTimeout(f"{name}{also}: {culprit.error}", rank=culprit.rank, results=ordered)
     if culprit.outcome == "untrusted":
         hint = "if the node was rebuilt on purpose, forget its old key"

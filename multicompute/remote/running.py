@@ -56,14 +56,16 @@ def _interrupt(execution: "Execution", call: Call[Results], queue: OutputQueue |
     """End the processes on the nodes, and show what they write while they end."""
     call.call_soon(execution.stop)
     waited = 0.0
-    while waited < _STOP_SECONDS and not call.wait(POLL):
+    is_over = False
+    while not is_over and waited < _STOP_SECONDS:
+        is_over = call.wait(POLL)
         waited += POLL
         if queue is not None and output is not None:
             try:
                 _write(output, queue.take(0.0) or [])
             except Exception:  # noqa: BLE001 - the output may be what failed; its error is on its way already
                 output = None
-    if not call.wait(0.0):
+    if not is_over:
         call.cancel()
 
 

@@ -4,6 +4,7 @@ As root, a host is a network namespace with an address of its own, a process nam
 folder. Otherwise it is an sshd on a port of 127.0.0.1, and all hosts share the rest of the machine.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from pathlib import Path
 from multicompute.remote.target import SshHost, Target
 
 SSHD = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
+_count = itertools.count()
 SETTINGS = """
 PidFile none
 UsePAM no
@@ -164,7 +166,8 @@ def _wait_for(host: Host) -> None:
 def _write_settings(folder: Path, index: int, lines: Sequence[str]) -> Path:
     _key(folder / f"host_key_{index}")
     path = folder / f"sshd_config_{index}"
-    path.write_text(SETTINGS.format(folder=folder, index=index) + "\n".join(lines) + "\n")
+    # The first of two that contradict each other holds.
+    path.write_text("\n".join(lines) + SETTINGS.format(folder=folder, index=index))
     return path
 
 
@@ -190,10 +193,10 @@ def _end(host: Host) -> None:
 def _remove_stale() -> None:
     """Remove what tests that were killed have left: its names have the ids of their processes."""
     for name in os.listdir("/run/netns") if Path("/run/netns").exists() else []:
-        owner = re.fullmatch(r"mc(\d+)h\d+", name)
-        if owner and not Path(f"/proc/{owner[1]}").exists():
+        owner = re.fullmatch(r"mc((\d+)n\d)h\d+", name)
+        if owner and not Path(f"/proc/{owner[2]}").exists():
             subprocess.run(["ip", "netns", "del", name], check=False)
-            subprocess.run(["ip", "link", "del", f"mcb{owner[1]}"], check=False, capture_output=True)
+            subprocess.run(["ip", "link", "del", f"mc{owner[1]}b"], check=False, capture_output=True)
 
 
 @contextmanager
@@ -226,11 +229,14 @@ def _namespace(name: str, bridge: str, address: str) -> Iterator[str]:
 
 
 @contextmanager
-def _namespaced(stack: ExitStack, folder: Path, count: int, settings: Sequence[str]) -> Iterator[list[Host]]:
+def _namespaced(
+    stack: ExitStack, folder: Path, count: int, settings: Sequence[str], shell: str
+) -> Iterator[list[Host]]:
     Path("/run/sshd").mkdir(exist_ok=True)
     _remove_stale()
-    unique = os.getpid()
-    bridge, subnet = f"mcb{unique}", f"10.{64 + unique // 256 % 128}.{unique % 256}"
+    unique = f"{os.getpid()}n{next(_count) % 10}"
+    number = 10 * os.getpid() + int(unique[-1])
+    bridge, subnet = f"mc{unique}b", f"10.{64 + number // 256 % 128}.{number % 256}"
     stack.enter_context(_network(bridge, subnet))
     hosts = []
     names = [f"{subnet}.{10 + index} host{index}" for index in range(count)]
@@ -243,7 +249,7 @@ def _namespaced(stack: ExitStack, folder: Path, count: int, settings: Sequence[s
         users = Path("/etc/passwd").read_text().splitlines()
         home = f"{folder}/home_{index}"
         changed = [
-            ":".join([*line.split(":")[:5], home, "/bin/bash"]) if line.startswith("root:") else line for line in users
+            ":".join([*line.split(":")[:5], home, shell]) if line.startswith("root:") else line for line in users
         ]
         (folder / f"passwd_{index}").write_text("\n".join(changed) + "\n")
         isolated = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -256,7 +262,9 @@ def _namespaced(stack: ExitStack, folder: Path, count: int, settings: Sequence[s
 
 
 @contextmanager
-def _on_loopback(stack: ExitStack, folder: Path, count: int, settings: Sequence[str]) -> Iterator[list[Host]]:
+def _on_loopback(
+    stack: ExitStack, folder: Path, count: int, settings: Sequence[str], shell: str
+) -> Iterator[list[Host]]:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     hosts = []
@@ -271,13 +279,16 @@ def _on_loopback(stack: ExitStack, folder: Path, count: int, settings: Sequence[
 
 
 @contextmanager
-def started(count: int, *, isolated: bool | None = None, settings: Sequence[str] = ()) -> Iterator[list[Host]]:
+def started(
+    count: int, *, isolated: bool | None = None, settings: Sequence[str] = (), shell: str = "/bin/bash"
+) -> Iterator[list[Host]]:
     """Start hosts for the length of the block.
 
     Args:
         count: how many.
         isolated: whether each has a network and processes of its own; by default where that is possible.
         settings: further lines for the configuration of each sshd.
+        shell: the login shell, of hosts that are isolated.
     """
     with ExitStack() as stack:
         # Not below /tmp: there the hosts have folders of their own.
@@ -286,7 +297,7 @@ def started(count: int, *, isolated: bool | None = None, settings: Sequence[str]
         _key(folder / "id")
         shutil.copy(folder / "id.pub", folder / "authorized_keys")
         use = _namespaced if (has_namespaces() if isolated is None else isolated) else _on_loopback
-        hosts = stack.enter_context(use(stack, folder, count, settings))
+        hosts = stack.enter_context(use(stack, folder, count, settings, shell))
         for host in hosts:
             _wait_for(host)
         yield hosts

@@ -48,6 +48,8 @@ def torchrun(job: Job, script: str, args: Sequence[str] = (), *, options: Torchr
         RunError: a rank failed, or its node was lost; the others were stopped.
     """
     options = options or Torchrun()
+    if not script:
+        raise SpecError("script='': name the script to run")
     check_accelerators(job)
     (port,) = free_ports(job.nodes)
     run_id = f"{job.nodes.random.getrandbits(64):016x}"
@@ -78,8 +80,6 @@ def command(
         run_id: names this run, so that two of them on one port do not become one.
         options: how torchrun is started.
     """
-    if not script:
-        raise SpecError("script='': name the script to run")
     start = [options.python, "-m", "torch.distributed.run"] if options.python else ["sh", "-c", _START, "torchrun"]
     member = layout.members[rank]
     count = options.nproc_per_node

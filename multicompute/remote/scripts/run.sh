@@ -79,6 +79,9 @@ end_all() {
     fi
 }
 
+# What a shell without job control starts in the background ignores INT and QUIT, and so do all its children. dash has no
+# job control without a terminal.
+[ -z "${BASH_VERSION:-}" ] || set -m
 printf '%s\n' "$job" | MULTICOMPUTE_RUN="$token" MULTICOMPUTE_SCRATCH="$scratch" setsid $shell -c '
     IFS= read -r job
     exec <&4 4<&-
@@ -86,6 +89,7 @@ printf '%s\n' "$job" | MULTICOMPUTE_RUN="$token" MULTICOMPUTE_SCRATCH="$scratch"
     eval "unset job
 ${job%.}"' "${shell%% *}" 3<&- &
 leader=$!
+[ -z "${BASH_VERSION:-}" ] || set +m
 job=
 
 (
