@@ -75,6 +75,7 @@ class Connections:
         )
         self._keys: dict[Path, Mapping[str, Any]] = {}
         self._proxies: list[asyncio.subprocess.Process] = []
+        self._agents: list[asyncssh.SSHAgentClient] = []
         self.host_keys: dict[SshHost, str] = {}
         """The host keys of all hosts that were connected to."""
 
@@ -102,6 +103,9 @@ class Connections:
             for connection in open_ones if late else ():
                 connection.abort()
             await asyncio.gather(*waits, return_exceptions=True)
+        for agent in self._agents:
+            agent.close()
+            await agent.wait_closed()
         for process in self._proxies:
             if process.returncode is None:
                 process.terminate()
@@ -194,8 +198,40 @@ class Connections:
         if identity is None:
             return {}
         if identity not in self._keys:
-            self._keys[identity] = await _read_identity(identity.expanduser())
+            self._keys[identity] = await self._read_identity(identity.expanduser())
         return self._keys[identity]
+
+    async def _read_identity(self, path: Path) -> Mapping[str, Any]:
+        """Return the options that offer exactly one key: from the file, else the same key from the agent.
+
+        Servers give up after six keys (MaxAuthTries), and a full agent has more.
+        """
+        private = path.with_suffix("") if path.suffix == ".pub" else path
+        try:
+            return {"client_keys": [asyncssh.read_private_key(str(private))], "agent_path": None}
+        except FileNotFoundError:
+            pass
+        except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
+            if "passphrase" not in str(error).lower() and "decrypt" not in str(error).lower():
+                raise ConnectFailure(f"{private}: can't be read as a private key: {error}", is_final=True) from error
+        except OSError as error:
+            raise ConnectFailure(f"{private}: can't be read: {error.strerror}", is_final=True) from error
+        public = private.with_name(f"{private.name}.pub")
+        try:
+            wanted = asyncssh.read_public_key(str(public)).public_data
+            agent = await asyncssh.connect_agent()
+            # It signs as long as it is open.
+            self._agents.append(agent)
+            keys = [key for key in await agent.get_keys() if key.public_data == wanted]
+        except (OSError, asyncssh.Error, ValueError) as error:
+            raise ConnectFailure(
+                f"{private}: no private key without a passphrase, and no agent that has it: {error}", is_final=True
+            ) from error
+        if not keys:
+            raise ConnectFailure(
+                f"{private}: no private key without a passphrase, and the agent lacks it", is_final=True
+            )
+        return {"client_keys": keys, "agent_path": None}
 
     async def _route(self, host: SshHost, options: dict[str, Any]) -> Callable[[], Awaitable[dict[str, Any]]]:
         """Return what opens the way to a host: directly, through a jump host, or through a proxy command."""
@@ -271,35 +307,6 @@ def _hop(text: str, host: SshHost, previous: SshHost | None) -> SshHost:
         ssh_config=host.ssh_config,
         jump=previous,
     )
-
-
-async def _read_identity(path: Path) -> Mapping[str, Any]:
-    """Return the options that offer exactly one key: from the file, else the same key from the agent.
-
-    Servers give up after six keys (MaxAuthTries), and a full agent has more.
-    """
-    private = path.with_suffix("") if path.suffix == ".pub" else path
-    try:
-        return {"client_keys": [asyncssh.read_private_key(str(private))], "agent_path": None}
-    except FileNotFoundError:
-        pass
-    except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
-        if "passphrase" not in str(error).lower() and "decrypt" not in str(error).lower():
-            raise ConnectFailure(f"{private}: can't be read as a private key: {error}", is_final=True) from error
-    except OSError as error:
-        raise ConnectFailure(f"{private}: can't be read: {error.strerror}", is_final=True) from error
-    public = private.with_name(f"{private.name}.pub")
-    try:
-        wanted = asyncssh.read_public_key(str(public)).public_data
-        agent = await asyncssh.connect_agent()
-        keys = [key for key in await agent.get_keys() if key.public_data == wanted]
-    except (OSError, asyncssh.Error, ValueError) as error:
-        raise ConnectFailure(
-            f"{private}: no private key without a passphrase, and no agent that has it: {error}", is_final=True
-        ) from error
-    if not keys:
-        raise ConnectFailure(f"{private}: no private key without a passphrase, and the agent lacks it", is_final=True)
-    return {"client_keys": keys, "agent_path": None}
 
 
 def _trusting(keys: Sequence[asyncssh.SSHKey]) -> dict[str, Any]:

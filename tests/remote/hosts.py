@@ -54,7 +54,9 @@ def missing() -> str:
 
 
 def has_namespaces() -> bool:
-    """Return whether hosts can have networks of their own."""
+    """Return whether hosts can have networks of their own, and are not asked to do without."""
+    if os.environ.get("MULTICOMPUTE_LOOPBACK_HOSTS"):
+        return False
     if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("unshare") is None:
         return False
     tried = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--mount-proc", "true"]
@@ -115,19 +117,14 @@ class Host:
         if self.link:
             subprocess.run(["ip", "link", "set", self.link, "down"], check=True)
         else:
-            self.stopped = [self.process.pid, *self.pids()]
-            for pid in self.stopped:
-                os.kill(pid, signal.SIGSTOP)
+            self.stopped = [pid for pid in (self.process.pid, *self.pids()) if _signal(pid, signal.SIGSTOP)]
 
     def restore(self) -> None:
         """Undo `cut`."""
         if self.link:
             subprocess.run(["ip", "link", "set", self.link, "up"], check=True)
         for pid in self.stopped:
-            try:
-                os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                pass
+            _signal(pid, signal.SIGCONT)
         self.stopped = []
 
     def commands(self) -> list[str]:
@@ -141,6 +138,15 @@ class Host:
             if line and "sshd" not in line.split()[0]:
                 lines.append(line)
         return lines
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    """Send a signal; return whether there was a process to take it."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _free_port() -> int:
@@ -184,10 +190,7 @@ def _end(host: Host) -> None:
     host.process.kill()
     host.process.wait()
     for pid in processes:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        _signal(pid, signal.SIGKILL)
 
 
 def _remove_stale() -> None:
@@ -270,7 +273,11 @@ def _on_loopback(
     hosts = []
     for index in range(count):
         port = _free_port()
-        path = _write_settings(folder, index, [f"ListenAddress 127.0.0.1:{port}", *settings])
+        home = folder / f"home_{index}"
+        home.mkdir()
+        # A home folder of its own; that of the user's account stays as it is.
+        forced = f'ForceCommand HOME={home}; export HOME; cd {home}; eval "$SSH_ORIGINAL_COMMAND"'
+        path = _write_settings(folder, index, [f"ListenAddress 127.0.0.1:{port}", forced, *settings])
         process = _start([str(SSHD), "-D", "-e", "-f", str(path)], folder / f"log_{index}")
         host = Host(index, "127.0.0.1", port, folder, process)
         stack.callback(_end, host)

@@ -118,15 +118,15 @@ def test_a_folder_does_not_replace_a_file(nodes: RemoteNodes, project: Path) -> 
 
 
 def test_a_file_that_can_not_be_read_changes_nothing_on_the_nodes(nodes: RemoteNodes, tmp_path: Path) -> None:
-    # /proc/self/mem can be opened, has no size, and fails when it is read.
     source = tmp_path / "source"
     source.mkdir()
     (source / "a").write_text("x" * 1000)
     shrinking = source / "b"
-    shrinking.write_bytes(b"x" * 300_000_000)
+    with shrinking.open("wb") as stream:
+        stream.truncate(10_000_000_000)
 
     def shrink() -> None:
-        time.sleep(0.05)
+        time.sleep(0.5)
         os.truncate(shrinking, 10)
 
     threading.Thread(target=shrink).start()
