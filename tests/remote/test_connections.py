@@ -100,7 +100,7 @@ def test_a_user_who_may_not_log_in_is_an_error_that_says_what_was_tried(hosts: l
 
 def test_a_public_key_stands_for_the_private_one_beside_it(hosts: list[Host]) -> None:
     with RemoteNodes([hosts[0].target(identity=hosts[0].folder / "id.pub")]) as nodes:
-        nodes.run("true")
+        assert nodes.run("true")[0].is_ok
 
 
 def test_a_missing_key_is_an_error_that_names_it(hosts: list[Host], tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_key_with_a_passphrase_is_taken_from_the_agent(hosts: list[Host], tmp_
     shutil.copy(hosts[0].folder / "id.pub", tmp_path / "locked.pub")
     subprocess.run(["ssh-keygen", "-q", "-p", "-N", "passphrase", "-f", str(locked)], check=True)
     with RemoteNodes([host.target(identity=locked) for host in hosts]) as nodes:
-        nodes.run("true")
+        assert all(result.is_ok for result in nodes.run("true"))
 
 
 def test_a_key_with_a_passphrase_without_an_agent_is_an_error(
@@ -251,7 +251,7 @@ def test_a_node_that_boots_is_waited_for(hosts: list[Host]) -> None:
     try:
         with RemoteNodes([target]) as nodes:
             nodes.connect(within=timedelta(seconds=40))
-            nodes.run("true")
+            assert nodes.run("true")[0].is_ok
     finally:
         relay.kill()
         relay.wait()

@@ -46,6 +46,11 @@ except BaseException as error:
 """
 
 
+# Logical NeuronCores of one chip in the default configuration (Neuron SDK documentation, developer guide for training
+# with PyTorch NeuronX). Of a machine that is not known nothing is set.
+_CORES: Final = {"trn1": 2, "inf2": 2, "trn2": 4}
+
+
 @dataclass(frozen=True, slots=True)
 class Jax:
     """How JAX is started.
@@ -123,10 +128,13 @@ def variables(layout: Layout, rank: int, facts: Facts | None, *, ports: tuple[in
             "MEGASCALE_SLICE_ID": str(layout.members[rank].slice),
         }
     found = {"JAX_COORDINATOR_ADDRESS": f"{head}:{ports[0]}"}
-    if facts.neuron:
+    cores = next((count for prefix, count in _CORES.items() if facts.product.startswith(prefix)), 0)
+    if facts.neuron and cores:
         found |= {
             "NEURON_RT_ROOT_COMM_ID": f"{head}:{ports[1]}",
-            "NEURON_PJRT_PROCESSES_NUM_DEVICES": ",".join(str(member.accelerators) for member in layout.members),
+            "NEURON_PJRT_PROCESSES_NUM_DEVICES": ",".join(
+                str(cores * member.accelerators) for member in layout.members
+            ),
             "NEURON_PJRT_PROCESS_INDEX": str(rank),
         }
     return found

@@ -84,12 +84,15 @@ def test_jax_on_several_tpu_slices_gets_what_joins_them() -> None:
 
 
 def test_jax_on_trainium_gets_what_neuron_reads() -> None:
-    assert jax.variables(LAYOUT, 1, Facts(neuron=16), ports=(1, 2)) == {
+    layout = Layout("demo", (Member(0, "10.0.0.1", 16), Member(1, "10.0.0.2", 16)))
+    assert jax.variables(layout, 1, Facts(neuron=16, product="trn2.48xlarge"), ports=(1, 2)) == {
         "JAX_COORDINATOR_ADDRESS": "10.0.0.1:1",
         "NEURON_RT_ROOT_COMM_ID": "10.0.0.1:2",
-        "NEURON_PJRT_PROCESSES_NUM_DEVICES": "8,8",
+        "NEURON_PJRT_PROCESSES_NUM_DEVICES": "64,64",
         "NEURON_PJRT_PROCESS_INDEX": "1",
     }
+    # How many cores a machine of another name has is not known.
+    assert jax.variables(layout, 1, Facts(neuron=16), ports=(1, 2)) == {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1"}
 
 
 def test_a_script_that_initializes_jax_itself_is_left_alone() -> None:

@@ -198,3 +198,15 @@ def test_every_row_of_the_table_says_what_for_and_who_says_so() -> None:
         assert row.place and row.variable and row.purpose and row.source
         assert bool(row.when) == (row.kind in {"set", "prepend", "sourced"})
         assert row.value or row.kind in {"avoid", "advice"}
+
+
+def test_what_a_vendor_s_own_script_finds_wins_over_the_table() -> None:
+    names = {"enp0s12", "enp6s0", "enp7s0", "enp13s0", "enp14s0", "enp134s0", "enp135s0", "enp141s0", "enp142s0"}
+    found = chosen(
+        gpu(
+            folders=MappingProxyType({"tcpxo": "/var/lib/tcpxo"}),
+            links=frozenset(names),
+            sourced=MappingProxyType({"NCCL_FASTRAK_IFNAME": "enp6s0f0"}),
+        )
+    )
+    assert found["NCCL_FASTRAK_IFNAME"] == "enp6s0f0"
