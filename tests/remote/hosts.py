@@ -22,6 +22,7 @@ from multicompute.remote.target import SshHost, Target
 
 SSHD = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
 _count = itertools.count()
+WORKER, WORKER_ID = "worker", 61234
 SETTINGS = """
 PidFile none
 UsePAM no
@@ -40,6 +41,8 @@ chmod 1777 /tmp
 mount -t tmpfs tmpfs /dev/shm
 mount --bind "$1/passwd_$2" /etc/passwd
 mount --bind "$1/hosts" /etc/hosts
+mount --bind "$1/shadow" /etc/shadow
+if [ -e /etc/sudoers ]; then mount --bind "$1/sudoers" /etc/sudoers; fi
 mkdir -p "$1/home_$2"
 hostname "host$2"
 exec "$3" -D -e -f "$1/sshd_config_$2"
@@ -242,6 +245,12 @@ def _namespaced(
     bridge, subnet = f"mc{unique}b", f"10.{64 + number // 256 % 128}.{number % 256}"
     stack.enter_context(_network(bridge, subnet))
     hosts = []
+    folder.chmod(0o755)
+    sudoers = folder / "sudoers"
+    sudoers.write_text(f"root ALL=(ALL) ALL\n{WORKER} ALL=(ALL) NOPASSWD: ALL\n")
+    sudoers.chmod(0o440)
+    (folder / "shadow").write_text(f"root:*:20000::::::\n{WORKER}:*:20000::::::\n")
+    (folder / "shadow").chmod(0o600)
     names = [f"{subnet}.{10 + index} host{index}" for index in range(count)]
     (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names]) + "\n")
     for index in range(count):
@@ -254,6 +263,8 @@ def _namespaced(
         changed = [
             ":".join([*line.split(":")[:5], home, shell]) if line.startswith("root:") else line for line in users
         ]
+        # Not root, but may do what root may, as the users of clouds' images.
+        changed.append(f"{WORKER}:x:{WORKER_ID}:{WORKER_ID}::/tmp:{shell}")
         (folder / f"passwd_{index}").write_text("\n".join(changed) + "\n")
         isolated = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         boot = ["sh", "-c", BOOT, "boot", str(folder), str(index), str(SSHD)]

@@ -1,6 +1,7 @@
 """Nothing is left on any node, however a run ends; and no node that is gone is waited for."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from multicompute.engine.operation.cancellation import Cancellation
 from multicompute.remote.nodes import RemoteNodes
 from multicompute.remote.results import RunError, RunTimeout
-from tests.remote.hosts import Host
+from tests.remote.hosts import WORKER, Host
 
 ROOT = Path(__file__).parents[2]
 # Its children have groups and sessions of their own, and one is deaf to signals.
@@ -209,4 +210,14 @@ def test_a_command_in_the_background_that_fails_is_noticed(nodes: RemoteNodes, h
         with pytest.raises(RunError, match="exit status 6") as caught:
             background.check()
         assert caught.value.rank == 1
+    assert left(hosts) == []
+
+
+def test_what_runs_under_another_user_through_sudo_is_ended_too(hosts: list[Host]) -> None:
+    if shutil.which("sudo") is None or not hosts[0].link:
+        pytest.skip("needs sudo, and a host whose users are its own")
+    with RemoteNodes([hosts[0].target(user=WORKER)]) as nodes:
+        assert nodes.run("id -un; sudo -n id -un")[0].stdout == "worker\nroot\n"
+        with pytest.raises(RunTimeout):
+            nodes.run("sudo -n sleep 7109", timeout=timedelta(seconds=1))
     assert left(hosts) == []
