@@ -74,7 +74,8 @@ end_all() {
     end_marked
     # What runs under another user, through sudo, is out of reach for a plain kill.
     if [ -n "$(group)" ] && command -v sudo >/dev/null; then
-        sudo -n kill -s KILL -- "-$leader"
+        # The shell's own kill: that of procps 4.0.2 takes a small group's number for a signal's.
+        sudo -n sh -c 'kill -s KILL -- "-$1"' sh "$leader"
         sleep 0.1
     fi
 }
