@@ -67,8 +67,9 @@ class Connections:
     def __init__(self, targets: Iterable[Target], *, random: Random, concurrency: int) -> None:
         self._targets = {target.rank: target for target in targets}
         self._random = random
-        self._open: dict[SshHost, asyncssh.SSHClientConnection] = {}
-        self._locks: defaultdict[SshHost, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Nodes by rank; jump hosts, which nodes share, by what they are.
+        self._open: dict[int | SshHost, asyncssh.SSHClientConnection] = {}
+        self._locks: defaultdict[int | SshHost, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._logins = asyncio.Semaphore(concurrency)
         self._logins_of: defaultdict[tuple[str, int], asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(_LOGINS_PER_SERVER)
@@ -89,7 +90,7 @@ class Connections:
         Raises:
             ConnectFailure: it can't be opened.
         """
-        return await self._connection(self._targets[rank].host)
+        return await self._connection(rank, self._targets[rank].host)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -111,13 +112,13 @@ class Connections:
                 process.terminate()
             await process.wait()
 
-    async def _connection(self, host: SshHost) -> asyncssh.SSHClientConnection:
-        async with self._locks[host]:
-            known = self._open.get(host)
+    async def _connection(self, key: int | SshHost, host: SshHost) -> asyncssh.SSHClientConnection:
+        async with self._locks[key]:
+            known = self._open.get(key)
             if known is not None and not known.is_closed():
                 return known
             connection = await self._login(host)
-            self._open[host] = connection
+            self._open[key] = connection
             return connection
 
     async def _login(self, host: SshHost) -> asyncssh.SSHClientConnection:
@@ -245,7 +246,7 @@ class Connections:
             return {"tunnel": tunnel, "proxy_command": None}
 
         # One login at the jump host for all nodes behind it, made before this host takes a place among the logins.
-        tunnel = await self._connection(jump) if jump is not None else None
+        tunnel = await self._connection(jump, jump) if jump is not None else None
         return route
 
     async def _proxy(self, command: tuple[str, ...]) -> socket.socket:
