@@ -133,7 +133,7 @@ class Execution:
             return bool(self._tasks)
         reason = f"not started, as rank {min(failures)} could not be reached"
         self._finished += [
-            RunResult(task.rank, NO_STATUS, outcome="stopped", error=reason)
+            RunResult(task.rank, NO_STATUS, outcome="not_started", error=reason)
             for task in self._tasks
             if not task.is_service
         ]
@@ -177,9 +177,11 @@ class Execution:
                 return await self._end("stopped", f"stopped, because rank {run.task.rank} failed")
 
     def _has_ended(self) -> bool:
-        """Whether all commands that are no service have ended; they may have yet to be started by one."""
+        """Whether all commands that are waited for have ended; a service may have yet to start the first of them."""
         awaited = [run for run in self._runs if not run.task.is_service]
-        return bool(awaited) and all(run.is_ended for run in awaited)
+        if awaited:
+            return all(run.is_ended for run in awaited)
+        return not self._starts and all(run.is_ended for run in self._runs)
 
     def _is_reason_to_stop(self, run: "_Run") -> bool:
         if self._policy.stop_when == "never":

@@ -211,6 +211,8 @@ class RemoteNodes:
             kept_bytes=max(_KEPT_BYTES // max(len(tasks), 1), _LEAST_KEPT),
             silence=self._silence,
         )
+        if not tasks:
+            return []
         self._check_cancelled()
         queue = None if output is None else OutputQueue()
         execution, call = self._begin(tasks, policy, queue, listen)
@@ -314,6 +316,10 @@ class RemoteNodes:
             yield here
         finally:
             loop.loop.call_soon_threadsafe(close)
+
+    def check_cancelled(self) -> None:
+        """Raise if the caller wants to stop; for waits outside of this class."""
+        self._check_cancelled()
 
     def name(self, rank: int) -> str:
         """Return a rank as messages show it."""

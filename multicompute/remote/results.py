@@ -7,12 +7,12 @@ from typing import Literal
 
 from multicompute.errors import MulticomputeError
 
-Outcome = Literal["exited", "lost", "unreachable", "untrusted", "timed_out", "stopped"]
+Outcome = Literal["exited", "lost", "unreachable", "untrusted", "timed_out", "stopped", "not_started"]
 """How a command came to its end.
 
 exited: by itself, with a status. lost: its node did not answer any more. unreachable: it was never started.
 untrusted: likewise, as the host key is not the pinned one.
-timed_out: its time was over. stopped: we ended it, because of another rank's failure or a cancellation.
+timed_out: its time was over. stopped: we ended it, because of another rank's failure or a cancellation. not_started: another node could not be reached.
 """
 
 NO_STATUS = 255
@@ -123,7 +123,7 @@ def first_culprit(results: Iterable[RunResult]) -> RunResult | None:
     A node that was lost makes its peers fail, and so does a rank that died: a rank that reports the failure of a peer is
     blamed only where no other one failed.
     """
-    failed = [result for result in results if not result.is_ok and result.outcome != "stopped"]
+    failed = [result for result in results if not result.is_ok and result.outcome not in ("stopped", "not_started")]
     return min(failed, key=_blame, default=None)
 
 
@@ -156,6 +156,8 @@ def error_of(culprit: RunResult, results: Sequence[RunResult], *, name: str) -> 
     what = culprit.error or f"exit status {culprit.returncode} after {culprit.seconds:.0f} s"
     stopped = sum(result.outcome == "stopped" for result in ordered)
     others = f"; {stopped} other rank{'s were' if stopped > 1 else ' was'} stopped" if stopped else ""
+    if any(result.outcome == "not_started" for result in ordered):
+        others = "; nothing was started"
     return RunError(f"{name}: {what}{others}" + _quoted(culprit), rank=culprit.rank, results=ordered)
 
 

@@ -95,7 +95,8 @@ def test_a_user_who_may_not_log_in_is_an_error_that_says_what_was_tried(hosts: l
     error = error_of(hosts[0].target(), hosts[1].target(identity=tmp_path / "other"))
     assert error.rank == 1
     assert "refused the login" in str(error) and "other" in str(error)
-    assert [result.outcome for result in error.results] == ["stopped", "unreachable"]
+    assert "nothing was started" in str(error)
+    assert [result.outcome for result in error.results] == ["not_started", "unreachable"]
 
 
 def test_a_public_key_stands_for_the_private_one_beside_it(hosts: list[Host]) -> None:

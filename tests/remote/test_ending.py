@@ -222,3 +222,11 @@ def test_what_runs_under_another_user_through_sudo_is_ended_too(hosts: list[Host
             # Deaf to TERM, so that sudo, which can be signalled, can't pass that on.
             nodes.run(["sudo", "-n", "sh", "-c", "trap '' TERM; sleep 7109; true"], timeout=timedelta(seconds=1))
     assert left(hosts) == []
+
+
+def test_a_service_that_starts_nothing_is_not_waited_for_forever(nodes: RemoteNodes) -> None:
+    from multicompute.remote.command import Task
+
+    start = time.monotonic()
+    assert nodes.execute([Task(0, "true", is_service=True)], listen=lambda task, stream, data: []) == []
+    assert time.monotonic() - start < 20

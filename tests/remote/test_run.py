@@ -40,6 +40,10 @@ def test_a_command_runs_on_the_ranks_that_are_named(nodes: RemoteNodes) -> None:
     assert [result.rank for result in nodes.run(["true"], ranks=[2, 0])] == [0, 2]
 
 
+def test_no_rank_is_no_work(nodes: RemoteNodes) -> None:
+    assert nodes.run("true", ranks=[]) == []
+
+
 def test_a_rank_that_does_not_exist_is_refused(nodes: RemoteNodes) -> None:
     with pytest.raises(SpecError, match="no rank 7.*0 to 2"):
         nodes.run("true", ranks=[7])

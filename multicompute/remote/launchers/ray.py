@@ -4,7 +4,7 @@ import json
 import shlex
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,11 +94,12 @@ class RayCluster:
         return RayJob(self, str(self.ask("/api/jobs/", body)["submission_id"]), self._clock)
 
     def check(self) -> None:
-        """Raise if Ray has ended on a node, or the node was lost.
+        """Raise if Ray has ended on a node, the node was lost, or the caller wants to stop.
 
         Raises:
             RunError: naming the rank.
         """
+        self._job.nodes.check_cancelled()
         self._background.check()
 
     def ask(self, path: str, body: Mapping[str, object] | None = None) -> Any:
@@ -157,34 +158,41 @@ class RayJob:
         """Ask Ray to end the job."""
         self._cluster.ask(f"/api/jobs/{self.id}/stop", {})
 
-    def wait(self, *, timeout: timedelta | None = None) -> str:
+    def wait(self, *, timeout: timedelta | None = None, on_output: Callable[[str], object] | None = None) -> str:
         """Wait for the end of the job and return what it wrote.
 
         Args:
             timeout: how long to wait; None for as long as it takes.
+            on_output: gets what the job writes while it runs.
 
         Raises:
             RunError: the job failed or was stopped, or a node was lost.
             TimeoutError: it still runs.
         """
         deadline = None if timeout is None else self._clock.now() + timeout
+        shown = 0
         pause = _POLL
-        while (status := self.status()) not in _ENDED:
+        while True:
+            status = self.status()
+            logs = self.logs() if on_output is not None or status in _ENDED else ""
+            if on_output is not None and len(logs) > shown:
+                on_output(logs[shown:])
+                shown = len(logs)
+            if status in _ENDED:
+                break
             if deadline is not None and self._clock.now() >= deadline:
                 raise TimeoutError(f"Ray job {self.id} is still {status}")
             self._clock.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_POLL)
-        logs = self.logs()
         if status != "SUCCEEDED":
-            about = self._cluster.ask(f"/api/jobs/{self.id}")
-            result = RunResult(
-                0,
-                int(about.get("driver_exit_code") or 1),
-                stdout=logs,
-                error=f"Ray job {self.id} {status.lower()}: {about.get('message') or 'no message'}".splitlines()[0],
-            )
-            raise error_of(result, [result], name="rank 0")
+            raise self._error(status, logs)
         return logs
+
+    def _error(self, status: str, logs: str) -> RunError:
+        about = self._cluster.ask(f"/api/jobs/{self.id}")
+        reason = f"Ray job {self.id} {status.lower()}: {about.get('message') or 'no message'}".splitlines()[0]
+        result = RunResult(0, int(about.get("driver_exit_code") or 1), stdout=logs, error=reason)
+        return error_of(result, [result], name="rank 0")
 
 
 @contextmanager

@@ -32,7 +32,9 @@ def test_a_task_runs_on_every_host_and_nothing_stays(job: Job, python: str, mach
     with ray(job, options=OPTIONS) as cluster:
         assert cluster.address.startswith(f"{machines[0].address}:")
         submitted = cluster.submit([python, "-c", DRIVER], env={"MINE": "it's"})
-        written = submitted.wait(timeout=timedelta(minutes=4))
+        shown: list[str] = []
+        written = submitted.wait(timeout=timedelta(minutes=4), on_output=shown.append)
+        assert "".join(shown) == written
         assert submitted.status() == "SUCCEEDED"
         assert """hosts [('host0', "it's"), ('host1', "it's"), ('host2', "it's")]""" in written
 
