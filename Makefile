@@ -16,6 +16,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/pytest -n $(WORKERS) --ignore=tests/integrations/prefect
 # In processes of their own: threads that Prefect leaves go on in whatever is tested next.
 	$(BIN)/pytest -n auto tests/integrations/prefect
+	@echo "Each run above lists what it skipped and why. Not part of make test, because they take long or need an environment of their own:"
+	@echo "  make test-airflow   Airflow pins what other integrations want newer"
+	@echo "  make kill           a kill at every moment of every operation; make test tries two of each kind"
+	@echo "  make campaign       the same properties on many more random cases"
 
 # In an environment of its own: Airflow pins what other integrations want newer.
 .PHONY: test-airflow
@@ -36,41 +40,47 @@ lint: $(VENV)/.installed-lint
 bench: $(VENV)/.installed-test
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-# The pages that come from the code itself, and then all pages as a site in build/site; nothing is fetched, and a dead link is an error.
+# Write the pages that come from the code, then build all pages into build/site. Nothing is fetched; every warning and every dead link is an error.
+# Where Chromium is installed, also check that no page scrolls sideways.
 .PHONY: docs
 docs: $(VENV)/.installed-docs
-	$(BIN)/python tools/write_reference.py
+	$(BIN)/python tools/write_accelerators.py
+	$(BIN)/python tools/write_cli.py
 	$(BIN)/python tools/write_prices.py
+	$(BIN)/python tools/write_sizing.py
 	$(BIN)/python tools/write_troubleshooting.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/python tools/write_what_you_get.py
+	rm -rf build/site
+	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --doctree-dir build/doctrees --builder html docs build/site
 	$(BIN)/python tools/check_site.py build/site
+	$(BIN)/python tools/check_width.py build/site
 
 # The picture of a terminal in the README, from a run of the quickstart.
 .PHONY: picture
 picture: $(VENV)/.installed-testing
 	$(BIN)/python tools/draw_quickstart.py
 
-# docs/reliability.md, from a run of every error at every call; takes a quarter of an hour.
+# docs/reliability.md, from a run of every error at every call; takes about an hour on two cores.
 .PHONY: reliability
 reliability: $(VENV)/.installed-test
 	set -e; folder=$$(mktemp -d); trap 'rm -r "$$folder"' EXIT; \
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) MULTICOMPUTE_CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/resilience/faults; \
+	CAMPAIGN_EXAMPLES=$(EXAMPLES) CAMPAIGN_RESULTS=$$folder $(BIN)/pytest -n auto --timeout 0 tests/resilience/faults tests/resilience/situations; \
 	$(BIN)/python tools/write_reliability.py $$folder
 
 # A kill at every moment of every operation on every cloud; `make test` tries two of each kind.
 .PHONY: kill
 kill: $(VENV)/.installed-test
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n $(WORKERS) --timeout 0 tests/resilience/crash/test_killed.py
+	CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n $(WORKERS) --timeout 0 tests/resilience/crash/test_killed.py
 
 # The same properties on many more random cases, a kill at every call and every error at every call, than `make test` has time for.
 .PHONY: campaign
 campaign: $(VENV)/.installed-test
-	MULTICOMPUTE_CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/unit/ledger tests/resilience/crash tests/resilience/faults tests/unit/engine/test_state_machine.py
+	CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/unit/ledger tests/resilience/crash tests/resilience/faults tests/resilience/situations tests/unit/engine/test_state_machine.py
 
 .PHONY: install
 install: $(VENV)/.installed-lint
 
-# The extras hold each other: lint has all of test and docs, each of them all of testing.
+# Each extra contains the one before it: testing, docs, test, lint.
 $(VENV)/.installed-testing: pyproject.toml
 	$(call install,testing)
 	touch $@
@@ -81,7 +91,7 @@ $(VENV)/.installed-docs: pyproject.toml
 
 $(VENV)/.installed-test: pyproject.toml
 	$(call install,test)
-	touch $@ $(VENV)/.installed-testing
+	touch $@ $(VENV)/.installed-docs $(VENV)/.installed-testing
 
 $(VENV)/.installed-lint: pyproject.toml
 	$(call install,lint)
@@ -89,11 +99,12 @@ $(VENV)/.installed-lint: pyproject.toml
 
 $(VENV)-airflow/.installed: pyproject.toml
 	test -x $(VENV)-airflow/bin/python || $(PYTHON) -m venv $(VENV)-airflow
-	$(VENV)-airflow/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-airflow]'
+	$(VENV)-airflow/bin/python -m pip install -qq --disable-pip-version-check --editable '.[test-airflow]'
 	touch $@
 
+# Only errors of pip are printed: its warnings are about the machine, not about this project.
 define install
 $(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; write PYTHON=... to name one" if sys.version_info < (3, 11) else 0)'
 test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,$(1)]'
+$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[all,$(1)]'
 endef

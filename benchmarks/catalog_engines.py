@@ -1,11 +1,11 @@
-"""Which engine should hold and query the catalog: measured on the packaged tables, and on ten and a hundred times their rows.
+"""The engines that could store and query the catalog, on the packaged tables and on ten and a hundred times their rows.
 
     python benchmarks/catalog_engines.py [--scales 1 10 100] [--rounds 15] [--write benchmarks/results/catalog_engines.txt]
 
-Every engine answers one question in a process of its own: the 50 cheapest offers of h100 with eight to a node. "cold" is
-that process from start to end, less a Python that only imports `multicompute.offer`, which any answer is made of; "warm" is
-the same question again; "reasons" goes through all offers of h100 and counts why each is left out, as a plan does. Engines
-are measured in turns, so that a busy machine slows all of them alike. Those that are not installed are named as such.
+Every engine answers one query in its own process: the 50 cheapest offers of h100 with eight per node. "cold" is the time of the
+complete process, minus a Python process that only imports `multicompute.offer`, which every answer needs. "warm" is the same
+query again. "reasons" reads all offers of h100 and counts why each is rejected, as a plan does. The engines alternate, so that
+other load on the machine affects all of them equally. Engines that are not installed are listed.
 """
 
 import argparse
@@ -83,14 +83,14 @@ def every():
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to hold the catalog.
+    """A storage format for the catalog.
 
     Attributes:
-        name: how the table of results calls it.
-        imports, load: what its process runs; `load` defines `query`.
+        name: the name in the table of results.
+        imports, load: the code that its process runs; `load` defines `query`.
         build: writes its file or folder from the rows.
-        needs: the distribution that must be installed, "" for the standard library.
-        most: the lines up to which it is measured; engines that read everything get too slow to wait for.
+        needs: the distribution that must be installed; "" for the standard library.
+        most: the maximum number of lines to measure; engines that read everything are too slow with more.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Engine:
 
 
 def rows(tables: Path) -> Iterator[Row]:
-    """Every line of the tables in `tables`, one folder per provider."""
+    """Yield every line of the tables in a folder with one sub-folder per provider."""
     for path in sorted(tables.glob("*/*/offers.csv")):
         provider, shard = path.parts[-3:-1]
         with path.open(newline="") as file:
@@ -114,7 +114,7 @@ def rows(tables: Path) -> Iterator[Row]:
 
 
 def build_nothing(tables: Path, folder: Path) -> None:
-    """The shards are the tables themselves."""
+    """Do nothing: the shards are the tables themselves."""
 
 
 def build_csv(tables: Path, folder: Path) -> None:
@@ -280,7 +280,7 @@ def every():
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds of one engine, medians of the rounds; `answer` is what it found, to hold the engines against each other."""
+    """The median seconds of one engine, and its `answer`, to compare the answers of all engines."""
 
     cold: float
     imports: float
@@ -291,7 +291,7 @@ class Result:
 
 
 def run(script: str, *arguments: str) -> tuple[float, str]:
-    """Run a process; returns its seconds and what it printed."""
+    """Run a process; return its seconds and its output."""
     environment = {"PATH": os.defpath, "PYTHONPATH": f"{ROOT}:{ROOT / 'providers'}"}
     begin = perf_counter()
     done = subprocess.run(
@@ -301,7 +301,7 @@ def run(script: str, *arguments: str) -> tuple[float, str]:
 
 
 def measure(engines: Sequence[Engine], folder: Path, rounds: int) -> dict[str, Result]:
-    """Measure the engines in turns on the data in `folder`."""
+    """Measure the engines alternately on the data in `folder`."""
     walls: dict[str, list[float]] = {engine.name: [] for engine in engines}
     inner: dict[str, list[list[float]]] = {engine.name: [] for engine in engines}
     answers: dict[str, str] = {}
@@ -312,9 +312,9 @@ def measure(engines: Sequence[Engine], folder: Path, rounds: int) -> dict[str, R
     for _ in range(rounds):
         floors.append(run(FLOOR)[0])
         for name, script in scripts.items():
-            wall, said = run(script, str(folder), "0")
+            wall, output = run(script, str(folder), "0")
             walls[name].append(wall)
-            inner[name].append([float(word) for word in said.split()[:2]])
+            inner[name].append([float(word) for word in output.split()[:2]])
     for name, script in scripts.items():
         words = run(script, str(folder), "201")[1].split()
         inner[name].append(
@@ -326,7 +326,7 @@ def measure(engines: Sequence[Engine], folder: Path, rounds: int) -> dict[str, R
 
 
 def packed(paths: Iterable[Path]) -> int:
-    """Bytes in a wheel: deflated."""
+    """Return the compressed size in a wheel, in bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in paths:
@@ -335,7 +335,7 @@ def packed(paths: Iterable[Path]) -> int:
 
 
 def sizes(engine: Engine, folder: Path) -> str:
-    """What an engine adds to an installation: its data in the wheel, and the distribution it needs."""
+    """Return the MB that an engine adds to an installation: its data in the wheel, and the distribution that it needs."""
     own = {
         "shards": sorted((folder / "tables").rglob("*.csv")),
         "sqlite3": [folder / "all.sqlite"],
@@ -354,15 +354,15 @@ def sizes(engine: Engine, folder: Path) -> str:
 
 
 def companions(engine: Engine) -> list[str]:
-    """The distributions that an engine consists of."""
+    """Return the distributions that an engine consists of."""
     installed = {dist.metadata["Name"] for dist in metadata.distributions()}
     return sorted(name for name in installed if name == engine.needs or name.startswith(f"{engine.needs}-runtime"))
 
 
 def grow(folder: Path, scale: int, *, same: bool) -> None:
-    """Write the tables with more rows: of all other accelerators, or, `same`, of the one that is asked for.
+    """Write the tables with more rows, of all other accelerators or, with `same`, of the queried one.
 
-    What is added are further instance types in the same shards, with the offers of those that are there.
+    The additional rows are copies of the instance types and offers under other names in the same shards.
     """
     for cloud in CLOUDS:
         target = folder / "tables" / cloud
@@ -376,7 +376,7 @@ def grow(folder: Path, scale: int, *, same: bool) -> None:
 
 
 def report(scales: Sequence[int], rounds: int, out: TextIO) -> None:
-    """Measure everything and write the tables."""
+    """Measure all engines and write the tables of results."""
     present = [engine for engine in ENGINES if not engine.needs or util.find_spec(engine.needs)]
     absent = [engine.name for engine in ENGINES if engine not in present]
     print(
@@ -384,7 +384,7 @@ def report(scales: Sequence[int], rounds: int, out: TextIO) -> None:
         file=out,
     )
     print(
-        f"medians of {rounds} processes, taken in turns; cold is above a Python that imports multicompute.offer",
+        f"medians of {rounds} processes, which alternate; cold is the time beyond a Python process that imports multicompute.offer",
         file=out,
     )
     print(f"not installed: {', '.join(absent) or 'none'}", file=out)

@@ -1,6 +1,7 @@
-"""What a request costs on Google Cloud and Azure beside the minimal flow with the vendor's own SDK, on the same emulator.
+"""The cost of a request on Google Cloud and Azure, compared with the minimal flow of the vendor's SDK on the same emulator.
 
-Run: python benchmarks/clouds.py [NODES ...]. Each run is a fresh process; the sides alternate; medians of the client's CPU time.
+Run: python benchmarks/clouds.py [NODES ...]. Each run is a new process, and the two sides alternate. The figures are medians of
+the client's CPU time.
 """
 
 import json
@@ -20,16 +21,16 @@ SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH0Ykh5pVGRkXkBkbYRhCvhqlHAXbIeNF
 
 
 def bare_gcp(nodes: int) -> None:
-    """Bulk insert, wait, list until all run, delete each, list until none is left."""
+    """Bulk insert, wait, list until all instances run, delete each, list until none is left."""
     from google.api_core.client_options import ClientOptions
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import compute_v1
 
-    how = {
+    options = {
         "credentials": AnonymousCredentials(),
         "client_options": ClientOptions(api_endpoint=os.environ["MULTICOMPUTE_GCP__ENDPOINT_URL"]),
     }
-    instances, operations = compute_v1.InstancesClient(**how), compute_v1.ZoneOperationsClient(**how)
+    instances, operations = compute_v1.InstancesClient(**options), compute_v1.ZoneOperationsClient(**options)
     project, zone = os.environ["GOOGLE_CLOUD_PROJECT"], "us-central1-a"
     disk = {
         "boot": True,
@@ -43,13 +44,13 @@ def bare_gcp(nodes: int) -> None:
         "network_interfaces": [{"network": "global/networks/default"}],
         "scheduling": {"on_host_maintenance": "TERMINATE"},
     }
-    asked = {"count": nodes, "min_count": nodes, "name_pattern": "bare-####", "instance_properties": properties}
-    operation = instances.bulk_insert_unary(project=project, zone=zone, bulk_insert_instance_resource_resource=asked)
+    request = {"count": nodes, "min_count": nodes, "name_pattern": "bare-####", "instance_properties": properties}
+    operation = instances.bulk_insert_unary(project=project, zone=zone, bulk_insert_instance_resource_resource=request)
     operations.wait(project=project, zone=zone, operation=operation.name)
 
     def listed() -> list[tuple[str, str]]:
-        request = {"project": project, "filter": "labels.cluster=bare", "max_results": 500}
-        pages = instances.aggregated_list(request=request)
+        query = {"project": project, "filter": "labels.cluster=bare", "max_results": 500}
+        pages = instances.aggregated_list(request=query)
         return [(item.name, item.status) for _, scope in pages for item in scope.instances]
 
     while sum(status == "RUNNING" for _, status in listed()) < nodes:
@@ -61,26 +62,26 @@ def bare_gcp(nodes: int) -> None:
 
 
 def bare_azure(nodes: int) -> None:
-    """A group, a network, a Flexible scale set, list until all are there, delete the group."""
+    """Create a group, a network and a Flexible scale set, list until all machines exist, delete the group."""
     from azure.core.credentials import AccessToken
     from azure.core.pipeline.policies import SansIOHTTPPolicy
     from azure.mgmt.compute import ComputeManagementClient
     from azure.mgmt.network import NetworkManagementClient
     from azure.mgmt.resource.resources import ResourceManagementClient
 
-    class Nobody:
+    class AnonymousCredential:
         def get_token(self, *_scopes: str, **_options: object) -> AccessToken:
             return AccessToken("none", 2**31)
 
     subscription = os.environ["AZURE_SUBSCRIPTION_ID"]
-    how = {
+    options = {
         "base_url": os.environ["MULTICOMPUTE_AZURE__ENDPOINT_URL"],
         "authentication_policy": SansIOHTTPPolicy(),
         "polling_interval": 0.05,
     }
-    groups = ResourceManagementClient(Nobody(), subscription, **how).resource_groups
+    groups = ResourceManagementClient(AnonymousCredential(), subscription, **options).resource_groups
     groups.create_or_update("bare", {"location": "eastus", "tags": {"cluster": "bare"}})
-    network = NetworkManagementClient(Nobody(), subscription, **how)
+    network = NetworkManagementClient(AnonymousCredential(), subscription, **options)
     prefix = {"addressPrefix": "10.0.0.0/16"}
     vnet = {
         "location": "eastus",
@@ -90,7 +91,7 @@ def bare_azure(nodes: int) -> None:
         },
     }
     made = network.virtual_networks.begin_create_or_update("bare", "bare", vnet).result()
-    compute = ComputeManagementClient(Nobody(), subscription, **how)
+    compute = ComputeManagementClient(AnonymousCredential(), subscription, **options)
     compute.virtual_machine_scale_sets.begin_create_or_update(
         "bare", "bare", _scale_set(nodes, made.subnets[0].id)
     ).result()
@@ -133,7 +134,7 @@ def _scale_set(nodes: int, subnet: str) -> dict[str, object]:
 
 
 def ours(cloud: str, nodes: int) -> None:
-    """The same through the public API, and one refresh more."""
+    """Do the same through the public API, which refreshes once more."""
     from multicompute import Cluster
 
     kind, region = {"gcp": ("g2-standard-4", "us-central1"), "azure": ("Standard_NC4as_T4_v3", "eastus")}[cloud]
@@ -141,7 +142,7 @@ def ours(cloud: str, nodes: int) -> None:
 
 
 def refresh(cloud: str, nodes: int) -> None:
-    """A request, and the calls of one refresh after it."""
+    """Make a request, and count the calls of one refresh after it."""
     from multicompute import Cluster
 
     kind, region = {"gcp": ("g2-standard-4", "us-central1"), "azure": ("Standard_NC4as_T4_v3", "eastus")}[cloud]
@@ -167,22 +168,22 @@ def client(side: str, nodes: int) -> None:
 
 
 def compare(cloud: Cloud, nodes: int) -> str:
-    taken: dict[str, list[float]] = {"bare": [], "ours": []}
+    times: dict[str, list[float]] = {"bare": [], "ours": []}
     calls = {}
     for _ in range(ROUNDS):
-        for what, runs in taken.items():
+        for what, runs in times.items():
             figures, counted, _printed = run(cloud, f"{cloud.name}-{what}", nodes, script=__file__)
             runs.append(figures["cpu"])
             calls[what] = counted.total()
-    _figures, _counted, looked = run(cloud, f"{cloud.name}-refresh", nodes, script=__file__)
-    bare, mine = statistics.median(taken["bare"]), statistics.median(taken["ours"])
-    ratio = statistics.median(o / b for o, b in zip(taken["ours"], taken["bare"], strict=True))
-    counts = f"{calls['bare']:7} {calls['ours']:7} {looked:>8}"
+    _figures, _counted, refreshed = run(cloud, f"{cloud.name}-refresh", nodes, script=__file__)
+    bare, mine = statistics.median(times["bare"]), statistics.median(times["ours"])
+    ratio = statistics.median(o / b for o, b in zip(times["ours"], times["bare"], strict=True))
+    counts = f"{calls['bare']:7} {calls['ours']:7} {refreshed:>8}"
     return f"{cloud.name:6} {nodes:5} {bare:9.3f} {mine:9.3f} {ratio:7.2f} {counts}"
 
 
 def main(sizes: tuple[int, ...]) -> None:
-    lines = ["request + terminate against the same emulator; client CPU of whole processes, medians", ""]
+    lines = ["request + terminate against the same emulator; medians of the CPU time of complete client processes", ""]
     lines.append("cloud      N    bare s    ours s   ratio   calls    ours  refresh")
     for name in ("gcp", "azure"):
         with Cloud(name) as cloud:

@@ -1,7 +1,7 @@
-"""What writing things down first (I1) costs: ms per intent on both engines, ours beside SQLAlchemy Core and the bare driver.
+"""The cost of intents (I1): ms per intent on both engines, compared with SQLAlchemy Core and the driver alone.
 
-Run: python benchmarks/ledger.py. All sides take turns in one run, on one disk that is really waited for; the server is a real one on
-this machine, through a socket. SQLAlchemy is measured where it is installed; the project itself does not need it.
+Run: python benchmarks/ledger.py. All sides alternate in one run on the same disk, and each commit waits for the disk. The server
+is a real one on this machine, reached by a socket. SQLAlchemy is measured if it is installed; the project does not need it.
 """
 
 import importlib.util
@@ -45,7 +45,7 @@ Work = Callable[[int], object]
 
 
 def ours(url: str) -> Iterator[Work]:
-    """An attempt opened by the ledger: three statements and a commit on disk, under the lock that keeps others out."""
+    """Open an attempt in the ledger: three statements and a commit to disk, under the lock of the cluster."""
     ledger = Ledger(url)
     ledger.claim(ClusterRecord("c-1", "train", ClusterState.REQUESTED, "me", {"gpus": 8}, "{}", NOW))
 
@@ -58,7 +58,7 @@ def ours(url: str) -> Iterator[Work]:
 
 
 def core(url: str) -> Iterator[Work]:
-    """The same three statements through SQLAlchemy Core, with no lock but the engine's own."""
+    """Run the same three statements through SQLAlchemy Core, without a lock of the cluster."""
     import sqlalchemy as sa
 
     engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
@@ -101,7 +101,7 @@ def core(url: str) -> Iterator[Work]:
 
 
 def bare_sqlite(url: str) -> Iterator[Work]:
-    """One row inserted and committed with the same guarantees."""
+    """Insert and commit one row with the same guarantees."""
     connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -117,7 +117,7 @@ def bare_sqlite(url: str) -> Iterator[Work]:
 
 
 def bare_psycopg(url: str) -> Iterator[Work]:
-    """One row inserted and committed by the driver alone."""
+    """Insert and commit one row by the driver alone."""
     import psycopg
 
     connection = psycopg.connect(url, autocommit=True)
@@ -132,7 +132,7 @@ def bare_psycopg(url: str) -> Iterator[Work]:
 
 
 def bare_file(path: str) -> Iterator[Work]:
-    """A line appended and forced to the disk: the floor."""
+    """Append a line to a file and flush it to disk: the lower bound."""
     with Path(path).open("ab") as file:
 
         def work(_: int) -> None:
@@ -144,7 +144,7 @@ def bare_file(path: str) -> Iterator[Work]:
 
 
 def medians(sides: dict[str, Iterator[Work]]) -> dict[str, float]:
-    """The median ms of each side, all of them in turns, so that what else the machine does hits all alike."""
+    """Return the median ms of each side. The sides alternate, so that other load on the machine affects all of them equally."""
     works = {name: next(side) for name, side in sides.items()}
     times: dict[str, list[float]] = {name: [] for name in works}
     for number in range(ROUNDS):
@@ -157,8 +157,8 @@ def medians(sides: dict[str, Iterator[Work]]) -> dict[str, float]:
     return {name: statistics.median(each) * 1e3 for name, each in times.items()}
 
 
-def side_by_side(url: str, clusters: int) -> float:
-    """Lines per second by several writers, each with a connection, about so many clusters in all."""
+def concurrent_writes(url: str, clusters: int) -> float:
+    """Return how many events per second several writers add, each with its own connection, to `clusters` clusters."""
     ledgers = [Ledger(url) for _ in range(WRITERS)]
 
     def write(number: int) -> None:
@@ -184,7 +184,7 @@ def side_by_side(url: str, clusters: int) -> float:
 
 
 def import_ms(*modules: str) -> dict[str, float]:
-    """The processor time of cold imports, each in a process of its own, less the process itself; in turns."""
+    """Return the processor time of cold imports, each in its own process, minus that of an empty process."""
 
     def run(code: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -227,8 +227,8 @@ def report(folder: Path, server: Server) -> Iterator[str]:
             ratio = found[f"{engine}: the same by SQLAlchemy Core"] / found[f"{engine}: the ledger's intent"]
             yield f"{engine}: SQLAlchemy Core takes {ratio:.2f} x as long as the ledger"
     for clusters in (WRITERS, 1):
-        rate = side_by_side(server.url(), clusters)
-        yield f"PostgreSQL: {WRITERS} writers, {clusters} cluster(s) in all: {rate:6.0f} transactions a second"
+        rate = concurrent_writes(server.url(), clusters)
+        yield f"PostgreSQL: {WRITERS} writers, {clusters} cluster(s) in all: {rate:6.0f} transactions per second"
     for module, value in import_ms(*modules).items():
         yield f"import {module:21} {value:7.1f} ms"
 

@@ -1,10 +1,11 @@
-"""What a plan costs when everything is read already, beside a plain loop over the same rows, and as the tables grow.
+"""Measures a plan with warm caches, compared with a plain loop over the same rows, and with growing tables.
 
-The plain loop is what a script would do that only wants the cheapest: nodes times price for every offer of the accelerator,
-sorted; it checks nothing else, counts no reasons and makes no plan. To reach: a plan for 64 x H100 in 0.7 ms, and a cost that
-grows with the offers that match, not with the catalog.
+The plain loop does what a script would that only needs the cheapest offer: nodes times price for every offer of the
+accelerator, sorted. It checks nothing else, counts no reasons and makes no plan. The bounds: `Cluster.plan` for 64 H100 in
+at most 0.5 ms, and a time that grows with the number of matching offers, not with the catalog.
 """
 
+import os
 import statistics
 import sys
 import tempfile
@@ -41,7 +42,7 @@ SPECS = {
 
 
 class Grown(Catalog):
-    """The real catalog with every line `factor` times, in regions of other names: for some accelerators, or all others."""
+    """The real catalog with every line `factor` times, in regions with other names; for some accelerators, or all others."""
 
     def __init__(self, factor: int, *, of: frozenset[str], others: bool) -> None:
         super().__init__({name: PROVIDERS / f"multicompute_{name}" / "data" for name in ("aws", "azure", "gcp")})
@@ -56,7 +57,7 @@ class Grown(Catalog):
 
     @property
     def offer_count(self) -> int:
-        # Summed up as the real one does it, so that its cost is in the figures.
+        # Computed as in the real catalog, so that its cost is included.
         return self._count if super().offer_count else 0
 
     def listings(self, accelerator: str, *, provider: str | None = None) -> tuple[Listing, ...]:
@@ -77,7 +78,7 @@ def plan(catalog: Catalog, spec: ClusterSpec) -> Plan:
 
 
 def plain_loop(catalog: Catalog, spec: ClusterSpec) -> list[tuple[float, str, str, str]]:
-    """The totals of all offers of the accelerator, cheapest first."""
+    """Return the totals of all offers of the accelerator, cheapest first."""
     found = []
     for line in (*catalog.listings("h100"), *catalog.listings("h100-nvl")):
         total = ceil((spec.gpus or 1) / line.instance.accelerators) * line.quote.hourly_cost
@@ -87,7 +88,7 @@ def plain_loop(catalog: Catalog, spec: ClusterSpec) -> list[tuple[float, str, st
 
 
 def median_ms(action: Callable[[], object], rounds: int) -> float:
-    """The median time of one call, in milliseconds, once everything is warm."""
+    """Return the median time of one warm call, in milliseconds."""
     action()
     times = []
     for _ in range(rounds):
@@ -98,19 +99,19 @@ def median_ms(action: Callable[[], object], rounds: int) -> float:
 
 
 def public_calls() -> list[str]:
-    """What a user calls, configuration and remembered outages included."""
+    """Return the times of the public calls, which also read the configuration and remembered outages."""
     with tempfile.TemporaryDirectory() as folder:
-        mine = {"MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db", "MULTICOMPUTE_CONFIG": f"{folder}/none.toml"}
-        with apply_environment(mine):
+        variables = {"MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db", "MULTICOMPUTE_CONFIG": os.devnull}
+        with apply_environment(variables):
             call = partial(Cluster.plan, gpus=64, type="h100")
             lines = [f"{'Cluster.plan(64, h100), no ledger yet':<46} {median_ms(call, 300):>8.3f}"]
-            Ledger(mine["MULTICOMPUTE_STATE"]).close()
+            Ledger(variables["MULTICOMPUTE_STATE"]).close()
             lines += [f"{'Cluster.plan(64, h100), with a ledger':<46} {median_ms(call, 300):>8.3f}"]
     return lines
 
 
 def report() -> str:
-    """All tables as text."""
+    """Return all tables as text."""
     catalog = Grown(1, of=FAMILY, others=True)
     h100 = SPECS["64 x h100"]
     lines = [f"Python {sys.version.split()[0]}, {catalog.offer_count:,} offers, medians of warm calls in ms", ""]
@@ -119,7 +120,7 @@ def report() -> str:
         ms = median_ms(partial(plan, catalog, spec), 300)
         lines += [f"{name:<46} {ms:>8.3f} {len(plan(catalog, spec)):>10}"]
     lines += [f"{'plain loop over h100':<46} {median_ms(partial(plain_loop, catalog, h100), 300):>8.3f}"]
-    lines += [f"{'64 x h100, every candidate looked at':<46} {median_ms(lambda: list(plan(catalog, h100)), 300):>8.3f}"]
+    lines += [f"{'64 x h100, every candidate read':<46} {median_ms(lambda: list(plan(catalog, h100)), 300):>8.3f}"]
     lines += public_calls()
     lines += ["", f"{'64 x h100 as the tables grow':<36} {'offers':>12} {'plan':>8} {'plain loop':>10} {'ratio':>6}"]
     for others, what in ((True, "rows of other accelerators"), (False, "rows of h100 itself")):

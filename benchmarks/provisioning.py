@@ -1,8 +1,8 @@
-"""What a request costs the client beside the minimal boto3 flow for the same gang: CPU, API calls, memory, time to the next try.
+"""The cost of a request for the client, compared with the minimal boto3 flow: CPU time, API calls, memory, time to the next attempt.
 
-Run: python benchmarks/provisioning.py [NODES ...]. Both sides talk to the same local AWS in a process of its own; each run is a
-fresh process, the sides alternate, and what is quoted is the median. To reach: at most 1.3 times the CPU, and calls that exceed
-the minimal flow's by a number that does not grow with the nodes.
+Run: python benchmarks/provisioning.py [NODES ...]. Both sides use the same local AWS, which runs in its own process. Each run is a
+new process, the sides alternate, and the figures are medians. Targets: at most 1.3 times the CPU time, and a number of additional
+calls that does not grow with the number of nodes.
 """
 
 import json
@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results" / "provisioning.txt"
 
 
 def bare(nodes: int, image: str) -> None:
-    """The minimal flow: launch, look until all run, terminate, look."""
+    """Run the minimal flow: launch, list until all instances run, terminate, list."""
     import boto3
 
     ec2 = boto3.client("ec2", region_name=REGION)
@@ -56,7 +56,7 @@ def bare(nodes: int, image: str) -> None:
 
 
 def ours(nodes: int, _image: str) -> None:
-    """The same through the public API."""
+    """Do the same through the public API."""
     from multicompute import Cluster
 
     cluster = Cluster.request(
@@ -67,7 +67,7 @@ def ours(nodes: int, _image: str) -> None:
 
 
 def failover(_nodes: int, _image: str) -> None:
-    """Our own time from the answer "no capacity" to the launch in the next zone: everything between that is no call of the cloud."""
+    """Measure the time from the answer "no capacity" to the launch in the next zone, without calls of the cloud."""
     import botocore.endpoint
 
     from multicompute import Cluster
@@ -85,19 +85,19 @@ def failover(_nodes: int, _image: str) -> None:
             ends.append(time.perf_counter())
 
     botocore.endpoint.Endpoint._send_request = timed
-    tries: list[int] = []
+    attempts: list[int] = []
 
     def watch(event: object) -> None:
         if getattr(event, "kind", "") == "capacity":
-            tries.append(len(gaps))
+            attempts.append(len(gaps))
 
     Cluster.request(gpus=8, type="h100", nodes=1, regions=[f"aws:{REGION}"], ttl="1h", progress=watch).terminate()
     # The gap that follows the answer of each failed attempt.
-    print(json.dumps([gaps[index] * 1e3 for index in tries]))
+    print(json.dumps([gaps[index] * 1e3 for index in attempts]))
 
 
 class Cloud:
-    """A local cloud in a process of its own."""
+    """A local cloud in its own process."""
 
     def __init__(self, name: str = "aws") -> None:
         self.name = name
@@ -117,11 +117,11 @@ class Cloud:
         self.process.wait(20)
 
     def post(self, name: str, **values: object) -> None:
-        """Tell it something."""
+        """Send a command to its admin interface."""
         urllib.request.urlopen(self.url + name, data=json.dumps(values).encode()).read()
 
     def calls(self) -> "Counter[str]":
-        """The calls since the last `clear`, by operation."""
+        """Return the number of calls since the last `clear`, by operation."""
         with urllib.request.urlopen(self.url + "calls") as answer:
             return Counter(call["operation"] for call in json.load(answer))
 
@@ -139,13 +139,13 @@ def serve(name: str) -> None:
 def run(
     cloud: Cloud, side: str, nodes: int, image: str = "", *, script: str = __file__
 ) -> tuple[dict[str, float], "Counter[str]", str]:
-    """One flow in a fresh process: its CPU seconds and peak MiB, its calls, and what it printed."""
+    """Run one flow in a new process; return its CPU seconds and peak MiB, its calls, and its output."""
     cloud.post("clear")
     with tempfile.TemporaryDirectory() as folder:
-        mine = {"MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db", "MULTICOMPUTE_CONFIG": f"{folder}/none.toml"}
+        mine = {"MULTICOMPUTE_STATE": f"sqlite:///{folder}/state.db", "MULTICOMPUTE_CONFIG": os.devnull}
         command = [sys.executable, script, side, str(nodes), image]
         environment = {**os.environ, **cloud.environment, **mine}
-        # Users have compiled files after the first run.
+        # After the first run, users have compiled files.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     *printed, last = done.stdout.splitlines()
@@ -159,17 +159,17 @@ def client(side: str, nodes: int, image: str) -> None:
 
 
 def compare(cloud: Cloud, nodes: int, rounds: int) -> str:
-    """One line of the table, and the calls that we make beyond the minimal flow."""
+    """Return a line of the table, with the number of calls in addition to those of the minimal flow."""
     image = "ami-12c6146b"  # one that moto ships
-    taken: dict[str, list[dict[str, float]]] = {"bare": [], "ours": []}
+    times: dict[str, list[dict[str, float]]] = {"bare": [], "ours": []}
     calls: dict[str, Counter[str]] = {}
     for _ in range(rounds):
-        for side, runs in taken.items():
+        for side, runs in times.items():
             figures, calls[side], _printed = run(cloud, side, nodes, image)
             runs.append(figures)
-    cpu = {side: statistics.median(each["cpu"] for each in runs) for side, runs in taken.items()}
-    mib = {side: statistics.median(each["mib"] for each in runs) for side, runs in taken.items()}
-    ratio = statistics.median(o["cpu"] / b["cpu"] for o, b in zip(taken["ours"], taken["bare"], strict=True))
+    cpu = {side: statistics.median(each["cpu"] for each in runs) for side, runs in times.items()}
+    mib = {side: statistics.median(each["mib"] for each in runs) for side, runs in times.items()}
+    ratio = statistics.median(o["cpu"] / b["cpu"] for o, b in zip(times["ours"], times["bare"], strict=True))
     more = calls["ours"].total() - calls["bare"].total()
     return (
         f"{nodes:6} {cpu['bare']:9.3f} {cpu['ours']:9.3f} {ratio:7.2f} {mib['bare']:9.0f} {mib['ours']:9.0f}"
@@ -178,7 +178,7 @@ def compare(cloud: Cloud, nodes: int, rounds: int) -> str:
 
 
 def main(sizes: tuple[int, ...]) -> None:
-    lines = [f"request + terminate of N {TYPE} against the same local AWS; medians of whole client processes", ""]
+    lines = [f"request + terminate of N {TYPE} against the same local AWS; medians of complete client processes", ""]
     lines.append("     N   bare s    ours s   ratio  bare MiB  ours MiB   calls    ours   more")
     with Cloud() as cloud:
         for nodes in sizes:
@@ -186,10 +186,13 @@ def main(sizes: tuple[int, ...]) -> None:
         _figures, made, _printed = run(cloud, "ours", sizes[0])
         lines += ["", "our calls: " + ", ".join(f"{name} {count}" for name, count in made.items())]
         for zone in "abc":
-            cloud.post("capacity", instance_type="p5.48xlarge", zone=f"{REGION}{zone}", nodes=0)
+            cloud.post("capacity", instance_type="p5.48xlarge", place=f"{REGION}{zone}", nodes=0)
         _figures, _made, printed = run(cloud, "failover", 1)
         gaps = json.loads(printed)
-        lines += ["", f"from a failed attempt's answer to the next call: {', '.join(f'{gap:.1f}' for gap in gaps)} ms"]
+        lines += [
+            "",
+            f"from the answer to a failed attempt to the next call: {', '.join(f'{gap:.1f}' for gap in gaps)} ms",
+        ]
     text = "\n".join(lines)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(text + "\n")

@@ -1,8 +1,8 @@
-"""What a look at a thousand clusters costs beside the bare paginated listing with the vendor's own SDK, on the same local cloud.
+"""The cost of refreshing a thousand clusters, compared with a plain paginated listing by the vendor's SDK on the same local cloud.
 
-Run: python benchmarks/refresh.py [CLUSTERS [NODES_OF_EACH]]. Each run is a fresh process; the sides alternate; medians of the client's CPU
-time, imports included. To reach: no more CPU than the bare listing. The instances are put into the local cloud, and the clusters into the
-ledger, beforehand.
+Run: python benchmarks/refresh.py [CLUSTERS [NODES_OF_EACH]]. Each run is a new process, and the sides alternate. The figures are
+medians of the client's CPU time, including imports. Target: no more CPU time than the plain listing. The instances are launched
+in the local cloud, and the clusters recorded in the ledger, before the measurement.
 """
 
 import json
@@ -29,7 +29,7 @@ TYPES = {"aws": "g6.12xlarge", "gcp": "g2-standard-4"}
 
 
 def tags_of(number: int) -> dict[str, str]:
-    """The tags that make an instance one of the cluster of this number."""
+    """Return the tags of the instances of one cluster."""
     return {
         "multicompute-cluster": f"bench-{number}",
         "multicompute-id": f"id-{number}",
@@ -79,7 +79,7 @@ def launch_gcp(clusters: int, nodes: int) -> None:
             "network_interfaces": [{"network": "global/networks/default"}],
             "scheduling": {"on_host_maintenance": "TERMINATE"},
         }
-        asked = {
+        request = {
             "count": nodes,
             "min_count": nodes,
             "name_pattern": f"bench-{number}-####",
@@ -87,11 +87,11 @@ def launch_gcp(clusters: int, nodes: int) -> None:
         }
         zone = PLACES["gcp"][number % len(PLACES["gcp"])]
         project = os.environ["GOOGLE_CLOUD_PROJECT"]
-        instances.bulk_insert_unary(project=project, zone=zone, bulk_insert_instance_resource_resource=asked)
+        instances.bulk_insert_unary(project=project, zone=zone, bulk_insert_instance_resource_resource=request)
 
 
 def seed(cloud: str, clusters: int, nodes: int) -> None:
-    """Put the instances into the cloud, and what it shows of them into the ledger."""
+    """Launch the instances in the cloud and record them in the ledger."""
     from multicompute.ledger import ClusterRecord, NodeRecord
     from multicompute.node import ClusterState
     from multicompute.provider import Selector
@@ -104,14 +104,14 @@ def seed(cloud: str, clusters: int, nodes: int) -> None:
     members: dict[str, list[NodeRecord]] = {}
     for region in regions:
         for node in session.provider(cloud).nodes(Selector(region=region, instance_types=(TYPES[cloud],))):
-            there = members.setdefault(node.token, [])
+            records = members.setdefault(node.token, [])
             place = (cloud, node.instance_type, node.region, node.zone)
             addresses = {"private_ip": node.private_ip, "public_ip": node.public_ip}
-            there.append(NodeRecord(node.id, len(there), node.token, *place, node.state, now, **addresses))
+            records.append(NodeRecord(node.id, len(records), node.token, *place, node.state, now, **addresses))
     assert sum(map(len, members.values())) == clusters * nodes
-    for token, there in members.items():
+    for token, records in members.items():
         number = token.rpartition("-")[2]
-        head = there[0]
+        head = records[0]
         record = ClusterRecord(
             id=f"id-{number}",
             name=f"bench-{number}",
@@ -124,11 +124,11 @@ def seed(cloud: str, clusters: int, nodes: int) -> None:
             region=head.region,
             zone=head.zone,
         )
-        session.ledger.adopt(record, [], there)
+        session.ledger.adopt(record, [], records)
 
 
 def bare(cloud: str) -> int:
-    """How many instances run, by every page of the vendor's own listing."""
+    """Count the running instances by the vendor's paginated listing."""
     return sum(state.lower() == "running" for state in {"aws": bare_aws, "gcp": bare_gcp}[cloud]())
 
 
@@ -155,7 +155,7 @@ def bare_gcp() -> Iterator[str]:
 
 
 def ours(_cloud: str) -> int:
-    """How many nodes the ledger has, after a look at all of them in which nothing had changed."""
+    """Refresh all clusters, which have not changed, and count the nodes in the ledger."""
     from multicompute.engine.upkeep.refresh import refresh_all
     from multicompute.session import open_session
 
@@ -166,11 +166,11 @@ def ours(_cloud: str) -> int:
 
 
 def run(cloud: Cloud, state: Path, *arguments: object) -> dict[str, float]:
-    """One side in a fresh process: its CPU seconds, peak MiB and what it counted; and its calls."""
+    """Run one side in a new process; return its CPU seconds, peak MiB, count of nodes, and number of calls."""
     cloud.post("clear")
-    mine = {"MULTICOMPUTE_STATE": f"sqlite:///{state}", "MULTICOMPUTE_CONFIG": str(state.parent / "none.toml")}
+    mine = {"MULTICOMPUTE_STATE": f"sqlite:///{state}", "MULTICOMPUTE_CONFIG": os.devnull}
     environment = {**os.environ, **cloud.environment, **mine}
-    # Users have compiled files after the first run.
+    # After the first run, users have compiled files.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, __file__, *map(str, arguments)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -208,7 +208,7 @@ def compare(name: str, clusters: int, nodes: int) -> str:
 
 def main(clusters: int, nodes: int) -> None:
     lines = [
-        "a look at every cluster, beside the bare paginated listing; CPU of whole processes in s, medians; peak MiB",
+        "refresh of every cluster, compared with a plain paginated listing; medians of CPU seconds of complete processes; peak MiB",
         "",
     ]
     lines.append("cloud  clusters  nodes   bare s   ours s  ratio   calls    ours bare MiB ours MiB")

@@ -1,10 +1,10 @@
-"""A user's training script: as many H100 as it needs, wherever they are cheapest, and nothing left running afterwards."""
+"""A training script of a user: requests the cheapest H100 and terminates them afterwards."""
 
 from multicompute import Cluster
 
 
 def train(gpus: int = 64) -> str:
-    """Train on `gpus` H100 and say where, on what and for how much."""
+    """Return the command that starts training on `gpus` H100, with place and price."""
     with Cluster.request(gpus=gpus, type="h100", ttl="12h", tags={"team": "nlp"}) as cluster:
         command = f"torchrun --nnodes {len(cluster.nodes)} --rdzv-endpoint {cluster.head.private_ip}:29500 train.py"
         return f"{command}  # {cluster.provider} {cluster.zone}, ${cluster.hourly_cost:.2f}/h"

@@ -1,16 +1,16 @@
-"""64 H100 from one line to teardown, on a cloud that runs on this machine: nothing is bought, no account is needed.
+"""Plan, launch and terminate 64 H100 on a local cloud: buys nothing and needs no account.
 
-Without the first `with` the same code runs on your own accounts.
+Without the first `with` block, the same code uses your own accounts.
 """
 
 from multicompute import Cluster
 from multicompute.testing import local_clouds
 
 with local_clouds("aws") as clouds:
-    # Every way to get 64 H100, at the real prices of AWS, Google Cloud and Azure. No cloud is touched.
+    # Ranks all offers of AWS, Google Cloud and Azure for 64 H100, with their real prices. Calls no cloud.
     plan = Cluster.plan(gpus=64, type="h100")
     print(plan.explain(limit=5))
-    print("\nThe best of each cloud:")
+    print("\nCheapest offer of each cloud:")
     for cloud in ("aws", "azure", "gcp"):
         best = next(candidate for candidate in plan.candidates if candidate.provider == cloud)
         usable = "" if best.is_configured else "  (not configured)"
@@ -18,11 +18,11 @@ with local_clouds("aws") as clouds:
             f"  {cloud:5}  {best.nodes} x {best.instance_type} in {best.zone or best.region}, ${best.hourly_cost:,.2f}/h{usable}"
         )
 
-    # The first place is sold out, as happens; the request goes on to the next by itself.
+    # The zone of the first candidate has no capacity, so the request fails over to the next candidate.
     first = next(candidate for candidate in plan.candidates if candidate.is_configured)
     clouds.aws.set_capacity(first.instance_type, first.zone, 0)
 
-    # All 64 or none of them; tagged, with an end of life; torn down when the `with` ends, however it ends.
+    # Starts all 64 or none, tagged and with a lease. Leaving the block terminates them, also after an exception.
     with Cluster.request(gpus=64, type="h100", ttl="12h", tags={"team": "nlp"}) as cluster:
         print(
             f"\n{cluster.name}: {cluster.gpus:g} accelerators in {cluster.zone}, ${cluster.hourly_cost:,.2f} per hour"
@@ -32,5 +32,12 @@ with local_clouds("aws") as clouds:
         for node in cluster.nodes:
             print(f"  rank {node.rank}  {node.id}  {node.instance_type}  {node.zone}  {node.private_ip}")
 
-    # Not our word for it, but the cloud's.
+    # Ask the cloud itself what is left.
     print(f"\nLeft in the cloud: {clouds.aws.alive() or 'nothing'}")
+
+print("""
+Get one for real, from a cloud that you are signed in to (asks before it buys, ends after an hour):
+  .venv/bin/multicompute doctor
+  .venv/bin/multicompute up --gpus 1 --type l4 --ttl 1h --name first
+  .venv/bin/multicompute nodes first
+  .venv/bin/multicompute down first --yes""")

@@ -1,4 +1,4 @@
-"""Accelerator fleets from any cloud in one call: the cheapest offer, all or nothing, and nothing left running."""
+"""Accelerator clusters from any cloud in one call: the cheapest offer, all nodes or none, and nothing left running."""
 
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ __all__ = [
     "errors",
 ]
 
-_HOMES = {
+_MODULES = {
     "Candidate": "plan",
     "Cluster": "cluster",
     "ClusterSpec": "spec",
@@ -40,13 +40,13 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # Lazy (PEP 562): importing the package costs nothing until a name is used.
+    # Lazy (PEP 562): importing the package loads nothing until a name is used.
     from importlib import import_module
 
     if name == "errors":
         return import_module("multicompute.errors")
-    if name in _HOMES:
-        value: object = getattr(import_module(f"multicompute.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        value: object = getattr(import_module(f"multicompute.{_MODULES[name]}"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m multicompute` is the command `multicompute`."""
+"""Runs the command `multicompute` for `python -m multicompute`."""
 
 import sys
 

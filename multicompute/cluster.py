@@ -1,142 +1,103 @@
-"""The handle: what users hold of a fleet. Thin; the engine does the work."""
+"""The handle that users hold on a cluster; the engine does the work."""
 
 import builtins
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
-from multicompute.engine.planning import plan_for, require_candidate
+from multicompute.cluster_requests import ClusterRequests, plan
 from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.node import ClusterState, Event, Node, Sample
-from multicompute.plan import Plan
 from multicompute.session import Session, open_session
-from multicompute.spec import ClusterSpec, SpecArguments
 from multicompute.units import format_instant, parse_duration
+from multicompute.validation import unknown_name
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from multicompute.engine.operation.cancellation import Cancellation
     from multicompute.engine.operation.events import EventCallback
-    from multicompute.ledger import ClusterRecord, NodeRecord
+    from multicompute.ledger import ClusterRecord
+    from multicompute.pending import PendingCluster
+    from multicompute.plan import Plan
+    from multicompute.spec import ClusterSpec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_NODE_KEYS: Final = ("id", "rank", "state", "private_ip", "public_ip", "instance_type", "zone")
+"""The attributes of a node that `to_dict` has."""
 
 
-class _PlanOf:
-    """`Cluster.plan(...)` makes a plan; `cluster.plan` is the one that a cluster was made from."""
+class _PlanOf(Generic[P]):
+    """`Cluster.plan(...)`, which makes a plan, and `cluster.plan`, the plan that a cluster was made from."""
+
+    def __init__(self, function: Callable[P, "Plan"]) -> None:
+        self._function = function
 
     @overload
-    def __get__(self, cluster: None, owner: type["Cluster"]) -> "_Planner": ...
+    def __get__(self, cluster: None, owner: type["Cluster"]) -> Callable[P, "Plan"]: ...
 
     @overload
-    def __get__(self, cluster: "Cluster", owner: type["Cluster"]) -> Plan: ...
+    def __get__(self, cluster: "Cluster", owner: type["Cluster"]) -> "Plan": ...
 
-    def __get__(self, cluster: "Cluster | None", owner: type["Cluster"]) -> "_Planner | Plan":
-        return _Planner() if cluster is None else cluster._made_from()
-
-
-class _Planner:
-    """Plans without touching any cloud."""
-
-    def __call__(
-        self, gpus: int | None = None, type: str | Sequence[str] = (), **arguments: Unpack[SpecArguments]
-    ) -> Plan:
-        """The candidates for a request, cheapest first, and why everything else was left out; touches no cloud.
-
-        Takes the arguments of `Cluster.request`.
-
-        Raises:
-            SpecError: an argument is unknown, not of its kind, or contradicts another.
-            NoOfferError: nothing in the catalog meets the spec; carries the plan.
-            CapacityError: what meets it is ruled out by remembered outages.
-        """
-        session = open_session()
-        spec = _spec(gpus, type, arguments)
-        plan = plan_for(session, spec)
-        require_candidate(plan, lambda: plan_for(session, spec, outages=()))
-        return plan
+    def __get__(self, cluster: "Cluster | None", owner: type["Cluster"]) -> "Callable[P, Plan] | Plan":
+        return self._function if cluster is None else cluster._original_plan()
 
 
-class Cluster:
-    """A fleet of accelerators: machines that came up together and end together.
+class Cluster(ClusterRequests):
+    """Nodes with accelerators that are launched together and terminated together.
 
-    A context manager: leaving the block terminates it, also on an exception, Ctrl-C and SIGTERM.
+    A context manager: leaving the block terminates the cluster, also on an exception, Ctrl-C, SIGTERM and SIGHUP.
 
     Example:
         >>> with Cluster.request(gpus=64, type="h100", ttl="12h") as cluster:
         ...     print(cluster.head.private_ip, cluster.hourly_cost)
     """
 
-    plan: ClassVar = _PlanOf()
+    plan = _PlanOf(plan)
 
-    def __init__(self, session: Session, record: "ClusterRecord", *, plan: Plan | None = None) -> None:
-        """Made by `request`, `get` and `list`."""
-        from multicompute.engine.operation.cancellation import TermGuard
+    def __init__(self, session: Session, record: "ClusterRecord", *, plan: "Plan | None" = None) -> None:
+        """Wrap a record of the ledger; users call `request`, `get` or `list` instead."""
+        from multicompute.engine.operation.cancellation import StopGuard
 
         self._session = session
         self._record = record
         self._plan = plan
-        self._guard = TermGuard()
+        self._guard = StopGuard(at_exit=self._terminate_at_exit)
 
-    # Making and finding
-
-    @classmethod
-    def request(
-        cls, gpus: int | None = None, type: str | Sequence[str] = (), **arguments: Unpack[SpecArguments]
-    ) -> Self:
-        """Get a cluster, all of it or nothing: tries candidate after candidate, cheapest first, in every cloud that is configured.
-
-        The same request with the same `name` again returns the same cluster. Blocks until READY unless `wait=False`.
-
-        Args:
-            gpus: accelerators in all.
-            type: accelerator ("h100"), TPU slice ("v5p-128") or exact instance type; a list means any of these.
-            **arguments: every other field of `ClusterSpec`, which says what it means.
-
-        Raises:
-            SpecError: an argument is unknown, not of its kind, or contradicts another; nothing was sent to any cloud.
-            NoOfferError: nothing in the catalog meets the spec.
-            ClusterExists: a live cluster of that name was requested otherwise.
-            CapacityError, QuotaError: no candidate could be had; says what was tried. Nothing is left running.
-            AuthError, AccessDeniedError, InvalidRequestError, ProviderError: a cloud refused. Nothing is left running.
-            ProvisionTimeout: not ready within `timeout`. Nothing is left running.
-            LedgerError: the ledger can't be written; nothing is launched that can't be written down first.
-        """
-        return cls._request(_spec(gpus, type, arguments), None)
+    # Creating and finding. `request`, `arequest` and `aplan` are in ClusterRequests.
 
     @classmethod
-    async def arequest(
-        cls, gpus: int | None = None, type: str | Sequence[str] = (), **arguments: Unpack[SpecArguments]
-    ) -> Self:
-        """`request` for code that runs in an event loop; a cancelled task tears down what it began."""
-        from multicompute.engine.operation.cancellation import Cancellation
-        from multicompute.engine.operation.threads import in_thread
-
-        stop = Cancellation()
-        spec = _spec(gpus, type, arguments)
-        return await in_thread(lambda: cls._request(spec, stop), stop=stop, undo=lambda cluster: cluster.terminate())
-
-    @classmethod
-    def _request(cls, spec: ClusterSpec, stop: "Cancellation | None") -> Self:
+    def _request(cls, spec: "ClusterSpec", cancellation: "Cancellation | None" = None) -> Self:
         from multicompute.engine.provision.request import request
 
         session = open_session()
-        with _watcher(spec) as watch:
-            return cls(session, request(session, spec, watch=watch, stop=stop))
+        with _event_callback(spec) as callback:
+            return cls(session, request(session, spec, callback=callback, cancellation=cancellation))
+
+    @classmethod
+    def _arequest(cls, spec: "ClusterSpec") -> "PendingCluster[Self]":
+        # Imported here: most programs are synchronous.
+        from multicompute.pending import PendingCluster
+
+        return PendingCluster(
+            _in_thread(lambda cancellation: cls._request(spec, cancellation), undo=lambda cluster: cluster.terminate())
+        )
 
     @classmethod
     def get(cls, name: str) -> Self:
-        """The live cluster of this name, else the last one that had it.
+        """Return the live cluster of this name, or else the last one that had it.
 
         Raises:
-            ClusterNotFound: there was never one.
+            ClusterNotFound: No cluster ever had this name.
         """
         session = open_session()
         if not session.has_ledger:
-            raise ClusterNotFound(
-                f"{name}: no cluster of this name", hint="`multicompute ls --all` lists what there is"
-            )
+            raise ClusterNotFound(f"{name}: no cluster of this name", hint="`multicompute ls --all` lists all clusters")
         return cls(session, session.ledger.find(name))
 
     @classmethod
@@ -145,20 +106,25 @@ class Cluster:
         *,
         state: ClusterState | str | None = None,
         tags: Mapping[str, str] | None = None,
+        clouds: Sequence[str] | None = None,
         include_ended: bool = False,
     ) -> builtins.list[Self]:
-        """The clusters in the ledger, oldest first.
+        """Return the clusters in the ledger, oldest first.
 
         Args:
-            state: only those in this state ("READY", ...); the ended states are looked for, too.
-            tags: only those with all of these tags.
-            include_ended: also those that have ended.
+            state: Only clusters in this state, such as "READY". TERMINATED and FAILED imply `include_ended`.
+            tags: Only clusters that have all of these tags.
+            clouds: Only clusters of these providers, such as ["aws"].
+            include_ended: Also clusters that have ended.
 
         Raises:
-            SpecError: no state is called like that.
+            SpecError: `state` is not the name of a state, or no provider has one of the names in `clouds`.
         """
         wanted = _state(state)
         session = open_session()
+        for cloud in clouds or ():
+            if cloud not in session.plugins:
+                raise SpecError(unknown_name(cloud, list(session.plugins), what="cloud"))
         if not session.has_ledger:
             return []
         include_ended = include_ended or (wanted is not None and not wanted.is_live)
@@ -166,66 +132,75 @@ class Cluster:
         return [
             cluster
             for cluster in found
-            if wanted in (None, cluster.state) and all(cluster.tags.get(k) == v for k, v in (tags or {}).items())
+            if wanted in (None, cluster.state)
+            and (clouds is None or cluster.provider in clouds)
+            and all(cluster.tags.get(k) == v for k, v in (tags or {}).items())
         ]
 
-    # What it is
+    # Properties
 
     @property
     def id(self) -> str:
-        """The cluster's own id, in the tag multicompute-id of all that belongs to it."""
+        """The id of the cluster, which every resource of it has in the tag `multicompute-id`."""
         return self._record.id
 
     @property
     def name(self) -> str:
+        """The name of the cluster, unique among live clusters."""
         return self._record.name
 
     @property
     def state(self) -> ClusterState:
-        """The state at the last look: `refresh` looks again."""
+        """The state at the last refresh."""
         return self._record.state
 
     @property
     def reason(self) -> str:
-        """Why it has ended or is ending, "" while it lives."""
+        """The reason why the cluster has ended or is being terminated; "" otherwise."""
         return self._record.reason
 
     @property
     def blocked_on(self) -> str:
-        """What its teardown waits for or failed at when it was last tried, "" where it is not being torn down."""
+        """The reason why the last step of the teardown did not finish it; "" if the cluster is not TERMINATING."""
+        if self.state is not ClusterState.TERMINATING:
+            return ""
         from multicompute.engine.teardown import blocked_on
 
-        return blocked_on(self.events()) if self.state is ClusterState.TERMINATING else ""
+        return blocked_on(self.events())
 
     @property
-    def spec(self) -> ClusterSpec:
-        """What was asked for."""
+    def spec(self) -> "ClusterSpec":
+        """The request."""
+        from multicompute.spec import ClusterSpec
+
         return ClusterSpec.of(self._record.spec)
 
     @property
     def provider(self) -> str | None:
+        """The provider of the nodes, None before the first launch."""
         return self._record.provider
 
     @property
     def region(self) -> str | None:
+        """The region of the nodes, None if there are several."""
         return self._record.region
 
     @property
     def zone(self) -> str | None:
-        """The zone, None where the nodes are in several."""
+        """The zone of the nodes, None if there are several."""
         return self._record.zone
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The nodes that live, by rank."""
-        return tuple(record.as_node() for record in self._nodes() if record.ended_at is None)
+        """The live nodes, by rank."""
+        return tuple(record.as_node() for record in self._session.ledger.nodes(self.id) if record.ended_at is None)
 
     @property
     def head(self) -> Node:
         """The node of rank 0.
 
         Raises:
-            ClusterNotFound: it has no nodes (yet, or any more).
+            ClusterNotFound: The cluster has no live node.
         """
         nodes = self.nodes
         if not nodes:
@@ -234,43 +209,53 @@ class Cluster:
 
     @property
     def gpus(self) -> float:
-        """Accelerators on the nodes that live, surplus included."""
+        """Number of accelerators on the live nodes, which may be more than were requested."""
         return sum(node.accelerators for node in self.nodes)
 
     @property
     def hourly_cost(self) -> float:
-        """USD per hour for the nodes that live, at the prices at which they were bought."""
+        """USD per hour for the live nodes, at the prices at which they were bought."""
         return round(sum(node.hourly_cost for node in self.nodes), 6)
 
     @property
     def accrued_cost(self) -> float:
-        """USD so far, by the second, at the prices at which the nodes were bought; none is billed for less than its cloud's minimum."""
+        """USD so far, by the second, at the prices at which the nodes were bought, and at least each cloud's minimum."""
         from multicompute.cost.billing import accrued, rounded
 
         return rounded(accrued(self._session, self.id))
 
     @property
     def created_at(self) -> datetime:
+        """The time of the request, in UTC."""
         return self._record.created_at
 
     @property
     def expires_at(self) -> datetime | None:
-        """Hard end of life in UTC, None for none."""
+        """The end of the lease, at which the cluster is terminated, in UTC; None for never.
+
+        That is before the end of the ttl if a cloud terminates the nodes earlier.
+        """
         return self._record.expires_at
 
     @property
     def tags(self) -> dict[str, str]:
-        """The user's tags; ours come in addition to them."""
-        return dict(self.spec.tags)
+        """The tags of the request. Resources have this package's own tags in addition."""
+        # From the record and not from `spec`: listing clusters does not have to load pydantic.
+        spec: Mapping[str, Any] = self._record.spec
+        return dict(spec.get("tags") or {})
 
     def events(self) -> builtins.list[Event]:
-        """The cluster's story so far, oldest line first."""
+        """Return the event log of the cluster, oldest first."""
         return self._session.ledger.events(self.id)
 
-    # What it does
+    # Operations
 
     def refresh(self) -> Self:
-        """Look at the nodes: lost ones, and those that fail their cloud's checks, make it DEGRADED; a gang that is gone is closed."""
+        """Read the nodes from the cloud and update the state.
+
+        A cluster that was requested with `wait=False` becomes READY if all its nodes run. Nodes that are gone, or that fail their cloud's checks, make the cluster DEGRADED. A cluster without nodes is
+        closed.
+        """
         from multicompute.engine.upkeep.refresh import refresh
 
         self._record = refresh(self._session, self.id)
@@ -279,103 +264,115 @@ class Cluster:
     def wait(
         self, timeout: str | timedelta | None = None, *, on_stop: Literal["terminate", "leave"] = "terminate"
     ) -> Self:
-        """Wait until READY, where it was requested with `wait=False`.
+        """Wait until the cluster is READY, after a request with `wait=False`.
 
         Args:
-            timeout: "30m" or a timedelta; the request's own when left out.
-            on_stop: what becomes of a cluster that is not READY yet when Ctrl-C, SIGTERM or a cancelled task ends the
-                waiting: it is torn down, or left as it is, for another process to go on with.
+            timeout: How long to wait, "30m" or a timedelta; the request's own timeout if omitted.
+            on_stop: What to do with a cluster that is not READY when Ctrl-C, SIGTERM, SIGHUP or a cancelled task
+                ends the wait: terminate it, or leave it for another process to continue.
 
         Raises:
-            As `request`.
+            MulticomputeError: As for `request`.
         """
         from multicompute.engine.operation.cancellation import Cancellation
 
-        return self._wait(timeout, Cancellation(leaves=on_stop == "leave"))
+        return self._wait(timeout, Cancellation(detach=on_stop == "leave"))
 
-    def _wait(self, timeout: str | timedelta | None, stop: "Cancellation") -> Self:
+    def _wait(self, timeout: str | timedelta | None, cancellation: "Cancellation") -> Self:
         from multicompute.engine.provision.request import bring_up
 
-        limit = self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
-        self._record = bring_up(self._session, self._session.ledger.cluster(self.id), timeout=limit, stop=stop)
+        limit = self._timeout(timeout)
+        record = self._session.ledger.cluster(self.id)
+        self._record = bring_up(self._session, record, timeout=limit, cancellation=cancellation)
         return self
 
     def wait_for(self, state: ClusterState | str, timeout: str | timedelta | None = None) -> Self:
-        """Look at the nodes again and again until the cluster is in a state, such as "degraded".
+        """Refresh repeatedly until the cluster is in the given state.
 
         Args:
-            state: the name of the state, in any case.
-            timeout: how long to look, "30m" or a timedelta; for ever when left out.
+            state: The name of the state, such as "degraded", in any case.
+            timeout: How long to wait, "30m" or a timedelta; without limit if omitted.
 
         Raises:
-            SpecError: no state is called like that.
-            ClusterNotFound: it has ended, in another state than the one that is waited for.
-            ProvisionTimeout: it was not in that state in time.
+            SpecError: `state` is not the name of a state.
+            ClusterNotFound: The cluster has ended in another state.
+            ProvisionTimeout: The cluster was not in that state within `timeout`.
         """
         return self._wait_for(state, timeout, None)
 
     def _wait_for(
-        self, state: ClusterState | str, timeout: str | timedelta | None, stop: "Cancellation | None"
+        self, state: ClusterState | str, timeout: str | timedelta | None, cancellation: "Cancellation | None"
     ) -> Self:
         from multicompute.engine.upkeep.refresh import wait_for
 
         wanted = _state(state)
         assert wanted is not None
         limit = None if timeout is None else parse_duration(timeout, what="timeout")
-        self._record = wait_for(self._session, self.id, wanted, timeout=limit, stop=stop)
+        self._record = wait_for(self._session, self.id, wanted, timeout=limit, cancellation=cancellation)
         return self
 
-    def heal(self, timeout: str | timedelta | None = None) -> Self:
-        """Replace the nodes that are gone: at the same offers, with the same ranks, all of them or none; the others are not touched.
+    def heal(self, timeout: str | timedelta | None = None, *, stopped: Literal["start", "replace"] = "start") -> Self:
+        """Start stopped nodes again, and replace those that are gone at the same offers and with the same ranks.
 
-        Nodes that run and only fail their cloud's checks are not replaced.
+        Lost nodes are replaced all together or not at all. Other nodes are left as they are, also those that run but fail their cloud's checks.
 
         Args:
-            timeout: "30m" or a timedelta; the request's own when left out.
+            timeout: How long to wait for the nodes, "30m" or a timedelta; the request's own timeout if omitted.
+            stopped: What to do with stopped nodes: start them again, or replace them and delete them.
 
         Raises:
-            CapacityError, QuotaError, ...: the cloud has no such nodes there now; the cluster is as it was before.
-            ProvisionTimeout: they did not come to run in time; the cluster is as it was before.
-            ProviderError: some hosts of a slice are gone: slices are bought whole.
-            ClusterNotFound: it has ended, or is ending, or is not up yet.
+            CapacityError: The cloud has no such nodes there now. The cluster is unchanged.
+            QuotaError: The account's quota does not allow the new nodes. The cluster is unchanged.
+            ProvisionTimeout: The new nodes did not run within `timeout`. The cluster is unchanged.
+            ProviderError: Some hosts of a slice are gone, and a slice can only be replaced completely; or the cloud can't
+                start nodes again.
+            ClusterNotFound: The cluster has ended, is being terminated, or was never READY.
         """
-        return self._heal(timeout, None)
+        return self._heal(timeout, stopped, None)
 
-    def _heal(self, timeout: str | timedelta | None, stop: "Cancellation | None") -> Self:
+    def _heal(
+        self,
+        timeout: str | timedelta | None,
+        stopped: Literal["start", "replace"],
+        cancellation: "Cancellation | None",
+    ) -> Self:
         from multicompute.engine.upkeep.heal import heal
 
-        limit = self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
-        self._record = heal(self._session, self.id, timeout=limit, stop=stop)
+        if stopped not in ("start", "replace"):
+            raise SpecError(f"stopped={stopped!r}: must be 'start' or 'replace'")
+        limit = self._timeout(timeout)
+        self._record = heal(self._session, self.id, timeout=limit, cancellation=cancellation, stopped=stopped)
         return self
 
     def metrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
-        """What the cloud's monitoring has measured of the nodes that live, oldest first; clouds lag by some minutes.
+        """Return what the cloud's monitoring measured on the live nodes, oldest first.
 
         Args:
-            window: how far to look back, "10m" or a timedelta.
+            window: How far to look back, "10m" or a timedelta. Clouds publish samples some minutes late.
 
         Returns:
-            Samples with time and unit. What a cloud does not measure is absent, and never a zero.
+            Samples with time and unit. Values that a cloud does not measure are absent, never zero.
 
         Raises:
-            MulticomputeError: a cloud can't be asked.
+            MulticomputeError: A cloud can't be asked.
         """
         from multicompute.monitor.metrics import metrics
 
         return metrics(self._session, self.nodes, window=parse_duration(window, what="window"))
 
     def extend(self, by: str | timedelta) -> datetime:
-        """Move the end of the lease.
+        """Extend the lease.
 
         Args:
-            by: how much later, "90m", "2h" or a timedelta; more than zero.
+            by: How much to add, "90m", "2h" or a timedelta; more than zero.
 
         Returns:
-            The new end of life, in UTC.
+            The new end of the lease, in UTC.
 
         Raises:
-            SpecError: `by` is not a positive duration, or the cluster has no end of life.
-            ClusterNotFound: it has ended or is ending.
+            SpecError: `by` is not a positive duration, the cluster has no end of its lease, or a cloud terminates its nodes
+                earlier; the message names the latest possible time.
+            ClusterNotFound: The cluster has ended or is being terminated.
         """
         from multicompute.engine.upkeep.extend import extend
 
@@ -384,107 +381,123 @@ class Cluster:
         return self._record.expires_at
 
     def terminate(self, *, wait: bool = True) -> Self:
-        """End it: every machine, and what was made beside them. What has ended already is left as it is.
+        """Terminate all nodes and delete their dependent resources. A cluster that has ended is left as it is.
 
         Args:
-            wait: return only when every cloud has said that nothing is left; else `reap` sees to the rest.
+            wait: Return once every cloud confirms that nothing is left; otherwise `reap` completes the teardown.
 
         Raises:
-            ProviderError: something is left after half an hour; the cluster stays TERMINATING, and `reap` goes on.
+            ProviderError: Something is left after half an hour. The cluster stays TERMINATING, and `reap` continues.
         """
         from multicompute.engine.teardown import terminate
 
         self._record = terminate(self._session, self.id, wait=wait)
         return self
 
-    # The async twins: the same work in a thread, so that the loop is never blocked.
+    # Async twins: the same work in a thread, so that the event loop is never blocked.
 
     async def arefresh(self) -> Self:
-        """`refresh` for code that runs in an event loop."""
-        from multicompute.engine.operation.threads import in_thread
-
-        return await in_thread(self.refresh)
+        """Do what `refresh` does without blocking the event loop."""
+        return await _in_thread(lambda _: self.refresh())
 
     async def await_(
         self, timeout: str | timedelta | None = None, *, on_stop: Literal["terminate", "leave"] = "terminate"
     ) -> Self:
-        """`wait` for code that runs in an event loop; `await` itself is a word of the language."""
-        from multicompute.engine.operation.cancellation import Cancellation
-        from multicompute.engine.operation.threads import in_thread
-
-        stop = Cancellation(leaves=on_stop == "leave")
-        return await in_thread(lambda: self._wait(timeout, stop), stop=stop)
+        """Do what `wait` does without blocking the event loop; `await` alone is a keyword of Python."""
+        return await _in_thread(lambda cancellation: self._wait(timeout, cancellation), detach=on_stop == "leave")
 
     async def await_for(self, state: ClusterState | str, timeout: str | timedelta | None = None) -> Self:
-        """`wait_for` for code that runs in an event loop."""
-        from multicompute.engine.operation.cancellation import Cancellation
-        from multicompute.engine.operation.threads import in_thread
+        """Do what `wait_for` does without blocking the event loop."""
+        return await _in_thread(lambda cancellation: self._wait_for(state, timeout, cancellation))
 
-        stop = Cancellation()
-        return await in_thread(lambda: self._wait_for(state, timeout, stop), stop=stop)
-
-    async def aheal(self, timeout: str | timedelta | None = None) -> Self:
-        """`heal` for code that runs in an event loop."""
-        from multicompute.engine.operation.cancellation import Cancellation
-        from multicompute.engine.operation.threads import in_thread
-
-        stop = Cancellation()
-        return await in_thread(lambda: self._heal(timeout, stop), stop=stop)
+    async def aheal(
+        self, timeout: str | timedelta | None = None, *, stopped: Literal["start", "replace"] = "start"
+    ) -> Self:
+        """Do what `heal` does without blocking the event loop."""
+        return await _in_thread(lambda cancellation: self._heal(timeout, stopped, cancellation))
 
     async def ametrics(self, window: str | timedelta = "10m") -> builtins.list[Sample]:
-        """`metrics` for code that runs in an event loop."""
-        from multicompute.engine.operation.threads import in_thread
-
-        return await in_thread(lambda: self.metrics(window))
+        """Do what `metrics` does without blocking the event loop."""
+        return await _in_thread(lambda _: self.metrics(window))
 
     async def aextend(self, by: str | timedelta) -> datetime:
-        """`extend` for code that runs in an event loop."""
-        from multicompute.engine.operation.threads import in_thread
-
-        return await in_thread(lambda: self.extend(by))
+        """Do what `extend` does without blocking the event loop."""
+        return await _in_thread(lambda _: self.extend(by))
 
     async def aterminate(self, *, wait: bool = True) -> Self:
-        """`terminate` for code that runs in an event loop."""
-        from multicompute.engine.operation.threads import in_thread
-
-        return await in_thread(lambda: self.terminate(wait=wait))
+        """Do what `terminate` does without blocking the event loop."""
+        return await _in_thread(lambda _: self.terminate(wait=wait))
 
     def __enter__(self) -> Self:
-        self._guard.up()
+        """Let SIGTERM and SIGHUP leave the block in order, so that the cluster is terminated.
+
+        Warns:
+            RuntimeWarning: An event loop runs in this thread, which the end of the block would block for minutes.
+        """
+        if _is_in_event_loop():
+            warnings.warn(
+                f"{self.name}: `with` blocks the running event loop until the cluster is terminated; "
+                "use `async with Cluster.arequest(...)`",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._guard.install()
         return self
 
     def __exit__(
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
+        """Terminate the cluster."""
         try:
-            self._leave(error)
+            self._terminate_on_exit(error)
         finally:
-            self._guard.down()
+            self._guard.uninstall()
 
     async def __aenter__(self) -> Self:
-        self._guard.up()
+        """Let SIGTERM and SIGHUP leave the block in order, so that the cluster is terminated."""
+        self._guard.install()
         return self
 
     async def __aexit__(
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
-        from multicompute.engine.operation.threads import in_thread
-
+        """Terminate the cluster without blocking the event loop."""
         try:
-            await in_thread(lambda: self._leave(error))
+            await _in_thread(lambda _: self._terminate_on_exit(error))
         finally:
-            self._guard.down()
+            self._guard.uninstall()
 
-    def _leave(self, error: BaseException | None) -> None:
-        from multicompute.engine.teardown import leave
+    def _terminate_on_exit(self, error: BaseException | None) -> None:
+        from multicompute.engine.teardown import terminate_on_exit
 
-        self._record = leave(self._session, self.id, error)
+        self._record = terminate_on_exit(self._session, self.id, error)
 
-    # How it shows
+    def _terminate_at_exit(self) -> None:
+        self._terminate_on_exit(SystemExit("the interpreter exits"))
+
+    # Display
+
+    @property
+    def _accelerators(self) -> int | float | None:
+        """Number of accelerators on the nodes, or that were launched or requested if there are no nodes; None if they have none."""
+        # From the record and not from `spec`, as above.
+        spec: Mapping[str, Any] = self._record.spec
+        requested = spec.get("gpus") or 0
+        launched = self._accelerators_of_attempts() if not self.gpus and (self.state.is_live or not requested) else 0
+        # Three nodes with a third of an accelerator each have one: the tables round a third.
+        amount = round(self.gpus or launched or requested, 2)
+        return (int(amount) if amount == int(amount) else amount) or None
+
+    def _accelerators_of_attempts(self) -> float:
+        """Return the accelerators of a cluster whose nodes are not known yet, or have ended: of its last attempt."""
+        attempts = self._session.ledger.attempts(self.id)
+        parts = [attempt.parts for attempt in attempts if attempt.is_open] or [attempts[-1].parts] if attempts else []
+        return sum(part.nodes * part.offer.instance.accelerators for group in parts for part in group)
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON form that `multicompute show --json` prints."""
-        nodes = self.nodes
+        """Return the JSON form that `multicompute show --json` prints."""
+        # From the record and not from `spec`: listing clusters does not have to load pydantic.
+        spec: Mapping[str, Any] = self._record.spec
         return {
             "id": self.id,
             "name": self.name,
@@ -492,9 +505,11 @@ class Cluster:
             "provider": self.provider,
             "region": self.region,
             "zone": self.zone,
-            "gpus": self.spec.gpus,
-            "type": list(self.spec.type),
-            "nodes": [_node_dict(node) for node in nodes],
+            "gpus": self._accelerators,
+            "type": spec.get("type", []),
+            "nodes": [
+                {key: getattr(node, key) for key in _NODE_KEYS} | {"state": node.state.value} for node in self.nodes
+            ],
             "hourly_usd": self.hourly_cost,
             "accrued_usd": self.accrued_cost,
             "created_at": format_instant(self.created_at),
@@ -503,26 +518,66 @@ class Cluster:
         }
 
     def __repr__(self) -> str:
+        """Return name, state and place."""
         where = f" in {self.provider} {self.zone or self.region}" if self.provider else ""
         return f"<Cluster {self.name} {self.state.value}{where}>"
+
+    def __reduce__(self) -> tuple[Callable[..., "Cluster"], tuple[object, ...]]:
+        """Pickle the cluster as a reference: its name and its id in the ledger, which the process that unpickles it must share."""
+        return _referenced, (type(self), self.name, self.id)
 
     def _repr_html_(self) -> str:
         from multicompute.cluster_view import render_html
 
         return render_html(self)
 
-    def _nodes(self) -> "builtins.list[NodeRecord]":
-        return self._session.ledger.nodes(self.id)
+    def _timeout(self, timeout: str | timedelta | None) -> timedelta:
+        return self.spec.timeout if timeout is None else parse_duration(timeout, what="timeout")
 
-    def _made_from(self) -> Plan:
+    def _original_plan(self) -> "Plan":
         if self._plan is None:
-            # Not kept in the ledger: for a cluster that was fetched by name, the plan as it would be now.
+            from multicompute.engine.planning import plan_for
+
+            # The ledger does not keep plans: a cluster that was fetched by name has the plan as it would be now.
             self._plan = plan_for(self._session, self.spec, outages=())
         return self._plan
 
 
-def _spec(gpus: int | None, type: str | Sequence[str], arguments: Mapping[str, Any]) -> ClusterSpec:
-    return ClusterSpec.of({"gpus": gpus, "type": type, **arguments})
+async def _in_thread(
+    work: "Callable[[Cancellation], T]", *, detach: bool = False, undo: "Callable[[T], object] | None" = None
+) -> T:
+    """Return the result of `work` without blocking the event loop; if the task is cancelled, the work is cancelled too."""
+    # Imported here: asyncio takes 20 ms, and most programs call the synchronous methods.
+    from multicompute.engine.operation.cancellation import Cancellation
+    from multicompute.engine.operation.threads import in_thread
+
+    cancellation = Cancellation(detach=detach)
+    return await in_thread(lambda: work(cancellation), cancellation=cancellation, undo=undo)
+
+
+def _is_in_event_loop() -> bool:
+    """Return whether code of this thread runs in an event loop that it should not block.
+
+    A notebook runs every cell in one, and waits for the cell as it should.
+    """
+    # Not imported: if nothing has imported it, no loop runs.
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None and "ipykernel" not in sys.modules
+
+
+def _referenced(kind: type[Cluster], name: str, cluster_id: str) -> Cluster:
+    """Return the cluster that a pickled reference names.
+
+    Raises:
+        ClusterNotFound: It is not in the ledger of this process; a newer cluster of the same name is another one.
+    """
+    try:
+        return kind.get(cluster_id)
+    except ClusterNotFound:
+        raise ClusterNotFound(
+            f"{name}: the cluster of this reference is not in the ledger of this process",
+            hint="processes share clusters if they share the ledger: set `state` in the configuration, or MULTICOMPUTE_STATE",
+        ) from None
 
 
 def _state(state: ClusterState | str | None) -> ClusterState | None:
@@ -532,11 +587,11 @@ def _state(state: ClusterState | str | None) -> ClusterState | None:
         return ClusterState(state.upper())
     except ValueError:
         known = ", ".join(ClusterState)
-        raise SpecError(f"state={state!r}: no such state; there are {known}") from None
+        raise SpecError(f"state={state!r}: no such state; the states are {known}") from None
 
 
-def _watcher(spec: ClusterSpec) -> "AbstractContextManager[EventCallback | None]":
-    """Who is told of events: the caller's function, or a progress bar where there is a terminal to show it on."""
+def _event_callback(spec: "ClusterSpec") -> "AbstractContextManager[EventCallback | None]":
+    """Return what receives events: the caller's function, or a progress bar if there is a terminal to show it on."""
     if callable(spec.progress):
         return nullcontext(spec.progress)
     if spec.progress is False or (spec.progress is None and not sys.stderr.isatty()):
@@ -544,15 +599,3 @@ def _watcher(spec: ClusterSpec) -> "AbstractContextManager[EventCallback | None]
     from multicompute.progress import terminal_progress
 
     return terminal_progress()
-
-
-def _node_dict(node: Node) -> dict[str, object]:
-    return {
-        "id": node.id,
-        "rank": node.rank,
-        "state": node.state.value,
-        "private_ip": node.private_ip,
-        "public_ip": node.public_ip,
-        "instance_type": node.instance_type,
-        "zone": node.zone,
-    }

@@ -1,22 +1,24 @@
 """Every error that this package raises, as one tree.
 
 MulticomputeError
-+-- SpecError (ValueError)          the request contradicts itself or names what does not exist
-+-- ConfigError                     the configuration file or the environment can't be read
-+-- NoOfferError                    nothing in the catalog meets the spec
-+-- CapacityError                   the cloud has none of it now
-+-- QuotaError                      the account may not have that much
-+-- BudgetError                     the cluster would cost, or has cost, more than its budget
-+-- AuthError                       no credentials, or they are wrong or expired
-+-- AccessDeniedError               known to the cloud, but not allowed
-+-- ThrottledError                  asked too often; the same request may be sent again
-+-- TransientError                  the cloud failed or could not be reached; the same request may be sent again
-+-- InvalidRequestError             the cloud refuses the request as it is
-+-- ProviderError                   the cloud answered something else
-+-- ProvisionTimeout (TimeoutError) not ready in time; torn down
-+-- ClusterNotFound
-+-- ClusterExists
-+-- LedgerError                     the record of clusters can't be read or written
++-- SpecError (ValueError)          the request contradicts itself or names something unknown
+|   +-- ConfigError                 the configuration file or the environment can't be read
++-- NoOfferError                    no offer in the catalog meets the request
++-- CapacityError                   the cloud has no capacity for the request now
++-- QuotaError                      the account's quota is too small for the request
++-- BudgetError                     the cluster has spent its budget
++-- AuthError                       credentials are missing, wrong or expired
+|   +-- WrongAccountError           the credentials belong to another account than the cluster
++-- AccessDeniedError               the credentials are valid but lack a permission
++-- ThrottledError                  the cloud limits the request rate; the call can be repeated
++-- TransientError                  the cloud failed or gave no answer; the call can be repeated
++-- InvalidRequestError             the cloud rejects the request as invalid
++-- ProviderError                   any other answer of the cloud
+|   +-- TeardownIncomplete          the cloud accepted every delete, and something is left
++-- ProvisionTimeout (TimeoutError) the cluster was not ready in time and was torn down
++-- ClusterNotFound                 the ledger has no such cluster
++-- ClusterExists                   a live cluster has this name but another request
++-- LedgerError                     the ledger can't be read or written
 +-- CatalogError                    an offer table is missing or malformed
 """
 
@@ -26,21 +28,33 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from multicompute.plan import AttemptReport, Plan
 
-Scope = Literal["request", "zone", "region", "account"]
-"""How much more than the refused request an answer rules out."""
+Scope = Literal["request", "type", "zone", "region", "account"]
+"""The reach of a refusal: this offer only, the instance type in its region, the zone, the region, or the account.
+
+A lack of capacity or quota concerns only the instance type, wherever in the zone, the region or the account it is.
+"""
 
 
 class MulticomputeError(Exception):
-    """The root of all errors of this package.
+    """The base class of all errors of this package.
 
-    Attributes:
-        provider, region, zone, instance_type: where it happened, as far as that applies.
-        code: the cloud's own code.
-        hint: what to do next, in one sentence.
-        attempts: what was tried before, in order.
-        scope: what else the cloud's answer rules out.
-        retry_after: seconds that the cloud asked to wait, None where it did not.
-        said: the cloud's own words, without place and code; None where `message` is all there is.
+    Every argument is kept as an attribute of the same name.
+
+    Args:
+        message: What happened, where, and what was tried.
+        provider, region, zone, instance_type: Where it happened; None where that does not apply.
+        code: The vendor's error code.
+        hint: What to do next, in one sentence; shown after the message.
+        attempts: The attempts that were made before, in order.
+        scope: How far the refusal reaches.
+        argument: The argument or key that is wrong, for a `SpecError` about a single one.
+        plan: The plan that the request worked on, for errors about a complete request.
+        vendor_message: The vendor's own message, without place and code.
+        retry_after: How many seconds the vendor asks to wait before the next call.
+        zones_with_capacity: Zones that have capacity, where a `CapacityError` names them.
+        cluster: The name of the cluster that could not be made. Not an argument: the engine sets it.
+        is_offered: False for a `CapacityError` that means that the place never sells this instance type. The engine
+            remembers that for longer than a temporary lack of capacity.
     """
 
     def __init__(
@@ -55,7 +69,14 @@ class MulticomputeError(Exception):
         hint: str | None = None,
         attempts: "Sequence[AttemptReport]" = (),
         scope: Scope = "request",
+        argument: str | None = None,
+        plan: "Plan | None" = None,
+        vendor_message: str | None = None,
+        retry_after: float | None = None,
+        zones_with_capacity: Sequence[str] = (),
+        is_offered: bool = True,
     ) -> None:
+        """Create an error from its message and the known facts about the failed call."""
         super().__init__(message)
         self.message = message
         self.provider = provider
@@ -66,108 +87,79 @@ class MulticomputeError(Exception):
         self.hint = hint
         self.attempts = tuple(attempts)
         self.scope: Scope = scope
-        self.retry_after: float | None = None
-        self.vendor_message: str | None = None
+        self.argument = argument
+        self.plan = plan
+        self.vendor_message = vendor_message
+        self.retry_after = retry_after
+        self.zones_with_capacity = tuple(zones_with_capacity)
+        self.is_offered = is_offered
+        self.cluster: str | None = None
 
     def __str__(self) -> str:
+        """Return the message, with the hint in parentheses unless the message has it."""
         if self.hint and self.hint not in self.message:
             return f"{self.message} ({self.hint})"
         return self.message
 
 
 class SpecError(MulticomputeError, ValueError):
-    """The spec contradicts itself, or names what does not exist. Nothing was sent to any cloud."""
+    """The request contradicts itself or names something unknown. No cloud was called."""
 
 
 class ConfigError(SpecError):
-    """The configuration file or a `MULTICOMPUTE_` variable can't be read; the message names file, line and key."""
+    """The configuration file or a `MULTICOMPUTE_` variable can't be read. The message names the file, line and key."""
 
 
-class _PlanError(MulticomputeError):
-    """An error that carries the plan it failed on.
-
-    Attributes:
-        zones_with_capacity: zones that the cloud's answer names as having what was asked for.
-        is_offered: False where the place does not sell it at all, which lasts longer than a lack of capacity.
-        blocks: a glob on instance types that the answer rules out beside the one that was asked for.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        plan: "Plan | None" = None,
-        provider: str | None = None,
-        region: str | None = None,
-        zone: str | None = None,
-        instance_type: str | None = None,
-        code: str | None = None,
-        hint: str | None = None,
-        attempts: "Sequence[AttemptReport]" = (),
-        scope: Scope = "request",
-        zones_with_capacity: Sequence[str] = (),
-        is_offered: bool = True,
-        blocks: str | None = None,
-    ) -> None:
-        super().__init__(
-            message,
-            provider=provider,
-            region=region,
-            zone=zone,
-            instance_type=instance_type,
-            code=code,
-            hint=hint,
-            attempts=attempts,
-            scope=scope,
-        )
-        self.plan = plan
-        self.zones_with_capacity = tuple(zones_with_capacity)
-        self.is_offered = is_offered
-        self.blocks = blocks
+class NoOfferError(MulticomputeError):
+    """No offer meets the request. `plan.rejected` counts the reasons, and `hint` names the nearest change that works."""
 
 
-class NoOfferError(_PlanError):
-    """No offer meets the spec; `plan.rejected` counts why, `hint` names the nearest change that has one."""
+class CapacityError(MulticomputeError):
+    """The cloud has no capacity for the request now, as far as `scope` reaches."""
 
 
-class CapacityError(_PlanError):
-    """The cloud has no capacity now, in `scope`; `zones_with_capacity` are those that the answer names."""
-
-
-class QuotaError(_PlanError):
-    """The account's quota does not allow it, in `scope`."""
+class QuotaError(MulticomputeError):
+    """The account's quota is too small for the request, as far as `scope` reaches."""
 
 
 class BudgetError(MulticomputeError):
-    """The budget does not allow it, or has been reached."""
+    """The cluster has spent its budget: it is about to be terminated and can't be extended or healed."""
 
 
 class AuthError(MulticomputeError):
     """No credentials were found, or the cloud does not accept them."""
 
 
+class WrongAccountError(AuthError):
+    """The credentials belong to another account than the cluster. Nothing was changed, in the cloud or in the ledger."""
+
+
 class AccessDeniedError(MulticomputeError):
-    """The cloud knows who asks, and refuses."""
+    """The cloud accepts the credentials, but they lack a permission."""
 
 
 class ThrottledError(MulticomputeError):
-    """Asked too often; the same request with the same token may be sent again later."""
+    """The cloud limits the request rate. Repeat the call later with the same token."""
 
 
 class TransientError(MulticomputeError):
-    """The cloud failed or was not reached; what became of the request is not known. Send it again with the same token."""
+    """The cloud failed or gave no answer, so the result of the call is unknown. Repeat it with the same token."""
 
 
 class InvalidRequestError(MulticomputeError):
-    """The cloud refuses the request as it is; sending it elsewhere would not help."""
+    """The cloud rejects the request as invalid, as far as `scope` reaches. Another place may accept it."""
 
 
 class ProviderError(MulticomputeError):
-    """The cloud answered something that is none of the other kinds."""
+    """The cloud gave an answer that fits no other error."""
+
+
+class TeardownIncomplete(ProviderError):
+    """The cloud accepted every delete, and something is left. The cluster stays TERMINATING, and `reap` continues."""
 
 
 class ProvisionTimeout(MulticomputeError, TimeoutError):
-    """Not ready in time. What had been launched was torn down."""
+    """The cluster was not ready in time. Everything that had been launched was torn down."""
 
 
 class ClusterNotFound(MulticomputeError):
@@ -175,7 +167,7 @@ class ClusterNotFound(MulticomputeError):
 
 
 class ClusterExists(MulticomputeError):
-    """A live cluster of that name exists and was requested with another spec."""
+    """A live cluster of this name exists and was created by a different request."""
 
 
 class LedgerError(MulticomputeError):
@@ -184,3 +176,8 @@ class LedgerError(MulticomputeError):
 
 class CatalogError(MulticomputeError):
     """An offer table is missing or malformed."""
+
+
+def message_of(error: Exception) -> str:
+    """Return the message of an error, after the name of its class if it is not one of this package."""
+    return error.message if isinstance(error, MulticomputeError) else f"{type(error).__name__}: {error}"

@@ -1,13 +1,13 @@
-"""Lays out HTML for notebooks: tables, lists and what is folded away.
+"""Formats HTML for notebooks: tables, lists and folded sections.
 
-All text that comes in is escaped here; nothing is loaded from elsewhere, and nothing reaches beyond the cell that it is shown in.
+Every function escapes the text that it is given. The HTML loads nothing and affects nothing outside of its notebook cell.
 """
 
 from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-_FLUSH: Final = {False: ' style="text-align:left"', True: ' style="text-align:right"'}
+_ALIGN: Final = {False: ' style="text-align:left"', True: ' style="text-align:right"'}
 
 
 def html_table(
@@ -18,19 +18,19 @@ def html_table(
     right: frozenset[int] = frozenset(),
     total: Sequence[str] = (),
 ) -> str:
-    """`rows` under `headers`; columns in which nothing stands are left out.
+    """Return a table of `rows` under `headers`. Columns without any content are omitted.
 
     Args:
-        caption: what the table shows, "" for none.
-        headers: one for each column.
-        rows: of as many cells.
-        right: the columns that are set flush right.
-        total: a last row that sums the others up.
+        caption: The caption of the table, "" for none.
+        headers: The header of each column.
+        rows: The cells of each row, one per column.
+        right: The columns to align right.
+        total: A last row with the totals.
     """
     shown = [index for index in range(len(headers)) if not rows or any(row[index] for row in rows)]
 
     def line(cells: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}{_FLUSH[index in right]}>{escape(cells[index])}</{tag}>" for index in shown)
+        return "".join(f"<{tag}{_ALIGN[index in right]}>{escape(cells[index])}</{tag}>" for index in shown)
 
     head = f"<thead><tr>{line(headers, 'th')}</tr></thead>"
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
@@ -40,24 +40,24 @@ def html_table(
 
 
 def html_facts(caption: str, facts: Sequence[tuple[str, str]]) -> str:
-    """A table of what is known of one thing: a name and a value in each row."""
+    """Return a table with a name and a value in each row."""
     body = "".join(
-        f'<tr><th scope="row"{_FLUSH[False]}>{escape(name)}</th><td{_FLUSH[False]}>{escape(value)}</td></tr>'
+        f'<tr><th scope="row"{_ALIGN[False]}>{escape(name)}</th><td{_ALIGN[False]}>{escape(value)}</td></tr>'
         for name, value in facts
     )
     return f"<table><caption>{escape(caption)}</caption><tbody>{body}</tbody></table>"
 
 
 def html_list(items: Sequence[str]) -> str:
-    """One line for each item; nothing where there is none."""
+    """Return a list, or "" without items."""
     return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>" if items else ""
 
 
 def html_paragraph(text: str) -> str:
-    """Text by itself."""
+    """Return a paragraph."""
     return f"<p>{escape(text)}</p>"
 
 
 def html_folded(summary: str, content: str) -> str:
-    """HTML that is shown only when its summary is clicked."""
+    """Return a section that shows its content, which is HTML, when the summary is clicked."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"

@@ -1,4 +1,4 @@
-"""What runs: nodes, the states they and their clusters can be in, and the events that tell their story."""
+"""Nodes, the states of nodes and clusters, measurements, and events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,9 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from multicompute.text import short_id
+
 
 class ClusterState(StrEnum):
-    """The life of a cluster. FAILED and TERMINATED mean that nothing of it lives."""
+    """The state of a cluster. FAILED and TERMINATED mean that none of its resources exists."""
 
     REQUESTED = "REQUESTED"
     PROVISIONING = "PROVISIONING"
@@ -20,52 +22,57 @@ class ClusterState(StrEnum):
 
     @property
     def is_live(self) -> bool:
-        """Whether something of it may still run and cost money."""
+        """Return whether resources of the cluster may still exist and cost money."""
         return self not in (ClusterState.TERMINATED, ClusterState.FAILED)
 
     @property
     def is_up(self) -> bool:
-        """Whether its gang came up and it is not being torn down: READY or DEGRADED."""
+        """Return whether the gang came up and is not being torn down: READY or DEGRADED."""
         return self in (ClusterState.READY, ClusterState.DEGRADED)
 
     @property
+    def is_coming_up(self) -> bool:
+        """Return whether the nodes are being launched: REQUESTED or PROVISIONING."""
+        return self in (ClusterState.REQUESTED, ClusterState.PROVISIONING)
+
+    @property
     def has_ended(self) -> bool:
-        """Whether nothing of it lives: TERMINATED or FAILED."""
+        """Return whether no resource of the cluster exists: TERMINATED or FAILED."""
         return not self.is_live
 
 
 class NodeState(StrEnum):
-    """A node as its cloud reports it; GONE is what the cloud says is deleted for good."""
+    """The state of a node as its cloud reports it. GONE means that the cloud has deleted it for good."""
 
     PENDING = "pending"
     RUNNING = "running"
     IMPAIRED = "impaired"
-    """It runs and is billed, and fails the cloud's own checks of it."""
+    """The node runs and is billed, but fails the cloud's health checks."""
     STOPPING = "stopping"
+    """The node no longer runs, and will soon be STOPPED or GONE."""
     STOPPED = "stopped"
-    GONE = "gone"
+    """The node was stopped, deallocated or suspended: it can be started again, and only its disks are billed.
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the machine no longer runs and will not run again by itself."""
-        return self in (NodeState.STOPPING, NodeState.STOPPED, NodeState.GONE)
+    With `Node.is_billed`, its machine is billed as well.
+    """
+    GONE = "gone"
 
 
 class Metric(StrEnum):
-    """What can be measured of a node, in the unit that `unit` names."""
+    """A metric of a node, measured in `unit`."""
 
     CPU = "cpu"
     NETWORK_RECEIVED = "network_received"
     NETWORK_SENT = "network_sent"
     ACCELERATOR = "accelerator"
-    """Share of the time in which the accelerator was at work: the GPU's utilisation, the TPU's duty cycle."""
+    """The share of time in which the accelerator was busy: GPU utilization, TPU duty cycle."""
     ACCELERATOR_MEMORY = "accelerator_memory"
     ACCELERATOR_TEMPERATURE = "accelerator_temperature"
     ACCELERATOR_POWER = "accelerator_power"
 
     @property
     def unit(self) -> str:
-        """ "%", "bytes/s", "celsius" or "watts"; memory is the share in use, in "%"."""
+        """The unit: "%", "bytes/s", "celsius" or "watts". Memory is the share in use, in "%"."""
         return _UNITS.get(self, "%")
 
 
@@ -79,14 +86,14 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement, as a cloud's monitoring has it. What a cloud does not measure has no sample: it is never a zero.
+    """A measurement of a cloud's monitoring. A value that was not measured has no sample; it is never a zero.
 
     Attributes:
-        metric: what was measured.
-        node: id of the node.
-        at: end of the interval that `value` is the mean of, in UTC.
-        value: in the metric's unit.
-        accelerator: which of the node's accelerators, from 0; None for the node as a whole.
+        metric: What was measured.
+        node: The id of the node.
+        at: The end of the interval that `value` is the mean of, in UTC.
+        value: The measured value, in `metric.unit`.
+        accelerator: The index of the accelerator on the node, from 0; None for the complete node.
     """
 
     metric: Metric
@@ -95,32 +102,29 @@ class Sample:
     value: float
     accelerator: int | None = None
 
-    @property
-    def unit(self) -> str:
-        """The unit of `value`."""
-        return self.metric.unit
-
 
 Cause = Literal["", "capacity", "quota", "preemption", "request"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Node:
-    """One machine of a cluster.
+    """A machine of a cluster.
 
     Attributes:
-        id: the cloud's own id.
-        rank: its place in the gang, from 0 (the head); -1 until the gang is complete.
-        state: as the cloud reports it.
-        accelerators: how many are on this machine.
-        hourly_cost: USD per hour for this machine.
-        token: the attempt that launched it.
-        reason: why it stopped, in the cloud's words, where it says so.
-        cause: the kind of that reason: "capacity", "quota", "preemption", "request" (the launch asked for what can't be
-            had anywhere), "" where the cloud does not say.
-        is_spot: whether the cloud says that it is a spot node.
-        attached: the canonical name of the accelerators that were attached to it, where the cloud says so; "" where its instance
-            type tells which it has.
+        id: The cloud's id.
+        rank: The position in the gang, from 0 (the head); -1 until the gang is complete.
+        state: The state as the cloud reports it.
+        accelerators: The number of accelerators on this node.
+        hourly_cost: USD per hour for this node.
+        token: The token of the attempt that launched it.
+        reason: Why it stopped, in the vendor's words; None if the cloud gives no reason.
+        cause: The kind of that reason: "capacity", "quota", "preemption" or "request" (the launch request was invalid);
+            "" if the cloud does not say.
+        is_billed: Whether its machine is billed although it is STOPPED: on some clouds one that was stopped from inside is.
+        is_tagged: Whether it has the tags of multicompute; False if it was found by its id or name only.
+        is_spot: Whether the cloud reports it as a spot node.
+        attached: The canonical name of the accelerators that are attached to it, as the cloud reports them; "" if the
+            instance type determines them.
     """
 
     id: str
@@ -139,19 +143,53 @@ class Node:
     cause: Cause = ""
     is_spot: bool = False
     attached: str = ""
+    is_tagged: bool = True
+    is_billed: bool = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether it is gone, or was taken back by the cloud for good."""
+        return self.state is NodeState.GONE or (
+            self.cause == "preemption" and self.state in (NodeState.STOPPING, NodeState.STOPPED)
+        )
+
+    def __repr__(self) -> str:
+        """Return rank, id, state, place and instance type in one line."""
+        return (
+            f"<Node {self.rank} {short_id(self.id)} {self.state.value} in {self.provider} {self.zone or self.region}"
+            f" {self.instance_type}>"
+        )
+
+    def _repr_html_(self) -> str:
+        # Imported here: only notebooks need it.
+        from multicompute.markup import html_facts
+
+        facts = (
+            ("rank", str(self.rank)),
+            ("id", self.id),
+            ("state", self.state.value),
+            ("why", self.reason or ""),
+            ("place", f"{self.provider} {self.zone or self.region}"),
+            ("instance type", self.instance_type),
+            ("accelerators", f"{self.accelerators:g}" if self.accelerators else ""),
+            ("private address", self.private_ip or "-"),
+            ("public address", self.public_ip or "-"),
+            ("cost", f"${self.hourly_cost:,.2f} per hour"),
+        )
+        return html_facts("node", [(name, value) for name, value in facts if value])
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a cluster's story.
+    """An entry of a cluster's event log.
 
     Attributes:
-        at: when, in UTC.
-        kind: a word to filter by: "requested", "attempt", "capacity", "quota", "retry", "launched", "ready",
+        at: When it happened, in UTC.
+        kind: A word to filter by: "requested", "attempt", "capacity", "quota", "retry", "launched", "ready",
             "degraded", "extended", "terminating", "stuck", "terminated", "failed", "note", ...
-        message: the sentence for people.
-        cluster_id: whose story it is.
-        data: what programs may want: place, instance type, code, counts.
+        message: A sentence for people.
+        cluster_id: The id of the cluster.
+        data: Values for programs: place, instance type, code, counts.
     """
 
     at: datetime

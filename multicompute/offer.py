@@ -1,7 +1,7 @@
-"""What a cloud sells: an instance type or TPU slice type in one zone, and its price."""
+"""Offers: an instance type or TPU slice type in one zone, with its price."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal
 
 Purchase = Literal["on_demand", "spot", "flex_start", "reserved"]
@@ -10,22 +10,22 @@ PriceBasis = Literal["list", "estimate"]
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """A machine shape of one provider; for TPUs a slice type, which is bought whole.
+    """An instance type of one provider, or a TPU slice type, which is always bought complete.
 
     Attributes:
-        provider: the provider's name, "aws".
-        name: the vendor's name, "p5.48xlarge" or "v5p-128".
-        accelerator: canonical name ("h100"), or "" where it has none.
-        accelerators: accelerators per node; below 1 for a fraction of one, 0 for none. For a slice: its chips.
-        accelerator_memory_gib: per accelerator.
-        vcpus, memory_gib: per machine (for a slice: per host).
-        hosts: machines that one node consists of: 1, for a slice the number of its hosts.
-        network_gbps: sustained Ethernet rate.
-        fabric: the RDMA-class fabric between nodes ("efa", "infiniband", ...), or "".
+        provider: The provider's name, such as "aws".
+        name: The vendor's name, such as "p5.48xlarge" or "v5p-128".
+        accelerator: The canonical name of its accelerators, such as "h100"; "" if it has none.
+        accelerators: Accelerators per node; below 1 for a fraction of one, 0 for none. For a slice, its chips.
+        accelerator_memory_gib: Memory per accelerator.
+        vcpus, memory_gib: Per node; for a slice, per host.
+        hosts: How many machines one unit consists of: the number of hosts for a slice, otherwise 1.
+        network_gbps: Sustained Ethernet rate.
+        fabric: The RDMA fabric between nodes ("efa", "infiniband", ...); "" if it has none.
         arch: "x86_64" or "arm64".
-        network_cards: interfaces on the fabric, one for each network card; 0 where it has none.
-        attached: whether the accelerators are attached to a general machine type rather than built in.
-        retired: out of sale or closed to new accounts; left out of plans unless named.
+        network_cards: Network cards on the fabric, each with one interface; 0 if it has none.
+        attached: Whether the accelerators are attached to a general machine type and not built in.
+        retired: Whether the vendor no longer sells it, or not to new accounts. Plans omit it unless it is named.
     """
 
     provider: str
@@ -46,7 +46,11 @@ class InstanceType:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A price per node-hour with its date and source; `basis` tells a list price from a derived one."""
+    """A price per node-hour in USD, with its date and source.
+
+    Attributes:
+        basis: "list" for a published price, "estimate" for a derived one.
+    """
 
     hourly_cost: float
     as_of: date
@@ -59,10 +63,10 @@ class Region:
     """A region of one provider.
 
     Attributes:
-        provider, name: "aws", "eu-central-1".
-        residency: where data stays, lower case: "eu" for the member states, else the country ("us", "uk", "ch", ...).
-        country: ISO 3166 code, upper case.
-        partition: "aws", "aws-us-gov", ...; other than the provider's main one needs a separate account.
+        provider, name: Such as "aws" and "eu-central-1".
+        residency: Where data stays, in lower case: "eu" for the member states, otherwise the country ("us", "uk", ...).
+        country: The ISO 3166 code, in upper case.
+        partition: "aws", "aws-us-gov", ...; any but the provider's main partition needs a separate account.
     """
 
     provider: str
@@ -74,9 +78,9 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One instance type in one zone, bought in one way, at one price.
+    """An instance type in a zone, with a purchase type and a price.
 
-    `zone` is "" where the cloud does not say which zones of the region sell it.
+    `zone` is "" if the cloud does not publish which zones of the region sell the type.
     """
 
     instance: InstanceType
@@ -87,10 +91,12 @@ class Offer:
 
     @property
     def provider(self) -> str:
+        """The provider's name."""
         return self.instance.provider
 
     @property
     def instance_type(self) -> str:
+        """The vendor's name of the instance type."""
         return self.instance.name
 
     @property
@@ -101,9 +107,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One line of an offer table: offers that differ in nothing but the zone.
+    """A line of an offer table: offers that differ only in the zone.
 
-    `zones` is empty where the cloud does not say which zones of the region sell it; that is one offer, of zone "".
+    `zones` is empty if the cloud does not publish which zones of the region sell the type. That is one offer with the
+    zone "".
     """
 
     instance: InstanceType
@@ -114,20 +121,27 @@ class Listing:
 
     @property
     def offers(self) -> tuple[Offer, ...]:
-        """The offers of this line, in the order of their zones."""
+        """The offers of this line, in the order of `zones`."""
         zones = self.zones or ("",)
         return tuple(Offer(self.instance, self.region.name, zone, self.purchase, self.quote) for zone in zones)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A number of nodes of one offer; `reservation` is the id of the capacity they are taken from."""
+    """A number of nodes of one offer.
+
+    Attributes:
+        reservation: The id of the reservation that they are launched into.
+        ends_at: When the cloud itself terminates them at the latest; None if it does not. Until the launch, this is known
+            of reservations only.
+    """
 
     offer: Offer
     nodes: int
     reservation: str | None = None
+    ends_at: datetime | None = None
 
     @property
     def machines(self) -> int:
-        """How many machines that is: a slice is bought as one and consists of its hosts."""
+        """The number of machines: a slice counts as one unit in `nodes` and consists of its hosts."""
         return self.nodes * self.offer.instance.hosts

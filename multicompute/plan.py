@@ -1,13 +1,15 @@
-"""What is intended: candidates in the order in which they will be tried, and why everything else lost."""
+"""Plans: candidates in the order in which they will be tried, and the reasons for rejecting all other offers."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
+from multicompute.errors import NoOfferError
 from multicompute.offer import InstanceType, Offer, Part, PriceBasis, Purchase
+from multicompute.units import format_duration, format_instant
 
 if TYPE_CHECKING:
     from multicompute.spec import ClusterSpec
@@ -17,26 +19,26 @@ _SHOWN_BY_STR: Final = 10
 
 @functools.cache
 def exact_accelerators(accelerators: float) -> tuple[int, int]:
-    """A number of accelerators as numerator and denominator: tables round a third of one to 0.3333, but three are one."""
-    near = ((round(accelerators * denominator), denominator) for denominator in range(1, 33))
+    """Return a number of accelerators as an exact fraction: the tables round 1/3 to 0.3333, but three of them are one."""
+    fractions = ((round(accelerators * denominator), denominator) for denominator in range(1, 33))
     # Not fractions.Fraction: importing it takes as long as making a plan.
     return next(
-        (pair for pair in near if abs(pair[0] / pair[1] - accelerators) < 5e-4), (round(accelerators * 1000), 1000)
+        (pair for pair in fractions if abs(pair[0] / pair[1] - accelerators) < 5e-4), (round(accelerators * 1000), 1000)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A remembered lack: what is not worth asking for until when.
+    """A remembered failure: what is not worth trying until when.
 
     Attributes:
-        place: a zone, a region, or "" for the whole provider.
-        instance_type: the vendor's name, or a glob ("p5.*") where the answer rules out more than one type.
-        purchase: the way of buying that failed.
-        reason: "capacity", "quota", "not offered", "access".
-        until: when it is forgotten, in UTC.
-        nodes: gangs of this many nodes or more are ruled out; smaller ones may still fit.
-        consecutive_failures: how often in a row it was met; each time it lasts longer.
+        place: A zone, a region, or "" for the complete provider.
+        instance_type: The vendor's name, or "*" for all types.
+        purchase: The purchase type that failed.
+        reason: "capacity", "quota", "not offered" or "access".
+        until: When the outage ends, in UTC.
+        nodes: The outage covers gangs of this many nodes or more; a smaller gang may still fit.
+        consecutive_failures: How often in a row the attempt failed; the outage lasts longer each time.
     """
 
     provider: str
@@ -48,8 +50,20 @@ class Outage:
     nodes: int = 1
     consecutive_failures: int = 1
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the form that the command line prints as JSON."""
+        return {
+            "provider": self.provider,
+            "place": self.place,
+            "instance_type": self.instance_type,
+            "purchase": self.purchase,
+            "nodes": self.nodes,
+            "reason": self.reason,
+            "until": format_instant(self.until),
+        }
+
     def covers(self, offer: Offer, *, nodes: int, now: datetime) -> bool:
-        """Whether `nodes` of `offer` are not worth asking for at `now`."""
+        """Return whether the outage covers an attempt to launch `nodes` of `offer` at `now`."""
         return (
             self.provider == offer.provider
             and self.place in ("", offer.region, offer.zone)
@@ -60,54 +74,67 @@ class Outage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Candidate:
     """An offer times the number of nodes that meets the spec, with its total price.
 
-    A gang that is filled from several offers (a reservation and the rest, or a spread placement) has several `parts`; the
-    single-valued properties then describe the first.
+    A gang that combines several offers (a reservation and further nodes, or a spread placement) has several `parts`.
+    Properties such as `zone` and `instance_type` then describe the first part.
 
     Attributes:
-        parts: what is launched, all of it or nothing.
-        is_stale: whether a price is older than it may be (on demand 30 days, spot 1 day).
-        is_configured: whether the provider can be used here and now.
+        parts: The nodes to launch, all or nothing.
+        is_stale: Whether a price is out of date: older than 30 days, or 1 day for spot.
+        is_configured: Whether the provider can be used now.
+        max_lifetime: How long the cloud lets its nodes live at most; None for no limit.
+        ends_early: Whether that is shorter than the ttl of the spec, so that the cluster expires earlier.
+        outage: The remembered outage because of which a request does not try it now; None for none.
     """
 
     parts: tuple[Part, ...]
     is_stale: bool = False
     is_configured: bool = True
+    max_lifetime: timedelta | None = None
+    ends_early: bool = False
+    outage: Outage | None = None
 
     @property
     def provider(self) -> str:
+        """The name of the provider."""
         return self.parts[0].offer.instance.provider
 
     @property
     def region(self) -> str:
+        """The region of the first part."""
         return self.parts[0].offer.region
 
     @property
     def zone(self) -> str:
+        """The zone of the first part; "" if the cloud chooses it."""
         return self.parts[0].offer.zone
 
     @property
     def instance(self) -> InstanceType:
+        """The instance type of the first part."""
         return self.parts[0].offer.instance
 
     @property
     def instance_type(self) -> str:
+        """The vendor's name of the instance type of the first part."""
         return self.parts[0].offer.instance.name
 
     @property
     def purchase(self) -> Purchase:
+        """The purchase type of the first part."""
         return self.parts[0].offer.purchase
 
     @property
     def nodes(self) -> int:
+        """The number of nodes; a slice counts as one."""
         return sum(part.nodes for part in self.parts)
 
     @property
     def accelerators(self) -> float:
-        """Accelerators in all, surplus included."""
+        """The total number of accelerators, including any surplus."""
         amount = 0.0
         for part in self.parts:
             numerator, denominator = exact_accelerators(part.offer.instance.accelerators)
@@ -116,30 +143,37 @@ class Candidate:
 
     @property
     def hourly_cost(self) -> float:
-        """USD per hour for the whole gang."""
+        """USD per hour for the complete gang."""
         return round(sum(part.nodes * part.offer.quote.hourly_cost for part in self.parts), 6)
 
     @property
     def price_per_accelerator(self) -> float:
-        """USD per accelerator-hour; 0 where it has no accelerators."""
+        """USD per accelerator-hour; 0 without accelerators."""
         return round(self.hourly_cost / self.accelerators, 6) if self.accelerators else 0.0
 
     @property
     def price_as_of(self) -> date:
-        """The date of the oldest price in it."""
+        """The date of its oldest price."""
         return min(part.offer.quote.as_of for part in self.parts)
 
     @property
     def price_source(self) -> str:
+        """The source of the price of the first part."""
         return self.parts[0].offer.quote.source
 
     @property
     def price_basis(self) -> PriceBasis:
-        """ "estimate" as soon as one price in it is."""
+        """The basis of its prices: "estimate" if at least one is an estimate, otherwise "list"."""
         return "estimate" if any(part.offer.quote.basis == "estimate" for part in self.parts) else "list"
 
+    def __repr__(self) -> str:
+        """Return the candidate in one line."""
+        from multicompute.plan_text import candidate_text
+
+        return f"<Candidate {candidate_text(self)}>"
+
     def to_dict(self) -> dict[str, object]:
-        """The JSON form that the command line prints."""
+        """Return the form that the command line prints as JSON."""
         return {
             "provider": self.provider,
             "region": self.region,
@@ -153,12 +187,15 @@ class Candidate:
             "price_as_of": self.price_as_of.isoformat(),
             "price_source": self.price_source,
             "price_basis": self.price_basis,
+            "max_lifetime": None if self.max_lifetime is None else format_duration(self.max_lifetime),
+            "ends_early": self.ends_early,
+            "outage": None if self.outage is None else self.outage.to_dict(),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """How many offers one reason left out, with a few of them and what would let them in."""
+    """The number of offers that are rejected for a reason, with a few examples."""
 
     count: int
     examples: tuple[str, ...] = ()
@@ -166,7 +203,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class AttemptReport:
-    """What one try at one candidate came to; `code` and `message` are the cloud's words."""
+    """The outcome of one attempt at one candidate; `code` and `message` are the vendor's."""
 
     provider: str
     region: str
@@ -179,22 +216,26 @@ class AttemptReport:
     message: str = ""
 
     def __str__(self) -> str:
+        """Return the attempt in one line: place, nodes, outcome and the answer of the cloud."""
         place = self.zone or self.region
-        said = f" ({self.code}: {self.message})" if self.code else f" ({self.message})" if self.message else ""
+        answer = ": ".join(filter(None, (self.code, self.message)))
         what = f"{self.nodes} x {self.instance_type} {self.purchase.replace('_', ' ')}"
-        return f"{self.provider} {place} {what}: {self.outcome}{said}"
+        return f"{self.provider} {place} {what}: {self.outcome}{f' ({answer})' if answer else ''}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Plan:
-    """The candidates, cheapest first, and the reasons for what was left out.
+    """The candidates for a request, cheapest first, and the reasons for rejecting all other offers.
 
     Attributes:
-        spec: what was asked for.
-        candidates: in the order in which they will be tried.
-        rejected: reason -> how many offers it left out, and examples.
-        notes: what the reader should know: cheaper offers passed over for want of a fabric, stale prices, unconfigured clouds.
-        nearest: when there is no candidate, the nearest change of the spec that has one.
+        spec: The request.
+        candidates: The candidates in the order in which they will be tried. Those that a remembered outage rules out for now
+            come last; `outage` says until when.
+        rejected: Reason -> how many offers are rejected for it, with examples.
+        notes: Remarks for the reader, such as cheaper offers without a fabric, prices that are out of date, or clouds that
+            are not configured.
+        nearest: If there is no candidate, the nearest change of the request that has one.
+        binding: What rules out the offers that this change would allow; "" if it is not an argument.
     """
 
     spec: "ClusterSpec"
@@ -202,45 +243,75 @@ class Plan:
     rejected: Mapping[str, Rejection]
     notes: tuple[str, ...] = ()
     nearest: str | None = None
+    binding: str = ""
 
     @property
-    def best(self) -> Candidate | None:
-        """The first candidate, or None."""
-        return self.candidates[0] if self.candidates else None
+    def best(self) -> Candidate:
+        """The first candidate.
+
+        Raises:
+            NoOfferError: There is no candidate. `Cluster.plan` raises it itself, so the plans that it returns have one.
+        """
+        if not self.candidates:
+            raise NoOfferError(self._title(), plan=self, hint=self.nearest)
+        return self.candidates[0]
 
     def __len__(self) -> int:
+        """Return how many candidates there are."""
         return len(self.candidates)
 
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Candidate]: ...
+
+    def __getitem__(self, index: int | slice) -> Candidate | Sequence[Candidate]:
+        """Return a candidate by its position, from 0, or several for a slice."""
+        return self.candidates[index]
+
     def __iter__(self) -> Iterator[Candidate]:
+        """Iterate over the candidates, the best first."""
         return iter(self.candidates)
 
     def __str__(self) -> str:
+        """Return the first candidates as a table."""
         from multicompute.plan_text import render
 
         return render(self, limit=_SHOWN_BY_STR, reasons=False)
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        """Return what is asked for, the number of candidates and the best one, in one line."""
+        best = f"; {self.candidates[0]!r}" if self.candidates else ""
+        return f"<Plan {self._title()}{best}>"
+
+    def _title(self) -> str:
+        from multicompute.plan_text import heading
+
+        return heading(self)
 
     def _repr_html_(self) -> str:
         from multicompute.plan_text import render_html
 
         return render_html(self, limit=_SHOWN_BY_STR)
 
-    def explain(self, *, limit: int = 20) -> str:
-        """The plan for people: the candidates as a table, the notes, and why everything else was left out.
+    def explain(self, *, limit: int = 20, width: int | None = 80) -> str:
+        """Return the plan as text: a table of the candidates, the notes, and the reasons for rejecting other offers.
 
         Args:
-            limit: how many candidates to show.
+            limit: How many lines of candidates to show; those that differ only in the zone share a line. The best candidate of each
+                cloud is always shown.
+            width: The maximum number of characters per line; columns that do not fit are left out. None shows all columns.
 
         Returns:
-            Plain text, at most 100 characters a line.
+            Plain text.
         """
         from multicompute.plan_text import render
 
-        return render(self, limit=limit, reasons=True)
+        return render(self, limit=limit, reasons=True, width=width)
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON form that the command line prints."""
+        """Return the form that the command line prints as JSON."""
         return {
             "spec": self.spec.to_public_dict(),
             "candidates": [candidate.to_dict() for candidate in self.candidates],

@@ -1,43 +1,61 @@
-"""The seam between the core and a cloud: what a provider must do, declare and exchange.
+"""The interface between the core and a cloud: what a provider declares, does and exchanges.
 
-A provider is reached through its plug-in object, which the entry-point group `multicompute.providers` names and which
-imports without the cloud's SDK. Tests for a provider's author are in `multicompute.testing.conformance`.
+The core reaches a provider through its plug-in object, which an entry point of the group `multicompute.providers` names.
+The plug-in imports without the cloud's SDK. `multicompute.testing.ProviderConformance` tests everything that the docstrings
+here promise.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from multicompute.node import Node, Sample
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 
+if TYPE_CHECKING:
+    # Plug-ins import it from here for annotations, since they may import the seam but not `multicompute.testing`.
+    from multicompute.testing.local.cloud import LocalCloud as LocalCloud  # noqa: PLC0414 - mypy exports a name only in this form
+
+
+_log = logging.getLogger("multicompute")
+
 
 class Capability(StrEnum):
-    """What a provider can do; declared once, read by the engine and by the conformance suite."""
+    """An ability that a provider declares once, and that the engine and the conformance suite read."""
 
     SPOT = "spot"
+    """Launches offers with `purchase="spot"` and reports a preempted node with the cause "preemption"."""
     FLEX_START = "flex_start"
+    """Launches offers with `purchase="flex_start"`, for which the cloud queues until it has capacity."""
     RESERVATIONS = "reservations"
+    """Launches into the reservation that a part names, and finds named reservations in `quotas`."""
     PLACEMENT = "placement"
-    """Puts a gang close together and gives it the fabric between nodes."""
+    """Places a gang close together and connects its nodes by the fabric of their instance type."""
     QUOTAS = "quotas"
-    """Can tell what the account may have, before it is asked for."""
+    """Reads the account's quotas before a launch."""
     LIVE_PRICES = "live_prices"
-    """Can tell today's price of an offer."""
+    """Reads today's price of an offer."""
+    SPOT_PRICES = "spot_prices"
+    """Reads how the price of running spot nodes changes."""
+    AVAILABILITY = "availability"
+    """Reads which regions, zones and instance types the account can use."""
     EXPIRY = "expiry"
-    """Ends a node at its expiry although nobody of us is alive."""
+    """Terminates a node at its expiry even if no multicompute process runs anywhere."""
     METRICS = "metrics"
-    """Can tell how busy nodes are."""
+    """Reads the utilization of nodes from the cloud's monitoring."""
     HEALTH_CHECKS = "health_checks"
-    """Checks machines by itself, and can tell which fail."""
+    """Reports machines that fail the cloud's own health checks."""
     GLOBAL_LISTING = "global_listing"
-    """Lists nodes of all regions in one answer, for which it costs as much to be asked of one."""
+    """Lists the nodes of all regions at the cost of one region."""
+    RESTART = "restart"
+    """Starts stopped nodes again."""
     DEPENDENT_RESOURCES = "dependent_resources"
-    """Makes resources beside machines (security groups, placement groups, ...) that teardown must remove."""
+    """Creates resources in addition to nodes (security groups, placement groups, ...), which a teardown must delete."""
 
 
 TAG_CLUSTER = "multicompute-cluster"
@@ -49,41 +67,101 @@ RESERVED_TAG_PREFIX = "multicompute-"
 
 
 def expiry_tag(expires_at: datetime | None) -> str:
-    """The value of the expiry tag: epoch seconds, or "never"."""
+    """Return the value of the expiry tag: epoch seconds, or "never"."""
     return "never" if expires_at is None else str(int(expires_at.timestamp()))
 
 
 @dataclass(frozen=True, slots=True)
 class TagLimits:
-    """What a cloud accepts as user tags beside ours."""
+    """The limits of a cloud on the user's tags, in addition to the five tags of multicompute.
+
+    Attributes:
+        count: How many tags the user may set.
+        key_length, value_length: How many characters a key and a value may have.
+        reserved_prefixes: Prefixes that no key may start with, in lower case.
+        key_pattern: A regular expression that a key must match in full; "" for any.
+    """
 
     count: int
     key_length: int
     value_length: int
     reserved_prefixes: tuple[str, ...] = ()
     key_pattern: str = ""
-    """A regular expression that a name must match in full; "" for any."""
+
+
+@dataclass(frozen=True, slots=True)
+class LifetimeLimit:
+    """A limit of a cloud on how long machines live.
+
+    Attributes:
+        longest: How long they live at most, from their launch.
+        purchases: The purchase types that it applies to; () for all.
+        families: Globs on the names of the instance types that it applies to.
+        without_expiry: Whether it also applies to machines that are launched without an expiry.
+    """
+
+    longest: timedelta
+    purchases: tuple[Purchase, ...] = ()
+    families: tuple[str, ...] = ("*",)
+    without_expiry: bool = False
+
+    def applies(self, instance: InstanceType, purchase: Purchase, *, has_expiry: bool) -> bool:
+        """Return whether it applies to machines of this type that are bought in this way."""
+        return (
+            (has_expiry or self.without_expiry)
+            and (not self.purchases or purchase in self.purchases)
+            and any(fnmatchcase(instance.name, family) for family in self.families)
+        )
+
+
+def longest_life(
+    limits: Sequence[LifetimeLimit], instance: InstanceType, purchase: Purchase, *, has_expiry: bool
+) -> timedelta | None:
+    """Return how long machines live at most under these limits, or None if no limit applies."""
+    applying = (limit.longest for limit in limits if limit.applies(instance, purchase, has_expiry=has_expiry))
+    return min(applying, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The account that credentials belong to: an AWS account, a Google Cloud project, an Azure subscription.
+
+    Attributes:
+        ids: Every id by which the cloud knows the account. Two accounts are the same if they share one.
+        label: Its name in messages, such as "AWS account 123456789012".
+    """
+
+    ids: tuple[str, ...]
+    label: str
+
+    def is_same(self, other: "Account") -> bool:
+        """Return whether both are the same account."""
+        return not set(self.ids).isdisjoint(other.ids)
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """One attempt: everything a provider needs to launch a gang, all or nothing.
+    """A request to launch the gang of an attempt.
 
     Attributes:
-        token: the idempotency key; the same token is the same launch, for good.
-        cluster_id, cluster_name, owner: go into the tags, see `tags`.
-        parts: what to launch; all of it, or nothing. All parts are of one provider and one region.
-        tags: every tag of every resource, ours and the user's.
-        expires_at: hard end of life, None for none.
-        fabric: whether the gang needs the RDMA-class fabric of its instance type and close placement.
-        image: image id, or None for the provider's default for the instance type.
-        setup: shell script that runs as root at first boot, or "".
-        ssh_public_key: an OpenSSH public key line that may log in, or None for no SSH at all.
-        private: no public address, and no port open from outside.
-        disk_gib: boot disk, or None for the provider's default.
-        max_price: USD per node-hour that a spot node may cost at most, or None.
-        attempt_timeout: how long the attempt may stay unready before the engine gives it up, as far as the user has said; what
-            waits in a cloud's own queue need not wait longer.
+        token: The idempotency key; the same token always means the same launch.
+        cluster_id, cluster_name, owner: The values of the tags that identify the cluster.
+        parts: The nodes to launch, all or nothing. All parts have the same provider and region.
+        tags: Every tag that each resource gets, those of multicompute and the user's.
+        expires_at: When the nodes must be terminated; None for never.
+        fabric: Whether the gang needs close placement and the RDMA fabric of its instance type.
+        image: The image id; None for the provider's default for the instance type.
+        setup: A shell script that runs as root at the first boot; "" for none.
+        ssh_public_key: The OpenSSH public key that may log in; None to allow no SSH at all.
+        private: Whether the nodes get no public address and no port that is open from outside.
+        disk_gib: The size of the boot disk; None for the provider's default.
+        max_price: The highest price of a spot node in USD per node-hour; None for no limit.
+        peers: The tokens of the cluster's other launches that run, where the new nodes must share a fabric with their nodes.
+        attempt_timeout: How long the engine waits until the gang is ready, where the user has set it. A request that waits
+            in a queue of the cloud can be withdrawn after this time.
+        restart: Start the stopped nodes of this launch, which was made before, and launch nothing new.
+        warn: Reports what the user has to know about these nodes although they are launched, such as that they have no way to
+            the internet. The engine adds it to the event log.
     """
 
     token: str
@@ -100,29 +178,39 @@ class LaunchRequest:
     private: bool = False
     disk_gib: float | None = None
     max_price: float | None = None
+    peers: tuple[str, ...] = ()
     attempt_timeout: timedelta | None = None
+    restart: bool = False
+    warn: Callable[[str], None] = field(default=_log.warning, repr=False, compare=False)
 
     @property
     def region(self) -> str:
+        """The region of all parts."""
         return self.parts[0].offer.region
 
     @property
     def node_count(self) -> int:
+        """The number of nodes in all parts."""
         return sum(part.nodes for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which of our resources are meant. Fields that are None do not narrow it.
+    """A filter for resources that multicompute created. A field that is None selects everything.
 
     Attributes:
-        region: one region, or None for every region that the provider works in.
-        cluster_id, token, owner: the values of our tags.
-        node_ids: ids known from a launch so recent that a listing may not show them yet: beside what the tags find, they are
-            selected too, and one that the cloud does not show counts as still there (I4).
-        instance_types: the instance types of what is looked for, where the caller knows them: a provider that keeps machines in
-            several services need ask only the services of these types; () asks all. It narrows nothing else.
-        with_health: ask also for the cloud's own checks of its machines: a node that fails them is IMPAIRED, not RUNNING.
+        region: One region; None for every region that the provider works in.
+        cluster_id, token, owner: The values of the tags to filter by.
+        node_ids: Nodes that were launched so recently that a listing may not show them yet. They are selected in addition
+            to those found by tag, and a node that the cloud does not show counts as still existing (I4).
+        known_ids: Further nodes of the ledger. They are selected in addition to those found by tag, since tags can be
+            removed; a node that the cloud does not show is gone.
+        tokens: The tokens of the attempts of the cluster. What is named from one of them, or was launched with it as the
+            vendor's client token, is selected in addition to what is found by tag.
+        only: Select nothing but these nodes, by id, and what is deleted with them.
+        instance_types: A hint: the instance types of the nodes, if the caller knows them. A provider whose nodes are
+            spread over several services may list only those with these types. It never excludes a resource.
+        with_health: Whether to read the cloud's health checks as well. A node that fails them is IMPAIRED, not RUNNING.
     """
 
     region: str | None = None
@@ -130,18 +218,21 @@ class Selector:
     token: str | None = None
     owner: str | None = None
     node_ids: tuple[str, ...] = ()
+    known_ids: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     instance_types: tuple[str, ...] = ()
     with_health: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Anything that carries our tags or is named from a token: a node, a disk, a security group, ...
+    """A resource with the tags of multicompute, or named from a token: a node, a disk, a security group, ...
 
     Attributes:
-        kind: the vendor's word: "instance", "volume", "security-group", "placement-group", ...
-        billable: whether it costs money by itself.
-        tags: as the cloud reports them.
+        kind: The vendor's term: "instance", "volume", "security-group", "placement-group", ...
+        billable: Whether the resource itself costs money.
+        tags: The tags as the cloud reports them.
     """
 
     provider: str
@@ -154,29 +245,38 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Teardown:
-    """How far a teardown has come. Not finished is a result, not an error: call again."""
+    """The progress of a teardown. "Not finished" is a result and not an error: call `terminate` again.
+
+    Attributes:
+        remaining: What the cloud still shows after the last delete.
+        waiting_for: What the teardown is waiting for, for the event log; "" if it waits for nothing.
+        blocked_by: What refuses a delete and does not pass by itself, and what to do about it: a termination protection, a
+            lock, a policy, another user of a disk; "" for nothing.
+    """
 
     remaining: tuple[Resource, ...] = ()
     waiting_for: str = ""
+    blocked_by: str = ""
 
     @property
     def is_done(self) -> bool:
-        """Whether the cloud, asked after the last delete, has nothing left."""
+        """Return whether a listing after the last delete shows that nothing is left."""
         return not self.remaining
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What the account may still have, in the cloud's own unit.
+    """A limit of the account, in the cloud's own unit.
 
     Attributes:
-        name: the cloud's name of it, "Running On-Demand P instances".
-        region: where it counts.
-        purchase: which way of buying counts against it.
-        families: which instance types count, as globs on their names ("p*", "trn*").
-        limit, used: in `unit`.
+        name: The cloud's name for it, such as "Running On-Demand P instances".
+        region: The region that it applies to, or "" if it applies to all regions of the account or project.
+        purchase: The purchase type that counts against it.
+        families: Globs on the names of the instance types that count ("p*", "trn*").
+        limit: The maximum, in `unit`.
+        used: What is in use now, in `unit`.
         unit: "vcpus", "accelerators" or "nodes".
-        accelerator: counts only types with this accelerator, where the name of a type does not tell; "" for any.
+        accelerator: The accelerator whose instance types count, where their names do not show it; "" for any.
     """
 
     name: str
@@ -189,7 +289,7 @@ class Quota:
     accelerator: str = ""
 
     def counts(self, instance: InstanceType) -> bool:
-        """Whether nodes of this instance type count against it."""
+        """Return whether nodes of this instance type count against the quota."""
         return self.accelerator in ("", instance.accelerator) and any(
             fnmatchcase(instance.name, family) for family in self.families
         )
@@ -197,7 +297,15 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Capacity secured beforehand, as the cloud reports it; `hourly_cost` is USD per node-hour on top (0: paid already)."""
+    """Reserved capacity as the cloud reports it.
+
+    Attributes:
+        id: The cloud's id, which the user names in `reservations`.
+        available: How many nodes can still be launched into it.
+        kind: The vendor's term for this kind of reservation.
+        hourly_cost: USD per node-hour in addition to what has been paid; 0 if it is paid in full.
+        ends_at: When the cloud begins to terminate the nodes in it; None if they outlive it, or if it has no end.
+    """
 
     provider: str
     id: str
@@ -207,20 +315,67 @@ class Reservation:
     available: int
     kind: str = "reservation"
     hourly_cost: float = 0.0
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """The answer of `Provider.quotas`: what could be read, and notes on what could not."""
+    """The answer of `Provider.quotas`.
+
+    Attributes:
+        quotas: The quotas that could be read.
+        reservations: Those of the named reservations that exist in the region.
+        notes: One sentence for everything that could not be read.
+        unreadable: Those of the named reservations that these credentials may not read. They may be in the region, and may be
+            used without being read.
+    """
 
     quotas: tuple[Quota, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     notes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """The places and instance types of a region that an account can use, as the cloud reports them.
+
+    Attributes:
+        region: The name of the region.
+        refused: Why the account can launch nothing in the region, such as "not enabled in this account"; "" if it can.
+        zones: Zone id -> the name of the zone in this account, or the name itself in a cloud without zone ids; None if the
+            cloud was not asked or can't tell.
+        offered: Instance type -> the names of the zones that sell it to this account, ("",) in a region whose nodes need no
+            zone. It has every instance type with accelerators that the region sells; others may be missing. None if the
+            cloud was not asked or can't tell.
+        notes: One sentence for everything that could not be read.
+    """
+
+    region: str
+    refused: str = ""
+    zones: Mapping[str, str] | None = None
+    offered: Mapping[str, tuple[str, ...]] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PriceChange:
+    """A price in USD per node-hour, and since when it holds."""
+
+    at: datetime
+    hourly_cost: float
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding of `doctor`: what was looked at, whether it is well, and what to do if not."""
+    """A result of `multicompute doctor`.
+
+    Attributes:
+        name: What was checked.
+        ok: Whether the check passed.
+        detail: What the check found.
+        hint: How to fix a failure; "" if the check passed.
+    """
 
     name: str
     ok: bool
@@ -229,80 +384,217 @@ class Check:
 
 
 class Provider(Protocol):
-    """A cloud, opened. Every method may be called from several threads, raises only errors of `multicompute.errors`
-    with place and vendor code attached, waits for nothing but the one answer, and can be repeated safely (I5).
+    """An opened cloud.
+
+    These rules apply to every method:
+
+    - It can be called from several threads at once.
+    - It can be repeated safely (I5).
+    - It raises only errors of `multicompute.errors`, with the place and the vendor's code.
+    - It waits only for the answers to its own calls and never sleeps. The engine does the polling, with its own clock,
+      deadlines and backoff.
+    - It finds resources in the cloud by tag or name and keeps no state of its own, because another process may continue
+      the work (I3).
+
+    Every method may raise these errors in addition to those that it documents:
+
+    - `AuthError` and `AccessDeniedError`: the credentials are rejected or lack a permission.
+    - `ThrottledError` and `TransientError`: the call can be repeated.
+    - `InvalidRequestError`: the cloud rejects the call as invalid.
+    - `ProviderError`: any answer that fits no other error.
+
+    Attributes:
+        name: The name that users write in `clouds` and in the configuration, such as "aws".
+        capabilities: The abilities of this provider.
+        consistency_window: How long after a call "not found" does not prove that a resource is gone (I4).
+        attempt_timeout: How long an attempt may stay unready before it counts as a lack of capacity, by default.
+        attempt_timeouts: A mapping from globs on names of instance types to the same for these types, where it is longer.
+            Optional; `attempt_timeout_of` reads both.
+        poll_interval: The longest pause between two listings while the engine waits.
     """
 
     name: str
     capabilities: frozenset[Capability]
     consistency_window: timedelta
-    """For so long after a call "not found" is no proof of gone (I4)."""
     attempt_timeout: timedelta
-    """How long an attempt may stay unready before it counts as a lack of capacity, by default."""
     poll_interval: timedelta
-    """How often to look while waiting, at most."""
+
+    @property
+    def account(self) -> Account:
+        """The account that the credentials belong to, with one call when it is first read.
+
+        The engine records it for every attempt, and uses the provider for a cluster only if the cluster is in this account.
+        """
+        ...
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
-        """Launch the gang, all or nothing, tagged at birth (I2); returns the nodes, which may still be pending.
+        """Launch the gang, all nodes or none, and return the nodes without waiting until they run.
 
-        The same token again returns the same nodes and buys nothing. What has to be made beside machines is made here
-        first, tagged or named from the token. When it raises CapacityError, QuotaError, InvalidRequestError, AuthError or
-        AccessDeniedError, no node of this token lives or will; after ThrottledError or TransientError that is not known,
-        and the engine repeats the call with the same token.
+        Every resource is tagged in the call that creates it (I2); a resource that can't carry tags is named from the
+        token or the cluster id. Resources that the nodes depend on are created first.
+
+        Repeating: a call with a token that was used before returns the nodes of the first call and buys nothing. That is
+        also true if the answer to the first call was lost, and if several threads make the call at once.
+
+        With `request.restart`, the nodes of the earlier launch that are stopped are started, all that can be. An error then
+        means that some are still stopped. Called only if the provider declares RESTART.
+
+        Args:
+            request: What to launch.
+
+        Returns:
+            The nodes, running or pending. A launch that fails after it was accepted is reported by `nodes`.
+
+        Raises:
+            CapacityError: The cloud has no capacity, or does not sell the instance type there (`is_offered=False`).
+            QuotaError: The account's quota is too small.
+            InvalidRequestError: The cloud rejects the request as invalid.
+            AuthError, AccessDeniedError: The credentials are rejected or lack a permission. After this error and those
+                above, no node with this token exists or will appear.
+            ThrottledError, TransientError: It is unknown whether nodes exist. The engine repeats the call with the same
+                token. Raise `TransientError` also if part of a refused gang could not be terminated.
         """
         ...
 
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
-        """Our nodes, by tag, listed to the last page, in a stable order; those long gone may be missing.
+        """List the selected nodes in a stable order, reading every page.
 
-        Each host of a slice is a node, in the order of the slices and of their worker numbers.
+        Each host of a slice is a node; hosts are ordered by slice and worker number. A node that has ended is listed as
+        GONE, with the reason and cause, for as long as the cloud shows it. A node that a user or the cloud has stopped is
+        listed as STOPPED, for as long as it can be started again. A node that is selected by its id or name and lacks the
+        tags of multicompute has `is_tagged=False`.
 
-        A node just launched may be missing for the consistency window.
+        Not found: a node may be missing for `consistency_window` after its launch. A node that was terminated some time
+        ago may be missing for good.
         """
         ...
 
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
-        """Everything of ours that still exists, nodes included, by tag and by name; nothing that is gone."""
-        ...
+        """List everything that still exists of what is selected, nodes included, by tag and by name.
 
-    def terminate(self, selector: Selector) -> Teardown:
-        """Delete what is selected, first nodes and then what was made beside them; one step, does not wait.
-
-        `selector` names a cluster id or a token. Returns what the cloud still shows afterwards; the engine calls again until
-        nothing remains. What is already gone counts as deleted. Nothing without our tags or name is touched (I9).
+        Not found: a resource that is gone is not listed. A resource may be missing for `consistency_window` after it was
+        created.
         """
         ...
 
-    def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
-        """Move the end of life of the selected nodes, in tags and wherever the cloud enforces it."""
+    def terminate(self, selector: Selector) -> Teardown:
+        """Take one step of a teardown and return what the cloud still shows, without waiting.
+
+        Each call deletes what can be deleted now: first the nodes, then the resources that they used. A resource that is
+        still in use remains for a later call and is not an error. The engine repeats the call until nothing remains.
+
+        A selector with a token selects one attempt. Resources that belong to the complete cluster stay until a call
+        selects the cluster. Resources without the tags or names of multicompute are never changed (I9).
+
+        Not found: a resource that does not exist counts as deleted, except for `selector.node_ids`: these are terminated
+        by id, and those that a listing does not show yet are returned as remaining.
+
+        Args:
+            selector: Names a cluster id or a token.
+
+        Returns:
+            The resources that a listing after the last delete shows, and what they are waiting for.
+
+        Raises:
+            InvalidRequestError: The selector names neither a cluster id nor a token, so nothing was deleted.
+        """
+        ...
+
+    def set_expiry(
+        self, selector: Selector, expires_at: datetime | None, *, restore: Mapping[str, str] | None = None
+    ) -> None:
+        """Change the expiry of the selected nodes, in the expiry tag and wherever the cloud enforces it.
+
+        Not found: if no node is selected, the call does nothing.
+
+        Args:
+            selector: The nodes.
+            expires_at: The new expiry, in UTC; None for never.
+            restore: Tags to set again on selected nodes that lack the tags of multicompute; other nodes keep theirs.
+        """
         ...
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-        """Today's prices of these offers, as far as the cloud can be asked; the others are missing."""
+        """Return today's prices of these offers.
+
+        Not found: an offer for which the cloud gives no price is missing from the result.
+        """
         ...
 
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
-        """What the account may have in `region`, and those of the named reservations that are there.
+        """Return the account's quotas in a region, and those of the named reservations that exist there.
 
-        What can't be read (a missing right, say) is a note in the answer, not an error.
+        Not found: a reservation that does not exist in the region is missing from the result. A quota that can't be
+        read, because a permission is missing for example, is a note in the result and not an error.
+
+        Args:
+            region: The region to read.
+            reservations: The ids of reservations to find.
+        """
+        ...
+
+    def availability(self, region: str) -> Availability:
+        """Return what the account can use in a region.
+
+        Called only if the provider declares AVAILABILITY. A part of the answer that can't be read, because a permission is
+        missing for example, is None, with a note in the result, and not an error.
+
+        Args:
+            region: The region to read.
+        """
+        ...
+
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return the prices of spot offers from `since` until now, oldest first.
+
+        Called only if the provider declares SPOT_PRICES. The first price holds at `since`, where the cloud knows it.
+
+        Not found: an offer without a known price is missing from the result.
+
+        Args:
+            offers: Offers with `purchase="spot"`.
+            since: The start of the interval, in UTC.
         """
         ...
 
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
-        """What the cloud's monitoring has measured of these nodes between two instants, oldest first.
+        """Return what the cloud's monitoring measured on these nodes, oldest first.
 
-        Asked in batches, not node by node. What was not measured is missing: it is never a zero. Monitoring lags by some minutes.
+        The provider queries the nodes in batches and not one by one. Monitoring lags behind by some minutes.
+
+        Not found: a value that was not measured is missing from the result. It is never reported as zero.
+
+        Args:
+            nodes: The nodes to read.
+            since: The start of the interval, in UTC.
+            until: The end of the interval, in UTC.
         """
         ...
 
     def check(self) -> tuple[Check, ...]:
-        """Ask the cloud who we are and whether the main rights are there; for `doctor`."""
+        """Check the credentials and the main permissions, for `multicompute doctor`.
+
+        A failed check is part of the result and not an error.
+        """
         ...
+
+
+def attempt_timeout_of(provider: Provider, instance_types: Iterable[str]) -> timedelta:
+    """Return how long an attempt with nodes of these types may stay unready, unless the user sets a time."""
+    slow: Mapping[str, timedelta] = getattr(provider, "attempt_timeouts", {})
+    names = tuple(instance_types)
+    longer = (longest for glob, longest in slow.items() if any(fnmatchcase(name, glob) for name in names))
+    return max([provider.attempt_timeout, *longer])
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a plug-in is opened with: its table of the configuration, and the environment to look for credentials in."""
+    """The settings that a plug-in is opened with.
+
+    Attributes:
+        values: The provider's table of the configuration, `[providers.<name>]`.
+        environment: The environment variables; a plug-in must not read `os.environ` itself.
+    """
 
     values: Mapping[str, object] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -310,58 +602,72 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """Whether a provider can be opened, and if not, why and what would mend it. Told without a network call."""
+    """The answer of a plug-in to whether it can be opened with some settings, found without a network call.
+
+    Attributes:
+        ok: Whether credentials or an endpoint were found.
+        why: Where the credentials come from or, if `ok` is False, what is missing and how to fix it.
+        regions: The only regions to use, where the settings name some. Nothing is launched elsewhere, because no listing
+            would find it there.
+        is_local: Whether the endpoint is on this machine: a local cloud, whose machines start within seconds.
+    """
 
     ok: bool
     why: str = ""
     regions: tuple[str, ...] = ()
-    """The only regions that are to be used, where the settings name some: nothing is bought where nobody would look for it."""
-
-
-class LocalCloud(Protocol):
-    """A cloud on 127.0.0.1 for tests, made by a plug-in's `local()`."""
-
-    name: str
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """The variables with which any process reaches it."""
-        ...
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def alive(self) -> Sequence[Resource]:
-        """Everything of any owner that exists in it, as the account would be billed for it: the ground truth of a test."""
-        ...
+    is_local: bool = False
 
 
 class ProviderPlugin(Protocol):
-    """What the entry point names: imports without the SDK, and opens the provider when it is needed."""
+    """The object that the entry point names. It imports without the SDK and opens the provider when needed.
+
+    Attributes:
+        name: The provider's name.
+        extra: The extra that installs the SDK: `pip install "multicompute[<extra>]"`.
+        modules: Modules of the SDK; if one is missing, the extra is not installed.
+        can_launch: False if the provider has offer tables only.
+        tables: The folder with the offer tables (`shards.csv`, `index.csv`, `regions.csv`, `sources.csv`, and `types.csv`
+            and `offers.csv` for each accelerator; the catalog's design note describes them); None for a cloud without
+            prices.
+        tag_limits: The limits on the user's tags.
+        setting_names: The keys that `[providers.<name>]` may have.
+        image_required: Globs on the names of the instance types that have no default image, so a request without an image
+            can't launch them. Optional: a plug-in without this attribute has none.
+        billing_minimum: The shortest time that a machine is billed for. Longer times are billed by the second.
+        lifetime_limits: How long machines live at most, a tuple of `LifetimeLimit`. Optional: a plug-in without this
+            attribute has no limits.
+        fabric_limits: Fabric ("infiniband") -> the most nodes of a gang that can share one, all of one instance type, zone,
+            purchase and reservation. Optional: a fabric that is not in it, or a plug-in without this attribute, has no limit.
+        usual_launch: How long a launch usually takes until the nodes run; a shorter ttl is refused. Optional: a plug-in without
+            this attribute refuses none.
+    """
 
     name: str
     extra: str
-    """The extra that installs the SDK: `pip install "multicompute[<extra>]"`."""
     modules: tuple[str, ...]
-    """Modules of the SDK whose absence means that the extra is not installed."""
     can_launch: bool
-    """False while only the offer tables are there."""
     tables: Path | None
-    """Folder with the offer tables (`shards.csv`, `index.csv`, `regions.csv`, `sources.csv`, and `types.csv` and `offers.csv` for each
-    accelerator; the catalog's design note describes them), or None for a cloud without prices."""
     tag_limits: TagLimits
-    setting_names: tuple[str, ...]
-    """The keys that `[providers.<name>]` may have."""
     billing_minimum: timedelta
-    """For how long a machine is billed at least, however soon it ends; what runs longer is billed by the second."""
 
-    def configured(self, settings: Settings) -> Configured: ...
-
-    def open(self, settings: Settings) -> Provider:
-        """Open the provider; raises AuthError when `configured` is not ok."""
+    @property
+    def setting_names(self) -> tuple[str, ...]:
+        """Return the keys that `[providers.<name>]` may have."""
         ...
 
-    def local(self) -> LocalCloud | None:
-        """A local cloud that has not been started, or None where the provider brings none."""
+    def configured(self, settings: Settings) -> Configured:
+        """Return whether the provider can be opened with these settings, without a network call."""
+        ...
+
+    def open(self, settings: Settings) -> Provider:
+        """Open the provider.
+
+        Raises:
+            AuthError: `configured` is not ok.
+            ConfigError: A setting has an invalid value.
+        """
+        ...
+
+    def local(self) -> "LocalCloud | None":
+        """Return a local cloud that is not started yet, or None if the provider has none."""
         ...

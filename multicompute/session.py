@@ -1,93 +1,199 @@
-"""What every operation works with: configuration, providers, catalog, ledger, clock and chance, opened when first used."""
+"""The session: configuration, providers, catalog, ledger, clock and randomness, each opened when first used."""
 
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from multicompute.catalog import Catalog
 from multicompute.clock import Clock, Random, SystemClock, process_id, system_random
-from multicompute.config import Config, load, state_file
+from multicompute.config import Source, checked, read, state_file
 from multicompute.errors import ConfigError
-from multicompute.plugins import discover, install_line, missing_modules
-from multicompute.provider import Provider, ProviderPlugin, Settings
+from multicompute.validation import unknown_name
 
 if TYPE_CHECKING:
+    from multicompute.catalog import Catalog
+    from multicompute.config import Config
     from multicompute.ledger import Ledger
+    from multicompute.provider import LifetimeLimit, Provider, ProviderPlugin, Settings
 
+_LOCAL_LAUNCH: Final = timedelta(seconds=2)
+"""The usual time of a launch in a local cloud."""
+_EXCLUDED: Final = "not one of `clouds` in the configuration"
 _KEPT: Final = 8
-"""How many configurations one process may work with, in turn, without opening their ledgers and SDK clients anew."""
+"""The number of configurations that a process can alternate between without reopening their ledgers and SDK clients."""
 
 
 class Session:
-    """The parts that belong together. Cheap to make: nothing is read or opened before it is needed."""
+    """The ledger, catalog, providers and clock that operations use. Cheap to create: each part is loaded or opened when it is first used."""
 
     def __init__(
         self,
         *,
-        config: Config,
-        plugins: Mapping[str, ProviderPlugin],
+        config: "Config | Source",
+        plugins: "Mapping[str, ProviderPlugin] | None" = None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
-        self.config = config
-        self.plugins = MappingProxyType(dict(plugins))
+        """Combine the parts.
+
+        Args:
+            config: The configuration; a source is checked when it is first used for more than opening the ledger.
+            plugins: The providers; those that are installed if omitted.
+            clock: The clock; the system's if omitted.
+            random: The source of randomness; the system's if omitted.
+
+        Raises:
+            ConfigError: The configuration has settings that no provider in `plugins` knows.
+        """
+        self._configured = config
         self.clock: Clock = clock or SystemClock()
         self.random = random or system_random()
         self._providers: dict[str, Provider] = {}
         self._lock = threading.RLock()
-        self._check_settings()
+        if plugins is not None:
+            self.plugins = self._checked(plugins)
 
     @cached_property
-    def catalog(self) -> Catalog:
+    def config(self) -> "Config":
+        """The configuration.
+
+        Raises:
+            ConfigError: A value is wrong.
+        """
+        return checked(self._configured) if isinstance(self._configured, Source) else self._configured
+
+    @cached_property
+    def plugins(self) -> "Mapping[str, ProviderPlugin]":
+        """The providers, by name.
+
+        Raises:
+            ConfigError: A provider can't be loaded, or the configuration has settings that none knows.
+        """
+        from multicompute.plugins import discover
+
+        return self._checked(discover())
+
+    @cached_property
+    def catalog(self) -> "Catalog":
         """The offer tables of all providers."""
+        from multicompute.catalog import Catalog
+
         if self.config.catalog is not None:
             return Catalog.at(self.config.catalog)
         return Catalog({name: plugin.tables for name, plugin in self.plugins.items() if plugin.tables is not None})
 
     @property
     def ledger(self) -> "Ledger":
-        """The ledger, made if there is none yet.
+        """The ledger, created if it does not exist.
 
         Raises:
-            LedgerError: it can't be opened or made.
+            LedgerError: It can't be opened or created.
         """
         with self._lock:
             return self._ledger
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there is a ledger already; looks without making one."""
-        file = state_file(self.config.state)
+        """Return whether the ledger exists; does not create it."""
+        file = state_file(self._configured.state)
         return "_ledger" in self.__dict__ or file is None or file.exists()
 
     @cached_property
     def _ledger(self) -> "Ledger":
-        # Here, so that a plan where there is no ledger yet does not pay for sqlite3.
+        # Imported here, so that a plan without a ledger does not load sqlite3.
         from multicompute.ledger import Ledger
 
-        return Ledger(self.config.state)
+        return Ledger(self._configured.state)
 
     @cached_property
     def usable(self) -> Mapping[str, str]:
-        """Provider -> "" where it can launch here and now, else why not; told without a network call."""
-        return MappingProxyType({name: self._why_not(plugin) for name, plugin in self.plugins.items()})
+        """Provider -> "" if it can launch here, else why not; found without a network call."""
+        return MappingProxyType({name: self._unusable_reason(plugin) for name, plugin in self.plugins.items()})
+
+    @cached_property
+    def clouds(self) -> tuple[str, ...]:
+        """The only providers to use; () for all.
+
+        Raises:
+            ConfigError: The configuration names a provider that is not installed.
+        """
+        for name in self.config.clouds:
+            if name not in self.plugins:
+                raise ConfigError(f"{self.config.where('clouds')}: {unknown_name(name, self.plugins, what='cloud')}")
+        return self.config.clouds
 
     @cached_property
     def only(self) -> Mapping[str, tuple[str, ...]]:
-        """Provider -> the only regions that are to be used, for those whose configuration names some."""
-        configured = {name: plugin.configured(self.settings(name)).regions for name, plugin in self.plugins.items()}
-        return MappingProxyType({name: regions for name, regions in configured.items() if regions})
-
-    def provider(self, name: str) -> Provider:
-        """The opened provider.
+        """Provider -> the only regions to use, for providers whose configuration names some.
 
         Raises:
-            ConfigError: there is none of that name.
-            AuthError: it is not configured.
+            ConfigError: A provider has no such region.
+        """
+        configured = {name: self._regions_of(plugin) for name, plugin in self.plugins.items()}
+        return MappingProxyType({name: regions for name, regions in configured.items() if regions})
+
+    def _regions_of(self, plugin: "ProviderPlugin") -> tuple[str, ...]:
+        regions = plugin.configured(self.settings(plugin.name)).regions
+        if not regions:
+            return ()
+        # Imported here, and the tables are read: few configurations name regions.
+        from multicompute.resolver import unknown_entry
+
+        unknown = unknown_entry(plugin.name, regions, self.catalog)
+        if unknown is None:
+            return regions
+        values = self.config.providers.get(plugin.name, {})
+        key = next((key for key, value in values.items() if unknown.entry in str(value)), "regions")
+        where = self.config.where(f"providers.{plugin.name}.{key}")
+        raise ConfigError(
+            f"{where}: providers.{plugin.name}.{key}: {unknown.entry!r}: {plugin.name} has no such region",
+            provider=plugin.name,
+            hint=unknown.hint,
+        )
+
+    @cached_property
+    def lifetime_limits(self) -> "Mapping[str, tuple[LifetimeLimit, ...]]":
+        """Provider -> its limits on how long machines live."""
+        # The attribute is younger than the first release, so the plug-ins of third parties may lack it.
+        return MappingProxyType(
+            {name: tuple(getattr(plugin, "lifetime_limits", ())) for name, plugin in self.plugins.items()}
+        )
+
+    @cached_property
+    def fabric_limits(self) -> Mapping[str, Mapping[str, int]]:
+        """Provider -> fabric -> the most nodes that can share one."""
+        # As above.
+        return MappingProxyType({name: getattr(plugin, "fabric_limits", {}) for name, plugin in self.plugins.items()})
+
+    @cached_property
+    def usual_launches(self) -> Mapping[str, timedelta]:
+        """Provider -> how long a launch usually takes; those for which it is unknown are missing."""
+        # As above.
+        usual = {name: getattr(plugin, "usual_launch", None) for name, plugin in self.plugins.items()}
+        return MappingProxyType(
+            {
+                name: min(time, _LOCAL_LAUNCH) if plugin.configured(self.settings(name)).is_local else time
+                for name, plugin in self.plugins.items()
+                if (time := usual[name])
+            }
+        )
+
+    @cached_property
+    def image_required(self) -> Mapping[str, tuple[str, ...]]:
+        """Provider -> globs on the names of its instance types without a default image."""
+        # As above.
+        return MappingProxyType({name: getattr(plugin, "image_required", ()) for name, plugin in self.plugins.items()})
+
+    def provider(self, name: str) -> "Provider":
+        """Return the provider of this name, opened on first use.
+
+        Raises:
+            ConfigError: No provider has this name, or its SDK is not installed.
+            AuthError: It is not configured.
         """
         with self._lock:
             if name not in self._providers:
@@ -95,43 +201,63 @@ class Session:
             return self._providers[name]
 
     def close(self) -> None:
-        """Close the ledger, if it was opened."""
+        """Close the ledger, if it is open."""
         if "_ledger" in self.__dict__:
             self._ledger.close()
 
-    def _open(self, name: str) -> Provider:
+    def _open(self, name: str) -> "Provider":
+        from multicompute.plugins import install_line, missing_modules
+
         plugin = self.plugins.get(name)
         if plugin is None:
             raise ConfigError(f"no provider is named {name!r}", hint=f"installed are {', '.join(self.plugins)}")
+        if self._is_excluded(name):
+            where = self.config.where("clouds")
+            raise ConfigError(f"{name}: {_EXCLUDED}", hint=f"add {name!r} to `clouds` in {where}", provider=name)
         if missing_modules(plugin):
             raise ConfigError(f"{name}: its SDK is not installed", hint=install_line(plugin), provider=name)
+        self._regions_of(plugin)
         return plugin.open(self.settings(name))
 
-    def settings(self, name: str) -> Settings:
-        """What the plug-in of this name is opened with."""
+    def settings(self, name: str) -> "Settings":
+        """Return the settings that the plug-in of this name is opened with."""
+        from multicompute.provider import Settings
+
         return Settings(values=self.config.providers.get(name, {}), environment=self.config.environment)
 
-    def _why_not(self, plugin: ProviderPlugin) -> str:
+    def _is_excluded(self, name: str) -> bool:
+        return bool(self.clouds) and name not in self.clouds
+
+    def _unusable_reason(self, plugin: "ProviderPlugin") -> str:
+        from multicompute.plugins import install_line, missing_modules
+
+        if self._is_excluded(plugin.name):
+            return _EXCLUDED
         if plugin.can_launch and missing_modules(plugin):
             return f"its SDK is not installed: {install_line(plugin)}"
         configured = plugin.configured(self.settings(plugin.name))
         return "" if configured.ok else configured.why or "not configured"
 
-    def _check_settings(self) -> None:
-        for name, values in self.config.providers.items():
-            if name not in self.plugins:
-                where = self.config.where(f"providers.{name}")
-                known = ", ".join(self.plugins)
-                raise ConfigError(f"{where}: providers.{name}: no such provider is installed; there are {known}")
+    def _checked(self, plugins: "Mapping[str, ProviderPlugin]") -> "Mapping[str, ProviderPlugin]":
+        """Return `plugins`, after a check that each configured setting belongs to one of them."""
+        for name, values in self._configured.providers.items():
+            if name not in plugins:
+                where = self._configured.where(f"providers.{name}")
+                raise ConfigError(f"{where}: {unknown_name(f'providers.{name}', _sections(plugins), what='provider')}")
             for key in values:
-                if key not in self.plugins[name].setting_names:
-                    where = self.config.where(f"providers.{name}.{key}")
-                    known = ", ".join(self.plugins[name].setting_names)
-                    raise ConfigError(f"{where}: providers.{name}.{key}: unknown key; known are {known}")
+                known = plugins[name].setting_names
+                if key not in known:
+                    where = self._configured.where(f"providers.{name}.{key}")
+                    raise ConfigError(f"{where}: providers.{name}.{unknown_name(key, known, what='key')}")
+        return MappingProxyType(dict(plugins))
+
+
+def _sections(plugins: "Mapping[str, ProviderPlugin]") -> list[str]:
+    return [f"providers.{name}" for name in plugins]
 
 
 class _Current:
-    """The session that was installed for this process, if any, and the last ones that were made from configurations."""
+    """The session installed for this process, if any, and the last ones opened from configurations."""
 
     def __init__(self) -> None:
         self.installed: list[Session] = []
@@ -143,30 +269,30 @@ _current = _Current()
 
 
 def open_session() -> Session:
-    """The installed session, else the one that the configuration and the environment describe as they are now.
+    """Return the installed session, or else one for the configuration and the environment as they are now.
 
-    It is made anew only when they have changed, so that SDK clients and the ledger stay open between calls.
+    A new one is created only if they have changed, so that SDK clients and the ledger stay open between calls.
 
     Raises:
-        ConfigError: the configuration can't be read.
+        ConfigError: The configuration can't be read.
     """
     if _current.installed:
         return _current.installed[-1]
-    config = load()
-    # The process belongs to the key: an SQLite connection must not be used on both sides of a fork.
-    key = (process_id(), config)
+    source = read()
+    # The process is part of the key: an SQLite connection must not be used on both sides of a fork.
+    key = (process_id(), source)
     with _current.lock:
         for known, session in _current.recent:
             if known == key:
                 return session
-        session = Session(config=config, plugins=discover())
+        session = Session(config=source)
         _current.recent.append((key, session))
         return session
 
 
 @contextmanager
 def use_session(session: Session) -> Iterator[Session]:
-    """Make `session` the one that everything in this process works with, for tests."""
+    """Install `session` as the one that all code of this process uses inside the block, for tests."""
     _current.installed.append(session)
     try:
         yield session

@@ -1,371 +1,412 @@
-"""What is wanted: the arguments of a request, checked and normalised once."""
+"""The arguments of a request, checked and normalised once."""
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from enum import Enum
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
+from pydantic import Field, WithJsonSchema
+
+from multicompute.arguments import (
+    Clouds,
+    Count,
+    Duration,
+    Image,
+    Name,
+    OptionalDuration,
+    Script,
+    Size,
+    Tags,
+    Text,
+    Texts,
+    Ttl,
+    Usd,
+    shown_path,
+)
 from multicompute.errors import SpecError
+from multicompute.fields import Argument, Form, ParsedModel, Relaxation, in_json
 from multicompute.node import Event
-from multicompute.units import format_duration, parse_duration, parse_gib
 
-MAX_ACCELERATORS = 1_000_000
-"""More than any cloud has in one place; a larger number is a slip."""
-MAX_TTL = timedelta(days=365)
+if TYPE_CHECKING:
+    from typing import Unpack
 
-_PUBLIC_KEY = re.compile(
+    from multicompute.cluster_requests import RequestArguments
+
+_PUBLIC_KEY: Final = (
     r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]*)?"
 )
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")
 
 
-class Default(Enum):
-    """Stands for "as configured" where None already means something else."""
-
-    TTL = "default"
-
-
-Progress = bool | Callable[[Event], None] | None
-
-_NOT_IDENTITY = frozenset({"wait", "progress", "timeout", "attempt_timeout", "keep_trying", "name"})
-"""Fields that say how to go about it, not what is wanted: two requests that differ only here are the same request (I6)."""
+def _progress(value: Any, name: str) -> Any:
+    if not isinstance(value, bool) and not callable(value):
+        raise SpecError(f"{name}={value!r}: must be True, False or a function")
+    return value
 
 
-class SpecArguments(TypedDict, total=False):
-    """The arguments of `Cluster.request` and `Cluster.plan` beside the first two, in the forms that people write."""
-
-    order: Literal["price", "given"]
-    reservations: str | Sequence[str]
-    name: str | None
-    nodes: int | None
-    gpus_per_node: int | None
-    min_gpu_memory: str | float | None
-    vcpus: int | None
-    memory: str | float | None
-    spot: bool | Literal["prefer"]
-    flex_start: bool
-    estimates: bool
-    clouds: str | Sequence[str] | None
-    regions: str | Sequence[str]
-    exclude: str | Sequence[str]
-    placement: Literal["zone", "region", "cloud", "any"]
-    interconnect: Literal["auto", "any", "rdma"]
-    max_price: float | None
-    max_hourly: float | None
-    budget: float | None
-    ttl: str | timedelta | None
-    idle_timeout: str | timedelta | None
-    disk: str | float | None
-    image: str | None
-    setup: str | None
-    ssh_key: str | None
-    private: bool
-    tags: Mapping[str, str]
-    wait: bool
-    timeout: str | timedelta
-    attempt_timeout: str | timedelta | None
-    keep_trying: str | timedelta | None
-    progress: Progress
+Progress = Annotated[
+    bool | Callable[[Event], None],
+    WithJsonSchema({"type": "boolean"}),
+    Form(_progress, "bool | Callable[[Event], None]", ""),
+]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterSpec:
-    """What is wanted. Every field is what `Cluster.request` takes under the same name; all are checked here.
+class ClusterSpec(ParsedModel):
+    """The arguments of a request, checked and normalised.
+
+    A frozen pydantic model: it can be a field of your own models, and has a JSON schema. Values that are wrong raise
+    `SpecError`, from every constructor.
 
     Example:
-        >>> spec = ClusterSpec(gpus=64, type="h100", regions=["eu"], spot="prefer")
-        >>> spec.type
-        ('h100',)
-
-    Raises:
-        SpecError: a value is not of its kind, or two contradict each other.
+        >>> spec = ClusterSpec(gpus=64, type="h100", regions=["eu"], ttl="12h")
+        >>> spec.type, spec.ttl
+        (('h100',), datetime.timedelta(seconds=43200))
     """
 
-    gpus: int | None = None
-    type: tuple[str, ...] = ()
-    order: Literal["price", "given"] = "price"
-    reservations: tuple[str, ...] = ()
-    name: str | None = None
-    nodes: int | None = None
-    gpus_per_node: int | None = None
-    min_gpu_memory: float | None = None
-    vcpus: int | None = None
-    memory: float | None = None
-    spot: bool | Literal["prefer"] = False
-    flex_start: bool = False
-    estimates: bool = True
-    clouds: tuple[str, ...] | None = None
-    regions: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    placement: Literal["zone", "region", "cloud", "any"] = "zone"
-    interconnect: Literal["auto", "any", "rdma"] = "auto"
-    max_price: float | None = None
-    max_hourly: float | None = None
-    budget: float | None = None
-    ttl: timedelta | Default | None = Default.TTL
-    idle_timeout: timedelta | None = None
-    disk: float | None = None
-    image: str | None = None
-    setup: str | None = field(default=None, repr=False)
-    ssh_key: str | None = None
-    private: bool = False
-    tags: Mapping[str, str] = field(default_factory=dict)
-    wait: bool = True
-    timeout: timedelta = timedelta(minutes=30)
-    attempt_timeout: timedelta | None = None
-    keep_trying: timedelta | None = None
-    progress: Progress = field(default=None, repr=False)
+    gpus: Annotated[
+        Count | None,
+        Field(description="Total number of accelerators: GPUs, TPU chips, Trainium chips and so on."),
+    ] = None
+    type: Annotated[
+        Texts,
+        Field(
+            description='Accelerator ("h100"), TPU slice ("v5p-128") or exact instance type ("p5.48xlarge"); a list '
+            "means any of them."
+        ),
+        Argument(metavar="TYPE"),
+    ] = ()
+    order: Annotated[
+        Literal["price", "given"],
+        Field(
+            description='Which offers to try first: the cheapest ("price"), or every offer of the first type before '
+            'those of the second ("given").'
+        ),
+    ] = "price"
+    reservations: Annotated[
+        Texts,
+        Field(description="Ids of capacity reservations, capacity blocks or TPU reservations to use first."),
+        Argument(flag="--reservation", metavar="ID"),
+    ] = ()
+    reservations_only: Annotated[
+        bool,
+        Field(description="Use the reservations only, and buy no other capacity."),
+        Argument(identity="if set", relaxed=Relaxation(to=False, rank=17)),
+    ] = False
+    name: Annotated[
+        Name | None,
+        Field(
+            description="Name of the cluster, unique among live clusters: 2 to 40 characters of a-z, 0-9 and '-'; "
+            "generated if omitted."
+        ),
+        Argument(identity=False),
+    ] = None
+    nodes: Annotated[
+        Count | None,
+        Field(description="Exact number of nodes."),
+        Argument(relaxed=Relaxation(to=None, rank=4)),
+    ] = None
+    gpus_per_node: Annotated[
+        Count | None,
+        Field(description="Exact number of accelerators on each node."),
+        Argument(relaxed=Relaxation(to=None, rank=3)),
+    ] = None
+    allow_surplus: Annotated[
+        bool,
+        Field(
+            description="Also use offers with over a quarter more accelerators than `gpus`; you pay for all of them."
+        ),
+        Argument(identity="if set", relaxed=Relaxation(to=True, rank=18)),
+    ] = False
+    min_gpu_memory: Annotated[
+        Size | None,
+        Field(description='Minimum memory per accelerator, such as "80GiB"; a plain number is GiB.'),
+        Argument(relaxed=Relaxation(to=None, rank=5, limit="minimum")),
+    ] = None
+    vcpus: Annotated[
+        Count | None,
+        Field(description="Minimum number of vCPUs on each node."),
+        Argument(relaxed=Relaxation(to=None, rank=6, limit="minimum")),
+    ] = None
+    memory: Annotated[
+        Size | None,
+        Field(description='Minimum memory on each node, such as "1TiB"; a plain number is GiB.'),
+        Argument(relaxed=Relaxation(to=None, rank=7, limit="minimum")),
+    ] = None
+    spot: Annotated[
+        bool | Literal["prefer"],
+        Field(description='Use spot capacity only; "prefer" ranks spot and on-demand offers together.'),
+        Argument(relaxed=Relaxation(to="prefer", rank=8)),
+    ] = False
+    flex_start: Annotated[
+        bool,
+        Field(description="Also use capacity that a cloud sells through a queue, which may start later."),
+        Argument(relaxed=Relaxation(to=True, rank=9)),
+    ] = False
+    estimates: Annotated[
+        bool,
+        Field(description="Also use offers whose price is only an estimate."),
+        Argument(relaxed=Relaxation(to=True, rank=11)),
+    ] = True
+    clouds: Annotated[
+        Clouds | None,
+        Field(description="Providers to use, by name; every configured provider if omitted."),
+        Argument(flag="--cloud", relaxed=Relaxation(to=None, rank=1)),
+    ] = None
+    regions: Annotated[
+        Texts,
+        Field(
+            description='Regions or zones to use: globs ("us-*", "us-east-1[ab]"), globs of one provider '
+            '("PROVIDER:us-*") or residencies ("eu"); any region if omitted.'
+        ),
+        Argument(flag="--region", metavar="REGION|ZONE", relaxed=Relaxation(to=(), rank=10)),
+    ] = ()
+    exclude: Annotated[
+        Texts,
+        Field(description="Regions and zones (in the same forms) and instance types not to use."),
+        Argument(metavar="REGION|ZONE|TYPE", relaxed=Relaxation(to=(), rank=2)),
+    ] = ()
+    placement: Annotated[
+        Literal["zone", "region", "cloud", "any"],
+        Field(description="How far apart the nodes may be: in one zone, one region, one cloud, or any."),
+        Argument(relaxed=Relaxation(to="any", rank=15)),
+    ] = "zone"
+    interconnect: Annotated[
+        Literal["auto", "any", "rdma"],
+        Field(
+            description='Network between nodes: "rdma" requires an RDMA fabric, "any" does not, "auto" does for '
+            "accelerators that are built to be linked."
+        ),
+        Argument(relaxed=Relaxation(to="any", rank=14)),
+    ] = "auto"
+    max_price: Annotated[
+        Usd | None,
+        Field(description="Maximum price in USD per accelerator-hour."),
+        Argument(relaxed=Relaxation(to=None, rank=12, limit="maximum")),
+    ] = None
+    max_hourly: Annotated[
+        Usd | None,
+        Field(description="Maximum price in USD per hour for the cluster."),
+        Argument(relaxed=Relaxation(to=None, rank=13, limit="maximum")),
+    ] = None
+    budget: Annotated[
+        Usd | None,
+        Field(description="Maximum cost in USD over the cluster's life; at this cost the cluster is terminated."),
+    ] = None
+    ttl: Annotated[
+        Ttl,
+        Field(
+            description='Time after which the cluster is terminated, such as "90m", "12h" or "7d"; "none" for no limit; '
+            "the configured `default_ttl` if omitted."
+        ),
+    ] = "default"
+    strict_ttl: Annotated[
+        bool,
+        Field(
+            description="Reject offers that a cloud terminates before the ttl; otherwise they rank behind the others and "
+            "the cluster expires earlier."
+        ),
+        Argument(identity="if set", relaxed=Relaxation(to=False, rank=16)),
+    ] = False
+    idle_timeout: Annotated[
+        OptionalDuration,
+        Field(
+            description='Terminate the cluster after all accelerators were idle for this long, such as "30m", where '
+            "the cloud measures utilization."
+        ),
+    ] = None
+    disk: Annotated[
+        Size | None,
+        Field(
+            description='Size of the boot disk of each node, such as "200GiB"; a plain number is GiB; the provider\'s '
+            "default if omitted."
+        ),
+    ] = None
+    image: Annotated[
+        Image | None,
+        Field(
+            description="Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then "
+            "not used; the provider's default if omitted."
+        ),
+        Argument(),
+    ] = None
+    setup: Annotated[
+        Script | None,
+        Field(
+            description="Shell script that runs as root at the first boot: a file or, in Python, also its text.",
+            repr=False,
+        ),
+        Argument(metavar="FILE", text_flag="--setup-text"),
+    ] = None
+    ssh_key: Annotated[
+        Text | None,
+        Field(description="File with the OpenSSH public key that may log in."),
+        Argument(metavar="FILE"),
+    ] = None
+    private: Annotated[bool, Field(description="Give the nodes no public address.")] = False
+    tags: Annotated[
+        Tags,
+        Field(description="Tags to set on every resource."),
+        Argument(flag="--tag"),
+    ] = Field(default_factory=dict)
+    wait: Annotated[
+        bool,
+        Field(description="Wait until the cluster is READY; otherwise return once a cloud has accepted the launch."),
+        Argument(identity=False),
+    ] = True
+    timeout: Annotated[
+        Duration,
+        Field(description='Tear down and fail if the cluster is not READY within this time, such as "30m".'),
+        Argument(identity=False),
+    ] = timedelta(minutes=30)
+    attempt_timeout: Annotated[
+        OptionalDuration,
+        Field(
+            description='Time after which an attempt that is not ready counts as a lack of capacity, such as "10m"; '
+            "the provider's default if omitted."
+        ),
+        Argument(identity=False),
+    ] = None
+    keep_trying: Annotated[
+        OptionalDuration,
+        Field(
+            description="How long to retry all candidates, with back-off, while all of them lack capacity, such as "
+            '"2h"; each is tried once if omitted.'
+        ),
+        Argument(identity=False),
+    ] = None
+    progress: Annotated[
+        Progress | None,
+        Field(
+            description="Show progress on stderr, or call a function with each event; on a terminal only, if omitted.",
+            repr=False,
+            exclude=True,
+        ),
+        Argument(identity=False),
+    ] = None
+
+    def __init__(
+        self,
+        *,
+        gpus: int | None = None,
+        type: str | Sequence[str] = (),
+        **arguments: "Unpack[RequestArguments]",
+    ) -> None:
+        """Check and normalise the arguments.
+
+        Raises:
+            SpecError: An argument is unknown or wrong, or two contradict each other.
+        """
+        super().__init__(gpus=gpus, type=type, **arguments)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:
-        """Make a spec from arguments as people write them: "12h", "80GiB", a str for a list of one.
+        """Return a spec with the arguments of a mapping, such as one from JSON or from `to_dict`.
 
         Raises:
-            SpecError: an argument is unknown (the nearest known one is named) or not of its kind.
+            SpecError: An argument is unknown or wrong, or two contradict each other.
         """
-        known = [item.name for item in fields(cls)]
-        for name in arguments:
-            if name not in known:
-                # Only for this message: it takes a millisecond to import.
-                from difflib import get_close_matches
+        return cls(**arguments)
 
-                near = get_close_matches(name, known, n=1)
-                raise SpecError(
-                    f"{name}: unknown argument"
-                    + (f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}")
-                )
-        return cls(**{name: _PARSERS.get(name, _keep)(value, name) for name, value in arguments.items()})
+    @classmethod
+    def _check(cls, values: dict[str, Any]) -> None:
+        """Refuse numbers that contradict each other, and compute `gpus` if the others imply it."""
+        gpus, nodes, each = values["gpus"], values["nodes"], values["gpus_per_node"]
+        if not values["type"] and not values["reservations"]:
+            raise SpecError('type: missing; specify an accelerator such as type="h100", or an instance type')
+        if values["reservations_only"] and not values["reservations"]:
+            raise SpecError("reservations_only=True: needs reservations, such as reservations=['cr-1']")
+        if each is not None:
+            if nodes is not None and gpus is None:
+                gpus = values["gpus"] = nodes * each
+            if gpus is not None and gpus % each:
+                near = gpus - gpus % each + each
+                raise SpecError(f"gpus={gpus} is not a multiple of gpus_per_node={each}; gpus={near} would be")
+            if nodes is not None and gpus != nodes * each:
+                raise SpecError(f"nodes={nodes} x gpus_per_node={each} is not gpus={gpus}")
+        if nodes is not None and gpus is not None and nodes > gpus:
+            raise SpecError(f"nodes={nodes} is more than gpus={gpus}: some nodes would have no accelerator")
 
-    def __post_init__(self) -> None:
-        # Also those who call the class itself may write "12h" or a str for a list of one.
-        for name, parse in _PARSERS.items():
-            object.__setattr__(self, name, parse(getattr(self, name), name))
-        _check_counts(self)
+    def image_in(self, provider: str, region: str) -> str | None:
+        """Return the image for a region: that of the most exact place that names it; None for the provider's default."""
+        if self.image is None or isinstance(self.image, str):
+            return self.image
+        named = [place for place in self.image if is_image_place(place, provider, region)]
+        return self.image[max(named, key=lambda place: _exactness(place, provider))] if named else None
 
     def identity(self) -> dict[str, object]:
-        """What makes two requests the same request (I6), in JSON terms; of the script its digest."""
-        return {name: value for name, value in self.to_public_dict().items() if name not in _NOT_IDENTITY}
+        """Return what makes two requests the same request (I6), in JSON form; of the script only its digest."""
+        return {name: value for name, value in self.to_public_dict().items() if _is_identity(name, value)}
 
     def to_dict(self) -> dict[str, object]:
-        """In JSON terms, without `progress`; `ClusterSpec.of(spec.to_dict())` gives the same spec."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.name != "progress"}
+        """Return the spec in JSON form, without `progress`; `ClusterSpec.of` returns the same spec from it."""
+        return {name: in_json(value) for name, value in self if name != "progress"}
 
     def to_public_dict(self) -> dict[str, object]:
-        """As `to_dict`, for eyes and logs: people put tokens into their scripts, so of `setup` there is only the digest."""
+        """Return `to_dict` for display and logs: scripts may hold tokens, so `setup` is replaced by its digest."""
         public = self.to_dict()
         if self.setup is not None:
-            # Only for those who have a script: it takes 10 ms to import.
+            # Imported here: it takes 10 ms, and few requests have a script.
             from hashlib import sha256
 
             public["setup"] = f"sha256:{sha256(self.setup.encode()).hexdigest()}"
         return public
 
     def ssh_public_key(self) -> str | None:
-        """The line of the public key file that `ssh_key` names, None where it names none.
+        """Return the line of the public key file that `ssh_key` names, None if it names none.
 
         Raises:
-            SpecError: there is no such file, or it holds no OpenSSH public key (a private key never leaves this machine).
+            SpecError: The file does not exist or holds no OpenSSH public key. A private key never leaves this machine.
         """
         if self.ssh_key is None:
             return None
         try:
             text = Path(self.ssh_key).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpecError(f"ssh_key={self.ssh_key!r}: can't be read: {error}") from error
-        if not _PUBLIC_KEY.fullmatch(text):
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            raise SpecError(f"ssh_key{shown_path(self.ssh_key)}: can't be read: {why}") from error
+        if not re.fullmatch(_PUBLIC_KEY, text):
             raise SpecError(
-                f"ssh_key={self.ssh_key!r}: holds no OpenSSH public key", hint="name the file that ends in .pub"
+                f"ssh_key{shown_path(self.ssh_key)}: holds no OpenSSH public key",
+                hint="name the file that ends in .pub",
             )
         return text
 
-    def with_ttl(self, ttl: timedelta | None) -> Self:
-        """The same with the default ttl filled in."""
-        return replace(self, ttl=ttl)
+    def replace(self, **changes: Any) -> Self:
+        """Return the spec with some arguments changed, checked again.
+
+        Raises:
+            SpecError: A changed argument is unknown or wrong, or contradicts another.
+        """
+        return type(self)(**{**dict(self), **changes})
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, timedelta):
-        return format_duration(value)
-    if isinstance(value, Default):
-        return value.value
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    return value
+def is_image_place(place: str, provider: str, region: str) -> bool:
+    """Return whether a key of a mapping of images names a region: its cloud, or a glob on its name, perhaps after the cloud."""
+    cloud, _, glob = place.casefold().rpartition(":")
+    return place.casefold() == provider or (cloud in ("", provider) and fnmatchcase(region.casefold(), glob))
 
 
-def _keep(value: Any, name: str) -> Any:
-    return value
+def _exactness(place: str, provider: str) -> tuple[bool, bool, int]:
+    """Return how exactly a place names regions: a region before a glob, and that before a cloud."""
+    return place.casefold() != provider, not any(each in place for each in "*?["), len(place)
 
 
-def _count(value: Any, name: str) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SpecError(f"{name}={value!r}: must be a whole number, such as {name}=8")
-    if value < 1:
-        raise SpecError(f"{name}={value}: must be at least 1")
-    if value > MAX_ACCELERATORS:
-        raise SpecError(f"{name}={value}: more than any cloud has; at most {MAX_ACCELERATORS:,}")
-    return value
+def argument_of(name: str) -> Argument:
+    """Return what the field of this name states in addition to its type, default and description."""
+    stated = (item for item in ClusterSpec.model_fields[name].metadata if isinstance(item, Argument))
+    return next(stated, Argument())
 
 
-def _texts(value: Any, name: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    items = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
-    for item in items:
-        if not isinstance(item, str) or not item.strip():
-            raise SpecError(f"{name}={value!r}: must be a name or a list of names")
-    return tuple(item.strip() for item in items)
+def _is_identity(name: str, value: object) -> bool:
+    identity = argument_of(name).identity
+    return value != ClusterSpec.model_fields[name].default if identity == "if set" else identity
 
 
-def _clouds(value: Any, name: str) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    clouds = _texts(value, name)
-    if not clouds:
-        raise SpecError("clouds=[]: names no cloud; leave it out to use every configured one")
-    return clouds
-
-
-def _choice(choices: tuple[object, ...]) -> Callable[[Any, str], Any]:
-    def parse(value: Any, name: str) -> Any:
-        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-            raise SpecError(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}")
-        return value
-
-    return parse
-
-
-def _usd(value: Any, name: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise SpecError(f"{name}={value!r}: must be a positive amount in USD")
-    return float(value)
-
-
-def _size(value: Any, name: str) -> float | None:
-    return None if value is None else parse_gib(value, what=name)
-
-
-def _duration(value: Any, name: str) -> timedelta | None:
-    return None if value is None else parse_duration(value, what=name)
-
-
-def _required_duration(value: Any, name: str) -> timedelta:
-    return parse_duration(value, what=name)
-
-
-def _ttl(value: Any, name: str) -> timedelta | Default | None:
-    if value is None or value is Default.TTL or value == Default.TTL.value:
-        return None if value is None else Default.TTL
-    ttl = parse_duration(value, what=name)
-    if ttl > MAX_TTL:
-        raise SpecError(f"ttl={value!r}: longer than a year; write ttl=None for no end of life")
-    return ttl
-
-
-def _name(value: Any, name: str) -> str | None:
-    if value is not None and (not isinstance(value, str) or not _NAME.fullmatch(value)):
-        raise SpecError(
-            f"name={value!r}: must be 2 to 40 of a-z, 0-9 and '-', begin with a letter and not end with '-'"
-        )
-    return value
-
-
-def _text(value: Any, name: str) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value.strip() or "\0" in value):
-        raise SpecError(f"{name}={value!r}: must be a text that is not empty")
-    return value
-
-
-def _script(value: Any, name: str) -> str | None:
-    # Unlike other values it is not repeated in the message: there may be a token in it.
-    if value is not None and (not isinstance(value, str) or not value.strip()):
-        raise SpecError(f"{name}: must be a text that is not empty")
-    if value is not None and not _is_text(value):
-        raise SpecError(f"{name}: holds a NUL or half a character, which no script can")
-    return value
-
-
-def _is_text(value: str) -> bool:
-    """Whether it is one for programs of any language: without a NUL, and nothing but whole characters."""
-    try:
-        return b"\0" not in value.encode()
-    except UnicodeEncodeError:
-        return False
-
-
-def _tags(value: Any, name: str) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise SpecError(f"tags={value!r}: must be a mapping of text to text")
-    for key, text in value.items():
-        if not isinstance(key, str) or not isinstance(text, str) or not key:
-            raise SpecError(f"tags: {key!r}: {text!r} is not a pair of texts")
-        if not (_is_text(key) and _is_text(text)):
-            raise SpecError(f"tags: {key!r}: {text!r} holds a NUL or half a character")
-        if key.startswith("multicompute-"):
-            raise SpecError(f"tags: {key!r}: names that begin with 'multicompute-' are ours")
-    return dict(sorted(value.items()))
-
-
-_PARSERS: dict[str, Callable[[Any, str], Any]] = {
-    "gpus": _count,
-    "type": _texts,
-    "order": _choice(("price", "given")),
-    "reservations": _texts,
-    "name": _name,
-    "nodes": _count,
-    "gpus_per_node": _count,
-    "min_gpu_memory": _size,
-    "vcpus": _count,
-    "memory": _size,
-    "spot": _choice((False, True, "prefer")),
-    "flex_start": _choice((False, True)),
-    "estimates": _choice((False, True)),
-    "clouds": _clouds,
-    "regions": _texts,
-    "exclude": _texts,
-    "placement": _choice(("zone", "region", "cloud", "any")),
-    "interconnect": _choice(("auto", "any", "rdma")),
-    "max_price": _usd,
-    "max_hourly": _usd,
-    "budget": _usd,
-    "ttl": _ttl,
-    "idle_timeout": _duration,
-    "disk": _size,
-    "image": _text,
-    "setup": _script,
-    "ssh_key": _text,
-    "private": _choice((False, True)),
-    "tags": _tags,
-    "wait": _choice((False, True)),
-    "timeout": _required_duration,
-    "attempt_timeout": _duration,
-    "keep_trying": _duration,
-}
-
-
-def _check_counts(spec: ClusterSpec) -> None:
-    """Refuse numbers that contradict each other."""
-    if not spec.type and not spec.reservations:
-        raise SpecError('type: missing; write an accelerator such as type="h100", or an instance type')
-    if spec.gpus_per_node is not None:
-        if spec.nodes is not None and spec.gpus is None:
-            object.__setattr__(spec, "gpus", spec.nodes * spec.gpus_per_node)
-        if spec.gpus is not None and spec.gpus % spec.gpus_per_node:
-            near = spec.gpus - spec.gpus % spec.gpus_per_node + spec.gpus_per_node
-            raise SpecError(
-                f"gpus={spec.gpus} is not a multiple of gpus_per_node={spec.gpus_per_node}; gpus={near} would be"
-            )
-        if spec.nodes is not None and spec.gpus != spec.nodes * spec.gpus_per_node:
-            raise SpecError(f"nodes={spec.nodes} x gpus_per_node={spec.gpus_per_node} is not gpus={spec.gpus}")
-    if spec.nodes is not None and spec.gpus is not None and spec.nodes > spec.gpus:
-        raise SpecError(f"nodes={spec.nodes} is more than gpus={spec.gpus}: some nodes would have none")
+@cache
+def relaxations() -> dict[str, Relaxation]:
+    """Return how NoOfferError may relax each field that can exclude offers, the preferred ones first."""
+    found = {name: argument_of(name).relaxed for name in ClusterSpec.model_fields}
+    relaxed = {name: relaxation for name, relaxation in found.items() if relaxation is not None}
+    return dict(sorted(relaxed.items(), key=lambda item: item[1].rank))

@@ -1,4 +1,4 @@
-"""Runs examples/quickstart.py and draws what it showed: docs/images/quickstart.txt and, from that, quickstart.svg."""
+"""Runs examples/quickstart.py, and writes its output to docs/images/quickstart.txt and, as a picture, to quickstart.svg."""
 
 import os
 import re
@@ -14,26 +14,26 @@ WIDTH = 108
 PROMPT = "$ python examples/quickstart.py"
 STYLES = {
     r"^\$ .*": "bold green",
-    r"^64 x .*|^notes:|^left out,.*|^The best of each cloud:|^Left in the cloud:.*|^h100-64-\S+: .*": "bold",
+    r"^64 x .*|^notes:|^rejected offers .*|^Cheapest offer of each cloud:|^Left in the cloud:.*|^Get one for real.*|^h100-64-\S+: .*": "bold",
     r"^  capacity .*": "yellow",
     r"^  ready .*": "green",
 }
-# Rich's template fetches a font from elsewhere; a reader's own will do.
+# Rich's template loads a web font. The reader's own fonts are used instead.
 FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 
 
 def record() -> str:
-    """What the quickstart writes, run as a reader would run it."""
+    """Return the output of the quickstart."""
     command = [sys.executable, str(ROOT / "examples" / "quickstart.py")]
     with TemporaryDirectory() as home:
-        # A home without accounts: a plan says which clouds can be used.
+        # An empty home folder, without cloud accounts: a plan shows which clouds can be used.
         environment = {"PATH": os.defpath, "HOME": home, "AWS_EC2_METADATA_DISABLED": "true"}
         done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=True)
     return f"{PROMPT}\n{done.stdout}"
 
 
 def draw(text: str) -> str:
-    """The picture of a terminal that shows `text`."""
+    """Return the picture of a terminal that shows `text`."""
     from io import StringIO
 
     from rich.console import Console
@@ -48,7 +48,7 @@ def draw(text: str) -> str:
         console.print(styled)
     drawn = FONTS.sub("", console.export_svg(title="multicompute", theme=MONOKAI, unique_id="quickstart"))
     drawn = drawn.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace")
-    # Trailing blanks of the template are not worth a line in a diff.
+    # Remove trailing blanks of the template.
     return "\n".join(line.rstrip() for line in drawn.splitlines()) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/prices.md from the packaged offer tables: the cheapest of each accelerator, and where the prices are from."""
+"""Writes the tables of docs/prices.md from the packaged offer tables: the lowest price per accelerator, and the sources of the prices."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,24 +9,26 @@ from multicompute.catalog import Catalog
 from multicompute.offer import Listing, Purchase
 
 PAGE = Path(__file__).parents[1] / "docs" / "prices.md"
-MARK = "<!-- From here on written by `make docs`; change the offer tables instead. -->\n"
+MARK = "<!-- The rest is written by `make docs`. Change the offer tables instead. -->\n"
 TITLES: tuple[tuple[Purchase, str], ...] = (("on_demand", "On demand"), ("spot", "Spot"))
 
 
 def tables() -> str:
-    """The generated part of the page."""
+    """Return the generated part of the page."""
     catalog = Catalog({name: plugin.tables for name, plugin in plugins.discover().items()})
     parts = []
     for purchase, title in TITLES:
         rows = [row for name in _in_order(catalog) for row in _row(catalog, name, purchase)]
         parts.append(f"\n## {title}\n\n" + _table(["accelerator", "memory", *catalog.providers], rows))
-    parts.append("\n## How old they are\n\n" + _table(["provider", "offers", "oldest", "newest"], _ages(catalog)))
-    parts.append("\n## Where they are from\n\n" + _table(["provider", "lines", "basis", "source"], _sources(catalog)))
+    parts.append("\n## Age of the prices\n\n" + _table(["provider", "offers", "oldest", "newest"], _ages(catalog)))
+    parts.append(
+        "\n## Sources of the prices\n\n" + _table(["provider", "table rows", "basis", "source"], _sources(catalog))
+    )
     return "".join(parts)
 
 
 def _in_order(catalog: Catalog) -> list[str]:
-    """Accelerators by kind, and in each kind the largest memory first."""
+    """Return the accelerators by kind, and in each kind those with the largest memory first."""
     known = [found for name in catalog.accelerators() if (found := accelerators.get(name))]
     return [found.name for found in sorted(known, key=lambda each: (each.kind, -each.memory_gib, each.name))]
 
@@ -39,7 +41,7 @@ def _row(catalog: Catalog, name: str, purchase: Purchase) -> Iterator[list[str]]
 
 
 def _cheapest(listings: Sequence[Listing], purchase: Purchase) -> str:
-    """The lowest price for one accelerator, with its machine, region and date; "~" where it is an estimate."""
+    """Return the lowest price of one accelerator with machine, region and date. "~" marks an estimate."""
     sold = [
         line
         for line in listings
@@ -48,12 +50,12 @@ def _cheapest(listings: Sequence[Listing], purchase: Purchase) -> str:
     if not sold:
         return ""
     best = min(sold, key=_rank)
-    about = "" if best.quote.basis == "list" else "~"
-    return f"{about}${_price(best):,.2f} `{best.instance.name}` {best.region.name}, {best.quote.as_of}"
+    mark = "" if best.quote.basis == "list" else "~"
+    return f"{mark}${_price(best):,.2f} `{best.instance.name}` {best.region.name}, {best.quote.as_of}"
 
 
 def _rank(line: Listing) -> tuple[object, ...]:
-    """Cheapest first; of equal prices the surer one, and then the smallest machine."""
+    """Rank by price; at the same price, list prices come before estimates, and small machines before large ones."""
     instance = line.instance
     return round(_price(line), 4), line.quote.basis != "list", instance.accelerators, line.region.name, instance.name
 
@@ -63,9 +65,7 @@ def _price(line: Listing) -> float:
 
 
 def _ages(catalog: Catalog) -> list[list[str]]:
-    return [
-        [each.provider, f"{each.offers:,}", str(each.oldest), str(each.newest)] for each in catalog.info().providers
-    ]
+    return [[each.provider, f"{each.offers:,}", str(each.oldest), str(each.newest)] for each in catalog.info()]
 
 
 def _sources(catalog: Catalog) -> list[list[str]]:
@@ -85,7 +85,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def page(kept: str) -> str:
-    """The whole page: what was written by hand, and the tables."""
+    """Return the complete page: the text that was written by hand, and the tables."""
     return kept.partition(MARK)[0] + MARK + tables()
 
 

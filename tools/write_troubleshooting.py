@@ -10,7 +10,7 @@ from multicompute import errors
 from multicompute.cli.status import exit_status
 
 PAGE = Path(__file__).parents[1] / "docs" / "troubleshooting.md"
-MARK = "<!-- From here on written by `make docs`; change the code instead. -->\n"
+MARK = "<!-- The rest is written by `make docs`. Change the code instead. -->\n"
 TABLES: Mapping[str, Mapping[str, str]] = {
     "Amazon EC2 (aws)": {"multicompute_aws._errors": "MEANINGS"},
     "Google Cloud, Compute Engine (gcp)": {"multicompute_gcp._errors": "COMPUTE_MEANINGS"},
@@ -18,22 +18,28 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "Microsoft Azure (azure)": {"multicompute_azure._errors": "MEANINGS"},
 }
 DONE = {
-    "CapacityError": "the request goes on to the next candidate",
-    "QuotaError": "the request goes on to the next candidate outside that quota",
-    "ThrottledError": "the same call again, after the wait that was asked for",
-    "TransientError": "the same call again, with the same token",
-    "AuthError": "this cloud is done; others go on",
-    "AccessDeniedError": "this cloud is done; others go on",
-    "InvalidRequestError": "stops: it would be as wrong elsewhere",
-    "ProviderError": "stops, with the cloud's words",
+    "CapacityError": "remembers the lack of this instance type, bought in this way, in the place that the row names, and tries the next candidate",
+    "QuotaError": "remembers the quota of this instance type, bought in this way, in the place that the row names, and tries the next candidate",
+    "ThrottledError": "repeats the call after the delay that the cloud requests, and skips the region if that does not help",
+    "TransientError": "repeats the call with the same token, and skips the region if that does not help",
+    "AuthError": "skips what the row names for the rest of the request, and tries the next candidate. A denied region or instance type is remembered",
+    "AccessDeniedError": "skips what the row names for the rest of the request, and tries the next candidate. A denied region or instance type is remembered",
+    "InvalidRequestError": "skips what the row names for the rest of the request, and tries the next candidate",
+    "ProviderError": "checks that nothing was launched, skips what the row names for the rest of the request, and tries other clouds first",
 }
-"""What the engine does by itself; docs/architecture.md tells more, and tests/resilience/faults try it call by call."""
-RULED_OUT = {"request": "that request", "zone": "the zone", "region": "the region", "account": "the account"}
+"""The engine's reaction to a refused launch. docs/architecture.md has the details, and tests/resilience/faults tests it call by call."""
+SCOPES = {
+    "request": "this offer",
+    "type": "the instance type in the region",
+    "zone": "the zone",
+    "region": "the region",
+    "account": "all of the cloud",
+}
 
 
 def tables() -> str:
-    """The generated part of the page."""
-    parts = ["\n## Errors and exit status\n\n", _table(["error", "exit status", "means"], _tree())]
+    """Return the generated part of the page."""
+    parts = ["\n## Errors and exit status\n\n", _table(["error", "exit status", "meaning"], _tree())]
     for title, modules in TABLES.items():
         parts.append(f"\n## {title}\n")
         for module, name in modules.items():
@@ -49,31 +55,31 @@ def _tree() -> Iterator[list[str]]:
 
 
 def _codes(module: Any, meanings: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """One table for each kind of error, in the order in which they matter to whoever reads them."""
+    """Yield one table per kind of error, in the order of `DONE`."""
     rows: dict[str, list[list[str]]] = {kind: [] for kind in DONE}
     for code, several in meanings.items():
         for meaning in several:
             wording = getattr(meaning, "fragment", "") or getattr(meaning, "wording", "")
-            ruled_out = RULED_OUT[meaning.scope] + ("" if getattr(meaning, "is_offered", True) else ", for up to a day")
-            rows[meaning.kind.__name__].append([f"`{code}`", _cell(wording), ruled_out])
+            scope = SCOPES[meaning.scope] + ("" if getattr(meaning, "is_offered", True) else ", for up to a day")
+            rows[meaning.kind.__name__].append([f"`{code}`", _cell(wording), scope])
     for kind, found in rows.items():
         if found:
             hint = module._HINTS.get(getattr(errors, kind), "")
-            yield f"\n### {kind}: {_for_people(kind)}\n\nBy itself: {DONE[kind]}." + (
-                f" You: {hint}.\n\n" if hint else "\n\n"
-            )
-            yield _table(["code", "when the message has", "rules out"], found)
+            yield f"\n### {kind}: {_summary(kind)}\n\nmulticompute {DONE[kind]}.\n\n"
+            if hint:
+                yield f"Hint in the error message: {hint}.\n\n"
+            yield _table(["code", "if the message contains", "applies to"], found)
 
 
-def _for_people(kind: str) -> str:
+def _summary(kind: str) -> str:
     return {
-        "CapacityError": "sold out, or not sold there",
-        "QuotaError": "more than the account may have",
-        "ThrottledError": "asked too often",
+        "CapacityError": "no capacity, or not offered there",
+        "QuotaError": "over the account's quota",
+        "ThrottledError": "too many calls",
         "TransientError": "the cloud is busy or failed",
-        "AuthError": "who asks is not known",
-        "AccessDeniedError": "who asks may not",
-        "InvalidRequestError": "the request is wrong",
+        "AuthError": "missing or wrong credentials",
+        "AccessDeniedError": "missing permission",
+        "InvalidRequestError": "the request is invalid there",
         "ProviderError": "anything else, and every code that is not listed",
     }[kind]
 
@@ -88,7 +94,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]] | Iterator[list[
 
 
 def page(kept: str) -> str:
-    """The whole page: what was written by hand, and the tables."""
+    """Return the complete page: the text that was written by hand, and the tables."""
     return kept.partition(MARK)[0] + MARK + tables()
 
 

@@ -1,7 +1,7 @@
-"""Train on a fleet that lives no longer than the run: put this file into your DAGs folder.
+"""A DAG that trains on a cluster which is terminated at the end of the run. Put this file into your DAGs folder.
 
-Needs `pip install "multicompute[airflow,aws]"` (or another cloud) on workers and triggerers, and a ledger that they share: a
-connection `multicompute_default` of the type multicompute with its `state`, or the variable MULTICOMPUTE_STATE.
+Install `multicompute[airflow,aws]` (or another cloud) on workers and triggerers. They need a shared ledger: either the `state`
+of a connection `multicompute_default` of type multicompute, or the variable MULTICOMPUTE_STATE.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
 
 def check(cluster: "Cluster") -> int:
-    """How many accelerators answered: a stand-in for a check of your own."""
+    """Return the number of accelerators. Replace this with a check of your own."""
     return sum(int(node.accelerators) for node in cluster.nodes)
 
 
 @task
 def report(handle: dict[str, Any], accelerators: int) -> str:
+    """Return a summary for the log."""
     return f"{accelerators} accelerators at ${handle['hourly_usd']:.2f} an hour in {handle['zone']}"
 
 
 @dag(schedule=None, catchup=False, params={"gpus": 16}, tags=["multicompute"])
 def airflow_fleet() -> None:
+    """Check and train on one cluster, then report."""
     with cluster(gpus="{{ params.gpus }}", type="h100", ttl="2h", deferrable=True) as handle:
         checked = ClusterRunOperator(task_id="check", cluster=handle, python_callable=check)
         trained = ClusterRunOperator(

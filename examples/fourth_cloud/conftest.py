@@ -1,4 +1,4 @@
-"""Lets the tests run from the folder as it is; in a distribution of your own, `pip install --editable .` does that."""
+"""Makes the package importable without installing it; for a distribution of your own, use `pip install --editable .`."""
 
 import sys
 from pathlib import Path

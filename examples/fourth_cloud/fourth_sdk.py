@@ -1,4 +1,4 @@
-"""Stands for the SDK that a vendor ships: Fourth's HTTP API with Fourth's own words and errors. It knows nothing of multicompute."""
+"""Stands for the vendor's SDK: a client of Fourth's HTTP API, with Fourth's own terms and errors. It does not know multicompute."""
 
 import http.client
 import json
@@ -8,13 +8,14 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 MOST_IDS = 100
-"""So many ids one call takes."""
+"""The most ids that one call takes."""
 
 
 class ApiError(Exception):
-    """The API refused. A code of the form "http_502" stands for an answer that was not the API's own."""
+    """The API refused a call. A code of the form "http_502" is that of an answer that does not come from the API."""
 
     def __init__(self, status: int, code: str, message: str, retry_after: float | None = None) -> None:
+        """Store the HTTP status, the code and the message, and the seconds that the API asks to wait."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -23,12 +24,16 @@ class ApiError(Exception):
 
 
 class ConnectionLost(Exception):
-    """No answer came; whether the request was carried out is not known."""
+    """A call got no answer; whether it had an effect is not known."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server. `status` goes creating, running, deleting, and ends as deleted, preempted, expired or failed; `code` and `message` say why."""
+    """A server.
+
+    Its `status` is creating, running, deleting, and finally deleted, preempted, expired or failed; `code` and `message` are the reason.
+    `request_id` is that of the call that created it.
+    """
 
     id: str
     region: str
@@ -36,6 +41,7 @@ class Server:
     type: str
     status: str
     labels: Mapping[str, str]
+    request_id: str = ""
     private_ip: str | None = None
     public_ip: str | None = None
     code: str = ""
@@ -44,7 +50,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Firewall:
-    """A firewall; it can't be deleted while a server is behind it."""
+    """A firewall; it can't be deleted while a server uses it."""
 
     id: str
     name: str
@@ -54,37 +60,43 @@ class Firewall:
 
 @dataclass(frozen=True)
 class Account:
-    """Who asks, and what they may do."""
+    """The project of a key, and the permissions of the key."""
 
     project: str
     rights: Sequence[str]
 
 
 class Client:
-    """Fourth's API. Safe to use from several threads; it retries nothing.
+    """A client of Fourth's API, safe to use from several threads; it retries nothing.
 
-    Labels in a listing are those that must all be there; None stands for any value.
+    A listing returns what has all of the given labels; the value None matches any value.
     """
 
     def __init__(self, endpoint: str, key: str, timeout: float = 20.0) -> None:
+        """Call `endpoint` with `key`, and wait at most `timeout` seconds for each answer."""
         self._endpoint = urlsplit(endpoint)
         self._key = key
         self._timeout = timeout
 
     def create_servers(self, request_id: str, count: int, **fields: object) -> list[Server]:
-        """Create all of `count` alike servers or none; a `request_id` that was used before gets what it made then."""
+        """Create `count` equal servers or none; a `request_id` that was used before returns the servers of that call."""
         answer = self._call("POST", "/v1/servers", body={"request_id": request_id, "count": count, **fields})
         return [Server(**item) for item in answer["servers"]]
 
     def list_servers(
         self, labels: Mapping[str, str | None], region: str | None, page: str = ""
     ) -> tuple[list[Server], str]:
-        """One page of servers, and the next page's name; those that ended are shown for an hour more."""
+        """Return one page of servers and the name of the next page; servers that ended are listed for an hour more."""
         answer = self._call("GET", "/v1/servers?" + _query(labels, region, page))
         return [Server(**item) for item in answer["servers"]], answer["next_page"]
 
+    def find_servers(self, ids: Sequence[str] = (), requests: Sequence[str] = ()) -> list[Server]:
+        """Return the servers with these ids, and those whose `request_id` starts with one of `requests`; unknown ids are ignored."""
+        answer = self._call("POST", "/v1/servers/find", body={"ids": list(ids), "requests": list(requests)})
+        return [Server(**item) for item in answer["servers"]]
+
     def delete_servers(self, ids: Sequence[str]) -> None:
-        """Begin to delete servers; an id that is not there is passed over."""
+        """Start to delete servers; unknown ids are ignored."""
         self._call("POST", "/v1/servers/delete", body={"ids": list(ids)})
 
     def update_servers(self, ids: Sequence[str], labels: Mapping[str, str], delete_at: int | None) -> None:
@@ -92,14 +104,14 @@ class Client:
         self._call("PATCH", "/v1/servers", body={"ids": list(ids), "labels": dict(labels), "delete_at": delete_at})
 
     def create_firewall(self, name: str, region: str, labels: Mapping[str, str], allow: Sequence[str]) -> None:
-        """Create a firewall; refused with already_exists where the region has one of that name."""
+        """Create a firewall; refused with already_exists if the region has one of this name."""
         body = {"name": name, "region": region, "labels": dict(labels), "allow": list(allow)}
         self._call("POST", "/v1/firewalls", body=body)
 
     def list_firewalls(
         self, labels: Mapping[str, str | None], region: str | None, page: str = ""
     ) -> tuple[list[Firewall], str]:
-        """One page of firewalls, and the next page's name."""
+        """Return one page of firewalls and the name of the next page."""
         answer = self._call("GET", "/v1/firewalls?" + _query(labels, region, page))
         return [Firewall(**item) for item in answer["firewalls"]], answer["next_page"]
 
@@ -108,7 +120,7 @@ class Client:
         self._call("DELETE", f"/v1/firewalls/{firewall_id}")
 
     def account(self) -> Account:
-        """Who the key belongs to."""
+        """Return the project and the permissions of the key."""
         return Account(**self._call("GET", "/v1/account"))
 
     def _call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
@@ -137,8 +149,8 @@ def _query(labels: Mapping[str, str | None], region: str | None, page: str) -> s
 def _refusal(status: int, text: bytes, retry_after: str | None) -> ApiError:
     wait = float(retry_after) if retry_after else None
     try:
-        said = json.loads(text)["error"]
-        return ApiError(status, said["code"], said["message"], wait)
+        error = json.loads(text)["error"]
+        return ApiError(status, error["code"], error["message"], wait)
     except (ValueError, KeyError, TypeError):
-        # A proxy on the way answers in words of its own.
+        # A proxy on the way answers in a format of its own.
         return ApiError(status, f"http_{status}", text[:200].decode(errors="replace"), wait)

@@ -1,7 +1,7 @@
-"""A flow that trains on 16 H100 and then evaluates on one machine; nothing it got outlives it, however it ends.
+"""A flow that trains on 16 H100 and then evaluates on one machine. Its clusters are terminated however it ends.
 
-Run it on a cloud that is not there:  multicompute local -- python train_fleet.py
-Or serve it, and start it from Prefect's page:  ends_its_clusters then also sees to runs whose process was killed.
+Run it on local clouds with `multicompute local -- python train_fleet.py`. Or serve it and start it from Prefect's web page:
+then `ends_its_clusters` also terminates the clusters of runs whose process was killed.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from multicompute.integrations.prefect import cluster, ends_its_clusters, reques
 
 @task(retries=1)
 def train(fleet: dict[str, Any]) -> str:
-    """Stands for your own launcher: it has the addresses of all nodes."""
+    """Log the addresses of all nodes. Replace this with your own launcher."""
     addresses = [node.private_ip for node in Cluster.get(fleet["name"]).nodes]
     get_run_logger().info("torchrun on %s", addresses)
     return "s3://bucket/model"
@@ -22,7 +22,7 @@ def train(fleet: dict[str, Any]) -> str:
 
 @task
 def evaluate(model: str) -> float:
-    """Has a small cluster for itself, as long as its block lasts."""
+    """Evaluate on a small cluster that lives as long as the block."""
     with cluster(gpus=1, type="l4", spot="prefer", ttl="1h") as machine:
         get_run_logger().info("evaluating %s on %s", model, machine.head.instance_type)
     return 0.93
@@ -31,7 +31,7 @@ def evaluate(model: str) -> float:
 @ends_its_clusters
 @flow
 def pipeline() -> float:
-    """Two steps that share one cluster would both come between request and terminate."""
+    """Train, then evaluate. Tasks that share one cluster go between request and terminate."""
     fleet = request_cluster(16, "h100", ttl="12h", tags={"team": "nlp"})
     model = train(fleet)
     terminate_cluster(fleet)

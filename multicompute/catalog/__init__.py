@@ -1,4 +1,4 @@
-"""What all clouds sell: merges the providers' offer tables and answers queries over them."""
+"""The catalog: merges the offer tables of all providers and answers queries over them."""
 
 from multicompute.catalog.merged import Catalog
 

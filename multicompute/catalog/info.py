@@ -1,6 +1,5 @@
-"""Says what a catalog holds, for people."""
+"""A summary of a catalog, for people."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,15 +9,15 @@ from multicompute.catalog.tables import Tables
 
 @dataclass(frozen=True, slots=True)
 class ProviderInfo:
-    """What one provider's tables hold.
+    """A summary of one provider's tables.
 
     Attributes:
-        provider: its name.
-        path: the folder.
-        offers: zones counted one by one.
-        instance_types: names, those without a price included.
-        regions: regions that the provider has, those without an offer included.
-        oldest, newest: the dates of the oldest and of the newest price; None when there is none.
+        provider: The name of the provider.
+        path: The folder of the tables.
+        offers: The number of offers, each zone counted.
+        instance_types: The number of instance types, including those without a price.
+        regions: The number of regions, including those without an offer.
+        oldest, newest: The dates of the oldest and of the newest price; None if there is no price.
     """
 
     provider: str
@@ -30,30 +29,15 @@ class ProviderInfo:
     newest: date | None
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogInfo:
-    """What a catalog holds, in all and provider by provider."""
-
-    providers: tuple[ProviderInfo, ...]
-
-    @property
-    def offers(self) -> int:
-        return sum(info.offers for info in self.providers)
-
-
-def describe(tables: Iterable[Tables]) -> CatalogInfo:
-    """What these tables hold; no shard is read for it."""
-    return CatalogInfo(tuple(_info(each) for each in tables))
-
-
-def _info(tables: Tables) -> ProviderInfo:
-    shards = tables.shards().values()
+def describe(tables: Tables) -> ProviderInfo:
+    """Summarize the tables of one provider without reading their shards."""
+    shards = tables.shards.values()
     return ProviderInfo(
         provider=tables.provider,
         path=tables.path,
         offers=sum(shard.offers for shard in shards),
-        instance_types=len({name for name, _ in tables.index()}),
-        regions=len(tables.regions()),
+        instance_types=len({name for name, _ in tables.index}),
+        regions=len(tables.regions),
         oldest=min((shard.oldest for shard in shards if shard.oldest), default=None),
         newest=max((shard.newest for shard in shards if shard.newest), default=None),
     )

@@ -1,6 +1,7 @@
-"""One catalog over the offer tables of all providers."""
+"""The catalog that merges the offer tables of all providers."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -9,16 +10,16 @@ from multicompute.errors import CatalogError
 from multicompute.offer import InstanceType, Listing, Region
 
 if TYPE_CHECKING:
-    from multicompute.catalog.info import CatalogInfo
+    from multicompute.catalog.info import ProviderInfo
 
-_AT_HINT = "let `catalog` in the configuration name a folder that has one folder per provider, or leave it out"
+_FOLDER_HINT = "set `catalog` in the configuration to a folder with one sub-folder per provider, or remove the setting"
 
 
 class Catalog:
-    """The offer tables of several providers, as one. Making one is cheap: files are read when they are asked for, and once.
+    """The offer tables of several providers. Files are read when they are first needed, and only once.
 
     Args:
-        tables: provider -> the folder with its tables; providers without tables (None) are left out.
+        tables: Provider -> the folder with its tables; providers without tables (None) are ignored.
 
     Example:
         >>> from multicompute import plugins
@@ -26,53 +27,53 @@ class Catalog:
         >>> min(catalog.listings("h200"), key=lambda line: line.quote.hourly_cost).purchase
         'spot'
 
-    Every method raises CatalogError, which names file and line, when a table that it needs is missing or malformed.
+    Every method raises CatalogError if a table that it needs is missing or malformed; the message names file and line.
     """
 
     def __init__(self, tables: Mapping[str, Path | None]) -> None:
+        """Make a catalog of the tables in these folders, by provider; None is a provider without tables."""
         self._tables = {name: Tables(name, path) for name, path in sorted(tables.items()) if path is not None}
         self._listings: dict[str, tuple[Listing, ...]] = {}
-        self._names: dict[str, list[tuple[str, str]]] | None = None
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """The catalog in a folder that has one sub-folder per provider, named like the provider.
+        """Return the catalog of a folder with one sub-folder per provider, named like the provider.
 
         Raises:
-            CatalogError: there is no such folder, or it has no sub-folder, or is itself a provider's.
+            CatalogError: The folder does not exist, has no sub-folder, or is the folder of a single provider.
         """
         try:
             entries = sorted(path.iterdir())
         except OSError as error:
             raise CatalogError(
-                f"{path}: no folder of offer tables: {error.strerror or error}", hint=_AT_HINT
+                f"{path}: can't read the folder of offer tables: {error.strerror or error}", hint=_FOLDER_HINT
             ) from error
-        # A folder without tables is not passed over: a cloud that is missing from every plan would go unnoticed.
+        # A sub-folder without tables is kept, so that reading it fails: a missing cloud would go unnoticed in every plan.
         found = {entry.name: entry for entry in entries if entry.is_dir() and entry.name[0] not in "._"}
         if not found or path / "shards.csv" in entries:
-            what = "holds one provider's tables itself" if found else "has no folder with offer tables"
-            raise CatalogError(f"{path}: {what}", hint=_AT_HINT)
+            what = "is the folder of a single provider" if found else "has no sub-folder with offer tables"
+            raise CatalogError(f"{path}: {what}", hint=_FOLDER_HINT)
         return cls(found)
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """The providers that have tables, in the order of their names."""
+        """The providers that have tables, sorted by name."""
         return tuple(self._tables)
 
     @property
     def offer_count(self) -> int:
-        """Offers in all tables, zones counted one by one; the shards are not read for it."""
-        return sum(shard.offers for tables in self._tables.values() for shard in tables.shards().values())
+        """The number of offers in all tables, each zone counted; found without reading the shards."""
+        return sum(shard.offers for tables in self._tables.values() for shard in tables.shards.values())
 
     def listings(self, accelerator: str, *, provider: str | None = None) -> tuple[Listing, ...]:
-        """Every line for an accelerator, by provider, region, instance type and purchase.
+        """Return all lines for an accelerator, sorted by provider, region, instance type and purchase.
 
         Args:
-            accelerator: canonical name ("h100"), or "" for the types that have none.
-            provider: only this provider's lines, and no other provider's files read.
+            accelerator: The canonical name, such as "h100"; "" for types without accelerators.
+            provider: Return only the lines of this provider, and read only its files.
 
         Returns:
-            The lines; () when nobody has it. The same tuple each time.
+            The lines, () if no provider has the accelerator. Each call returns the same tuple.
         """
         shard = accelerator or CPU
         if provider is not None:
@@ -83,11 +84,11 @@ class Catalog:
         return self._listings[shard]
 
     def instances(self, name: str) -> tuple[InstanceType, ...]:
-        """The instance types of exactly this name, whatever its case; several where accelerators can be attached.
+        """Return the instance types with exactly this name, ignoring case, including those without a price.
 
-        Types that have no price are among them. Returns () when the name is unknown.
+        There can be several: one for each accelerator that can be attached. An unknown name returns ().
         """
-        found = self._index().get(name.strip().casefold(), ())
+        found = self._index.get(name.strip().casefold(), ())
         return tuple(
             instance
             for provider, shard in found
@@ -96,45 +97,50 @@ class Catalog:
         )
 
     def instance_names(self) -> tuple[str, ...]:
-        """The names of all instance types, sorted."""
-        return tuple(sorted({name for tables in self._tables.values() for name, _ in tables.index()}))
+        """Return the names of all instance types, sorted."""
+        return tuple(sorted({name for tables in self._tables.values() for name, _ in tables.index}))
 
     def accelerators(self) -> tuple[str, ...]:
-        """The canonical names of the accelerators that have an offer, sorted."""
-        shards = (shard for tables in self._tables.values() for shard in tables.shards().values())
+        """Return the canonical names of the accelerators that have an offer, sorted."""
+        shards = (shard for tables in self._tables.values() for shard in tables.shards.values())
         return tuple(sorted({shard.name for shard in shards if shard.offers and shard.name != CPU}))
 
     def regions(self) -> tuple[Region, ...]:
-        """Every region of every provider, in the order of provider and name."""
-        return tuple(region for tables in self._tables.values() for _, region in sorted(tables.regions().items()))
+        """Return all regions of all providers, sorted by provider and name."""
+        return tuple(region for tables in self._tables.values() for _, region in sorted(tables.regions.items()))
+
+    def zones(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
+        """Return the names of the zones by provider and region, without regions that have none."""
+        return {
+            (name, region): zones for name, tables in self._tables.items() for region, zones in tables.zones.items()
+        }
 
     def region(self, provider: str, name: str) -> Region:
-        """One region.
+        """Return one region.
 
         Raises:
-            CatalogError: the tables have no such provider or region.
+            CatalogError: The tables have no such provider or region.
         """
         tables = self._tables.get(provider)
         if tables is None:
             raise CatalogError(
-                f"no offer tables of {provider!r}; there are those of {', '.join(self._tables) or 'nobody'}"
+                f"no offer tables of {provider!r}; providers with tables: {', '.join(self._tables) or 'none'}"
             )
-        if name not in tables.regions():
+        if name not in tables.regions:
             raise CatalogError(f"{tables.path / 'regions.csv'}: no region {name!r}", provider=provider, region=name)
-        return tables.regions()[name]
+        return tables.regions[name]
 
-    def info(self) -> "CatalogInfo":
-        """What the catalog holds, for `multicompute catalog info`."""
-        # Only here: defining the two classes takes as long as a query.
+    def info(self) -> "tuple[ProviderInfo, ...]":
+        """Return a summary of each provider's tables, for `multicompute catalog info`."""
+        # Imported here: defining the class takes as long as a query.
         from multicompute.catalog.info import describe
 
-        return describe(self._tables.values())
+        return tuple(map(describe, self._tables.values()))
 
+    @cached_property
     def _index(self) -> Mapping[str, list[tuple[str, str]]]:
-        if self._names is None:
-            names: dict[str, list[tuple[str, str]]] = {}
-            for provider, tables in self._tables.items():
-                for name, shard in tables.index():
-                    names.setdefault(name.casefold(), []).append((provider, shard))
-            self._names = names
-        return self._names
+        names: dict[str, list[tuple[str, str]]] = {}
+        for provider, tables in self._tables.items():
+            for name, shard in tables.index:
+                names.setdefault(name.casefold(), []).append((provider, shard))
+        return names

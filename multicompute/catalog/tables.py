@@ -1,9 +1,10 @@
-"""Reads one provider's folder of offer tables, shard by shard; `docs/design/catalog.md` describes the layout."""
+"""Reads the offer tables of one provider, shard by shard; `docs/design/catalog.md` describes the layout."""
 
 import csv
 import math
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -11,11 +12,12 @@ from multicompute.errors import CatalogError
 from multicompute.offer import InstanceType, Listing, PriceBasis, Purchase, Quote, Region
 
 CPU = "cpu"
-"""The shard of the types without accelerators."""
+"""The shard of the instance types without accelerators."""
 
 SHARDS = ("shard", "types", "lines", "offers", "oldest", "newest")
 INDEX = ("instance_type", "shard")
 REGIONS = ("region", "residency", "country", "partition")
+ZONES = ("region", "zones")
 SOURCES = ("key", "source")
 TYPES = (
     "instance_type",
@@ -45,7 +47,7 @@ _T = TypeVar("_T")
 
 
 class Shard(NamedTuple):
-    """One line of `shards.csv`: what a shard holds, known without reading it."""
+    """The summary of a shard, from `shards.csv`: available without reading the shard."""
 
     name: str
     types: int
@@ -56,70 +58,80 @@ class Shard(NamedTuple):
 
 
 class Tables:
-    """One provider's tables. Reads each file when it is first asked for, and keeps what it read.
+    """The offer tables of one provider. Each file is read when it is first needed, and only once.
 
     Args:
-        provider: the provider's name.
-        path: the folder.
+        provider: The name of the provider.
+        path: The folder of the tables.
     """
 
     def __init__(self, provider: str, path: Path) -> None:
+        """Keep the folder; a table is read when it is first needed."""
         self.provider = provider
         self.path = path
-        self._shards: dict[str, Shard] | None = None
-        self._regions: dict[str, Region] | None = None
-        self._sources: dict[str, str] | None = None
-        self._index: tuple[tuple[str, str], ...] | None = None
         self._types: dict[str, _Types] = {}
         self._listings: dict[str, tuple[Listing, ...]] = {}
 
+    @cached_property
     def shards(self) -> Mapping[str, Shard]:
-        """What each shard holds."""
-        if self._shards is None:
-            found: dict[str, Shard] = {}
-            path = self.path / "shards.csv"
-            for line, row in rows(path, SHARDS):
-                shard = _parsed(path, line, row, _shard)
-                if shard.name in found:
-                    raise _malformed(path, line, f"shard {shard.name!r} stands there twice")
-                found[shard.name] = shard
-            self._shards = found
-        return self._shards
+        """The summary of each shard by name."""
+        found: dict[str, Shard] = {}
+        path = self.path / "shards.csv"
+        for line, row in rows(path, SHARDS):
+            shard = _parsed(path, line, row, _shard)
+            if shard.name in found:
+                raise _malformed(path, line, f"shard {shard.name!r} is listed twice")
+            found[shard.name] = shard
+        return found
 
+    @cached_property
     def regions(self) -> Mapping[str, Region]:
         """The regions by name."""
-        if self._regions is None:
-            path = self.path / "regions.csv"
-            found: dict[str, Region] = {}
-            for line, (name, residency, country, partition) in rows(path, REGIONS):
-                if name in found or not name or not residency:
-                    raise _malformed(path, line, f"region {name!r}: must be unique, with a residency")
-                found[name] = Region(self.provider, name, residency, country, partition)
-            self._regions = found
-        return self._regions
+        path = self.path / "regions.csv"
+        found: dict[str, Region] = {}
+        for line, (name, residency, country, partition) in rows(path, REGIONS):
+            if name in found or not name or not residency:
+                raise _malformed(path, line, f"region {name!r}: must be unique, with a residency")
+            found[name] = Region(self.provider, name, residency, country, partition)
+        return found
 
+    @cached_property
+    def zones(self) -> Mapping[str, tuple[str, ...]]:
+        """The zones of each region by its name, without regions that have none.
+
+        They are in `zones.csv`. That file is optional: without it, they are the zones that the offers name.
+        """
+        path, found = self.path / "zones.csv", dict[str, set[str]]()
+        if path.exists():
+            lines = (row for _, row in rows(path, ZONES))
+        else:
+            offers = (self.path / shard / "offers.csv" for shard in self.shards)
+            lines = ([row[2], row[-1]] for offer in offers for _, row in rows(offer, OFFERS))
+        for region, zones in lines:
+            if zones:
+                found.setdefault(region, set()).update(zones.split(";"))
+        return {region: tuple(sorted(zones)) for region, zones in sorted(found.items())}
+
+    @cached_property
     def sources(self) -> Mapping[str, str]:
-        """The texts that the tables' source keys stand for."""
-        if self._sources is None:
-            self._sources = {key: text for _, (key, text) in rows(self.path / "sources.csv", SOURCES)}
-        return self._sources
+        """The sources by the keys that the tables use for them."""
+        return {key: text for _, (key, text) in rows(self.path / "sources.csv", SOURCES)}
 
+    @cached_property
     def index(self) -> tuple[tuple[str, str], ...]:
-        """Each instance type's name with its shard; a name may be in several (a machine with other accelerators)."""
-        if self._index is None:
-            self._index = tuple((name, shard) for _, (name, shard) in rows(self.path / "index.csv", INDEX))
-        return self._index
+        """The name and shard of each instance type; a name can be in several shards (other attached accelerators)."""
+        return tuple((name, shard) for _, (name, shard) in rows(self.path / "index.csv", INDEX))
 
     def types(self, shard: str) -> _Types:
-        """The instance types of a shard, by name and number of accelerators as written."""
+        """Return the instance types of a shard by name and number of accelerators, both as written in the table."""
         if shard not in self._types:
             self._types[shard] = self._read_types(shard)
         return self._types[shard]
 
     def listings(self, shard: str) -> tuple[Listing, ...]:
-        """The lines of a shard, by region, instance type, accelerators and purchase; () when there is no such shard."""
+        """Return the lines of a shard, sorted by region, instance type, accelerators and purchase; () without such a shard."""
         if shard not in self._listings:
-            self._listings[shard] = self._read_listings(shard) if shard in self.shards() else ()
+            self._listings[shard] = self._read_listings(shard) if shard in self.shards else ()
         return self._listings[shard]
 
     def _read_types(self, shard: str) -> _Types:
@@ -129,41 +141,41 @@ class Tables:
         for line, row in rows(path, TYPES):
             key = (row[0], row[1])
             if key in found:
-                raise _malformed(path, line, f"{row[0]} with {row[1]} accelerators stands there twice")
+                raise _malformed(path, line, f"{row[0]} with {row[1]} accelerators is listed twice")
             found[key] = _parsed(path, line, row, lambda row: _instance(row, self.provider, accelerator))
         return found
 
     def _read_listings(self, shard: str) -> tuple[Listing, ...]:
         path = self.path / shard / "offers.csv"
-        types, regions, sources, dates = self.types(shard), self.regions(), self.sources(), _Dates()
+        types, regions, sources, dates = self.types(shard), self.regions, self.sources, _Dates()
         found: list[Listing] = []
         line, row = 1, [""]
         try:
-            # One flat loop with nothing but look-ups: this is the whole cost of a cold query. What is wrong with a line
-            # is found out only when something is.
+            # A flat loop with dictionary accesses only, because it takes most of the time of a cold query. The cause of an
+            # error is determined afterwards.
             for line, row in rows(path, OFFERS):
                 name, count, region, purchase, price, as_of, basis, source, zones = row
                 cost = float(price)
                 if not 0.0 < cost < math.inf:
                     raise ValueError(price)
                 quote = Quote(cost, dates[as_of], sources[source], _BASES[basis])
-                places = tuple(zones.split(";")) if zones else ()
-                found.append(Listing(types[name, count], regions[region], _PURCHASES[purchase], quote, places))
+                names = tuple(zones.split(";")) if zones else ()
+                found.append(Listing(types[name, count], regions[region], _PURCHASES[purchase], quote, names))
         except (KeyError, ValueError) as error:
-            raise _malformed(path, line, self._fault(row, shard)) from error
+            raise _malformed(path, line, self._describe_fault(row, shard)) from error
         found.sort(key=_order)
         return tuple(found)
 
-    def _fault(self, row: list[str], shard: str) -> str:
-        """What is wrong with a line of `offers.csv`."""
+    def _describe_fault(self, row: list[str], shard: str) -> str:
+        """Describe what is wrong with a line of `offers.csv`."""
         name, count, region, purchase, price, as_of, basis, source, _ = row
         if (name, count) not in self.types(shard):
             return f"{name} with {count} accelerators is not in {shard}/types.csv"
-        if region not in self.regions():
+        if region not in self.regions:
             return f"region {region!r} is not in regions.csv"
         if purchase not in _PURCHASES:
             return f"purchase {purchase!r} must be one of {', '.join(_PURCHASES)}"
-        if source not in self.sources():
+        if source not in self.sources:
             return f"source {source!r} is not in sources.csv"
         if basis not in _BASES:
             return f"basis {basis!r} must be one of {', '.join(_BASES)}"
@@ -175,7 +187,7 @@ class Tables:
 
 
 class _Dates(dict[str, date]):
-    """Dates by their text; a table has a handful of them on thousands of lines."""
+    """Dates by their text; a table repeats a few of them on thousands of lines."""
 
     def __missing__(self, text: str) -> date:
         self[text] = found = date.fromisoformat(text)
@@ -188,7 +200,7 @@ def _order(listing: Listing) -> tuple[str, str, float, str]:
 
 
 def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a table below its header, with their numbers."""
+    """Yield the lines of a table below its header, with their line numbers."""
     width = len(columns)
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -202,21 +214,21 @@ def rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]]
     except FileNotFoundError as error:
         raise CatalogError(
             f"{path}: an offer table is missing",
-            hint="install multicompute again, or let `catalog` in the configuration name a complete folder",
+            hint="install multicompute again, or set `catalog` in the configuration to a complete folder",
         ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CatalogError(f"{path}: can't be read: {error}", hint="mend or replace the file") from error
+        raise CatalogError(f"{path}: can't be read: {error}", hint="fix or replace the file") from error
 
 
 def _malformed(path: Path, line: int, what: str) -> CatalogError:
-    return CatalogError(f"{path}, line {line}: {what}", hint="mend the line; it is one of the offer tables")
+    return CatalogError(f"{path}, line {line}: {what}", hint="fix this line of the offer table")
 
 
 def _parsed(path: Path, line: int, row: list[str], parse: Callable[[list[str]], _T]) -> _T:
     try:
         return parse(row)
     except (KeyError, ValueError) as error:
-        raise _malformed(path, line, f"{row[0]}: {error.args[0]!r} can't be") from error
+        raise _malformed(path, line, f"{row[0]}: invalid value: {error.args[0]}") from error
 
 
 def _shard(row: list[str]) -> Shard:

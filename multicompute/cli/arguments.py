@@ -1,111 +1,86 @@
-"""The arguments of a request as flags, made from the fields of ClusterSpec so that none can be forgotten."""
+"""The arguments of a request as command-line options, made from the fields of `ClusterSpec`."""
 
 import argparse
-from collections.abc import Collection, Mapping
-from dataclasses import Field, fields
-from datetime import timedelta
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
 
-from multicompute.spec import ClusterSpec
+from pydantic.fields import FieldInfo
 
-HELP = {
-    "gpus": "accelerators in all (GPUs, TPU chips, Trainium chips, ...)",
-    "type": "accelerator, TPU slice or instance type: h100, v5p-128, p5.48xlarge; repeated: any of these",
-    "order": "price: cheapest first; given: every offer of the first --type before any of the second",
-    "reservations": "id of a capacity reservation or capacity block, tried first; may be repeated",
-    "name": "name of the cluster, unique among those that live",
-    "nodes": "exact number of nodes",
-    "gpus_per_node": "exact number of accelerators on each node",
-    "min_gpu_memory": 'memory per accelerator, "80GiB" or a number of GiB',
-    "vcpus": "least vCPUs per node",
-    "memory": 'least memory per node, "1TiB" or a number of GiB',
-    "spot": "spot only; --spot=prefer ranks spot and on-demand offers together",
-    "flex_start": "may also wait in a cloud's queue for capacity sold that way",
-    "estimates": "leave out offers whose price is only estimated",
-    "clouds": "provider by name; may be repeated; all configured ones when left out",
-    "regions": 'where: a glob "us-*", one behind "PROVIDER:", or a residency such as eu; may be repeated',
-    "exclude": "where not, in the same forms, or an instance type; may be repeated",
-    "placement": "how far the gang may spread",
-    "interconnect": "fabric between nodes; auto asks for one where the accelerators are built to be linked",
-    "max_price": "USD per accelerator-hour at most",
-    "max_hourly": "USD per hour at most for the whole cluster",
-    "budget": "USD at most over the cluster's life",
-    "ttl": 'hard end of life, "90m", "12h", "7d" or none',
-    "idle_timeout": "end it when no accelerator was at work for this long, as far as the cloud measures that",
-    "disk": 'boot disk per node, "200GiB" or a number of GiB',
-    "image": "image id, in place of the provider's default",
-    "setup": "shell script that runs as root at first boot",
-    "ssh_key": "file with the public key that may log in",
-    "private": "no public address",
-    "tags": "tag on every resource; may be repeated",
-    "wait": "return as soon as the request is recorded and under way",
-    "timeout": 'give up, and tear down, after this long, "30m"',
-    "attempt_timeout": "how long one attempt may stay unready before the next place is tried",
-    "keep_trying": "when nobody has capacity, go round again for this long",
-    "progress": "no progress on stderr",
-}
-"""What each field of ClusterSpec means, for `--help`."""
+from multicompute.cli.spelling import flag_of
+from multicompute.cli.tables import pair
+from multicompute.fields import form_of, members_of
+from multicompute.spec import ClusterSpec, argument_of
+
+Option = tuple[tuple[str, ...], dict[str, Any]]
+"""The spellings of an option, and how argparse reads it."""
 
 
 def add_request_arguments(parser: argparse.ArgumentParser, *, only: Collection[str] | None = None) -> None:
-    """Give `parser` a flag for every argument of a request, or for those in `only`."""
-    for item in fields(ClusterSpec):
-        if only is None or item.name in only:
-            flag, form = flag_of(item)
-            parser.add_argument(flag, dest=item.name, default=argparse.SUPPRESS, help=HELP[item.name], **form)
+    """Add the options for all arguments of a request, or for those in `only`."""
+    for name, field in ClusterSpec.model_fields.items():
+        if only is None or name in only:
+            target = parser.add_mutually_exclusive_group() if argument_of(name).text_flag else parser
+            for flags, settings in _options(name, field):
+                target.add_argument(*flags, dest=name, default=argparse.SUPPRESS, **settings)
+
+
+def add_file_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--file`, which `request_arguments` reads."""
+    parser.add_argument(
+        "--file", metavar="FILE", help="read arguments from a .toml or .json file; options override those of the file"
+    )
 
 
 def request_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that were given, by the names of ClusterSpec's fields."""
-    given = {item.name: getattr(options, item.name) for item in fields(ClusterSpec) if hasattr(options, item.name)}
+    """Return the given arguments, by the names of the fields of `ClusterSpec`.
+
+    Raises:
+        SpecError: A key or value in the file is wrong; the message names the file and the key.
+    """
+    given = {name: getattr(options, name) for name in ClusterSpec.model_fields if hasattr(options, name)}
     if "tags" in given:
         given["tags"] = dict(given["tags"])
+    if getattr(options, "file", None):
+        # Imported here: most commands read no file.
+        from multicompute.cli.request_file import with_file
+
+        return with_file(options.file, given)
     return given
 
 
-def flag_of(item: "Field[Any]") -> tuple[str, dict[str, Any]]:
-    """The flag of one field, and how argparse is to read it."""
-    members = _members(item.type)
-    origins = {get_origin(member) for member in members}
-    flag = f"--{item.name.replace('_', '-')}"
-    if bool in members:
-        return _switch(flag, members, on=item.default is False)
-    if tuple in origins:
-        return flag.removesuffix("s"), {"action": "append", "metavar": item.name.removesuffix("s").upper()}
-    if Mapping in origins:
-        return flag.removesuffix("s"), {"action": "append", "metavar": "KEY=VALUE", "type": _pair}
-    return _single(flag, item.name, members, origins)
+def _options(name: str, field: FieldInfo) -> Iterator[Option]:
+    flag, form, members = flag_of(name), form_of(field), members_of(field.annotation)
+    words = [str(word) for member in members if get_origin(member) is Literal for word in get_args(member)]
+    help_text = {"help": _sentence_to_help(field.description or "")}
+    if bool in members and words:
+        yield (flag,), {"nargs": "?", "const": True, "choices": words, "metavar": "|".join(words), **help_text}
+        yield (
+            (flag.replace("--", "--no-", 1),),
+            {"action": "store_false", "help": f"turn {flag} off, if a file turns it on"},
+        )
+    elif bool in members:
+        yield (flag,), {"action": argparse.BooleanOptionalAction, **help_text}
+    elif form is None:
+        yield (flag,), {"choices": words, **help_text}
+    elif text_flag := argument_of(name).text_flag:
+        text = {"help": f"the same as text; {flag} takes a file", "metavar": "TEXT"}
+        yield (flag,), {"metavar": argument_of(name).metavar, "type": Path, **help_text}
+        yield (text_flag,), text
+    else:
+        metavar = argument_of(name).metavar or form.metavar
+        action = "append" if form.repeats else "store"
+        help_text = {"help": f"{help_text['help']} (may be repeated)"} if form.repeats else help_text
+        yield (flag,), {"action": action, "metavar": metavar, "type": _READERS.get(form.metavar, str), **help_text}
 
 
-def _single(flag: str, name: str, members: Collection[Any], origins: Collection[Any]) -> tuple[str, dict[str, Any]]:
-    if Literal in origins:
-        return flag, {"choices": [value for member in members for value in get_args(member)]}
-    if int in members:
-        return flag, {"metavar": "N", "type": _whole}
-    if float in members:
-        return flag, {"metavar": "USD" if "max_" in name or name == "budget" else "SIZE", "type": _number}
-    if timedelta in members:
-        return flag, {"metavar": "DURATION", "type": _duration}
-    if str in members:
-        return flag, {"metavar": name.upper()}
-    raise TypeError(f"ClusterSpec.{name}: no flag is known for {members}")
-
-
-def _members(kind: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type itself."""
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def _switch(flag: str, members: Collection[Any], *, on: bool) -> tuple[str, dict[str, Any]]:
-    words = [value for member in members if get_origin(member) is Literal for value in get_args(member)]
-    if words:
-        return flag, {"nargs": "?", "const": True, "choices": words, "metavar": "|".join(words)}
-    return (flag, {"action": "store_true"}) if on else (flag.replace("--", "--no-", 1), {"action": "store_false"})
+def _sentence_to_help(sentence: str) -> str:
+    """Return a description in the form of argparse's own help, with percent signs escaped."""
+    return (sentence[:1].lower() + sentence[1:]).removesuffix(".").replace("%", "%%")
 
 
 def _whole(text: str) -> int | str:
-    # What is no number goes on as text: ClusterSpec's message is the one place that says what is wrong with it.
+    # Other text is passed on: `ClusterSpec` reports what is wrong with it.
     try:
         return int(text)
     except ValueError:
@@ -119,12 +94,5 @@ def _number(text: str) -> float | str:
         return text
 
 
-def _duration(text: str) -> str | None:
-    return None if text.lower() == "none" else text
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a pair; write --tag team=nlp")
-    return key, value
+_READERS: Final = {"N": _whole, "USD": _number, "SIZE": _number, "KEY=VALUE": pair}
+"""Metavar -> how its text is read."""

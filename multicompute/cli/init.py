@@ -1,4 +1,4 @@
-"""`init`: a configuration file that says what was found on this machine, and what could be set."""
+"""`init`: writes a configuration file that shows what was found on this machine, and what can be set."""
 
 import argparse
 import json
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from multicompute.cli.output import tell
+from multicompute.cli.output import confirm, write_message
+from multicompute.cli.tables import explain
 from multicompute.errors import AuthError, SpecError
 
 if TYPE_CHECKING:
@@ -17,58 +18,63 @@ if TYPE_CHECKING:
 
 
 def init_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = (
-        "Every line of the file is commented out: what it shows holds anyway. No credential is written to it. Then `doctor`\n"
-        "is run, and its exit status is ours.\n\n" + (parser.epilog or "")
+    """Add the arguments of `init`."""
+    explain(
+        parser,
+        "Every line of the file is commented out and shows the default. No credential is written to it. The command then\n"
+        "runs `doctor` and returns its exit status.",
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--force", action="store_true", help="overwrite the file that is there")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def init(options: argparse.Namespace) -> int:
+    """Write the file and check the result."""
     from multicompute.cli.doctor import doctor
     from multicompute.config import load
     from multicompute.plugins import discover
     from multicompute.session import Session
 
-    # As if there were no file: it is to be replaced, and need not even be readable.
+    # Ignore the existing file: it will be replaced, and may not even be valid.
     session = Session(config=load(with_file=False), plugins=discover())
     path = session.config.path
     _refuse_to_overwrite(path, force=options.force)
     for plugin in session.plugins.values():
-        tell(f"{plugin.name}: {_finding(session, plugin)}")
+        write_message(f"{plugin.name}: {_finding(session, plugin)}")
     if not options.yes and not _confirmed(path):
-        tell("nothing was written")
+        write_message("nothing was written")
         return 0
     _write(path, "\n".join(_lines(session)) + "\n", force=options.force)
-    tell(f"{path} is written\n")
-    status = doctor(argparse.Namespace(json=False))
-    tell(
-        "\nnext: `multicompute plan --gpus 8 --type h100` shows what it would cost, `multicompute up` with the same arguments gets it"
+    write_message(f"wrote {path}\n")
+    status = doctor(argparse.Namespace(json=False, output="table", wide=False))
+    write_message(
+        "\nnext: `multicompute plan --gpus 8 --type h100` shows prices, `multicompute up` with the same arguments launches"
         if status == 0
-        else "\nnext: mend what says no, and look again with `multicompute doctor`; `multicompute local` needs no account"
+        else "\nnext: fix what is not ok, and check with `multicompute doctor`; `multicompute local` needs no account"
     )
     return status
 
 
 def _refuse_to_overwrite(path: Path, *, force: bool) -> None:
-    if os.path.lexists(path) and not force:
+    if os.path.lexists(path) and not force and not _is_empty(path):
         raise SpecError(
-            f"{path}: is there already, and was left as it is",
+            f"{path}: exists already, and was not changed",
             hint="`multicompute doctor` checks it; `multicompute init --force` overwrites it",
         )
 
 
+def _is_empty(path: Path) -> bool:
+    """Return whether a file has nothing to lose, such as the one that `MULTICOMPUTE_CONFIG` names on local clouds."""
+    return path.is_file() and not path.is_symlink() and not path.stat().st_size
+
+
 def _confirmed(path: Path) -> bool:
-    """Whether to write; where there is nobody to ask, writing a new file of comments is what the command is for."""
-    if not sys.stdin.isatty():
-        return True
-    tell(f"Write {path}? [y/N] ")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    """Ask whether to write, if there is a terminal. Without one, write: the new file holds only comments."""
+    return not sys.stdin.isatty() or confirm(f"Write {path}?")
 
 
 def _finding(session: "Session", plugin: "ProviderPlugin") -> str:
-    """What there is to reach a provider with, or what is missing and what would mend it."""
+    """Return how a provider is reached, or what is missing and how to fix it."""
     settings = session.settings(plugin.name)
     why_not = session.usable[plugin.name]
     if not why_not:
@@ -87,33 +93,39 @@ def _lines(session: "Session") -> Iterator[str]:
     from multicompute.units import format_duration
 
     config = session.config
-    yield "# Written by `multicompute init`. Every line is a comment: what it shows holds anyway. Take the # away to change it."
-    yield "# A variable such as MULTICOMPUTE_STATE wins over this file. Credentials do not belong here."
+    yield "# Written by `multicompute init`. Every line is a comment that shows the default. Remove the # to change it."
+    yield "# Variables such as MULTICOMPUTE_STATE override this file. Do not write credentials here."
     yield ""
-    yield "# The ledger; postgresql://... for one that several machines share."
+    yield "# URL of the ledger; postgresql://... for one that several machines share."
     yield _setting("state", without_password(config.state))
-    yield '# The end of life of clusters that name none; "none" for none.'
+    yield '# Lifetime of clusters whose request names none; "none" for no limit.'
     yield _setting("default_ttl", format_duration(config.default_ttl) if config.default_ttl else "none")
-    yield "# Whose the resources are, in a tag on each of them."
+    yield "# Owner of the resources, in a tag on each of them."
     yield _setting("owner", config.owner)
+    yield "# The only clouds to use; all if empty."
+    yield _setting("clouds", list(config.clouds))
+    yield "# USD per hour above which `up` without a terminal requires --yes."
+    yield _setting("confirm_above", config.confirm_above)
+    yield "# USD per hour that no cluster may cost; no ceiling if empty."
+    yield _setting("max_hourly", config.max_hourly or "")
     for plugin in session.plugins.values():
         yield ""
         yield f"# {plugin.name}: {_finding(session, plugin)}"
         yield f"# [providers.{plugin.name}]"
-        # A setting that is empty counts as none, so that a line may be taken in before its value is known.
+        # An empty setting counts as none, so that a line can be enabled before its value is known.
         yield from (_setting(key, "") for key in plugin.setting_names)
 
 
-def _setting(key: str, value: str) -> str:
-    # A text of JSON is one of TOML.
+def _setting(key: str, value: str | float | list[str]) -> str:
+    # JSON of a string, a number or a list of strings is also TOML.
     return f"# {key} = {json.dumps(value)}"
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if force:
+    if force or _is_empty(path):
         path.unlink(missing_ok=True)
-    # A link or a file that came in between is refused, and nobody else may read it: people write addresses of ledgers here.
+    # Refuse a link or file created meanwhile. Only the owner may read it: people write URLs of ledgers here.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)

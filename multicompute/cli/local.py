@@ -1,74 +1,73 @@
-"""`local`: clouds on this machine, for a command or for as long as one likes."""
+"""`local`: runs local clouds for one command, or until Ctrl-C."""
 
 import argparse
 import shlex
-import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Mapping, Sequence
 
-from multicompute.cli.output import tell
+from multicompute.cli.output import write_message
+from multicompute.cli.tables import explain
 
+_WAIT_SECONDS = 1.0
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
-"""What a shell reports for a command that can't be run, or isn't there."""
+"""The statuses that shells report for a command that can't be run, and for one that does not exist."""
 
 
 def local_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `local`."""
     parser.usage = "multicompute local [-h] [-- COMMAND ...]"
-    parser.epilog = (
-        "Behind -- stands a command that is run with the environment set; the clouds stop after it, and its exit status\n"
-        "is ours. Without one, the environment is printed and the clouds run until Ctrl-C.\n\n" + (parser.epilog or "")
+    explain(
+        parser,
+        "Runs the command after -- with the environment set to the local clouds, stops them and returns the command's exit\n"
+        "status. Without a command, prints the environment and runs the clouds until Ctrl-C.",
     )
     parser.set_defaults(command=())
 
 
 def local(options: argparse.Namespace) -> int:
+    """Run local clouds."""
+    from multicompute.engine.operation.cancellation import StopGuard
     from multicompute.testing import local_clouds
 
-    with _stoppable(), local_clouds() as clouds:
-        if options.command:
-            return _run(options.command)
-        _wait(clouds.environment)
-    return 0
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the `with` in order, so that no local cloud is left behind."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
+    guard = StopGuard()
+    guard.install()
     try:
-        yield
+        with local_clouds() as clouds:
+            if options.command:
+                return _run(options.command)
+            _wait(clouds.environment)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        guard.uninstall()
+    return 0
 
 
 def _wait(environment: Mapping[str, str]) -> None:
     try:
         for name, value in environment.items():
             print(f"export {name}={shlex.quote(value)}", flush=True)
-        tell("The local clouds run. Paste these lines into another shell to use them; Ctrl-C stops them.")
-        threading.Event().wait()
+        write_message(
+            "The local clouds are running. Paste these lines into another shell to use them; Ctrl-C stops them."
+        )
+        forever = threading.Event()
+        # A signal that arrives just before a wait begins does not end it, so no wait is long.
+        while not forever.wait(_WAIT_SECONDS):
+            pass
     except KeyboardInterrupt:
-        # The way in which this command is meant to end.
-        tell("stopped")
+        # Ctrl-C is how users stop this command.
+        write_message("stopped")
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run `command` to its end; `local_clouds` has put its variables into our environment, which the child inherits."""
+    """Run `command` until it exits; it inherits the variables that `local_clouds` set."""
     try:
         child = subprocess.Popen(list(command))
     except FileNotFoundError:
-        tell(f"multicompute: {command[0]}: no such command")
+        write_message(f"multicompute: {command[0]}: no such command")
         return NOT_FOUND
     except OSError as error:
-        tell(f"multicompute: {command[0]}: {error.strerror}")
+        write_message(f"multicompute: {command[0]}: {error.strerror}")
         return NOT_EXECUTABLE
     try:
         status = _status(child)
@@ -84,5 +83,5 @@ def _status(child: "subprocess.Popen[bytes]") -> int:
         try:
             return child.wait()
         except KeyboardInterrupt:
-            # The terminal sent Ctrl-C to the command as well: how to end is its decision.
+            # The terminal sent Ctrl-C to the command as well, which decides how to exit.
             continue

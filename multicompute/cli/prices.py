@@ -1,181 +1,192 @@
-"""`offers`, `plan`, `catalog`: what can be bought and at what price; no cloud is touched."""
+"""`offers` and `catalog`: what can be bought, at which price; neither calls a cloud."""
 
 import argparse
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
+from multicompute import accelerators
 from multicompute.cli.arguments import add_request_arguments, request_arguments
-from multicompute.cli.output import tell, write_json, write_table
-from multicompute.errors import NoOfferError, SpecError
+from multicompute.cli.output import write_message, write_table, wrote
+from multicompute.cli.spelling import options_in_errors
+from multicompute.cli.tables import output_arguments
+from multicompute.errors import SpecError
+from multicompute.text import Narrowing
 
 if TYPE_CHECKING:
-    from multicompute.catalog.info import CatalogInfo
+    from multicompute.catalog.info import ProviderInfo
     from multicompute.plan import Candidate, Plan
+    from multicompute.plan_text import Line
 
 DEFAULT_LIMIT = 20
+_ACCELERATOR_KEYS: Final = (
+    *("type", "memory_gib", "clouds", "usd_per_accelerator_hour", "provider", "region", "instance_type", "purchase"),
+)
 
 
 def offers_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("accelerator", metavar="TYPE", help="accelerator, TPU slice or instance type")
+    """Add the arguments of `offers`."""
+    parser.add_argument(
+        "accelerator",
+        metavar="TYPE",
+        nargs="?",
+        help="accelerator, TPU slice or instance type; lists all accelerators if omitted",
+    )
     add_request_arguments(parser, only=("gpus", "spot", "clouds", "regions"))
     parser.add_argument(
         "--limit",
         type=int,
-        default=DEFAULT_LIMIT,
         metavar="N",
-        help=f"at most N offers, {DEFAULT_LIMIT} by default; 0: all",
+        help=f"number of lines to list at most, for a type {DEFAULT_LIMIT} by default; 0 for all",
     )
-    _json_argument(parser)
+    output_arguments(parser)
 
 
 def offers(options: argparse.Namespace) -> int:
+    """Print the offers for one type."""
+    from multicompute.plan_text import group_zones
     from multicompute.resolver import require
 
-    if options.limit < 0:
-        raise SpecError(f"--limit {options.limit}: must be 0, for all, or more")
-    found = _found(options)
-    require(found)
+    if options.limit is not None and options.limit < 0:
+        raise SpecError(f"--limit {options.limit}: must be 0 (for all) or more")
+    if options.accelerator is None:
+        return _accelerators(options)
+    with options_in_errors():
+        found = _find(options, options.accelerator)
+        require(found)
     candidates: Sequence[Candidate] = found.candidates
     if not hasattr(options, "gpus"):
-        # No number asked for: what one accelerator costs is what compares.
+        # Without a number, offers are compared by the price of one accelerator.
         candidates = sorted(candidates, key=lambda candidate: candidate.price_per_accelerator)
-    limit = options.limit or len(candidates)
-    if options.json:
-        write_json([candidate.to_dict() for candidate in candidates[:limit]])
-        _tell_limit(limit, len(candidates), "offers")
+    limit = (DEFAULT_LIMIT if options.limit is None else options.limit) or len(candidates)
+    if wrote(options, [candidate.to_dict() for candidate in candidates[:limit]]):
+        _note_limit(limit, len(candidates), "offers")
     else:
-        lines = [list(same) for _, same in groupby(candidates, key=_but_for_the_zone)]
-        _write_offers(lines[:limit])
-        _tell_limit(limit, len(lines), "lines")
+        lines = group_zones(candidates)
+        _write_offers(lines[:limit], wide=options.wide)
+        _note_limit(limit, len(lines), "lines")
     return 0
 
 
-def _tell_limit(limit: int, there_are: int, what: str) -> None:
-    if limit < there_are:
-        tell(f"{limit} of {there_are:,} {what}; --limit 0 lists all")
+def _accelerators(options: argparse.Namespace) -> int:
+    """Print every accelerator that can be bought, with its memory, its clouds and its lowest price."""
+    from multicompute.session import open_session
+
+    if hasattr(options, "gpus"):
+        raise SpecError("--gpus: needs a type", hint="write `multicompute offers TYPE --gpus N`")
+    records = []
+    with options_in_errors():
+        for name in open_session().catalog.accelerators():
+            if candidates := _find(options, name).candidates:
+                records.append(_accelerator_dict(name, candidates))
+    limit = options.limit or len(records)
+    if not wrote(options, records[:limit], header=_ACCELERATOR_KEYS):
+        columns = ("type", ">GiB", "clouds", ">$/acc-h", "lowest in", "instance type", "purchase")
+        narrowing = Narrowing(drop=("purchase", "instance type"), shorten=("lowest in", "clouds"))
+        rows = [_accelerator_row(record) for record in records[:limit]]
+        write_table(columns, rows, narrowing=narrowing, wide=options.wide)
+        write_message("`multicompute offers TYPE` lists the offers of one type")
+    _note_limit(limit, len(records), "types")
+    return 0
 
 
-def _found(options: argparse.Namespace) -> "Plan":
-    """The plan over the bare catalog: neither fabric nor remembered outages narrow what is on sale."""
-    from multicompute.resolver import resolve
+def _accelerator_dict(name: str, candidates: "Sequence[Candidate]") -> dict[str, object]:
+    best = min(candidates, key=lambda candidate: candidate.price_per_accelerator)
+    known = accelerators.get(name)
+    memory = known.memory_gib if known else best.instance.accelerator_memory_gib
+    clouds = sorted({candidate.provider for candidate in candidates})
+    lowest = (best.price_per_accelerator, best.provider, best.region, best.instance_type, best.purchase)
+    return dict(zip(_ACCELERATOR_KEYS, (name, memory, clouds, *lowest), strict=True))
+
+
+def _accelerator_row(record: "Mapping[str, Any]") -> tuple[str, ...]:
+    return (
+        record["type"],
+        f"{record['memory_gib']:g}",
+        ", ".join(record["clouds"]),
+        f"{record['usd_per_accelerator_hour']:,.2f}",
+        f"{record['provider']} {record['region']}",
+        record["instance_type"],
+        record["purchase"],
+    )
+
+
+def _note_limit(limit: int, count: int, what: str) -> None:
+    if limit < count:
+        write_message(f"{limit} of {count:,} {what}; --limit 0 lists all")
+
+
+def _find(options: argparse.Namespace, kind: str) -> "Plan":
+    """Return the plan for the bare catalog: neither the fabric, a surplus nor remembered outages exclude an offer."""
+    from multicompute.resolver import find_by_name, resolve
     from multicompute.session import open_session
     from multicompute.spec import ClusterSpec
 
     session = open_session()
-    asked = {"type": options.accelerator, "interconnect": "any", **request_arguments(options)}
-    if not session.catalog.instances(options.accelerator):
-        # One of an accelerator; an instance type or a slice stands for as many as it has.
-        asked.setdefault("gpus", 1)
+    wanted = {"type": kind, "interconnect": "any", "allow_surplus": True, **request_arguments(options)}
+    kinds = [name.strip() for name in kind.split(",")]
+    if not any(find_by_name(session.catalog, name)[1] for name in kinds):
+        # One accelerator; an instance type or a slice means as many as it has.
+        wanted.setdefault("gpus", 1)
     return resolve(
-        ClusterSpec.of(asked), session.catalog, now=session.clock.now(), configured=session.usable, only=session.only
+        ClusterSpec.of(wanted),
+        session.catalog,
+        now=session.clock.now(),
+        configured=session.usable,
+        only=session.only,
+        proposes=options.accelerator is not None,
     )
 
 
-def _write_offers(lines: Iterable[Sequence["Candidate"]]) -> None:
-    """Write a line for what differs in nothing but the zone: the first zone, and how many more there are."""
-    rows = []
-    for zones in lines:
-        best = zones[0]
-        more = f" +{len(zones) - 1}" if len(zones) > 1 else ""
-        rows.append(
-            (
-                best.provider,
-                (best.zone or best.region) + more,
-                best.instance_type,
-                str(best.nodes),
-                f"{best.accelerators:g}",
-                best.purchase,
-                f"{best.hourly_cost:,.2f}",
-                f"{best.price_per_accelerator:,.3f}",
-                f"{best.price_as_of:%Y-%m-%d}",
-                " ".join((best.price_basis, "old" if best.is_stale else "")).strip(),
-            )
-        )
-    write_table(
-        ("provider", "zone", "instance type", ">nodes", ">gpus", "purchase", ">$/h", ">$/gpu-h", "price of", "basis"),
-        rows,
-    )
+def _write_offers(lines: "Sequence[Line]", *, wide: bool) -> None:
+    """Print the table of `plan` without the ranks, and with the sources in full."""
+    from multicompute.plan_text import CANDIDATE_HEADERS, CANDIDATE_NARROWING, RIGHT, candidate_rows, legend
 
-
-def _but_for_the_zone(candidate: "Candidate") -> tuple[object, ...]:
-    return (candidate.provider, candidate.region, candidate.instance_type, candidate.purchase, candidate.hourly_cost)
-
-
-def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    add_request_arguments(parser)
-    _json_argument(parser)
-
-
-def plan(options: argparse.Namespace) -> int:
-    from multicompute.cluster import Cluster
-
-    try:
-        found = Cluster.plan(**request_arguments(options))
-    except NoOfferError as error:
-        # The reasons are a result too: a program gets them beside the status.
-        if options.json and error.plan is not None:
-            write_json(error.plan.to_dict())
-        raise
-    if options.json:
-        write_json(found.to_dict())
-    else:
-        print(found.explain())
-    return 0
+    sources = {line.best.price_source: line.best.price_source for line in lines}
+    _, *titles = (f">{title}" if index in RIGHT else title for index, title in enumerate(CANDIDATE_HEADERS))
+    rows = [row[1:] for row in candidate_rows(lines, sources)]
+    write_table(titles, rows, narrowing=CANDIDATE_NARROWING, wide=wide)
+    if meanings := legend(lines):
+        print("\n" + "\n".join(meanings))
 
 
 def catalog_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `catalog`."""
     parser.add_argument(
-        "what", choices=("info", "path"), help="info: how many offers, how old; path: where the tables are"
+        "what", choices=("info", "path"), help="info: number and age of the offers; path: folders of the tables"
     )
-    _json_argument(parser)
+    output_arguments(parser)
 
 
 def catalog(options: argparse.Namespace) -> int:
+    """Print facts on the offer tables."""
     from multicompute.session import open_session
 
-    info = open_session().catalog.info()
+    tables = open_session().catalog.info()
     if options.what == "path":
-        paths = {table.provider: str(table.path) for table in info.providers}
-        if options.json:
-            write_json(paths)
-        else:
+        paths = {table.provider: str(table.path) for table in tables}
+        if not wrote(options, paths, [{"provider": name, "path": path} for name, path in paths.items()]):
             print("\n".join(paths.values()))
-    elif options.json:
-        write_json(_info_document(info))
-    else:
-        rows = [
-            (
-                t.provider,
-                f"{t.offers:,}",
-                str(t.instance_types),
-                str(t.regions),
-                str(t.oldest or "-"),
-                str(t.newest or "-"),
-            )
-            for t in info.providers
-        ]
-        write_table(("provider", ">offers", ">instance types", ">regions", "oldest price", "newest price"), rows)
+        return 0
+    records = [_table_dict(each) for each in tables]
+    if not wrote(options, {"offers": sum(table.offers for table in tables), "providers": records}, records):
+        columns = ("cloud", ">offers", ">instance types", ">regions", "oldest price", "newest price")
+        narrowing = Narrowing(drop=("regions", "oldest price"))
+        write_table(columns, [_table_row(table) for table in tables], narrowing=narrowing, wide=options.wide)
     return 0
 
 
-def _info_document(info: "CatalogInfo") -> dict[str, object]:
+def _table_row(table: "ProviderInfo") -> tuple[str, ...]:
+    counts = (f"{table.offers:,}", str(table.instance_types), str(table.regions))
+    return (table.provider, *counts, str(table.oldest or "-"), str(table.newest or "-"))
+
+
+def _table_dict(table: "ProviderInfo") -> dict[str, object]:
     return {
-        "offers": info.offers,
-        "providers": [
-            {
-                "provider": table.provider,
-                "path": str(table.path),
-                "offers": table.offers,
-                "instance_types": table.instance_types,
-                "regions": table.regions,
-                "oldest_price": table.oldest.isoformat() if table.oldest else None,
-                "newest_price": table.newest.isoformat() if table.newest else None,
-            }
-            for table in info.providers
-        ],
+        "provider": table.provider,
+        "path": str(table.path),
+        "offers": table.offers,
+        "instance_types": table.instance_types,
+        "regions": table.regions,
+        "oldest_price": table.oldest.isoformat() if table.oldest else None,
+        "newest_price": table.newest.isoformat() if table.newest else None,
     }
-
-
-def _json_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")

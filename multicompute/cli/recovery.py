@@ -1,23 +1,35 @@
-"""`reconcile` and `reap`: what the clouds have, held against what the ledger says."""
+"""`reconcile` and `reap`: compare the clouds with the ledger."""
 
 import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from multicompute.cli.output import tell, write_json, write_table
+from multicompute.cli.coverage import NOT_ASKED, write_coverage
+from multicompute.cli.output import write_message, write_table, wrote
+from multicompute.cli.tables import output_arguments
 
 LEAK_FOUND = 9
-NOT_THROUGH = 1
-"""Something could not be ended or adopted; the next call goes on."""
+INCOMPLETE = 1
+"""The status if something could not be terminated or adopted; the next call tries again."""
 
-_WORDS = {"orphans": "orphan", "in_doubt": "in doubt", "clusters": "alive"}
-"""What a finding is called, where the key of the report is not the word for one."""
+_COLUMNS = ("finding", "cluster", "detail")
+_WORDS = {
+    "orphans": "orphan",
+    "in_doubt": "in doubt",
+    "clusters": "live",
+    "skipped": "other account",
+    "not_due": "not due",
+}
+"""Key of the report -> the word for one finding, if it is not the key itself."""
+_NO_FINDINGS = ("asked", "not_asked", "unused", "notes")
+"""Keys of the report that are written as messages."""
 
 
 def reconcile_arguments(parser: argparse.ArgumentParser) -> None:
-    every = "; without a name every orphan"
+    """Add the arguments of `reconcile`."""
+    every = "; every orphan if no name is given"
     parser.add_argument(
-        "--adopt", nargs="*", metavar="NAME", help=f"write these orphans, by name or id, into the ledger{every}"
+        "--adopt", nargs="*", metavar="NAME", help=f"add these orphans, by name or id, to the ledger{every}"
     )
     parser.add_argument(
         "--terminate", nargs="*", metavar="NAME", help=f"delete these orphans, by name or id, and wait{every}"
@@ -26,6 +38,7 @@ def reconcile_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def reconcile(options: argparse.Namespace) -> int:
+    """Compare, fix and print the findings."""
     from multicompute.engine.recovery.inventory import EVERY
     from multicompute.engine.recovery.reconcile import reconcile as compare
     from multicompute.session import open_session
@@ -37,47 +50,58 @@ def reconcile(options: argparse.Namespace) -> int:
     report = compare(open_session(), dry_run=options.dry_run, adopt=adopt, terminate=terminate)
     _write(report.to_dict(), options)
     if report.orphans and not (adopt or terminate or options.json):
-        tell("an orphan may be another ledger's: --adopt NAME takes it into this one, --terminate NAME deletes it")
-    if report.failed:
-        return NOT_THROUGH
-    return LEAK_FOUND if options.dry_run and report.is_leak else 0
+        write_message(
+            "an orphan may belong to another ledger: --adopt NAME adds it to this one, --terminate NAME deletes it"
+        )
+    write_coverage(report.coverage, is_terse=options.output != "table")
+    if options.dry_run and report.is_leak:
+        return LEAK_FOUND
+    if not report.is_complete:
+        return NOT_ASKED
+    return INCOMPLETE if report.failed else 0
 
 
 def reap_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `reap`."""
     _arguments(parser)
 
 
 def reap(options: argparse.Namespace) -> int:
-    from multicompute.engine.recovery.reap import reap as end
+    """Terminate what has expired and print the findings."""
+    from multicompute.engine.recovery.reap import reap as terminate_expired
     from multicompute.session import open_session
 
-    report = end(open_session(), dry_run=options.dry_run)
+    report = terminate_expired(open_session(), dry_run=options.dry_run)
     _write(report.to_dict(), options)
-    return NOT_THROUGH if report.failed else 0
+    write_coverage(report.coverage, is_terse=options.output != "table")
+    if not report.coverage.is_complete:
+        return NOT_ASKED
+    return INCOMPLETE if report.failed else 0
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--dry-run", action="store_true", help="report what would be done, and change nothing")
+    output_arguments(parser)
 
 
 def _write(report: Mapping[str, Any], options: argparse.Namespace) -> None:
-    if options.json:
-        write_json(report)
+    rows = [row for key, found in report.items() if key not in _NO_FINDINGS for row in _rows(key, found)]
+    if wrote(options, report, [dict(zip(_COLUMNS, row, strict=True)) for row in rows], header=_COLUMNS):
         return
-    rows = [row for key, found in report.items() if key != "notes" for row in _rows(key, found)]
     if rows:
         if options.dry_run:
-            tell("nothing was done: --dry-run")
-        write_table(("finding", "cluster", "detail"), rows)
+            write_message("nothing was changed: --dry-run")
+        write_table(_COLUMNS, rows, wide=options.wide)
+    elif report["asked"]:
+        write_message("no live clusters in the ledger, and no resources left in the clouds that answered")
     else:
-        tell("no cluster lives, and nothing of ours is left anywhere that could be asked")
+        write_message("no live clusters in the ledger; what the clouds have is unknown")
     for note in report["notes"]:
-        tell(f"note: {note}")
+        write_message(f"note: {note}")
 
 
 def _rows(key: str, found: Any) -> list[tuple[str, str, str]]:
-    """The findings of one kind: names, names with a reason, or orphans."""
+    """Return the rows for findings of one kind: names, names with a reason, or orphans."""
     word = _WORDS.get(key, key)
     if isinstance(found, Mapping):
         return [(word, name, why) for name, why in found.items()]
@@ -85,5 +109,5 @@ def _rows(key: str, found: Any) -> list[tuple[str, str, str]]:
 
 
 def _orphan(item: Mapping[str, Any]) -> str:
-    cost = "costs money" if item["billable"] else "free"
+    cost = "billable" if item["billable"] else "free"
     return f"{item['provider']} {', '.join(item['regions'])}: {', '.join(item['resources'])} ({cost})"

@@ -1,96 +1,95 @@
-"""`supervise`: rounds over every cluster of the ledger, until it is told to stop."""
+"""`supervise`: checks every cluster of the ledger periodically, until it is stopped."""
 
 import argparse
 import logging
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from datetime import timedelta
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from multicompute.cli.output import tell
+from multicompute.cli.coverage import NOT_ASKED
+from multicompute.cli.logs import log_lines
+from multicompute.cli.output import write_message
+from multicompute.cli.tables import explain, interval_argument, interval_of
 from multicompute.errors import SpecError
-from multicompute.units import format_duration, parse_duration
+from multicompute.units import format_duration
 
 if TYPE_CHECKING:
+    from multicompute.monitor.exporter import Exporter
     from multicompute.monitor.supervise import Round
 
-NOT_THROUGH: Final = 1
+INCOMPLETE: Final = 1
 _INTERVAL: Final = "60s"
-_SHORTEST: Final = timedelta(seconds=1)
 
 
 def supervise_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `supervise`."""
     from multicompute.monitor.exporter import DEFAULT_ADDRESS
 
-    parser.add_argument(
-        "--interval",
-        metavar="DURATION",
-        default=_INTERVAL,
-        help=f"how long to wait between rounds, {_INTERVAL} by default",
-    )
+    interval_argument(parser, default=_INTERVAL, what="rounds")
     parser.add_argument(
         "--metrics",
         metavar="ADDRESS",
         nargs="?",
         const=DEFAULT_ADDRESS,
-        help=f"serve metrics for Prometheus here, at {DEFAULT_ADDRESS} when no address is given; accelerators are then measured everywhere",
+        help=f"serve Prometheus metrics at this address, {DEFAULT_ADDRESS} if none is given; also measures every accelerator",
     )
-    parser.add_argument("--once", action="store_true", help="make one round, for cron")
-    parser.epilog = (
-        "Each round looks at every node, and ends what is over its ttl, budget or idle_timeout. Every tenth, and the\n"
-        "first, also reconciles and looks for expired orphans. What is done is a line on stderr. Ctrl-C and SIGTERM end it after the\n"
-        "step at hand, with exit status 0; a second one at once. With --once the status is 1 where something failed.\n\n"
-        + (parser.epilog or "")
+    parser.add_argument("--once", action="store_true", help="run one round and exit, for cron")
+    explain(
+        parser,
+        "Each round refreshes every node, and terminates clusters that exceed their ttl, budget or idle_timeout. The first\n"
+        "and every tenth round also reconciles and terminates expired orphans. Every action is logged as a line on stderr.\n"
+        "Ctrl-C, SIGTERM and SIGHUP stop it after the current step, with exit status 0; a second one stops it immediately.\n"
+        "With --once the exit status is 6 if a cloud could not be asked, and 1 if something else failed.",
     )
 
 
 def supervise(options: argparse.Namespace) -> int:
-    from multicompute.engine.operation.cancellation import Cancellation, on_signals
-    from multicompute.monitor.exporter import gauges, serve
-    from multicompute.monitor.supervise import supervise as look_after
+    """Run rounds until stopped."""
+    from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
+    from multicompute.monitor.exporter import gauges
+    from multicompute.monitor.supervise import supervise as run_rounds
     from multicompute.session import open_session
 
-    interval = parse_duration(options.interval, what="--interval")
-    if interval < _SHORTEST:
-        raise SpecError(f"--interval {options.interval}: must be a second or more")
-    session, stop = open_session(), Cancellation()
-    metrics = serve(options.metrics) if options.metrics else nullcontext()
-    # From here on, before anything is said, a signal is a wish to stop in order.
-    with on_signals(stop), _lines_on_stderr(), metrics as exporter:
+    interval = interval_of(options)
+    session, cancellation = open_session(), Cancellation()
+    metrics = _serve(options.metrics) if options.metrics else nullcontext()
+    # From here on, before the first message, a signal requests an orderly stop.
+    with cancel_on_signals(cancellation), _log(options), metrics as exporter:
 
         def show(last: "Round") -> None:
             if exporter is not None:
-                exporter.show(gauges(session, last))
+                exporter.update(gauges(session, last))
 
         if exporter is not None:
-            tell(f"metrics are at http://{exporter.address}/metrics")
+            write_message(f"serving metrics at http://{exporter.address}/metrics")
         if not options.once:
-            tell(f"a round every {format_duration(interval)}; Ctrl-C stops it")
-        last = look_after(
+            write_message(f"running a round every {format_duration(interval)}; Ctrl-C stops")
+        last = run_rounds(
             session,
             interval=interval,
             rounds=1 if options.once else None,
             on_round=show if exporter is not None else None,
-            stop=stop,
+            cancellation=cancellation,
         )
-    return NOT_THROUGH if options.once and last is not None and last.errors else 0
+    if not options.once or last is None:
+        return 0
+    return NOT_ASKED if last.not_asked else INCOMPLETE if last.errors else 0
 
 
 @contextmanager
-def _lines_on_stderr() -> Iterator[None]:
-    """Show what is logged: a line for each thing, with its time in UTC."""
-    lines = logging.StreamHandler(sys.stderr)
-    form = logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
-    form.converter = time.gmtime
-    lines.setFormatter(form)
-    logger = logging.getLogger("multicompute")
-    level = logger.level
-    logger.addHandler(lines)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(lines)
-        logger.setLevel(level)
+def _serve(address: str) -> "Iterator[Exporter]":
+    """Serve metrics inside the block; errors about the address name the option."""
+    from multicompute.monitor.exporter import serve
+
+    with ExitStack() as stack:
+        try:
+            exporter = stack.enter_context(serve(address))
+        except SpecError as error:
+            error.message = error.message.replace(f"metrics={address!r}", f"--metrics {address}")
+            raise
+        yield exporter
+
+
+def _log(options: argparse.Namespace) -> AbstractContextManager[None]:
+    # With --verbose, the records are printed already. Without it, an event would repeat the line of the action.
+    return nullcontext() if options.verbose or options.debug else log_lines(logging.INFO, with_events=False)

@@ -1,1 +1,1 @@
-"""Compute what clusters have cost and will cost, from the ledger."""
+"""Computes what clusters have cost and will cost, from the ledger and without calling a cloud."""

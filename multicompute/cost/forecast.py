@@ -1,11 +1,11 @@
-"""Forecasts: what the clusters that live will have cost when they end."""
+"""Forecasts what live clusters will have cost when they end."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from multicompute.cost.billing import EXACT, billed, exact, per_hour, rounded, seconds, spent
+from multicompute.cost.billing import EXACT, cost_of, hourly_cost_of, per_hour, rounded, seconds
 from multicompute.cost.budget import budget_of
 from multicompute.ledger.records import ClusterRecord, NodeRecord
 from multicompute.node import ClusterState
@@ -17,15 +17,16 @@ Account = tuple[ClusterRecord, Sequence[NodeRecord]]
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a cluster will come to, when it goes on as it is now until its end.
+    """The future cost of a cluster, if it stays as it is until its end.
 
     Attributes:
-        hourly_cost: USD per hour for the nodes that live.
-        accrued: USD so far, over its whole life.
-        budget: USD at which it is terminated, None for none.
-        budget_at: when that will be, if nothing ends it before; None for never.
-        ends_at: the end of its life or of its budget, whichever is first; None for no end.
-        to_come: USD from now until then; None where there is no end.
+        cluster, id: Name and id of the cluster.
+        hourly_cost: USD per hour for the live nodes.
+        accrued: USD so far, since the cluster began.
+        budget: USD at which it is terminated; None for no limit.
+        budget_at: When its cost reaches the budget, if it is not terminated before; None for never.
+        ends_at: Its expiry or `budget_at`, whichever is first; None for no end.
+        remaining: USD from now until the end; None if there is no end.
     """
 
     cluster: str
@@ -35,28 +36,25 @@ class Forecast:
     budget: Decimal | None
     budget_at: datetime | None
     ends_at: datetime | None
-    to_come: Decimal | None
+    remaining: Decimal | None
 
     @property
-    def in_all(self) -> Decimal | None:
-        """USD at its end, None where there is no end."""
-        return None if self.to_come is None else EXACT.add(self.accrued, self.to_come)
+    def total(self) -> Decimal | None:
+        """USD at its end; None if there is no end."""
+        return None if self.remaining is None else EXACT.add(self.accrued, self.remaining)
 
     @property
     def warning(self) -> str:
-        """A sentence where the budget, and not the end of its life, is what will end it; else ""."""
+        """A warning if the cluster spends its budget before its expiry, else ""."""
         if self.budget is None or self.budget_at is None or self.budget_at != self.ends_at:
             return ""
+        budget = format_usd(float(self.budget))
         if self.accrued >= self.budget:
-            return (
-                f"{self.cluster} has spent its budget of {format_usd(float(self.budget))}; `multicompute reap` ends it"
-            )
-        return (
-            f"{self.cluster} reaches its budget of {format_usd(float(self.budget))} at {format_instant(self.budget_at)}"
-        )
+            return f"{self.cluster} has spent its budget of {budget}; `multicompute reap` terminates it"
+        return f"{self.cluster} reaches its budget of {budget} at {format_instant(self.budget_at)}"
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON form, rounded half to even to 6 digits."""
+        """Return the JSON form, rounded half to even to 6 digits."""
         return {
             "cluster": self.cluster,
             "id": self.id,
@@ -65,13 +63,13 @@ class Forecast:
             "budget_usd": None if self.budget is None else rounded(self.budget),
             "budget_at": format_instant(self.budget_at) if self.budget_at else None,
             "ends_at": format_instant(self.ends_at) if self.ends_at else None,
-            "to_come_usd": None if self.to_come is None else rounded(self.to_come),
-            "in_all_usd": None if self.in_all is None else rounded(self.in_all),
+            "to_come_usd": None if self.remaining is None else rounded(self.remaining),
+            "in_all_usd": None if self.total is None else rounded(self.total),
         }
 
 
 def forecasts(accounts: Iterable[Account], *, minimums: Mapping[str, timedelta], now: datetime) -> tuple[Forecast, ...]:
-    """One for each cluster that lives and is not ending already, in their order."""
+    """Return a forecast for each live cluster that is not terminating, in their order."""
     return tuple(
         _forecast(cluster, nodes, minimums, now)
         for cluster, nodes in accounts
@@ -82,19 +80,14 @@ def forecasts(accounts: Iterable[Account], *, minimums: Mapping[str, timedelta],
 def _forecast(
     cluster: ClusterRecord, nodes: Sequence[NodeRecord], minimums: Mapping[str, timedelta], now: datetime
 ) -> Forecast:
-    amount = hourly = Decimal(0)
-    for node in nodes:
-        time = billed(node, minimum=minimums.get(node.provider, timedelta(0)), now=now)
-        amount = EXACT.add(amount, spent(node.hourly_cost, time))
-        if node.ended_at is None:
-            hourly = EXACT.add(hourly, exact(node.hourly_cost))
-    accrued, budget = per_hour(amount), budget_of(cluster)
+    accrued, hourly = cost_of(nodes, minimums=minimums, now=now), hourly_cost_of(nodes)
+    budget = budget_of(cluster)
     budget_at = _budget_at(budget, accrued, hourly, now)
     ends = [end for end in (cluster.expires_at, budget_at) if end is not None]
-    # What is over its end already is ended by whoever looks next.
+    # A cluster that is past its end is terminated by the next reap.
     ends_at = max(min(ends), now) if ends else None
-    to_come = None if ends_at is None else per_hour(EXACT.multiply(hourly, seconds(ends_at - now)))
-    return Forecast(cluster.name, cluster.id, hourly, accrued, budget, budget_at, ends_at, to_come)
+    remaining = None if ends_at is None else per_hour(EXACT.multiply(hourly, seconds(ends_at - now)))
+    return Forecast(cluster.name, cluster.id, hourly, accrued, budget, budget_at, ends_at, remaining)
 
 
 def _budget_at(budget: Decimal | None, accrued: Decimal, hourly: Decimal, now: datetime) -> datetime | None:

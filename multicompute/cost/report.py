@@ -1,24 +1,25 @@
-"""Accounts: what clusters have cost, by cluster, owner, cloud, day or tag, and what those that live will come to.
+"""Reports what clusters have cost, by cluster, owner, cloud, day or tag, and what live ones will cost.
 
-Everything is added up exactly, in Decimal, from price times seconds; figures are rounded half to even, to 6 digits, when they are written out. So
-the rows of a report add up to its total, and rounded rows to within half a millionth of a dollar each.
+Costs are exact sums of price times seconds, in Decimal. They are rounded half to even, to 6 digits, only when they are shown. So the
+rows of a report add up to its total, and a rounded row differs from it by at most half a millionth of a dollar.
 """
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import reduce
 from typing import Final, NamedTuple
 
-from multicompute.cost.billing import EXACT, billed, exact, minimums, per_hour, rounded, seconds, spent
+from multicompute.cost.billing import EXACT, billed, exact, minimums, per_hour, price_windows, rounded, seconds, spent
+from multicompute.cost.days import find_timezone, midnight
 from multicompute.cost.forecast import Account, Forecast, forecasts
 from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.ledger.records import ClusterRecord, NodeRecord
 from multicompute.session import Session
 from multicompute.units import format_instant, parse_duration
+from multicompute.validation import did_you_mean
 
 GROUPS: Final = ("cluster", "owner", "cloud", "day")
 _TAG: Final = "tag:"
@@ -27,28 +28,31 @@ _DAY: Final = timedelta(days=1)
 
 
 class Entry(NamedTuple):
-    """For how long one node is billed in the period, or on one day of it.
+    """The time for which one node is billed at one price in the period, or on one day of the period.
 
     Attributes:
-        day: the day in UTC, None where the entry is not of one day.
-        time: the billed time.
+        cluster, node: What is billed.
+        hourly_cost: The price in this time, in USD per hour.
+        time: The billed time.
+        day: The day, None if the entry is for the period.
     """
 
     cluster: ClusterRecord
     node: NodeRecord
+    hourly_cost: float
     time: timedelta
     day: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CostRow:
-    """A line of a report.
+    """A row of a report.
 
     Attributes:
-        group: what it is of: a cluster's name, an owner, a provider, a day, the value of a tag; None for what has no such tag.
-        node_seconds: billed time of all nodes.
-        accelerator_seconds: the same, times the accelerators of each node.
-        spent: USD per hour times seconds, exact; `cost` is what it comes to.
+        group: A cluster's name, an owner, a provider, a day or the value of a tag; None for clusters without the tag.
+        node_seconds: Billed time of all nodes.
+        accelerator_seconds: The same, times the accelerators of each node.
+        spent: USD per hour times seconds, exact; `cost` is the same in USD.
     """
 
     group: str | None
@@ -63,14 +67,16 @@ class CostRow:
 
     @property
     def node_hours(self) -> Decimal:
+        """Billed hours of all nodes."""
         return per_hour(self.node_seconds)
 
     @property
     def accelerator_hours(self) -> Decimal:
+        """Billed hours of all accelerators."""
         return per_hour(self.accelerator_seconds)
 
     def plus(self, other: "CostRow") -> "CostRow":
-        """Both in one, exactly, under this one's name."""
+        """Return the exact sum of two rows, with the group of this one."""
         return CostRow(
             self.group,
             EXACT.add(self.node_seconds, other.node_seconds),
@@ -79,7 +85,7 @@ class CostRow:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON form, rounded half to even to 6 digits."""
+        """Return the JSON form, rounded half to even to 6 digits."""
         return {
             "group": self.group,
             "node_hours": rounded(self.node_hours),
@@ -90,18 +96,20 @@ class CostRow:
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """What was spent in a period, and what is still to come.
+    """The cost of clusters in a period, and a forecast.
 
     Attributes:
-        by: what the rows are of: "cluster", "owner", "cloud", "day" or "tag:KEY".
-        since: where the period begins; None for the beginning of the ledger.
-        until: where it ends: now.
-        rows: the dearest first; days in their order.
-        total: the sum of all rows.
-        forecasts: one for each cluster that lives, by their whole life, whatever the period.
+        by: How rows are grouped: "cluster", "owner", "cloud", "day" or "tag:KEY".
+        timezone: The time zone in which days begin and end, None if rows are not days.
+        since: The beginning of the period; None for the beginning of the ledger.
+        until: The end of the period, which is now.
+        rows: The most expensive first; days in their order.
+        total: The sum of all rows.
+        forecasts: One for each live cluster, from its beginning to its end, whatever the period is.
     """
 
     by: str
+    timezone: str | None
     since: datetime | None
     until: datetime
     rows: tuple[CostRow, ...]
@@ -109,9 +117,10 @@ class CostReport:
     forecasts: tuple[Forecast, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON form that `multicompute cost --json` prints."""
+        """Return the JSON form that `multicompute cost --json` prints."""
         return {
             "by": self.by,
+            "timezone": self.timezone,
             "since": format_instant(self.since) if self.since else None,
             "until": format_instant(self.until),
             "rows": [row.to_dict() for row in self.rows],
@@ -126,27 +135,40 @@ class CostReport:
 
 
 def report(
-    session: Session, *, since: str | timedelta | None = None, by: str = "cluster", name: str | None = None
+    session: Session,
+    *,
+    since: str | timedelta | None = None,
+    by: str = "cluster",
+    name: str | None = None,
+    timezone: str | None = None,
 ) -> CostReport:
-    """What clusters have cost, by the second, at the prices at which their nodes were bought; asks no cloud.
+    """Report what clusters have cost, by the second, at the prices at which their nodes were bought; calls no cloud.
 
     Args:
-        since: how far to look back, "30d" or a timedelta; to the beginning when left out.
-        by: "cluster", "owner", "cloud", "day" (in UTC) or "tag:KEY".
-        name: only this cluster: the live one of this name or id, else the last one that had it.
+        session: The ledger.
+        since: The length of the period until now, "30d" or a timedelta; since the beginning if left out.
+        by: "cluster", "owner", "cloud", "day" or "tag:KEY".
+        name: Only this cluster: the live one of this name or id, else the last one that had it.
+        timezone: With by="day", the time zone in which days begin and end, such as "Europe/Berlin"; UTC if left out, as on
+            the bills of the clouds.
 
     Raises:
-        SpecError: `since` is no duration, or `by` none of these.
-        ClusterNotFound: there was never a cluster called `name`.
+        SpecError: `since` is no duration, `by` is none of these, `timezone` is no time zone, or it is given without days.
+        ClusterNotFound: No cluster ever had this name.
     """
     check_group(by)
+    if timezone is not None and by != "day":
+        raise SpecError(f"by={by!r} has no days, so timezone={timezone!r} means nothing; write by='day'")
+    zone, zone_name = find_timezone(timezone)
     now = session.clock.now()
     start = _start(now, since)
     accounts = _accounts(session, start, name)
     least = minimums(session)
-    rows = rows_of(entries(accounts, minimums=least, now=now, since=start, daily=by == "day"), by=by)
+    days = zone if by == "day" else None
+    rows = rows_of(entries(accounts, minimums=least, now=now, since=start, days=days), by=by)
     return CostReport(
         by=by,
+        timezone=zone_name if by == "day" else None,
         since=start,
         until=now,
         rows=rows,
@@ -161,35 +183,34 @@ def entries(
     minimums: Mapping[str, timedelta],
     now: datetime,
     since: datetime | None = None,
-    daily: bool = False,
+    days: tzinfo | None = None,
 ) -> Iterator[Entry]:
-    """What each node is billed for from `since` to `now`; with `daily` apart for each day."""
+    """Yield what each node is billed for from `since` to `now`; with `days`, one entry for each day in that time zone."""
     for cluster, nodes in accounts:
         for node in nodes:
             minimum = minimums.get(node.provider, timedelta(0))
-            if daily:
-                parts = _by_day(node, minimum, now, since)
-            else:
-                parts = iter([(None, billed(node, minimum=minimum, now=now, since=since))])
-            for day, duration in parts:
-                if duration:
-                    yield Entry(cluster, node, duration, day)
+            windows = [(None, since, None)] if days is None else _days(node, now, since, days)
+            for day, start, end in windows:
+                for price, first, last in price_windows(node, start, end):
+                    duration = billed(node, minimum=minimum, now=now, since=first, until=last)
+                    if duration:
+                        yield Entry(cluster, node, price, duration, day)
 
 
 def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
-    """Entries added up by what they have in common.
+    """Return the entries added up by group.
 
     Raises:
-        SpecError: `by` is no way to group.
+        SpecError: `by` is not a known grouping.
     """
     check_group(by)
     key = _key(by)
-    # Times of nodes of the same price are added up first: of many nodes on many days few prices are left to be multiplied.
+    # Times of nodes with the same price are added up first: many nodes on many days have few different prices to multiply.
     times: dict[object, dict[tuple[float, float], timedelta]] = {}
     names: dict[str, str] = {}
     for entry in every:
         of_group = times.setdefault(key(entry), {})
-        rate = (entry.node.hourly_cost, entry.node.accelerators)
+        rate = (entry.hourly_cost, entry.node.accelerators)
         of_group[rate] = of_group.get(rate, timedelta(0)) + entry.time
         names[entry.cluster.id] = entry.cluster.name
     rows = [_row(None if group is None else str(group), of_group) for group, of_group in times.items()]
@@ -200,16 +221,16 @@ def rows_of(every: Iterable[Entry], *, by: str) -> tuple[CostRow, ...]:
 
 
 def check_group(by: str) -> None:
-    """Whether reports can be grouped like that.
+    """Raise if `by` is not a known grouping.
 
     Raises:
-        SpecError: they can't.
+        SpecError: It is not; the message names the nearest one.
     """
     if by in GROUPS or (by.startswith(_TAG) and by != _TAG):
         return
-    near = difflib.get_close_matches(by, GROUPS, n=1)
+    question = did_you_mean(by, GROUPS)
     raise SpecError(
-        f"by={by!r}: not a way to group" + (f"; did you mean {near[0]}?" if near else ""),
+        f"by={by!r}: unknown grouping" + (f"; {question}" if question else ""),
         hint=f"known are {', '.join(GROUPS)} and tag:KEY",
     )
 
@@ -220,37 +241,31 @@ def _start(now: datetime, since: str | timedelta | None) -> datetime | None:
     try:
         return now - parse_duration(since, what="since")
     except OverflowError:
-        # Before the first year there is: everything.
+        # Before year 1: from the start of the ledger.
         return None
 
 
 def _accounts(session: Session, since: datetime | None, name: str | None) -> list[Account]:
     if not session.has_ledger:
         if name is not None:
-            raise ClusterNotFound(
-                f"{name}: no cluster of this name", hint="`multicompute ls --all` lists what there is"
-            )
+            raise ClusterNotFound(f"{name}: no cluster of this name", hint="`multicompute ls --all` lists all clusters")
         return []
     cluster_id = None if name is None else session.ledger.find(name).id
     return [*session.ledger.spending(since=since, cluster_id=cluster_id)]
 
 
-def _by_day(
-    node: NodeRecord, minimum: timedelta, now: datetime, since: datetime | None
-) -> Iterator[tuple[date | None, timedelta]]:
-    """The days in UTC on which a node lived, each with the time that is billed on it."""
+def _days(
+    node: NodeRecord, now: datetime, since: datetime | None, zone: tzinfo
+) -> Iterator[tuple[date, datetime | None, datetime]]:
+    """Yield the days on which a node lived, each with the part of it from `since` on."""
     first = node.started_at if since is None else max(since, node.started_at)
-    day = datetime.combine(first.astimezone(UTC).date(), time(), UTC)
     last = max(node.started_at, node.ended_at or now)
-    while day <= last:
-        following = day + _DAY
-        if first < day and following <= last:
-            # In the midst of its life: all of the day, and nothing to look at.
-            yield day.date(), _DAY
-        else:
-            window = day if since is None else max(since, day)
-            yield day.date(), billed(node, minimum=minimum, now=now, since=window, until=following)
-        day = following
+    day = first.astimezone(zone).date()
+    start = midnight(day, zone)
+    while start <= last:
+        end = midnight(day + _DAY, zone)
+        yield day, start if since is None else max(since, start), end
+        day, start = day + _DAY, end
 
 
 def _key(by: str) -> Callable[[Entry], object]:
@@ -279,7 +294,7 @@ def _row(group: str | None, times: Mapping[tuple[float, float], timedelta]) -> C
 
 
 def _named(rows: Iterable[CostRow], names: Mapping[str, str]) -> list[CostRow]:
-    """The rows of clusters under their names, with the id behind it where several have had the name."""
+    """Return the rows with the names of clusters as groups. The id follows a name that several clusters have had."""
     uses = Counter(names.values())
     labels = {id: name if uses[name] == 1 else f"{name} ({id})" for id, name in names.items()}
     return [replace(row, group=labels[row.group or ""]) for row in rows]

@@ -1,1 +1,1 @@
-"""Acts: the only code that changes clouds. Import from its modules: a plan must not pay for what only a launch needs."""
+"""The only code that changes clouds. Import from its modules, so that a plan does not load what only a launch needs."""

@@ -1,31 +1,177 @@
-"""Ends what runs, and says so only after the clouds have been asked (I4, I8)."""
+"""Tears clusters down, and reports them as ended only after the clouds list no resource of them (I4, I8)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from multicompute.engine.operation.cancellation import Cancellation, on_signals
-from multicompute.engine.operation.events import EventCallback
-from multicompute.engine.operation.lease import holding
-from multicompute.engine.operation.operation import LostLease, Operation
-from multicompute.errors import LedgerError, MulticomputeError, ProviderError
+from multicompute.engine.operation.cancellation import defer_signals
+from multicompute.engine.operation.operation import LeaseLost, Operation, working_on
+from multicompute.engine.operation.regions import ProviderRegion, by_region
+from multicompute.errors import (
+    AccessDeniedError,
+    AuthError,
+    LedgerError,
+    MulticomputeError,
+    ProviderError,
+    TeardownIncomplete,
+    WrongAccountError,
+)
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState, Event
 from multicompute.provider import Provider, Selector, Teardown
 from multicompute.session import Session
+from multicompute.units import format_duration
 
 _log = logging.getLogger("multicompute")
-_BEFORE_TEARDOWN: Final = (ClusterState.REQUESTED, ClusterState.PROVISIONING, ClusterState.READY, ClusterState.DEGRADED)
-_LOOK: Final = timedelta(seconds=1)
-PATIENCE: Final = timedelta(minutes=30)
-"""How long a teardown is waited for before the caller is told; the reaper goes on where this stops."""
-_USUAL: Final = timedelta(minutes=3)
-"""What a teardown that takes longer waits for is written down: before that it is no news."""
+BEFORE_TEARDOWN: Final = tuple(s for s in ClusterState if s.is_live and s is not ClusterState.TERMINATING)
+TEARDOWN_TIMEOUT: Final = timedelta(minutes=30)
+"""The longest wait of a caller for a teardown; `reap` continues after that."""
+_USUAL_DURATION: Final = timedelta(minutes=3)
+"""The duration of a teardown after which the reason for its wait becomes an event."""
+_LONGEST_PAUSE: Final = timedelta(seconds=20)
+_POLL_INTERVAL: Final = timedelta(seconds=1)
+"""The pause between two checks of a cluster that another process works on."""
 
 
-class TeardownIncomplete(ProviderError):
-    """Every delete was taken, and the cloud is not through with them: whoever comes next goes on."""
+def terminate(session: Session, cluster_id: str, *, reason: str = "by request", wait: bool = True) -> ClusterRecord:
+    """Terminate a cluster, unless it has ended already, and return its record.
+
+    If another process works on the cluster, that process is asked to terminate it. With `wait`, return only when no cloud
+    lists a resource of the cluster.
+
+    Raises:
+        TeardownIncomplete: Something is left after half an hour; the cluster stays TERMINATING, and `reap` continues.
+        LedgerError: The ledger can't be written. Nothing is left running, unless the message says otherwise.
+        MulticomputeError: A cloud or the other process can't be reached; the cluster stays TERMINATING.
+    """
+    deadline = session.clock.now() + TEARDOWN_TIMEOUT
+    with defer_signals() as cancellation:
+        while (record := session.ledger.cluster(cluster_id)).state.is_live:
+            with working_on(session, cluster_id, cancellation=cancellation, for_teardown=True) as op:
+                is_mine = op is not None and _tear_down_unless_lost(op, reason, wait=wait)
+            if not is_mine:
+                session.ledger.request_termination(cluster_id, reason, states=BEFORE_TEARDOWN)
+            if not wait:
+                break
+            if not is_mine:
+                if session.clock.now() >= deadline:
+                    limit = format_duration(TEARDOWN_TIMEOUT)
+                    raise ProviderError(f"{record.name}: the process that works on it did not terminate it in {limit}")
+                cancellation.sleep(session.clock, _POLL_INTERVAL)
+    return session.ledger.cluster(cluster_id)
+
+
+def _tear_down_unless_lost(op: Operation, reason: str, *, wait: bool) -> bool:
+    """Tear the cluster down; return False if another process took it over."""
+    try:
+        tear_down(op, ClusterState.TERMINATED, op.initial.reason or reason, wait=wait)
+    except LeaseLost:
+        return False
+    except TeardownIncomplete:
+        if wait:
+            raise
+    return True
+
+
+def terminate_on_exit(session: Session, cluster_id: str, error: BaseException | None) -> ClusterRecord:
+    """Terminate a cluster whose `with` block was left, perhaps by `error`, which gets a note if the teardown fails."""
+    record = session.ledger.cluster(cluster_id)
+    if record.state.has_ended:
+        return record
+    reason = "its with block was left" if error is None else f"its with block was left by {error!r:.200}"
+    try:
+        record = terminate(session, cluster_id, reason=reason)
+    except MulticomputeError as trouble:
+        _log.error("%s", left_note(record.name, trouble))
+        if error is None:
+            raise
+        error.add_note(left_note(record.name, trouble))
+        return session.ledger.cluster(cluster_id)
+    if error is not None:
+        _log.warning("%s: torn down after %r, nothing is left running", record.name, type(error).__name__)
+    return record
+
+
+def left_note(name: str, trouble: MulticomputeError) -> str:
+    """Return what a failed teardown may have left."""
+    if isinstance(trouble, LedgerError):
+        return str(trouble)
+    return f"{name} is not torn down yet, something of it may still run, `multicompute reap` continues: {trouble}"
+
+
+def tear_down(op: Operation, state: ClusterState, reason: str, *, wait: bool = True) -> None:
+    """Tear the cluster down in every region where an attempt was made, and record it as ended.
+
+    Any process may call this again until it succeeds; until then the cluster is TERMINATING. Without `wait`, only one step is
+    made in every region.
+
+    Raises:
+        TeardownIncomplete: Something is left.
+        LedgerError: Nothing is left running, and the ledger can't record that.
+        WrongAccountError: The cluster is in another account; its record is unchanged.
+        MulticomputeError: A cloud does not answer, or refuses.
+    """
+    failed: list[MulticomputeError] = []
+    if op.reload().state.has_ended:
+        # Another process took it over while this operation did not renew its lease.
+        return
+    attempts_of = by_region(op.ledger.attempts(op.cluster_id))
+    _require_any_own_account(op, attempts_of)
+    # A ledger that can't be written, on a full disk for example, must not keep machines running.
+    with suppress(LedgerError):
+        _mark_terminating(op, reason)
+    for where, attempts in attempts_of.items():
+        try:
+            provider = op.provider(where.provider)
+            selector = op.selector(where)
+            timeout = TEARDOWN_TIMEOUT if wait else timedelta(0)
+            open_attempts = [attempt for attempt in attempts if attempt.is_open]
+            terminate_and_wait(op, provider, open_attempts, selector, timeout=timeout)
+        except MulticomputeError as error:
+            if _was_never_let_in(error, attempts):
+                op.events.add(
+                    "note", f"{where}: nothing to delete: it has refused every call: {error.message}", code=error.code
+                )
+                continue
+            # An error in one region must not keep nodes running in the others.
+            failed.append(error)
+            if wait or not isinstance(error, TeardownIncomplete):
+                _report_blocker(op, f"{where}: the teardown is not complete: {error.message}", code=error.code)
+    if failed:
+        # Without `wait`, the caller continues after an incomplete teardown; with it, other errors are more specific.
+        raise next((error for error in failed if isinstance(error, TeardownIncomplete) is not wait), failed[0])
+    _mark_ended(op, state, reason)
+
+
+def _was_never_let_in(error: MulticomputeError, attempts: Sequence[AttemptRecord]) -> bool:
+    """Return whether a region refuses the teardown as it refused all attempts, so that nothing of the cluster can be there.
+
+    A region that is not enabled, or that a policy denies, would otherwise keep the cluster TERMINATING for ever. Credentials
+    that are rejected everywhere show nothing: they may have expired since.
+    """
+    is_refusal = isinstance(error, AccessDeniedError) or (isinstance(error, AuthError) and error.scope == "region")
+    return is_refusal and not any(attempt.was_let_in for attempt in attempts)
+
+
+def _require_any_own_account(op: Operation, attempts_of: Mapping[ProviderRegion, Sequence[AttemptRecord]]) -> None:
+    """Raise WrongAccountError if all that may exist of the cluster is in other accounts; the record stays as it is then."""
+    errors: list[WrongAccountError] = []
+    for where, attempts in attempts_of.items():
+        if any(attempt.is_open for attempt in attempts):
+            try:
+                op.provider(where.provider)
+            except WrongAccountError as error:
+                errors.append(error)
+            except MulticomputeError:
+                # The teardown of the region reports it.
+                return
+            else:
+                return
+    if errors:
+        raise errors[0]
 
 
 def terminate_and_wait(
@@ -34,48 +180,56 @@ def terminate_and_wait(
     attempts: Sequence[AttemptRecord],
     selector: Selector,
     *,
-    patience: timedelta = PATIENCE,
+    timeout: timedelta = TEARDOWN_TIMEOUT,
 ) -> None:
-    """Terminate what is selected, and repeat it until the cloud has nothing left and can't be about to show more.
+    """Terminate what is selected in one region, and repeat that until the cloud lists nothing and nothing can still appear.
+
+    `attempts` are the open attempts among what is selected: after a launch with an unknown outcome, nodes may still appear.
 
     Raises:
-        TeardownIncomplete: something is left, or may still appear, when the patience is over.
+        TeardownIncomplete: Something is left, or may still appear, after `timeout`.
     """
-    begun = op.clock.now()
-    deadline = begun + patience
+    started = op.clock.now()
     pause = provider.poll_interval
-    told = ""
+    last_reason = ""
     while True:
-        op.keep()
-        left = step(op, provider, attempts, selector)
-        if left.is_done and op.clock.now() >= _settled_at(provider, attempts, selector):
+        op.renew_lease()
+        left = terminate_step(op, provider, attempts, selector)
+        if left.is_done and op.clock.now() >= _settled_at(provider, attempts):
             return
-        if left.waiting_for and left.waiting_for != told:
-            told = left.waiting_for
-            message = f"{provider.name} {selector.region}: waiting for {told}"
-            _hold_up(op, message, is_news=op.clock.now() >= _begun(op, begun) + _USUAL)
-        if op.clock.now() >= deadline:
-            after = f"still there after {patience}" if patience else "still there"
-            things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5]) or "what may yet appear"
-            raise TeardownIncomplete(
-                f"{provider.name} {selector.region}: {after}: {things} ({left.waiting_for or 'no reason given'})",
-                provider=provider.name,
-                region=selector.region,
-                hint="`multicompute reap` goes on trying",
-            )
-        op.pause(pause)
-        pause = min(pause * 1.5, max(provider.poll_interval, timedelta(seconds=20)))
+        reason = left.blocked_by or (f"waiting for {left.waiting_for}" if left.waiting_for else "")
+        if reason and reason != last_reason:
+            last_reason = reason
+            # What does not pass by itself is news at once.
+            is_slow = op.clock.now() >= _teardown_start(op, started) + _USUAL_DURATION
+            message = f"{provider.name} {selector.region}: {reason}"
+            _report_blocker(op, message, is_news=is_slow or bool(left.blocked_by))
+        if op.clock.now() >= started + timeout:
+            raise _incomplete(provider, selector, left, timeout)
+        op.sleep(pause)
+        pause = min(pause * 1.5, max(provider.poll_interval, _LONGEST_PAUSE))
 
 
-def _begun(op: Operation, default: datetime) -> datetime:
-    """When the end of the cluster began, which other processes may have gone on with before."""
-    return next((event.at for event in op.ledger.events(op.cluster_id) if event.kind == "terminating"), default)
+def _incomplete(provider: Provider, selector: Selector, left: Teardown, timeout: timedelta) -> TeardownIncomplete:
+    after = f"not deleted after {format_duration(timeout)}" if timeout else "not deleted yet"
+    things = ", ".join(f"{item.kind} {item.id}" for item in left.remaining[:5]) or "nodes that may still appear"
+    return TeardownIncomplete(
+        f"{provider.name} {selector.region}: {after}: {things} ({left.blocked_by or left.waiting_for or 'no reason given'})",
+        provider=provider.name,
+        region=selector.region,
+        hint="`multicompute reap` continues",
+    )
 
 
-def step(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector) -> Teardown:
-    """One step of a teardown: delete, and look at what is left."""
+def terminate_step(
+    op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector
+) -> Teardown:
+    """Terminate what is selected once, and return what is left.
+
+    Nodes launched so recently that a listing may not show them yet are selected by their ids (I4).
+    """
     launched = {attempt.token for attempt in attempts if attempt.state is AttemptState.LAUNCHED}
-    # By the node and not by its attempt, which was opened before a call that may have taken longer than listings lag.
+    # By the start of the node, not of its attempt: that was opened before a call that may have taken long.
     recent = tuple(
         node.id
         for node in op.ledger.nodes(op.cluster_id)
@@ -84,159 +238,60 @@ def step(op: Operation, provider: Provider, attempts: Sequence[AttemptRecord], s
         and node.region == selector.region
         and op.clock.now() < node.started_at + provider.consistency_window
     )
-    full = Selector(region=selector.region, cluster_id=selector.cluster_id, token=selector.token, node_ids=recent)
-    return op.ask(provider, "terminate", lambda: provider.terminate(full))
+    known = tuple(name for name in selector.known_ids if name not in recent)
+    full = replace(selector, node_ids=recent, known_ids=known)
+    return op.call(provider, "terminate", lambda: provider.terminate(full))
 
 
-def _settled_at(provider: Provider, attempts: Sequence[AttemptRecord], selector: Selector) -> datetime:
-    """When the launches whose answer is not known can't show anything new any more."""
-    doubtful = [attempt.opened_at for attempt in attempts if attempt.state is AttemptState.OPEN]
-    return max(doubtful, default=datetime.min.replace(tzinfo=UTC)) + (
-        provider.consistency_window if doubtful else timedelta(0)
-    )
+def _settled_at(provider: Provider, attempts: Sequence[AttemptRecord]) -> datetime:
+    """Return the time after which no node of a launch with an unknown outcome can appear."""
+    in_doubt = [attempt.opened_at for attempt in attempts if attempt.state is AttemptState.OPEN]
+    return max(in_doubt) + provider.consistency_window if in_doubt else datetime.min.replace(tzinfo=UTC)
 
 
-def end(op: Operation, state: ClusterState, reason: str, *, wait: bool = True) -> None:
-    """Tear the whole cluster down, in every place where something of it was tried, and close it as `state`.
-
-    Safe to call again, by any process, until it is through. Until then the cluster is TERMINATING.
-
-    Raises:
-        TeardownIncomplete: something is left after half an hour; without `wait`, after one step in every place.
-        MulticomputeError: a cloud can't be asked, or refuses.
-    """
-    failed: list[MulticomputeError] = []
-    if not op.record().state.is_live:
-        # By whoever took it over while this operation was silent.
-        return
-    try:
-        begin(op, reason)
-    except LedgerError as error:
-        # A ledger that can't be written, on a full disk say, must not keep machines running.
-        failed.append(error)
-    attempts = op.ledger.attempts(op.cluster_id)
-    for name, region in places(attempts):
-        mine = [each for each in attempts if each.is_open and (each.provider, each.region) == (name, region)]
-        try:
-            selector = Selector(region=region, cluster_id=op.cluster_id)
-            terminate_and_wait(
-                op, op.session.provider(name), mine, selector, patience=PATIENCE if wait else timedelta(0)
-            )
-        except MulticomputeError as error:
-            # One place that does not answer must not keep the others running.
-            failed.append(error)
-            if isinstance(error, TeardownIncomplete) and not wait:
-                continue
-            _hold_up(op, f"{name} {region}: the teardown is not through: {error.message}", code=error.code)
-    if failed:
-        # Who does not wait is told that there is something to wait for; who has waited is told what else is in the way.
-        raise next((error for error in failed if isinstance(error, TeardownIncomplete) is not wait), failed[0])
-    finish(op, state, reason)
+def _teardown_start(op: Operation, default: datetime) -> datetime:
+    """Return when the teardown of the cluster began, perhaps in another process."""
+    return next((event.at for event in op.ledger.events(op.cluster_id) if event.kind == "terminating"), default)
 
 
-def _hold_up(op: Operation, message: str, *, is_news: bool = True, code: str | None = None) -> None:
-    """Tell what holds a teardown up, and write news down, once as long as it stays the same, for any process to say."""
-    line = op.story.line("stuck" if is_news else "terminating", message, code=code)
+def _report_blocker(op: Operation, message: str, *, is_news: bool = True, code: str | None = None) -> None:
+    """Notify the callback of what blocks a teardown; if it is news, also store it, once until it changes."""
+    event = op.events.event("stuck" if is_news else "terminating", message, code=code)
     try:
         if is_news and blocked_on(op.ledger.events(op.cluster_id)) != message:
-            op.ledger.append(line)
+            op.ledger.append(event)
     except LedgerError:
-        # Told all the same: a ledger that can't be written must not keep machines running.
+        # The callback is called all the same: a ledger that can't be written must not stop a teardown.
         pass
-    op.story.tell(line)
+    op.events.notify(event)
 
 
 def blocked_on(events: Sequence[Event]) -> str:
-    """What a teardown waits for or failed at, by the story of its cluster; "" where it has not said."""
+    """Return what a teardown waits for or failed at, by the events of its cluster; "" if unknown."""
     return next((event.message for event in reversed(events) if event.kind in ("terminating", "stuck")), "")
 
 
-def begin(op: Operation, reason: str) -> None:
-    """Write down that the end has begun, so that whoever comes next goes on with it."""
-    if op.record().state is not ClusterState.TERMINATING:
-        line = op.story.line("terminating", f"terminating: {reason}")
-        op.ledger.update_cluster(op.cluster_id, line, state=ClusterState.TERMINATING, reason=reason)
-        op.story.tell(line)
+def _mark_terminating(op: Operation, reason: str) -> None:
+    """Record that the teardown has begun, so that any process continues it."""
+    if op.reload().state is not ClusterState.TERMINATING:
+        event = op.events.event("terminating", f"terminating: {reason}")
+        try:
+            op.ledger.update_cluster(op.cluster_id, event, state=ClusterState.TERMINATING, reason=reason)
+        finally:
+            op.events.notify(event)
 
 
-def finish(op: Operation, state: ClusterState, reason: str) -> None:
-    """Write down that nothing lives: attempts closed, nodes ended, cluster at its end."""
-    now = op.clock.now()
+def _mark_ended(op: Operation, state: ClusterState, reason: str) -> None:
+    """Record that nothing of the cluster exists: attempts are closed, nodes and cluster have ended."""
     kind = "failed" if state is ClusterState.FAILED else "terminated"
-    line = op.story.line(kind, f"{kind}: {reason}; nothing of it is left")
-    op.ledger.end_cluster(op.cluster_id, state=state, at=now, reason=reason, event=line)
-    op.story.tell(line)
-
-
-def places(attempts: Sequence[AttemptRecord]) -> list[tuple[str, str]]:
-    """Every provider and region in which something was tried, in the order of the first try."""
-    return list(dict.fromkeys((attempt.provider, attempt.region) for attempt in attempts))
-
-
-def terminate(
-    session: Session,
-    cluster_id: str,
-    *,
-    reason: str = "by request",
-    wait: bool = True,
-    watch: EventCallback | None = None,
-) -> ClusterRecord:
-    """End a cluster; with `wait` returns when every cloud has said that nothing of it is left.
-
-    What has ended already is left as it is. Where another process works on it, that one is told to end it, and waited for.
-
-    Raises:
-        ProviderError: something is left after half an hour; the cluster stays TERMINATING, and `reap` goes on.
-        MulticomputeError: a cloud can't be asked; the same holds.
-    """
-    deadline = session.clock.now() + PATIENCE
-    stop = Cancellation()
-    stop.shield()
-    with on_signals(stop):
-        while (record := session.ledger.cluster(cluster_id)).state.is_live:
-            with holding(session, cluster_id) as lease:
-                # Again, under the lease: who had it until now may have ended the cluster.
-                record = session.ledger.cluster(cluster_id)
-                op = Operation.on(session, record, lease, stop=stop, watch=watch) if lease is not None else None
-                if op is not None and record.state.is_live:
-                    op = _end_unless_lost(op, record.reason or reason, wait=wait)
-            if op is None:
-                session.ledger.ask_to_end(cluster_id, reason, states=_BEFORE_TEARDOWN)
-            if not wait:
-                break
-            if op is None:
-                if session.clock.now() >= deadline:
-                    raise ProviderError(f"{record.name}: the process that works on it did not end it in {PATIENCE}")
-                stop.sleep(session.clock, _LOOK)
-        stop.lower()
-    return session.ledger.cluster(cluster_id)
-
-
-def _end_unless_lost(op: Operation, reason: str, *, wait: bool) -> Operation | None:
+    event = op.events.event(kind, f"{kind}: {reason}; nothing is left running")
     try:
-        end(op, ClusterState.TERMINATED, reason, wait=wait)
-    except LostLease:
-        return None
-    except TeardownIncomplete:
-        if wait:
-            raise
-    return op
-
-
-def leave(session: Session, cluster_id: str, error: BaseException | None) -> ClusterRecord:
-    """End a cluster whose `with` block was left; an exception is named, and stays the one that goes on."""
-    record = session.ledger.cluster(cluster_id)
-    if not record.state.is_live:
-        return record
-    reason = "its with block was left" if error is None else f"its with block was left by {error!r:.200}"
-    try:
-        record = terminate(session, cluster_id, reason=reason)
-    except MulticomputeError as trouble:
-        _log.error("%s is TERMINATING, something of it may live: %s", record.name, trouble)
-        if error is None:
-            raise
-        error.add_note(f"{record.name} is not torn down yet: {trouble}")
-        return session.ledger.cluster(cluster_id)
-    if error is not None:
-        _log.warning("%s: torn down after %r, nothing of it is left", record.name, type(error).__name__)
-    return record
+        op.ledger.end_cluster(op.cluster_id, state=state, at=op.clock.now(), reason=reason, event=event)
+    except LedgerError as error:
+        raise LedgerError(
+            f"{op.name}: nothing is left running, and the ledger can't record that: {error.message}",
+            hint="once the ledger can be written, `multicompute reconcile` records it",
+            code=error.code,
+        ) from error
+    finally:
+        op.events.notify(event)

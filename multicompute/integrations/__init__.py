@@ -1,1 +1,1 @@
-"""Clusters for the schedulers that people have already; each needs its own extra."""
+"""Integrations with schedulers; each needs its own extra."""

@@ -1,32 +1,48 @@
-"""Names and tags for clusters that belong to a scheduler's runs: the same for every try of the same piece of work."""
+"""Names and tags of clusters that belong to a run of a scheduler. They are the same for every try of the same work."""
 
 import re
 from hashlib import sha256
 from typing import Final
 
-_DIGEST: Final = 12
-_PREFIX: Final = 40 - _DIGEST - 1
+DIGITS: Final = 12
+_READABLE: Final = 40 - DIGITS - 1
 _TAG: Final = 63
-"""What the strictest cloud takes as the value of a tag."""
+"""The shortest limit of all clouds on the value of a tag."""
 
 
-def run_name(prefix: str, *parts: str) -> str:
-    """A cluster's name that is the same whenever the parts are, and another one otherwise.
+def slug(text: str) -> str:
+    """Return `text` in lower case, with each sequence of other characters than a-z and 0-9 replaced by '-'."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def name_with_digest(text: str, key: str, *, prefix: str) -> str:
+    """Return a cluster name: a readable part and a digest.
 
     Args:
-        prefix: what people should see in it, such as the name of the flow; cut and put into the alphabet of names.
-        parts: what tells this piece of work from all others. They must not count tries.
+        text: What people should recognize; shortened and converted to the characters of names.
+        key: Identifies the work, and must not change between its tries. Different keys get different names.
+        prefix: Put in front of a readable part that does not begin with a letter.
 
     Returns:
         2 to 40 of a-z, 0-9 and '-', beginning with a letter.
     """
-    shown = re.sub(r"[^a-z0-9]+", "-", prefix.lower())[:_PREFIX].strip("-")
-    if not shown[:1].isalpha():
-        shown = f"run-{shown}"[:_PREFIX].strip("-")
-    # NUL stands in no part, so that ("ab", "c") and ("a", "bc") stay apart.
-    return f"{shown}-{sha256(chr(0).join(parts).encode()).hexdigest()[:_DIGEST]}"
+    readable = slug(text)[:_READABLE].strip("-")
+    if not readable[:1].isalpha():
+        readable = f"{prefix}-{readable}"[:_READABLE].strip("-")
+    return f"{readable}-{sha256(key.encode()).hexdigest()[:DIGITS]}"
+
+
+def run_name(text: str, *parts: str) -> str:
+    """Return a cluster name for a piece of work.
+
+    Args:
+        text: What people should recognize, such as the name of the flow.
+        parts: What identifies the work. They must not count tries.
+    """
+    # No part contains a NUL, so that ("ab", "c") and ("a", "bc") differ.
+    return name_with_digest(text, chr(0).join(parts), prefix="run")
 
 
 def tag_value(text: str) -> str:
-    """`text` as the value of a tag that every cloud takes: cut, and what is not taken everywhere replaced by '-'."""
+    """Return `text` as a tag value that every cloud accepts: shortened, with '-' for other characters."""
     return re.sub(r"[^A-Za-z0-9 _.:/=+@-]", "-", text)[:_TAG].strip()

@@ -1,6 +1,23 @@
-"""Remembers clusters, attempts, nodes, events and outages, on disk before any cloud hears of them. The only SQL."""
+"""The ledger: records clusters, attempts, nodes, events and outages before any cloud is called. All SQL is in this package."""
 
 from multicompute.ledger.ledger import Ledger
-from multicompute.ledger.records import AttemptRecord, AttemptState, ClusterRecord, NodeRecord
+from multicompute.ledger.records import (
+    ACCESS_DENIED,
+    NOT_AUTHENTICATED,
+    AttemptRecord,
+    AttemptState,
+    AvailabilityRecord,
+    ClusterRecord,
+    NodeRecord,
+)
 
-__all__ = ["AttemptRecord", "AttemptState", "ClusterRecord", "Ledger", "NodeRecord"]
+__all__ = [
+    "ACCESS_DENIED",
+    "NOT_AUTHENTICATED",
+    "AttemptRecord",
+    "AttemptState",
+    "AvailabilityRecord",
+    "ClusterRecord",
+    "Ledger",
+    "NodeRecord",
+]

@@ -1,4 +1,4 @@
-"""What the ledger needs of an engine, and which engine a URL names."""
+"""The interface between the ledger and a database engine, and the choice of the engine by URL."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -13,60 +13,61 @@ _SERVERS: Final = ("postgresql://", "postgres://")
 
 
 class Cursor(Protocol):
-    """Runs the statements of one transaction: plain SQL with `?` for values."""
+    """Runs the statements of one transaction: SQL with `?` for values."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows the last statement has changed."""
+        """The number of rows that the last statement changed."""
         ...
 
     def execute(self, statement: str, values: Sequence[object] = ..., /) -> Any:
-        """Run one; returns what has `fetchone`, `fetchall` and `rowcount`."""
+        """Run a statement and return an object with `fetchone`, `fetchall` and `rowcount`."""
         ...
 
     def executemany(self, statement: str, rows: Iterable[Sequence[object]], /) -> Any:
-        """Run one for each row of values, in fewer trips where the engine is far away."""
+        """Run a statement for each row of values, in few round trips to a server."""
         ...
 
 
 class Database(Protocol):
-    """One connection that several threads may share, one transaction at a time. No object of it crosses a fork."""
+    """A connection that several threads can share, for one transaction at a time. It must not be used across a fork."""
 
     def transaction(self, key: str, *, is_intent: bool = False) -> AbstractContextManager[Cursor]:
-        """A transaction, kept when its block ends and undone when the block raises.
+        """Open a transaction that commits at the end of the block and rolls back if the block raises.
 
         Args:
-            key: what it is about: a cluster's id, say. No two transactions with the same key overlap, in any process on any
-                host, and the later one sees all that the earlier one has written.
-            is_intent: it must survive a power cut, too, before this returns. Without it only the death of this process is certain
-                to be survived: what is lost then is found again by asking the clouds about the intents.
+            key: What the transaction is about, such as the id of a cluster. Transactions with the same key never overlap,
+                in any process on any host, and each sees everything that the earlier ones wrote.
+            is_intent: Whether the commit must survive a power failure. Without it, only the end of this process is sure
+                to be survived. Anything lost in a power failure is found again by listing the clouds for the intents.
 
         Raises:
-            LedgerError: nothing of it was written, or, where the message says so, it is not known whether all of it was.
+            LedgerError: Nothing was written, unless the message states that the outcome is unknown.
         """
         ...
 
     def read(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
-        """All rows of one SELECT, each with its values by column name."""
+        """Return all rows of a SELECT, each with its values by column name."""
         ...
 
     def close(self) -> None:
-        """Close the connection; what was committed stays."""
+        """Close the connection. Committed transactions are kept."""
         ...
 
 
 def open_database(url: str) -> Database:
-    """The database that a `state` names, made and upgraded as needed.
+    """Open the database of a `state` setting, and create or upgrade it if necessary.
 
     Raises:
-        LedgerError: it can't be opened, is of a newer version, or is of no kind that is known.
+        LedgerError: The database can't be opened, was written by a newer version, or is of an unknown kind.
     """
     if url.startswith(_SERVERS):
         return Postgres(url)
     file = state_file(url)
     if file is None:
-        known = "sqlite:////home/me/.local/share/multicompute/state.db, or postgresql://me@host/database"
+        examples = "sqlite:////home/me/.local/share/multicompute/state.db, or postgresql://me@host/database"
         raise LedgerError(
-            f"state={without_password(url)!r}: only sqlite:/// and postgresql:// are known", hint=f"write {known}"
+            f"state={without_password(url)!r}: only sqlite:/// and postgresql:// are supported",
+            hint=f"write {examples}",
         )
     return Sqlite(file)

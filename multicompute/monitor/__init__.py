@@ -1,1 +1,1 @@
-"""Looks at what clusters do and cost; changes nothing by itself."""
+"""Monitors clusters: measures nodes, finds idle clusters, exports metrics, and supervises."""

@@ -1,16 +1,17 @@
-"""Tells Prometheus how clusters fare: figures taken after each round of the supervisor, served over HTTP."""
+"""Exports metrics of clusters to Prometheus, updated after each round of the supervisor."""
 
+import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from multicompute.cost.billing import EXACT, billed, exact, minimums, per_hour, spent
+from multicompute.cost.billing import cost_of, hourly_cost_of, minimums
+from multicompute.cost.forecast import Account
 from multicompute.errors import ConfigError, SpecError
-from multicompute.ledger import ClusterRecord, NodeRecord
+from multicompute.ledger import ClusterRecord
 from multicompute.monitor.supervise import Round
 from multicompute.node import ClusterState, Metric, Sample
 from multicompute.session import Session
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9464"
 _CLUSTER: Final = ("cluster", "provider", "region")
-_NOTHING: Final = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """One figure for each combination of label values.
+    """A gauge with a value for each combination of labels.
 
     Attributes:
-        name: without the prefix that all of ours have.
-        labels: names of the labels.
-        values: label values, in the order of `labels` -> the figure.
+        name: Its name, without the prefix `multicompute_`.
+        help: What it measures.
+        labels: The names of its labels.
+        values: Label values, in the order of `labels` -> the value.
     """
 
     name: str
@@ -40,10 +41,10 @@ class Gauge:
 
 
 def gauges(session: Session, last: Round) -> list[Gauge]:
-    """The figures as they are now, from the ledger and the last round; asks no cloud."""
+    """Return the current values, from the ledger and the last round, without calling a cloud."""
     now = session.clock.now()
-    records = [*session.ledger.clusters()]
-    # Since now: the nodes of clusters that live, and of no others.
+    records = session.ledger.clusters()
+    # With `since=now`, only the nodes of live clusters.
     nodes = {record.id: nodes for record, nodes in session.ledger.spending(since=now)}
     accounts = [(record, nodes.get(record.id, [])) for record in records]
     return [
@@ -54,61 +55,53 @@ def gauges(session: Session, last: Round) -> list[Gauge]:
     ]
 
 
-def _counts(accounts: Sequence[tuple[ClusterRecord, Sequence[NodeRecord]]]) -> Iterator[Gauge]:
+def _counts(accounts: Sequence[Account]) -> Iterator[Gauge]:
     states = Counter(record.state.value for record, _ in accounts)
     live = [state for state in ClusterState if state.is_live]
-    # States in which there is none are told, too: what is missing can't be compared with anything.
-    yield Gauge(
-        "clusters", "Clusters that live, by state", ("state",), {(s.value,): float(states[s.value]) for s in live}
-    )
+    # States without a cluster have the value 0: a missing value can't be compared.
+    yield Gauge("clusters", "Live clusters by state", ("state",), {(s.value,): float(states[s.value]) for s in live})
     nodes = Counter(
         (node.provider, node.region, node.state) for _, nodes in accounts for node in nodes if node.ended_at is None
     )
     labels = ("provider", "region", "state")
-    yield Gauge("nodes", "Nodes of clusters that live", labels, {key: float(count) for key, count in nodes.items()})
+    yield Gauge("nodes", "Nodes of live clusters", labels, {key: float(count) for key, count in nodes.items()})
 
 
-def _costs(
-    accounts: Iterable[tuple[ClusterRecord, Sequence[NodeRecord]]], least: Mapping[str, timedelta], now: datetime
-) -> Iterator[Gauge]:
-    hourly, accrued, ends = {}, {}, {}
+def _costs(accounts: Iterable[Account], least: Mapping[str, timedelta], now: datetime) -> Iterator[Gauge]:
+    hourly, accrued, expiries = {}, {}, {}
     for record, nodes in accounts:
         labels = _labels(record)
-        hourly[labels] = float(sum((exact(n.hourly_cost) for n in nodes if n.ended_at is None), Decimal(0)))
-        amount = Decimal(0)
-        for node in nodes:
-            time = billed(node, minimum=least.get(node.provider, _NOTHING), now=now)
-            amount = EXACT.add(amount, spent(node.hourly_cost, time))
-        accrued[labels] = float(per_hour(amount))
+        hourly[labels] = float(hourly_cost_of(nodes))
+        accrued[labels] = float(cost_of(nodes, minimums=least, now=now))
         if record.expires_at is not None:
-            ends[labels] = record.expires_at.timestamp()
-    yield Gauge("cluster_hourly_cost_usd", "USD per hour for the nodes that live", _CLUSTER, hourly)
-    yield Gauge("cluster_accrued_cost_usd", "USD so far, over the whole life of the cluster", _CLUSTER, accrued)
-    yield Gauge("cluster_expires_timestamp_seconds", "Hard end of life; none where there is none", _CLUSTER, ends)
+            expiries[labels] = record.expires_at.timestamp()
+    yield Gauge("cluster_hourly_cost_usd", "USD per hour for the live nodes", _CLUSTER, hourly)
+    yield Gauge("cluster_accrued_cost_usd", "USD since the cluster began", _CLUSTER, accrued)
+    yield Gauge(
+        "cluster_expires_timestamp_seconds", "When the lease ends; missing if it has no end", _CLUSTER, expiries
+    )
 
 
-def _accelerators(
-    accounts: Iterable[tuple[ClusterRecord, Sequence[NodeRecord]]], readings: Mapping[str, Sequence[Sample]]
-) -> Iterator[Gauge]:
+def _accelerators(accounts: Iterable[Account], readings: Mapping[str, Sequence[Sample]]) -> Iterator[Gauge]:
     shares = {}
     for record, nodes in accounts:
         latest: dict[tuple[str, int | None], Sample] = {}
         for sample in (one for node in nodes if node.ended_at is None for one in readings.get(node.id, ())):
             if sample.metric is Metric.ACCELERATOR:
-                # They come oldest first.
+                # Samples are sorted, oldest first.
                 latest[sample.node, sample.accelerator] = sample
         if latest:
             shares[_labels(record)] = sum(sample.value for sample in latest.values()) / len(latest) / 100
-    text = "Share of the time in which accelerators were at work, mean of those that are measured"
+    text = "Share of the time in which accelerators were busy, mean of the measured ones"
     yield Gauge("cluster_accelerator_utilisation_ratio", text, _CLUSTER, shares)
 
 
 def _of_round(last: Round, now: datetime) -> Iterator[Gauge]:
     figures = (
         ("round_duration_seconds", "How long the last round took", last.took.total_seconds()),
-        ("round_errors", "What failed in the last round", float(last.errors)),
+        ("round_errors", "Failures in the last round", float(last.errors)),
         ("round_timestamp_seconds", "When the last round ended", now.timestamp()),
-        ("rounds", "Rounds since the supervisor began", float(last.number + 1)),
+        ("rounds", "Rounds since the supervisor started", float(last.number + 1)),
     )
     for name, text, value in figures:
         yield Gauge(name, text, (), {(): value})
@@ -119,22 +112,23 @@ def _labels(record: ClusterRecord) -> tuple[str, ...]:
 
 
 class Exporter:
-    """Holds the figures of the last round; a scrape reads them and costs neither a cloud's answer nor the ledger's.
+    """The collector for prometheus-client. A scrape returns the values of the last round and calls neither cloud nor ledger.
 
     Attributes:
-        address: where it is served, "127.0.0.1:9464".
+        address: Where they are served, "127.0.0.1:9464".
     """
 
     def __init__(self) -> None:
+        """Create an exporter without gauges that does not serve yet."""
         self.address = ""
         self._gauges: Sequence[Gauge] = ()
 
-    def show(self, gauges: Sequence[Gauge]) -> None:
-        """From now on tell these."""
+    def update(self, gauges: Sequence[Gauge]) -> None:
+        """Replace the gauges."""
         self._gauges = tuple(gauges)
 
     def collect(self) -> "Iterator[Family]":
-        """What prometheus-client asks for at each scrape."""
+        """Yield the gauges; prometheus-client calls this at each scrape."""
         from prometheus_client.core import GaugeMetricFamily
 
         for gauge in self._gauges:
@@ -146,15 +140,14 @@ class Exporter:
 
 @contextmanager
 def serve(address: str) -> Iterator[Exporter]:
-    """Serve figures on this address, and on no other, while the block runs.
+    """Serve metrics on this address, and on no other, inside the block.
 
     Args:
         address: "127.0.0.1:9464", "[::1]:9464"; port 0 for a free one.
 
     Raises:
-        SpecError: `address` is none.
-        ConfigError: prometheus-client is not installed.
-        OSError: the address can't be had.
+        SpecError: `address` is not an address and a port, or can't be bound.
+        ConfigError: Prometheus-client is not installed.
     """
     host, port = parse_address(address)
     try:
@@ -164,10 +157,17 @@ def serve(address: str) -> Iterator[Exporter]:
             raise
         raise ConfigError("prometheus-client is not installed", hint='pip install "multicompute[metrics]"') from error
     exporter = Exporter()
-    # A registry of our own: what this process tells of itself by default is nobody's business here.
+    # A registry of our own: the default one also exports metrics of this process.
     registry = CollectorRegistry()
     registry.register(exporter)
-    server, thread = start_http_server(port, host, registry)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except (OSError, UnicodeError) as error:
+        # UnicodeError: a name of a host that is too long for the resolver.
+        is_used = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        why = "in use by another process" if is_used else f"can't be bound: {getattr(error, 'strerror', '') or error}"
+        hint = "choose another port, or port 0 for a free one" if is_used else "use an address of this machine"
+        raise SpecError(f"metrics={address!r}: {why}", argument="metrics", hint=hint) from error
     try:
         exporter.address = f"[{host}]:{server.server_port}" if ":" in host else f"{host}:{server.server_port}"
         yield exporter
@@ -178,10 +178,10 @@ def serve(address: str) -> Iterator[Exporter]:
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """Host and port of "127.0.0.1:9464" or "[::1]:9464".
+    """Return host and port of "127.0.0.1:9464" or "[::1]:9464".
 
     Raises:
-        SpecError: it is not of that form. Without a host it would be all that the machine has.
+        SpecError: It does not have that form. A host is required, because without one all addresses of the machine would be used.
     """
     host, colon, port = address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
@@ -189,6 +189,6 @@ def parse_address(address: str) -> tuple[str, int]:
     if not colon or not is_host or not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise SpecError(
             f"metrics={address!r}: not an address and a port; write {DEFAULT_ADDRESS}",
-            hint="another address of this machine lets other machines read the figures",
+            hint="with another address of this machine, other machines can read the metrics",
         )
     return bare, int(port)

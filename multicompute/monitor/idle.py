@@ -1,4 +1,4 @@
-"""Finds clusters that have been idle for as long as they were allowed to be; what was not measured is never taken for idleness."""
+"""Finds clusters that have been idle for their `idle_timeout`. An accelerator that was not measured never counts as idle."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
+from multicompute.engine.operation.regions import by_region
 from multicompute.errors import MulticomputeError
 from multicompute.ledger import ClusterRecord
 from multicompute.monitor.metrics import metrics
@@ -16,20 +17,20 @@ from multicompute.session import Session
 from multicompute.units import parse_duration
 
 QUIET: Final = 5.0
-"""Percent of the time; an accelerator that is at work for no more than this does no work that anybody waits for."""
+"""The highest utilisation, in percent, of an accelerator that counts as idle."""
 GAP: Final = timedelta(minutes=10)
-"""How far two measurements may lie apart at most, and the last one back: clouds measure by five minutes and lag by some more."""
+"""The longest gap between two samples, and since the last one: clouds measure every five minutes, and publish some minutes late."""
 RECENT: Final = 2 * GAP
-"""A look at the last minutes is enough to see that most clusters are at work."""
+"""The window of the first samples, which show that most clusters are busy."""
 _UP_AGAIN: Final = ("ready", "healed", "recovered", "adopted")
 
 Readings = Mapping[str, Sequence[Sample]]
-"""Node -> what was measured of it lately, perhaps nothing; nodes of which no cloud could be asked are missing."""
+"""Node id -> its recent samples, perhaps none; nodes whose cloud did not answer are missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A cluster whose idleness is to be judged: it has a limit, and has been READY for as long."""
+    """A cluster that may be idle: it has an `idle_timeout`, and has been READY for that long."""
 
     cluster: ClusterRecord
     nodes: tuple[Node, ...]
@@ -40,16 +41,17 @@ class Case:
 def is_idle(
     nodes: Collection[Node], samples: Iterable[Sample], *, up_since: datetime, now: datetime, limit: timedelta
 ) -> bool:
-    """Whether every accelerator of every node is known to have done nothing for the whole of `limit`.
+    """Return whether every accelerator of every node is known to have been idle for the last `limit`.
 
-    Each needs samples from beginning to end, no further apart than `GAP` (for a short limit, than half of it), and none
-    above `QUIET`. A sample of the node as a whole stands for all of its accelerators.
+    Each accelerator needs samples for the complete period, no further apart than `GAP` (or half of a shorter limit), and none
+    above `QUIET`. A sample without an accelerator number stands for all accelerators of its node.
 
     Args:
-        nodes: those that live.
-        samples: of these nodes and perhaps others, in any order.
-        up_since: since when all of them are there.
-        limit: how long it has to have been idle.
+        nodes: The live nodes.
+        samples: Samples of these nodes and perhaps others, in any order.
+        up_since: The time since which all these nodes have been running.
+        now: The end of the period.
+        limit: The length of the period.
     """
     start = now - limit
     if not nodes or up_since > start:
@@ -74,15 +76,15 @@ def _is_quiet(samples: Iterable[Sample], *, start: datetime, end: datetime, gap:
     return is_covered and all(sample.value <= QUIET for sample in known)
 
 
-def cases(session: Session, *, told: list[str], notes: list[str]) -> list[Case]:
-    """The clusters that may be idle by their age. One whose clouds don't measure is told of, once in its story and in `told`."""
+def cases(session: Session, *, done: list[str], notes: list[str]) -> list[Case]:
+    """Return the clusters that are old enough to be idle; add a line to `done`, once, for each that can't be measured."""
     found = []
     for record in session.ledger.clusters():
         limit = record.spec.get("idle_timeout")
         if record.state is not ClusterState.READY or not isinstance(limit, str):
             continue
         try:
-            case = _case(session, record, parse_duration(limit, what="idle_timeout"), told)
+            case = _case(session, record, parse_duration(limit, what="idle_timeout"), done)
         except MulticomputeError as error:
             notes.append(f"{record.name}: {error}")
         else:
@@ -90,56 +92,56 @@ def cases(session: Session, *, told: list[str], notes: list[str]) -> list[Case]:
     return found
 
 
-def _case(session: Session, record: ClusterRecord, limit: timedelta, told: list[str]) -> Case | None:
+def _case(session: Session, record: ClusterRecord, limit: timedelta, done: list[str]) -> Case | None:
     up_since = _up_since(session, record)
     if up_since > session.clock.now() - limit:
         return None
     nodes = [node for node in session.ledger.nodes(record.id) if node.ended_at is None and node.rank >= 0]
     case = Case(record, tuple(node.as_node() for node in nodes), up_since, limit)
-    blind = [name for name in sorted({node.provider for node in nodes}) if not _measures(session, name)]
-    if blind:
-        _tell_once(session, case, f"{', '.join(blind)} does not measure accelerators", told)
+    unmeasured = [name for name in sorted({node.provider for node in nodes}) if not _measures(session, name)]
+    if unmeasured:
+        _note_once(session, case, f"{', '.join(unmeasured)} does not measure accelerators", done)
         return None
     return case
 
 
 def recent(session: Session, nodes: Iterable[Node], notes: list[str]) -> dict[str, list[Sample]]:
-    """What was measured of nodes in the last minutes; a place that can't be asked becomes a note."""
-    places: dict[tuple[str, str], list[Node]] = {}
-    for node in nodes:
-        places.setdefault((node.provider, node.region), []).append(node)
+    """Return the recent samples of nodes; a region that can't be read becomes a note."""
     readings: dict[str, list[Sample]] = {}
-    for place, there in places.items():
+    for where, members in by_region(nodes).items():
         try:
-            samples = metrics(session, there, window=RECENT)
+            samples = metrics(session, members, window=RECENT)
         except MulticomputeError as error:
-            notes.append(f"{' '.join(place)}: its monitoring could not be asked: {error}")
+            notes.append(f"{where}: its monitoring could not be read: {error}")
             continue
-        readings |= {node.id: [] for node in there}
+        readings |= {node.id: [] for node in members}
         for sample in samples:
             readings[sample.node].append(sample)
     return readings
 
 
 def idle(
-    session: Session, judged: Iterable[Case], readings: Readings, *, told: list[str], notes: list[str]
+    session: Session, candidates: Iterable[Case], readings: Readings, *, done: list[str], notes: list[str]
 ) -> dict[str, str]:
-    """The ids of the clusters that have to end -> why; the clouds are asked for the whole time only of those that look idle."""
+    """Return the ids of the idle clusters -> the reason for their termination.
+
+    The samples of the complete `idle_timeout` are read only for clusters whose recent samples are idle.
+    """
     ending = {}
-    for case in judged:
+    for case in candidates:
         if any(node.id not in readings or _is_busy(readings[node.id]) for node in case.nodes):
             continue
         try:
             samples = metrics(session, case.nodes, window=case.limit)
         except MulticomputeError as error:
-            notes.append(f"{case.cluster.name}: its monitoring could not be asked: {error}")
+            notes.append(f"{case.cluster.name}: its monitoring could not be read: {error}")
             continue
         now = session.clock.now()
         if is_idle(case.nodes, samples, up_since=case.up_since, now=now, limit=case.limit):
             since = f"{now - case.limit:%Y-%m-%d %H:%M} UTC"
             ending[case.cluster.id] = f"idle: no accelerator above {QUIET:g} % since {since}"
         elif not any(sample.metric is Metric.ACCELERATOR for sample in samples):
-            _tell_once(session, case, "nothing was measured of its accelerators", told)
+            _note_once(session, case, "its accelerators were not measured", done)
     return ending
 
 
@@ -148,7 +150,7 @@ def _is_busy(samples: Iterable[Sample]) -> bool:
 
 
 def _up_since(session: Session, record: ClusterRecord) -> datetime:
-    """Since when the cluster has been whole: a node that was replaced has not been there all the time."""
+    """Return the time since which the gang has been complete: a replacement node has not run for as long as the others."""
     ups = (event.at for event in session.ledger.events(record.id) if event.kind in _UP_AGAIN)
     return max(ups, default=record.created_at)
 
@@ -157,8 +159,8 @@ def _measures(session: Session, provider: str) -> bool:
     return Capability.METRICS in session.provider(provider).capabilities
 
 
-def _tell_once(session: Session, case: Case, why: str, told: list[str]) -> None:
-    message = f"idle_timeout can't be judged here: {why}"
-    line = Event(session.clock.now(), "note", message, case.cluster.id, {"idle_timeout": why})
-    if session.ledger.append_once(line):
-        told.append(f"{case.cluster.name}: {message}")
+def _note_once(session: Session, case: Case, why: str, done: list[str]) -> None:
+    message = f"idle_timeout has no effect: {why}"
+    event = Event(session.clock.now(), "note", message, case.cluster.id, {"idle_timeout": why})
+    if session.ledger.append_once(event):
+        done.append(f"{case.cluster.name}: {message}")

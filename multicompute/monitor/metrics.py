@@ -1,12 +1,12 @@
-"""Asks the clouds' monitoring what nodes are doing, in batches."""
+"""Reads the measurements of nodes from the clouds' monitoring, in batches."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Final
 
-from multicompute.engine.operation.cancellation import Cancellation
-from multicompute.engine.operation.retry import call_with_retry
+from multicompute.engine.operation.regions import ProviderRegion, by_region
+from multicompute.engine.operation.retry import call_provider
 from multicompute.node import Node, Sample
 from multicompute.provider import Capability
 from multicompute.session import Session
@@ -15,28 +15,22 @@ _POOL: Final = 8
 
 
 def metrics(session: Session, nodes: Sequence[Node], *, window: timedelta) -> list[Sample]:
-    """What was measured of these nodes in the last `window`, oldest first; what a cloud does not measure is absent.
+    """Return the measurements of these nodes in the last `window`, oldest first; metrics that a cloud does not measure are missing.
 
     Raises:
-        MulticomputeError: a cloud can't be asked.
+        MulticomputeError: A cloud does not answer.
     """
     until = session.clock.now()
-    places: dict[tuple[str, str], list[Node]] = {}
-    for node in nodes:
-        places.setdefault((node.provider, node.region), []).append(node)
+    groups = by_region(nodes)
 
-    def measured(place: tuple[str, str]) -> tuple[Sample, ...]:
-        provider = session.provider(place[0])
-        if Capability.METRICS not in provider.capabilities:
+    def measure(where: ProviderRegion) -> tuple[Sample, ...]:
+        if Capability.METRICS not in session.provider(where.provider).capabilities:
             return ()
-        return call_with_retry(
-            lambda: provider.metrics(places[place], since=until - window, until=until),
-            clock=session.clock,
-            stop=Cancellation(),
-            base=provider.poll_interval,
-            on_retry=lambda error, seconds: None,
+        since, members = until - window, groups[where]
+        return call_provider(
+            session, where.provider, lambda provider: provider.metrics(members, since=since, until=until)
         )
 
     with ThreadPoolExecutor(_POOL, thread_name_prefix="metrics") as pool:
-        samples = [sample for found in pool.map(measured, places) for sample in found]
+        samples = [sample for found in pool.map(measure, groups) for sample in found]
     return sorted(samples, key=lambda sample: sample.at)

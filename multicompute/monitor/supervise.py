@@ -1,4 +1,4 @@
-"""Looks after every cluster of the ledger, round after round: looks at nodes, ends what is over its limits, mends what differs."""
+"""Supervises every cluster of the ledger in rounds: refresh, measure, reconcile and reap."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -6,35 +6,40 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from multicompute.engine.operation.cancellation import Cancellation, on_signals
+from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
+from multicompute.engine.operation.coverage import Coverage
 from multicompute.engine.recovery.reap import over_limit, reap
 from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.engine.upkeep.refresh import refresh_all
 from multicompute.errors import MulticomputeError
-from multicompute.monitor.idle import Case, Readings, cases, idle, recent
+from multicompute.monitor.idle import Readings, cases, idle, recent
 from multicompute.node import ClusterState
 from multicompute.session import Session
 
 INTERVAL: Final = timedelta(minutes=1)
 SWEEP_EVERY: Final = 10
-"""Every so many rounds all that carries our tags is listed, in all regions: for orphans, and for what the ledger does not know."""
+"""Every tenth round lists all resources with our tags in all regions, to find orphans and what the ledger does not have."""
 MEASURE_EVERY: Final = timedelta(minutes=5)
-"""Clouds measure by the minute at best, some every five minutes, and some bill each figure that is read."""
-_UNTOLD: Final = ("retry", "note", "terminating")
-"""Kinds of lines in a story that are no news here."""
+"""Clouds measure at most once a minute, some every five minutes, and some bill each value that is read."""
+_UNREPORTED: Final = ("retry", "note", "terminating")
+"""Kinds of events that a round does not report."""
 
 _log = logging.getLogger("multicompute")
 
 
 @dataclass(slots=True)
 class Round:
-    """What one round came to.
+    """The result of one round.
 
     Attributes:
-        done: what was done or has happened, a line for each.
-        notes: what could not be asked, and what others are at.
-        errors: how many steps, clusters and places failed; the next round tries again.
-        readings: what was last measured of nodes, where that was asked for.
+        number: From 0.
+        began: When it began.
+        took: How long it took.
+        done: Actions and events, one line each.
+        notes: What could not be read, and what other processes work on.
+        errors: How many steps, clusters and regions failed; the next round tries again.
+        not_asked: Cloud, region or cluster -> why nothing is known about it in this round.
+        readings: The last samples of nodes, if they were measured.
     """
 
     number: int
@@ -43,13 +48,19 @@ class Round:
     done: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     errors: int = 0
+    not_asked: dict[str, str] = field(default_factory=dict)
     readings: Readings = field(default_factory=dict)
 
-    def trouble(self, lines: Iterable[str]) -> None:
-        """Note what failed."""
+    def add_errors(self, lines: Iterable[str]) -> None:
+        """Add a note for each failure, and count them."""
         for line in lines:
             self.notes.append(line)
             self.errors += 1
+
+    def add_coverage(self, coverage: Coverage) -> None:
+        """Add an error for everything that could not be asked."""
+        self.not_asked |= coverage.not_asked
+        self.add_errors(coverage.problems())
 
 
 def supervise(
@@ -58,158 +69,169 @@ def supervise(
     interval: timedelta = INTERVAL,
     rounds: int | None = None,
     on_round: Callable[[Round], None] | None = None,
-    stop: Cancellation | None = None,
+    cancellation: Cancellation | None = None,
 ) -> Round | None:
-    """Look after every cluster until a signal, or `stop`, ends it; what is done is logged, a line for each thing.
+    """Supervise every cluster until a signal or `cancellation`; each action is logged in one line.
 
-    Enforces ttl, budget and idle_timeout. A cloud or a ledger that fails is noted, and the next round tries again. Several
-    supervisors at once do no harm: each cluster's lease says who works on it.
+    Enforces ttl, budget and idle_timeout. If a cloud or the ledger fails, that is noted and the next round tries again.
+    Several supervisors may run at once: the lease of a cluster decides which one works on it.
 
     Args:
-        session: the ledger and the clouds.
-        interval: how long to wait between two rounds.
-        rounds: how many to make; None for no end.
-        on_round: told of each round; then accelerators are measured of all nodes, and not only where a cluster may be idle.
-        stop: wishes for the end from another thread.
+        session: The ledger and the clouds.
+        interval: The time between two rounds.
+        rounds: The number of rounds; None for no limit.
+        on_round: Called after each round; with it, the accelerators of all nodes are measured, not only of clusters that may
+            be idle.
+        cancellation: How another thread stops the supervision.
 
     Returns:
-        The last round that came to its end, None where there was none.
+        The last complete round, None if there was none.
 
     Raises:
-        LedgerError: the ledger can't be opened in the first place.
+        LedgerError: The ledger can't be opened at the start.
     """
     supervisor = Supervisor(session, on_round)
-    # Here and not in a round: where there never was a ledger, to go on trying would look as if all were well.
+    # Before the first round: if the ledger can't be opened at the start, repeating would hide a wrong configuration.
     session.ledger.clusters()
-    stop = stop or Cancellation()
+    cancellation = cancellation or Cancellation()
     last = None
-    with on_signals(stop):
+    with cancel_on_signals(cancellation):
         try:
             while rounds is None or supervisor.number < rounds:
                 if last is not None:
-                    stop.sleep(session.clock, interval)
-                # After the last round nobody comes who would go on with what is ending.
-                last = supervisor.round(stop, wait=supervisor.number + 1 == rounds)
+                    cancellation.sleep(session.clock, interval)
+                # The last round waits for its teardowns, because no other round continues them.
+                last = supervisor.round(cancellation, wait=supervisor.number + 1 == rounds)
         except (KeyboardInterrupt, SystemExit):
-            # How this is meant to end: between two steps, or by a second signal in the midst of one, which whoever comes next
-            # goes on with. The leases are given back already.
+            # The normal end: between two steps, or within one by a second signal. Leases are released by then, and any process
+            # can continue what was interrupted.
             _log.info("stopped")
     return last
 
 
 class Supervisor:
-    """Makes the rounds, and remembers from one to the next when it measured and what it has said."""
+    """The state of supervision from one round to the next: when nodes were measured, and which notes were logged."""
 
     def __init__(self, session: Session, on_round: Callable[[Round], None] | None = None) -> None:
+        """Create a supervisor that calls `on_round` after each round."""
         self.number = 0
         self._session = session
         self._on_round = on_round
         self._measured_at: datetime | None = None
         self._readings: Readings = {}
-        self._ending: dict[str, str] = {}
-        self._said: set[str] = set()
+        self._idle: dict[str, str] = {}
+        self._logged: set[str] = set()
         self._waits = False
 
-    def round(self, stop: Cancellation, *, wait: bool) -> Round:
-        """Make one round; with `wait` teardowns are waited for, else the next round goes on with them.
+    def round(self, cancellation: Cancellation, *, wait: bool) -> Round:
+        """Make one round.
+
+        Args:
+            cancellation: Stops the round between two steps.
+            wait: Whether to wait for teardowns; else the next round continues them.
 
         Raises:
-            BaseException: what `stop` was given, at the next step.
+            BaseException: The cause of the requested cancellation.
         """
         self._waits = wait
-        found = Round(self.number, self._session.clock.now())
-        is_sweep = self.number % SWEEP_EVERY == 0
-        steps = [("looking at the nodes", self._look), ("measuring", self._measure)]
-        if is_sweep:
+        this_round = Round(self.number, self._session.clock.now())
+        steps = [("refreshing the nodes", self._refresh), ("measuring", self._measure)]
+        if self.number % SWEEP_EVERY == 0:
             steps.append(("reconciling", self._reconcile))
         steps.append(("reaping", self._reap))
         for what, step in steps:
-            stop.check()
-            self._try(what, step, found)
-        stop.check()
-        found.took = self._session.clock.now() - found.began
-        found.readings = self._readings
-        self._tell(found)
+            cancellation.check()
+            self._try(what, step, this_round)
+        cancellation.check()
+        this_round.took = self._session.clock.now() - this_round.began
+        this_round.readings = self._readings
+        self._write_log(this_round)
         self.number += 1
         if self._on_round is not None:
-            on_round = self._on_round
-            self._try("telling the metrics", lambda found: on_round(found), found)
-        return found
+            self._try("exporting the metrics", self._on_round, this_round)
+        return this_round
 
-    def _try(self, what: str, step: Callable[[Round], None], found: Round) -> None:
+    def _try(self, what: str, step: Callable[[Round], None], this_round: Round) -> None:
         try:
-            step(found)
+            step(this_round)
         except MulticomputeError as error:
-            found.trouble([f"{what}: {error}"])
+            this_round.add_errors([f"{what}: {error}"])
         except Exception as error:  # noqa: BLE001 - the outermost loop: a bug in one step must not keep machines running past their end
             _log.exception("%s failed", what)
-            found.trouble([f"{what}: {error!r}"])
+            this_round.add_errors([f"{what}: {error!r}"])
 
-    def _look(self, found: Round) -> None:
-        sightings = refresh_all(self._session)
-        found.trouble(sightings.notes)
-        with_budget = (r.id for r in self._session.ledger.clusters() if r.spec.get("budget") is not None)
-        changed = (self._session.ledger.find(name).id for name in sightings.changed)
+    def _refresh(self, this_round: Round) -> None:
+        ledger = self._session.ledger
+        report = refresh_all(self._session)
+        this_round.add_coverage(report.coverage)
+        this_round.add_errors(report.notes)
+        with_budget = (record.id for record in ledger.clusters() if record.spec.get("budget") is not None)
+        changed = (ledger.find(name).id for name in report.changed)
         for cluster_id in dict.fromkeys((*changed, *with_budget)):
-            name = self._session.ledger.cluster(cluster_id).name
-            news = (event for event in self._session.ledger.events(cluster_id) if event.at >= found.began)
-            found.done += [f"{name}: {event.message}" for event in news if event.kind not in _UNTOLD]
+            name = ledger.cluster(cluster_id).name
+            new_events = (event for event in ledger.events(cluster_id) if event.at >= this_round.began)
+            this_round.done += [f"{name}: {event.message}" for event in new_events if event.kind not in _UNREPORTED]
 
-    def _measure(self, found: Round) -> None:
-        self._ending = {}
-        if self._measured_at is not None and found.began < self._measured_at + MEASURE_EVERY:
+    def _measure(self, this_round: Round) -> None:
+        self._idle = {}
+        if self._measured_at is not None and this_round.began < self._measured_at + MEASURE_EVERY:
             return
-        self._measured_at = found.began
-        judged: list[Case] = cases(self._session, told=found.done, notes=found.notes)
+        self._measured_at = this_round.began
+        candidates = cases(self._session, done=this_round.done, notes=this_round.notes)
         if self._on_round is None:
-            nodes = [node for case in judged for node in case.nodes]
+            nodes = [node for case in candidates for node in case.nodes]
         else:
             nodes = [node.as_node() for _, node in self._session.ledger.nodes_up()]
-        troubles: list[str] = []
-        self._readings = recent(self._session, nodes, troubles)
-        self._ending = idle(self._session, judged, self._readings, told=found.done, notes=troubles)
-        found.trouble(troubles)
+        failures: list[str] = []
+        self._readings = recent(self._session, nodes, failures)
+        self._idle = idle(self._session, candidates, self._readings, done=this_round.done, notes=failures)
+        this_round.add_errors(failures)
 
-    def _reconcile(self, found: Round) -> None:
+    def _reconcile(self, this_round: Round) -> None:
         report = reconcile(self._session, wait=self._waits)
-        found.done += [f"{name}: taken back: it is up" for name in report.adopted]
-        found.done += [self._ended(name, found) for name in report.terminated]
-        found.trouble(report.failed.values())
-        found.notes += [f"{name}: something of it may still appear; it is asked for again" for name in report.in_doubt]
-        found.notes += [
-            f"{orphan.name}: in {orphan.provider} and in no ledger row; `multicompute reconcile` tells more"
+        this_round.done += [f"{name}: taken back: it is up" for name in report.adopted]
+        this_round.done += [self._ended(name, this_round) for name in report.terminated]
+        this_round.add_coverage(report.coverage)
+        this_round.add_errors((*report.failed.values(), *report.skipped.values()))
+        this_round.not_asked |= {**report.skipped, **report.unknown}
+        this_round.notes += [f"{name}: {why}" for name, why in report.unknown.items()]
+        this_round.notes += [
+            f"{name}: nodes may still appear; checked again in the next round" for name in report.in_doubt
+        ]
+        this_round.notes += [
+            f"{orphan.name}: an orphan in {orphan.provider}; `multicompute reconcile` lists it"
             for orphan in report.orphans
         ]
-        found.notes += report.notes
+        this_round.notes += report.notes
 
-    def _reap(self, found: Round) -> None:
+    def _reap(self, this_round: Round) -> None:
         if self.number % SWEEP_EVERY and not self._is_any_due():
-            # A reap lists all regions of all clouds; between two sweeps only when there is a reason.
+            # A reap lists all regions of all clouds, so between two sweeps it needs a reason.
             return
-        report = reap(self._session, idle=self._ending, wait=self._waits)
-        for name in report.terminated:
-            found.done.append(self._ended(name, found))
-        found.done += [f"{name}: was expired and in no ledger row, and is deleted" for name in report.orphans]
-        found.trouble(f"{name}: {why}" for name, why in report.failed.items())
-        found.notes += report.notes
+        report = reap(self._session, idle=self._idle, wait=self._waits)
+        this_round.done += [self._ended(name, this_round) for name in report.terminated]
+        this_round.done += [f"{name}: an expired orphan, deleted" for name in report.orphans]
+        this_round.add_coverage(report.coverage)
+        this_round.add_errors(f"{name}: {why}" for name, why in report.failed.items())
+        this_round.notes += report.notes
 
-    def _ended(self, name: str, found: Round) -> str:
+    def _ended(self, name: str, this_round: Round) -> str:
         record = self._session.ledger.find(name)
-        is_news = record.ended_at is not None and record.ended_at >= found.began
-        return f"{name}: ended: {record.reason}" if is_news else f"{name}: remains of it were ended"
+        is_news = record.ended_at is not None and record.ended_at >= this_round.began
+        return f"{name}: terminated: {record.reason}" if is_news else f"{name}: its remaining resources were deleted"
 
     def _is_any_due(self) -> bool:
-        return bool(self._ending) or any(
+        return bool(self._idle) or any(
             record.state is ClusterState.TERMINATING or over_limit(self._session, record)
             for record in self._session.ledger.clusters()
         )
 
-    def _tell(self, found: Round) -> None:
-        """Log it; what was noted in the last round already is no news."""
-        for line in found.done:
+    def _write_log(self, this_round: Round) -> None:
+        """Log what was done, and the notes that the last round did not have."""
+        for line in this_round.done:
             _log.info("%s", line)
-        found.notes = list(dict.fromkeys(found.notes))
-        for line in found.notes:
-            if line not in self._said:
+        this_round.notes = list(dict.fromkeys(this_round.notes))
+        for line in this_round.notes:
+            if line not in self._logged:
                 _log.warning("%s", line)
-        self._said = {*found.notes}
+        self._logged = {*this_round.notes}

@@ -1,6 +1,7 @@
-"""The catalog's lines for one accelerator, grouped by shape and sorted by price: what depends on nothing but the catalog."""
+"""The catalog's lines for one accelerator, grouped by instance type and sorted by price."""
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -14,9 +15,19 @@ if TYPE_CHECKING:
 
 
 class Row:
-    """One line of an offer table, with what the resolver asks of it again and again at hand."""
+    """A line of an offer table, with the values that the resolver reads most often."""
 
-    __slots__ = ("as_of", "instance", "is_estimate", "listing", "place", "price", "purchase", "unit_price", "zones")
+    __slots__ = (
+        "as_of",
+        "instance",
+        "is_estimate",
+        "listing",
+        "price",
+        "purchase",
+        "region_key",
+        "unit_price",
+        "zones",
+    )
 
     def __init__(self, listing: Listing) -> None:
         numerator, denominator = exact_accelerators(listing.instance.accelerators)
@@ -27,33 +38,37 @@ class Row:
         self.unit_price = round(self.price * denominator / numerator, 6) if numerator else 0.0
         self.as_of = listing.quote.as_of
         self.is_estimate = listing.quote.basis == "estimate"
-        self.place = (listing.instance.provider, listing.region.name)
+        self.region_key = (listing.instance.provider, listing.region.name)
         self.zones = tuple(sorted(listing.zones)) or ("",)
 
     def offer(self, zone: str) -> Offer:
-        return Offer(self.instance, self.place[1], zone, self.purchase, self.listing.quote)
+        """Return the offer in one zone of this line."""
+        return Offer(self.instance, self.region_key[1], zone, self.purchase, self.listing.quote)
 
     def describe(self, zone: str) -> str:
-        """The offer in one line; the whole line of the table when `zone` is empty."""
-        provider, region = self.place
+        """Describe the offer on one line, or the complete line of the table if `zone` is empty."""
+        provider, region = self.region_key
         price = f"${self.price:,.2f}/h"
         each = f", ${self.unit_price:,.2f} per accelerator" if self.unit_price else ""
         return f"{provider} {zone or region} {self.instance.name} {PURCHASE_WORDS[self.purchase]}, {price}{each}"
 
 
 class Rows(tuple[Row, ...]):
-    """Lines together with the number of their offers."""
+    """Lines of offer tables, with the number of their offers, and the regions of which they have one line."""
 
     offer_count: int
+    single_regions: frozenset[tuple[str, str]]
 
     def __new__(cls, rows: Iterable[Row]) -> Self:
         made = super().__new__(cls, rows)
         made.offer_count = sum(len(row.zones) for row in made)
+        counts = Counter(row.region_key for row in made)
+        made.single_regions = frozenset(key for key, count in counts.items() if count == 1)
         return made
 
 
 class Shape:
-    """One instance type with all its lines, by the way of buying."""
+    """An instance type with its lines, grouped by purchase type."""
 
     __slots__ = ("by_purchase", "instance", "is_linked", "key", "memory_gib", "per_node", "rows")
 
@@ -64,7 +79,7 @@ class Shape:
         self.is_linked = accelerator is not None and accelerator.linked
         self.per_node = exact_accelerators(instance.accelerators)
         self.memory_gib = usable_memory(instance)
-        self.rows = Rows(sorted(rows, key=lambda row: (row.price, row.place)))
+        self.rows = Rows(sorted(rows, key=lambda row: (row.price, row.region_key)))
         grouped: dict[Purchase, list[Row]] = {}
         for row in self.rows:
             grouped.setdefault(row.purchase, []).append(row)
@@ -72,7 +87,7 @@ class Shape:
 
 
 class CatalogIndex:
-    """All shapes with one accelerator."""
+    """All instance types with one accelerator."""
 
     __slots__ = ("offer_count", "shapes")
 
@@ -83,7 +98,7 @@ class CatalogIndex:
 
 @functools.lru_cache(maxsize=256)
 def catalog_index(catalog: "Catalog", accelerator: str) -> CatalogIndex:
-    """The shelf of `accelerator`, "" for machines without one; kept, since a catalog never changes."""
+    """Return the index of `accelerator`; "" for types without one. It is cached, since a catalog never changes."""
     grouped: dict[InstanceType, list[Row]] = {}
     for listing in catalog.listings(accelerator):
         grouped.setdefault(listing.instance, []).append(Row(listing))
@@ -92,10 +107,10 @@ def catalog_index(catalog: "Catalog", accelerator: str) -> CatalogIndex:
 
 
 def usable_memory(instance: InstanceType) -> float:
-    """Memory per accelerator in GiB.
+    """Return the memory per accelerator in GiB.
 
-    Clouds report a little less than the nominal size of a whole accelerator (22.35 of 24 GiB), and some report the
-    whole's size for a part of one: the larger figure counts for whole ones, the smaller for parts.
+    For a complete accelerator, clouds report a little less than the nominal size (22.35 of 24 GiB), so the larger figure
+    counts. For a fraction, some clouds report the size of the complete accelerator, so the smaller figure counts.
     """
     reported = instance.accelerator_memory_gib
     accelerator = accelerators.get(instance.accelerator)

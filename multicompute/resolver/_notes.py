@@ -1,11 +1,13 @@
-"""What the reader of a plan should know beside the table."""
+"""The notes of a plan: what the reader needs to know in addition to the table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from multicompute.plan import Candidate
-from multicompute.resolver._ranking import Gang, Marks
+from multicompute.resolver._context import MAX_PRICE_AGE, MAX_SPOT_PRICE_AGE, ResolveContext
+from multicompute.resolver._lifetimes import Lifetimes
+from multicompute.resolver._ranking import Gang
 from multicompute.units import format_duration, format_usd
 
 if TYPE_CHECKING:
@@ -16,58 +18,71 @@ def notes(
     spec: "ClusterSpec",
     candidates: Sequence[Candidate],
     gangs: Sequence[Gang],
-    passed_over: Sequence[Gang],
-    *,
-    marks: Marks,
-    configured: Mapping[str, str],
+    without_fabric: Sequence[Gang],
+    context: ResolveContext,
+    lifetimes: Lifetimes,
 ) -> list[str]:
-    """The notes of a plan, most important first.
+    """Return the notes of a plan, the most important first.
 
     Args:
-        spec: what was asked for.
-        candidates: all of them, in order.
-        gangs: what the candidates are made of.
-        passed_over: gangs left out for want of a fabric.
-        marks: tells stale prices.
-        configured: provider -> "", or why it can't be used.
+        spec: The request.
+        candidates: All candidates in order.
+        gangs: The gangs that the candidates were made from, without those of reservations.
+        without_fabric: The gangs that were rejected because they have no fabric.
+        context: The unconfigured clouds and the age that prices may have.
+        lifetimes: How long the nodes may live.
     """
     if not candidates:
         return []
     best = candidates[0]
-    found = _fabric(passed_over, best)
-    providers = dict.fromkeys(gang.key[5] for gang in sorted(gangs, key=lambda gang: gang.key))
-    found += [f"{name} is not configured: {configured[name]}" for name in providers if configured.get(name)]
-    found += _prices(gangs, best, marks)
+    found = _fabric(without_fabric, best) + _lifetime(gangs, best, lifetimes)
+    providers = dict.fromkeys(gang.provider for gang in sorted(gangs, key=lambda gang: gang.key))
+    found += [f"{name} is not configured: {why}" for name in providers if (why := context.configured.get(name))]
+    found += _prices(gangs, best, context)
     if spec.gpus is not None and best.accelerators > spec.gpus:
         found.append(
-            f"the cheapest has {best.accelerators:g} accelerators for gpus={spec.gpus}; the surplus is paid for"
+            f"the first candidate has {best.accelerators:g} accelerators, more than gpus={spec.gpus}; you pay for all"
         )
     if spec.disk is not None:
-        found.append("prices are those of the machines; the tables have none for disks, which come on top")
+        found.append("prices do not include disks, because the offer tables have no prices for them")
     if spec.budget is not None and best.hourly_cost:
         lasts = format_duration(timedelta(minutes=int(spec.budget / best.hourly_cost * 60)))
-        found.append(f"the budget of {format_usd(spec.budget)} ends the cheapest after {lasts}")
+        found.append(f"with the first candidate, the budget of {format_usd(spec.budget)} is spent after {lasts}")
     return found
 
 
-def _fabric(passed_over: Sequence[Gang], best: Candidate) -> list[str]:
+def _fabric(without_fabric: Sequence[Gang], best: Candidate) -> list[str]:
     cost = best.hourly_cost
-    cheaper = sum(len(gang.zones) for gang in passed_over if gang.hourly_cost < cost)
+    cheaper = sum(len(gang.zones) for gang in without_fabric if gang.hourly_cost < cost)
     if not cheaper:
         return []
-    offers = "1 cheaper offer" if cheaper == 1 else f"{cheaper} cheaper offers"
-    return [f"{offers} passed over for want of a fabric between the nodes; interconnect='any' allows them"]
+    skipped = "skipped 1 cheaper offer" if cheaper == 1 else f"skipped {cheaper} cheaper offers"
+    return [f"{skipped} without a fabric between the nodes; interconnect='any' allows them"]
 
 
-def _prices(gangs: Sequence[Gang], best: Candidate, marks: Marks) -> list[str]:
+def _lifetime(gangs: Sequence[Gang], best: Candidate, lifetimes: Lifetimes) -> list[str]:
+    if best.ends_early:
+        why = lifetimes.reason(best.parts)
+        what = f"the first candidate ends early: {why}, and the request has {lifetimes.ttl_text}"
+        return [f"{what}; strict_ttl=True excludes such offers"]
+    cheaper = sum(len(gang.zones) for gang in gangs if gang.ends_early and gang.hourly_cost < best.hourly_cost)
+    if not cheaper:
+        return []
+    offers = "1 cheaper offer ranks" if cheaper == 1 else f"{cheaper} cheaper offers rank"
+    return [f"{offers} behind those that can live longer, because the request has {lifetimes.ttl_text}"]
+
+
+def _prices(gangs: Sequence[Gang], best: Candidate, context: ResolveContext) -> list[str]:
     found = []
     if best.price_basis == "estimate":
-        found.append("the price of the cheapest is an estimate; estimates=False leaves such offers out")
-    everything = sum(len(gang.zones) for gang in gangs)
+        found.append("the price of the first candidate is an estimate; estimates=False excludes estimates")
+    total = sum(len(gang.zones) for gang in gangs)
+    fresh_since = context.fresh_since
     stale = sum(
-        len(gang.zones) for gang in gangs if gang.row is not None and gang.row.as_of < marks.fresh_since[gang.purchase]
+        len(gang.zones) for gang in gangs if gang.row is not None and gang.row.as_of < fresh_since[gang.purchase]
     )
     if stale:
-        which = "every candidate has" if stale == everything else f"{stale:,} of {everything:,} candidates have"
-        found.append(f"{which} a price that is older than it may be; each is shown with its date")
+        which = "all prices are" if stale == total else f"{stale:,} of {total:,} prices are"
+        ages = f"{format_duration(MAX_PRICE_AGE)}, or {format_duration(MAX_SPOT_PRICE_AGE)} for spot"
+        found.append(f"{which} out of date (older than {ages}); the table marks them with S")
     return found

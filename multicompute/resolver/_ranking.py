@@ -1,22 +1,24 @@
-"""Gangs in the order in which they will be tried, made into candidates when they are looked at."""
+"""Gangs in the order in which they will be tried, turned into candidates when they are read."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import overload
 
-from multicompute.offer import Offer, Part, Purchase
+from multicompute.offer import Part, Purchase
 from multicompute.plan import Candidate
 from multicompute.resolver._catalog_index import Row, Shape
+from multicompute.resolver._context import ResolveContext
+from multicompute.resolver._lifetimes import Lifetimes
+from multicompute.units import counted
 
-Key = tuple[int, float, bool, int, float, str, str]
-"""What ranks: position of the type (if that counts), total price, whether estimated, nodes, surplus, provider, region."""
+Key = tuple[int, bool, float, bool, int, float, str, str]
+"""The sort key: position of the type (if that counts), ends before the ttl, total price, is an estimate, nodes, surplus,
+provider, region."""
 
 
 class Gang:
-    """One line of an offer table times nodes, in each of some zones; or several parts that make one gang together."""
+    """A line of an offer table times nodes, in each of some zones; or several parts that form a gang together."""
 
     __slots__ = ("key", "nodes", "parts", "row", "shape", "zones")
 
@@ -32,7 +34,15 @@ class Gang:
 
     @property
     def hourly_cost(self) -> float:
+        return self.key[2]
+
+    @property
+    def ends_early(self) -> bool:
         return self.key[1]
+
+    @property
+    def provider(self) -> str:
+        return self.key[6]
 
     @property
     def purchase(self) -> Purchase:
@@ -40,7 +50,7 @@ class Gang:
 
     @property
     def tail(self) -> tuple[object, ...]:
-        """What ranks behind the zone. One name may stand for several shapes (N1 with this or that GPU)."""
+        """The part of the sort key after the zone. One name may mean several shapes (N1 with this or that GPU)."""
         instance = self.shape.instance
         offers = (part.offer for part in self.parts)
         parts = tuple(
@@ -49,23 +59,13 @@ class Gang:
         return (instance.name, self.purchase, instance.accelerator, instance.accelerators, parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What a candidate is marked by: prices from before these days are stale; these providers can't be used."""
-
-    fresh_since: Mapping[str, date]
-    unusable: frozenset[str]
-
-    def is_stale(self, offer: Offer) -> bool:
-        return offer.quote.as_of < self.fresh_since[offer.purchase]
-
-
 class Ranked(Sequence[Candidate]):
-    """Candidates in order. Each is made when it is first looked at: a plan has hundreds, and most are never tried."""
+    """Candidates in order, each made when it is first read: a plan has hundreds, and most are never tried."""
 
-    def __init__(self, gangs: Iterable[Gang], marks: Marks) -> None:
+    def __init__(self, gangs: Iterable[Gang], context: ResolveContext, lifetimes: Lifetimes) -> None:
         self._items: list[Candidate | tuple[Gang, str]] = []
-        self._marks = marks
+        self._context = context
+        self._lifetimes = lifetimes
         for _, run in groupby(sorted(gangs, key=attrgetter("key")), key=attrgetter("key")):
             equals = list(run)
             items = [(gang, zone) for gang in equals for zone in gang.zones]
@@ -95,18 +95,20 @@ class Ranked(Sequence[Candidate]):
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        return f"<{len(self)} candidates>"
+        return f"<{counted(len(self), 'candidate')}>"
 
     def _at(self, position: int) -> Candidate:
         item = self._items[position]
         if isinstance(item, Candidate):
             return item
         gang, zone = item
-        parts = gang.parts or (Part(gang.row.offer(zone), gang.nodes),) if gang.row is not None else gang.parts
+        parts = gang.parts if gang.row is None else (Part(gang.row.offer(zone), gang.nodes),)
         candidate = Candidate(
             parts,
-            is_stale=any(self._marks.is_stale(part.offer) for part in parts),
-            is_configured=not any(part.offer.provider in self._marks.unusable for part in parts),
+            is_stale=any(self._context.is_stale(part.offer) for part in parts),
+            is_configured=not any(part.offer.provider in self._context.unusable for part in parts),
+            max_lifetime=self._lifetimes.of_gang(parts),
+            ends_early=gang.ends_early,
         )
         self._items[position] = candidate
         return candidate

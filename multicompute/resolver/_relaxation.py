@@ -1,26 +1,25 @@
-"""When nothing meets a spec: the smallest change of it that would have an offer."""
+"""Proposes the smallest change of a spec that would have an offer, when the spec itself has none."""
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from multicompute.errors import SpecError
 from multicompute.plan import Candidate, Plan
-from multicompute.plan_text import PURCHASE_WORDS
+from multicompute.plan_text import PURCHASE_WORDS, requested
 from multicompute.resolver import _reasons as reasons
 from multicompute.resolver._catalog_index import usable_memory
-from multicompute.units import format_usd
+from multicompute.spec import ClusterSpec, relaxations
+from multicompute.units import counted, format_usd
 
-if TYPE_CHECKING:
-    from multicompute.spec import ClusterSpec
-
-Decide = Callable[["ClusterSpec"], Plan]
+Decide = Callable[[ClusterSpec], Plan]
 
 ARGUMENTS: Final = {
     reasons.OTHER_CLOUD: "clouds",
     reasons.EXCLUDED_TYPE: "exclude",
     reasons.PER_NODE: "gpus_per_node",
     reasons.TOO_FEW: "nodes",
+    reasons.SURPLUS: "allow_surplus",
     reasons.GPU_MEMORY: "min_gpu_memory",
     reasons.VCPUS: "vcpus",
     reasons.MEMORY: "memory",
@@ -28,123 +27,191 @@ ARGUMENTS: Final = {
     reasons.PURCHASES["spot"]: "spot",
     reasons.PURCHASES["flex_start"]: "flex_start",
     reasons.OTHER_REGION: "regions",
+    reasons.OTHER_ZONE: "regions",
     reasons.EXCLUDED_REGION: "exclude",
+    reasons.EXCLUDED_ZONE: "exclude",
     reasons.ESTIMATE: "estimates",
     reasons.OVER_MAX_PRICE: "max_price",
     reasons.OVER_MAX_HOURLY: "max_hourly",
+    reasons.ENDS_EARLY: "strict_ttl",
     reasons.NO_FABRIC: "interconnect",
 }
-"""Reason -> the argument that brings it about."""
+"""Reason -> the argument that causes it."""
+_STATES: Final = (
+    *(reasons.OUTAGE, reasons.TAGS, reasons.REGION_NOT_CONFIGURED, reasons.ZONE_NOT_CONFIGURED),
+    *(reasons.REGION_REFUSED, reasons.NOT_SOLD, reasons.IMAGE_REQUIRED, reasons.NO_IMAGE),
+    *(reasons.SURPLUS, reasons.OVER_CEILING),
+)
+"""Reasons that come from the clouds, the account or the configuration."""
+_INSIDE: Final = tuple(
+    reason for reason in reasons.ORDER[reasons.ORDER.index(reasons.EXCLUDED_ZONE) + 1 :] if reason in _STATES
+)
+"""Those of them that are checked after the places, so they reject offers in the places that were asked for."""
 
-_RELAXED: Final = {
-    "clouds": None,
-    "exclude": (),
-    "gpus_per_node": None,
-    "nodes": None,
-    "min_gpu_memory": None,
-    "vcpus": None,
-    "memory": None,
-    "spot": "prefer",
-    "flex_start": True,
-    "regions": (),
-    "estimates": True,
-    "max_price": None,
-    "max_hourly": None,
-    "interconnect": "any",
-    "placement": "any",
-}
-"""Argument -> the value with which it leaves nothing out, in the order in which equally near changes are preferred."""
-
-
-_MONEY: Final = ("max_price", "max_hourly")
-_SIZES: Final[Mapping[str, Callable[[Candidate], float]]] = {
+_MEASURES: Final[Mapping[str, Callable[[Candidate], float]]] = {
     "min_gpu_memory": lambda candidate: usable_memory(candidate.instance),
     "vcpus": lambda candidate: candidate.instance.vcpus,
     "memory": lambda candidate: candidate.instance.memory_gib,
+    "max_price": lambda candidate: candidate.price_per_accelerator,
+    "max_hourly": lambda candidate: candidate.hourly_cost,
 }
-"""The limits that move by a share: those of money, and those of size with what a candidate has."""
+"""Limit -> what it is compared with."""
+
+
+_SCOPE: Final = ("clouds", "regions", "exclude")
+"""Arguments that say where to look. A change of another argument is nearer: it keeps to the places that were asked for."""
+_COUNTS: Final[Mapping[str, Callable[[Candidate], float]]] = {
+    "nodes": lambda candidate: candidate.nodes,
+    "gpus_per_node": lambda candidate: candidate.instance.accelerators,
+}
+"""Number -> what it is compared with; the nearest one is proposed."""
+
+
+class Proposal(NamedTuple):
+    """The nearest change that has an offer.
+
+    Attributes:
+        text: The change and its best offer, in one sentence.
+        binding: What rules out the offers that the change would allow; "" if the arguments alone do not.
+    """
+
+    text: str
+    binding: str
 
 
 class Change(NamedTuple):
-    """One change of a spec; the smaller the distance, the nearer."""
+    """A change of a spec; the lower the distance, the nearer."""
 
-    distance: float
+    distance: tuple[bool, float]
     text: str
     best: Candidate
+    binding: str = ""
 
 
-def nearest(spec: "ClusterSpec", decide: Decide) -> str | None:
-    """The nearest change that has an offer, in one sentence; None when even all together would not.
+def nearest(plan: Plan, decide: Decide) -> Proposal | None:
+    """Return the change of the spec of `plan` that is nearest and has an offer; None if all changes together have none.
 
-    A limit of money or size is as far as the share by which it has to move; everything else counts as far as doubling a
-    limit. Single changes first; only if none helps, the fewest together.
+    Changes that keep to the places that were asked for come first. The distance of a limit or a number is the share by which
+    it must move; every other change counts as much as doubling a limit. Single changes come first, the smallest set of changes
+    only if no single one helps.
     """
-    changes = [change for name in _RELAXED if (change := _single(spec, name, decide))]
-    if fewer := _fewer(spec, decide):
-        changes.append(fewer)
+    spec = plan.spec
+    changes = [change for name in relaxations() if (change := _single(spec, name, decide))]
+    changes += [change for change in (_fewer(spec, decide), _as_sold(spec, decide)) if change]
     if changes:
         near = min(changes, key=lambda change: change.distance)
-        return f"{near.text} would have one: {describe(near.best)}"
-    return _together(spec, decide)
+        is_elsewhere, _ = near.distance
+        binding = (_state(plan) if is_elsewhere else "") or near.binding
+        return Proposal(f"{near.text} would have one: {describe(near.best)}", binding)
+    return _together(plan, decide)
+
+
+def _state(plan: Plan) -> str:
+    """Return why the places that were asked for have no offer, if it is the state of the clouds; "" if it is not."""
+    counts = {reason: plan.rejected[reason].count for reason in _INSIDE if reason in plan.rejected}
+    commonest = max(counts, key=lambda reason: counts[reason], default=None)
+    return "" if commonest is None else f"{commonest}, {_rejection(plan, commonest)}"
+
+
+def _rejection(plan: Plan, reason: str) -> str:
+    """Return how many offers a reason rejects, with an example."""
+    rejection = plan.rejected[reason]
+    example = f", such as {rejection.examples[0]}" if rejection.examples else ""
+    return f"{counted(rejection.count, 'offer')}{example}"
 
 
 def describe(best: Candidate) -> str:
-    """A candidate in half a line."""
+    """Return a candidate in half a line."""
     kind = f"{best.nodes} x {best.instance_type}"
     price = f"{format_usd(best.hourly_cost)}/h"
-    each = f", {format_usd(best.price_per_accelerator)} per accelerator-hour" if best.accelerators else ""
+    each = f", {format_usd(best.price_per_accelerator)} per accelerator" if best.accelerators else ""
     place = f"{best.provider} {best.zone or best.region}"
     return f"{place} {kind} {PURCHASE_WORDS[best.purchase]} at {price}{each}"
 
 
-def _try(spec: "ClusterSpec", decide: Decide, **values: object) -> Plan | None:
-    """The plan for a changed spec, or None where it has no candidate either."""
+def _try(spec: ClusterSpec, decide: Decide, **values: object) -> Plan | None:
+    """Return the plan for a changed spec, None if it has no candidate either."""
     try:
-        plan = decide(replace(spec, **values))  # type: ignore[arg-type]
+        plan = decide(spec.replace(**values))
     except SpecError:
         return None
     return plan if plan.candidates else None
 
 
-def _single(spec: "ClusterSpec", name: str, decide: Decide) -> Change | None:
-    """Let one argument go; for a limit, move it just as far as needed."""
-    old = getattr(spec, name)
-    plan = _try(spec, decide, **{name: _RELAXED[name]}) if old != _RELAXED[name] else None
+def _single(spec: ClusterSpec, name: str, decide: Decide) -> Change | None:
+    """Relax one argument; move a limit or a number only as far as needed."""
+    old, relaxed = getattr(spec, name), relaxations()[name].to
+    plan = _other_zones(spec, decide) if name == "regions" else None
+    if plan is not None:
+        best = plan.candidates[0]
+        return Change((True, 1.0), f"regions={[best.zone or best.region]}", best, _binding(spec, name, plan))
+    plan = _try(spec, decide, **{name: relaxed}) if old != relaxed else None
     if plan is None:
         return None
-    best = _closest(plan, name)
-    if name in _MONEY:
-        needed = _needed(name, best)
-        return Change(needed / old - 1, f"{name}={_round_up(needed):.2f}", best)
-    if name in _SIZES and (has := _SIZES[name](best)):
-        return Change(old / has - 1, f"{name}={has:g}", best)
-    return Change(1.0, _wording(spec, name, best), best)
+    best = _closest(plan, spec, name)
+    text = _change(spec, name, best)
+    distance = 1.0
+    if name == "allow_surplus" and spec.gpus is not None:
+        # A little farther than to ask for as many, which says what is bought.
+        best = min(plan.candidates, key=lambda candidate: candidate.accelerators)
+        distance = best.accelerators / spec.gpus - 0.999
+    measure = {**_MEASURES, **_COUNTS}.get(name)
+    if measure is not None and not text.startswith("without "):
+        has = measure(best)
+        distance = max(has, old) / min(has, old) - 1
+    return Change((name in _SCOPE, distance), text, best, _binding(spec, name, plan))
 
 
-def _closest(plan: Plan, name: str) -> Candidate:
-    """The candidate for which a limit has to move least; the first of several."""
-    if name == "max_price":
-        return min(plan.candidates, key=lambda candidate: candidate.price_per_accelerator)
-    if name in _SIZES:
-        return max(plan.candidates, key=_SIZES[name])
-    return plan.candidates[0]
+def _binding(spec: ClusterSpec, name: str, relaxed: Plan) -> str:
+    """Return how many offers meet all other arguments, and that this one rules them out."""
+    count = len(relaxed.candidates)
+    offers = "the only offer that meets" if count == 1 else f"all {count:,} offers that meet"
+    return f"{_setting(spec, name)} rules out {offers} the rest"
 
 
-def _needed(name: str, best: Candidate) -> float:
-    """What a limit of money has to be for `best`."""
-    return best.price_per_accelerator if name == "max_price" else best.hourly_cost
+def _setting(spec: ClusterSpec, name: str) -> str:
+    value = getattr(spec, name)
+    if value is False and name in ("spot", "flex_start"):
+        # Users do not type `spot=False`.
+        return f"buying without {name}"
+    if name == "allow_surplus":
+        return f"at most a quarter more than gpus={spec.gpus} (allow_surplus=False)"
+    return f"{name}={_shown(value)}"
+
+
+def _other_zones(spec: ClusterSpec, decide: Decide) -> Plan | None:
+    """Return the plan for the complete regions of the zones that the spec names, None if it names none."""
+    regions = [re.sub(r"(?<=\d)[a-z]$|-[a-z0-9]$", "", pattern.casefold()) for pattern in spec.regions]
+    return _try(spec, decide, regions=regions) if regions != [item.casefold() for item in spec.regions] else None
+
+
+def _closest(plan: Plan, spec: ClusterSpec, name: str) -> Candidate:
+    """Return the candidate for which a limit or a number has to move least; the first of several."""
+    if name in _COUNTS:
+        return min(plan.candidates, key=lambda candidate: abs(_COUNTS[name](candidate) - getattr(spec, name)))
+    if name not in _MEASURES:
+        return plan.candidates[0]
+    return (min if relaxations()[name].limit == "maximum" else max)(plan.candidates, key=_MEASURES[name])
+
+
+def _change(spec: ClusterSpec, name: str, best: Candidate) -> str:
+    """Return the change of an argument that makes `best` a candidate, with the value of `best` if it is a limit."""
+    has = _MEASURES[name](best) if name in _MEASURES else 0.0
+    if not has:
+        return _wording(spec, name, best)
+    return f"{name}={_round_up(has):.2f}" if relaxations()[name].limit == "maximum" else f"{name}={has:g}"
 
 
 def _round_up(amount: float) -> float:
-    """To the cent, so that the value in the message is enough."""
+    """Round up to the cent, so that the value in the message is high enough."""
     cents = -(-round(amount * 1e6) // 10_000)
     return cents / 100
 
 
-def _wording(spec: "ClusterSpec", name: str, best: Candidate) -> str:
-    """How to write the change of an argument, after which `best` is had."""
+def _wording(spec: ClusterSpec, name: str, best: Candidate) -> str:
+    """Return the change of an argument that makes `best` a candidate."""
     each = best.instance.accelerators
-    # Numbers that a spec refuses together are not proposed.
+    # Do not propose numbers that a spec refuses together.
     if name == "gpus_per_node" and each >= 1 and each * (spec.nodes or best.nodes) == spec.gpus:
         return f"gpus_per_node={each:g}"
     if name == "nodes" and (spec.gpus is None or best.nodes <= spec.gpus):
@@ -153,17 +220,17 @@ def _wording(spec: "ClusterSpec", name: str, best: Candidate) -> str:
         return f"clouds={[best.provider]}"
     if name == "regions":
         return f"regions={[best.region]}"
-    value = _RELAXED[name]
+    value = relaxations()[name].to
     return f"{name}={value!r}" if value else f"without {name}"
 
 
-def _fewer(spec: "ClusterSpec", decide: Decide) -> Change | None:
-    """The largest smaller gang that has an offer: quotas, outages and limits of money may leave room for one."""
+def _fewer(spec: ClusterSpec, decide: Decide) -> Change | None:
+    """Propose the largest smaller gang that has an offer: quotas, outages and maximum prices may leave room for one."""
     if spec.gpus is None or spec.nodes is not None or spec.gpus == 1:
         return None
     step = spec.gpus_per_node or 1
     low, high, best = 0, -(-spec.gpus // step), None
-    # Whether a gang fits is monotone in its size, near enough: halving finds the largest in twenty steps.
+    # If a gang fits, smaller ones nearly always fit too: bisection finds the largest in twenty steps.
     while high - low > 1:
         middle = (low + high) // 2
         plan = _try(spec, decide, gpus=middle * step)
@@ -171,51 +238,78 @@ def _fewer(spec: "ClusterSpec", decide: Decide) -> Change | None:
             high = middle
         else:
             low, best = middle, plan.candidates[0]
-    return Change(spec.gpus / (low * step) - 1, f"gpus={low * step}", best) if best else None
+    return Change((False, spec.gpus / (low * step) - 1), f"gpus={low * step}", best) if best else None
 
 
-def _together(spec: "ClusterSpec", decide: Decide) -> str | None:
-    """The fewest changes that have an offer together: all at once, then each taken back that is not needed."""
-    changed: dict[str, object] = {name: loose for name, loose in _RELAXED.items() if getattr(spec, name) != loose}
+def _as_sold(spec: ClusterSpec, decide: Decide) -> Change | None:
+    """Propose as many accelerators as the offer with the fewest in excess has, if every offer has too many."""
+    if spec.gpus is None or spec.allow_surplus or spec.gpus_per_node is not None:
+        return None
+    plan = _try(spec, decide, allow_surplus=True)
+    if plan is None:
+        return None
+    best = min(plan.candidates, key=lambda candidate: candidate.accelerators)
+    if best.accelerators <= spec.gpus or best.accelerators != int(best.accelerators):
+        return None
+    distance = best.accelerators / spec.gpus - 1
+    return Change((False, distance), f"gpus={best.accelerators:g}", best, _binding(spec, "allow_surplus", plan))
+
+
+def _together(failed: Plan, decide: Decide) -> Proposal | None:
+    """Propose the fewest changes that have an offer together: make all, then undo each that is not needed."""
+    spec = failed.spec
+    changed: dict[str, object] = {
+        name: relaxed.to for name, relaxed in relaxations().items() if getattr(spec, name) != relaxed.to
+    }
     plan = _try(spec, decide, **changed)
     if plan is None:
         return None
-    for name in list(changed):
+    # Those about the place first, so that the others are kept only if they are needed in the places that were asked for.
+    for name in sorted(changed, key=lambda name: name not in _SCOPE):
         kept = {other: value for other, value in changed.items() if other != name}
         if (found := _try(spec, decide, **kept)) is not None:
             changed, plan = kept, found
     best = plan.candidates[0]
-    words = [
-        f"{name}={_round_up(_needed(name, best)):.2f}" if name in _MONEY else _wording(spec, name, best)
-        for name in changed
-    ]
-    return f"{' with '.join(words)} would have one: {describe(best)}"
+    text = " with ".join(_change(spec, name, best) for name in changed)
+    settings = [_setting(spec, name) for name in changed]
+    # A setting that is the only one left is no combination: no smaller change was found for it.
+    binding = f"{' and '.join(settings)} rule out every offer together" if len(settings) > 1 else ""
+    if all(name in _SCOPE for name in changed):
+        binding = _state(failed) or binding
+    return Proposal(f"{text} would have one: {describe(best)}", binding)
 
 
 def explain_failure(plan: Plan) -> str:
-    """Why a plan has no candidate, in one sentence: what was asked for, where it was looked for, what cost most."""
-    spec = plan.spec
-    wanted = " or ".join(spec.type) or "reserved capacity"
-    what = f"{spec.gpus} x {wanted}" if spec.gpus is not None else f"{spec.nodes or 1} x {wanted}"
-    elsewhere = (reasons.WRONG_ACCELERATOR, reasons.OTHER_TYPE)
-    costs = {reason: item.count for reason, item in plan.rejected.items() if reason not in elsewhere}
-    # What the user wrote goes before what is so by default: that spot offers were left out is true, but not the trouble.
-    costs = {reason: count for reason, count in costs.items() if _is_stated(spec, reason)} or costs
-    if not costs:
+    """Return why a plan has no candidate, in one sentence: the request, and the constraint that rules out the offers in it."""
+    what = requested(plan.spec)
+    if plan.binding:
+        above = plan.rejected.get(reasons.OVER_CEILING)
+        ceiling = f"; {counted(above.count, 'offer')} {reasons.OVER_CEILING}" if above else ""
+        return f"no offer for {what} meets the spec: {plan.binding}{ceiling}"
+    worst = _commonest_reason(plan)
+    if worst is None:
         return f"no offer for {what}: the tables have no price for it in any region"
-    worst = max(costs, key=lambda reason: costs[reason])
     argument = ARGUMENTS.get(worst)
-    setting = f" ({argument}={_shown(getattr(spec, argument))})" if argument else ""
-    example = f", such as {plan.rejected[worst].examples[0]}" if plan.rejected[worst].examples else ""
-    return f"no offer for {what} meets the spec: {worst}{setting} left out most, {costs[worst]:,} offers{example}"
+    setting = f" ({argument}={_shown(getattr(plan.spec, argument))})" if argument else ""
+    return f"no offer for {what} meets the spec; most common reason: {worst}{setting}, {_rejection(plan, worst)}"
 
 
-def _is_stated(spec: "ClusterSpec", reason: str) -> bool:
-    """Whether the spec's own words, or the state of the clouds, are behind a reason."""
-    if reason in (reasons.OUTAGE, reasons.QUOTA):
+def _commonest_reason(plan: Plan) -> str | None:
+    """Return the reason that rejects the most offers among those that were asked for, None if there are no offers at all."""
+    elsewhere = (reasons.WRONG_ACCELERATOR, reasons.OTHER_TYPE)
+    counts = {reason: item.count for reason, item in plan.rejected.items() if reason not in elsewhere}
+    inside = {reason: count for reason, count in counts.items() if ARGUMENTS.get(reason) not in _SCOPE} or counts
+    # Arguments that the user set come before defaults: "spot not asked for" is true, but not the problem.
+    stated = {reason: count for reason, count in inside.items() if _is_stated(plan.spec, reason)} or inside
+    return max(stated, key=lambda reason: stated[reason], default=None)
+
+
+def _is_stated(spec: ClusterSpec, reason: str) -> bool:
+    """Return whether a reason comes from a non-default argument or the state of the clouds, not from a default."""
+    if reason in _STATES:
         return True
     argument = ARGUMENTS.get(reason)
-    return argument is not None and getattr(spec, argument) != type(spec).__dataclass_fields__[argument].default
+    return argument is not None and getattr(spec, argument) != ClusterSpec.model_fields[argument].default
 
 
 def _shown(value: object) -> str:

@@ -1,15 +1,18 @@
-"""For tests: clouds in memory and on 127.0.0.1, virtual time, injected faults, and the suite for a provider's author."""
+"""Testing: clouds in memory and on 127.0.0.1, virtual time, injected faults, and the conformance suite for providers."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from multicompute.testing.clock import FakeClock
     from multicompute.testing.conformance import ProviderConformance
-    from multicompute.testing.fake import FakeProvider
-    from multicompute.testing.fake_session import FakeCloud, FakePlugin, fake_cloud
+    from multicompute.testing.fake.provider import FakeProvider
+    from multicompute.testing.fake.session import FakeCloud, FakePlugin, fake_cloud
     from multicompute.testing.faults import Call, Fault, Faults
     from multicompute.testing.fixtures import ClusterFactory
-    from multicompute.testing.local import LocalClouds, local_clouds
+    from multicompute.testing.local.cloud import LocalCloud
+    from multicompute.testing.local.clouds import LocalClouds, local_clouds, running
+    from multicompute.testing.local.harness import LocalCloudHarness, Refusal
+    from multicompute.testing.moto import complete_moto
     from multicompute.testing.provider_harness import FailureKind, ProviderHarness, launch_request
 
 __all__ = [
@@ -22,40 +25,50 @@ __all__ = [
     "FakeProvider",
     "Fault",
     "Faults",
+    "LocalCloud",
+    "LocalCloudHarness",
     "LocalClouds",
     "ProviderConformance",
     "ProviderHarness",
+    "Refusal",
+    "complete_moto",
     "fake_cloud",
     "launch_request",
     "local_clouds",
+    "running",
 ]
 
-_HOMES = {
+_MODULES = {
     "Call": "faults",
     "ClusterFactory": "fixtures",
     "FailureKind": "provider_harness",
     "FakeClock": "clock",
-    "FakeCloud": "fake_session",
-    "FakePlugin": "fake_session",
-    "FakeProvider": "fake",
+    "FakeCloud": "fake.session",
+    "FakePlugin": "fake.session",
+    "FakeProvider": "fake.provider",
     "Fault": "faults",
     "Faults": "faults",
-    "LocalClouds": "local",
+    "LocalCloud": "local.cloud",
+    "LocalCloudHarness": "local.harness",
+    "LocalClouds": "local.clouds",
     "ProviderConformance": "conformance",
     "ProviderHarness": "provider_harness",
-    "fake_cloud": "fake_session",
+    "Refusal": "local.harness",
+    "complete_moto": "moto",
+    "fake_cloud": "fake.session",
     "launch_request": "provider_harness",
-    "local_clouds": "local",
+    "local_clouds": "local.clouds",
+    "running": "local.clouds",
 }
 
 
 def __getattr__(name: str) -> object:
-    # Lazy (PEP 562): the pytest plug-in is loaded in every run of every user, so what it does not need must not load.
+    # Lazy (PEP 562): every pytest run of every user imports this package for the pytest plug-in.
     from importlib import import_module
 
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"multicompute.testing.{_HOMES[name]}"), name)
+    value: object = getattr(import_module(f"multicompute.testing.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

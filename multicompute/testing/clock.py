@@ -1,4 +1,4 @@
-"""Virtual time for tests: it passes only when somebody sleeps or says so."""
+"""Virtual time for tests, which passes only by a sleep or on request."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from multicompute.units import parse_duration
 
 DEFAULT_START = datetime(2027, 1, 1, tzinfo=UTC)
-"""A fixed start, so that what a test prints is the same on every day and every machine."""
+"""A fixed start, so that the output of a test is the same on every day."""
 
 
 class FakeClock:
-    """A clock whose sleep returns at once and moves its own time on; safe to share between threads.
+    """A clock whose sleep returns at once and advances its own time; several threads can use it.
 
     Example:
         >>> from datetime import timedelta
@@ -22,32 +22,32 @@ class FakeClock:
     """
 
     def __init__(self, start: datetime = DEFAULT_START) -> None:
-        """Begin at `start`.
+        """Start the clock.
 
         Args:
-            start: the first instant; one without a zone is taken as UTC.
+            start: The first time; UTC if it has no time zone.
         """
         self._now = start if start.tzinfo else start.replace(tzinfo=UTC)
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
-        """The current virtual instant, in UTC."""
+        """Return the virtual time in UTC."""
         with self._lock:
             return self._now
 
     def sleep(self, duration: timedelta) -> None:
-        """Let `duration` pass without waiting; a negative one passes nothing."""
+        """Advance the time by `duration` without waiting; a negative duration does nothing."""
         with self._lock:
             self._now += max(duration, timedelta(0))
 
     def advance(self, by: str | timedelta) -> datetime:
-        """Let time pass.
+        """Advance the time.
 
         Args:
-            by: how much, "90m", "12h" or a timedelta; more than zero.
+            by: The duration, "90m", "12h" or a timedelta; more than zero.
 
         Returns:
-            The new instant.
+            The new time.
 
         Raises:
             SpecError: `by` is not a positive duration.

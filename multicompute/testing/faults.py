@@ -1,4 +1,4 @@
-"""What goes wrong in a test cloud next, and what it was asked: the vocabulary that all doubles share."""
+"""Faults of a test cloud and the record of its calls, the same for fake and local clouds."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -12,38 +12,38 @@ ANY_OPERATION = "*"
 
 
 class FaultKind(StrEnum):
-    """In which way a call goes wrong."""
+    """A way in which a call goes wrong."""
 
     FAIL = "fail"
-    """Refused with a code; nothing is done."""
+    """The cloud refuses the call with a code and does nothing."""
     THROTTLE = "throttle"
-    """Refused as asked too often, in the cloud's own words; nothing is done."""
+    """The cloud refuses the call as throttled, with its own code, and does nothing."""
     DROP = "drop"
-    """The connection breaks before anything is done."""
+    """The connection breaks before the cloud does anything."""
     LOSE_ANSWER = "lose_answer"
-    """All is done, and the connection breaks before the answer."""
+    """The cloud does the work, and the connection breaks before the answer."""
     RESET = "reset"
-    """All is done, and the connection is reset in the middle of the answer."""
+    """The cloud does the work, and the connection is reset in the middle of the answer."""
     TRUNCATE = "truncate"
-    """All is done, and of the answer's text only the first half comes."""
+    """The cloud does the work, and only the first half of the answer's body arrives."""
     HANG = "hang"
-    """All is done, and the answer never comes: the client waits until its own patience ends."""
+    """The cloud does the work, and the answer never arrives: the client waits until its own timeout."""
     DELAY = "delay"
-    """Done and answered, but late."""
+    """The cloud does the work and answers late."""
 
 
 ANSWER_LOST = frozenset({FaultKind.LOSE_ANSWER, FaultKind.RESET, FaultKind.TRUNCATE, FaultKind.HANG})
-"""All is done, and the caller does not hear of it."""
+"""The kinds in which the cloud does the work and the caller gets no complete answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that a test cloud received.
+    """A call that a test cloud received.
 
     Attributes:
-        operation: the API's action ("RunInstances"), or the provider's method ("launch").
-        region: where it was sent, "" where that does not apply.
-        fields: what it asked for, as far as the double sums it up ("zone", "instance_type", "count", ...).
+        operation: The operation of the API ("RunInstances"), or the method of the provider ("launch").
+        region: The region it was sent to, "" for none.
+        fields: A summary of what it asked for ("zone", "instance_type", "count", ...).
     """
 
     operation: str
@@ -53,16 +53,18 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong with the next calls that match.
+    """A fault that hits the next matching calls.
 
     Attributes:
-        operation: which one, "*" for every operation.
-        times: how many calls it hits; None for all from now on.
-        where: fields that the call must have with these values; for a field that is a list, one of its values.
-        code, message, status: of a refusal; an empty message lets the double choose its own words. With an empty code it is not
-            the cloud that answers but something on the way to it: a page for people, with that status.
-        retry_after: what the refusal tells the caller to wait, where the cloud has such a thing.
-        duration: how late a delayed answer is.
+        kind: The way in which the calls go wrong.
+        operation: The operation of the calls, "*" for any.
+        times: How many calls it hits; None for all.
+        where: Field -> the value that a call must have; for a field that is a list, one of its elements.
+        code: The code of a refusal. With an empty code a proxy answers instead of the cloud: with an HTML page and `status`.
+        message: The message of a refusal; "" for one that the cloud chooses.
+        status: The HTTP status of a refusal.
+        retry_after: How long a refusal asks the caller to wait, if the cloud has such a field.
+        duration: How late a delayed answer is.
     """
 
     kind: FaultKind
@@ -76,7 +78,7 @@ class Fault:
     duration: timedelta = timedelta(0)
 
     def matches(self, operation: str, fields: Mapping[str, object]) -> bool:
-        """Whether it hits this call."""
+        """Return whether the fault hits a call."""
         if self.operation not in (ANY_OPERATION, operation):
             return False
         return all(_has(fields.get(name), value) for name, value in self.where.items())
@@ -87,12 +89,12 @@ def _has(found: object, wanted: object) -> bool:
 
 
 class Faults:
-    """Faults that wait for their calls, in the order in which they were given, and a record of all calls.
+    """The faults that wait for calls, in the order in which they were added, and a record of all calls.
 
-    Each call meets at most one fault: the first that matches. Safe to use from several threads.
+    At most one fault hits a call: the first that matches. Several threads can use it.
 
     Attributes:
-        calls: every call that was received, in order.
+        calls: Every call that was received, in order.
 
     Example:
         >>> faults = Faults()
@@ -104,6 +106,7 @@ class Faults:
     """
 
     def __init__(self) -> None:
+        """Create a plan without faults and an empty list of calls."""
         self.calls: list[Call] = []
         self._waiting: list[Fault] = []
         self._hooks: list[tuple[str, Callable[[Call], object]]] = []
@@ -120,7 +123,7 @@ class Faults:
         where: Mapping[str, object] | None = None,
         retry_after: timedelta | None = None,
     ) -> None:
-        """Refuse the next matching calls with `code`, "" for a page that is not the cloud's; nothing of them is done."""
+        """Refuse the next matching calls with `code`, "" for the page of a proxy; the cloud does nothing."""
         self.add(
             Fault(
                 FaultKind.FAIL,
@@ -142,27 +145,27 @@ class Faults:
         where: Mapping[str, object] | None = None,
         retry_after: timedelta | None = None,
     ) -> None:
-        """Refuse the next matching calls as too many; nothing of them is done."""
+        """Refuse the next matching calls as throttled; the cloud does nothing."""
         self.add(Fault(FaultKind.THROTTLE, operation, times, where or NO_FIELDS, retry_after=retry_after))
 
     def drop(self, operation: str, times: int | None = 1, *, where: Mapping[str, object] | None = None) -> None:
-        """Break the connection of the next matching calls before anything is done."""
+        """Break the connection of the next matching calls before the cloud does anything."""
         self.add(Fault(FaultKind.DROP, operation, times, where or NO_FIELDS))
 
     def lose_answer(self, operation: str, times: int | None = 1, *, where: Mapping[str, object] | None = None) -> None:
-        """Do what the next matching calls ask for, and break the connection before the answer."""
+        """Do the work of the next matching calls, and break the connection before the answer."""
         self.add(Fault(FaultKind.LOSE_ANSWER, operation, times, where or NO_FIELDS))
 
     def reset(self, operation: str, times: int | None = 1, *, where: Mapping[str, object] | None = None) -> None:
-        """Do what the next matching calls ask for, and reset the connection in the middle of the answer."""
+        """Do the work of the next matching calls, and reset the connection in the middle of the answer."""
         self.add(Fault(FaultKind.RESET, operation, times, where or NO_FIELDS))
 
     def truncate(self, operation: str, times: int | None = 1, *, where: Mapping[str, object] | None = None) -> None:
-        """Do what the next matching calls ask for, and send the first half of the answer's text as if it were all."""
+        """Do the work of the next matching calls, and send only the first half of the answer's body."""
         self.add(Fault(FaultKind.TRUNCATE, operation, times, where or NO_FIELDS))
 
     def hang(self, operation: str, times: int | None = 1, *, where: Mapping[str, object] | None = None) -> None:
-        """Do what the next matching calls ask for, and never answer: they end when the client's patience does."""
+        """Do the work of the next matching calls, and never answer: the client waits until its own timeout."""
         self.add(Fault(FaultKind.HANG, operation, times, where or NO_FIELDS))
 
     def delay(
@@ -173,32 +176,32 @@ class Faults:
         *,
         where: Mapping[str, object] | None = None,
     ) -> None:
-        """Answer the next matching calls late, by `duration`."""
+        """Answer the next matching calls late by `duration`."""
         self.add(Fault(FaultKind.DELAY, operation, times, where or NO_FIELDS, duration=duration))
 
     def hook(self, operation: str, function: Callable[[Call], object]) -> None:
-        """Run `function` for every call of `operation` ("*": of any) before it is worked on; what it raises breaks the call."""
+        """Run `function` before every call of `operation` ("*" for any); an exception in it breaks the call."""
         with self._lock:
             self._hooks.append((operation, function))
 
     def add(self, fault: Fault) -> None:
-        """Let `fault` wait for its calls."""
+        """Add a fault."""
         with self._lock:
             self._waiting.append(fault)
 
     def record(self, operation: str, region: str = "", fields: Mapping[str, object] = NO_FIELDS) -> Call:
-        """Note a call and run its hooks; for the double, at the start of every call."""
+        """Record a call and run its hooks; the test cloud calls it at the start of every call."""
         call = Call(operation, region, fields)
         with self._lock:
             self.calls.append(call)
             hooks = [function for name, function in self._hooks if name in (ANY_OPERATION, operation)]
-        # Not under the lock: a hook may inject a fault, or wait for another thread's call.
+        # Without the lock: a hook may add a fault, or wait for a call of another thread.
         for function in hooks:
             function(call)
         return call
 
     def take(self, operation: str, fields: Mapping[str, object] = NO_FIELDS) -> Fault | None:
-        """The fault that this call meets, used up by it; None when all is well. For the double."""
+        """Use up and return the fault that hits a call, or None; the test cloud calls it."""
         with self._lock:
             for index, fault in enumerate(self._waiting):
                 if not fault.matches(operation, fields):
@@ -211,19 +214,19 @@ class Faults:
         return None
 
     def waiting(self) -> tuple[Fault, ...]:
-        """The faults that no call has met yet, with how often they still hit."""
+        """Return the faults that still wait for calls, with the number of calls they will hit."""
         with self._lock:
             return tuple(self._waiting)
 
     def count(self, operation: str = ANY_OPERATION) -> int:
-        """How many calls of `operation` were received; "*" counts all."""
+        """Return how many calls of `operation` were received; "*" counts all calls."""
         with self._lock:
             if operation == ANY_OPERATION:
                 return len(self.calls)
             return sum(1 for call in self.calls if call.operation == operation)
 
     def clear(self) -> None:
-        """Forget faults, hooks and calls."""
+        """Remove every fault, hook and recorded call."""
         with self._lock:
             self.calls.clear()
             self._waiting.clear()

@@ -1,4 +1,4 @@
-"""What the tags and names of foreign resources are: resources of other people in a test's cloud, which must survive whatever is done there."""
+"""The tags and names of foreign resources: resources of other people in a test's cloud, which no provider may change (I9)."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,9 +8,9 @@ from multicompute.provider import TAG_ATTEMPT, TAG_CLUSTER, TAG_EXPIRES_AT, TAG_
 
 Tags = Mapping[str, str]
 
-# In characters that every cloud takes, Google's labels included.
+# In characters that every cloud accepts, Google's labels included.
 NOT_OURS: Final[Tags] = MappingProxyType({"name": "production-database"})
-"""Nothing of ours."""
+"""No tag of multicompute."""
 OF_ANOTHER: Final[Tags] = MappingProxyType(
     {
         TAG_ID: "c-of-another",
@@ -20,12 +20,12 @@ OF_ANOTHER: Final[Tags] = MappingProxyType(
         TAG_EXPIRES_AT: "1000000000",
     }
 )
-"""Of another owner of this package, and over its time since 2001: that one's reaper may end it, ours may not."""
+"""Another owner of multicompute, expired since 2001: that owner's reaper may delete it, ours must not."""
 STRANGE: Final[Tags] = MappingProxyType(
     {TAG_ID: "not_an_id", TAG_OWNER: "nobody", TAG_CLUSTER: "", TAG_ATTEMPT: "", TAG_EXPIRES_AT: "soon"}
 )
-"""Our names of tags, with values that we would never write."""
+"""The keys of multicompute with values that multicompute never writes."""
 ALL: Final = (NOT_OURS, OF_ANOTHER, STRANGE)
 
 LIKE_OURS: Final = "multicompute-c-0123456789abcdef"
-"""What something of a cluster of ours may be called; the foreign resource of this name has no tags."""
+"""A name that a resource of a cluster could have; the foreign resource of this name has no tags."""

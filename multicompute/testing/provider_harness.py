@@ -1,4 +1,4 @@
-"""What the conformance suite runs in: a provider, and the test cloud that it talks to."""
+"""The harness of the conformance suite: a provider, and the test cloud that it is connected to."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -23,11 +23,11 @@ from multicompute.provider import (
 
 
 class FailureKind(StrEnum):
-    """The ways in which a cloud refuses a launch, and the error each must become."""
+    """A way in which a cloud refuses a launch; `EXPECTED` has the error of each."""
 
     CAPACITY = "capacity"
     NOT_OFFERED = "not-offered"
-    """The place does not sell it at all."""
+    """The place does not sell the instance type."""
     QUOTA = "quota"
     THROTTLED = "throttled"
     TRANSIENT = "transient"
@@ -35,7 +35,7 @@ class FailureKind(StrEnum):
     DENIED = "denied"
     INVALID = "invalid"
     UNKNOWN = "unknown"
-    """A code that the provider has never heard of."""
+    """A code that the provider does not know."""
 
 
 EXPECTED: Mapping[FailureKind, type[errors.MulticomputeError]] = MappingProxyType(
@@ -54,78 +54,109 @@ EXPECTED: Mapping[FailureKind, type[errors.MulticomputeError]] = MappingProxyTyp
 
 
 class ProviderHarness(Protocol):
-    """A provider and the test cloud that it talks to, which is empty of our resources when a test begins.
+    """A provider and the test cloud that it is connected to, which has no resource of multicompute when a test begins.
 
-    Attributes:
-        provider: what is tested.
-        clock: how time passes in that cloud; `sleep` on it may return at once.
-        page_nodes: so many nodes are more than one page of a listing.
+    `multicompute.testing.LocalCloudHarness` implements it for any provider with a `LocalCloud`. Properties may be attributes.
     """
 
-    provider: Provider
-    clock: Clock
-    page_nodes: int
+    @property
+    def provider(self) -> Provider:
+        """Return the provider under test."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Return the clock of the cloud; its `sleep` may return at once."""
+        ...
+
+    @property
+    def page_nodes(self) -> int:
+        """Return how many nodes are more than one page of a listing."""
+        ...
 
     def offer(self, purchase: Purchase = "on_demand", *, zone: int = 0, region: int = 0) -> Offer:
-        """An offer of one instance type; zones 0 and 1, and regions 0 and 1, are different ones."""
+        """Return an offer of one instance type in zone 0 or 1 of region 0 or 1."""
         ...
 
     def alive(self) -> Sequence[Resource]:
-        """Everything that exists, of any owner, whether or not a listing shows it: the ground truth."""
+        """Return everything that exists, whoever owns it and whether or not a listing shows it."""
         ...
 
     def limit_capacity(self, offer: Offer, nodes: int) -> None:
-        """From now on the zone of `offer` has `nodes` of it in all."""
+        """Limit how many nodes the zone of `offer` has in total."""
         ...
 
     def refuse_launch(self, kind: FailureKind) -> None:
-        """Let the next launch be refused in this way, as the real cloud words it; nothing is launched."""
+        """Refuse the next launch in this way, with the real cloud's code and message; nothing is launched."""
         ...
 
     def lose_launch_answer(self) -> None:
-        """Let the next launch be done, and its answer be lost."""
+        """Do the next launch, and lose its answer."""
         ...
 
     def delay_listing(self) -> None:
-        """From now on a new node is missing from listings for a while, shorter than the consistency window."""
+        """Omit new nodes from listings for a while, shorter than the consistency window."""
         ...
 
     def add_foreign(self) -> None:
-        """Make resources that are not ours, of every kind that we make."""
+        """Create foreign resources of every kind that the provider creates."""
         ...
 
     def foreign_intact(self) -> bool:
-        """Whether all of them are there and as they were."""
+        """Return whether every foreign resource exists unchanged."""
+        ...
+
+    def other_account(self) -> Provider:
+        """Return a provider for the same cloud with the credentials of another account, which has no resources."""
+        ...
+
+    def stop(self, node_id: str) -> None:
+        """Stop a node without deleting it, as a user can in the vendor's console."""
+        ...
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all tags of a node, as another tool of the organisation can."""
+        ...
+
+    def protect(self, node_id: str) -> None:
+        """Protect a node from deletion in the cloud's own way."""
+        ...
+
+    def unprotect(self, node_id: str) -> None:
+        """Remove the protection of a node."""
         ...
 
     def reach_expiry(self) -> None:
-        """Let the time come at which our nodes expire, and happen what the cloud or the node then does by itself."""
+        """Reach the expiry of the nodes, and do what the cloud or the node then does.
+
+        Called only if the provider declares EXPIRY.
+        """
         ...
 
     def preempt(self, node_id: str) -> None:
-        """Take a spot node back."""
+        """Take a spot node back; called only if the provider declares SPOT."""
         ...
 
     def measure(self, node: Node, load: Mapping[Metric, float]) -> None:
-        """Let the cloud's monitoring have measured this of a node, of its accelerator 0 where it is about one, for some minutes.
+        """Add measurements of a node for some minutes; accelerator metrics are about accelerator 0.
 
-        Asked only of a provider that declares METRICS; what is not in `load` was not measured.
+        A metric that is not in `load` was not measured. Called only if the provider declares METRICS.
         """
         ...
 
     def impair(self, node: Node) -> None:
-        """Let the cloud's own check of a running node fail; asked only of a provider that declares HEALTH_CHECKS."""
+        """Make the cloud's health check of a running node fail; called only if the provider declares HEALTH_CHECKS."""
         ...
 
     def reserve(self, offer: Offer, nodes: int) -> str:
-        """Secure capacity for `nodes` of `offer`; returns the reservation's id."""
+        """Reserve capacity for `nodes` of `offer`, and return the id; called only if the provider declares RESERVATIONS."""
         ...
 
 
 def launch_request(
     offer: Offer, *, nodes: int = 2, cluster: str = "first", token: str = "attempt-1", owner: str = "conformance"
 ) -> LaunchRequest:
-    """A plain request for `nodes` of `offer`, with the tags that the engine would give it."""
+    """Return a request for `nodes` of `offer` with the tags that the engine sets."""
     tags = {
         TAG_CLUSTER: cluster,
         TAG_ID: f"id-{cluster}",

@@ -1,4 +1,4 @@
-"""Which EC2 quota an instance type counts against, per way of buying."""
+"""Families of instance types: the vCPU quota that each counts against, and what those on the Xen hypervisor lack."""
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,13 +9,13 @@ from multicompute.offer import Purchase
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One vCPU quota of EC2.
+    """A vCPU quota of EC2.
 
     Attributes:
-        code: the quota's code in Service Quotas, the same in every account and region.
-        name: what the console calls it.
-        purchase: the way of buying that counts against it.
-        types: globs on the names of the instance types.
+        code: The quota's code in Service Quotas, the same in every account and region.
+        name: What the console calls it.
+        purchase: How instances are bought that count against it.
+        types: Globs on the names of the instance types.
     """
 
     code: str
@@ -24,19 +24,19 @@ class Family:
     types: tuple[str, ...]
 
     def covers(self, instance_type: str) -> bool:
-        """Whether `instance_type` counts against it."""
+        """Return whether `instance_type` counts against it."""
         return any(fnmatchcase(instance_type, glob) for glob in self.types)
 
 
-# "Standard" is every family of these letters; a digit follows, so that "i" does not take "inf" in, nor "d" "dl", nor "m" "mac".
+# "Standard" is every family of these letters. A digit follows, so "i" does not match "inf", nor "d" "dl", nor "m" "mac".
 _STANDARD: Final = (
     *(f"{letter}[0-9]*" for letter in "acdhimrtz"),
     "im[0-9]*",
     "is[0-9]*",
 )
 
-# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html. Capacity blocks have quotas of their own. P6 has no
-# spot quota that is documented by name, so none is claimed here.
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html. Capacity blocks have quotas of their own. No spot quota
+# of P6 is documented by name, so none is listed here.
 FAMILIES: Final = (
     Family("L-1216C47A", "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", "on_demand", _STANDARD),
     Family("L-417A185B", "Running On-Demand P instances", "on_demand", ("p*",)),
@@ -57,10 +57,29 @@ FAMILIES: Final = (
 
 
 def family_of(instance_type: str, purchase: Purchase) -> Family | None:
-    """The quota that `instance_type` counts against when it is bought in this way, or None where none is known."""
+    """Return the quota that `instance_type` counts against when it is bought this way, or None if none is known."""
     return next((item for item in FAMILIES if item.purchase == purchase and item.covers(instance_type)), None)
 
 
 def console_page(code: str, region: str) -> str:
-    """The console's page on which more of a quota is asked for."""
+    """Return the console's page on which more of a quota is requested."""
     return f"https://{region}.console.aws.amazon.com/servicequotas/home/services/ec2/quotas/{code}"
+
+
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-nitro-instances.html lists all others; bare metal sizes have no hypervisor.
+_XEN: Final = frozenset(
+    {
+        *("c1", "c3", "c4", "d2", "f1", "g2", "g3", "g3s", "h1", "i2", "i3", "m1", "m2", "m3", "m4", "p2", "p3"),
+        *("r3", "r4", "t1", "t2", "x1", "x1e"),
+    }
+)
+
+
+def is_xen(instance_type: str) -> bool:
+    """Return whether instances of a type run on the Xen hypervisor.
+
+    Their metadata may show a changed tag only after a stop and a start: the EC2 user guide has promised the change on a running
+    instance for Nitro types only.
+    """
+    family, _, size = instance_type.partition(".")
+    return family in _XEN and not size.startswith("metal")

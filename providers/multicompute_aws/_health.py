@@ -1,19 +1,20 @@
-"""Asks EC2 which instances fail its status checks; EC2 answers with these only, so the question costs the same for any number of nodes."""
+"""Reads which instances fail EC2's status checks. EC2 returns only these, so it costs the same calls for any number of nodes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from multicompute.node import Node, NodeState
-from multicompute_aws._errors import Place, translate_errors
+from multicompute.provider_kit.seam import mark_impaired
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._errors import translate_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
 
 # The most that one page may have.
 _PAGE: Final = 1000
-# "Status checks for Amazon EC2 instances", EC2 user guide: the filter, the member of the answer, and what it is called there. Filters are
-# joined by "and", so that each check is a question of its own.
+# "Status checks for Amazon EC2 instances", EC2 user guide: the filter, the member of the answer, and the name of the check. EC2 joins
+# filters by "and", so each check takes a call of its own.
 _CHECKS: Final = (
     ("system-status.status", "SystemStatus", "system"),
     ("instance-status.status", "InstanceStatus", "instance"),
@@ -22,20 +23,14 @@ _CHECKS: Final = (
 
 
 def with_health(ec2: "EC2Client", nodes: Sequence[Node], place: Place) -> list[Node]:
-    """`nodes`, of which those that run and fail a status check are IMPAIRED, with the reason."""
+    """Return `nodes`, with those that run and fail a status check marked as IMPAIRED."""
     if not any(node.state is NodeState.RUNNING for node in nodes):
         return list(nodes)
-    failing = _failing(ec2, place)
-    return [
-        replace(node, state=NodeState.IMPAIRED, reason="; ".join(failing[node.id]))
-        if node.state is NodeState.RUNNING and node.id in failing
-        else node
-        for node in nodes
-    ]
+    return mark_impaired(nodes, {node_id: "; ".join(reasons) for node_id, reasons in _failing(ec2, place).items()})
 
 
 def _failing(ec2: "EC2Client", place: Place) -> dict[str, list[str]]:
-    """Which checks each instance of the region fails; EC2 has no filter on tags here, so others' instances may be among them."""
+    """Return the checks that each instance of the region fails, foreign ones included: EC2 can't filter these by tag."""
     found: dict[str, list[str]] = {}
     for status_filter, member, check in _CHECKS:
         with translate_errors("DescribeInstanceStatus", place):
@@ -50,7 +45,7 @@ def _failing(ec2: "EC2Client", place: Place) -> dict[str, list[str]]:
 
 
 def _reason(check: str, status: Mapping[str, Any]) -> str:
-    """Why an instance fails a check: "the system status check fails: reachability failed since 2026-11-26 10:00 UTC"."""
+    """Return why an instance fails a check: "the system status check fails: reachability failed since 2026-11-26 10:00 UTC"."""
     details = []
     for detail in status.get("Details", ()):
         since = detail.get("ImpairedSince")

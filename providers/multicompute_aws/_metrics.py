@@ -1,4 +1,4 @@
-"""Asks CloudWatch what instances are doing: EC2's own metrics, and those that its agent takes of NVIDIA GPUs."""
+"""Reads the metrics of instances from CloudWatch: EC2's own, and what the CloudWatch agent measures of NVIDIA GPUs."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,17 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from multicompute.node import Metric, Node, Sample
-from multicompute_aws._errors import Place, retryable, translate_errors
+from multicompute.provider_kit.calls import batches
+from multicompute.provider_kit.seam import sorted_samples
+from multicompute.provider_kit.vendor_errors import Place, retryable
+from multicompute_aws._errors import translate_errors
 from multicompute_aws._session import Clients
 
-# EC2 measures every five minutes, and with detailed monitoring every minute; it does not say which. Intervals of five minutes are whole
-# in both, so that a sum divided by them is a rate ("CloudWatch metrics that are available for your instances", EC2 user guide).
+# EC2 measures every five minutes, with detailed monitoring every minute, and does not report which. An interval of five minutes is
+# complete in both cases, so a sum divided by it is a rate ("CloudWatch metrics that are available for your instances", EC2 user guide).
 _PERIOD: Final = timedelta(minutes=5)
-# With detailed monitoring an interval that has just ended still lacks its last minutes: its mean may be told, its sum not yet.
+# With detailed monitoring an interval that has just ended still lacks its last minutes: its mean is usable, its sum not yet.
 _SETTLING: Final = timedelta(minutes=3)
 # The most that one GetMetricData call takes.
 _QUERIES_AT_ONCE: Final = 500
-# What ListMetrics' RecentlyActive can narrow to; without it also shows what ended up to two weeks ago.
+# The only value of ListMetrics' RecentlyActive; without it, metrics that ended up to two weeks ago are listed, too.
 _RECENTLY: Final = timedelta(hours=3)
 
 _EC2: Final = "AWS/EC2"
@@ -39,7 +42,7 @@ _OF_ACCELERATORS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What one series of CloudWatch is about: CloudWatch's name, of which node, of which of its accelerators."""
+    """A series of CloudWatch: the metric's name there, the node, and the index of the accelerator, if any."""
 
     name: str
     node: str
@@ -48,7 +51,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """The intervals that end in the window asked for: the start of the first, and the end of the last."""
+    """The intervals that end within a period: the start of the first, and the end of the last."""
 
     start: datetime
     end: datetime
@@ -68,7 +71,7 @@ _SECONDS: Final = int(_PERIOD.total_seconds())
 def metrics(
     clients: Clients, nodes: Sequence[Node], *, since: datetime, until: datetime, now: datetime
 ) -> tuple[Sample, ...]:
-    """What was measured of `nodes` in the intervals of five minutes that ended in the window; what was not is missing."""
+    """Return what was measured of `nodes` in the intervals of five minutes that ended in the period, see `Provider.metrics`."""
     window = _Window.of(since, min(until, now))
     ids: dict[str, dict[str, None]] = defaultdict(dict)
     for node in nodes:
@@ -76,16 +79,16 @@ def metrics(
     found: list[Sample] = []
     if window.start < window.end:
         for region, of_region in ids.items():
-            place = Place(region)
+            place = Place("aws", region)
             cloudwatch = clients.cloudwatch(region)
             queries = _of_instances(of_region)
             queries |= _of_agents(cloudwatch, of_region, place, is_recent=window.start >= now - _RECENTLY)
             found += _samples(_values(cloudwatch, queries, window, place), settled=now - _SETTLING)
-    return tuple(sorted(found, key=lambda sample: (sample.at, sample.node, sample.metric, sample.accelerator or 0)))
+    return sorted_samples(found)
 
 
 def _of_instances(ids: Mapping[str, None]) -> dict[_Source, dict[str, Any]]:
-    """What to ask of EC2's own metrics."""
+    """Return the queries for EC2's own metrics."""
     stats = dict.fromkeys(_OF_INSTANCES, "Average") | dict.fromkeys(_BYTES_OF_INSTANCES, "Sum")
     return {
         _Source(name, node): _stat(
@@ -99,23 +102,23 @@ def _of_instances(ids: Mapping[str, None]) -> dict[_Source, dict[str, Any]]:
 def _of_agents(
     cloudwatch: Any, ids: Mapping[str, None], place: Place, *, is_recent: bool
 ) -> dict[_Source, dict[str, Any]]:
-    """What to ask of the agents' metrics: which there are, and under which dimensions, depends on how each agent is set up."""
-    asked: dict[str, Any] = {"Namespace": _AGENT, "Dimensions": [{"Name": _INSTANCE}, {"Name": _INDEX}]}
+    """Return the queries for the agents' metrics. Which exist, and with which dimensions, depends on each agent's configuration."""
+    listing: dict[str, Any] = {"Namespace": _AGENT, "Dimensions": [{"Name": _INSTANCE}, {"Name": _INDEX}]}
     if is_recent:
-        asked["RecentlyActive"] = "PT3H"
+        listing["RecentlyActive"] = "PT3H"
     found: dict[_Source, dict[str, Any]] = {}
     with translate_errors("ListMetrics", place):
-        for page in cloudwatch.get_paginator("list_metrics").paginate(**asked):
+        for page in cloudwatch.get_paginator("list_metrics").paginate(**listing):
             for item in page["Metrics"]:
                 source = _source(item)
                 if source is not None and source.node in ids:
-                    # An agent may publish the same figure under several sets of dimensions.
+                    # An agent may publish the same metric with several sets of dimensions.
                     found.setdefault(source, _stat(item, "Average"))
     return found
 
 
 def _source(item: Mapping[str, Any]) -> _Source | None:
-    """What a series of an agent is about; None where it is nothing of interest."""
+    """Return the source of an agent's series, or None if it is not one of those that are read."""
     dimensions = {entry["Name"]: entry["Value"] for entry in item["Dimensions"]}
     name, index = item["MetricName"], dimensions.get(_INDEX, "")
     if name not in (*_OF_ACCELERATORS, _USED, _TOTAL) or not index.isdecimal():
@@ -130,28 +133,29 @@ def _stat(metric: Mapping[str, Any], stat: str) -> dict[str, Any]:
 def _values(
     cloudwatch: Any, queries: Mapping[_Source, dict[str, Any]], window: _Window, place: Place
 ) -> dict[_Source, dict[datetime, float]]:
-    """The values by the end of their interval."""
+    """Return the values of each series, by the end of their interval."""
     sources = list(queries)
     found: dict[_Source, dict[datetime, float]] = defaultdict(dict)
-    for start in range(0, len(sources), _QUERIES_AT_ONCE):
-        batch = {f"m{number}": source for number, source in enumerate(sources[start : start + _QUERIES_AT_ONCE])}
-        asked = {
+    for some in batches(sources, _QUERIES_AT_ONCE):
+        batch = {f"m{number}": source for number, source in enumerate(some)}
+        query = {
             "MetricDataQueries": [{"Id": key, "MetricStat": queries[source]} for key, source in batch.items()],
             "StartTime": window.start,
             "EndTime": window.end,
         }
         with translate_errors("GetMetricData", place):
-            pages = list(cloudwatch.get_paginator("get_metric_data").paginate(**asked))
+            pages = list(cloudwatch.get_paginator("get_metric_data").paginate(**query))
         for result in (result for page in pages for result in page["MetricDataResults"]):
             if result.get("StatusCode") == "InternalError":
-                raise retryable("CloudWatch could not read all of the metrics", "InternalError", place)
+                text = "CloudWatch could not read all of the metrics"
+                raise retryable(text, code="InternalError", place=place)
             for at, value in zip(result["Timestamps"], result["Values"], strict=True):
                 found[batch[result["Id"]]][at.astimezone(UTC) + _PERIOD] = value
     return found
 
 
 def _samples(values: Mapping[_Source, Mapping[datetime, float]], *, settled: datetime) -> Iterator[Sample]:
-    """The measurements in our units."""
+    """Yield the measurements in our units."""
     for source, series in values.items():
         for at, value in series.items():
             metric = _OF_INSTANCES.get(source.name) or _OF_ACCELERATORS.get(source.name)

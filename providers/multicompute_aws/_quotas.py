@@ -1,15 +1,20 @@
-"""Reads what the account may have in a region: vCPU quotas less what runs, and reservations by id."""
+"""Reads the vCPU quotas of a region with what is used of each, and reservations by id."""
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
-from multicompute.errors import MulticomputeError
 from multicompute.offer import Purchase
-from multicompute.provider import Quota, Quotas, Reservation
-from multicompute_aws._discover import instances
-from multicompute_aws._errors import Place, member, translate_errors
+from multicompute.provider import Quota, Quotas
+from multicompute.provider_kit.calls import batches
+from multicompute.provider_kit.seam import read_quotas
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._account import account
+from multicompute_aws._errors import member, translate_errors
 from multicompute_aws._families import FAMILIES, Family
+from multicompute_aws._list import instances
+from multicompute_aws._reservations import reservations as reservations_of
 from multicompute_aws._session import Clients
 
 # Instances in these states count against the vCPU quotas.
@@ -18,31 +23,17 @@ _TYPES_AT_ONCE: Final = 100
 
 
 def quotas(clients: Clients, region: str, reservations: Sequence[str] = ()) -> Quotas:
-    """What the account may still have in `region`; what can't be read is a note."""
-    notes: list[str] = []
-    found: tuple[Quota, ...] = ()
-    place = Place(region)
-    try:
+    """Return the quotas of `region` and the named reservations that are in it, see `Provider.quotas`."""
+    place = Place("aws", region)
+
+    def read() -> list[Quota]:
         limits = _limits(clients, place)
-        # What runs is worth a listing only where there is a limit to hold it against.
+        # Without a limit to compare it with, what runs is not worth a listing.
         used = _used(clients, place) if limits else {}
-        found = tuple(_quota(family, region, limits[family.code], used) for family in FAMILIES if family.code in limits)
-        if not found:
-            notes.append(f"aws {region}: Service Quotas names none of EC2's vCPU quotas; they are not compared")
-    except MulticomputeError as error:
-        notes.append(f"aws {region}: quotas could not be read and are not compared: {error.message}")
-    held: list[Reservation] = []
-    for reservation_id in reservations:
-        try:
-            held += _held(clients, place, reservation_id)
-        except MulticomputeError as error:
-            if error.code not in _ELSEWHERE:
-                notes.append(f"aws {region}: reservation {reservation_id} could not be read: {error.message}")
-    return Quotas(found, tuple(held), tuple(notes))
+        return [_quota(family, region, limits[family.code], used) for family in FAMILIES if family.code in limits]
 
-
-# A reservation is in one region only, so in the others this is the normal answer.
-_ELSEWHERE: Final = ("InvalidCapacityReservationId.NotFound", "InvalidCapacityReservationId.Malformed")
+    reservation = partial(reservations_of, clients, place)
+    return read_quotas(place, quotas=read, reservation=reservation, reservations=reservations)
 
 
 def _quota(family: Family, region: str, limit: float, used: dict[tuple[str, Purchase], float]) -> Quota:
@@ -62,7 +53,7 @@ def _quota(family: Family, region: str, limit: float, used: dict[tuple[str, Purc
 
 
 def _limits(clients: Clients, place: Place) -> dict[str, float]:
-    """The account's limit of each quota that is of interest, by code."""
+    """Return the account's limits by the codes of the quotas in `FAMILIES`."""
     wanted = {family.code for family in FAMILIES}
     with translate_errors("ListServiceQuotas", place):
         pages: Any = (
@@ -79,9 +70,11 @@ def _limits(clients: Clients, place: Place) -> dict[str, float]:
 
 
 def _used(clients: Clients, place: Place) -> dict[tuple[str, Purchase], float]:
-    """vCPUs of everything that runs in the account, by type and way of buying; capacity blocks have quotas of their own."""
+    """Return the vCPUs of everything that runs in the account, by type and purchase; capacity blocks have quotas of their own."""
     counts: dict[tuple[str, Purchase], float] = defaultdict(float)
-    without: dict[tuple[str, Purchase], int] = defaultdict(int)
+    unknown: dict[tuple[str, Purchase], int] = defaultdict(int)
+    for name, free in _reserved(clients, place).items():
+        unknown[name, "on_demand"] += free
     for item in instances(clients.ec2(place.region), list(_COUNTED), place):
         lifecycle = item.get("InstanceLifecycle", "")
         if lifecycle == "capacity-block":
@@ -90,44 +83,41 @@ def _used(clients: Clients, place: Place) -> dict[tuple[str, Purchase], float]:
         options = item.get("CpuOptions") or {}
         vcpus = int(options.get("CoreCount", 0)) * int(options.get("ThreadsPerCore", 0))
         counts[key] += vcpus
-        without[key] += 0 if vcpus else 1
-    lacking = sorted({instance_type for (instance_type, _), number in without.items() if number})
-    if lacking:
-        vcpus_of = _vcpus(clients, place, lacking)
-        for key, number in without.items():
+        unknown[key] += 0 if vcpus else 1
+    types = sorted({instance_type for (instance_type, _), number in unknown.items() if number})
+    if types:
+        vcpus_of = _vcpus(clients, place, types)
+        for key, number in unknown.items():
             counts[key] += number * vcpus_of.get(key[0], 0)
     return dict(counts)
 
 
+def _reserved(clients: Clients, place: Place) -> dict[str, int]:
+    """Return instance type -> how many instances its on-demand capacity reservations still hold.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/cr-concepts.html: unused reservations count against the limits of on-demand
+    instances. Capacity blocks do not, and neither does what another account shares.
+    """
+    found: dict[str, int] = defaultdict(int)
+    filters: Any = [{"Name": "state", "Values": ["active"]}]
+    with translate_errors("DescribeCapacityReservations", place):
+        pages = clients.ec2(place.region).get_paginator("describe_capacity_reservations").paginate(Filters=filters)
+        items = [item for page in pages for item in page["CapacityReservations"]]
+    own = {name.rpartition(":")[2] for name in account(clients).ids} if items else set()
+    for item in items:
+        if item.get("ReservationType") != "capacity-block" and item.get("OwnerId") in own:
+            found[item["InstanceType"]] += item["AvailableInstanceCount"]
+    return dict(found)
+
+
 def _vcpus(clients: Clients, place: Place, types: list[str]) -> dict[str, int]:
-    """vCPUs of instance types whose instances do not say how many they have."""
+    """Return the vCPUs of instance types whose instances are listed without."""
     found: dict[str, int] = {}
-    for start in range(0, len(types), _TYPES_AT_ONCE):
-        filters: Any = [{"Name": "instance-type", "Values": types[start : start + _TYPES_AT_ONCE]}]
+    for batch in batches(types, _TYPES_AT_ONCE):
+        filters: Any = [{"Name": "instance-type", "Values": batch}]
         with translate_errors("DescribeInstanceTypes", place):
             pages = clients.ec2(place.region).get_paginator("describe_instance_types").paginate(Filters=filters)
             for page in pages:
                 for item in page["InstanceTypes"]:
                     found[item["InstanceType"]] = item["VCpuInfo"]["DefaultVCpus"]
     return found
-
-
-def _held(clients: Clients, place: Place, reservation_id: str) -> list[Reservation]:
-    """The reservation, where it is in this region; one that is not active has nothing available."""
-    with translate_errors("DescribeCapacityReservations", place):
-        answer = clients.ec2(place.region).describe_capacity_reservations(CapacityReservationIds=[reservation_id])
-    held: list[Reservation] = []
-    for item in answer["CapacityReservations"]:
-        is_block = item.get("ReservationType") == "capacity-block"
-        held.append(
-            Reservation(
-                provider="aws",
-                id=item["CapacityReservationId"],
-                region=place.region,
-                zone=item["AvailabilityZone"],
-                instance_type=item["InstanceType"],
-                available=item["AvailableInstanceCount"] if item["State"] == "active" else 0,
-                kind="capacity-block" if is_block else "reservation",
-            )
-        )
-    return held

@@ -4,48 +4,32 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from multicompute.errors import InvalidRequestError
-from multicompute.provider import TAG_ATTEMPT, TAG_ID, TAG_OWNER, Selector
+from multicompute.provider import TAG_ID, Selector
+from multicompute.provider_kit.tags import selected_tags
+from multicompute_aws._names import escaped
 
-# Nodes read their expiry from their own tags; with tags in the metadata EC2 takes keys of these characters only, and not these names:
+# With tags in the metadata EC2 accepts keys of these characters only, and not these names; a launch with others fails:
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html
-KEY_PATTERN: Final = r"[0-9A-Za-z\-_+=,.@:]{1,128}"
-_RESERVED_KEYS: Final = frozenset({".", "..", "_index"})
+_IN_METADATA: Final = re.compile(r"(?!(?:\.{1,2}|_index)$)[0-9A-Za-z\-_+=,.@:]+")
 
 
-def check_tags(tags: Mapping[str, str]) -> None:
-    """Refuse, before anything is made, what EC2 would refuse after it.
-
-    Raises:
-        InvalidRequestError: a key can't be a tag that is readable on the node.
-    """
-    for key in tags:
-        if not re.fullmatch(KEY_PATTERN, key) or key in _RESERVED_KEYS:
-            raise InvalidRequestError(
-                f"aws: tags: {key!r} can't be read on the node; EC2 allows A-Z, a-z, 0-9 and - _ + = , . @ : there",
-                provider="aws",
-                code="InvalidTagKey",
-                hint="rename the tag",
-            )
+def fit_metadata(tags: Mapping[str, str]) -> bool:
+    """Return whether an instance with these tags can have its tags in its metadata."""
+    return all(_IN_METADATA.fullmatch(key) for key in tags)
 
 
 def ec2_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Tags as EC2 takes them."""
+    """Return tags in the form in which EC2 takes them."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def plain_tags(tags: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
-    """Tags as EC2 reports them, as a mapping."""
+    """Return tags in EC2's form as a mapping."""
     return {str(tag["Key"]): str(tag["Value"]) for tag in tags or ()}
 
 
 def tag_filters(selector: Selector) -> list[dict[str, Any]]:
-    """The filters that find what `selector` means; everything of ours where it names nothing."""
-    wanted = ((TAG_ID, selector.cluster_id), (TAG_ATTEMPT, selector.token), (TAG_OWNER, selector.owner))
-    filters = [{"Name": f"tag:{key}", "Values": [_literal(value)]} for key, value in wanted if value is not None]
+    """Return the filters that find what `selector` selects; everything of ours if it names nothing."""
+    wanted = selected_tags(selector)
+    filters = [{"Name": f"tag:{key}", "Values": [escaped(value)]} for key, value in wanted.items()]
     return filters or [{"Name": "tag-key", "Values": [TAG_ID]}]
-
-
-def _literal(value: str) -> str:
-    """Filters take wildcards; an owner with a "*" in it must not select everybody's machines."""
-    return re.sub(r"([\\*?])", r"\\\1", value)

@@ -1,7 +1,7 @@
-"""Cuts out of EC2's answers about instances what nobody reads, before the SDK parses them.
+"""Removes from EC2's answers about instances what no caller reads, before the SDK parses them.
 
 An instance with 32 network interfaces is some 50 kB of XML, of which a node's record needs the first kilobyte; the SDK would spend
-4.6 ms on each (measured with botocore 1.44 on p5.48xlarge). The cut uses the SDK's own `before-parse` event.
+4.6 ms on each (measured with botocore 1.44 on p5.48xlarge). The SDK's own event `before-parse` is used.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -10,12 +10,11 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
     from mypy_boto3_ec2 import EC2Client
 
-# Lists and structures of an instance that no caller here looks at; the outer ones first, because some of the others occur inside them.
+# Lists and structures of an instance that no caller reads; the outer ones first, because some of the others occur inside them.
 _UNREAD_OF_AN_INSTANCE: Final = (
     b"networkInterfaceSet",
     b"blockDeviceMapping",
     b"groupSet",
-    b"metadataOptions",
     b"capacityReservationSpecification",
     b"privateDnsNameOptions",
     b"productCodes",
@@ -30,13 +29,13 @@ _UNREAD_OF_AN_INSTANCE: Final = (
 _UNREAD: Final = {
     "DescribeInstances": _UNREAD_OF_AN_INSTANCE,
     "RunInstances": _UNREAD_OF_AN_INSTANCE,
-    # What became of them is asked by a listing.
+    # A listing reads the states afterwards.
     "TerminateInstances": (b"instancesSet",),
 }
 
 
 def trim_answers(client: "EC2Client") -> None:
-    """Have `client` cut its answers about instances."""
+    """Make `client` cut its answers about instances."""
     for operation in _UNREAD:
         client.meta.events.register(f"before-parse.ec2.{operation}", _trim)
 
@@ -50,9 +49,9 @@ def _trim(response_dict: dict[str, Any], operation_model: "OperationModel", **_:
 
 
 def without(body: bytes, tag: bytes) -> bytes:
-    """`body` without any element named `tag`, which must not contain another of its name.
+    """Return `body` without any element named `tag`, which must not contain another of its name.
 
-    In text "<" is always escaped, so that the tags found are tags. An element that is not closed is left for the parser to refuse.
+    In text "<" is always escaped, so what looks like a tag is one. An element that is not closed is left for the parser to refuse.
     """
     opening, closing = b"<" + tag + b">", b"</" + tag + b">"
     start = body.find(opening)

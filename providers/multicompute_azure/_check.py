@@ -1,62 +1,49 @@
-"""What `doctor` asks Azure: whether the subscription answers, and whether the main rights are there."""
+"""The checks of `doctor`: the subscription and the main permissions."""
 
-from collections.abc import Callable
-
-from multicompute.errors import MulticomputeError
+from multicompute.errors import ProviderError
 from multicompute.provider import Check
-from multicompute_azure._discover import SCALE_SETS
-from multicompute_azure._errors import Place
+from multicompute.provider_kit.seam import finding, optional_finding
+from multicompute.provider_kit.vendor_errors import Place
 from multicompute_azure._health import STATUSES
-from multicompute_azure._session import COMPUTE, NETWORK, Clients, within
+from multicompute_azure._quotas import usages_path
+from multicompute_azure._resources import find_group
+from multicompute_azure._session import NETWORK, Clients, path_of
+from multicompute_azure._sets import SCALE_SETS
 
 
-def checks(clients: Clients) -> tuple[Check, ...]:
-    """All findings, in the order in which they matter; without an answer to the first the rest is not asked.
+def check(clients: Clients) -> tuple[Check, ...]:
+    """Return all findings, the most important first; without an answer to the first the rest is not checked.
 
-    Azure has no dry run: whether something may be made is known when it is made.
+    Azure has no dry run, so the permissions to create resources can't be checked.
     """
-    place = Place(clients.settings.home_region)
-    subscription = _subscription(clients, place)
+    place = Place("azure", clients.settings.home_region)
+    subscription = finding("subscription", lambda: _subscription(clients, place))
     if not subscription.ok:
         return (subscription,)
-    usages = f"{COMPUTE}/locations/{place.region}/usages"
+
+    def first(operation: str, path: str) -> str:
+        next(clients.list_all(operation, place, path), None)
+        return "allowed"
+
     return (
         subscription,
-        _finding("list scale sets", lambda: _first(clients, place, within(None, SCALE_SETS))),
-        _finding("list networks", lambda: _first(clients, place, within(None, f"{NETWORK}/virtualNetworks"))),
-        _finding("read health", lambda: _first(clients, place, within(None, STATUSES))),
-        _optional("read quotas", lambda: _first(clients, place, within(None, usages))),
+        finding("list scale sets", lambda: first("virtualMachineScaleSets.listAll", path_of(None, SCALE_SETS))),
+        finding("list networks", lambda: first("virtualNetworks.listAll", path_of(None, f"{NETWORK}/virtualNetworks"))),
+        finding("read health", lambda: first("availabilityStatuses.list", path_of(None, STATUSES))),
+        # Quotas are not needed: without the permission to read them, a launch beyond one is refused by Azure.
+        optional_finding(
+            "read quotas",
+            lambda: first("usages.list", usages_path(place.region)),
+            otherwise="not readable, so quotas are not compared",
+        ),
     )
 
 
-def _subscription(clients: Clients, place: Place) -> Check:
-    name, group = "subscription", clients.settings.resource_group
-    try:
-        if not group:
-            _first(clients, place, "resourceGroups", _top="1")
-        elif clients.get("look at the resource group", place, f"resourceGroups/{group}") is None:
-            hint = "make it, or leave resource_group out of [providers.azure]"
-            return Check(name, ok=False, detail=f"there is no resource group {group}", hint=hint)
-    except MulticomputeError as error:
-        return Check(name, ok=False, detail=error.message, hint=error.hint or "")
-    return Check(name, ok=True, detail=f"subscription {clients.subscription}")
-
-
-def _first(clients: Clients, place: Place, path: str, **query: str) -> None:
-    next(clients.pages("ask for one page", place, path, **query), None)
-
-
-def _finding(operation: str, call: Callable[[], None]) -> Check:
-    try:
-        call()
-    except MulticomputeError as error:
-        return Check(operation, ok=False, detail=error.message, hint=error.hint or "")
-    return Check(operation, ok=True, detail="allowed")
-
-
-def _optional(operation: str, call: Callable[[], None]) -> Check:
-    """Quotas are not needed: without the right to read them a launch finds out by being refused."""
-    found = _finding(operation, call)
-    if found.ok:
-        return found
-    return Check(operation, ok=True, detail=f"not readable, so quotas are not compared: {found.detail}")
+def _subscription(clients: Clients, place: Place) -> str:
+    group = clients.settings.resource_group
+    if not group:
+        next(clients.list_all("resourceGroups.list", place, "resourceGroups", _top="1"), None)
+    elif find_group(clients, group, place) is None:
+        hint = "create it, or leave resource_group out of [providers.azure]"
+        raise ProviderError(f"the resource group {group} does not exist", hint=hint)
+    return f"subscription {clients.subscription}"

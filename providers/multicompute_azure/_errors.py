@@ -1,11 +1,12 @@
-"""Turns what Azure's SDK raises into this package's errors: one table from Azure's codes to kinds, and the place attached."""
+"""Azure's error codes: the table of their meanings, and the translation of what its SDK raises."""
 
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Any, Final
 
 from azure.core import exceptions as sdk
 
@@ -17,140 +18,156 @@ from multicompute.errors import (
     MulticomputeError,
     ProviderError,
     QuotaError,
-    Scope,
     ThrottledError,
-    TransientError,
 )
-from multicompute.node import Cause
-from multicompute.offer import Purchase
+from multicompute.provider_kit.vendor_errors import (
+    COMMON_HINTS,
+    DENIED,
+    INVALID,
+    INVALID_IN_REGION,
+    INVALID_TYPE,
+    MALFORMED,
+    NO_CAPACITY_IN_REGION,
+    NO_CAPACITY_IN_ZONE,
+    NOT_OFFERED_IN_ZONE,
+    QUOTA_OF_REGION,
+    THROTTLED,
+    TRANSIENT,
+    UNAUTHENTICATED,
+    UNKNOWN,
+    Kind,
+    Meaning,
+    Meanings,
+    Place,
+    VendorAnswer,
+    error_of,
+    find_meaning,
+    meaning_of,
+    retry_after,
+    translator,
+)
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("multicompute.azure")
 
-Kind = type[MulticomputeError]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where and for what something was asked."""
-
-    region: str
-    zone: str = ""
-    instance_type: str = ""
-    purchase: Purchase = "on_demand"
-
-    def __str__(self) -> str:
-        return " ".join(part for part in ("azure", self.zone or self.region, self.instance_type) if part)
-
-
-class Meaning(NamedTuple):
-    """What an answer means: `kind` of error, and what else it rules out. `fragment` must be in the message, "" fits any."""
-
-    kind: Kind
-    scope: Scope
-    fragment: str = ""
-    is_offered: bool = True
-
-
-class Said(NamedTuple):
-    """What Azure answered: a code and a message."""
-
-    code: str
-    message: str
-
-
-_REGION: Final = Meaning(CapacityError, "region")
-_ZONE: Final = Meaning(CapacityError, "zone")
-_QUOTA: Final = Meaning(QuotaError, "region")
-_THROTTLED: Final = Meaning(ThrottledError, "request")
-_AGAIN: Final = Meaning(TransientError, "request")
-_AUTH: Final = Meaning(AuthError, "account")
-_DENIED: Final = Meaning(AccessDeniedError, "account")
-_DENIED_HERE: Final = Meaning(AccessDeniedError, "region")
-_INVALID: Final = Meaning(InvalidRequestError, "request")
-_INVALID_HERE: Final = Meaning(InvalidRequestError, "region")
-_CONFLICT: Final = Meaning(ProviderError, "request")
+_DENIED_EVERYWHERE: Final = Meaning(AccessDeniedError, "account")
+_DENIED_TYPE: Final = Meaning(AccessDeniedError, "type")
 _NOT_SOLD: Final = "is not available in the current region"
-
 _UNREGISTERED: Final = "MissingSubscriptionRegistration"
 # "The subscription is not registered to use namespace 'Microsoft.Compute'. See https://aka.ms/rps-not-found for how to register."
 _NAMESPACE: Final = re.compile(r"namespace '([\w.]+)'")
 
+GROUP_NOT_FOUND: Final = "ResourceGroupNotFound"
 PARTIAL: Final = "PartialScaleSet"
-"""Our own finding, where Azure's reason is not known any more: a scale set that failed with fewer instances than were asked for."""
+"""Our own code, where Azure's reason is not known any more: a scale set that failed with fewer instances than were requested."""
 
 # The codes of Resource Manager ("Troubleshoot common Azure deployment errors") and of Compute ("Allocation failures", "Error codes of
 # virtual machines"). The code decides and never the status: a lack of capacity arrives as 409, and in a long operation as 200. A code that is
 # not here is ProviderError: denied and sold out must not look alike.
-MEANINGS: Final[dict[str, tuple[Meaning, ...]]] = {
-    "SkuNotAvailable": (_REGION,),
-    "AllocationFailed": (_REGION,),
-    "ZonalAllocationFailed": (_ZONE,),
-    "OverconstrainedAllocationRequest": (_REGION,),
-    "OverconstrainedZonalAllocationRequest": (_ZONE,),
-    "SpotCapacityNotAvailable": (_REGION,),
-    "SubnetIsFull": (_REGION,),
-    PARTIAL: (_REGION,),
-    "AvailabilityZoneNotSupported": (Meaning(CapacityError, "zone", is_offered=False),),
-    "SpotPriceGreaterThanProvidedMaxPrice": (Meaning(InvalidRequestError, "zone"),),
-    # Quota has no code of its own where cores are counted: the message tells it from every other thing that is "not allowed".
-    # Compute says so too where it throttles ("Troubleshooting API throttling errors").
+MEANINGS: Final[Meanings] = {
+    "SkuNotAvailable": (NO_CAPACITY_IN_REGION,),
+    "AllocationFailed": (NO_CAPACITY_IN_REGION,),
+    "ZonalAllocationFailed": (NO_CAPACITY_IN_ZONE,),
+    "OverconstrainedAllocationRequest": (NO_CAPACITY_IN_REGION,),
+    "OverconstrainedZonalAllocationRequest": (NO_CAPACITY_IN_ZONE,),
+    "SpotCapacityNotAvailable": (NO_CAPACITY_IN_REGION,),
+    "SubnetIsFull": (NO_CAPACITY_IN_REGION,),
+    PARTIAL: (NO_CAPACITY_IN_REGION,),
+    "AvailabilityZoneNotSupported": (NOT_OFFERED_IN_ZONE,),
+    # The subscription does not have the region, or the region does not have the service.
+    "LocationNotAvailableForResourceType": (DENIED,),
+    "LocationNotAvailableForResourceGroup": (DENIED,),
+    "NoRegisteredProviderFound": (DENIED,),
+    # "Error messages for Azure Spot Virtual Machines and scale sets". Nothing of it concerns machines that are bought on demand: a lack of
+    # capacity or quota is one of this size and purchase.
+    "SpotPriceGreaterThanProvidedMaxPrice": (INVALID,),
+    "MaxPriceValueInvalid": (INVALID,),
+    "AzureSpotFeatureNotEnabledForSubscription": (Meaning(QuotaError, "account"),),
+    "AzureSpotIsNotSupportedForThisVMSize": (Meaning(CapacityError, "account", is_offered=False),),
+    # A quota of cores has no code of its own, so the message decides. Compute uses the same code when it throttles ("Troubleshooting API
+    # throttling errors").
     "OperationNotAllowed": (
         Meaning(ThrottledError, "request", "too many requests"),
         Meaning(QuotaError, "region", "quota"),
         Meaning(QuotaError, "region", "Quota"),
-        _CONFLICT,
+        UNKNOWN,
     ),
-    "QuotaExceeded": (_QUOTA,),
-    "ResourceQuotaExceeded": (_QUOTA,),
-    "PublicIPCountLimitReached": (_QUOTA,),
-    "QuotaId": (_QUOTA,),
-    "NotAvailableForSubscription": (_DENIED_HERE,),
-    "RequestDisallowedByPolicy": (_DENIED_HERE,),
-    "AuthorizationFailed": (_DENIED,),
-    "LinkedAuthorizationFailed": (_DENIED,),
-    "ReadOnlyDisabledSubscription": (_DENIED,),
-    _UNREGISTERED: (_DENIED,),
-    "MarketplacePurchaseEligibilityFailed": (_DENIED,),
-    "InvalidAuthenticationToken": (_AUTH,),
-    "InvalidAuthenticationTokenTenant": (_AUTH,),
-    "ExpiredAuthenticationToken": (_AUTH,),
-    "AuthenticationFailed": (_AUTH,),
-    "ClientAuthenticationError": (_AUTH,),
-    "CredentialUnavailableError": (_AUTH,),
-    "SubscriptionNotFound": (_AUTH,),
-    "TooManyRequests": (_THROTTLED,),
-    "SubscriptionRequestsThrottled": (_THROTTLED,),
-    "ResourceCollectionRequestsThrottled": (_THROTTLED,),
-    # Something else is under way on the same resource, or is about to end: the same request will be taken in a moment.
-    "RetryableError": (_AGAIN,),
-    "Conflict": (_AGAIN,),
-    "AnotherOperationInProgress": (_AGAIN,),
-    "ResourceGroupBeingDeleted": (_AGAIN,),
-    "InternalServerError": (_AGAIN,),
-    "InternalExecutionError": (_AGAIN,),
-    "ServiceUnavailable": (_AGAIN,),
-    "ServerTimeout": (_AGAIN,),
-    "GatewayTimeout": (_AGAIN,),
-    "OSProvisioningTimedOut": (Meaning(TransientError, "zone"),),
-    "InUseSubnetCannotBeDeleted": (_AGAIN,),
-    "NicReservedForAnotherVm": (_AGAIN,),
-    "PropertyChangeNotAllowed": (_CONFLICT,),
-    "ResourceNotFound": (_CONFLICT,),
-    "ResourceGroupNotFound": (_CONFLICT,),
-    "NotFound": (_CONFLICT,),
-    "InvalidParameter": (Meaning(CapacityError, "region", _NOT_SOLD, is_offered=False), _INVALID),
-    "BadRequest": (Meaning(AccessDeniedError, "region", "is not supported for subscription"), _INVALID),
-    "InvalidTemplateDeployment": (_INVALID,),
-    "InvalidRequestContent": (_INVALID,),
-    "InvalidRequestFormat": (_INVALID,),
-    "LinkedInvalidPropertyId": (_INVALID,),
-    "VMExtensionProvisioningError": (_INVALID,),
-    "ImageNotFound": (_INVALID_HERE,),
-    "PlatformImageNotFound": (_INVALID_HERE,),
-    "GalleryImageNotFound": (_INVALID_HERE,),
+    "QuotaExceeded": (QUOTA_OF_REGION,),
+    "ResourceQuotaExceeded": (QUOTA_OF_REGION,),
+    "PublicIPCountLimitReached": (QUOTA_OF_REGION,),
+    "QuotaId": (QUOTA_OF_REGION,),
+    "NotAvailableForSubscription": (_DENIED_TYPE,),
+    # The name of the policy is the only sign of what it refuses; the built-in ones are "Allowed locations" and "Allowed virtual machine size SKUs".
+    "RequestDisallowedByPolicy": (_DENIED_TYPE._replace(wording=r"(?i)\bskus?\b|\bsizes?\b"), DENIED),
+    # "This policy maintains a set of best available regions where your subscription can deploy resources" (Azure/azure-cli#32567).
+    "RequestDisallowedByAzure": (DENIED,),
+    # A ReadOnly lock also refuses launches. One on a resource group does not reach over the group's region.
+    "ScopeLocked": (_DENIED_EVERYWHERE._replace(wording=r"locked: '/subscriptions/[^/']+'"), DENIED),
+    "DenyAssignmentAuthorizationFailed": (
+        _DENIED_EVERYWHERE._replace(wording=r"at scope '/subscriptions/[^/']+'"),
+        DENIED,
+    ),
+    # A role that is missing for the subscription as a whole; or for a resource group, which is in one region.
+    "AuthorizationFailed": (_DENIED_EVERYWHERE._replace(wording=r"over scope '/subscriptions/[^/']+'"), DENIED),
+    # What the request refers to may not be used: an image, a subnet, an identity, which another region may have.
+    "LinkedAuthorizationFailed": (DENIED,),
+    "ReadOnlyDisabledSubscription": (_DENIED_EVERYWHERE,),
+    _UNREGISTERED: (_DENIED_EVERYWHERE,),
+    "MarketplacePurchaseEligibilityFailed": (DENIED,),
+    "InvalidAuthenticationToken": (UNAUTHENTICATED,),
+    "InvalidAuthenticationTokenTenant": (UNAUTHENTICATED,),
+    "ExpiredAuthenticationToken": (UNAUTHENTICATED,),
+    "AuthenticationFailed": (UNAUTHENTICATED,),
+    "ClientAuthenticationError": (UNAUTHENTICATED,),
+    "CredentialUnavailableError": (UNAUTHENTICATED,),
+    "SubscriptionNotFound": (UNAUTHENTICATED,),
+    "TooManyRequests": (THROTTLED,),
+    "SubscriptionRequestsThrottled": (THROTTLED,),
+    "ResourceCollectionRequestsThrottled": (THROTTLED,),
+    # Another operation on the same resource has not ended yet; after it, the same request is accepted.
+    "RetryableError": (TRANSIENT,),
+    "Conflict": (TRANSIENT,),
+    "AnotherOperationInProgress": (TRANSIENT,),
+    "ResourceGroupBeingDeleted": (TRANSIENT,),
+    "InternalServerError": (TRANSIENT,),
+    "InternalExecutionError": (TRANSIENT,),
+    # "Common error messages in Azure virtual machines".
+    "InternalOperationError": (TRANSIENT,),
+    "NetworkingInternalOperationError": (TRANSIENT,),
+    "VMArtifactRepositoryInternalError": (TRANSIENT,),
+    "ServiceUnavailable": (TRANSIENT,),
+    "ServerTimeout": (TRANSIENT,),
+    "GatewayTimeout": (TRANSIENT,),
+    "OSProvisioningTimedOut": (TRANSIENT,),
+    "InUseSubnetCannotBeDeleted": (TRANSIENT,),
+    "NicReservedForAnotherVm": (TRANSIENT,),
+    "PropertyChangeNotAllowed": (UNKNOWN,),
+    "ResourceNotFound": (UNKNOWN,),
+    GROUP_NOT_FOUND: (UNKNOWN,),
+    "NotFound": (UNKNOWN,),
+    "InvalidParameter": (
+        Meaning(CapacityError, "region", _NOT_SOLD, is_offered=False),
+        # "In region eastus, the following list of Shared Image Gallery images referenced ... were not found" (bicep-registry-modules#462).
+        Meaning(InvalidRequestError, "region", "Shared Image Gallery images referenced"),
+        # Most of these speak of the size, or of the image for it: "The VM size ... is not supported for creation of VMs and Virtual Machine
+        # Scale Set with '<NULL>' security type" (skyplane-project/skyplane#755).
+        INVALID_TYPE,
+    ),
+    "BadRequest": (_DENIED_TYPE._replace(wording="is not supported for subscription"), INVALID_TYPE),
+    "InvalidTemplateDeployment": (INVALID,),
+    "InvalidRequestContent": (MALFORMED,),
+    "InvalidRequestFormat": (MALFORMED,),
+    "MissingApiVersionParameter": (MALFORMED,),
+    "InvalidApiVersionParameter": (MALFORMED,),
+    "LinkedInvalidPropertyId": (INVALID_TYPE,),
+    "VMExtensionProvisioningError": (INVALID,),
+    # The default image depends on the size.
+    "ImageNotFound": (INVALID_TYPE,),
+    "PlatformImageNotFound": (INVALID_TYPE,),
+    "GalleryImageNotFound": (INVALID_IN_REGION,),
+    "VMMarketplaceInvalidInput": (INVALID_IN_REGION,),
 }
 
-# Answers that only say that something inside went wrong; what it was stands in their details.
+# Codes that only report the failure of an inner operation; the reason is in their details.
 _WRAPPERS: Final = frozenset(
     {
         "InvalidTemplateDeployment",
@@ -161,221 +178,172 @@ _WRAPPERS: Final = frozenset(
     }
 )
 _UNREACHED: Final = (sdk.ServiceRequestError, sdk.ServiceResponseError, sdk.IncompleteReadError, sdk.DecodeError)
-GONE: Final = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "NotFound", "ParentResourceNotFound"})
+_GONE: Final = frozenset({"ResourceNotFound", GROUP_NOT_FOUND, "NotFound", "ParentResourceNotFound"})
+# Access to a size or a region that is granted to a subscription, not to an identity.
+_NOT_OPEN: Final = frozenset(
+    {
+        "NotAvailableForSubscription",
+        "RequestDisallowedByPolicy",
+        "RequestDisallowedByAzure",
+        "QuotaId",
+        "LocationNotAvailableForResourceType",
+        "LocationNotAvailableForResourceGroup",
+        "NoRegisteredProviderFound",
+    }
+)
+# What helps against a code where the hint for its kind does not.
+_OTHER_HINTS: Final = {
+    "AzureSpotFeatureNotEnabledForSubscription": "buy on demand, or use a subscription that may have spot machines",
+    "MarketplacePurchaseEligibilityFailed": "accept the image's terms once: `az vm image terms accept --urn URN`",
+    "VMMarketplaceInvalidInput": "the image is sold with a plan that could not be read; let this identity read marketplace and gallery images",
+    "LinkedAuthorizationFailed": "let this identity use the image, the subnet and the identity that the request refers to",
+}
+_GUARDS: Final = {
+    "ScopeLocked": "remove the lock: `az lock list` shows it",
+    "DenyAssignmentAuthorizationFailed": "use another resource group or subscription, or change what has assigned the denial",
+}
+# "Policy identifiers: '[{"policyAssignment":{"name":"Allowed locations","id":...}}]'" (MicrosoftDocs/azure-docs#61789).
+_POLICY: Final = re.compile(r'"policyAssignment":\{"name":"([^"]{1,80})')
+_HINTS: Final[Mapping[Kind, str]] = {
+    **COMMON_HINTS,
+    QuotaError: "request more at https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas",
+    AuthError: "sign in again (`az login`), or check AZURE_CLIENT_ID, AZURE_TENANT_ID and the subscription",
+    AccessDeniedError: "give this identity the role in docs/permissions/azure-role.json, or Contributor, which has more",
+    ProviderError: "look the code up at https://aka.ms/arm-deployment-errors",
+}
 
 
 def is_gone(code: str | None) -> bool:
-    """Whether an answer means that what was asked for does not exist."""
-    return code in GONE
+    """Return whether an answer means that what the call was about does not exist."""
+    return code in _GONE
 
 
-def said_by(error: Exception) -> Said:
-    """Azure's own code and words; for a wrapper those of what it wraps."""
-    if isinstance(error, sdk.HttpResponseError):
-        found = _innermost(error.error)
-        if found is not None:
-            return Said(found.code, " ".join(found.message.split())[:400])
-        if error.response is not None:
-            return Said(f"HTTP{error.status_code}", " ".join(str(error.message).split())[:400])
-    return Said(type(error).__name__, " ".join(str(error).split())[:400])
+def answer_of(error: Exception) -> VendorAnswer:
+    """Return Azure's code and message in what the SDK raised; for a wrapper, those of the error inside."""
+    response = getattr(error, "response", None)
+    found = answer_in(error.error) if isinstance(error, sdk.HttpResponseError) else None
+    if found is None:
+        code = type(error).__name__ if response is None else ""
+        found = VendorAnswer(code, str(getattr(error, "message", error)))
+    headers = getattr(response, "headers", None) or {}
+    return replace(found, status=getattr(error, "status_code", 0) or 0, retry_after=retry_after(headers))
 
 
-def _innermost(error: Any) -> Said | None:
-    """The first of the codes that is known by itself, looking into a wrapper's details before the wrapper counts."""
-    code = getattr(error, "code", None)
+def answer_behind(error: MulticomputeError) -> VendorAnswer:
+    """Return Azure's answer that an error of this package was raised for, with its complete message."""
+    cause = error.__cause__
+    return answer_of(cause) if isinstance(cause, sdk.AzureError) else VendorAnswer(error.code or "", error.message)
+
+
+def answer_in(error: Any) -> VendorAnswer | None:
+    """Return the code and message in an error as a document has it, or as the SDK has read it; None without a code.
+
+    For a wrapper, and for a code that is in no table, they are those of the first of its details whose code is in the table.
+    """
+
+    def member(name: str) -> Any:
+        return error.get(name) if isinstance(error, Mapping) else getattr(error, name, None)
+
+    code = str(member("code") or "")
     if not code:
         return None
-    details = [_innermost(item) for item in getattr(error, "details", None) or ()]
+    if code in _WRAPPERS and (inner := _inner(str(member("message") or ""))) is not None:
+        return inner
     if code in _WRAPPERS or code not in MEANINGS:
-        for detail in details:
+        for detail in map(answer_in, member("details") or ()):
             if detail is not None and detail.code in MEANINGS:
                 return detail
-    return Said(str(code), str(getattr(error, "message", "") or ""))
+    return VendorAnswer(code, str(member("message") or ""))
 
 
-def said_in(document: Mapping[str, Any] | None) -> Said | None:
-    """The same of an error that stands in a document: in the status of an operation or of an instance."""
-    if not document or not document.get("code"):
+def _inner(message: str) -> VendorAnswer | None:
+    """Return the answer that a wrapper has as JSON text in place of a message (MicrosoftDocs/azure-docs#88211); None for plain text."""
+    try:
+        found = json.loads(message)
+    except ValueError:
         return None
-    code = str(document["code"])
-    if code in _WRAPPERS or code not in MEANINGS:
-        for item in document.get("details") or ():
-            detail = said_in(item)
-            if detail is not None and detail.code in MEANINGS:
-                return detail
-    return Said(code, " ".join(str(document.get("message") or "").split())[:400])
+    return answer_in(found.get("error") or found) if isinstance(found, dict) else None
 
 
-def meaning_of(said: Said) -> Meaning:
-    """What an answer means; the first entry whose fragment is in the message counts."""
-    for meaning in MEANINGS.get(said.code, ()):
-        if meaning.fragment in said.message:
-            return meaning
-    return _CONFLICT
+def translate(error: Exception, operation: str, place: Place) -> MulticomputeError:
+    """Return the error of this package for what the SDK raised; the caller raises it from `error`."""
+    answer = answer_of(error)
+    meaning = find_meaning(MEANINGS, answer) or _meaning_of_type(error) or meaning_of(MEANINGS, answer)
+    is_answered = isinstance(error, sdk.HttpResponseError) and error.response is not None
+    return _error(meaning, answer, operation, place, outcome="was refused" if is_answered else "has no answer")
 
 
-def cause_of(said: Said) -> Cause:
-    """The kind of reason for which an instance did not come up; "" where the answer is none of those kinds."""
-    kind = meaning_of(said).kind
-    if kind is CapacityError:
-        return "capacity"
-    if kind is QuotaError:
-        return "quota"
-    return "request" if kind in (InvalidRequestError, AccessDeniedError, AuthError) else ""
+translate_errors = translator((sdk.AzureError,), translate, log)
 
 
-def translate(error: Exception, *, operation: str, place: Place) -> MulticomputeError:
-    """The error of this package for what the SDK raised; the caller raises it from `error`."""
-    said = said_by(error)
-    meaning = meaning_of(said) if said.code in MEANINGS else _by_type(error)
-    verb = "was refused" if isinstance(error, sdk.HttpResponseError) and error.response is not None else "has no answer"
-    text = (
-        f"{place}: {operation} {verb}: {said.code}: {said.message}"
-        if said.message
-        else f"{place}: {operation} {verb}: {said.code}"
-    )
-    found = build(meaning, text, code=said.code, place=place, hint=_hint(meaning, said, place))
-    found.vendor_message = said.message or None
-    found.retry_after = _retry_after(error)
-    return found
+def failed_operation(answer: VendorAnswer, operation: str, place: Place) -> MulticomputeError:
+    """Return the error for a long-running operation that ended with this answer."""
+    return _error(meaning_of(MEANINGS, answer), answer, operation, place, outcome="failed")
 
 
-def refusal(said: Said, *, operation: str, place: Place) -> MulticomputeError:
-    """The error of this package for what a long operation ended with."""
-    meaning = meaning_of(said)
-    text = f"{place}: {operation} failed: {said.code}: {said.message}"
-    found = build(meaning, text, code=said.code, place=place, hint=_hint(meaning, said, place))
-    found.vendor_message = said.message or None
-    return found
+def refused_request(status: int, document: Mapping[str, Any], operation: str, place: Place) -> MulticomputeError:
+    """Return the error for one of several answers that came in one response."""
+    answer = replace(answer_in(document.get("error") or document) or VendorAnswer(""), status=status)
+    return _error(meaning_of(MEANINGS, answer), answer, operation, place, outcome="was refused")
 
 
-def refused(status: int, document: Mapping[str, Any], *, operation: str, place: Place) -> MulticomputeError:
-    """The error of this package for one of several answers that came in one."""
-    found = said_in(document.get("error") or document)
-    said = found or Said(f"HTTP{status}", "")
-    meaning = meaning_of(said) if said.code in MEANINGS else _by_status(status, has_code=found is not None)
-    text = f"{place}: {operation} was refused: {said.code}: {said.message}".rstrip(": ")
-    error = build(meaning, text, code=said.code, place=place, hint=_hint(meaning, said, place))
-    error.vendor_message = said.message or None
-    return error
+def restricted_size(code: str, place: Place) -> MulticomputeError:
+    """Return the error for a size that Azure lists as restricted, by this code, for the subscription in a region."""
+    answer = VendorAnswer(code)
+    meaning = find_meaning(MEANINGS, answer) or _DENIED_TYPE
+    return _error(meaning, answer, "the size", place, outcome="is not available to the subscription")
 
 
-def build(meaning: Meaning, text: str, *, code: str, place: Place, hint: str) -> MulticomputeError:
-    """An error of `meaning` with the place attached; a lack in a region that was asked of one zone is told of the zone only."""
-    is_lack = meaning.kind is CapacityError and meaning.is_offered
-    error = meaning.kind(
-        text,
+def foreign_resource(kind: str, name: str, place: Place) -> MulticomputeError:
+    """Return the error for a resource that has a name of ours but not our tags, and so must not be changed (I9)."""
+    return ProviderError(
+        f"{place}: a {kind} {name} exists and is not ours",
         provider="azure",
         region=place.region,
-        zone=place.zone or None,
-        instance_type=place.instance_type or None,
-        code=code,
-        hint=hint,
-        scope="zone" if is_lack and place.zone else meaning.scope,
+        code="ResourceAlreadyExists",
+        hint="delete it, or use another cluster name",
     )
-    if isinstance(error, CapacityError):
-        error.is_offered = meaning.is_offered
-    return error
-
-
-def unavailable_here(
-    text: str, *, code: str, place: Place, scope: Scope, hint: str, is_offered: bool = True
-) -> MulticomputeError:
-    """Our own finding that a place can't take the launch; the next place may, so it counts like a lack of capacity."""
-    meaning = Meaning(CapacityError, scope, is_offered=is_offered)
-    return build(meaning, f"{place}: {text}", code=code, place=place, hint=hint)
-
-
-def retryable(text: str, code: str, place: Place) -> MulticomputeError:
-    """What will be so in a moment; the same request has to be sent again."""
-    return build(_AGAIN, f"{place}: {text}", code=code, place=place, hint=_HINTS[TransientError])
 
 
 @contextmanager
-def translate_errors(operation: str, place: Place) -> Iterator[None]:
-    """Run SDK calls of one operation; whatever the SDK raises leaves as one of our errors, with its cause.
-
-    Raises:
-        MulticomputeError: of the kind that the answer means.
-    """
-    log.debug("%s: %s", place, operation)
-    try:
-        yield
-    except sdk.AzureError as error:
-        translated = translate(error, operation=operation, place=place)
-        log.debug("%s: %s: %s", place, operation, translated.code)
-        raise translated from error
-
-
-@contextmanager
-def needing(right: str) -> Iterator[None]:
-    """Whatever is denied within has a hint that names the right which it takes."""
+def requiring(permission: str) -> Iterator[None]:
+    """Name `permission` in the hint of any denial that is raised inside."""
     try:
         yield
     except AccessDeniedError as error:
         if error.code != _UNREGISTERED:
-            error.hint = f"it takes {right}, which the role in docs/permissions/azure-role.json has"
+            error.hint = f"it needs {permission}, which the role in docs/permissions/azure-role.json has"
         raise
 
 
-def _by_type(error: Exception) -> Meaning:
-    """An unknown code is never capacity: what there is to go by is whether anybody answered, and with which status."""
+def _error(meaning: Meaning, answer: VendorAnswer, operation: str, place: Place, *, outcome: str) -> MulticomputeError:
+    if meaning.kind is CapacityError and meaning.is_offered and place.zone:
+        # Azure uses the same codes for a zone and for a region; a launch into one zone says nothing about the others.
+        meaning = meaning._replace(scope="zone")
+    hint = _hint(meaning, answer, place)
+    return error_of(meaning, answer, operation=operation, place=place, hint=hint, outcome=outcome)
+
+
+def _meaning_of_type(error: Exception) -> Meaning | None:
+    """Return what an error without a known code means by its type; None if its status decides."""
     if isinstance(error, sdk.ClientAuthenticationError):
-        return _AUTH
-    if isinstance(error, _UNREACHED):
-        return _AGAIN
-    if isinstance(error, sdk.HttpResponseError) and error.response is None:
-        # The connection broke in the middle of the answer.
-        return _AGAIN
-    if not isinstance(error, sdk.HttpResponseError):
-        return _CONFLICT
-    return _by_status(error.status_code or 0, has_code=bool(getattr(error.error, "code", None)))
+        return UNAUTHENTICATED
+    # The connection may also break in the middle of an answer.
+    is_cut = isinstance(error, sdk.HttpResponseError) and error.response is None
+    return TRANSIENT if is_cut or isinstance(error, _UNREACHED) else None
 
 
-def _by_status(status: int, *, has_code: bool) -> Meaning:
-    # 529 is Azure Monitor's own word for it ("How to migrate from the metrics API to the getBatch API").
-    if status in (429, 529):
-        return _THROTTLED
-    if status in (408, 502, 503, 504):
-        return _AGAIN
-    if status in (401, 403):
-        return _AUTH if status == 401 else _DENIED
-    # Resource Manager gives each refusal a code. One without was cut short, or something on the way has spoken: it proves nothing, and a 404
-    # least of all that something is gone.
-    return _AGAIN if status >= 400 and not has_code else _CONFLICT
-
-
-def _retry_after(error: Exception) -> float | None:
-    """Seconds that Azure asks to wait, from whichever of its headers has them."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    for name, unit in (("retry-after-ms", 1000), ("x-ms-retry-after-ms", 1000), ("Retry-After", 1)):
-        text = str(headers.get(name) or "")
-        if text.replace(".", "", 1).isdigit():
-            return float(text) / unit
-    return None
-
-
-def _hint(meaning: Meaning, said: Said, place: Place) -> str:
-    if said.code == _UNREGISTERED:
-        named = _NAMESPACE.search(said.message)
-        namespace = named[1] if named else "Microsoft.Compute"
-        return f"`az provider register --namespace {namespace}`, once for the subscription"
-    if (
-        said.code in ("NotAvailableForSubscription", "RequestDisallowedByPolicy")
-        or meaning.scope == "region"
-        and (meaning.kind is AccessDeniedError)
-    ):
+def _hint(meaning: Meaning, answer: VendorAnswer, place: Place) -> str:
+    if answer.code in _GUARDS:
+        return _GUARDS[answer.code]
+    if answer.code == _UNREGISTERED:
+        named = _NAMESPACE.search(answer.message)
+        return f"`az provider register --namespace {named[1] if named else 'Microsoft.Compute'}`, once for the subscription"
+    if answer.code == "RequestDisallowedByPolicy" and (policy := _POLICY.search(answer.message)):
+        what = place.instance_type if meaning.scope == "type" else place.region
+        return f"the policy {policy[1]!r} refuses it; leave {what} out with exclude=, or have the policy changed"
+    if answer.code in _OTHER_HINTS:
+        return _OTHER_HINTS[answer.code]
+    if answer.code in _NOT_OPEN or (meaning.kind is AccessDeniedError and meaning.scope == "type"):
         return f"have {place.instance_type or 'it'} opened for the subscription in {place.region}, or leave the region out with exclude="
     return _HINTS.get(meaning.kind, "")
-
-
-_HINTS: Final[dict[Kind, str]] = {
-    CapacityError: "another zone, region, instance type or purchase may have it; keep_trying= waits for it",
-    QuotaError: "ask for more at https://portal.azure.com/#view/Microsoft_Azure_Capacity/QuotaMenuBlade/~/myQuotas",
-    ThrottledError: "the same request may be sent again in a moment",
-    TransientError: "the same request may be sent again; a launch with the same token",
-    AuthError: "sign in again (`az login`), or check AZURE_CLIENT_ID, AZURE_TENANT_ID and the subscription",
-    AccessDeniedError: "give this identity the role in docs/permissions/azure-role.json (Contributor has more than it)",
-    InvalidRequestError: "change the request; sending it elsewhere does not help",
-    ProviderError: "look the code up at https://aka.ms/arm-deployment-errors",
-}

@@ -1,52 +1,48 @@
-"""Asks Resource Health which machines Azure itself finds unwell: one listing for a resource group, or for the subscription."""
+"""Reads which instances Azure itself finds unhealthy, by one listing of Resource Health for a group or for the subscription."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from multicompute.node import Node, NodeState
-from multicompute_azure._errors import Place, needing
-from multicompute_azure._names import parse_id
-from multicompute_azure._session import HEALTH, Clients, within
+from multicompute.provider_kit.seam import mark_impaired
+from multicompute.provider_kit.vendor_errors import Place, one_line
+from multicompute_azure._errors import requiring
+from multicompute_azure._names import arm_id, parse_id
+from multicompute_azure._session import HEALTH, Clients, path_of
 
 STATUSES: Final = f"{HEALTH}/availabilityStatuses"
-_RIGHT: Final = f"{STATUSES}/read"
-# "Unknown" is left out: it says that nothing was heard for ten minutes ("Resource Health overview").
-_UNWELL: Final = ("unavailable", "degraded")
-# What somebody asked for, a restart say, is no failure ("Resource Health virtual machine Health Annotations"; the second is the word of
-# `reasonType`).
-_ON_PURPOSE: Final = ("customerinitiated", "userinitiated")
+# Not "Unknown": it means that no data arrived for ten minutes ("Resource Health overview").
+_UNHEALTHY: Final = ("unavailable", "degraded")
+# What a customer initiated, for example a restart, is not a failure ("Resource Health virtual machine Health Annotations"). The first is a
+# value of `context`, the second one of `reasonType`.
+_INITIATED: Final = ("customerinitiated", "userinitiated")
+_REASON_LENGTH: Final = 400
 
 
 def with_health(clients: Clients, nodes: Sequence[Node], place: Place) -> list[Node]:
-    """`nodes`, of which those that run and that Azure finds unwell are IMPAIRED, with the reason."""
-    groups = {parse_id(node.id).group for node in nodes if node.state is NodeState.RUNNING}
+    """Return `nodes`, with those that run and that Azure finds unhealthy marked as IMPAIRED."""
+    running = {arm_id(node.id).lower(): node.id for node in nodes if node.state is NodeState.RUNNING}
+    groups = {parse_id(node_id).group for node_id in running.values()}
     if not groups:
         return list(nodes)
     reasons = _reasons(clients, groups.pop() if len(groups) == 1 else None, place)
-    return [
-        replace(node, state=NodeState.IMPAIRED, reason=reasons[node.id.lower()])
-        if node.state is NodeState.RUNNING and node.id.lower() in reasons
-        else node
-        for node in nodes
-    ]
+    return mark_impaired(nodes, {running[key]: reason for key, reason in reasons.items() if key in running})
 
 
 def _reasons(clients: Clients, group: str | None, place: Place) -> dict[str, str]:
-    """Why each resource of a group, or of the subscription, is unwell, by its id in lower case."""
-    with needing(_RIGHT):
-        statuses = list(clients.pages("list the health of the resources", place, within(group, STATUSES)))
+    """Return why each unhealthy resource of a group, or of the subscription, is so, by its id in lower case."""
     found = {}
-    for status in statuses:
-        properties = status.get("properties") or {}
-        state = str(properties.get("availabilityState") or "")
-        if state.lower() in _UNWELL and not _is_on_purpose(properties):
-            of = str(status["id"]).lower().partition(f"/providers/{HEALTH.lower()}/")[0]
-            words = " ".join(str(properties.get("summary") or properties.get("title") or "").split())[:400]
-            found[of] = f"{state}: {words}" if words else state
+    with requiring(f"{STATUSES}/read"):
+        for status in clients.list_all("availabilityStatuses.list", place, path_of(group, STATUSES)):
+            properties = status.get("properties") or {}
+            state = str(properties.get("availabilityState") or "")
+            if state.lower() in _UNHEALTHY and not _is_initiated(properties):
+                owner = str(status["id"]).lower().partition(f"/providers/{HEALTH.lower()}/")[0]
+                summary = one_line(str(properties.get("summary") or properties.get("title") or ""), _REASON_LENGTH)
+                found[owner] = f"{state}: {summary}" if summary else state
     return found
 
 
-def _is_on_purpose(properties: Mapping[str, Any]) -> bool:
-    said = (properties.get("context"), properties.get("reasonType"))
-    return any(str(word or "").replace(" ", "").lower() in _ON_PURPOSE for word in said)
+def _is_initiated(properties: Mapping[str, Any]) -> bool:
+    values = (properties.get("context"), properties.get("reasonType"))
+    return any(str(value or "").replace(" ", "").lower() in _INITIATED for value in values)

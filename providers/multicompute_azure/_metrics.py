@@ -1,8 +1,6 @@
-"""Tells how busy nodes are: Azure Monitor's own figures fifty machines a call, an agent's twenty a call."""
+"""Reads the metrics of nodes: Azure Monitor's own, fifty machines per call, and those of an agent, twenty per call."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from itertools import groupby
@@ -11,145 +9,160 @@ from urllib.parse import quote, urlencode
 
 from multicompute.errors import AccessDeniedError, AuthError
 from multicompute.node import Metric, Node, NodeState, Sample
-from multicompute_azure._errors import MEANINGS, Place, needing, refused
-from multicompute_azure._session import COMPUTE, Clients
+from multicompute.provider_kit.calls import batches, in_parallel
+from multicompute.provider_kit.seam import sorted_samples
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_azure._errors import MEANINGS, log, refused_request, requiring
+from multicompute_azure._names import arm_id, instance_number
+from multicompute_azure._session import Clients
+from multicompute_azure._sets import INSTANCES, MACHINES
 
-log = logging.getLogger(__name__)
-
-_RIGHT: Final = "Microsoft.Insights/metrics/read on the whole subscription, and there the provider Microsoft.Insights"
+_PERMISSION: Final = (
+    "Microsoft.Insights/metrics/read on the complete subscription, and there the provider Microsoft.Insights"
+)
 _AT_ONCE: Final = 8
-# Both are the most that one call may ask about ("How to migrate from the metrics API to the getBatch API"; of more than twenty requests in
-# one Resource Manager makes an operation).
-_MACHINES: Final = 50
-_REQUESTS: Final = 20
+# Both are the most that one call may have ("How to migrate from the metrics API to the getBatch API"; with more than twenty requests
+# Resource Manager answers with a long-running operation).
+_MACHINES_AT_ONCE: Final = 50
+_REQUESTS_AT_ONCE: Final = 20
 _MINUTE: Final = timedelta(minutes=1)
 
 
-class Measure(NamedTuple):
-    """A metric of Azure's: what it is to us, the aggregation that tells it, and what makes our unit of a minute's value."""
+class _Measure(NamedTuple):
+    """A metric of Azure's: our metric for it, the aggregation to read, and the factor from its value of a minute to our unit."""
 
     metric: Metric
     aggregation: str = "average"
     factor: float = 1.0
 
 
-# https://learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/microsoft-compute-virtualmachines-metrics: what the host sees
-# of every machine. Accelerators are not among it.
-_HOST: Final[Mapping[str, Measure]] = {
-    "Percentage CPU": Measure(Metric.CPU),
-    "Network In Total": Measure(Metric.NETWORK_RECEIVED, "total", 1 / 60),
-    "Network Out Total": Measure(Metric.NETWORK_SENT, "total", 1 / 60),
+# https://learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/microsoft-compute-virtualmachines-metrics: what the host
+# measures of every machine. Accelerators are not among it.
+_OF_HOST: Final[Mapping[str, _Measure]] = {
+    "Percentage CPU": _Measure(Metric.CPU),
+    "Network In Total": _Measure(Metric.NETWORK_RECEIVED, "total", 1 / 60),
+    "Network Out Total": _Measure(Metric.NETWORK_SENT, "total", 1 / 60),
 }
-# What the Telegraf agent sends of each GPU where somebody has set it up ("Monitor HPC and AI workloads on Azure VMs and Virtual Machine
-# Scale Set(s) using Telegraf and Azure Monitor"). Its share of memory is not asked for: it is the time in which memory was busy.
+# What the Telegraf agent sends of each GPU, where it is installed ("Monitor HPC and AI workloads on Azure VMs and Virtual Machine Scale
+# Set(s) using Telegraf and Azure Monitor"). Its utilization_memory is how often the memory was busy, not how full it is.
 _AGENT_NAMESPACE: Final = "Telegraf/nvidia-smi"
-_AGENT: Final[Mapping[str, Measure]] = {
-    "utilization_gpu": Measure(Metric.ACCELERATOR),
-    "temperature_gpu": Measure(Metric.ACCELERATOR_TEMPERATURE),
-    "power_draw": Measure(Metric.ACCELERATOR_POWER),
+_OF_AGENT: Final[Mapping[str, _Measure]] = {
+    "utilization_gpu": _Measure(Metric.ACCELERATOR),
+    "temperature_gpu": _Measure(Metric.ACCELERATOR_TEMPERATURE),
+    "power_draw": _Measure(Metric.ACCELERATOR_POWER),
 }
-_MEMORY_USED: Final = "memory_used"
-_MEMORY_TOTAL: Final = "memory_total"
+_USED: Final = "memory_used"
+_TOTAL: Final = "memory_total"
+_MEMORY: Final = _Measure(Metric.ACCELERATOR_MEMORY)
 _AGENT_VERSION: Final = "2024-02-01"
-# The dimension that tells a machine's GPUs apart, and more of them than any machine has.
+# The dimension with the index of a GPU, and more of them than any machine has.
 _INDEX: Final = "index"
-_GPUS: Final = 32
+_MOST_GPUS: Final = 32
 # Sizes with accelerators are of Azure's N family ("Virtual machine naming conventions").
 _GPU_SIZES: Final = "standard_n"
 
 
-class Window(NamedTuple):
-    """Between which instants something was measured."""
+class _Window(NamedTuple):
+    """The period whose measurements are read."""
 
     since: datetime
     until: datetime
 
     @property
-    def begin(self) -> str:
-        """From when on to ask: Azure names a minute by its begin, we by its end."""
-        return _written(self.since - _MINUTE)
+    def start(self) -> str:
+        """Return the start of the first minute: Azure names a minute by its start, we by its end."""
+        return _to_text(self.since - _MINUTE)
 
     @property
     def end(self) -> str:
-        return _written(self.until)
+        return _to_text(self.until)
 
-    def values(self, series: Mapping[str, Any], measure: Measure) -> Iterator[tuple[datetime, float]]:
-        """The end of each minute that has a value, and the value in our unit; Azure lists minutes without one, too."""
+    def values(self, series: Mapping[str, Any], measure: _Measure) -> Iterator[tuple[datetime, float]]:
+        """Yield the end of each minute that has a value, and the value in our unit; Azure lists minutes without one, too."""
         for point in series.get("data") or ():
-            at, value = _read(str(point["timeStamp"])) + _MINUTE, point.get(measure.aggregation)
+            at = datetime.fromisoformat(str(point["timeStamp"])).astimezone(UTC) + _MINUTE
+            value = point.get(measure.aggregation)
             if value is not None and self.since <= at <= self.until:
                 yield at, float(value) * measure.factor
 
 
-Question = tuple[Callable[[Clients, str, Sequence[Node], Window], list[Sample]], str, Sequence[Node]]
+_Reader = Callable[[Clients, Place, Sequence[Node], _Window], list[Sample]]
 
 
-def metrics(clients: Clients, nodes: Sequence[Node], since: datetime, until: datetime) -> tuple[Sample, ...]:
-    """What was measured of these nodes, oldest first.
+def metrics(clients: Clients, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
+    """Return what was measured of `nodes` in the minutes that ended in the period, see `Provider.metrics`.
 
     Raises:
-        MulticomputeError: Azure Monitor can't be asked.
+        MulticomputeError: A call failed, or was refused.
     """
-    window, there = Window(since, until), [node for node in nodes if node.state is not NodeState.GONE]
-    with_gpus = [node for node in there if node.instance_type.lower().startswith(_GPU_SIZES)]
-    questions = [(_of_machines, *batch) for batch in _batches(there, _MACHINES)]
-    questions += [(_of_gpus, *batch) for batch in _batches(with_gpus, _REQUESTS)]
+    window, existing = _Window(since, until), [node for node in nodes if node.state is not NodeState.GONE]
+    with_gpus = [node for node in existing if node.instance_type.lower().startswith(_GPU_SIZES)]
+    calls = [(_of_machines, *batch) for batch in _batches(existing, _MACHINES_AT_ONCE)]
+    calls += [(_of_gpus, *batch) for batch in _batches(with_gpus, _REQUESTS_AT_ONCE)]
 
-    def asked(question: Question) -> list[Sample]:
-        ask, region, batch = question
-        return ask(clients, region, batch, window)
+    def read(call: tuple[_Reader, Place, Sequence[Node]]) -> list[Sample]:
+        reader, place, batch = call
+        return reader(clients, place, batch, window)
 
-    with needing(_RIGHT), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="multicompute-azure") as pool:
-        found = [sample for samples in pool.map(asked, questions) for sample in samples]
-    return tuple(sorted(found, key=lambda one: (one.at, one.node, one.metric, one.accelerator or 0)))
-
-
-def _batches(nodes: Sequence[Node], size: int) -> Iterator[tuple[str, Sequence[Node]]]:
-    """The nodes region by region, so many at once."""
-    for region, there in groupby(sorted(nodes, key=lambda node: node.region), key=lambda node: node.region):
-        listed = list(there)
-        for begin in range(0, len(listed), size):
-            yield region, listed[begin : begin + size]
+    with requiring(_PERMISSION):
+        found = in_parallel(read, calls, at_once=_AT_ONCE)
+    return sorted_samples(sample for samples in found for sample in samples)
 
 
-# --- what the host sees -----------------------------------------------------------------------------------------------
+def _batches(nodes: Sequence[Node], size: int) -> Iterator[tuple[Place, Sequence[Node]]]:
+    """Yield the nodes of each region and type of machine, at most `size` at a time."""
+
+    def kind(node: Node) -> tuple[str, str]:
+        return node.region, _type_of(node)
+
+    for (region, _), group in groupby(sorted(nodes, key=kind), key=kind):
+        for batch in batches(list(group), size):
+            yield Place("azure", region), batch
 
 
-def _of_machines(clients: Clients, region: str, nodes: Sequence[Node], window: Window) -> list[Sample]:
+def _type_of(node: Node) -> str:
+    """Return the type of a machine, which is also the namespace of its metrics; those of both types have the same names."""
+    return INSTANCES if instance_number(node.id)[1] else MACHINES
+
+
+# --- what the host measures -------------------------------------------------------------------------------------------
+
+
+def _of_machines(clients: Clients, place: Place, nodes: Sequence[Node], window: _Window) -> list[Sample]:
     query = {
-        "metricnamespace": f"{COMPUTE}/virtualMachines",
-        "metricnames": ",".join(_HOST),
+        "metricnamespace": _type_of(nodes[0]),
+        "metricnames": ",".join(_OF_HOST),
         "aggregation": "average,total",
         "interval": "PT1M",
-        "starttime": window.begin,
+        "starttime": window.start,
         "endtime": window.end,
     }
-    ids = {node.id.lower(): node.id for node in nodes}
+    ids = {arm_id(node.id).lower(): node.id for node in nodes}
+    named = [arm_id(node_id) for node_id in ids.values()]
     try:
-        document = {"resourceids": list(ids.values())}
-        answer = clients.measured("ask for the metrics", Place(region), document, query)
+        answer = clients.metrics("metrics.getBatch", place, {"resourceids": named}, query)
     except AuthError as error:
         if error.code in MEANINGS:
             raise
-        # Who is known, and may not read the metrics of the whole subscription, is told so with 401 (same page, "401 authorization errors").
-        raise AccessDeniedError(error.message, provider="azure", region=region, code=error.code) from error
+        # An identity that may not read the metrics of the complete subscription gets 401 (same page, "401 authorization errors").
+        raise AccessDeniedError(error.message, provider="azure", region=place.region, code=error.code) from error
     found: list[Sample] = []
-    for one in answer.get("values") or ():
-        node_id = ids.get(str(one.get("resourceid")).lower())
+    for item in answer.get("values") or ():
+        node_id = ids.get(str(item.get("resourceid")).lower())
         if node_id is not None:
-            found += _told_by_host(node_id, one, window)
+            found += _samples_of_host(node_id, item, window)
     return found
 
 
-def _told_by_host(node_id: str, document: Mapping[str, Any], window: Window) -> Iterator[Sample]:
+def _samples_of_host(node_id: str, document: Mapping[str, Any], window: _Window) -> Iterator[Sample]:
     for name, series in _series(document):
-        if name in _HOST:
-            for at, value in window.values(series, _HOST[name]):
-                yield Sample(_HOST[name].metric, node_id, at, value)
+        if name in _OF_HOST:
+            for at, value in window.values(series, _OF_HOST[name]):
+                yield Sample(_OF_HOST[name].metric, node_id, at, value)
 
 
 def _series(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every time series in an answer, with the name of its metric."""
+    """Yield every time series in an answer, with the name of its metric."""
     for metric in document.get("value") or ():
         if metric.get("errorCode", "Success") != "Success":
             log.debug("%s: %s", metric["errorCode"], metric.get("errorMessage"))
@@ -160,74 +173,65 @@ def _series(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
 # --- what an agent sends ----------------------------------------------------------------------------------------------
 
 
-def _of_gpus(clients: Clients, region: str, nodes: Sequence[Node], window: Window) -> list[Sample]:
-    """What an agent on the nodes has sent; a node without one is refused as having no such namespace, and has no samples."""
+def _of_gpus(clients: Clients, place: Place, nodes: Sequence[Node], window: _Window) -> list[Sample]:
+    """Return what an agent on the nodes has sent. Azure refuses the request for a node without one, because the namespace is missing."""
     query = {
         "api-version": _AGENT_VERSION,
         "metricnamespace": _AGENT_NAMESPACE,
-        "metricnames": ",".join([*_AGENT, _MEMORY_USED, _MEMORY_TOTAL]),
+        "metricnames": ",".join([*_OF_AGENT, _USED, _TOTAL]),
         "aggregation": "average",
         "interval": "PT1M",
-        "timespan": f"{window.begin}/{window.end}",
+        "timespan": f"{window.start}/{window.end}",
         "$filter": f"{_INDEX} eq '*'",
-        "top": str(_GPUS),
+        "top": str(_MOST_GPUS),
     }
-    options, place = urlencode(query, quote_via=quote), Place(region)
+    options = urlencode(query, quote_via=quote)
     requests = [
         {
             "name": str(number),
             "httpMethod": "GET",
-            "url": f"{quote(node.id)}/providers/Microsoft.Insights/metrics?{options}",
+            "url": f"{quote(arm_id(node.id))}/providers/Microsoft.Insights/metrics?{options}",
         }
         for number, node in enumerate(nodes)
     ]
     found: list[Sample] = []
-    for answer in clients.batch("ask for an agent's metrics", place, requests):
+    for answer in clients.batch("batch", place, requests):
         node, status = nodes[int(answer["name"])], int(answer["httpStatusCode"])
         content = answer.get("content")
         document: Mapping[str, Any] = content if isinstance(content, Mapping) else {}
         if status == HTTPStatus.OK:
-            found += _told_by_agent(node.id, document, window)
+            found += _samples_of_agent(node.id, document, window)
         elif status not in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND):
-            raise refused(status, document, operation="ask for an agent's metrics", place=place)
+            raise refused_request(status, document, "metrics.list", place)
         else:
             log.debug("%s: no agent: %s", node.id, document)
     return found
 
 
-def _told_by_agent(node_id: str, document: Mapping[str, Any], window: Window) -> Iterator[Sample]:
-    memory: dict[str, dict[tuple[int, datetime], float]] = {_MEMORY_USED: {}, _MEMORY_TOTAL: {}}
+def _samples_of_agent(node_id: str, document: Mapping[str, Any], window: _Window) -> Iterator[Sample]:
+    memory: dict[str, dict[tuple[int, datetime], float]] = {_USED: {}, _TOTAL: {}}
     for name, series in _series(document):
         gpu = _index(series)
         if gpu is None:
             continue
         if name in memory:
-            memory[name] |= {
-                (gpu, at): value for at, value in window.values(series, Measure(Metric.ACCELERATOR_MEMORY))
-            }
-        elif name in _AGENT:
-            for at, value in window.values(series, _AGENT[name]):
-                yield Sample(_AGENT[name].metric, node_id, at, value, gpu)
-    for (gpu, at), used in memory[_MEMORY_USED].items():
-        total = memory[_MEMORY_TOTAL].get((gpu, at), 0.0)
+            memory[name] |= {(gpu, at): value for at, value in window.values(series, _MEMORY)}
+        elif name in _OF_AGENT:
+            for at, value in window.values(series, _OF_AGENT[name]):
+                yield Sample(_OF_AGENT[name].metric, node_id, at, value, gpu)
+    for (gpu, at), used in memory[_USED].items():
+        total = memory[_TOTAL].get((gpu, at), 0.0)
         if total > 0:
-            yield Sample(Metric.ACCELERATOR_MEMORY, node_id, at, 100 * used / total, gpu)
+            yield Sample(_MEMORY.metric, node_id, at, 100 * used / total, gpu)
 
 
 def _index(series: Mapping[str, Any]) -> int | None:
-    """Which GPU a series is about; names of dimensions don't differ by case."""
+    """Return the index of the GPU that a series is about; the case of a dimension's name has no meaning."""
     for item in series.get("metadatavalues") or ():
         if str((item.get("name") or {}).get("value")).lower() == _INDEX and str(item.get("value")).isdigit():
             return int(item["value"])
     return None
 
 
-# --- times ------------------------------------------------------------------------------------------------------------
-
-
-def _written(at: datetime) -> str:
+def _to_text(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
-def _read(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)

@@ -1,48 +1,54 @@
-"""The provider: hands each method of the seam to the module that does it."""
+"""The provider: each method of the seam calls the module of the same job."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from multicompute.clock import Clock, SystemClock
-from multicompute.errors import InvalidRequestError
 from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
+    Account,
+    Availability,
     Capability,
     Check,
     LaunchRequest,
+    PriceChange,
     Quotas,
     Resource,
     Selector,
     Settings,
     Teardown,
-    expiry_tag,
 )
-from multicompute_azure._access import AzureSettings
-from multicompute_azure._check import checks
-from multicompute_azure._discover import Discovery
+from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_POLL_INTERVAL
+from multicompute.provider_kit.renewal import Renewal, renews_credentials
+from multicompute.provider_kit.seam import require_selection
+from multicompute_azure._account import account
+from multicompute_azure._addresses import Addresses
+from multicompute_azure._availability import Locations, availability
+from multicompute_azure._check import check
 from multicompute_azure._expiry import set_expiry
-from multicompute_azure._inventory import Inventory
 from multicompute_azure._launch import Launcher
+from multicompute_azure._list import nodes
 from multicompute_azure._metrics import metrics
-from multicompute_azure._pending import Pending
+from multicompute_azure._prices import quotes
 from multicompute_azure._quotas import quotas
+from multicompute_azure._resources import resources
 from multicompute_azure._session import Clients
+from multicompute_azure._settings import AzureSettings
 from multicompute_azure._sizes import Sizes
-from multicompute_azure._teardown import Deleter
+from multicompute_azure._terminate import terminate
 
-# What was made is found by name at once, but Resource Manager's listings follow by up to some minutes
+# A new resource is found by its name at once, but Resource Manager's listings may show it minutes later
 # (https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/error-not-found).
 _CONSISTENCY_WINDOW: Final = timedelta(minutes=3)
-_LOCAL_CONSISTENCY_WINDOW: Final = timedelta(seconds=5)
-# A look is a listing that Compute counts as a costly one; of those it has answered some 800 per half hour and subscription, whoever asked
-# ("Troubleshooting API throttling errors"), so that four clusters can come up at once.
+# A refresh is a listing that Compute counts as a costly one. It answers some 800 of those per half hour and subscription, whoever asks
+# ("Troubleshooting API throttling errors"), so at this interval four clusters can start at once.
 _POLL_INTERVAL: Final = timedelta(seconds=10)
-_LOCAL_POLL_INTERVAL: Final = timedelta(milliseconds=50)
-# A machine with eight GPUs takes Azure up to ten minutes from being asked for to running.
+# A machine with eight GPUs takes up to ten minutes from the request to running.
 _ATTEMPT_TIMEOUT: Final = timedelta(minutes=15)
-# How often an operation is looked at, and for how long a launch waits for it to fail early.
+# How often an operation is refreshed, and how long a launch waits for it to fail early.
 _STEP: Final = timedelta(seconds=1)
 _LOCAL_STEP: Final = timedelta(milliseconds=10)
 _PATIENCE: Final = timedelta(seconds=10)
@@ -59,17 +65,20 @@ class AzureProvider:
     """
 
     name: str = "azure"
-    # Not EXPIRY: the platform ends no plain machine at a given time. The node's own timer has it deleted where a managed identity is
-    # configured, and else only stops its work; the reaper is what holds.
+    # Not EXPIRY: the platform terminates no plain machine at a given time. The node's timer deletes the machine if a managed identity is
+    # configured, and otherwise only stops its work, so only the reaper is guaranteed.
     capabilities: frozenset[Capability] = frozenset(
         {
             Capability.SPOT,
             Capability.RESERVATIONS,
             Capability.PLACEMENT,
             Capability.QUOTAS,
+            Capability.LIVE_PRICES,
+            Capability.AVAILABILITY,
             Capability.METRICS,
             Capability.HEALTH_CHECKS,
             Capability.GLOBAL_LISTING,
+            Capability.RESTART,
             Capability.DEPENDENT_RESOURCES,
         }
     )
@@ -83,73 +92,90 @@ class AzureProvider:
         step: timedelta | None = None,
         patience: timedelta | None = None,
     ) -> None:
-        """Open it.
+        """Open the provider.
 
         Args:
-            settings: the table `[providers.azure]` and the environment.
-            clock: by which operations are waited for.
-            step: how long to wait between two looks at an operation.
-            patience: for how long a launch waits for its operation before it leaves the rest to `nodes`.
+            settings: The table `[providers.azure]` and the environment.
+            clock: The clock by which operations are waited for.
+            step: How long to wait between two refreshes of an operation.
+            patience: How long a launch waits for its operations before it leaves the rest to `nodes`.
+
+        Raises:
+            AuthError: No subscription was found.
+            ConfigError: A setting is malformed, or the endpoint is plain http to another machine.
         """
         read = AzureSettings.of(settings)
-        local = read.is_local
-        self.consistency_window: timedelta = _LOCAL_CONSISTENCY_WINDOW if local else _CONSISTENCY_WINDOW
-        self.poll_interval: timedelta = _LOCAL_POLL_INTERVAL if local else _POLL_INTERVAL
-        self._clients = Clients(read, clock or SystemClock(), step=step or (_LOCAL_STEP if local else _STEP))
-        pending = Pending()
+        is_local = read.is_local
+        self.consistency_window: timedelta = LOCAL_CONSISTENCY_WINDOW if is_local else _CONSISTENCY_WINDOW
+        self.poll_interval: timedelta = LOCAL_POLL_INTERVAL if is_local else _POLL_INTERVAL
+        step = step or (_LOCAL_STEP if is_local else _STEP)
+        patience = patience or (_LOCAL_PATIENCE if is_local else _PATIENCE)
+        self._clients = Clients(read, clock or SystemClock(), step=step)
+        self.renewal = Renewal(self._clients.renew)
         self._sizes = Sizes(self._clients)
-        self._discovery = Discovery(self._clients, pending)
-        self._inventory = Inventory(self._clients)
-        self._undertaker = Deleter(self._clients, self._discovery, self._inventory)
-        self._launcher = Launcher(
-            self._clients,
-            self._discovery,
-            pending,
-            self._sizes,
-            patience=patience or (_LOCAL_PATIENCE if local else _PATIENCE),
-        )
+        self._locations = Locations(self._clients)
+        self._addresses = Addresses(self._clients)
+        self._launcher = Launcher(self._clients, self._sizes, patience=patience)
 
+    @functools.cached_property
+    def account(self) -> Account:
+        """The account that the credentials belong to."""
+        return self.renewal.run(lambda: account(self._clients))
+
+    @renews_credentials
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         """Launch the gang with one scale set per part."""
         return self._launcher.launch(request)
 
+    @renews_credentials
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
-        """Our nodes, by the listings of scale sets and of their instances; those that can't come are shown as gone, with the reason."""
-        return self._discovery.nodes(selector)
+        """Return our nodes, by listings of scale sets and of their instances; those that can't start are GONE, with the reason."""
+        return nodes(self._clients, self._addresses, selector)
 
+    @renews_credentials
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
-        """Everything of ours that still exists."""
-        return tuple(self._inventory.resources(selector))
+        """Return everything of ours that still exists, by tag, and everything in the resource groups of clusters."""
+        return resources(self._clients, selector)
 
+    @renews_credentials
     def terminate(self, selector: Selector) -> Teardown:
-        """One step of a teardown."""
-        if selector.cluster_id is None and selector.token is None:
-            raise InvalidRequestError(
-                "azure: terminate: the selector names neither a cluster nor an attempt, so it would mean everybody's",
-                provider=self.name,
-                code="NoSelection",
-                hint="name a cluster",
-            )
+        """Take one step of a teardown."""
+        require_selection(selector, provider=self.name)
         if selector.cluster_id is not None and selector.token is None:
             self._launcher.forget(selector.cluster_id)
-        return self._undertaker.step(selector)
+        return terminate(self._clients, selector)
 
-    def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
-        """Write the expiry tag of the selected nodes, which their timers read within a minute."""
-        set_expiry(self._clients, self._discovery, self._inventory, selector, expiry_tag(expires_at))
+    @renews_credentials
+    def set_expiry(
+        self, selector: Selector, expires_at: datetime | None, *, restore: Mapping[str, str] | None = None
+    ) -> None:
+        """Write the expiry tag of the selected nodes, which their timers read within a minute; and all tags that were removed."""
+        set_expiry(self._clients, selector, expires_at, restore)
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-        """Nothing: Azure's price list is not part of Resource Manager, and its offers come from the tables."""
-        return {}
+        """Return today's prices, on demand and spot, as the Retail Prices API lists them for everyone."""
+        return quotes(self._clients, offers)
 
+    @renews_credentials
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
-        """The core quotas of the region less what is used, and the named reservations that are there."""
+        """Return the core quotas of the region with what is used, and the named reservations that are in it."""
         return quotas(self._clients, self._sizes, region, reservations)
 
-    def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
-        """What Azure Monitor has of CPU and network, and of GPUs where the Telegraf agent sends it."""
-        return metrics(self._clients, nodes, since, until)
+    @renews_credentials
+    def availability(self, region: str) -> Availability:
+        """Return whether the subscription has the region, its zones, and the sizes that are not restricted for the subscription."""
+        return availability(self._sizes, self._locations, region)
 
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return nothing: they are not read yet, so SPOT_PRICES is not declared."""
+        return {}
+
+    @renews_credentials
+    def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
+        """Return CPU and network as Azure Monitor measures them, and of NVIDIA GPUs what the Telegraf agent sends, where a node runs it."""
+        return metrics(self._clients, nodes, since=since, until=until)
+
+    @renews_credentials
     def check(self) -> tuple[Check, ...]:
-        """Ask whether the subscription answers, and whether the main rights are there."""
-        return checks(self._clients)
+        """Return whether the subscription answers, and whether the main permissions are there."""
+        return check(self._clients)

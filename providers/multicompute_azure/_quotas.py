@@ -1,41 +1,37 @@
-"""Reads what the subscription may have in a region: cores by family, in all and as spot, and reservations by id."""
+"""Reads the core quotas of a region, by family, regional and spot, with what is used of each, and reservations by id."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
-from multicompute.errors import MulticomputeError
-from multicompute.provider import Quota, Quotas, Reservation
-from multicompute_azure._errors import Place
-from multicompute_azure._reserved import Reservations
-from multicompute_azure._session import COMPUTE, Clients, within
+from multicompute.provider import Quota, Quotas
+from multicompute.provider_kit.seam import read_quotas
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_azure._reservations import reservations as reservations_of
+from multicompute_azure._session import COMPUTE, Clients, path_of
 from multicompute_azure._sizes import Size, Sizes
 
-# https://learn.microsoft.com/azure/virtual-machines/quotas: all regular cores of a region, and all spot cores, which know no families.
+# https://learn.microsoft.com/azure/virtual-machines/quotas: all regular cores of a region, and all spot cores, which have no families.
 _REGIONAL: Final = "cores"
 _SPOT: Final = "lowprioritycores"
 
 
+def usages_path(region: str) -> str:
+    """Return the path of the listing of a region's quotas and what is used of them."""
+    return path_of(None, f"{COMPUTE}/locations/{region}/usages")
+
+
 def quotas(clients: Clients, sizes: Sizes, region: str, reservations: Sequence[str] = ()) -> Quotas:
-    """What the subscription may still have in `region`; what can't be read is a note."""
-    place = Place(region)
-    notes: list[str] = []
-    found: tuple[Quota, ...] = ()
-    try:
-        usages = list(clients.pages("list the usages", place, within(None, f"{COMPUTE}/locations/{region}/usages")))
-        found = tuple(_quotas(usages, sizes.of(region), region))
-        if not found:
-            notes.append(f"azure {region}: the usages name no quota of cores; they are not compared")
-    except MulticomputeError as error:
-        notes.append(f"azure {region}: quotas could not be read and are not compared: {error.message}")
-    held: list[Reservation] = []
-    reader = Reservations(clients)
-    for reservation_id in reservations:
-        try:
-            held += reader.held(reservation_id, place)
-        except MulticomputeError as error:
-            notes.append(f"azure {region}: reservation {reservation_id} could not be read: {error.message}")
-    return Quotas(found, tuple(held), tuple(notes))
+    """Return the quotas of `region` and the named reservations that are in it, see `Provider.quotas`."""
+    place = Place("azure", region)
+
+    def read() -> list[Quota]:
+        usages = list(clients.list_all("usages.list", place, usages_path(region)))
+        return _quotas(usages, sizes.in_region(region), region)
+
+    reservation = partial(reservations_of, clients, place)
+    return read_quotas(place, quotas=read, reservation=reservation, reservations=reservations)
 
 
 def _quotas(usages: Sequence[Any], sizes: Mapping[str, Size], region: str) -> list[Quota]:

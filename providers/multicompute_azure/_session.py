@@ -1,21 +1,28 @@
-"""Holds the SDK's clients, imported and made when first needed, shared by all threads; and asks Azure for plain JSON."""
+"""The SDK's clients, made when first needed and shared by all threads; and reading Azure's answers as plain JSON."""
 
 import json
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import quote, urlencode, urlsplit
 
 from multicompute.clock import Clock
 from multicompute.errors import AuthError, MulticomputeError
-from multicompute_azure._access import AzureSettings, is_loopback
-from multicompute_azure._errors import Place, is_gone, retryable, translate_errors
-from multicompute_azure._operation import Operation
+from multicompute.provider import Selector
+from multicompute.provider_kit.call_log import note_request
+from multicompute.provider_kit.calls import all_pages
+from multicompute.provider_kit.endpoints import is_loopback
+from multicompute.provider_kit.vendor_errors import Place, retryable
+from multicompute_azure._credentials import AnonymousCredential, credential_of, is_local_authority
+from multicompute_azure._errors import is_gone, translate_errors
+from multicompute_azure._names import canonical
+from multicompute_azure._operations import Operation, PendingOperations
+from multicompute_azure._settings import AzureSettings
 
 if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken
     from azure.core.rest import HttpRequest, HttpResponse
     from azure.mgmt.compute import ComputeManagementClient
     from azure.mgmt.core import ARMPipelineClient
@@ -25,30 +32,44 @@ if TYPE_CHECKING:
 COMPUTE: Final = "Microsoft.Compute"
 NETWORK: Final = "Microsoft.Network"
 HEALTH: Final = "Microsoft.ResourceHealth"
-# What is read is read in these versions, in whichever version the installed SDK writes: they stay as they are, and so do the answers.
+# The API versions of plain reads. They are fixed, whichever version the installed SDK writes with, so the answers keep their form.
 _VERSIONS: Final = (
     (f"providers/{COMPUTE}/skus", "2021-07-01"),
+    (f"providers/{COMPUTE}/galleries", "2023-07-03"),
     (f"providers/{COMPUTE}/", "2024-07-01"),
     (f"providers/{NETWORK}/", "2024-05-01"),
     (f"providers/{HEALTH}/", "2025-05-01"),
     ("", "2024-03-01"),
 )
+# "Azure Retail Prices REST API overview": no authentication; public Azure only.
+_PRICES: Final = "https://prices.azure.com"
+_UNSIGNED: Final = ""
+# The network provider answers for the parts of a Uniform scale set in this version only (the default of the SDK's functions for it).
+_PARTS: Final = re.compile(r"/virtualMachineScaleSets/[^/]+/(networkInterfaces|publicipaddresses)$")
+_PARTS_VERSION: Final = "2018-10-01"
 _PUBLIC: Final = "https://management.azure.com"
 # "Metrics Batch", Azure Monitor REST API reference: one endpoint per region, and one audience for all of them.
 _MONITOR: Final = "metrics.monitor.azure.com"
 _METRICS_VERSION: Final = "2024-02-01"
+_SUBSCRIPTION_VERSION: Final = "2022-12-01"
 _BATCH_VERSION: Final = "2020-06-01"
 _CONNECT_SECONDS: Final = 10
 _BLOCK_BYTES: Final = 1 << 16
 # Longer than a listing of a thousand instances takes.
 _READ_SECONDS: Final = 60
-# One try per call. azure-core would ask again ten times after 408, 429 and 5xx, and repeat a PUT after a lost connection; what is worth
-# another try is known to the engine, which repeats with the same token.
+# One try per call. azure-core would repeat ten times after 408, 429 and 5xx, and repeat a PUT after a lost connection. The engine knows
+# what is worth repeating, and repeats with the same token.
 _TRIES: Final = {"retry_total": 0, "retry_connect": 0, "retry_read": 0, "retry_status": 0}
 
 
-def within(group: str | None, kind: str, name: str = "") -> str:
-    """The path behind the subscription of a kind of resources ("Microsoft.Compute/disks"), or of one: in a group, or in all of them."""
+def path_of(group: str | None, kind: str, name: str = "") -> str:
+    """Return the path, below the subscription, of a kind of resources ("Microsoft.Compute/disks") or of one resource.
+
+    Args:
+        group: The resource group, None for all groups.
+        kind: The type of the resources.
+        name: The name of the resource, "" for all of the kind.
+    """
     path = f"resourceGroups/{group}/providers/{kind}" if group else f"providers/{kind}"
     return f"{path}/{name}" if name else path
 
@@ -57,9 +78,13 @@ class Clients:
     """The SDK's clients for one set of settings.
 
     Attributes:
-        settings: what they are made from.
-        clock: by which operations are waited for.
-        step: how long to wait between two looks at an operation under way.
+        settings: The settings.
+        subscription: The id of the subscription to work in.
+        clock: The clock by which operations are waited for.
+        step: How long to wait between two refreshes of an operation.
+        launches: The operations of launches under way, by scale set.
+        deletions: The deletions of resource groups under way, by group.
+        instance_tokens: The tokens of instances of Uniform scale sets by their vmIds, which never change.
     """
 
     def __init__(self, settings: AzureSettings, clock: Clock, *, step: timedelta) -> None:
@@ -70,8 +95,11 @@ class Clients:
         self.subscription: str = subscription
         self.clock = clock
         self.step = step
+        self.launches = PendingOperations()
+        self.deletions = PendingOperations(has_result=True)
+        self.instance_tokens: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._endpoint = (settings.endpoint_url or _PUBLIC).rstrip("/")
+        self._endpoint = settings.endpoint_url or _PUBLIC
         self._made: dict[str, Any] = {}
         self._credential: Any = None
         self._transport: Any = None
@@ -79,106 +107,165 @@ class Clients:
 
     @property
     def compute(self) -> "ComputeManagementClient":
-        def make(*args: Any, **options: Any) -> Any:
-            from azure.mgmt.compute import ComputeManagementClient
+        from azure.mgmt.compute import ComputeManagementClient
 
-            return ComputeManagementClient(*args, **options)
-
-        client: ComputeManagementClient = self._client("compute", make)
-        return client
+        return cast("ComputeManagementClient", self._client(ComputeManagementClient))
 
     @property
     def network(self) -> "NetworkManagementClient":
-        def make(*args: Any, **options: Any) -> Any:
-            from azure.mgmt.network import NetworkManagementClient
+        from azure.mgmt.network import NetworkManagementClient
 
-            return NetworkManagementClient(*args, **options)
-
-        client: NetworkManagementClient = self._client("network", make)
-        return client
+        return cast("NetworkManagementClient", self._client(NetworkManagementClient))
 
     @property
     def resources(self) -> "ResourceManagementClient":
-        def make(*args: Any, **options: Any) -> Any:
-            from azure.mgmt.resource.resources import ResourceManagementClient
+        from azure.mgmt.resource.resources import ResourceManagementClient
 
-            return ResourceManagementClient(*args, **options)
-
-        client: ResourceManagementClient = self._client("resources", make)
-        return client
+        return cast("ResourceManagementClient", self._client(ResourceManagementClient))
 
     def operation(self) -> Operation:
-        """A polling method for one long-running call, which is stepped by whoever made it and sleeps for nobody."""
+        """Return the polling method for one long-running call, which the caller refreshes."""
         return Operation(timeout=self.step.total_seconds())
+
+    def place_of(self, selector: Selector) -> Place:
+        """Return the place to name in messages about what `selector` selects."""
+        return Place("azure", selector.region or self.settings.home_region)
+
+    def id_of(self, group: str, kind: str, name: str) -> str:
+        """Return the id of a resource."""
+        return f"/subscriptions/{self.subscription}/{path_of(group, kind, name)}"
+
+    def canonical(self, resource_id: object) -> str:
+        """Return a resource id from an answer in one spelling."""
+        return canonical(str(resource_id), self.settings.resource_group)
 
     # --- plain JSON ---------------------------------------------------------------------------------------------------
 
-    def get(self, operation: str, place: Place, path: str, **query: str) -> dict[str, Any] | None:
-        """One document, None where there is none.
+    # Through the SDK's models a listing takes many times as long, and half a second to import them. The SDK still signs and sends.
 
-        Read through the SDK's models, a listing costs many times as much, and half a second to import them. What signs and sends is the SDK's.
+    def find(self, operation: str, place: Place, path: str, **query: str) -> dict[str, Any] | None:
+        """Return one document, or None if it does not exist.
 
         Args:
-            path: what stands in the URL behind the subscription; see `within`.
-            query: the API's options; a leading "_" stands for its dollar sign.
+            operation: The name of the call, for messages.
+            place: The place that the call is about.
+            path: The path of the URL below the subscription; see `path_of`.
+            query: The options of the call; a leading "_" stands for the API's dollar sign.
 
         Raises:
-            MulticomputeError: of the kind that the answer means.
+            MulticomputeError: The call failed, or was refused.
         """
         return self._document(operation, place, self._url(path, query))
 
-    def pages(self, operation: str, place: Place, path: str, **query: str) -> Iterator[dict[str, Any]]:
-        """Everything in a list, to the last page; nothing where there is no such list. Arguments and errors are those of `get`."""
-        url: str | None = self._url(path, query)
-        while url:
-            page = self._document(operation, place, url) or {}
-            yield from page.get("value") or ()
-            url = page.get("nextLink")
+    def find_by_id(self, operation: str, place: Place, resource_id: str) -> dict[str, Any] | None:
+        """Return one document by its id, which may be in another subscription. Arguments and errors are those of `find`."""
+        version = next(version for part, version in _VERSIONS if part in resource_id)
+        return self._document(operation, place, f"{self._endpoint}{quote(resource_id)}?api-version={version}")
+
+    def subscription_record(self, place: Place) -> dict[str, Any]:
+        """Return what Resource Manager says of the subscription.
+
+        Raises:
+            MulticomputeError: The call failed, or was refused.
+        """
+        url = f"{self._endpoint}/subscriptions/{self.subscription}?api-version={_SUBSCRIPTION_VERSION}"
+        return self._document("subscriptions.get", place, url) or {}
+
+    def locations(self, place: Place) -> Sequence[Mapping[str, Any]]:
+        """Return the locations that the subscription has.
+
+        Raises:
+            MulticomputeError: The call failed, or was refused.
+        """
+        url = f"{self._endpoint}/subscriptions/{self.subscription}/locations?api-version={_SUBSCRIPTION_VERSION}"
+        found: Sequence[Mapping[str, Any]] = (
+            self._answer("subscriptions.listLocations", place, self._get(url), self._endpoint).get("value") or ()
+        )
+        return found
+
+    def list_all(self, operation: str, place: Place, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of a listing to its last page, none if there is no such listing. Arguments and errors are those of `find`."""
+
+        def fetch(url: str) -> tuple[Iterable[dict[str, Any]], str]:
+            page = self._document(operation, place, url or self._url(path, query)) or {}
+            return page.get("value") or (), page.get("nextLink") or ""
+
+        return all_pages(fetch)
 
     def batch(
         self, operation: str, place: Place, requests: Sequence[Mapping[str, object]]
     ) -> Sequence[Mapping[str, Any]]:
-        """What Resource Manager answers to several requests in one, each with a name and a status of its own.
+        """Return Resource Manager's answers to several requests in one call, each with the request's name and a status.
 
         Raises:
-            MulticomputeError: the whole was refused.
+            MulticomputeError: The call failed, or all requests were refused.
         """
         url = f"{self._endpoint}/batch?api-version={_BATCH_VERSION}"
-        found = self._posted(operation, place, url, {"requests": requests}, self._endpoint)
+        found = self._post(operation, place, url, {"requests": requests}, self._endpoint)
         answers: Sequence[Mapping[str, Any]] = found.get("responses") or ()
         return answers
 
-    def measured(
+    def metrics(
         self, operation: str, place: Place, document: Mapping[str, object], query: Mapping[str, str]
     ) -> dict[str, Any]:
-        """What Azure Monitor, which has an endpoint in each region and tokens of its own, answers to a question about metrics.
+        """Return Azure Monitor's answer to a batch query; it has an endpoint in each region, and tokens of its own.
 
         Raises:
-            MulticomputeError: of the kind that the answer means.
+            MulticomputeError: The call failed, or was refused.
         """
-        # An endpoint of the user's stands for all of Azure.
+        # An endpoint of the user's replaces all of Azure's.
         is_public = self._endpoint == _PUBLIC
         host = f"https://{place.region}.{_MONITOR}" if is_public else self._endpoint
         options = urlencode({"api-version": _METRICS_VERSION, **query}, quote_via=quote)
         url = f"{host}/subscriptions/{self.subscription}/metrics:getBatch?{options}"
-        return self._posted(operation, place, url, document, f"https://{_MONITOR}")
+        return self._post(operation, place, url, document, f"https://{_MONITOR}")
+
+    @property
+    def prices_endpoint(self) -> str | None:
+        """The endpoint of the Retail Prices API; None for a cloud of Azure's that is not in its list, such as the one in China."""
+        if self.settings.prices_endpoint_url:
+            return self.settings.prices_endpoint_url
+        if self.settings.is_local:
+            return self._endpoint
+        return _PRICES if self._endpoint == _PUBLIC else None
+
+    def price_rows(self, operation: str, place: Place, text: str) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the Retail Prices API that pass the filter `text`, to the last page. Nothing is signed.
+
+        Raises:
+            MulticomputeError: The call failed, or was refused, or the link to the next page leads to another host.
+        """
+        endpoint = self.prices_endpoint or _PRICES
+
+        def fetch(url: str) -> tuple[Iterable[dict[str, Any]], str]:
+            url = url or f"{endpoint}/api/retail/prices?{urlencode({'$filter': text}, quote_via=quote)}"
+            if _host_of(url) != _host_of(endpoint):
+                raise retryable(f"{operation}: the next page is on another host", code="BadAnswer", place=place)
+            page = self._answer(operation, place, self._get(url), _UNSIGNED)
+            return page.get("Items") or (), page.get("NextPageLink") or ""
+
+        return all_pages(fetch)
 
     def _url(self, path: str, query: Mapping[str, str]) -> str:
         version = next(version for part, version in _VERSIONS if part in path)
+        version = _PARTS_VERSION if _PARTS.search(path) else version
         options = {"api-version": version, **{name.replace("_", "$", 1): text for name, text in query.items()}}
         return f"{self._endpoint}/subscriptions/{self.subscription}/{quote(path)}?{urlencode(options, quote_via=quote)}"
 
-    def _document(self, operation: str, place: Place, url: str) -> dict[str, Any] | None:
+    def _get(self, url: str) -> "HttpRequest":
         from azure.core.rest import HttpRequest
 
+        return HttpRequest("GET", url)
+
+    def _document(self, operation: str, place: Place, url: str) -> dict[str, Any] | None:
         try:
-            return self._answer(operation, place, HttpRequest("GET", url), self._endpoint)
+            return self._answer(operation, place, self._get(url), self._endpoint)
         except MulticomputeError as error:
             if is_gone(error.code):
                 return None
             raise
 
-    def _posted(
+    def _post(
         self, operation: str, place: Place, url: str, document: Mapping[str, object], audience: str
     ) -> dict[str, Any]:
         from azure.core.rest import HttpRequest
@@ -191,23 +278,26 @@ class Clients:
         try:
             found = json.loads(body)
         except ValueError as error:
-            raise retryable(f"{operation}: the answer is no JSON", "BadAnswer", place) from error
+            raise retryable(f"{operation}: the answer is not JSON", code="BadAnswer", place=place) from error
+        if isinstance(found, list):
+            # The listings of marketplace images have no envelope.
+            return {"value": found}
         return found if isinstance(found, dict) else {}
-
-    # --- the SDK ------------------------------------------------------------------------------------------------------
 
     def _send(self, request: "HttpRequest", audience: str) -> bytes:
         from azure.core.exceptions import HttpResponseError
 
-        # As a stream: else the pipeline takes the document apart for the SDK's models first.
+        # As a stream, because the pipeline would otherwise parse the document for the SDK's models first.
         request.headers["Accept"] = "application/json"
-        response = self._plain(audience).send_request(request, stream=True)
+        response = self._plain_client(audience).send_request(request, stream=True)
         body: bytes = response.read()
         if response.status_code != HTTPStatus.OK:
             raise HttpResponseError(response=response)
         return body
 
-    def _plain(self, audience: str) -> "ARMPipelineClient[HttpRequest, HttpResponse]":
+    # --- the SDK ------------------------------------------------------------------------------------------------------
+
+    def _plain_client(self, audience: str) -> "ARMPipelineClient[HttpRequest, HttpResponse]":
         def make() -> Any:
             from azure.mgmt.core import ARMPipelineClient
 
@@ -216,29 +306,40 @@ class Clients:
         client: ARMPipelineClient[HttpRequest, HttpResponse] = self._once(f"plain {audience}", make)
         return client
 
-    def _client(self, name: str, make: Callable[..., Any]) -> Any:
-        def made() -> Any:
-            return make(
-                self._authorised(), self.subscription, base_url=self._endpoint, pipeline=self._pipeline(self._endpoint)
-            )
+    def _client(self, kind: Any) -> Any:
+        def make() -> Any:
+            pipeline = self._pipeline(self._endpoint)
+            return kind(self._authorized(), self.subscription, base_url=self._endpoint, pipeline=pipeline)
 
-        with translate_errors(f"the {name} client", Place(self.settings.home_region)):
-            return self._once(name, made)
+        with translate_errors(f"the {kind.__name__}", Place("azure", self.settings.home_region)):
+            return self._once(kind.__name__, make)
+
+    def renew(self) -> None:
+        """Discard the credentials and all clients, so that the next call reads the credentials from their source again.
+
+        The connections stay. Operations under way were begun with the old credentials and can't be refreshed with them.
+        """
+        with self._lock:
+            self._made, self._pipelines, self._credential = {}, {}, None
+            self.launches.abandon()
+            self.deletions.abandon()
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        if name not in self._made:
+        found = self._made.get(name)
+        if found is None:
             with self._lock:
-                if name not in self._made:
-                    self._made[name] = make()
-        return self._made[name]
+                found = self._made.get(name) or make()
+                self._made[name] = found
+        return found
 
     def _pipeline(self, audience: str) -> Any:
-        """What every request goes through, with the connections that all share and the token that those to `audience` share.
+        """Return the pipeline of all requests that need a token for `audience`; all pipelines share their connections.
 
-        It is the SDK's own but for two policies: the one that registers a missing resource provider, which changes the subscription unasked and
-        sleeps until that is through, however long it takes; and its log of requests, which `asking` keeps.
+        It is the SDK's own without two policies: the one that registers a missing resource provider, which changes the subscription without
+        being asked and sleeps until it has finished; and the log of requests, which `translate_errors` keeps.
         """
-        if audience not in self._pipelines:
+        found = self._pipelines.get(audience)
+        if found is None:
             from azure.core.pipeline import Pipeline, policies
 
             steps = [
@@ -248,11 +349,12 @@ class Clients:
                 policies.ContentDecodePolicy(),
                 policies.RedirectPolicy(),
                 policies.RetryPolicy(**_TRIES),
-                self._signing(audience),
+                policies.CustomHookPolicy(raw_response_hook=_note_request),
+                *self._signing(audience),
                 policies.SensitiveHeaderCleanupPolicy(),
             ]
-            self._pipelines[audience] = Pipeline(self._connections(), steps)
-        return self._pipelines[audience]
+            found = self._pipelines[audience] = Pipeline(self._connections(), steps)
+        return found
 
     def _connections(self) -> Any:
         if self._transport is None:
@@ -262,47 +364,36 @@ class Clients:
                 connection_timeout=_CONNECT_SECONDS,
                 read_timeout=_READ_SECONDS,
                 connection_data_block_size=_BLOCK_BYTES,
-                # A proxy of the user's is for the world outside.
+                # A local cloud is not behind the user's proxy.
                 use_env_settings=not is_loopback(self._endpoint),
             )
         return self._transport
 
-    def _signing(self, audience: str) -> Any:
-        if is_loopback(self._endpoint):
-            from azure.core.pipeline.policies import SansIOHTTPPolicy
-
-            # A local cloud does not ask who calls, and a token must not travel over plain http.
-            return SansIOHTTPPolicy()
+    def _signing(self, audience: str) -> list[Any]:
+        """Return the policies that send a token, none for an audience that needs none. A local cloud gets one only if it has issued it, and needs none by default."""
+        if audience == _UNSIGNED or (self.settings.is_local and not is_local_authority(self.settings)):
+            return []
+        from azure.core.pipeline.policies import CustomHookPolicy
         from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
 
-        return ARMChallengeAuthenticationPolicy(self._authorised(), f"{audience}/.default")
+        # It also answers the challenges of continuous access evaluation: a 401 with claims for the next token.
+        signing = ARMChallengeAuthenticationPolicy(self._authorized(), f"{audience}/.default")
+        return [CustomHookPolicy(raw_request_hook=_allow_plain_http), signing] if self.settings.is_local else [signing]
 
-    def _authorised(self) -> Any:
+    def _authorized(self) -> Any:
         if self._credential is None:
-            if self.settings.is_local:
-                self._credential = AnonymousCredential()
-            else:
-                from azure.identity import DefaultAzureCredential
-
-                found = DefaultAzureCredential(additionally_allowed_tenants=["*"])
-                self._credential = _InTenant(found, self.settings.tenant_id) if self.settings.tenant_id else found
+            self._credential = credential_of(self.settings, self._connections()) or AnonymousCredential()
         return self._credential
 
 
-class AnonymousCredential:
-    """Stands where the SDK insists on a credential that it will not use."""
-
-    def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
-        raise AuthError("azure: a local cloud is not asked for a token", provider="azure")
+def _host_of(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
-class _InTenant:
-    """A credential whose tokens are all of the configured tenant."""
+def _note_request(response: Any) -> None:
+    note_request(response.http_response.headers.get("x-ms-request-id"))
 
-    def __init__(self, credential: Any, tenant_id: str) -> None:
-        self._credential = credential
-        self._tenant_id = tenant_id
 
-    def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
-        token: AccessToken = self._credential.get_token(*scopes, **{**options, "tenant_id": self._tenant_id})
-        return token
+def _allow_plain_http(request: Any) -> None:
+    request.context.options["enforce_https"] = False

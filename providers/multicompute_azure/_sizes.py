@@ -1,17 +1,17 @@
-"""Knows the VM sizes of a region as Azure describes them to this subscription: families, zones, what is restricted, what they can do."""
+"""Reads the VM sizes of a region as Azure describes them to the subscription: families, zones, restrictions and capabilities."""
 
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from multicompute.errors import AccessDeniedError, MulticomputeError, QuotaError
-from multicompute_azure._errors import Meaning, Place, build, log, unavailable_here
+from multicompute.errors import AccessDeniedError
+from multicompute.provider_kit.vendor_errors import Place, unavailable_here
+from multicompute_azure._errors import log, restricted_size
 from multicompute_azure._names import zone_number
-from multicompute_azure._session import COMPUTE, Clients, within
+from multicompute_azure._session import COMPUTE, Clients, path_of
 
 _VIRTUAL_MACHINES: Final = "virtualmachines"
-_SUBSCRIPTION_HINT: Final = "have {size} opened for the subscription in {region}, or leave the region out with exclude="
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,12 @@ class Size:
     """A VM size in a region.
 
     Attributes:
-        family: the quota that it counts against, "standardNDSH100v5Family".
-        zones: numbers of the zones that have it; empty where it is sold for the region as a whole only.
-        restriction: why this subscription can't have it in the region, "" where it can.
-        zone_restrictions: the same by zone.
-        capabilities: what Azure says that it can, by Azure's names.
+        name: Azure's name.
+        family: The quota that it counts against, "standardNDSH100v5Family".
+        zones: Numbers of the zones that have it; empty where it is sold for the complete region only.
+        restriction: Why this subscription can't have it in the region, "" if it can.
+        zone_restrictions: The same by zone.
+        capabilities: What it can do, by Azure's names.
     """
 
     name: str
@@ -33,65 +34,74 @@ class Size:
     zone_restrictions: Mapping[str, str] = field(default_factory=dict)
     capabilities: Mapping[str, str] = field(default_factory=dict)
 
-    def can(self, capability: str) -> bool:
-        """Whether Azure says so; what it does not mention it has not."""
+    def has(self, capability: str) -> bool:
+        """Return whether it has a capability, which Azure lists only where it does."""
         return self.capabilities.get(capability, "").lower() == "true"
 
     @property
-    def takes_trusted_launch(self) -> bool:
-        """Generation 2, x86, and not excluded by name ("Trusted Launch for Azure virtual machines")."""
+    def supports_trusted_launch(self) -> bool:
+        """Return whether it is of generation 2, x86, and not excluded by name ("Trusted Launch for Azure virtual machines")."""
         generations = self.capabilities.get("HyperVGenerations", "")
         is_arm = self.capabilities.get("CpuArchitectureType", "").lower() == "arm64"
-        return "V2" in generations and not is_arm and not self.can("TrustedLaunchDisabled")
+        return "V2" in generations and not is_arm and not self.has("TrustedLaunchDisabled")
+
+    @property
+    def is_confidential(self) -> bool:
+        """Return whether it starts as a confidential VM only ("Resource SKUs": SNP or TDX)."""
+        return bool(self.capabilities.get("ConfidentialComputingType"))
 
     def ephemeral_disk(self, gib: float) -> str:
-        """Where an ephemeral boot disk of this size fits, "CacheDisk" or "ResourceDisk"; "" where it fits nowhere."""
-        if not self.can("EphemeralOSDiskSupported"):
+        """Return where an ephemeral boot disk of `gib` GiB fits, "CacheDisk" or "ResourceDisk"; "" if it fits nowhere."""
+        if not self.has("EphemeralOSDiskSupported") or self.is_confidential:
             return ""
+        if self.supports_trusted_launch:
+            # "Ephemeral OS disks for Azure VMs": Trusted Launch keeps 1 GiB of the space for the state of the machine's TPM and firmware.
+            gib += 1
         cache = _number(self.capabilities.get("CachedDiskBytes")) / 2**30
         resource = _number(self.capabilities.get("MaxResourceVolumeMB")) / 1024
         placements = self.capabilities.get("SupportedEphemeralOSDiskPlacements", "CacheDisk,ResourceDisk")
-        for placement, room in (("CacheDisk", cache), ("ResourceDisk", resource)):
-            if placement in placements and room >= gib:
+        for placement, space in (("CacheDisk", cache), ("ResourceDisk", resource)):
+            if placement in placements and space >= gib:
                 return placement
         return ""
 
 
 class Sizes:
-    """Reads each region's sizes once: the answer is megabytes and changes with the subscription's rights, not with the day."""
+    """The sizes of each region, read once: the answer has megabytes, and changes with the subscription's permissions only."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._regions: dict[str, Mapping[str, Size]] = {}
         self._lock = threading.Lock()
 
-    def of(self, region: str) -> Mapping[str, Size]:
-        """The sizes of a region, by name in lower case.
+    def in_region(self, region: str) -> Mapping[str, Size]:
+        """Return the sizes of a region, by name in lower case.
 
         Raises:
-            MulticomputeError: they can't be read.
+            MulticomputeError: They can't be read.
         """
-        place = Place(region)
         with self._lock:
             if region not in self._regions:
-                wanted = f"location eq '{region}'"
-                items = self._clients.pages("list the sizes", place, within(None, f"{COMPUTE}/skus"), _filter=wanted)
-                found = [_size(item, region) for item in items if _is_size(item)]
+                listed = self._clients.list_all(
+                    "skus.list",
+                    Place("azure", region),
+                    path_of(None, f"{COMPUTE}/skus"),
+                    _filter=f"location eq '{region}'",
+                )
+                found = [_size(item, region) for item in listed if _is_size(item)]
                 self._regions[region] = {size.name.lower(): size for size in found}
             return self._regions[region]
 
-    def checked(self, place: Place) -> Size:
-        """The size that is about to be launched; what is not known of it is found out by launching.
+    def require(self, place: Place) -> Size:
+        """Return the size that is to be launched in `place`; if sizes may not be read, one about which nothing is known.
 
         Raises:
-            CapacityError: the place does not sell it.
-            AccessDeniedError, QuotaError: this subscription may not have it there.
+            CapacityError: The place does not sell it.
+            AccessDeniedError, QuotaError: This subscription can't have it there.
         """
         try:
-            sizes = self.of(place.region)
-        except MulticomputeError as error:
-            if not isinstance(error, AccessDeniedError):
-                raise
+            sizes = self.in_region(place.region)
+        except AccessDeniedError as error:
             log.warning("%s: what is restricted is not known: %s", place, error.message)
             return Size(place.instance_type)
         size = sizes.get(place.instance_type.lower())
@@ -104,29 +114,25 @@ class Sizes:
                 hint="another region may have it",
                 is_offered=False,
             )
-        _refuse_restricted(size, place)
+        if size.restriction:
+            raise restricted_size(size.restriction, place)
+        _require_zone(size, place)
         return size
 
 
-def _refuse_restricted(size: Size, place: Place) -> None:
+def _require_zone(size: Size, place: Place) -> None:
     number = zone_number(place.zone)
-    if size.restriction:
-        kind = QuotaError if size.restriction == "QuotaId" else AccessDeniedError
-        raise build(
-            Meaning(kind, "region"),
-            f"{place}: the subscription may not have {size.name} in this region: {size.restriction}",
-            code=size.restriction,
-            place=place,
-            hint=_SUBSCRIPTION_HINT.format(size=size.name, region=place.region),
-        )
-    why = size.zone_restrictions.get(number, "") if number else ""
-    if not why and (not number or number in size.zones):
+    if not size.zones:
+        # Sold for the region as a whole, so it is launched without a zone.
+        return
+    reason = size.zone_restrictions.get(number, "") if number else ""
+    if not reason and (not number or number in size.zones):
         return
     raise unavailable_here(
-        f"{size.name} is not open to the subscription in this zone: {why}"
-        if why
+        f"{size.name} is not open to the subscription in this zone: {reason}"
+        if reason
         else f"{size.name} is not sold in this zone",
-        code=why or "SkuNotAvailable",
+        code=reason or "SkuNotAvailable",
         place=place,
         scope="zone",
         hint=f"it is in {', '.join(sorted(size.zones)) or 'none'} of the region's zones",
@@ -151,8 +157,8 @@ def _size(item: Any, region: str) -> Size:
             restriction = reason or "Restricted"
         else:
             by_zone |= dict.fromkeys((rule.get("restrictionInfo") or {}).get("zones") or (), reason or "Restricted")
-    abilities = {str(pair["name"]): str(pair.get("value", "")) for pair in item.get("capabilities") or ()}
-    return Size(str(item["name"]), str(item.get("family") or ""), frozenset(zones), restriction, by_zone, abilities)
+    capabilities = {str(pair["name"]): str(pair.get("value", "")) for pair in item.get("capabilities") or ()}
+    return Size(str(item["name"]), str(item.get("family") or ""), frozenset(zones), restriction, by_zone, capabilities)
 
 
 def _number(text: str | None) -> float:

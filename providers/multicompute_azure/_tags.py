@@ -1,43 +1,36 @@
-"""Tags in Azure's form, and whether they are those that a selector means."""
+"""Tags in Azure's form, and which of them a selector selects."""
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
-from multicompute.errors import InvalidRequestError
-from multicompute.provider import TAG_ATTEMPT, TAG_ID, TAG_OWNER, Selector
+from multicompute.provider import Selector
+from multicompute.provider_kit.tags import check_tag_keys, is_selected
 
-# https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources: not < > % & \ ? / and no control characters; and the
-# instance metadata service gives a node its tags as one text, "key:value;key:value", in which our own names must stay recognisable.
+# https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources: not < > % & \ ? / and no control characters.
 KEY_PATTERN: Final = r"[^<>%&\\?/\x00-\x1f]{1,512}"
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
-    """Refuse, before anything is made, what Azure would refuse after it.
+    """Refuse, before anything is created, a tag that Azure would refuse afterwards.
 
     Raises:
-        InvalidRequestError: a name that Azure does not take.
+        InvalidRequestError: Azure does not accept a key.
     """
-    for key in tags:
-        if not re.fullmatch(KEY_PATTERN, key):
-            raise InvalidRequestError(
-                f"azure: tags: {key!r} is no name of a tag; Azure allows neither < > % & \\ ? / nor more than 512 characters",
-                provider="azure",
-                code="InvalidTagNameCharacters",
-                hint="rename the tag",
-            )
+    allowed = "Azure allows 512 characters, and none of < > % & \\ ? /"
+    check_tag_keys(tags, KEY_PATTERN, provider="azure", allowed=allowed)
 
 
-def are_meant(tags: Mapping[str, str], selector: Selector) -> bool:
-    """Whether what carries `tags` is ours and selected; names of tags are not case-sensitive on Azure, values are."""
-    found = {key.lower(): value for key, value in tags.items()}
-    if TAG_ID not in found:
-        return False
-    wanted = ((TAG_ID, selector.cluster_id), (TAG_ATTEMPT, selector.token), (TAG_OWNER, selector.owner))
-    return all(value is None or found.get(key) == value for key, value in wanted)
+def are_selected(tags: Mapping[str, str], selector: Selector) -> bool:
+    """Return whether a resource with these tags is ours and selected; on Azure the keys of tags have no case, their values have."""
+    return is_selected({key.lower(): value for key, value in tags.items()}, selector)
+
+
+def has_tag(tags: Mapping[str, str], name: str) -> bool:
+    """Return whether a resource has a tag; the keys of tags have no case."""
+    return any(key.lower() == name for key in tags)
 
 
 def tag_filter(name: str, value: str | None = None) -> str:
-    """The filter of Resource Manager's listings for one tag; a quote in the value is doubled, as OData wants it."""
+    """Return the filter of Resource Manager's listings for one tag; OData doubles a quote in the value."""
     only = f"tagName eq '{name}'"
     return only if value is None else only + " and tagValue eq '" + value.replace("'", "''") + "'"

@@ -1,70 +1,64 @@
-"""What `doctor` asks Google: whether the project is there, and whether the main rights are."""
-
-from collections.abc import Callable
+"""The checks of `doctor`: the project and the main permissions."""
 
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Check
-from multicompute_gcp._errors import Place
+from multicompute.provider_kit.renewal import Renewal
+from multicompute.provider_kit.seam import finding
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_gcp._errors import is_disabled
 from multicompute_gcp._session import Clients
-from multicompute_gcp._tpu_discover import is_disabled
+
+_PLACE = Place("gcp")
 
 
-def checks(clients: Clients) -> tuple[Check, ...]:
-    """All findings, in the order in which they matter; without a project the rest is not asked."""
-    project = _finding("project", lambda: _project(clients))
+def check(clients: Clients, *, renewal: Renewal) -> tuple[Check, ...]:
+    """Return all findings, the most important first; without a project the rest is not checked."""
+    # Renewed here, because an error becomes a finding.
+    project = finding("project", lambda: renewal.run(lambda: _project(clients)))
     if not project.ok:
         return (project,)
     return (
         project,
-        _finding("compute.instances.list", lambda: _listed(clients)),
-        _finding("compute.networks.get", lambda: _network(clients)),
-        _tpu(clients),
+        finding("compute.instances.list", lambda: _instances(clients)),
+        finding("compute.networks.get", lambda: _network(clients)),
+        finding("tpu.nodes.list", lambda: _tpu(clients)),
     )
 
 
-def _finding(name: str, look: Callable[[], str]) -> Check:
-    try:
-        return Check(name, ok=True, detail=look())
-    except MulticomputeError as error:
-        return Check(name, ok=False, detail=error.message, hint=error.hint or "")
-
-
 def _project(clients: Clients) -> str:
-    found = clients.get(clients.compute_url("").rstrip("/"), "projects.get", Place())
-    if found is None:
+    if clients.get(clients.compute_url(), "projects.get", _PLACE) is None:
         raise MulticomputeError(
-            f"gcp: there is no project {clients.project}", provider="gcp", hint="set GOOGLE_CLOUD_PROJECT"
+            f"gcp: the project {clients.project} does not exist", provider="gcp", hint="set GOOGLE_CLOUD_PROJECT"
         )
     return f"project {clients.project}"
 
 
-def _listed(clients: Clients) -> str:
-    url = clients.compute_url("aggregated", "instances")
-    clients.get(url, "instances.aggregatedList", Place(), maxResults=1)
+def _instances(clients: Clients) -> str:
+    clients.get(clients.compute_url("aggregated", "instances"), "instances.aggregatedList", _PLACE, maxResults=1)
     return "allowed"
 
 
 def _network(clients: Clients) -> str:
-    """Whether the network that nodes are launched into is there: many organisations delete the default one."""
+    """Check that the network of the nodes exists: many organisations delete the default one."""
     settings = clients.settings
     if settings.subnetwork or "/" in (settings.network or ""):
         return "named in the settings"
     name = settings.network or "default"
-    found = clients.get(clients.compute_url("global", "networks", name), "networks.get", Place())
-    if found is None:
+    if clients.get(clients.compute_url("global", "networks", name), "networks.get", _PLACE) is None:
         raise MulticomputeError(
-            f"gcp: there is no network {name} in {clients.project}", provider="gcp", hint="set [providers.gcp] network"
+            f"gcp: the project {clients.project} has no network {name}",
+            provider="gcp",
+            hint="set [providers.gcp] network",
         )
     return f"network {name}"
 
 
-def _tpu(clients: Clients) -> Check:
-    """TPUs are not needed by everybody: an API that was never enabled is no fault."""
-    name = "tpu.nodes.list"
+def _tpu(clients: Clients) -> str:
+    """Check the TPU API, which is only needed for TPUs: it passes where the API was never enabled."""
     try:
-        clients.get(clients.tpu_url("-", "nodes"), "nodes.list", Place(), pageSize=1)
+        clients.get(clients.tpu_url(clients.tpu_name("-", "nodes")), "nodes.list", _PLACE, pageSize=1)
     except MulticomputeError as error:
-        if is_disabled(error.code):
-            return Check(name, ok=True, detail="the TPU API is not enabled in the project; only needed for TPUs")
-        return Check(name, ok=False, detail=error.message, hint=error.hint or "")
-    return Check(name, ok=True, detail="allowed")
+        if not is_disabled(error):
+            raise
+        return "the TPU API is not enabled in the project; it is only needed for TPUs"
+    return "allowed"

@@ -1,12 +1,13 @@
-"""Chooses the image of a node by its family, and the kind of disk that its machine type boots from."""
+"""Chooses the image of an instance by its family, and the type of disk that its machine type boots from."""
 
 import re
 from typing import Final
 
 from multicompute.offer import InstanceType
+from multicompute.provider_kit.vendor_errors import Place, invalid_request
 
-# Canonical's images with NVIDIA's driver: https://documentation.ubuntu.com/gcp (accelerator images). Their open kernel module begins with
-# Turing, so that older GPUs get Google's Deep Learning VM image: https://cloud.google.com/deep-learning-vm/docs/images.
+# Canonical's images with NVIDIA's driver: https://documentation.ubuntu.com/gcp (accelerator images). Their open kernel module
+# supports Turing and later; for older GPUs, Google's Deep Learning VM image is used: https://cloud.google.com/deep-learning-vm/docs/images.
 _NVIDIA: Final = (
     "projects/ubuntu-os-accelerator-images/global/images/family/ubuntu-accelerator-2404-{arch}-with-nvidia-580"
 )
@@ -22,9 +23,23 @@ _HYPERDISK: Final = re.compile(r"(a3-ultragpu|a4x?|g4|c4[ad]?|n4[ad]?|x4|m4|h4d)
 
 
 def image_of(instance: InstanceType, named: str | None) -> str:
-    """The image for `instance`, or the one that the user names: a name in the own project, a path, or a URL."""
+    """Return the image for `instance`; `named` is the user's choice: a name in the own project, a path, or a URL.
+
+    Raises:
+        InvalidRequestError: No public image has the driver that the instance type needs.
+    """
     if named:
         return named if "/" in named else f"global/images/{named}"
+    if 0 < instance.accelerators < 1:
+        # The fractional G4 types are vGPU partitions. On them, NVIDIA's open and proprietary modules find no GPU, and the guest driver of vGPU 19
+        # does, as a user's log of July 2026 reports; no public image has it.
+        raise invalid_request(
+            f"{instance.name} has a part of a GPU, which the drivers in public images do not support",
+            code="NoDefaultImage",
+            place=Place("gcp", instance_type=instance.name),
+            scope="type",
+            hint="name an image with NVIDIA's vGPU 19 guest driver: image=",
+        )
     arch = _ARCHITECTURES.get(instance.arch, "amd64")
     if not instance.accelerator:
         return _PLAIN.format(arch=arch)
@@ -34,5 +49,5 @@ def image_of(instance: InstanceType, named: str | None) -> str:
 
 
 def disk_type_of(instance: InstanceType) -> str:
-    """The type of the boot disk, by name."""
+    """Return the name of the type of the boot disk."""
     return "hyperdisk-balanced" if _HYPERDISK.match(instance.name) else "pd-balanced"

@@ -1,4 +1,4 @@
-"""Tells how busy nodes are: which of Cloud Monitoring's metrics means what, and which series is whose."""
+"""Reads the metrics of nodes: which metrics of Cloud Monitoring they are, and which series belongs to which node."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -6,52 +6,54 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from multicompute.node import Metric, Node, Sample
-from multicompute_gcp._errors import Place
+from multicompute.provider_kit.seam import sorted_samples
+from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._monitoring import Series, Window, series
 from multicompute_gcp._session import Clients
-from multicompute_gcp._tpu_workers import Workers
+from multicompute_gcp.tpu._workers import Workers
 
 
-class Measure(NamedTuple):
-    """A metric of Google's: its type, what it is to us, and what makes our unit of a value where Google tells no unit."""
+class _Measure(NamedTuple):
+    """A metric of Google's: its type, ours, and the factor to our unit where Google names no unit."""
 
-    kind: str
+    metric_type: str
     metric: Metric
     factor: float = 1.0
 
 
-# https://cloud.google.com/monitoring/api/metrics_gcp_c#gcp-compute: measured from outside, of every machine.
-_MACHINE: Final = (
-    Measure("compute.googleapis.com/instance/cpu/utilization", Metric.CPU, 100.0),
-    Measure("compute.googleapis.com/instance/network/received_bytes_count", Metric.NETWORK_RECEIVED),
-    Measure("compute.googleapis.com/instance/network/sent_bytes_count", Metric.NETWORK_SENT),
+# https://cloud.google.com/monitoring/api/metrics_gcp_c#gcp-compute: measured outside of the instance, for every instance.
+_OF_INSTANCES: Final = (
+    _Measure("compute.googleapis.com/instance/cpu/utilization", Metric.CPU, 100.0),
+    _Measure("compute.googleapis.com/instance/network/received_bytes_count", Metric.NETWORK_RECEIVED),
+    _Measure("compute.googleapis.com/instance/network/sent_bytes_count", Metric.NETWORK_SENT),
 )
-# https://cloud.google.com/monitoring/api/metrics_opsagent: by the Ops Agent on the machine, and where its DCGM receiver is set up. Energy
-# is counted up in joules: so many in a second are watts.
-_GPU: Final = (
-    Measure("agent.googleapis.com/gpu/utilization", Metric.ACCELERATOR),
-    Measure("workload.googleapis.com/gpu.dcgm.temperature", Metric.ACCELERATOR_TEMPERATURE),
-    Measure("workload.googleapis.com/gpu.dcgm.energy_consumption", Metric.ACCELERATOR_POWER),
+# https://cloud.google.com/monitoring/api/metrics_opsagent: from the Ops Agent on the instance, and its DCGM receiver if it is configured.
+# Energy is a counter in joules; its rate per second is the power in watts.
+_OF_GPUS: Final = (
+    _Measure("agent.googleapis.com/gpu/utilization", Metric.ACCELERATOR),
+    _Measure("workload.googleapis.com/gpu.dcgm.temperature", Metric.ACCELERATOR_TEMPERATURE),
+    _Measure("workload.googleapis.com/gpu.dcgm.energy_consumption", Metric.ACCELERATOR_POWER),
 )
 _GPU_MEMORY: Final = "agent.googleapis.com/gpu/memory/bytes_used"
 # https://cloud.google.com/monitoring/api/metrics_gcp_t_z#gcp-tpu
-_HOST: Final = (
-    Measure("tpu.googleapis.com/cpu/utilization", Metric.CPU),
-    Measure("tpu.googleapis.com/network/received_bytes_count", Metric.NETWORK_RECEIVED),
-    Measure("tpu.googleapis.com/network/sent_bytes_count", Metric.NETWORK_SENT),
+_OF_HOSTS: Final = (
+    _Measure("tpu.googleapis.com/cpu/utilization", Metric.CPU),
+    _Measure("tpu.googleapis.com/network/received_bytes_count", Metric.NETWORK_RECEIVED),
+    _Measure("tpu.googleapis.com/network/sent_bytes_count", Metric.NETWORK_SENT),
 )
 _DUTY_CYCLE: Final = "tpu.googleapis.com/accelerator/duty_cycle"
 _TPU_MEMORY: Final = {
     "used": "tpu.googleapis.com/accelerator/memory_used",
     "total": "tpu.googleapis.com/accelerator/memory_total",
 }
-_COUNTED: Final = (Metric.NETWORK_RECEIVED, Metric.NETWORK_SENT)
+_BYTES: Final = (Metric.NETWORK_RECEIVED, Metric.NETWORK_SENT)
 
-Whose = Callable[[Series], Node | None]
+_Nodes = Mapping[tuple[str, str], Node]
+"""Nodes by their zone and id."""
 
 
-class Found:
-    """What was measured, put together from the series that tell it."""
+class _Collected:
+    """The values that were read, before they are merged into samples."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[Metric, str, int | None, datetime], list[float]] = defaultdict(list)
@@ -59,10 +61,17 @@ class Found:
     def add(self, metric: Metric, node: Node, at: datetime, value: float, accelerator: int | None = None) -> None:
         self._values[metric, node.id, accelerator, at].append(value)
 
-    def take(self, measure: Measure, found: Iterable[Series], whose: Whose, *, of_gpu: bool = False) -> None:
-        """Add what these series say of our nodes."""
+    def add_series(
+        self,
+        measure: _Measure,
+        found: Iterable[Series],
+        node_of: Callable[[Series], Node | None],
+        *,
+        of_gpu: bool = False,
+    ) -> None:
+        """Add the values of the series that belong to one of the nodes."""
         for one in found:
-            node, accelerator = whose(one), _number(one.labels.get("gpu_number")) if of_gpu else None
+            node, accelerator = node_of(one), _number(one.labels.get("gpu_number")) if of_gpu else None
             if node is None or (of_gpu and accelerator is None):
                 continue
             factor = one.percent if measure.metric.unit == "%" and one.percent is not None else measure.factor
@@ -70,139 +79,136 @@ class Found:
                 self.add(measure.metric, node, at, value * factor, accelerator)
 
     def samples(self) -> tuple[Sample, ...]:
-        """One sample for each instant, oldest first. Bytes are counted apart by where they came from; a CPU perhaps core by core."""
-        told = [
-            Sample(metric, node, at, sum(values) / (1 if metric in _COUNTED else len(values)), accelerator)
+        """Return one sample per instant: bytes are added up, since Google counts them by their source; the rest is averaged."""
+        return sorted_samples(
+            Sample(metric, node, at, sum(values) / (1 if metric in _BYTES else len(values)), accelerator)
             for (metric, node, accelerator, at), values in self._values.items()
-        ]
-        return tuple(sorted(told, key=lambda one: (one.at, one.node, one.metric, one.accelerator or 0)))
+        )
 
 
 def metrics(
-    clients: Clients, workers: Workers, nodes: Sequence[Node], since: datetime, until: datetime
+    clients: Clients, workers: Workers, nodes: Sequence[Node], *, since: datetime, until: datetime
 ) -> tuple[Sample, ...]:
-    """What was measured of these nodes: calls in proportion to hundreds of machines, and to hundreds of slices.
-
-    Raises:
-        MulticomputeError: Cloud Monitoring can't be asked.
-    """
-    found, window = Found(), Window(since, until)
+    """Return what was measured of `nodes`, see `Provider.metrics`; the calls are in proportion to hundreds of instances and of slices."""
+    collected, window = _Collected(), Window(since, until)
     if since >= until:
         return ()
-    machines = {(node.zone, node.id): node for node in nodes if "/" not in node.id}
+    instances = {(node.zone, node.id): node for node in nodes if "/" not in node.id}
     hosts = {(node.zone, node.id): node for node in nodes if "/" in node.id}
-    if machines:
-        _of_machines(clients, machines, window, found)
+    if instances:
+        ids = _read_instances(clients, instances, window, collected)
+        _read_gpus(clients, ids, window, collected)
     if hosts:
-        _of_hosts(clients, hosts, window, found)
-        _of_chips(clients, workers, hosts, window, found)
-    return found.samples()
+        _read_hosts(clients, hosts, window, collected)
+        _read_chips(clients, workers, hosts, window, collected)
+    return collected.samples()
 
 
-# --- virtual machines -------------------------------------------------------------------------------------------------
+# --- instances --------------------------------------------------------------------------------------------------------
 
 
-def _of_machines(clients: Clients, machines: Mapping[tuple[str, str], Node], window: Window, found: Found) -> None:
-    numbers: dict[str, Node] = {}
+def _read_instances(clients: Clients, instances: _Nodes, window: Window, collected: _Collected) -> dict[str, Node]:
+    """Read the metrics of instances by their names, and return the instances that have any by their numeric ids."""
+    ids: dict[str, Node] = {}
 
     def by_name(one: Series) -> Node | None:
-        node = machines.get((one.resource.get("zone", ""), one.labels.get("instance_name", "")))
+        node = instances.get((one.resource.get("zone", ""), one.labels.get("instance_name", "")))
         if node is not None:
-            # The agent knows machines by their numbers, which no name tells: these series have both.
-            numbers[one.resource.get("instance_id", "")] = node
+            ids[one.resource.get("instance_id", "")] = node
         return node
 
-    where = ("metric.labels.instance_name", sorted({name for _, name in machines}))
-    for measure in _MACHINE:
-        told = series(clients, measure.kind, "gce_instance", where, window, _place(machines.values()))
-        found.take(measure, told, by_name)
-    _of_gpus(clients, numbers, window, found)
+    where = ("metric.labels.instance_name", sorted({name for _, name in instances}))
+    for measure in _OF_INSTANCES:
+        found = series(clients, measure.metric_type, "gce_instance", where, window, _place(instances.values()))
+        collected.add_series(measure, found, by_name)
+    return ids
 
 
-def _of_gpus(clients: Clients, numbers: Mapping[str, Node], window: Window, found: Found) -> None:
-    """What an agent on the machines measures, as far as there is one."""
-    place, where = _place(numbers.values()), ("resource.labels.instance_id", sorted(numbers))
+def _read_gpus(clients: Clients, ids: Mapping[str, Node], window: Window, collected: _Collected) -> None:
+    """Read what an agent on the instances measures, if there is one; an agent knows its instance by the numeric id only."""
+    place, where = _place(ids.values()), ("resource.labels.instance_id", sorted(ids))
 
-    def by_number(one: Series) -> Node | None:
-        return numbers.get(one.resource.get("instance_id", ""))
+    def by_id(one: Series) -> Node | None:
+        return ids.get(one.resource.get("instance_id", ""))
 
-    for measure in _GPU:
-        told = series(clients, measure.kind, "gce_instance", where, window, place)
-        found.take(measure, told, by_number, of_gpu=True)
+    for measure in _OF_GPUS:
+        found = series(clients, measure.metric_type, "gce_instance", where, window, place)
+        collected.add_series(measure, found, by_id, of_gpu=True)
     parts: list[tuple[str, Node, int, Series]] = []
     for one in series(clients, _GPU_MEMORY, "gce_instance", where, window, place):
-        node, gpu = by_number(one), _number(one.labels.get("gpu_number"))
+        node, gpu = by_id(one), _number(one.labels.get("gpu_number"))
         if node is not None and gpu is not None:
             parts.append((one.labels.get("memory_state", ""), node, gpu, one))
-    for node, gpu, at, by_state in _together(parts):
-        if {"used", "free"} <= set(by_state) and (whole := by_state["used"] + by_state["free"]) > 0:
-            found.add(Metric.ACCELERATOR_MEMORY, node, at, 100.0 * by_state["used"] / whole, gpu)
+    for node, gpu, at, by_state in _joined(parts):
+        if {"used", "free"} <= set(by_state) and (total := by_state["used"] + by_state["free"]) > 0:
+            collected.add(Metric.ACCELERATOR_MEMORY, node, at, 100.0 * by_state["used"] / total, gpu)
 
 
 # --- TPU slices -------------------------------------------------------------------------------------------------------
 
 
-def _of_hosts(clients: Clients, hosts: Mapping[tuple[str, str], Node], window: Window, found: Found) -> None:
-    """What is measured of a host is known by the names of zone and slice, and the number of the worker."""
+def _read_hosts(clients: Clients, hosts: _Nodes, window: Window, collected: _Collected) -> None:
+    """Read the metrics of hosts, which are known by zone, slice and number of the worker."""
 
     def by_worker(one: Series) -> Node | None:
         name = f"{one.resource.get('node_id', '')}/{one.resource.get('worker_id', '')}"
         return hosts.get((one.resource.get("zone", ""), name))
 
     where = ("resource.labels.node_id", sorted({name.partition("/")[0] for _, name in hosts}))
-    for measure in _HOST:
-        told = series(clients, measure.kind, "tpu_worker", where, window, _place(hosts.values()))
-        found.take(measure, told, by_worker)
+    for measure in _OF_HOSTS:
+        found = series(clients, measure.metric_type, "tpu_worker", where, window, _place(hosts.values()))
+        collected.add_series(measure, found, by_worker)
 
 
-def _of_chips(
-    clients: Clients, workers: Workers, hosts: Mapping[tuple[str, str], Node], window: Window, found: Found
-) -> None:
-    """What is measured of the chips is known by the machine's number alone, see `Workers`."""
-    place, numbers = _place(hosts.values()), workers.numbers(hosts)
-    where = ("resource.labels.worker_id", sorted(numbers))
-    told: dict[str, list[tuple[Node, Series]]] = {}
-    for kind in (_DUTY_CYCLE, *_TPU_MEMORY.values()):
-        listed = series(clients, kind, "tpu.googleapis.com/GceTpuWorker", where, window, place)
-        by_node = ((numbers.get(one.resource.get("worker_id", "")), one) for one in listed)
-        told[kind] = [(node, one) for node, one in by_node if node is not None]
-    chips = _chips([pair for pairs in told.values() for pair in pairs])
-    for node, one in told[_DUTY_CYCLE]:
+def _read_chips(clients: Clients, workers: Workers, hosts: _Nodes, window: Window, collected: _Collected) -> None:
+    """Read the metrics of chips, which are known by the id of the host's machine only, see `Workers`."""
+    place, by_id = _place(hosts.values()), workers.by_machine_id(hosts)
+    where = ("resource.labels.worker_id", sorted(by_id))
+    found: dict[str, list[tuple[Node, Series]]] = {}
+    for metric_type in (_DUTY_CYCLE, *_TPU_MEMORY.values()):
+        listed = series(clients, metric_type, "tpu.googleapis.com/GceTpuWorker", where, window, place)
+        with_nodes = ((by_id.get(one.resource.get("worker_id", "")), one) for one in listed)
+        found[metric_type] = [(node, one) for node, one in with_nodes if node is not None]
+    chips = _chip_numbers(pair for pairs in found.values() for pair in pairs)
+    for node, one in found[_DUTY_CYCLE]:
         for at, value in one.values:
-            found.add(Metric.ACCELERATOR, node, at, value * (one.percent or 1.0), chips[node.id, _chip(one)])
+            collected.add(Metric.ACCELERATOR, node, at, value * (one.percent or 1.0), chips[node.id, _chip(one)])
     parts = [
-        (part, node, chips[node.id, _chip(one)], one) for part, kind in _TPU_MEMORY.items() for node, one in told[kind]
+        (part, node, chips[node.id, _chip(one)], one)
+        for part, metric_type in _TPU_MEMORY.items()
+        for node, one in found[metric_type]
     ]
-    for node, chip, at, by_part in _together(parts):
+    for node, chip, at, by_part in _joined(parts):
         if "used" in by_part and by_part.get("total", 0.0) > 0:
-            found.add(Metric.ACCELERATOR_MEMORY, node, at, 100.0 * by_part["used"] / by_part["total"], chip)
-    heard = {node_id for node_id, _ in chips}
-    workers.forget(node_id for _, node_id in hosts if node_id not in heard)
+            collected.add(Metric.ACCELERATOR_MEMORY, node, at, 100.0 * by_part["used"] / by_part["total"], chip)
+    # A host without any value may be on another machine by now.
+    with_values = {node_id for node_id, _ in chips}
+    workers.forget(node_id for _, node_id in hosts if node_id not in with_values)
 
 
 def _chip(one: Series) -> str:
     return one.labels.get("accelerator_id", "")
 
 
-def _chips(told: Iterable[tuple[Node, Series]]) -> dict[tuple[str, str], int]:
-    """Which chip of its host an id means: ids count over the whole slice, so that their order on the host tells."""
-    names: dict[str, set[str]] = defaultdict(set)
-    for node, one in told:
-        names[node.id].add(_chip(one))
+def _chip_numbers(found: Iterable[tuple[Node, Series]]) -> dict[tuple[str, str], int]:
+    """Return the number of each chip on its host: ids count over the complete slice, so their order on the host gives it."""
+    ids: dict[str, set[str]] = defaultdict(set)
+    for node, one in found:
+        ids[node.id].add(_chip(one))
     return {
-        (node_id, name): place
-        for node_id, on_host in names.items()
-        for place, name in enumerate(sorted(on_host, key=lambda name: (len(name), name)))
+        (node_id, chip): number
+        for node_id, on_host in ids.items()
+        for number, chip in enumerate(sorted(on_host, key=lambda chip: (len(chip), chip)))
     }
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def _together(
+def _joined(
     parts: Iterable[tuple[str, Node, int, Series]],
 ) -> Iterator[tuple[Node, int, datetime, dict[str, float]]]:
-    """What was measured in the same minute of one accelerator, by the name of the part that it is."""
+    """Yield the values of one accelerator in one minute together, by the name of the part that each is."""
     minutes: dict[tuple[str, int, datetime], dict[str, float]] = defaultdict(dict)
     ends: dict[tuple[str, int, datetime], tuple[Node, datetime]] = {}
     for part, node, accelerator, one in parts:
@@ -217,7 +223,7 @@ def _together(
 
 def _place(nodes: Iterable[Node]) -> Place:
     regions = {node.region for node in nodes}
-    return Place(regions.pop() if len(regions) == 1 else "")
+    return Place("gcp", regions.pop() if len(regions) == 1 else "")
 
 
 def _number(text: str | None) -> int | None:

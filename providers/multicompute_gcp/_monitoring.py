@@ -1,4 +1,4 @@
-"""Asks Cloud Monitoring for time series, one kind of metric for many machines in a call, and reads what they say."""
+"""Reads time series from Cloud Monitoring, one metric of many machines in a call."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,28 +7,29 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Final
 
-from multicompute.errors import AccessDeniedError, MulticomputeError
-from multicompute_gcp._errors import Place
+from multicompute.errors import MulticomputeError
+from multicompute.provider_kit.calls import batches
+from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._session import Clients
 
-# https://cloud.google.com/monitoring/api/v3/filters: one_of takes a hundred texts.
-BATCH: Final = 100
-# projects.timeSeries.list: the most points that a page may have.
+# https://cloud.google.com/monitoring/api/v3/filters: the most values of one_of.
+_VALUES_AT_ONCE: Final = 100
+# projects.timeSeries.list: the most points of a page.
 _PAGE: Final = 100_000
 _FIELDS: Final = "timeSeries(metric,resource,metricKind,points),unit,nextPageToken,unreachable"
-_RIGHT: Final = "monitoring.timeSeries.list"
-# As Cloud Monitoring writes units, and what makes percent of them.
+# Cloud Monitoring's units, and the factor that makes percent of a value.
 _PERCENT: Final = {"10^2.%": 100.0, "1": 100.0, "%": 1.0, "percent": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """When: after `since`, up to and with `until`."""
+    """A period: after `since`, up to and including `until`."""
 
     since: datetime
     until: datetime
 
-    def parameters(self) -> dict[str, str | int]:
+    def parameters(self) -> dict[str, str]:
+        """Return the period as parameters of the call."""
         return {"interval.startTime": _stamp(self.since), "interval.endTime": _stamp(self.until)}
 
 
@@ -37,9 +38,9 @@ class Series:
     """A time series.
 
     Attributes:
-        resource, labels: the labels of what was measured, and of the metric.
-        values: instants and values, as they were measured; of what is counted (bytes, joules) so much per second.
-        percent: what makes percent of a value, as far as the unit says so.
+        resource, labels: The labels of what was measured, and those of the metric.
+        values: Instants and values, as measured; of a counter (bytes, joules), the rate per second.
+        percent: The factor that makes percent of a value, None if the unit is not known.
     """
 
     resource: dict[str, str]
@@ -49,68 +50,60 @@ class Series:
 
 
 def series(
-    clients: Clients, kind: str, resource: str, where: tuple[str, Sequence[str]], window: Window, place: Place
+    clients: Clients, metric_type: str, resource: str, where: tuple[str, Sequence[str]], window: Window, place: Place
 ) -> Iterator[Series]:
-    """Every series of one kind of metric; nothing where the project has never had one of it.
+    """Yield every series of one metric; none if the project has never had any.
 
-    A call names one kind of metric: "TimeSeries data are limited to a single metric per request" is what Google answers to more.
+    A call names one metric: to more, Google answers "TimeSeries data are limited to a single metric per request".
 
     Args:
-        clients: who asks.
-        kind: the type of the metric.
-        resource: the type of what is measured.
-        where: a label, and the values that it may have.
-        window: when.
-        place: what errors are about.
-
-    Raises:
-        AccessDeniedError: the right to read time series is missing.
-        MulticomputeError: of the kind that the answer means.
+        clients: The clients.
+        metric_type: The type of the metric.
+        resource: The type of what is measured.
+        where: A label, and the values that it may have.
+        window: The period.
+        place: The place for errors.
     """
     label, wanted = where
-    for begin in range(0, len(wanted), BATCH):
-        named = ",".join(f'"{value}"' for value in wanted[begin : begin + BATCH])
-        words = (f'metric.type="{kind}"', f'resource.type="{resource}"', f"{label}=one_of({named})")
-        yield from _read(_pages(clients, " AND ".join(words), window, place))
+    for some in batches(wanted, _VALUES_AT_ONCE):
+        values = ",".join(f'"{value}"' for value in some)
+        terms = (f'metric.type="{metric_type}"', f'resource.type="{resource}"', f"{label}=one_of({values})")
+        yield from _read(_pages(clients, " AND ".join(terms), window, place))
 
 
-def _pages(clients: Clients, words: str, window: Window, place: Place) -> Iterator[dict[str, Any]]:
+def _pages(clients: Clients, query: str, window: Window, place: Place) -> Iterator[dict[str, Any]]:
     try:
         yield from clients.pages(
             clients.monitoring_url("timeSeries"),
             "timeSeries.list",
             place,
-            filter=words,
+            filter=query,
             view="FULL",
             pageSize=_PAGE,
             fields=_FIELDS,
             **window.parameters(),
         )
-    except AccessDeniedError as error:
-        if error.code != "SERVICE_DISABLED":
-            error.hint = f"give this identity the right {_RIGHT}; the role in docs/permissions/gcp-role.yaml has it"
-        raise
     except MulticomputeError as error:
-        # "Cannot find metric(s) that match type": of an agent's metrics Google knows only once an agent has sent one.
+        # "Cannot find metric(s) that match type": an agent's metric is unknown until an agent of the project has sent it.
         if error.code != "NOT_FOUND":
             raise
 
 
 def _read(pages: Iterable[dict[str, Any]]) -> Iterator[Series]:
-    """The series on these pages; one that a page break cuts through is put together again."""
-    whole: dict[str, tuple[dict[str, Any], list[dict[str, Any]], float | None]] = {}
+    """Yield the series on these pages; the parts of a series that continues on the next page are joined."""
+    joined: dict[str, tuple[dict[str, Any], list[dict[str, Any]], float | None]] = {}
     for page in pages:
         percent = _PERCENT.get(str(page.get("unit") or ""))
         for item in page.get("timeSeries", ()):
             key = json.dumps([item["resource"], item["metric"]], sort_keys=True)
-            whole.setdefault(key, (item, [], percent))[1].extend(item.get("points") or ())
-    for item, points, percent in whole.values():
+            joined.setdefault(key, (item, [], percent))[1].extend(item.get("points") or ())
+    for item, points, percent in joined.values():
         resource, labels = item["resource"].get("labels") or {}, item["metric"].get("labels") or {}
         yield Series(resource, labels, tuple(_values(str(item.get("metricKind")), points)), percent)
 
 
 def _values(kind: str, points: Sequence[dict[str, Any]]) -> Iterator[tuple[datetime, float]]:
-    """What the points of a series say, oldest first; those without a number say nothing."""
+    """Yield the instants and values of a series, oldest first; points without a number are left out."""
     known = [
         (_instant(point["interval"].get("startTime")), _instant(point["interval"]["endTime"]), value)
         for point in reversed(points)
@@ -123,14 +116,14 @@ def _values(kind: str, points: Sequence[dict[str, Any]]) -> Iterator[tuple[datet
             if start is not None and end is not None and end > start:
                 yield end, value / (end - start).total_seconds()
     elif kind == "CUMULATIVE":
-        # Of what is counted up since a start, only the step from one point to the next belongs to an interval; a restart begins anew.
+        # A counter since a start: only the difference of two points belongs to an interval, and a restart begins a new count.
         for (start, before, first), (again, end, second) in pairwise(known):
             if start == again and before is not None and end is not None and end > before:
                 yield end, (second - first) / (end - before).total_seconds()
 
 
 def _number(value: dict[str, Any]) -> float | None:
-    # A 64-bit integer is a text in Google's JSON.
+    # In Google's JSON, a 64-bit integer is a text.
     found = value.get("doubleValue", value.get("int64Value"))
     return None if found is None else float(found)
 

@@ -1,59 +1,108 @@
-"""Makes what lies beside the machines of a cluster: a firewall rule for SSH, and placement policies; finds and names them."""
+"""Finds the network of the nodes, and creates the firewall rule and the placement policies of a cluster."""
 
-import ipaddress
-import threading
-import urllib.request
 from collections import Counter
-from datetime import timedelta
 from typing import Any, Final
 
 from google.api_core import exceptions as sdk
 
 from multicompute.clock import Clock
-from multicompute.provider import TAG_ID, LaunchRequest, Resource, Selector
-from multicompute_gcp._errors import Place, log, refused, retryable, translate_errors, unavailable_here
-from multicompute_gcp._labels import described_tags, description_of, name_of, request_id
-from multicompute_gcp._machine import network_path, network_tag
-from multicompute_gcp._operation import wait
-from multicompute_gcp._session import CALL, PAGE, Clients
+from multicompute.errors import AccessDeniedError
+from multicompute.provider import TAG_ID, LaunchRequest
+from multicompute.provider_kit.ssh import SshSources
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, retryable, unavailable_here
+from multicompute_gcp._errors import log, refusal, translate_errors
+from multicompute_gcp._interfaces import network_path, path_of, project_of, subnetwork_path
+from multicompute_gcp._names import request_id, resource_name
+from multicompute_gcp._operations import wait
+from multicompute_gcp._placement import group_placement
+from multicompute_gcp._reachability import WaysOut
+from multicompute_gcp._session import CALL, Clients
+from multicompute_gcp._tags import described_tags, description_of
 
-# Google documents no such service of its own. Asked only when a key may log in, nothing says from where, and Google itself is talked to.
-_WHO_AM_I: Final = "https://checkip.amazonaws.com"
-_WHO_AM_I_SECONDS: Final = 3.0
-_MADE_WITHIN: Final = timedelta(seconds=45)
+# Google documents no such service of its own.
+_ADDRESS_SERVICE: Final = "https://checkip.amazonaws.com"
 
 
 class Network:
-    """Makes firewall rules and placement policies, each once per process and cluster."""
+    """The firewall rules and placement policies of clusters, each created once per process and cluster."""
 
     def __init__(self, clients: Clients, clock: Clock) -> None:
         self._clients = clients
         self._clock = clock
-        self._known: set[tuple[str, str]] = set()
+        # The kinds and names of what is known to exist.
+        self._existing: set[tuple[str, str]] = set()
+        self._networks: dict[str, str | None] = {}
+        self._ways_out = WaysOut(clients)
         self._failures: Counter[str] = Counter()
-        self._own_address: str | None = None
-        self._lock = threading.Lock()
+        settings = clients.settings
+        self._ssh_sources = SshSources(
+            settings.ssh_from, endpoint=settings.endpoint_url, address_service=_ADDRESS_SERVICE
+        )
 
     def forget(self, cluster_id: str) -> None:
-        """Forget what was made for a cluster: it is not there any more."""
-        for key in [key for key in self._known if key[1].startswith(name_of(cluster_id))]:
-            self._known.discard(key)
+        """Forget what was created for a cluster that is torn down."""
+        for key in [key for key in self._existing if key[1].startswith(resource_name(cluster_id))]:
+            self._existing.discard(key)
+
+    def path(self, place: Place) -> str | None:
+        """Return the path of the network of the nodes in a region, None if it can't be read.
+
+        Without the setting `network` it is the network of the subnetwork, which may belong to another project (Shared VPC).
+
+        Raises:
+            ProviderError: The subnetwork does not exist.
+        """
+        settings, project = self._clients.settings, self._clients.project
+        if settings.network or not settings.subnetwork:
+            return network_path(settings, project=project)
+        path = subnetwork_path(settings.subnetwork, project=project, region=place.region)
+        if path not in self._networks:
+            self._networks[path] = self._network_of(path, place)
+        return self._networks[path]
+
+    def _network_of(self, subnetwork: str, place: Place) -> str | None:
+        try:
+            found = self._clients.get(self._clients.url_of(subnetwork), "subnetworks.get", place, fields="network")
+        except AccessDeniedError as error:
+            text = "%s: the network of %s can't be read, so no port is opened for SSH: set [providers.gcp] network as well: %s"
+            log.warning(text, place, subnetwork, error.message)
+            return None
+        if found is None:
+            answer = VendorAnswer("notFound", f"The subnetwork '{subnetwork}' was not found")
+            raise refusal(answer, "subnetworks.get", place)
+        return path_of(str(found.get("network", "")), "global/networks", project=self._clients.project)
+
+    def prepare(self, request: LaunchRequest, place: Place) -> None:
+        """Check that the nodes will have a way out, and open the port for SSH; see `WaysOut.check` and `open_ssh`."""
+        self._ways_out.check(request, self.path(place), place)
+        self.open_ssh(request, place)
 
     def open_ssh(self, request: LaunchRequest, place: Place) -> None:
-        """Open port 22 of the cluster's nodes to the caller, where a key may log in.
+        """Open port 22 of the cluster's nodes to the caller, if a key is given.
 
-        Rules are of no region, but each of ours is made for one, so that a teardown in one region leaves the others reachable.
+        A firewall rule has no region, but there is one per region of the cluster, so that a teardown in one region leaves the nodes in
+        the others reachable. A network of another project gets no rule: firewall rules are in the project of their network
+        (https://cloud.google.com/vpc/docs/shared-vpc), which is not ours to change.
         """
-        name = f"{name_of(request.cluster_id)}-{place.region}-ssh"
-        if not request.ssh_public_key or request.private or ("firewall", name) in self._known:
+        name = f"{resource_name(request.cluster_id)}-{place.region}-ssh"
+        if not request.ssh_public_key or request.private or ("firewall", name) in self._existing:
             return
-        sources = self._callers(place)
+        network = self.path(place)
+        if network is None:
+            return
+        if project_of(network) != self._clients.project:
+            remedy = f"allow tcp:22 there for the network tag {network_tag(request.cluster_id)}"
+            what = f"{network} is a network of another project, so no port is opened for SSH"
+            request.warn(f"{place}: {what}: {remedy}")
+            self._existing.add(("firewall", name))
+            return
+        sources = self._ssh_sources.blocks(place)
         if not sources:
             return
         rule = {
             "name": name,
             "description": description_of(request.tags),
-            "network": network_path(self._clients.settings, project=self._clients.project),
+            "network": network,
             "direction": "INGRESS",
             "target_tags": [network_tag(request.cluster_id)],
             "source_ranges": list(sources),
@@ -66,53 +115,60 @@ class Network:
         }
         with translate_errors("firewalls.insert", place):
             try:
-                # Not waited for: it is there long before the machines are.
+                # Not waited for: the rule exists long before the nodes run.
                 self._clients.firewalls().insert_unary(request=call, **CALL)
             except sdk.Conflict:
-                self._must_be_ours("global", "firewalls", name, request, place)
-        self._known.add(("firewall", name))
+                self._require_ours("global", "firewalls", name, request, place)
+        self._existing.add(("firewall", name))
 
-    def placement(self, request: LaunchRequest, place: Place) -> str:
-        """The cluster's compact placement policy for the zone, made where it does not exist yet.
+    def placement_policy(self, request: LaunchRequest, place: Place) -> str:
+        """Return the cluster's compact placement policy for the zone, created if it does not exist yet.
 
-        One per zone, because a policy keeps to the zone of its members; and of the cluster, not of the attempt, so that a node that
-        replaces another comes to lie beside the rest.
+        One per zone, because a policy is bound to the zone of its members. It belongs to the cluster, not to the attempt, so a node that
+        replaces another is placed next to the rest.
         """
-        name = f"{name_of(request.cluster_id)}-{place.zone}"[:63].rstrip("-")
-        if ("policy", name) in self._known:
+        return self._policy(request, place, "", {"group_placement_policy": group_placement(place.instance_type)})
+
+    def workload_policy(self, request: LaunchRequest, place: Place) -> str:
+        """Return the cluster's workload policy, which places the members of a managed instance group close to each other.
+
+        https://cloud.google.com/compute/docs/instance-groups/about-workload-policies
+        """
+        return self._policy(request, place, "-mig", {"workload_policy": {"type_": "HIGH_THROUGHPUT"}})
+
+    def _policy(self, request: LaunchRequest, place: Place, suffix: str, what: dict[str, Any]) -> str:
+        name = f"{resource_name(request.cluster_id)}-{place.zone}"[: 63 - len(suffix)].rstrip("-") + suffix
+        if ("policy", name) in self._existing:
             return name
         policy = {
             "name": name,
             "description": description_of(request.tags),
-            "group_placement_policy": {"collocation": "COLLOCATED"},
+            **what,
         }
         call = {
             "project": self._clients.project,
             "region": place.region,
             "resource_policy_resource": policy,
-            # Under the id of one that failed Google would only tell of that failure again.
+            # For the request id of a call that failed, Google would only report that failure again.
             "request_id": request_id("policy", name, request.token, str(self._failures[name])),
         }
         with translate_errors("resourcePolicies.insert", place):
             try:
                 operation = self._clients.policies().insert_unary(request=call, **CALL)
             except sdk.Conflict:
-                self._must_be_ours(f"regions/{place.region}", "resourcePolicies", name, request, place)
+                self._require_ours(f"regions/{place.region}", "resourcePolicies", name, request, place)
             else:
-                done, said = wait(self._clients, operation, place, clock=self._clock, at_most=_MADE_WITHIN)
-                if said is not None:
-                    self._failures[name] += 1
-                    raise refused(said, operation="resourcePolicies.insert", place=place)
-                if not done:
-                    raise retryable(f"the placement policy {name} is not ready yet", code="NotReady", place=place)
-        self._known.add(("policy", name))
+                outcome = wait(self._clients, operation, place, clock=self._clock)
+                self._failures[name] += outcome.error is not None
+                outcome.check("resourcePolicies.insert", place)
+        self._existing.add(("policy", name))
         return name
 
-    def _must_be_ours(self, scope: str, kind: str, name: str, request: LaunchRequest, place: Place) -> None:
+    def _require_ours(self, scope: str, kind: str, name: str, request: LaunchRequest, place: Place) -> None:
         url = self._clients.compute_url(*scope.split("/"), kind, name)
         found = self._clients.get(url, f"{kind}.get", place)
         if found is None:
-            raise retryable(f"{kind} {name} exists, but is not shown yet", code="alreadyExists", place=place)
+            raise retryable(f"{kind} {name} exists, but is not found yet", code="alreadyExists", place=place)
         if described_tags(found.get("description")).get(TAG_ID) != request.cluster_id:
             raise unavailable_here(
                 f"{kind} {name} exists and is not ours",
@@ -122,63 +178,7 @@ class Network:
                 hint="delete it",
             )
 
-    def _callers(self, place: Place) -> tuple[str, ...]:
-        """From where port 22 is opened: as configured, else the caller's own address; nothing where that is not known."""
-        settings = self._clients.settings
-        if settings.ssh_from:
-            return settings.ssh_from
-        if settings.is_local:
-            return ("127.0.0.1/32",)
-        with self._lock:
-            if self._own_address is None and settings.endpoint_url is None:
-                self._own_address = _ask_own_address()
-        if not self._own_address:
-            log.warning("%s: port 22 stays closed: the caller's address is not known; set ssh_from", place)
-            return ()
-        return (f"{self._own_address}/32",)
 
-
-def beside(clients: Clients, selector: Selector, place: Place) -> list[Resource]:
-    """The firewall rules and placement policies of the selected clusters; they belong to the cluster, not to an attempt.
-
-    Neither takes labels, so that they are known by the tags in their descriptions.
-    """
-    if selector.token is not None:
-        return []
-    found: list[Resource] = []
-    for page in clients.pages(clients.compute_url("global", "firewalls"), "firewalls.list", place, maxResults=PAGE):
-        found += [_resource("firewall", item, _region_of_rule(item)) for item in page.get("items", ())]
-    for item in clients.aggregated("resourcePolicies", place):
-        found.append(_resource("resource-policy", item, str(item.get("region", "")).rpartition("/")[2]))
-    return [item for item in found if _is_selected(item, selector)]
-
-
-def _is_selected(item: Resource, selector: Selector) -> bool:
-    if TAG_ID not in item.tags or (selector.cluster_id is not None and item.tags[TAG_ID] != selector.cluster_id):
-        return False
-    if not item.id.startswith(name_of(item.tags[TAG_ID])):
-        # Somebody has copied our description.
-        return False
-    if selector.owner is not None and item.tags.get("multicompute-owner") != selector.owner:
-        return False
-    return selector.region is None or selector.region == item.region
-
-
-def _region_of_rule(item: dict[str, Any]) -> str:
-    cluster_id = described_tags(item.get("description")).get(TAG_ID, "")
-    return str(item["name"]).removeprefix(f"{name_of(cluster_id)}-").removesuffix("-ssh")
-
-
-def _resource(kind: str, item: dict[str, Any], region: str) -> Resource:
-    return Resource(
-        "gcp", kind, str(item["name"]), region, billable=False, tags=described_tags(item.get("description"))
-    )
-
-
-def _ask_own_address() -> str:
-    """The address under which this machine is seen from outside, or "" where nobody tells."""
-    try:
-        with urllib.request.urlopen(_WHO_AM_I, timeout=_WHO_AM_I_SECONDS) as answer:
-            return str(ipaddress.IPv4Address(answer.read(64).decode("ascii").strip()))
-    except (OSError, ValueError):
-        return ""
+def network_tag(cluster_id: str) -> str:
+    """Return the network tag of the nodes of a cluster, by which its firewall rules apply to them."""
+    return resource_name(cluster_id)

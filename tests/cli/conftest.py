@@ -10,7 +10,7 @@ from multicompute.cli import main
 
 
 class Done(NamedTuple):
-    """How a command ended and what it wrote."""
+    """The exit status of a command and its output."""
 
     status: int
     out: str
@@ -18,7 +18,7 @@ class Done(NamedTuple):
 
     @property
     def document(self) -> Any:
-        """What `--json` wrote: one document, and nothing beside it."""
+        """The document that `--json` printed, and nothing else."""
         return json.loads(self.out)
 
 

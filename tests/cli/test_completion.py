@@ -1,4 +1,4 @@
-"""`completion`: the shells complete what the parsers know."""
+"""`completion`: shells complete the arguments of the parsers."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def complete(run: Run, tmp_path: Path) -> Callable[..., list[str]]:
-    """What bash offers for the words typed so far; the last one is under the cursor."""
+    """Return what bash offers for the words typed so far; the cursor is on the last."""
     done = run("completion", "bash")
     assert done.status == 0
     script = tmp_path / "completion.bash"
@@ -49,12 +49,12 @@ def test_bash_completes_every_flag_of_every_command(complete: Callable[..., list
 
 def test_bash_completes_values(complete: Callable[..., list[str]], tmp_path: Path) -> None:
     assert complete("up", "--placement", "") == ["zone", "region", "cloud", "any"]
-    assert complete("completion", "") == ["bash", "zsh", "fish", "-h", "--help"]
+    assert complete("completion", "") == ["bash", "zsh", "fish", "-h", "--help", "--verbose", "--debug"]
     (tmp_path / "id.pub").touch()
     assert complete("up", "--ssh-key", "id") == ["id.pub"]
 
 
-def test_bash_leaves_what_stands_behind_the_dashes_to_others(complete: Callable[..., list[str]]) -> None:
+def test_bash_completes_nothing_after_two_dashes(complete: Callable[..., list[str]]) -> None:
     assert complete("local", "--", "") == []
 
 
@@ -69,10 +69,10 @@ def test_the_other_shells_know_every_command_and_flag(run: Run, shell: str) -> N
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_finds_no_mistake_in_it(run: Run, shell: str, tmp_path: Path) -> None:
+def test_the_script_is_valid_for_its_shell(run: Run, shell: str, tmp_path: Path) -> None:
     script = run("completion", shell).out
     (tmp_path / "script").write_text(script)
-    # Where it is not installed, bash reads what is written for zsh; fish quotes in a way of its own.
+    # If zsh is not installed, bash can check its script; fish has its own quoting.
     checker = shell if shutil.which(shell) else "bash"
     if checker == "bash" and shell == "fish":
         assert [line for line in script.splitlines() if line.replace("\\'", "").count("'") % 2] == []
@@ -81,7 +81,7 @@ def test_a_shell_finds_no_mistake_in_it(run: Run, shell: str, tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_unknown_shell_is_a_mistake_of_usage(run: Run) -> None:
+def test_an_unknown_shell_is_a_usage_error(run: Run) -> None:
     done = run("completion", "tcsh")
     assert done.status == 2
     assert "tcsh" in done.err

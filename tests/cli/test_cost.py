@@ -1,4 +1,4 @@
-"""`cost` from the command line, on clouds in memory."""
+"""`cost` from the command line, on fake clouds."""
 
 import contextlib
 import csv
@@ -17,7 +17,7 @@ Run = Callable[..., Any]
 
 
 class Terminal(io.TextIOWrapper):
-    """A stdout that somebody looks at."""
+    """A stdout that is a terminal."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(io.BytesIO(), encoding=encoding)
@@ -32,13 +32,13 @@ class Terminal(io.TextIOWrapper):
 
 @pytest.fixture(name="spent")
 def _spent(fake_cloud: FakeCloud) -> Any:
-    """Two clusters that live, of a team each, the second a third as dear and of a budget, and one that has ended."""
+    """Two live clusters, the second at a third of the price and with a budget, and one that has ended."""
     with Cluster.request(gpus=8, type="h100", name="gone", clouds=["aws"], regions=["us-east-1"], tags={"team": "nlp"}):
         fake_cloud.advance("1h")
-    wish: dict[str, Any] = {"type": "h100", "clouds": ["aws"], "regions": ["us-east-1"]}
+    arguments: dict[str, Any] = {"type": "h100", "clouds": ["aws"], "regions": ["us-east-1"]}
     with (
-        Cluster.request(gpus=24, name="big", tags={"team": "nlp"}, **wish) as big,
-        Cluster.request(gpus=8, name="small", budget=600, **wish) as small,
+        Cluster.request(gpus=24, name="big", tags={"team": "nlp"}, **arguments) as big,
+        Cluster.request(gpus=8, name="small", budget=600, **arguments) as small,
     ):
         fake_cloud.advance(timedelta(hours=5, seconds=1))
         yield big, small
@@ -48,7 +48,7 @@ def test_the_table_in_a_pipe_is_plain_with_bars_and_a_total(run: Run, spent: Any
     done = run("cost")
     assert done.status == 0, done.err
     lines = done.out.splitlines()
-    assert lines[0].split() == ["cluster", "node-h", "accelerator-h", "cost", "share"]
+    assert lines[0].split() == ["cluster", "node-h", "acc-h", "cost", "share"]
     assert [line.split()[0] for line in lines[1:5]] == ["big", "small", "gone", "total"]
     big = lines[1].split()
     # Three nodes for a little over five hours, with eight accelerators each.
@@ -59,10 +59,10 @@ def test_the_table_in_a_pipe_is_plain_with_bars_and_a_total(run: Run, spent: Any
     assert lines[4].isascii()
 
 
-def test_those_that_live_are_forecast_and_a_budget_that_ends_first_is_told(run: Run, spent: Any) -> None:
+def test_live_clusters_have_a_forecast_and_a_warning_if_the_budget_ends_first(run: Run, spent: Any) -> None:
     done = run("cost")
     forecast = done.out.split("\n\n")[1].splitlines()
-    assert forecast[0].split() == ["lives", "$/h", "so", "far", "to", "come", "in", "all", "ends"]
+    assert forecast[0].split() == ["running", "$/h", "so", "far", "forecast", "total", "expires"]
     assert [line.split()[0] for line in forecast[1:]] == ["big", "small"]
     assert forecast[2].split()[4] == "$600.00"
     assert "small reaches its budget of $600.00 at 2027-01-01T11:" in done.err
@@ -95,11 +95,11 @@ def test_no_color_leaves_the_bars_and_takes_the_colours(spent: Any, monkeypatch:
     assert "\x1b[3" not in stream.text()
 
 
-def test_json_is_one_document_and_says_what_the_clusters_say(run: Run, spent: Any) -> None:
+def test_json_is_one_document_with_the_costs_of_the_clusters(run: Run, spent: Any) -> None:
     done = run("cost", "--json")
     assert done.err == ""
     document = done.document
-    assert set(document) == {"by", "since", "until", "rows", "total", "forecasts"}
+    assert set(document) == {"by", "timezone", "since", "until", "rows", "total", "forecasts"}
     assert (document["by"], document["since"]) == ("cluster", None)
     costs = {row["group"]: row["cost_usd"] for row in document["rows"]}
     for name in ("big", "small", "gone"):
@@ -133,7 +133,17 @@ def test_csv_has_a_header_and_a_line_for_each_row(run: Run, spent: Any) -> None:
     assert done.err == ""
 
 
-def test_what_has_no_tag_is_a_row_of_its_own(run: Run, spent: Any) -> None:
+@pytest.mark.parametrize(("options", "zone"), [([], "UTC"), (["--timezone", "Europe/Berlin"], "Europe/Berlin")])
+def test_days_name_the_time_zone_in_every_form(run: Run, spent: Any, options: list[str], zone: str) -> None:
+    command = ("cost", "--by", "day", *options)
+    assert run(*command).out.startswith(f"day ({zone}) ")
+    assert run(*command, "--json").document["timezone"] == zone
+    header, *lines = csv.reader(io.StringIO(run(*command, "--csv").out))
+    assert header == ["day", "node_hours", "accelerator_hours", "cost_usd", "timezone"]
+    assert {line[-1] for line in lines} == {zone}
+
+
+def test_clusters_without_the_tag_have_a_row_of_their_own(run: Run, spent: Any) -> None:
     lines = run("cost", "--by", "tag:team").out.splitlines()
     assert lines[0].split()[0] == "team"
     assert [line.split()[0] for line in lines[1:4]] == ["nlp", "-", "total"]
@@ -146,7 +156,7 @@ def test_since_and_a_name_narrow_it(run: Run, spent: Any) -> None:
     assert run("cost", "gone", "--json").document["forecasts"] == []
 
 
-def test_where_nothing_was_spent_it_says_so(run: Run, fake_cloud: FakeCloud) -> None:
+def test_an_empty_report_says_so(run: Run, fake_cloud: FakeCloud) -> None:
     done = run("cost", "--since", "30d")
     assert (done.status, done.out) == (0, "")
     assert "nothing was spent since 2026-12-02" in done.err
@@ -161,14 +171,16 @@ def test_where_nothing_was_spent_it_says_so(run: Run, fake_cloud: FakeCloud) -> 
         (
             ["--by", "nonsense"],
             2,
-            "by='nonsense': not a way to group (known are cluster, owner, cloud, day and tag:KEY)",
+            "by='nonsense': unknown grouping (known are cluster, owner, cloud, day and tag:KEY)",
         ),
         (["--by", "tag"], 2, "by='tag'"),
         (["nobody"], 8, "nobody: no cluster of this name"),
         (["--json", "--csv"], 2, "not allowed with argument"),
+        (["--by", "day", "--timezone", "Europ/Berlin"], 2, "no such time zone; did you mean Europe/Berlin?"),
+        (["--timezone", "UTC"], 2, "--timezone UTC: only --by day has days"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(
+def test_a_wrong_argument_is_reported_in_one_line(
     run: Run, fake_cloud: FakeCloud, arguments: list[str], status: int, said: str
 ) -> None:
     done = run("cost", *arguments)

@@ -33,7 +33,7 @@ def written(home: Path) -> Path:
     return home / ".config" / "multicompute" / "config.toml"
 
 
-def test_init_says_of_each_cloud_what_is_missing_and_what_mends_it(run: Run, home: Path) -> None:
+def test_init_reports_what_each_cloud_lacks_and_how_to_fix_it(run: Run, home: Path) -> None:
     done = run("init")
     assert done.status == 6, "nothing can be used yet, as `doctor` says"
     for name in discover():
@@ -52,13 +52,13 @@ def test_only_its_owner_can_read_the_file(run: Run, home: Path) -> None:
     assert stat.S_IMODE(written(home).stat().st_mode) == 0o600
 
 
-def test_the_file_changes_nothing_until_a_line_is_taken_in(run: Run, home: Path) -> None:
+def test_the_file_changes_nothing_until_a_line_is_enabled(run: Run, home: Path) -> None:
     before = load()
     run("init")
     assert load() == before
 
 
-def test_every_line_of_the_file_can_be_taken_in_as_it_is(run: Run, home: Path) -> None:
+def test_every_line_of_the_file_can_be_enabled_as_it_is(run: Run, home: Path) -> None:
     before = load()
     run("init")
     text = re.sub(r"^# (?=\[|\w+ = )", "", written(home).read_text(), flags=re.MULTILINE)
@@ -81,7 +81,7 @@ def test_init_checks_what_it_found_and_names_the_next_command(run: Run, home: Pa
     assert "`multicompute plan" in done.err
 
 
-def test_a_file_that_is_there_is_left_alone_unless_forced(run: Run, home: Path) -> None:
+def test_an_existing_file_is_kept_unless_forced(run: Run, home: Path) -> None:
     written(home).parent.mkdir(parents=True)
     written(home).write_text("this is no TOML")
     refused = run("init", "--yes")
@@ -110,7 +110,7 @@ def test_on_a_terminal_init_asks(
 
 
 def test_the_password_of_a_ledger_is_not_written(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # No such scheme: `doctor` ends at once, and nobody is called.
+    # No ledger has this scheme, so `doctor` exits before it calls a cloud.
     monkeypatch.setenv("MULTICOMPUTE_STATE", f"mysql://me:{SECRET}@127.0.0.1:1/x")
     done = run("init")
     assert "mysql://...@127.0.0.1:1/x" in written(home).read_text()

@@ -1,10 +1,9 @@
-"""`local`: clouds on this machine, for a command or until Ctrl-C."""
+"""`local`: local clouds for one command, or until Ctrl-C."""
 
 import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.cli.processes import SCRIPT, started
+
 Run = Callable[..., Any]
-SCRIPT = str(Path(sys.executable).parent / "multicompute")
 PYTHON = (sys.executable, "-c")
 
 
@@ -27,7 +27,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_local_gives_its_command_the_environment_and_ends_with_its_status(run: Run, tmp_path: Path) -> None:
+def test_local_passes_the_environment_to_its_command_and_returns_its_status(run: Run, tmp_path: Path) -> None:
     note = tmp_path / "environment"
     script = f"import os; open({str(note)!r}, 'w').write(os.environ['AWS_ENDPOINT_URL']); raise SystemExit(3)"
     done = run("local", "--", *PYTHON, script)
@@ -38,7 +38,7 @@ def test_local_gives_its_command_the_environment_and_ends_with_its_status(run: R
     assert os.environ.get("AWS_ENDPOINT_URL") is None
 
 
-def test_local_keeps_the_users_own_account_and_ledger_out_of_reach(run: Run, tmp_path: Path) -> None:
+def test_local_gives_its_command_no_access_to_the_accounts_and_ledger_of_the_user(run: Run, tmp_path: Path) -> None:
     note = tmp_path / "environment"
     names = ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "MULTICOMPUTE_STATE", "MULTICOMPUTE_CONFIG")
     script = f"import os; open({str(note)!r}, 'w').write(' '.join(os.environ[n] for n in {names!r}))"
@@ -47,28 +47,29 @@ def test_local_keeps_the_users_own_account_and_ledger_out_of_reach(run: Run, tmp
 
 
 @pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGKILL, 137), (signal.SIGINT, 130)])
-def test_a_command_that_a_signal_ended_gives_the_status_of_a_shell(run: Run, signal_number: int, status: int) -> None:
+def test_a_command_that_a_signal_terminated_has_the_status_of_a_shell(
+    run: Run, signal_number: int, status: int
+) -> None:
     # The default handler again, so that Python does not turn the signal into an exception.
     script = f"import os, signal; signal.signal(2, signal.SIG_DFL); os.kill(os.getpid(), {int(signal_number)})"
     assert run("local", "--", *PYTHON, script).status == status
 
 
-def test_a_command_that_is_not_there_is_status_127(run: Run) -> None:
+def test_an_unknown_command_is_status_127(run: Run) -> None:
     done = run("local", "--", "no-such-command-anywhere")
     assert done.status == 127
     assert done.err == "multicompute: no-such-command-anywhere: no such command\n"
 
 
 @pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
-def test_without_a_command_it_prints_the_environment_and_stays_until_told(signal_number: int, status: int) -> None:
-    child = subprocess.Popen([SCRIPT, "local"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stderr is not None
-    said = child.stderr.readline()
-    child.send_signal(signal_number)
-    out, _ = child.communicate(timeout=30)
+def test_without_a_command_it_prints_the_environment_and_runs_until_a_signal(signal_number: int, status: int) -> None:
+    with started("local") as child:
+        assert child.stderr is not None
+        message = child.stderr.readline()
+        child.send_signal(signal_number)
+        out, _ = child.communicate(timeout=30)
     variables = dict(shlex.split(line)[1].split("=", 1) for line in out.splitlines())
-    assert "Ctrl-C stops them" in said
+    assert "Ctrl-C stops them" in message
     assert all(line.startswith("export ") for line in out.splitlines())
     assert variables["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
     assert not answers(variables["AWS_ENDPOINT_URL"])
@@ -78,7 +79,7 @@ def test_without_a_command_it_prints_the_environment_and_stays_until_told(signal
 def test_a_process_under_local_works_on_the_local_cloud(run: Run, tmp_path: Path) -> None:
     note = tmp_path / "cluster.json"
     script = (
-        f"{shlex.quote(SCRIPT)} up --gpus 16 --type h100 --cloud aws --name train-1 --no-progress --json > {note}"
+        f"{shlex.quote(SCRIPT)} up --gpus 16 --type h100 --cloud aws --name train-1 --yes --no-progress --json > {note}"
         f" && {shlex.quote(SCRIPT)} down train-1 --yes > /dev/null"
         f" && {shlex.quote(SCRIPT)} reconcile --dry-run"
     )

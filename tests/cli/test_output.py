@@ -1,4 +1,4 @@
-"""What a terminal sees and what a pipe sees."""
+"""Output on a terminal and in a pipe."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 
 def shown(write: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> str:
-    """What `write` puts on a terminal that knows colours."""
+    """Return what `write` prints on a terminal with colours."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("COLORTERM", raising=False)
     stream = Terminal()
@@ -33,7 +33,7 @@ def test_a_table_in_a_pipe_is_plain_aligned_text(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines() == ["name      nodes", "train-1       8", "a[bold]b     16"]
 
 
-def test_a_table_in_a_terminal_is_styled_and_takes_brackets_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_on_a_terminal_is_styled_and_prints_brackets_literally(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     table = shown(lambda: write_table(COLUMNS, ROWS), monkeypatch)
     assert "\x1b[1m" in table
@@ -52,12 +52,12 @@ def test_json_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == '{"a": [1, 2]}\n'
 
 
-def test_json_in_a_terminal_is_indented_and_the_same_document(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_on_a_terminal_is_the_same_document_indented(monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown(lambda: write_json({"a": [1, 2]}), monkeypatch)
     assert text.count("\n") > 1
     assert json.loads(text) == {"a": [1, 2]}
 
 
-def test_a_number_that_json_does_not_have_is_refused_rather_than_written() -> None:
+def test_a_number_that_json_cannot_express_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json({"price": float("nan")})

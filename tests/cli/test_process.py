@@ -1,4 +1,4 @@
-"""The command as a process: how it ends, and what it leaves on its streams."""
+"""The command as a process: its exit status and its streams."""
 
 import json
 import os
@@ -12,8 +12,7 @@ import pytest
 from multicompute.cli import main, status
 from multicompute.cli.parser import COMMANDS
 from multicompute.errors import CapacityError
-
-SCRIPT = str(Path(sys.executable).parent / "multicompute")
+from tests.cli.processes import SCRIPT, started
 
 
 @pytest.fixture
@@ -58,19 +57,13 @@ def test_a_plan_leaves_nothing_in_the_home_of_its_user(environment: dict[str, st
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_who_goes_away_is_no_traceback(environment: dict[str, str]) -> None:
-    child = subprocess.Popen(
-        [SCRIPT, "offers", "h100", "--limit", "0", "--json"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    child.stdout.close()
-    assert child.wait(timeout=30) == 141
-    assert child.stderr.read() == b""
-    child.stderr.close()
+def test_a_closed_reader_causes_no_traceback(environment: dict[str, str]) -> None:
+    with started("offers", "h100", "--limit", "0", "--json", environment=environment) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.wait(timeout=30) == 141
+        assert child.stderr.read() == ""
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
@@ -104,7 +97,7 @@ def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert capsys.readouterr().err == "multicompute: interrupted\n"
 
 
-def test_what_a_teardown_left_is_said_whatever_ends_the_command(
+def test_notes_on_an_incomplete_teardown_are_printed_however_the_command_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for error, expected in ((KeyboardInterrupt(), 130), (SystemExit(143), 143), (CapacityError("none left"), 4)):
@@ -118,7 +111,7 @@ def test_what_a_teardown_left_is_said_whatever_ends_the_command(
         assert "train-1 is not torn down yet: the network is down\n" in capsys.readouterr().err
 
 
-def test_a_bug_is_not_dressed_up_as_a_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_surfaces_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(argv: list[str]) -> None:
         raise ZeroDivisionError
 
@@ -127,6 +120,6 @@ def test_a_bug_is_not_dressed_up_as_a_users_mistake(monkeypatch: pytest.MonkeyPa
         main([])
 
 
-def test_a_list_of_tries_is_put_on_one_line() -> None:
+def test_a_list_of_attempts_is_printed_on_one_line() -> None:
     error = CapacityError("no capacity in any of 2 tries:\n  aws a: no\n  aws b: no", hint="wait")
     assert status.one_line(error) == "no capacity in any of 2 tries: aws a: no; aws b: no (wait)"

@@ -1,4 +1,4 @@
-"""`watch`, on clouds in memory: time passes when it sleeps."""
+"""`watch`, on fake clouds whose clock advances when it sleeps."""
 
 import io
 import signal
@@ -19,7 +19,7 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
 class Terminal(io.StringIO):
-    """A stdout that somebody looks at."""
+    """A stdout that is a terminal."""
 
     encoding = "utf-8"
 
@@ -39,16 +39,16 @@ def _cluster(fake_cloud: FakeCloud) -> Iterator[Cluster]:
 
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """From now on stdout is one. Not in a fixture: between that and the test pytest puts its own stdout in place."""
+    """Make stdout a terminal. Not in a fixture: pytest sets its own stdout between a fixture and its test."""
     terminal = Terminal()
-    # A terminal of a known size; the one that the tests are run in is none, or any.
+    # A known size: the tests may run in a terminal of any size, or in none.
     for name, value in {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stdout", terminal)
     return terminal
 
 
-def test_once_draws_it_once_and_plainly(run: Run, cluster: Cluster) -> None:
+def test_once_prints_the_view_once_as_plain_text(run: Run, cluster: Cluster) -> None:
     done = run("watch", "train-1", "--once")
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith("train-1  READY  aws us-east-1a  2 nodes\n")
@@ -58,9 +58,7 @@ def test_once_draws_it_once_and_plainly(run: Run, cluster: Cluster) -> None:
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-def test_it_looks_again_and_again_until_the_cluster_ends_and_shows_its_end(
-    run: Run, cluster: Cluster, fake_cloud: FakeCloud
-) -> None:
+def test_the_view_is_refreshed_until_the_cluster_ends(run: Run, cluster: Cluster, fake_cloud: FakeCloud) -> None:
     done = run("watch", "train-1", "--interval", "10m")
     assert done.status == 0
     assert done.out.count("train-1  READY") == 6
@@ -68,13 +66,15 @@ def test_it_looks_again_and_again_until_the_cluster_ends_and_shows_its_end(
     assert "all its nodes are gone" in done.out
 
 
-def test_what_has_ended_is_shown_once(run: Run, cluster: Cluster) -> None:
+def test_a_cluster_that_has_ended_is_shown_once(run: Run, cluster: Cluster) -> None:
     cluster.terminate()
     done = run("watch", "train-1")
     assert (done.status, done.out.count("train-1  TERMINATED")) == (0, 1)
 
 
-def test_ctrl_c_ends_the_view_well_and_leaves_the_cluster(run: Run, cluster: Cluster, fake_cloud: FakeCloud) -> None:
+def test_ctrl_c_closes_the_view_with_status_0_and_leaves_the_cluster(
+    run: Run, cluster: Cluster, fake_cloud: FakeCloud
+) -> None:
     fake_cloud.aws.faults.hook("nodes", lambda call: signal.raise_signal(signal.SIGINT))
     done = run("watch", "train-1")
     assert (done.status, done.err) == (0, "")
@@ -82,7 +82,7 @@ def test_ctrl_c_ends_the_view_well_and_leaves_the_cluster(run: Run, cluster: Clu
     assert len(fake_cloud.aws.running_ids()) == 2
 
 
-def test_sigterm_ends_it_as_it_ends_every_command(run: Run, cluster: Cluster, fake_cloud: FakeCloud) -> None:
+def test_sigterm_terminates_it_like_every_command(run: Run, cluster: Cluster, fake_cloud: FakeCloud) -> None:
     fake_cloud.aws.faults.hook("nodes", lambda call: signal.raise_signal(signal.SIGTERM))
     assert run("watch", "train-1").status == 143
     assert len(fake_cloud.aws.running_ids()) == 2
@@ -108,19 +108,17 @@ def test_ctrl_c_gives_the_cursor_back(cluster: Cluster, fake_cloud: FakeCloud, m
 
 
 @pytest.mark.parametrize("operation", ["nodes", "metrics"])
-def test_a_cloud_that_cannot_be_asked_is_said_so_and_asked_again(
+def test_a_cloud_that_cannot_be_asked_is_noted_and_asked_again(
     run: Run, cluster: Cluster, fake_cloud: FakeCloud, operation: str
 ) -> None:
     fake_cloud.aws.faults.fail(operation, "denied", times=1)
     done = run("watch", "train-1", "--interval", "10m")
     assert done.status == 0
-    assert done.out.count("for now it can't be asked") == 1
+    assert done.out.count("the cloud can't be asked now") == 1
     assert done.out.index("can't be asked") < done.out.index("TERMINATED")
 
 
-def test_monitoring_is_asked_once_a_minute_however_often_it_looks(
-    run: Run, cluster: Cluster, fake_cloud: FakeCloud
-) -> None:
+def test_metrics_are_read_once_a_minute_at_any_interval(run: Run, cluster: Cluster, fake_cloud: FakeCloud) -> None:
     before = fake_cloud.aws.faults.count("metrics")
     assert run("watch", "train-1", "--interval", "5s").status == 0
     minutes = 55
@@ -128,7 +126,7 @@ def test_monitoring_is_asked_once_a_minute_however_often_it_looks(
     assert fake_cloud.aws.faults.count("nodes") > 10 * minutes
 
 
-def test_a_name_that_is_none_and_an_interval_that_is_none_are_refused(run: Run, fake_cloud: FakeCloud) -> None:
+def test_an_unknown_name_and_a_wrong_interval_are_refused(run: Run, fake_cloud: FakeCloud) -> None:
     assert run("watch", "nobody").status == 8
     assert run("watch", "nobody", "--interval", "0.5s").status == 2
     assert run("watch", "nobody", "--interval", "often").status == 2

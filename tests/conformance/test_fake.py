@@ -1,14 +1,14 @@
-"""The in-memory double keeps every promise of the seam, or it would prove nothing about the code that is tested on it."""
+"""The in-memory double keeps every promise of the seam; otherwise it would prove nothing about the code that is tested on it."""
 
 import pytest
 
 from multicompute.testing import ProviderConformance
-from multicompute.testing.fake_world import FakeWorld
+from multicompute.testing.fake.harness import FakeHarness
 
 
 class TestFakeProvider(ProviderConformance):
     provider_name = "fake"
 
     @pytest.fixture
-    def world(self) -> FakeWorld:
-        return FakeWorld()
+    def harness(self) -> FakeHarness:
+        return FakeHarness()

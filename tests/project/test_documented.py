@@ -1,15 +1,13 @@
-"""No command without a line in the docs, an example and a test; no configuration key that the docs keep to themselves."""
+"""Every command has a line in the docs, an example and a test; the docs name every configuration key."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from multicompute import plugins
-from multicompute.cli.arguments import HELP
 from multicompute.cli.parser import COMMANDS
-from multicompute.config import Config
+from multicompute.config import KEYS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -29,14 +27,8 @@ def test_the_example_in_the_help_is_one_of_its_command(command: str) -> None:
     assert COMMANDS[command].example.startswith(f"multicompute {command}")
 
 
-def test_the_reference_of_the_command_line_is_up_to_date() -> None:
-    text = (ROOT / "docs" / "cli.md").read_text()
-    assert [field for field, line in HELP.items() if line not in " ".join(text.split())] == []
-
-
 def test_every_key_of_the_configuration_is_in_the_docs() -> None:
-    keys = {item.name for item in fields(Config)} - {"providers", "path", "environment", "places"}
     launching = [plugin for plugin in plugins.discover().values() if plugin.can_launch]
     assert launching
     settings = {key for plugin in launching for key in plugin.setting_names}
-    assert [key for key in sorted(keys | settings) if f"`{key}`" not in CONFIGURATION] == []
+    assert [key for key in sorted({*KEYS, *settings}) if f"`{key}`" not in CONFIGURATION] == []

@@ -1,4 +1,4 @@
-"""Every example is run, as a newcomer would run it."""
+"""Run every example, as a new user would."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 CHANGING = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|h100-64-\w+|i-\w{17}|172[.\d]+")
-"""What is another one in every run: the end of life, the name that was made up, the machines."""
+"""Text that differs in every run: expiry, generated name, machines."""
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -23,18 +23,30 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def test_the_quickstart_shows_the_whole_path(tmp_path: Path) -> None:
+def test_the_quickstart_shows_all_steps_from_plan_to_teardown(tmp_path: Path) -> None:
     shown = run([sys.executable, str(EXAMPLES / "quickstart.py")], tmp_path)
     assert "64 x h100" in shown
     for cloud in ("aws", "azure", "gcp"):
         assert re.search(rf"^  {cloud} .*\$[\d,.]+/h", shown, re.MULTILINE)
     assert "(not configured)" in shown
-    # It met a lack of capacity, said so, and went on to another zone.
+    # There was no capacity in the first zone; the error is shown, and another zone is used.
     assert "InsufficientInstanceCapacity" in shown
     assert len(re.findall(r"^  rank \d", shown, re.MULTILINE)) == 8
-    assert shown.rstrip().endswith("Left in the cloud: nothing")
+    assert "\nLeft in the cloud: nothing\n" in shown
     recorded = (ROOT / "docs" / "images" / "quickstart.txt").read_text().partition("\n")[2]
     assert CHANGING.sub("", recorded) == CHANGING.sub("", shown), "run `make picture`"
+
+
+def test_the_commands_that_the_quickstart_ends_with_get_and_terminate_a_cluster(tmp_path: Path) -> None:
+    recorded = (ROOT / "docs" / "images" / "quickstart.txt").read_text()
+    commands = re.findall(r"^  (\.venv/bin/multicompute .*)$", recorded, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["doctor", "up", "nodes", "down"]
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    script = "\n".join(commands)
+    shown = run([".venv/bin/multicompute", "local", "--", "bash", "-e", "-c", script], tmp_path)
+    assert "first" in shown
+    assert "TERMINATED" in shown
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("test_*.py")), ids=lambda path: path.name)

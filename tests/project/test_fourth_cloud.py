@@ -1,4 +1,4 @@
-"""A cloud can be added from outside: the example does it, and the page about it shows the example as it is."""
+"""A cloud can be added from outside: the example does it, and its page shows code of the example unchanged."""
 
 import json
 import os
@@ -36,7 +36,7 @@ with local_clouds("fourth") as clouds:
 
 
 def installed(folder: Path) -> dict[str, str]:
-    """The environment of a process in which the example is installed, by what an installation leaves in site-packages."""
+    """Return the environment of a process in which the example is installed, from the files that an installation creates."""
     records = folder / f"{PROJECT['name'].replace('-', '_')}-{PROJECT['version']}.dist-info"
     records.mkdir(parents=True)
     (records / "METADATA").write_text(
@@ -61,12 +61,12 @@ def run(command: list[str], environment: dict[str, str], folder: Path) -> str:
 
 
 @pytest.mark.parametrize("text", SHOWN, ids=[text.strip().splitlines()[0][:50] for text in SHOWN])
-def test_what_the_page_shows_is_in_the_example_as_it_is_shown(text: str) -> None:
+def test_the_code_on_the_page_is_in_the_example(text: str) -> None:
     assert [path for path, source in SOURCES.items() if text in source], f"in no file of the example:\n{text}"
 
 
 @pytest.mark.parametrize("text", COMMANDS)
-def test_a_command_of_the_page_works_as_written(text: str, tmp_path: Path) -> None:
+def test_the_commands_on_the_page_work(text: str, tmp_path: Path) -> None:
     environment = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
     shown = run(["bash", "-euo", "pipefail", "-c", text], environment, ROOT)
     assert re.search(r"\d+ passed", shown) and "failed" not in shown
@@ -82,7 +82,7 @@ def test_every_member_of_the_seam_is_on_the_page() -> None:
     assert [name for name in sorted(members) if name not in page] == []
 
 
-def test_the_example_is_not_installed_here_but_once_it_is_multicompute_knows_it(tmp_path: Path) -> None:
+def test_once_the_example_is_installed_multicompute_finds_it(tmp_path: Path) -> None:
     assert "fourth" not in discover()
     environment = installed(tmp_path / "site")
     shown = json.loads(
@@ -92,18 +92,18 @@ def test_the_example_is_not_installed_here_but_once_it_is_multicompute_knows_it(
     assert (best["provider"], best["zone"], best["hourly_usd"]) == ("fourth", "north-1a", 2 * 19.12)
 
 
-def test_once_it_is_installed_a_request_works_on_its_local_cloud(tmp_path: Path) -> None:
+def test_once_the_example_is_installed_a_request_works_on_its_local_cloud(tmp_path: Path) -> None:
     shown = run([sys.executable, "-c", textwrap.dedent(SCRIPT)], installed(tmp_path / "site"), tmp_path)
-    # Two servers and their firewall, and afterwards nothing.
+    # Two servers and their firewall, and nothing after the teardown.
     assert shown.splitlines() == ["fourth north-1a 2 3", "[]"]
 
 
-def test_the_example_stays_small_enough_to_be_copied() -> None:
+def test_the_example_stays_small_enough_to_copy() -> None:
     assert len(SOURCES[EXAMPLE / "fourth_cloud" / "_provider.py"].splitlines()) < 300
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.suffix == ".py"], ids=lambda path: path.name)
-def test_the_example_uses_only_what_is_meant_for_an_author(path: Path) -> None:
+def test_the_example_uses_only_the_interfaces_for_authors(path: Path) -> None:
     private = re.findall(
         r"(?:from|import) (multicompute(?:\.\w+)*\._\w+)|from multicompute\S* import _\w+", SOURCES[path]
     )
@@ -111,5 +111,5 @@ def test_the_example_uses_only_what_is_meant_for_an_author(path: Path) -> None:
     if "tests" in path.parts:
         return
     used = set(re.findall(r"(?:from|import) multicompute\.(\w+)", SOURCES[path]))
-    seam = {"errors", "node", "offer", "provider", "clock"}
+    seam = {"errors", "node", "offer", "provider", "provider_kit", "clock"}
     assert used <= (seam | {"testing"} if "local" in path.parts else seam)

@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows."""
+"""The rules of this project that no linter checks."""
 
 import ast
 import re
@@ -9,12 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("multicompute/**/*.py"), *ROOT.glob("providers/**/*.py")])
-# In accelerators.py the makers of chips are named, whoever rents them out.
+# accelerators.py names the vendors of chips, which are not clouds there.
 CORE = sorted(set(ROOT.glob("multicompute/**/*.py")) - {ROOT / "multicompute" / "accelerators.py"})
 TESTS = sorted([*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("examples/test_*.py")])
-SUITES = sorted(ROOT.glob("multicompute/testing/conformance*.py"))
-ROOMS_WITHOUT_A_JOB = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+SUITES = sorted(ROOT.glob("multicompute/testing/conformance/*.py"))
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+# Signatures and docstrings with one line for each argument of a request, and bodies of one line.
+WRITTEN_BY_TOOLS = {ROOT / "multicompute" / "cluster_requests.py"}
 CLOUDS = re.compile(r"\b(aws|gcp|azure|amazon|google|microsoft|boto3|moto)\b", re.IGNORECASE)
+# `complete_moto` is about a test tool of one SDK by its name.
+TEST_TOOLS = {
+    "multicompute/testing/moto.py": frozenset({"moto", "boto3"}),
+    "multicompute/testing/__init__.py": frozenset({"moto"}),
+}
 
 
 def name(path: Path) -> str:
@@ -32,37 +39,38 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_a_module_stays_small_enough_to_be_read(path: Path) -> None:
+def test_a_module_is_small_enough_to_read(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     long = {f.name: f.end_lineno - f.lineno + 1 for f in functions(parsed(path)) if f.end_lineno is not None}
     assert lines <= 800
-    assert {function: size for function, size in long.items() if size > 60} == {}
+    assert {function: size for function, size in long.items() if size > 60 and path not in WRITTEN_BY_TOOLS} == {}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_a_module_says_in_a_sentence_what_its_job_is(path: Path) -> None:
-    assert path.stem.strip("_") not in ROOMS_WITHOUT_A_JOB
+def test_a_module_states_its_purpose_in_a_sentence(path: Path) -> None:
+    assert path.stem.strip("_") not in VAGUE_NAMES
     assert path.name == "__init__.py" or ast.get_docstring(parsed(path))
 
 
 def docstrings(tree: ast.AST) -> set[int]:
-    """The ids of the constants that stand as statements: docstrings, and those of attributes."""
+    """Return the ids of the constants that are statements: docstrings, also those of attributes."""
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
 
 
 @pytest.mark.parametrize("path", CORE, ids=name)
 def test_the_core_names_no_cloud(path: Path) -> None:
     tree = parsed(path)
-    spoken = [
+    texts = [
         node.value
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings(tree)
     ]
-    assert [text for text in spoken if CLOUDS.search(text)] == []
+    allowed = TEST_TOOLS.get(name(path), frozenset())
+    assert [text for text in texts if {found.casefold() for found in CLOUDS.findall(text)} - allowed] == []
 
 
 def asserts(function: ast.FunctionDef | ast.AsyncFunctionDef, helpers: set[str]) -> bool:
-    """Whether the body can fail: an assert, a `raises` or `warns`, or a call of a function of the file that has one."""
+    """Return whether the body can fail: it has an assert, `raises` or `warns`, or calls a function of the file that does."""
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):
             return True
@@ -80,6 +88,6 @@ def test_every_test_can_fail(path: Path) -> None:
     assert [f.name for f in every if f.name.startswith("test_") and not asserts(f, helpers)] == []
 
 
-def test_these_rules_read_the_files_that_they_are_about() -> None:
+def test_the_rules_find_the_files_that_they_check() -> None:
     assert len(SOURCES) > 20
     assert len(TESTS) > 5

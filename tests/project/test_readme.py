@@ -1,4 +1,4 @@
-"""What README and docs show is run, as it is written there: every block of `bash` and of `python`."""
+"""Run every `bash` and `python` block in the README and in docs/, as it is written."""
 
 import ast
 import os
@@ -17,7 +17,7 @@ from multicompute.plugins import discover
 from multicompute.session import Session
 
 ROOT = Path(__file__).parents[2]
-# The page for authors of a provider shows parts of an example, which tests of its own compare with it.
+# This page shows parts of an example; tests/project/test_fourth_cloud.py compares them.
 ELSEWHERE_TESTED = {"write-a-provider.md"}
 PAGES = [
     *sorted(ROOT.glob("*.md")),
@@ -25,11 +25,11 @@ PAGES = [
 ]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = re.compile(r"make \w+")
-"""Commands that stand for a whole run of their own: .ci/run has them, and here they would run this very test."""
+"""Commands that are not run here, because .ci/run runs them, and `make test` would run this test again."""
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    """Every fenced block of a language: where it stands, and its text."""
+    """Return the fenced blocks of a language, each with its page and line."""
     return [
         (f"{page.relative_to(ROOT)}:{page.read_text()[: match.start()].count(chr(10)) + 1}", match[2])
         for page in PAGES
@@ -39,12 +39,12 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def all_blocks() -> list[tuple[str, str]]:
-    """Language and text of every fenced block."""
+    """Return the language and the text of every fenced block."""
     return [(match[1], match[2]) for page in PAGES for match in FENCE.finditer(page.read_text())]
 
 
 def run(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Run from an empty folder, with an empty home, and with this environment's scripts first on the path."""
+    """Run a command in an empty home folder, with this environment's scripts first on the path."""
     environment = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(folder),
@@ -70,7 +70,7 @@ def test_a_command_of_the_docs_works_as_written(place: str, text: str, tmp_path:
 def test_code_of_the_docs_works_as_written(place: str, text: str, tmp_path: Path) -> None:
     absent = [name for name in imported(text) if find_spec(name.partition(".")[0]) is None]
     if absent:
-        # A scheduler that has an environment of its own, where its example is run: here, that every name of ours is there.
+        # A scheduler with a separate environment, in which its example is run. Here, check only that our names exist.
         assert [name for name in ours(text) if not is_defined(*name)] == []
         return
     done = run(command_for(text, tmp_path), tmp_path)
@@ -78,7 +78,7 @@ def test_code_of_the_docs_works_as_written(place: str, text: str, tmp_path: Path
 
 
 def command_for(text: str, folder: Path) -> list[str]:
-    """Put the code into a file, and say how it is run: as tests by pytest, else by Python on local clouds."""
+    """Write the code to a file, and return the command that runs it: pytest for tests, else Python on local clouds."""
     if "def test_" in text:
         (folder / "test_shown.py").write_text(text)
         return [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(folder), "test_shown.py"]
@@ -92,7 +92,7 @@ def imports(text: str) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 def imported(text: str) -> list[str]:
-    """The modules that are imported."""
+    """Return the names of the imported modules."""
     return [
         name
         for node in imports(text)
@@ -101,7 +101,7 @@ def imported(text: str) -> list[str]:
 
 
 def ours(text: str) -> list[tuple[str, str]]:
-    """Modules of this package, and the names that are imported from them."""
+    """Return the imported modules of this package, with the imported names."""
     return [
         (node.module, item.name)
         for node in imports(text)
@@ -117,18 +117,18 @@ def is_defined(module: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize(("place", "text"), blocks("toml"), ids=[place for place, _ in blocks("toml")])
-def test_a_configuration_of_the_docs_is_one(place: str, text: str, tmp_path: Path) -> None:
+def test_a_configuration_in_the_docs_is_valid(place: str, text: str, tmp_path: Path) -> None:
     assert tomllib.loads(text)
     (tmp_path / "config.toml").write_text(text)
     config = load({"HOME": str(tmp_path), "MULTICOMPUTE_CONFIG": str(tmp_path / "config.toml")})
-    # Every provider reads its settings, and refuses what it does not understand.
+    # Every provider reads its settings, and refuses unknown ones.
     assert set(Session(config=config, plugins=discover()).usable) >= set(config.providers)
 
 
 def test_the_pages_have_blocks_to_run() -> None:
     assert len(blocks("bash")) >= 4
     assert len(blocks("python")) >= 3
-    # What can't be run here, an installation for example, is `sh`: there is little of it.
+    # Blocks that cannot be run here, such as an installation, are `sh`. There must be few of them.
     assert len(blocks("sh")) < 10
     assert {language for language, _ in all_blocks()} <= {"bash", "python", "toml", "sh", "text"}
 

@@ -39,8 +39,8 @@ def test_the_packaged_tables_pass_every_check(cloud: str) -> None:
     assert list(problems(cloud, TABLES[cloud], accelerators=known, today=today)) == []
 
 
-# The checks, said once more in other words on the catalog itself, so that a hole in them does not hide one in the tables.
-def test_no_price_is_there_twice_and_none_is_zero_or_less(catalog: Catalog) -> None:
+# The same rules as the checks, tested on the catalog itself, so that a gap in the checks does not hide an error in the tables.
+def test_every_price_is_unique_and_positive(catalog: Catalog) -> None:
     lines = every_line(catalog)
     keys = {(x.instance, x.region, x.purchase) for x in lines}
     assert len(keys) == len(lines) > 20_000
@@ -115,7 +115,7 @@ PRICES = [
 
 
 @pytest.mark.parametrize(("name", "region", "purchase", "price", "basis"), PRICES)
-def test_known_prices_are_there(
+def test_the_tables_have_the_known_prices(
     catalog: Catalog, name: str, region: str, purchase: str, price: float, basis: str | None
 ) -> None:
     (instance,) = catalog.instances(name)
@@ -145,14 +145,14 @@ def test_a_slice_is_one_node_of_many_hosts(catalog: Catalog) -> None:
     assert (found.accelerator, found.accelerators, found.hosts, found.accelerator_memory_gib) == ("tpu-v5p", 64, 16, 95)
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="what git ignores can only be asked in a git checkout")
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout")
 def test_the_packaged_files_are_not_ignored_by_git() -> None:
     paths = [*TABLES["gcp"].rglob("*.csv"), ROOT / "multicompute/data/accelerators.csv"]
     run = subprocess.run(["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (run.stdout, run.returncode) == ("", 1)
 
 
-# --- the tool ---------------------------------------------------------------------------------------------------------------
+# The tool
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +172,8 @@ FACTS = {
     "h100,h100,nvidia,gpu,true,80,989.4,,,,,,700,h100-sxm,datasheet,high,\n"
     "t4,t4,nvidia,gpu,false,16,,65,,,,,70,,datasheet,high,\n"
     "tpu-v2,tpu-v2,google,tpu,true,16,45,,,,,,,v2,page,high,\n",
-    "regions": "cloud,region,residency,country,partition\naws,us-east-1,us,US,aws\naws,us-gov-east-1,us,US,aws-us-gov\n"
-    "azure,eastus,us,US,\ngcp,us-central1,us,US,\n",
+    "regions": "cloud,region,residency,country,partition,zones\naws,us-east-1,us,US,aws,us-east-1a\n"
+    "aws,us-gov-east-1,us,US,aws-us-gov,\nazure,eastus,us,US,,1;2\ngcp,us-central1,us,US,,\n",
     "aws_instances": INSTANCES + ",efa_max_interfaces\n"
     "p5,h100,8,80,192,2048,3200,efa,x86_64,current,api,32\nm5,,,,8,32,10,,x86_64,legacy,api,\n",
     "aws_prices": PRICE_COLUMNS + "\n"
@@ -262,7 +262,7 @@ def test_other_partitions_have_no_offers_and_rounded_spot_prices_do_not_exceed(
     assert lines[0].instance.retired
 
 
-def test_building_twice_gives_the_same_bytes_and_removes_what_is_gone(
+def test_building_twice_gives_the_same_files_and_removes_obsolete_ones(
     tool: ModuleType, facts: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -282,16 +282,16 @@ def test_building_twice_gives_the_same_bytes_and_removes_what_is_gone(
         ("aws_prices", "55.04", "0", "aws_prices.csv, line 2: on_demand_usd_h='0' must be a positive number"),
         ("aws_prices", "55.04", "much", "line 2: on_demand_usd_h='much' must be a positive number"),
         ("aws_prices", "us_parity", "hunch", "line 2: price_basis='hunch' must be one of list, us_parity"),
-        ("aws_prices", "2026-07-20", "", "line 2: the on_demand price has no date"),
+        ("aws_prices", "2026-07-20", "", "line 2: the on_demand price has no valid date"),
         ("aws_prices", "page,feed", ",feed", "line 2: the on_demand price has no source"),
         ("aws_prices", "p5,", "p6,", "line 2: p6 is not in aws_instances.csv"),
         ("aws_prices", "us-east-1", "us-east-9", "line 2: region 'us-east-9' is not in regions.csv"),
         ("aws_prices", "price_basis", "basis", "line 1: no column price_basis"),
-        ("aws_prices", ",page,feed", ",page", "line 2: not as many fields as columns"),
-        ("aws_prices", "20.00004", "55.05", "p5 in us-east-1, spot: 55.05 is more than 55.04 on demand"),
+        ("aws_prices", ",page,feed", ",page", "line 2: wrong number of fields"),
+        ("aws_prices", "20.00004", "55.05", "p5 in us-east-1, spot: 55.05 is more than the on-demand price of 55.04"),
         ("aws_zones", "us-east-1b", "us-west-1b", "zone us-west-1b is not in region us-east-1"),
         ("aws_instances", "p5,h100", "p5,h900", "shard h900: no such accelerator"),
-        ("aws_instances", "m5,", "p5,", "p5 stands there twice"),
+        ("aws_instances", "m5,", "p5,", "p5 is listed twice"),
         ("aws_instances", "current", "old", "status='old' must be one of current, legacy"),
         ("gcp_instances", "spot;flex_start", "spot;barter", "purchase_options='barter' must be one of"),
         ("tpu_prices", "device", "half", "tpu-v2 half is not in tpu_slices.csv"),
@@ -317,14 +317,14 @@ def test_wrong_facts_are_named_and_nothing_is_replaced(
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
     assert tool.main([str(facts), "--into", str(out)]) == 1
-    said = capsys.readouterr().err
-    assert message in said
-    assert "nothing was changed" in said
+    error = capsys.readouterr().err
+    assert message in error
+    assert "nothing was changed" in error
     assert contents(out) == before
     assert not list(out.rglob("data.new"))
 
 
-def test_the_command_says_which_table_is_missing(tmp_path: Path) -> None:
+def test_the_command_names_the_missing_table(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, TOOL, tmp_path, "--into", tmp_path], capture_output=True, text=True, check=False
     )
@@ -338,8 +338,8 @@ def test_the_packaged_tables_are_plain_text_in_the_documented_order(cloud: str) 
     for path in TABLES[cloud].rglob("*.csv"):
         assert b"\r" not in path.read_bytes()
     for path in TABLES[cloud].glob("*/offers.csv"):
-        place, name = OFFERS.index("region"), OFFERS.index("instance_type")
-        keys = [(row[place], row[name], float(row[1]), row[3]) for _, row in rows(path, OFFERS)]
+        region, name = OFFERS.index("region"), OFFERS.index("instance_type")
+        keys = [(row[region], row[name], float(row[1]), row[3]) for _, row in rows(path, OFFERS)]
         assert keys == sorted(keys)
         with path.with_name("types.csv").open(newline="") as file:
             assert next(csv.reader(file)) == list(TYPES)

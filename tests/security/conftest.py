@@ -1,1 +1,1 @@
-"""What the security tests share."""
+"""Fixtures of the security tests."""

@@ -1,7 +1,7 @@
-"""IAM before a local AWS: every call is signed, and held against a policy, before it gets there.
+"""IAM in front of a local AWS: every call is signed and checked against a policy before it reaches the cloud.
 
-moto's IAM judges signatures and actions. It knows neither the resources nor the conditions of a statement, so these are judged here, for the
-few operators that the policy in the documentation uses.
+moto's IAM checks signatures and actions, but neither the resources nor the conditions of a statement. These are checked here, for the few
+operators that the policy in the documentation uses.
 """
 
 import http.client
@@ -19,14 +19,15 @@ from moto.iam.access_control import IAMRequest
 from moto.utilities.utils import get_partition
 from werkzeug.exceptions import HTTPException
 
-from multicompute.testing.local_server import Request, Response, Server
+from multicompute.testing.local.server import Request, Response, Server
 from multicompute_aws.local import AwsLocalCloud, wire
-from multicompute_aws.local.front import Asked, read
+from multicompute_aws.local.app import ParsedRequest, parse
 
 Policy = Mapping[str, Any]
 Tags = Mapping[str, str]
-# What a parameter names, for the actions that change or delete one thing.
+# The kind of resource that a parameter names, for the actions that change or delete one.
 _NAMED = {
+    "AllocationId": "elastic-ip",
     "GroupId": "security-group",
     "GroupName": "placement-group",
     "VolumeId": "volume",
@@ -40,14 +41,14 @@ _USED = ("image", "snapshot", "subnet", "security-group")
 
 @dataclass(frozen=True)
 class Touched:
-    """One resource that a call needs a right on; `context` are the keys that conditions may ask for."""
+    """A resource that a call needs permission for; `context` has the keys that conditions may use."""
 
     arn: str
     context: Tags = field(default_factory=dict)
 
 
 def statements(policy: Policy) -> Iterator[tuple[list[str], list[str], Mapping[str, Any]]]:
-    """Actions, resources and conditions of each statement."""
+    """Return the actions, resources and conditions of each statement."""
     for item in policy["Statement"]:
         assert item["Effect"] == "Allow"
         actions, resources = (
@@ -57,12 +58,12 @@ def statements(policy: Policy) -> Iterator[tuple[list[str], list[str], Mapping[s
 
 
 def actions(policy: Policy) -> set[str]:
-    """All actions of a policy."""
+    """Return all actions of a policy."""
     return {action for named, _, _ in statements(policy) for action in named}
 
 
 def without(policy: Policy, action: str) -> Policy:
-    """The policy less one action."""
+    """Return the policy without one action."""
     kept = []
     for item, (named, _, _) in zip(policy["Statement"], statements(policy), strict=True):
         if rest := [each for each in named if each != action]:
@@ -71,11 +72,11 @@ def without(policy: Policy, action: str) -> Policy:
 
 
 class Gate:
-    """A server before a local cloud that lets through what a user with a policy may do.
+    """A server in front of a local cloud that forwards what a user with a policy may do.
 
     Attributes:
-        calls: the actions that were asked for, "ec2:RunInstances".
-        refused: those of them that were not let through.
+        calls: the actions that were called, "ec2:RunInstances".
+        refused: those of them that were not forwarded.
     """
 
     def __init__(self, cloud: AwsLocalCloud) -> None:
@@ -96,7 +97,7 @@ class Gate:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables of the user who has the policy and nothing else."""
+        """Return the variables of a user who has the policy and no other permission."""
         own = {name: value for name, value in self._cloud.environment.items() if name != "AWS_SESSION_TOKEN"}
         own |= {name: self._server.url for name in own if name.startswith("AWS_ENDPOINT_URL")}
         return own | {
@@ -105,7 +106,7 @@ class Gate:
         }
 
     def allow(self, policy: Policy) -> None:
-        """Let the user have this policy from now on, and forget what was called."""
+        """Replace the user's policy, and forget the calls."""
         for_moto = {"Version": policy["Version"], "Statement": []}
         for named, _, _ in statements(policy):
             for_moto["Statement"].append({"Effect": "Allow", "Action": named, "Resource": "*"})
@@ -115,46 +116,46 @@ class Gate:
         self.refused.clear()
 
     def _answer(self, request: Request) -> Response:
-        asked = read(request)
-        # CloudWatch signs by its old name.
-        action = f"{'cloudwatch' if asked.service == 'monitoring' else asked.service}:{asked.action}"
+        parsed = parse(request)
+        # CloudWatch uses its old name in signatures.
+        action = f"{'cloudwatch' if parsed.service == 'monitoring' else parsed.service}:{parsed.action}"
         self.calls.append(action)
-        if self._is_permitted(request, asked, action):
+        if self._is_permitted(request, parsed, action):
             return self._forwarded(request)
         self.refused.append(action)
         words = f"User: arn:aws:iam::{self._account}:user/trainer is not authorized to perform: {action}"
-        if asked.service == "ec2":
+        if parsed.service == "ec2":
             return Response(403, wire.error_body(wire.AwsError("UnauthorizedOperation", words, 403)), "text/xml")
-        if asked.is_json or asked.service in ("cloudwatch", "monitoring"):
+        if parsed.is_json or parsed.service in ("cloudwatch", "monitoring"):
             body = json.dumps({"__type": "AccessDeniedException", "message": words}).encode()
             return Response(400, body, "application/x-amz-json-1.1")
         error = f"<ErrorResponse><Error><Code>AccessDenied</Code><Message>{words}</Message></Error></ErrorResponse>"
         return Response(403, error.encode(), "text/xml")
 
-    def _is_permitted(self, request: Request, asked: Asked, action: str) -> bool:
-        if get_partition(asked.region) != "aws":
-            # moto's DescribeRegions tells of regions that belong to other accounts, in which this user does not exist.
+    def _is_permitted(self, request: Request, parsed: ParsedRequest, action: str) -> bool:
+        if get_partition(parsed.region) != "aws":
+            # moto's DescribeRegions includes regions of other partitions, in which this user does not exist.
             return action in actions(self._policy)
         headers = {name.title(): value for name, value in request.headers.items()}
         path = request.path + (f"?{request.query}" if request.query else "")
         try:
-            judged = IAMRequest(self._account, request.method, path, {}, request.body, headers, asked.action)
+            judged = IAMRequest(self._account, request.method, path, {}, request.body, headers, parsed.action)
             judged.check_signature()
             judged._action = action
             judged.check_action_permitted("*")
         except (HTTPException, ServiceException):
             return False
-        if asked.service != "ec2":
+        if parsed.service != "ec2":
             return True
-        params = wire.parse_request(asked.action, asked.form)
-        if not all(self._allows(action, each) for each in self._touched(asked.action, params)):
+        params = wire.parse_request(parsed.action, parsed.form)
+        if not all(self._allows(action, each) for each in self._touched(parsed.action, params)):
             return False
-        # Tags that are given at birth need the right to tag, too.
+        # A call that creates a resource with tags needs the permission to tag, too.
         born = [
-            each for each in self._touched(asked.action, params) if any("RequestTag" in key for key in each.context)
+            each for each in self._touched(parsed.action, params) if any("RequestTag" in key for key in each.context)
         ]
         return all(
-            self._allows("ec2:CreateTags", Touched(each.arn, {"ec2:CreateAction": asked.action})) for each in born
+            self._allows("ec2:CreateTags", Touched(each.arn, {"ec2:CreateAction": parsed.action})) for each in born
         )
 
     def _allows(self, action: str, touched: Touched) -> bool:
@@ -185,7 +186,9 @@ class Gate:
             yield from (made("security-group"), Touched(_arn("vpc")))
         elif action == "CreatePlacementGroup":
             yield made("placement-group")
-        elif re.match("Authorize|Cancel|Create|Delete|Terminate", action):
+        elif action == "AllocateAddress":
+            yield made("elastic-ip")
+        elif re.match("Associate|Authorize|Cancel|Create|Delete|Modify|Release|Revoke|Start|Terminate", action):
             yield from self._existing(params)
         else:
             yield Touched("arn:aws:ec2:us-east-1:1:*/*")
@@ -219,7 +222,7 @@ def _arn(kind: str) -> str:
 
 
 def _holds(condition: Mapping[str, Any], context: Tags) -> bool:
-    """Whether a condition holds: Null (is the key missing?) and StringEquals, for single-valued keys."""
+    """Return whether a condition holds: Null (the key is missing) or StringEquals, for single-valued keys."""
     for operator, wanted in condition.items():
         for key, value in wanted.items():
             if operator == "Null":

@@ -1,4 +1,4 @@
-"""Secrets that are easy to find again, and a search for them in whatever form they may have got somewhere."""
+"""Secrets that are easy to find, and a search for them in every form in which a text may contain them."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-# Neither a letter nor a digit more than the services accept, so that they go where real ones go.
+# Of the form that the services accept, so the code treats them like real ones.
 AWS_SECRET_KEY = "wJalrXUtnFEMImarkedK7MDENGbPxRfiCYEXAMPLE"
 AWS_SESSION_TOKEN = "IQoJb3JpZ2luX2VjmarkedsessionEXAMPLEtoken"
 AZURE_CLIENT_SECRET = "aZ8Q~markedclientsecretEXAMPLE0123456789"
@@ -23,7 +23,7 @@ SETUP = f"export HF_TOKEN={TOKEN_IN_SETUP}\npip install --quiet my-training\n"
 
 @dataclass(frozen=True)
 class Google:
-    """A service account's file, and what in it is secret."""
+    """The file of a service account, and the secret in it."""
 
     text: str
     secret: str
@@ -31,7 +31,7 @@ class Google:
 
 @cache
 def google() -> Google:
-    """Made anew in each run: a key that is in a repository is nobody's secret."""
+    """Return a new key for each run: one in a repository would not be a secret."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -51,7 +51,7 @@ def google() -> Google:
 
 
 def secrets() -> Mapping[str, str]:
-    """What each secret is called, and its text."""
+    """Return each secret by its name."""
     return {
         "AWS secret key": AWS_SECRET_KEY,
         "AWS session token": AWS_SESSION_TOKEN,
@@ -65,7 +65,7 @@ def secrets() -> Mapping[str, str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The variables with which all of them are in use."""
+    """Return the variables that put all secrets to use."""
     account = folder / "account.json"
     account.write_text(google().text)
     return {
@@ -82,30 +82,30 @@ def environment(folder: Path) -> dict[str, str]:
 
 @cache
 def forms(secret: str, depth: int = 2) -> frozenset[str]:
-    """How a text may look in another: as it is, in a URL, and in base64 at any place, also twice over as in user data."""
+    """Return the forms of a text within another: as it is, in a URL, and in base64 at any offset, also encoded twice as in user data."""
     found = {secret, quote(secret, safe="")}
     for shift in range(3) if depth else ():
         encoded = base64.b64encode(b"x" * shift + secret.encode()).decode()
-        # Without the characters that depend on what stands before and behind.
+        # Without the characters that depend on the neighbouring text.
         found |= forms(encoded[-(-shift * 4 // 3) : -4], depth - 1)
     return frozenset(found)
 
 
 def found_in(text: str | bytes, *, but: Iterable[str] = ()) -> list[str]:
-    """The names of the secrets that a text gives away."""
+    """Return the names of the secrets that a text contains."""
     plain = text.decode("latin-1") if isinstance(text, bytes) else text
     return [
         name for name, secret in secrets().items() if name not in but and any(form in plain for form in forms(secret))
     ]
 
 
-# botocore writes whole requests at DEBUG, with the header that carries a session token and with the user data: whoever turns that on
-# asks for it, and a library does not turn another's logger off. Its own lines are all that is excused, and only for these two.
+# botocore logs complete requests at DEBUG, with the header that contains a session token and with the user data. A user who enables that
+# wants it, and a library must not disable another library's logger. Only botocore's own lines are excused, and only for these two.
 SDK_LINES = {"botocore": ("AWS session token", "token in the setup script")}
 
 
-def given_away(records: list[logging.LogRecord]) -> set[tuple[str, str]]:
-    """Logger and secret, wherever a line of a log has one that is not excused."""
+def leaked(records: list[logging.LogRecord]) -> set[tuple[str, str]]:
+    """Return the logger and the secret of each log line that contains one and is not excused."""
     formatter, found = logging.Formatter("%(name)s %(message)s"), set()
     for record in records:
         excused = SDK_LINES.get(record.name.partition(".")[0], ())
@@ -114,5 +114,5 @@ def given_away(records: list[logging.LogRecord]) -> set[tuple[str, str]]:
 
 
 def everything_of(error: BaseException) -> str:
-    """All that a handler of an error may print."""
+    """Return everything that a handler of an error may print."""
     return "\n".join([str(error), repr(error), *traceback.format_exception(error), repr(vars(error))])

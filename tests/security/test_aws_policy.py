@@ -1,4 +1,4 @@
-"""The policy in the documentation, enforced: a user who has it can do everything, and with one action less something fails."""
+"""The policy in the documentation is sufficient, and without any one of its actions something fails."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from multicompute import errors
@@ -17,6 +16,7 @@ from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute.testing.provider_harness import launch_request
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
+from tests.aws_client import aws_client
 from tests.security.iam_gate import Gate, actions, without
 
 POLICY = json.loads((Path(__file__).parents[2] / "docs/permissions/aws-policy.json").read_text())
@@ -25,11 +25,11 @@ OFFER = Offer(P5, "us-east-1", "us-east-1a", "on_demand", Quote(55.04, date(2026
 SPOT = replace(OFFER, purchase="spot")
 HERE = Selector(region="us-east-1", cluster_id="id-first")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"
-# Why an action is in the policy although no call of ours has its name, or none here.
+# Why an action is in the policy although no call has its name, or none in these tests.
 NOT_CALLED_HERE = {
     "iam:CreateServiceLinkedRole": "EC2 makes it in the caller's name at the first spot request of an account; moto does not",
-    "ec2:CancelSpotInstanceRequests": "for a request that outlived its instance, which the local cloud's never do; "
-    "tests/providers/aws/test_teardown.py looks at the call",
+    "ec2:CancelSpotInstanceRequests": "for a request that outlives its instance, which never happens on the local cloud; "
+    "tests/providers/aws/test_terminate.py tests the call",
 }
 # sts:GetCallerIdentity can't be denied: AWS answers it whatever the policies say, and moto does the same. It is in the policy so that
 # it lists all that is called. https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
@@ -37,7 +37,7 @@ CANT_BE_DENIED = {"sts:GetCallerIdentity"}
 
 
 class Site:
-    """A local cloud behind the gate, and a provider that comes through it."""
+    """A local cloud behind the gate, and providers that call it through the gate."""
 
     def __init__(self, cloud: AwsLocalCloud, gate: Gate) -> None:
         self.cloud, self.gate = cloud, gate
@@ -52,23 +52,22 @@ class Site:
         return replace(launch_request(offer, token=f"t-{self._number}"), **changes)
 
     def boto(self) -> Any:
-        keys = {"aws_access_key_id": "root", "aws_secret_access_key": "root"}
-        return boto3.Session().client("ec2", region_name="us-east-1", endpoint_url=self.cloud.endpoint_url, **keys)
+        return aws_client("ec2", self.cloud.endpoint_url, key="root")
 
-    def end(self, provider: AwsProvider) -> str:
+    def tear_down(self, provider: AwsProvider) -> str:
         for _ in range(20):
             step = provider.terminate(HERE)
             if step.is_done:
-                return "ended"
-        return step.waiting_for
+                return "done"
+        return step.blocked_by or step.waiting_for
 
     def clean(self) -> None:
-        """End what a refusal has left, as somebody who may do anything."""
+        """Tear down what a refused call has left, with all permissions."""
         root = AwsProvider(Settings({"regions": ["us-east-1"]}, self.cloud.environment))
-        assert self.end(root) == "ended" and self.cloud.alive() == []
+        assert self.tear_down(root) == "done" and self.cloud.alive() == []
 
 
-# --- what users do; each returns what came of it -----------------------------------------------------------------------
+# --- what users do; each returns its result ----------------------------------------------------------------------------
 
 
 def doctor(site: Site) -> object:
@@ -79,24 +78,57 @@ def gang(site: Site) -> object:
     provider = site.provider()
     nodes = provider.launch(site.request(fabric=True, ssh_public_key=KEY, setup="true"))
     provider.set_expiry(HERE, datetime(2027, 1, 1, tzinfo=UTC))
+    addresses = [bool(node.public_ip) for node in provider.nodes(HERE)]
     kinds = sorted(item.kind for item in provider.resources(HERE))
-    return len(nodes), kinds, site.end(provider)
+    return len(nodes), addresses, kinds, site.tear_down(provider)
+
+
+def isolated(site: Site) -> object:
+    """Launch into a subnet from which no route leads to the internet."""
+    ec2 = site.boto()
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.0.0/24", AvailabilityZone="us-east-1a")
+    provider = site.provider(vpc=vpc)
+    try:
+        return len(provider.launch(site.request()))
+    except errors.InvalidRequestError as error:
+        return error.code
+    finally:
+        site.tear_down(provider)
+
+
+def short_of_addresses(site: Site) -> object:
+    """Launch a gang that needs more elastic IP addresses than the account may have."""
+    site.cloud.set_quota("L-0263D0A3", "us-east-1", 1)
+    provider = site.provider()
+    try:
+        return len(provider.launch(site.request(fabric=True)))
+    except errors.InvalidRequestError as error:
+        return error.code, "ec2:RunInstances" in site.gate.calls
+    finally:
+        site.cloud.set_quota("L-0263D0A3", "us-east-1", 10_000)
+        site.tear_down(provider)
 
 
 def spot(site: Site) -> object:
     provider = site.provider()
-    return len(provider.launch(site.request(SPOT, max_price=60.0))), site.end(provider)
+    return len(provider.launch(site.request(SPOT, max_price=60.0))), site.tear_down(provider)
 
 
 def reserved(site: Site) -> object:
     provider = site.provider()
     quotas = provider.quotas("us-east-1", reservations=[site.held])
     nodes = provider.launch(site.request(parts=(Part(OFFER, 2, reservation=site.held),)))
-    return len(quotas.quotas), len(quotas.reservations), len(quotas.notes), len(nodes), site.end(provider)
+    return len(quotas.quotas), len(quotas.reservations), len(quotas.notes), len(nodes), site.tear_down(provider)
 
 
 def everywhere(site: Site) -> object:
-    return len(site.provider(regions=[]).nodes(Selector(owner="nobody")))
+    return len(site.provider(regions=[]).nodes(Selector(owner="unknown")))
+
+
+def available(site: Site) -> object:
+    found = site.provider().availability("us-east-1")
+    return found.refused, found.zones, found.offered, len(found.notes)
 
 
 def prices(site: Site) -> object:
@@ -106,7 +138,7 @@ def prices(site: Site) -> object:
 def own_image(site: Site) -> object:
     image = site.boto().describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     provider = site.provider()
-    return len(provider.launch(site.request(image=image))), site.end(provider)
+    return len(provider.launch(site.request(image=image))), site.tear_down(provider)
 
 
 def watched(site: Site) -> object:
@@ -117,11 +149,11 @@ def watched(site: Site) -> object:
     samples = provider.metrics(launched, since=now - timedelta(minutes=10), until=now + timedelta(minutes=5))
     site.cloud.impair(launched[1].id)
     states = sorted(node.state for node in provider.nodes(replace(HERE, with_health=True)))
-    return sorted({sample.metric for sample in samples}), states, site.end(provider)
+    return sorted({sample.metric for sample in samples}), states, site.tear_down(provider)
 
 
 def leftovers(site: Site) -> object:
-    """What outlived its instance, by whatever accident, is deleted with the cluster."""
+    """Tear down a cluster of which only a volume and an interface are left."""
     ec2, tags = site.boto(), [{"Key": key, "Value": value} for key, value in site.request().tags.items()]
     ec2.create_volume(
         AvailabilityZone="us-east-1a", Size=1, TagSpecifications=[{"ResourceType": "volume", "Tags": tags}]
@@ -130,12 +162,45 @@ def leftovers(site: Site) -> object:
         SubnetId=ec2.describe_subnets()["Subnets"][0]["SubnetId"],
         TagSpecifications=[{"ResourceType": "network-interface", "Tags": tags}],
     )
-    return site.end(site.provider())
+    return site.tear_down(site.provider())
+
+
+def extended_by_group(site: Site) -> object:
+    """Extend nodes whose tags are not in their metadata."""
+    provider, request = site.provider(), site.request()
+    provider.launch(replace(request, tags={**request.tags, "Cost Center": "1"}))
+    for year in (2027, 2028):
+        provider.set_expiry(HERE, datetime(year, 1, 1, tzinfo=UTC))
+    return [item.kind for item in provider.resources(HERE)].count("security-group"), site.tear_down(provider)
+
+
+def restarted(site: Site) -> object:
+    """Start nodes again that were stopped."""
+    provider, request = site.provider(), site.request()
+    for node in provider.launch(request):
+        site.cloud.stop_node(node.id)
+    states = sorted(node.state for node in provider.launch(replace(request, restart=True)))
+    return states, site.tear_down(provider)
 
 
 ACTIONS: Mapping[str, Callable[[Site], object]] = {
     action.__name__: action
-    for action in (doctor, gang, spot, reserved, everywhere, prices, own_image, watched, leftovers)
+    for action in (
+        doctor,
+        gang,
+        isolated,
+        short_of_addresses,
+        spot,
+        reserved,
+        everywhere,
+        available,
+        prices,
+        own_image,
+        watched,
+        leftovers,
+        restarted,
+        extended_by_group,
+    )
 }
 
 
@@ -152,7 +217,7 @@ def _site() -> Iterator[Site]:
 
 @pytest.fixture(name="done", scope="module")
 def _done(site: Site) -> Mapping[str, tuple[object, set[str]]]:
-    """What comes of each deed with the policy, and what it calls."""
+    """Return the result of each action with the policy, and the calls that it makes."""
     found = {}
     for name, action in ACTIONS.items():
         site.gate.allow(POLICY)
@@ -162,7 +227,7 @@ def _done(site: Site) -> Mapping[str, tuple[object, set[str]]]:
     return found
 
 
-def test_the_policy_is_enough_and_has_nothing_that_is_not_called(
+def test_the_policy_is_sufficient_and_has_no_action_that_is_not_called(
     site: Site, done: Mapping[str, tuple[object, set[str]]]
 ) -> None:
     called = {action for _, calls in done.values() for action in calls}
@@ -172,32 +237,37 @@ def test_the_policy_is_enough_and_has_nothing_that_is_not_called(
 
 
 @pytest.mark.parametrize("action", sorted(actions(POLICY) - set(NOT_CALLED_HERE) - CANT_BE_DENIED))
-def test_with_one_action_less_something_fails_and_says_so(
+def test_without_any_one_action_a_call_fails_with_an_error_that_names_the_action(
     site: Site, done: Mapping[str, tuple[object, set[str]]], action: str
 ) -> None:
     name = next(name for name, (_, calls) in done.items() if action in calls)
     site.gate.allow(without(POLICY, action))
     try:
-        came_of_it = ACTIONS[name](site)
+        result = ACTIONS[name](site)
     except errors.AccessDeniedError as error:
         assert action.partition(":")[2] in error.message or error.code in ("UnauthorizedOperation", "AccessDenied")
+    except errors.InvalidRequestError as error:
+        # Without elastic IP addresses, only the gangs that need them are refused.
+        denied = "ec2:AllocateAddress" if action == "ec2:CreateTags" else action
+        assert f"a policy denies {denied}" in error.message
     else:
-        assert came_of_it != done[name][0]
+        assert result != done[name][0]
     assert action in site.gate.refused or action == "ec2:CreateTags"
     site.clean()
 
 
-def test_what_is_not_ours_can_be_neither_deleted_nor_tagged_with_it(site: Site) -> None:
+def test_the_policy_allows_neither_to_delete_nor_to_tag_foreign_resources(site: Site) -> None:
     site.gate.allow(POLICY)
     ec2 = site.boto()
     volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)["VolumeId"]
     provider = site.provider()
     mine: Any = provider._clients.ec2("us-east-1")
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: mine.delete_volume(VolumeId=volume),
         lambda: mine.create_tags(Resources=[volume], Tags=[{"Key": "multicompute-id", "Value": "id-first"}]),
         lambda: mine.run_instances(ImageId="ami-1", InstanceType="t3.micro", MinCount=1, MaxCount=1, DryRun=True),
-    ):
+    )
+    for call in calls:
         with pytest.raises(Exception, match="UnauthorizedOperation"):
             call()
     ec2.delete_volume(VolumeId=volume)

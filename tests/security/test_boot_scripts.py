@@ -1,7 +1,7 @@
-"""What a node is told at boot is read by a real shell as it was meant, whatever stands in names, tags, keys and scripts.
+"""A real shell reads the boot script as intended, whatever names, tags, keys and setup scripts contain.
 
-Nothing here is run as it is: paths lead into a folder, and commands that would change a machine are stand-ins that write down how they
-were called.
+The script does not run unchanged: its paths are moved into a folder, and commands that would change a machine are replaced by ones that
+record how they were called.
 """
 
 import base64
@@ -19,16 +19,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multicompute import ClusterSpec, errors
-from multicompute.boot_script import write_file
 from multicompute.provider import LaunchRequest, Settings
-from multicompute_aws._userdata import user_data
-from multicompute_azure._access import AzureSettings
-from multicompute_azure._userdata import custom_data
-from multicompute_gcp._startup import metadata_of, startup_script
+from multicompute.provider_kit.boot import write_file
+from multicompute_aws._boot import user_data
+from multicompute_azure._boot import custom_data
+from multicompute_azure._settings import AzureSettings
+from multicompute_gcp._boot import metadata_of, startup_script
 
 END = datetime(2026, 12, 1, tzinfo=UTC)
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ"
-# Would-be commands of the node's system: they say how they were called, and do nothing.
+# Replacements for the node's commands, which record how they were called and do nothing.
 STAND_INS = ("systemctl", "shutdown", "chown", "getent", "logger", "curl")
 NASTY = [
     "$(touch pwned)",
@@ -46,7 +46,7 @@ NASTY = [
 ]
 TEXTS = st.one_of(
     st.lists(st.sampled_from(NASTY), min_size=1, max_size=4).map("".join),
-    st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=200),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=200),
 ).filter(lambda text: bool(text.strip()))
 Sent = Callable[[str], str | bytes]
 CLOUDS: Mapping[str, Sent] = {
@@ -60,7 +60,7 @@ CLOUDS: Mapping[str, Sent] = {
 
 
 def as_read_by_the_node(sent: str | bytes) -> str:
-    """The script that comes out of what a cloud is sent."""
+    """Return the script that the node gets from what the cloud is sent."""
     if isinstance(sent, str) and not sent.startswith("#!"):
         sent = base64.b64decode(sent)
     if isinstance(sent, bytes):
@@ -69,7 +69,7 @@ def as_read_by_the_node(sent: str | bytes) -> str:
 
 
 class Boot:
-    """A boot in a folder; `calls` are the calls of the commands that would have changed a machine."""
+    """A boot in a folder; `calls` has the calls of the commands that would have changed a machine."""
 
     def __init__(self, folder: Path, script: str, *, home: Path | None = None) -> None:
         self.folder = folder
@@ -81,13 +81,13 @@ class Boot:
                 f'[ "$1 $2" = "passwd ubuntu" ] && echo "ubuntu:x:1:1::{home}:/bin/sh"' if name == "getent" else ":"
             )
             self._command(commands / name, f'printf "%s\\n" "{name} $*" >> "{folder}/calls"\n{answer}\n')
-        # Without owners, whom this machine may not have; the rest as it is.
+        # Without owners, since this machine may not have those users.
         self._command(
             commands / "install",
             'exec /usr/bin/install -d -m "$3" "${@: -1}"\n' if home else 'exec /usr/bin/install "$@"\n',
         )
         confined = re.sub(r"(?<=\s)/(usr/local|etc/systemd|var)/", rf"{folder}/\1/", script)
-        # What the user's script does is another matter: here it is only looked at.
+        # The user's script is only compared, not run.
         confined = re.sub(
             rf"^{re.escape(str(folder))}/var/lib/multicompute/setup > .*$", "true", confined, flags=re.MULTILINE
         )
@@ -115,14 +115,14 @@ class Boot:
         path = self.folder / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
-    def strangers(self) -> list[str]:
-        """Files that nobody meant to be there."""
+    def unexpected_files(self) -> list[str]:
+        """Return the files that the boot script should not have created."""
         known = {"bin", "etc", "usr", "var", "calls"}
         return sorted(path.name for path in self.folder.iterdir() if path.name not in known)
 
 
 def is_understood(shell: str, script: str) -> bool:
-    """Whether a shell can read a script to its end."""
+    """Return whether a shell can parse a script."""
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script)
         file.flush()
@@ -135,7 +135,7 @@ WIDE = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChe
 @pytest.mark.parametrize("cloud", CLOUDS)
 @WIDE
 @given(setup=TEXTS)
-def test_a_node_writes_the_script_that_was_given_byte_for_byte_and_does_nothing_else(cloud: str, setup: str) -> None:
+def test_a_node_writes_the_setup_script_byte_for_byte_and_does_nothing_else(cloud: str, setup: str) -> None:
     assert ClusterSpec(gpus=8, type=("h100",), setup=setup).setup == setup
     script = as_read_by_the_node(CLOUDS[cloud](setup))
     assert script.isascii() and is_understood("bash", script)
@@ -145,13 +145,13 @@ def test_a_node_writes_the_script_that_was_given_byte_for_byte_and_does_nothing_
         assert boot.setup == expected.encode()
         assert (boot.folder / "var/lib/multicompute/setup").stat().st_mode & 0o777 == 0o700
         assert boot.calls == ["systemctl daemon-reload", "systemctl enable --now multicompute-expiry.timer"]
-        assert boot.strangers() == []
+        assert boot.unexpected_files() == []
         assert (boot.done.returncode, boot.done.stdout, boot.done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
 @pytest.mark.parametrize("setup", NASTY)
-def test_no_part_of_a_script_stands_in_what_the_boot_itself_runs(cloud: str, setup: str) -> None:
+def test_no_part_of_a_setup_script_is_in_the_text_of_the_boot_script(cloud: str, setup: str) -> None:
     marked = f"marked-{setup}-marked"
     script = as_read_by_the_node(CLOUDS[cloud](marked))
     assert "marked" not in script
@@ -160,7 +160,7 @@ def test_no_part_of_a_script_stands_in_what_the_boot_itself_runs(cloud: str, set
 
 @WIDE
 @given(content=TEXTS)
-def test_a_plain_sh_writes_a_file_as_it_was_given(content: str) -> None:
+def test_a_plain_sh_writes_a_file_byte_for_byte(content: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = write_file(f"{folder}/file", content)
         assert is_understood("sh", command)
@@ -170,7 +170,7 @@ def test_a_plain_sh_writes_a_file_as_it_was_given(content: str) -> None:
 
 @WIDE
 @given(comment=TEXTS)
-def test_a_key_comes_to_be_one_line_of_authorized_keys_or_is_refused(comment: str, tmp_path_factory: Any) -> None:
+def test_a_key_becomes_one_line_of_authorized_keys_or_is_refused(comment: str, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("key")
     file = folder / "id.pub"
     file.write_bytes(f"{PUBLIC_KEY} {comment}\n".encode())
@@ -187,7 +187,7 @@ def test_a_key_comes_to_be_one_line_of_authorized_keys_or_is_refused(comment: st
         folder / "node", as_read_by_the_node(user_data(expires_at=END, ssh_public_key=key, setup="")), home=home
     )
     assert (home / ".ssh/authorized_keys").read_bytes() == f"{key}\n".encode()
-    assert boot.strangers() == []
+    assert boot.unexpected_files() == []
     request = LaunchRequest(
         token="t", cluster_id="c", cluster_name="n", owner="o", parts=(), tags={}, ssh_public_key=key
     )
@@ -196,7 +196,7 @@ def test_a_key_comes_to_be_one_line_of_authorized_keys_or_is_refused(comment: st
 
 @pytest.mark.parametrize("second", ["\n", "\r\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"])
 def test_a_file_with_two_keys_is_refused(second: str, tmp_path: Path) -> None:
-    """Where a cloud counts lines, one more would be one more who may log in."""
+    """In a cloud that reads one key per line, a second line would allow a second user to log in."""
     file = tmp_path / "id.pub"
     file.write_bytes(f"{PUBLIC_KEY} me{second}{PUBLIC_KEY} somebody\n".encode())
     with pytest.raises(errors.SpecError, match="no OpenSSH public key"):
@@ -205,7 +205,7 @@ def test_a_file_with_two_keys_is_refused(second: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["\0", "a\0b"])
 @pytest.mark.parametrize("where", ["setup", "name", "image", "tag", "tag's name"])
-def test_a_nul_is_refused_wherever_it_stands(text: str, where: str) -> None:
+def test_a_nul_is_refused_in_every_argument(text: str, where: str) -> None:
     argument: dict[str, Any] = {where: text}
     if where.startswith("tag"):
         argument = {"tags": {"key": text} if where == "tag" else {text: "value"}}
@@ -214,7 +214,7 @@ def test_a_nul_is_refused_wherever_it_stands(text: str, where: str) -> None:
 
 
 @given(name=TEXTS)
-def test_a_name_holds_nothing_that_a_shell_reads(name: str) -> None:
+def test_a_name_has_no_character_with_a_meaning_in_a_shell(name: str) -> None:
     try:
         accepted = ClusterSpec(gpus=8, type=("h100",), name=name).name
     except errors.SpecError:
@@ -225,7 +225,7 @@ def test_a_name_holds_nothing_that_a_shell_reads(name: str) -> None:
 IDENTITY = "/subscriptions/0000/resourceGroups/rg_(1).x-y/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"
 
 
-def test_an_identity_stands_in_the_script_as_it_was_configured() -> None:
+def test_an_identity_is_in_the_script_as_it_was_configured() -> None:
     read = AzureSettings.of(Settings(values={"identity": IDENTITY}))
     script = as_read_by_the_node(custom_data(expires_at=END, identity=read.identity, setup=""))
     timer = base64.b64decode(re.findall(r"echo (\S+) \| base64 -d > /usr/local", script)[0]).decode()
@@ -233,7 +233,7 @@ def test_an_identity_stands_in_the_script_as_it_was_configured() -> None:
 
 
 @pytest.mark.parametrize("nasty", [*NASTY, " ", '"', "\n", "a'b", "$HOME"])
-def test_an_identity_that_a_shell_would_read_is_refused(nasty: str) -> None:
-    """It comes to stand in the node's timer, which runs as root."""
+def test_an_identity_with_a_meaning_in_a_shell_is_refused(nasty: str) -> None:
+    """It is part of the node's timer script, which runs as root."""
     with pytest.raises(errors.ConfigError, match="identity"):
         AzureSettings.of(Settings(values={"identity": IDENTITY + nasty}))

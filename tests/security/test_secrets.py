@@ -1,4 +1,4 @@
-"""Secrets stay where they belong: not in logs, messages, reprs, tags, the ledger, nor in what the command line prints."""
+"""Secrets appear in no log, message, repr or tag, not in the ledger, and not in the output of the command line."""
 
 import base64
 import json
@@ -16,10 +16,10 @@ from multicompute.provider import LaunchRequest
 from multicompute.session import open_session
 from multicompute.testing import LocalClouds, local_clouds
 from tests.security import secret_marks
-from tests.security.secret_marks import PRIVATE_SSH_KEY, SETUP, everything_of, forms, found_in, given_away
+from tests.security.secret_marks import PRIVATE_SSH_KEY, SETUP, everything_of, forms, found_in, leaked
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@example"
-# Provider, and what is requested of it.
+# The provider, and the arguments of the request.
 CLOUDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "aws": ("aws", {"gpus": 8, "type": "p5.48xlarge", "regions": ["us-east-1"]}),
     "gcp": ("gcp", {"gpus": 8, "type": "a3-highgpu-8g", "regions": ["us-central1"]}),
@@ -43,7 +43,7 @@ def _key(tmp_path: Path) -> str:
 
 @pytest.fixture(name="everywhere", scope="module")
 def _everywhere() -> Iterator[LocalClouds]:
-    """All clouds, so that none of these credentials is tried at a real one."""
+    """Local clouds for every provider, so none of these credentials is sent to a real one."""
     with local_clouds() as clouds:
         yield clouds
 
@@ -64,15 +64,16 @@ def ledger_of(folder: Path) -> Path:
     return folder / "ledger" / "state.db"
 
 
-def life(kind: str, clouds: LocalClouds, key: str) -> list[str]:
-    """Lead a cluster from its request to its end, with a failure on the way; returns all that was there to be read."""
+def run_cluster(kind: str, clouds: LocalClouds, key: str) -> list[str]:
+    """Take a cluster from its request to its teardown, with a failure on the way; return every text that a user can read."""
     provider, spec = CLOUDS[kind]
     cloud = clouds[provider]
     wanted = {**spec, "clouds": [provider], "name": "marked", "setup": SETUP, "ssh_key": key, "tags": {"team": "nlp"}}
     seen: list[str] = []
-    cloud.faults.fail(LAUNCHES[kind], "SomethingNobodyHasHeardOf", times=1)
+    cloud.faults.fail(LAUNCHES[kind], "UnknownCode", times=None)
     with pytest.raises(errors.MulticomputeError) as refused:
-        Cluster.request(**wanted)
+        Cluster.request(**wanted, timeout="10s")
+    cloud.faults.clear()
     seen.append(everything_of(refused.value))
     with Cluster.request(**wanted) as cluster:
         cluster.extend("1h")
@@ -89,37 +90,36 @@ def life(kind: str, clouds: LocalClouds, key: str) -> list[str]:
     return seen
 
 
-def test_no_secret_shows_in_the_life_of_a_cluster(
+def test_no_secret_appears_while_a_cluster_is_created_used_and_terminated(
     clouds: tuple[str, LocalClouds], key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    seen = life(*clouds, key)
+    seen = run_cluster(*clouds, key)
     assert [name for text in seen for name in found_in(text)] == []
     assert caplog.records
-    assert given_away(caplog.records) == set()
+    assert leaked(caplog.records) == set()
 
 
-# The local TPUs keep no script of a host; the unit tests of the launch look at what is sent.
+# The local TPUs keep no script of a host; the unit tests of the launch check what is sent.
 @pytest.mark.parametrize("clouds", ["aws", "gcp", "azure"], indirect=True)
-def test_the_script_reaches_the_node_although_it_shows_nowhere(clouds: tuple[str, LocalClouds]) -> None:
+def test_the_setup_script_reaches_the_node(clouds: tuple[str, LocalClouds]) -> None:
     kind, local = clouds
     provider, spec = CLOUDS[kind]
     with Cluster.request(**spec, clouds=[provider], setup=SETUP) as cluster:
         (node,) = cluster.nodes
-        read = {"aws": "user_data", "gcp": "startup_script", "azure": "custom_data"}[provider]
-        sent = getattr(local[provider], read)(node.id)
+        sent = local[provider].boot_script(node.id)
         assert any(form in sent for form in forms(secret_marks.TOKEN_IN_SETUP))
 
 
-def test_the_ledger_keeps_no_credentials_and_the_script_only_as_long_as_it_may_be_needed(
+def test_the_ledger_keeps_no_credentials_and_the_setup_script_only_while_the_cluster_lives(
     clouds: tuple[str, LocalClouds], key: str, tmp_path: Path
 ) -> None:
     kind, local = clouds
-    life(kind, local, key)
+    run_cluster(kind, local, key)
     file = ledger_of(tmp_path)
     provider, spec = CLOUDS[kind]
     with Cluster.request(**spec, clouds=[provider], name="second", setup=SETUP) as cluster:
-        # A node that is lost is replaced by one that runs the same script, by whichever process finds it.
+        # Any process may replace a lost node, and the new one runs the same script.
         assert cluster.spec.setup == SETUP
         living = b"".join(path.read_bytes() for path in file.parent.glob("state.db*"))
         assert found_in(living) == ["token in the setup script"]
@@ -134,27 +134,30 @@ def test_no_command_prints_a_secret(
 ) -> None:
     kind, _ = clouds
     provider, spec = CLOUDS[kind]
-    wish = [
+    arguments = [
         "--type",
         spec["type"],
         "--cloud",
         provider,
         "--region",
         spec["regions"][0],
-        "--setup",
+        "--setup-text",
         SETUP,
         "--ssh-key",
         key,
     ]
-    wish += ["--gpus", str(spec["gpus"])] if "gpus" in spec else []
+    arguments += ["--gpus", str(spec["gpus"])] if "gpus" in spec else []
     printed = ""
     for command in (
-        ["plan", *wish, "--json"],
-        ["plan", *wish],
-        ["up", *wish, "--name", "marked", "--json"],
-        ["up", *wish, "--name", "marked", "--spot"],
+        ["plan", *arguments, "--json"],
+        ["plan", *arguments],
+        ["up", *arguments, "--name", "marked", "--json"],
+        ["up", *arguments, "--name", "marked", "--spot"],
         *([name, "marked", *more] for name in ("show", "events") for more in ([], ["--json"])),
         ["ls", "--all", "--json"],
+        # The text of a script or of a key in place of a file.
+        ["plan", "--type", spec["type"], "--setup", SETUP],
+        ["plan", "--type", spec["type"], "--ssh-key", SETUP],
         ["doctor", "--json"],
         ["reconcile", "--json"],
         ["down", "marked", "--yes"],
@@ -167,7 +170,7 @@ def test_no_command_prints_a_secret(
     assert "marked" in printed and "sha256:" in printed
 
 
-def test_a_request_has_no_script_in_its_repr() -> None:
+def test_the_repr_of_a_request_has_no_setup_script() -> None:
     spec = ClusterSpec(gpus=8, type=("h100",), setup=SETUP)
     assert found_in(repr(spec)) == []
     assert ClusterSpec.of(spec.to_dict()) == spec
@@ -177,13 +180,13 @@ def test_a_request_has_no_script_in_its_repr() -> None:
 
 
 @pytest.mark.parametrize("bad", [f"{SETUP}\0", f"{SETUP}\ud800", 3, "  "])
-def test_a_script_that_is_refused_is_not_repeated_in_the_refusal(bad: Any) -> None:
+def test_the_error_about_a_refused_setup_script_does_not_contain_the_script(bad: Any) -> None:
     with pytest.raises(errors.SpecError, match="setup: ") as caught:
         ClusterSpec(gpus=8, type=("h100",), setup=bad)
     assert found_in(everything_of(caught.value)) == []
 
 
-def test_a_private_key_is_refused_and_not_repeated_in_the_refusal(tmp_path: Path) -> None:
+def test_a_private_key_is_refused_and_not_in_the_error(tmp_path: Path) -> None:
     file = tmp_path / "id_ed25519"
     file.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{PRIVATE_SSH_KEY}\n-----END OPENSSH PRIVATE KEY-----\n")
     with pytest.raises(errors.SpecError, match="no OpenSSH public key") as caught:
@@ -192,11 +195,11 @@ def test_a_private_key_is_refused_and_not_repeated_in_the_refusal(tmp_path: Path
 
 
 def test_the_search_finds_a_secret_in_every_form() -> None:
-    """Else all of the above would pass for nothing."""
+    """Otherwise the other tests would pass without checking anything."""
     for name, secret in secret_marks.secrets().items():
         once = base64.b64encode(f"#!/bin/sh\n{secret}\n".encode())
         for shift in range(3):
-            texts = [
+            texts: list[str | bytes] = [
                 secret,
                 base64.b64encode(b"y" * shift + secret.encode() + b"\n"),
                 base64.b64encode(b"z" * shift + once),

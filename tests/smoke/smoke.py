@@ -32,7 +32,7 @@ def main(extra: str, checkout: str) -> None:
 
 
 def launch() -> None:
-    """A gang on each local cloud, whole, and gone afterwards."""
+    """Launch a complete gang on each local cloud, and check that nothing is left."""
     from multicompute.testing import local_clouds
 
     with local_clouds("aws", "azure", "gcp") as clouds:
@@ -50,7 +50,7 @@ def errors_status() -> int:
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the console script that was installed beside this Python."""
+    """Run the console script that was installed with this Python."""
     script = Path(sys.executable).parent / "multicompute"
     # Whoever runs this may have a ledger, a configuration and accounts of their own.
     environment = {"PATH": os.environ["PATH"], "HOME": os.getcwd(), "AWS_EC2_METADATA_DISABLED": "true"}

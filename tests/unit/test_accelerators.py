@@ -1,4 +1,4 @@
-"""Names of accelerators as people type them."""
+"""The names that users write for accelerators."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multicompute import accelerators
-from multicompute.accelerators import COLUMNS, find, get, known, meanings, read, split_count, suggest
+from multicompute.accelerators import COLUMNS, find, get, index_names, known, read, split_count, suggest
 from multicompute.errors import CatalogError
 
 
@@ -59,7 +59,7 @@ def test_a_family_means_every_variant(family: str, variants: list[str]) -> None:
         ("  a10g ", "a10g"),
     ],
 )
-def test_a_variants_own_name_or_alias_means_that_one(name: str, variant: str) -> None:
+def test_the_name_or_alias_of_a_variant_means_only_that_variant(name: str, variant: str) -> None:
     assert names(name) == [variant]
 
 
@@ -79,7 +79,7 @@ def test_case_and_separators_do_not_matter(accelerator: accelerators.Accelerator
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_answered_without_an_error(name: str) -> None:
+def test_any_text_is_accepted_without_an_error(name: str) -> None:
     assert set(find(name)) <= set(known())
     assert len(suggest(name)) <= 3
     count = split_count(name)
@@ -96,11 +96,11 @@ def test_an_unknown_name_gets_suggestions_that_are_known(name: str, likely: str)
     assert all(find(suggestion) for suggestion in suggestions)
 
 
-def test_suggestions_may_come_from_other_names_too() -> None:
+def test_suggestions_can_come_from_further_names() -> None:
     assert suggest("p5.48xlage", among=["p5.48xlarge", "m7i.large"])[0] == "p5.48xlarge"
 
 
-def test_nothing_is_suggested_for_nothing() -> None:
+def test_an_empty_name_has_no_suggestions() -> None:
     assert suggest(" - ") == ()
 
 
@@ -150,8 +150,8 @@ def row(**cells: str) -> str:
         (["name,family"], "line 1: the columns must be"),
         ([",".join(COLUMNS), row(memory_gib="much")], "line 2: not a number"),
         ([",".join(COLUMNS), row(memory_gib="0")], "line 2: memory_gib=0: must be a positive size"),
-        ([",".join(COLUMNS), row(linked="maybe")], "line 2: name and family must be given"),
-        ([",".join(COLUMNS), row(), row()], "line 3: x1 stands there twice"),
+        ([",".join(COLUMNS), row(linked="maybe")], "line 2: name and family are required"),
+        ([",".join(COLUMNS), row(), row()], "line 3: x1 is listed twice"),
     ],
 )
 def test_a_malformed_table_is_refused_by_file_and_line(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -171,4 +171,4 @@ def test_one_name_for_two_accelerators_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "accelerators.csv"
     path.write_text("\n".join([",".join(COLUMNS), row(), row(name="y1", family="y", aliases="X-1")]) + "\n")
     with pytest.raises(CatalogError, match="means both x1 and y1"):
-        meanings(read(path).values())
+        index_names(read(path).values())

@@ -1,4 +1,4 @@
-"""The configuration: file and environment, and what is said of what is wrong with them."""
+"""The configuration: the file, the environment, and the errors for wrong values in them."""
 
 import os
 from datetime import timedelta
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from multicompute.config import apply_environment, load
+from multicompute.config import KEYS, Config, apply_environment, load
 from multicompute.errors import ConfigError
 
 
-def config(tmp_path: Path, text: str, **variables: str):  # type: ignore[no-untyped-def]
+def config(tmp_path: Path, text: str, **variables: str) -> Config:
     path = tmp_path / "config.toml"
     path.write_text(text)
     return load({"HOME": str(tmp_path), "USER": "me", "MULTICOMPUTE_CONFIG": str(path), **variables})
@@ -40,7 +40,7 @@ def test_the_file_is_read(tmp_path: Path) -> None:
     assert found.where("providers.aws.profile").endswith("config.toml, line 6")
 
 
-def test_variables_win_over_the_file(tmp_path: Path) -> None:
+def test_variables_override_the_file(tmp_path: Path) -> None:
     found = config(
         tmp_path,
         'state = "sqlite:////x"\n[providers.aws]\nprofile = "lab"\n',
@@ -67,7 +67,7 @@ def test_variables_win_over_the_file(tmp_path: Path) -> None:
         ('[providers]\naws = "lab"\n', "line 2", "providers.aws"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named_with_its_place(tmp_path: Path, text: str, line: str, key: str) -> None:
+def test_an_error_in_the_file_is_named_with_its_place(tmp_path: Path, text: str, line: str, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config(tmp_path, text)
     assert "config.toml" in str(caught.value)
@@ -76,17 +76,38 @@ def test_what_is_wrong_in_the_file_is_named_with_its_place(tmp_path: Path, text:
     assert "\n" not in str(caught.value)
 
 
-def test_a_variable_that_is_wrong_is_named(tmp_path: Path) -> None:
+def test_an_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config.toml, line 1: stat: unknown key; did you mean state\?"):
+        config(tmp_path, 'stat = "sqlite:////x"\n')
+
+
+def test_a_configuration_does_not_change(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        config(tmp_path, "").owner = "me"
+
+
+def test_an_empty_value_counts_as_none(tmp_path: Path) -> None:
+    found = config(tmp_path, 'state = ""\ndefault_ttl = ""\ncatalog = ""\nowner = ""\n')
+    assert found.model_copy(update={"places": {}}) == config(tmp_path, "").model_copy(update={"places": {}})
+
+
+def test_the_known_keys_are_the_fields_of_the_model() -> None:
+    from_elsewhere = {"providers", "path", "environment", "places"}
+    assert set(KEYS) == set(Config.model_fields) - from_elsewhere
+    assert all(field.description for field in Config.model_fields.values())
+
+
+def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="MULTICOMPUTE_DEFAULT_TTL"):
         config(tmp_path, "", MULTICOMPUTE_DEFAULT_TTL="soon")
 
 
-def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can't be read"):
         load({"HOME": str(tmp_path), "MULTICOMPUTE_CONFIG": str(tmp_path)})
 
 
-def test_variables_are_set_for_the_block_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_set_for_the_block_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MULTICOMPUTE_TEST_ONE", "before")
     monkeypatch.delenv("MULTICOMPUTE_TEST_TWO", raising=False)
     with apply_environment({"MULTICOMPUTE_TEST_ONE": "inside", "MULTICOMPUTE_TEST_TWO": "new"}):
@@ -96,6 +117,6 @@ def test_variables_are_set_for_the_block_and_put_back(monkeypatch: pytest.Monkey
     assert "MULTICOMPUTE_TEST_TWO" not in os.environ
 
 
-def test_the_environment_is_no_part_of_what_is_shown(tmp_path: Path) -> None:
+def test_the_environment_is_not_shown(tmp_path: Path) -> None:
     found = config(tmp_path, "", AWS_SECRET_ACCESS_KEY="hush-hush")
     assert "hush" not in repr(found)

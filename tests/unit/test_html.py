@@ -1,4 +1,4 @@
-"""What a notebook shows of a plan, a cluster and a cost report: the figures of the text, and nothing that runs or loads."""
+"""The HTML of plans, clusters and cost reports: the same figures as the text, and nothing that runs or loads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ class Table:
 
 
 class Page(HTMLParser):
-    """HTML as a reader sees it; tags that are not closed, or that a notebook should not be given, are refused."""
+    """HTML as a reader sees it. Refuses unclosed tags and tags that have no place in a notebook."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -104,21 +104,23 @@ def planned(**values: Any) -> Plan:
 )
 def test_a_plan_shows_the_figures_of_its_text_and_folds_the_reasons_away(values: dict[str, Any]) -> None:
     plan = planned(**values)
-    page, text = Page(plan._repr_html_()), plan.explain(limit=10)
+    page, text = Page(plan._repr_html_()), plan.explain(limit=10, width=None)
     candidates, reasons = page.tables
     header, *rows = candidates.rows
-    assert len(rows) == min(10, len(plan))
     lines = {line[0]: line for line in words(text) if line}
     for row in rows:
-        # Names are shortened in the text, and letters stand for sources.
+        # The text shortens names and has letters for sources.
         cells = dict(zip(header, row, strict=True))
-        assert {cells[name] for name in ("$/h", "$/acc-h", "priced on") if name in cells} <= {*lines[cells["#"]]}
+        assert {cells[name] for name in ("$/h", "$/acc-h", "price date") if name in cells} <= {*lines[cells["#"]]}
+    shown = [plan[int(row[0]) - 1] for row in rows]
     assert [dict(zip(header, row, strict=True))["nodes"] for row in rows] == [
-        f"{candidate.nodes} x {candidate.instance_type}" for candidate in plan.candidates[:10]
+        f"{candidate.nodes} x {candidate.instance_type}" for candidate in shown
     ]
+    assert len(rows) >= min(10, len({(each.region, each.instance_type, each.hourly_cost) for each in plan}))
+    assert {each.provider for each in shown} == {each.provider for each in plan}
     assert page.texts["p"][0] == text.splitlines()[0]
     assert set(plan.notes) <= set(page.texts["li"])
-    assert page.texts["summary"] == [line for line in text.splitlines() if line.startswith("left out, ")]
+    assert page.texts["summary"] == [line for line in text.splitlines() if line.startswith("rejected offers ")]
     counts = {row[1]: int(row[0].replace(",", "")) for row in reasons.rows[1:]}
     assert counts == {reason: rejection.count for reason, rejection in plan.rejected.items()}
 
@@ -130,7 +132,7 @@ def test_a_plan_without_candidates_shows_the_nearest_change_and_the_reasons() ->
     assert [table.rows[0][:2] for table in page.tables] == [["offers", "reason"]]
 
 
-def test_what_tables_and_clouds_say_can_t_break_out_of_a_plan() -> None:
+def test_text_from_tables_and_clouds_is_escaped_in_a_plan() -> None:
     offer = Offer(
         InstanceType(HOSTILE, HOSTILE, "h100", 8), HOSTILE, "", "spot", Quote(8, date(2026, 1, 1), HOSTILE, "estimate")
     )
@@ -153,7 +155,7 @@ def test_a_cluster_shows_what_the_command_show_prints(
         fake_cloud.advance("90m")
         cluster.refresh()
         page = Page(cluster._repr_html_())
-        assert main(["show", "train"]) == 0
+        assert main(["show", "train", "--wide"]) == 0
         shown = words(capsys.readouterr().out)
         facts, nodes = page.tables
         assert (facts.caption, nodes.caption) == ("cluster", "nodes")
@@ -164,17 +166,37 @@ def test_a_cluster_shows_what_the_command_show_prints(
     assert fake_cloud.alive() == []
 
 
+def test_a_node_shows_its_state_place_and_addresses_and_has_a_short_repr(fake_cloud: FakeCloud) -> None:
+    with Cluster.request(gpus=8, type="h100", clouds=["aws"]) as cluster:
+        node = cluster.head
+        (facts,) = Page(node._repr_html_()).tables
+        assert dict(facts.rows) == {
+            "rank": "0",
+            "id": node.id,
+            "state": "running",
+            "place": f"aws {node.zone}",
+            "instance type": node.instance_type,
+            "accelerators": "8",
+            "private address": node.private_ip,
+            "public address": node.public_ip or "-",
+            "cost": "$55.04 per hour",
+        }
+        assert repr(node) == f"<Node 0 {node.id} running in aws {node.zone} {node.instance_type}>"
+    path = "/subscriptions/1/resourceGroups/g/providers/Microsoft.Compute/virtualMachineScaleSets/s/virtualMachines/3@x"
+    assert repr(replace(node, id=path)).startswith("<Node 0 s/3 running ")
+
+
 def test_a_cluster_that_has_ended_shows_why_and_no_nodes(fake_cloud: FakeCloud) -> None:
     with pytest.raises(ZeroDivisionError), Cluster.request(gpus=8, type="h100", ttl=None, name="train"):
         raise ZeroDivisionError("<b>")
     (facts,) = Page(Cluster.get("train")._repr_html_()).tables
     assert dict(facts.rows)["state"] == "TERMINATED"
     assert dict(facts.rows)["why"] == "its with block was left by ZeroDivisionError('<b>')"
-    assert (dict(facts.rows)["ends"], dict(facts.rows)["tags"]) == ("never", "-")
+    assert (dict(facts.rows)["expires"], dict(facts.rows)["tags"]) == ("never", "-")
     assert fake_cloud.alive() == []
 
 
-def test_what_users_and_clouds_say_can_t_break_out_of_a_cluster(fake_cloud: FakeCloud) -> None:
+def test_text_from_users_and_clouds_is_escaped_in_a_cluster(fake_cloud: FakeCloud) -> None:
     with Cluster.request(gpus=8, type="h100", tags={"team": HOSTILE}, clouds=["aws"]) as cluster:
         ledger = fake_cloud.session.ledger
         (node,) = ledger.nodes(cluster.id)
@@ -210,13 +232,13 @@ def test_a_cost_report_shows_what_the_command_cost_prints(
     assert fake_cloud.alive() == []
 
 
-def test_a_cost_report_without_costs_says_so(fake_cloud: FakeCloud) -> None:
+def test_a_cost_report_without_costs_states_that(fake_cloud: FakeCloud) -> None:
     assert Page(report(fake_cloud.session)._repr_html_()).texts["p"] == ["nothing was spent"]
     page = Page(report(fake_cloud.session, since="1d")._repr_html_())
     assert page.texts["p"] == ["nothing was spent since 2026-12-31T00:00:00Z"]
 
 
-def test_what_users_say_can_t_break_out_of_a_cost_report(fake_cloud: FakeCloud) -> None:
+def test_text_from_users_is_escaped_in_a_cost_report(fake_cloud: FakeCloud) -> None:
     with Cluster.request(gpus=8, type="h100", tags={"team": HOSTILE}, clouds=["aws"]):
         fake_cloud.advance("1h")
         spent = Page(report(fake_cloud.session, by="tag:team")._repr_html_()).tables[0]
@@ -228,7 +250,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\
 
 
 @given(TEXTS, st.lists(st.tuples(TEXTS, TEXTS), max_size=3))
-def test_whatever_stands_in_a_cell_is_what_a_reader_sees(text: str, rows: list[tuple[str, str]]) -> None:
+def test_a_reader_sees_exactly_the_text_of_each_cell(text: str, rows: list[tuple[str, str]]) -> None:
     table = html_table(text, ("a", "b"), [*rows, ("x", "y")], right=frozenset({1}), total=(text, text))
     page = Page(html_folded(text, table) + html_facts(text, [(text, text)]) + html_list([text]) + html_paragraph(text))
     assert page.tables[0].rows == [["a", "b"], *map(list, rows), ["x", "y"], [text, text]]

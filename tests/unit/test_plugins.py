@@ -1,4 +1,4 @@
-"""Finding providers: what is said when two have one name, one can't be loaded, or its SDK is not installed."""
+"""Provider discovery: the errors for a duplicate name, a plug-in that can't be loaded, and a missing SDK."""
 
 import os
 import subprocess
@@ -14,14 +14,14 @@ from multicompute.session import Session
 
 
 def distribution(folder: Path, name: str, entry: str) -> None:
-    """Something that looks like an installed distribution with one provider."""
+    """Create the metadata of an installed distribution with one provider."""
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[multicompute.providers]\n{entry}\n")
 
 
-def ls(folder: Path) -> "subprocess.CompletedProcess[str]":
+def run_plan(folder: Path) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONPATH": str(folder), "HOME": str(folder)}
     command = [sys.executable, "-m", "multicompute", "plan", "--gpus", "8", "--type", "h100"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -29,7 +29,7 @@ def ls(folder: Path) -> "subprocess.CompletedProcess[str]":
 
 def test_two_plug_ins_of_one_name_are_refused_in_one_line(tmp_path: Path) -> None:
     distribution(tmp_path, "other", "aws = other_aws:plugin")
-    done = ls(tmp_path)
+    done = run_plan(tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "two providers are named 'aws'" in done.stderr
@@ -39,7 +39,7 @@ def test_two_plug_ins_of_one_name_are_refused_in_one_line(tmp_path: Path) -> Non
 
 def test_a_plug_in_that_can_not_be_loaded_is_named_in_one_line(tmp_path: Path) -> None:
     distribution(tmp_path, "broken", "broken = no_such_module:plugin")
-    done = ls(tmp_path)
+    done = run_plan(tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "the provider 'broken' (no_such_module:plugin) can't be loaded" in done.stderr
@@ -60,5 +60,5 @@ def test_a_provider_whose_sdk_is_not_installed_gives_the_line_that_installs_it(
     assert install_line(plugin) in str(caught.value)
 
 
-def test_every_provider_of_ours_is_found_by_name() -> None:
+def test_every_packaged_provider_is_found_by_name() -> None:
     assert {"aws", "azure", "gcp"} <= set(discover())

@@ -1,4 +1,4 @@
-"""The progress of a request, in a terminal and elsewhere."""
+"""The progress of a request, on a terminal and elsewhere."""
 
 import io
 import threading
@@ -19,7 +19,7 @@ def event(kind: str, message: str, **data: object) -> Event:
     return Event(datetime(2026, 11, 24, 9, 30, 5, tzinfo=UTC), kind, message, "c-1", data)
 
 
-STORY = [
+EVENTS = [
     event("attempt", "aws us-east-1a: 8 x p5.48xlarge", nodes=8),
     event("capacity", "aws us-east-1a: no capacity [InsufficientInstanceCapacity]"),
     event("waiting", "3 of 8 run", nodes=8, nodes_ready=3),
@@ -27,10 +27,10 @@ STORY = [
 ]
 
 
-def test_without_a_terminal_there_is_a_line_per_event_that_is_news() -> None:
+def test_without_a_terminal_events_are_lines_and_counts_are_not() -> None:
     stream = io.StringIO()
     with terminal_progress(stream) as show:
-        for each in STORY:
+        for each in EVENTS:
             show(each)
     assert stream.getvalue().splitlines() == [
         "09:30:05 aws us-east-1a: 8 x p5.48xlarge",
@@ -39,11 +39,11 @@ def test_without_a_terminal_there_is_a_line_per_event_that_is_news() -> None:
     ]
 
 
-def test_in_a_terminal_a_bar_counts_the_nodes_under_the_lines() -> None:
+def test_on_a_terminal_a_bar_under_the_lines_counts_the_nodes() -> None:
     stream = Terminal()
     threads = threading.active_count()
     with terminal_progress(stream) as show:
-        for each in STORY[:3]:
+        for each in EVENTS[:3]:
             show(each)
     assert threading.active_count() == threads
     shown = stream.getvalue()
@@ -52,28 +52,28 @@ def test_in_a_terminal_a_bar_counts_the_nodes_under_the_lines() -> None:
     assert "3 of 8 run" not in shown
 
 
-def test_going_round_again_is_news() -> None:
+def test_a_new_round_over_all_candidates_is_a_line() -> None:
     stream = io.StringIO()
     with terminal_progress(stream) as show:
-        show(event("waiting", "no capacity anywhere: trying all again in 1 min"))
+        show(event("waiting", "no capacity in any candidate: trying all again in 1 min"))
     assert "trying all again" in stream.getvalue()
 
 
 def test_a_gang_that_is_ready_fills_the_bar_and_a_new_attempt_empties_it() -> None:
     stream = Terminal()
     with terminal_progress(stream) as show:
-        show(STORY[3])
+        show(EVENTS[3])
         assert "8/8" in stream.getvalue()
-        show(STORY[0])
+        show(EVENTS[0])
     assert "0/8" in stream.getvalue()
 
 
-def test_an_exception_inside_gives_the_terminal_back() -> None:
+def test_an_exception_restores_the_terminal() -> None:
     stream = Terminal()
     with pytest.raises(KeyboardInterrupt), terminal_progress(stream) as show:
-        show(STORY[0])
+        show(EVENTS[0])
         raise KeyboardInterrupt
-    # The cursor, which is hidden while the bar moves, is shown again.
+    # The bar hides the cursor; it is shown again.
     assert stream.getvalue().rstrip("\x1b[2K\r").rfind("\x1b[?25h") > stream.getvalue().rfind("\x1b[?25l")
 
 

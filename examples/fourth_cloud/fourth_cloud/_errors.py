@@ -1,107 +1,64 @@
-"""Turns what the SDK raises into errors of multicompute: one table, the place attached, the cause kept."""
+"""Fourth's error codes: the table of their meanings, and the translation of what the SDK raises."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+import logging
+from collections.abc import Mapping
+from typing import Final
 
 from fourth_sdk import ApiError, ConnectionLost
 
-from multicompute.errors import (
-    AccessDeniedError,
-    AuthError,
-    CapacityError,
-    InvalidRequestError,
-    MulticomputeError,
-    ProviderError,
-    QuotaError,
-    Scope,
-    ThrottledError,
-    TransientError,
+from multicompute.errors import AccessDeniedError, AuthError, MulticomputeError, ProviderError, QuotaError
+from multicompute.provider_kit.vendor_errors import (
+    COMMON_HINTS,
+    DENIED,
+    INVALID,
+    NO_CAPACITY_IN_ZONE,
+    NOT_OFFERED_IN_ZONE,
+    PREEMPTED,
+    QUOTA_OF_REGION,
+    THROTTLED,
+    TRANSIENT,
+    UNAUTHENTICATED,
+    Kind,
+    Meanings,
+    Place,
+    VendorAnswer,
+    error_of,
+    meaning_of,
+    translator,
 )
-from multicompute.node import Cause
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where, and for what, something was asked."""
-
-    region: str | None = None
-    zone: str | None = None
-    instance_type: str | None = None
-
-    def __str__(self) -> str:
-        return " ".join(part for part in ("fourth", self.zone or self.region, self.instance_type) if part)
-
-
-class Meaning(NamedTuple):
-    """What a code means: the kind of error, what else it rules out, what to do next, and why a node ends that ends with it."""
-
-    kind: type[MulticomputeError]
-    scope: Scope
-    hint: str
-    cause: Cause = ""
-
-
-_AGAIN: Final = "the same request may be sent again with the same token"
 
 # The codes of Fourth's API reference. One that is not here is a ProviderError: denied and sold out must not look alike.
-MEANINGS: Final = {
-    "out_of_stock": Meaning(CapacityError, "zone", "another zone may have some", "capacity"),
-    "not_sold_here": Meaning(CapacityError, "zone", "another zone may sell it", "capacity"),
-    "quota_exceeded": Meaning(QuotaError, "region", "ask Fourth for a larger quota", "quota"),
-    "rate_limited": Meaning(ThrottledError, "request", _AGAIN),
-    "internal": Meaning(TransientError, "request", _AGAIN),
-    "unauthorized": Meaning(AuthError, "account", "renew FOURTH_API_KEY"),
-    "forbidden": Meaning(AccessDeniedError, "account", "give the key the right servers:write"),
-    "invalid_request": Meaning(InvalidRequestError, "request", "mend the request", "request"),
-    "preempted": Meaning(CapacityError, "zone", "another zone may have some", "preemption"),
-    # Not the API's own words but those of a proxy on the way: what became of the request is not known.
-    "http_429": Meaning(ThrottledError, "request", _AGAIN),
-    "http_502": Meaning(TransientError, "request", _AGAIN),
-    "http_503": Meaning(TransientError, "request", _AGAIN),
-    "http_504": Meaning(TransientError, "request", _AGAIN),
+MEANINGS: Final[Meanings] = {
+    "out_of_stock": (NO_CAPACITY_IN_ZONE,),
+    "not_sold_here": (NOT_OFFERED_IN_ZONE,),
+    "quota_exceeded": (QUOTA_OF_REGION,),
+    "rate_limited": (THROTTLED,),
+    "internal": (TRANSIENT,),
+    "unauthorized": (UNAUTHENTICATED,),
+    "forbidden": (DENIED,),
+    "invalid_request": (INVALID,),
+    "preempted": (PREEMPTED,),
 }
-_UNKNOWN: Final = Meaning(ProviderError, "request", "look the code up in Fourth's API reference")
+_HINTS: Final[Mapping[Kind, str]] = {
+    **COMMON_HINTS,
+    QuotaError: "request a larger quota from Fourth",
+    AuthError: "renew FOURTH_API_KEY",
+    AccessDeniedError: "give the key the permission servers:write",
+    ProviderError: "look the code up in Fourth's API reference",
+}
 
 
-def meaning_of(code: str) -> Meaning:
-    """What a code means; one that nobody has heard of means just that."""
-    return MEANINGS.get(code, _UNKNOWN)
+def translate(error: Exception, operation: str, place: Place) -> MulticomputeError:
+    """Return the error of multicompute for what the SDK raised."""
+    if isinstance(error, ApiError):
+        # The answer of a proxy has no code of Fourth's; the SDK's code for it is "http_502".
+        code = "" if error.code.startswith("http_") else error.code
+        answer = VendorAnswer(code, error.message, error.status, error.retry_after)
+        meaning, outcome = meaning_of(MEANINGS, answer), "was refused"
+    else:
+        answer, meaning, outcome = VendorAnswer("no_answer", str(error)), TRANSIENT, "has no answer"
+    hint = _HINTS.get(meaning.kind, "")
+    return error_of(meaning, answer, operation=operation, place=place, hint=hint, outcome=outcome)
 
 
-@contextmanager
-def translate_errors(what: str, place: Place) -> Iterator[None]:
-    """Let nothing out of the block but errors of multicompute."""
-    try:
-        yield
-    except ApiError as error:
-        raise _translated(error, what, place) from error
-    except ConnectionLost as error:
-        raise TransientError(
-            f"{place}: {what}: no answer: {error}",
-            provider="fourth",
-            region=place.region,
-            zone=place.zone,
-            instance_type=place.instance_type,
-            hint=_AGAIN,
-        ) from error
-
-
-def _translated(error: ApiError, what: str, place: Place) -> MulticomputeError:
-    meaning = meaning_of(error.code)
-    found = meaning.kind(
-        f"{place}: {what}: {error.message} [{error.code}]",
-        provider="fourth",
-        region=place.region,
-        zone=place.zone,
-        instance_type=place.instance_type,
-        code=error.code,
-        hint=meaning.hint,
-        scope=meaning.scope,
-    )
-    found.vendor_message = error.message
-    found.retry_after = error.retry_after
-    if isinstance(found, CapacityError):
-        found.is_offered = error.code != "not_sold_here"
-    return found
+translate_errors = translator((ApiError, ConnectionLost), translate, logging.getLogger(__name__))

@@ -1,40 +1,52 @@
-"""The provider: the nine methods of the seam, in Fourth's words."""
+"""The provider: the nine methods of the seam, in Fourth's terms."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from fourth_sdk import MOST_IDS, ApiError, Client, Firewall, Server
 
-from fourth_cloud._errors import Place, meaning_of, translate_errors
-from multicompute.errors import InvalidRequestError, MulticomputeError, ThrottledError, TransientError
+from fourth_cloud._errors import MEANINGS, translate_errors
+from fourth_cloud._settings import FourthSettings
+from multicompute.errors import AccessDeniedError
 from multicompute.node import Node, NodeState, Sample
 from multicompute.offer import Offer, Part, Quote
 from multicompute.provider import (
     TAG_ATTEMPT,
     TAG_EXPIRES_AT,
     TAG_ID,
-    TAG_OWNER,
+    Account,
+    Availability,
     Capability,
     Check,
     LaunchRequest,
+    PriceChange,
     Quotas,
     Resource,
     Selector,
+    Settings,
     Teardown,
     expiry_tag,
 )
+from multicompute.provider_kit.calls import all_pages, batches
+from multicompute.provider_kit.endpoints import LOCAL_POLL_INTERVAL, is_loopback
+from multicompute.provider_kit.seam import all_or_nothing, finding, require_selection, unlisted
+from multicompute.provider_kit.tags import selected_tags
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, cause_of
+
+_Item = TypeVar("_Item")
+_Lister = Callable[[Mapping[str, str | None], str | None, str], tuple[list[_Item], str]]
 
 _STATES: Final = {"creating": NodeState.PENDING, "running": NodeState.RUNNING, "deleting": NodeState.STOPPING}
-"""Every other status is an end: the server is deleted for good, and shown for an hour more."""
+"""With any other status the server is deleted for good, and listed for an hour more."""
 _IMAGE: Final = "ubuntu-24.04-cuda"
-_Item = TypeVar("_Item")
 
 
 class FourthProvider:
-    """Fourth, opened; `multicompute.provider.Provider` says what each method promises.
+    """Fourth, opened; see `multicompute.provider.Provider` for what each method promises.
 
-    No state is kept here: everything is found by its labels, so another process, or this one after a crash, sees the same.
+    It keeps no state: everything is found by its labels, so another process, or this one after a crash, finds the same.
     """
 
     name: str = "fourth"
@@ -43,98 +55,116 @@ class FourthProvider:
     )
     # Fourth's reference: "a new server may be missing from listings for up to a minute".
     consistency_window: timedelta = timedelta(minutes=1)
-    # Servers run after three minutes; those that take ten do not come.
+    # Servers run after three minutes; one that takes ten does not come up.
     attempt_timeout: timedelta = timedelta(minutes=10)
 
-    def __init__(self, client: Client, *, is_local: bool = False) -> None:
-        self._client = client
-        # A test on this machine should not wait for a cloud's pace.
-        self.poll_interval: timedelta = timedelta(milliseconds=50) if is_local else timedelta(seconds=5)
+    def __init__(self, settings: Settings) -> None:
+        read = FourthSettings.of(settings)
+        self._client = Client(read.endpoint, read.key or "anonymous")
+        self.poll_interval: timedelta = LOCAL_POLL_INTERVAL if is_loopback(read.endpoint) else timedelta(seconds=5)
+
+    @functools.cached_property
+    def account(self) -> Account:
+        """The project that the API key belongs to."""
+        with translate_errors("GetAccount", Place(self.name)):
+            project = self._client.account().project
+        return Account((project,), f"Fourth project {project}")
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
-        """Launch one order of servers per part, each all or nothing, and take the others back where one is refused."""
-        self._make_firewall(request)
+        """Launch one order of servers per part, each all or nothing, and delete the others if one is refused."""
+        self._create_firewall(request)
         launched: list[Server] = []
-        try:
+
+        def roll_back() -> None:
+            self._delete_servers([server.id for server in launched], request.region)
+
+        with all_or_nothing(Place(self.name, request.region), roll_back):
             for index, part in enumerate(request.parts):
                 launched += self._order(request, index, part)
-        except (ThrottledError, TransientError):
-            # What became of it is not known. The engine repeats the call, and each order answers to its request id.
-            raise
-        except MulticomputeError as refusal:
-            self._take_back(launched, refusal)
-            raise
         return tuple(_node(server) for server in launched)
 
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
-        """Our servers by label, in the order of their ids; those that ended within the hour too, with the reason."""
+        """Return our servers, by label, in the order of their ids, with those that ended within the hour and the reason."""
         return tuple(_node(server) for server in self._servers(selector))
 
     def resources(self, selector: Selector) -> tuple[Resource, ...]:
-        """Our servers that exist, and the firewalls."""
-        return self._existing(selector, self._servers(selector))
+        """Return our servers that exist, and the firewalls."""
+        servers = self._servers(selector)
+        live = [_resource("server", server, billable=True) for server in servers if server.status in _STATES]
+        hidden = [
+            Resource(self.name, "server", server_id, selector.region or "", billable=True)
+            for server_id in unlisted(selector, {server.id for server in servers})
+        ]
+        firewalls = [_resource("firewall", firewall, billable=False) for firewall in self._firewalls(selector)]
+        return (*live, *hidden, *firewalls)
 
     def terminate(self, selector: Selector) -> Teardown:
-        """Delete servers; once none is left, the cluster's firewalls."""
-        if selector.cluster_id is None and selector.token is None:
-            raise InvalidRequestError(
-                "fourth: terminate: neither a cluster nor a token is named, so everybody's servers would be meant",
-                provider=self.name,
-                code="no_selection",
-                hint="name a cluster",
-            )
-        place, servers = Place(selector.region), self._servers(selector)
-        doomed = [server.id for server in servers if server.status in ("creating", "running")]
-        for ids in _batches([*doomed, *_hidden(selector, servers)]):
-            with translate_errors("delete servers", place):
-                self._client.delete_servers(ids)
-        if not any(server.status in _STATES for server in servers):
+        """Delete servers and, once none of the cluster is left, its firewalls."""
+        require_selection(selector, provider=self.name)
+        servers = self._servers(selector)
+        live = [server.id for server in servers if server.status in ("creating", "running")]
+        hidden = unlisted(selector, {server.id for server in servers})
+        self._delete_servers([*live, *hidden], selector.region or "")
+        if not selector.only and not any(server.status in _STATES for server in servers):
             for firewall in self._firewalls(selector):
                 self._delete_firewall(firewall)
-        # Asked again, after the last delete: what is not listed now, and was there before, is gone (I4).
+        # Listed again, after the last delete: what was listed before and is not now is gone (I4).
         remaining = self.resources(selector)
         kinds = sorted({resource.kind for resource in remaining})
         return Teardown(remaining, f"{len(remaining)} to be deleted: {', '.join(kinds)}" if remaining else "")
 
-    def set_expiry(self, selector: Selector, expires_at: datetime | None) -> None:
-        """Move the end in the label, and in the server's own `delete_at`, which Fourth enforces."""
-        labels, delete_at = {TAG_EXPIRES_AT: expiry_tag(expires_at)}, _epoch(expires_at)
-        alive = [server.id for server in self._servers(selector) if server.status in _STATES]
-        for ids in _batches(alive):
-            with translate_errors("update servers", Place(selector.region)):
-                self._client.update_servers(ids, labels, delete_at)
+    def set_expiry(
+        self, selector: Selector, expires_at: datetime | None, *, restore: Mapping[str, str] | None = None
+    ) -> None:
+        """Move the end of life in the label, and in the server's `delete_at`, which Fourth enforces; restore labels that were removed."""
+        expiry, delete_at = {TAG_EXPIRES_AT: expiry_tag(expires_at)}, _epoch(expires_at)
+        live = [server for server in self._servers(selector) if server.status in _STATES]
+        # Only what one of our tokens has created is ours beyond doubt.
+        bare = {each.id for each in live if TAG_ID not in each.labels and _token(each) in selector.tokens}
+        tagged = [each.id for each in live if each.id not in bare]
+        for members, labels in ((tagged, expiry), (sorted(bare), {**(restore or {}), **expiry})):
+            for ids in batches(members, MOST_IDS):
+                with translate_errors("UpdateServers", Place(self.name, selector.region or "")):
+                    self._client.update_servers(ids, labels, delete_at)
 
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-        """Nothing: Fourth has no price API (LIVE_PRICES is not declared)."""
+        """Return nothing: Fourth has no price API, so LIVE_PRICES is not declared."""
         return {}
 
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
-        """A note only: Fourth does not tell them (QUOTAS is not declared), and has no reservations."""
-        return Quotas(notes=("fourth does not tell quotas before a launch",))
+        """Return a note only: Fourth has no API for quotas, so QUOTAS is not declared, and it has no reservations."""
+        return Quotas(notes=("fourth: quotas can't be read before a launch",))
+
+    def availability(self, region: str) -> Availability:
+        """Return nothing: every account of Fourth can use every zone, so AVAILABILITY is not declared."""
+        return Availability(region)
+
+    def spot_prices(self, offers: Sequence[Offer], *, since: datetime) -> Mapping[Offer, tuple[PriceChange, ...]]:
+        """Return nothing: Fourth has no spot machines, so SPOT_PRICES is not declared."""
+        return {}
 
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
-        """Nothing: Fourth measures nothing (METRICS is not declared), and what is not measured has no sample."""
+        """Return nothing: Fourth measures nothing, so METRICS is not declared."""
         return ()
 
     def check(self) -> tuple[Check, ...]:
-        """Ask who the key belongs to, and whether it may create servers."""
-        try:
-            with translate_errors("ask for the account", Place()):
-                account = self._client.account()
-        except MulticomputeError as error:
-            return (Check("credentials", ok=False, detail=error.message, hint=error.hint or ""),)
-        may_create = "servers:write" in account.rights
-        return (
-            Check("credentials", ok=True, detail=f"project {account.project}"),
-            Check("rights", ok=may_create, detail=", ".join(account.rights), hint="the key needs servers:write"),
-        )
+        """Return who the key belongs to, and whether it may create servers."""
+
+        def account() -> str:
+            with translate_errors("GetAccount", Place(self.name)):
+                found = self._client.account()
+            if "servers:write" not in found.rights:
+                raise AccessDeniedError("fourth: the key may not create servers", hint="the key needs servers:write")
+            return f"project {found.project}: {', '.join(found.rights)}"
+
+        return (finding("credentials", account),)
 
     # --- launching ----------------------------------------------------------------------------------------------------
 
     def _order(self, request: LaunchRequest, index: int, part: Part) -> list[Server]:
-        """One call, answered at once with servers that are still being created."""
+        """Order the servers of one part; Fourth answers at once, while they are still being created."""
         offer = part.offer
-        with translate_errors("create servers", Place(offer.region, offer.zone, offer.instance_type)):
+        with translate_errors("CreateServers", Place.of(offer)):
             return self._client.create_servers(
                 f"{request.token}-{index}",
                 part.nodes,
@@ -154,76 +184,62 @@ class FourthProvider:
                 has_public_ip=not request.private,
             )
 
-    def _make_firewall(self, request: LaunchRequest) -> None:
-        """The cluster's firewall; its name is made from the cluster's id, so that there is one however often this is called."""
+    def _create_firewall(self, request: LaunchRequest) -> None:
+        """Create the cluster's firewall. It is named after the cluster's id, so repeated calls create only one."""
         allow = ["internal"]
         if request.ssh_public_key is not None and not request.private:
             allow.append("tcp:22")
         offer = request.parts[0].offer
-        # With the servers' zone and type, though a firewall has neither: the error is one about the launch.
-        with translate_errors("create a firewall", Place(offer.region, offer.zone, offer.instance_type)):
+        # With the servers' zone and type, although a firewall has neither: the error is about the launch.
+        with translate_errors("CreateFirewall", Place.of(offer)):
             try:
                 self._client.create_firewall(_firewall_name(request.cluster_id), offer.region, request.tags, allow)
             except ApiError as error:
                 if error.code != "already_exists":
                     raise
 
-    def _take_back(self, launched: Sequence[Server], refusal: MulticomputeError) -> None:
-        """Delete the parts that came before the refused one.
-
-        Raises:
-            TransientError: that failed, so that servers of this token may live; the engine repeats the launch.
-        """
-        try:
-            for ids in _batches([server.id for server in launched]):
-                with translate_errors("delete servers", Place(launched[0].region)):
-                    self._client.delete_servers(ids)
-        except MulticomputeError as failure:
-            raise TransientError(
-                f"{refusal.message}; and the rest of the gang could not be taken back: {failure.message}",
-                provider=self.name,
-                region=refusal.region,
-                code=failure.code,
-            ) from refusal
+    def _delete_servers(self, ids: Sequence[str], region: str) -> None:
+        for batch in batches(ids, MOST_IDS):
+            with translate_errors("DeleteServers", Place(self.name, region)):
+                self._client.delete_servers(batch)
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
     def _servers(self, selector: Selector) -> list[Server]:
-        found = _every(lambda page: self._client.list_servers(_labels(selector), selector.region, page), selector)
-        return sorted(found, key=lambda server: server.id)
+        found = {} if selector.only else {each.id: each for each in _listed(self._client.list_servers, selector)}
+        # Labels can be removed, so what the ledger knows and no label has shown is looked up by its id, and by its token.
+        known = [name for name in (*selector.known_ids, *selector.only) if name not in found]
+        lookups: list[Mapping[str, Sequence[str]]] = [{"ids": ids} for ids in batches(known, MOST_IDS)]
+        if selector.tokens and not selector.only:
+            lookups.append({"requests": [f"{token}-" for token in selector.tokens]})
+        for lookup in lookups:
+            with translate_errors("FindServers", Place(self.name, selector.region or "")):
+                found |= {server.id: server for server in self._client.find_servers(**lookup)}
+        here = (server for server in found.values() if selector.region in (None, server.region))
+        return sorted(here, key=lambda server: server.id)
 
     def _firewalls(self, selector: Selector) -> list[Firewall]:
-        if selector.token is not None:
-            # A firewall is the cluster's; an attempt that ends must not take it from the others.
+        # A firewall belongs to the cluster: the teardown of an attempt, or of single nodes, must not take it from the others.
+        if selector.token is not None or selector.only:
             return []
-        return list(
-            _every(lambda page: self._client.list_firewalls(_labels(selector), selector.region, page), selector)
-        )
-
-    def _existing(self, selector: Selector, servers: Sequence[Server]) -> tuple[Resource, ...]:
-        found = [
-            Resource(self.name, "server", server.id, server.region, billable=True, tags=server.labels)
-            for server in servers
-            if server.status in _STATES
-        ]
-        found += [
-            Resource(self.name, "server", server_id, selector.region or "", billable=True)
-            for server_id in _hidden(selector, servers)
-        ]
-        found += [
-            Resource(self.name, "firewall", firewall.id, firewall.region, billable=False, tags=firewall.labels)
-            for firewall in self._firewalls(selector)
-        ]
-        return tuple(found)
+        return _listed(self._client.list_firewalls, selector)
 
     def _delete_firewall(self, firewall: Firewall) -> None:
-        with translate_errors("delete a firewall", Place(firewall.region)):
+        with translate_errors("DeleteFirewall", Place(self.name, firewall.region)):
             try:
                 self._client.delete_firewall(firewall.id)
             except ApiError as error:
-                # Gone already is as good as deleted (I5); in use it stays among what remains, and the next step tries again.
+                # One that is gone counts as deleted (I5). One in use remains, and the next step tries again.
                 if error.code not in ("not_found", "in_use"):
                     raise
+
+
+def _listed(list_page: _Lister[_Item], selector: Selector) -> list[_Item]:
+    def fetch(page: str) -> tuple[list[_Item], str]:
+        with translate_errors("List", Place("fourth", selector.region or "")):
+            return list_page(_labels(selector), selector.region, page)
+
+    return list(all_pages(fetch))
 
 
 def _node(server: Server) -> Node:
@@ -237,37 +253,25 @@ def _node(server: Server) -> Node:
         state=_STATES.get(server.status, NodeState.GONE),
         private_ip=server.private_ip,
         public_ip=server.public_ip,
-        token=server.labels.get(TAG_ATTEMPT, ""),
+        token=_token(server),
+        is_tagged=TAG_ID in server.labels,
         reason=f"{server.code}: {server.message}" if server.code else None,
-        cause=meaning_of(server.code).cause,
+        cause=cause_of(MEANINGS, VendorAnswer(server.code)),
     )
 
 
+def _token(server: Server) -> str:
+    """Return the token of the attempt that created a server; its request id, unlike its labels, can't be removed."""
+    return server.labels.get(TAG_ATTEMPT) or server.request_id.rpartition("-")[0]
+
+
+def _resource(kind: str, item: Server | Firewall, *, billable: bool) -> Resource:
+    return Resource("fourth", kind, item.id, item.region, billable, item.labels)
+
+
 def _labels(selector: Selector) -> dict[str, str | None]:
-    """The labels to list by; the cluster's id always, with any value at least, so that only what is ours is found (I9)."""
-    wanted = {TAG_ATTEMPT: selector.token, TAG_OWNER: selector.owner}
-    return {TAG_ID: selector.cluster_id} | {name: value for name, value in wanted.items() if value is not None}
-
-
-def _hidden(selector: Selector, servers: Sequence[Server]) -> list[str]:
-    """Servers that the caller knows of and the listing does not show: not yet, most likely, so not gone either (I4)."""
-    listed = {server.id for server in servers}
-    return [server_id for server_id in selector.node_ids if server_id not in listed]
-
-
-def _every(ask: Callable[[str], tuple[list[_Item], str]], selector: Selector) -> Iterator[_Item]:
-    """The items of all pages."""
-    page = ""
-    while True:
-        with translate_errors("list", Place(selector.region)):
-            items, page = ask(page)
-        yield from items
-        if not page:
-            return
-
-
-def _batches(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS)]
+    """Return the labels to list by. The cluster's id is always one, with any value at least, so only what is ours is found (I9)."""
+    return {TAG_ID: None, **selected_tags(selector)}
 
 
 def _firewall_name(cluster_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Fourth keeps every promise of the seam: its own SDK, over HTTP, against its local cloud."""
+"""Fourth keeps every promise of the seam, with its own SDK, over HTTP, on its local cloud."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
@@ -27,7 +27,7 @@ CODES = {
 }
 
 
-class FourthWorld:
+class FourthHarness:
     page_nodes = 101
 
     def __init__(self, cloud: FourthLocalCloud, clock: FakeClock) -> None:
@@ -46,7 +46,7 @@ class FourthWorld:
         self.cloud.set_capacity(offer.instance_type, offer.zone, nodes)
 
     def refuse_launch(self, kind: FailureKind) -> None:
-        self.cloud.faults.fail("CreateServers", CODES[kind], message="as the cloud words it")
+        self.cloud.faults.fail("CreateServers", CODES[kind], message="the vendor's words")
 
     def lose_launch_answer(self) -> None:
         self.cloud.faults.lose_answer("CreateServers")
@@ -55,10 +55,25 @@ class FourthWorld:
         self.cloud.lag = timedelta(milliseconds=300)
 
     def add_foreign(self) -> None:
-        self.cloud.add_foreign()
+        self.cloud.seed_foreign()
 
     def foreign_intact(self) -> bool:
         return self.cloud.foreign_intact()
+
+    def other_account(self) -> Provider:
+        return plugin.open(Settings(environment=self.cloud.add_account("other")))
+
+    def stop(self, node_id: str) -> None:
+        self.cloud.stop_node(node_id)
+
+    def remove_tags(self, node_id: str) -> None:
+        self.cloud.remove_tags(node_id)
+
+    def protect(self, node_id: str) -> None:
+        self.cloud.protect(node_id)
+
+    def unprotect(self, node_id: str) -> None:
+        self.cloud.protect(node_id, is_protected=False)
 
     def reach_expiry(self) -> None:
         self.clock.advance("90m")
@@ -67,10 +82,10 @@ class FourthWorld:
         self.cloud.preempt(node_id)
 
     def measure(self, node: Node, load: Mapping[Metric, float]) -> None:
-        raise AssertionError("not asked: METRICS is not declared")
+        raise AssertionError("not called: METRICS is not declared")
 
     def impair(self, node: Node) -> None:
-        raise AssertionError("not asked: HEALTH_CHECKS is not declared")
+        raise AssertionError("not called: HEALTH_CHECKS is not declared")
 
     def reserve(self, offer: Offer, nodes: int) -> str:
         raise NotImplementedError("Fourth has no reservations, and does not declare them")
@@ -80,12 +95,12 @@ class TestFourthProvider(ProviderConformance):
     provider_name = "fourth"
 
     @pytest.fixture
-    def world(self) -> Iterator[FourthWorld]:
-        # The cloud lives in virtual time, so that nothing is waited for although everything takes its time.
+    def harness(self) -> Iterator[FourthHarness]:
+        # The cloud runs in virtual time: everything in it takes time, and no test waits.
         clock = FakeClock()
         cloud = FourthLocalCloud(clock=clock)
         cloud.start()
         try:
-            yield FourthWorld(cloud, clock)
+            yield FourthHarness(cloud, clock)
         finally:
             cloud.stop()

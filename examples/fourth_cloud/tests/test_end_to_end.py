@@ -1,4 +1,4 @@
-"""`Cluster.request` on Fourth, from the plan to teardown: the real engine, ledger and SDK, and the local cloud."""
+"""`Cluster.request` on Fourth, from plan to teardown, with the real engine, ledger and SDK, on the local cloud."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 @pytest.fixture(name="cloud")
 def _cloud(tmp_path: Path) -> Iterator[FourthLocalCloud]:
-    """A local Fourth that is the only cloud there is, in virtual time."""
+    """A local Fourth in virtual time, as the only cloud."""
     clock = FakeClock(NOW)
     cloud = FourthLocalCloud(clock=clock)
     cloud.start()
@@ -57,14 +57,14 @@ def test_servers_that_fail_while_they_are_created_send_the_request_to_the_next_z
     assert cloud.alive() == []
 
 
-def test_an_answer_that_was_lost_buys_nothing_twice(cloud: FourthLocalCloud) -> None:
+def test_a_launch_whose_answer_is_lost_is_not_bought_twice(cloud: FourthLocalCloud) -> None:
     cloud.faults.lose_answer("CreateServers")
     with Cluster.request(gpus=16, type="h100", clouds=["fourth"]):
         assert sum(resource.billable for resource in cloud.alive()) == 2
     assert cloud.alive() == []
 
 
-def test_where_nobody_has_any_the_error_tells_each_try_and_nothing_is_left(cloud: FourthLocalCloud) -> None:
+def test_if_no_zone_has_capacity_the_error_names_each_attempt_and_nothing_is_left(cloud: FourthLocalCloud) -> None:
     for zone in ("north-1a", "north-1b", "west-1a", "west-1b"):
         cloud.set_capacity("h100x8", zone, 0)
     with pytest.raises(errors.CapacityError) as caught:
@@ -73,7 +73,7 @@ def test_where_nobody_has_any_the_error_tells_each_try_and_nothing_is_left(cloud
     assert cloud.alive() == []
 
 
-def test_an_end_of_life_is_kept_by_the_cloud_when_nobody_of_us_is_there(cloud: FourthLocalCloud) -> None:
+def test_the_cloud_enforces_the_lease_when_no_process_of_ours_runs(cloud: FourthLocalCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100", clouds=["fourth"], ttl="2h")
     cluster.extend("2h")
     cloud.clock.sleep(timedelta(hours=3))

@@ -1,4 +1,4 @@
-"""What the conformance suite can't know of: the failures of single calls that only Fourth's provider makes."""
+"""Tests of failed calls that only Fourth's provider makes, which the conformance suite does not cover."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,18 +34,18 @@ def _provider(cloud: FourthLocalCloud) -> Provider:
     return plugin.open(Settings(environment=cloud.environment))
 
 
-def test_a_gang_that_could_not_be_taken_back_is_not_reported_as_if_it_were(
+def test_a_gang_that_could_not_be_rolled_back_is_not_reported_as_a_lack_of_capacity(
     cloud: FourthLocalCloud, provider: Provider
 ) -> None:
     cloud.set_capacity(TYPE.name, THERE.zone, 0)
     cloud.faults.drop("DeleteServers")
     request = replace(launch_request(HERE), parts=(Part(HERE, 1), Part(THERE, 1)))
-    # CapacityError would say that nothing of it lives.
+    # CapacityError would mean that no node of the token exists.
     with pytest.raises(errors.TransientError, match="could not be taken back"):
         provider.launch(request)
     with pytest.raises(errors.CapacityError):
         provider.launch(request)
-    cloud.clock.sleep(cloud.shutdown_time)
+    cloud.clock.sleep(cloud.shutdown_delay)
     assert [resource.kind for resource in cloud.alive()] == ["firewall"]
 
 
@@ -53,14 +53,12 @@ def test_more_servers_than_one_call_takes_are_all_deleted(cloud: FourthLocalClou
     provider.launch(launch_request(HERE, nodes=250))
     assert not provider.terminate(ALL).is_done
     assert cloud.faults.count("DeleteServers") == 3
-    cloud.clock.sleep(cloud.shutdown_time)
+    cloud.clock.sleep(cloud.shutdown_delay)
     assert provider.terminate(ALL).is_done
     assert cloud.alive() == []
 
 
-def test_the_firewall_is_not_asked_to_go_before_the_servers_are_gone(
-    cloud: FourthLocalCloud, provider: Provider
-) -> None:
+def test_the_firewall_is_not_deleted_before_the_servers_are_gone(cloud: FourthLocalCloud, provider: Provider) -> None:
     provider.launch(launch_request(HERE))
     step = provider.terminate(ALL)
     assert cloud.faults.count("DeleteFirewall") == 0
@@ -68,9 +66,10 @@ def test_the_firewall_is_not_asked_to_go_before_the_servers_are_gone(
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(502, errors.TransientError), (429, errors.ThrottledError), (418, errors.ProviderError)]
+    ("status", "kind"),
+    [(502, errors.TransientError), (429, errors.ThrottledError), (418, errors.TransientError), (401, errors.AuthError)],
 )
-def test_an_answer_that_is_not_the_apis_own_is_told_by_its_status(
+def test_an_answer_without_a_code_of_the_api_is_translated_by_its_status(
     cloud: FourthLocalCloud, provider: Provider, status: int, kind: type[errors.MulticomputeError]
 ) -> None:
     cloud.faults.fail("CreateServers", f"http_{status}", status=status)
@@ -79,14 +78,14 @@ def test_an_answer_that_is_not_the_apis_own_is_told_by_its_status(
     assert type(caught.value) is kind
 
 
-def test_how_long_the_cloud_asks_to_wait_is_passed_on(cloud: FourthLocalCloud, provider: Provider) -> None:
+def test_the_wait_that_the_cloud_asks_for_is_passed_on(cloud: FourthLocalCloud, provider: Provider) -> None:
     cloud.faults.throttle("ListServers")
     with pytest.raises(errors.ThrottledError) as caught:
         provider.nodes(ALL)
     assert caught.value.retry_after == 1.0
 
 
-def test_a_key_that_is_not_accepted_is_a_finding_and_no_error(cloud: FourthLocalCloud, provider: Provider) -> None:
+def test_a_key_that_is_not_accepted_is_a_finding_and_not_an_error(cloud: FourthLocalCloud, provider: Provider) -> None:
     cloud.faults.fail("GetAccount", "unauthorized")
     (finding,) = provider.check()
     assert not finding.ok and "FOURTH_API_KEY" in finding.hint

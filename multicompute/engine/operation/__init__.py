@@ -1,1 +1,1 @@
-"""What every operation on a cluster shares: its lease, cancellation, retries and event log."""
+"""The parts that all operations on a cluster share: lease, cancellation, cloud calls with retry, and event log."""

@@ -1,6 +1,7 @@
-"""What one piece of work on one cluster needs at hand, and the ways in which all of them talk to clouds and ledger."""
+"""An operation on a cluster: its lease, its events, its cloud calls, and the check that it may continue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -8,13 +9,15 @@ from typing import TypeVar
 from multicompute.clock import Clock
 from multicompute.engine.operation.cancellation import Cancellation
 from multicompute.engine.operation.events import EventCallback, EventLog
-from multicompute.engine.operation.lease import Lease
+from multicompute.engine.operation.lease import Lease, hold_lease
+from multicompute.engine.operation.regions import ProviderRegion
 from multicompute.engine.operation.retry import call_with_retry
-from multicompute.errors import LedgerError, MulticomputeError
-from multicompute.ledger import AttemptRecord, ClusterRecord, Ledger
+from multicompute.errors import AuthError, LedgerError, MulticomputeError, WrongAccountError
+from multicompute.ledger import ClusterRecord, Ledger
 from multicompute.node import ClusterState
+from multicompute.offer import Offer, Quote
 from multicompute.plan import AttemptReport
-from multicompute.provider import Provider, Quotas
+from multicompute.provider import Account, Availability, Provider, Quotas, Selector
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
 
@@ -22,126 +25,211 @@ T = TypeVar("T")
 
 
 class TerminationRequested(Exception):
-    """Somebody else has asked for the end of the cluster while this operation was at it; its text is why."""
+    """Another process requested the termination of the cluster during this operation; the text is the reason."""
 
 
-class LostLease(Exception):
-    """Somebody else works on the cluster now: this operation fell silent for too long, and must not touch it any more."""
+class LeaseLost(Exception):
+    """Another process has taken the cluster over, because this one did not renew its lease in time."""
 
 
 @dataclass(slots=True)
 class Operation:
-    """One piece of work on one cluster, under its lease.
+    """An operation on a cluster, under its lease.
 
     Attributes:
-        reports: what was tried so far, for the error at the end.
-        deadline: when the work has to be done, None for no limit.
-        quotas: what was read of them, by provider and region.
+        initial: The cluster as the ledger had it when the operation began; `reload` reads it again.
+        spec: The request that the cluster was made from.
+        deadline: When the operation has to be complete, None for no limit.
+        reports: The attempts so far, for the error at the end.
+        quotas: The quotas read so far.
+        availability: (provider, region) -> what the account can use there, as far as it was read.
+        quotes: Offer -> its price as confirmed by the cloud, None if the cloud gives none.
+        accounts: Provider -> the account that its credentials belong to, as read so far; None if it can't be read.
     """
 
     session: Session
-    cluster_id: str
+    initial: ClusterRecord
     spec: ClusterSpec
     lease: Lease
-    story: EventLog
-    stop: Cancellation
+    events: EventLog
+    cancellation: Cancellation
     deadline: datetime | None = None
     reports: list[AttemptReport] = field(default_factory=list)
-    quotas: dict[tuple[str, str], Quotas] = field(default_factory=dict)
+    quotas: dict[ProviderRegion, Quotas] = field(default_factory=dict)
+    availability: dict[tuple[str, str], Availability] = field(default_factory=dict)
+    quotes: dict[Offer, Quote | None] = field(default_factory=dict)
+    accounts: dict[str, Account | None] = field(default_factory=dict)
 
-    @classmethod
-    def on(
-        cls,
-        session: Session,
-        record: ClusterRecord,
-        lease: Lease,
-        *,
-        stop: Cancellation,
-        watch: EventCallback | None = None,
-    ) -> "Operation":
-        """Work on the cluster of this record."""
-        return cls(
-            session=session,
-            cluster_id=record.id,
-            spec=ClusterSpec.of(record.spec),
-            lease=lease,
-            story=EventLog(session.ledger, session.clock, record.id, watch),
-            stop=stop,
-        )
+    @property
+    def cluster_id(self) -> str:
+        """The id of the cluster."""
+        return self.initial.id
+
+    @property
+    def name(self) -> str:
+        """The name of the cluster."""
+        return self.initial.name
 
     @property
     def ledger(self) -> Ledger:
+        """The ledger of the session."""
         return self.session.ledger
 
     @property
     def clock(self) -> Clock:
+        """The clock of the session."""
         return self.session.clock
 
-    def record(self) -> ClusterRecord:
-        """The cluster as the ledger has it now."""
+    def reload(self) -> ClusterRecord:
+        """Return the cluster as the ledger has it now."""
         return self.ledger.cluster(self.cluster_id)
 
     def heartbeat(self) -> None:
-        """A safe point between two calls: renews the lease, and meets whoever wants this to stop.
+        """Renew the lease at a safe point between two cloud calls, and raise if the operation must stop.
 
         Raises:
-            LostLease: somebody else took the cluster over.
-            TerminationRequested: somebody else wants its end.
-            BaseException: what a signal or another thread asked for.
+            LeaseLost: Another process took the cluster over.
+            TerminationRequested: Another process requested the termination of the cluster.
+            BaseException: What a signal or another thread requested.
         """
-        self.stop.check()
-        self.keep()
-        record = self.record()
-        if record.state is ClusterState.TERMINATING or not record.state.is_live:
-            raise TerminationRequested(record.reason)
+        self.cancellation.check()
+        self.renew_lease()
+        if (error := self._termination_error()) is not None:
+            raise error
 
-    def keep(self) -> None:
+    def holds_lease(self) -> bool:
+        """Renew the lease; return False if another process holds it."""
+        try:
+            return self.lease.acquire()
+        except LedgerError:
+            # No other process can have written to the ledger either. The next write that matters raises the error.
+            return True
+
+    def renew_lease(self) -> None:
         """Renew the lease.
 
         Raises:
-            LostLease: somebody else has it.
+            LeaseLost: Another process holds it.
         """
-        try:
-            is_held = self.lease.take()
-        except LedgerError:
-            # Nobody else can have written there either; what is to be written next will say so where it matters.
-            return
-        if not is_held:
-            raise LostLease
+        if not self.holds_lease():
+            raise LeaseLost
 
     def conflict_error(self) -> Exception:
-        """Why the ledger refused what this operation wanted to write: somebody wants the end, or has taken the cluster over."""
-        self.keep()
-        record = self.record()
-        is_ending = record.state is ClusterState.TERMINATING or not record.state.is_live
-        return TerminationRequested(record.reason) if is_ending else LostLease()
+        """Return why the ledger refused a write of this operation: the cluster is terminating, or the lease is lost."""
+        self.renew_lease()
+        return self._termination_error() or LeaseLost()
 
-    def ask(self, provider: Provider, what: str, call: Callable[[], T]) -> T:
-        """Call a cloud, patiently; `what` names the call in the story."""
+    def _termination_error(self) -> TerminationRequested | None:
+        record = self.reload()
+        if record.state.is_live and record.state is not ClusterState.TERMINATING:
+            return None
+        return TerminationRequested(record.reason)
+
+    def call(self, provider: Provider, what: str, call: Callable[[], T]) -> T:
+        """Call a cloud with retry, logging each retry as an event; `what` names the call in it."""
 
         def on_retry(error: MulticomputeError, seconds: float) -> None:
-            self.keep()
-            message = f"{provider.name}: {what}: {error.code or error.message}; again in {seconds:.1f} s"
-            self.story.add("retry", message, code=error.code)
+            self.renew_lease()
+            message = f"{provider.name}: {what}: {error.code or error.message}; retry in {seconds:.1f} s"
+            self.events.add("retry", message, code=error.code)
 
-        return call_with_retry(call, clock=self.clock, stop=self.stop, base=provider.poll_interval, on_retry=on_retry)
+        return call_with_retry(
+            call, provider=provider, clock=self.clock, cancellation=self.cancellation, on_retry=on_retry
+        )
 
-    def pause(self, duration: timedelta) -> None:
-        """Wait a while between two looks."""
-        self.stop.sleep(self.clock, duration)
+    def provider(self, name: str) -> Provider:
+        """Return a provider whose credentials belong to the account that holds the resources of the cluster.
+
+        Raises:
+            WrongAccountError: They belong to another account, where nothing of the cluster would be found.
+        """
+        provider = self.session.provider(name)
+        for attempt in self.ledger.attempts(self.cluster_id):
+            if attempt.is_open and attempt.provider == name and attempt.account is not None:
+                self._require_account(provider, attempt.account)
+        return provider
+
+    def _require_account(self, provider: Provider, owner: Account) -> None:
+        mine = self.call(provider, "read the account", lambda: provider.account)
+        if not mine.is_same(owner):
+            raise WrongAccountError(
+                f"{self.name} is in {owner.label}, and these credentials belong to {mine.label}; nothing was changed",
+                provider=provider.name,
+                hint="use the credentials of that account",
+            )
+
+    def selector(self, where: ProviderRegion, *, token: str | None = None) -> Selector:
+        """Return a selector of what the cluster has in a region: by its tags, and by what the ledger knows of it.
+
+        Args:
+            where: The region.
+            token: Select one attempt only.
+        """
+        attempts = {
+            attempt.token
+            for attempt in self.ledger.attempts(self.cluster_id)
+            if attempt.is_open and (attempt.provider, attempt.region) == where and token in (None, attempt.token)
+        }
+        known = (
+            node.id
+            for node in self.ledger.nodes(self.cluster_id)
+            if node.ended_at is None and node.token in attempts and node.region == where.region
+        )
+        return Selector(
+            region=where.region,
+            cluster_id=self.cluster_id,
+            token=token,
+            known_ids=tuple(known),
+            tokens=tuple(sorted(attempts)),
+        )
+
+    def account_of(self, name: str) -> Account | None:
+        """Return the account that new resources of a provider will be in; None, with an event, if it can't be read.
+
+        Raises:
+            AuthError: The credentials are rejected.
+        """
+        if name not in self.accounts:
+            provider = self.session.provider(name)
+            try:
+                self.accounts[name] = self.call(provider, "read the account", lambda: provider.account)
+            except AuthError:
+                raise
+            except MulticomputeError as error:
+                self.events.add("note", f"{name}: the account could not be read: {error.message}", code=error.code)
+                self.accounts[name] = None
+        return self.accounts[name]
+
+    def sleep(self, duration: timedelta) -> None:
+        """Sleep, unless the operation is cancelled."""
+        self.cancellation.sleep(self.clock, duration)
 
 
-def report_of(attempt: AttemptRecord, outcome: str, *, code: str | None = None, message: str = "") -> AttemptReport:
-    """What one try came to, in a line."""
-    offer = attempt.parts[0].offer
-    return AttemptReport(
-        provider=offer.provider,
-        region=offer.region,
-        zone=offer.zone,
-        instance_type=offer.instance_type,
-        purchase=offer.purchase,
-        nodes=attempt.nodes,
-        outcome=outcome,
-        code=code,
-        message=message,
-    )
+@contextmanager
+def working_on(
+    session: Session,
+    cluster_id: str,
+    *,
+    lease: Lease | None = None,
+    cancellation: Cancellation | None = None,
+    callback: EventCallback | None = None,
+    for_teardown: bool = False,
+) -> Iterator[Operation | None]:
+    """Hold the lease of a cluster inside the block and yield an operation on it; None if another process holds the lease.
+
+    The record is read under the lease: the previous holder may have changed or terminated the cluster. With `for_teardown`, a
+    ledger that can't be written is no error.
+    """
+    with hold_lease(session, cluster_id, lease, for_teardown=for_teardown) as held:
+        if held is None:
+            yield None
+            return
+        record = session.ledger.cluster(cluster_id)
+        yield Operation(
+            session=session,
+            initial=record,
+            spec=ClusterSpec.of(record.spec),
+            lease=held,
+            events=EventLog(session.ledger, session.clock, cluster_id, callback, name=record.name),
+            cancellation=cancellation or Cancellation(),
+        )

@@ -1,1 +1,1 @@
-"""Launch clusters: claim a name, try one candidate after another, and wait until the gang runs."""
+"""Brings a cluster up: claims its name, checks quotas and prices, launches candidates in order, and rolls back failures."""

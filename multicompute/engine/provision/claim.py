@@ -1,13 +1,13 @@
-"""Claim a cluster's name in the ledger: a repeated request returns its own cluster (I6)."""
+"""Claims the name of a cluster in the ledger, so that a repeated request returns its own cluster (I6)."""
 
 import json
-from dataclasses import replace
+import math
 from datetime import timedelta
 
+from multicompute.clock import Random
 from multicompute.engine.operation.lease import Lease
 from multicompute.engine.planning import plan_for
-from multicompute.engine.provision.attempt import contents
-from multicompute.engine.provision.summary import cluster_name
+from multicompute.engine.provision.description import describe_open
 from multicompute.errors import ClusterExists, SpecError
 from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
@@ -16,21 +16,34 @@ from multicompute.plan import Candidate
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
 
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+
 
 def find_claimed(session: Session, spec: ClusterSpec) -> ClusterRecord | None:
-    """The live cluster that the same request made before, or that was adopted and is what the request asks for."""
+    """Return the live cluster that the same request made before, or an adopted one that fits the request, or None.
+
+    Raises:
+        ClusterExists: A live cluster of that name was made by another request.
+    """
     if spec.name is None:
         return None
     try:
-        return session.ledger.claimed(spec.name, identity_of(spec))
+        return session.ledger.claimed(spec.name, _identity(spec))
     except ClusterExists:
-        if (record := adopted_for(session, spec)) is None:
+        if (record := _adopted_for(session, spec)) is None:
             raise
         return record
 
 
 def claim(session: Session, spec: ClusterSpec) -> tuple[ClusterRecord, Lease | None]:
-    """Write the cluster down under its name, or find the one that the same request made before (I6); a new one with its lease."""
+    """Create the cluster in the ledger under its name, or find the live one that the same request made before (I6).
+
+    Returns:
+        The cluster, and its lease if it is new.
+
+    Raises:
+        ClusterExists: A live cluster of that name was made by another request.
+    """
     now = session.clock.now()
     cluster_id = f"c-{session.random.getrandbits(64):016x}"
     record = ClusterRecord(
@@ -39,7 +52,7 @@ def claim(session: Session, spec: ClusterSpec) -> tuple[ClusterRecord, Lease | N
         state=ClusterState.REQUESTED,
         owner=session.config.owner,
         spec=spec.to_dict(),
-        identity=identity_of(spec),
+        identity=_identity(spec),
         created_at=now,
         expires_at=now + spec.ttl if isinstance(spec.ttl, timedelta) else None,
     )
@@ -49,44 +62,55 @@ def claim(session: Session, spec: ClusterSpec) -> tuple[ClusterRecord, Lease | N
     return claimed, lease if claimed.id == cluster_id else None
 
 
-def identity_of(spec: ClusterSpec) -> str:
-    """What makes two requests the same one, as text."""
+def cluster_name(spec: ClusterSpec, random: Random) -> str:
+    """Return a name made from the spec and a random part: "h100-64-k3x9m"."""
+    kind = (spec.type or ("reserved",))[0].lower()
+    kind = "".join(c if c.isalnum() and c.isascii() else "-" for c in kind).strip("-")
+    head = kind if kind[:1].isalpha() else f"c{kind}"
+    count = f"-{spec.gpus}" if spec.gpus else ""
+    tail = "".join(random.choice(_LETTERS) for _ in range(5))
+    return f"{head[:20].rstrip('-')}{count}-{tail}"
+
+
+def _identity(spec: ClusterSpec) -> str:
+    """Return as text what two requests must have in common to be the same request."""
     return json.dumps(spec.identity(), sort_keys=True)
 
 
-def adopted_for(session: Session, spec: ClusterSpec) -> ClusterRecord | None:
-    """The adopted live cluster of the name that a request has, where it is what the request asks for; None where none is adopted.
+def _adopted_for(session: Session, spec: ClusterSpec) -> ClusterRecord | None:
+    """Return the adopted live cluster of the requested name, if it fits the request; None if none was adopted.
 
-    The arguments that it was once requested with are not known. So it is the same request (I6) that asks for as many accelerators as
-    there are, on machines of which one alone would meet the request where they stand; how they were bought, at what price and what
-    for, is not compared.
+    The arguments of the original request are unknown. So a request counts as the same (I6) if it asks for as many
+    accelerators as the cluster has, and if each of its machines alone would meet the request in its region. Purchase, prices
+    and limits are not compared.
 
     Raises:
-        ClusterExists: the request asks for something else.
+        ClusterExists: The adopted cluster does not fit the request.
     """
     record = next((each for each in session.ledger.clusters() if each.name == spec.name), None)
     if record is None or not json.loads(record.identity).get("adopted"):
         return None
     attempts = [attempt for attempt in session.ledger.attempts(record.id) if attempt.is_open]
-    if not _is_meant(session, spec, tuple(part for attempt in attempts for part in attempt.parts)):
+    if not _fits(session, spec, tuple(part for attempt in attempts for part in attempt.parts)):
         raise ClusterExists(
-            f"{record.name}: the live cluster of this name ({record.state}) was adopted from what was found, "
-            f"{', '.join(contents(attempts)) or 'nothing'}, and the request asks for something else",
-            hint=f"choose another name, ask for what is there, or end it with `multicompute down {record.name}`",
+            f"{record.name}: the live cluster of this name ({record.state}) was adopted and has "
+            f"{', '.join(describe_open(attempts)) or 'nothing'}; the request asks for something else",
+            hint=f"choose another name, ask for what it has, or terminate it with `multicompute down {record.name}`",
         )
     return record
 
 
-def _is_meant(session: Session, spec: ClusterSpec, parts: tuple[Part, ...]) -> bool:
+def _fits(session: Session, spec: ClusterSpec, parts: tuple[Part, ...]) -> bool:
     if not parts or not spec.type:
         return False
-    there, largest = Candidate(parts).accelerators, max(part.offer.instance.accelerators for part in parts)
+    accelerators, largest = Candidate(parts).accelerators, max(part.offer.instance.accelerators for part in parts)
     nodes = sum(part.nodes for part in parts)
-    # Machines are bought whole, so that there may be more than was asked for, but less than a machine more.
-    if spec.nodes not in (None, nodes) or (spec.gpus is not None and not 0 <= there - spec.gpus < max(largest, 1)):
+    # Machines are indivisible, so the cluster may have a surplus, but less than one machine.
+    if spec.nodes not in (None, nodes) or (
+        spec.gpus is not None and not 0 <= accelerators - spec.gpus < max(largest, 1)
+    ):
         return False
-    one = replace(
-        spec,
+    one_node = spec.replace(
         gpus=None if spec.gpus is None or largest < 1 else spec.gpus_per_node or 1,
         nodes=1,
         name=None,
@@ -99,10 +123,14 @@ def _is_meant(session: Session, spec: ClusterSpec, parts: tuple[Part, ...]) -> b
         interconnect="any",
         max_price=None,
         max_hourly=None,
+        allow_surplus=True,
         budget=None,
+        strict_ttl=False,
     )
     try:
-        plan = plan_for(session, one, outages=())
+        # It is bought already: a ceiling on what may be bought does not apply.
+        plan = plan_for(session, one_node, outages=(), ceiling=math.inf)
     except SpecError:
         return False
-    return {(part.offer.region, part.offer.instance) for part in parts} <= {(one.region, one.instance) for one in plan}
+    fitting = {(candidate.region, candidate.instance) for candidate in plan}
+    return {(part.offer.region, part.offer.instance) for part in parts} <= fitting

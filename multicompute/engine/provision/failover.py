@@ -1,6 +1,7 @@
-"""What comes next after a failure, and what is worth remembering of it. Pure: decides, does nothing."""
+"""Decides which candidate to try after a failure, and which outage to remember. Pure."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -8,72 +9,117 @@ from multicompute.errors import (
     AccessDeniedError,
     AuthError,
     CapacityError,
-    InvalidRequestError,
     MulticomputeError,
+    ProviderError,
     QuotaError,
+    ThrottledError,
+    TransientError,
 )
-from multicompute.offer import Part
+from multicompute.offer import Offer, Part
 from multicompute.plan import Candidate, Outage
-from multicompute.provider import Quota
 
-# First length and longest. A lack of capacity passes in minutes or hours; a quota is raised, and a zone begins to sell a type, within days.
-_LENGTHS: Final = {
+# How long an outage lasts by its reason: the first and the longest duration. A lack of capacity lasts minutes or hours. It takes days to raise a quota, or until a zone sells a type.
+DURATIONS: Final = {
     "capacity": (timedelta(minutes=5), timedelta(hours=2)),
     "quota": (timedelta(minutes=15), timedelta(days=1)),
     "not offered": (timedelta(days=1), timedelta(days=1)),
     "access": (timedelta(hours=1), timedelta(days=1)),
 }
+_UNANSWERED: Final = (ThrottledError, TransientError)
+"""Errors that remain after many repetitions of a call."""
+_SLOW: Final = (*_UNANSWERED, ProviderError)
+"""Errors that leave the outcome of a launch open until the cloud's consistency window has passed."""
 MEMORY: Final = timedelta(days=1)
-"""An outage that recurs within this time after the last one lasts twice as long as that."""
+"""An outage that recurs within this time after the last one lasts twice as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A place where the rest of the request has no use for further tries; an empty field is any."""
+
+    provider: str
+    region: str = ""
+    zone: str = ""
+    instance_type: str = ""
+
+    def covers(self, offer: Offer) -> bool:
+        """Return whether an offer is in the place."""
+        return (
+            self.provider == offer.provider
+            and self.region in ("", offer.region)
+            and self.zone in ("", offer.zone)
+            and self.instance_type in ("", offer.instance_type)
+        )
 
 
 class CandidateQueue:
-    """The candidates still to try, in order, as failures change it. `next` is a matter of microseconds."""
+    """The candidates left to try, in an order that failures change. `next` takes microseconds."""
 
     def __init__(self, candidates: Iterable[Candidate], outages: Iterable[Outage] = ()) -> None:
-        self._ahead = list(reversed(list(candidates)))
+        """Create the queue of a plan; candidates in a known outage are skipped."""
+        self._stack = list(reversed(list(candidates)))
+        self._taken: set[tuple[Part, ...]] = set()
         self._outages = list(outages)
-        self._dropped: set[str] = set()
+        self._exclusions: set[Exclusion] = set()
 
     def next(self, *, now: datetime) -> Candidate | None:
-        """The next candidate that nothing rules out, or None."""
-        while self._ahead:
-            candidate = self._ahead.pop()
-            if candidate.provider not in self._dropped and self.ruled_out_by(candidate, now=now) is None:
+        """Remove and return the next candidate that nothing rules out, None if there is none."""
+        while self._stack:
+            candidate = self._stack.pop()
+            self._taken.add(candidate.parts)
+            if not self._is_excluded(candidate) and self.ruled_out_by(candidate, now=now) is None:
                 return candidate
         return None
 
+    def _is_excluded(self, candidate: Candidate) -> bool:
+        return any(exclusion.covers(part.offer) for exclusion in self._exclusions for part in candidate.parts)
+
     def ruled_out_by(self, candidate: Candidate, *, now: datetime) -> Outage | None:
-        """The outage that says that `candidate` is not worth asking for."""
+        """Return the outage that rules out `candidate`, None if there is none."""
         for outage in self._outages:
             if any(outage.covers(part.offer, nodes=part.nodes, now=now) for part in candidate.parts):
                 return outage
         return None
 
     def put_back(self, candidate: Candidate) -> bool:
-        """Return a candidate whose price has risen to the place that it has now; False where that is still the first."""
-        cheaper = sum(other.hourly_cost < candidate.hourly_cost for other in self._ahead)
+        """Insert a candidate at the position of its new price; return False, and do nothing, if it is still the cheapest."""
+        price = (candidate.ends_early, candidate.hourly_cost)
+        cheaper = sum((other.ends_early, other.hourly_cost) < price for other in self._stack)
         if cheaper:
-            self._ahead.insert(len(self._ahead) - cheaper, candidate)
+            self._stack.insert(len(self._stack) - cheaper, candidate)
         return cheaper > 0
 
-    def drop(self, provider: str) -> None:
-        """Nothing of this provider is worth trying any more."""
-        self._dropped.add(provider)
+    def renew(self, candidates: Iterable[Candidate], last: Candidate) -> None:
+        """Replace the candidates by those of a new plan, without those that were tried; `last` was returned and not tried."""
+        self._taken.discard(last.parts)
+        self._stack = [candidate for candidate in candidates if candidate.parts not in self._taken]
+        self._stack.reverse()
 
-    def learn(self, candidate: Candidate, error: MulticomputeError, outage: Outage | None) -> None:
-        """Take in what a try came to: an outage rules out what it covers, zones that are named come next."""
+    def drop(self, provider: str) -> None:
+        """Skip all further candidates of a provider."""
+        self._exclusions.add(Exclusion(provider))
+
+    def record_failure(self, candidate: Candidate, error: MulticomputeError, outage: Outage | None) -> None:
+        """Apply a failure: skip what it rules out, and move zones that it names to the front.
+
+        After a failure that took minutes, the other clouds are next, then the other regions of this one.
+        """
         if outage is not None:
             self._outages.append(outage)
+        exclusion = exclusion_of(error, candidate)
+        if exclusion is not None:
+            self._exclusions.add(exclusion)
+        if type(error) in _SLOW:
+            # A further try may take as long.
+            self._stack.sort(key=lambda other: (other.provider != candidate.provider, other.region != candidate.region))
         named = error.zones_with_capacity if isinstance(error, CapacityError) else ()
         if named:
-            near = [other for other in self._ahead if _is_near(other, candidate) and other.zone in named]
-            rest = [other for other in self._ahead if not (_is_near(other, candidate) and other.zone in named)]
-            self._ahead = rest + near
+            # The end of the stack comes first. The sort is stable, so the order is otherwise kept.
+            self._stack.sort(key=lambda other: other.zone in named and _is_same_purchase(other, candidate))
 
 
-def _is_near(other: Candidate, candidate: Candidate) -> bool:
-    """Whether it is the same thing in another zone of the region."""
+def _is_same_purchase(other: Candidate, candidate: Candidate) -> bool:
+    """Return whether two candidates differ only in the zone."""
     return (other.provider, other.region, other.instance_type, other.purchase) == (
         candidate.provider,
         candidate.region,
@@ -82,25 +128,33 @@ def _is_near(other: Candidate, candidate: Candidate) -> bool:
     )
 
 
-def ends_all(error: MulticomputeError) -> bool:
-    """Whether the request itself is at fault, so that no other place would take it."""
-    return isinstance(error, InvalidRequestError) and error.scope != "zone"
+def exclusion_of(error: MulticomputeError, candidate: Candidate) -> Exclusion | None:
+    """Return what a failure rules out for the rest of the request, None if no more than the candidate itself.
+
+    A lack of capacity or quota is remembered as an outage instead, which may not cover a smaller gang.
+    """
+    offer = _refused_part(error, candidate).offer
+    if error.scope == "account":
+        return None if isinstance(error, (CapacityError, QuotaError)) else Exclusion(offer.provider)
+    if isinstance(error, _UNANSWERED):
+        return Exclusion(offer.provider, offer.region)
+    if isinstance(error, (CapacityError, QuotaError)) or error.scope == "request":
+        return None
+    if error.scope == "type":
+        return Exclusion(offer.provider, offer.region, instance_type=offer.instance_type)
+    if error.scope == "zone" and not offer.zone:
+        # The cloud has chosen the zone, and may choose another one next time.
+        return None
+    return Exclusion(offer.provider, offer.region, offer.zone if error.scope == "zone" else "")
 
 
-def ends_provider(error: MulticomputeError) -> bool:
-    """Whether nothing else of this provider is worth asking for: a lack is local, everything else is not."""
-    if isinstance(error, (CapacityError, QuotaError)):
-        return error.scope == "account"
-    return error.scope not in ("zone", "region")
-
-
-def reason_of(error: MulticomputeError) -> str:
-    """The word by which the lack that `error` tells of is remembered; "" where it is none."""
+def outage_reason(error: MulticomputeError) -> str:
+    """Return the reason of the outage that follows from an error, "" if none does."""
     if isinstance(error, CapacityError):
         return "capacity" if error.is_offered else "not offered"
     if isinstance(error, QuotaError):
         return "quota"
-    if isinstance(error, (AuthError, AccessDeniedError)) and error.scope == "region":
+    if isinstance(error, (AuthError, AccessDeniedError)) and error.scope in ("type", "region"):
         return "access"
     return ""
 
@@ -108,14 +162,17 @@ def reason_of(error: MulticomputeError) -> str:
 def outage_of(
     error: MulticomputeError, candidate: Candidate, *, now: datetime, past: Sequence[Outage] = ()
 ) -> Outage | None:
-    """What is worth remembering of a failure, for every process: longer each time that it recurs."""
-    reason = reason_of(error)
+    """Return the outage to remember after a failure, None if there is none.
+
+    Its duration doubles with each recurrence of an outage in `past`.
+    """
+    reason = outage_reason(error)
     if not reason:
         return None
     part = _refused_part(error, candidate)
     offer = part.offer
-    place = {"account": "", "region": offer.region}.get(error.scope, offer.zone or offer.region)
-    instance_type = getattr(error, "blocks", None) or ("*" if reason == "access" else offer.instance_type)
+    place = {"account": "", "region": offer.region, "type": offer.region}.get(error.scope, offer.zone or offer.region)
+    instance_type = "*" if reason == "access" and error.scope == "region" else offer.instance_type
     before = [
         outage
         for outage in past
@@ -123,7 +180,7 @@ def outage_of(
         == (place, instance_type, offer.purchase, reason)
     ]
     consecutive_failures = 1 + max((outage.consecutive_failures for outage in before), default=0)
-    first, longest = _LENGTHS[reason]
+    first, longest = DURATIONS[reason]
     active = [outage.nodes for outage in before if outage.until > now]
     return Outage(
         provider=offer.provider,
@@ -138,26 +195,8 @@ def outage_of(
 
 
 def _refused_part(error: MulticomputeError, candidate: Candidate) -> Part:
-    """The part of a candidate that an answer is about; the first where it does not say."""
+    """Return the part of a candidate that an error is about, or the first one if the error names none."""
     for part in candidate.parts:
         if (part.offer.zone or None, part.offer.instance_type) == (error.zone, error.instance_type):
             return part
     return candidate.parts[0]
-
-
-def short_quota(quotas: Iterable[Quota], candidate: Candidate) -> tuple[Quota, float] | None:
-    """The first quota that does not allow `candidate`, and how much of its unit would be needed."""
-    for quota in quotas:
-        needed = sum(
-            part.nodes * _units(quota, part.offer.instance.vcpus, part.offer.instance.accelerators)
-            for part in candidate.parts
-            if part.reservation is None and quota.purchase == part.offer.purchase and quota.region == part.offer.region
-            if quota.counts(part.offer.instance)
-        )
-        if needed > quota.limit - quota.used:
-            return quota, needed
-    return None
-
-
-def _units(quota: Quota, vcpus: float, accelerators: float) -> float:
-    return {"vcpus": vcpus, "accelerators": accelerators}.get(quota.unit, 1.0)

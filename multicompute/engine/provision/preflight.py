@@ -1,115 +1,182 @@
-"""What is looked up before a launch: quotas, reservations, and today's price where ours is only an estimate."""
+"""Checks before a launch: what the account can use, quotas, reservations and prices."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
+from multicompute.engine.availability import read_availability, reads_availability
 from multicompute.engine.operation.operation import Operation
-from multicompute.engine.provision.failover import short_quota
-from multicompute.errors import MulticomputeError, QuotaError, SpecError
-from multicompute.offer import Offer, Quote
-from multicompute.plan import AttemptReport, Candidate
-from multicompute.provider import Capability, Quotas, Reservation
+from multicompute.engine.operation.regions import ProviderRegion, by_region_of
+from multicompute.engine.planning import Places, known_availability, plan_for
+from multicompute.engine.provision.description import PRICE_ABOVE_LIMIT, report_of
+from multicompute.engine.provision.quota import short_quota
+from multicompute.errors import CapacityError, LedgerError, MulticomputeError, QuotaError, SpecError, message_of
+from multicompute.offer import Offer, Part, Quote
+from multicompute.plan import Candidate
+from multicompute.provider import Availability, Capability, Quota, Quotas, Reservation
 from multicompute.session import Session
 from multicompute.spec import ClusterSpec
+from multicompute.units import counted, format_usd
 
 _POOL: Final = 8
+_OVER_CEILING: Final = "raise `max_hourly` in the configuration or, if `confirm_above` is lower, add --yes"
 
 
-def quota_error(op: Operation, candidate: Candidate) -> QuotaError | None:
-    """The error of a candidate that the account's quota does not allow, found without a launch; None where it may go ahead."""
-    provider = op.session.provider(candidate.provider)
-    if Capability.QUOTAS not in provider.capabilities:
-        return None
-    short = short_quota(_quotas(op, candidate).quotas, candidate)
-    if short is None:
-        return None
-    quota, needed = short
-    offer = candidate.parts[0].offer
-    error = QuotaError(
-        f"{quota.name}: {needed:g} {quota.unit} needed, {quota.limit:g} allowed, {quota.used:g} in use",
-        provider=candidate.provider,
-        region=candidate.region,
-        instance_type=candidate.instance_type,
-        hint=f"ask {candidate.provider} to raise it in {candidate.region}",
-        scope="region",
-    )
-    report = AttemptReport(
-        provider=offer.provider,
-        region=offer.region,
-        zone=offer.zone,
-        instance_type=offer.instance_type,
-        purchase=offer.purchase,
-        nodes=candidate.nodes,
-        outcome="no quota",
-        message=error.message,
-    )
-    op.reports.append(report)
-    op.story.add("quota", f"{report}; not asked for", provider=candidate.provider, region=candidate.region)
-    return error
+def learn_availability(op: Operation, candidate: Candidate, assumed: Places) -> bool:
+    """Read what the account can use in the regions of a candidate, unless that was read within the last day.
+
+    Returns:
+        Whether it differs from what the plan assumed, so that the plan has to be made again.
+    """
+    regions = list(by_region_of(candidate.parts, lambda part: part.offer))
+    for where in regions:
+        if where not in op.availability:
+            op.availability[where] = _availability(op, where)
+    return any(op.availability[where] != assumed.get(where, Availability(where.region)) for where in regions)
 
 
-def _quotas(op: Operation, candidate: Candidate) -> Quotas:
-    """The quotas of the candidate's region, read once per operation; what can't be read is a note, not an error."""
-    key = (candidate.provider, candidate.region)
-    if key not in op.quotas:
-        provider = op.session.provider(candidate.provider)
-        try:
-            op.quotas[key] = provider.quotas(candidate.region)
-        except MulticomputeError as error:
-            op.quotas[key] = Quotas(notes=(f"quotas can't be read: {error.message}",))
-        for note in op.quotas[key].notes:
-            op.story.add("note", f"{candidate.provider} {candidate.region}: {note}")
-    return op.quotas[key]
-
-
-def recheck_price(op: Operation, candidate: Candidate) -> Candidate | None:
-    """The candidate at today's price where ours was an estimate and the cloud tells; None where that is too much for the spec."""
-    if candidate.price_basis != "estimate":
-        return candidate
-    quotes = _todays(op, [part.offer for part in candidate.parts])
-    if not quotes:
-        return candidate
-    parts = tuple(replace(part, offer=_at(part.offer, quotes.get(part.offer))) for part in candidate.parts)
-    checked = replace(candidate, parts=parts)
-    if checked.hourly_cost != candidate.hourly_cost:
-        op.story.add(
-            "note",
-            f"{candidate.instance_type} in {candidate.zone or candidate.region}: estimated at "
-            f"${candidate.hourly_cost:,.2f}/h, is ${checked.hourly_cost:,.2f}/h today",
-        )
-    over_price = op.spec.max_price is not None and checked.price_per_accelerator > op.spec.max_price
-    over_hourly = op.spec.max_hourly is not None and checked.hourly_cost > op.spec.max_hourly
-    return None if over_price or over_hourly else checked
-
-
-def _todays(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-    """Today's prices, as far as the clouds of these offers tell them."""
-    found: dict[Offer, Quote] = {}
-    for name in dict.fromkeys(offer.provider for offer in offers):
-        provider = op.session.provider(name)
-        if Capability.LIVE_PRICES not in provider.capabilities:
-            continue
-        try:
-            found |= provider.quotes([offer for offer in offers if offer.provider == name])
-        except MulticomputeError as error:
-            op.story.add("note", f"the estimated price could not be confirmed: {error.message}", code=error.code)
+def _availability(op: Operation, where: ProviderRegion) -> Availability:
+    """Return what the account can use in a region; what can't be read becomes a note, not an error."""
+    unknown = Availability(where.region)
+    try:
+        account = op.account_of(where.provider)
+        if account is None or not reads_availability(op.session, where.provider):
+            return unknown
+        known = known_availability(op.session, {where.provider: account})
+        if where in known:
+            return known[where]
+        found = read_availability(op.session, where.provider, where.region, account)
+    except LedgerError:
+        raise
+    except MulticomputeError as error:
+        op.events.add("note", f"{where}: what the account can use can't be read: {error.message}", code=error.code)
+        return unknown
+    for note in found.notes:
+        op.events.add("note", f"{where}: {note}")
     return found
 
 
-def _at(offer: Offer, quote: Quote | None) -> Offer:
-    return offer if quote is None else replace(offer, quote=quote)
+def quota_error(op: Operation, candidate: Candidate) -> QuotaError | None:
+    """Return the error of a candidate that exceeds a quota, so that it is not launched; None if all quotas allow it."""
+    for where, parts in by_region_of(candidate.parts, lambda part: part.offer).items():
+        # A quota without a region counts what is launched in the other regions of the provider, too.
+        counted = [part for part in candidate.parts if part.offer.provider == where.provider]
+        short = short_quota(_quotas(op, where).quotas, counted)
+        if short is not None:
+            return _quota_error(op, where, parts, *short)
+    return None
+
+
+def _quota_error(
+    op: Operation, where: ProviderRegion, parts: Sequence[Part], quota: Quota, needed: float
+) -> QuotaError:
+    error = QuotaError(
+        f"{quota.name}: {needed:g} {quota.unit} needed, {quota.limit:g} allowed, {quota.used:g} in use",
+        provider=where.provider,
+        region=where.region,
+        instance_type=parts[0].offer.instance_type,
+        hint=f"ask {where.provider} to raise it" + (f" in {where.region}" if quota.region else ""),
+        scope="region" if quota.region else "account",
+    )
+    report = report_of(parts, "no quota", message=error.message)
+    op.reports.append(report)
+    op.events.add("quota", f"{report}; not launched", provider=where.provider, region=where.region)
+    return error
+
+
+def _quotas(op: Operation, where: ProviderRegion) -> Quotas:
+    """Return the quotas of a region, read once per operation; quotas that can't be read become a note, not an error."""
+    if where not in op.quotas:
+        provider = op.session.provider(where.provider)
+        if Capability.QUOTAS not in provider.capabilities:
+            return Quotas()
+        try:
+            op.quotas[where] = provider.quotas(where.region)
+        except Exception as error:  # noqa: BLE001 - whatever the adapter raises: the cloud itself refuses what exceeds a quota
+            op.quotas[where] = Quotas(notes=(f"quotas can't be read: {message_of(error)}",))
+        for note in op.quotas[where].notes:
+            op.events.add("note", f"{where}: {note}")
+    return op.quotas[where]
+
+
+def recheck_price(op: Operation, candidate: Candidate, *, ceiling: float | None = None) -> Candidate:
+    """Return the candidate with today's prices in place of estimates, spot prices and stale ones, where the cloud has them.
+
+    Raises:
+        CapacityError: It costs more than a price limit of the request, or than `ceiling` in USD per hour.
+    """
+    doubtful = [part.offer for part in candidate.parts if _is_doubtful(candidate, part.offer)]
+    if not doubtful:
+        return candidate
+    quotes = _current_quotes(op, doubtful)
+    parts = tuple(
+        replace(part, offer=replace(part.offer, quote=quotes.get(part.offer) or part.offer.quote))
+        for part in candidate.parts
+    )
+    checked = replace(candidate, parts=parts)
+    if checked.hourly_cost != candidate.hourly_cost:
+        message = (
+            f"{candidate.instance_type} in {candidate.zone or candidate.region}: {format_usd(candidate.hourly_cost)}/h in the "
+            f"tables, is {format_usd(checked.hourly_cost)}/h today"
+        )
+        op.events.add("note", message)
+    _require_price(op.spec, checked, ceiling)
+    return checked
+
+
+def _is_doubtful(candidate: Candidate, offer: Offer) -> bool:
+    return offer.purchase == "spot" or candidate.is_stale or offer.quote.basis == "estimate"
+
+
+def _require_price(spec: ClusterSpec, checked: Candidate, ceiling: float | None) -> None:
+    limits = (
+        (spec.max_price, checked.price_per_accelerator, " per accelerator-hour", "max_price=", "raise max_price"),
+        (spec.max_hourly, checked.hourly_cost, "/h", "max_hourly=", "raise max_hourly"),
+        (ceiling, checked.hourly_cost, "/h", "the ceiling of $", _OVER_CEILING),
+    )
+    for limit, price, unit, name, remedy in limits:
+        if limit is not None and price > limit:
+            place = f"{checked.provider} {checked.zone or checked.region} {checked.instance_type}"
+            raise CapacityError(
+                f"{place}: costs {format_usd(price)}{unit} today, more than {name}{limit:g}",
+                provider=checked.provider,
+                region=checked.region,
+                zone=checked.zone or None,
+                instance_type=checked.instance_type,
+                code=PRICE_ABOVE_LIMIT,
+                hint=remedy,
+            )
+
+
+def _current_quotes(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Quote | None]:
+    """Return today's prices of these offers, where their clouds have one; each is asked for once per operation."""
+    for name in dict.fromkeys(offer.provider for offer in offers):
+        wanted = [offer for offer in offers if offer.provider == name and offer not in op.quotes]
+        provider = op.session.provider(name)
+        if not wanted or Capability.LIVE_PRICES not in provider.capabilities:
+            continue
+        found: Mapping[Offer, Quote] = {}
+        try:
+            found = op.call(provider, "read prices", partial(provider.quotes, wanted))
+        except MulticomputeError as error:
+            op.events.add("note", f"{name}: the price could not be confirmed: {error.message}", code=error.code)
+        op.quotes |= {offer: found.get(offer) for offer in wanted}
+    return op.quotes
 
 
 def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation, ...]:
-    """Look the spec's reservations up in every region where they may be.
+    """Find the reservations of the spec in all regions of the configured clouds.
+
+    One that these credentials may not read, such as another project's, may be anywhere: each offer that meets the spec in its
+    cloud is tried with it.
 
     Raises:
-        SpecError: one of them is in none of the regions of the configured clouds.
+        SpecError: One of them is in none of these regions, or can't be read and the spec names no type.
     """
-    places = [
-        (name, region.name)
+    regions = [
+        ProviderRegion(name, region.name)
         for name, why_not in session.usable.items()
         if why_not == "" and (spec.clouds is None or name in spec.clouds)
         if Capability.RESERVATIONS in session.provider(name).capabilities
@@ -117,18 +184,44 @@ def find_reservations(session: Session, spec: ClusterSpec) -> tuple[Reservation,
         if region.provider == name
     ]
 
-    def look(place: tuple[str, str]) -> tuple[Reservation, ...]:
-        name, region = place
+    def find_in(where: ProviderRegion) -> Quotas:
         try:
-            return session.provider(name).quotas(region, reservations=spec.reservations).reservations
-        except MulticomputeError:
-            # A region that is not enabled for the account answers with an error; the reservation is not there.
-            return ()
+            return session.provider(where.provider).quotas(where.region, reservations=spec.reservations)
+        except MulticomputeError as error:
+            # A region that is not enabled for the account answers with an error, and has no reservation.
+            return Quotas(notes=(f"{where}: {', '.join(spec.reservations)} could not be read: {error.message}",))
 
     with ThreadPoolExecutor(_POOL) as pool:
-        found = [reservation for answer in pool.map(look, places) for reservation in answer]
+        answers = list(zip(regions, pool.map(find_in, regions), strict=True))
+    found = [reservation for _, answer in answers for reservation in answer.reservations]
+    known = {each.id for each in found}
+    unread = {(where.provider, name) for where, answer in answers for name in answer.unreadable if name not in known}
+    for provider, name in sorted(unread):
+        found += _anywhere(session, spec, provider, name)
     missing = [wanted for wanted in spec.reservations if wanted not in {each.id for each in found}]
     if missing:
-        clouds = ", ".join(sorted({name for name, _ in places})) or "no configured cloud"
-        raise SpecError(f"reservations: {', '.join(missing)}: not found in {len(places)} regions of {clouds}")
+        clouds = ", ".join(sorted({where.provider for where in regions})) or "no configured cloud"
+        notes = [note for _, answer in answers for note in answer.notes if any(name in note for name in missing)]
+        raise SpecError(
+            f"reservations: {', '.join(missing)}: not found in {counted(len(regions) - len(notes), 'region')} of {clouds}"
+            + (f"; in {len(notes)} more they could not be read, such as {notes[0]}" if notes else ""),
+            argument="reservations",
+        )
     return tuple(found)
+
+
+def _anywhere(session: Session, spec: ClusterSpec, provider: str, name: str) -> list[Reservation]:
+    """Return a reservation that can't be read as one for each offer of its cloud that meets the spec.
+
+    Raises:
+        SpecError: The spec names no type, so it meets every offer.
+    """
+    if not spec.type:
+        text = f"reservations: {name}: can't be read with these credentials, so its instance type is not known"
+        raise SpecError(text, argument="reservations", hint="name the instance type with type=")
+    plan = plan_for(session, spec.replace(reservations=(), reservations_only=False, clouds=(provider,), spot=False))
+    return [
+        Reservation(provider, name, part.offer.region, part.offer.zone, part.offer.instance_type, part.nodes)
+        for candidate in plan.candidates
+        for part in candidate.parts
+    ]

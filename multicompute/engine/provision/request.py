@@ -1,348 +1,243 @@
-"""Brings a cluster up: claims its name, tries candidate after candidate, and leaves nothing behind when none will do."""
+"""Requests a cluster: claims its name, brings it up from the candidates of a plan, and tears it down if that fails."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
-from multicompute.engine.operation.cancellation import Cancellation, on_signals
+from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
 from multicompute.engine.operation.events import EventCallback
-from multicompute.engine.operation.lease import Lease, holding
-from multicompute.engine.operation.operation import LostLease, Operation, TerminationRequested
-from multicompute.engine.planning import plan_for, remembered, require_candidate
-from multicompute.engine.provision.attempt import (
-    await_running,
-    by_region,
-    expiry_text,
-    give_up,
-    is_whole,
-    launch,
-    make_ready,
-    open_attempt,
-)
+from multicompute.engine.operation.lease import Lease
+from multicompute.engine.operation.operation import LeaseLost, Operation, TerminationRequested, working_on
+from multicompute.engine.operation.regions import by_region
+from multicompute.engine.provision.candidates import try_attempts, try_candidates
 from multicompute.engine.provision.claim import claim, find_claimed
-from multicompute.engine.provision.failover import CandidateQueue, ends_all, ends_provider, outage_of
-from multicompute.engine.provision.preflight import find_reservations, quota_error, recheck_price
-from multicompute.engine.provision.summary import require_usable, summary
-from multicompute.engine.teardown import end, places, terminate_and_wait
-from multicompute.errors import (
-    CapacityError,
-    ClusterExists,
-    ClusterNotFound,
-    LedgerError,
-    MulticomputeError,
-    ProviderError,
-    ProvisionTimeout,
-)
-from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
+from multicompute.engine.provision.description import expiry_text
+from multicompute.engine.provision.failover import CandidateQueue
+from multicompute.engine.provision.planner import Planner
+from multicompute.engine.provision.records import is_complete_gang
+from multicompute.engine.provision.rollback import roll_back
+from multicompute.engine.teardown import left_note, tear_down, terminate_and_wait
+from multicompute.errors import ClusterExists, ClusterNotFound, MulticomputeError, ProviderError, ProvisionTimeout
+from multicompute.ledger import ClusterRecord
 from multicompute.node import ClusterState
-from multicompute.offer import Part
-from multicompute.plan import Candidate, Plan
 from multicompute.provider import Capability, Selector
 from multicompute.session import Session
-from multicompute.spec import ClusterSpec, Default
+from multicompute.spec import ClusterSpec
+from multicompute.units import counted
 
 _log = logging.getLogger("multicompute")
-_LOOK: Final = timedelta(seconds=1)
-_FIRST_ROUND: Final = timedelta(seconds=30)
-_LONGEST_ROUND: Final = timedelta(minutes=5)
+_POLL_INTERVAL: Final = timedelta(seconds=1)
+"""The pause between two checks of a cluster that another process works on."""
 
 
 def request(
-    session: Session, spec: ClusterSpec, *, watch: EventCallback | None = None, stop: Cancellation | None = None
+    session: Session,
+    spec: ClusterSpec,
+    *,
+    callback: EventCallback | None = None,
+    cancellation: Cancellation | None = None,
+    ceiling: float | None = None,
 ) -> ClusterRecord:
-    """Get the cluster that `spec` asks for: the live one of that name, or a new one.
+    """Return the cluster that `spec` asks for: the live one that the same request made before, or a new one.
+
+    Args:
+        session: Where to look and what to use.
+        spec: The request.
+        callback: Receives each event.
+        cancellation: Stops the request.
+        ceiling: The maximum price in USD per hour, in addition to that of the spec and the configured one.
 
     Returns:
-        The cluster, READY; with `wait=False` as soon as one cloud has taken the launch.
+        The cluster, READY; with `wait=False`, as soon as a cloud has accepted the launch.
 
     Raises:
-        NoOfferError: nothing in the catalog meets the spec.
-        ClusterExists: a live cluster of that name was requested otherwise.
-        CapacityError, QuotaError, AuthError, AccessDeniedError, InvalidRequestError, ProviderError: every candidate was
-            tried or ruled out; nothing of it is left.
-        ProvisionTimeout: not ready within `timeout`; nothing of it is left.
+        NoOfferError: No offer meets the spec.
+        ClusterExists: A live cluster of that name was made by another request.
+        CapacityError, QuotaError, AuthError, AccessDeniedError, InvalidRequestError, ProviderError: Every candidate failed
+            or is ruled out; nothing is left running.
+        ProvisionTimeout: The cluster was not ready within `timeout`; nothing is left running.
     """
-    if isinstance(spec.ttl, Default):
-        spec = spec.with_ttl(session.config.default_ttl)
+    spec = with_default_ttl(session, spec)
+    # Reads the key file, so that a missing one is an error before anything is launched.
     spec.ssh_public_key()
-    stop = stop or Cancellation()
-    with on_signals(stop):
-        # Asked first: the same request again returns its cluster, whatever a new plan would say.
+    cancellation = cancellation or Cancellation()
+    with cancel_on_signals(cancellation):
+        # Before planning: a repeated request returns its cluster, whatever a new plan would choose.
         record = find_claimed(session, spec)
-        plan = lease = None
+        planner = lease = None
         if record is None:
-            plan = _plan(session, spec)
+            planner = Planner(session, spec, ceiling=ceiling)
             record, lease = claim(session, spec)
         if record.state is ClusterState.TERMINATING:
             raise ClusterExists(
                 f"{record.name}: the live cluster of this name is being torn down ({record.reason})",
                 hint=f"wait for it with `multicompute down {record.name} --yes`, or choose another name",
             )
-        timeout = spec.timeout + (spec.keep_trying or timedelta(0))
-        return bring_up(session, record, plan=plan, own=lease, watch=watch, stop=stop, timeout=timeout, wait=spec.wait)
+        return bring_up(
+            session,
+            record,
+            planner=planner,
+            lease=lease,
+            callback=callback,
+            cancellation=cancellation,
+            timeout=spec.timeout + (spec.keep_trying or timedelta(0)),
+            wait=spec.wait,
+        )
+
+
+def with_default_ttl(session: Session, spec: ClusterSpec) -> ClusterSpec:
+    """Return a spec with the configured ttl if it has none of its own."""
+    return spec.replace(ttl=session.config.default_ttl) if spec.ttl == "default" else spec
 
 
 def bring_up(
     session: Session,
     record: ClusterRecord,
     *,
-    plan: Plan | None = None,
-    own: Lease | None = None,
-    watch: EventCallback | None = None,
-    stop: Cancellation | None = None,
+    planner: Planner | None = None,
+    lease: Lease | None = None,
+    callback: EventCallback | None = None,
+    cancellation: Cancellation | None = None,
     timeout: timedelta,
     wait: bool = True,
 ) -> ClusterRecord:
-    """Go on with a cluster that is not READY yet, in this process or by waiting for the one that works on it.
+    """Bring up a cluster that is not READY yet, in this process or by waiting for the process that works on it.
 
-    `own` is the lease of a cluster that has just been claimed.
+    Without `planner`, the candidates are planned anew. `lease` is the lease of a cluster that was claimed just now. Without
+    `wait`, return as soon as a cloud has accepted the launch.
 
     Raises:
-        As `request`; ClusterNotFound where somebody ended it meanwhile.
+        ClusterNotFound: The cluster was terminated in the meantime.
+        MulticomputeError: As `request` does.
     """
-    stop = stop or Cancellation()
+    cancellation = cancellation or Cancellation()
     deadline = session.clock.now() + timeout
-    with on_signals(stop):
-        while record.state.is_live and not record.state.is_up:
-            with holding(session, record.id, own) as lease:
-                # Again, under the lease: who had it until now may have brought it up, or ended it.
-                record = session.ledger.cluster(record.id)
-                if lease is not None and record.state.is_live and not record.state.is_up:
-                    op = Operation.on(session, record, lease, stop=stop, watch=watch)
+    with cancel_on_signals(cancellation):
+        while _is_pending(record):
+            with working_on(session, record.id, lease=lease, cancellation=cancellation, callback=callback) as op:
+                if op is not None and _is_pending(op.initial):
                     op.deadline = deadline
-                    if _work(op, plan, wait=wait):
-                        return op.record()
-                    lease = None
-            if lease is None:
+                    if _provision(op, planner, wait=wait):
+                        return op.reload()
+            record = session.ledger.cluster(record.id)
+            if _is_pending(record):
                 if session.clock.now() >= deadline:
-                    raise ProvisionTimeout(f"{record.name}: another process works on it and was not through in time")
-                stop.sleep(session.clock, _LOOK)
-    if not record.state.is_live:
+                    raise ProvisionTimeout(f"{record.name}: another process works on it and did not finish in time")
+                cancellation.sleep(session.clock, _POLL_INTERVAL)
+    if record.state.has_ended:
         raise ClusterNotFound(f"{record.name}: {record.state}: {record.reason}")
     return record
 
 
-def _plan(session: Session, spec: ClusterSpec) -> Plan:
-    """The plan to work from, with the reservations that the spec names looked up.
-
-    Raises:
-        NoOfferError, CapacityError: it has no candidate.
-        AuthError: it has none whose cloud can be used here.
-    """
-    found = find_reservations(session, spec) if spec.reservations else ()
-    # Who keeps trying waits for outages to pass, and is not stopped by them.
-    plan = plan_for(session, spec, reservations=found, outages=() if spec.keep_trying else None)
-    require_candidate(plan, lambda: plan_for(session, spec, reservations=found, outages=()))
-    require_usable(plan, session.usable)
-    return plan
+def _is_pending(record: ClusterRecord) -> bool:
+    return record.state.is_live and not record.state.is_up
 
 
-def _work(op: Operation, plan: Plan | None, *, wait: bool) -> bool:
-    """Bring the cluster up under its lease; whatever stops that ends in a teardown.
+def _provision(op: Operation, planner: Planner | None, *, wait: bool) -> bool:
+    """Bring the cluster up under its lease, and tear it down if that fails.
 
     Returns:
-        False where somebody else took it over; then nothing was torn down, and that one goes on with it.
+        False if another process took the cluster over, which continues with it; nothing was torn down then.
     """
     try:
-        with _torn_down(op):
-            if (record := op.record()).state is ClusterState.TERMINATING:
-                raise TerminationRequested(record.reason)
+        with _teardown_on_error(op):
+            if op.initial.state is ClusterState.TERMINATING:
+                raise TerminationRequested(op.initial.reason)
             if not _resume(op, wait=wait):
-                plan = plan or _plan(op.session, op.spec)
-                _announce(op, plan)
-                _go(op, plan, wait=wait)
-            _tidy(op)
-            op.stop.check()
-    except LostLease:
+                planner = planner or Planner(op.session, op.spec)
+                plan = planner.plan
+                count, until = len(plan.candidates), expiry_text(op.initial.expires_at)
+                op.events.add(
+                    "requested", f"{op.name}: {counted(count, 'candidate')}; will run {until}", candidates=count
+                )
+                for note in plan.notes:
+                    if note.startswith("reservation "):
+                        op.events.add("reservation", note)
+                try_candidates(op, planner, wait=wait)
+            _clean_up_other_regions(op)
+            op.cancellation.check()
+    except LeaseLost:
         return False
     return True
 
 
-def _announce(op: Operation, plan: Plan) -> None:
-    record, count = op.record(), len(plan.candidates)
-    until = expiry_text(record.expires_at)
-    op.story.add("requested", f"{record.name}: {count} candidates; will live {until}", candidates=count)
-
-
 @contextmanager
-def _torn_down(op: Operation) -> Iterator[None]:
-    """Tear everything down when the block raises, whatever it is, and say so."""
-    name = op.record().name
+def _teardown_on_error(op: Operation) -> Iterator[None]:
+    """Tear the cluster down if the block raises anything, and add the result of the teardown to the error."""
     try:
         yield
-    except LostLease:
+    except LeaseLost:
         raise
     except BaseException as error:
-        if op.stop.is_left_by(error):
+        if op.cancellation.detaches(error):
             raise
-        # From here on the first Ctrl-C is noted only: half a teardown is what leaks.
-        op.stop.shield()
-        op.story.calm()
-        if not op.lease.take():
-            raise
-        if not isinstance(error, MulticomputeError):
-            _log.warning("%s: %s: tearing it down", name, _words(error))
-        try:
-            end(op, ClusterState.FAILED, _words(error))
-        except MulticomputeError as trouble:
-            error.add_note(f"{name} is not torn down yet: {trouble}")
-            _log.error("%s: something of it may live, `multicompute reconcile` and `reap` go on: %s", name, trouble)
-            if isinstance(error, TerminationRequested):
-                # Its end was asked for, and this is what it came to: the word for that is none of the caller's.
-                raise trouble from None
-            # Not the trouble: what went wrong first is what the caller has to know.
-            raise error
+        _tear_down_after(op, error)
         if isinstance(error, TerminationRequested):
-            why = f"{name}: was {_words(error)} while it was being provisioned; nothing of it is left"
-            raise ClusterNotFound(why) from error
-        if isinstance(error, MulticomputeError):
-            error.attempts = error.attempts or tuple(op.reports)
-            error.message = f"{error.message}; torn down, nothing of it is left"
-        else:
-            _log.warning("%s: torn down, nothing of it is left", name)
+            text = f"{op.name}: was {_reason(error)} while it was being provisioned; nothing is left running"
+            raise ClusterNotFound(text) from error
         raise
 
 
-def _words(error: BaseException) -> str:
-    """A failure in one line."""
+def _tear_down_after(op: Operation, error: BaseException) -> None:
+    # From now on the first Ctrl-C is deferred: an interrupted teardown leaks.
+    op.cancellation.shield()
+    op.events.ignore_callback_errors()
+    if not op.holds_lease():
+        raise error
+    if not isinstance(error, MulticomputeError):
+        _log.warning("%s: %s: tearing it down", op.name, _reason(error))
+    try:
+        tear_down(op, ClusterState.FAILED, _reason(error))
+    except MulticomputeError as trouble:
+        error.add_note(left_note(op.name, trouble))
+        _log.error("%s", left_note(op.name, trouble))
+        if isinstance(error, TerminationRequested):
+            # TerminationRequested is internal: raise the teardown error.
+            raise trouble from None
+        # The caller needs the first error, not that of the teardown.
+        raise error
+    if isinstance(error, MulticomputeError):
+        error.attempts, error.cluster = error.attempts or tuple(op.reports), op.name
+        error.message = f"{error.message}; torn down, nothing is left running"
+    else:
+        _log.warning("%s: torn down, nothing is left running", op.name)
+
+
+def _reason(error: BaseException) -> str:
+    """Return a failure in one line."""
     if isinstance(error, TerminationRequested):
-        return "ended by request" if str(error) in ("", "by request") else f"ended ({error})"
+        return "terminated by request" if str(error) in ("", "by request") else f"terminated ({error})"
     if isinstance(error, MulticomputeError):
         return error.message.splitlines()[0]
     return {KeyboardInterrupt: "interrupted", SystemExit: "asked to stop"}.get(type(error), "") or repr(error)
 
 
 def _resume(op: Operation, *, wait: bool) -> bool:
-    """Go on with the attempt that another call or process has begun; True where it succeeds."""
-    begun = [attempt for attempt in op.ledger.attempts(op.cluster_id) if attempt.is_open]
-    if not begun:
+    """Continue with the attempts that another call or process opened; return whether they came up."""
+    opened = [attempt for attempt in op.ledger.attempts(op.cluster_id) if attempt.is_open]
+    if not opened:
         return False
-    if is_whole(op.spec, begun):
-        return _try(op, CandidateQueue(()), begun, (), wait=wait) is None
-    # No lack of anything, so nothing to remember of it.
-    cut_off = ProviderError("its process died between two parts of the gang", provider=begun[0].provider)
-    for attempt in begun:
-        give_up(op, attempt, cut_off)
+    if is_complete_gang(op.spec, opened):
+        return try_attempts(op, CandidateQueue(()), opened, (), wait=wait) is None
+    # Not a lack of capacity, so no outage follows from it.
+    error = ProviderError("its process died between two parts of the gang", provider=opened[0].provider)
+    for attempt in opened:
+        roll_back(op, attempt, error)
     return False
 
 
-def _go(op: Operation, plan: Plan, *, wait: bool) -> None:
-    """Try the candidates in order, round after round as long as `keep_trying` asks.
-
-    Raises:
-        MulticomputeError: what they came to.
-    """
-    give_up = op.clock.now() + (op.spec.keep_trying or timedelta(0))
-    pause = _FIRST_ROUND
-    course = CandidateQueue(_usable(op, plan), remembered(op.session))
-    while True:
-        errors = []
-        while (candidate := course.next(now=op.clock.now())) is not None:
-            error = _try_candidate(op, course, candidate, wait=wait)
-            if error is None:
-                return
-            errors.append(error)
-        # No errors: everything is ruled out by outages for now.
-        is_lack = not errors or any(isinstance(error, CapacityError) for error in errors)
-        if not is_lack or op.clock.now() + pause > give_up:
-            raise summary(op, plan, errors)
-        op.story.add("waiting", f"no capacity anywhere: trying all again in {pause}")
-        op.pause(pause * (0.75 + 0.5 * op.session.random.random()))
-        pause = min(pause * 2, _LONGEST_ROUND)
-        course = CandidateQueue(_usable(op, plan))
-
-
-def _usable(op: Operation, plan: Plan) -> list[Candidate]:
-    """The candidates whose cloud can be used here; says once which clouds can't, where that passes over something cheaper."""
-    usable = [candidate for candidate in plan.candidates if candidate.is_configured]
-    best = usable[0].hourly_cost if usable else float("inf")
-    passed = {c.provider for c in plan.candidates if not c.is_configured and c.hourly_cost < best}
-    for provider in sorted(passed):
-        why = op.session.usable.get(provider, "not installed")
-        op.story.add("note", f"{provider}: cheaper, but not configured: {why}")
-    return usable
-
-
-def _try_candidate(
-    op: Operation, course: CandidateQueue, candidate: Candidate, *, wait: bool
-) -> MulticomputeError | None:
-    """One candidate, from a look at quota and price to the running gang; None where it runs, else what it came to."""
-    op.heartbeat()
-    if op.deadline is not None and op.clock.now() >= op.deadline:
-        raise ProvisionTimeout(f"not ready by {op.deadline:%H:%M:%S} UTC, after {len(op.reports)} tries")
-    try:
-        if short := quota_error(op, candidate):
-            return short
-        checked = recheck_price(op, candidate)
-        if checked is None or (checked is not candidate and course.put_back(checked)):
-            return CapacityError("its price has risen", provider=candidate.provider, region=candidate.region)
-    except (LedgerError, ProvisionTimeout):
-        raise
-    except MulticomputeError as error:
-        # Nothing was launched yet: the provider can't be opened, or does not answer at all.
-        course.drop(candidate.provider)
-        op.story.add("note", f"{candidate.provider}: {error.message}", code=error.code)
-        return error
-    return _try(op, course, [], by_region(checked.parts), wait=wait)
-
-
-def _try(
-    op: Operation,
-    course: CandidateQueue,
-    attempts: list[AttemptRecord],
-    groups: Sequence[tuple[Part, ...]],
-    *,
-    wait: bool,
-) -> MulticomputeError | None:
-    """Launch the attempts that are begun and the groups that are not, all or nothing, and wait.
-
-    Returns:
-        None where the gang runs (or, without `wait`, is launched), else what it came to, with all of it closed.
-    """
-    try:
-        for attempt in attempts:
-            if attempt.state is AttemptState.OPEN:
-                launch(op, attempt, is_repeated=True)
-        for parts in groups:
-            attempts.append(open_attempt(op, parts))
-            launch(op, attempts[-1], is_repeated=False)
-        if wait:
-            make_ready(op, attempts, await_running(op, attempts))
-        return None
-    except (LedgerError, ProvisionTimeout):
-        raise
-    except MulticomputeError as error:
-        _give_up_open(op, attempts, error)
-        failed = next((attempt for attempt in attempts if attempt.region == error.region), attempts[-1])
-        candidate = Candidate(failed.parts)
-        course.learn(candidate, error, outage_of(error, candidate, now=op.clock.now()))
-        if ends_all(error):
-            raise
-        if ends_provider(error):
-            course.drop(candidate.provider)
-        return error
-
-
-def _give_up_open(op: Operation, attempts: Sequence[AttemptRecord], error: MulticomputeError) -> None:
-    """Close every attempt of a failed candidate: going on elsewhere while something of it may live would pay twice."""
-    for attempt in attempts:
-        now = op.ledger.attempt(attempt.token)
-        if now is not None and now.is_open:
-            give_up(op, now, error)
-
-
-def _tidy(op: Operation) -> None:
-    """Remove what failed attempts left in other regions than the one that won; it costs nothing, so trouble is only noted."""
+def _clean_up_other_regions(op: Operation) -> None:
+    """Remove what failed attempts left in other regions than the cluster's; failures are only logged, because these resources cost nothing."""
     attempts = op.ledger.attempts(op.cluster_id)
-    home = {(attempt.provider, attempt.region) for attempt in attempts if attempt.is_open}
-    for name, region in places(attempts):
-        if (name, region) in home:
+    home = by_region(attempt for attempt in attempts if attempt.is_open)
+    for where in by_region(attempts):
+        if where in home:
             continue
         try:
-            provider = op.session.provider(name)
+            provider = op.provider(where.provider)
             if Capability.DEPENDENT_RESOURCES in provider.capabilities:
-                terminate_and_wait(op, provider, (), Selector(region=region, cluster_id=op.cluster_id))
+                terminate_and_wait(op, provider, (), Selector(region=where.region, cluster_id=op.cluster_id))
         except MulticomputeError as error:
-            op.story.add("note", f"{name} {region}: left for the teardown: {error.message}", code=error.code)
+            op.events.add("note", f"{where}: left for the teardown: {error.message}", code=error.code)

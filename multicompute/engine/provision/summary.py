@@ -1,86 +1,87 @@
-"""Puts what a request came to into one error, and gives clusters their names."""
+"""Summarizes a request whose candidates have all failed in one error."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
 
-from multicompute.clock import Random
 from multicompute.engine.operation.operation import Operation
-from multicompute.errors import AuthError, CapacityError, MulticomputeError, QuotaError
+from multicompute.engine.outages import OUTAGE_HINT
+from multicompute.engine.planning import requested
+from multicompute.engine.provision.description import PRICE_ABOVE_LIMIT, first_sentence, outcome_of
+from multicompute.errors import CapacityError, MulticomputeError, QuotaError
 from multicompute.plan import Plan
 from multicompute.spec import ClusterSpec
 
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+_SHOWN: Final = 3
+"""Causes that the error names; `attempts` has every try."""
 
 
-def cluster_name(spec: ClusterSpec, random: Random) -> str:
-    """A name from the spec and a random part: "h100-64-k3x9"."""
-    kind = "".join(c if c.isalnum() and c.isascii() else "-" for c in (spec.type or ("reserved",))[0].lower()).strip(
-        "-"
-    )
-    count = f"-{spec.gpus}" if spec.gpus else ""
-    tail = "".join(random.choice(_LETTERS) for _ in range(5))
-    head = kind if kind[:1].isalpha() else f"c{kind}"
-    return f"{head[:20].rstrip('-')}{count}-{tail}"
+def summary_error(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]) -> MulticomputeError:
+    """Return the error for a request whose candidates have all failed: the causes, the commonest first, and an example of it.
 
-
-def summary(op: Operation, plan: Plan, errors: Sequence[MulticomputeError]) -> MulticomputeError:
-    """The error for a request of which every candidate has failed: what was tried, and what each try answered."""
-    what = wanted(op.spec)
+    Its type is that of the commonest cause.
+    """
+    what = requested(op.spec)
     if not errors:
         return CapacityError(
-            f"no capacity for {what}: outages that were met meanwhile rule out every place that can be used here",
+            f"no capacity for {what}: outages found in the meantime rule out every place that can be used here",
             plan=plan,
-            hint="try again in some minutes, or set keep_trying, such as keep_trying='2h'",
+            hint=f"{OUTAGE_HINT}; or set keep_trying, such as keep_trying='2h'",
         )
-    kind: type[CapacityError | QuotaError]
-    if any(isinstance(error, CapacityError) for error in errors):
-        kind, word = CapacityError, "no capacity"
-    elif any(isinstance(error, QuotaError) for error in errors):
-        kind, word = QuotaError, "no quota"
-    else:
-        error = errors[0]
-        error.attempts = tuple(op.reports)
-        return error
-    tries = "".join(f"\n  {report}" for report in op.reports)
-    last = errors[-1]
-    return kind(
-        f"{word} for {what} in any of {len(op.reports)} tries:{tries}",
+    example = commonest(errors)
+    if len(errors) == 1:
+        example.attempts, example.plan = tuple(op.reports), plan
+        example.hint = _advice(op.spec, example)
+        return example
+    return type(example)(
+        f"{_problem(example)} {what} in any of {len(errors)} tries: {causes(errors)}\n"
+        f"  such as {first_sentence(example.message)}",
         plan=plan,
-        provider=last.provider,
-        region=last.region,
-        zone=last.zone,
-        instance_type=last.instance_type,
-        code=last.code,
+        provider=example.provider,
+        region=example.region,
+        zone=example.zone,
+        instance_type=example.instance_type,
+        code=example.code,
         attempts=op.reports,
-        hint=_advice(op.spec, kind),
+        scope=example.scope,
+        vendor_message=example.vendor_message,
+        hint=_advice(op.spec, example),
     )
 
 
-def require_usable(plan: Plan, usable: Mapping[str, str]) -> None:
-    """Refuse a plan of which no candidate's cloud can be used here, before anything is written down.
-
-    Raises:
-        AuthError: says of each of these clouds why not.
-    """
-    if any(candidate.is_configured for candidate in plan.candidates):
-        return
-    providers = dict.fromkeys(candidate.provider for candidate in plan.candidates)
-    reasons = "; ".join(f"{name}: {usable.get(name, 'not installed')}" for name in providers)
-    text = f"no cloud that sells {wanted(plan.spec)} can be used here: {reasons}"
-    raise AuthError(text, hint="`multicompute doctor` tells more")
+def _problem(error: MulticomputeError) -> str:
+    if error.code == PRICE_ABOVE_LIMIT:
+        return "no price within the limits for"
+    if isinstance(error, CapacityError):
+        return "no capacity for"
+    return "no quota for" if isinstance(error, QuotaError) else "no success with"
 
 
-def wanted(spec: ClusterSpec) -> str:
-    """What was asked for, in words."""
-    kinds = " or ".join(spec.type) or "the reservations"
-    count = spec.gpus or spec.nodes
-    return f"{count} x {kinds}" if count else kinds
+def commonest(errors: Sequence[MulticomputeError]) -> MulticomputeError:
+    """Return the first error with the commonest cause."""
+    cause, _ = Counter(map(_cause, errors)).most_common(1)[0]
+    return next(error for error in errors if _cause(error) == cause)
 
 
-def _advice(spec: ClusterSpec, kind: type[MulticomputeError]) -> str:
-    if kind is QuotaError:
+def causes(errors: Sequence[MulticomputeError]) -> str:
+    """Return the causes of failures with their numbers, the commonest first: "30 no capacity (InsufficientCapacity), 2 no quota"."""
+    counts = Counter(map(_cause, errors)).most_common()
+    shown = [f"{count} {outcome}{f' ({code})' if code else ''}" for (outcome, code), count in counts[:_SHOWN]]
+    others = sum(count for _, count in counts[_SHOWN:])
+    return ", ".join([*shown, *([f"{others} for other reasons"] if others else [])])
+
+
+def _cause(error: MulticomputeError) -> tuple[str, str]:
+    return outcome_of(error), error.code or ""
+
+
+def _advice(spec: ClusterSpec, error: MulticomputeError) -> str | None:
+    if isinstance(error, QuotaError):
         return "ask the cloud to raise the quota; `multicompute doctor` shows what can be used"
-    wider = ["keep_trying='2h' goes on trying" if spec.keep_trying is None else ""]
-    wider += ["spot='prefer' asks for spot, too" if spec.spot is False else ""]
+    if not isinstance(error, CapacityError) or error.code == PRICE_ABOVE_LIMIT:
+        return error.hint
+    wider = ["keep_trying='2h' tries again" if spec.keep_trying is None else ""]
+    wider += ["spot='prefer' also tries spot" if spec.spot is False else ""]
     wider += ["fewer regions= and exclude= leave more places" if spec.regions or spec.exclude else ""]
     wider += ["smaller gpus=" if not spec.reservations else ""]
     return "; ".join(text for text in wider if text)

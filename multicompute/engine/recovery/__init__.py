@@ -1,1 +1,1 @@
-"""Compare the ledger with the clouds: reconcile, adopt and reap."""
+"""Recovers from lost processes and ledgers: compares ledger and clouds, adopts clusters, and reaps what has expired."""

@@ -1,1 +1,1 @@
-"""Operate on clusters that are up: refresh, heal and extend them."""
+"""Operations on clusters that are up: refresh, heal and extend."""

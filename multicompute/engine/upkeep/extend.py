@@ -1,90 +1,89 @@
-"""What is done with a cluster that is up: look at it, extend it, end it."""
+"""Extends the lease of a cluster: moves its expiry in the clouds and in the ledger."""
 
-import logging
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from multicompute.engine.operation.cancellation import Cancellation
-from multicompute.engine.operation.events import EventCallback
-from multicompute.engine.operation.lease import holding
-from multicompute.engine.operation.operation import Operation
-from multicompute.engine.teardown import places
+from multicompute.arguments import MAX_TTL
+from multicompute.engine.operation.operation import Operation, working_on
+from multicompute.engine.operation.regions import by_region
+from multicompute.engine.provision.lifetime import earliest_end, end_reason, open_parts
+from multicompute.engine.upkeep.budget import require_budget
 from multicompute.errors import ClusterNotFound, MulticomputeError, SpecError
 from multicompute.ledger import ClusterRecord
-from multicompute.provider import Selector
 from multicompute.session import Session
-from multicompute.spec import MAX_TTL
 from multicompute.units import format_duration
 
-_log = logging.getLogger("multicompute")
-_LOOK: Final = timedelta(seconds=1)
-_WAIT: Final = timedelta(minutes=1)
+_POLL_INTERVAL: Final = timedelta(seconds=1)
+_LEASE_TIMEOUT: Final = timedelta(minutes=1)
+"""The longest wait for another process that works on the cluster."""
 
 
-def extend(session: Session, cluster_id: str, by: timedelta, *, watch: EventCallback | None = None) -> ClusterRecord:
-    """Move the end of a cluster's life, in the cloud first: when this is cut off between the two, it ends at the old time.
-
-    Where another process works on the cluster, that one is waited for, for a minute.
+def extend(session: Session, cluster_id: str, by: timedelta) -> ClusterRecord:
+    """Extend the lease of a cluster, in the cloud first: if this is interrupted, the ledger has the earlier expiry.
 
     Raises:
-        SpecError: it has no end of life, or would live for over a year from now.
-        ClusterNotFound: it has ended or is ending, or another process works on it all the time.
+        SpecError: The cluster has no expiry, or would run for over a year from now, or longer than its cloud lets its nodes
+            live.
+        BudgetError: The cluster has spent its budget.
+        ClusterNotFound: The cluster has ended or is ending, or another process works on it for a minute.
     """
-    deadline = session.clock.now() + _WAIT
+    deadline = session.clock.now() + _LEASE_TIMEOUT
     while True:
-        _later(session, session.ledger.cluster(cluster_id), by)
-        with holding(session, cluster_id) as lease:
-            if lease is not None:
-                # Again, under the lease: it may have been ended, or extended, by whoever had it until now.
-                record = session.ledger.cluster(cluster_id)
-                op = Operation.on(session, record, lease, stop=Cancellation(), watch=watch)
-                return _move_end(op, by, _later(session, record, by))
+        _later_expiry(session, session.ledger.cluster(cluster_id), by)
+        with working_on(session, cluster_id) as op:
+            if op is not None:
+                return _move_expiry(op, by, _later_expiry(session, op.initial, by))
         if session.clock.now() >= deadline:
             name = session.ledger.cluster(cluster_id).name
             raise ClusterNotFound(f"{name}: another process works on it", hint="try again in a moment")
-        session.clock.sleep(_LOOK)
+        session.clock.sleep(_POLL_INTERVAL)
 
 
-def _later(session: Session, record: ClusterRecord, by: timedelta) -> datetime:
-    """The end of life that an extension by `by` leads to."""
+def _later_expiry(session: Session, record: ClusterRecord, by: timedelta) -> datetime:
+    """Return the expiry after an extension; raise if the cluster can't be extended."""
     if not record.state.is_up:
         raise ClusterNotFound(f"{record.name}: can't be extended: it is {record.state}")
     if record.expires_at is None:
-        raise SpecError(f"{record.name}: has no end of life (ttl=None), so there is nothing to extend")
+        raise SpecError(f"{record.name}: has no expiry (ttl=None), so it can't be extended")
+    require_budget(session, record, "extended")
     now = session.clock.now()
     later = max(record.expires_at, now) + by
     if later > now + MAX_TTL:
-        raise SpecError(f"{record.name}: would live until {later:%Y-%m-%d}, over a year from now")
+        raise SpecError(f"{record.name}: would run until {later:%Y-%m-%d}, over a year from now")
+    parts = open_parts(session.ledger.attempts(record.id))
+    latest = earliest_end(parts)
+    if latest is not None and later > latest:
+        raise SpecError(
+            f"{record.name}: can't run until {later:%Y-%m-%d %H:%M} UTC: {end_reason(session, parts)}",
+            hint=f"it can run until {latest:%Y-%m-%d %H:%M} UTC at the latest",
+        )
     return later
 
 
-def _move_end(op: Operation, by: timedelta, later: datetime) -> ClusterRecord:
-    _write_end(op, op.record().expires_at, later)
-    line = op.story.line("extended", f"extended by {format_duration(by)}, to {later:%Y-%m-%d %H:%M} UTC")
-    record = op.ledger.update_cluster(op.cluster_id, line, expires_at=later)
-    op.story.tell(line)
+def _move_expiry(op: Operation, by: timedelta, expires_at: datetime) -> ClusterRecord:
+    _set_expiry_or_restore(op, expires_at)
+    event = op.events.event("extended", f"extended by {format_duration(by)}, to {expires_at:%Y-%m-%d %H:%M} UTC")
+    record = op.ledger.update_cluster(op.cluster_id, event, expires_at=expires_at)
+    op.events.notify(event)
     if not record.state.is_up:
-        raise ClusterNotFound(f"{record.name}: its end was asked for meanwhile: {record.reason}")
+        raise ClusterNotFound(f"{record.name}: its termination was requested in the meantime: {record.reason}")
     return record
 
 
-def _write_end(op: Operation, now: datetime | None, later: datetime) -> None:
-    """Move the end in the clouds; where that fails half way, put it back, so that all nodes end together."""
+def _set_expiry_or_restore(op: Operation, expires_at: datetime) -> None:
+    """Move the expiry in the clouds; if that fails halfway, restore it, so that all nodes end together."""
     try:
-        _set_expiry(op, "extend", later)
+        _set_expiry(op, "extend", expires_at)
     except MulticomputeError as error:
         try:
-            _set_expiry(op, "put the end back", now)
+            _set_expiry(op, "restore the expiry", op.initial.expires_at)
         except MulticomputeError as trouble:
-            error.add_note(
-                f"some nodes may have the later end already, and it could not be put back: {trouble.message}"
-            )
+            error.add_note(f"some nodes may have the later expiry, which could not be restored: {trouble.message}")
         raise
 
 
 def _set_expiry(op: Operation, what: str, expires_at: datetime | None) -> None:
-    for name, region in places([each for each in op.ledger.attempts(op.cluster_id) if each.is_open]):
-        provider = op.session.provider(name)
-        selector = Selector(region=region, cluster_id=op.cluster_id)
-        op.ask(provider, what, partial(provider.set_expiry, selector, expires_at))
+    for where in by_region(attempt for attempt in op.ledger.attempts(op.cluster_id) if attempt.is_open):
+        provider = op.provider(where.provider)
+        op.call(provider, what, partial(provider.set_expiry, op.selector(where), expires_at))

@@ -1,4 +1,4 @@
-"""Airflow 3: clusters as tasks, requested, worked on and torn down by a DAG. Needs `pip install "multicompute[airflow]"`."""
+"""Clusters in the DAGs of Airflow 3. Needs `pip install "multicompute[airflow]"`."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ __all__ = [
     "cluster",
 ]
 
-_HOMES = {
+_MODULES = {
     "ClusterReadyTrigger": "triggers",
     "ClusterRequestOperator": "operators",
     "ClusterRunOperator": "operators",
@@ -32,11 +32,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # Lazy (PEP 562): Airflow imports this package for the provider's description alone in each of its processes.
+    # Lazy (PEP 562), because every process of Airflow imports this package just for the description of the provider.
     from importlib import import_module
 
-    if name in _HOMES:
-        value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

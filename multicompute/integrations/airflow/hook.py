@@ -1,4 +1,4 @@
-"""The connection: which ledger, configuration and clouds a task works with."""
+"""The Airflow connection: the ledger, the configuration and the clouds of a task."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +19,11 @@ _KEYS = ("state", "config", "default_ttl")
 
 
 class MulticomputeHook(BaseHook):
-    """Applies a connection of the type `multicompute` to what is done inside `configured()`.
+    """A hook that applies a connection of type `multicompute` to the code inside `configured()`.
 
-    Its fields (all may be empty): `state`, the ledger's URL; `config`, a configuration file; `default_ttl`; `clouds`, with
-    commas between them; `dashboard`, the URL of a page about one cluster; and the password of the ledger's user. What is
-    empty is as the environment has it. Where there is no connection of the default name, all of it is.
+    The fields of the connection, all optional: `state`, the ledger's URL; `config`, a configuration file; `default_ttl`;
+    `clouds`, separated by commas; `dashboard`, the URL of a page about one cluster; and the password of the ledger's user.
+    The environment applies to empty fields, and to all of them if the default connection does not exist.
 
     Example:
         >>> with MulticomputeHook().configured():           # doctest: +SKIP
@@ -36,44 +36,45 @@ class MulticomputeHook(BaseHook):
     hook_name = "multicompute"
 
     def __init__(self, multicompute_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        """Keep the id of the connection, which is read when it is first needed."""
         super().__init__(**kwargs)
         self.multicompute_conn_id = multicompute_conn_id
         self._fields: dict[str, str] | None = None
 
     @contextmanager
     def configured(self) -> Iterator["MulticomputeHook"]:
-        """Let everything inside work with this connection; other threads and asyncio tasks see nothing of it."""
+        """Apply the connection to the code inside the block. Other threads and asyncio tasks are not affected."""
         with scoped_variables(self.variables()):
             yield self
 
     def fields(self) -> Mapping[str, str]:
-        """The connection's fields that are not empty, with the password in the ledger's URL."""
+        """Return the non-empty fields of the connection, with the password inserted into the ledger's URL."""
         if self._fields is None:
             try:
                 self._fields = _fields(self.get_connection(self.multicompute_conn_id))
             except AirflowNotFoundException:
-                self._fields = self._without()
+                self._fields = self._no_connection()
         return self._fields
 
     async def load(self) -> "MulticomputeHook":
-        """Read the connection from code that runs in an event loop."""
+        """Read the connection; for code that runs in an event loop."""
         try:
             self._fields = _fields(await self.aget_connection(self.multicompute_conn_id))
         except AirflowNotFoundException:
-            self._fields = self._without()
+            self._fields = self._no_connection()
         return self
 
     def variables(self) -> dict[str, str]:
-        """The variables that configure multicompute, and child processes, as the connection says."""
+        """Return the environment variables that apply the connection to multicompute, also in child processes."""
         return {f"MULTICOMPUTE_{key.upper()}": self.fields()[key] for key in _KEYS if key in self.fields()}
 
     @property
     def clouds(self) -> list[str] | None:
-        """The clouds to which requests are limited that name none, None for no limit."""
+        """The clouds for requests that name none; None for all."""
         return [cloud.strip() for cloud in self.fields().get("clouds", "").split(",") if cloud.strip()] or None
 
     def page_of(self, cluster: "Cluster") -> str:
-        """The URL of the cluster's page on the dashboard, "" where the connection names no dashboard."""
+        """Return the URL of the cluster's page on the dashboard; "" if the connection has no dashboard."""
         known = {"{name}": cluster.name, "{id}": cluster.id, "{provider}": cluster.provider, "{region}": cluster.region}
         page = self.fields().get("dashboard", "")
         for placeholder, value in known.items():
@@ -81,13 +82,13 @@ class MulticomputeHook(BaseHook):
         return page
 
     def get_conn(self) -> type["Cluster"]:
-        """`Cluster`, to be used inside `configured()`."""
+        """Return the class `Cluster`, for use inside `configured()`."""
         from multicompute import Cluster
 
         return Cluster
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the ledger can be opened; for the button of that name."""
+        """Check that the ledger can be read; for the "Test" button of Airflow."""
         from multicompute import Cluster, errors
 
         try:
@@ -96,7 +97,7 @@ class MulticomputeHook(BaseHook):
         except errors.MulticomputeError as error:
             return False, str(error)
 
-    def _without(self) -> dict[str, str]:
+    def _no_connection(self) -> dict[str, str]:
         if self.multicompute_conn_id != self.default_conn_name:
             raise AirflowNotFoundException(f"no connection is named {self.multicompute_conn_id!r}")
         return {}
@@ -111,7 +112,7 @@ def _fields(connection: "Connection") -> dict[str, str]:
 
 def _with_password(state: str, password: str) -> str:
     url = urlsplit(state)
-    user, at, place = url.netloc.rpartition("@")
+    user, at, host = url.netloc.rpartition("@")
     if not at or ":" in user:
         return state
-    return urlunsplit(url._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
+    return urlunsplit(url._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))

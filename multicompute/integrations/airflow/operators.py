@@ -1,4 +1,4 @@
-"""The operators: request a cluster, run something on it, terminate it."""
+"""The operators: request a cluster, run something for it, and terminate it."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -18,23 +18,24 @@ if TYPE_CHECKING:
 
     from multicompute import Cluster
 
-_OURS = ("name", "wait", "progress")
-_SPARE = timedelta(minutes=10)
-"""How much longer than the trigger itself Airflow waits for it: it keeps its own deadline, and tears down at its end."""
+_RESERVED = ("name", "wait", "progress")
+"""The arguments that the operator sets."""
+_GRACE = timedelta(minutes=10)
+"""The time that Airflow waits beyond the trigger's own deadline, at which the trigger tears down the cluster."""
 
 
 class ClusterLink(BaseOperatorLink):
-    """A button on the task's page that leads to the cluster on the connection's dashboard."""
+    """A link on the task's page to the cluster on the connection's dashboard."""
 
     name = "Cluster"
 
     def get_link(self, operator: BaseOperator, *, ti_key: "TaskInstanceKey") -> str:
-        """Asked for by Airflow in the worker, once the task is through."""
+        """Return the URL. Airflow calls this in the worker when the task has ended."""
         return getattr(operator, "page", "")
 
 
 class _ClusterOperator(BaseOperator):
-    """What the operators share: the connection, and the color of their boxes."""
+    """An operator with a connection, and the color of its box."""
 
     ui_color = "#d9e8d4"
 
@@ -48,19 +49,19 @@ class _ClusterOperator(BaseOperator):
 
 
 class ClusterRequestOperator(_ClusterOperator):
-    """Get a cluster, all of it or nothing; what fails, is killed or runs out of time is torn down.
+    """An operator that requests a cluster, all nodes or none, and tears it down on failure, kill or timeout.
 
-    Its name is made from dag, run, task and map index, so that a retry finds the cluster of the try before. Returns a small
-    handle (name, id, place, head, price) for `ClusterRunOperator` and `ClusterTerminateOperator`.
+    The name of the cluster is made from DAG, run, task and map index, so that a retry finds the cluster of an earlier try.
+    The task returns a small handle (name, id, place, head, price) for `ClusterRunOperator` and `ClusterTerminateOperator`.
 
-    A worker that is killed with SIGKILL can't clean up. Use `cluster(...)`, whose teardown then does.
+    A worker that is killed by SIGKILL can't clean up. Use `cluster(...)`, which adds a teardown task for this.
 
     Args:
-        gpus: accelerators in all, as a number or a template that gives one.
-        type: accelerator ("h100"), TPU slice ("v5p-128") or exact instance type; a list means any of these.
-        arguments: every other field of `multicompute.ClusterSpec` but name, wait and progress.
-        deferrable: wait for it in the triggerer; as Airflow's `[operators] default_deferrable` says when left out.
-        multicompute_conn_id: the connection to use.
+        gpus: The total number of accelerators, or a template for it.
+        type: An accelerator ("h100"), TPU slice type ("v5p-128") or instance type; a list means any of them.
+        arguments: Any other fields of `multicompute.ClusterSpec` except name, wait and progress.
+        deferrable: Whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable`.
+        multicompute_conn_id: The connection to use.
     """
 
     template_fields: Sequence[str] = ("gpus", "type", "arguments", "multicompute_conn_id")
@@ -76,6 +77,7 @@ class ClusterRequestOperator(_ClusterOperator):
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
+        """Keep the arguments; they are checked when the task runs, after templates are rendered."""
         super().__init__(**kwargs)
         self.gpus = gpus
         self.type = type
@@ -85,47 +87,49 @@ class ClusterRequestOperator(_ClusterOperator):
         self._request: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
     def execute(self, context: "Context") -> dict[str, object]:
-        """Request it, and wait for it here or in the triggerer."""
+        """Request the cluster, and wait for it here or in the triggerer."""
         deferrable = self.deferrable
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         with self.hook.configured() as hook:
-            wanted = self._wanted(context, hook)
-            cluster = self._requested({**wanted, "wait": not deferrable})
+            arguments = self._request_arguments(context, hook)
+            cluster = self._submit({**arguments, "wait": not deferrable})
             if deferrable:
                 self._defer(cluster)
             return self._handle(hook, cluster)
 
     def execute_complete(self, context: "Context", event: Mapping[str, str]) -> dict[str, object]:
-        """Go on where the triggerer has brought the cluster up, or could not."""
+        """Continue after the triggerer has brought the cluster up, or has failed to."""
         if event["error"]:
             raise AirflowException(event["error"])
         with self.hook.configured() as hook:
             return self._handle(hook, hook.get_conn().get(event["name"]))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: "Context") -> Any:
-        """As Airflow has it; where the trigger itself has failed, or came to no end, what it has left is torn down."""
+        """Resume as Airflow does, but tear down the cluster if the trigger itself failed or timed out."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralError:
             with self.hook.configured() as hook:
-                _end(hook, cluster_name(*instance_of(context)))
+                _terminate(hook, cluster_name(*instance_of(context)))
             raise
 
     def on_kill(self) -> None:
-        """Have the request stop at its next safe point and tear down what it has begun.
+        """Cancel the request, which then tears down what it has launched.
 
-        It is not done here: Airflow calls this in a signal handler, in the midst of whatever the request is doing.
+        The teardown can't run here, because Airflow calls this method in a signal handler.
         """
         if self._request is not None:
             loop, task = self._request
             loop.call_soon_threadsafe(task.cancel)
 
-    def _wanted(self, context: "Context", hook: MulticomputeHook) -> dict[str, Any]:
+    def _request_arguments(self, context: "Context", hook: MulticomputeHook) -> dict[str, Any]:
         arguments = dict(self.arguments or {})
-        for name in _OURS:
+        for name in _RESERVED:
             if name in arguments:
-                raise AirflowFailException(f"{name}: is not for the DAG to choose: a retry must find its cluster")
+                raise AirflowFailException(
+                    f"{name}: can't be set in a DAG; the operator sets it, so that a retry finds its cluster"
+                )
         instance = instance_of(context)
         arguments["tags"] = {**arguments.get("tags", {}), **tags_of(*instance[:3])}
         if arguments.get("clouds") is None:
@@ -133,18 +137,20 @@ class ClusterRequestOperator(_ClusterOperator):
         gpus = int(self.gpus) if isinstance(self.gpus, str) and self.gpus.isdecimal() else self.gpus
         return {**arguments, "gpus": gpus, "type": self.type, "name": cluster_name(*instance)}
 
-    def _requested(self, wanted: Mapping[str, Any]) -> "Cluster":
+    def _submit(self, arguments: Mapping[str, Any]) -> "Cluster":
         from multicompute import errors
 
         try:
-            return asyncio.run(self._ask(wanted))
+            return asyncio.run(self._request_cluster(arguments))
         except (errors.SpecError, errors.InvalidRequestError) as error:
-            # No retry mends it.
+            # A retry would fail in the same way.
             raise AirflowFailException(str(error)) from error
         except asyncio.CancelledError:
-            raise AirflowException("killed while it requested a cluster; what had been begun is torn down") from None
+            raise AirflowException(
+                "killed while requesting a cluster; everything that was launched has been torn down"
+            ) from None
 
-    async def _ask(self, wanted: Mapping[str, Any]) -> "Cluster":
+    async def _request_cluster(self, arguments: Mapping[str, Any]) -> "Cluster":
         from multicompute import Cluster, ClusterState, errors
 
         task = asyncio.current_task()
@@ -152,19 +158,19 @@ class ClusterRequestOperator(_ClusterOperator):
         self._request = (asyncio.get_running_loop(), task)
         try:
             try:
-                before = await asyncio.to_thread(Cluster.get, wanted["name"])
+                earlier = await asyncio.to_thread(Cluster.get, arguments["name"])
             except errors.ClusterNotFound:
-                before = None
-            if before is not None and before.state is ClusterState.TERMINATING:
-                # Of the same task, before it was cleared or killed: its name is free when nothing of it is left.
-                self.log.info("%s is still being torn down; waiting for that", before.name)
-                await before.aterminate()
-            return await Cluster.arequest(progress=lambda event: self.log.info("%s", event.message), **wanted)
+                earlier = None
+            if earlier is not None and earlier.state is ClusterState.TERMINATING:
+                # A cluster of the same task before it was cleared or killed. Its name is free when its teardown is finished.
+                self.log.info("%s is being torn down; waiting until that is finished", earlier.name)
+                await earlier.aterminate()
+            return await Cluster.arequest(progress=lambda event: self.log.info("%s", event.message), **arguments)
         finally:
             self._request = None
 
     def _defer(self, cluster: "Cluster") -> None:
-        """Leave the worker, by the exception that Airflow takes for that."""
+        """Defer the task, which leaves the worker by an exception."""
         from multicompute.clock import SystemClock
         from multicompute.integrations.airflow.triggers import ClusterReadyTrigger
 
@@ -176,30 +182,30 @@ class ClusterRequestOperator(_ClusterOperator):
             multicompute_conn_id=self.multicompute_conn_id,
         )
         self.log.info("%s is requested; waiting for it in the triggerer", cluster.name)
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=limit + _SPARE)
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=limit + _GRACE)
 
     def _handle(self, hook: MulticomputeHook, cluster: "Cluster") -> dict[str, object]:
         self.page = hook.page_of(cluster)
-        self.log.info("%r: %d nodes at $%.2f an hour, until %s", cluster, len(cluster.nodes), *_terms(cluster))
+        self.log.info("%r: %d nodes at $%.2f per hour, until %s", cluster, len(cluster.nodes), *_terms(cluster))
         shown = cluster.to_dict()
         kept = ("name", "id", "provider", "region", "zone", "hourly_usd", "expires_at")
         return {**{key: shown[key] for key in kept}, "gpus": cluster.gpus, "head": _address(cluster.head)}
 
 
 class ClusterRunOperator(_ClusterOperator):
-    """Run a command or a function, on the worker, for a cluster that is up.
+    """An operator that runs a command or a function on the worker, for a cluster that is up.
 
-    A command finds the cluster in its environment: `MULTICOMPUTE_CLUSTER` (the name), `MULTICOMPUTE_HEAD` (the address of the
-    node of rank 0) and `MULTICOMPUTE_NODES` (all addresses by rank, with commas between), and the ledger, so that the command
-    line `multicompute` works in it. Its last line of output is what the task returns. A function gets the `Cluster` as its
-    first argument, and what it returns the task returns.
+    A command gets the cluster in its environment: `MULTICOMPUTE_CLUSTER` (the name), `MULTICOMPUTE_HEAD` (the address of the
+    node of rank 0), `MULTICOMPUTE_NODES` (all addresses by rank, separated by commas), and the ledger, so that it can run
+    `multicompute`. The task returns its last line of output. A function gets the `Cluster` as its first argument, and the
+    task returns its result.
 
     Args:
-        cluster: the handle that the request returned, or a cluster's name.
-        command: a list, run as it is; or a text, run by bash.
-        python_callable: the function.
-        op_kwargs: further arguments for the function.
-        multicompute_conn_id: the connection to use.
+        cluster: The handle that the request returned, or the name of a cluster.
+        command: A list to run without a shell, or a text to run by bash.
+        python_callable: The function.
+        op_kwargs: Further arguments for the function.
+        multicompute_conn_id: The connection to use.
     """
 
     template_fields: Sequence[str] = ("cluster", "command", "op_kwargs", "multicompute_conn_id")
@@ -214,6 +220,7 @@ class ClusterRunOperator(_ClusterOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Refuse a task without exactly one of `command` and `python_callable`."""
         super().__init__(**kwargs)
         if (command is None) == (python_callable is None):
             raise ValueError("ClusterRunOperator: needs a command or a python_callable, and not both")
@@ -224,19 +231,19 @@ class ClusterRunOperator(_ClusterOperator):
         self._process: SubprocessHook | None = None
 
     def execute(self, context: "Context") -> Any:
-        """Look at the cluster, and run it."""
+        """Refresh the cluster, then run the command or the function."""
         with self.hook.configured() as hook:
             cluster = hook.get_conn().get(_name(self.cluster)).refresh()
             if not cluster.nodes:
                 raise AirflowException(
-                    f"{cluster.name}: is {cluster.state}: {cluster.reason}; clear its request to get another"
+                    f"{cluster.name}: is {cluster.state} ({cluster.reason}); clear its request task to get a new cluster"
                 )
             if self.python_callable is not None:
                 return self.python_callable(cluster, **(self.op_kwargs or {}))
             return self._run(hook, cluster)
 
     def on_kill(self) -> None:
-        """End the command; the cluster is its teardown's to end."""
+        """Terminate the command, but not the cluster, which its own teardown task terminates."""
         if self._process is not None:
             self._process.send_sigterm()
 
@@ -253,28 +260,29 @@ class ClusterRunOperator(_ClusterOperator):
             "MULTICOMPUTE_NODES": ",".join(_address(node) for node in cluster.nodes),
         }
         self._process = SubprocessHook()
-        # A task has a process of its own, so its environment is nobody else's.
+        # A task runs in its own process, so changing the environment affects nothing else.
         with apply_environment({**hook.variables(), **known}):
             done = self._process.run_command(argv)
         if done.exit_code:
-            raise AirflowException(f"the command on {cluster.name} ended with status {done.exit_code}: {done.output}")
+            raise AirflowException(f"the command for {cluster.name} failed with status {done.exit_code}: {done.output}")
         return str(done.output)
 
 
 class ClusterTerminateOperator(_ClusterOperator):
-    """Terminate clusters, and return when their clouds have said that nothing of them is left.
+    """An operator that terminates clusters and waits until none of their resources exists.
 
-    One that was never there, or has ended, is well.
+    A cluster that never existed or has already ended is not an error.
 
     Args:
-        cluster: the handle that the request returned, a cluster's name, or a list of either, such as a mapped request returns.
-        request_task_id: the task that requested it, where there may be no handle, since that task was killed.
-        multicompute_conn_id: the connection to use.
+        cluster: The handle that the request returned, the name of a cluster, or a list of these, as a mapped request returns.
+        request_task_id: The task that requested the cluster, for use without a handle: a killed task returns none.
+        multicompute_conn_id: The connection to use.
     """
 
     template_fields: Sequence[str] = ("cluster", "request_task_id", "multicompute_conn_id")
 
     def __init__(self, *, cluster: Any = None, request_task_id: str | None = None, **kwargs: Any) -> None:
+        """Refuse a task without exactly one of `cluster` and `request_task_id`."""
         super().__init__(**kwargs)
         if (cluster is None) == (request_task_id is None):
             raise ValueError("ClusterTerminateOperator: needs a cluster or a request_task_id, and not both")
@@ -282,20 +290,20 @@ class ClusterTerminateOperator(_ClusterOperator):
         self.request_task_id = request_task_id
 
     def execute(self, context: "Context") -> None:
-        """End all of them, also where one can't be ended; the first trouble is raised at the end."""
+        """Terminate all clusters, even if one fails, and raise the first error at the end."""
         from multicompute import errors
 
-        troubles: list[errors.MulticomputeError] = []
+        failures: list[errors.MulticomputeError] = []
         with self.hook.configured() as hook:
             for name in self._names(context):
                 try:
-                    _end(hook, name)
-                    self.log.info("%s: nothing of it is left", name)
+                    _terminate(hook, name)
+                    self.log.info("%s: terminated", name)
                 except errors.MulticomputeError as error:
                     self.log.error("%s: %s", name, error)
-                    troubles.append(error)
-        if troubles:
-            raise troubles[0]
+                    failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _names(self, context: "Context") -> list[str]:
         if self.request_task_id is not None:
@@ -306,7 +314,7 @@ class ClusterTerminateOperator(_ClusterOperator):
         return [_name(handle) for handle in self.cluster or ()]
 
 
-def _end(hook: MulticomputeHook, name: str) -> None:
+def _terminate(hook: MulticomputeHook, name: str) -> None:
     from multicompute import errors
 
     try:

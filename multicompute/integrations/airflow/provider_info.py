@@ -1,4 +1,4 @@
-"""What Airflow is told of this provider: its connection type, its operators, and where they are."""
+"""The description of this package as an Airflow provider: connection type, operators and their modules."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ _NAME: Final = "multicompute"
 
 
 def get_provider_info() -> dict[str, object]:
-    """The description that Airflow checks against its `provider_info.schema.json`; the entry point names this function."""
+    """Return the description, in the form of Airflow's `provider_info.schema.json`. The entry point names this function."""
     return {
         "package-name": _NAME,
         "name": _NAME,
@@ -25,15 +25,17 @@ def get_provider_info() -> dict[str, object]:
                 "ui-field-behaviour": {
                     "hidden-fields": ["host", "port", "login", "schema", "extra"],
                     "relabeling": {"password": "Ledger password"},
-                    "placeholders": {"password": "of the user in the ledger's URL, kept out of it"},
+                    "placeholders": {"password": "Password of the user in the ledger's URL, if the URL has none"},
                 },
                 "conn-fields": {
                     "state": _text("Ledger", "postgresql://user@host/database, shared by all workers and triggerers"),
                     "config": _text("Configuration file", "A path that exists on every worker and triggerer"),
-                    "default_ttl": _text("Default ttl", "End of life of clusters that name none, such as 12h"),
-                    "clouds": _text("Clouds", "Names with commas between; every configured one when empty"),
+                    "default_ttl": _text(
+                        "Default ttl", "Time to live of clusters without a ttl of their own, such as 12h"
+                    ),
+                    "clouds": _text("Clouds", "Names separated by commas; all configured clouds if empty"),
                     "dashboard": _text(
-                        "Dashboard", "The page of a cluster, a URL with {name}, {id}, {provider}, {region}"
+                        "Dashboard", "URL of the page of a cluster, with {name}, {id}, {provider}, {region}"
                     ),
                 },
             }

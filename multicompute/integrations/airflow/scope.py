@@ -1,4 +1,4 @@
-"""A cluster around tasks: requested before them and torn down after them, whatever becomes of them."""
+"""A cluster for a group of tasks: requested before them and torn down after them, whether or not they succeed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 
+from multicompute.cluster_requests import RequestArguments
 from multicompute.integrations.airflow.hook import MulticomputeHook
 from multicompute.integrations.airflow.operators import ClusterRequestOperator, ClusterTerminateOperator
-from multicompute.spec import SpecArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
@@ -22,19 +22,19 @@ def cluster(
     task_id: str = "cluster",
     multicompute_conn_id: str = MulticomputeHook.default_conn_name,
     deferrable: bool | None = None,
-    **arguments: Unpack[SpecArguments],
+    **arguments: Unpack[RequestArguments],
 ) -> Iterator["XComArg"]:
-    """Give the tasks inside the block a cluster: its request is their setup, its end their teardown.
+    """Request a cluster as the setup of the tasks inside the block, and terminate it as their teardown.
 
-    The teardown runs whatever fails, also when the worker of the request is killed before it could clean up.
+    The teardown runs whatever fails, even if the worker of the request is killed before it can clean up.
 
     Args:
-        gpus: accelerators in all.
-        type: accelerator ("h100"), TPU slice ("v5p-128") or exact instance type; a list means any of these.
-        task_id: the request is this task, the teardown `<task_id>_end`; give two clusters of one DAG two names.
-        multicompute_conn_id: the connection to use.
-        deferrable: wait for the cluster in the triggerer; as Airflow is configured when left out.
-        **arguments: every other field of `multicompute.ClusterSpec` but name, wait and progress.
+        gpus: The total number of accelerators.
+        type: An accelerator ("h100"), TPU slice type ("v5p-128") or instance type; a list means any of them.
+        task_id: The id of the request task; the teardown is `<task_id>_end`. Clusters of one DAG need different ids.
+        multicompute_conn_id: The connection to use.
+        deferrable: Whether to wait in the triggerer; by default as Airflow's `[operators] default_deferrable`.
+        **arguments: Any other fields of `multicompute.ClusterSpec` except name, wait and progress.
 
     Yields:
         The cluster's handle, for `ClusterRunOperator(cluster=...)` and other tasks.
@@ -44,8 +44,8 @@ def cluster(
         ...     ClusterRunOperator(task_id="train", cluster=handle, command=["./train.sh"])
     """
     common: dict[str, Any] = {"multicompute_conn_id": multicompute_conn_id}
-    # Airflow skips a teardown when all of its setups have failed, and a request that was killed has failed. This one can't
-    # fail: it takes no worker, the scheduler itself marks it done.
+    # Airflow skips a teardown if all of its setups have failed, as a killed request has. This empty setup can't fail: it
+    # needs no worker, because the scheduler itself marks it as successful.
     begin = EmptyOperator(task_id=f"{task_id}_begin").as_setup()
     request = ClusterRequestOperator(
         task_id=task_id, gpus=gpus, type=type, arguments=dict(arguments), deferrable=deferrable, **common

@@ -1,4 +1,4 @@
-"""Waits for a cluster in the triggerer, where waiting takes up no worker."""
+"""A trigger that waits for a cluster in the triggerer, where waiting occupies no worker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,49 +15,50 @@ _LEAST = timedelta(seconds=1)
 
 
 class ClusterReadyTrigger(BaseTrigger):
-    """Brings up a cluster that was requested with `wait=False`; fires when it is READY, or torn down since it can't be.
+    """A trigger that brings up a cluster requested with `wait=False`, and fires when it is READY or torn down.
 
-    All that it knows is in its arguments and in the ledger, so a triggerer that is restarted, or another one, goes on with the
-    same cluster until the same moment. When the triggerer stops the cluster is left as it is; when somebody clears the task or
-    marks it, the cluster is torn down.
+    Its state consists of its arguments and the ledger, so a restarted triggerer, or another one, continues with the same
+    cluster and deadline. If the triggerer stops, the cluster is not changed. If a user clears or marks the task, the cluster
+    is torn down.
 
     Args:
-        name: the cluster's name.
-        deadline: until when it has to be READY, ISO 8601 with a zone.
-        multicompute_conn_id: the connection that its request was made with.
+        name: The name of the cluster.
+        deadline: When the cluster must be READY, in ISO 8601 with a time zone.
+        multicompute_conn_id: The connection of the request.
     """
 
     def __init__(self, *, name: str, deadline: str, multicompute_conn_id: str) -> None:
+        """Create a trigger from the values that `serialize` returns."""
         super().__init__()
         self.name = name
         self.deadline = deadline
         self.multicompute_conn_id = multicompute_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Where this class is, and the arguments with which any triggerer makes it anew."""
+        """Return the path of this class and the arguments to create the trigger again."""
         arguments = {"name": self.name, "deadline": self.deadline, "multicompute_conn_id": self.multicompute_conn_id}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire once: `{"name": ..., "error": ""}`, or with the words of what went wrong."""
-        yield TriggerEvent({"name": self.name, "error": await self._come_up()})
+        """Fire once with `{"name": ..., "error": ""}`, or with the message of the error."""
+        yield TriggerEvent({"name": self.name, "error": await self._bring_up()})
 
     async def on_kill(self) -> None:
-        """Tear the cluster down: somebody has cleared the task or marked it."""
+        """Tear down the cluster, because a user has cleared or marked the task."""
         from multicompute import Cluster
 
         with scoped_variables((await self._hook()).variables()):
             cluster = await asyncio.to_thread(Cluster.get, self.name)
             await cluster.aterminate()
 
-    async def _come_up(self) -> str:
+    async def _bring_up(self) -> str:
         from multicompute import Cluster, errors
 
         with scoped_variables((await self._hook()).variables()):
             try:
                 cluster = await asyncio.to_thread(Cluster.get, self.name)
-                left = datetime.fromisoformat(self.deadline) - SystemClock().now()
-                await cluster.await_(timeout=max(left, _LEAST), on_stop="leave")
+                remaining = datetime.fromisoformat(self.deadline) - SystemClock().now()
+                await cluster.await_(timeout=max(remaining, _LEAST), on_stop="leave")
             except errors.MulticomputeError as error:
                 return str(error)
         return ""

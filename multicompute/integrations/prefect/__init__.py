@@ -1,4 +1,4 @@
-"""Clusters in Prefect's flows: a block, a context manager, tasks, and hooks that leave none behind. Needs `multicompute[prefect]`."""
+"""Clusters in the flows of Prefect: a block, a context manager, tasks and hooks. Needs `multicompute[prefect]`."""
 
 from multicompute.integrations.prefect.block import Multicompute
 from multicompute.integrations.prefect.hooks import ends_its_clusters, terminate_clusters

@@ -1,4 +1,4 @@
-"""The block: where clusters are written down, and what the clouds are reached with, kept by Prefect's server."""
+"""The block: the ledger, the settings and the credentials, stored by Prefect's server."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
@@ -12,9 +12,9 @@ from multicompute.config import PREFIX, scoped_variables
 
 
 class Multicompute(Block):
-    """Credentials and configuration; what is left out is as on the machine that runs the flow.
+    """Configuration and credentials. The configuration of the machine that runs the flow applies to missing values.
 
-    The ledger's URL and the variables are secrets: the server keeps them encrypted, and they are shown nowhere.
+    The ledger's URL and the variables are secrets: the server stores them encrypted and never shows them.
 
     Example:
         >>> Multicompute(state="postgresql://ml@db/clusters", environment={"AWS_ACCESS_KEY_ID": "..."}).save("team")
@@ -25,23 +25,25 @@ class Multicompute(Block):
     _block_type_name: ClassVar[str] = "Multicompute"
     _block_type_slug: ClassVar[str] = "multicompute"
     _description: ClassVar[str] = (
-        "Accelerator clusters: where they are written down, and with what the clouds are reached."
+        "Accelerator clusters: the ledger that records them, and the credentials of the clouds."
     )
 
     state: SecretStr | None = Field(
         default=None,
         title="Ledger",
-        description="URL of the ledger. Flows that run on several machines need one that all of them reach: postgresql://...",
+        description="URL of the ledger. Flows on several machines need one that all of them can reach: postgresql://...",
     )
     owner: str | None = Field(
-        default=None, description="Whose clusters these are; all who share a ledger name the same."
+        default=None, description="Owner of the clusters. Everyone who shares a ledger uses the same owner."
     )
     default_ttl: str | None = Field(
-        default=None, title="Default lifetime", description='Hard end of clusters that name none: "12h", or "none".'
+        default=None,
+        title="Default ttl",
+        description='Time to live of clusters without a ttl of their own: "12h", or "none".',
     )
     settings: dict[str, dict[str, str]] = Field(
         default_factory=dict,
-        title="Settings of the clouds",
+        title="Cloud settings",
         description="Cloud, then key, then value, as in the tables [providers.NAME] of the configuration file.",
     )
     environment: SecretDict = Field(
@@ -51,7 +53,7 @@ class Multicompute(Block):
     )
 
     def variables(self) -> dict[str, str]:
-        """All of it as environment variables. Holds secrets: not for logs."""
+        """Return all values as environment variables. They include secrets and must not be logged."""
         found = {str(name): str(value) for name, value in self.environment.get_secret_value().items()}
         own = {
             "STATE": self.state.get_secret_value() if self.state else None,
@@ -63,20 +65,20 @@ class Multicompute(Block):
 
 
 Configuration = Multicompute | str | None
-"""A block, the name under which one is saved, or None for what is configured where the flow runs."""
+"""A block, the name of a saved block, or None for the configuration of the machine that runs the flow."""
 
 
 def configured(block: Multicompute | None) -> AbstractContextManager[None]:
-    """Let this thread or task work as the block says."""
+    """Apply the block to this thread or asyncio task."""
     return nullcontext() if block is None else scoped_variables(block.variables())
 
 
 async def aload(config: Configuration) -> Multicompute | None:
-    """The block that is meant; asks the server where only its name is given."""
+    """Return the block, loaded from the server if `config` is a name."""
     return await Multicompute.aload(config) if isinstance(config, str) else config
 
 
 def load(config: Configuration) -> Multicompute | None:
-    """`aload` for code that runs in no event loop."""
-    # Block.load would ask whether the flow is async, though this thread of it need not be.
+    """Do the same as `aload`, for code outside of an event loop."""
+    # Not Block.load, which checks whether the flow is async. This thread of an async flow may still have no event loop.
     return run_coro_as_sync(aload(config))

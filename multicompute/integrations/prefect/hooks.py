@@ -1,4 +1,4 @@
-"""Hooks that end what a flow run leaves, however it ended; after a crash they run in the process that watches over the flow's own."""
+"""Hooks that terminate the clusters that a flow run leaves. After a crash, they run in the process that started the run."""
 
 import asyncio
 from typing import Any, Final, ParamSpec, TypeVar
@@ -21,14 +21,14 @@ _PAGE: Final = 200
 
 
 def ends_its_clusters(flow: Flow[P, R], *, config: Configuration = None) -> Flow[P, R]:
-    """Let no cluster outlive a run of this flow: completed, failed, cancelled or crashed.
+    """Terminate the remaining clusters of each run of this flow, whether it completes, fails, is cancelled or crashes.
 
-    Clusters are found in the ledger by the tags of the run and of its subflows' runs. After a crash or a cancellation the hooks run in the
-    process that started the flow's own (a worker, or `serve`), which has to reach the same ledger.
+    The hooks find the clusters in the ledger, by the tags of the run and of its subflow runs. After a crash or a cancellation
+    they run in the process that started the run (a worker, or `serve`), which needs access to the same ledger.
 
     Args:
-        flow: is changed, and returned.
-        config: as for the requests.
+        flow: The flow, which is changed and returned.
+        config: The same as for the requests.
 
     Example:
         >>> @ends_its_clusters
@@ -45,10 +45,10 @@ def ends_its_clusters(flow: Flow[P, R], *, config: Configuration = None) -> Flow
 
 
 async def terminate_clusters(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A hook for single events of a flow, such as `on_crashed`; `ends_its_clusters` sets it for all that end it.
+    """Terminate the remaining clusters of a flow run; a hook for a single event, such as `on_crashed`.
 
     Raises:
-        ExceptionGroup: some could not be ended; all were tried, and `multicompute reap` goes on.
+        ExceptionGroup: Some clusters could not be terminated. All were tried, and `multicompute reap` tries again.
     """
     await _terminate(flow, flow_run, state, None)
 
@@ -56,31 +56,31 @@ async def terminate_clusters(flow: Flow[Any, Any], flow_run: FlowRun, state: Sta
 async def _terminate(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any], config: Configuration) -> None:
     logger = flow_run_logger(flow_run, flow)
 
-    async def end(cluster: Cluster) -> None:
-        logger.warning("%s: still %s; its flow run is %s: ending it", cluster.name, cluster.state.value, state.name)
+    async def terminate(cluster: Cluster) -> None:
+        logger.warning("%s: terminating it; its flow run is %s", cluster.name, state.name)
         await cluster.aterminate()
         logger.info("%s: %s, %s", cluster.name, cluster.state.value, format_usd(cluster.accrued_cost))
 
     with configured(await aload(config)):
-        left = await asyncio.to_thread(_left, [flow_run.id, *await _subflow_runs(flow_run.id)])
-        answers = await asyncio.gather(*map(end, left), return_exceptions=True)
+        clusters = await asyncio.to_thread(_remaining_clusters, [flow_run.id, *await _subflow_runs(flow_run.id)])
+        answers = await asyncio.gather(*map(terminate, clusters), return_exceptions=True)
     if errors := [answer for answer in answers if isinstance(answer, BaseException)]:
-        raise BaseExceptionGroup(f"{len(errors)} of {len(left)} clusters are not ended yet", errors)
+        raise BaseExceptionGroup(f"{len(errors)} of {len(clusters)} clusters could not be terminated", errors)
 
 
-def _left(runs: list[UUID]) -> list[Cluster]:
+def _remaining_clusters(runs: list[UUID]) -> list[Cluster]:
     wanted = {str(run) for run in runs}
     return [cluster for cluster in Cluster.list() if cluster.tags.get(FLOW_RUN_TAG) in wanted]
 
 
 async def _subflow_runs(flow_run: UUID) -> list[UUID]:
-    """The runs of subflows, and of theirs: when the process was killed, nobody has run their hooks."""
+    """Return the runs of subflows at all levels. If the process was killed, their own hooks did not run."""
     found: list[UUID] = []
     async with get_client() as client:
-        layer = [flow_run]
-        while layer:
-            layer = await _children(client, layer)
-            found += layer
+        parents = [flow_run]
+        while parents:
+            parents = await _children(client, parents)
+            found += parents
     return found
 
 

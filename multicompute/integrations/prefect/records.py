@@ -1,4 +1,4 @@
-"""What a run's page shows: the plan that a cluster was chosen from, and what it has cost."""
+"""The artifacts of a run: the plan that its cluster was chosen from, and the cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,49 +12,49 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from multicompute.cluster import Cluster
 from multicompute.errors import MulticomputeError
-from multicompute.units import format_instant, format_usd
+from multicompute.units import counted, format_instant, format_usd
 
 _SHOWN: Final = 20
-_UNREACHABLE: Final = (httpx.HTTPError, PrefectException, OSError)
-"""What the server may answer. A page that can't be written must not end the work, nor keep a cluster from being ended."""
+_SERVER_ERRORS: Final = (httpx.HTTPError, PrefectException, OSError)
+"""The errors of the server. A failed artifact must neither fail the flow nor prevent a teardown."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanPage:
-    """The first candidates as a table; no argument of the request that may hold a secret is in it."""
+    """The first candidates as a table, without arguments of the request that may contain secrets."""
 
     rows: list[dict[str, Any]]
     title: str
 
     def show(self) -> None:
-        """`ashow` for code that runs in no event loop."""
+        """Do the same as `ashow`, for code outside of an event loop."""
         run_coro_as_sync(self.ashow())
 
     async def ashow(self) -> None:
-        """Put it on the run's page."""
+        """Publish the table as an artifact of the run."""
         try:
             await acreate_table_artifact(self.rows, key="multicompute-plan", description=self.title)
-        except _UNREACHABLE as error:
-            _note(error)
+        except _SERVER_ERRORS as error:
+            _log(error)
 
 
 def plan_page(wanted: Mapping[str, Any]) -> PlanPage | None:
-    """The plan for a request as it is now, None where there is none: the request itself says why."""
+    """Return the plan for a request, or None if planning fails; the request itself raises the error."""
     try:
         plan = Cluster.plan(**wanted)
     except MulticomputeError:
         return None
-    left_out = sum(rejection.count for rejection in plan.rejected.values())
-    title = f"{wanted['name']}: {len(plan.candidates)} candidates, cheapest first; {left_out} offers left out"
+    rejected = sum(rejection.count for rejection in plan.rejected.values())
+    title = f"{wanted['name']}: {counted(len(plan.candidates), 'candidate')}, cheapest first; {counted(rejected, 'offer')} rejected"
     return PlanPage([candidate.to_dict() for candidate in plan.candidates[:_SHOWN]], title)
 
 
 def cost_page(cluster: Cluster) -> str:
-    """What a cluster has cost so far, as Markdown."""
+    """Return what a cluster has cost so far, as Markdown."""
     spec = cluster.spec
     rows = {
         "state": cluster.state.value,
-        "asked for": f"{spec.gpus or ''} x {', '.join(spec.type)}",
+        "requested": f"{spec.gpus or ''} x {', '.join(spec.type)}",
         "where": " ".join(filter(None, (cluster.provider, cluster.zone or cluster.region))) or "nowhere",
         "since": format_instant(cluster.created_at),
         "cost": format_usd(cluster.accrued_cost),
@@ -64,18 +64,18 @@ def cost_page(cluster: Cluster) -> str:
 
 
 async def ashow_cost(cluster: Cluster) -> None:
-    """Put a cluster's cost on the run's page and into its log."""
+    """Publish a cluster's cost as an artifact of the run, and log it."""
     get_run_logger().info("%s: %s, %s", cluster.name, cluster.state.value, format_usd(cluster.accrued_cost))
     try:
         await acreate_markdown_artifact(cost_page(cluster), key="multicompute-cost")
-    except _UNREACHABLE as error:
-        _note(error)
+    except _SERVER_ERRORS as error:
+        _log(error)
 
 
 def show_cost(cluster: Cluster) -> None:
-    """`ashow_cost` for code that runs in no event loop."""
+    """Do the same as `ashow_cost`, for code outside of an event loop."""
     run_coro_as_sync(ashow_cost(cluster))
 
 
-def _note(error: Exception) -> None:
+def _log(error: Exception) -> None:
     get_run_logger().warning("Prefect's server did not take an artifact: %s", error)

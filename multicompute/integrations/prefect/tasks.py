@@ -1,4 +1,4 @@
-"""Tasks that get and end a cluster, for flows whose steps share one; asking again in the same run gets the same cluster."""
+"""Tasks that request and terminate a cluster that several tasks of a flow share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Unpack
@@ -8,19 +8,19 @@ from prefect.cache_policies import NO_CACHE
 from prefect.transactions import Transaction, get_transaction
 
 from multicompute.cluster import Cluster
+from multicompute.cluster_requests import RequestArguments
 from multicompute.errors import ClusterNotFound
 from multicompute.integrations.prefect.block import Configuration, aload, configured, load
 from multicompute.integrations.prefect.records import ashow_cost, show_cost
-from multicompute.integrations.prefect.runs import asked_for
+from multicompute.integrations.prefect.runs import request_arguments
 from multicompute.integrations.prefect.scope import aobtain, obtain, refuse_event_loop
-from multicompute.spec import SpecArguments
 
-_MINE: Final = "multicompute-cluster"
+_KEY: Final = "multicompute-cluster"
 
 
 def _roll_back(transaction: Transaction) -> None:
-    """End the cluster of a request whose transaction failed. Prefect calls it in a thread where the flow is async."""
-    name, block = transaction.get(_MINE, (None, None))
+    """Terminate the cluster of a request whose transaction failed. For async flows, Prefect calls this in a thread."""
+    name, block = transaction.get(_KEY, (None, None))
     if name is not None:
         with configured(block):
             try:
@@ -29,33 +29,36 @@ def _roll_back(transaction: Transaction) -> None:
                 return
 
 
-# NO_CACHE: a result kept from an earlier run would name a cluster that has ended.
+# NO_CACHE, because a cached result of an earlier run would name a cluster that has ended.
 @task(name="request-cluster", cache_policy=NO_CACHE)
 def request_cluster(
     gpus: int | None = None,
     type: str | Sequence[str] = (),
     *,
     config: Configuration = None,
-    **arguments: Unpack[SpecArguments],
+    **arguments: Unpack[RequestArguments],
 ) -> dict[str, object]:
-    """Get a cluster that other tasks work on; `terminate_cluster`, the flow's hooks or a failed transaction end it.
+    """Request a cluster for other tasks. Another request with the same arguments in a retry returns the same cluster.
+
+    `terminate_cluster`, the hooks of the flow or a failed transaction terminate it.
 
     Args:
-        gpus: accelerators in all.
-        type: accelerator, TPU slice or instance type; a list means any of these.
-        config: a `Multicompute` block, or the name of one.
-        **arguments: as `Cluster.request`.
+        gpus: The total number of accelerators.
+        type: An accelerator, TPU slice type or instance type; a list means any of them.
+        config: A `Multicompute` block or the name of one.
+        **arguments: The other arguments of `Cluster.request`.
 
     Returns:
-        The cluster as `multicompute show --json` has it: a handle that is JSON, and that `terminate_cluster` takes.
+        The cluster in the form of `multicompute show --json`, as a handle for `terminate_cluster`.
 
     Raises:
-        SpecError: called in an event loop, which would be blocked; or as `Cluster.request`, like all else.
+        SpecError: The call would block an event loop.
+        MulticomputeError: Any error of `Cluster.request`.
     """
     refuse_event_loop("request_cluster", instead="`await arequest_cluster(...)`")
     block = load(config)
     with configured(block):
-        wanted = asked_for(gpus, type, arguments, once=True)
+        wanted = request_arguments(gpus, type, arguments, once=True)
         _remember(wanted, block)
         return obtain(wanted).to_dict()
 
@@ -66,12 +69,12 @@ async def arequest_cluster(
     type: str | Sequence[str] = (),
     *,
     config: Configuration = None,
-    **arguments: Unpack[SpecArguments],
+    **arguments: Unpack[RequestArguments],
 ) -> dict[str, object]:
-    """`request_cluster` for async flows."""
+    """Do the same as `request_cluster`, for async flows."""
     block = await aload(config)
     with configured(block):
-        wanted = asked_for(gpus, type, arguments, once=True)
+        wanted = request_arguments(gpus, type, arguments, once=True)
         _remember(wanted, block)
         return (await aobtain(wanted)).to_dict()
 
@@ -82,16 +85,16 @@ arequest_cluster.on_rollback(_roll_back)
 
 @task(name="terminate-cluster", cache_policy=NO_CACHE)
 def terminate_cluster(cluster: Mapping[str, object] | str, *, config: Configuration = None) -> dict[str, object]:
-    """End a cluster and return when its cloud shows nothing of it. One that has ended already is left as it is.
+    """Terminate a cluster and wait until none of its resources exists. A cluster that has ended is not changed.
 
     Args:
-        cluster: what `request_cluster` returned, or a name.
-        config: as it was for the request.
+        cluster: The handle that `request_cluster` returned, or a name.
+        config: The same as for the request.
 
     Raises:
-        ClusterNotFound: there was never one of this name.
-        ProviderError: something is left after half an hour; `multicompute reap` goes on.
-        SpecError: called in an event loop, which would be blocked.
+        ClusterNotFound: No cluster of this name ever existed.
+        ProviderError: Resources remain after half an hour; `multicompute reap` tries again.
+        SpecError: The call would block an event loop.
     """
     refuse_event_loop("terminate_cluster", instead="`await aterminate_cluster(...)`")
     with configured(load(config)):
@@ -102,7 +105,7 @@ def terminate_cluster(cluster: Mapping[str, object] | str, *, config: Configurat
 
 @task(name="terminate-cluster", cache_policy=NO_CACHE)
 async def aterminate_cluster(cluster: Mapping[str, object] | str, *, config: Configuration = None) -> dict[str, object]:
-    """`terminate_cluster` for async flows."""
+    """Do the same as `terminate_cluster`, for async flows."""
     with configured(await aload(config)):
         ended = await Cluster.get(_name(cluster)).aterminate()
     await ashow_cost(ended)
@@ -110,10 +113,10 @@ async def aterminate_cluster(cluster: Mapping[str, object] | str, *, config: Con
 
 
 def _remember(wanted: Mapping[str, Any], block: object) -> None:
-    """Tell the task's transaction what a rollback has to end, before anything of it exists."""
+    """Register the cluster with the task's transaction for a rollback, before the request."""
     transaction = get_transaction()
     if transaction is not None:
-        transaction.set(_MINE, (wanted["name"], block))
+        transaction.set(_KEY, (wanted["name"], block))
 
 
 def _name(cluster: Mapping[str, object] | str) -> str:

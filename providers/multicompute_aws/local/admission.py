@@ -1,21 +1,22 @@
-"""Whether a zone, a quota, a reservation and a placement group have room for a launch: EC2's refusals, in its words."""
+"""Checks of a launch against zone, placement group, quota and capacity, with EC2's errors and messages."""
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from multicompute_aws.local.hardware import Shape, zones_of
+from multicompute_aws.local.hardware import InstanceType, instance_types
+from multicompute_aws.local.prices import spot_price
 from multicompute_aws.local.state import CapacityReservation, PlacementGroup, Region, State
 from multicompute_aws.local.wire import AwsError
 
 DEFAULT_QUOTA: Final = 100_000_000.0
-"""vCPU; so high that only a quota that somebody set is ever felt."""
+"""In vCPUs; so high that no test reaches it without `set_quota`."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaKind:
-    """One of EC2's vCPU quotas and the instance families that count against it."""
+    """A vCPU quota of EC2 and the instance families that count against it."""
 
     code: str
     name: str
@@ -23,12 +24,12 @@ class QuotaKind:
     spot: bool
 
     def counts(self, instance_type: str, *, spot: bool) -> bool:
-        """Whether such an instance takes from it."""
+        """Return whether an instance counts against it."""
         return self.spot == spot and any(fnmatch.fnmatchcase(instance_type, pattern) for pattern in self.families)
 
 
 _STANDARD = ("[acdhimrtz][0-9]*", "im[0-9]*", "is[0-9]*")
-# Codes and names: Service Quotas, "Amazon EC2", as listed for us-east-1.
+# Codes and names: Service Quotas, "Amazon EC2", listed in us-east-1.
 QUOTAS: Final = (
     QuotaKind("L-417A185B", "Running On-Demand P instances", ("p[0-9]*",), spot=False),
     QuotaKind("L-7212CCBC", "All P4, P3 and P2 Spot Instance Requests", ("p[234]*",), spot=True),
@@ -49,75 +50,82 @@ QUOTAS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a launch needs room for."""
+class LaunchDemand:
+    """The demand of a launch; zone "" leaves the zone to EC2."""
 
-    shape: Shape
+    instance_type: InstanceType
     zone: str
     least: int
     most: int
     spot: bool
     reservation: CapacityReservation | None
     group: PlacementGroup | None
+    tenancy: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """Where a launch goes, how many it gets, and from which reservation."""
+class Allocation:
+    """The zone and the number of instances that a launch gets, and the reservation that they use."""
 
     zone: str
     count: int
     reservation: CapacityReservation | None
 
 
-def check_offered(ask: Ask, region: str) -> None:
-    """Refuse a type that the zone, or the region, does not sell."""
-    zones = zones_of(region).get(ask.shape.name, frozenset())
+def check_offered(demand: LaunchDemand, region: str, state: State) -> None:
+    """Refuse a type that the zone or the region does not offer.
+
+    Where the region does not, EC2 names neither: https://github.com/hashicorp/terraform-provider-aws/issues/9113.
+    """
+    zones = state.offered(region).get(demand.instance_type.name, frozenset())
     if not zones:
         raise AwsError(
             "Unsupported",
             "The requested configuration is currently not supported. Please check the documentation for supported"
-            f" configurations: {ask.shape.name} is not offered in {region}.",
+            " configurations.",
         )
-    if ask.zone and ask.zone not in zones:
+    if demand.zone and demand.zone not in zones:
         raise AwsError(
             "Unsupported",
-            f"Your requested instance type ({ask.shape.name}) is not supported in your requested Availability Zone"
-            f" ({ask.zone}). Please retry your request by not specifying an Availability Zone or choosing"
+            f"Your requested instance type ({demand.instance_type.name}) is not supported in your requested Availability Zone"
+            f" ({demand.zone}). Please retry your request by not specifying an Availability Zone or choosing"
             f" {', '.join(sorted(zones))}.",
         )
 
 
-def check_group(ask: Ask, region: Region, state: State) -> None:
-    """Refuse what a placement group can't hold."""
-    if ask.group is None or ask.group.strategy != "cluster":
+def check_group(demand: LaunchDemand, region: Region, state: State) -> None:
+    """Refuse instances that the placement group cannot contain."""
+    if demand.group is None or demand.group.strategy != "cluster":
         return
-    if "cluster" not in ask.shape.strategies:
+    if "cluster" not in demand.instance_type.strategies:
         raise AwsError(
             "InvalidParameterValue",
-            f"Cluster placement groups are not supported by the '{ask.shape.name}' instance type. Specify a supported"
+            f"Cluster placement groups are not supported by the '{demand.instance_type.name}' instance type. Specify a supported"
             " instance type or change the placement group strategy, and try again.",
         )
-    zones = {member.launch.zone for member in region.members(ask.group, state.now())}
-    if ask.zone and zones and ask.zone not in zones:
+    zones = {member.launch.zone for member in region.members(demand.group, state.now())}
+    if demand.zone and zones and demand.zone not in zones:
         raise AwsError(
             "InvalidParameterValue",
-            f"The cluster placement group '{ask.group.name}' has its instances in {', '.join(sorted(zones))} and can't"
-            f" span Availability Zones; {ask.zone} was requested.",
+            f"The cluster placement group '{demand.group.name}' has its instances in {', '.join(sorted(zones))} and can't"
+            f" span Availability Zones; {demand.zone} was requested.",
         )
 
 
-def check_quota(ask: Ask, region: Region, state: State) -> None:
-    """Refuse more vCPU than the quota of the type's family class; capacity blocks don't count."""
-    if ask.reservation is not None and ask.reservation.is_block:
+def check_quota(demand: LaunchDemand, region: Region, state: State) -> None:
+    """Refuse more vCPUs than the quota of the instance family allows.
+
+    Capacity blocks do not count, and what is launched into a reservation has counted since the reservation exists.
+    """
+    if demand.reservation is not None:
         return
-    kind = next((kind for kind in QUOTAS if kind.counts(ask.shape.name, spot=ask.spot)), None)
+    kind = next((kind for kind in QUOTAS if kind.counts(demand.instance_type.name, spot=demand.spot)), None)
     if kind is None:
         return
     limit = state.quotas.get((region.name, kind.code), DEFAULT_QUOTA)
-    if limit == DEFAULT_QUOTA or quota_used(kind, region, state) + ask.least * ask.shape.vcpus <= limit:
+    if limit == DEFAULT_QUOTA or quota_used(kind, region, state) + demand.least * demand.instance_type.vcpus <= limit:
         return
-    if ask.spot:
+    if demand.spot:
         raise AwsError("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
     raise AwsError(
         "VcpuLimitExceeded",
@@ -127,9 +135,36 @@ def check_quota(ask: Ask, region: Region, state: State) -> None:
     )
 
 
+def check_spot_price(demand: LaunchDemand, region: Region, state: State, params: Mapping[str, Any]) -> None:
+    """Refuse a spot request whose highest price is below the price of the zone.
+
+    Code and message: https://github.com/aws/aws-parallelcluster-node/pull/415.
+    """
+    highest = params.get("InstanceMarketOptions", {}).get("SpotOptions", {}).get("MaxPrice")
+    if not demand.spot or not highest or not demand.zone:
+        return
+    name, changes = demand.instance_type.name, state.spot_prices.get((demand.zone, demand.instance_type.name), ())
+    current = spot_price(name, region.name, changes, state.now())
+    if float(highest) < current:
+        raise AwsError(
+            "SpotMaxPriceTooLow",
+            f"Your Spot request price of {highest} is lower than the minimum required Spot request fulfillment price of"
+            f" {current:.6f}.",
+        )
+
+
 def quota_used(kind: QuotaKind, region: Region, state: State) -> int:
-    """The vCPU that a region's instances take from a quota."""
-    return sum(
+    """Return how many vCPUs the instances of a region, and the reservations that no instance uses, take from a quota.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/cr-concepts.html, "Capacity Reservation limits": unused reservations count
+    against the limits of on-demand instances.
+    """
+    unused = sum(
+        (item.total - region.reserved(item, state.now())) * instance_types()[item.instance_type].vcpus
+        for item in region.reservations.values()
+        if not item.is_block and item.state_at(state.now()) == "active" and kind.counts(item.instance_type, spot=False)
+    )
+    return unused + sum(
         instance.launch.vcpus
         for instance in region.live(state.now())
         if not instance.is_stopped
@@ -138,56 +173,57 @@ def quota_used(kind: QuotaKind, region: Region, state: State) -> int:
     )
 
 
-def find_room(ask: Ask, region: Region, state: State, default_zones: Iterable[str]) -> Room:
-    """Decide where a launch goes and how many it gets.
+def allocate(demand: LaunchDemand, region: Region, state: State, default_zones: Iterable[str]) -> Allocation:
+    """Choose the zone and the number of instances of a launch.
 
     Raises:
-        AwsError: ReservationCapacityExceeded, or InsufficientInstanceCapacity as HTTP 500.
+        AwsError: ReservationCapacityExceeded; or InsufficientInstanceCapacity, with the HTTP status 500.
     """
-    if ask.reservation is not None:
-        return _in_reservation(ask, ask.reservation, region, state)
-    offered = zones_of(region.name).get(ask.shape.name, frozenset())
-    zones = [ask.zone] if ask.zone else [zone for zone in sorted(default_zones) if zone in offered]
+    if demand.reservation is not None:
+        return _in_reservation(demand, demand.reservation, region, state)
+    offered = state.offered(region.name).get(demand.instance_type.name, frozenset())
+    zones = [demand.zone] if demand.zone else [zone for zone in sorted(default_zones) if zone in offered]
     for zone in zones:
-        left = state.left(region, zone, ask.shape.name)
-        if left is None or left >= ask.least:
-            return Room(zone, ask.most if left is None else min(ask.most, left), None)
+        left = state.available(region, zone, demand.instance_type.name)
+        if left is None or left >= demand.least:
+            return Allocation(zone, demand.most if left is None else min(demand.most, left), None)
     others = [
         zone
         for zone in sorted(offered - set(zones))
-        if (left := state.left(region, zone, ask.shape.name)) is None or left >= ask.least
+        if (left := state.available(region, zone, demand.instance_type.name)) is None or left >= demand.least
     ]
-    raise _insufficient(ask, others)
+    raise _insufficient(demand, others)
 
 
-def _in_reservation(ask: Ask, reservation: CapacityReservation, region: Region, state: State) -> Room:
-    if (reservation.instance_type, ask.zone or reservation.zone) != (ask.shape.name, reservation.zone):
+def _in_reservation(demand: LaunchDemand, reservation: CapacityReservation, region: Region, state: State) -> Allocation:
+    if (reservation.instance_type, demand.zone or reservation.zone) != (demand.instance_type.name, reservation.zone):
         raise AwsError(
             "InvalidParameterValue",
             f"The capacity reservation '{reservation.id}' is for {reservation.instance_type} in {reservation.zone},"
-            f" not for {ask.shape.name} in {ask.zone}.",
+            f" not for {demand.instance_type.name} in {demand.zone}.",
         )
     left = reservation.total - region.reserved(reservation, state.now())
-    if reservation.state != "active" or left < ask.least:
+    is_compatible = reservation.tenancy == demand.tenancy
+    if reservation.state_at(state.now()) != "active" or left < demand.least or not is_compatible:
         raise AwsError(
             "ReservationCapacityExceeded",
             "The requested reservation does not have sufficient compatible and available capacity for this request.",
         )
-    return Room(reservation.zone, min(ask.most, left), reservation)
+    return Allocation(reservation.zone, min(demand.most, left), reservation)
 
 
-def _insufficient(ask: Ask, others: Sequence[str]) -> AwsError:
-    name = ask.shape.name
-    if ask.spot:
+def _insufficient(demand: LaunchDemand, others: Sequence[str]) -> AwsError:
+    name = demand.instance_type.name
+    if demand.spot:
         message = "There is no Spot capacity available that matches your request."
-    elif not ask.zone:
+    elif not demand.zone:
         message = (
             f"We currently do not have sufficient {name} capacity in the Availability Zones of this region."
             " Our system will be working on provisioning additional capacity."
         )
     else:
         message = (
-            f"We currently do not have sufficient {name} capacity in the Availability Zone you requested ({ask.zone})."
+            f"We currently do not have sufficient {name} capacity in the Availability Zone you requested ({demand.zone})."
             " Our system will be working on provisioning additional capacity."
         )
         if others:

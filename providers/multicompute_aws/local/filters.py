@@ -1,9 +1,9 @@
-"""EC2's filters: all of them must hold, any of a filter's values will do, and values may have wildcards."""
+"""EC2's filters and pages. An item must match every filter, and any value of a filter; values can have wildcards."""
 
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from multicompute_aws.local.wire import AwsError
 
@@ -20,10 +20,15 @@ def matcher(
     getters: Mapping[str, Getter[Item]],
     tags_of: Callable[[Item], Mapping[str, str]],
 ) -> Predicate[Item]:
-    """A predicate for the Filters of a request; `getters` knows the filters that there are beside those on tags.
+    """Return the predicate for the Filters of a request.
+
+    Args:
+        filters: The filters of the request.
+        getters: The filters of the action, in addition to those by tag.
+        tags_of: Returns the tags of an item.
 
     Raises:
-        AwsError: a filter that there is not, or too many values.
+        AwsError: The action has no such filter, or there are too many values.
     """
     if sum(len(entry.get("Values", ())) for entry in filters) > _MAXIMUM_VALUES:
         raise AwsError(
@@ -61,10 +66,11 @@ def _accepts(values: Sequence[str]) -> Callable[[str], bool]:
 
 
 def page_size(params: Mapping[str, Any], with_ids: str) -> int | None:
-    """How many items a page may have; None for all.
+    """Return the largest number of items on a page; None for all.
 
     Args:
-        with_ids: the parameter that can't be used together with MaxResults.
+        params: The parameters of the request.
+        with_ids: The parameter that excludes MaxResults.
     """
     most: int | None = params.get("MaxResults")
     if most is None:
@@ -82,10 +88,37 @@ def page_size(params: Mapping[str, Any], with_ids: str) -> int | None:
     return min(most, _MOST)
 
 
+class Tagged(Protocol):
+    """A resource with an id and tags."""
+
+    id: str
+    tags: dict[str, str]
+
+
+_Tagged = TypeVar("_Tagged", bound=Tagged)
+
+
+def select(
+    params: Mapping[str, Any], with_ids: str, candidates: Iterable[_Tagged], getters: Mapping[str, Getter[_Tagged]]
+) -> tuple[Sequence[_Tagged], str | None]:
+    """Return the page of the candidates that a request asks for, and the token of the next page.
+
+    Args:
+        params: The parameters of the request.
+        with_ids: The parameter that excludes MaxResults.
+        candidates: The resources in the order of their ids; not read before the page size is checked.
+        getters: The filters of the action, in addition to those by tag.
+    """
+    size = page_size(params, with_ids)
+    matches = matcher(params.get("Filters", ()), getters, lambda item: item.tags)
+    found = [item for item in candidates if matches(item)]
+    return paged(found, size, params.get("NextToken"), lambda item: item.id)
+
+
 def paged(
     items: Sequence[Item], size: int | None, token: str | None, id_of: Callable[[Item], str]
 ) -> tuple[Sequence[Item], str | None]:
-    """One page of items whose ids grow, and the token of the next page."""
+    """Return one page of items in the order of their ids, and the token of the next page."""
     start = 0
     if token:
         start = next((at for at, item in enumerate(items) if id_of(item) > token), len(items))

@@ -1,10 +1,10 @@
-"""The actions on placement groups, capacity reservations and spot requests, which moto does not have or only in part."""
+"""The actions on placement groups, capacity reservations and spot requests, which moto lacks or has only in part."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from multicompute_aws.local import wire
-from multicompute_aws.local.filters import Getter, matcher, page_size, paged
+from multicompute_aws.local.filters import Getter, matcher, select
 from multicompute_aws.local.instances import Call, Handler
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import CapacityReservation, PlacementGroup, Region, SpotRequest, State
@@ -16,23 +16,24 @@ class Groups:
     """Placement groups, capacity reservations and spot requests."""
 
     def __init__(self, state: State, moto: Moto) -> None:
+        """Answer from the records in `state`; security groups and subnets are in `moto`."""
         self._state = state
         self._moto = moto
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The actions that are answered here."""
+        """Return the handlers by action."""
         return {
-            "CreatePlacementGroup": self.create_placement_group,
-            "DescribePlacementGroups": self.describe_placement_groups,
-            "DeletePlacementGroup": self.delete_placement_group,
-            "DescribeCapacityReservations": self.describe_reservations,
-            "CancelCapacityReservation": self.cancel_reservation,
-            "DescribeSpotInstanceRequests": self.describe_spot_requests,
-            "CancelSpotInstanceRequests": self.cancel_spot_requests,
-            "DeleteSecurityGroup": self.delete_security_group,
+            "CreatePlacementGroup": self._create_placement_group,
+            "DescribePlacementGroups": self._describe_placement_groups,
+            "DeletePlacementGroup": self._delete_placement_group,
+            "DescribeCapacityReservations": self._describe_reservations,
+            "CancelCapacityReservation": self._cancel_reservation,
+            "DescribeSpotInstanceRequests": self._describe_spot_requests,
+            "CancelSpotInstanceRequests": self._cancel_spot_requests,
+            "DeleteSecurityGroup": self._delete_security_group,
         }
 
-    def create_placement_group(self, call: Call) -> bytes:
+    def _create_placement_group(self, call: Call) -> bytes:
         params = call.params
         name = params.get("GroupName", "")
         if not name or len(name) > 255 or not name.isascii():
@@ -48,9 +49,9 @@ class Groups:
             tags.get("placement-group", {}),
         )
         call.region.placement_groups[name] = group
-        return wire.answer(call.action, {"PlacementGroup": self._placement_values(group, call.region)})
+        return wire.response_body(call.action, {"PlacementGroup": self._placement_values(group, call.region)})
 
-    def describe_placement_groups(self, call: Call) -> bytes:
+    def _describe_placement_groups(self, call: Call) -> bytes:
         groups = list(call.region.placement_groups.values())
         names, ids = call.params.get("GroupNames", []), call.params.get("GroupIds", [])
         for wanted in (*names, *ids):
@@ -62,9 +63,9 @@ class Groups:
             for group in groups
             if (not names or group.name in names) and (not ids or group.id in ids) and matches(group)
         ]
-        return wire.answer(call.action, {"PlacementGroups": found})
+        return wire.response_body(call.action, {"PlacementGroups": found})
 
-    def delete_placement_group(self, call: Call) -> bytes:
+    def _delete_placement_group(self, call: Call) -> bytes:
         name = call.params["GroupName"]
         group = call.region.placement_groups.get(name)
         if group is None:
@@ -74,7 +75,7 @@ class Groups:
                 "InvalidPlacementGroup.InUse", f"The placement group '{name}' is in use and may not be deleted."
             )
         del call.region.placement_groups[name]
-        return wire.answer(call.action, {})
+        return wire.response_body(call.action, {})
 
     def _placement_values(self, group: PlacementGroup, region: Region) -> dict[str, Any]:
         return {
@@ -87,22 +88,18 @@ class Groups:
             "Tags": tag_set(group.tags),
         }
 
-    def describe_reservations(self, call: Call) -> bytes:
-        size = page_size(call.params, "CapacityReservationIds")
-        ids = call.params.get("CapacityReservationIds", [])
-        found = [self._reservation(call.region, identifier) for identifier in ids]
-        candidates = found if ids else list(call.region.reservations.values())
-        matches = matcher(call.params.get("Filters", ()), _RESERVATION_FILTERS, lambda item: item.tags)
-        page, more = paged(
-            [item for item in candidates if matches(item)], size, call.params.get("NextToken"), lambda item: item.id
-        )
+    def _describe_reservations(self, call: Call) -> bytes:
+        ids = call.params.get("CapacityReservationIds")
+        named = (self._reservation(call.region, identifier) for identifier in ids or ())
+        candidates = named if ids else call.region.reservations.values()
+        page, more = select(call.params, "CapacityReservationIds", candidates, _RESERVATION_FILTERS)
         listed = [self._reservation_values(item, call.region) for item in page]
         values: dict[str, Any] = {"CapacityReservations": listed, "NextToken": more}
-        return wire.answer(call.action, values)
+        return wire.response_body(call.action, values)
 
-    def cancel_reservation(self, call: Call) -> bytes:
+    def _cancel_reservation(self, call: Call) -> bytes:
         self._reservation(call.region, call.params["CapacityReservationId"]).state = "cancelled"
-        return wire.answer(call.action, {"Return": True})
+        return wire.response_body(call.action, {"Return": True})
 
     def _reservation(self, region: Region, identifier: str) -> CapacityReservation:
         if identifier not in region.reservations:
@@ -118,41 +115,35 @@ class Groups:
             "InstanceType": item.instance_type,
             "InstancePlatform": "Linux/UNIX",
             "AvailabilityZone": item.zone,
-            "Tenancy": "default",
+            "Tenancy": item.tenancy,
             "TotalInstanceCount": item.total,
             "AvailableInstanceCount": item.total - region.reserved(item, self._state.now()),
-            "State": item.state,
+            "State": item.state_at(self._state.now()),
             "StartDate": item.created_at,
             "CreateDate": item.created_at,
-            "EndDateType": "unlimited",
-            "InstanceMatchCriteria": "open" if item.is_open else "targeted",
+            "EndDate": item.ends_at,
+            "EndDateType": "limited" if item.ends_at else "unlimited",
+            "InstanceMatchCriteria": "targeted",
             "ReservationType": "capacity-block" if item.is_block else "default",
             "Tags": tag_set(item.tags),
         }
 
-    def describe_spot_requests(self, call: Call) -> bytes:
-        size = page_size(call.params, "SpotInstanceRequestIds")
-        ids = call.params.get("SpotInstanceRequestIds", [])
-        candidates = (
-            [self._spot_request(call.region, identifier) for identifier in ids]
-            if ids
-            else list(call.region.spot_requests.values())
-        )
-        matches = matcher(call.params.get("Filters", ()), _SPOT_FILTERS, lambda item: item.tags)
-        page, more = paged(
-            [item for item in candidates if matches(item)], size, call.params.get("NextToken"), lambda item: item.id
-        )
+    def _describe_spot_requests(self, call: Call) -> bytes:
+        ids = call.params.get("SpotInstanceRequestIds")
+        named = (self._spot_request(call.region, identifier) for identifier in ids or ())
+        candidates = named if ids else call.region.spot_requests.values()
+        page, more = select(call.params, "SpotInstanceRequestIds", candidates, _SPOT_FILTERS)
         values: dict[str, Any] = {"SpotInstanceRequests": [_spot_values(item) for item in page], "NextToken": more}
-        return wire.answer(call.action, values)
+        return wire.response_body(call.action, values)
 
-    def cancel_spot_requests(self, call: Call) -> bytes:
+    def _cancel_spot_requests(self, call: Call) -> bytes:
         found = [self._spot_request(call.region, identifier) for identifier in call.params["SpotInstanceRequestIds"]]
         for item in found:
             if item.state in ("open", "active"):
-                # Cancelling a request does not end its instance ("Cancel a Spot Instance request", EC2 user guide).
+                # The instance of a cancelled request keeps running ("Cancel a Spot Instance request", EC2 user guide).
                 item.state, item.status = "cancelled", "request-canceled-and-instance-running"
         cancelled = [{"SpotInstanceRequestId": item.id, "State": item.state} for item in found]
-        return wire.answer(call.action, {"CancelledSpotInstanceRequests": cancelled})
+        return wire.response_body(call.action, {"CancelledSpotInstanceRequests": cancelled})
 
     def _spot_request(self, region: Region, identifier: str) -> SpotRequest:
         if identifier not in region.spot_requests:
@@ -161,28 +152,19 @@ class Groups:
             )
         return region.spot_requests[identifier]
 
-    def delete_security_group(self, call: Call) -> bytes:
-        """moto's answer, unless an instance of ours uses the group: moto does not know of them."""
+    def _delete_security_group(self, call: Call) -> bytes:
+        """Refuse while an instance of the own store, which moto does not know, uses the group; otherwise pass the call on to moto."""
         group_id = call.params.get("GroupId")
         if group_id is None and "GroupName" in call.params:
             group = self._moto.ec2(call.region.name).get_security_group_from_name(call.params["GroupName"])
             group_id = group.id if group else None
-        is_used = any(group_id in instance.launch.group_ids for instance in call.region.live(self._state.now()))
+        is_used = any(group_id in {group for group, _ in each.spec.groups} for each in call.region.interfaces.values())
+        # moto deletes a group that an interface of its own still has.
+        interfaces = self._moto.ec2(call.region.name).enis.values()
+        is_used = is_used or any(group_id in {group.id for group in each.group_set} for each in interfaces)
         if is_used and not call.params.get("DryRun"):
             raise AwsError("DependencyViolation", f"resource {group_id} has a dependent object")
-        response = self._moto.call(call.request)
-        if response.status != 200:
-            raise moto_error(response.body, response.status)
-        return response.body
-
-
-def moto_error(body: bytes, status: int) -> AwsError:
-    """moto's refusal as an error of ours."""
-    import re
-
-    code = re.search(rb"<Code>(.*?)</Code>", body, re.DOTALL)
-    message = re.search(rb"<Message>(.*?)</Message>", body, re.DOTALL)
-    return AwsError(code[1].decode() if code else "InternalError", message[1].decode() if message else "", status)
+        return self._moto.call_or_refuse(call.request)
 
 
 def _spot_values(item: SpotRequest) -> dict[str, Any]:

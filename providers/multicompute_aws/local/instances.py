@@ -1,14 +1,15 @@
-"""The actions on instances, with the instances in our own store: what moto takes minutes for at ten thousand."""
+"""The actions on instances in the local cloud's own store; with moto's store ten thousand instances take minutes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from multicompute.testing.local_server import Request
-from multicompute_aws.local import describing, wire
-from multicompute_aws.local.filters import Getter, matcher, page_size, paged
-from multicompute_aws.local.launching import Launcher
+from multicompute.testing.local.server import Request
+from multicompute_aws.local import rendering, wire
+from multicompute_aws.local.filters import Getter, select
+from multicompute_aws.local.launcher import Launcher
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import STATE_CODES, USER_TERMINATED, Instance, Region, State
 from multicompute_aws.local.wire import AwsError
@@ -16,7 +17,7 @@ from multicompute_aws.local.wire import AwsError
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of EC2: the action, where, with what, and as it came."""
+    """A call of EC2: the action, the region, the parameters, and the original request."""
 
     action: str
     region: Region
@@ -28,61 +29,63 @@ Handler = Callable[[Call], bytes]
 
 
 class Instances:
-    """RunInstances and what follows from it."""
+    """RunInstances and the actions on the instances that it launches."""
 
     def __init__(self, state: State, moto: Moto, launcher: Launcher) -> None:
+        """Keep the instances that `launcher` creates in `state`."""
         self._state = state
         self._moto = moto
         self._launcher = launcher
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The actions that are answered here."""
+        """Return the handlers by action."""
         return {
-            "RunInstances": self.run,
-            "DescribeInstances": self.describe,
-            "TerminateInstances": self.terminate,
-            "StopInstances": self.stop,
-            "StartInstances": self.start,
-            "RebootInstances": self.reboot,
-            "DescribeInstanceAttribute": self.attribute,
-            "ModifyInstanceAttribute": self.modify,
+            "RunInstances": self._run,
+            "DescribeInstances": self._describe,
+            "TerminateInstances": self._terminate,
+            "StopInstances": self._stop,
+            "StartInstances": self._start,
+            "RebootInstances": self._reboot,
+            "DescribeInstanceAttribute": self._attribute,
+            "ModifyInstanceAttribute": self._modify,
         }
 
-    def run(self, call: Call) -> bytes:
+    def _run(self, call: Call) -> bytes:
         now = self._state.now()
         launch = self._launcher.replayed(call.region, call.params)
         states = [instance.state(now) for instance in launch.instances] if launch else []
         if launch is None:
             launch, count = self._launcher.prepare(call.region, call.params)
-            self._launcher.make(call.region, launch, count, call.params)
-            # EC2 answers pending, however soon the instance runs.
+            self._launcher.create(call.region, launch, count, call.params)
+            # EC2 responds with "pending", however soon the instance runs.
             states = ["pending"] * count
-        members = describing.reservation_members(
+        members = rendering.reservation_members(
             launch, launch.instances, self._moto.account, lambda instance: states[instance.index]
         )
         return wire.envelope("RunInstances", members)
 
-    def describe(self, call: Call) -> bytes:
-        size = page_size(call.params, "InstanceIds")
-        found = self._selected(call)
-        page, more = paged(found, size, call.params.get("NextToken"), lambda instance: instance.id)
-        items = describing.reservation_items(page, self._moto.account, self._state.now())
+    def _describe(self, call: Call) -> bytes:
+        now = self._state.now()
+        filters = filters_at(now, self._moto.account)
+        page, more = select(call.params, "InstanceIds", candidates(call, now), filters)
+        items = rendering.reservation_items(page, self._moto.account, now)
         token = f"<nextToken>{more}</nextToken>" if more else ""
         return wire.envelope("DescribeInstances", f"<reservationSet>{items}</reservationSet>{token}")
 
-    def terminate(self, call: Call) -> bytes:
-        found = known(call.region, call.params["InstanceIds"], self._state.now())
-        refuse_protected(found)
+    def _terminate(self, call: Call) -> bytes:
+        found = find_instances(call.region, call.params["InstanceIds"], self._state.now())
+        refuse_undeletable(found, self._moto.account, call.region.name)
         now = self._state.now()
         before = [instance.state(now) for instance in found]
-        for instance in found:
-            call.region.end(instance, now + self._state.shutdown_delay, USER_TERMINATED, now)
-        # EC2 answers shutting-down, however soon the instance is terminated.
+        for instance in unprotected(found):
+            call.region.terminate(instance, now + self._state.timing.shutdown, USER_TERMINATED, now)
+        refuse_protected(found)
+        # EC2 responds with "shutting-down", however soon the instance is terminated.
         after = ["terminated" if state == "terminated" else "shutting-down" for state in before]
         return state_changes(call.action, "TerminatingInstances", found, before, after)
 
-    def stop(self, call: Call) -> bytes:
-        found = known(call.region, call.params["InstanceIds"], self._state.now())
+    def _stop(self, call: Call) -> bytes:
+        found = find_instances(call.region, call.params["InstanceIds"], self._state.now())
         now = self._state.now()
         before = [instance.state(now) for instance in found]
         for instance, state in zip(found, before, strict=True):
@@ -97,22 +100,32 @@ class Instances:
             instance.is_stopped, instance.reason, instance.reason_at = True, USER_TERMINATED, now
         return state_changes(call.action, "StoppingInstances", found, before, ["stopping"] * len(found))
 
-    def start(self, call: Call) -> bytes:
-        found = known(call.region, call.params["InstanceIds"], self._state.now())
+    def _start(self, call: Call) -> bytes:
+        found = find_instances(call.region, call.params["InstanceIds"], self._state.now())
         now = self._state.now()
         before = [instance.state(now) for instance in found]
         for instance, state in zip(found, before, strict=True):
             _refuse_ended(instance, state)
+        self._require_capacity(call.region, [instance for instance in found if instance.is_stopped])
         for instance in found:
-            instance.is_stopped, instance.reason, instance.runs_from = False, None, now + self._state.boot_delay
+            instance.is_stopped, instance.reason, instance.runs_from = False, None, now + self._state.timing.boot
         return state_changes(call.action, "StartingInstances", found, before, ["pending"] * len(found))
 
-    def reboot(self, call: Call) -> bytes:
-        known(call.region, call.params["InstanceIds"], self._state.now())
-        return wire.answer(call.action, {})
+    def _require_capacity(self, region: Region, instances: Sequence[Instance]) -> None:
+        """Refuse to start instances if a zone has no room for all of them: a stopped instance keeps no capacity."""
+        wanted = Counter((instance.launch.zone, instance.launch.instance_type) for instance in instances)
+        for (zone, instance_type), count in wanted.items():
+            room = self._state.available(region, zone, instance_type)
+            if room is not None and room < count:
+                message = f"We currently do not have sufficient {instance_type} capacity in the Availability Zone you requested ({zone})."
+                raise AwsError("InsufficientInstanceCapacity", message, 500)
 
-    def attribute(self, call: Call) -> bytes:
-        instance = known(call.region, [call.params["InstanceId"]], self._state.now())[0]
+    def _reboot(self, call: Call) -> bytes:
+        find_instances(call.region, call.params["InstanceIds"], self._state.now())
+        return wire.response_body(call.action, {})
+
+    def _attribute(self, call: Call) -> bytes:
+        instance = find_instances(call.region, [call.params["InstanceId"]], self._state.now())[0]
         values: dict[str, dict[str, Any]] = {
             "userData": {"UserData": {"Value": instance.launch.user_data}},
             "instanceType": {"InstanceType": {"Value": instance.launch.instance_type}},
@@ -121,33 +134,35 @@ class Instances:
                 "InstanceInitiatedShutdownBehavior": {"Value": instance.shutdown_behavior}
             },
         }
-        asked = call.params["Attribute"]
-        if asked not in values:
-            raise AwsError("InvalidParameterValue", f"The local EC2 does not know the attribute '{asked}'")
-        return wire.answer(call.action, {"InstanceId": instance.id, **values[asked]})
+        attribute = call.params["Attribute"]
+        if attribute not in values:
+            raise AwsError("InvalidParameterValue", f"The local EC2 does not know the attribute '{attribute}'")
+        return wire.response_body(call.action, {"InstanceId": instance.id, **values[attribute]})
 
-    def modify(self, call: Call) -> bytes:
-        instance = known(call.region, [call.params["InstanceId"]], self._state.now())[0]
+    def _modify(self, call: Call) -> bytes:
+        instance = find_instances(call.region, [call.params["InstanceId"]], self._state.now())[0]
         if "DisableApiTermination" in call.params:
             instance.is_protected = call.params["DisableApiTermination"].get("Value", False)
         if "InstanceInitiatedShutdownBehavior" in call.params:
             instance.shutdown_behavior = call.params["InstanceInitiatedShutdownBehavior"].get("Value", "stop")
-        return wire.answer(call.action, {})
-
-    def _selected(self, call: Call) -> list[Instance]:
-        now = self._state.now()
-        getters = filters_at(now, self._moto.account)
-        matches = matcher(call.params.get("Filters", ()), getters, lambda instance: instance.tags)
-        ids = call.params.get("InstanceIds")
-        candidates = known(call.region, ids, now) if ids else call.region.visible(now)
-        return [instance for instance in candidates if matches(instance)]
+        return wire.response_body(call.action, {})
 
 
-def known(region: Region, ids: Sequence[str], now: datetime) -> list[Instance]:
-    """The instances with these ids; one that can't be found yet is as unknown as one that never was.
+def candidates(call: Call, now: datetime) -> Iterator[Instance]:
+    """Yield the instances that a call names, or all that listings show.
 
     Raises:
-        AwsError: any of them is unknown: then EC2 refuses the whole call.
+        AwsError: An id is unknown.
+    """
+    ids = call.params.get("InstanceIds")
+    yield from find_instances(call.region, ids, now) if ids else call.region.visible(now)
+
+
+def find_instances(region: Region, ids: Sequence[str], now: datetime) -> list[Instance]:
+    """Return the instances with these ids. An instance that the API does not find yet is unknown.
+
+    Raises:
+        AwsError: An id is unknown; EC2 then refuses the complete call.
     """
     unknown = [
         identifier
@@ -165,7 +180,7 @@ def known(region: Region, ids: Sequence[str], now: datetime) -> list[Instance]:
 
 
 def filters_at(now: datetime, account: str) -> Mapping[str, Getter[Instance]]:
-    """The filters of DescribeInstances, with the states as they are at an instant."""
+    """Return the filters of DescribeInstances at a time."""
     return _FILTERS | {
         "instance-state-name": lambda instance: (instance.state(now),),
         "instance-state-code": lambda instance: (str(STATE_CODES[instance.state(now)]),),
@@ -173,8 +188,36 @@ def filters_at(now: datetime, account: str) -> Mapping[str, Getter[Instance]]:
     }
 
 
+def unprotected(instances: Sequence[Instance]) -> list[Instance]:
+    """Return the instances that a call terminates: those in zones where it names no protected one.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_ChangingDisableAPITermination.html, "Terminate multiple instances
+    with termination protection".
+    """
+    zones = {instance.launch.zone for instance in instances if instance.is_protected}
+    return [instance for instance in instances if instance.launch.zone not in zones]
+
+
+def refuse_undeletable(instances: Iterable[Instance], account: str, region: str) -> None:
+    """Refuse to terminate instances if a policy denies it for one of them."""
+    for instance in instances:
+        if instance.is_undeletable:
+            resource = f"arn:aws:ec2:{region}:{account}:instance/{instance.id}"
+            raise AwsError("UnauthorizedOperation", denied(account, "TerminateInstances", on=resource), 403)
+
+
+def denied(account: str, action: str, *, on: str = "", policy: str = "identity-based policy") -> str:
+    """Return the message of a denial: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html."""
+    where = f" on resource: {on}" if on else ""
+    return (
+        f"You are not authorized to perform this operation. User: arn:aws:iam::{account}:user/local is not authorized to perform:"
+        f" ec2:{action}{where} with an explicit deny in {'an' if policy[0] in 'aeiou' else 'a'} {policy}."
+        " Encoded authorization failure message: 3q2-7w"
+    )
+
+
 def refuse_protected(instances: Iterable[Instance]) -> None:
-    """Refuse to terminate when any of them is protected against it."""
+    """Refuse to terminate instances if one of them has termination protection."""
     for instance in instances:
         if instance.is_protected:
             raise AwsError(
@@ -187,7 +230,7 @@ def refuse_protected(instances: Iterable[Instance]) -> None:
 def state_changes(
     action: str, member: str, instances: Iterable[Instance], before: Iterable[str], after: Iterable[str]
 ) -> bytes:
-    """The answer of an action that changes states."""
+    """Return the response of an action that changes states."""
     changes = [
         {
             "InstanceId": instance.id,
@@ -196,7 +239,7 @@ def state_changes(
         }
         for instance, old, new in zip(instances, before, after, strict=True)
     ]
-    return wire.answer(action, {member: changes})
+    return wire.response_body(action, {member: changes})
 
 
 def _refuse_ended(instance: Instance, state: str) -> None:

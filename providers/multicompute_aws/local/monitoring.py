@@ -1,4 +1,4 @@
-"""CloudWatch: moto keeps and answers the figures; here is what a test lets be measured, and what CloudWatch refuses and moto does not."""
+"""CloudWatch: moto stores the metrics; this module adds a test's measurements and the checks that moto lacks."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ _MOST_QUERIES = 500
 _ID = re.compile(r"[a-z][A-Za-z0-9_]*")
 _SHORT_PERIODS = (1, 5, 10, 20, 30)
 _MINUTE = timedelta(minutes=1)
-# With basic monitoring EC2 measures every five minutes; the CloudWatch agent does every minute, unless told otherwise.
+# With basic monitoring EC2 measures every five minutes; the CloudWatch agent measures every minute by default.
 _BASIC = timedelta(minutes=5)
 _BYTES = {Metric.NETWORK_RECEIVED: "NetworkIn", Metric.NETWORK_SENT: "NetworkOut"}
 _AGENT_NAMES = {
@@ -23,14 +23,14 @@ _AGENT_NAMES = {
     Metric.ACCELERATOR_POWER: "nvidia_smi_power_draw",
 }
 _MEMORY_MIB = 81559.0
-"""What the agent reports as the memory of an H100."""
+"""The memory of an H100 as the agent reports it."""
 
 
 def check_queries(region: str, params: Mapping[str, Any]) -> None:
-    """Refuse a GetMetricData that CloudWatch would refuse; all else is moto's to answer.
+    """Refuse a GetMetricData that CloudWatch would refuse; moto answers all others.
 
     Raises:
-        AwsError: too many queries, or one that is malformed.
+        AwsError: There are too many queries, or one is malformed.
     """
     queries = params.get("MetricDataQueries", ())
     if len(queries) > _MOST_QUERIES:
@@ -44,10 +44,10 @@ def check_queries(region: str, params: Mapping[str, Any]) -> None:
             raise AwsError("ValidationError", f"The period {period} is not a multiple of 60.")
 
 
-def measure(
+def put_measurements(
     moto: Moto, instance: Instance, load: Mapping[Metric, float], *, accelerator: int, lasted: timedelta, now: datetime
 ) -> None:
-    """Let CloudWatch have these figures of an instance, for the intervals that ended in the time before `now`."""
+    """Add the metrics of an instance for every interval in the time `lasted` before `now`."""
     of_ec2 = _MINUTE if instance.launch.monitoring else _BASIC
     data: dict[str, list[dict[str, Any]]] = {"AWS/EC2": [], "CWAgent": []}
     dimensions = {"InstanceId": instance.id}
@@ -92,7 +92,7 @@ def _datum(name: str, value: float, unit: str, dimensions: Mapping[str, str], at
         "MetricName": name,
         "Value": value,
         "Unit": unit,
-        # moto's own are UTC without saying so, and it compares them.
+        # moto compares them with its own, which are naive and in UTC.
         "Timestamp": at.replace(tzinfo=None),
         "Dimensions": [{"Name": key, "Value": text} for key, text in dimensions.items()],
     }

@@ -1,41 +1,48 @@
-"""moto as one isolated account: its WSGI application, and what it knows of networks, images and keys."""
+"""moto as one isolated account: its WSGI application, and its networks, images and keys."""
 
 import hashlib
 import io
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from multicompute.provider import Resource
-from multicompute.testing.local_server import HOST, Request, Response
+from multicompute.testing.local.server import HOST, Request, Response
+from multicompute_aws.local.images import IMAGE_PARAMETERS
+from multicompute_aws.local.wire import AwsError
 
-_IMAGE_PARAMETERS = re.compile(
-    r"/aws/service/(?:"
-    r"deeplearning/ami/(?P<arch>x86_64|arm64)/[a-z0-9.-]+/(?:latest|v\d[\w.]*)/ami-id"
-    r"|neuron/dlami/[a-z0-9.-]+/[a-z0-9.-]+/latest/image_id"
-    r"|canonical/ubuntu/server/[0-9.]+/stable/current/(?P<cpu>amd64|arm64)/hvm/ebs-gp[23]/ami-id)"
-)
 _AMAZON = "137112412989"
+_CODE, _MESSAGE = (re.compile(rb"<%s>(.*?)</%s>" % (tag, tag), re.DOTALL) for tag in (b"Code", b"Message"))
 
 
 class Moto:
-    """moto in this process, under an account id of its own, so that several local clouds don't see each other."""
+    """moto in this process, with an account id of its own: several local clouds do not see each other."""
 
-    def __init__(self) -> None:
-        self.account = str(10**11 + secrets.randbelow(9 * 10**11))
-        self._application: Any = None
+    def __init__(self, account: str = "", application: Any = None) -> None:
+        """Take an account id and moto's application, or choose and create them; `start` imports moto."""
+        self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
+        self._application: Any = application
+        self._connected: set[str] = set()
+        self.lacks_default_vpcs = False
 
     def start(self) -> None:
-        """Import moto and make its application; most of the time that a local cloud takes to start goes here."""
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
-        self._application = DomainDispatcherApplication(create_backend_app)
+        """Import moto and create its application, which takes most of the time of `AwsLocalCloud.start`."""
+        if self._application is None:
+            self._application = self.application()
         self.ec2("us-east-1")
 
+    @staticmethod
+    def application() -> Any:
+        """Create moto's application."""
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+        return DomainDispatcherApplication(create_backend_app)
+
     def stop(self) -> None:
-        """Forget everything in the account."""
+        """Delete everything in the account."""
         from moto.core import base_backend
         from moto.core.model_instances import reset_model_data
 
@@ -43,17 +50,18 @@ class Moto:
         for service in services:
             if self.account not in service:
                 continue
-            # Caches of moto's hold on to regions and subnets, and those to their backends: so the backends themselves are emptied.
+            # moto caches regions and subnets, which refer to their backends: so the backends themselves are emptied.
             for backend in service[self.account].values():
                 vars(backend).clear()
             service[self.account].clear()
             del service[self.account]
-        # moto also keeps a list of every model that it ever made, for its dashboard: 15 MB for the images of a region.
+        # moto also keeps every model it has created, for its dashboard: 15 MB for the images of a region.
         reset_model_data()
+        self._connected.clear()
         self._application = None
 
     def call(self, request: Request) -> Response:
-        """Let moto answer; status 501 says that it does not have the action."""
+        """Return moto's response; the status 501 means that moto lacks the action."""
         status: list[str] = []
         headers: list[tuple[str, str]] = []
 
@@ -64,6 +72,7 @@ class Moto:
         try:
             chunks = self._application(self._environ(request), start_response)
         except NotImplementedError:
+            # Moto has no such action.
             return Response(501, b"", "text/plain")
         try:
             body = b"".join(chunks)
@@ -73,6 +82,20 @@ class Moto:
         kept = {name: value for name, value in headers if name.lower().startswith("x-amz")}
         content_type = next((value for name, value in headers if name.lower() == "content-type"), "text/xml")
         return Response(int(status[0].split(" ", 1)[0]), body, content_type, kept)
+
+    def call_or_refuse(self, request: Request) -> bytes:
+        """Return the body of moto's response.
+
+        Raises:
+            AwsError: Moto refuses the request.
+        """
+        response = self.call(request)
+        if response.status != 200:
+            code, message = _CODE.search(response.body), _MESSAGE.search(response.body)
+            raise AwsError(
+                code[1].decode() if code else "InternalError", message[1].decode() if message else "", response.status
+            )
+        return response.body
 
     def _environ(self, request: Request) -> dict[str, Any]:
         environ: dict[str, Any] = {
@@ -101,63 +124,93 @@ class Moto:
         return environ
 
     def ec2(self, region: str) -> Any:
-        """moto's EC2 backend of a region, made when it is first asked for."""
+        """Return moto's EC2 backend of a region, which moto creates at first use."""
         from moto.ec2.models import ec2_backends
 
-        return ec2_backends[self.account][region]
+        backend = ec2_backends[self.account][region]
+        if region not in self._connected:
+            self._connected.add(region)
+            _connect(backend)
+        if self.lacks_default_vpcs and backend.default_vpc is not None:
+            _remove_default_vpc(backend)
+        return backend
+
+    def has_default_vpc(self, region: str) -> bool:
+        """Return whether a region has a default VPC."""
+        return self.ec2(region).default_vpc is not None
+
+    def security_group_ids(self, region: str) -> set[str]:
+        """Return the ids of all security groups of a region."""
+        return {name for groups in self.ec2(region).groups.values() for name in groups}
+
+    @contextmanager
+    def without_security_groups(self, region: str, ids: Collection[str]) -> Iterator[None]:
+        """Hide security groups of a region from all calls."""
+        by_vpc = self.ec2(region).groups
+        hidden = [(vpc, name, group) for vpc, groups in by_vpc.items() for name, group in groups.items() if name in ids]
+        for vpc, name, _ in hidden:
+            del by_vpc[vpc][name]
+        try:
+            yield
+        finally:
+            for vpc, name, group in hidden:
+                by_vpc[vpc][name] = group
 
     def cloudwatch(self, region: str) -> Any:
-        """moto's CloudWatch backend of a region, made when it is first asked for."""
+        """Return moto's CloudWatch backend of a region, which moto creates at first use."""
         from moto.cloudwatch.models import cloudwatch_backends
 
         return cloudwatch_backends[self.account][region]
 
-    def touched_regions(self) -> tuple[str, ...]:
-        """The regions in which anybody did anything."""
+    def used_regions(self) -> tuple[str, ...]:
+        """Return the regions that were used."""
         from moto.ec2.models import ec2_backends
 
         return tuple(sorted(ec2_backends[self.account]))
 
     def zones(self, region: str) -> tuple[str, ...]:
-        """The zones of a region."""
+        """Return the zones of a region."""
         return tuple(zone.name for zone in self.ec2(region).describe_availability_zones())
 
     def has_region(self, region: str) -> bool:
-        """Whether there is such a region."""
+        """Return whether a region exists."""
         from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
 
         return region in RegionsAndZonesBackend.zones
 
+    def regions(self) -> Mapping[str, str]:
+        """Return every region of the partition -> its opt-in status."""
+        return {region.name: region.opt_in_status for region in self.ec2("us-east-1").describe_regions()}
+
     def image(self, region: str, image_id: str) -> Any | None:
-        """moto's record of an image, or None."""
+        """Return moto's record of an image, or None."""
         return self.ec2(region).amis.get(image_id)
 
     def image_parameter(self, region: str, name: str) -> str | None:
-        """The image that a public SSM parameter names, known to DescribeImages from now on; None for other names."""
-        match = _IMAGE_PARAMETERS.fullmatch(name)
-        if match is None:
+        """Return the image of a public SSM parameter, and add it to moto's images; None for other parameters."""
+        arch = IMAGE_PARAMETERS.get(name)
+        if arch is None:
             return None
         image_id = "ami-" + hashlib.sha256(f"{region} {name}".encode()).hexdigest()[:17]
         backend = self.ec2(region)
         if image_id not in backend.amis:
-            backend.amis[image_id] = self._make_image(backend, region, image_id, name, match)
+            backend.amis[image_id] = self._create_image(backend, region, image_id, name, arch)
         return image_id
 
-    def _make_image(self, backend: Any, region: str, image_id: str, name: str, match: "re.Match[str]") -> Any:
+    def _create_image(self, backend: Any, region: str, image_id: str, name: str, arch: str) -> Any:
         from moto.ec2.models.amis import Ami
 
-        is_arm = "arm64" in (match["arch"], match["cpu"])
         is_amazon_linux = "amazon-linux" in name
         return Ami(
             backend,
             image_id,
             name=name.removeprefix("/aws/service/"),
-            description="stands in for the image of this public parameter",
+            description="stands for the image of this public parameter",
             owner_id=_AMAZON,
             owner_alias="amazon",
             public=True,
             virtualization_type="hvm",
-            architecture="arm64" if is_arm else "x86_64",
+            architecture=arch,
             hypervisor="xen",
             root_device_type="ebs",
             root_device_name="/dev/xvda" if is_amazon_linux else "/dev/sda1",
@@ -165,48 +218,80 @@ class Moto:
         )
 
     def subnet(self, region: str, subnet_id: str) -> Any:
-        """moto's record of a subnet, or None."""
+        """Return moto's record of a subnet, or None."""
         for by_id in self.ec2(region).subnets.values():
             if subnet_id in by_id:
                 return by_id[subnet_id]
         return None
 
+    def set_free_addresses(self, region: str, subnet_id: str, count: int) -> None:
+        """Set how many addresses of a subnet are free now."""
+        subnet = self.subnet(region, subnet_id)
+        vars(subnet)["_available_ip_addresses"] += count - subnet.available_ip_address_count
+
     def default_subnets(self, region: str) -> Mapping[str, Any]:
-        """Zone -> its default subnet."""
+        """Return zone -> its default subnet."""
         subnets: Mapping[str, Any] = self.ec2(region).get_default_subnets()
         return subnets
 
     def security_group(self, region: str, group_id: str) -> Any | None:
-        """moto's record of a security group by its id, or None."""
+        """Return moto's record of a security group, or None."""
         return self.ec2(region).get_security_group_from_id(group_id)
 
     def default_group(self, region: str, vpc_id: str) -> Any:
-        """The default security group of a VPC."""
+        """Return the default security group of a VPC."""
         return self.ec2(region).get_default_security_group(vpc_id)
 
     def has_key(self, region: str, name: str) -> bool:
-        """Whether there is a key pair of that name."""
+        """Return whether a key pair exists."""
         return name in self.ec2(region).key_pairs
 
     def has_profile(self, name_or_arn: str) -> bool:
-        """Whether IAM has the instance profile."""
+        """Return whether IAM has an instance profile."""
         from moto.iam.models import iam_backends
 
         profiles = iam_backends[self.account]["aws"].instance_profiles.values()
         return any(name_or_arn in (profile.name, profile.arn) for profile in profiles)
 
     def resources(self) -> Iterator[Resource]:
-        """What somebody made: without the default VPC of each region and what comes with it."""
-        for region in self.touched_regions():
+        """Yield every resource that was created, without the default VPC of each region and its parts."""
+        for region in self.used_regions():
             for kind, record in _records(self.ec2(region)):
                 yield _resource(kind, record, region)
+
+
+def _connect(backend: Any) -> None:
+    """Give the default VPC what moto leaves out: an internet gateway, and a route to it in the main route table.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc.html, "Default VPC components".
+    """
+    vpc = backend.get_default_vpc()
+    if vpc is None:
+        return
+    main = next(table for table in backend.route_tables.values() if table.vpc_id == vpc.id)
+    if any(route.destination_cidr_block == "0.0.0.0/0" for route in main.routes):
+        return
+    gateway = backend.create_internet_gateway()
+    backend.attach_internet_gateway(gateway.id, vpc.id)
+    backend.create_route(main.id, "0.0.0.0/0", None, None, gateway_id=gateway.id)
+
+
+def _remove_default_vpc(backend: Any) -> None:
+    """Remove the default VPC of a region with its subnets, as `aws ec2 delete-vpc` does after its parts are deleted."""
+    vpc = backend.default_vpc.id
+    backend.vpcs.pop(vpc)
+    backend.groups.pop(vpc, None)
+    for by_id in backend.subnets.values():
+        for name in [name for name, subnet in by_id.items() if subnet.vpc_id == vpc]:
+            del by_id[name]
+    backend.default_vpc = None
 
 
 _BILLABLE = frozenset({"instance", "volume", "elastic-ip"})
 
 
 def _records(backend: Any) -> Iterator[tuple[str, Any]]:
-    """What somebody made in one of moto's EC2 backends: its kind and moto's record of it."""
+    """Yield the kind and moto's record of every resource that was created in a backend."""
     for groups in list(backend.groups.values()):
         yield from (("security-group", group) for group in list(groups.values()) if not group.is_default)
     for kind, records in (

@@ -1,12 +1,20 @@
-"""What the local EC2 holds beside moto: instances with their disks and interfaces, groups, reservations, requests."""
+"""The state of the local EC2 that is not in moto: instances with disks and interfaces, groups, reservations, requests."""
 
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
+
+from multicompute.testing.local.timing import Limits, Timing
+from multicompute_aws.local.zones import Offering, ZoneNames, offered_in
 
 Tags = dict[str, str]
+RegionStatus = Literal["enabled", "disabled", "denied", "unverified"]
+"""Disabled: the account has not opted in. Denied: a service control policy of the organisation denies every call. Unverified:
+AWS has not verified the account for the region yet, and nothing can be launched there.
+"""
 STATE_CODES: Mapping[str, int] = {
     "pending": 0,
     "running": 16,
@@ -20,13 +28,18 @@ SPOT_TERMINATED = (
     "Server.SpotInstanceTermination",
     "Server.SpotInstanceTermination: Instance was terminated by EC2 Spot",
 )
+# As https://github.com/openshift/hive has it, "DefaultEbsKmsKeyInsufficientPermissions" in its list of reasons of failed installations.
+KEY_IS_UNUSABLE = (
+    "Client.InvalidKMSKey.InvalidState",
+    "Client.InvalidKMSKey.InvalidState: The KMS key provided is in an incorrect state",
+)
 TERMINATED_IS_LISTED_FOR = timedelta(hours=1)
-"""So long a terminated instance stays in listings ("Terminate your instance", EC2 user guide)."""
+"""The time for which listings show a terminated instance ("Terminate your instance", EC2 user guide)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskSpec:
-    """A volume that each instance of a launch gets."""
+    """A volume of each instance of a launch."""
 
     device: str
     size: int
@@ -39,7 +52,7 @@ class DiskSpec:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceSpec:
-    """A network interface that each instance of a launch gets; `kind` is interface, efa or efa-only."""
+    """A network interface of each instance of a launch; `kind` is interface, efa or efa-only."""
 
     card: int
     device: int
@@ -48,12 +61,11 @@ class InterfaceSpec:
     groups: tuple[tuple[str, str], ...]
     delete_on_termination: bool
     description: str = ""
-    existing_id: str | None = None
 
 
 @dataclass(slots=True)
 class Launch:
-    """What the instances of one RunInstances call share; also one reservation in EC2's older sense of the word."""
+    """The common properties of the instances of one RunInstances call, which the API calls a reservation."""
 
     id: str
     region: str
@@ -85,18 +97,14 @@ class Launch:
     templates: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
-    def groups(self) -> tuple[tuple[str, str], ...]:
-        return self.interfaces[0].groups
-
-    @property
     def group_ids(self) -> frozenset[str]:
-        """The security groups that any of its interfaces is in."""
+        """The security groups of all its interfaces."""
         return frozenset(group for interface in self.interfaces for group, _ in interface.groups)
 
 
 @dataclass(slots=True)
 class Interface:
-    """A network interface; `address` is "" for one that has none (efa-only)."""
+    """A network interface; `address` is "" for an efa-only interface, which has none."""
 
     id: str
     spec: InterfaceSpec
@@ -109,7 +117,7 @@ class Interface:
 
 @dataclass(slots=True)
 class Volume:
-    """A disk, attached or not."""
+    """A volume, attached or not."""
 
     id: str
     zone: str
@@ -121,13 +129,17 @@ class Volume:
 
 @dataclass(slots=True)
 class Instance:
-    """One instance. What it is doing follows from the time, so that nothing has to be woken up.
+    """An instance. Its state follows from the time, so nothing has to run in the background.
 
     Attributes:
-        listed_from: when it can first be found.
-        ends_at: when a termination that was asked for is through, or None.
-        reason: code and message of why it stopped or ended.
-        failing: since when it fails which status check ("system", "instance", "attached-ebs").
+        listed_from: When the API first finds it.
+        runs_from: When it is running.
+        ends_at: When a requested termination is done; None if none was requested.
+        reason: The code and the message of the state reason.
+        is_protected: Whether it has termination protection.
+        is_undeletable: Whether a policy denies to terminate it.
+        is_swept: Whether its volumes and interfaces were detached or deleted after its end.
+        failing: Status check ("system", "instance", "attached-ebs") -> since when it fails.
     """
 
     id: str
@@ -146,11 +158,13 @@ class Instance:
     reason_at: datetime | None = None
     is_stopped: bool = False
     is_protected: bool = False
+    is_undeletable: bool = False
     shutdown_behavior: str = "stop"
     is_swept: bool = False
     failing: dict[str, datetime] = field(default_factory=dict)
 
     def state(self, now: datetime) -> str:
+        """Return the state as the API names it."""
         if self.ends_at is not None:
             return "terminated" if now >= self.ends_at else "shutting-down"
         if self.is_stopped:
@@ -158,19 +172,19 @@ class Instance:
         return "running" if now >= self.runs_from else "pending"
 
     def status(self, check: str, now: datetime) -> str:
-        """What a status check says of it."""
+        """Return the result of a status check as the API names it."""
         if self.state(now) != "running":
             return "not-applicable"
         return "impaired" if check in self.failing else "ok"
 
     def is_live(self, now: datetime) -> bool:
-        """Whether it exists and takes capacity; also while it is shutting down."""
+        """Return whether it exists and uses capacity; also while it is shutting down."""
         return self.ends_at is None or now < self.ends_at
 
 
 @dataclass(slots=True)
 class SpotRequest:
-    """A spot instance request; each spot instance has one."""
+    """A spot instance request; every spot instance has one."""
 
     id: str
     instance: Instance
@@ -185,7 +199,7 @@ class SpotRequest:
 
 @dataclass(slots=True)
 class PlacementGroup:
-    """A placement group; with the strategy "cluster" its members are in one zone."""
+    """A placement group; the members of one with the strategy "cluster" are in one zone."""
 
     id: str
     name: str
@@ -196,25 +210,31 @@ class PlacementGroup:
 
 @dataclass(slots=True)
 class CapacityReservation:
-    """A capacity reservation or capacity block: capacity of its own, beside what a zone has."""
+    """A capacity reservation or a capacity block, whose capacity is separate from the zone's."""
 
     id: str
     instance_type: str
     zone: str
     total: int
     is_block: bool
-    is_open: bool
     tags: Tags
     created_at: datetime
     state: str = "active"
+    ends_at: datetime | None = None
+    tenancy: str = "default"
+
+    def state_at(self, now: datetime) -> str:
+        """Return its state, which is "expired" after its end."""
+        has_ended = self.ends_at is not None and now >= self.ends_at
+        return "expired" if has_ended and self.state == "active" else self.state
 
 
 class Region:
-    """One region's records, by id."""
+    """The records of one region, by id."""
 
     def __init__(self, name: str) -> None:
+        """Start with an empty region; `name` is its name."""
         self.name = name
-        self.launches: dict[str, Launch] = {}
         self.instances: dict[str, Instance] = {}
         self.volumes: dict[str, Volume] = {}
         self.interfaces: dict[str, Interface] = {}
@@ -222,47 +242,47 @@ class Region:
         self.placement_groups: dict[str, PlacementGroup] = {}
         self.reservations: dict[str, CapacityReservation] = {}
         self.tokens: dict[str, tuple[Mapping[str, object], Launch]] = {}
-        self._ending: list[Instance] = []
+        self._terminated: list[Instance] = []
 
     def live(self, now: datetime) -> Iterator[Instance]:
-        """The instances that take capacity."""
+        """Return the instances that use capacity."""
         return (instance for instance in self.instances.values() if instance.is_live(now))
 
     def visible(self, now: datetime) -> Iterator[Instance]:
-        """The instances that listings show."""
+        """Return the instances that listings show."""
         return (instance for instance in self.instances.values() if now >= instance.listed_from)
 
     def members(self, group: PlacementGroup, now: datetime) -> list[Instance]:
-        """The instances in a placement group."""
+        """Return the instances in a placement group."""
         return [instance for instance in self.live(now) if instance.launch.placement_group == group.name]
 
     def reserved(self, reservation: CapacityReservation, now: datetime) -> int:
-        """How many instances of a reservation are taken."""
+        """Return how many instances use a reservation."""
         return sum(1 for instance in self.live(now) if instance.launch.capacity_reservation == reservation.id)
 
-    def end(self, instance: Instance, ends_at: datetime, reason: tuple[str, str], now: datetime) -> None:
-        """Let an instance end; again is no difference."""
+    def terminate(self, instance: Instance, ends_at: datetime, reason: tuple[str, str], now: datetime) -> None:
+        """Terminate an instance with a state reason; does nothing if its termination was requested before."""
         if instance.ends_at is not None:
             return
         instance.ends_at, instance.reason, instance.reason_at = ends_at, reason, now
-        self._ending.append(instance)
+        self._terminated.append(instance)
 
     def sweep(self, now: datetime) -> None:
-        """Remove what goes with the instances that have ended, and forget those that ended long ago."""
-        if not self._ending:
+        """Delete what belongs to terminated instances, and remove instances that were terminated long ago."""
+        if not self._terminated:
             return
         later = []
-        for instance in self._ending:
+        for instance in self._terminated:
             ends_at = instance.ends_at or now
             if now >= ends_at and not instance.is_swept:
-                self._take_apart(instance)
+                self._detach_all(instance)
             if now < ends_at + TERMINATED_IS_LISTED_FOR:
                 later.append(instance)
             else:
                 self.instances.pop(instance.id, None)
-        self._ending = later
+        self._terminated = later
 
-    def _take_apart(self, instance: Instance) -> None:
+    def _detach_all(self, instance: Instance) -> None:
         instance.is_swept = True
         for volume in instance.volumes:
             volume.instance = None
@@ -282,40 +302,67 @@ class Region:
 
 
 class State:
-    """All regions, what the harness prescribes, and the one lock that guards both.
+    """The records of all regions, the conditions that a test has set, and the lock that guards both.
 
     Attributes:
-        capacity: (zone, instance type) -> how many there are in all; missing for as many as anyone likes.
-        quotas: (region, quota code) -> limit in vCPU.
-        lag: how long what was just launched can't be found.
-        boot_delay, shutdown_delay: how long an instance is pending, and shutting down.
+        timing: How long things take.
+        capacity: (zone, instance type) -> how many the zone has in total.
+        quotas: (region, quota code) -> the limit in vCPUs or addresses.
+        spot_prices: (zone, instance type) -> the changes of the spot price, oldest first.
+        limited_subnets: The subnets whose free addresses count. The others have addresses for ten thousand instances, more than a
+            real one of their size, unless `limits_all_subnets`.
+        region_status: Region -> whether the account may use it; regions that are missing are enabled.
+        zones: The account's names of the zones.
+        withdrawn: What regions and zones do not sell, although moto's listings have it.
+        group_lag: For how long calls do not find a new security group or placement group.
+        unusable_keys: Regions whose default key of EBS encryption the identity may not use.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
+        """Start without any records; `now` returns the time of the cloud's clock."""
         self.lock = threading.RLock()
         self.now = now
         self.regions: dict[str, Region] = {}
-        self.capacity: dict[tuple[str, str], int] = {}
-        self.quotas: dict[tuple[str, str], float] = {}
-        self.lag = self.boot_delay = self.shutdown_delay = timedelta(0)
+        self.timing = Timing()
+        self.capacity: Limits[int] = Limits()
+        self.quotas: Limits[float] = Limits()
+        self.spot_prices: dict[tuple[str, str], list[tuple[datetime, float]]] = {}
+        self.region_status: dict[str, RegionStatus] = {}
+        self.limited_subnets: set[str] = set()
+        self.limits_all_subnets = False
+        self.zones = ZoneNames()
+        self.withdrawn: set[Offering] = set()
+        self.group_lag = timedelta(0)
+        self.unusable_keys: set[str] = set()
         self._numbers = itertools.count(1)
 
+    def other_account(self) -> "State":
+        """Return the state of another account, with the same lock, timing and numbers: ids differ between accounts, too."""
+        other = State(self.now)
+        other.lock, other.timing, other._numbers = self.lock, self.timing, self._numbers
+        other.group_lag = self.group_lag
+        return other
+
     def region(self, name: str) -> Region:
-        """The records of a region, up to date with the time; the caller holds the lock."""
+        """Return the records of a region, after a sweep; the caller holds the lock."""
         region = self.regions.setdefault(name, Region(name))
         region.sweep(self.now())
         return region
 
+    def offered(self, region: str) -> Mapping[str, frozenset[str]]:
+        """Return instance type -> the zones of a region that sell it to the account."""
+        return offered_in(region, self.zones, self.withdrawn)
+
     def number(self) -> int:
-        """The next number, for ids and addresses."""
+        """Return the next number, for ids and addresses."""
         return next(self._numbers)
 
     def new_id(self, prefix: str) -> str:
-        """A new resource id."""
+        """Return a new resource id."""
         return f"{prefix}-0{self.number():016x}"
 
-    def left(self, region: Region, zone: str, instance_type: str) -> int | None:
-        """How many more of an instance type a zone has; None for any number."""
+    def available(self, region: Region, zone: str, instance_type: str) -> int | None:
+        """Return how many more instances of a type a zone has capacity for; None for any number."""
         limit = self.capacity.get((zone, instance_type))
         if limit is None:
             return None
@@ -325,5 +372,6 @@ class State:
             if instance.launch.zone == zone
             and instance.launch.instance_type == instance_type
             and instance.launch.capacity_reservation is None
+            and not instance.is_stopped
         )
         return limit - used

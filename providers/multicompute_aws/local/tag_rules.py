@@ -1,5 +1,6 @@
-"""EC2's rules for tags, and the reading of TagSpecifications."""
+"""EC2's rules for tags and TagSpecifications."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,15 +9,16 @@ from multicompute_aws.local.wire import AwsError
 
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
 MAXIMUM_TAGS = 50
+_METADATA_KEY = re.compile(r"[0-9a-zA-Z\-_+=,.@:]{1,255}")
 _MAXIMUM_KEY = 128
 _MAXIMUM_VALUE = 256
 
 
 def read_tags(pairs: Sequence[Mapping[str, str]]) -> Tags:
-    """Tags as EC2 accepts them.
+    """Return the tags of a request.
 
     Raises:
-        AwsError: too many, too long, reserved, or one key twice.
+        AwsError: A tag is too long, reserved or repeated, or there are too many.
     """
     tags: Tags = {}
     for pair in pairs:
@@ -40,14 +42,29 @@ def _check(key: str, value: str) -> None:
         raise AwsError("InvalidParameterValue", f"Tag value exceeds the maximum length of {_MAXIMUM_VALUE} characters")
 
 
+def check_metadata_keys(tags: Iterable[str]) -> None:
+    """Refuse keys that an instance with its tags in its metadata can't have.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html; the message is that of
+    https://github.com/aws/karpenter-provider-aws/issues/1527.
+    """
+    for key in tags:
+        if not _METADATA_KEY.fullmatch(key) or key in (".", "..", "_index"):
+            raise AwsError(
+                "InvalidParameterValue",
+                f"'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\-_+=,.@:]{{1,255}}), and must not be a"
+                " reserved name ('.', '..', '_index')",
+            )
+
+
 def check_count(tags: Iterable[str]) -> None:
-    """Refuse more tags than one resource may have."""
+    """Refuse more tags than a resource can have."""
     if len(set(tags)) > MAXIMUM_TAGS:
         raise AwsError("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
 
 
 def read_specifications(specifications: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> dict[str, Tags]:
-    """Resource type -> tags, from the TagSpecifications of a request that makes resources of the `allowed` types."""
+    """Return resource type -> tags, from the TagSpecifications of a request that creates resources of the `allowed` types."""
     found: dict[str, Tags] = {}
     for specification in specifications:
         kind = specification.get("ResourceType", "")
@@ -62,5 +79,5 @@ def read_specifications(specifications: Sequence[Mapping[str, Any]], allowed: Se
 
 
 def tag_set(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Tags as answers write them."""
+    """Return tags in the format of responses."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]

@@ -1,20 +1,19 @@
-"""CreateTags, DeleteTags and DescribeTags over what we hold and what moto holds."""
+"""CreateTags, DeleteTags and DescribeTags for the resources in the own store and in moto."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from multicompute_aws.local import wire
-from multicompute_aws.local.attached import spliced, without_ids
+from multicompute_aws.local.attachments import with_moto_items, without_ids
 from multicompute_aws.local.filters import Getter, matcher
-from multicompute_aws.local.groups import moto_error
-from multicompute_aws.local.instances import Call, Handler, known
+from multicompute_aws.local.instances import Call, Handler, find_instances
 from multicompute_aws.local.moto_cloud import Moto
 from multicompute_aws.local.state import Region, State, Tags
-from multicompute_aws.local.tag_rules import check_count, read_tags
+from multicompute_aws.local.tag_rules import check_count, check_metadata_keys, read_tags
 from multicompute_aws.local.wire import AwsError
 
 TagRow = tuple[str, str, str, str]
-"""Resource id, resource type, key, value."""
+"""Resource id, resource type, key and value."""
 _NOT_FOUND = {
     "i": ("InvalidInstanceID.NotFound", "The instance ID '{}' does not exist"),
     "pg": ("InvalidPlacementGroup.Unknown", "The Placement Group '{}' is unknown."),
@@ -25,35 +24,40 @@ _NOT_FOUND = {
 
 
 class Tagging:
-    """Tags of everything."""
+    """The tags of all resources."""
 
     def __init__(self, state: State, moto: Moto, *, instances_in_moto: bool) -> None:
+        """Find tags in `state`, and in `moto` for the resources that are there; `instances_in_moto` adds instances to these."""
         self._state = state
         self._moto = moto
-        self._theirs = frozenset({"i", "vol", "eni"}) if instances_in_moto else frozenset()
+        self._kinds_in_moto = frozenset({"i", "vol", "eni"}) if instances_in_moto else frozenset()
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The actions that are answered here."""
-        return {"CreateTags": self.create, "DeleteTags": self.delete, "DescribeTags": self.describe}
+        """Return the handlers by action."""
+        return {"CreateTags": self._create, "DeleteTags": self._delete, "DescribeTags": self._describe}
 
-    def create(self, call: Call) -> bytes:
+    def _create(self, call: Call) -> bytes:
         new = read_tags(call.params.get("Tags", []))
-        ours = self._ours(call)
-        for tags in ours:
+        own = self._own_tags(call)
+        for tags in own:
             check_count((*tags, *new))
+        for identifier in call.params["Resources"]:
+            instance = call.region.instances.get(identifier)
+            if instance is not None and instance.launch.metadata.get("InstanceMetadataTags") == "enabled":
+                check_metadata_keys(new)
         self._forward(call)
-        for tags in ours:
+        for tags in own:
             tags.update(new)
-        return wire.answer(call.action, {})
+        return wire.response_body(call.action, {})
 
-    def delete(self, call: Call) -> bytes:
-        ours = self._ours(call)
+    def _delete(self, call: Call) -> bytes:
+        own = self._own_tags(call)
         self._forward(call)
-        for tags in ours:
+        for tags in own:
             _remove(tags, call.params.get("Tags"))
-        return wire.answer(call.action, {})
+        return wire.response_body(call.action, {})
 
-    def describe(self, call: Call) -> bytes:
+    def _describe(self, call: Call) -> bytes:
         matches = matcher(call.params.get("Filters", ()), _FILTERS, lambda row: {row[2]: row[3]})
         rows = [row for row in self._rows(call.region) if matches(row)]
         listed = [
@@ -61,41 +65,41 @@ class Tagging:
             for identifier, kind, key, value in rows
         ]
         values: dict[str, Any] = {"Tags": listed}
-        return spliced(wire.answer(call.action, values), self._moto, call, "ResourceId", lambda identifier: False)
+        return with_moto_items(
+            wire.response_body(call.action, values), self._moto, call, "ResourceId", lambda identifier: False
+        )
 
-    def _ours(self, call: Call) -> list[Tags]:
-        """The tags of those resources of the request that we hold; one that is unknown fails the whole call."""
+    def _own_tags(self, call: Call) -> list[Tags]:
+        """Return the tags of the resources in the own store; an unknown resource fails the complete call."""
         resources = call.params["Resources"]
-        if "i" in self._theirs:
-            # moto does not check.
-            known(call.region, [item for item in resources if item.startswith("i-")], self._state.now())
+        if "i" in self._kinds_in_moto:
+            # moto does not check this.
+            find_instances(call.region, [item for item in resources if item.startswith("i-")], self._state.now())
         found = []
         for identifier in resources:
             tags = self._tags_of(call.region, identifier)
             if tags is not None:
                 found.append(tags)
-            elif self._is_ours(identifier):
+            elif self._is_own(identifier):
                 code, message = _NOT_FOUND[identifier.split("-", 1)[0]]
                 raise AwsError(code, message.format(identifier))
         return found
 
-    def _is_ours(self, identifier: str) -> bool:
+    def _is_own(self, identifier: str) -> bool:
         kind = identifier.split("-", 1)[0]
-        return kind in _NOT_FOUND and kind not in self._theirs
+        return kind in _NOT_FOUND and kind not in self._kinds_in_moto
 
     def _forward(self, call: Call) -> None:
-        """Let moto do its part, first, so that its refusal leaves everything as it was."""
+        """Pass the resources in moto on to moto; this comes first, so that a refusal leaves everything unchanged."""
         ids = call.params["Resources"]
         theirs = [identifier for identifier in ids if self._tags_of(call.region, identifier) is None]
         if not theirs:
             return
-        response = self._moto.call(without_ids(call, "ResourceId", lambda identifier: identifier not in theirs))
-        if response.status != 200:
-            raise moto_error(response.body, response.status)
+        self._moto.call_or_refuse(without_ids(call, "ResourceId", lambda identifier: identifier not in theirs))
 
     def _tags_of(self, region: Region, identifier: str) -> Tags | None:
         kind = identifier.split("-", 1)[0]
-        if kind in self._theirs:
+        if kind in self._kinds_in_moto:
             return None
         if kind == "i":
             instance = region.instances.get(identifier)
@@ -117,7 +121,7 @@ class Tagging:
             ("capacity-reservation", region.reservations),
             ("spot-instances-request", region.spot_requests),
         ]
-        if not self._theirs:
+        if not self._kinds_in_moto:
             kinds += [("instance", region.instances), ("volume", region.volumes)]
             kinds += [("network-interface", region.interfaces)]
         for kind, records in kinds:

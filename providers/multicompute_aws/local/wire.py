@@ -1,4 +1,4 @@
-"""EC2's wire format by botocore's own model of it: requests read and checked, answers and errors written."""
+"""EC2's wire format, by botocore's model: reads and checks requests, writes responses and errors."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -11,15 +11,16 @@ if TYPE_CHECKING:
 
 NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 REQUEST_ID = "00000000-0000-4000-8000-000000000000"
-# Not taken from the enumerations: instance types and zones are judged by what is offered, in EC2's own words.
+# Not checked against their enumerations: the handlers check them against the offer, with EC2's own messages.
 _FREE_SHAPES = frozenset({"InstanceType", "ResourceType"})
 _FRAME = frozenset({"Action", "Version"})
 
 
 class AwsError(Exception):
-    """An answer that refuses: the vendor's code, message and HTTP status."""
+    """An error response: the vendor's code, message and HTTP status."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
+        """Store code, message and HTTP status."""
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
@@ -28,7 +29,7 @@ class AwsError(Exception):
 
 @functools.cache
 def ec2_model() -> "ServiceModel":
-    """EC2's service model as botocore brings it."""
+    """Return EC2's service model, which is part of botocore."""
     from botocore.loaders import Loader
     from botocore.model import ServiceModel
 
@@ -37,7 +38,7 @@ def ec2_model() -> "ServiceModel":
 
 @functools.cache
 def operation(action: str) -> "OperationModel":
-    """The model of an action.
+    """Return the model of an action.
 
     Raises:
         AwsError: EC2 has no such action.
@@ -51,10 +52,10 @@ def operation(action: str) -> "OperationModel":
 
 
 def parse_request(action: str, form: Mapping[str, str]) -> dict[str, Any]:
-    """A form as boto3 would have been given it: {"InstanceIds": [...], "Filters": [{"Name": ..., "Values": [...]}]}.
+    """Return the parameters of a form as boto3 takes them: {"InstanceIds": [...], "Filters": [{"Name": ..., "Values": [...]}]}.
 
     Raises:
-        AwsError: the action, a parameter or the form of a value is not in the model, or a required one is missing.
+        AwsError: The model lacks the action, a parameter or the type of a value, or a required parameter is missing.
     """
     shape = operation(action).input_shape
     tree: dict[str, Any] = {}
@@ -76,7 +77,7 @@ def _plant(tree: dict[str, Any], name: str, value: str) -> None:
 
 @functools.cache
 def _members(shape: "StructureShape") -> dict[str, tuple[str, "Shape"]]:
-    """Name on the wire -> (member, shape); as EC2's own serializer names it: queryName, else locationName capitalised."""
+    """Return name on the wire -> (member, shape). EC2's serializer uses queryName, or else the capitalized locationName."""
     members = {}
     for member, inner in shape.members.items():
         name = inner.serialization.get("queryName")
@@ -114,17 +115,17 @@ def _value(shape: "Shape", value: Any, name: str) -> Any:
 def _list(shape: Any, value: Any, name: str) -> list[Any]:
     if not isinstance(value, dict) or not all(key.isdecimal() for key in value):
         raise AwsError("InvalidParameterValue", f"The parameter {name} is a list and needs numbers: {name}.1")
+    most = shape.metadata.get("max")
+    if most is not None and len(value) > most:
+        raise AwsError(
+            "InvalidParameterValue", f"The parameter {name} has {len(value)} items; at most {most} are allowed"
+        )
     return [_value(shape.member, value[key], f"{name}.{key}") for key in sorted(value, key=int)]
 
 
 def _scalar(shape: "Shape", value: str, name: str) -> Any:
     if shape.type_name in ("integer", "long"):
-        try:
-            return int(value)
-        except ValueError as error:
-            raise AwsError(
-                "InvalidParameterValue", f"Invalid value '{value}' for {name}. Must be an integer"
-            ) from error
+        return _integer(shape, value, name)
     if shape.type_name == "boolean":
         if value.lower() not in ("true", "false"):
             raise AwsError("InvalidParameterValue", f"Invalid value '{value}' for {name}. Must be true or false")
@@ -137,18 +138,36 @@ def _scalar(shape: "Shape", value: str, name: str) -> Any:
     return value
 
 
+def _integer(shape: "Shape", value: str, name: str) -> int:
+    try:
+        number = int(value)
+    except ValueError as error:
+        raise AwsError("InvalidParameterValue", f"Invalid value '{value}' for {name}. Must be an integer") from error
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    if least is not None and number < least:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Value ( {number} ) for parameter {name} is invalid. Expecting a value greater than {least}.",
+        )
+    if most is not None and number > most:
+        raise AwsError(
+            "InvalidParameterValue", f"Value ( {number} ) for parameter {name} is invalid. Expecting at most {most}."
+        )
+    return number
+
+
 def form_of(action: str, params: Mapping[str, Any]) -> dict[str, str]:
-    """The form of a request, the reverse of `parse_request`."""
+    """Return the form of a request, the reverse of `parse_request`."""
     from botocore.serialize import EC2Serializer
 
-    # botocore's own serializer, so that what is passed on is what a client would have sent.
+    # By botocore's own serializer, so that moto gets exactly what a client would send.
     request: Mapping[str, Any] = EC2Serializer().serialize_to_request(dict(params), operation(action))
     body: dict[str, str] = request["body"]
     return {name: str(value) for name, value in body.items()}
 
 
 def text(value: object) -> str:
-    """A scalar as EC2 writes it."""
+    """Return a scalar as EC2 writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
@@ -157,7 +176,7 @@ def text(value: object) -> str:
 
 
 def write_members(shape: Any, values: Mapping[str, Any]) -> str:
-    """The XML of a structure's members, without an element around them; None is left out."""
+    """Return the XML of a structure's members, without the enclosing element; members that are None are omitted."""
     parts = []
     for member, value in values.items():
         if value is None:
@@ -177,26 +196,26 @@ def _write(shape: Any, value: Any) -> str:
 
 
 def write_items(shape: "ListShape | Any", values: Iterable[Any]) -> str:
-    """The XML of a list's elements."""
+    """Return the XML of a list's elements."""
     name = shape.member.serialization.get("name", "item")
     return "".join(f"<{name}>{_write(shape.member, value)}</{name}>" for value in values)
 
 
 def shape(name: str) -> Any:
-    """A shape of EC2's model by its name."""
+    """Return a shape of EC2's model by its name."""
     return ec2_model().shape_for(name)
 
 
 def envelope(action: str, content: str) -> bytes:
-    """A whole answer around the XML of its members."""
+    """Return a response body around the XML of its members."""
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<{action}Response xmlns="{NAMESPACE}">'
         f"<requestId>{REQUEST_ID}</requestId>{content}</{action}Response>"
     ).encode()
 
 
-def answer(action: str, values: Mapping[str, Any]) -> bytes:
-    """A whole answer, written by the model of the action's output."""
+def response_body(action: str, values: Mapping[str, Any]) -> bytes:
+    """Return a response body, by the model of the action's output."""
     output = operation(action).output_shape
     if output is None:
         return envelope(action, "<return>true</return>")
@@ -204,7 +223,7 @@ def answer(action: str, values: Mapping[str, Any]) -> bytes:
 
 
 def error_body(error: AwsError) -> bytes:
-    """An error as EC2 answers it."""
+    """Return an error as EC2 writes it."""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error>'
         f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message>"

@@ -1,4 +1,4 @@
-"""What Azure has left: restrictions, quotas and capacity, and how it refuses what is too much."""
+"""Checks of a launch against restrictions, quotas and capacity, with Azure's errors and messages."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from multicompute_azure.local import hardware
 from multicompute_azure.local.arm import ArmError, Json, dig
 from multicompute_azure.local.hardware import Size
-from multicompute_azure.local.state import RESERVATION, Item, State
+from multicompute_azure.local.state import RESERVATION, ArmResource, State
 
 Stockout = Literal["auto", "SkuNotAvailable", "AllocationFailed", "OverconstrainedAllocationRequest"]
 REGIONAL, SPOT = "cores", "lowPriorityCores"
@@ -21,35 +21,36 @@ _QUOTA_HELP = (
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a launch asks for."""
+    """The demand of a launch; `is_colocated` asks for proximity."""
 
     size: Size
     region: str
     zones: tuple[str, ...]
     count: int
     spot: bool
-    is_close: bool
+    is_colocated: bool
     reservation_group: str = ""
 
 
 class Admission:
-    """Decides what may be launched.
+    """The limits that decide which launches are admitted.
 
     Attributes:
-        stockout: how a lack of capacity is told: "SkuNotAvailable" when it is asked for, the others in the operation; "auto"
-            takes the first where the place has none at all.
+        stockout: How a lack of capacity is reported. "SkuNotAvailable" refuses the call; the others fail the operation; "auto" is
+            "SkuNotAvailable" if the capacity of the place is 0.
     """
 
     def __init__(self, state: State) -> None:
+        """Compare launches with the capacity, quotas and restrictions in `state`."""
         self._state = state
         self.stockout: Stockout = "auto"
 
     def limit(self, region: str, name: str) -> int:
-        """How many cores a quota allows."""
+        """Return how many cores a quota allows."""
         return self._state.quotas.get((region, name.lower()), UNLIMITED)
 
     def usage(self, region: str) -> dict[str, int]:
-        """The cores in use by the name of their quota; stopped machines count, deallocated ones don't."""
+        """Return quota -> cores in use; stopped machines count, deallocated ones do not."""
         used: dict[str, int] = {}
         families = {size.name: size.family for size in hardware.sizes().values()}
         for _, machine in self._state.machines(region):
@@ -61,52 +62,58 @@ class Admission:
         return used
 
     def check_sold(self, demand: Demand) -> None:
-        """Refuse a size that the subscription can't have there."""
+        """Refuse a size that is restricted there for the subscription."""
         places = [f"{demand.region}-{zone}" for zone in demand.zones] or []
         barred = (demand.region, demand.size.name) in self._state.restrictions
         if barred or any((place, demand.size.name) in self._state.restrictions for place in places):
             raise _not_available(demand)
 
     def check_quota(self, demand: Demand) -> None:
-        """Refuse what exceeds a quota."""
+        """Refuse a launch that exceeds a quota."""
         needed = demand.count * demand.size.vcpus
         used = self.usage(demand.region)
-        words = {REGIONAL: "Total Regional Cores", SPOT: "LowPriorityCores"}
+        titles = {REGIONAL: "Total Regional Cores", SPOT: "LowPriorityCores"}
         for name in (SPOT,) if demand.spot else (demand.size.family, REGIONAL):
             limit, current = self.limit(demand.region, name), used.get(name, 0)
             if current + needed > limit:
                 raise ArmError(
                     "OperationNotAllowed",
-                    f"Operation could not be completed as it results in exceeding approved {words.get(name, f'{name} Cores')} quota. "
+                    f"Operation could not be completed as it results in exceeding approved {titles.get(name, f'{name} Cores')} quota. "
                     f"Additional details - Deployment Model: Resource Manager, Location: {demand.region}, Current Limit: {limit}, "
                     f"Current Usage: {current}, Additional Required: {needed}, (Minimum) New Limit Required: {current + needed}. "
                     f"{_QUOTA_HELP}",
                     409,
                 )
 
-    def room(self, demand: Demand) -> tuple[int, ArmError | None]:
-        """How many of the machines asked for there is capacity for, and how the lack of the others is told; raises it where it is told at once."""
+    def allocate(self, demand: Demand) -> tuple[int, ArmError | None]:
+        """Return how many machines of a launch there is capacity for, and the error of the operation if that is not enough.
+
+        Raises:
+            ArmError: Azure refuses the call itself.
+        """
         free = self._free(demand)
         if free is None or free >= demand.count:
             return demand.count, None
         if self.stockout == "SkuNotAvailable" or (self.stockout == "auto" and self._has_none(demand)):
             raise _not_available(demand)
-        is_over = self.stockout == "OverconstrainedAllocationRequest" or (self.stockout == "auto" and demand.is_close)
+        is_over = self.stockout == "OverconstrainedAllocationRequest" or (
+            self.stockout == "auto" and demand.is_colocated
+        )
         return max(free, 0), _overconstrained(demand) if is_over else _failed(demand)
 
-    def reserved(self, group_id: str, size: str, zones: tuple[str, ...]) -> tuple[Item, ...]:
-        """The capacity reservations of a group for a size and these zones."""
+    def reserved(self, group_id: str, size: str, zones: tuple[str, ...]) -> tuple[ArmResource, ...]:
+        """Return the capacity reservations of a group for a size and these zones."""
         return tuple(
             item
             for item in self._state.items(RESERVATION)
             if item.key.startswith(group_id.lower() + "/")
             and dig(item.body, "sku", "name").lower() == size.lower()
-            # A group without zones serves what names no zone, and one with zones what names one of them.
+            # A group without zones is for launches without a zone, a group with zones for launches in one of them.
             and (set(item.body.get("zones") or ()) & set(zones) if zones else not item.body.get("zones"))
         )
 
-    def users(self, group_id: str, size: str) -> list[Item]:
-        """The machines that live in a reservation group, of one size."""
+    def users(self, group_id: str, size: str) -> list[ArmResource]:
+        """Return the machines of one size that use a reservation group."""
         key = group_id.lower()
         return [
             item
@@ -115,7 +122,7 @@ class Admission:
         ]
 
     def _free(self, demand: Demand) -> int | None:
-        """How many there is capacity for; None for any number."""
+        """Return how many machines there is capacity for; None for any number."""
         if not demand.zones:
             general = self._free_regional(demand)
         else:
@@ -164,7 +171,7 @@ class Admission:
         return any(self._state.capacity.get((place, demand.size.name)) == 0 for place in places)
 
     def restrictions_of(self, size: Size, region: str) -> list[Json]:
-        """What the list of SKUs says a subscription may not have."""
+        """Return the restrictions of a size in the list of SKUs."""
         found: list[Json] = []
         if (region, size.name) in self._state.restrictions:
             info: Json = {"locations": [region]}

@@ -1,4 +1,4 @@
-"""How Azure Resource Manager speaks: errors, answers, resource ids, tags and times."""
+"""The formats of Azure Resource Manager: errors, responses, resource ids, tags and times."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _TAG_PREFIXES = ("microsoft", "azure", "windows")
 
 
 class ArmError(Exception):
-    """A refusal, as Azure Resource Manager words it."""
+    """An error response of Azure Resource Manager."""
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class ArmError(Exception):
         details: Sequence[Json] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Store code and message, the HTTP status, the field that is wrong, nested errors, and headers."""
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
@@ -38,7 +39,7 @@ class ArmError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> Json:
-        """What stands under "error" in an answer and in the status of an operation."""
+        """Return the value of "error" in a response and in the status of an operation."""
         body: Json = {"code": self.code, "message": self.message}
         if self.target:
             body["target"] = self.target
@@ -48,8 +49,8 @@ class ArmError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A status, a document and headers; without a document the body is empty."""
+class ArmResponse:
+    """A response: status, document and headers; without a document the body is empty."""
 
     status: int = 200
     document: object = None
@@ -57,17 +58,17 @@ class Answer:
 
 
 def missing(parameter: str) -> ArmError:
-    """A required field is not there."""
+    """Return the error for a required field that is missing."""
     return ArmError("InvalidParameter", f"Required parameter '{parameter}' is missing (null).", target=parameter)
 
 
 def invalid(parameter: str, message: str) -> ArmError:
-    """A field has a value that can't be."""
+    """Return the error for a field with an invalid value."""
     return ArmError("InvalidParameter", message, target=parameter)
 
 
 def not_found(type_: str, name: str, group: str) -> ArmError:
-    """There is no such resource."""
+    """Return the error for a resource that does not exist."""
     return ArmError(
         "ResourceNotFound",
         f"The Resource '{type_}/{name}' under resource group '{group}' was not found. "
@@ -77,12 +78,12 @@ def not_found(type_: str, name: str, group: str) -> ArmError:
 
 
 def group_not_found(name: str) -> ArmError:
-    """There is no such resource group."""
+    """Return the error for a resource group that does not exist."""
     return ArmError("ResourceGroupNotFound", f"Resource group '{name}' could not be found.", 404)
 
 
 def check_tags(tags: object) -> dict[str, str]:
-    """The tags of a request, refused where Azure would refuse them."""
+    """Return the tags of a request; refuse tags that Azure would refuse."""
     found = {str(name): str(value) for name, value in (tags.items() if isinstance(tags, dict) else ())}
     if len(found) > _TAG_COUNT:
         raise ArmError(
@@ -104,12 +105,12 @@ def check_tags(tags: object) -> dict[str, str]:
 
 
 def instant(moment: datetime) -> str:
-    """A time as the API writes it."""
+    """Return a time as the API writes it."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def dig(document: object, *names: str) -> Any:
-    """The value at a path of names in a document, None where it ends before."""
+    """Return the value at a path of names in a document, or None if the path does not exist."""
     for name in names:
         if not isinstance(document, dict):
             return None
@@ -118,11 +119,11 @@ def dig(document: object, *names: str) -> Any:
 
 
 def group_id(name: str) -> str:
-    """The id of a resource group."""
+    """Return the id of a resource group."""
     return f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{name}"
 
 
 def group_of(resource_id: str) -> str:
-    """The name of the resource group in a resource id, "" where there is none."""
+    """Return the name of the resource group in a resource id, "" for none."""
     found = re.match(r"/subscriptions/[^/]+/resourcegroups/([^/]+)", resource_id, re.IGNORECASE)
     return found[1] if found else ""

@@ -1,33 +1,40 @@
-"""The local Azure: one endpoint on 127.0.0.1, and what a test may prescribe to it and ask of it."""
+"""The local Azure: one endpoint on 127.0.0.1 for all services, and what a test can do with it."""
 
-import tempfile
-from collections.abc import Mapping
-from datetime import timedelta
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from multicompute.clock import Clock, SystemClock
-from multicompute.node import Metric
 from multicompute.provider import Resource
 from multicompute.testing.faults import Faults
-from multicompute.testing.local_admin import Admin
-from multicompute.testing.local_server import Server
-from multicompute_azure.local import hardware, schema
+from multicompute.testing.local.admin import PREFIX, Admin
+from multicompute.testing.local.chassis import Chassis
+from multicompute.testing.local.fault_injection import FaultInjector
+from multicompute.testing.local.foreign import ForeignResources
+from multicompute.testing.local.forwarded import Duration, Forwarded
+from multicompute.testing.local.measurements import Load
+from multicompute.testing.local.server import Request
+from multicompute_azure.local import foreign, hardware, schema
+from multicompute_azure.local.accounts import Subscriptions
 from multicompute_azure.local.admission import REGIONAL, SPOT, Admission, Stockout
+from multicompute_azure.local.app import AzureApp
 from multicompute_azure.local.arm import SUBSCRIPTION, TENANT
 from multicompute_azure.local.compute import Compute
-from multicompute_azure.local.existing import RESERVED, existing
-from multicompute_azure.local.foreign import ForeignResources
-from multicompute_azure.local.front import Front
 from multicompute_azure.local.groups import Groups
+from multicompute_azure.local.guards import GuardKind
+from multicompute_azure.local.identity import AUTHORITY, Identity
+from multicompute_azure.local.images import Details
+from multicompute_azure.local.instances import Instances
+from multicompute_azure.local.inventory import RESERVED, SUBNETS, kind_of, list_resources, name_of
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.machines import Machines
 from multicompute_azure.local.monitoring import Monitoring
 from multicompute_azure.local.network import Networks
 from multicompute_azure.local.operations import Operations
+from multicompute_azure.local.prices import RetailPrices
+from multicompute_azure.local.relations import parts_of
 from multicompute_azure.local.routes import Handler
 from multicompute_azure.local.scale_sets import ScaleSets
-from multicompute_azure.local.state import Group, Item, Machine, State
+from multicompute_azure.local.state import ArmResource, Group, Machine, State
 from multicompute_azure.local.tokens import HEADER, Tokens
 
 _REGION = "eastus"
@@ -36,362 +43,443 @@ _REGION = "eastus"
 class AzureLocalCloud:
     """Azure on 127.0.0.1: Resource Manager, compute and network in memory, checked against the SDK's own models.
 
-    Without further ado everything is there in any number. Each instance of this class is a subscription of its own.
+    Each instance of this class is a subscription of its own. See `multicompute.testing.LocalCloud` for the members that every
+    local cloud has.
 
     Attributes:
-        faults: what goes wrong next, by operations ("virtualMachineScaleSets.createOrUpdate"), and a record of all calls. A fault
-            of "<operation>.operation" breaks the long-running operation that a call starts, after half of it was done.
-        subscription_id: the one subscription that exists.
+        faults: The faults that wait for calls, and a record of all calls, by operation
+            ("virtualMachineScaleSets.createOrUpdate"). A fault of "<operation>.operation" makes the long-running operation that a
+            call starts fail, after half of it is done.
+        subscription_id: The id of the subscription.
+        lag: How long lists omit a new resource, and how long Resource Manager's list still shows a deleted one.
+        boot_delay: How long a machine, and the scale set that creates it, is being created.
+        shutdown_delay: How long a deletion takes; a resource group is deleted in three steps, each after a third of this time.
+        operation_delay: How long any other long-running operation takes.
+        operation_polls: How many times the status of an operation is "InProgress" at least.
+        retry_after: The delay in the Retry-After header of responses about operations.
+        group_lag: How long other services answer that a new resource group does not exist.
+        nic_reservation: How long a network interface stays reserved for a deleted machine: 180 seconds in Azure, none here by default.
+        partial: Whether a scale set that fails for lack of capacity keeps the machines that it got, billed. It does by default.
+        stockout: How a lack of capacity is reported; see `Admission`.
+        copies_tags: Whether the tags of a scale set reach its machines and their disks. They do by default; no page of Microsoft's says so.
+        address_delay: How long the public address of a new machine is not assigned yet.
+        page_size: The number of entries on a page of a list.
+        prices_page_size: The number of rows on a page of the price list.
+        locations: The regions that the subscription has; all by default.
+        tags_with_tag_filter: Whether a list of resources filtered by tag shows tags. According to its documentation Azure's does not.
     """
 
     name = "azure"
     subscription_id = SUBSCRIPTION
+    lag = Duration("_state.timing.lag")
+    boot_delay = Duration("_state.timing.boot")
+    shutdown_delay = Duration("_state.timing.shutdown")
+    operation_delay = Duration("_state.timing.operation")
+    operation_polls = Forwarded[int]("_state.timing.polls")
+    retry_after = Duration("_operations.retry_after")
+    group_lag = Duration("_state.group_lag")
+    nic_reservation = Duration("_state.nic_reservation")
+    partial = Forwarded[bool]("_scale_sets.partial")
+    stockout = Forwarded[Stockout]("_admission.stockout")
+    copies_tags = Forwarded[bool]("_machines.copies_tags")
+    address_delay = Duration("_machines.address_delay")
+    page_size = Forwarded[int]("_listing.page_size")
+    prices_page_size = Forwarded[int]("_prices.page_size")
+    locations = Forwarded[frozenset[str]]("_state.locations")
+    tags_with_tag_filter = Forwarded[bool]("_listing.tags_with_tag_filter")
 
     def __init__(self, *, clock: Clock | None = None) -> None:
-        """Make a local cloud that is not started.
+        """Create a local cloud that is not started.
 
         Args:
-            clock: by which lag and delays pass; the machine's by default.
+            clock: The clock of lag and delays; the machine's by default.
 
         Raises:
-            ModuleNotFoundError: the SDK's packages are not installed, against whose models requests are held.
+            ModuleNotFoundError: The SDK, whose models are needed to check requests, is not installed.
         """
         schema.require_models()
+        clock = clock or SystemClock()
+        self._clock = clock
+        self._account = SUBSCRIPTION
+        self._others: dict[str, AzureLocalCloud] = {}
+        self._apps: dict[str, AzureApp] = {}
+        self._identity = Identity()
         self.faults = Faults()
-        self._clock = clock or SystemClock()
-        self._state = State(self._clock.now)
+        self._injector = FaultInjector(self.faults, clock)
+        self._tokens = Tokens(clock.now)
+        self._chassis = Chassis("Azure")
+        self._state = State(clock.now)
         self._listing = Listing(self._state)
         self._operations = Operations(self._state)
         self._admission = Admission(self._state)
-        self._machines = Machines(self._state, self._listing, self._operations)
+        self._machines = Machines(self._state, self._listing, self._operations, self._admission)
         self._networks = Networks(self._state, self._listing, self._operations)
         self._compute = Compute(self._state, self._listing, self._operations, self._admission)
         self._scale_sets = ScaleSets(
             self._state, self._listing, self._operations, self._admission, self._machines, self._networks
         )
+        self._instances = Instances(self._state, self._listing, self._operations, self._machines)
         self._monitoring = Monitoring(self._state, self._listing)
-        self._foreign = ForeignResources(self._state, self._machines)
-        self._server: Server | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._prices = RetailPrices(self._injector, lambda: self._state.prices, clock.now)
+        self._foreign = ForeignResources(self._everything)
+
+    # --- the server ---------------------------------------------------------------------------------------------------
 
     @property
     def endpoint_url(self) -> str:
-        """The one URL of everything; only after `start`."""
-        if self._server is None:
-            raise RuntimeError("the local Azure is not started")
-        return self._server.url
+        """The URL of all services; only after `start`."""
+        return self._chassis.endpoint_url
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables with which any process reaches it, and can't reach the user's own subscription."""
+        """The environment variables that connect any process to this cloud, and to no account of the user's."""
+        return self._environment_of(SUBSCRIPTION)
+
+    def _environment_of(self, account: str) -> Mapping[str, str]:
         url = self.endpoint_url
-        variables = {
-            "MULTICOMPUTE_AZURE__ENDPOINT_URL": url,
-            "MULTICOMPUTE_AZURE__SUBSCRIPTION_ID": SUBSCRIPTION,
-            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
-            "AZURE_TENANT_ID": TENANT,
-            # azure-identity takes no authority over http, but asks this endpoint of a managed identity as it is.
-            "IDENTITY_ENDPOINT": f"{url}/msi/token",
-            "IDENTITY_HEADER": HEADER,
-            # Past secrets and logins of the user's. They can't be blanked out: an empty one counts as set, and breaks.
-            "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
-            "AZURE_CONFIG_DIR": self._folder.name if self._folder is not None else "",
-            "NO_PROXY": "127.0.0.1,localhost",
-            "no_proxy": "127.0.0.1,localhost",
-        }
-        return MappingProxyType(variables)
+        return self._chassis.environment(
+            {
+                "MULTICOMPUTE_AZURE__ENDPOINT_URL": url,
+                "MULTICOMPUTE_AZURE__SUBSCRIPTION_ID": account,
+                "AZURE_SUBSCRIPTION_ID": account,
+                "AZURE_TENANT_ID": TENANT,
+                # azure-identity refuses an authority over http, but accepts this endpoint of a managed identity.
+                "IDENTITY_ENDPOINT": f"{url}/msi/token",
+                "IDENTITY_HEADER": HEADER,
+                # Bypasses the user's secrets and logins. Their variables cannot be emptied: an empty one counts as set.
+                "AZURE_TOKEN_CREDENTIALS": "ManagedIdentityCredential",
+                "AZURE_CONFIG_DIR": str(self._chassis.folder),
+            }
+        )
 
     def start(self) -> None:
-        """Begin to serve; takes some milliseconds."""
-        if self._server is not None:
+        """Start the server and return when it answers; does nothing if it runs."""
+        if self._chassis.is_running:
             return
+        app = Subscriptions(self._app(), self._apps)
+        admin = Admin(self, {"restrict": self.restrict})
+        self._chassis.start(
+            {"/": app, "/api/": self._prices, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin}
+        )
+
+    def _app(self) -> AzureApp:
         handlers: dict[str, Handler] = {
             **Groups(self._state, self._listing, self._operations).handlers(),
             **self._networks.handlers(),
             **self._compute.handlers(),
             **self._machines.handlers(),
             **self._scale_sets.handlers(),
+            **self._instances.handlers(),
             **self._monitoring.handlers(),
         }
-        admin = Admin(self.faults, self.alive, self._commands())
-        tokens = Tokens(self._clock.now)
-        front = Front(self._state, self.faults, self._clock, handlers, self._operations, tokens, admin)
-        server = Server(front)
-        server.start()
-        self._folder = tempfile.TemporaryDirectory(prefix="azure-local-")
-        self._server = server
+
+        def check_token(request: Request) -> None:
+            self._identity.check(request, self._account)
+
+        return AzureApp(self._state, self._injector, handlers, self._operations, check_token)
 
     def stop(self) -> None:
-        """Stop to serve and forget everything; again is no difference."""
-        if self._server is None:
+        """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
+        if not self._chassis.is_running:
             return
-        self._server.stop()
-        self._server = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-        self._state.clear()
-        self._monitoring.clear()
-        self._foreign.forget()
+        self._chassis.stop()
+        for part in (self._state, self._monitoring, self._foreign, self._identity, self._others, self._apps):
+            part.clear()
 
-    def _commands(self) -> Mapping[str, Any]:
-        return {
-            "capacity": self.set_capacity,
-            "quota": self.set_quota,
-            "restrict": self.restrict,
-            "preempt": self.preempt,
-            "delays": self.set_delays,
-            "reserve": self.add_reservation,
-            "measure": self.measure,
-            "impair": self.impair,
-        }
-
-    @property
-    def lag(self) -> timedelta:
-        """How long what was just made is missing from lists; and what is gone still in Resource Manager's."""
-        return self._state.lag
-
-    @lag.setter
-    def lag(self, duration: timedelta) -> None:
-        self._state.lag = duration
-
-    @property
-    def boot_delay(self) -> timedelta:
-        """How long a machine, and the scale set that makes it, is being created."""
-        return self._state.boot_delay
-
-    @boot_delay.setter
-    def boot_delay(self, duration: timedelta) -> None:
-        self._state.boot_delay = duration
-
-    @property
-    def shutdown_delay(self) -> timedelta:
-        """How long a deletion takes; a resource group goes in three steps, each a third of it."""
-        return self._state.shutdown_delay
-
-    @shutdown_delay.setter
-    def shutdown_delay(self, duration: timedelta) -> None:
-        self._state.shutdown_delay = duration
-
-    @property
-    def operation_delay(self) -> timedelta:
-        """How long any other long-running operation takes."""
-        return self._state.operation_delay
-
-    @operation_delay.setter
-    def operation_delay(self, duration: timedelta) -> None:
-        self._state.operation_delay = duration
-
-    @property
-    def operation_polls(self) -> int:
-        """How many times the status of an operation is "InProgress" at least, however quick it is."""
-        return self._state.operation_polls
-
-    @operation_polls.setter
-    def operation_polls(self, polls: int) -> None:
-        self._state.operation_polls = polls
-
-    @property
-    def retry_after(self) -> timedelta:
-        """What answers about operations tell the caller to wait."""
-        return self._operations.retry_after
-
-    @retry_after.setter
-    def retry_after(self, duration: timedelta) -> None:
-        self._operations.retry_after = duration
-
-    @property
-    def nic_reservation(self) -> timedelta:
-        """How long an interface is kept for its machine after that is gone: 180 seconds in Azure, none here by default."""
-        return self._state.nic_reservation
-
-    @nic_reservation.setter
-    def nic_reservation(self, duration: timedelta) -> None:
-        self._state.nic_reservation = duration
-
-    @property
-    def partial(self) -> bool:
-        """Whether a scale set that finds too little capacity fails with the machines in it that it found, billed. It does."""
-        return self._scale_sets.partial
-
-    @partial.setter
-    def partial(self, value: bool) -> None:
-        self._scale_sets.partial = value
-
-    @property
-    def stockout(self) -> Stockout:
-        """How a lack of capacity is told; see `Admission`."""
-        return self._admission.stockout
-
-    @stockout.setter
-    def stockout(self, value: Stockout) -> None:
-        self._admission.stockout = value
-
-    @property
-    def page_size(self) -> int:
-        """How many entries a page of a list has."""
-        return self._listing.page_size
-
-    @page_size.setter
-    def page_size(self, entries: int) -> None:
-        self._listing.page_size = entries
-
-    @property
-    def tags_with_tag_filter(self) -> bool:
-        """Whether a list of resources that was filtered by a tag shows tags. By its documentation Azure's does not."""
-        return self._listing.tags_with_tag_filter
-
-    @tags_with_tag_filter.setter
-    def tags_with_tag_filter(self, value: bool) -> None:
-        self._listing.tags_with_tag_filter = value
+    # --- conditions ---------------------------------------------------------------------------------------------------
 
     def set_delays(self, *, lag: float = 0, boot: float = 0, shutdown: float = 0, operation: float = 0) -> None:
-        """Set lag and delays in seconds, for processes that come by HTTP."""
-        self.lag, self.boot_delay = timedelta(seconds=lag), timedelta(seconds=boot)
-        self.shutdown_delay, self.operation_delay = timedelta(seconds=shutdown), timedelta(seconds=operation)
+        """Set `lag`, `boot_delay`, `shutdown_delay` and `operation_delay` in seconds."""
+        self._state.timing.set_seconds(lag=lag, boot=boot, shutdown=shutdown, operation=operation)
 
-    def set_capacity(self, size: str, place: str, nodes: int | None) -> None:
-        """Say how many of a size a place has in all, those that run included; None for any number.
-
-        Args:
-            place: a region ("eastus") or a zone ("eastus-1").
+    def set_capacity(self, instance_type: str, place: str, nodes: int | None) -> None:
+        """Limit how many machines of a size a region ("eastus") or a zone ("eastus-1") has; see `LocalCloud.set_capacity`.
 
         Raises:
-            ValueError: there is no such size or place, or the place does not sell it, so that the call would change nothing.
+            ValueError: Azure has no such size or place, or the place does not sell the size.
         """
-        key = (place, hardware.sold(size, place))
+        size = hardware.check_sold(instance_type, place)
         with self._state.lock:
-            if nodes is None:
-                self._state.capacity.pop(key, None)
-            else:
-                self._state.capacity[key] = nodes
+            self._state.capacity.set(place, size, nodes)
 
     def set_quota(self, quota: str, region: str, value: float) -> None:
-        """Say how many cores a quota allows: "cores", "lowPriorityCores", a family, or the family of a size.
+        """Limit how many cores a quota allows; see `LocalCloud.set_quota`.
+
+        Args:
+            quota: "cores", "lowPriorityCores", a family, or a size for its family.
+            region: The region.
+            value: The limit in cores.
 
         Raises:
-            ValueError: there is no such quota or region.
+            ValueError: Azure has no such quota or region.
         """
         hardware.region_of(region)
         size = hardware.size_of(quota)
         known = {name.lower() for name in (REGIONAL, SPOT, *(each.family for each in hardware.sizes().values()))}
         name = (size.family if size is not None else quota).lower()
         if name not in known:
-            raise ValueError(f"quota {quota!r}: there are {', '.join(sorted(known))}")
+            raise ValueError(f"quota {quota!r}: must be one of {', '.join(sorted(known))}")
         with self._state.lock:
-            self._state.quotas[region, name] = int(value)
+            self._state.quotas.set(region, name, int(value))
 
-    def restrict(self, size: str, place: str, *, is_restricted: bool = True) -> None:
-        """Say that the subscription may not have a size in a region or zone, as its list of SKUs then tells.
+    def set_price(self, instance_type: str, region: str, hourly_usd: float, *, purchase: str = "on_demand") -> None:
+        """Set what a size costs in a region, in the price list and for the ceiling of spot machines.
 
         Raises:
-            ValueError: there is no such size or place, or the place does not sell it.
+            ValueError: The region does not sell the size.
         """
-        key = (place, hardware.sold(size, place))
+        key = (region, hardware.check_sold(instance_type, region), purchase)
+        with self._state.lock:
+            self._state.prices[key] = hourly_usd
+
+    def restrict(self, instance_type: str, place: str, *, is_restricted: bool = True) -> None:
+        """Restrict a size in a region or zone for the subscription, as its list of SKUs then shows.
+
+        Raises:
+            ValueError: Azure has no such size or place, or the place does not sell the size.
+        """
+        key = (place, hardware.check_sold(instance_type, place))
         with self._state.lock:
             (self._state.restrictions.add if is_restricted else self._state.restrictions.discard)(key)
 
-    def add_reservation(self, size: str, place: str, nodes: int, *, tags: Mapping[str, str] | None = None) -> str:
-        """Make a capacity reservation with capacity of its own; returns the id of its capacity reservation group.
+    def sell_without_zones(self, instance_type: str, region: str) -> None:
+        """Sell a size for a region as a whole, and in none of its zones, as its list of SKUs then shows.
+
+        Raises:
+            ValueError: The region does not sell the size.
+        """
+        key = (region, hardware.check_sold(instance_type, region))
+        with self._state.lock:
+            self._state.without_zones.add(key)
+
+    def close_region(self, region: str, code: str = "RequestDisallowedByPolicy") -> None:
+        """Let a policy refuse everything new in a region.
 
         Args:
-            place: a region ("eastus") or a zone ("eastus-1").
+            region: The region.
+            code: "RequestDisallowedByPolicy" for a policy of the organisation, "RequestDisallowedByAzure" for one of Azure.
         """
-        name, region = hardware.sold(size, place), hardware.region_of(place)
-        found = hardware.sizes()[name.lower()]
+        with self._state.lock:
+            self._state.closed[hardware.region_of(region)] = code
+
+    def replicate_image(self, image_id: str, *regions: str) -> None:
+        """Replicate an image of a gallery to these regions only; without this call it is in all regions."""
+        with self._state.lock:
+            self._state.image_regions[image_id.lower()] = frozenset(regions)
+
+    def define_image(self, image_id: str, *, plan: Mapping[str, str] | None = None, security: str = "") -> None:
+        """Define an image of a gallery.
+
+        Args:
+            image_id: The id of the image, without a version.
+            plan: The plan that it is sold with.
+            security: The value of its feature SecurityType.
+        """
+        with self._state.lock:
+            self._state.gallery_images[image_id.lower()] = Details(plan, security)
+
+    def add_reservation(
+        self, instance_type: str, place: str, nodes: int, *, tags: Mapping[str, str] | None = None
+    ) -> str:
+        """Add a capacity reservation, and return the id of its group; see `LocalCloud.add_reservation`."""
+        name, region = hardware.check_sold(instance_type, place), hardware.region_of(place)
+        size = hardware.sizes()[name.lower()]
         group = f"{RESERVED}-{region}"
         with self._state.lock:
             self._state.groups.setdefault(group, Group(group, region, {}, self._state.now()))
             zone = place.removeprefix(region).removeprefix("-")
-            return self._compute.reserve(group, region, zone, found, nodes, dict(tags or {}))
+            return self._compute.reserve(group, region, zone, size, nodes, dict(tags or {}))
 
-    def preempt(self, vm_id: str) -> None:
-        """Let Azure take a spot machine back: it is deleted or deallocated, as its eviction policy says.
+    def add_account(self, account: str) -> Mapping[str, str]:
+        """Add an empty subscription in the same tenant; see `LocalCloud.add_account`."""
+        other = AzureLocalCloud(clock=self._clock)
+        other._account, other._identity = account, self._identity
+        other.faults, other._injector = self.faults, self._injector
+        self._others[account] = other
+        self._apps[account] = other._app()
+        return self._environment_of(account)
+
+    def rotate_credentials(
+        self, account: str = SUBSCRIPTION, *, code: str = "ExpiredAuthenticationToken"
+    ) -> Mapping[str, str]:
+        """Require a new client secret for a subscription from now on, and return the environment variables that have it.
+
+        The old secret and all tokens that were issued for it are rejected. The new secret is also accepted as the assertion of a workload
+        identity, which is the content of a file.
+
+        Args:
+            account: The id of the subscription.
+            code: The code with which the old tokens are rejected.
+        """
+        with self._state.lock:
+            secret = self._identity.rotate(account, code)
+        credentials = {
+            "AZURE_AUTHORITY_HOST": self.endpoint_url,
+            "AZURE_CLIENT_ID": "local",
+            "AZURE_CLIENT_SECRET": secret,
+        }
+        return {**self._environment_of(account), **credentials}
+
+    # --- outside actors -----------------------------------------------------------------------------------------------
+
+    def preempt(self, node_id: str) -> None:
+        """Delete or deallocate a spot machine, according to its eviction policy; see `LocalCloud.preempt`.
 
         Raises:
-            ValueError: there is no such spot machine.
+            ValueError: No spot machine has this id.
         """
         with self._state.lock:
-            item, machine = self._find(vm_id)
+            item, machine = self._find(node_id)
             if not machine.spot:
-                raise ValueError(f"{vm_id} is no spot machine")
+                raise ValueError(f"{node_id} is not a spot machine")
             self._machines.evict(item)
 
-    def measure(self, vm_id: str, load: Mapping[Metric, float], *, accelerator: int = 0, minutes: int = 3) -> None:
-        """Let this have been measured of a machine in each of the last minutes.
+    def measure(self, node_id: str, load: Load, *, accelerator: int = 0, minutes: int = 3) -> None:
+        """Add measurements for each of the last minutes; see `LocalCloud.measure`.
 
-        What is about accelerators is what a Telegraf agent on it has sent; without any of it the machine has no agent.
+        Accelerator metrics are those of a Telegraf agent on the machine; a machine without any of them has no agent.
 
         Args:
-            load: what was measured, in the unit of the metric; by name ("cpu") too.
-            accelerator: which accelerator it is about, as far as it is about one.
-            minutes: in how many of the last minutes.
+            node_id: The id or the name of the machine.
+            load: Metric -> its value, in the metric's unit.
+            accelerator: The number of the accelerator that the accelerator metrics are about.
+            minutes: For how many minutes.
         """
         with self._state.lock:
-            known = {Metric(name): value for name, value in load.items()}
-            self._monitoring.measure(self._find(vm_id)[0], known, gpu=accelerator, minutes=minutes)
+            self._monitoring.measure(self._find(node_id)[0], load, accelerator=accelerator, minutes=minutes)
 
-    def impair(self, vm_id: str, state: str = "Unavailable", context: str = "Platform Initiated") -> None:
-        """Let Resource Health find a machine "Unavailable", "Degraded" or "Unknown", or "Available" again; `context` says through whom."""
+    def impair(self, node_id: str, state: str = "Unavailable", context: str = "Platform Initiated") -> None:
+        """Set the availability of a machine in Resource Health.
+
+        Args:
+            node_id: The id or the name of the machine.
+            state: "Unavailable", "Degraded" or "Unknown"; "Available" makes it healthy again.
+            context: Who caused it, "Platform Initiated" or "Customer Initiated".
+        """
         with self._state.lock:
-            self._monitoring.impair(self._find(vm_id)[0], state, context)
+            self._monitoring.impair(self._find(node_id)[0], state, context)
 
-    def end_instance(self, vm_id: str) -> None:
-        """Let a machine be deleted as if from outside, at once."""
+    def terminate_node(self, node_id: str) -> None:
+        """Delete a machine at once; see `LocalCloud.terminate_node`."""
         with self._state.lock:
-            self._machines.end(self._find(vm_id)[0])
+            self._machines.delete(self._find(node_id)[0])
 
-    def stop_instance(self, vm_id: str) -> None:
-        """Let a machine be stopped as if from outside: it exists and is billed, and does not run."""
+    def stop_node(self, node_id: str) -> None:
+        """Deallocate a machine, as the portal's Stop button and `az vm deallocate` do; see `LocalCloud.stop_node`."""
+        self._set_power(node_id, "deallocated")
+
+    def shut_down(self, node_id: str) -> None:
+        """Stop a machine from inside, or by `az vm stop`: it keeps its place on a host and stays billed."""
+        self._set_power(node_id, "stopped")
+
+    def power_off(self, node_id: str) -> None:
+        """Shut a machine down from inside; see `shut_down`."""
+        self.shut_down(node_id)
+
+    def start_node(self, node_id: str) -> None:
+        """Start a machine that is stopped or deallocated; see `LocalCloud.start_node`."""
+        self._set_power(node_id, "running")
+
+    def _set_power(self, node_id: str, power: str) -> None:
         with self._state.lock:
-            self._find(vm_id)[1].power = "stopped"
+            self._machines.set_power(self._find(node_id)[0], power)
 
-    def custom_data(self, vm_id: str) -> str:
-        """The custom data that a machine was given, in base64 as it was sent."""
+    def remove_tags(self, node_id: str) -> None:
+        """Remove the tags of a machine, its disks, interfaces and addresses; see `LocalCloud.remove_tags`.
+
+        An instance of a Uniform scale set has no tags of its own, so those of its scale set are removed, and its user data.
+        """
         with self._state.lock:
-            owner = self._state.find(self._find(vm_id)[1].scale_set)
-            return str(owner.body.get("_customData", "")) if owner is not None else ""
+            found, machine = self._find(node_id)
+            owner = self._state.find(machine.scale_set) if machine.instance_id else None
+            if owner is not None:
+                owner.tags, machine.user_data = {}, ""
+            for item in parts_of(self._state, found):
+                item.tags.clear()
 
-    def _find(self, vm_id: str) -> tuple[Item, Machine]:
-        self._state.settle()
-        item = self._state.find(vm_id)
+    def protect(self, node_id: str, *, is_protected: bool = True, kind: GuardKind = "CanNotDelete") -> None:
+        """Lock a machine, or guard it in another way; see `LocalCloud.protect`.
+
+        Args:
+            node_id: The id or the name of the machine; or the id of any other resource, or of a resource group.
+            is_protected: Whether to add the guard or to remove it.
+            kind: A lock, a policy with the effect denyAction, or a deny assignment.
+        """
+        with self._state.lock:
+            scope = node_id if node_id.startswith("/") else self._find(node_id)[0].id
+            if is_protected:
+                self._state.guards.put(scope, kind)
+            else:
+                self._state.guards.remove(scope)
+
+    def _find(self, node_id: str) -> tuple[ArmResource, Machine]:
+        self._state.catch_up()
+        item = self._state.find(node_id)
         if item is None or item.machine is None:
-            # A name alone will do: it is the last part of every machine's id.
-            named = (found for found, _ in self._state.machines() if found.name.lower() == vm_id.lower())
-            item = next(named, None)
+            # The name, which is the last part of the id, is enough. An instance of a Uniform scale set has its vmId in its id.
+            names = ((found, (found.name.lower(), name_of(found).lower())) for found, _ in self._state.machines())
+            item = next((found for found, known in names if node_id.lower() in known), None)
         if item is None or item.machine is None:
-            raise ValueError(f"{vm_id}: no such virtual machine")
+            raise ValueError(f"{node_id}: no such virtual machine")
         return item, item.machine
 
+    # --- what exists --------------------------------------------------------------------------------------------------
+
     def running_ids(self) -> list[str]:
-        """The ids of all machines of any owner that run, foreign resources left out, in the order in which they were made."""
+        """Return the ids of the machines that run; see `LocalCloud.running_ids`."""
         with self._state.lock:
-            self._state.settle()
+            self._state.catch_up()
             found = [item for item, _ in self._state.machines() if self._machines.is_running(item)]
-            return [item.id for item in sorted(found, key=lambda item: item.number) if item.id not in self._foreign.ids]
+            ours = (item for item in found if not self._foreign.has(kind_of(item), item.location, item.id))
+            names = [name_of(item) for item in sorted(ours, key=lambda item: item.number)]
+        for account, other in self._others.items():
+            names += [name.replace(SUBSCRIPTION, account) for name in other.running_ids()]
+        return names
+
+    def boot_script(self, node_id: str) -> str:
+        """Return the custom data of a machine, in base64 as it was sent."""
+        with self._state.lock:
+            return self._find(node_id)[1].custom_data
+
+    def fabric_of(self, node_id: str) -> str:
+        """Return the id of the InfiniBand partition that a machine is in, "" for none: machines reach each other within a partition only.
+
+        "Orchestration modes": InfiniBand networking is for Uniform scale sets with a single placement group, not for Flexible ones.
+        "Set up InfiniBand on HPC VMs": instances in different scale sets are isolated from each other.
+        """
+        with self._state.lock:
+            machine = self._find(node_id)[1]
+            owner = self._state.find(machine.scale_set)
+            size = hardware.size_of(machine.size)
+            if owner is None or not machine.instance_id or size is None or not size.has_rdma:
+                return ""
+            return owner.id if owner.body["properties"].get("singlePlacementGroup", True) else ""
 
     def alive(self) -> list[Resource]:
-        """Everything of any owner that exists, in every region: what the subscription would be billed for, and what lies beside it.
+        """Return everything that exists in every region; see `LocalCloud.alive`.
 
-        Left out is what the harness itself put there: reservations, the groups that they are in, and the foreign resources of
-        `seed_foreign`.
+        Subnets, reservations with their groups, and foreign resources are left out.
         """
+        found = [resource for resource in self._foreign.others() if resource.kind != SUBNETS]
+        for account, other in self._others.items():
+            found += [replace(item, id=item.id.replace(SUBSCRIPTION, account)) for item in other.alive()]
+        return found
+
+    def _everything(self) -> Iterable[Resource]:
         with self._state.lock:
-            self._state.settle()
-            found = [resource for resource in existing(self._state) if resource.id not in self._foreign.ids]
-        return sorted(found, key=lambda resource: (resource.region, resource.kind, resource.id))
+            self._state.catch_up()
+            return list(list_resources(self._state))
 
     def seed_foreign(self, region: str = _REGION, resource_group: str = "") -> None:
-        """Put foreign resources into a region: resources that are not ours, and some of another owner of this package.
+        """Create foreign resources in a region; see `LocalCloud.seed_foreign`.
 
         Args:
-            resource_group: put them into this group instead of groups of their own.
+            region: The region.
+            resource_group: An existing group to create them in; groups of their own by default.
         """
-        with self._state.lock:
-            self._foreign.seed(region, resource_group)
+        with self._foreign.registering(), self._state.lock:
+            foreign.seed(self._state, self._machines, region, resource_group)
 
     def foreign_intact(self) -> bool:
-        """Whether every foreign resource still lives, with the tags that it had."""
-        with self._state.lock:
-            self._state.settle()
-            return self._foreign.are_intact()
+        """Return whether every foreign resource still exists with its tags."""
+        return self._foreign.are_intact()

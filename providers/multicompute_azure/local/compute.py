@@ -1,4 +1,4 @@
-"""What Microsoft.Compute has beside machines: disks, proximity groups, capacity reservations, usages, SKUs and images."""
+"""The rest of Microsoft.Compute: disks, proximity groups, capacity reservations, usages, SKUs and images."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -7,16 +7,18 @@ from multicompute_azure.local import hardware, images
 from multicompute_azure.local.admission import REGIONAL, SPOT, Admission
 from multicompute_azure.local.arm import (
     SUBSCRIPTION,
-    Answer,
     ArmError,
+    ArmResponse,
     Json,
     check_tags,
     dig,
     group_id,
     invalid,
     missing,
+    not_found,
 )
-from multicompute_azure.local.documents import find, known, place, render
+from multicompute_azure.local.capabilities import capabilities
+from multicompute_azure.local.documents import check_location, crud_handlers, find, find_or_none, render
 from multicompute_azure.local.hardware import Size
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.operations import Operations
@@ -27,26 +29,28 @@ from multicompute_azure.local.state import (
     PLACEMENT_GROUP,
     RESERVATION,
     RESERVATION_GROUP,
-    Item,
+    ArmResource,
     State,
     properties,
 )
 
 _TYPES = {"disks": DISK, "proximityPlacementGroups": PLACEMENT_GROUP, "capacityReservationGroups": RESERVATION_GROUP}
+GALLERY = "Microsoft.Compute/galleries"
 _KEPT = ("sku", "zones", "properties")
 
 
 class Compute:
-    """The handlers of Microsoft.Compute that are not about machines and scale sets."""
+    """The operations of Microsoft.Compute, except those on machines and scale sets."""
 
     def __init__(self, state: State, listing: Listing, operations: Operations, admission: Admission) -> None:
+        """Answer from `state`; `admission` has the quotas in use."""
         self._state = state
         self._listing = listing
         self._operations = operations
         self._admission = admission
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The handlers by operation."""
+        """Return the handlers by operation."""
         found: dict[str, Handler] = {
             "capacityReservations.createOrUpdate": self._put_reservation,
             "capacityReservations.get": self._get_reservation,
@@ -54,35 +58,25 @@ class Compute:
             "capacityReservations.list": self._list_reservations,
             "usages.list": self._usages,
             "skus.list": self._skus,
+            "galleryImages.get": self._gallery_image,
             "virtualMachineImages.list": _image_versions,
             "virtualMachineImages.get": _image_version,
         }
         for plural, type_ in _TYPES.items():
-            found |= self._usual(plural, type_)
+            found |= crud_handlers(
+                plural, type_, self._state, self._listing, self._document, self._put, self._patch, self._delete
+            )
         return found | {"capacityReservationGroups.get": self._get_group}
 
-    def _get_group(self, call: Call) -> Answer:
+    def _get_group(self, call: Call) -> ArmResponse:
         item = find(self._state, call, RESERVATION_GROUP)
         found = self._document(item)
         if _wants_view(call):
             views = [{"name": each.name, **self._view(each)} for each in self._reservations(item)]
             found["properties"]["instanceView"] = {"capacityReservations": views}
-        return Answer(200, found)
+        return ArmResponse(200, found)
 
-    def _usual(self, plural: str, type_: str) -> Mapping[str, Handler]:
-        def listed(call: Call) -> Answer:
-            return self._listing.shown(call, type_, self._document)
-
-        return {
-            f"{plural}.createOrUpdate": lambda call: self._put(call, type_),
-            f"{plural}.get": lambda call: Answer(200, self._document(find(self._state, call, type_))),
-            f"{plural}.update": lambda call: self._patch(call, type_),
-            f"{plural}.delete": lambda call: self._delete(call, type_),
-            f"{plural}.list": listed,
-            f"{plural}.listAll": listed,
-        }
-
-    def _document(self, item: Item) -> Json:
+    def _document(self, item: ArmResource) -> Json:
         found = render(item)
         if item.type == RESERVATION_GROUP:
             found["properties"].pop("provisioningState", None)
@@ -92,10 +86,10 @@ class Compute:
             found["properties"]["diskState"] = "Unattached"
         return found
 
-    def _put(self, call: Call, type_: str) -> Answer:
+    def _put(self, call: Call, type_: str) -> ArmResponse:
         group = self._state.open_group(call.group)
-        existing = known(self._state, call, type_)
-        location = place(call, type_, existing)
+        existing = find_or_none(self._state, call, type_)
+        location = check_location(call, type_, existing)
         tags = check_tags(call.document.get("tags"))
         body = {name: value for name, value in call.document.items() if name in _KEPT}
         if (
@@ -112,27 +106,27 @@ class Compute:
         item = existing or self._state.add(group, type_, call.name, location, tags)
         item.tags = tags
         item.body = {**item.body, **body} if type_ == DISK else body
-        return self._made(call, item, is_new=existing is None, is_long=type_ == DISK)
+        return self._created(call, item, is_new=existing is None, is_long=type_ == DISK)
 
-    def _made(self, call: Call, item: Item, *, is_new: bool, is_long: bool) -> Answer:
+    def _created(self, call: Call, item: ArmResource, *, is_new: bool, is_long: bool) -> ArmResponse:
         headers = {}
         if is_long:
             headers = self._operations.headers(
                 call, self._operations.start(call, item.location, timedelta(0), lambda: None)
             )
-        return Answer(201 if is_new else 200, self._document(item), headers)
+        return ArmResponse(201 if is_new else 200, self._document(item), headers)
 
-    def _patch(self, call: Call, type_: str) -> Answer:
+    def _patch(self, call: Call, type_: str) -> ArmResponse:
         item = find(self._state, call, type_)
         if call.document.get("tags") is not None:
             item.tags = check_tags(call.document["tags"])
-        return Answer(200, self._document(item))
+        return ArmResponse(200, self._document(item))
 
-    def _delete(self, call: Call, type_: str) -> Answer:
+    def _delete(self, call: Call, type_: str) -> ArmResponse:
         self._state.group(call.group)
-        item = known(self._state, call, type_)
+        item = find_or_none(self._state, call, type_)
         if item is None:
-            return Answer(204)
+            return ArmResponse(204)
         if type_ == RESERVATION_GROUP and self._reservations(item):
             raise ArmError(
                 "OperationNotAllowed",
@@ -142,25 +136,25 @@ class Compute:
         refuse_if_used(self._state, item)
         if type_ != DISK:
             detach(self._state, item)
-            return Answer(200)
+            return ArmResponse(200)
         operation = self._operations.start(
-            call, item.location, self._state.shutdown_delay, lambda: detach(self._state, item), failure=call.failure()
+            call, item.location, self._state.timing.shutdown, lambda: detach(self._state, item), failure=call.failure()
         )
-        return Answer(202, None, self._operations.headers(call, operation))
+        return ArmResponse(202, None, self._operations.headers(call, operation))
 
     # --- capacity reservations ----------------------------------------------------------------------------------------
 
-    def _reservations(self, group: Item) -> list[Item]:
+    def _reservations(self, group: ArmResource) -> list[ArmResource]:
         return [item for item in self._state.items(RESERVATION) if item.key.startswith(group.key + "/")]
 
-    def _put_reservation(self, call: Call) -> Answer:
+    def _put_reservation(self, call: Call) -> ArmResponse:
         group = self._state.open_group(call.group)
         parent_id = f"{group_id(group.name)}/providers/{RESERVATION_GROUP}/{call.params['parent']}"
         parent = group.items.get(parent_id.lower())
         if parent is None:
             raise ArmError("ParentResourceNotFound", f"The parent resource '{parent_id}' could not be found.", 404)
-        existing = known(self._state, call, RESERVATION)
-        location = place(call, RESERVATION, existing)
+        existing = find_or_none(self._state, call, RESERVATION)
+        location = check_location(call, RESERVATION, existing)
         size = hardware.size_of(str(dig(call.document, "sku", "name") or ""))
         if size is None or not hardware.is_sold(size, location):
             raise invalid(
@@ -174,28 +168,28 @@ class Compute:
         item.tags = tags
         item.body = {name: value for name, value in call.document.items() if name in _KEPT}
         operation = self._operations.start(
-            call, location, self._state.operation_delay, lambda: None, failure=call.failure()
+            call, location, self._state.timing.operation, lambda: None, failure=call.failure()
         )
-        return Answer(200 if existing else 201, self._reservation(item), self._operations.headers(call, operation))
+        return ArmResponse(200 if existing else 201, self._reservation(item), self._operations.headers(call, operation))
 
-    def _get_reservation(self, call: Call) -> Answer:
+    def _get_reservation(self, call: Call) -> ArmResponse:
         item = find(self._state, call, RESERVATION)
         found = self._reservation(item)
         if _wants_view(call):
             found["properties"]["instanceView"] = self._view(item)
-        return Answer(200, found)
+        return ArmResponse(200, found)
 
-    def _reservation(self, item: Item) -> Json:
+    def _reservation(self, item: ArmResource) -> Json:
         found = render(item)
         found["properties"]["virtualMachinesAssociated"] = [{"id": user.id} for user in self._users(item)]
         return found
 
-    def _users(self, item: Item) -> list[Item]:
+    def _users(self, item: ArmResource) -> list[ArmResource]:
         group = item.id.rsplit("/capacityReservations/", 1)[0]
         return self._admission.users(group, dig(item.body, "sku", "name"))
 
-    def _view(self, item: Item) -> Json:
-        """What is held and used of a reservation, which is told where it is asked for only."""
+    def _view(self, item: ArmResource) -> Json:
+        """Return the instance view of a reservation: its capacity and its users."""
         return {
             "utilizationInfo": {
                 "currentCapacity": dig(item.body, "sku", "capacity"),
@@ -206,16 +200,16 @@ class Compute:
             ],
         }
 
-    def _list_reservations(self, call: Call) -> Answer:
+    def _list_reservations(self, call: Call) -> ArmResponse:
         group = self._state.group(call.group)
         prefix = f"{group_id(group.name)}/providers/{RESERVATION_GROUP}/{call.params['parent']}/".lower()
         found = [item for item in group.items.values() if item.type == RESERVATION and item.key.startswith(prefix)]
         return self._listing.page_of(call, found, self._reservation)
 
-    def _delete_reservation(self, call: Call) -> Answer:
-        item = known(self._state, call, RESERVATION)
+    def _delete_reservation(self, call: Call) -> ArmResponse:
+        item = find_or_none(self._state, call, RESERVATION)
         if item is None:
-            return Answer(204)
+            return ArmResponse(204)
         if self._users(item):
             raise ArmError(
                 "OperationNotAllowed",
@@ -223,12 +217,12 @@ class Compute:
                 409,
             )
         operation = self._operations.start(
-            call, item.location, self._state.shutdown_delay, lambda: self._state.remove(item)
+            call, item.location, self._state.timing.shutdown, lambda: self._state.remove(item)
         )
-        return Answer(202, None, self._operations.headers(call, operation))
+        return ArmResponse(202, None, self._operations.headers(call, operation))
 
     def reserve(self, group: str, location: str, zone: str, size: Size, count: int, tags: dict[str, str]) -> str:
-        """Make a capacity reservation in a group of its own; returns the id of that group."""
+        """Create a capacity reservation in a new reservation group, and return the id of that group."""
         number = self._state.number()
         owner = self._state.add(self._state.group(group), RESERVATION_GROUP, f"reserved-{number:x}", location, tags)
         if zone:
@@ -241,9 +235,9 @@ class Compute:
         properties(item)["provisioningTime"] = None
         return owner.id
 
-    # --- what can be had ----------------------------------------------------------------------------------------------
+    # --- offerings ----------------------------------------------------------------------------------------------
 
-    def _usages(self, call: Call) -> Answer:
+    def _usages(self, call: Call) -> ArmResponse:
         region = _region(call)
         used = self._admission.usage(region)
         families = sorted({size.family for size in hardware.sizes().values() if hardware.is_sold(size, region)})
@@ -254,13 +248,13 @@ class Compute:
                 "limit": self._admission.limit(region, name),
                 "unit": "Count",
                 "currentValue": used.get(name, 0),
-                "name": {"value": name, "localizedValue": words},
+                "name": {"value": name, "localizedValue": title},
             }
-            for name, words in named
+            for name, title in named
         ]
-        return Answer(200, {"value": value})
+        return ArmResponse(200, {"value": value})
 
-    def _skus(self, call: Call) -> Answer:
+    def _skus(self, call: Call) -> ArmResponse:
         text = call.query.get("$filter", "")
         wanted = ""
         if text:
@@ -277,7 +271,7 @@ class Compute:
             if wanted in ("", region) and hardware.is_sold(size, region)
         ]
         items = [
-            Item(
+            ArmResource(
                 f"{region}/{size.name}",
                 f"{size.name.lower()}/{region}",
                 size.name,
@@ -293,21 +287,18 @@ class Compute:
             call, items, lambda item: self._sku(hardware.sizes()[item.name.lower()], item.location)
         )
 
+    def _gallery_image(self, call: Call) -> ArmResponse:
+        path = f"{group_id(call.group)}/providers/{GALLERY}/{call.params['parent']}/images/{call.name}"
+        details = self._state.gallery_images.get(path.lower())
+        if details is None:
+            raise not_found(GALLERY, f"{call.params['parent']}/images/{call.name}", call.group)
+        found: Json = {"hyperVGeneration": "V2", "osType": "Linux", "features": details.features}
+        if details.plan:
+            found["purchasePlan"] = dict(details.plan)
+        return ArmResponse(200, {"id": path, "name": call.name, "properties": found})
+
     def _sku(self, size: Size, region: str) -> Json:
-        zones = list(hardware.zones_of(region))
-        abilities = {
-            "vCPUs": str(size.vcpus),
-            "MemoryGB": f"{size.memory_gib:g}",
-            "GPUs": f"{size.accelerators:g}",
-            "CpuArchitectureType": size.arch,
-            "RdmaEnabled": str(size.has_rdma),
-            "LowPriorityCapable": str(region in size.spot_prices),
-            "HyperVGenerations": "V2",
-            "PremiumIO": "True",
-            "AcceleratedNetworkingEnabled": "True",
-            "EphemeralOSDiskSupported": "True",
-            "CapacityReservationSupported": "True",
-        }
+        zones = [] if (region, size.name) in self._state.without_zones else list(hardware.zones_of(region))
         return {
             "resourceType": "virtualMachines",
             "name": size.name,
@@ -316,7 +307,7 @@ class Compute:
             "family": size.family,
             "locations": [region],
             "locationInfo": [{"location": region, "zones": zones, "zoneDetails": []}],
-            "capabilities": [{"name": name, "value": value} for name, value in abilities.items()],
+            "capabilities": [{"name": name, "value": value} for name, value in capabilities(size, region).items()],
             "restrictions": self._admission.restrictions_of(size, region),
         }
 
@@ -335,7 +326,7 @@ def _region(call: Call) -> str:
     return region
 
 
-def _image_versions(call: Call) -> Answer:
+def _image_versions(call: Call) -> ArmResponse:
     names = (call.params["publisher"], call.params["offer"], call.params["sku"])
     region = _region(call)
     found = list(images.versions(*names))
@@ -345,10 +336,10 @@ def _image_versions(call: Call) -> Answer:
         found.reverse()
     top = call.query.get("$top", "")
     found = found[: int(top)] if top.isdigit() else found
-    return Answer(200, [images.document(*names, region, version) for version in found])
+    return ArmResponse(200, [images.document(*names, region, version) for version in found])
 
 
-def _image_version(call: Call) -> Answer:
+def _image_version(call: Call) -> ArmResponse:
     names = (call.params["publisher"], call.params["offer"], call.params["sku"])
     region, version = _region(call), call.name
     versions = images.versions(*names)
@@ -357,12 +348,16 @@ def _image_version(call: Call) -> Answer:
     if version not in versions:
         raise _no_image(call)
     document = images.document(*names, region, version)
-    properties = {
+    details = images.details_of(dict(zip(("publisher", "offer", "sku"), names, strict=True)), {})
+    properties: Json = {
         "hyperVGeneration": "V2",
         "architecture": images.architecture(*names),
         "osDiskImage": {"operatingSystem": "Linux"},
+        "features": details.features,
     }
-    return Answer(200, document | {"properties": properties})
+    if details.plan:
+        properties["plan"] = dict(details.plan)
+    return ArmResponse(200, document | {"properties": properties})
 
 
 def _no_image(call: Call) -> ArmError:

@@ -1,17 +1,19 @@
-"""What every resource's document has, and where a resource may be made."""
+"""The documents of resources, the resources that a call names, and the operations that all types have."""
 
 import re
+from collections.abc import Callable, Mapping
 
 from multicompute_azure.local import hardware
-from multicompute_azure.local.arm import ArmError, Json, group_id, not_found
-from multicompute_azure.local.routes import Call
-from multicompute_azure.local.state import Item, State
+from multicompute_azure.local.arm import ArmError, ArmResponse, Json, group_id, not_found
+from multicompute_azure.local.listing import Listing
+from multicompute_azure.local.routes import Call, Handler
+from multicompute_azure.local.state import ArmResource, State
 
 _NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9._]{0,79}")
 
 
-def render(item: Item) -> Json:
-    """The document of a resource that is kept as it was sent, with what the service adds."""
+def render(item: ArmResource) -> Json:
+    """Return the document of a resource: as it was sent, with the fields that the service adds."""
     document: Json = {"id": item.id, "name": item.name, "type": item.type, "location": item.location}
     if item.tags:
         document["tags"] = dict(item.tags)
@@ -20,8 +22,33 @@ def render(item: Item) -> Json:
     return document
 
 
-def find(state: State, call: Call, type_: str) -> Item:
-    """The resource that a call's path names."""
+def crud_handlers(
+    plural: str,
+    type_: str,
+    state: State,
+    listing: Listing,
+    document: Callable[[ArmResource], Json],
+    put: Callable[[Call, str], ArmResponse],
+    patch: Callable[[Call, str], ArmResponse],
+    delete: Callable[[Call, str], ArmResponse],
+) -> Mapping[str, Handler]:
+    """Return the handlers of the six operations that a type of resource has."""
+
+    def list_page(call: Call) -> ArmResponse:
+        return listing.of_type(call, type_, document)
+
+    return {
+        f"{plural}.createOrUpdate": lambda call: put(call, type_),
+        f"{plural}.get": lambda call: ArmResponse(200, document(find(state, call, type_))),
+        f"{plural}.update": lambda call: patch(call, type_),
+        f"{plural}.delete": lambda call: delete(call, type_),
+        f"{plural}.list": list_page,
+        f"{plural}.listAll": list_page,
+    }
+
+
+def find(state: State, call: Call, type_: str) -> ArmResource:
+    """Return the resource that a call's path names."""
     group = state.group(call.group)
     parent = call.params.get("parent")
     above, _, last = type_.rpartition("/")
@@ -33,8 +60,8 @@ def find(state: State, call: Call, type_: str) -> Item:
     return found
 
 
-def known(state: State, call: Call, type_: str) -> Item | None:
-    """The resource that a call's path names, None where there is none yet."""
+def find_or_none(state: State, call: Call, type_: str) -> ArmResource | None:
+    """Return the resource that a call's path names, or None if it does not exist."""
     try:
         return find(state, call, type_)
     except ArmError as error:
@@ -43,8 +70,8 @@ def known(state: State, call: Call, type_: str) -> Item | None:
         return None
 
 
-def place(call: Call, type_: str, existing: Item | None) -> str:
-    """The region of a document, refused where there is no such region or where the resource is in another."""
+def check_location(call: Call, type_: str, existing: ArmResource | None) -> str:
+    """Return the region of a document; refuse an unknown region, or one that an existing resource is not in."""
     location = str(call.document.get("location") or "").lower().replace(" ", "")
     if not location:
         raise ArmError("LocationRequired", "The location property is required for this definition.")
@@ -66,8 +93,10 @@ def place(call: Call, type_: str, existing: Item | None) -> str:
     return location
 
 
-def refer(state: State, resource_id: str, *, by: str, location: str, code: str = "InvalidResourceReference") -> Item:
-    """The resource that another names, refused where it does not exist, is elsewhere or is not made yet."""
+def find_reference(
+    state: State, resource_id: str, *, by: str, location: str, code: str = "InvalidResourceReference"
+) -> ArmResource:
+    """Return the resource that another refers to; refuse one that does not exist, is elsewhere, or is not provisioned."""
     found = state.find(resource_id)
     if found is None or found.location != location:
         raise ArmError(

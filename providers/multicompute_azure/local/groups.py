@@ -1,4 +1,4 @@
-"""Resource groups, Resource Manager's list of resources, tags, and what a subscription says of itself."""
+"""Resource groups, Resource Manager's list of resources, tags, and the description of the subscription."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,8 +8,8 @@ from multicompute_azure.local import hardware
 from multicompute_azure.local.arm import (
     SUBSCRIPTION,
     TENANT,
-    Answer,
     ArmError,
+    ArmResponse,
     Json,
     check_tags,
     dig,
@@ -20,7 +20,19 @@ from multicompute_azure.local.listing import Listing, parse_filter
 from multicompute_azure.local.operations import Operations
 from multicompute_azure.local.relations import blockers, detach
 from multicompute_azure.local.routes import Call, Handler
-from multicompute_azure.local.state import NETWORK, SCALE_SET, SECURITY_GROUP, SUBNET, VM, Group, Item, Operation, State
+from multicompute_azure.local.state import (
+    NETWORK,
+    PARTS,
+    SCALE_SET,
+    SECURITY_GROUP,
+    SUBNET,
+    UNIFORM_VM,
+    VM,
+    ArmResource,
+    Group,
+    Operation,
+    State,
+)
 
 _NAME = re.compile(r"[-\w._()]{0,89}[-\w_()]$")
 _FORCED = {"microsoft.compute/virtualmachines", "microsoft.compute/virtualmachinescalesets"}
@@ -29,18 +41,19 @@ _LAST = (NETWORK, SUBNET, SECURITY_GROUP)
 
 
 class Groups:
-    """The handlers of Microsoft.Resources."""
+    """The operations of Microsoft.Resources."""
 
     def __init__(self, state: State, listing: Listing, operations: Operations) -> None:
+        """Answer from `state`, with pages by `listing`; deletions run as `operations`."""
         self._state = state
         self._listing = listing
         self._operations = operations
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The handlers by operation."""
+        """Return the handlers by operation."""
         return {
             "resourceGroups.createOrUpdate": self._put,
-            "resourceGroups.get": lambda call: Answer(200, render_group(self._state.group(call.group))),
+            "resourceGroups.get": lambda call: ArmResponse(200, render_group(self._state.group(call.group))),
             "resourceGroups.checkExistence": self._head,
             "resourceGroups.update": self._patch,
             "resourceGroups.delete": self._delete,
@@ -53,28 +66,28 @@ class Groups:
             "tags.deleteAtScope": self._tags,
             "providers.get": _provider,
             "providers.register": _provider,
-            "subscriptions.get": lambda _: Answer(200, _subscription()),
-            "subscriptions.list": lambda _: Answer(200, {"value": [_subscription()]}),
-            "subscriptions.listLocations": lambda _: Answer(200, {"value": _locations()}),
+            "subscriptions.get": lambda _: ArmResponse(200, _subscription()),
+            "subscriptions.list": lambda _: ArmResponse(200, {"value": [_subscription()]}),
+            "subscriptions.listLocations": lambda _: ArmResponse(200, {"value": _locations(self._state.locations)}),
         }
 
-    def _put(self, call: Call) -> Answer:
+    def _put(self, call: Call) -> ArmResponse:
         name, key = call.group, call.group.lower()
         if not _NAME.fullmatch(name):
             raise ArmError("InvalidResourceGroup", f"The resource group name '{name}' is not valid.")
         location = str(call.document["location"]).lower().replace(" ", "")
-        if location not in hardware.regions():
+        if location not in self._state.locations:
             raise ArmError(
                 "LocationNotAvailableForResourceGroup",
                 f"The provided location '{location}' is not available for resource group. "
-                f"List of available regions is '{','.join(hardware.regions())}'.",
+                f"List of available regions is '{','.join(sorted(self._state.locations))}'.",
             )
         tags = check_tags(call.document.get("tags"))
         known = self._state.groups.get(key)
         if known is None:
-            made = Group(name, location, tags, self._state.now(), call.document.get("managedBy") or "")
-            self._state.groups[key] = made
-            return Answer(201, render_group(made))
+            group = Group(name, location, tags, self._state.now(), call.document.get("managedBy") or "")
+            self._state.groups[key] = group
+            return ArmResponse(201, render_group(group))
         if known.location != location:
             raise ArmError(
                 "InvalidResourceGroupLocation",
@@ -82,29 +95,36 @@ class Groups:
                 409,
             )
         self._state.open_group(name).tags = tags
-        return Answer(200, render_group(known))
+        return ArmResponse(200, render_group(known))
 
-    def _head(self, call: Call) -> Answer:
-        return Answer(204 if call.group.lower() in self._state.groups else 404)
+    def _head(self, call: Call) -> ArmResponse:
+        return ArmResponse(204 if call.group.lower() in self._state.groups else 404)
 
-    def _patch(self, call: Call) -> Answer:
+    def _patch(self, call: Call) -> ArmResponse:
         group = self._state.open_group(call.group)
         if call.document.get("tags") is not None:
             group.tags = check_tags(call.document["tags"])
-        return Answer(200, render_group(group))
+        return ArmResponse(200, render_group(group))
 
-    def _list(self, call: Call) -> Answer:
+    def _list(self, call: Call) -> ArmResponse:
         test, _ = parse_filter(call.query.get("$filter", ""))
         groups = [group for group in self._state.groups.values() if test(group)]
         items = [
-            Item(
-                group_id(group.name), group.name.lower(), group.name, "", group.location, group.tags, group.born, number
+            ArmResource(
+                group_id(group.name),
+                group.name.lower(),
+                group.name,
+                "",
+                group.location,
+                group.tags,
+                group.created_at,
+                number,
             )
             for number, group in enumerate(groups, start=1)
         ]
         return self._listing.page_of(call, items, lambda item: render_group(self._state.groups[item.key]))
 
-    def _delete(self, call: Call) -> Answer:
+    def _delete(self, call: Call) -> ArmResponse:
         group = self._state.group(call.group)
         forced = {part.strip().lower() for part in call.query.get("forcedeletiontypes", "").split(",") if part.strip()}
         if forced - _FORCED:
@@ -114,22 +134,22 @@ class Groups:
             )
         if group.deletion is None or group.deletion.status == "Failed":
             group.deletion = self._begin_delete(call, group)
-        return Answer(202, None, self._operations.headers(call, group.deletion))
+        return ArmResponse(202, None, self._operations.headers(call, group.deletion))
 
     def _begin_delete(self, call: Call, group: Group) -> Operation:
         failure = call.failure()
         group.state = "Deleting"
-        step = self._state.shutdown_delay / 3
+        step = self._state.timing.shutdown / 3
         outcome: list[ArmError | None] = [None]
         for item in group.items.values():
             if item.machine is not None:
                 item.machine.is_deleting = True
 
-        def machines() -> None:
-            for item in [entry for entry in group.items.values() if entry.type in (VM, SCALE_SET)]:
+        def delete_machines() -> None:
+            for item in [entry for entry in group.items.values() if entry.type in (VM, UNIFORM_VM, SCALE_SET)]:
                 detach(self._state, item)
 
-        def rest() -> None:
+        def delete_rest() -> None:
             outcome[0] = failure or self._blocked(group)
             for item in list(group.items.values()):
                 if outcome[0] is None and item.type not in _LAST:
@@ -139,16 +159,16 @@ class Groups:
             if outcome[0] is not None:
                 group.state = "Succeeded"
                 return outcome[0]
-            # A new group of the same name may stand here only after this one is gone.
+            # A new group of the same name can be created only after this.
             self._state.groups.pop(group.name.lower(), None)
             return None
 
-        self._state.later(step, machines)
-        self._state.later(step * 2 + self._reserved(group), rest)
+        self._state.after(step, delete_machines)
+        self._state.after(step * 2 + self._reserved(group), delete_rest)
         return self._operations.start(call, group.location, step * 3 + self._reserved(group), end)
 
     def _reserved(self, group: Group) -> timedelta:
-        """How long interfaces that outlive their machines are kept for them, and hold up the group."""
+        """Return how long network interfaces that are not deleted with their machines delay the deletion."""
         kept = any(
             nic.delete_option != "Delete"
             for item in group.items.values()
@@ -172,30 +192,34 @@ class Groups:
             409,
         )
 
-    def _tags(self, call: Call) -> Answer:
+    def _tags(self, call: Call) -> ArmResponse:
         scope = "/" + call.params["scope"].strip("/")
         owner = self._owner(scope)
         given = check_tags(dig(call.document, "properties", "tags") or {})
-        if call.request.method == "PUT":
-            owner.tags = given
-        elif call.request.method == "DELETE":
-            owner.tags = {}
-        elif call.request.method == "PATCH":
-            owner.tags = check_tags(_patched(owner.tags, given, str(call.document.get("operation"))))
-        document = {
-            "id": scope + _TAGS,
-            "name": "default",
-            "type": "Microsoft.Resources/tags",
-            "properties": {"tags": dict(owner.tags)},
-        }
-        return Answer(200, document)
+        tags = _written(call, owner.tags, given)
+        if call.request.method == "GET" or not self._state.timing.operation:
+            if failure := call.failure():
+                raise failure
+            owner.tags = tags
+            return ArmResponse(200, _tags_document(scope, owner.tags))
+        # "Tags - Update At Scope" (Resource Manager's reference): 202, and the outcome at the URL in the header Location.
+        failure = call.failure()
 
-    def _owner(self, scope: str) -> Group | Item:
+        def finish() -> None:
+            # Merged with what is there by then, since other writes may end in between.
+            owner.tags = owner.tags if failure else _written(call, owner.tags, given)
+
+        operation = self._operations.start(call, "", self._state.timing.operation, finish, failure=failure)
+        return ArmResponse(202, None, self._operations.headers(call, operation))
+
+    def _owner(self, scope: str) -> Group | ArmResource:
         parts = scope.split("/")
         if len(parts) == 5:
             return self._state.group(parts[4])
         found = self._state.find(scope)
-        if found is None:
+        # Instances of Uniform scale sets have no tags of their own: "Azure Resource Manager resource tagging" does not know them
+        # ("Orchestration modes"); for what is below them it answers like this (Azure/azure-sdk-for-go#23395).
+        if found is None or found.type in PARTS:
             raise not_found("/".join(parts[6:-1]), parts[-1], parts[4] if len(parts) > 4 else "")
         return found
 
@@ -207,12 +231,28 @@ _PATCHES: Mapping[str, Callable[[dict[str, str], dict[str, str]], dict[str, str]
 }
 
 
+def _written(call: Call, old: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """Return the tags after a call."""
+    if call.request.method == "PATCH":
+        return check_tags(_patched(old, given, str(call.document.get("operation"))))
+    return {"PUT": given, "DELETE": {}}.get(call.request.method, old)
+
+
+def _tags_document(scope: str, tags: dict[str, str]) -> Json:
+    return {
+        "id": scope + _TAGS,
+        "name": "default",
+        "type": "Microsoft.Resources/tags",
+        "properties": {"tags": dict(tags)},
+    }
+
+
 def _patched(old: dict[str, str], new: dict[str, str], operation: str) -> dict[str, str]:
     return _PATCHES[operation.lower()](dict(old), new)
 
 
 def render_group(group: Group) -> Json:
-    """The document of a resource group."""
+    """Return the document of a resource group."""
     document: Json = {
         "id": group_id(group.name),
         "name": group.name,
@@ -242,7 +282,8 @@ def _subscription() -> Json:
     }
 
 
-def _locations() -> list[Json]:
+def _locations(regions: frozenset[str]) -> list[Json]:
+    """Return the locations of the subscription; which physical zone is its zone 1 differs between regions and subscriptions."""
     return [
         {
             "id": f"/subscriptions/{SUBSCRIPTION}/locations/{region}",
@@ -252,14 +293,16 @@ def _locations() -> list[Json]:
             "regionalDisplayName": region,
             "metadata": {"regionType": "Physical"},
             "availabilityZoneMappings": [
-                {"logicalZone": zone, "physicalZone": f"{region}-az{zone}"} for zone in hardware.zones_of(region)
+                {"logicalZone": zone, "physicalZone": f"{region}-az{int(zone) % len(hardware.zones_of(region)) + 1}"}
+                for zone in hardware.zones_of(region)
             ],
         }
         for region in hardware.regions()
+        if region in regions
     ]
 
 
-def _provider(call: Call) -> Answer:
+def _provider(call: Call) -> ArmResponse:
     namespace = call.params["namespace"]
     document = {
         "id": f"/subscriptions/{SUBSCRIPTION}/providers/{namespace}",
@@ -268,4 +311,4 @@ def _provider(call: Call) -> Answer:
         "registrationPolicy": "RegistrationRequired",
         "resourceTypes": [],
     }
-    return Answer(200, document)
+    return ArmResponse(200, document)

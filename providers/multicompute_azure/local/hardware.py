@@ -1,4 +1,4 @@
-"""What Azure sells where, as far as the packaged tables say: sizes, their families, regions and zones."""
+"""Azure's offer, from the packaged offer tables: sizes, their families, regions and zones."""
 
 import csv
 import functools
@@ -9,7 +9,7 @@ from pathlib import Path
 
 _DATA = Path(__file__).parent.parent / "data"
 
-# The regions of the tables that have no availability zones, by Microsoft's list of regions as of 2026-11; the others have three.
+# The regions in the tables without availability zones, by Microsoft's list of regions in 2026-11; the others have three zones.
 _WITHOUT_ZONES = frozenset(
     (
         "australiacentral", "australiacentral2", "australiasoutheast", "brazilsoutheast", "canadaeast", "francesouth",
@@ -19,7 +19,7 @@ _WITHOUT_ZONES = frozenset(
     )
 )  # fmt: skip
 
-# Names of quotas as the usages API gives them, where they do not follow from the size's name; by the size without its numbers.
+# Size without its numbers -> quota name in the usages API, where it does not follow from the size's name.
 _FAMILIES = {
     "NCads_H100_v5": "StandardNCadsH100v5Family",
     "NCadis_H100_v5": "StandardNCadsH100v5Family",
@@ -49,9 +49,9 @@ class Size:
     """A virtual machine size.
 
     Attributes:
-        family: the name of the quota that its cores count against.
-        prices: region -> USD per hour at list price; the regions that sell it.
-        spot_prices: region -> what it costs as a spot machine now.
+        family: The name of the quota that its cores count against.
+        prices: Region -> list price in USD per hour, for the regions that sell it.
+        spot_prices: Region -> spot price in USD per hour.
     """
 
     name: str
@@ -66,20 +66,20 @@ class Size:
 
 
 def zones_of(region: str) -> tuple[str, ...]:
-    """The availability zones of a region; none where it has none."""
+    """Return the availability zones of a region."""
     return () if region in _WITHOUT_ZONES else ("1", "2", "3")
 
 
 @functools.cache
 def regions() -> Mapping[str, str]:
-    """Every region with its country."""
+    """Return region -> country."""
     with (_DATA / "regions.csv").open(encoding="utf-8", newline="") as file:
         return {row["region"]: row["country"] for row in csv.DictReader(file)}
 
 
 @functools.cache
 def sizes() -> Mapping[str, Size]:
-    """Every size by its name in lower case."""
+    """Return every size by its name in lower case."""
     found: dict[str, Size] = {}
     for folder in sorted(path for path in _DATA.iterdir() if path.is_dir()):
         with (folder / "types.csv").open(encoding="utf-8", newline="") as file:
@@ -94,17 +94,17 @@ def sizes() -> Mapping[str, Size]:
 
 
 def size_of(name: str) -> Size | None:
-    """The size of this name, in whichever case it is written."""
+    """Return the size with a name, whose case does not matter, or None."""
     return sizes().get(name.lower())
 
 
 def is_sold(size: Size, region: str) -> bool:
-    """Whether a region has this size."""
+    """Return whether a region sells a size."""
     return region in size.prices or region in size.spot_prices
 
 
 def family_of(name: str) -> str:
-    """The name of the quota of a size's cores."""
+    """Return the name of the quota that a size's cores count against."""
     shape = re.sub(r"^Standard_", "", name)
     shape = re.sub(r"^([A-Z]+)\d+", r"\1", shape)
     if shape in _FAMILIES:
@@ -113,7 +113,11 @@ def family_of(name: str) -> str:
 
 
 def region_of(place: str) -> str:
-    """The region of a place, which is a region ("eastus") or a zone ("eastus-1")."""
+    """Return the region of a place, which is a region ("eastus") or a zone ("eastus-1").
+
+    Raises:
+        ValueError: Azure has no such place.
+    """
     region, dash, zone = place.rpartition("-")
     if not dash:
         region, zone = place, ""
@@ -135,8 +139,12 @@ def _size(row: Mapping[str, str]) -> Size:
     )
 
 
-def sold(size: str, place: str) -> str:
-    """The size's own spelling; refused (ValueError) where the region or zone does not sell it."""
+def check_sold(size: str, place: str) -> str:
+    """Return the name of a size in its own case.
+
+    Raises:
+        ValueError: The region or zone does not sell the size.
+    """
     region = region_of(place)
     found = size_of(size)
     if found is None or not is_sold(found, region):

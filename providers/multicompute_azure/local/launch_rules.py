@@ -1,9 +1,9 @@
-"""What Azure demands of a scale set beyond its schema, each in its words."""
+"""The rules for scale sets that are not in the schema, with Azure's messages."""
 
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multicompute_azure.local import hardware, images
@@ -14,7 +14,7 @@ from multicompute_azure.local.state import SCALE_SET
 # https://learn.microsoft.com/azure/virtual-machine-scale-sets/virtual-machine-scale-sets-orchestration-modes
 _MAXIMUM, _MAXIMUM_CLOSE = 1000, 100
 _CUSTOM_DATA = 87380
-# Names that the service keeps from administrators, as its documentation of `adminUsername` lists them.
+# User names that the service refuses, from its documentation of `adminUsername`.
 _FORBIDDEN_USERS = frozenset(
     (
         "administrator", "admin", "user", "user1", "test", "user2", "test1", "user3", "admin1", "1", "123", "a",
@@ -24,13 +24,18 @@ _FORBIDDEN_USERS = frozenset(
 )  # fmt: skip
 _KEY = re.compile(r"^(ssh-rsa|ssh-ed25519) [A-Za-z0-9+/=]+")
 _NAME = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9._]{0,62}[A-Za-z0-9_])?")
+# The longest name of a Flexible scale set, which becomes part of the names of machines.
+_FLEXIBLE_NAME = 44
 _PROFILE = "virtualMachineProfile"
-# What a PUT on a scale set that exists may not change.
+# The fault domain counts of a regional and of a zonal scale set ("Orchestration modes": Flexible has one in a zone, and at most three
+# elsewhere; "Choosing the right number of fault domains": Uniform has one or five in a zone, and up to five elsewhere).
+_MODES = {"Flexible": ((1, 2, 3), (1,)), "Uniform": ((1, 2, 3, 4, 5), (1, 5))}
+# The properties of an existing scale set that a PUT must not change.
 _FIXED = ("orchestrationMode", "platformFaultDomainCount", "singlePlacementGroup", "proximityPlacementGroup")
 
 
 def check_size(name: object, region: str, zones: tuple[str, ...], resource: str) -> Size:
-    """The size, refused where the region or its zones don't have it."""
+    """Return a size; refuse one that the region or its zones do not have."""
     if not isinstance(name, str) or not name:
         raise missing("sku.name")
     size = hardware.size_of(name)
@@ -45,24 +50,31 @@ def check_size(name: object, region: str, zones: tuple[str, ...], resource: str)
     supported = hardware.zones_of(region)
     wrong = [zone for zone in zones if zone not in supported]
     if wrong:
-        raise ArmError(
-            "AvailabilityZoneNotSupported",
-            f"The zone(s) '{','.join(wrong)}' for resource '{resource}' is not supported. The supported zones for location "
-            f"'{region}' are '{','.join(supported)}'",
-        )
+        raise no_zones(wrong, resource, region, supported)
     return size
 
 
+def no_zones(wrong: Sequence[str], resource: str, region: str, supported: Sequence[str] = ()) -> ArmError:
+    """Return the error for zones that a region or a size does not have."""
+    return ArmError(
+        "AvailabilityZoneNotSupported",
+        f"The zone(s) '{','.join(wrong)}' for resource '{resource}' is not supported. The supported zones for location "
+        f"'{region}' are '{','.join(supported)}'",
+    )
+
+
 def check_shape(name: str, document: Json) -> None:
-    """Refuse a scale set that can't be: its name, its mode, its numbers."""
-    if not _NAME.fullmatch(name):
+    """Refuse a scale set with an invalid name, mode, fault domain count or capacity."""
+    if not _NAME.fullmatch(name) or len(name) > _FLEXIBLE_NAME:
         raise invalid("vmScaleSetName", f"The scale set name '{name}' is invalid.")
     properties = document.get("properties") or {}
     mode = properties.get("orchestrationMode")
-    if mode != "Flexible":
+    if mode not in _MODES:
         raise invalid(
-            "orchestrationMode", f"The local Azure has scale sets of orchestrationMode 'Flexible' only, not {mode!r}."
+            "orchestrationMode", f"The local Azure needs an orchestrationMode, {' or '.join(_MODES)}, not {mode!r}."
         )
+    if mode == "Uniform" and properties.get("upgradePolicy") is None:
+        raise missing("upgradePolicy")
     if properties.get("upgradePolicy") is not None and dig(properties, "upgradePolicy", "mode") not in (None, "Manual"):
         raise ArmError(
             "OperationNotAllowed", "Upgrade policy mode other than Manual is not supported by the local Azure.", 409
@@ -70,7 +82,7 @@ def check_shape(name: str, document: Json) -> None:
     domains = properties.get("platformFaultDomainCount")
     if domains is None:
         raise missing("platformFaultDomainCount")
-    if domains not in (1, 2, 3, 5):
+    if domains not in _MODES[mode][bool(document.get("zones"))]:
         raise invalid(
             "platformFaultDomainCount",
             f"The value '{domains}' of parameter 'platformFaultDomainCount' is out of range.",
@@ -92,18 +104,43 @@ def check_shape(name: str, document: Json) -> None:
         )
     if properties.get(_PROFILE) is None:
         raise missing(_PROFILE)
+    _check_reservation(mode, properties)
 
 
-def check_profile(profile: Mapping[str, Any], size: Size, region: str) -> None:
-    """Refuse a profile that no machine can be made from."""
-    _check_spot(profile, size, region)
+def _check_reservation(mode: str, properties: Json) -> None:
+    group = dig(properties, _PROFILE, "capacityReservation", "capacityReservationGroup", "id")
+    if mode == "Uniform" and group and properties.get("singlePlacementGroup") is not False:
+        # "Associate a Virtual Machine Scale Set with uniform orchestration to a Capacity Reservation group", limitations.
+        text = "singlePlacementGroup must be False for a Virtual Machine Scale Set that uses a capacity reservation."
+        raise ArmError("OperationNotAllowed", text, 409, target="singlePlacementGroup")
+
+
+def check_update(document: Json) -> None:
+    """Refuse a PATCH of what the local Azure does not change."""
+    changed = set(document) - {"tags", "sku", "properties"}
+    properties = document.get("properties") or {}
+    changed |= {f"properties.{name}" for name in set(properties) - {_PROFILE}}
+    profile = properties.get(_PROFILE) or {}
+    changed |= {f"{_PROFILE}.{name}" for name in set(profile) - {"userData", "osProfile"}}
+    changed |= {f"osProfile.{name}" for name in set(profile.get("osProfile") or {}) - {"customData"}}
+    if changed:
+        text = f"The local Azure changes tags, capacity and data of a scale set only, not {', '.join(sorted(changed))}."
+        raise ArmError("OperationNotAllowed", text, 409)
+    _check_custom_data(dig(profile, "osProfile", "customData"))
+
+
+def check_profile(profile: Mapping[str, Any], size: Size, spot_price: float, *, mode: str) -> None:
+    """Refuse a profile from which no machine can be created; `spot_price` is what a spot machine of the size costs there."""
+    _check_spot(profile, size, spot_price)
     _check_system(profile)
     _check_storage(profile, size)
     network = profile.get("networkProfile") or {}
     configs = network.get("networkInterfaceConfigurations") or []
     if not configs:
         raise missing(f"{_PROFILE}.networkProfile.networkInterfaceConfigurations")
-    if not network.get("networkApiVersion"):
+    if mode == "Uniform":
+        _refuse_flexible_only(profile)
+    elif not network.get("networkApiVersion"):
         raise missing(f"{_PROFILE}.networkProfile.networkApiVersion")
     if len(configs) > 1 and sum(bool(dig(config, "properties", "primary")) for config in configs) != 1:
         raise invalid("networkProfile", "Exactly one network interface configuration must be primary.")
@@ -116,7 +153,15 @@ def check_profile(profile: Mapping[str, Any], size: Size, region: str) -> None:
                 raise missing("ipConfigurations.subnet.id")
 
 
-def _check_spot(profile: Mapping[str, Any], size: Size, region: str) -> None:
+def _refuse_flexible_only(profile: Mapping[str, Any]) -> None:
+    """Refuse what the SDK's models describe as "VMSS with Flexible OrchestrationMode only"."""
+    if dig(profile.get("storageProfile"), "osDisk", "deleteOption") is not None:
+        raise invalid("osDisk.deleteOption", "deleteOption is supported for Flexible orchestration mode only.")
+    if dig(profile.get("networkProfile"), "networkApiVersion") is not None:
+        raise invalid("networkApiVersion", "networkApiVersion is supported for Flexible orchestration mode only.")
+
+
+def _check_spot(profile: Mapping[str, Any], size: Size, current: float) -> None:
     is_spot = profile.get("priority") in ("Spot", "Low")
     price = dig(profile.get("billingProfile"), "maxPrice")
     if not is_spot:
@@ -129,7 +174,6 @@ def _check_spot(profile: Mapping[str, Any], size: Size, region: str) -> None:
         return
     if dig(profile.get("capacityReservation"), "capacityReservationGroup", "id"):
         raise ArmError("OperationNotAllowed", "Azure Spot Virtual Machines can't use a capacity reservation.", 409)
-    current = size.spot_prices.get(region, 0.0)
     if price is None or price == -1:
         return
     if price <= 0:
@@ -203,7 +247,7 @@ def _check_storage(profile: Mapping[str, Any], size: Size) -> None:
 
 
 def refuse_changes(old: Json, new: Json) -> None:
-    """Refuse a PUT that changes what a scale set keeps for life."""
+    """Refuse a PUT that changes a fixed property of a scale set."""
     for name in _FIXED:
         before, after = (document.get("properties", {}).get(name) for document in (old, new))
         if before != after and after is not None:

@@ -1,4 +1,4 @@
-"""Lists as Azure gives them: pages that lead on by a link, and the filters of Resource Manager's own lists."""
+"""Azure's lists: pages with a link to the next, and the filters of Resource Manager's lists."""
 
 import heapq
 import re
@@ -7,91 +7,95 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from urllib.parse import parse_qsl, urlencode
 
-from multicompute_azure.local.arm import Answer, ArmError, Json, dig, group_of, instant
+from multicompute_azure.local.arm import ArmError, ArmResponse, Json, dig, group_of, instant
 from multicompute_azure.local.routes import Call
-from multicompute_azure.local.state import SUBNET, Group, Item, State
+from multicompute_azure.local.state import PARTS, ArmResource, Group, State
 
 _CLAUSE = re.compile(r"^\s*(\w+)\s+(eq|ne)\s+'((?:[^']|'')*)'\s*$", re.IGNORECASE)
 _SUBSTRING = re.compile(r"^\s*substringof\(\s*'((?:[^']|'')*)'\s*,\s*(name|resourceGroup)\s*\)\s*$", re.IGNORECASE)
 _PREFIX = re.compile(r"^\s*startswith\(\s*tagName\s*,\s*'((?:[^']|'')*)'\s*\)\s*$", re.IGNORECASE)
 _PLAIN = ("resourcetype", "name", "resourcegroup", "location")
 
-Test = Callable[[Item | Group], bool]
+Test = Callable[[ArmResource | Group], bool]
 
 
 class Listing:
-    """Makes pages of lists.
+    """The pages of lists.
 
     Attributes:
-        page_size: how many entries a page has at most.
-        tags_with_tag_filter: whether a list that was filtered by a tag shows tags; the documentation of Azure says that it
-            does not.
+        page_size: The largest number of entries on a page.
+        tags_with_tag_filter: Whether a list that is filtered by tag shows tags; according to Azure's documentation it does not.
     """
 
     def __init__(self, state: State) -> None:
+        """List the resources in `state`."""
         self._state = state
         self.page_size = 200
         self.tags_with_tag_filter = False
 
     def page(
-        self, call: Call, keep: Callable[[Item], bool], render: Callable[[Item], Json], group: Group | None = None
-    ) -> Answer:
-        """The page that a call asks for of the resources that `keep` lets through, of one group or of all."""
+        self,
+        call: Call,
+        keep: Callable[[ArmResource], bool],
+        render: Callable[[ArmResource], Json],
+        group: Group | None = None,
+    ) -> ArmResponse:
+        """Return the page that a call asks for, of the resources that pass `keep`, in one group or in all."""
         groups = [group] if group is not None else list(self._state.groups.values())
         after = _position(call.query.get("$skiptoken", ""))
         return self._page(call, filter(keep, _merged([list(each.items.values()) for each in groups], after)), render)
 
-    def page_of(self, call: Call, items: Iterable[Item], render: Callable[[Item], Json]) -> Answer:
-        """The page that a call asks for of a list of its own, whose entries are numbered in ascending order."""
+    def page_of(self, call: Call, items: Iterable[ArmResource], render: Callable[[ArmResource], Json]) -> ArmResponse:
+        """Return the page that a call asks for, of items in ascending order of their numbers."""
         after = _position(call.query.get("$skiptoken", ""))
         return self._page(call, (item for item in items if item.number > after), render)
 
-    def shown(self, call: Call, type_: str, render: Callable[[Item], Json]) -> Answer:
-        """The page that a call asks for of a type's own list, in the call's group or in the subscription."""
+    def of_type(self, call: Call, type_: str, render: Callable[[ArmResource], Json]) -> ArmResponse:
+        """Return the page that a call asks for, of a type's resources in the call's group or in the subscription."""
         group = self._state.group(call.group) if "group" in call.params else None
         return self.page(call, lambda item: item.type == type_ and self._state.is_listed(item), render, group)
 
-    def _page(self, call: Call, items: Iterator[Item], render: Callable[[Item], Json]) -> Answer:
+    def _page(self, call: Call, items: Iterator[ArmResource], render: Callable[[ArmResource], Json]) -> ArmResponse:
         size = min(self.page_size, _top(call))
         chosen = list(islice(items, size + 1))
         document: Json = {"value": [render(item) for item in chosen[:size]]}
-        # A caller who sets $top gets so many, and no more.
+        # With $top there is no next page.
         if len(chosen) > size and "$top" not in call.query:
             document["nextLink"] = _next_link(call, chosen[size - 1].number)
-        return Answer(200, document)
+        return ArmResponse(200, document)
 
-    def resources(self, call: Call, group: Group | None) -> Answer:
-        """Resource Manager's list of resources, of one group or of the subscription."""
+    def resources(self, call: Call, group: Group | None) -> ArmResponse:
+        """Return a page of Resource Manager's list of resources, of one group or of the subscription."""
         text = call.query.get("$filter", "")
         test, by_tag = parse_filter(text)
         expanded = {part.strip().lower() for part in call.query.get("$expand", "").split(",")}
         shows_tags = self.tags_with_tag_filter or not by_tag
 
-        def render(item: Item) -> Json:
+        def render(item: ArmResource) -> Json:
             return _generic(item, expanded, shows_tags=shows_tags)
 
-        def keep(item: Item) -> bool:
-            return item.type != SUBNET and self._state.is_listed(item) and test(item)
+        def keep(item: ArmResource) -> bool:
+            return item.type not in PARTS and self._state.is_listed(item) and test(item)
 
         groups = [group] if group is not None else list(self._state.groups.values())
         sources = [source for each in groups for source in (list(each.items.values()), self._ghosts(each))]
         after = _position(call.query.get("$skiptoken", ""))
         return self._page(call, filter(keep, _merged(sources, after)), render)
 
-    def _ghosts(self, group: Group) -> list[Item]:
-        """What is gone, and still in Resource Manager's list."""
-        now, lag = self._state.now(), self._state.lag
+    def _ghosts(self, group: Group) -> list[ArmResource]:
+        """Return the deleted resources that are still in Resource Manager's list."""
+        now, lag = self._state.now(), self._state.timing.lag
         group.ghosts = [(item, gone) for item, gone in group.ghosts if gone + lag > now]
         return sorted((item for item, _ in group.ghosts), key=lambda item: item.number)
 
 
-def _merged(sources: list[list[Item]], after: int) -> Iterator[Item]:
-    """The resources of several lists from a number on, in the order of their making; each list is in that order."""
-    begun = [islice(items, bisect_right(items, after, key=lambda item: item.number), None) for items in sources]
-    return heapq.merge(*begun, key=lambda item: item.number)
+def _merged(sources: list[list[ArmResource]], after: int) -> Iterator[ArmResource]:
+    """Merge several lists, each in the order of creation, and yield the resources after a number."""
+    rest = [islice(items, bisect_right(items, after, key=lambda item: item.number), None) for items in sources]
+    return heapq.merge(*rest, key=lambda item: item.number)
 
 
-def _generic(item: Item, expanded: set[str], *, shows_tags: bool) -> Json:
+def _generic(item: ArmResource, expanded: set[str], *, shows_tags: bool) -> Json:
     document: Json = {"id": item.id, "name": item.name, "type": item.type, "location": item.location}
     for name in ("sku", "zones", "identity"):
         if item.body.get(name):
@@ -103,16 +107,16 @@ def _generic(item: Item, expanded: set[str], *, shows_tags: bool) -> Json:
     elif item.attached_to and dig(item.body, "properties", "osType") is not None:
         document["managedBy"] = item.attached_to
     if "createdtime" in expanded:
-        document["createdTime"] = instant(item.born)
+        document["createdTime"] = instant(item.created_at)
     if "changedtime" in expanded:
-        document["changedTime"] = instant(item.born)
+        document["changedTime"] = instant(item.created_at)
     if "provisioningstate" in expanded:
         document["provisioningState"] = item.state
     return document
 
 
 def parse_filter(text: str) -> tuple[Test, bool]:
-    """What a `$filter` lets through, and whether it goes by tag; refused where Azure can't combine its parts."""
+    """Return the predicate of a `$filter`, and whether it filters by tag; refuse parts that Azure cannot combine."""
     if not text.strip():
         return (lambda _: True), False
     prefix = _PREFIX.match(text)
@@ -141,13 +145,13 @@ def _clause(part: str, text: str) -> tuple[str, str, str]:
 
 def _tag_test(clauses: list[tuple[str, str, str]], text: str) -> Test:
     wanted = {name: value for name, operator, value in clauses if operator == "eq"}
-    # One tag, and nothing beside it.
+    # One tag and nothing else.
     if len(wanted) != len(clauses) or "tagname" not in wanted or set(wanted) - {"tagname", "tagvalue"}:
         raise _bad(text)
     name, value = wanted["tagname"].lower(), wanted.get("tagvalue")
 
-    def test(item: Item | Group) -> bool:
-        # Tag names don't differ by case, values do.
+    def test(item: ArmResource | Group) -> bool:
+        # Tag names are case-insensitive, values are not.
         return any(key.lower() == name and value in (None, found) for key, found in item.tags.items())
 
     return test
@@ -156,7 +160,7 @@ def _tag_test(clauses: list[tuple[str, str, str]], text: str) -> Test:
 def _plain_test(name: str, operator: str, value: str) -> Test:
     wanted = value.lower()
 
-    def test(item: Item | Group) -> bool:
+    def test(item: ArmResource | Group) -> bool:
         if isinstance(item, Group):
             found = {"name": item.name, "location": item.location}.get(name, "")
         else:

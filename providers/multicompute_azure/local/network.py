@@ -1,10 +1,10 @@
-"""Security groups, virtual networks and their subnets, public addresses and network interfaces."""
+"""Security groups, virtual networks with subnets, public addresses and network interfaces."""
 
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, ip_network
 
-from multicompute_azure.local.arm import Answer, ArmError, Json, check_tags, dig, group_id
-from multicompute_azure.local.documents import find, known, place, refer, render
+from multicompute_azure.local.arm import ArmError, ArmResponse, Json, check_tags, dig, group_id, not_found
+from multicompute_azure.local.documents import check_location, crud_handlers, find, find_or_none, find_reference, render
 from multicompute_azure.local.listing import Listing
 from multicompute_azure.local.operations import Operations
 from multicompute_azure.local.relations import detach, refuse_if_used, release_addresses, subnets
@@ -15,9 +15,9 @@ from multicompute_azure.local.state import (
     PUBLIC_IP,
     SECURITY_GROUP,
     SUBNET,
+    AddressPool,
+    ArmResource,
     Group,
-    Item,
-    Pool,
     State,
     properties,
 )
@@ -32,40 +32,33 @@ _TYPES = {
 
 
 class Networks:
-    """The handlers of Microsoft.Network."""
+    """The operations of Microsoft.Network."""
 
     def __init__(self, state: State, listing: Listing, operations: Operations) -> None:
+        """Answer from `state`, with pages by `listing`; changes run as `operations`."""
         self._state = state
         self._listing = listing
         self._operations = operations
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The handlers by operation."""
+        """Return the handlers by operation."""
         found: dict[str, Handler] = {
+            "securityRules.createOrUpdate": self._put_rule,
+            "securityRules.get": self._get_rule,
+            "securityRules.delete": self._delete_rule,
             "subnets.createOrUpdate": self._put_subnet,
-            "subnets.get": lambda call: Answer(200, self._subnet(find(self._state, call, SUBNET))),
+            "subnets.get": lambda call: ArmResponse(200, self._subnet(find(self._state, call, SUBNET))),
             "subnets.delete": self._delete_subnet,
             "subnets.list": self._list_subnets,
         }
         for plural, type_ in _TYPES.items():
-            found |= self._usual(plural, type_)
+            found |= crud_handlers(
+                plural, type_, self._state, self._listing, self.document, self._put, self._patch, self._delete
+            )
         return found
 
-    def _usual(self, plural: str, type_: str) -> Mapping[str, Handler]:
-        def listed(call: Call) -> Answer:
-            return self._listing.shown(call, type_, self.document)
-
-        return {
-            f"{plural}.createOrUpdate": lambda call: self._put(call, type_),
-            f"{plural}.get": lambda call: Answer(200, self.document(find(self._state, call, type_))),
-            f"{plural}.update": lambda call: self._patch(call, type_),
-            f"{plural}.delete": lambda call: self._delete(call, type_),
-            f"{plural}.list": listed,
-            f"{plural}.listAll": listed,
-        }
-
-    def document(self, item: Item) -> Json:
-        """The document of a network resource."""
+    def document(self, item: ArmResource) -> Json:
+        """Return the document of a network resource."""
         document = render(item)
         if item.type == NETWORK:
             document["properties"]["subnets"] = [self._subnet(subnet) for subnet in subnets(self._state, item)]
@@ -73,7 +66,7 @@ class Networks:
             document["properties"]["virtualMachine"] = {"id": item.attached_to}
         return document
 
-    def _subnet(self, item: Item) -> Json:
+    def _subnet(self, item: ArmResource) -> Json:
         return {
             "id": item.id,
             "name": item.name,
@@ -81,10 +74,10 @@ class Networks:
             "properties": {**item.body["properties"], "provisioningState": item.state},
         }
 
-    def _put(self, call: Call, type_: str) -> Answer:
+    def _put(self, call: Call, type_: str) -> ArmResponse:
         group = self._state.open_group(call.group)
-        existing = known(self._state, call, type_)
-        location = place(call, type_, existing)
+        existing = find_or_none(self._state, call, type_)
+        location = check_location(call, type_, existing)
         tags = check_tags(call.document.get("tags"))
         id_ = f"{group_id(group.name)}/providers/{type_}/{call.name}"
         body = {
@@ -93,7 +86,7 @@ class Networks:
             if name in ("sku", "zones", "properties", "extendedLocation")
         }
         body["properties"] = dict(body.get("properties") or {})
-        # All checks come before anything is changed.
+        # Every check comes before the first change.
         apply = self._checked(type_)(call, group, id_, location, body)
         failure = call.failure()
         item = existing or self._state.put(group, id_, type_, call.name, location, tags)
@@ -103,10 +96,10 @@ class Networks:
         def finish() -> None:
             item.state = "Failed" if failure is not None else "Succeeded"
 
-        operation = self._operations.start(call, location, self._state.operation_delay, finish, failure=failure)
-        return Answer(200 if existing else 201, self.document(item), self._operations.headers(call, operation))
+        operation = self._operations.start(call, location, self._state.timing.operation, finish, failure=failure)
+        return ArmResponse(200 if existing else 201, self.document(item), self._operations.headers(call, operation))
 
-    def _checked(self, type_: str) -> Callable[[Call, Group, str, str, Json], Callable[[Item], None]]:
+    def _checked(self, type_: str) -> Callable[[Call, Group, str, str, Json], Callable[[ArmResource], None]]:
         return {
             SECURITY_GROUP: self._security_group,
             NETWORK: self._network,
@@ -114,19 +107,61 @@ class Networks:
             NIC: self._interface,
         }[type_]
 
-    def _security_group(self, call: Call, group: Group, id_: str, location: str, body: Json) -> Callable[[Item], None]:
+    def _security_group(
+        self, call: Call, group: Group, id_: str, location: str, body: Json
+    ) -> Callable[[ArmResource], None]:
         rules = [dict(rule) for rule in body["properties"].get("securityRules") or ()]
         check_rules(rules)
-        for rule in rules:
-            rule |= {
-                "id": f"{id_}/securityRules/{rule.get('name')}",
-                "type": "Microsoft.Network/networkSecurityGroups/securityRules",
-            }
-            rule["properties"] = {**(rule.get("properties") or {}), "provisioningState": "Succeeded"}
-        body["properties"]["securityRules"] = rules
+        body["properties"]["securityRules"] = [_kept_rule(id_, rule) for rule in rules]
         return lambda item: None
 
-    def _network(self, call: Call, group: Group, id_: str, location: str, body: Json) -> Callable[[Item], None]:
+    # --- rules, which are resources of their own as well ----------------------------------------------------------------
+
+    def _rules(self, call: Call) -> tuple[ArmResource, list[Json]]:
+        """Return the security group in the path, and its rules."""
+        group = self._state.group(call.group)
+        id_ = f"{group_id(group.name)}/providers/{SECURITY_GROUP}/{call.params['parent']}"
+        owner = group.items.get(id_.lower())
+        if owner is None:
+            raise ArmError("ParentResourceNotFound", f"The parent resource '{id_}' could not be found.", 404)
+        return owner, list(properties(owner).get("securityRules") or ())
+
+    def _rule(self, call: Call) -> tuple[ArmResource, list[Json], Json | None]:
+        owner, rules = self._rules(call)
+        found = next((rule for rule in rules if str(rule["name"]).lower() == call.name.lower()), None)
+        return owner, [rule for rule in rules if rule is not found], found
+
+    def _put_rule(self, call: Call) -> ArmResponse:
+        """Add or change one rule; the others stay as they are."""
+        self._state.open_group(call.group)
+        owner, others, old = self._rule(call)
+        rule = _kept_rule(owner.id, {**call.document, "name": call.name})
+        check_rules([*others, rule])
+        failure = call.failure()
+
+        def finish() -> None:
+            if failure is None:
+                properties(owner)["securityRules"] = [*self._rule(call)[1], rule]
+
+        operation = self._operations.start(call, owner.location, self._state.timing.operation, finish, failure=failure)
+        return ArmResponse(201 if old is None else 200, rule, self._operations.headers(call, operation))
+
+    def _get_rule(self, call: Call) -> ArmResponse:
+        _, _, found = self._rule(call)
+        if found is None:
+            raise not_found(f"{SECURITY_GROUP}/securityRules", call.name, call.group)
+        return ArmResponse(200, found)
+
+    def _delete_rule(self, call: Call) -> ArmResponse:
+        owner, others, found = self._rule(call)
+        if found is None:
+            return ArmResponse(204)
+        properties(owner)["securityRules"] = others
+        return ArmResponse(200)
+
+    # --- networks -------------------------------------------------------------------------------------------------------
+
+    def _network(self, call: Call, group: Group, id_: str, location: str, body: Json) -> Callable[[ArmResource], None]:
         given = body["properties"].pop("subnets", None) or []
         ranges = [_range(text, call.name) for text in dig(body, "properties", "addressSpace", "addressPrefixes") or ()]
         if not ranges:
@@ -136,11 +171,11 @@ class Networks:
         kept = {f"{id_}/subnets/{name}".lower() for name, _ in networks}
         old = [item for item in group.items.values() if item.type == SUBNET and item.key.startswith(id_.lower() + "/")]
         gone = [item for item in old if item.key not in kept]
-        # A PUT without a subnet that is there deletes it.
+        # A PUT deletes every subnet that it does not name.
         for item in gone:
             refuse_if_used(self._state, item)
 
-        def apply(network: Item) -> None:
+        def apply(network: ArmResource) -> None:
             for item in gone:
                 self._state.remove(item)
             for subnet in given:
@@ -162,10 +197,10 @@ class Networks:
             )
         security_group = dig(subnet, "properties", "networkSecurityGroup", "id")
         if security_group:
-            refer(self._state, security_group, by=f"{network_id}/subnets/{name}", location=location)
+            find_reference(self._state, security_group, by=f"{network_id}/subnets/{name}", location=location)
         return found
 
-    def _keep_subnet(self, group: Group, network: Item, subnet: Json) -> Item:
+    def _keep_subnet(self, group: Group, network: ArmResource, subnet: Json) -> ArmResource:
         name = str(subnet["name"])
         id_ = f"{network.id}/subnets/{name}"
         item = group.items.get(id_.lower()) or self._state.put(group, id_, SUBNET, name, network.location, {})
@@ -173,10 +208,12 @@ class Networks:
         prefix = item.body["properties"].get("addressPrefix") or item.body["properties"]["addressPrefixes"][0]
         pool = self._state.addresses.get(item.key)
         if pool is None or str(pool.network) != prefix:
-            self._state.addresses[item.key] = Pool(prefix)
+            self._state.addresses[item.key] = AddressPool(prefix)
         return item
 
-    def _public_ip(self, call: Call, group: Group, id_: str, location: str, body: Json) -> Callable[[Item], None]:
+    def _public_ip(
+        self, call: Call, group: Group, id_: str, location: str, body: Json
+    ) -> Callable[[ArmResource], None]:
         body.setdefault("sku", {"name": "Standard", "tier": "Regional"})
         method = body["properties"].setdefault("publicIPAllocationMethod", "Static")
         if body["sku"].get("name", "Standard") == "Standard" and method != "Static":
@@ -186,7 +223,9 @@ class Networks:
             )
         return lambda item: properties(item).setdefault("ipAddress", public_address(item.number))
 
-    def _interface(self, call: Call, group: Group, id_: str, location: str, body: Json) -> Callable[[Item], None]:
+    def _interface(
+        self, call: Call, group: Group, id_: str, location: str, body: Json
+    ) -> Callable[[ArmResource], None]:
         configs = [dict(config) for config in body["properties"].get("ipConfigurations") or ()]
         if not configs:
             raise ArmError(
@@ -198,19 +237,18 @@ class Networks:
             subnet = dig(config, "properties", "subnet", "id")
             if not subnet:
                 raise ArmError("SubnetRequired", f"IP configuration {config.get('name')} of {id_} has no subnet.")
-            refer(self._state, subnet, by=id_, location=location)
+            find_reference(self._state, subnet, by=id_, location=location)
             pools.append(self.pool(subnet, 1))
-            for name in ("publicIPAddress",):
-                other = dig(config, "properties", name, "id")
-                if other:
-                    refer(self._state, other, by=id_, location=location)
+            public = dig(config, "properties", "publicIPAddress", "id")
+            if public:
+                find_reference(self._state, public, by=id_, location=location)
         security_group = dig(body, "properties", "networkSecurityGroup", "id")
         if security_group:
-            refer(self._state, security_group, by=id_, location=location)
+            find_reference(self._state, security_group, by=id_, location=location)
         old = group.items.get(id_.lower())
         before = old.body if old is not None else {}
 
-        def apply(item: Item) -> None:
+        def apply(item: ArmResource) -> None:
             release_addresses(self._state, before)
             for config, pool in zip(configs, pools, strict=True):
                 self._configure(item, config, pool)
@@ -218,17 +256,17 @@ class Networks:
 
         return apply
 
-    def _configure(self, item: Item, config: Json, pool: Pool) -> None:
+    def _configure(self, item: ArmResource, config: Json, pool: AddressPool) -> None:
         config["id"] = f"{item.id}/ipConfigurations/{config.get('name')}"
         given = config.get("properties") or {}
-        config["properties"] = {"privateIPAllocationMethod": "Dynamic", **given, "privateIPAddress": pool.take()}
+        config["properties"] = {"privateIPAllocationMethod": "Dynamic", **given, "privateIPAddress": pool.allocate()}
         address = self._state.find(dig(given, "publicIPAddress", "id") or "")
         if address is not None:
             address.attached_to = item.id
             properties(address)["ipConfiguration"] = {"id": config["id"]}
 
-    def pool(self, subnet_id: str, addresses: int) -> Pool:
-        """The free addresses of a subnet, refused where there are fewer than asked for."""
+    def pool(self, subnet_id: str, addresses: int) -> AddressPool:
+        """Return the free addresses of a subnet; refuse if there are fewer than `addresses`."""
         pool = self._state.addresses[subnet_id.lower()]
         if pool.left < addresses:
             raise ArmError(
@@ -238,18 +276,18 @@ class Networks:
             )
         return pool
 
-    def _patch(self, call: Call, type_: str) -> Answer:
+    def _patch(self, call: Call, type_: str) -> ArmResponse:
         item = find(self._state, call, type_)
         self._state.open_group(call.group)
         if call.document.get("tags") is not None:
             item.tags = check_tags(call.document["tags"])
-        return Answer(200, self.document(item))
+        return ArmResponse(200, self.document(item))
 
-    def _delete(self, call: Call, type_: str) -> Answer:
+    def _delete(self, call: Call, type_: str) -> ArmResponse:
         self._state.group(call.group)
-        item = known(self._state, call, type_)
+        item = find_or_none(self._state, call, type_)
         if item is None:
-            return Answer(204)
+            return ArmResponse(204)
         refuse_if_used(self._state, item)
         failure = call.failure()
         item.state = "Deleting"
@@ -262,10 +300,10 @@ class Networks:
                 self._state.remove(subnet)
             detach(self._state, item)
 
-        operation = self._operations.start(call, item.location, self._state.shutdown_delay, finish, failure=failure)
-        return Answer(202, None, self._operations.headers(call, operation))
+        operation = self._operations.start(call, item.location, self._state.timing.shutdown, finish, failure=failure)
+        return ArmResponse(202, None, self._operations.headers(call, operation))
 
-    def _put_subnet(self, call: Call) -> Answer:
+    def _put_subnet(self, call: Call) -> ArmResponse:
         group = self._state.open_group(call.group)
         network_id = f"{group_id(group.name)}/providers/{NETWORK}/{call.params['parent']}"
         network = group.items.get(network_id.lower())
@@ -287,33 +325,42 @@ class Networks:
         )
         is_new = len(others) == len(subnets(self._state, network))
         item = self._keep_subnet(group, network, subnet)
-        operation = self._operations.start(call, network.location, self._state.operation_delay, lambda: None)
-        return Answer(201 if is_new else 200, self._subnet(item), self._operations.headers(call, operation))
+        operation = self._operations.start(call, network.location, self._state.timing.operation, lambda: None)
+        return ArmResponse(201 if is_new else 200, self._subnet(item), self._operations.headers(call, operation))
 
-    def _list_subnets(self, call: Call) -> Answer:
+    def _list_subnets(self, call: Call) -> ArmResponse:
         group = self._state.group(call.group)
         network = group.items.get(f"{group_id(group.name)}/providers/{NETWORK}/{call.params['parent']}".lower())
         found = subnets(self._state, network) if network is not None else []
         return self._listing.page_of(call, found, self._subnet)
 
-    def _delete_subnet(self, call: Call) -> Answer:
-        item = known(self._state, call, SUBNET)
+    def _delete_subnet(self, call: Call) -> ArmResponse:
+        item = find_or_none(self._state, call, SUBNET)
         if item is None:
-            return Answer(204)
+            return ArmResponse(204)
         refuse_if_used(self._state, item)
         operation = self._operations.start(
-            call, item.location, self._state.shutdown_delay, lambda: self._state.remove(item)
+            call, item.location, self._state.timing.shutdown, lambda: self._state.remove(item)
         )
-        return Answer(202, None, self._operations.headers(call, operation))
+        return ArmResponse(202, None, self._operations.headers(call, operation))
 
 
 def public_address(number: int) -> str:
-    """A public address, another for every number."""
+    """Return the public address of a number."""
     return f"20.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
+def _kept_rule(group_id_: str, rule: Json) -> Json:
+    return {
+        **rule,
+        "id": f"{group_id_}/securityRules/{rule.get('name')}",
+        "type": f"{SECURITY_GROUP}/securityRules",
+        "properties": {**(rule.get("properties") or {}), "provisioningState": "Succeeded"},
+    }
+
+
 def check_rules(rules: list[Json]) -> None:
-    """Refuse security rules with impossible or equal priorities."""
+    """Refuse security rules with invalid or equal priorities."""
     taken: dict[tuple[str, int], str] = {}
     for rule in rules:
         name, priority = str(rule.get("name")), dig(rule, "properties", "priority")

@@ -1,11 +1,12 @@
-"""Long-running operations: how they are announced in an answer, and how their status is asked for."""
+"""Long-running operations: their headers in responses, and the requests for their status."""
 
 import re
 from collections.abc import Callable
 from datetime import timedelta
 
-from multicompute.testing.local_server import Request
-from multicompute_azure.local.arm import SUBSCRIPTION, Answer, ArmError, Json, instant
+from multicompute.testing.local.fault_injection import retry_header
+from multicompute.testing.local.server import Request
+from multicompute_azure.local.arm import SUBSCRIPTION, ArmError, ArmResponse, Json, instant
 from multicompute_azure.local.routes import Call, query_of
 from multicompute_azure.local.state import Operation, State
 
@@ -19,13 +20,14 @@ _RESULT = re.compile(
 
 
 class Operations:
-    """Starts operations for the handlers and tells their status.
+    """Long-running operations and their status.
 
     Attributes:
-        retry_after: what the answers tell the caller to wait; zero lets it choose.
+        retry_after: The delay in the Retry-After header; zero lets the client choose.
     """
 
     def __init__(self, state: State) -> None:
+        """Keep the operations in `state`, which also has the clock."""
         self._state = state
         self.retry_after = timedelta(0)
 
@@ -38,11 +40,11 @@ class Operations:
         *,
         failure: ArmError | None = None,
     ) -> Operation:
-        """Start what a call asks for; it ends after `delay`."""
+        """Start the operation of a call; see `State.begin`."""
         return self._state.begin(call.route.operation, location, delay, finish, failure=failure)
 
     def headers(self, call: Call, operation: Operation) -> dict[str, str]:
-        """The headers that tell where the status of an operation can be asked for."""
+        """Return the headers with the URLs for the status of an operation."""
         base = f"{call.base_url}/subscriptions/{SUBSCRIPTION}"
         version = f"api-version={call.version}"
         if call.route.package.startswith("resource"):
@@ -56,34 +58,32 @@ class Operations:
                 headers["Location"] = f"{status}monitor=true&{version}"
             elif call.route.method != "PUT":
                 headers["Location"] = f"{where}/operationResults/{operation.id}?{version}"
-        return headers | {"Retry-After": str(int(self.retry_after.total_seconds()))}
+        return headers | retry_header(self.retry_after)
 
     def is_status(self, request: Request) -> bool:
-        """Whether a request asks for the status of an operation."""
+        """Return whether a request asks for the status of an operation."""
         return request.method == "GET" and _match(request) is not None
 
-    def status(self, request: Request) -> Answer | ArmError:
-        """Answers a request for the status of an operation."""
+    def status(self, request: Request) -> ArmResponse | ArmError:
+        """Answer a request for the status of an operation."""
         match = _match(request)
         if match is None:
-            raise ValueError(f"{request.path} is no status of an operation")
+            raise ValueError(f"{request.path} is not the status of an operation")
         operation = self._state.operations.get(match[1])
         if operation is None:
             return ArmError("OperationNotFound", f"The operation '{match[1]}' was not found.", 404)
         is_over = operation.status != "InProgress" and operation.polls_left <= 0
         operation.polls_left -= 1
         if match.re is _STATUS and "monitor" not in query_of(request):
-            return Answer(200, self._document(operation, is_over=is_over), self._wait())
+            return ArmResponse(200, self._document(operation, is_over=is_over), retry_header(self.retry_after))
         if not is_over:
-            return Answer(
+            return ArmResponse(
                 202,
                 None,
-                self._wait() | {"Location": f"http://{request.headers.get('host', '')}{request.path}?{request.query}"},
+                retry_header(self.retry_after)
+                | {"Location": f"http://{request.headers.get('host', '')}{request.path}?{request.query}"},
             )
-        return operation.error if operation.error is not None else Answer(200)
-
-    def _wait(self) -> dict[str, str]:
-        return {"Retry-After": str(int(self.retry_after.total_seconds()))}
+        return operation.error if operation.error is not None else ArmResponse(200)
 
     def _document(self, operation: Operation, *, is_over: bool) -> Json:
         document: Json = {

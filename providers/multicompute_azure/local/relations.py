@@ -1,4 +1,4 @@
-"""Which resources use which others, and what becomes of those when one goes."""
+"""The uses between resources: what blocks a deletion, and what a deletion detaches or deletes too."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,22 +14,23 @@ from multicompute_azure.local.state import (
     SCALE_SET,
     SECURITY_GROUP,
     SUBNET,
-    Item,
+    UNIFORM_NIC,
+    ArmResource,
     State,
 )
 
 
-def references(item: Item) -> set[str]:
-    """The ids, in lower case, of the network resources and groups that a resource's document names."""
+def references(item: ArmResource) -> set[str]:
+    """Return the ids, in lower case, of the network resources and groups that a resource refers to."""
     found: set[str] = set()
-    if item.type in (NIC, SUBNET):
-        found |= _named(item.body.get("properties") or {})
+    if item.type in (NIC, UNIFORM_NIC, SUBNET):
+        found |= _network_references(item.body.get("properties") or {})
     elif item.type == SCALE_SET:
         for config in (
             dig(item.body, "properties", "virtualMachineProfile", "networkProfile", "networkInterfaceConfigurations")
             or ()
         ):
-            found |= _named(config.get("properties") or {})
+            found |= _network_references(config.get("properties") or {})
         for path in (
             ("proximityPlacementGroup",),
             ("virtualMachineProfile", "capacityReservation", "capacityReservationGroup"),
@@ -42,7 +43,7 @@ def references(item: Item) -> set[str]:
     return found
 
 
-def _named(properties: Json) -> set[str]:
+def _network_references(properties: Json) -> set[str]:
     ids = [dig(properties, "networkSecurityGroup", "id")]
     for config in properties.get("ipConfigurations") or ():
         ids += [dig(config, "properties", "subnet", "id"), dig(config, "properties", "publicIPAddress", "id")]
@@ -66,8 +67,8 @@ _SUBNET_IN_USE = (
     ),
     400,
 )
-_REFUSAL = ("OperationNotAllowed", "{id} cannot be deleted because it is in use by {user}.", 409)
-_REFUSALS = {
+_DEFAULT_ERROR = ("OperationNotAllowed", "{id} cannot be deleted because it is in use by {user}.", 409)
+_ERRORS = {
     NETWORK: _SUBNET_IN_USE,
     SUBNET: _SUBNET_IN_USE,
     NIC: (
@@ -98,8 +99,8 @@ _REFUSALS = {
 }
 
 
-def blockers(state: State, item: Item) -> Iterator[Item]:
-    """The resources that use this one, so that it can't be deleted."""
+def blockers(state: State, item: ArmResource) -> Iterator[ArmResource]:
+    """Yield the resources that use a resource, so that it cannot be deleted."""
     if item.type == NETWORK:
         for subnet in subnets(state, item):
             yield from blockers(state, subnet)
@@ -113,13 +114,13 @@ def blockers(state: State, item: Item) -> Iterator[Item]:
                 yield user
 
 
-def subnets(state: State, network: Item) -> list[Item]:
-    """The subnets of a network."""
+def subnets(state: State, network: ArmResource) -> list[ArmResource]:
+    """Return the subnets of a network."""
     return [item for item in state.items(SUBNET) if item.key.startswith(network.key + "/")]
 
 
-def refuse_if_used(state: State, item: Item) -> None:
-    """Refuse to delete what is in use, in the words of its kind."""
+def refuse_if_used(state: State, item: ArmResource) -> None:
+    """Refuse to delete a resource that is in use, with the error of its type."""
     if item.reserved_until is not None and item.reserved_until > state.now():
         raise ArmError(
             "NicReservedForAnotherVm",
@@ -129,17 +130,17 @@ def refuse_if_used(state: State, item: Item) -> None:
     user = next(blockers(state, item), None)
     if user is None:
         return
-    code, words, status = _REFUSALS.get(item.type, _REFUSAL)
-    raise ArmError(code, words.format(id=item.id, name=item.name, user=user.id), status)
+    code, message, status = _ERRORS.get(item.type, _DEFAULT_ERROR)
+    raise ArmError(code, message.format(id=item.id, name=item.name, user=user.id), status)
 
 
-def detach(state: State, item: Item) -> None:
-    """Let a resource be gone, and with it what was to go with it; the rest of what it used is free again."""
+def detach(state: State, item: ArmResource) -> None:
+    """Delete a resource; what it uses is deleted too or detached, according to its delete option."""
     state.remove(item)
     if item.machine is not None:
         for used in (*item.machine.nics, *item.machine.disks):
             _release(state, used, item)
-    elif item.type == NIC:
+    elif item.type in (NIC, UNIFORM_NIC):
         release_addresses(state, item.body)
         for config in dig(item.body, "properties", "ipConfigurations") or ():
             address = state.find(dig(config, "properties", "publicIPAddress", "id") or "")
@@ -147,9 +148,20 @@ def detach(state: State, item: Item) -> None:
                 _release(state, address, item)
 
 
-def _release(state: State, used: Item, by: Item) -> None:
+def parts_of(state: State, vm: ArmResource) -> Iterator[ArmResource]:
+    """Yield a machine, its disks, its interfaces and their addresses."""
+    yield vm
+    if vm.machine is None:
+        return
+    yield from vm.machine.disks
+    for nic in vm.machine.nics:
+        yield nic
+        yield from (item for item in state.items(PUBLIC_IP) if item.attached_to == nic.id)
+
+
+def _release(state: State, used: ArmResource, by: ArmResource) -> None:
     used.attached_to = ""
-    if used.delete_option == "Delete":
+    if used.delete_option == "Delete" and state.guards.allow_delete(used.id):
         detach(state, used)
     elif used.type == NIC and state.nic_reservation > timedelta(0):
         used.reserved_until = state.now() + state.nic_reservation
@@ -157,8 +169,8 @@ def _release(state: State, used: Item, by: Item) -> None:
 
 
 def release_addresses(state: State, nic: Json) -> None:
-    """Give the private addresses in an interface's document back to its subnet."""
+    """Release the private addresses in the document of a network interface."""
     for config in dig(nic, "properties", "ipConfigurations") or ():
         pool = state.addresses.get((dig(config, "properties", "subnet", "id") or "").lower())
         if pool is not None:
-            pool.give_back(config["properties"]["privateIPAddress"])
+            pool.release(config["properties"]["privateIPAddress"])

@@ -1,35 +1,41 @@
-"""Which requests the local Azure takes: methods, paths, api-versions and models, as the installed SDK has them."""
+"""The requests that the local Azure accepts: methods, paths, api-versions and models, from the installed SDK."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
-from multicompute.testing.local_server import Request
+from multicompute.testing.local.server import Request
 from multicompute_azure.local import schema
-from multicompute_azure.local.arm import SUBSCRIPTION, Answer, ArmError, Json
+from multicompute_azure.local.arm import SUBSCRIPTION, ArmError, ArmResponse, Json
 
 _S = "/subscriptions/{subscription}"
 _G = _S + "/resourceGroups/{group}"
 _COMPUTE, _NETWORK, _RESOURCES = "compute", "network", "resource.resources"
-# The client of subscriptions is in a package of its own, which nobody needs for this; these are its api-versions.
+# The client of subscriptions is in a separate package, which is not needed for this; these are its api-versions.
 _SUBSCRIPTION_VERSIONS = frozenset({"2016-06-01", "2019-06-01", "2020-01-01", "2021-01-01", "2022-12-01"})
-# Versions that Azure has published beside those of the installed SDK, as its specifications list them. What comes without a body may be asked
-# in them; a body is held against the SDK's models, and has to come in the SDK's version.
+# Versions that Azure has published in addition to those of the installed SDK, from its specifications. They are accepted for requests
+# without a body; a body is checked against the SDK's models, and needs the SDK's version.
 _MONITOR_VERSIONS = frozenset({"2023-10-01", "2024-02-01"})
 _HEALTH_VERSIONS = frozenset({"2022-10-01", "2025-05-01"})
+_GALLERY_VERSIONS = frozenset({"2022-08-03", "2023-07-03", "2024-03-03"})
+# The network provider answers below a scale set in this version only: the SDK's functions for it have it as their default.
+_PART_VERSIONS = frozenset({"2018-10-01"})
 _BATCH_VERSIONS = frozenset({"2020-06-01"})
 _PUBLISHED = {_COMPUTE: {"2024-07-01"}, _NETWORK: {"2024-05-01"}, _RESOURCES: {"2024-03-01"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation of the API.
+    """An operation of the API.
 
     Attributes:
-        operation: what it is called in the record of calls and in faults.
-        builder: the SDK's function that builds its request; its api-version is the one that is taken.
-        model: the class that the body must fit, "" for no body.
-        known: the api-versions that are taken, of what the SDK has no builder for.
+        method: The HTTP method.
+        template: The path, with names in braces.
+        operation: Its name in faults and in the record of calls.
+        package: The package of the SDK below `azure.mgmt`.
+        builder: The SDK's function that builds its request, and has its api-version.
+        model: The SDK's class of the body, "" for no body.
+        known: The api-versions of an operation without a builder.
     """
 
     method: str
@@ -42,7 +48,7 @@ class Route:
 
     @property
     def versions(self) -> frozenset[str]:
-        """The api-versions that are taken."""
+        """The api-versions that are accepted."""
         if not self.builder:
             return self.known or _SUBSCRIPTION_VERSIONS
         known = schema.versions(self.package, self.builder)
@@ -51,13 +57,16 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, understood.
+    """A call of an operation.
 
     Attributes:
-        params: what stands in the path at the names of the route's template.
-        query: what stands behind the question mark; names in lower case.
-        base_url: how the caller reached us, for the links in the answer.
-        failure: takes the next fault that is meant for the long-running operation that this call starts.
+        route: The operation.
+        params: The parameters in the path.
+        query: The parameters in the query; names in lower case.
+        document: The JSON document.
+        request: The original request.
+        base_url: The URL of the local cloud as the client knows it, for links in the response.
+        failure: Returns the injected error for the long-running operation that this call starts, if there is one.
     """
 
     route: Route
@@ -70,18 +79,21 @@ class Call:
 
     @property
     def group(self) -> str:
+        """The resource group in the path."""
         return self.params["group"]
 
     @property
     def name(self) -> str:
+        """The name of the resource in the path."""
         return self.params["name"]
 
     @property
     def version(self) -> str:
+        """The api-version."""
         return self.query["api-version"]
 
 
-Handler = Callable[[Call], Answer]
+Handler = Callable[[Call], ArmResponse]
 
 
 def _crud(
@@ -94,7 +106,7 @@ def _crud(
     lists: tuple[str, str],
     patch: str = "update",
 ) -> list[Route]:
-    """The six usual operations of a type of resource."""
+    """Return the six operations that a type of resource has."""
     where = f"{_G}/providers/{provider}/{plural}"
     one = where + "/{name}"
     everywhere = f"{_S}/providers/{provider}/{plural}"
@@ -116,6 +128,7 @@ def _compute() -> list[Route]:
     place = f"{_S}/providers/{provider}/locations/{{location}}"
     images = place + "/publishers/{publisher}/artifacttypes/vmimage/offers/{offer}/skus/{sku}/versions"
     group = f"{_G}/providers/{provider}/capacityReservationGroups/{{parent}}/capacityReservations"
+    gallery = f"{_G}/providers/{provider}/galleries/{{parent}}/images"
     reservations = "capacity_reservations"
     found = [
         *_crud(provider, "virtualMachineScaleSets", sets, "VirtualMachineScaleSet", "VirtualMachineScaleSetUpdate", _COMPUTE, plain),
@@ -129,6 +142,7 @@ def _compute() -> list[Route]:
             provider, "capacityReservationGroups", "capacity_reservation_groups", "CapacityReservationGroup",
             "CapacityReservationGroupUpdate", _COMPUTE, by,
         ),
+        *_instances(),
         Route("POST", machine + "/deallocate", "virtualMachines.deallocate", _COMPUTE, f"{machines}_deallocate"),
         Route("POST", machine + "/start", "virtualMachines.start", _COMPUTE, f"{machines}_start"),
         Route("POST", machine + "/powerOff", "virtualMachines.powerOff", _COMPUTE, f"{machines}_power_off"),
@@ -138,6 +152,7 @@ def _compute() -> list[Route]:
         Route("GET", f"{_S}/providers/{provider}/skus", "skus.list", _COMPUTE, "resource_skus_list"),
         Route("GET", images, "virtualMachineImages.list", _COMPUTE, "virtual_machine_images_list"),
         Route("GET", images + "/{name}", "virtualMachineImages.get", _COMPUTE, "virtual_machine_images_get"),
+        Route("GET", gallery + "/{name}", "galleryImages.get", known=_GALLERY_VERSIONS),
         Route("PUT", group + "/{name}", "capacityReservations.createOrUpdate", _COMPUTE, f"{reservations}_create_or_update", "CapacityReservation"),
         Route("GET", group + "/{name}", "capacityReservations.get", _COMPUTE, f"{reservations}_get"),
         Route("DELETE", group + "/{name}", "capacityReservations.delete", _COMPUTE, f"{reservations}_delete"),
@@ -146,9 +161,36 @@ def _compute() -> list[Route]:
     return found
 
 
+def _instances() -> list[Route]:
+    """Return the operations on the instances of Uniform scale sets."""
+    owner = f"{_G}/providers/Microsoft.Compute/virtualMachineScaleSets"
+    every = owner + "/{name}/virtualMachines"
+    one, plural, vms = (
+        owner + "/{parent}/virtualMachines/{name}",
+        "virtualMachineScaleSetVMs",
+        "virtual_machine_scale_set_vms",
+    )
+    delete, ids = "virtualMachineScaleSets.deleteInstances", "VirtualMachineScaleSetVMInstanceRequiredIDs"
+    return [
+        Route("GET", every, f"{plural}.list", _COMPUTE, f"{vms}_list"),
+        Route("GET", one, f"{plural}.get", _COMPUTE, f"{vms}_get"),
+        Route("PUT", one, f"{plural}.update", _COMPUTE, f"{vms}_update", "VirtualMachineScaleSetVM"),
+        Route("DELETE", one, f"{plural}.delete", _COMPUTE, f"{vms}_delete"),
+        Route("GET", one + "/instanceView", f"{plural}.instanceView", _COMPUTE, f"{vms}_get_instance_view"),
+        Route("POST", one + "/deallocate", f"{plural}.deallocate", _COMPUTE, f"{vms}_deallocate"),
+        Route("POST", one + "/powerOff", f"{plural}.powerOff", _COMPUTE, f"{vms}_power_off"),
+        Route("POST", one + "/start", f"{plural}.start", _COMPUTE, f"{vms}_start"),
+        Route("POST", one + "/simulateEviction", f"{plural}.simulateEviction", _COMPUTE, f"{vms}_simulate_eviction"),
+        Route("POST", owner + "/{name}/delete", delete, _COMPUTE, "virtual_machine_scale_sets_delete_instances", ids),
+        Route("GET", owner + "/{name}/networkInterfaces", "virtualMachineScaleSets.listNetworkInterfaces", known=_PART_VERSIONS),
+        Route("GET", owner + "/{name}/publicipaddresses", "virtualMachineScaleSets.listPublicIPAddresses", known=_PART_VERSIONS),
+    ]  # fmt: skip
+
+
 def _network() -> list[Route]:
     provider, plain = "Microsoft.Network", ("list", "list_all")
     subnets = f"{_G}/providers/{provider}/virtualNetworks/{{parent}}/subnets"
+    rules = f"{_G}/providers/{provider}/networkSecurityGroups/{{parent}}/securityRules/{{name}}"
 
     def crud(plural: str, builder: str, model: str) -> list[Route]:
         return _crud(provider, plural, builder, model, "TagsObject", _NETWORK, plain, "update_tags")
@@ -158,6 +200,11 @@ def _network() -> list[Route]:
         *crud("virtualNetworks", "virtual_networks", "VirtualNetwork"),
         *crud("publicIPAddresses", "public_ip_addresses", "PublicIPAddress"),
         *crud("networkInterfaces", "network_interfaces", "NetworkInterface"),
+        Route(
+            "PUT", rules, "securityRules.createOrUpdate", _NETWORK, "security_rules_create_or_update", "SecurityRule"
+        ),
+        Route("GET", rules, "securityRules.get", _NETWORK, "security_rules_get"),
+        Route("DELETE", rules, "securityRules.delete", _NETWORK, "security_rules_delete"),
         Route("PUT", subnets + "/{name}", "subnets.createOrUpdate", _NETWORK, "subnets_create_or_update", "Subnet"),
         Route("GET", subnets + "/{name}", "subnets.get", _NETWORK, "subnets_get"),
         Route("DELETE", subnets + "/{name}", "subnets.delete", _NETWORK, "subnets_delete"),
@@ -192,7 +239,7 @@ def _resources() -> list[Route]:
 
 
 def _monitoring() -> list[Route]:
-    """What belongs to packages of the SDK that nobody needs for it; these are published versions, and `Monitoring` knows the bodies."""
+    """Return operations of SDK packages that are not needed: in published versions; `Monitoring` and `Batch` check the bodies."""
     health, listed = "providers/Microsoft.ResourceHealth/availabilityStatuses", "availabilityStatuses.list"
     return [
         Route("POST", _S + "/metrics:getBatch", "metrics.getBatch", known=_MONITOR_VERSIONS),
@@ -207,9 +254,10 @@ ROUTES: tuple[Route, ...] = (*_resources(), *_compute(), *_network(), *_monitori
 
 
 class Router:
-    """Finds the route of a path, whose fixed parts may be written in any case, as in Azure."""
+    """An index of the routes by path, whose fixed parts are case-insensitive, as in Azure."""
 
     def __init__(self) -> None:
+        """Index the templates in `ROUTES` by method and number of parts."""
         self._routes: dict[tuple[str, int], list[tuple[Route, list[str]]]] = {}
         for route in ROUTES:
             parts = route.template.split("/")
@@ -224,7 +272,7 @@ class Router:
         self._routes.setdefault((route.method, len(parts)), []).append((route, parts))
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
-        """The route and what stands at its names; a path of fixed parts wins over one of names."""
+        """Return the route of a path and the parameters in the path, or None."""
         parts = [unquote(part) for part in path.rstrip("/").split("/")]
         for route, wanted in self._routes.get((method, len(parts)), ()):
             params = _match(wanted, parts)
@@ -246,12 +294,12 @@ def _match(wanted: list[str], parts: list[str]) -> dict[str, str] | None:
 
 
 def query_of(request: Request) -> dict[str, str]:
-    """What stands behind the question mark; names in lower case, as Azure does not tell them apart by case."""
+    """Return the parameters in the query; names in lower case, because they are case-insensitive in Azure."""
     return {name.lower(): value for name, value in parse_qsl(request.query, keep_blank_values=True)}
 
 
 def check_version(route: Route, query: Mapping[str, str]) -> None:
-    """Refuse a request without an api-version, or with one that is not known."""
+    """Refuse a request without an api-version, or with an unknown one."""
     version = query.get("api-version", "")
     if not version:
         raise ArmError(
@@ -267,7 +315,7 @@ def check_version(route: Route, query: Mapping[str, str]) -> None:
 
 
 def check_subscription(params: Mapping[str, str]) -> None:
-    """Refuse another subscription than the one that this cloud has."""
+    """Refuse a subscription that is not the one of this cloud."""
     scope = params.get("scope", "").split("/")
     name = params.get("subscription") or (scope[2] if len(scope) > 2 else SUBSCRIPTION)
     if name.lower() != SUBSCRIPTION.lower():

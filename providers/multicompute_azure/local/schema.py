@@ -1,4 +1,4 @@
-"""Holds requests against the models of the installed Azure SDK: which fields there are, which are required, what they take."""
+"""Checks of requests against the models of the installed Azure SDK: unknown fields, required fields, and types."""
 
 import enum
 import functools
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from multicompute_azure.local.arm import ArmError
 
-# Sizes, publishers' words and the like: the models list those of the day they were made on, the service knows more.
+# Enumerations of sizes and the like: the models have the values of their release date, and the service knows more.
 _OPEN = frozenset({"VirtualMachineSizeTypes", "ExtendedLocationTypes"})
 _TEXT = "a string"
 PACKAGES = ("compute", "network", "resource.resources")
@@ -21,7 +21,7 @@ PACKAGES = ("compute", "network", "resource.resources")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a model: what it takes, and whether a request must have it or may only read it."""
+    """A field of a model: its type, and whether it is required or read-only."""
 
     takes: typing.Any
     is_required: bool
@@ -29,7 +29,11 @@ class Field:
 
 
 def require_models() -> None:
-    """Raise ModuleNotFoundError where the SDK, whose models requests are held against, is not installed."""
+    """Check that the SDK is installed.
+
+    Raises:
+        ModuleNotFoundError: A package of it is missing.
+    """
     for package in PACKAGES:
         if importlib.util.find_spec(f"azure.mgmt.{package}") is None:
             raise ModuleNotFoundError(f"No module named 'azure.mgmt.{package}'", name=f"azure.mgmt.{package}")
@@ -37,7 +41,7 @@ def require_models() -> None:
 
 @functools.cache
 def versions(package: str, builder: str) -> frozenset[str]:
-    """The api-versions in which the SDK sends the request that `builder` builds."""
+    """Return the api-versions of the request that a function of the SDK builds."""
     module = importlib.import_module(f"azure.mgmt.{package}.operations._operations")
     build: Callable[..., typing.Any] = getattr(module, f"build_{builder}_request")
     required = [
@@ -50,11 +54,15 @@ def versions(package: str, builder: str) -> frozenset[str]:
 
 
 def check(document: object, package: str, model: str) -> None:
-    """Refuse a request's document that does not fit the model, as Azure Resource Manager words it.
+    """Check the document of a request against a model.
 
     Args:
-        package: below `azure.mgmt`, "compute".
-        model: the name of the class, "VirtualMachineScaleSet".
+        document: The document.
+        package: The package below `azure.mgmt`, "compute".
+        model: The name of the class, "VirtualMachineScaleSet".
+
+    Raises:
+        ArmError: The document does not fit the model.
     """
     found = getattr(importlib.import_module(f"azure.mgmt.{package}.models"), model)
     _check(document, found, "")
@@ -62,7 +70,7 @@ def check(document: object, package: str, model: str) -> None:
 
 @functools.cache
 def fields(model: type) -> Mapping[str, Field]:
-    """The fields of a model by their names in JSON."""
+    """Return the fields of a model by their names in JSON."""
     module = importlib.import_module(model.__module__)
     models = importlib.import_module(model.__module__.rsplit(".", 1)[0])
     hints = typing.get_type_hints(model, vars(module) | {"_models": models})
@@ -160,7 +168,7 @@ def _check_model(value: object, model: type, path: str) -> None:
                 f"type '{model.__name__}'. Path '{at}'.'.",
                 target=at,
             )
-        # What a request can only read is ignored: clients send back what they got.
+        # Read-only fields are ignored: clients send back the documents that they got.
         if not known[name].is_read_only:
             _check(entry, known[name].takes, at)
     for name, entry in known.items():
@@ -180,10 +188,10 @@ def _check_plain(value: object, takes: typing.Any, path: str) -> None:
     if isinstance(takes, type) and issubclass(takes, enum.Enum):
         _check_enum(value, takes, path)
         return
-    # Times, durations and bytes are text on the wire.
-    kinds, words = _PLAIN.get(takes, ((str,), _TEXT))
+    # Times, durations and bytes are strings in JSON.
+    kinds, title = _PLAIN.get(takes, ((str,), _TEXT))
     if not isinstance(value, kinds) or (isinstance(value, bool) and takes is not bool):
-        raise _wrong(path, words, value)
+        raise _wrong(path, title, value)
 
 
 def _wrong(path: str, wanted: str, value: object) -> ArmError:

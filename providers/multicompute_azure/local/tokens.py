@@ -1,11 +1,11 @@
-"""The endpoint that gives tokens to a managed identity, as App Service has it: azure-identity speaks plain HTTP with no other."""
+"""The token endpoint of a managed identity in App Service, the only one that azure-identity asks over plain HTTP."""
 
 import base64
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from multicompute.testing.local_server import Request, Response
+from multicompute.testing.local.server import Request, Response, json_response
 from multicompute_azure.local.arm import TENANT
 from multicompute_azure.local.routes import query_of
 
@@ -15,19 +15,23 @@ _VERSION = "2019-08-01"
 
 
 class Tokens:
-    """Answers `GET /msi/token`."""
+    """The service that answers `GET /msi/token`."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
+        """Issue tokens that expire by the clock that `now` reads."""
         self._now = now
 
     def __call__(self, request: Request) -> Response:
+        """Answer a request for a token."""
         query = query_of(request)
         if request.path.rstrip("/") != "/msi/token" or request.method != "GET":
-            return _json(404, {"statusCode": 404, "message": "There is /msi/token only."})
+            return json_response(404, {"statusCode": 404, "message": "The only path is /msi/token."})
         if request.headers.get("x-identity-header") != HEADER:
-            return _json(401, {"statusCode": 401, "message": "The header X-IDENTITY-HEADER is missing or wrong."})
+            return json_response(
+                401, {"statusCode": 401, "message": "The header X-IDENTITY-HEADER is missing or wrong."}
+            )
         if query.get("api-version") != _VERSION or not query.get("resource"):
-            return _json(
+            return json_response(
                 400, {"statusCode": 400, "message": f"api-version must be {_VERSION}, and resource must be given."}
             )
         expires = int((self._now() + _LIFE).timestamp())
@@ -40,12 +44,8 @@ class Tokens:
             "token_type": "Bearer",
             "client_id": "local",
         }
-        return _json(200, document)
+        return json_response(200, document)
 
 
 def _encoded(part: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
-
-
-def _json(status: int, document: object) -> Response:
-    return Response(status, json.dumps(document).encode())

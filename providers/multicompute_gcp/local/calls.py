@@ -1,28 +1,30 @@
-"""One call as the handlers see it, and the pages of lists that answer it."""
+"""A call as the handlers see it, and the pages of lists."""
 
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from multicompute_gcp.local.answers import GcpError, Json, invalid
 from multicompute_gcp.local.filters import Listed, matcher, page_token, read_page_token
 from multicompute_gcp.local.hardware import hardware
-from multicompute_gcp.local.records import Instance, url_of
-from multicompute_gcp.local.state import State
+from multicompute_gcp.local.records import Instance, path_of, url_of
+from multicompute_gcp.local.responses import GcpError, Json, invalid, not_found
+from multicompute_gcp.local.state import ResourceStore, State
 
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call.
+    """A call of a method.
 
     Attributes:
-        operation: the method's id without "compute." or "tpu.projects.locations.": "instances.bulkInsert".
-        path: what the path names: project, zone, instance, ...
+        operation: The short name of the method: "instances.bulkInsert".
+        path: The parameters in the path: project, zone, instance, ...
+        query: The parameters in the query.
+        body: The JSON document.
     """
 
     operation: str
@@ -35,7 +37,7 @@ class Call:
         """The zone that the path names.
 
         Raises:
-            GcpError: there is no such zone.
+            GcpError: The zone does not exist.
         """
         name = self.path["zone"]
         if name not in hardware().zones:
@@ -47,7 +49,7 @@ class Call:
         """The region that the path names.
 
         Raises:
-            GcpError: there is no such region.
+            GcpError: The region does not exist.
         """
         name = self.path["region"]
         if name not in hardware().regions():
@@ -55,40 +57,42 @@ class Call:
         return name
 
     def is_set(self, name: str) -> bool:
-        """Whether a boolean parameter of the query is true."""
+        """Return whether a boolean parameter of the query is true."""
         return self.query.get(name, "").lower() == "true"
 
 
 class Answerable(Protocol):
-    """An operation: what it answers depends on when it is asked."""
+    """A response that depends on the time, such as an operation."""
 
-    def as_json(self, now: datetime) -> Json: ...
+    def as_json(self, now: datetime) -> Json:
+        """Return the JSON document at a time."""
+        ...
 
 
 Handler = Callable[[Call], "Json | str | Answerable"]
 _L = TypeVar("_L", bound=Listed)
 
 
-def rendered(thing: Listed, now: datetime) -> str:
-    """A resource in JSON."""
-    return thing.text(now) if isinstance(thing, Instance) else json.dumps(thing.as_json(now))
+def render(resource: Listed, now: datetime) -> str:
+    """Return a resource as JSON text."""
+    return resource.text(now) if isinstance(resource, Instance) else json.dumps(resource.as_json(now))
 
 
-def list_page(call: Call, state: State, kind: str, scope: str, things: Sequence[Listed]) -> str:
-    """A page of a list of one scope; `things` are in the order of their names."""
+def list_page(call: Call, state: State, kind: str, scope: str, resources: Sequence[Listed]) -> str:
+    """Return a page of a list of one scope; `resources` are in the order of their names."""
     now = state.now()
-    page, more = _page(call, [(scope, _visible(things, now))], now)
-    items = ", ".join(rendered(thing, now) for _, chosen in page for thing in chosen)
+    page, more = _page(call, [(scope, _visible(resources, now))], now)
+    items = ", ".join(render(resource, now) for _, chosen in page for resource in chosen)
     head: Json = {"kind": f"compute#{kind}List", "id": url_of(scope, _plural(kind)), "selfLink": url_of(scope)}
     if more:
         head["nextPageToken"] = more
-    # Google leaves an empty list out.
+    # Google omits an empty list.
     tail = f', "items": [{items}]' if items else ""
     return f"{json.dumps(head)[:-1]}{tail}}}"
 
 
 def aggregated_page(call: Call, state: State, kind: str, scopes: Mapping[str, Sequence[Listed]]) -> str:
-    """A page of a list of all scopes: every scope is named, those with nothing on the page with a warning."""
+    """Return a page of a list of all scopes; a scope with nothing on the page has a warning instead."""
     now = state.now()
     unreachable = {f"zones/{zone}" for zone in state.unreachable} & set(scopes)
     groups = [(scope, _visible(scopes[scope], now)) for scope in sorted(scopes) if scope not in unreachable]
@@ -98,7 +102,7 @@ def aggregated_page(call: Call, state: State, kind: str, scopes: Mapping[str, Se
     items = []
     for scope in sorted(scopes):
         if shown.get(scope):
-            body = ", ".join(rendered(thing, now) for thing in shown[scope])
+            body = ", ".join(render(resource, now) for resource in shown[scope])
             items.append(f'{json.dumps(scope)}: {{"{member}": [{body}]}}')
         else:
             items.append(f"{json.dumps(scope)}: {json.dumps(_warning(scope, unreachable))}")
@@ -109,6 +113,44 @@ def aggregated_page(call: Call, state: State, kind: str, scopes: Mapping[str, Se
     if more:
         head["nextPageToken"] = more
     return f'{json.dumps(head)[:-1]}, "items": {{{", ".join(items)}}}}}'
+
+
+class ZonalKind(Generic[_L]):
+    """The methods that read one kind of zonal resource."""
+
+    def __init__(self, state: State, kind: str, store_of: Callable[[str], ResourceStore[_L]]) -> None:
+        """Read resources of a kind ("instance") in the store of their zone."""
+        self._state = state
+        self._kind = kind
+        self._store_of = store_of
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Return the handlers by method."""
+        collection = _plural(self._kind)
+        return {
+            f"{collection}.get": lambda call: render(self.found(call), self._state.now()),
+            f"{collection}.list": self._list,
+            f"{collection}.aggregatedList": self._aggregated,
+        }
+
+    def found(self, call: Call, parameter: str = "") -> _L:
+        """Return the resource that a parameter in the path names, by default the parameter called like the kind.
+
+        Raises:
+            GcpError: The resource does not exist.
+        """
+        zone, name = call.zone, call.path[parameter or self._kind]
+        resource = self._store_of(zone).find(name)
+        if resource is None:
+            raise not_found(path_of(f"zones/{zone}", _plural(self._kind), name))
+        return resource
+
+    def _list(self, call: Call) -> str:
+        return list_page(call, self._state, self._kind, f"zones/{call.zone}", self._store_of(call.zone).in_order())
+
+    def _aggregated(self, call: Call) -> str:
+        scopes = {f"zones/{zone}": self._store_of(zone).in_order() for zone in hardware().zones}
+        return aggregated_page(call, self._state, self._kind, scopes)
 
 
 def _warning(scope: str, unreachable: Iterable[str]) -> Json:
@@ -124,8 +166,10 @@ def _plural(kind: str) -> str:
     return kind + "s"
 
 
-def _visible(things: Sequence[_L], now: datetime) -> Sequence[_L]:
-    return [thing for thing in things if (shown := getattr(thing, "listed_from", None)) is None or now >= shown]
+def _visible(resources: Sequence[_L], now: datetime) -> Sequence[_L]:
+    return [
+        resource for resource in resources if (shown := getattr(resource, "listed_from", None)) is None or now >= shown
+    ]
 
 
 def _page(
@@ -137,38 +181,38 @@ def _page(
     scope_before, name_before = read_page_token(call.query.get("pageToken", ""))
     page: list[tuple[str, list[Any]]] = []
     last = ("", "")
-    for scope, things in groups:
+    for scope, resources in groups:
         if scope < scope_before:
             continue
-        rest = _newest_first(things, now) if newest_first else things
+        rest = _newest_first(resources, now) if newest_first else resources
         if scope == scope_before:
             rest = _after(rest, name_before, in_order=not newest_first)
         chosen: list[Listed] = []
         page.append((scope, chosen))
-        for thing in rest:
-            if not matches(thing, now):
+        for resource in rest:
+            if not matches(resource, now):
                 continue
             if left == 0:
                 return page, page_token(*last)
-            chosen.append(thing)
-            left, last = left - 1, (scope, thing.name)
+            chosen.append(resource)
+            left, last = left - 1, (scope, resource.name)
     return page, ""
 
 
-def _after(things: Sequence[_L], name: str, *, in_order: bool) -> Sequence[_L]:
-    """What comes after the resource of this name, which may be gone meanwhile."""
+def _after(resources: Sequence[_L], name: str, *, in_order: bool) -> Sequence[_L]:
+    """Return the resources after a name, whose resource may not exist any more."""
     if in_order:
-        return things[bisect_right(things, name, key=lambda thing: thing.name) :]
-    names = [thing.name for thing in things]
-    return things[names.index(name) + 1 :] if name in names else things
+        return resources[bisect_right(resources, name, key=lambda resource: resource.name) :]
+    names = [resource.name for resource in resources]
+    return resources[names.index(name) + 1 :] if name in names else resources
 
 
-def _newest_first(things: Sequence[Listed], now: datetime) -> Sequence[Listed]:
-    return sorted(things, key=lambda thing: _made_at(thing, now), reverse=True)
+def _newest_first(resources: Sequence[Listed], now: datetime) -> Sequence[Listed]:
+    return sorted(resources, key=lambda resource: _made_at(resource, now), reverse=True)
 
 
-def _made_at(thing: Listed, now: datetime) -> str:
-    body = thing.as_json(now)
+def _made_at(resource: Listed, now: datetime) -> str:
+    body = resource.as_json(now)
     return str(body.get("creationTimestamp") or body.get("insertTime", ""))
 
 
@@ -188,10 +232,10 @@ def _page_size(call: Call) -> int:
 
 
 def required(body: Mapping[str, Any], name: str) -> Any:
-    """A field that a request must have.
+    """Return a field that a request must have.
 
     Raises:
-        GcpError: it does not have it.
+        GcpError: The field is missing.
     """
     if not body.get(name):
         raise GcpError("required", f"Required field 'resource.{name}' not specified", 400)

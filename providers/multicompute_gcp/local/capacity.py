@@ -1,15 +1,17 @@
-"""How much a zone has left, and how Compute Engine says that it has none."""
+"""The capacity of zones for instances, and the reports of Compute Engine about a stockout."""
 
 from dataclasses import replace
 
-from multicompute_gcp.local.answers import Json
 from multicompute_gcp.local.hardware import hardware
-from multicompute_gcp.local.records import Hosting, path_of
+from multicompute_gcp.local.records import HostSpec, Reservation, path_of
+from multicompute_gcp.local.responses import Json
 from multicompute_gcp.local.state import State
 
+_BLOCK = "/reservationBlocks/"
 
-def room(state: State, host: Hosting, count: int) -> int:
-    """How many of `count` instances find a place."""
+
+def available(state: State, host: HostSpec, count: int) -> int:
+    """Return how many of `count` instances the zone or the reservation has capacity for."""
     if host.reservation is not None:
         return _reserved(state, host, count)
     limits = [(host.machine_type, 1.0)]
@@ -34,26 +36,40 @@ def _used(state: State, zone: str, name: str) -> float:
     return used
 
 
-def _reserved(state: State, host: Hosting, count: int) -> int:
-    reservation = state.zone(host.zone).reservations.find(host.reservation or "")
+def _reserved(state: State, host: HostSpec, count: int) -> int:
+    named = host.reservation or ""
+    reservation = find_reservation(state, host.zone, named)
     if reservation is None:
         return 0
-    return max(min(count, reservation.total - in_use(state, host.zone, reservation.name)), 0)
+    free = reservation.total - in_use(state, host.zone, reservation.name)
+    _, _, block = named.partition(_BLOCK)
+    if block:
+        free = min(free, reservation.terms.blocks.get(block, 0) - in_use(state, host.zone, named))
+    return max(min(count, free), 0)
 
 
-def in_use(state: State, zone: str, reservation: str) -> int:
-    """How many instances a reservation serves."""
+def find_reservation(state: State, zone: str, named: str) -> Reservation | None:
+    """Return the reservation that instances name, by itself or by a block in it."""
+    return state.zone(zone).reservations.find(named.partition(_BLOCK)[0])
+
+
+def in_use(state: State, zone: str, named: str) -> int:
+    """Return how many instances use a reservation, or a block in one."""
     return sum(
         1
         for instance in state.zone(zone).instances
-        if instance.takes_capacity() and not instance.is_ghost and instance.host.reservation == reservation
+        if instance.takes_capacity() and not instance.is_ghost and _uses(instance.host.reservation or "", named)
     )
 
 
-def stockout(state: State, host: Hosting, count: int) -> Json:
-    """The error of an operation that found no place, with where else in the region there would be one."""
+def _uses(used: str, named: str) -> bool:
+    return used == named or used.startswith(f"{named}{_BLOCK}")
+
+
+def stockout(state: State, host: HostSpec, count: int) -> Json:
+    """Return the error of an operation without capacity, with the other zones of the region that have it."""
     zone = path_of(f"zones/{host.zone}")
-    elsewhere = [] if host.reservation else _zones_with_room(state, host, count)
+    elsewhere = [] if host.reservation else _zones_with_capacity(state, host, count)
     attachment = f"{host.gpus:g}x{host.gpu}" if host.gpu else ""
     advice = ""
     if elsewhere:
@@ -88,7 +104,7 @@ def stockout(state: State, host: Hosting, count: int) -> Json:
     }
 
 
-def _zones_with_room(state: State, host: Hosting, count: int) -> list[str]:
+def _zones_with_capacity(state: State, host: HostSpec, count: int) -> list[str]:
     zones = hardware().machine_types[host.machine_type].zones
     return [
         zone
@@ -96,12 +112,12 @@ def _zones_with_room(state: State, host: Hosting, count: int) -> list[str]:
         if zone != host.zone
         and hardware().zones[zone] == host.region
         and (not host.gpu or host.gpu in hardware().gpus_in(zone))
-        and room(state, replace(host, zone=zone), count) >= count
+        and available(state, replace(host, zone=zone), count) >= count
     ]
 
 
-def too_few(minimum: int) -> Json:
-    """The summary that bulkInsert puts before the cause when some, but not enough, instances were made."""
+def min_count_error(minimum: int) -> Json:
+    """Return the error that bulkInsert puts before the cause if it created some, but not enough, instances."""
     return {
         "code": "VM_MIN_COUNT_NOT_REACHED",
         "message": f"Requested minimum count of {minimum} VMs could not be created.",

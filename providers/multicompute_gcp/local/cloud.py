@@ -1,33 +1,40 @@
-"""The local Google Cloud: Compute Engine, Cloud TPU and Cloud Monitoring on 127.0.0.1, and what a test may prescribe to it and ask of it."""
+"""The local Google Cloud: Compute Engine, Cloud TPU and Cloud Monitoring on 127.0.0.1, and what a test can do with them."""
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from multicompute.clock import Clock, SystemClock
-from multicompute.node import Metric
 from multicompute.provider import Resource
-from multicompute.testing.local_admin import Admin
-from multicompute.testing.local_server import Server
-from multicompute_gcp.local import images, quotas
-from multicompute_gcp.local.beside import Beside
+from multicompute.testing.faults import Faults
+from multicompute.testing.local.admin import PREFIX, Admin
+from multicompute.testing.local.chassis import Chassis
+from multicompute.testing.local.fault_injection import FaultInjector
+from multicompute.testing.local.foreign import ForeignResources
+from multicompute.testing.local.forwarded import Duration, Forwarded
+from multicompute.testing.local.measurements import Load
+from multicompute_gcp.local import foreign, images, quotas
+from multicompute_gcp.local.app import GcpApp
 from multicompute_gcp.local.calls import Call, Handler
+from multicompute_gcp.local.credentials import Keys
 from multicompute_gcp.local.disks import Disks
 from multicompute_gcp.local.faults import GcpFaults
-from multicompute_gcp.local.foreign import ForeignResources
-from multicompute_gcp.local.forwarded import Duration, Forwarded
-from multicompute_gcp.local.front import Front
+from multicompute_gcp.local.groups import Groups
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.instances import Instances
 from multicompute_gcp.local.inventory import Inventory
 from multicompute_gcp.local.monitoring import Monitoring
-from multicompute_gcp.local.network_rules import default_network
+from multicompute_gcp.local.networks import add_nat, add_network
+from multicompute_gcp.local.offerings import Offerings
 from multicompute_gcp.local.operations import Operations
-from multicompute_gcp.local.places import Places
-from multicompute_gcp.local.records import PROJECT, Reservation
+from multicompute_gcp.local.other_resources import OtherResources
+from multicompute_gcp.local.pending import PendingInstances
+from multicompute_gcp.local.projects import Projects
+from multicompute_gcp.local.records import PROJECT, Reservation, ReservationTerms
+from multicompute_gcp.local.reservations import Reservations
 from multicompute_gcp.local.state import State
+from multicompute_gcp.local.templates import Templates
 from multicompute_gcp.local.tpu import Tpu
 from multicompute_gcp.local.tpu_queue import Queue
 from multicompute_gcp.local.tpu_records import TpuRecords, full_name
@@ -37,26 +44,34 @@ _REGION = "us-central1"
 
 
 class GcpLocalCloud:
-    """Google Cloud on 127.0.0.1: Compute Engine, Cloud TPU and Cloud Monitoring over HTTP, as strict as Google's, with faults on demand.
+    """Google Cloud on 127.0.0.1: Compute Engine, Cloud TPU and Cloud Monitoring over HTTP, as strict as Google's.
 
-    Without further ado everything that the offer tables know is there in any number, at once. Each instance of this class is a
-    project of its own. Where google-api-python-client is installed, every request is held against Google's own schemas.
+    Each instance of this class is a project of its own. Without further settings it has everything in the offer tables, in any
+    number and at once. If google-api-python-client is installed, every request is checked against Google's own schemas. See
+    `multicompute.testing.LocalCloud` for the members that every local cloud has.
 
     Attributes:
-        faults: what goes wrong next, by the names of Google's methods ("instances.bulkInsert", "tpu.queuedResources.create",
-            or the full ids), and a record of all calls. A code in capitals ("QUOTA_EXCEEDED") is the error of an operation that was
-            accepted, with `status` as its HTTP status (200: without one); any other is a refusal. For TPUs the status tells: 200 is
-            an operation that fails.
-        lag: how long lists do not show what was just made.
-        boot_delay: how long instances and slices take to run.
-        operation_delay, operation_polls: how long an operation takes, and how often a look at it finds it running beside that.
-        shutdown_delay: how long a deletion takes.
-        ghost_time: how long instances that were made on the way to a stockout live on after it.
-        stockout_has_status: whether an operation that ended in a stockout has an HTTP status; without one it looks like a success.
-        stockout_is_upfront: whether bulkInsert refuses with insufficientCapacity instead of failing later.
-        tpu_fails_without_capacity: whether a queued resource without capacity fails at once instead of waiting.
-        unreachable: zones that lists over all zones can't reach at the moment.
-        largest_page_of_points: so many points of time series are on a page at most.
+        faults: The faults that wait for calls, and a record of all calls. Methods have Google's names ("instances.bulkInsert",
+            "tpu.queuedResources.create", or the full ids). A code in capitals ("QUOTA_EXCEEDED") makes the operation that the
+            method begins fail, with `status` as its HTTP status (200 for none); any other code refuses the call. For TPUs the
+            status decides: 200 makes the operation fail.
+        lag: How long lists omit a new resource.
+        boot_delay: How long instances and slices take until they run.
+        operation_delay: How long an operation takes.
+        operation_polls: How many times an operation also reports that it runs.
+        shutdown_delay: How long a deletion takes.
+        ghost_time: How long instances that a stockout leaves behind exist after it.
+        stockout_has_status: Whether an operation that ends in a stockout has an HTTP status; without one it looks like a success.
+        stockout_is_upfront: Whether bulkInsert refuses with insufficientCapacity instead of failing later.
+        unauthorized_tpu_zones: The zones that the project may not use for TPUs, although they are listed.
+        role: The permissions of the caller; None for all.
+        used_permissions: The permissions that calls have needed so far.
+        lost_while_created: The codes of operations that fail because Google preempts one of the spot instances that they create; each
+            is used once.
+        tpu_fails_without_capacity: Whether a queued resource without capacity fails at once instead of waiting.
+        resize_fails_without_capacity: Whether a resize request without capacity fails at once instead of waiting.
+        unreachable: The zones that lists over all zones cannot reach.
+        largest_page_of_points: The largest number of points on a page of time series.
 
     Example:
         >>> cloud = GcpLocalCloud()
@@ -73,117 +88,109 @@ class GcpLocalCloud:
     operation_delay = Duration("_state.timing.operation")
     operation_polls = Forwarded[int]("_state.timing.polls")
     shutdown_delay = Duration("_state.timing.shutdown")
-    ghost_time = Duration("_state.timing.ghost")
+    ghost_time = Duration("_state.ghost_time")
     stockout_has_status = Forwarded[bool]("_state.stockout_has_status")
     stockout_is_upfront = Forwarded[bool]("_state.stockout_is_upfront")
+    unauthorized_tpu_zones = Forwarded[set[str]]("_tpus.unauthorized")
+    role = Forwarded[frozenset[str] | None]("_state.role")
+    used_permissions = Forwarded[set[str]]("_state.used_permissions")
+    lost_while_created = Forwarded[list[str]]("_state.lost_while_created")
     tpu_fails_without_capacity = Forwarded[bool]("_tpus.fails_without_capacity")
+    resize_fails_without_capacity = Forwarded[bool]("_groups.fails_without_capacity")
     unreachable = Forwarded[set[str]]("_state.unreachable")
     largest_page_of_points = Forwarded[int]("_monitoring.largest_page")
 
     def __init__(self, *, clock: Clock | None = None) -> None:
-        """Make a local cloud that is not started.
+        """Create a local cloud that is not started.
 
         Args:
-            clock: by which everything here passes; the machine's by default.
+            clock: The clock of everything in the cloud; the machine's by default.
         """
-        self.faults = GcpFaults()
-        self._clock = clock or SystemClock()
-        self._state = State(self._clock.now)
+        self._clock = clock = clock or SystemClock()
+        self._keys = Keys()
+        self._accounts: dict[str, GcpLocalCloud] = {}
+        self.faults: Faults = GcpFaults()
+        self._injector = FaultInjector(self.faults, clock)
+        self._chassis = Chassis("Google Cloud")
+        self._state = State(clock.now)
         self._tpus = TpuRecords(self._state)
         self._queue = Queue(self._tpus)
-        self._state.settle = self._queue.serve
-        self._operations = Operations(self._state, self._clock)
+        self._operations = Operations(self._state, clock)
+        self._groups = Groups(self._state, self._operations)
+        self._pending = PendingInstances(self._state, self._operations)
+        self._state.settle = self._settle
         self._inventory = Inventory(self._state, self._tpus)
         self._monitoring = Monitoring(self._state, self._inventory)
-        self._foreign = ForeignResources(self._state)
-        self._handlers: Mapping[str, Handler] = {}
-        self._server: Server | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._foreign = ForeignResources(self._everything)
+        self._handlers: Mapping[str, Handler] = {
+            **Instances(self._state, self._operations, self._pending).handlers(),
+            **Templates(self._state, self._operations).handlers(),
+            **self._groups.handlers(),
+            **images.handlers(),
+            **Disks(self._state, self._operations).handlers(),
+            **OtherResources(self._state, self._operations).handlers(),
+            **Reservations(self._state).handlers(),
+            **Offerings(self._state).handlers(),
+            **self._operations.handlers(),
+            **Tpu(self._tpus, self._queue).handlers(),
+            **self._monitoring.handlers(),
+        }
+
+    # --- the server ---------------------------------------------------------------------------------------------------
 
     @property
     def endpoint_url(self) -> str:
-        """The one URL of both APIs; only after `start`."""
-        if self._server is None:
-            raise RuntimeError("the local Google Cloud is not started")
-        return self._server.url
+        """The URL of all APIs; only after `start`."""
+        return self._chassis.endpoint_url
 
     @property
     def project(self) -> str:
-        """The id of its one project."""
+        """The id of the project."""
         return PROJECT
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables with which any process reaches it, and can't reach the user's own account."""
+        """The environment variables that connect any process to this cloud, and to no account of the user's."""
+        return self._environment_of(PROJECT)
+
+    def _environment_of(self, project: str) -> Mapping[str, str]:
         url = self.endpoint_url
-        return MappingProxyType(
+        return self._chassis.environment(
             {
                 "MULTICOMPUTE_GCP__ENDPOINT_URL": url,
                 "MULTICOMPUTE_GCP__TPU_ENDPOINT_URL": url,
-                "MULTICOMPUTE_GCP__PROJECT": PROJECT,
-                "GOOGLE_CLOUD_PROJECT": PROJECT,
-                "GCLOUD_PROJECT": PROJECT,
-                "CLOUDSDK_CORE_PROJECT": PROJECT,
-                # No key file, no gcloud login and no metadata server: there is nothing to authenticate with.
+                "MULTICOMPUTE_GCP__PROJECT": project,
+                "GOOGLE_CLOUD_PROJECT": project,
+                "GCLOUD_PROJECT": project,
+                "CLOUDSDK_CORE_PROJECT": project,
+                # No key file, no gcloud login and no metadata server: nothing to authenticate with.
                 "GOOGLE_APPLICATION_CREDENTIALS": "",
-                "CLOUDSDK_CONFIG": self._folder.name if self._folder else "",
+                "CLOUDSDK_CONFIG": str(self._chassis.folder),
                 "NO_GCE_CHECK": "true",
-                "NO_PROXY": "127.0.0.1,localhost",
-                "no_proxy": "127.0.0.1,localhost",
             }
         )
 
     def start(self) -> None:
-        """Begin to serve."""
-        if self._server is not None:
+        """Start the server and return when it answers; does nothing if it runs."""
+        if self._chassis.is_running:
             return
-        default_network(self._state, "default", sorted(hardware().regions()))
-        handlers: dict[str, Handler] = {**Instances(self._state, self._operations).handlers(), **images.handlers()}
-        handlers |= Disks(self._state, self._operations).handlers()
-        handlers |= Beside(self._state, self._operations).handlers()
-        handlers |= Places(self._state).handlers()
-        handlers |= self._operations.handlers()
-        handlers |= Tpu(self._tpus, self._queue).handlers()
-        handlers |= self._monitoring.handlers()
-        self._handlers = handlers
-        admin = Admin(self.faults, self.alive, self._commands())
-        front = Front(
-            self._state,
-            self.faults,
-            self._clock,
-            self._operations,
-            handlers,
-            self._operations.waits(),
-            admin,
-            self._failed_tpu_operation,
-        )
-        server = Server(front)
-        server.start()
-        self._folder = tempfile.TemporaryDirectory(prefix="gcp-local-")
-        self._server = server
+        self._projects = Projects(self._application(), self._keys)
+        self._chassis.start({"/": self._projects, PREFIX: Admin(self)})
+
+    def _application(self) -> GcpApp:
+        add_network(self._state, "default", sorted(hardware().regions()))
+        return GcpApp(self._state, self._injector, self._operations, self._handlers, self._failed_tpu_operation)
 
     def stop(self) -> None:
-        """Stop to serve and forget everything; again is no difference."""
-        if self._server is None:
-            return
-        self._server.stop()
-        self._server = None
-        if self._folder is not None:
-            self._folder.cleanup()
-        self._folder = None
-        self._state.clear()
-        self._tpus.clear()
-        self._monitoring.clear()
-        self._foreign.forget()
+        """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
+        self._chassis.stop()
+        parts = (self._state, self._pending, self._tpus, self._monitoring, self._foreign, self._keys, self._accounts)
+        for part in parts:
+            part.clear()
 
-    def _commands(self) -> Mapping[str, Any]:
-        return {
-            "capacity": self.set_capacity,
-            "quota": self.set_quota,
-            "preempt": self.preempt,
-            "impair": self.impair,
-            "delays": self.set_delays,
-        }
+    def _settle(self) -> None:
+        for queue in (self._queue.grant_waiting, self._pending.settle, self._groups.settle):
+            queue()
 
     def _failed_tpu_operation(self, call: Call, code: int, message: str) -> dict[str, Any]:
         zone = call.path["zone"]
@@ -192,110 +199,163 @@ class GcpLocalCloud:
         operation = self._tpus.begin(zone, verb, full_name(zone, "nodes", name), failure=(code, message))
         return operation.as_json(self._state.now())
 
-    # --- what a test prescribes ---------------------------------------------------------------------------------------
+    # --- conditions ---------------------------------------------------------------------------------------------------
 
-    def set_delays(self, *, lag: float = 0, boot: float = 0, operation: float = 0, shutdown: float = 0) -> None:
-        """Set lag and delays in seconds, for processes that come by HTTP."""
-        self.lag, self.boot_delay = timedelta(seconds=lag), timedelta(seconds=boot)
-        self.operation_delay, self.shutdown_delay = timedelta(seconds=operation), timedelta(seconds=shutdown)
+    def set_delays(self, *, lag: float = 0, boot: float = 0, shutdown: float = 0, operation: float = 0) -> None:
+        """Set `lag`, `boot_delay`, `shutdown_delay` and `operation_delay` in seconds."""
+        self._state.timing.set_seconds(lag=lag, boot=boot, shutdown=shutdown, operation=operation)
 
-    def set_capacity(self, instance_type: str, zone: str, nodes: int | None) -> None:
-        """Say how many of something a zone has in all, those that run included; None for any number.
-
-        Args:
-            instance_type: a machine type, a TPU slice type, or an accelerator type ("nvidia-tesla-t4"), which then counts
-                accelerators, whatever machine they are on.
-
-        Raises:
-            ValueError: it is not offered in the zone, so that the call would change nothing.
-        """
-        places = [hardware().machine_types.get(instance_type), hardware().slices.get(instance_type)]
-        offered = any(kind is not None and zone in kind.zones for kind in places)
-        if not offered and instance_type not in hardware().gpus_in(zone):
-            raise ValueError(f"{instance_type} is not offered in {zone}")
-        with self._state.lock:
-            if nodes is None:
-                self._state.capacity.pop((zone, instance_type), None)
-            else:
-                self._state.capacity[zone, instance_type] = nodes
-
-    def set_quota(self, metric: str, region: str, value: float) -> None:
-        """Say how much a quota allows.
+    def set_capacity(self, instance_type: str, place: str, nodes: int | None) -> None:
+        """Limit how many of something a zone has; see `LocalCloud.set_capacity`.
 
         Args:
-            metric: as regions.get has it ("NVIDIA_L4_GPUS"), "NVIDIA_H100_GPUS" and the like for those that count by family,
-                "GPUS_ALL_REGIONS", or a TPU quota ("TPUV5PPerProjectPerZoneForTPUAPI").
-            region: the region; "global" for a quota of the project; the zone for a TPU quota.
+            instance_type: A machine type, a TPU slice type, or an accelerator type ("nvidia-tesla-t4"); the limit of an
+                accelerator type counts accelerators on machines of any type.
+            place: The zone.
+            nodes: How many in total; None for no limit.
 
         Raises:
-            ValueError: there is no such quota.
+            ValueError: The zone does not offer it.
         """
-        if metric not in quotas.METRICS and metric not in QUOTA_NAMES:
-            raise ValueError(f"quota {metric!r}: there are {', '.join(sorted(quotas.METRICS | QUOTA_NAMES))}")
+        kinds = [hardware().machine_types.get(instance_type), hardware().slices.get(instance_type)]
+        is_offered = any(kind is not None and place in kind.zones for kind in kinds)
+        if not is_offered and instance_type not in hardware().gpus_in(place):
+            raise ValueError(f"{instance_type} is not offered in {place}")
         with self._state.lock:
-            self._state.quotas[metric, region] = value
+            self._state.capacity.set(place, instance_type, nodes)
 
-    def add_network(self, name: str, regions: list[str] | None = None) -> None:
-        """Make a network, with a subnetwork of its name in each of these regions (all by default)."""
+    def set_quota(self, quota: str, region: str, value: float) -> None:
+        """Limit what the project may use; see `LocalCloud.set_quota`.
+
+        Args:
+            quota: A metric of regions.get ("NVIDIA_L4_GPUS"); "NVIDIA_H100_GPUS" and the like for accelerators that count by
+                family; "GPUS_ALL_REGIONS"; or a TPU quota ("TPUV5PPerProjectPerZoneForTPUAPI").
+            region: The region; "global" for a quota of the project; the zone for a TPU quota.
+            value: The limit.
+
+        Raises:
+            ValueError: Google has no such quota.
+        """
+        if quota not in quotas.METRICS and quota not in QUOTA_NAMES:
+            raise ValueError(f"quota {quota!r}: must be one of {', '.join(sorted(quotas.METRICS | QUOTA_NAMES))}")
         with self._state.lock:
-            default_network(self._state, name, regions or sorted(hardware().regions()))
+            self._state.quotas.set(quota, region, value)
+
+    def add_network(
+        self,
+        name: str,
+        regions: list[str] | None = None,
+        *,
+        has_internet: bool = True,
+        rdma_zone: str = "",
+        subnetworks: Sequence[str] = (),
+        project: str = PROJECT,
+    ) -> None:
+        """Add a network with subnetworks in each region.
+
+        Args:
+            name: Its name.
+            regions: The regions of its subnetworks; all by default.
+            has_internet: Whether it has a default route to the internet.
+            rdma_zone: The zone of its RDMA network profile; "" for a regular network.
+            subnetworks: The names of its subnetworks in each region; its own name by default.
+            project: The project that owns it; a network of another project is shared with this one.
+        """
+        with self._state.lock:
+            add_network(
+                self._state,
+                name,
+                regions or sorted(hardware().regions()),
+                has_internet=has_internet,
+                rdma_zone=rdma_zone,
+                subnetworks=subnetworks,
+                project=project,
+            )
+
+    def add_nat(self, network: str, region: str) -> None:
+        """Add a Cloud NAT for all subnetworks of a network in a region."""
+        with self._state.lock:
+            add_nat(self._state, network, region)
 
     def add_reservation(
         self,
         instance_type: str,
-        zone: str,
+        place: str,
         nodes: int,
         *,
-        name: str = "",
         tags: Mapping[str, str] | None = None,
+        name: str = "",
         policies: Sequence[str] = (),
+        ends_at: datetime | None = None,
+        terms: ReservationTerms | None = None,
     ) -> str:
-        """Make a specific reservation with capacity of its own, placed by these policies; returns its name."""
-        machine = hardware().machine_types.get(instance_type)
-        if machine is None or zone not in machine.zones:
-            raise ValueError(f"{instance_type} is not offered in {zone}")
+        """Add a specific reservation; see `LocalCloud.add_reservation`.
+
+        Args:
+            instance_type: The machine type, or a TPU slice type.
+            place: The zone.
+            nodes: How many machines or slices it holds.
+            tags: Its labels.
+            name: Its name; a new one by default.
+            policies: The names of the placement policies that its machines must have.
+            ends_at: When it is deleted, with the instances that are bound to it; None for never.
+            terms: Its other terms; None for those of most reservations.
+
+        Returns:
+            The name of the reservation; the path of one of another project.
+
+        Raises:
+            ValueError: The zone does not offer the machine type.
+        """
+        machine = hardware().machine_types.get(instance_type) or hardware().slices.get(instance_type)
+        if machine is None or place not in machine.zones:
+            raise ValueError(f"{instance_type} is not offered in {place}")
+        terms = terms or ReservationTerms()
         with self._state.lock:
+            name = name or f"reservation-{self._state.number()}"
             reservation = Reservation(
-                name=name or f"reservation-{self._state.number()}",
+                name=f"projects/{terms.owner}/reservations/{name}" if terms.owner else name,
                 id=self._state.new_id(),
-                zone=zone,
+                zone=place,
                 machine_type=instance_type,
                 total=nodes,
                 labels=dict(tags or {}),
                 created_at=self._state.now(),
                 policies=tuple(policies),
+                ends_at=ends_at,
+                terms=terms,
             )
-            self._state.zone(zone).reservations.put(reservation)
+            self._state.zone(place).reservations.add(reservation)
         return reservation.name
 
     def pass_time(self, duration: timedelta) -> None:
-        """Let time pass in this cloud: time limits, delays and waits of the queue run out."""
+        """Move this cloud's clock forward, so that time limits, delays and queue deadlines pass."""
         with self._state.lock:
             self._state.offset += duration
             self._state.catch_up()
 
-    # --- what happens without being asked for -------------------------------------------------------------------------
+    # --- outside actors -----------------------------------------------------------------------------------------------
 
-    def preempt(self, instance_id: str) -> None:
-        """Let Google take a spot instance or a spot slice back.
+    def preempt(self, node_id: str) -> None:
+        """Take a spot instance or a spot slice back; see `LocalCloud.preempt`.
 
-        An instance is deleted or stopped, as it was set to be, and an operation tells of it. A slice stays as PREEMPTED; when it was
-        the last one of its queued resource, that is suspended, and its slices are deleted.
+        An instance is deleted or stopped, according to its termination action, and an operation reports it. A slice stays as
+        PREEMPTED; when it was the last slice of its queued resource, the queued resource is suspended and its slices deleted.
 
         Args:
-            instance_id: the name of an instance, or of a slice with or without the number of a host ("slice/0").
+            node_id: The name of an instance, or of a slice with or without the number of a host ("slice/0").
 
         Raises:
-            ValueError: there is no such spot instance or slice.
+            ValueError: No spot instance or slice has this name.
         """
         with self._state.lock:
-            node = self._inventory.node(instance_id)
+            node = self._inventory.node(node_id)
             if node is not None and node.spot:
                 self._queue.preempt(node)
                 return
-            instance = self._inventory.instance(instance_id)
+            instance = self._inventory.instance(node_id)
             if not instance.host.spot:
-                raise ValueError(f"{instance_id} is no spot instance")
+                raise ValueError(f"{node_id} is not a spot instance")
             self._operations.begin(
                 "compute.instances.preempted",
                 instance.scope,
@@ -311,12 +371,12 @@ class GcpLocalCloud:
                 self._state.stop_instance(instance)
 
     def impair(self, node_id: str, *, trouble: str | None = None) -> None:
-        """Let Google find something wrong with an instance, or with a slice and so with all its hosts.
+        """Make Google find something wrong with an instance, or with a slice and so with all its hosts.
 
         Args:
-            node_id: the name of an instance, or of a slice with or without the number of a host ("slice/0").
-            trouble: of an instance "REPAIRING" (the default), or why it needs maintenance ("FAILURE_GPU_XID"); of a slice its health,
-                by default "TIMEOUT". "" for well again.
+            node_id: The name of an instance, or of a slice with or without the number of a host ("slice/0").
+            trouble: For an instance "REPAIRING" (the default), or a reason for maintenance ("FAILURE_GPU_XID"); for a slice its
+                health, by default "TIMEOUT". "" makes it healthy again.
         """
         with self._state.lock:
             node = self._inventory.node(node_id)
@@ -325,77 +385,155 @@ class GcpLocalCloud:
             else:
                 self._inventory.instance(node_id).trouble = "REPAIRING" if trouble is None else trouble
 
-    def measure(self, node_id: str, load: Mapping[Metric, float], *, minutes: int = 3) -> None:
-        """Let this have been measured in each of the last minutes, of accelerator 0 where it is about one.
+    def measure(self, node_id: str, load: Load, *, minutes: int = 3) -> None:
+        """Add measurements for each of the last minutes; accelerator metrics are about accelerator 0.
 
-        An instance has then an Ops Agent that has sent what is about GPUs; what a TPU is not measured for (its temperature) is left out.
+        An instance then has an Ops Agent that has sent the GPU metrics. A metric that TPUs do not have, such as the temperature,
+        is ignored for a slice.
 
         Args:
-            node_id: the name of an instance, or a host of a slice ("slice/0").
-            load: what was measured, in the unit of the metric.
-            minutes: in how many of the last minutes.
+            node_id: The name of an instance, or a host of a slice ("slice/0").
+            load: Metric -> its value, in the metric's unit.
+            minutes: For how many minutes.
 
         Raises:
-            ValueError: there is no such instance or slice.
+            ValueError: No instance or slice has this name.
         """
         with self._state.lock:
             self._monitoring.measure(node_id, load, minutes)
 
-    def end_instance(self, instance_id: str) -> None:
-        """Let an instance, or a slice, be deleted as if from outside, at once."""
+    def terminate_node(self, node_id: str) -> None:
+        """Delete an instance or a slice at once; see `LocalCloud.terminate_node`."""
         with self._state.lock:
-            node = self._inventory.node(instance_id)
+            node, now = self._inventory.node(node_id), self._state.now()
             if node is not None:
-                self._tpus.delete_node(node, self._state.now())
-                self._queue.note_deletion(node, self._state.now())
+                self._tpus.delete_node(node, now)
+                self._queue.note_deletion(node, now)
             else:
-                self._state.delete_instance(self._inventory.instance(instance_id), self._state.now())
+                self._state.delete_instance(self._inventory.instance(node_id), now)
 
-    def stop_instance(self, instance_id: str) -> None:
-        """Let an instance be stopped as if from outside: it exists, and does not run."""
+    def stop_node(self, node_id: str) -> None:
+        """Stop an instance, or a slice with one host; see `LocalCloud.stop_node`."""
         with self._state.lock:
-            self._state.stop_instance(self._inventory.instance(instance_id))
+            if (node := self._inventory.node(node_id)) is not None:
+                self._tpus.stop_node(node)
+            else:
+                self._state.stop_instance(self._inventory.instance(node_id))
+
+    def power_off(self, node_id: str) -> None:
+        """Stop an instance from inside, which leaves it TERMINATED, as a stop through the API does."""
+        self.stop_node(node_id)
+
+    def suspend_node(self, node_id: str) -> None:
+        """Suspend an instance, as a user can in Google's console."""
+        with self._state.lock:
+            instance = self._inventory.instance(node_id)
+            self._state.stop_instance(instance)
+            instance.is_suspended = True
+
+    def start_node(self, node_id: str) -> None:
+        """Start a stopped instance or slice, or resume a suspended instance; see `LocalCloud.start_node`."""
+        with self._state.lock:
+            if (node := self._inventory.node(node_id)) is not None:
+                self._tpus.start_node(node)
+            else:
+                self._state.start_instance(self._inventory.instance(node_id))
+
+    def remove_tags(self, node_id: str) -> None:
+        """Remove all labels of an instance and its disks, or of a slice; see `LocalCloud.remove_tags`."""
+        with self._state.lock:
+            if (node := self._inventory.node(node_id)) is not None:
+                node.body = {**node.body, "labels": {}}
+                return
+            instance = self._inventory.instance(node_id)
+            instance.relabel({})
+            for disk, _ in instance.disks:
+                disk.labels = {}
+
+    def protect(self, node_id: str, *, is_protected: bool = True) -> None:
+        """Set the deletion protection of an instance; see `LocalCloud.protect`. TPU slices have none."""
+        with self._state.lock:
+            if self._inventory.node(node_id) is not None:
+                raise NotImplementedError("Cloud TPU has no protection from deletion")
+            self._inventory.instance(node_id).protect(is_protected=is_protected)
+
+    def add_account(self, account: str) -> Mapping[str, str]:
+        """Add a project without resources; see `LocalCloud.add_account`."""
+        other = GcpLocalCloud(clock=self._clock)
+        other.faults, other._injector = self.faults, self._injector
+        self._accounts[account] = other
+        self._projects.add(account, other._application())
+        return self._environment_of(account)
+
+    def add_key(self, path: Path) -> str:
+        """Create a key of a service account and write it to a file, which the setting `credentials_file` may name.
+
+        From then on, every call needs the token of a key.
+
+        Returns:
+            The id of the key.
+        """
+        return self._keys.add(path, endpoint=self.endpoint_url)
+
+    def revoke_key(self, key_id: str) -> None:
+        """Reject a key and all tokens that were issued for it, as after the key was rotated and its account was disabled."""
+        self._keys.revoke(key_id)
+
+    def expire_tokens(self) -> None:
+        """Reject all tokens that were issued so far, as an hour later."""
+        self._keys.expire_tokens()
 
     def fail_queued_resource(self, name: str, code: int, message: str, *, leaves_nodes: bool = False) -> None:
-        """Let a queued resource fail, whatever it has come to.
+        """Make a queued resource fail, whatever its state.
 
         Args:
-            code: a number of google.rpc.Code.
-            leaves_nodes: whether the slices that it has made stay, as they may for a while.
+            name: The name of the queued resource.
+            code: A number of google.rpc.Code.
+            message: The error message.
+            leaves_nodes: Whether its slices stay, as they can for a while.
         """
         with self._state.lock:
             self._queue.fail(self._inventory.queued(name), code, message, leaves_nodes=leaves_nodes)
 
-    # --- what there is ------------------------------------------------------------------------------------------------
+    def fail_resize_request(self, name: str, code: str, message: str) -> None:
+        """Make a resize request that waits in the queue fail; `code` is one of Compute Engine's operations ("QUOTA_EXCEEDED").
+
+        Raises:
+            ValueError: No resize request with this name waits.
+        """
+        with self._state.lock:
+            self._groups.fail(name, {"code": code, "message": message})
+
+    # --- what exists --------------------------------------------------------------------------------------------------
 
     def running_ids(self) -> list[str]:
-        """The names of all instances, and of all hosts of slices, that run, foreign resources left out, in the order of their making."""
+        """Return the names of the instances and slice hosts that run; see `LocalCloud.running_ids`."""
         with self._state.lock:
             self._state.catch_up()
-            return [one.id for one in self._inventory.running() if not self._foreign.is_one(one)]
+            return [one.id for one in self._inventory.running() if not self._foreign.has(one.kind, one.region, one.id)]
 
-    def startup_script(self, instance_id: str) -> str:
-        """The startup script that an instance or a slice was given."""
+    def boot_script(self, node_id: str) -> str:
+        """Return the startup script of an instance or a slice."""
         with self._state.lock:
-            return self._inventory.metadata(instance_id).get("startup-script", "")
+            return self._inventory.metadata(node_id).get("startup-script", "")
 
     def alive(self) -> list[Resource]:
-        """Everything of any owner that exists, in every zone: what the project would be billed for, and what lies beside it.
+        """Return everything that exists in every zone; see `LocalCloud.alive`.
 
-        Left out is what the harness itself put there: networks, reservations and the foreign resources of `seed_foreign`.
+        Networks, reservations and foreign resources are left out.
         """
-        kept = (resource for resource in self._everything() if not self._foreign.is_one(resource))
-        return sorted(kept, key=lambda resource: (resource.region, resource.kind, resource.id))
+        return self._foreign.others()
 
-    def _everything(self) -> list[Resource]:
+    def _everything(self) -> Iterable[Resource]:
         with self._state.lock:
             self._state.catch_up()
             return list(self._inventory.resources())
 
     def seed_foreign(self, region: str = _REGION) -> None:
-        """Put foreign resources into a region: resources of the project that are not ours, and some of another owner of this package."""
-        self._foreign.seed(region, self._handlers, self._everything)
+        """Create foreign resources in a region; see `LocalCloud.seed_foreign`."""
+        with self._foreign.registering(), self._state.lock:
+            foreign.seed(region, self._handlers)
 
     def foreign_intact(self) -> bool:
-        """Whether every foreign resource still lives, with the labels that it had."""
-        return self._foreign.are_intact(self._everything())
+        """Return whether every foreign resource still exists with its labels."""
+        return self._foreign.are_intact()

@@ -1,17 +1,17 @@
-"""The disks that a request for instances asks for."""
+"""The rules for the disks of a request for instances."""
 
 from dataclasses import dataclass
 
-from multicompute_gcp.local.answers import GcpError, Json, invalid
 from multicompute_gcp.local.hardware import MachineType
 from multicompute_gcp.local.images import Image, source
 from multicompute_gcp.local.records import Disk, url_of
 from multicompute_gcp.local.references import check_labels, check_name, member, split_url
+from multicompute_gcp.local.responses import GcpError, Json, invalid
 from multicompute_gcp.local.state import State
 
-# https://cloud.google.com/compute/docs/disks/hyperdisks and each series' page: these take Hyperdisk only, ...
+# https://cloud.google.com/compute/docs/disks/hyperdisks and each series' page: these accept only Hyperdisk, ...
 _HYPERDISK_ONLY = ("a3-ultragpu", "a4-", "a4x-", "c4-", "c4a-", "n4-", "g4-")
-# ... and these don't take Hyperdisk Balanced.
+# ... and these do not accept Hyperdisk Balanced.
 _NO_BALANCED_HYPERDISK = ("n1-", "n2-", "e2-", "g2-", "a2-")
 _OLD_SERIES = ("n1-", "n2-", "e2-")
 _DISK_TYPES = frozenset(
@@ -32,12 +32,12 @@ _DISK_TYPES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DiskPlan:
-    """A disk that each instance gets.
+    """A disk that each instance of a request gets.
 
     Attributes:
-        name: its name; "" for that of the instance.
-        existing: a disk that is there already and is attached.
-        attachment: how the instance's own answer shows it, but for its source.
+        name: Its name; "" for the name of the instance.
+        attachment: The disk in the instance's own document, without its source.
+        existing: A disk that exists and is to be attached; None to create one.
     """
 
     name: str
@@ -50,6 +50,7 @@ class DiskPlan:
     attachment: Json
     existing: Disk | None = None
     is_scratch: bool = False
+    description: str = ""
 
 
 def read_disks(
@@ -58,7 +59,7 @@ def read_disks(
     """Read the field `disks`.
 
     Raises:
-        GcpError: Compute Engine would refuse it.
+        GcpError: Compute Engine would refuse the field.
     """
     given = properties.get("disks", [])
     plans = tuple(
@@ -112,7 +113,7 @@ def _disk(state: State, field: str, zone: str, machine: MachineType, given: Json
             attachment=attachment,
             is_scratch=True,
         )
-    return _made(field, zone, machine, given, params, attachment, bulk=bulk)
+    return _created(field, zone, machine, given, params, attachment, bulk=bulk)
 
 
 def _attached(state: State, field: str, zone: str, given: Json, attachment: Json) -> DiskPlan:
@@ -129,7 +130,7 @@ def _attached(state: State, field: str, zone: str, given: Json, attachment: Json
     return DiskPlan(name, "", 0, None, {}, attachment["autoDelete"], attachment["boot"], attachment, existing=disk)
 
 
-def _made(
+def _created(
     field: str, zone: str, machine: MachineType, given: Json, params: Json, attachment: Json, *, bulk: bool
 ) -> DiskPlan:
     place = f"{field}.initializeParams"
@@ -151,6 +152,7 @@ def _made(
         size_gb=size,
         image=image,
         labels=check_labels(f"{place}.labels", params.get("labels", {})),
+        description=params.get("description", ""),
         auto_delete=attachment["autoDelete"],
         is_boot=attachment["boot"],
         attachment={**attachment, "diskSizeGb": str(size)},
@@ -160,7 +162,7 @@ def _made(
 def _type(field: str, zone: str, machine: MachineType, given: str | None, *, bulk: bool) -> str:
     hyperdisk_only = machine.name.startswith(_HYPERDISK_ONLY)
     if given is None:
-        # compute.v1, AttachedDiskInitializeParams.diskType: what is taken where none is named.
+        # compute.v1, AttachedDiskInitializeParams.diskType: the default.
         if hyperdisk_only or machine.name.startswith("a3-"):
             return "hyperdisk-balanced"
         return "pd-standard" if machine.name.startswith(_OLD_SERIES) else "pd-balanced"
@@ -176,7 +178,7 @@ def _type(field: str, zone: str, machine: MachineType, given: str | None, *, bul
 
 
 def disk_body(zone: str, name: str, number: int, plan: DiskPlan, created: str) -> Json:
-    """A new disk as answers have it."""
+    """Return the document of a new disk."""
     body: Json = {
         "kind": "compute#disk",
         "id": str(number),
@@ -187,6 +189,8 @@ def disk_body(zone: str, name: str, number: int, plan: DiskPlan, created: str) -
         "zone": url_of(f"zones/{zone}"),
         "selfLink": url_of(f"zones/{zone}", "disks", name),
     }
+    if plan.description:
+        body["description"] = plan.description
     if plan.image is not None:
         body["sourceImage"] = plan.image.url
     return body

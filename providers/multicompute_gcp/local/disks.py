@@ -2,36 +2,35 @@
 
 from collections.abc import Mapping
 
-from multicompute_gcp.local.answers import GcpError, Json, not_found
-from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page, required
+from multicompute_gcp.local.calls import Call, Handler, ZonalKind, required
 from multicompute_gcp.local.disk_rules import DiskPlan, disk_body
-from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.images import source
 from multicompute_gcp.local.operations import Operations
-from multicompute_gcp.local.records import Disk, Operation, fingerprint, path_of, stamp
+from multicompute_gcp.local.records import Disk, Operation, fingerprint, path_of, timestamp
 from multicompute_gcp.local.references import check_fresh, check_labels, check_name
+from multicompute_gcp.local.responses import GcpError
 from multicompute_gcp.local.state import State
 
 
 class Disks:
-    """Persistent disks: those of instances, those that stayed behind, and those made alone."""
+    """Persistent disks: those of instances, those that outlive their instances, and those created alone."""
 
     def __init__(self, state: State, operations: Operations) -> None:
+        """Answer from `state`; changes run as `operations`."""
         self._state = state
         self._operations = operations
+        self._disks = ZonalKind(state, "disk", lambda zone: state.zone(zone).disks)
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The methods that are answered here."""
+        """Return the handlers by method."""
         return {
-            "disks.insert": self.insert,
-            "disks.get": self.get,
-            "disks.list": self.list,
-            "disks.aggregatedList": self.aggregated,
-            "disks.delete": self.delete,
-            "disks.setLabels": self.set_labels,
+            "disks.insert": self._insert,
+            **self._disks.handlers(),
+            "disks.delete": self._delete,
+            "disks.setLabels": self._set_labels,
         }
 
-    def insert(self, call: Call) -> Operation:
+    def _insert(self, call: Call) -> Operation:
         zone, name = call.zone, required(call.body, "name")
         check_name("resource.name", name)
         if self._state.zone(zone).disks.find(name) is not None:
@@ -51,45 +50,27 @@ class Disks:
             attachment={},
         )
         now, number = self._state.now(), self._state.new_id()
-        body = disk_body(zone, name, number, plan, stamp(now))
+        body = disk_body(zone, name, number, plan, timestamp(now))
         disk = Disk(name, number, f"zones/{zone}", "disk", body, plan.labels, now + self._state.timing.lag)
-        self._state.zone(zone).disks.put(disk)
+        self._state.zone(zone).disks.add(disk)
         return self._begin("insert", disk)
 
-    def get(self, call: Call) -> Json:
-        return self._found(call).as_json(self._state.now())
-
-    def list(self, call: Call) -> str:
-        zone = call.zone
-        return list_page(call, self._state, "disk", f"zones/{zone}", self._state.zone(zone).disks.in_order())
-
-    def aggregated(self, call: Call) -> str:
-        scopes = {f"zones/{zone}": self._state.zone(zone).disks.in_order() for zone in hardware().zones}
-        return aggregated_page(call, self._state, "disk", scopes)
-
-    def delete(self, call: Call) -> Operation:
-        disk = self._found(call)
+    def _delete(self, call: Call) -> Operation:
+        disk = self._disks.found(call)
         if disk.user is not None:
             path, user = path_of(disk.scope, "disks", disk.name), path_of(disk.scope, "instances", disk.user.name)
             raise GcpError(
                 "resourceInUseByAnotherResource", f"The disk resource '{path}' is already being used by '{user}'", 400
             )
         operation = self._begin("delete", disk)
-        self._state.at(operation.done_at, lambda: self._state.zone(call.zone).disks.drop(disk.name))
+        self._state.at(operation.done_at, lambda: self._state.zone(call.zone).disks.remove(disk.name))
         return operation
 
-    def set_labels(self, call: Call) -> Operation:
-        disk = self._found(call, "resource")
+    def _set_labels(self, call: Call) -> Operation:
+        disk = self._disks.found(call, "resource")
         check_fresh(call.body.get("labelFingerprint", ""), fingerprint(disk.labels))
         disk.labels = check_labels("labels", call.body.get("labels", {}))
         return self._begin("setLabels", disk)
-
-    def _found(self, call: Call, name: str = "disk") -> Disk:
-        zone = call.zone
-        disk = self._state.zone(zone).disks.find(call.path[name])
-        if disk is None:
-            raise not_found(path_of(f"zones/{zone}", "disks", call.path[name]))
-        return disk
 
     def _begin(self, kind: str, disk: Disk) -> Operation:
         return self._operations.begin(kind, disk.scope, disk.body["selfLink"], disk.id)

@@ -1,4 +1,4 @@
-"""The filter expressions of lists (AIP-160, and the older eq and ne), and their pages."""
+"""The filter expressions of lists (AIP-160, and the older eq and ne), and page tokens."""
 
 import base64
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from multicompute_gcp.local.answers import GcpError, invalid
+from multicompute_gcp.local.responses import GcpError, invalid
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -21,28 +21,31 @@ _MISSING = object()
 
 
 class Listed(Protocol):
-    """What lists show."""
+    """A resource that lists show."""
+
+    name: str
 
     @property
-    def name(self) -> str: ...
+    def labels(self) -> Mapping[str, str]:
+        """The labels of the resource."""
+        ...
 
-    @property
-    def labels(self) -> Mapping[str, str]: ...
-
-    def as_json(self, now: datetime) -> Mapping[str, Any]: ...
+    def as_json(self, now: datetime) -> Mapping[str, Any]:
+        """Return the document of the resource at a time."""
+        ...
 
 
 Match = Callable[[Listed, datetime], bool]
 
 
 def matcher(expression: str) -> Match:
-    """What decides whether a resource is listed.
+    """Return the predicate of a filter expression.
 
     Raises:
-        GcpError: it is no filter expression.
+        GcpError: The text is not a filter expression.
     """
     if not expression.strip():
-        return lambda thing, now: True
+        return lambda resource, now: True
     return _Parser(expression).parse()
 
 
@@ -83,7 +86,7 @@ class _Parser:
         return token
 
     def _all(self) -> Match:
-        """Terms joined by AND, or by nothing. AIP-160: OR binds stronger."""
+        """Parse terms that are joined by AND or by nothing. AIP-160: OR binds stronger."""
         terms = [self._any()]
         while self._peek() not in (("end", ""), ("paren", ")")):
             if self._peek() == ("word", "AND"):
@@ -91,7 +94,7 @@ class _Parser:
             terms.append(self._any())
         if len(terms) == 1:
             return terms[0]
-        return lambda thing, now: all(term(thing, now) for term in terms)
+        return lambda resource, now: all(term(resource, now) for term in terms)
 
     def _any(self) -> Match:
         terms = [self._one()]
@@ -100,7 +103,7 @@ class _Parser:
             terms.append(self._one())
         if len(terms) == 1:
             return terms[0]
-        return lambda thing, now: any(term(thing, now) for term in terms)
+        return lambda resource, now: any(term(resource, now) for term in terms)
 
     def _one(self) -> Match:
         kind, text = self._next()
@@ -111,7 +114,7 @@ class _Parser:
             return inner
         if kind == "word" and (text == "NOT" or text == "-"):
             inner = self._one()
-            return lambda thing, now: not inner(thing, now)
+            return lambda resource, now: not inner(resource, now)
         if kind != "word":
             raise self._wrong()
         return self._comparison(text)
@@ -126,11 +129,11 @@ class _Parser:
         test = self._test(operator, value)
         if field.startswith("labels."):
             key = field.removeprefix("labels.")
-            return lambda thing, now: test(thing.labels.get(key, _MISSING))
+            return lambda resource, now: test(resource.labels.get(key, _MISSING))
         if field == "name":
-            return lambda thing, now: test(thing.name)
+            return lambda resource, now: test(resource.name)
         path = field.split(".")
-        return lambda thing, now: test(_dig(thing.as_json(now), path))
+        return lambda resource, now: test(_dig(resource.as_json(now), path))
 
     def _test(self, operator: str, value: str) -> Callable[[object], bool]:
         if operator in ("eq", "ne"):
@@ -187,15 +190,15 @@ def _dig(value: object, path: Sequence[str]) -> object:
 
 
 def page_token(place: str, name: str) -> str:
-    """The token of the page that begins after this resource."""
+    """Return the token of the page that begins after a resource."""
     return base64.urlsafe_b64encode(f"{place}\n{name}".encode()).decode().rstrip("=")
 
 
 def read_page_token(token: str) -> tuple[str, str]:
-    """The place and name after which a page begins.
+    """Return the place and the name after which a page begins.
 
     Raises:
-        GcpError: it is no token of ours.
+        GcpError: The token is not one of `page_token`.
     """
     if not token:
         return "", ""

@@ -1,4 +1,4 @@
-"""What Google offers where, as the packaged offer tables have it: machine types, their accelerators, TPU slices, zones."""
+"""Google's offer by zone, from the packaged offer tables: machine types, accelerators and TPU slices."""
 
 import csv
 import functools
@@ -8,7 +8,7 @@ from importlib.resources import files
 
 _CPU = "cpu"
 _TPU = "tpu"
-# The accelerator types' names in the API (https://cloud.google.com/compute/docs/gpus), by shard of the tables.
+# Shard of the tables -> name of the accelerator type in the API (https://cloud.google.com/compute/docs/gpus).
 GPU_NAMES: Mapping[str, str] = {
     "t4": "nvidia-tesla-t4",
     "p4": "nvidia-tesla-p4",
@@ -32,9 +32,9 @@ class MachineType:
     """A machine type.
 
     Attributes:
-        gpu: the accelerator type that it comes with, "" for none.
-        gpus: how many of them; may be a fraction.
-        purchases: ways in which it is sold ("on_demand", "spot", "flex_start", "reserved"); empty where not known.
+        gpu: The built-in accelerator type, "" for none.
+        gpus: How many of them; can be a fraction.
+        purchases: How it is sold ("on_demand", "spot", "flex_start", "reserved"); empty if unknown.
     """
 
     name: str
@@ -48,16 +48,18 @@ class MachineType:
 
     @property
     def family(self) -> str:
+        """The machine series: "a3", "n1"."""
         return self.name.split("-", 1)[0]
 
     @property
     def has_gpu(self) -> bool:
+        """Return whether accelerators are built in."""
         return bool(self.gpu)
 
 
 @dataclass(frozen=True, slots=True)
 class SliceType:
-    """A TPU slice type; `generation` is the shard's name, "tpu-v5p"."""
+    """A TPU slice type; `generation` is the name of the shard, "tpu-v5p"."""
 
     name: str
     generation: str
@@ -68,11 +70,13 @@ class SliceType:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """All of it.
+    """The machine types, accelerators and zones that Google offers.
 
     Attributes:
-        zones: zone -> region.
-        attachable: (accelerator type, zone) -> the most that one machine can have.
+        zones: Zone -> region.
+        machine_types: Machine types by name.
+        slices: TPU slice types by name.
+        attachable: (accelerator type, zone) -> the largest number that one machine can have attached.
     """
 
     zones: Mapping[str, str]
@@ -81,14 +85,14 @@ class Hardware:
     attachable: Mapping[tuple[str, str], int]
 
     def regions(self) -> Mapping[str, list[str]]:
-        """Region -> its zones, sorted."""
+        """Return region -> its zones, sorted."""
         found: dict[str, list[str]] = {}
         for zone, region in sorted(self.zones.items()):
             found.setdefault(region, []).append(zone)
         return found
 
     def gpus_in(self, zone: str) -> Mapping[str, int]:
-        """Accelerator type -> the most that one machine of the zone can have."""
+        """Return accelerator type -> the largest number that one machine in the zone can have."""
         found = {name: most for (name, place), most in self.attachable.items() if place == zone}
         for machine in self.machine_types.values():
             if machine.gpu and zone in machine.zones:
@@ -98,7 +102,7 @@ class Hardware:
 
 @functools.cache
 def hardware() -> Hardware:
-    """Read the tables, once in a process."""
+    """Return the contents of the tables, which each process reads once."""
     shards = [row["shard"] for row in _rows("shards.csv")]
     zones = _zones(shards)
     machines: dict[str, MachineType] = {}
@@ -136,7 +140,7 @@ def _machine(row: Mapping[str, str], shard: str, places: frozenset[str]) -> Mach
 
 
 def _zones(shards: list[str]) -> Mapping[str, str]:
-    """Zone -> region. Where the tables know of a region, but of none of its zones, it gets the usual three."""
+    """Return zone -> region. A region whose zones the tables do not name gets the usual three."""
     found: dict[str, str] = {}
     regions: set[str] = set()
     for shard in shards:
@@ -149,7 +153,7 @@ def _zones(shards: list[str]) -> Mapping[str, str]:
 
 
 def _offered(shard: str, zones: Mapping[str, str]) -> Mapping[str, frozenset[str]]:
-    """Instance type -> the zones that offer it; where the tables do not say which, all of the region."""
+    """Return instance type -> the zones that offer it; if the tables name no zones, all zones of the region."""
     found: dict[str, set[str]] = {}
     for row in _rows(f"{shard}/offers.csv"):
         places = _split(row["zones"]) or [zone for zone, region in zones.items() if region == row["region"]]

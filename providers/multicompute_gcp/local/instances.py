@@ -6,21 +6,23 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from multicompute_gcp.local import capacity, quotas
-from multicompute_gcp.local.answers import GcpError, Json, invalid, not_found
-from multicompute_gcp.local.blueprint import (
-    Blueprint,
+from multicompute_gcp.local.calls import Call, Handler, ZonalKind, required
+from multicompute_gcp.local.hardware import hardware
+from multicompute_gcp.local.instance_creation import create_instance, name_conflict
+from multicompute_gcp.local.instance_plan import (
+    InstancePlan,
     check_group_size,
     check_metadata,
-    read_blueprint,
+    read_instance_plan,
     with_fingerprint,
 )
-from multicompute_gcp.local.calls import Call, Handler, aggregated_page, list_page, rendered, required
-from multicompute_gcp.local.hardware import hardware
-from multicompute_gcp.local.making import clash, make_instance
 from multicompute_gcp.local.operations import Operations, refuse_too_many
+from multicompute_gcp.local.pending import PendingInstances, valid_for
 from multicompute_gcp.local.records import Error, Instance, Operation, fingerprint, path_of, url_of
 from multicompute_gcp.local.references import check_fresh, check_labels, check_name
-from multicompute_gcp.local.scheduling import read_scheduling
+from multicompute_gcp.local.reservations import check_reservation
+from multicompute_gcp.local.responses import GcpError, Json, invalid
+from multicompute_gcp.local.scheduling import check_flex_start, read_scheduling
 from multicompute_gcp.local.state import State
 
 _PATTERN = re.compile(r"([^#]*)(#{1,18})([^#]*)")
@@ -30,80 +32,94 @@ _BULK_COUNT = 5000
 
 
 class Instances:
-    """bulkInsert, insert, and what follows."""
+    """The methods on instances."""
 
-    def __init__(self, state: State, operations: Operations) -> None:
+    def __init__(self, state: State, operations: Operations, pending: PendingInstances) -> None:
+        """Answer from `state`; changes run as `operations`, and `pending` has the instances that wait for capacity."""
         self._state = state
+        self._pending = pending
         self._operations = operations
+        self._instances = ZonalKind(state, "instance", lambda zone: state.zone(zone).instances)
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The methods that are answered here."""
+        """Return the handlers by method."""
         return {
-            "instances.bulkInsert": self.bulk_insert,
-            "instances.insert": self.insert,
-            "instances.get": self.get,
-            "instances.list": self.list,
-            "instances.aggregatedList": self.aggregated,
-            "instances.delete": self.delete,
-            "instances.stop": self.stop,
-            "instances.start": self.start,
-            "instances.setLabels": self.set_labels,
-            "instances.setMetadata": self.set_metadata,
-            "instances.setScheduling": self.set_scheduling,
-            "instances.setDeletionProtection": self.protect,
+            "instances.bulkInsert": self._bulk_insert,
+            "instances.insert": self._insert,
+            **self._instances.handlers(),
+            "instances.delete": self._delete,
+            "instances.stop": self._stop,
+            "instances.start": self._start,
+            "instances.suspend": self._suspend,
+            "instances.resume": self._resume,
+            "instances.setLabels": self._set_labels,
+            "instances.setMetadata": self._set_metadata,
+            "instances.setScheduling": self._set_scheduling,
+            "instances.setDeletionProtection": self._protect,
         }
 
-    # --- making -------------------------------------------------------------------------------------------------------
+    # --- creating -------------------------------------------------------------------------------------------------------
 
-    def bulk_insert(self, call: Call) -> Operation:
+    def _bulk_insert(self, call: Call) -> Operation:
         zone, body = call.zone, call.body
         count, least = _counts(body)
         if body.get("locationPolicy") or body.get("instanceFlexibilityPolicy"):
             raise GcpError("invalid", "The local Compute Engine makes instances in one zone and of one type only.", 400)
-        blueprint = read_blueprint(self._state, zone, required(body, "instanceProperties"), bulk=True)
+        plan = read_instance_plan(self._state, zone, required(body, "instanceProperties"), bulk=True)
+        if plan.schedule.model == "FLEX_START":
+            # A field report, and what `gcloud compute instances bulk create --provisioning-model` offers: RESERVATION_BOUND, SPOT, STANDARD.
+            # Google documents instances.insert and managed instance groups as the ways to flex-start.
+            field = "resource.instanceProperties.scheduling.provisioningModel"
+            raise invalid(field, "FLEX_START", "Flex-start VMs can't be created in bulk.")
         names = self._names(zone, body, count)
         refuse_too_many(self._operations.running(f"zones/{zone}", "bulkInsert"), _BULK_AT_ONCE)
-        check_group_size(self._state, blueprint.host, count)
-        self._check_reservation(blueprint)
-        self._refuse_upfront(blueprint, count)
+        check_group_size(self._state, plan.host, count)
+        check_reservation(self._state, plan)
+        self._refuse_upfront(plan, count)
         target = url_of(f"zones/{zone}", "instances")
-        if blueprint.fault is not None:
-            return self._failed("bulkInsert", zone, target, [blueprint.fault], 500)
-        clashes = [error for name in names if (error := clash(self._state, blueprint, name)) is not None]
-        if clashes:
-            return self._failed("bulkInsert", zone, target, [capacity.too_few(least), clashes[0]], 409)
-        fits = capacity.room(self._state, blueprint.host, count)
+        if plan.fault is not None:
+            return self._failed("bulkInsert", zone, target, [plan.fault], 500)
+        conflicts = [error for name in names if (error := name_conflict(self._state, plan, name)) is not None]
+        if conflicts:
+            return self._failed("bulkInsert", zone, target, [capacity.min_count_error(least), conflicts[0]], 409)
+        if self._state.lost_while_created and plan.schedule.is_spot:
+            return self._lost(plan, names, self._state.lost_while_created.pop(0))
+        fits = capacity.available(self._state, plan.host, count)
         if fits < least:
-            return self._stocked_out(blueprint, names, fits, least)
+            return self._stocked_out(plan, names, fits, least)
         hostnames = body.get("perInstanceProperties", {})
-        made = names[:fits]
-        for name in made:
-            make_instance(self._state, blueprint, name, hostname=hostnames.get(name, {}).get("hostname", ""))
+        created = names[:fits]
+        for name in created:
+            create_instance(self._state, plan, name, hostname=hostnames.get(name, {}).get("hostname", ""))
         return self._operations.begin(
-            "bulkInsert", f"zones/{zone}", target, 0, more=_bulk_status(zone, count, len(made), 0)
+            "bulkInsert", f"zones/{zone}", target, 0, more=_bulk_status(zone, count, len(created), 0)
         )
 
-    def insert(self, call: Call) -> Operation:
+    def _insert(self, call: Call) -> Operation:
         zone, name = call.zone, required(call.body, "name")
         check_name("resource.name", name)
-        blueprint = read_blueprint(self._state, zone, call.body, bulk=False)
+        plan = read_instance_plan(self._state, zone, call.body, bulk=False)
+        check_flex_start(plan.schedule.model, call.body)
+        wait = valid_for(call.body)
         if self._state.zone(zone).instances.find(name) is not None:
             path = path_of(f"zones/{zone}", "instances", name)
             raise GcpError("alreadyExists", f"The resource '{path}' already exists", 409)
-        check_group_size(self._state, blueprint.host, 1)
-        self._check_reservation(blueprint)
+        check_group_size(self._state, plan.host, 1)
+        check_reservation(self._state, plan)
         target = url_of(f"zones/{zone}", "instances", name)
-        taken = clash(self._state, blueprint, name)
+        taken = name_conflict(self._state, plan, name)
         if taken is not None:
             return self._failed("insert", zone, target, [taken], 409)
-        over = quotas.exceeded(self._state, blueprint.host, 1, has_address=_has_address(blueprint))
+        over = quotas.exceeded(self._state, plan.host, 1, has_address=_has_address(plan))
         if over is not None:
             return self._failed("insert", zone, target, [quotas.error(*over)], 403)
-        if capacity.room(self._state, blueprint.host, 1) < 1:
-            error = capacity.stockout(self._state, blueprint.host, 1)
-            return self._ending_in_stockout("insert", blueprint, [name], target, [error], {})
-        made = make_instance(self._state, blueprint, name, hostname=call.body.get("hostname", ""))
-        return self._operations.begin("insert", f"zones/{zone}", target, made.id)
+        if capacity.available(self._state, plan.host, 1) < 1:
+            error = capacity.stockout(self._state, plan.host, 1)
+            if wait is not None and plan.schedule.model == "FLEX_START":
+                return self._pending.insert(plan, name, target, wait, error)
+            return self._ending_in_stockout("insert", plan, [name], target, [error], {})
+        instance = create_instance(self._state, plan, name, hostname=call.body.get("hostname", ""))
+        return self._operations.begin("insert", f"zones/{zone}", target, instance.id)
 
     def _names(self, zone: str, body: Json, count: int) -> list[str]:
         pattern, each = body.get("namePattern"), body.get("perInstanceProperties", {})
@@ -132,56 +148,50 @@ class Instances:
         first = max(numbers, default=0) + 1
         return [f"{before}{number:0{width}d}{after}" for number in range(first, first + count)]
 
-    def _check_reservation(self, blueprint: Blueprint) -> None:
-        host = blueprint.host
-        if host.reservation is None:
-            return
-        reservation = self._state.zone(host.zone).reservations.find(host.reservation)
-        if reservation is None:
-            raise not_found(path_of(f"zones/{host.zone}", "reservations", host.reservation))
-        if reservation.machine_type != host.machine_type:
-            raise invalid(
-                "resource.reservationAffinity",
-                host.reservation,
-                f"The reservation is for {reservation.machine_type}; {host.machine_type} was asked for.",
-            )
-        if set(reservation.policies) - set(host.policies):
-            raise invalid(
-                "resource.reservationAffinity",
-                host.reservation,
-                f"Its machines must have its placement policies, {', '.join(reservation.policies)}.",
-            )
-
-    def _refuse_upfront(self, blueprint: Blueprint, count: int) -> None:
-        """What bulkInsert, unlike insert, finds out before it begins."""
-        over = quotas.exceeded(self._state, blueprint.host, count, has_address=_has_address(blueprint))
+    def _refuse_upfront(self, plan: InstancePlan, count: int) -> None:
+        """Refuse what bulkInsert, unlike insert, checks before it begins an operation."""
+        over = quotas.exceeded(self._state, plan.host, count, has_address=_has_address(plan))
         if over is not None:
             raise GcpError("quotaExceeded", quotas.error(*over, gap=" ")["message"], 403)
-        if self._state.stockout_is_upfront and capacity.room(self._state, blueprint.host, count) < count:
-            message = f"The zone '{path_of(f'zones/{blueprint.host.zone}')}' does not have enough resources available to fulfill the request."
+        if self._state.stockout_is_upfront and capacity.available(self._state, plan.host, count) < count:
+            message = f"The zone '{path_of(f'zones/{plan.host.zone}')}' does not have enough resources available to fulfill the request."
             raise GcpError("insufficientCapacity", message, 503)
 
-    def _stocked_out(self, blueprint: Blueprint, names: Sequence[str], fits: int, least: int) -> Operation:
-        zone, error = blueprint.host.zone, capacity.stockout(self._state, blueprint.host, len(names))
+    def _lost(self, plan: InstancePlan, names: Sequence[str], code: str) -> Operation:
+        """Preempt the last instance while it is created; the others exist until they are deleted.
+
+        UNSUPPORTED_OPERATION and RESOURCE_NOT_FOUND are what was observed: SkyPilot's `_gcp_handler` in
+        sky/backends/cloud_vm_ray_backend.py, https://github.com/skypilot-org/skypilot/issues/1797 ("The VM was initiated despite the error").
+        """
+        zone = plan.host.zone
+        path = path_of(f"zones/{zone}", "instances", names[-1])
+        messages = {"RESOURCE_NOT_FOUND": f"The resource '{path}' was not found"}
+        error = {"code": code, "message": messages.get(code, f"The operation on '{path}' can't be completed.")}
+        for name in names[:-1]:
+            create_instance(self._state, plan, name)
+        return self._failed("bulkInsert", zone, url_of(f"zones/{zone}", "instances"), [error], 400)
+
+    def _stocked_out(self, plan: InstancePlan, names: Sequence[str], fits: int, least: int) -> Operation:
+        zone, error = plan.host.zone, capacity.stockout(self._state, plan.host, len(names))
         group = str(uuid.UUID(int=self._state.new_id() << 32))
         more = _bulk_status(zone, len(names), fits, len(names) - fits, group)
         for name in names[fits : fits + 1]:
-            # The instance that failed has an operation of its own, with the cause.
+            # The first instance that failed has an operation of its own, with the cause.
             target = url_of(f"zones/{zone}", "instances", name)
             self._failed("insert", zone, target, [error], 503, {"operationGroupId": group})
-        errors = [capacity.too_few(least), error] if fits else [error]
+        errors = [capacity.min_count_error(least), error] if fits else [error]
         target = url_of(f"zones/{zone}", "instances")
-        return self._ending_in_stockout("bulkInsert", blueprint, names[: max(fits, 1)], target, errors, more)
+        return self._ending_in_stockout("bulkInsert", plan, names[: max(fits, 1)], target, errors, more)
 
     def _ending_in_stockout(
-        self, kind: str, blueprint: Blueprint, names: Sequence[str], target: str, errors: Sequence[Error], more: Json
+        self, kind: str, plan: InstancePlan, names: Sequence[str], target: str, errors: Sequence[Error], more: Json
     ) -> Operation:
         status = 503 if self._state.stockout_has_status else None
-        operation = self._failed(kind, blueprint.host.zone, target, errors, status, more)
-        if self._state.timing.ghost:
+        operation = self._failed(kind, plan.host.zone, target, errors, status, more)
+        if self._state.ghost_time:
             for name in names:
-                ghost = make_instance(self._state, blueprint, name, is_ghost=True)
-                self._state.vanish(ghost, operation.done_at + self._state.timing.ghost)
+                ghost = create_instance(self._state, plan, name, is_ghost=True)
+                self._state.expire_ghost(ghost, operation.done_at + self._state.ghost_time)
         return operation
 
     def _failed(
@@ -191,33 +201,14 @@ class Instances:
             kind, f"zones/{zone}", target, self._state.new_id(), errors=errors, http_status=status, more=more
         )
 
-    # --- looking ------------------------------------------------------------------------------------------------------
-
-    def get(self, call: Call) -> str:
-        return rendered(self._found(call), self._state.now())
-
-    def list(self, call: Call) -> str:
-        zone = call.zone
-        return list_page(call, self._state, "instance", f"zones/{zone}", self._state.zone(zone).instances.in_order())
-
-    def aggregated(self, call: Call) -> str:
-        scopes = {f"zones/{zone}": self._state.zone(zone).instances.in_order() for zone in hardware().zones}
-        return aggregated_page(call, self._state, "instance", scopes)
-
-    def _found(self, call: Call, name: str = "instance") -> Instance:
-        zone = call.zone
-        instance = self._state.zone(zone).instances.find(call.path[name])
-        if instance is None:
-            raise not_found(path_of(f"zones/{zone}", "instances", call.path[name]))
-        return instance
-
     # --- changing -----------------------------------------------------------------------------------------------------
 
-    def delete(self, call: Call) -> Operation:
-        instance, now, timing = self._found(call), self._state.now(), self._state.timing
+    def _delete(self, call: Call) -> Operation:
+        instance, now, timing = self._instances.found(call), self._state.now(), self._state.timing
         if instance.is_protected:
+            # https://github.com/hashicorp/terraform-provider-google/pull/1211
             raise GcpError(
-                "resourceInUseByAnotherResource",
+                "invalidResourceUsage",
                 f"Invalid resource usage: 'Resource cannot be deleted if it's protected against deletion."
                 f" Resource: {instance.body['selfLink']}'.",
                 400,
@@ -228,31 +219,52 @@ class Instances:
         self._state.delete_instance(instance, gone_at)
         return operation
 
-    def stop(self, call: Call) -> Operation:
-        instance = self._found(call)
+    def _stop(self, call: Call) -> Operation:
+        instance = self._instances.found(call)
         self._refuse_unready(instance)
         self._state.stop_instance(instance)
         return self._begin("stop", instance)
 
-    def start(self, call: Call) -> Operation:
-        instance = self._found(call)
+    def _suspend(self, call: Call) -> Operation:
+        instance = self._instances.found(call)
+        self._refuse_unready(instance)
+        if instance.status(self._state.now()) != "RUNNING":
+            # troubleshooting-suspend-resume: "You cannot suspend an instance that is stopped or terminated."
+            raise GcpError("invalid", "You cannot suspend an instance that is not running.", 400)
+        self._state.stop_instance(instance)
+        instance.is_suspended = True
+        return self._begin("suspend", instance)
+
+    def _start(self, call: Call) -> Operation:
+        instance = self._instances.found(call)
+        if instance.is_suspended:
+            # compute.v1: start is for instances "that was stopped using the instances().stop method".
+            raise GcpError("invalid", "Instance is suspended; it must be resumed.", 400)
+        return self._run_again("start", instance)
+
+    def _resume(self, call: Call) -> Operation:
+        instance = self._instances.found(call)
+        if not instance.is_suspended:
+            raise GcpError("invalid", "Instance is not suspended; it can't be resumed.", 400)
+        return self._run_again("resume", instance)
+
+    def _run_again(self, kind: str, instance: Instance) -> Operation:
         self._refuse_unready(instance)
         if instance.stopped_at is not None:
-            if capacity.room(self._state, instance.host, 1) < 1:
+            if capacity.available(self._state, instance.host, 1) < 1:
                 error = capacity.stockout(self._state, instance.host, 1)
-                return self._failed("start", instance.host.zone, instance.body["selfLink"], [error], 503)
-            instance.stopped_at = None
-            instance.runs_from = self._state.now() + self._state.timing.boot
-        return self._begin("start", instance)
+                return self._failed(kind, instance.host.zone, instance.body["selfLink"], [error], 503)
+            self._state.start_instance(instance)
+        return self._begin(kind, instance)
 
-    def set_labels(self, call: Call) -> Operation:
-        instance = self._found(call)
+    def _set_labels(self, call: Call) -> Operation:
+        instance = self._instances.found(call)
         check_fresh(call.body.get("labelFingerprint", ""), fingerprint(instance.labels))
         instance.relabel(check_labels("labels", call.body.get("labels", {})))
         return self._begin("setLabels", instance)
 
-    def set_metadata(self, call: Call) -> Operation:
-        instance = self._found(call)
+    def _set_metadata(self, call: Call) -> Operation:
+        instance = self._instances.found(call)
         if call.body.get("fingerprint", "") != instance.body["metadata"]["fingerprint"]:
             message = "Supplied fingerprint does not match current metadata fingerprint."
             raise GcpError("conditionNotMet", message, 412, location="If-Match")
@@ -261,8 +273,8 @@ class Instances:
         instance.relabel(instance.labels)
         return self._begin("setMetadata", instance)
 
-    def set_scheduling(self, call: Call) -> Operation:
-        instance = self._found(call)
+    def _set_scheduling(self, call: Call) -> Operation:
+        instance = self._instances.found(call)
         if instance.status(self._state.now()) != "TERMINATED":
             # compute.v1, instances.setScheduling: "You can only call this method on a stopped instance".
             raise GcpError("invalid", "Scheduling options can only be changed while the instance is stopped.", 400)
@@ -272,11 +284,9 @@ class Instances:
         instance.relabel(instance.labels)
         return self._begin("setScheduling", instance)
 
-    def protect(self, call: Call) -> Operation:
-        instance = self._found(call, "resource")
-        instance.is_protected = call.query.get("deletionProtection", "true").lower() == "true"
-        instance.body["deletionProtection"] = instance.is_protected
-        instance.relabel(instance.labels)
+    def _protect(self, call: Call) -> Operation:
+        instance = self._instances.found(call, "resource")
+        instance.protect(is_protected=call.query.get("deletionProtection", "true").lower() == "true")
         return self._begin("setDeletionProtection", instance)
 
     def _refuse_unready(self, instance: Instance) -> None:
@@ -298,8 +308,8 @@ def _counts(body: Json) -> tuple[int, int]:
     return count, least
 
 
-def _has_address(blueprint: Blueprint) -> bool:
-    return any(interface.get("accessConfigs") for interface in blueprint.body["networkInterfaces"])
+def _has_address(plan: InstancePlan) -> bool:
+    return any(interface.get("accessConfigs") for interface in plan.body["networkInterfaces"])
 
 
 def _bulk_status(zone: str, target: int, created: int, failed: int, group: str = "") -> Json:

@@ -1,25 +1,25 @@
-"""Cloud Monitoring of the local Google Cloud: time series of what a test says was measured, read by filter and by page."""
+"""Cloud Monitoring of the local Google Cloud: time series of the values that a test has set, by filter and by page."""
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from multicompute.node import Metric
-from multicompute_gcp.local.answers import GcpError, Json
+from multicompute.testing.local.measurements import MINUTE, Load, Measurement, Measurements
 from multicompute_gcp.local.calls import Call, Handler
 from multicompute_gcp.local.inventory import Inventory
-from multicompute_gcp.local.records import PROJECT, PROJECT_NUMBER, stamp
+from multicompute_gcp.local.records import PROJECT, PROJECT_NUMBER, timestamp
+from multicompute_gcp.local.responses import GcpError, Json
 from multicompute_gcp.local.state import State
 from multicompute_gcp.local.tpu_records import TpuNode
 
-_MINUTE: Final = timedelta(minutes=1)
 _GIB: Final = 2**30
 _LARGEST_PAGE: Final = 100_000
 _MOST_VALUES: Final = 100
-# What Google itself measures is known in every project; an agent's metrics once an agent has sent one.
+# Google's own metrics exist in every project, those of an agent once an agent has sent one.
 _BUILT_IN: Final = ("compute.googleapis.com/", "tpu.googleapis.com/")
 _TERM: Final = re.compile(r'([\w.]+)\s*=\s*(?:"([^"]*)"|one_of\(([^)]*)\))')
 _QUOTED: Final = re.compile(r'"([^"]*)"')
@@ -28,16 +28,8 @@ _HBM: Final = 32 * _GIB
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What was measured in the minute that ends at `end`."""
-
-    end: datetime
-    load: Mapping[Metric, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A metric of Google's, as its descriptor says it."""
+class _Descriptor:
+    """The descriptor of a metric."""
 
     name: str
     resource: str
@@ -46,66 +38,64 @@ class _Kind:
     unit: str = "%"
 
 
-_CPU = _Kind("compute.googleapis.com/instance/cpu/utilization", "gce_instance", unit="10^2.%")
-_TPU_CPU = _Kind("tpu.googleapis.com/cpu/utilization", "tpu_worker")
-_GPU = _Kind("agent.googleapis.com/gpu/utilization", "gce_instance")
-_MEMORY = _Kind("agent.googleapis.com/gpu/memory/bytes_used", "gce_instance", unit="By")
-_TEMPERATURE = _Kind("workload.googleapis.com/gpu.dcgm.temperature", "gce_instance", unit="Cel")
-_ENERGY = _Kind("workload.googleapis.com/gpu.dcgm.energy_consumption", "gce_instance", "CUMULATIVE", unit="J")
+_CPU = _Descriptor("compute.googleapis.com/instance/cpu/utilization", "gce_instance", unit="10^2.%")
+_TPU_CPU = _Descriptor("tpu.googleapis.com/cpu/utilization", "tpu_worker")
+_GPU = _Descriptor("agent.googleapis.com/gpu/utilization", "gce_instance")
+_MEMORY = _Descriptor("agent.googleapis.com/gpu/memory/bytes_used", "gce_instance", unit="By")
+_TEMPERATURE = _Descriptor("workload.googleapis.com/gpu.dcgm.temperature", "gce_instance", unit="Cel")
+_ENERGY = _Descriptor("workload.googleapis.com/gpu.dcgm.energy_consumption", "gce_instance", "CUMULATIVE", unit="J")
 _WORKER = "tpu.googleapis.com/GceTpuWorker"
-_DUTY = _Kind("tpu.googleapis.com/accelerator/duty_cycle", _WORKER)
-_HBM_USED = _Kind("tpu.googleapis.com/accelerator/memory_used", _WORKER, value="int64Value", unit="By")
-_HBM_TOTAL = _Kind("tpu.googleapis.com/accelerator/memory_total", _WORKER, value="int64Value", unit="By")
+_DUTY = _Descriptor("tpu.googleapis.com/accelerator/duty_cycle", _WORKER)
+_HBM_USED = _Descriptor("tpu.googleapis.com/accelerator/memory_used", _WORKER, value="int64Value", unit="By")
+_HBM_TOTAL = _Descriptor("tpu.googleapis.com/accelerator/memory_total", _WORKER, value="int64Value", unit="By")
 
 
-def _network(base: str, word: str, resource: str) -> _Kind:
-    return _Kind(f"{base}/network/{word}_bytes_count", resource, "DELTA", "int64Value", "By")
+def _network(base: str, word: str, resource: str) -> _Descriptor:
+    return _Descriptor(f"{base}/network/{word}_bytes_count", resource, "DELTA", "int64Value", "By")
 
 
 class Monitoring:
-    """What was measured, and the one method that reads it.
+    """The measurements, and the method that reads them.
 
     Attributes:
-        largest_page: so many points are on a page at most, whatever is asked for.
+        largest_page: The largest number of points on a page, even if the request allows more.
     """
 
     def __init__(self, state: State, inventory: Inventory) -> None:
+        """Start without measurements; `inventory` finds the nodes in `state` that are measured."""
         self._state = state
         self._inventory = inventory
-        self._said: dict[str, list[_Said]] = {}
+        self._measured = Measurements()
         self.largest_page = _LARGEST_PAGE
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._said.clear()
+        """Delete every measurement."""
+        self._measured.clear()
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The methods that are answered here."""
-        return {"monitoring.timeSeries.list": self.list_series}
+        """Return the handlers by method."""
+        return {"monitoring.timeSeries.list": self._list_series}
 
-    def measure(self, node_id: str, load: Mapping[Metric, float], minutes: int) -> None:
-        """Note that in each of the last `minutes` this was measured of a machine or host; see `GcpLocalCloud.measure`."""
+    def measure(self, node_id: str, load: Load, minutes: int) -> None:
+        """Add measurements of an instance or a host; see `GcpLocalCloud.measure`."""
         _ = self._slice(node_id) if "/" in node_id else self._inventory.instance(node_id)
-        now = self._state.now()
-        said = self._said.setdefault(node_id, [])
-        said += [_Said(now - count * _MINUTE, dict(load)) for count in reversed(range(minutes))]
-        said.sort(key=lambda one: one.end)
+        self._measured.add(node_id, load, until=self._state.now(), minutes=minutes)
 
     def _slice(self, node_id: str) -> TpuNode:
         found = self._inventory.node(node_id)
         if found is None:
-            raise ValueError(f"{node_id}: no such host")
+            raise ValueError(f"{node_id}: no slice has such a host")
         return found
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def list_series(self, call: Call) -> Json:
+    def _list_series(self, call: Call) -> Json:
         wanted = _terms(call.query.get("filter", ""))
         (kind,) = wanted.get("metric.type") or [""]
         since, until = (_instant(call, name) for name in ("interval.startTime", "interval.endTime"))
         if since >= until:
             raise _bad("Field interval.start_time had an invalid value: The start time must be before the end time.")
-        every = [one for node_id, said in self._said.items() for one in self._series(node_id, said) if one["points"]]
+        every = [one for node_id in self._measured.nodes() for one in self._series(node_id) if one["points"]]
         if not kind.startswith(_BUILT_IN) and kind not in {one["metric"]["type"] for one in every}:
             soon = "If a metric was created recently, it could take up to 10 minutes to become available."
             raise GcpError("NOT_FOUND", f'Cannot find metric(s) that match type = "{kind}". {soon}', 404)
@@ -121,7 +111,7 @@ class Monitoring:
         begin = int(base64.b64decode(call.query["pageToken"])) if call.query.get("pageToken") else 0
         page: list[Json] = []
         at = begin
-        # A page ends with points, not with series, as Google's may: the rest of a series is on the next.
+        # A page counts points, not series, as Google's can: the rest of a series is on the next page.
         flat = [(one, point) for one in found for point in one["points"]]
         for one, point in flat[begin : begin + size]:
             if page and page[-1]["metric"] is one["metric"]:
@@ -129,86 +119,87 @@ class Monitoring:
             else:
                 page.append({**one, "points": [point]})
             at += 1
-        answer: Json = {"timeSeries": page, "unit": page[0]["unit"]} if page else {}
+        shown: Json = {"timeSeries": page, "unit": page[0]["unit"]} if page else {}
         for one in page:
             one.pop("unit")
         if at < len(flat):
-            answer["nextPageToken"] = base64.b64encode(str(at).encode()).decode()
-        return answer
+            shown["nextPageToken"] = base64.b64encode(str(at).encode()).decode()
+        return shown
 
-    # --- what Google makes of it --------------------------------------------------------------------------------------
+    # --- the time series --------------------------------------------------------------------------------------
 
-    def _series(self, node_id: str, said: list[_Said]) -> Iterator[Json]:
+    def _series(self, node_id: str) -> Iterator[Json]:
+        measured = self._measured.of(node_id)
         if "/" in node_id:
-            yield from self._of_host(node_id, said)
+            yield from self._of_host(node_id, measured)
             return
         try:
             instance = self._inventory.instance(node_id)
         except ValueError:
-            # Gone by now; Google would still tell of it, but nothing asks.
+            # Deleted; Google would still list its series, but the adapter never asks for them.
             return
         resource = {"project_id": PROJECT, "instance_id": str(instance.id), "zone": instance.host.zone}
         name = {"instance_name": node_id}
-        yield _gauge(_CPU, resource, name, _of(said, Metric.CPU, 0.01))
+        yield _gauge(_CPU, resource, name, _of(measured, Metric.CPU, 0.01))
         for word, metric in (("received", Metric.NETWORK_RECEIVED), ("sent", Metric.NETWORK_SENT)):
             kind = _network("compute.googleapis.com/instance", word, "gce_instance")
             for balanced, share in (("true", 0.25), ("false", 0.75)):
                 labels = {**name, "loadbalanced": balanced}
-                yield _delta(kind, resource, labels, _of(said, metric, 60 * share))
+                yield _delta(kind, resource, labels, _of(measured, metric, 60 * share))
         gpu = {"gpu_number": "0", "model": "NVIDIA", "uuid": f"GPU-{instance.id}"}
-        yield _gauge(_GPU, resource, gpu, _of(said, Metric.ACCELERATOR))
-        yield _gauge(_TEMPERATURE, resource, gpu, _of(said, Metric.ACCELERATOR_TEMPERATURE))
-        yield _cumulative(_ENERGY, resource, gpu, _of(said, Metric.ACCELERATOR_POWER, 60))
-        used = _of(said, Metric.ACCELERATOR_MEMORY, _GPU_MEMORY / 100)
+        yield _gauge(_GPU, resource, gpu, _of(measured, Metric.ACCELERATOR))
+        yield _gauge(_TEMPERATURE, resource, gpu, _of(measured, Metric.ACCELERATOR_TEMPERATURE))
+        yield _cumulative(_ENERGY, resource, gpu, _of(measured, Metric.ACCELERATOR_POWER, 60))
+        used = _of(measured, Metric.ACCELERATOR_MEMORY, _GPU_MEMORY / 100)
         yield _gauge(_MEMORY, resource, {**gpu, "memory_state": "used"}, used)
         yield _gauge(
             _MEMORY, resource, {**gpu, "memory_state": "free"}, [(end, _GPU_MEMORY - value) for end, value in used]
         )
 
-    def _of_host(self, node_id: str, said: list[_Said]) -> Iterator[Json]:
+    def _of_host(self, node_id: str, measured: Sequence[Measurement]) -> Iterator[Json]:
         found = self._inventory.node(node_id)
         if found is None:
             return
         worker = node_id.partition("/")[2]
         resource = {"project_id": PROJECT, "zone": found.zone, "node_id": found.name, "worker_id": worker}
-        yield _gauge(_TPU_CPU, resource, {}, _of(said, Metric.CPU))
+        yield _gauge(_TPU_CPU, resource, {}, _of(measured, Metric.CPU))
         for word, metric in (("received", Metric.NETWORK_RECEIVED), ("sent", Metric.NETWORK_SENT)):
-            yield _delta(_network("tpu.googleapis.com", word, "tpu_worker"), resource, {}, _of(said, metric, 60))
-        # The chips are told of by the number of the machine alone, and count over the whole slice.
+            yield _delta(_network("tpu.googleapis.com", word, "tpu_worker"), resource, {}, _of(measured, metric, 60))
+        # Chips are labelled with the machine number only, and numbered over the complete slice.
         number = found.machine_number(int(worker))
         machine = {"resource_container": PROJECT_NUMBER, "location": found.zone, "worker_id": number}
         chip = {"accelerator_id": f"{number}-{int(worker) * found.slice.chips // found.slice.hosts}"}
-        yield _gauge(_DUTY, machine, chip, _of(said, Metric.ACCELERATOR))
-        used = _of(said, Metric.ACCELERATOR_MEMORY, _HBM / 100)
+        yield _gauge(_DUTY, machine, chip, _of(measured, Metric.ACCELERATOR))
+        used = _of(measured, Metric.ACCELERATOR_MEMORY, _HBM / 100)
         yield _gauge(_HBM_USED, machine, chip, used)
         yield _gauge(_HBM_TOTAL, machine, chip, [(end, float(_HBM)) for end, _ in used])
 
 
-def _of(said: list[_Said], metric: Metric, factor: float = 1.0) -> list[tuple[datetime, float]]:
-    return [(one.end, one.load[metric] * factor) for one in said if metric in one.load]
+def _of(measured: Sequence[Measurement], metric: Metric, factor: float = 1.0) -> list[tuple[datetime, float]]:
+    return [(one.end, one.load[metric] * factor) for one in measured if metric in one.load]
 
 
-def _gauge(kind: _Kind, resource: Json, labels: Json, told: list[tuple[datetime, float]]) -> Json:
-    return _as_series(kind, resource, labels, [(end, end, value) for end, value in told])
+def _gauge(kind: _Descriptor, resource: Json, labels: Json, values: list[tuple[datetime, float]]) -> Json:
+    return _as_series(kind, resource, labels, [(end, end, value) for end, value in values])
 
 
-def _delta(kind: _Kind, resource: Json, labels: Json, told: list[tuple[datetime, float]]) -> Json:
-    return _as_series(kind, resource, labels, [(end - _MINUTE, end, value) for end, value in told])
+def _delta(kind: _Descriptor, resource: Json, labels: Json, values: list[tuple[datetime, float]]) -> Json:
+    return _as_series(kind, resource, labels, [(end - MINUTE, end, value) for end, value in values])
 
 
-def _cumulative(kind: _Kind, resource: Json, labels: Json, told: list[tuple[datetime, float]]) -> Json:
-    """What is counted up: from a minute before the first of what was told, a point at the end of each."""
-    if not told:
+def _cumulative(kind: _Descriptor, resource: Json, labels: Json, values: list[tuple[datetime, float]]) -> Json:
+    """Return a counter that starts a minute before the first value, with a point at the end of each minute."""
+    if not values:
         return _as_series(kind, resource, labels, [])
-    start, total = told[0][0] - 2 * _MINUTE, 1000.0
-    points = [(start, told[0][0] - _MINUTE, total)]
-    for end, value in told:
+    start, total = values[0][0] - 2 * MINUTE, 1000.0
+    points = [(start, values[0][0] - MINUTE, total)]
+    for end, value in values:
         total += value
         points.append((start, end, total))
     return _as_series(kind, resource, labels, points)
 
 
-def _as_series(kind: _Kind, resource: Json, labels: Json, points: list[tuple[datetime, datetime, float]]) -> Json:
+def _as_series(kind: _Descriptor, resource: Json, labels: Json, points: list[tuple[datetime, datetime, float]]) -> Json:
     values: list[Any] = [str(round(value)) if kind.value == "int64Value" else value for _, _, value in points]
     return {
         "metric": {"type": kind.name, "labels": labels},
@@ -216,16 +207,16 @@ def _as_series(kind: _Kind, resource: Json, labels: Json, points: list[tuple[dat
         "metricKind": kind.kind,
         "valueType": "INT64" if kind.value == "int64Value" else "DOUBLE",
         "unit": kind.unit,
-        # Newest first, as Google lists them.
+        # The newest first, as Google lists them.
         "points": [
-            {"interval": {"startTime": stamp(start), "endTime": stamp(end)}, "value": {kind.value: value}}
+            {"interval": {"startTime": timestamp(start), "endTime": timestamp(end)}, "value": {kind.value: value}}
             for (start, end, _), value in reversed(list(zip(points, values, strict=True)))
         ],
     }
 
 
 def _terms(text: str) -> dict[str, list[str]]:
-    """The terms of a filter: label and values; as strict as Google about kinds of metrics."""
+    """Return the terms of a filter: label -> values; as strict as Google about metric types."""
     found: dict[str, list[str]] = {}
     for term in text.split(" AND "):
         match = _TERM.fullmatch(term.strip())
@@ -243,7 +234,7 @@ def _terms(text: str) -> dict[str, list[str]]:
 
 
 def _label(one: Json, name: str) -> str | None:
-    """What a series has at a place like resource.labels.zone."""
+    """Return the value of a series at a path such as resource.labels.zone."""
     value: Any = one
     for step in name.split("."):
         value = value.get(step) if isinstance(value, Mapping) else None

@@ -1,16 +1,16 @@
-"""Quotas of Compute Engine: what counts against which, how much of it is used, and the refusal."""
+"""Quotas of Compute Engine: what an instance counts against, the usage, and the error."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from multicompute_gcp.local.answers import Json
-from multicompute_gcp.local.records import Hosting, Instance
+from multicompute_gcp.local.records import HostSpec, Instance
+from multicompute_gcp.local.responses import Json
 from multicompute_gcp.local.state import State
 
 GLOBAL = "global"
 UNLIMITED = 1_000_000.0
-# Accelerator type -> the name in the metrics. The second table: accelerators that regions.get has no metric for; they count
-# by family, in a quota of the Cloud Quotas API.
+# Accelerator type -> quota metric. The second table has the accelerators without a metric in regions.get: they count by family
+# in a quota of the Cloud Quotas API.
 _GPU_METRICS: Mapping[str, str] = {
     "nvidia-tesla-t4": "NVIDIA_T4_GPUS",
     "nvidia-tesla-p4": "NVIDIA_P4_GPUS",
@@ -60,8 +60,8 @@ METRICS = frozenset((*_LISTED, *_UNLISTED, *_PROJECT_WIDE))
 Use = Mapping[tuple[str, str], float]
 
 
-def demand(host: Hosting, *, has_address: bool) -> Use:
-    """(metric, region or "global") -> how much one instance takes."""
+def demand(host: HostSpec, *, has_address: bool) -> Use:
+    """Return (metric, region or "global") -> how much one instance uses."""
     spot = "PREEMPTIBLE_" if host.spot or host.is_flex else ""
     found: dict[tuple[str, str], float] = {("INSTANCES", host.region): 1, ("CPUS_ALL_REGIONS", GLOBAL): host.vcpus}
     if has_address:
@@ -79,11 +79,11 @@ def demand(host: Hosting, *, has_address: bool) -> Use:
 
 
 def used(instances: Iterable[Instance]) -> Counter[tuple[str, str]]:
-    """How much of each is used."""
+    """Return the usage of each quota by these instances."""
     total: Counter[tuple[str, str]] = Counter()
     kinds: Counter[tuple[int, bool]] = Counter()
-    hosts: dict[tuple[int, bool], Hosting] = {}
-    # The instances of one request share their host record: count by request, and work out each once.
+    hosts: dict[tuple[int, bool], HostSpec] = {}
+    # The instances of one request share a HostSpec: count them, and compute the demand of each HostSpec once.
     for instance in instances:
         if instance.takes_capacity() and not instance.is_ghost:
             key = id(instance.host), instance.has_address
@@ -95,8 +95,8 @@ def used(instances: Iterable[Instance]) -> Counter[tuple[str, str]]:
     return total
 
 
-def exceeded(state: State, host: Hosting, count: int, *, has_address: bool) -> tuple[str, str, float] | None:
-    """The quota that `count` more instances would exceed: metric, place, limit; None where all is well."""
+def exceeded(state: State, host: HostSpec, count: int, *, has_address: bool) -> tuple[str, str, float] | None:
+    """Return the metric, place and limit of the quota that `count` more instances exceed; None if they exceed none."""
     if not state.quotas:
         return None
     taken = used(state.instances())
@@ -108,7 +108,7 @@ def exceeded(state: State, host: Hosting, count: int, *, has_address: bool) -> t
 
 
 def error(metric: str, place: str, limit: float, *, gap: str = "  ") -> Json:
-    """The refusal as an operation's error; `gap` is what stands before "Limit", which the two forms of it have different."""
+    """Return the error of an operation; `gap` precedes "Limit", and differs between Google's two forms of the message."""
     where = "globally" if place == GLOBAL else f"in region {place}"
     info: Json = {"limit": limit}
     if metric in _UNLISTED:
@@ -127,7 +127,7 @@ def error(metric: str, place: str, limit: float, *, gap: str = "  ") -> Json:
 
 
 def listed(state: State, region: str, taken: Use) -> list[Json]:
-    """The quotas of a region as regions.get shows them."""
+    """Return the quotas of a region as regions.get shows them."""
     return [
         {
             "metric": metric,
@@ -139,7 +139,7 @@ def listed(state: State, region: str, taken: Use) -> list[Json]:
 
 
 def project_wide(state: State, taken: Use) -> list[Json]:
-    """The quotas of the project as projects.get shows them."""
+    """Return the quotas of the project as projects.get shows them."""
     return [
         {
             "metric": metric,

@@ -1,46 +1,52 @@
-"""The resources that the local Google Cloud keeps records of, and how Compute Engine's answers show them."""
+"""The records of the local Google Cloud's resources, and their documents in Compute Engine's responses."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from multicompute_gcp.local.answers import Json
+from multicompute_gcp.local.responses import Json
 
 PROJECT = "multicompute-local"
 PROJECT_NUMBER = "100000000001"
 _API = "https://www.googleapis.com/compute/v1/"
-# How long before a maintenance that a fault asks for Google tells of it.
+# How long before its window an upcoming maintenance is announced.
 _NOTICE = timedelta(hours=1)
 Labels = dict[str, str]
 Error = Json
 """An entry of an operation's `error.errors`."""
 
 
-def stamp(instant: datetime) -> str:
-    """An instant as Google writes it, RFC 3339."""
+def timestamp(instant: datetime) -> str:
+    """Return an instant as Google writes it, in RFC 3339."""
     return instant.isoformat(timespec="milliseconds")
 
 
 def path_of(scope: str, collection: str = "", name: str = "") -> str:
-    """A resource's path: path_of("zones/us-central1-a", "instances", "one")."""
+    """Return the path of a resource.
+
+    Example:
+        >>> path_of("zones/us-central1-a", "instances", "one")
+        'projects/multicompute-local/zones/us-central1-a/instances/one'
+    """
     return "/".join(part for part in ("projects", PROJECT, scope, collection, name) if part)
 
 
 def url_of(scope: str, collection: str = "", name: str = "") -> str:
-    """A resource's full URL, as answers have it."""
+    """Return the full URL of a resource, as responses have it."""
     return _API + path_of(scope, collection, name)
 
 
 def fingerprint(value: object) -> str:
-    """What Google calls a fingerprint: it changes when the value does."""
+    """Return a fingerprint, which changes when the value changes."""
     digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
     return digest + "AAA="
 
 
 @dataclass(slots=True)
-class Thing:
-    """A resource whose body never changes but for its labels: a disk, a firewall rule, a resource policy, ..."""
+class ComputeResource:
+    """A resource of which only the labels change: a disk, a firewall rule, a resource policy, ..."""
 
     name: str
     id: int
@@ -52,18 +58,18 @@ class Thing:
 
     @property
     def tags(self) -> Labels:
-        """Its labels; for a kind that has none, the object of texts that its description may be."""
+        """The labels; for a kind without labels, those in the description."""
         return self.labels or described(self.body.get("description", ""))
 
     def as_json(self, now: datetime) -> Json:
-        """The resource as answers have it."""
+        """Return the document of the resource."""
         if not self.labels and "labelFingerprint" not in self.body:
             return self.body
         return self.body | {"labels": self.labels, "labelFingerprint": fingerprint(self.labels)}
 
 
 def described(text: str) -> Labels:
-    """The labels that a description carries, for what Google gives no labels."""
+    """Return the labels in a description, which is a JSON object for kinds without labels."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -74,12 +80,13 @@ def described(text: str) -> Labels:
 
 
 @dataclass(slots=True)
-class Disk(Thing):
-    """A persistent disk; `user` is the instance that it is attached to."""
+class Disk(ComputeResource):
+    """A persistent disk; `user` is the instance that it is attached to, None for none."""
 
     user: "Instance | None" = None
 
     def as_json(self, now: datetime) -> Json:
+        """Return the document of the disk."""
         users = [url_of(self.scope, "instances", self.user.name)] if self.user else []
         return self.body | {
             "labels": self.labels,
@@ -90,8 +97,8 @@ class Disk(Thing):
 
 
 @dataclass(slots=True)
-class Hosting:
-    """Where and on what an instance runs, for capacity and quotas."""
+class HostSpec:
+    """The place and machine type of an instance, and everything else that capacity and quotas depend on."""
 
     zone: str
     region: str
@@ -107,20 +114,25 @@ class Hosting:
 
 @dataclass(slots=True)
 class Instance:
-    """One instance. What it is doing follows from the time; only its end is an event.
+    """An instance. Its status follows from the time; only its removal is a scheduled action.
 
     Attributes:
-        runs_from: when it is RUNNING.
-        listed_from: when lists begin to show it.
-        gone_at: when a deletion that was asked for is through, or None.
-        run_until: when its time limit ends it, or None.
-        is_ghost: made on the way to a stockout; it goes by itself.
-        trouble: "REPAIRING", or the reason of a maintenance that Google has found it to need; "" for none.
+        host: Where it runs.
+        runs_from: When it is RUNNING.
+        listed_from: When lists begin to show it.
+        disks: The attached disks, and whether each is deleted with the instance.
+        action: The termination action, "STOP" or "DELETE".
+        gone_at: When a requested deletion is done; None if none was requested.
+        run_until: When its time limit ends; None for none.
+        stopped_at: When it was stopped; None if it was not.
+        is_ghost: Whether a stockout left it behind; a ghost is removed after a while.
+        is_pending: Whether it waits for capacity, as a flex-start instance can.
+        trouble: "REPAIRING", or the reason for a maintenance; "" for none.
     """
 
     name: str
     id: int
-    host: Hosting
+    host: HostSpec
     body: Json
     labels: Labels
     created_at: datetime
@@ -132,58 +144,71 @@ class Instance:
     run_until: datetime | None = None
     stopped_at: datetime | None = None
     is_ghost: bool = False
+    is_pending: bool = False
     is_protected: bool = False
+    is_suspended: bool = False
     trouble: str = ""
     _text: str | None = None
 
     @property
     def scope(self) -> str:
+        """The scope "zones/..."."""
         return f"zones/{self.host.zone}"
 
     @property
     def has_address(self) -> bool:
+        """Return whether it has a public address."""
         return any(interface.get("accessConfigs") for interface in self.body["networkInterfaces"])
 
     def status(self, now: datetime) -> str:
+        """Return the status as the API names it."""
         if self.gone_at is not None:
             return "STOPPING"
         if self.stopped_at is not None:
-            return "TERMINATED"
+            return "SUSPENDED" if self.is_suspended else "TERMINATED"
         if self.is_ghost:
             return "PROVISIONING"
+        if self.is_pending:
+            return "PENDING"
         if now >= self.runs_from:
             return "REPAIRING" if self.trouble == "REPAIRING" else "RUNNING"
         return "PROVISIONING" if now - self.created_at < (self.runs_from - self.created_at) / 2 else "STAGING"
 
     def takes_capacity(self) -> bool:
-        """Whether it holds its machine: also while it is being deleted, but not when it is stopped."""
-        return self.stopped_at is None
+        """Return whether it uses capacity: also while it is being deleted, but not when it is stopped or waits for capacity."""
+        return self.stopped_at is None and not self.is_pending
 
     def relabel(self, labels: Labels) -> None:
-        """Give it other labels."""
+        """Replace the labels."""
         self.labels, self._text = labels, None
 
+    def protect(self, *, is_protected: bool) -> None:
+        """Set the deletion protection."""
+        self.is_protected = self.body["deletionProtection"] = is_protected
+        self._text = None
+
     def text(self, now: datetime) -> str:
-        """The instance in JSON. All but what changes by itself is written once: a list of ten thousand is mostly this."""
+        """Return the document as JSON text; the part that does not change with time is cached, for lists of ten thousand."""
         if self._text is None:
             static = self.body | {"labels": self.labels, "labelFingerprint": fingerprint(self.labels)}
             self._text = json.dumps(static)[:-1]
         return f"{self._text}, {json.dumps(self._changing(now))[1:]}"
 
     def as_json(self, now: datetime) -> Json:
+        """Return the document."""
         found: Json = json.loads(self.text(now))
         return found
 
     def _changing(self, now: datetime) -> Json:
         found: Json = {"status": self.status(now)}
-        if self.status(now) in ("RUNNING", "STOPPING", "TERMINATED"):
-            found["lastStartTimestamp"] = stamp(self.runs_from)
+        if self.status(now) in ("RUNNING", "STOPPING", "TERMINATED", "SUSPENDED"):
+            found["lastStartTimestamp"] = timestamp(self.runs_from)
         if self.stopped_at is not None:
-            found["lastStopTimestamp"] = stamp(self.stopped_at)
+            found["lastStopTimestamp"] = timestamp(self.stopped_at)
         if self.run_until is not None and self.stopped_at is None:
-            found["resourceStatus"] = {"scheduling": {"terminationTimestamp": stamp(self.run_until)}}
+            found["resourceStatus"] = {"scheduling": {"terminationTimestamp": timestamp(self.run_until)}}
         if self.trouble not in ("", "REPAIRING"):
-            planned = {"maintenanceReasons": [self.trouble], "latestWindowStartTime": stamp(now + _NOTICE)}
+            planned = {"maintenanceReasons": [self.trouble], "latestWindowStartTime": timestamp(now + _NOTICE)}
             found.setdefault("resourceStatus", {})["upcomingMaintenance"] = planned | {"type": "UNSCHEDULED"}
         return found
 
@@ -193,8 +218,9 @@ class Operation:
     """A long-running operation of Compute Engine.
 
     Attributes:
-        polls_left: how often a look at it still finds it running, however late it is.
-        errors, http_status: how it failed; without an HTTP status it looks like a success to careless readers.
+        polls_left: How many more times it reports that it runs, even if it is done.
+        errors, http_status: How it failed. Without an HTTP status it looks like a success to a client that checks only the status.
+        more: Additional fields.
     """
 
     name: str
@@ -215,12 +241,15 @@ class Operation:
 
     @property
     def labels(self) -> Labels:
+        """No labels: operations have none."""
         return {}
 
     def is_done(self, now: datetime) -> bool:
+        """Return whether it reports that it is done."""
         return self.polls_left <= 0 and now >= self.done_at
 
     def as_json(self, now: datetime) -> Json:
+        """Return the document."""
         done = self.is_done(now)
         found: Json = {
             "kind": "compute#operation",
@@ -232,8 +261,8 @@ class Operation:
             "user": self.user,
             "targetLink": self.target,
             "targetId": str(self.target_id),
-            "insertTime": stamp(self.created_at),
-            "startTime": stamp(self.created_at),
+            "insertTime": timestamp(self.created_at),
+            "startTime": timestamp(self.created_at),
             "selfLink": url_of(self.scope, "operations", self.name),
             **self.more,
         }
@@ -243,7 +272,7 @@ class Operation:
         if self.message:
             found["statusMessage"] = self.message
         if done:
-            found["endTime"] = stamp(max(self.done_at, self.created_at))
+            found["endTime"] = timestamp(max(self.done_at, self.created_at))
             found |= self._failure()
         return found
 
@@ -257,9 +286,38 @@ class Operation:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class ReservationTerms:
+    """The terms of a reservation that few have.
+
+    Attributes:
+        owner: The project that owns it and shares it with this one; "" for this project.
+        is_readable: Whether the owner lets this project read it.
+        is_specific: Whether only instances that name it use it.
+        is_dense: Whether its deployment type is DENSE.
+        blocks: How many machines each of its blocks has, by name.
+        local_ssds: How many local SSDs each machine has.
+        cpu_platform: The minimum CPU platform of the machines; "" for none.
+    """
+
+    owner: str = ""
+    is_readable: bool = True
+    is_specific: bool = True
+    is_dense: bool = False
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    local_ssds: int = 0
+    cpu_platform: str = ""
+
+
 @dataclass(slots=True)
 class Reservation:
-    """A specific reservation: machines held for those that name it, and have its placement policies."""
+    """A reservation: of machines for requests that name it and have its properties, or of the chips of TPU slices.
+
+    Attributes:
+        name: Its name; the path of one that another project owns, projects/OWNER/reservations/NAME.
+        machine_type: The type of its machines or slices.
+        ends_at: When it is deleted, with the instances that are bound to it; None for never.
+    """
 
     name: str
     id: int
@@ -269,3 +327,15 @@ class Reservation:
     labels: Labels
     created_at: datetime
     policies: tuple[str, ...] = ()
+    ends_at: datetime | None = None
+    terms: ReservationTerms = ReservationTerms()
+
+    @property
+    def short_name(self) -> str:
+        """The name in its project."""
+        return self.name.rsplit("/", 1)[-1]
+
+    @property
+    def owner(self) -> str:
+        """The project that owns it."""
+        return self.terms.owner or PROJECT

@@ -1,27 +1,27 @@
-"""How requests name things: by URL, by part of one, or by name alone; names and labels themselves."""
+"""References to resources in requests (full URLs, partial URLs, names), and the rules for names and labels."""
 
 import re
 from collections.abc import Mapping
 
-from multicompute_gcp.local.answers import GcpError, invalid, not_found
 from multicompute_gcp.local.records import PROJECT, path_of
+from multicompute_gcp.local.responses import GcpError, invalid, not_found
 from multicompute_gcp.local.state import State
 
 _URL = re.compile(
     r"(?:https://[a-z.]*googleapis\.com/compute/(?:v1|beta)/)?(?:projects/(?P<project>[^/]+)/)?(?P<rest>.+)"
 )
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
-# https://cloud.google.com/compute/docs/labeling-resources: small letters of any script, digits, _ and -; 64 labels.
+# https://cloud.google.com/compute/docs/labeling-resources: lower-case letters of any script, digits, _ and -; 64 labels.
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 _LABELS = 64
 
 
 def split_url(field: str, value: str) -> tuple[str, str]:
-    """Project, and the rest ("zones/us-central1-a/machineTypes/n1-standard-1") of a full or partial URL.
+    """Return the project and the rest ("zones/us-central1-a/machineTypes/n1-standard-1") of a full or partial URL.
 
     Raises:
-        GcpError: it is a name, or nothing at all.
+        GcpError: The value is a name, or empty.
     """
     match = _URL.fullmatch(value)
     if match is None or "/" not in match["rest"]:
@@ -30,11 +30,17 @@ def split_url(field: str, value: str) -> tuple[str, str]:
 
 
 def member(field: str, value: str, collection: str, scope: str, *, by_name: bool) -> str:
-    """The name of a member of a collection, given by name or by URL as the method has it.
+    """Return the name of a member of a collection that a field refers to.
 
     Args:
-        scope: where it must lie, "zones/us-central1-a".
-        by_name: whether the field takes a name; else it takes a URL.
+        field: The field, for errors.
+        value: The name or the URL.
+        collection: The collection, "machineTypes".
+        scope: Where the member must be, "zones/us-central1-a".
+        by_name: Whether the field takes a name; otherwise it takes a URL.
+
+    Raises:
+        GcpError: The value has the other form, or refers to another scope.
     """
     if by_name:
         if "/" in value:
@@ -48,13 +54,13 @@ def member(field: str, value: str, collection: str, scope: str, *, by_name: bool
 
 
 def check_name(field: str, name: str) -> None:
-    """Refuse what is no name by RFC 1035."""
+    """Refuse a name that RFC 1035 does not allow."""
     if not _NAME.fullmatch(name):
         raise invalid(field, name, "Must be a match of regex '(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)'")
 
 
 def check_labels(field: str, labels: Mapping[str, str]) -> dict[str, str]:
-    """The labels, if all of them are in Google's alphabet."""
+    """Return the labels; refuse labels that Google does not allow."""
     if len(labels) > _LABELS:
         raise invalid(field, len(labels), f"There can be at most {_LABELS} labels.")
     for key, value in labels.items():
@@ -65,14 +71,14 @@ def check_labels(field: str, labels: Mapping[str, str]) -> dict[str, str]:
     return dict(labels)
 
 
-def existing(state: State, kind: str, collection: str, scope: str, name: str) -> None:
-    """Refuse what names a resource that is not there."""
-    if state.shelf(kind, scope).find(name) is None:
+def check_exists(state: State, kind: str, collection: str, scope: str, name: str) -> None:
+    """Refuse a reference to a resource that does not exist."""
+    if state.store(kind, scope).find(name) is None:
         raise not_found(path_of(scope, collection, name))
 
 
 def check_fresh(given: str, current: str) -> None:
-    """Refuse to change labels that somebody else has changed meanwhile."""
+    """Refuse to change labels that have changed since the caller read them."""
     if given != current:
         raise GcpError(
             "conditionNotMet",

@@ -1,4 +1,4 @@
-"""Which method of which API a request calls."""
+"""The methods of the APIs, and which of them a request calls."""
 
 import re
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ _PROJECT = "projects/{project}"
 _ZONAL = f"{_PROJECT}/zones/{{zone}}"
 _REGIONAL = f"{_PROJECT}/regions/{{region}}"
 _GLOBAL = f"{_PROJECT}/global"
+_GROUP = f"{_ZONAL}/instanceGroupManagers/{{instanceGroupManager}}"
 _LOCATION = "projects/{project}/locations/{zone}"
 
 _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
@@ -35,10 +36,32 @@ _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
     "instances.delete": ("DELETE", f"{_ZONAL}/instances/{{instance}}"),
     "instances.stop": ("POST", f"{_ZONAL}/instances/{{instance}}/stop"),
     "instances.start": ("POST", f"{_ZONAL}/instances/{{instance}}/start"),
+    "instances.suspend": ("POST", f"{_ZONAL}/instances/{{instance}}/suspend"),
+    "instances.resume": ("POST", f"{_ZONAL}/instances/{{instance}}/resume"),
     "instances.setLabels": ("POST", f"{_ZONAL}/instances/{{instance}}/setLabels"),
     "instances.setMetadata": ("POST", f"{_ZONAL}/instances/{{instance}}/setMetadata"),
     "instances.setScheduling": ("POST", f"{_ZONAL}/instances/{{instance}}/setScheduling"),
     "instances.setDeletionProtection": ("POST", f"{_ZONAL}/instances/{{resource}}/setDeletionProtection"),
+    "instanceTemplates.insert": ("POST", f"{_GLOBAL}/instanceTemplates"),
+    "instanceTemplates.list": ("GET", f"{_GLOBAL}/instanceTemplates"),
+    "instanceTemplates.aggregatedList": ("GET", f"{_PROJECT}/aggregated/instanceTemplates"),
+    "instanceTemplates.get": ("GET", f"{_GLOBAL}/instanceTemplates/{{instanceTemplate}}"),
+    "instanceTemplates.delete": ("DELETE", f"{_GLOBAL}/instanceTemplates/{{instanceTemplate}}"),
+    "regionInstanceTemplates.insert": ("POST", f"{_REGIONAL}/instanceTemplates"),
+    "regionInstanceTemplates.list": ("GET", f"{_REGIONAL}/instanceTemplates"),
+    "regionInstanceTemplates.get": ("GET", f"{_REGIONAL}/instanceTemplates/{{instanceTemplate}}"),
+    "regionInstanceTemplates.delete": ("DELETE", f"{_REGIONAL}/instanceTemplates/{{instanceTemplate}}"),
+    "instanceGroupManagers.insert": ("POST", f"{_ZONAL}/instanceGroupManagers"),
+    "instanceGroupManagers.list": ("GET", f"{_ZONAL}/instanceGroupManagers"),
+    "instanceGroupManagers.aggregatedList": ("GET", f"{_PROJECT}/aggregated/instanceGroupManagers"),
+    "instanceGroupManagers.get": ("GET", _GROUP),
+    "instanceGroupManagers.delete": ("DELETE", _GROUP),
+    "instanceGroupManagers.deleteInstances": ("POST", f"{_GROUP}/deleteInstances"),
+    "instanceGroupManagerResizeRequests.insert": ("POST", f"{_GROUP}/resizeRequests"),
+    "instanceGroupManagerResizeRequests.list": ("GET", f"{_GROUP}/resizeRequests"),
+    "instanceGroupManagerResizeRequests.get": ("GET", f"{_GROUP}/resizeRequests/{{resizeRequest}}"),
+    "instanceGroupManagerResizeRequests.cancel": ("POST", f"{_GROUP}/resizeRequests/{{resizeRequest}}/cancel"),
+    "instanceGroupManagerResizeRequests.delete": ("DELETE", f"{_GROUP}/resizeRequests/{{resizeRequest}}"),
     "disks.insert": ("POST", f"{_ZONAL}/disks"),
     "disks.list": ("GET", f"{_ZONAL}/disks"),
     "disks.aggregatedList": ("GET", f"{_PROJECT}/aggregated/disks"),
@@ -48,6 +71,7 @@ _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
     "reservations.list": ("GET", f"{_ZONAL}/reservations"),
     "reservations.aggregatedList": ("GET", f"{_PROJECT}/aggregated/reservations"),
     "reservations.get": ("GET", f"{_ZONAL}/reservations/{{reservation}}"),
+    "reservationBlocks.get": ("GET", f"{_ZONAL}/reservations/{{reservation}}/reservationBlocks/{{reservationBlock}}"),
     "resourcePolicies.insert": ("POST", f"{_REGIONAL}/resourcePolicies"),
     "resourcePolicies.list": ("GET", f"{_REGIONAL}/resourcePolicies"),
     "resourcePolicies.aggregatedList": ("GET", f"{_PROJECT}/aggregated/resourcePolicies"),
@@ -62,6 +86,11 @@ _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
     "subnetworks.list": ("GET", f"{_REGIONAL}/subnetworks"),
     "subnetworks.aggregatedList": ("GET", f"{_PROJECT}/aggregated/subnetworks"),
     "subnetworks.get": ("GET", f"{_REGIONAL}/subnetworks/{{subnetwork}}"),
+    "routes.list": ("GET", f"{_GLOBAL}/routes"),
+    "routes.get": ("GET", f"{_GLOBAL}/routes/{{route}}"),
+    "routers.list": ("GET", f"{_REGIONAL}/routers"),
+    "routers.get": ("GET", f"{_REGIONAL}/routers/{{router}}"),
+    "routers.aggregatedList": ("GET", f"{_PROJECT}/aggregated/routers"),
     "zoneOperations.get": ("GET", f"{_ZONAL}/operations/{{operation}}"),
     "zoneOperations.list": ("GET", f"{_ZONAL}/operations"),
     "zoneOperations.wait": ("POST", f"{_ZONAL}/operations/{{operation}}/wait"),
@@ -89,6 +118,8 @@ _TPU_METHODS: Mapping[str, tuple[str, str]] = {
     "projects.locations.nodes.get": ("GET", f"{_LOCATION}/nodes/{{node}}"),
     "projects.locations.nodes.delete": ("DELETE", f"{_LOCATION}/nodes/{{node}}"),
     "projects.locations.nodes.getGuestAttributes": ("POST", f"{_LOCATION}/nodes/{{node}}:getGuestAttributes"),
+    "projects.locations.nodes.start": ("POST", f"{_LOCATION}/nodes/{{node}}:start"),
+    "projects.locations.nodes.stop": ("POST", f"{_LOCATION}/nodes/{{node}}:stop"),
     "projects.locations.nodes.patch": ("PATCH", f"{_LOCATION}/nodes/{{node}}"),
     "projects.locations.operations.list": ("GET", f"{_LOCATION}/operations"),
     "projects.locations.operations.get": ("GET", f"{_LOCATION}/operations/{{operation}}"),
@@ -98,7 +129,13 @@ _MONITORING_METHODS: Mapping[str, tuple[str, str]] = {"projects.timeSeries.list"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method that a request calls; `api` is "compute", "tpu" or "monitoring", `identifier` the method's id in the discovery document."""
+    """The method that a request calls.
+
+    Attributes:
+        api: "compute", "tpu" or "monitoring".
+        identifier: The id of the method in the discovery document.
+        path: The parameters in the path.
+    """
 
     api: str
     identifier: str
@@ -106,11 +143,12 @@ class Route:
 
     @property
     def operation(self) -> str:
+        """The short name of the method."""
         return short_name(self.identifier)
 
 
 def short_name(identifier: str) -> str:
-    """The name under which calls are on record: "instances.bulkInsert", "tpu.queuedResources.create", "monitoring.timeSeries.list".
+    """Return the name under which calls of a method are recorded.
 
     Example:
         >>> short_name("compute.instances.bulkInsert"), short_name("tpu.projects.locations.nodes.list")
@@ -121,7 +159,7 @@ def short_name(identifier: str) -> str:
 
 
 def route(method: str, path: str) -> Route | None:
-    """The method that this request calls, or None."""
+    """Return the method that a request calls, or None."""
     path = path.lstrip("/")
     for pattern, verb, api, identifier in _ROUTES:
         if verb == method and (match := pattern.fullmatch(path)) is not None:
@@ -130,7 +168,7 @@ def route(method: str, path: str) -> Route | None:
 
 
 def methods() -> Mapping[str, tuple[str, str]]:
-    """Every method by its id, with verb and path: for holding it against the discovery documents."""
+    """Return every method by its id, with verb and path, to compare with the discovery documents."""
     found = {f"compute.{name}": (verb, COMPUTE + path) for name, (verb, path) in _COMPUTE_METHODS.items()}
     found |= {f"tpu.{name}": (verb, TPU + path) for name, (verb, path) in _TPU_METHODS.items()}
     return found | {

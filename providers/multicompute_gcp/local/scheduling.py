@@ -1,11 +1,11 @@
-"""How instances are bought, how long they may run and what ends them: the field `scheduling`."""
+"""The field `scheduling`: how instances are bought, how long they may run, and what happens then."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from multicompute_gcp.local.answers import GcpError, Json, invalid
 from multicompute_gcp.local.hardware import MachineType
+from multicompute_gcp.local.responses import GcpError, Json, invalid
 
 # https://cloud.google.com/compute/docs/instances/limit-vm-runtime
 _SHORTEST_RUN, _LONGEST_RUN = timedelta(seconds=30), timedelta(days=120)
@@ -21,7 +21,7 @@ _PURCHASES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The field read; `body` is how answers show it."""
+    """The parsed field; `body` is its form in responses."""
 
     model: str
     action: str
@@ -31,10 +31,12 @@ class Schedule:
 
     @property
     def is_spot(self) -> bool:
+        """Return whether the instances are spot instances."""
         return self.model == "SPOT"
 
     @property
     def purchase(self) -> str:
+        """The way of purchase as the offer tables name it."""
         return _PURCHASES[self.model]
 
 
@@ -42,7 +44,7 @@ def read_scheduling(place: str, given: Json, machine: MachineType, gpu: str, res
     """Read and check the field.
 
     Raises:
-        GcpError: Compute Engine would refuse it.
+        GcpError: Compute Engine would refuse the field.
     """
     field = f"{place}.scheduling"
     legacy = given.get("preemptible", False)
@@ -71,8 +73,25 @@ def read_scheduling(place: str, given: Json, machine: MachineType, gpu: str, res
     return Schedule(model, action, limit, end, body)
 
 
+def check_flex_start(model: str, properties: Json) -> None:
+    """Refuse what flex-start instances can't have.
+
+    https://github.com/GoogleCloudPlatform/cluster-toolkit/blob/main/docs/slurm-dws-flex.md: not "in tandem with a reservation or placement
+    policy". https://github.com/skypilot-org/skypilot/issues/9607: NO_RESERVATION is required.
+    """
+    if model != "FLEX_START":
+        return
+    affinity = properties.get("reservationAffinity", {}).get("consumeReservationType")
+    if affinity != "NO_RESERVATION":
+        raise invalid("reservationAffinity", affinity, "Flex-start VMs can't consume reservations: use NO_RESERVATION.")
+    if properties.get("resourcePolicies"):
+        raise invalid(
+            "resourcePolicies", properties["resourcePolicies"], "Flex-start VMs can't have placement policies."
+        )
+
+
 def _maintenance(field: str, given: Json, model: str, gpu: str) -> str:
-    """The host maintenance behaviour: with GPUs there is only one, and it has to be asked for."""
+    """Return the host maintenance behaviour; with GPUs only TERMINATE is possible, and must be requested."""
     default = "TERMINATE" if model == "SPOT" else "MIGRATE"
     chosen: str = given.get("onHostMaintenance", default)
     if gpu and chosen != "TERMINATE":

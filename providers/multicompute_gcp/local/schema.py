@@ -1,6 +1,6 @@
-"""Holds requests against Google's discovery documents, where google-api-python-client brought them.
+"""Checks of requests against Google's discovery documents, if google-api-python-client is installed.
 
-Without that package (it is large, and needed by nothing else) requests are checked only as far as the handlers read them.
+Without this package (it is large, and nothing else needs it) only the fields that the handlers read are checked.
 """
 
 import base64
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from multicompute_gcp.local.answers import GcpError, Json
+from multicompute_gcp.local.responses import GcpError, Json
 
 _SYSTEM_PARAMETERS = frozenset({"$alt", "$fields", "$prettyPrint", "$key"})
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
@@ -29,7 +29,7 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d
 
 @functools.cache
 def document(name: str) -> "Document | None":
-    """A discovery document ("compute.v1", "tpu.v2"), or None where it is not installed."""
+    """Return a discovery document ("compute.v1", "tpu.v2"), or None if it is not installed."""
     found = importlib.util.find_spec("googleapiclient")
     if found is None or not found.submodule_search_locations:
         return None
@@ -38,13 +38,15 @@ def document(name: str) -> "Document | None":
 
 
 class Document:
-    """One API's methods and schemas.
+    """The methods and schemas of one API.
 
     Attributes:
-        methods: every method by its id, "compute.instances.list".
+        base: The path of the API.
+        methods: Every method by its id, "compute.instances.list".
     """
 
     def __init__(self, content: Json) -> None:
+        """Read the content of a discovery document."""
         self._schemas: Json = content["schemas"]
         self._parameters: Json = content["parameters"]
         self.base: str = content["servicePath"]
@@ -58,10 +60,10 @@ class Document:
             self._collect(child)
 
     def check(self, identifier: str, query: Mapping[str, list[str]], body: object) -> None:
-        """Hold a call against its method.
+        """Check a call against its method.
 
         Raises:
-            GcpError: an unknown or malformed parameter or field, as Google words it.
+            GcpError: A parameter or field is unknown or malformed; the message is Google's.
         """
         method = self.methods[identifier]
         self._check_query(method, query)
@@ -71,13 +73,13 @@ class Document:
         elif body:
             raise _bad('Invalid JSON payload received. Unknown name "": Root element must be a message.')
 
-    def check_answer(self, identifier: str, answer: object) -> None:
-        """Hold an answer of ours against its method.
+    def check_answer(self, identifier: str, response: object) -> None:
+        """Check a response of the local cloud against its method.
 
         Raises:
-            GcpError: it has a field that Google's would not have.
+            GcpError: It has a field that Google's response cannot have.
         """
-        self._check_object(answer, self._schemas[self.methods[identifier]["response"]["$ref"]], "")
+        self._check_object(response, self._schemas[self.methods[identifier]["response"]["$ref"]], "")
 
     def _check_query(self, method: Json, query: Mapping[str, list[str]]) -> None:
         known = {name: spec for name, spec in method.get("parameters", {}).items() if spec["location"] == "query"}
@@ -161,7 +163,7 @@ def _check_text(value: str, spec: Json, form: str, place: str) -> None:
 
 
 def _check_integer(value: object, form: str, place: str) -> None:
-    # In JSON a 64-bit integer is a text; Google takes numbers too, and texts for the smaller ones.
+    # In JSON a 64-bit integer is a string; Google also accepts numbers, and strings for smaller integers.
     least, most = _INTEGERS[form]
     is_text = isinstance(value, str) and re.fullmatch(r"-?\d+", value) is not None
     is_number = isinstance(value, int) and not isinstance(value, bool)

@@ -1,19 +1,22 @@
-"""What the local Google Cloud holds: zones with instances and disks, what lies beside them, operations, TPUs; and the one lock."""
+"""The state of the local Google Cloud: zones with instances and disks, other resources, operations, and the lock."""
 
-import heapq
 import itertools
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from multicompute.testing.local.timing import Limits, Schedule, Timing
 from multicompute_gcp.local.hardware import hardware
-from multicompute_gcp.local.records import Disk, Instance, Operation, Reservation, Thing
+from multicompute_gcp.local.records import ComputeResource, Disk, Instance, Operation, Reservation
+
+if TYPE_CHECKING:
+    from multicompute_gcp.local.group_records import Group
 
 
 class Named(Protocol):
-    """What can lie on a shelf."""
+    """A resource that a store can hold."""
 
     name: str
 
@@ -21,181 +24,174 @@ class Named(Protocol):
 _N = TypeVar("_N", bound=Named)
 
 
-class Shelf(Generic[_N]):
-    """Resources of one kind in one place, by name; listed in the order of their names, as Google lists them."""
+class ResourceStore(Generic[_N]):
+    """The resources of one kind in one scope, by name; listed in the order of their names, as Google lists them."""
 
-    def __init__(self) -> None:
-        self._things: dict[str, _N] = {}
+    def __init__(self, resources: Iterable[_N] = ()) -> None:
+        """Start with `resources`."""
+        self._by_name = {resource.name: resource for resource in resources}
         self._sorted: list[_N] | None = None
 
-    def put(self, thing: _N) -> None:
+    def add(self, resource: _N) -> None:
         """Add a resource."""
-        self._things[thing.name] = thing
+        self._by_name[resource.name] = resource
         self._sorted = None
 
     def find(self, name: str) -> _N | None:
-        """The resource of that name, if it is there."""
-        return self._things.get(name)
+        """Return the resource with a name, or None."""
+        return self._by_name.get(name)
 
-    def drop(self, name: str) -> None:
-        """Take a resource away; again is no difference."""
-        if self._things.pop(name, None) is not None:
+    def remove(self, name: str) -> None:
+        """Remove a resource, if it exists."""
+        if self._by_name.pop(name, None) is not None:
             self._sorted = None
 
     def in_order(self) -> list[_N]:
-        """All of them by name; not to be changed by the caller."""
+        """Return every resource by name; the caller must not change the list."""
         if self._sorted is None:
-            self._sorted = [self._things[name] for name in sorted(self._things)]
+            self._sorted = [self._by_name[name] for name in sorted(self._by_name)]
         return self._sorted
 
     def __iter__(self) -> Iterator[_N]:
-        return iter(self._things.values())
-
-    def __len__(self) -> int:
-        return len(self._things)
+        """Iterate over the resources in the order in which they were added."""
+        return iter(self._by_name.values())
 
 
+@dataclass
 class ZoneRecords:
-    """What one zone holds."""
+    """The zonal resources of one zone."""
 
-    def __init__(self) -> None:
-        self.instances: Shelf[Instance] = Shelf()
-        self.disks: Shelf[Disk] = Shelf()
-        self.reservations: Shelf[Reservation] = Shelf()
-
-
-@dataclass(slots=True)
-class Timing:
-    """How long things take; all of it nothing by default, so that tests wait for nothing.
-
-    Attributes:
-        lag: how long lists do not show what was just made.
-        boot: how long an instance, or a TPU slice, takes from its creation to run.
-        operation: how long an operation takes.
-        polls: how often a look at an operation finds it still running, beside that.
-        ghost: how long what a stockout leaves behind lives on after it.
-        shutdown: how long a deletion takes.
-    """
-
-    lag: timedelta = timedelta(0)
-    boot: timedelta = timedelta(0)
-    operation: timedelta = timedelta(0)
-    polls: int = 0
-    ghost: timedelta = timedelta(0)
-    shutdown: timedelta = timedelta(0)
+    instances: ResourceStore[Instance] = field(default_factory=ResourceStore)
+    disks: ResourceStore[Disk] = field(default_factory=ResourceStore)
+    reservations: ResourceStore[Reservation] = field(default_factory=ResourceStore)
+    groups: "ResourceStore[Group]" = field(default_factory=ResourceStore)
 
 
 class State:
-    """All records, what the harness prescribes, and the one lock that guards both.
+    """Every record, the conditions that a test has set, and the lock that guards both.
 
     Attributes:
-        capacity: (zone, machine type, accelerator type or slice type) -> how many there are in all; missing for any number.
-        quotas: (metric, region, zone or "global") -> limit.
-        unreachable: zones that lists over all zones can't reach at the moment.
-        shelves: kind -> scope -> resources: firewalls, networks, resource policies, ...
-        requests: request id -> when, which request, and what it began.
-        stockout_has_status: whether an operation that ends in a stockout has an HTTP status.
-        stockout_is_upfront: whether bulkInsert finds out about a stockout before it begins.
-        settle: what else is to be done when time has passed.
+        timing: How long things take.
+        ghost_time: How long instances that a stockout leaves behind exist after it.
+        capacity: (zone; machine type, accelerator type or slice type) -> how many the zone has in total.
+        quotas: (quota metric; region, zone or "global") -> the limit.
+        unreachable: The zones that lists over all zones cannot reach.
+        stores: Kind -> scope -> the resources: firewalls, networks, resource policies, ...
+        requests: Request id -> when it came, which request it was, and the operation that it began.
+        stockout_has_status: Whether an operation that ends in a stockout has an HTTP status.
+        stockout_is_upfront: Whether bulkInsert refuses a stockout before it begins an operation.
+        lost_while_created: The codes of operations that are to fail because an instance is preempted while it is created.
+        role: The permissions of the caller; None for all.
+        used_permissions: The permissions that calls have needed.
+        settle: Called after each change of time, with the lock held.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
+        """Start without any records; `now` returns the time of the cloud's clock."""
         self.lock = threading.RLock()
         self._clock_now = now
         self.offset = timedelta(0)
         self.timing = Timing()
+        self.ghost_time = timedelta(0)
         self.zones: dict[str, ZoneRecords] = {}
-        self.shelves: dict[str, dict[str, Shelf[Thing]]] = {}
-        self.operations: dict[str, Shelf[Operation]] = {}
+        self.stores: dict[str, dict[str, ResourceStore[ComputeResource]]] = {}
+        self.operations: dict[str, ResourceStore[Operation]] = {}
         self.requests: dict[str, tuple[datetime, str, Any]] = {}
-        self.capacity: dict[tuple[str, str], int] = {}
-        self.quotas: dict[tuple[str, str], float] = {}
+        self.capacity: Limits[int] = Limits()
+        self.quotas: Limits[float] = Limits()
         self.unreachable: set[str] = set()
         self.stockout_has_status = True
+        self.lost_while_created: list[str] = []
+        self.role: frozenset[str] | None = None
+        self.used_permissions: set[str] = set()
         self.stockout_is_upfront = False
         self.settle: Callable[[], None] = lambda: None
         self._numbers = itertools.count(1)
-        self._events: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._schedule = Schedule(self.now)
 
     def clear(self) -> None:
-        """Forget all records; what the harness prescribed stays."""
-        for records in (self.zones, self.shelves, self.operations, self.requests):
+        """Delete every record; the conditions stay."""
+        for records in (self.zones, self.stores, self.operations, self.requests):
             records.clear()
-        self._events.clear()
+        self._schedule.clear()
 
     def now(self) -> datetime:
-        """The time in this cloud."""
+        """Return the time in this cloud."""
         return self._clock_now() + self.offset
 
     def number(self) -> int:
-        """The next number, for names and addresses."""
+        """Return the next number, for names and addresses."""
         return next(self._numbers)
 
     def new_id(self) -> int:
-        """A new resource id, as long as Google's."""
+        """Return a new resource id, as long as Google's ids."""
         return 1_000_000_000_000_000_000 + self.number()
 
     def zone(self, name: str) -> ZoneRecords:
-        """The records of a zone that exists."""
+        """Return the records of a zone that exists."""
         return self.zones.setdefault(name, ZoneRecords())
 
-    def shelf(self, kind: str, scope: str) -> Shelf[Thing]:
-        """The resources of a kind in a scope."""
-        return self.shelves.setdefault(kind, {}).setdefault(scope, Shelf())
+    def store(self, kind: str, scope: str) -> ResourceStore[ComputeResource]:
+        """Return the resources of a kind in a scope."""
+        return self.stores.setdefault(kind, {}).setdefault(scope, ResourceStore())
 
-    def at(self, when: datetime, event: Callable[[], None]) -> None:
-        """Let `event` happen when it is time; at once if it is."""
+    def at(self, when: datetime, action: Callable[[], None]) -> None:
+        """Run an action at a time; at once if the time has come."""
         if when <= self.now():
-            event()
+            action()
         else:
-            heapq.heappush(self._events, (when, self.number(), event))
+            self._schedule.add(when, action)
 
     def catch_up(self) -> None:
-        """Let everything happen whose time has come; the caller holds the lock."""
-        now = self.now()
-        while self._events and self._events[0][0] <= now:
-            heapq.heappop(self._events)[2]()
+        """Run everything that is due; the caller holds the lock."""
+        self._schedule.run_due()
         self.settle()
 
     def instances(self, region: str | None = None) -> Iterator[Instance]:
-        """All instances, or those of a region."""
+        """Yield the instances of a region, or all instances."""
         for name, records in self.zones.items():
             if region is None or hardware().zones[name] == region:
                 yield from records.instances
 
     def delete_instance(self, instance: Instance, gone_at: datetime) -> None:
-        """Begin to delete an instance; the disks that are set to go with it go when it is gone."""
+        """Begin to delete an instance; at `gone_at` it is gone, with every disk that has autoDelete."""
         if instance.gone_at is not None:
             return
         instance.gone_at = gone_at
-        self.at(gone_at, lambda: self._take_away(instance))
+        self.at(gone_at, lambda: self._remove_instance(instance))
 
-    def vanish(self, ghost: Instance, when: datetime) -> None:
-        """Let a ghost go by itself, with its disks, unless it was deleted before."""
+    def expire_ghost(self, ghost: Instance, when: datetime) -> None:
+        """Remove a ghost with its disks at a time, unless it was deleted before."""
         ghost.disks = [(disk, True) for disk, _ in ghost.disks]
-        self.at(when, lambda: self._take_away(ghost))
+        self.at(when, lambda: self._remove_instance(ghost))
 
-    def _take_away(self, instance: Instance) -> None:
+    def _remove_instance(self, instance: Instance) -> None:
         records = self.zone(instance.host.zone)
         if records.instances.find(instance.name) is not instance:
             return
-        records.instances.drop(instance.name)
-        for disk, goes_too in instance.disks:
+        records.instances.remove(instance.name)
+        for disk, is_deleted_too in instance.disks:
             disk.user = None
-            if goes_too:
-                records.disks.drop(disk.name)
+            if is_deleted_too:
+                records.disks.remove(disk.name)
 
     def stop_instance(self, instance: Instance) -> None:
-        """Let an instance stand still: it exists, keeps its disks, and runs no more."""
+        """Stop an instance: it exists and keeps its disks."""
         if instance.stopped_at is None and instance.gone_at is None:
             instance.stopped_at = self.now()
 
-    def limit_run(self, instance: Instance, run_until: datetime) -> None:
-        """Let a time limit end an instance, by the action that it was given."""
-        instance.run_until = run_until
-        self.at(run_until, lambda: self._run_out(instance))
+    def start_instance(self, instance: Instance) -> None:
+        """Start a stopped instance, or resume a suspended one."""
+        if instance.stopped_at is not None:
+            instance.stopped_at, instance.is_suspended = None, False
+            instance.runs_from = self.now() + self.timing.boot
 
-    def _run_out(self, instance: Instance) -> None:
+    def limit_run(self, instance: Instance, run_until: datetime) -> None:
+        """Stop or delete an instance at the end of its time limit, according to its termination action."""
+        instance.run_until = run_until
+        self.at(run_until, lambda: self._end_run(instance))
+
+    def _end_run(self, instance: Instance) -> None:
         if instance.gone_at is not None or instance.stopped_at is not None:
             return
         if instance.action == "DELETE":

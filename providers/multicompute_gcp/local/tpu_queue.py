@@ -1,12 +1,14 @@
-"""The queue: requests enter it, get their slices all at once or wait, and fail, are suspended or deleted."""
+"""The queue of the TPU API: a request gets all its slices at once or waits; it can fail, be suspended or be deleted."""
 
+import re
 from datetime import datetime, timedelta
 
-from multicompute_gcp.local.answers import GcpError, Json
+from multicompute_gcp.local.responses import GcpError, Json
 from multicompute_gcp.local.tpu_records import QueuedResource, TpuNode, TpuRecords, full_name
 from multicompute_gcp.local.tpu_rules import (
     bad,
     check_id,
+    check_network,
     check_node_id,
     check_parent,
     check_quota,
@@ -19,23 +21,26 @@ _LIMITS = ("validUntilDuration", "validUntilTime", "validAfterDuration", "validA
 
 
 class Queue:
-    """Queued resources of all zones."""
+    """The queued resources of all zones."""
 
     def __init__(self, records: TpuRecords) -> None:
+        """Queue requests in `records`."""
         self._records = records
         self._state = records.state
 
-    def enter(self, zone: str, name: str, body: Json) -> QueuedResource:
-        """Take a request into the queue.
+    def add(self, zone: str, name: str, body: Json) -> QueuedResource:
+        """Add a request to the queue.
 
         Raises:
-            GcpError: the TPU API would refuse it.
+            GcpError: The TPU API would refuse the request.
         """
         spec = _spec(body)
         check_parent(spec.get("parent", ""), zone)
         node = spec.get("node") or {}
         kind = read_node(node, zone)
+        check_network(self._records, node, zone)
         ids = _node_ids(name, spec)
+        _check_reservation(body.get("reservationName", ""), zone)
         if "spot" in body and "guaranteed" in body:
             raise bad("Only one of spot and guaranteed can be set.")
         spot = "spot" in body
@@ -59,14 +64,14 @@ class Queue:
             labels=node.get("labels", {}),
         )
         until = _valid_until(body.get("queueingPolicy", {}), now)
-        self._records.zone(zone).queued.put(queued)
+        self._records.zone(zone).queued.add(queued)
         self._state.at(queued.decided_at, lambda: self._decide(queued))
         if until is not None:
-            self._state.at(until, lambda: self._give_up(queued))
+            self._state.at(until, lambda: self._expire(queued))
         return queued
 
-    def serve(self) -> None:
-        """Give those that wait what there is by now, in the order in which they came."""
+    def grant_waiting(self) -> None:
+        """Grant the waiting requests, in the order of their creation, as far as there is capacity."""
         for zone in self._records.zones():
             waiting = [one for one in self._records.zone(zone).queued if one.waits]
             for queued in sorted(waiting, key=lambda one: one.created_at):
@@ -76,7 +81,7 @@ class Queue:
         if queued.gone_at or queued.failure or queued.granted_at:
             return
         count = len(queued.node_ids)
-        if not self._records.has_room(queued.zone, queued.slice, count):
+        if not self._records.has_capacity(queued.zone, queued.slice, count):
             if self._records.fails_without_capacity:
                 self.fail(queued, _RESOURCE_EXHAUSTED, no_capacity(queued.zone))
             else:
@@ -86,7 +91,7 @@ class Queue:
         queued.granted_at = self._state.now()
         queued.ready_at = queued.granted_at + self._state.timing.boot
         for node_id in queued.node_ids:
-            self._records.make_node(
+            self._records.create_node(
                 queued.zone,
                 node_id,
                 queued.slice,
@@ -96,22 +101,22 @@ class Queue:
                 of_several=count > 1,
             )
 
-    def _give_up(self, queued: QueuedResource) -> None:
+    def _expire(self, queued: QueuedResource) -> None:
         if queued.granted_at is None and queued.gone_at is None and queued.failure is None:
             self.fail(queued, _RESOURCE_EXHAUSTED, no_capacity(queued.zone))
 
     def fail(self, queued: QueuedResource, code: int, message: str, *, leaves_nodes: bool = False) -> None:
-        """Let a request fail; what it has made of its slices goes, or stays as it is."""
+        """Fail a request, and delete its slices unless they are to stay."""
         queued.failure, queued.waits = (code, message), False
         if not leaves_nodes:
             for node in self.nodes_of(queued):
                 self._records.delete_node(node, self._state.now())
 
     def preempt(self, node: TpuNode) -> None:
-        """Take a slice back; when it was the last one of its queued resource, that is suspended.
+        """Preempt a slice; with the last slice of a queued resource, suspend the queued resource.
 
-        Google does not say what becomes of the other slices of a request. Here they run on, which asks more of a caller than when all of
-        them go at once.
+        Google does not document what happens to the other slices of a request. Here they keep running, which is the harder case
+        for a client.
         """
         node.preempted_at = self._state.now()
         queued = self._records.zone(node.zone).queued.find(node.queued) if node.queued else None
@@ -123,20 +128,26 @@ class Queue:
         queued.suspended_by, queued.suspended_at = "SERVICE", gone_at
 
     def note_deletion(self, node: TpuNode, gone_at: datetime) -> None:
-        """A slice is being deleted by itself: when it was the last one, its queued resource is suspended."""
+        """Suspend the queued resource of a slice that is deleted individually, if it was the last slice."""
         queued = self._records.zone(node.zone).queued.find(node.queued) if node.queued else None
         if queued is not None and all(one.gone_at is not None for one in self.nodes_of(queued)):
             queued.suspended_by, queued.suspended_at = "USER", gone_at
 
     def delete(self, queued: QueuedResource, gone_at: datetime) -> None:
-        """Begin to delete a queued resource."""
+        """Begin to delete a queued resource; it is gone at `gone_at`."""
         if queued.gone_at is None:
             queued.gone_at, queued.waits = gone_at, False
-            self._state.at(gone_at, lambda: self._records.zone(queued.zone).queued.drop(queued.name))
+            self._state.at(gone_at, lambda: self._records.zone(queued.zone).queued.remove(queued.name))
 
     def nodes_of(self, queued: QueuedResource) -> list[TpuNode]:
-        """The slices that a queued resource has at the moment."""
+        """Return the slices that a queued resource has now."""
         return [node for node in self._records.zone(queued.zone).nodes if node.queued == queued.name]
+
+
+def _check_reservation(name: str, zone: str) -> None:
+    """Refuse a reservation that is not named as tpu.v2 (QueuedResource.reservationName) and gcloud's tpu_utils have it."""
+    if name and not re.fullmatch(rf"(projects|folders|organizations)/[^/]+/locations/{zone}/reservations/[^/]+", name):
+        raise bad(f'The reservation name "{name}" must be projects/PROJECT/locations/{zone}/reservations/NAME.')
 
 
 def _spec(body: Json) -> Json:

@@ -1,35 +1,35 @@
-"""What the local Cloud TPU holds: nodes, queued resources, operations; and how each of them stands at an instant."""
+"""The records of the local Cloud TPU: nodes, queued resources and operations, and their state at a time."""
 
 import ipaddress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from multicompute_gcp.local.answers import Json
 from multicompute_gcp.local.hardware import SliceType
-from multicompute_gcp.local.records import PROJECT, Labels, stamp
-from multicompute_gcp.local.state import Shelf, State
+from multicompute_gcp.local.records import PROJECT, Labels, timestamp
+from multicompute_gcp.local.responses import Json
+from multicompute_gcp.local.state import ResourceStore, State
 
 _TYPES = "type.googleapis.com/google.cloud.tpu.v2."
 _PRIVATE = int(ipaddress.IPv4Address("10.64.0.2"))
 _PUBLIC = int(ipaddress.IPv4Address("198.19.0.1"))
 _PORT = 8470
 Failure = tuple[int, str]
-"""Number and message of a google.rpc.Status."""
+"""The number and message of a google.rpc.Status."""
 
 
 def full_name(zone: str, collection: str, name: str) -> str:
-    """A resource's name as the TPU API has it."""
+    """Return the full name of a resource in the TPU API."""
     return f"projects/{PROJECT}/locations/{zone}/{collection}/{name}"
 
 
 @dataclass(slots=True)
 class TpuNode:
-    """A slice: one node of the TPU API, with all its hosts.
+    """A slice with all its hosts: one node of the TPU API.
 
     Attributes:
-        first_address: number of the first host's address.
-        queued: the queued resource that made it, "" for none.
-        health: as Google finds it.
+        first_address: The number of the first host's address.
+        queued: The queued resource that created it, "" for none.
+        health: The result of Google's health checks.
     """
 
     name: str
@@ -46,28 +46,34 @@ class TpuNode:
     is_one_of_several: bool = False
     preempted_at: datetime | None = None
     gone_at: datetime | None = None
+    stopped_at: datetime | None = None
     health: str = "HEALTHY"
 
     @property
     def labels(self) -> Labels:
+        """The labels."""
         found: Labels = self.body.get("labels", {})
         return found
 
     def state(self, now: datetime) -> str:
+        """Return the state as the API names it."""
         if self.gone_at is not None:
             return "DELETING"
         if self.preempted_at is not None:
             return "PREEMPTED"
+        if self.stopped_at is not None:
+            return "STOPPED"
         return "READY" if now >= self.ready_at else "CREATING"
 
     def as_json(self, now: datetime) -> Json:
+        """Return the document."""
         found: Json = {
             **self.body,
             "name": full_name(self.zone, "nodes", self.name),
             "id": str(self.id),
             "state": self.state(now),
             "apiVersion": "V2",
-            "createTime": stamp(self.created_at),
+            "createTime": timestamp(self.created_at),
             "networkEndpoints": self._endpoints() if now >= self.ready_at else [],
         }
         if now >= self.ready_at:
@@ -81,7 +87,7 @@ class TpuNode:
         return found
 
     def machine_number(self, worker: int) -> str:
-        """The number of the machine that a host is, which Google tells to that host alone."""
+        """Return the machine number of a host, which only the host itself can read from Google."""
         return str(self.id + 10_000_000 * (worker + 1))
 
     def _endpoints(self) -> list[Json]:
@@ -101,10 +107,10 @@ class QueuedResource:
     """A request in the queue.
 
     Attributes:
-        node_ids: the nodes that it stands for.
-        decided_at: when the request has been looked at; CREATING until then.
-        granted_at: when its resources were found, or None while it waits.
-        waits: whether it has been found that there is no capacity now.
+        node_ids: The ids of its nodes.
+        decided_at: When the queue first tries to grant it; CREATING until then.
+        waits: Whether it waits for capacity.
+        granted_at: When it was granted; None while it waits.
         suspended_by: "USER" or "SERVICE", once its nodes are gone.
     """
 
@@ -128,6 +134,7 @@ class QueuedResource:
     gone_at: datetime | None = None
 
     def state(self, now: datetime) -> str:
+        """Return the state as the API names it."""
         if self.gone_at is not None:
             return "DELETING"
         if self.failure is not None:
@@ -146,6 +153,7 @@ class QueuedResource:
         return "PROVISIONING" if now >= self.granted_at + (self.ready_at - self.granted_at) / 4 else "ACCEPTED"
 
     def as_json(self, now: datetime) -> Json:
+        """Return the document."""
         state = self.state(now)
         word = "".join(part.capitalize() for part in state.split("_"))
         status: Json = {"state": state}
@@ -158,7 +166,7 @@ class QueuedResource:
         return {
             **self.body,
             "name": full_name(self.zone, "queuedResources", self.name),
-            "createTime": stamp(self.created_at),
+            "createTime": timestamp(self.created_at),
             "state": status,
         }
 
@@ -180,12 +188,14 @@ class TpuOperation:
 
     @property
     def labels(self) -> Labels:
+        """No labels: operations have none."""
         return {}
 
     def as_json(self, now: datetime) -> Json:
+        """Return the document."""
         metadata: Json = {
             "@type": f"{_TYPES}OperationMetadata",
-            "createTime": stamp(self.created_at),
+            "createTime": timestamp(self.created_at),
             "target": self.target,
             "verb": self.verb,
             "apiVersion": "v2",
@@ -193,7 +203,7 @@ class TpuOperation:
         found: Json = {"name": full_name(self.zone, "operations", self.name), "metadata": metadata, "done": False}
         if self.polls_left > 0 or now < self.done_at:
             return found
-        metadata["endTime"] = stamp(self.done_at)
+        metadata["endTime"] = timestamp(self.done_at)
         found["done"] = True
         if self.failure is not None:
             found["error"] = {"code": self.failure[0], "message": self.failure[1]}
@@ -204,37 +214,41 @@ class TpuOperation:
         return found
 
 
+@dataclass
 class TpuZone:
-    """What one zone holds."""
+    """The resources of one zone."""
 
-    def __init__(self) -> None:
-        self.nodes: Shelf[TpuNode] = Shelf()
-        self.queued: Shelf[QueuedResource] = Shelf()
-        self.operations: Shelf[TpuOperation] = Shelf()
+    nodes: ResourceStore[TpuNode] = field(default_factory=ResourceStore)
+    queued: ResourceStore[QueuedResource] = field(default_factory=ResourceStore)
+    operations: ResourceStore[TpuOperation] = field(default_factory=ResourceStore)
 
 
 class TpuRecords:
-    """All zones, and what the harness prescribes.
+    """The resources of all zones.
 
     Attributes:
-        fails_without_capacity: whether a queued resource without capacity fails at once; else it waits, as Google's does.
+        state: The state of the cloud.
+        unauthorized: The zones that the project may not use.
+        fails_without_capacity: Whether a queued resource without capacity fails at once; otherwise it waits, as Google's does.
     """
 
     def __init__(self, state: State) -> None:
+        """Start without any resources; `state` has the clock, the capacity and the lock."""
         self.state = state
         self.fails_without_capacity = False
+        self.unauthorized: set[str] = set()
         self._zones: dict[str, TpuZone] = {}
 
     def zone(self, name: str) -> TpuZone:
-        """The records of a zone."""
+        """Return the records of a zone."""
         return self._zones.setdefault(name, TpuZone())
 
     def zones(self) -> list[str]:
-        """The zones that hold anything, sorted."""
+        """Return the zones with resources, sorted."""
         return sorted(self._zones)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete every record."""
         self._zones.clear()
 
     def begin(
@@ -248,7 +262,7 @@ class TpuRecords:
         done_at: datetime | None = None,
         failure: Failure | None = None,
     ) -> TpuOperation:
-        """Note an operation; `kind` is the message of its response, "" for none."""
+        """Begin an operation; `kind` is the message type of its response, "" for none."""
         now = self.state.now()
         operation = TpuOperation(
             name=f"operation-{int(now.timestamp() * 1000)}-{self.state.number():x}",
@@ -262,19 +276,23 @@ class TpuRecords:
             kind=kind,
             failure=failure,
         )
-        self.zone(zone).operations.put(operation)
+        self.zone(zone).operations.add(operation)
         return operation
 
     def used(self, zone: str, name: str) -> int:
-        """How many slices of a type run in a zone."""
-        return sum(1 for node in self.zone(zone).nodes if node.slice.name == name and node.preempted_at is None)
+        """Return how many slices of a type use capacity in a zone."""
+        return sum(
+            1
+            for node in self.zone(zone).nodes
+            if node.slice.name == name and node.preempted_at is None and node.stopped_at is None
+        )
 
-    def has_room(self, zone: str, kind: SliceType, count: int) -> bool:
-        """Whether the zone has so many more slices of a type."""
+    def has_capacity(self, zone: str, kind: SliceType, count: int) -> bool:
+        """Return whether a zone has capacity for `count` more slices of a type."""
         total = self.state.capacity.get((zone, kind.name))
         return total is None or self.used(zone, kind.name) + count <= total
 
-    def make_node(
+    def create_node(
         self,
         zone: str,
         name: str,
@@ -285,7 +303,7 @@ class TpuRecords:
         queued: str = "",
         of_several: bool = False,
     ) -> TpuNode:
-        """Make a slice."""
+        """Create a slice."""
         now, timing = self.state.now(), self.state.timing
         first = self.state.number()
         for _ in range(kind.hosts):
@@ -304,20 +322,36 @@ class TpuRecords:
             queued=queued,
             is_one_of_several=of_several,
         )
-        self.zone(zone).nodes.put(node)
+        self.zone(zone).nodes.add(node)
         return node
 
+    def stop_node(self, node: TpuNode) -> None:
+        """Stop a slice.
+
+        Raises:
+            ValueError: It has several hosts.
+        """
+        if node.slice.hosts > 1:
+            # tpu.v2, nodes.stop: "This operation is only available with single TPU nodes."
+            raise ValueError(f"{node.name}: a slice with {node.slice.hosts} hosts can't be stopped")
+        node.stopped_at = self.state.now()
+
+    def start_node(self, node: TpuNode) -> None:
+        """Start a stopped slice."""
+        if node.stopped_at is not None:
+            node.stopped_at, node.ready_at = None, self.state.now() + self.state.timing.boot
+
     def delete_node(self, node: TpuNode, gone_at: datetime) -> None:
-        """Begin to delete a slice."""
+        """Begin to delete a slice; it is gone at `gone_at`."""
         if node.gone_at is None:
             node.gone_at = gone_at
-            self.state.at(gone_at, lambda: self._drop_node(node))
+            self.state.at(gone_at, lambda: self._remove_node(node))
 
-    def _drop_node(self, node: TpuNode) -> None:
+    def _remove_node(self, node: TpuNode) -> None:
         nodes = self.zone(node.zone).nodes
         if nodes.find(node.name) is node:
-            nodes.drop(node.name)
+            nodes.remove(node.name)
 
-    def longest(self) -> timedelta:
-        """How long a deletion takes."""
+    def deletion_time(self) -> timedelta:
+        """Return how long a deletion takes."""
         return max(self.state.timing.operation, self.state.timing.shutdown)

@@ -1,17 +1,17 @@
-"""What the TPU API checks in the description of a node, and what counts against its quotas."""
+"""The rules of the TPU API for nodes, and its quotas."""
 
 import re
 from collections.abc import Mapping
 
-from multicompute_gcp.local.answers import GcpError, Json
 from multicompute_gcp.local.hardware import SliceType, hardware
 from multicompute_gcp.local.records import PROJECT
+from multicompute_gcp.local.responses import GcpError, Json
 from multicompute_gcp.local.tpu_records import TpuRecords
 
 _NAME = re.compile(r"[A-Za-z0-9_.~+%-]+")
 _NODE_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL_KEY, _LABEL_VALUE = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
-# https://cloud.google.com/tpu/docs/runtimes: which runtimes a generation boots.
+# https://cloud.google.com/tpu/docs/runtimes: the runtimes of each generation.
 _RUNTIMES: Mapping[str, str] = {
     "tpu-v2": r"tpu-ubuntu2204-base|tpu-vm-[a-z0-9.-]+",
     "tpu-v3": r"tpu-ubuntu2204-base|tpu-vm-[a-z0-9.-]+",
@@ -28,7 +28,7 @@ RUNTIME_VERSIONS = (
     "v2-alpha-tpuv6e",
     "v2-alpha-tpu7-ubuntu2404",
 )
-# As the Cloud Quotas API has them; chips or cores, as the number in the slice type's name.
+# The names in the Cloud Quotas API; each counts chips or cores, like the number in the slice type's name.
 _QUOTAS: Mapping[str, str] = {
     "tpu-v2": "TPUV2s",
     "tpu-v3": "TPUV3s",
@@ -42,7 +42,7 @@ _SUFFIX = "PerProjectPerZoneForTPUAPI"
 
 
 def quota_name(generation: str, *, spot: bool) -> str:
-    """The quota that slices of a generation count against."""
+    """Return the quota that slices of a generation count against."""
     return f"{_QUOTAS[generation]}{'Preemptible' if spot else ''}{_SUFFIX}"
 
 
@@ -50,12 +50,12 @@ QUOTA_NAMES = frozenset(quota_name(generation, spot=spot) for generation in _QUO
 
 
 def bad(message: str) -> GcpError:
-    """The TPU API's words for a bad request."""
+    """Return the TPU API's error for a bad request."""
     return GcpError("INVALID_ARGUMENT", f"Cloud TPU received a bad request. {message} [EID: 0x1bc8f9d790be9142]", 400)
 
 
 def no_capacity(zone: str) -> str:
-    """The TPU API's words for a lack of capacity; the code is 8, as for a quota."""
+    """Return the TPU API's message for a lack of capacity; the code is 8, the same as for a quota."""
     return (
         f'There is no more capacity in the zone "{zone}"; you can try in another zone where Cloud TPU Nodes are offered'
         " (see https://cloud.google.com/tpu/docs/regions) [EID: 0x1bc8f9d790be9142]"
@@ -63,24 +63,24 @@ def no_capacity(zone: str) -> str:
 
 
 def check_id(name: str, what: str) -> str:
-    """Refuse what is no id."""
+    """Return an id; refuse an invalid one."""
     if not _NAME.fullmatch(name):
         raise bad(f'The {what} "{name}" must match ^[A-Za-z0-9_.~+%-]+$')
     return name
 
 
 def check_node_id(name: str) -> str:
-    """Refuse what can't be the name of a node, which becomes part of host names."""
+    """Return the id of a node; refuse one that cannot be part of a host name."""
     if not _NODE_NAME.fullmatch(name):
         raise bad(f'The node_id "{name}" must match ^[a-z]([-a-z0-9]*[a-z0-9])?$ and have at most 63 characters')
     return name
 
 
 def read_node(node: Json, zone: str) -> SliceType:
-    """Check the description of a node; returns its slice type.
+    """Check the description of a node, and return its slice type.
 
     Raises:
-        GcpError: the TPU API would refuse it.
+        GcpError: The TPU API would refuse the node.
     """
     if node.get("acceleratorConfig"):
         raise bad("The local Cloud TPU takes acceleratorType, not acceleratorConfig.")
@@ -103,14 +103,31 @@ def read_node(node: Json, zone: str) -> SliceType:
     return kind
 
 
+def check_network(records: TpuRecords, node: Json, zone: str) -> None:
+    """Refuse a subnetwork that is not in the network of the node (tpu.v2, NetworkConfig: "default" if no network is given)."""
+    given = node.get("networkConfig", {})
+    path = str(given.get("subnetwork", ""))
+    region = zone.rpartition("-")[0]
+    project, name = path.split("/")[1] if "/" in path else PROJECT, path.rpartition("/")[2]
+    key = f"regions/{region}" if project == PROJECT else f"{project}/regions/{region}"
+    subnetwork = records.state.store("subnetwork", key).find(name)
+    if not path:
+        return
+    if subnetwork is None:
+        raise bad(f'The subnetwork "{path}" was not found.')
+    network = given.get("network", "default")
+    if subnetwork.body["network"].rpartition("/")[2] != network.rpartition("/")[2]:
+        raise bad(f'The subnetwork "{path}" is not in the network "{network}".')
+
+
 def check_parent(parent: str, zone: str) -> None:
-    """Refuse nodes that a queued resource would make elsewhere."""
+    """Refuse a node whose parent is not the zone of its queued resource."""
     if parent != f"projects/{PROJECT}/locations/{zone}":
         raise bad(f'The parent "{parent}" of a node is not that of the queued resource.')
 
 
 def check_quota(records: TpuRecords, zone: str, kind: SliceType, count: int, *, spot: bool) -> None:
-    """Refuse what the quota does not allow; that is found out before anything waits."""
+    """Refuse more slices than the quota allows, also before a request can wait in the queue."""
     name = quota_name(kind.generation, spot=spot)
     limit = records.state.quotas.get((name, zone))
     if limit is None:

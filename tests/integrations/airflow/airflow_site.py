@@ -1,4 +1,4 @@
-"""A real Airflow on this machine: API server, scheduler, DAG processor and triggerer, each a process, on 127.0.0.1 only."""
+"""A real Airflow on 127.0.0.1: API server, scheduler, DAG processor and triggerer, each in its own process."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
@@ -41,18 +41,21 @@ needs_airflow = pytest.mark.skipif(
 )
 
 
-def until(look: Callable[[], Any], what: str, *, seconds: float = 90) -> Any:
-    """What `look` returns, as soon as it is something."""
+_T = TypeVar("_T")
+
+
+def until(read: Callable[[], _T], what: str, *, seconds: float = 90) -> _T:
+    """Call `read` until its result is true, and return the result."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := look():
+        if found := read():
             return found
         time.sleep(0.2)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
 class AirflowSite:
-    """Airflow in a folder of its own, and what a test asks of it."""
+    """An Airflow in its own folder, and the requests of the tests to it."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -65,7 +68,7 @@ class AirflowSite:
         self.environment = {**os.environ, **self._settings()}
 
     def prepare(self) -> None:
-        """Lay out the folder and make the database."""
+        """Create the folder and the database."""
         (self.home / "dags").mkdir(parents=True)
         self.desk.mkdir()
         for source in (HERE / "dags" / "fleets.py", EXAMPLES / "airflow_fleet.py"):
@@ -73,11 +76,11 @@ class AirflowSite:
         self.airflow("db", "migrate")
 
     def airflow(self, *arguments: str) -> str:
-        """Run one command of Airflow's to its end."""
+        """Run a command of Airflow and return its output."""
         return self.python("-m", "airflow", *arguments)
 
     def python(self, *arguments: str, **variables: str) -> str:
-        """Run a Python that sees this Airflow, and return what it prints to stdout."""
+        """Run a Python process that uses this Airflow, and return its standard output."""
         done = subprocess.run(
             [sys.executable, *arguments],
             env={**self.environment, **variables},
@@ -91,7 +94,7 @@ class AirflowSite:
         return done.stdout
 
     def start(self) -> None:
-        """Start all four, and wait until they are at work."""
+        """Start all four processes and wait until they work."""
         self.launch("api-server", "--host", "127.0.0.1", "--port", str(self._port), "--workers", "1")
         for name in ("scheduler", "triggerer"):
             self.launch(name, "--skip-serve-logs")
@@ -100,7 +103,7 @@ class AirflowSite:
         until(lambda: len(self.dags()) >= 5, "the DAGs", seconds=90)
 
     def launch(self, name: str, *arguments: str) -> None:
-        """Start one part in a process group of its own."""
+        """Start one process in its own process group."""
         with (self.home / f"{name}.out").open("ab") as out:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", name, *arguments],
@@ -111,10 +114,10 @@ class AirflowSite:
                 start_new_session=True,
             )
 
-    def end(self, name: str, number: int = signal.SIGTERM) -> None:
-        """End one part, politely or not, and wait until it is gone; politely asked and still there, it is killed."""
+    def stop_process(self, name: str, number: int = signal.SIGTERM) -> None:
+        """Stop one process by a signal and wait for its end. A process that ignores SIGTERM is killed."""
         process = self._processes.pop(name)
-        # The one who is asked asks its children; the one who is killed can't.
+        # On SIGTERM a process stops its children itself; on SIGKILL it can't.
         (os.kill if number == signal.SIGTERM else os.killpg)(process.pid, number)
         try:
             process.wait(timeout=20)
@@ -127,17 +130,17 @@ class AirflowSite:
         process.wait(timeout=20)
 
     def stop(self) -> None:
-        """End all that was started."""
+        """Kill all processes that were started."""
         for name in list(self._processes):
-            self.end(name, signal.SIGKILL)
+            self.stop_process(name, signal.SIGKILL)
 
-    # Asking the API
+    # The API
 
     def dags(self) -> list[str]:
         return [dag["dag_id"] for dag in self.get("dags")["dags"]]
 
     def trigger(self, dag: str, run: str, *, waits: bool = False, **conf: object) -> None:
-        """Begin a run; with `waits` its work waits until `go`."""
+        """Start a run; with `waits`, its task waits until `go`."""
         folder = self.desk / run
         folder.mkdir()
         if waits:
@@ -148,17 +151,17 @@ class AirflowSite:
         (self.desk / run / "wait").unlink()
 
     def at_work(self, run: str, *, tries: int = 1) -> tuple[int, str]:
-        """Process and cluster of the work's last try, once there have been so many."""
+        """Return the process and the cluster of the latest try, as soon as there have been `tries` tries."""
 
-        def look() -> str:
+        def latest() -> str:
             notes = sorted((self.desk / run).glob("pid-*"))
             return notes[-1].read_text() if len(notes) >= tries else ""
 
-        pid, cluster = until(look, f"try {tries} of the work of {run}", seconds=90).split()
+        pid, cluster = until(latest, f"try {tries} of the task of {run}", seconds=90).split()
         return int(pid), cluster
 
     def ended(self, dag: str, run: str, *, seconds: float = 90) -> dict[str, str]:
-        """The states of a run's tasks, once it has ended, and under "" its own."""
+        """Wait until a run has ended; return the states of its tasks, and its own state under ""."""
         until(
             lambda: self.get(f"dags/{dag}/dagRuns/{quote(run)}")["state"] in ENDED, f"{run} has ended", seconds=seconds
         )
@@ -171,7 +174,7 @@ class AirflowSite:
         return list(self.get(f"dags/{dag}/dagRuns/{quote(run)}/taskInstances")["task_instances"])
 
     def pid(self, dag: str, run: str, task: str) -> int:
-        return next(ti["pid"] for ti in self.instances(dag, run) if ti["task_id"] == task)
+        return int(next(ti["pid"] for ti in self.instances(dag, run) if ti["task_id"] == task))
 
     def mark_failed(self, dag: str, run: str, task: str) -> None:
         self.ask("PATCH", f"dags/{dag}/dagRuns/{quote(run)}/taskInstances/{task}", {"new_state": "failed"})
@@ -207,7 +210,7 @@ class AirflowSite:
                 raise AssertionError(f"{method} {path}: {error.code}: {error.read()[:500]!r}") from None
 
     def _settings(self) -> dict[str, str]:
-        place = f"http://127.0.0.1:{self._port}"
+        address = f"http://127.0.0.1:{self._port}"
         settings = {
             "CORE__DAGS_FOLDER": str(self.home / "dags"),
             "CORE__LOAD_EXAMPLES": "False",
@@ -215,8 +218,8 @@ class AirflowSite:
             "CORE__PARALLELISM": "4",
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "CORE__EXECUTION_API_SERVER_URL": f"{place}/execution/",
-            "API__BASE_URL": place,
+            "CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+            "API__BASE_URL": address,
             "API__SECRET_KEY": "of-the-tests",
             "API_AUTH__JWT_SECRET": "of-the-tests, and long enough for the signature of its tokens, which is HS512",
             "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db",
@@ -235,21 +238,21 @@ class AirflowSite:
             **{f"AIRFLOW__{name}": value for name, value in settings.items()},
         }
 
-    def said(self) -> str:
-        """The last words of each process, for a failure's report."""
+    def last_output(self) -> str:
+        """Return the last output of each process, for the report of a failure."""
         return "\n".join(f"--- {out.name}\n{out.read_text()[-3000:]}" for out in sorted(self.home.glob("*.out")))
 
 
 @contextmanager
 def airflow_site(home: Path) -> Iterator[AirflowSite]:
-    """A running Airflow, ended on leaving."""
+    """Run an Airflow for the duration of the block."""
     site = AirflowSite(home)
     try:
         site.prepare()
         site.start()
         yield site
     except BaseException:
-        sys.stderr.write(site.vendor_message())
+        sys.stderr.write(site.last_output())
         raise
     finally:
         site.stop()

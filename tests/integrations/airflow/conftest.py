@@ -1,4 +1,4 @@
-"""One Airflow and one set of local clouds for all tests of a module: both take long to start."""
+"""One Airflow and one set of local clouds for all tests of a module, because both start slowly."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ def _cloud() -> Iterator[LocalClouds]:
 
 @pytest.fixture(scope="module", name="prepared")
 def _prepared(cloud: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> AirflowSite:
-    """A home and a database, and nothing that runs."""
+    """An Airflow with a database and no running process."""
     site = AirflowSite(tmp_path_factory.mktemp("airflow-home") / "home")
     site.prepare()
     return site
@@ -30,7 +30,7 @@ def _running(cloud: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(name="airflow")
 def _airflow(running: AirflowSite, cloud: LocalClouds) -> Iterator[AirflowSite]:
-    """The running Airflow, with clouds that have nothing in them and boot at once."""
+    """The running Airflow, with empty clouds whose nodes boot at once."""
     cloud.aws.set_delays()
     assert cloud.alive() == []
     yield running

@@ -1,4 +1,4 @@
-"""Run in a process of its own: `dag.test()` on the DAGs named on the command line, and what each came to, as JSON."""
+"""Runs `dag.test()` on the DAGs of the command line in a separate process, and prints their outcomes as JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Run in a process of its own: what Airflow makes of the provider, as JSON on the last line."""
+"""Prints in a separate process how Airflow sees the provider, as JSON on the last line."""
 
 import json
 import runpy
@@ -18,7 +18,7 @@ IMPORTED = (DAG, BaseOperator, dag, task)
 
 
 def seconds(path: str) -> float:
-    """Processor time to run a DAG file, with what every DAG file imports imported already."""
+    """Return the processor time to run a DAG file, after the common imports of all DAG files."""
     begun = time.process_time()
     runpy.run_path(path)
     return time.process_time() - begun

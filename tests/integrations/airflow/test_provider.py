@@ -1,4 +1,4 @@
-"""What Airflow makes of the provider's description and its connection, and what a task's cluster is called."""
+"""How Airflow sees the provider and its connection, and the names and tags of a task's cluster."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def _seen(prepared: AirflowSite, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @needs_airflow
 def test_airflow_finds_the_provider_its_connection_and_its_link(seen: dict[str, Any]) -> None:
-    # The probe has checked the description against the schema that Airflow brings.
+    # The probe has validated the description against the schema of Airflow.
     assert seen["is_known"]
     assert seen["hook"] == "multicompute.integrations.airflow.hook.MulticomputeHook"
     fields = ("clouds", "config", "dashboard", "default_ttl", "state")
@@ -40,7 +40,7 @@ def test_airflow_finds_the_provider_its_connection_and_its_link(seen: dict[str, 
 
 
 @needs_airflow
-def test_a_connection_configures_what_its_fields_say(seen: dict[str, Any]) -> None:
+def test_the_fields_of_a_connection_become_variables(seen: dict[str, Any]) -> None:
     assert seen["variables"] == {
         "MULTICOMPUTE_STATE": "postgresql://me:p%40ss%2Fword@127.0.0.1:1/fleets",
         "MULTICOMPUTE_DEFAULT_TTL": "90m",
@@ -49,7 +49,9 @@ def test_a_connection_configures_what_its_fields_say(seen: dict[str, Any]) -> No
 
 
 @needs_airflow
-def test_the_test_of_a_connection_tells_whether_its_ledger_can_be_opened_and_no_password(seen: dict[str, Any]) -> None:
+def test_the_test_of_a_connection_reports_whether_its_ledger_can_be_read_without_showing_the_password(
+    seen: dict[str, Any],
+) -> None:
     assert seen["works"][0] is True
     assert seen["unreachable"][0] is False
     assert "p@ss" not in seen["unreachable"][1]
@@ -57,16 +59,16 @@ def test_the_test_of_a_connection_tells_whether_its_ledger_can_be_opened_and_no_
 
 
 @needs_airflow
-def test_a_trigger_is_made_anew_from_what_it_serialises_to(seen: dict[str, Any]) -> None:
+def test_a_trigger_is_created_again_from_its_serialized_form(seen: dict[str, Any]) -> None:
     assert seen["trigger_again"]
 
 
 @needs_airflow
-def test_the_example_costs_the_dag_processor_next_to_nothing(seen: dict[str, Any]) -> None:
+def test_the_dag_processor_parses_the_example_in_little_time(seen: dict[str, Any]) -> None:
     assert seen["parsing"]["example"] - seen["parsing"]["empty"] < 0.2
 
 
-def test_where_airflow_is_not_installed_the_package_can_still_be_described() -> None:
+def test_the_description_does_not_need_airflow() -> None:
     from multicompute.integrations.airflow.provider_info import get_provider_info
 
     assert get_provider_info()["name"] == "multicompute"
@@ -81,7 +83,7 @@ def test_where_airflow_is_not_installed_the_package_can_still_be_described() -> 
         ("_", "_", "_", -1),
     ],
 )
-def test_every_task_instance_has_a_name_and_tags_that_every_cloud_takes(instance: tuple[str, str, str, int]) -> None:
+def test_every_task_instance_has_a_name_and_tags_that_every_cloud_accepts(instance: tuple[str, str, str, int]) -> None:
     name = cluster_name(*instance)
     spec = ClusterSpec.of({"gpus": 8, "type": "h100", "name": name, "tags": tags_of(*instance[:3])})
     assert spec.name == name
@@ -95,6 +97,6 @@ def test_the_name_is_the_same_for_each_try_and_another_for_each_instance() -> No
     assert len({cluster_name(*instance) for instance in [first, first, *others]}) == 4
 
 
-def test_a_tag_that_has_to_be_changed_is_told_apart() -> None:
+def test_a_tag_that_must_be_changed_stays_distinct() -> None:
     assert tag("good_run") == "good_run"
     assert tag("A b") != tag("a b") != "a-b"

@@ -1,4 +1,4 @@
-"""A real scheduler, workers and triggerer on a local cloud: whatever becomes of a run, it has one cluster, and none is left."""
+"""A real scheduler, workers and triggerer on a local cloud: every run has one cluster and leaves none, however it ends."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_a_run_that_succeeds_has_one_cluster_and_leaves_none(airflow: AirflowSit
     assert set(airflow.ended("once", "good").values()) == {"success"}
     ended = assert_one_and_none_left(cloud, "good")
     assert ended.tags == {"airflow-dag": "once", "airflow-run": "good", "airflow-task": "cluster"}
-    # The connection's default ttl, not the package's.
+    # The default ttl of the connection, not of the package.
     assert ended.spec.to_dict()["ttl"] == "3h"
     task = "dags/once/dagRuns/good/taskInstances/cluster"
     handle = airflow.get(f"{task}/xcomEntries/return_value?deserialize=true")["value"]
@@ -57,7 +57,7 @@ def test_a_task_that_fails_has_its_cluster_torn_down(airflow: AirflowSite, cloud
     assert_one_and_none_left(cloud, "bad")
 
 
-def test_a_request_that_no_cloud_can_meet_cleans_up_after_itself(airflow: AirflowSite, cloud: LocalClouds) -> None:
+def test_a_request_without_capacity_leaves_nothing(airflow: AirflowSite, cloud: LocalClouds) -> None:
     cloud.aws.faults.fail("RunInstances", code="InsufficientInstanceCapacity", times=None)
     try:
         airflow.trigger("scarce", "nothing")
@@ -78,7 +78,7 @@ def test_a_retry_works_on_the_cluster_of_the_worker_that_was_killed(airflow: Air
     assert first == second == assert_one_and_none_left(cloud, "killed").id
 
 
-def test_a_request_whose_worker_is_killed_is_taken_up_by_its_retry(airflow: AirflowSite, cloud: LocalClouds) -> None:
+def test_a_request_whose_worker_is_killed_is_continued_by_its_retry(airflow: AirflowSite, cloud: LocalClouds) -> None:
     cloud.aws.set_delays(boot=8)
     airflow.trigger("twice", "request-killed")
     begun = up("request-killed", ClusterState.PROVISIONING)
@@ -97,7 +97,9 @@ def test_a_request_that_is_killed_and_not_retried_is_torn_down(airflow: AirflowS
     assert_one_and_none_left(cloud, "lost")
 
 
-def test_a_worker_that_is_killed_with_its_supervisor_is_missed(airflow: AirflowSite, cloud: LocalClouds) -> None:
+def test_the_cluster_of_a_worker_that_is_killed_with_its_supervisor_is_torn_down(
+    airflow: AirflowSite, cloud: LocalClouds
+) -> None:
     cloud.aws.set_delays(boot=600)
     airflow.trigger("once", "gone")
     up("gone", ClusterState.PROVISIONING)
@@ -111,18 +113,20 @@ def test_a_worker_that_is_killed_with_its_supervisor_is_missed(airflow: AirflowS
     assert_one_and_none_left(cloud, "gone")
 
 
-def test_a_request_that_is_marked_failed_tears_down_what_it_has_begun(airflow: AirflowSite, cloud: LocalClouds) -> None:
+def test_a_request_that_is_marked_failed_tears_down_what_it_has_launched(
+    airflow: AirflowSite, cloud: LocalClouds
+) -> None:
     cloud.aws.set_delays(boot=600)
     airflow.trigger("once", "marked")
     begun = up("marked", ClusterState.PROVISIONING)
     airflow.mark_failed("once", "marked", "cluster")
     assert airflow.ended("once", "marked")[""] == "failed"
     assert assert_one_and_none_left(cloud, "marked").id == begun.id
-    # By the task's own end or by the teardown that follows on it, whichever came first.
+    # Terminated by the task itself or by the teardown task after it, whichever came first.
     assert any(words in begun.refresh().reason for words in ("Cancelled", "by request"))
 
 
-def test_a_cleared_task_gets_a_cluster_anew_and_leaves_none(airflow: AirflowSite, cloud: LocalClouds) -> None:
+def test_a_cleared_task_gets_a_new_cluster_and_leaves_none(airflow: AirflowSite, cloud: LocalClouds) -> None:
     airflow.trigger("once", "cleared")
     assert airflow.ended("once", "cleared")[""] == "success"
     assert_one_and_none_left(cloud, "cleared")
@@ -136,16 +140,16 @@ def test_a_cleared_task_gets_a_cluster_anew_and_leaves_none(airflow: AirflowSite
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_triggerer_that_is_restarted_goes_on_with_the_same_cluster(
+def test_a_restarted_triggerer_continues_with_the_same_cluster(
     airflow: AirflowSite, cloud: LocalClouds, number: signal.Signals
 ) -> None:
     run = f"restarted-{number.value}"
-    # Long enough for the triggerer to be gone before the nodes run.
+    # Long enough to stop the triggerer before the nodes run.
     cloud.aws.set_delays(boot=20)
     airflow.trigger("deferred", run)
     begun = up(run, ClusterState.PROVISIONING)
     until(lambda: airflow.states("deferred", run)["cluster"] == "deferred", "the request is deferred")
-    airflow.end("triggerer", number)
+    airflow.stop_process("triggerer", number)
     assert [each.state for each in clusters(run)] == [ClusterState.PROVISIONING]
     airflow.launch("triggerer", "--skip-serve-logs")
     assert set(airflow.ended("deferred", run).values()) == {"success"}

@@ -1,4 +1,4 @@
-"""A real Prefect server for the tests of this folder, on 127.0.0.1 and in a database of its own, and a process that runs flows."""
+"""A real Prefect server on 127.0.0.1 with its own database, and a process that runs flows."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from multicompute.testing import LocalClouds, local_clouds
 
-# Before the first import of prefect: it reads these then.
+# Set before the first import of prefect, which reads them.
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 
@@ -23,14 +23,14 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
-            # Prefect leaves its clients' connections to the garbage collector.
+            # Prefect does not close its clients' connections; the garbage collector does.
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
             item.add_marker(pytest.mark.timeout(240))
 
 
 @pytest.fixture(autouse=True)
 def _connections_collected() -> Iterator[None]:
-    """What Prefect left is collected here, where the warning is expected, and not in somebody else's test."""
+    """Collect the garbage of Prefect here, where its warnings are expected, and not in another test."""
     yield
     gc.collect()
 
@@ -47,7 +47,7 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-# Not for the session: tests of other modules start clouds of their own in this process, and moto is one to a process.
+# Not for the session: tests of other modules start their own clouds in this process, which can run only one moto.
 @pytest.fixture(scope="module", name="clouds")
 def _clouds() -> Iterator[LocalClouds]:
     with local_clouds("aws") as clouds:
@@ -56,17 +56,17 @@ def _clouds() -> Iterator[LocalClouds]:
 
 @pytest.fixture(scope="module", name="runner")
 def _runner(clouds: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A process that runs the watched flows, each in one of its own; gives the file of what it says."""
+    """Start a process that runs the watched flows, each in its own process; return the file with its output."""
     from prefect.settings import get_current_settings
 
-    said = tmp_path_factory.mktemp("runner") / "said.txt"
+    log = tmp_path_factory.mktemp("runner") / "log.txt"
     environment = {
         **os.environ,
         **get_current_settings().to_environment_variables(exclude_unset=True),
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     }
-    with said.open("w") as output:
-        # A session of its own, so that the flows' processes end with it.
+    with log.open("w") as output:
+        # In its own session, so that killing it also ends the flows' processes.
         process = subprocess.Popen(
             [sys.executable, str(HERE / "watched_flows.py")],
             env=environment,
@@ -75,7 +75,7 @@ def _runner(clouds: LocalClouds, tmp_path_factory: pytest.TempPathFactory) -> It
             start_new_session=True,
         )
     try:
-        yield said
+        yield log
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,7 +1,9 @@
-"""The block: kept by the server, used by name, and none of its secrets shown."""
+"""The block: stored by the server, used by name, and without showing its secrets."""
 
 import asyncio
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from prefect import flow
@@ -17,18 +19,19 @@ SECRET = "hunter2-of-the-block"
 
 @pytest.fixture(name="saved")
 def _saved(tmp_path: Path) -> Multicompute:
-    block = Multicompute(
-        state=f"sqlite:///{tmp_path}/{SECRET}.db",
-        owner="team",
-        default_ttl="3h",
-        settings={"aws": {"regions": "us-west-2"}},
-        environment={"AWS_ACCESS_KEY_ID": "of-the-block", "AWS_SECRET_ACCESS_KEY": SECRET},
-    )
+    values: dict[str, Any] = {
+        "state": f"sqlite:///{tmp_path}/{SECRET}.db",
+        "owner": "team",
+        "default_ttl": "3h",
+        "settings": {"aws": {"regions": "us-west-2"}},
+        "environment": {"AWS_ACCESS_KEY_ID": "of-the-block", "AWS_SECRET_ACCESS_KEY": SECRET},
+    }
+    block = Multicompute(**values)
     block.save("team", overwrite=True)
     return block
 
 
-def test_a_saved_block_says_where_clusters_are_written_down_and_where_they_may_be(
+def test_a_saved_block_sets_the_ledger_and_the_regions(
     saved: Multicompute, clouds: LocalClouds, tmp_path: Path
 ) -> None:
     @flow
@@ -36,7 +39,7 @@ def test_a_saved_block_says_where_clusters_are_written_down_and_where_they_may_b
         with cluster(gpus=8, type="h100", config="team") as fleet:
             assert fleet.region == "us-west-2"
             assert fleet.expires_at is not None and (fleet.expires_at - fleet.created_at).seconds == 3 * 3600
-            # The configuration of this machine, which knows nothing of it.
+            # The configuration of this machine has another ledger.
             assert Cluster.list() == []
         handle = request_cluster(8, "h100", config=saved)
         terminate_cluster(handle, config=saved)
@@ -63,7 +66,9 @@ def test_nothing_shows_the_secrets_of_a_block(saved: Multicompute) -> None:
     assert loaded.variables()["MULTICOMPUTE_AWS__REGIONS"] == "us-west-2"
 
 
-def test_the_entry_point_makes_the_block_known_to_prefect() -> None:
+def test_the_entry_point_registers_the_block_with_prefect() -> None:
     from prefect.plugins import load_prefect_collections
 
-    assert load_prefect_collections()["multicompute"].Multicompute is Multicompute
+    loaded = load_prefect_collections()["multicompute"]
+    assert isinstance(loaded, ModuleType)
+    assert loaded.Multicompute is Multicompute

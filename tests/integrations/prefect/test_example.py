@@ -1,4 +1,4 @@
-"""The example is run, as it stands in the documentation."""
+"""The example of the documentation runs."""
 
 import os
 import subprocess

@@ -24,7 +24,7 @@ from multicompute.testing import FakeCloud
 from tests.integrations.prefect.run_pages import page, run_id
 
 
-def test_a_flow_has_its_cluster_for_a_block_and_shows_plan_cost_and_story(fake_cloud: FakeCloud) -> None:
+def test_a_flow_has_its_cluster_for_a_block_and_shows_plan_cost_and_events(fake_cloud: FakeCloud) -> None:
     seen: list[str] = []
 
     @flow
@@ -55,13 +55,13 @@ def test_a_flow_that_fails_in_the_block_leaves_nothing(fake_cloud: FakeCloud) ->
     assert fake_cloud.alive() == []
 
 
-def test_an_async_flow_waits_for_clouds_outside_of_its_loop(fake_cloud: FakeCloud) -> None:
+def test_an_async_flow_waits_for_clouds_outside_of_its_event_loop(fake_cloud: FakeCloud) -> None:
     threads: set[int] = set()
-    story: list[str] = []
+    kinds: list[str] = []
 
     def notice(event: Event) -> None:
         threads.add(threading.get_ident())
-        story.append(event.kind)
+        kinds.append(event.kind)
 
     @flow
     async def train() -> None:
@@ -75,11 +75,11 @@ def test_an_async_flow_waits_for_clouds_outside_of_its_loop(fake_cloud: FakeClou
         assert ended["state"] == "TERMINATED"
 
     asyncio.run(train())
-    assert "ready" in story
+    assert "ready" in kinds
     assert fake_cloud.alive() == []
 
 
-def test_what_would_block_an_event_loop_is_refused_before_anything_is_bought(fake_cloud: FakeCloud) -> None:
+def test_a_call_that_would_block_an_event_loop_is_refused_before_anything_is_launched(fake_cloud: FakeCloud) -> None:
     @flow
     async def train() -> None:
         with pytest.raises(errors.SpecError, match="would block the event loop"), cluster(gpus=8, type="h100"):
@@ -91,13 +91,13 @@ def test_what_would_block_an_event_loop_is_refused_before_anything_is_bought(fak
     assert Cluster.list(include_ended=True) == []
 
 
-def test_outside_of_a_run_there_is_no_cluster(fake_cloud: FakeCloud) -> None:
-    with pytest.raises(MissingContextError, match="in a flow or a task only"), cluster(gpus=8, type="h100"):
+def test_a_cluster_can_not_be_requested_outside_of_a_run(fake_cloud: FakeCloud) -> None:
+    with pytest.raises(MissingContextError, match="only inside a flow or a task"), cluster(gpus=8, type="h100"):
         pass
     assert fake_cloud.alive() == []
 
 
-def test_a_task_may_have_a_cluster_of_its_own(fake_cloud: FakeCloud) -> None:
+def test_a_task_can_have_its_own_cluster(fake_cloud: FakeCloud) -> None:
     @task
     def evaluate() -> dict[str, str]:
         with cluster(gpus=8, type="h100") as fleet:
@@ -129,7 +129,7 @@ def test_steps_share_a_cluster_between_request_and_terminate(fake_cloud: FakeClo
     assert fake_cloud.alive() == []
 
 
-def test_a_flow_that_is_tried_again_gets_the_cluster_that_it_had(fake_cloud: FakeCloud) -> None:
+def test_a_retried_flow_gets_the_cluster_that_it_had(fake_cloud: FakeCloud) -> None:
     names: list[str] = []
 
     @flow(retries=1)
@@ -145,19 +145,17 @@ def test_a_flow_that_is_tried_again_gets_the_cluster_that_it_had(fake_cloud: Fak
     assert fake_cloud.alive() == []
 
 
-def test_a_task_that_is_tried_again_gets_the_cluster_that_it_had(
-    fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_retried_task_gets_the_cluster_that_it_had(fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     lost: list[str] = []
-    as_it_is = Cluster.to_dict
+    original = Cluster.to_dict
 
     def lose_the_answer_once(self: Cluster) -> dict[str, object]:
         if not lost:
             lost.append(self.name)
-            raise ConnectionError("the result store is away")
-        return as_it_is(self)
+            raise ConnectionError("the result store is unreachable")
+        return original(self)
 
-    # The cluster is up, and the task fails all the same: what comes after the request is Prefect's, and no double has it.
+    # The cluster is up, but the task fails afterwards. Patched, because no test double covers the code after the request.
     monkeypatch.setattr(Cluster, "to_dict", lose_the_answer_once)
 
     @flow
@@ -171,7 +169,7 @@ def test_a_task_that_is_tried_again_gets_the_cluster_that_it_had(
     assert fake_cloud.alive() == []
 
 
-def test_requests_that_are_alike_get_a_cluster_each(fake_cloud: FakeCloud) -> None:
+def test_equal_requests_get_different_clusters(fake_cloud: FakeCloud) -> None:
     @flow
     def train() -> None:
         handles = [future.result() for future in request_cluster.map([8, 8, 16], ["h100", "h100", "h100"])]
@@ -187,7 +185,7 @@ def test_requests_that_are_alike_get_a_cluster_each(fake_cloud: FakeCloud) -> No
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_a_transaction_that_fails_ends_the_cluster_that_was_requested_in_it(
+def test_a_failed_transaction_terminates_the_cluster_that_was_requested_in_it(
     is_async: bool, fake_cloud: FakeCloud
 ) -> None:
     @flow
@@ -209,7 +207,7 @@ def test_a_transaction_that_fails_ends_the_cluster_that_was_requested_in_it(
     assert fake_cloud.alive() == []
 
 
-def test_a_request_that_fails_leaves_nothing_and_says_what_was_tried(fake_cloud: FakeCloud) -> None:
+def test_a_failed_request_leaves_nothing_and_reports_its_attempts(fake_cloud: FakeCloud) -> None:
     fake_cloud.set_capacity("*", "*", 0)
 
     @flow
@@ -223,7 +221,7 @@ def test_a_request_that_fails_leaves_nothing_and_says_what_was_tried(fake_cloud:
 
 
 @pytest.mark.parametrize("ending", ["completed", "failed"])
-def test_no_cluster_outlives_a_flow_that_ends_its_clusters(ending: str, fake_cloud: FakeCloud) -> None:
+def test_a_flow_that_ends_its_clusters_leaves_none(ending: str, fake_cloud: FakeCloud) -> None:
     @flow
     def inner() -> None:
         request_cluster(8, "a100")
@@ -242,7 +240,7 @@ def test_no_cluster_outlives_a_flow_that_ends_its_clusters(ending: str, fake_clo
     assert fake_cloud.alive() == []
 
 
-def test_the_hooks_of_one_flow_run_leave_the_clusters_of_others_alone(fake_cloud: FakeCloud) -> None:
+def test_the_hooks_of_a_flow_run_do_not_change_the_clusters_of_others(fake_cloud: FakeCloud) -> None:
     @ends_its_clusters
     @flow
     async def short() -> None:

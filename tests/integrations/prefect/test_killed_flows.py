@@ -1,4 +1,4 @@
-"""A flow's process is killed, or its run is cancelled: nothing of it is left, and a run that is begun again pays once."""
+"""Flows whose process is killed or whose run is cancelled: nothing is left, and a run that is started again pays once."""
 
 import asyncio
 import json
@@ -7,25 +7,28 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling, Scheduled, State
+from prefect.states import Cancelling, Scheduled
 
 from multicompute import Cluster
 from multicompute.node import ClusterState
 from multicompute.testing import LocalClouds
 
-PATIENCE = 150
+TIMEOUT = 150
 
 
-def until(what: Callable[[], Any], runner: Path) -> Any:
-    """What `what` gives once it gives anything."""
-    deadline = time.monotonic() + PATIENCE
-    while not (answer := what()):
+_T = TypeVar("_T")
+
+
+def until(read: Callable[[], _T], runner: Path) -> _T:
+    """Call `read` until its result is true, and return the result."""
+    deadline = time.monotonic() + TIMEOUT
+    while not (answer := read()):
         assert time.monotonic() < deadline, runner.read_text()
         time.sleep(0.2)
     return answer
@@ -57,7 +60,7 @@ async def _is_served(flow: str) -> bool:
 
 
 class Watched:
-    """A run of one of the flows that the runner serves."""
+    """A run of a flow that the runner serves."""
 
     def __init__(self, flow: str, note: Path, runner: Path) -> None:
         flow = flow.replace("_", "-")
@@ -65,7 +68,7 @@ class Watched:
         self.note, self.runner = note, runner
         self.run = asyncio.run(_begin(flow, note))
 
-    def told(self) -> dict[str, Any]:
+    def noted(self) -> dict[str, Any]:
         until(self.note.exists, self.runner)
         return dict(json.loads(self.note.read_text()))
 
@@ -85,19 +88,19 @@ def states(names: list[str]) -> set[ClusterState]:
     return {Cluster.get(name).state for name in names}
 
 
-def test_a_killed_flow_and_its_subflow_leave_nothing_since_the_hook_runs_where_the_runner_does(
+def test_a_killed_flow_and_its_subflow_leave_nothing_because_the_hook_runs_in_the_runner(
     begin: Callable[[str], Watched], clouds: LocalClouds
 ) -> None:
     watched = begin("trains")
-    told = watched.told()
-    assert len(told["names"]) == 2 and states(told["names"]) == {ClusterState.READY}
-    os.kill(told["pid"], signal.SIGKILL)
+    note = watched.noted()
+    assert len(note["names"]) == 2 and states(note["names"]) == {ClusterState.READY}
+    os.kill(note["pid"], signal.SIGKILL)
     assert watched.ends_as("CRASHED")
     assert until(lambda: clouds.alive() == [], watched.runner)
-    assert until(lambda: states(told["names"]) == {ClusterState.TERMINATED}, watched.runner)
+    assert until(lambda: states(note["names"]) == {ClusterState.TERMINATED}, watched.runner)
 
 
-def test_a_flow_that_dies_between_the_launch_and_its_answer_leaves_nothing(
+def test_a_flow_that_is_killed_between_the_launch_and_its_answer_leaves_nothing(
     begin: Callable[[str], Watched], clouds: LocalClouds
 ) -> None:
     before = len(Cluster.list(include_ended=True))
@@ -111,7 +114,7 @@ def test_a_cancelled_flow_leaves_neither_the_cluster_of_its_block_nor_others(
     begin: Callable[[str], Watched], clouds: LocalClouds
 ) -> None:
     watched = begin("trains_in_a_block")
-    names = watched.told()["names"]
+    names = watched.noted()["names"]
     assert len(names) == 2 and states(names) == {ClusterState.READY}
     asyncio.run(_set(watched.run, Cancelling()))
     assert watched.ends_as("CANCELLED")
@@ -119,19 +122,19 @@ def test_a_cancelled_flow_leaves_neither_the_cluster_of_its_block_nor_others(
     assert states(names) == {ClusterState.TERMINATED}
 
 
-def test_a_killed_flow_run_that_is_begun_again_gets_the_cluster_that_it_had(
+def test_a_killed_flow_run_that_is_started_again_gets_the_cluster_that_it_had(
     begin: Callable[[str], Watched], clouds: LocalClouds
 ) -> None:
     watched = begin("is_begun_again")
-    told = watched.told()
+    note = watched.noted()
     machines = clouds.aws.running_ids()
-    os.kill(told["pid"], signal.SIGKILL)
+    os.kill(note["pid"], signal.SIGKILL)
     assert watched.ends_as("CRASHED")
     watched.note.unlink()
     Path(f"{watched.note}.go").touch()
     asyncio.run(_set(watched.run, Scheduled()))
-    assert watched.told()["names"] == told["names"]
+    assert watched.noted()["names"] == note["names"]
     assert until(lambda: asyncio.run(_type_of(watched.run)) == "COMPLETED", watched.runner)
     assert clouds.aws.running_ids() == machines != []
-    Cluster.get(*told["names"]).terminate()
+    Cluster.get(*note["names"]).terminate()
     assert clouds.alive() == []

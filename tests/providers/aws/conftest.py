@@ -1,15 +1,15 @@
-"""What the tests of the AWS adapter share."""
+"""Fixtures of the tests of the AWS adapter."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import date
 
 import pytest
 
-from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.offer import InstanceType, Offer, Quote
 from multicompute.provider import LaunchRequest, Settings
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import ScriptedAws
+from tests.providers.launch_requests import request_maker
 
 P5 = InstanceType("aws", "p5.48xlarge", "h100", 8, 80, 192, 2048, fabric="efa", network_cards=32)
 
@@ -32,18 +32,5 @@ def offer() -> Offer:
 
 @pytest.fixture
 def request_of(offer: Offer) -> Callable[..., LaunchRequest]:
-    """A request for one part of two nodes; every field may be changed."""
-
-    def make(**changes: object) -> LaunchRequest:
-        tags = {
-            "multicompute-cluster": "train",
-            "multicompute-id": "id-1",
-            "multicompute-attempt": "tok",
-            "multicompute-owner": "me",
-            "multicompute-expires-at": "never",
-            "team": "nlp",
-        }
-        plain = LaunchRequest("tok", "id-1", "train", "me", (Part(offer, 2),), tags)
-        return replace(plain, **changes)  # type: ignore[arg-type]
-
-    return make
+    """Return a function that makes a request for one part of two nodes; its arguments replace fields."""
+    return request_maker(offer)

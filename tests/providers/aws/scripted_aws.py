@@ -1,4 +1,4 @@
-"""A server that speaks just enough of AWS's protocols to record what a client sends, and to answer what a test wants."""
+"""A server that speaks enough of AWS's protocols to record what a client sends, and to give the answers of a test."""
 
 import json
 import re
@@ -16,7 +16,7 @@ HANG_UP: Answer = (0, "")
 
 @dataclass(frozen=True)
 class Request:
-    """One call: its action, the region that it was signed for, and its parameters as they were sent."""
+    """A call: its action, the region that it was signed for, and its parameters as they were sent."""
 
     action: str
     region: str
@@ -29,7 +29,7 @@ class Request:
 
 @dataclass
 class ScriptedAws:
-    """Use it as a context manager; `answers` maps an action to what is answered, a list being used up one by one."""
+    """A context manager; `answers` maps an action to its answer, or to a list of answers that are given one by one."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -39,7 +39,7 @@ class ScriptedAws:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # Or each answer waits 40 ms for the acknowledgement of its headers.
+            # Without it each answer waits 40 ms for the acknowledgement of its headers.
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
@@ -60,7 +60,7 @@ class ScriptedAws:
                 self.wfile.write(text.encode())
 
             def log_message(self, *args: object) -> None:
-                """Silence."""
+                """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -95,13 +95,13 @@ class ScriptedAws:
 
 
 def refusal(code: str, message: str = "no", status: int = 400) -> Answer:
-    """An error as EC2 words it."""
-    said = f"<Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
-    return (status, f"<Response>{said}<RequestID>r</RequestID></Response>")
+    """Return an error in the form of EC2."""
+    errors = f"<Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
+    return (status, f"<Response>{errors}<RequestID>r</RequestID></Response>")
 
 
 def json_refusal(code: str, message: str = "no", status: int = 400) -> Answer:
-    """An error as the JSON services word it."""
+    """Return an error in the form of the services with JSON."""
     return (status, json.dumps({"__type": code, "message": message}))
 
 
@@ -116,7 +116,7 @@ def instance_xml(
     interfaces: int = 1,
     extra: str = "",
 ) -> str:
-    """An instance as DescribeInstances shows it."""
+    """Return an instance in the form of DescribeInstances."""
     marks = "".join(f"<item><key>{key}</key><value>{value}</value></item>" for key, value in tags.items())
     return (
         f"<item><instanceId>{instance_id}</instanceId><instanceType>{instance_type}</instanceType>"
@@ -128,7 +128,7 @@ def instance_xml(
     )
 
 
-# As long as those that EC2 sends.
+# As long as those of EC2.
 _INTERFACE = (
     "<item><networkInterfaceId>eni-0123456789abcdef0</networkInterfaceId><subnetId>subnet-1</subnetId><vpcId>vpc-1</vpcId>"
     "<description/><ownerId>123456789012</ownerId><status>in-use</status><macAddress>02:dd:2c:5e:01:69</macAddress>"
@@ -142,7 +142,7 @@ _INTERFACE = (
 
 
 def described(*instances: str, more: str = "") -> str:
-    """The answer of DescribeInstances."""
+    """Return an answer of DescribeInstances."""
     token = f"<nextToken>{more}</nextToken>" if more else ""
     return (
         "<DescribeInstancesResponse><reservationSet><item><instancesSet>"
@@ -182,7 +182,7 @@ def _image(request: Request) -> str:
 
 
 def network_cards(count: int, *, without_efa: int = 0) -> str:
-    """DescribeInstanceTypes of a type with so many cards, the first of which take no EFA."""
+    """Return an answer of DescribeInstanceTypes for a type with this many cards, the first of which take no EFA."""
     cards = "".join(
         f"<item><networkCardIndex>{index}</networkCardIndex><maximumNetworkInterfaces>2</maximumNetworkInterfaces>"
         f"<interfaceTypeSet><item>interface</item>{'' if index < without_efa else '<item>efa</item><item>efa-only</item>'}"
@@ -195,6 +195,16 @@ def network_cards(count: int, *, without_efa: int = 0) -> str:
     )
 
 
+def route_tables(target: str = "<gatewayId>igw-1</gatewayId>") -> str:
+    """Return an answer of DescribeRouteTables: the main table of a VPC, with a default route to a target."""
+    local = "<item><destinationCidrBlock>10.0.0.0/16</destinationCidrBlock><gatewayId>local</gatewayId><state>active</state></item>"
+    default = f"<item><destinationCidrBlock>0.0.0.0/0</destinationCidrBlock>{target}<state>active</state></item>"
+    main = "<associationSet><item><main>true</main></item></associationSet>"
+    routes = f"<routeSet>{local}{default if target else ''}</routeSet>"
+    return f"<R><routeTableSet><item><routeTableId>rtb-1</routeTableId>{routes}{main}</item></routeTableSet></R>"
+
+
+_ADDRESS = "<R><publicIp>198.51.100.1</publicIp><allocationId>eipalloc-1</allocationId><domain>vpc</domain></R>"
 _DEFAULTS: dict[str, Callable[[Request], str | Answer]] = {
     "GetParameter": lambda request: json.dumps({"Parameter": {"Name": request.params["Name"], "Value": "ami-1"}}),
     "DescribeImages": _image,
@@ -213,6 +223,11 @@ _DEFAULTS: dict[str, Callable[[Request], str | Answer]] = {
     "DescribeSpotInstanceRequests": lambda request: "<R><spotInstanceRequestSet/></R>",
     "DescribeSecurityGroups": lambda request: "<R><securityGroupInfo/></R>",
     "DescribePlacementGroups": lambda request: "<R><placementGroupSet/></R>",
+    "DescribeCapacityReservations": lambda request: "<R><capacityReservationSet/></R>",
+    "DescribeRouteTables": lambda request: route_tables(),
+    "DescribeAddresses": lambda request: "<R><addressesSet/></R>",
+    "GetServiceQuota": lambda request: json.dumps({"Quota": {"Value": 100.0}}),
+    "AllocateAddress": lambda request: refusal("DryRunOperation") if "DryRun" in request.params else _ADDRESS,
     "DescribeRegions": lambda request: (
         "<R><regionInfo><item><regionName>us-east-1</regionName></item><item><regionName>eu-west-1</regionName></item></regionInfo></R>"
     ),

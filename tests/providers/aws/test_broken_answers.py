@@ -1,8 +1,9 @@
-"""What AWS's adapter makes of answers that come in pieces, or from something on the way to AWS."""
+"""The AWS adapter and answers that are cut short, or that come from a proxy on the way to AWS."""
 
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from botocore import exceptions as sdk
@@ -10,7 +11,8 @@ from botocore import exceptions as sdk
 from multicompute import errors
 from multicompute.offer import Offer
 from multicompute.provider import LaunchRequest, Selector, Settings
-from multicompute_aws._errors import Place, translate
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._errors import translate
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
 from tests.providers.aws.scripted_aws import ScriptedAws
@@ -33,7 +35,7 @@ def local(cloud: AwsLocalCloud) -> AwsProvider:
     return AwsProvider(Settings({"regions": ["us-east-1"]}, cloud.environment))
 
 
-def test_half_of_a_parameter_is_asked_for_again_and_is_no_missing_image(
+def test_a_parameter_that_is_cut_short_is_retried_and_does_not_count_as_a_missing_image(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     aws.answers["GetParameter"] = [(200, HALF)]
@@ -43,23 +45,25 @@ def test_half_of_a_parameter_is_asked_for_again_and_is_no_missing_image(
     assert len(provider.launch(request_of())) == 2
 
 
-def test_half_of_the_quotas_is_a_note_and_not_a_quota_of_nothing(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_quotas_that_are_cut_short_are_a_note_and_not_a_quota_of_zero(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["ListServiceQuotas"] = (200, '{"Quotas": [{"QuotaCo')
     found = provider.quotas("us-east-1")
     assert found.quotas == ()
     assert "cut short" in found.notes[0]
 
 
-def test_half_of_a_price_list_confirms_no_price(aws: ScriptedAws, provider: AwsProvider, offer: Offer) -> None:
+def test_a_price_list_that_is_cut_short_confirms_no_price(
+    aws: ScriptedAws, provider: AwsProvider, offer: Offer
+) -> None:
     product = {"terms": {"OnDemand": {"a": {"priceDimensions": {"b": {"unit": "Hrs", "pricePerUnit": {"USD": "60"}}}}}}}
-    whole = json.dumps({"PriceList": [json.dumps(product)]})
-    aws.answers["GetProducts"] = [(200, whole[: len(whole) // 2]), (200, whole)]
+    complete = json.dumps({"PriceList": [json.dumps(product)]})
+    aws.answers["GetProducts"] = [(200, complete[: len(complete) // 2]), (200, complete)]
     assert provider.quotes([offer]) == {}
     assert provider.quotes([offer])[offer].hourly_cost == 60
 
 
 @pytest.mark.parametrize("breaking", ["truncate", "reset", "lose_answer"])
-def test_a_launch_whose_answer_breaks_off_is_the_same_launch_when_repeated(
+def test_a_launch_whose_answer_is_cut_short_is_the_same_launch_when_repeated(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Request, breaking: str
 ) -> None:
     getattr(cloud.faults, breaking)("RunInstances")
@@ -69,7 +73,7 @@ def test_a_launch_whose_answer_breaks_off_is_the_same_launch_when_repeated(
     assert len(cloud.running_ids()) == 2
 
 
-def test_a_proxy_that_wants_less_is_waited_for_as_long_as_it_says(cloud: AwsLocalCloud, local: AwsProvider) -> None:
+def test_the_wait_that_a_proxy_asks_for_is_passed_on(cloud: AwsLocalCloud, local: AwsProvider) -> None:
     cloud.faults.fail("DescribeInstances", "", status=429, retry_after=timedelta(seconds=17))
     with pytest.raises(errors.ThrottledError) as caught:
         local.nodes(HERE)
@@ -88,10 +92,10 @@ def test_a_proxy_that_wants_less_is_waited_for_as_long_as_it_says(cloud: AwsLoca
 )
 @pytest.mark.parametrize("is_named", [True, False])
 def test_an_answer_without_a_code_proves_nothing(status: int, kind: type[Exception], *, is_named: bool) -> None:
-    # The SDK's parser of JSON answers puts the status where it finds no code.
-    answer = {
+    # The SDK's parser of JSON answers uses the status if it finds no code.
+    answer: Any = {
         "Error": {"Code": str(status) if is_named else "", "Message": "<html>"},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
-    error = translate(sdk.ClientError(answer, "GetParameter"), operation="GetParameter", place=Place("us-east-1"))
+    error = translate(sdk.ClientError(answer, "GetParameter"), "GetParameter", Place("aws", "us-east-1"))
     assert type(error) is kind

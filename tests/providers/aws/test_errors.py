@@ -1,9 +1,9 @@
-"""Every code that EC2 answers with becomes the error that it means, with its place, scope and what to do next."""
+"""Every error code of EC2 becomes the error that it means, with place, scope and hint."""
 
-import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore import exceptions as sdk
@@ -11,31 +11,20 @@ from botocore import exceptions as sdk
 from multicompute import errors
 from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Selector
-from multicompute_aws._errors import Place, translate, zones_with_capacity
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._errors import translate, zones_with_capacity
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import HANG_UP, ScriptedAws, refusal
+from tests.providers.error_codes import error_codes, kinds
 
 Request = Callable[..., LaunchRequest]
-KINDS = {
-    "capacity": {errors.CapacityError},
-    "quota": {errors.QuotaError},
-    "throttle": {errors.ThrottledError},
-    "transient": {errors.TransientError},
-    "auth": {errors.AuthError, errors.AccessDeniedError},
-    "invalid_request": {errors.InvalidRequestError},
-    "conflict": {errors.ProviderError, errors.TransientError},
-    "not_found": {errors.InvalidRequestError, errors.TransientError},
-}
+KINDS = kinds(not_found=errors.TransientError)
+CODES = error_codes(Path(__file__).parent)
 SOLD_OUT = (
     "We currently do not have sufficient p5.48xlarge capacity in the Availability Zone you requested (us-east-1a). Our system will "
     "be working on provisioning additional capacity. You can currently get p5.48xlarge capacity by not specifying an Availability "
     "Zone in your request or choosing us-east-1b, us-east-1c."
 )
-
-
-def _codes() -> list[dict[str, str]]:
-    with (Path(__file__).parent / "error_codes.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def _failure(provider: AwsProvider, request: LaunchRequest) -> errors.MulticomputeError:
@@ -44,15 +33,14 @@ def _failure(provider: AwsProvider, request: LaunchRequest) -> errors.Multicompu
     return caught.value
 
 
-@pytest.mark.parametrize("row", _codes(), ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
+@pytest.mark.parametrize("row", CODES, ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
 def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> None:
-    answer = {
+    answer: Any = {
         "Error": {"Code": row["code"], "Message": f"So: {row['message_fragment']}."},
         "ResponseMetadata": {"HTTPStatusCode": int(row["http_status"])},
     }
-    error = translate(
-        sdk.ClientError(answer, "RunInstances"), operation="RunInstances", place=Place("us-east-1", "us-east-1a")
-    )
+    place = Place("aws", "us-east-1", "us-east-1a")
+    error = translate(sdk.ClientError(answer, "RunInstances"), "RunInstances", place)
     assert type(error) in KINDS[row["meaning"]]
     assert error.code == row["code"]
     if row["meaning"] not in ("conflict", "not_found"):
@@ -72,7 +60,7 @@ def test_no_capacity_comes_as_http_500_and_fails_over_at_once(
     assert error.scope == "zone" and error.is_offered
 
 
-def test_zones_are_read_from_the_advice_only() -> None:
+def test_zones_are_read_from_the_recommendation_only() -> None:
     assert zones_with_capacity(SOLD_OUT) == ("us-east-1b", "us-east-1c")
     assert zones_with_capacity("no capacity in us-east-1a.") == ()
     assert zones_with_capacity("... or choosing us-west-2-lax-1a, ap-northeast-1c.") == (
@@ -84,10 +72,10 @@ def test_zones_are_read_from_the_advice_only() -> None:
 def test_a_type_that_a_zone_does_not_sell_is_not_offered_there(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
-    said = (
+    message = (
         "Your requested instance type (p5.48xlarge) is not supported in your requested Availability Zone (us-east-1a)."
     )
-    aws.answers["RunInstances"] = refusal("Unsupported", said)
+    aws.answers["RunInstances"] = refusal("Unsupported", message)
     error = _failure(provider, request_of())
     assert isinstance(error, errors.CapacityError)
     assert not error.is_offered and error.code == "Unsupported"
@@ -96,14 +84,14 @@ def test_a_type_that_a_zone_does_not_sell_is_not_offered_there(
 def test_an_unknown_code_is_never_a_lack_of_capacity(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
-    for status in (400, 403, 500):
+    for status, kind in ((400, errors.ProviderError), (403, errors.AccessDeniedError), (500, errors.ProviderError)):
         aws.answers["RunInstances"] = refusal("InsufficientSomethingNew", "capacity", status)
         error = _failure(provider, request_of())
-        assert type(error) is errors.ProviderError
+        assert type(error) is kind
         assert error.code == "InsufficientSomethingNew"
 
 
-def test_a_quota_error_names_the_quota_and_where_more_is_asked_for(
+def test_a_quota_error_names_the_quota_and_where_to_request_more(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     aws.answers["RunInstances"] = refusal("VcpuLimitExceeded", "You have requested more vCPU capacity")
@@ -119,11 +107,11 @@ def test_a_quota_error_names_the_quota_and_where_more_is_asked_for(
 def test_a_denied_call_names_the_action_and_hides_the_encoded_part(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
-    said = (
+    message = (
         "You are not authorized to perform this operation. User: arn:aws:iam::1:user/a is not authorized to perform: ec2:RunInstances "
         "on resource: x. Encoded authorization failure message: " + "Zq8" * 200
     )
-    aws.answers["RunInstances"] = refusal("UnauthorizedOperation", said, 403)
+    aws.answers["RunInstances"] = refusal("UnauthorizedOperation", message, 403)
     error = _failure(provider, request_of())
     assert isinstance(error, errors.AccessDeniedError)
     assert "ec2:RunInstances" in (error.hint or "")
@@ -135,7 +123,7 @@ def test_a_denied_call_names_the_action_and_hides_the_encoded_part(
     [HANG_UP, (200, "<RunInstancesResponse><instancesSet><item>"), (500, "<html>oops</html>"), (503, "busy")],
     ids=["hang-up", "truncated", "html", "busy"],
 )
-def test_no_usable_answer_is_worth_asking_again(
+def test_an_unusable_answer_is_transient(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, answer: tuple[int, str]
 ) -> None:
     aws.answers["RunInstances"] = answer
@@ -145,7 +133,7 @@ def test_no_usable_answer_is_worth_asking_again(
     assert error.__cause__ is not None
 
 
-def test_an_endpoint_that_nobody_listens_at_is_worth_asking_again() -> None:
+def test_an_endpoint_that_does_not_answer_is_transient() -> None:
     with ScriptedAws() as gone:
         environment = gone.environment
     from multicompute.provider import Settings
@@ -169,7 +157,7 @@ def test_an_endpoint_that_nobody_listens_at_is_worth_asking_again() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_what_the_sdk_raises_by_itself_has_its_kind(error: Exception, kind: type[errors.MulticomputeError]) -> None:
-    translated = translate(error, operation="RunInstances", place=Place("us-east-1"))
+def test_errors_of_the_sdk_itself_have_their_kind(error: Exception, kind: type[errors.MulticomputeError]) -> None:
+    translated = translate(error, "RunInstances", Place("aws", "us-east-1"))
     assert type(translated) is kind
     assert translated.code == type(error).__name__

@@ -1,4 +1,4 @@
-"""What a launch sends to EC2, in which order, and what it makes of the answers."""
+"""What a launch sends to EC2, in which order, and how it handles the answers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +10,8 @@ from multicompute import errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Settings
-from multicompute_aws._errors import Place
 from multicompute_aws._image import default_parameter
-from multicompute_aws._launch import client_token
-from multicompute_aws._network import Subnet, warn_of_no_way_out
+from multicompute_aws._names import client_token
 from multicompute_aws._provider import AwsProvider
 from tests.providers.aws.scripted_aws import ScriptedAws, described, instance_xml, json_refusal, network_cards, refusal
 
@@ -35,13 +33,16 @@ def test_a_gang_is_one_call_that_asks_for_all_or_nothing(
     assert {(node.accelerators, node.hourly_cost) for node in nodes} == {(8, 55.04)}
 
 
-def test_nothing_is_billed_before_everything_that_is_free_is_there(
+def test_nothing_is_billed_before_everything_that_is_free_exists(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     provider.launch(request_of(fabric=True))
     assert aws.actions == [
-        *("GetParameter", "DescribeImages", "DescribeSubnets", "DescribeInstanceTypes", "CreateSecurityGroup"),
+        *("GetParameter", "DescribeImages", "DescribeSubnets", "DescribeInstanceTypes", "DescribeRouteTables"),
+        # Whether the nodes can have elastic IP addresses; the last of these is a dry run.
+        *("DescribeAddresses", "GetServiceQuota", "AllocateAddress", "CreateSecurityGroup"),
         *("AuthorizeSecurityGroupIngress", "AuthorizeSecurityGroupEgress", "CreatePlacementGroup", "RunInstances"),
+        *("DescribeAddresses", "AllocateAddress", "AllocateAddress"),
     ]
 
 
@@ -51,10 +52,12 @@ def test_what_was_looked_up_is_not_looked_up_again(
     provider.launch(request_of(fabric=True))
     aws.requests.clear()
     provider.launch(request_of(fabric=True))
-    assert not [action for action in aws.actions if action.startswith(("Describe", "Get"))]
+    # How many elastic IP addresses the account has changes with every launch.
+    read = [action for action in aws.actions if action.startswith(("Describe", "Get"))]
+    assert read == ["DescribeAddresses", "DescribeAddresses"]
 
 
-def test_everything_that_the_call_makes_is_tagged_by_the_call(
+def test_everything_that_the_call_creates_is_tagged_in_that_call(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     request = request_of(parts=(Part(replace(offer, purchase="spot"), 2),), fabric=True)
@@ -62,8 +65,12 @@ def test_everything_that_the_call_makes_is_tagged_by_the_call(
     call = aws.sent("RunInstances")[0]
     kinds = [call.params[f"TagSpecification.{index}.ResourceType"] for index in (1, 2, 3, 4)]
     assert kinds == ["instance", "volume", "network-interface", "spot-instances-request"]
-    for index in (1, 2, 3, 4):
+    # An instance with several network cards waits for an address, and its tag says so.
+    assert _tags(call.under("TagSpecification.1.Tag.")) == {**request.tags, "multicompute-address": "elastic"}
+    for index in (2, 3, 4):
         assert _tags(call.under(f"TagSpecification.{index}.Tag.")) == dict(request.tags)
+    for allocation in aws.sent("AllocateAddress")[1:]:
+        assert _tags(allocation.under("TagSpecification.1.Tag.")) == {**request.tags, "multicompute-attempt": "tok"}
     for action in ("CreateSecurityGroup", "CreatePlacementGroup"):
         assert _tags(aws.sent(action)[0].under("TagSpecification.1.Tag.")) == dict(request.tags)
 
@@ -92,7 +99,7 @@ def test_an_instance_is_closed_encrypted_and_gone_when_it_shuts_down(
     assert "Placement.GroupName" not in params and "InstanceMarketOptions.MarketType" not in params
 
 
-def test_the_disk_is_as_large_as_asked_for_and_not_smaller_than_the_image(
+def test_the_disk_has_the_requested_size_and_is_not_smaller_than_the_image(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     provider.launch(request_of(disk_gib=500.5))
@@ -107,10 +114,10 @@ def test_efa_is_on_every_card_and_only_the_first_carries_ip(
 ) -> None:
     provider.launch(request_of(fabric=True))
     params = aws.sent("RunInstances")[0].params
-    cards = [_interface(aws, index) for index in range(1, 33)]
-    assert (cards[0]["InterfaceType"], cards[0]["DeviceIndex"], cards[0]["NetworkCardIndex"]) == ("efa", "0", "0")
-    assert {(card["InterfaceType"], card["DeviceIndex"]) for card in cards[1:]} == {("efa-only", "1")}
-    assert [card["NetworkCardIndex"] for card in cards] == [str(index) for index in range(32)]
+    cards = [_interface(aws, index) for index in range(1, 34)]
+    kinds = [(card["NetworkCardIndex"], card["DeviceIndex"], card["InterfaceType"]) for card in cards]
+    assert kinds[:2] == [("0", "0", "interface"), ("0", "1", "efa-only")]
+    assert kinds[2:] == [(str(index), "0", "efa-only") for index in range(1, 32)]
     assert {(card["SubnetId"], card["SecurityGroupId.1"]) for card in cards} == {("subnet-a", "sg-1")}
     # EC2 refuses a public address for an instance with several interfaces.
     assert not [name for name in params if name.endswith("AssociatePublicIpAddress")]
@@ -118,10 +125,12 @@ def test_efa_is_on_every_card_and_only_the_first_carries_ip(
     assert aws.sent("CreatePlacementGroup")[0].params["Strategy"] == "cluster"
 
 
-def test_a_card_that_takes_no_efa_is_left_to_ip(aws: ScriptedAws, provider: AwsProvider, request_of: Request) -> None:
+def test_a_card_that_takes_no_efa_gets_an_ip_interface(
+    aws: ScriptedAws, provider: AwsProvider, request_of: Request
+) -> None:
     aws.answers["DescribeInstanceTypes"] = network_cards(17, without_efa=1)
     provider.launch(request_of(fabric=True))
-    assert "InterfaceType" not in _interface(aws, 1)
+    assert _interface(aws, 1)["InterfaceType"] == "interface"
     assert [_interface(aws, index)["InterfaceType"] for index in range(2, 18)] == ["efa-only"] * 16
 
 
@@ -139,17 +148,17 @@ def test_without_a_fabric_there_is_one_interface_with_a_public_address_unless_pr
     assert not [name for name in aws.sent("RunInstances")[0].params if name.startswith("NetworkInterface.2")]
 
 
-def test_the_nodes_may_talk_among_themselves_and_nobody_from_outside_may(
+def test_the_nodes_can_reach_each_other_and_nothing_outside_can_reach_them(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
     (call,) = aws.sent("AuthorizeSecurityGroupIngress")
     assert call.under("IpPermissions.") == {"1.IpProtocol": "-1", "1.Groups.1.GroupId": "sg-1"}
-    # Out may go everything already; only the fabric wants to be told of its own group.
+    # Outbound traffic is allowed already; only the fabric needs a rule for its own group.
     assert aws.sent("AuthorizeSecurityGroupEgress") == []
 
 
-def test_a_fabric_gets_a_rule_that_lets_its_traffic_out_to_the_group_itself(
+def test_a_fabric_gets_a_rule_that_allows_outbound_traffic_to_its_own_group(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     provider.launch(request_of(fabric=True))
@@ -172,7 +181,7 @@ def test_ssh_is_open_only_with_a_key_and_only_from_the_caller(
     assert second == {}
 
 
-def test_ssh_is_open_from_where_the_settings_say(aws: ScriptedAws, request_of: Request) -> None:
+def test_ssh_is_open_for_the_configured_addresses(aws: ScriptedAws, request_of: Request) -> None:
     settings = Settings({"ssh_from": ["198.51.100.0/24", "2001:db8::/32"]}, aws.environment)
     AwsProvider(settings).launch(request_of(ssh_public_key="ssh-ed25519 AAAA me"))
     rules = aws.sent("AuthorizeSecurityGroupIngress")[0]
@@ -198,29 +207,29 @@ def test_the_group_of_an_earlier_attempt_is_used_again_and_its_rules_completed(
 
 
 @pytest.mark.parametrize(
-    ("listed", "kind", "said"),
+    ("listed", "kind", "message"),
     [
         (GROUP_OF_OURS.replace("id-1", "id-2"), errors.CapacityError, "is not ours"),
         ("<R><securityGroupInfo/></R>", errors.TransientError, "not listed yet"),
     ],
     ids=["foreign", "hidden"],
 )
-def test_a_group_of_that_name_is_used_only_when_it_is_ours(
+def test_a_group_of_the_clusters_name_is_used_only_if_it_is_ours(
     aws: ScriptedAws,
     provider: AwsProvider,
     request_of: Request,
     listed: str,
     kind: type[errors.MulticomputeError],
-    said: str,
+    message: str,
 ) -> None:
     aws.answers["CreateSecurityGroup"] = refusal("InvalidGroup.Duplicate")
     aws.answers["DescribeSecurityGroups"] = listed
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         provider.launch(request_of())
     assert not aws.sent("RunInstances")
 
 
-def test_after_a_failed_zone_the_next_one_of_the_region_is_asked_at_once(
+def test_after_a_failed_zone_the_next_one_of_the_region_is_tried_without_further_lookups(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     aws.answers["RunInstances"] = [refusal("InsufficientInstanceCapacity", "none", 500)]
@@ -229,10 +238,13 @@ def test_after_a_failed_zone_the_next_one_of_the_region_is_asked_at_once(
     aws.requests.clear()
     there = replace(offer, zone="us-east-1b")
     provider.launch(request_of(token="tok-2", parts=(Part(there, 2),), fabric=True))
-    assert aws.actions == ["CreatePlacementGroup", "RunInstances"]
+    assert aws.actions == [
+        *("DescribeAddresses", "AllocateAddress", "CreatePlacementGroup", "RunInstances"),
+        *("DescribeAddresses", "AllocateAddress", "AllocateAddress"),
+    ]
 
 
-def test_the_settings_decide_on_network_key_and_role(aws: ScriptedAws, request_of: Request) -> None:
+def test_the_settings_choose_network_key_and_role(aws: ScriptedAws, request_of: Request) -> None:
     values = {
         "subnets": ["subnet-a", "subnet-b"],
         "security_groups": ["sg-7"],
@@ -250,7 +262,7 @@ def test_the_settings_decide_on_network_key_and_role(aws: ScriptedAws, request_o
     assert not aws.sent("CreateSecurityGroup")
 
 
-def test_a_zone_without_a_subnet_is_passed_over_like_one_without_capacity(
+def test_a_zone_without_a_subnet_counts_as_one_without_capacity(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     with pytest.raises(errors.CapacityError) as caught:
@@ -263,7 +275,7 @@ def test_a_zone_without_a_subnet_is_passed_over_like_one_without_capacity(
     assert not aws.sent("RunInstances")
 
 
-def test_spot_is_bought_once_and_up_to_a_price(
+def test_spot_requests_are_one_time_and_have_a_highest_price(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     provider.launch(request_of(parts=(Part(replace(offer, purchase="spot"), 1),), max_price=12.5))
@@ -308,7 +320,7 @@ def test_a_reservation_in_a_placement_group_is_launched_into_that(
     assert "InstanceMarketOptions.MarketType" not in params
 
 
-def test_a_refused_second_part_takes_the_first_back(
+def test_a_refused_second_part_terminates_the_first(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     aws.answers["RunInstances"] = [None, refusal("InsufficientInstanceCapacity", "none", 500)]
@@ -318,7 +330,7 @@ def test_a_refused_second_part_takes_the_first_back(
     assert len(call.under("InstanceId.")) == 2
 
 
-def test_when_the_first_part_can_not_be_taken_back_the_launch_is_in_doubt(
+def test_if_the_first_part_can_not_be_terminated_the_outcome_is_reported_as_unknown(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     aws.answers["RunInstances"] = [None, refusal("InsufficientInstanceCapacity", "none", 500)]
@@ -327,7 +339,7 @@ def test_when_the_first_part_can_not_be_taken_back_the_launch_is_in_doubt(
         provider.launch(request_of(parts=(Part(offer, 2), Part(replace(offer, zone="us-east-1b"), 1))))
 
 
-def test_a_second_part_without_an_answer_leaves_the_first_for_the_repeated_launch(
+def test_a_second_part_without_an_answer_keeps_the_first_for_the_repeated_launch(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     aws.answers["RunInstances"] = [None, refusal("RequestLimitExceeded", "slow down", 503)]
@@ -337,7 +349,7 @@ def test_a_second_part_without_an_answer_leaves_the_first_for_the_repeated_launc
 
 
 @pytest.mark.parametrize("code", ["IdempotentParameterMismatch", "IdempotentInstanceTerminated"])
-def test_a_token_that_was_used_with_other_parameters_gives_the_nodes_of_then(
+def test_a_token_that_was_used_with_other_parameters_returns_the_nodes_of_the_earlier_launch(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request, code: str
 ) -> None:
     aws.answers["RunInstances"] = refusal(code)
@@ -350,7 +362,7 @@ def test_a_token_that_was_used_with_other_parameters_gives_the_nodes_of_then(
         provider.launch(request_of())
 
 
-def test_a_group_that_ec2_does_not_know_yet_is_asked_for_again(
+def test_a_group_that_ec2_does_not_know_yet_is_looked_up_again(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     aws.answers["RunInstances"] = [refusal("InvalidGroup.NotFound"), refusal("InvalidPlacementGroup.Unknown")]
@@ -369,7 +381,7 @@ def test_the_same_request_sends_the_same_bytes(aws: ScriptedAws, provider: AwsPr
     assert first.params == second.params
 
 
-def test_a_token_is_told_apart_per_part_and_kept_within_the_limit() -> None:
+def test_each_part_has_a_token_of_its_own_within_the_length_limit() -> None:
     assert client_token("tok", 0) == "tok"
     assert client_token("tok", 1) == "tok-1"
     long = {client_token("t" * 64, index) for index in range(3)} | {client_token("t" * 65, 0)}
@@ -378,13 +390,21 @@ def test_a_token_is_told_apart_per_part_and_kept_within_the_limit() -> None:
         client_token("tök", 0)
 
 
-def test_a_tag_that_a_node_could_not_read_is_refused_before_anything_is_made(
-    aws: ScriptedAws, provider: AwsProvider, request_of: Request
+@pytest.mark.parametrize(
+    ("key", "in_metadata"),
+    [
+        *(("kubernetes.io/role", "disabled"), ("Cost Center", "disabled"), ("_index", "disabled"), (".", "disabled")),
+        *(("équipe", "disabled"), ("team", "enabled"), ("a.b:c@d+e=f,g-h_i", "enabled")),
+    ],
+)
+def test_a_tag_that_ec2_refuses_in_metadata_leaves_the_tags_out_of_it(
+    aws: ScriptedAws, provider: AwsProvider, request_of: Request, key: str, in_metadata: str
 ) -> None:
-    for key in ("kubernetes.io/role", "two words", "_index"):
-        with pytest.raises(errors.InvalidRequestError, match="rename the tag"):
-            provider.launch(request_of(tags={key: "x"}))
-    assert aws.requests == []
+    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html: otherwise the launch fails."""
+    provider.launch(request_of(tags={key: "x"}))
+    (call,) = aws.sent("RunInstances")
+    assert call.params["MetadataOptions.InstanceMetadataTags"] == in_metadata
+    assert call.params["TagSpecification.1.Tag.1.Key"] == key
 
 
 @pytest.mark.parametrize(
@@ -397,21 +417,19 @@ def test_a_tag_that_a_node_could_not_read_is_refused_before_anything_is_made(
         ("c8g.large", "", "arm64", "arm64/hvm/ebs-gp3"),
     ],
 )
-def test_each_kind_of_machine_gets_the_image_made_for_it(
-    name: str, accelerator: str, arch: str, parameter: str
-) -> None:
+def test_each_kind_of_machine_gets_the_image_for_it(name: str, accelerator: str, arch: str, parameter: str) -> None:
     assert parameter in default_parameter(InstanceType("aws", name, accelerator, arch=arch))
 
 
 @pytest.mark.parametrize(
     ("name", "accelerator"), [("p3.2xlarge", "v100"), ("g6f.large", "l4"), ("f2.6xlarge", "fpga-vu47p")]
 )
-def test_a_machine_without_a_fitting_image_asks_for_one(name: str, accelerator: str) -> None:
+def test_a_machine_without_a_default_image_needs_one_in_the_request(name: str, accelerator: str) -> None:
     with pytest.raises(errors.InvalidRequestError, match="image="):
         default_parameter(InstanceType("aws", name, accelerator))
 
 
-def test_a_region_without_the_image_is_passed_over(
+def test_a_region_without_the_image_counts_as_one_without_capacity(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     aws.answers["GetParameter"] = json_refusal("ParameterNotFound")
@@ -420,19 +438,10 @@ def test_a_region_without_the_image_is_passed_over(
     assert (caught.value.scope, caught.value.code) == ("region", "ParameterNotFound")
 
 
-def test_an_image_that_is_not_in_the_region_ends_the_request(
+def test_a_named_image_that_is_not_in_the_region_stops_the_request(
     aws: ScriptedAws, provider: AwsProvider, request_of: Request
 ) -> None:
     aws.answers["DescribeImages"] = refusal("InvalidAMIID.NotFound", "The image id '[ami-x]' does not exist")
     with pytest.raises(errors.InvalidRequestError):
         provider.launch(request_of(image="ami-x"))
     assert not aws.sent("GetParameter") and not aws.sent("RunInstances")
-
-
-def test_nodes_that_can_not_reach_the_internet_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    place, subnet = Place("us-east-1", "us-east-1a"), Subnet("subnet-a", "vpc-1", "us-east-1a", is_public=True)
-    warn_of_no_way_out(subnet, [{}], is_private=False, place=place)
-    warn_of_no_way_out(subnet, [{}, {}], is_private=True, place=place)
-    assert caplog.messages == []
-    warn_of_no_way_out(subnet, [{}, {}], is_private=False, place=place)
-    assert "NAT gateway" in caplog.messages[0]

@@ -1,4 +1,4 @@
-"""What CloudWatch and EC2's status checks know of nodes: in our units, in few calls, and nothing that was not measured."""
+"""Metrics from CloudWatch and EC2's status checks: in our units, in few calls, and nothing that was not measured."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -17,6 +16,7 @@ from multicompute.provider import LaunchRequest, Selector, Settings
 from multicompute.testing import FakeClock, local_clouds
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
+from tests.aws_client import aws_client
 from tests.providers.aws.scripted_aws import (
     Answer,
     Request,
@@ -75,14 +75,13 @@ def _last_hour(provider: AwsProvider, clock: FakeClock, *nodes: Node) -> tuple[S
 
 
 def _client(cloud: AwsLocalCloud, service: str) -> Any:
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-    return boto3.client(service, region_name="us-east-1", endpoint_url=cloud.endpoint_url, **keys)
+    return aws_client(service, cloud.endpoint_url)
 
 
 # --- what was measured ------------------------------------------------------------------------------------------------
 
 
-def test_everything_that_is_measured_is_told_in_our_units_with_the_end_of_its_interval(
+def test_everything_that_is_measured_is_returned_in_our_units_with_the_end_of_its_interval(
     cloud: AwsLocalCloud, local: AwsProvider, clock: FakeClock, request_of: Launch
 ) -> None:
     node, _ = local.launch(request_of())
@@ -123,7 +122,7 @@ def test_traffic_is_the_same_rate_with_basic_and_with_detailed_monitoring(
     assert [sample for sample in samples if sample.value != expected[sample.metric]] == []
 
 
-def test_a_sum_whose_last_minutes_may_still_come_is_not_told_and_a_mean_is(
+def test_a_sum_is_returned_only_once_its_last_minutes_have_arrived_and_a_mean_at_once(
     cloud: AwsLocalCloud, local: AwsProvider, clock: FakeClock, request_of: Launch
 ) -> None:
     node, _ = local.launch(request_of())
@@ -137,7 +136,7 @@ def test_a_sum_whose_last_minutes_may_still_come_is_not_told_and_a_mean_is(
     assert now_told == {Metric.CPU, Metric.NETWORK_SENT}
 
 
-def test_an_interval_that_is_not_over_is_not_told(
+def test_an_interval_that_is_not_over_is_not_returned(
     cloud: AwsLocalCloud, local: AwsProvider, clock: FakeClock, request_of: Launch
 ) -> None:
     node, _ = local.launch(request_of())
@@ -149,7 +148,7 @@ def test_an_interval_that_is_not_over_is_not_told(
     assert sample.at == datetime(2026, 11, 26, 12, 5, tzinfo=UTC)
 
 
-def test_each_accelerator_has_its_own_figures_under_whatever_dimensions_its_agent_publishes_them(
+def test_each_accelerator_has_its_own_samples_whatever_dimensions_its_agent_uses(
     cloud: AwsLocalCloud, local: AwsProvider, clock: FakeClock, request_of: Launch
 ) -> None:
     node, _ = local.launch(request_of())
@@ -175,7 +174,7 @@ def test_each_accelerator_has_its_own_figures_under_whatever_dimensions_its_agen
 @pytest.mark.parametrize(
     "published", [["nvidia_smi_utilization_memory"], ["nvidia_smi_memory_used"], ["nvidia_smi_memory_total"]]
 )
-def test_how_full_a_memory_is_is_not_guessed_from_how_busy_it_is_or_from_half_of_the_figures(
+def test_memory_use_is_computed_only_from_both_used_and_total_and_never_from_memory_activity(
     cloud: AwsLocalCloud, local: AwsProvider, clock: FakeClock, request_of: Launch, published: list[str]
 ) -> None:
     node, _ = local.launch(request_of())
@@ -187,7 +186,7 @@ def test_how_full_a_memory_is_is_not_guessed_from_how_busy_it_is_or_from_half_of
     assert _last_hour(local, clock, node) == ()
 
 
-def test_nodes_of_several_regions_are_each_asked_about_where_they_are(
+def test_nodes_of_several_regions_are_each_read_in_their_own_region(
     cloud: AwsLocalCloud, local: AwsProvider, clock: FakeClock, request_of: Launch, offer: Offer
 ) -> None:
     here, _ = local.launch(request_of())
@@ -200,11 +199,11 @@ def test_nodes_of_several_regions_are_each_asked_about_where_they_are(
     assert {(sample.node, sample.value) for sample in samples} == {(here.id, 1.0), (there.id, 2.0)}
 
 
-# --- how CloudWatch is asked ------------------------------------------------------------------------------------------
+# --- calls to CloudWatch ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("count", "calls"), [(0, 0), (1, 1), (166, 1), (167, 2), (1000, 6)])
-def test_calls_grow_by_one_for_each_five_hundred_figures_and_not_with_every_node(
+def test_one_call_reads_five_hundred_series_of_any_nodes(
     aws: ScriptedAws, scripted: AwsProvider, clock: FakeClock, count: int, calls: int
 ) -> None:
     _last_hour(scripted, clock, *(_node(f"i-{number}") for number in range(count)))
@@ -215,7 +214,9 @@ def test_calls_grow_by_one_for_each_five_hundred_figures_and_not_with_every_node
     assert max(asked, default=0) <= 500
 
 
-def test_both_lists_are_read_to_their_last_page(aws: ScriptedAws, scripted: AwsProvider, clock: FakeClock) -> None:
+def test_metrics_and_their_data_are_read_to_the_last_page(
+    aws: ScriptedAws, scripted: AwsProvider, clock: FakeClock
+) -> None:
     def listed(index: int) -> dict[str, Any]:
         dimensions = [{"Name": "InstanceId", "Value": "i-1"}, {"Name": "index", "Value": str(index)}]
         return {"Namespace": "CWAgent", "MetricName": "nvidia_smi_utilization_gpu", "Dimensions": dimensions}
@@ -241,7 +242,7 @@ def test_both_lists_are_read_to_their_last_page(aws: ScriptedAws, scripted: AwsP
     assert sorted({sample.at.minute for sample in samples}) == [0, 50, 55]
 
 
-def test_series_that_ended_long_ago_are_listed_only_for_a_window_that_reaches_back_to_them(
+def test_series_that_ended_long_ago_are_listed_only_for_a_period_that_includes_them(
     aws: ScriptedAws, scripted: AwsProvider, clock: FakeClock
 ) -> None:
     _last_hour(scripted, clock, _node())
@@ -249,7 +250,7 @@ def test_series_that_ended_long_ago_are_listed_only_for_a_window_that_reaches_ba
     assert [request.params.get("RecentlyActive") for request in aws.sent("ListMetrics")] == ["PT3H", None]
 
 
-def test_a_window_in_which_no_interval_ends_asks_nothing(
+def test_a_period_in_which_no_interval_ends_causes_no_call(
     aws: ScriptedAws, scripted: AwsProvider, clock: FakeClock
 ) -> None:
     since = clock.now() - timedelta(minutes=1)
@@ -270,11 +271,11 @@ def _no(action: str) -> str:
         (json_refusal("InternalServiceError", "", 500), errors.TransientError),
         (json_refusal("InvalidClientTokenId", "no", 403), errors.AuthError),
         (json_refusal("ValidationError", "no"), errors.InvalidRequestError),
-        (json_refusal("NobodyKnows", "no"), errors.ProviderError),
+        (json_refusal("UnknownCode", "no"), errors.ProviderError),
         ((0, ""), errors.TransientError),
     ],
 )
-def test_a_refusal_of_cloudwatch_is_of_the_kind_that_it_means(
+def test_an_error_of_cloudwatch_has_its_kind(
     aws: ScriptedAws, scripted: AwsProvider, clock: FakeClock, action: str, answer: Answer, kind: type[Exception]
 ) -> None:
     aws.answers[action] = answer
@@ -286,7 +287,7 @@ def test_a_refusal_of_cloudwatch_is_of_the_kind_that_it_means(
 
 @pytest.mark.parametrize("action", ["GetMetricData", "ListMetrics"])
 @pytest.mark.parametrize("is_named", [True, False])
-def test_a_missing_right_is_named(
+def test_a_missing_permission_is_named(
     aws: ScriptedAws, scripted: AwsProvider, clock: FakeClock, action: str, is_named: bool
 ) -> None:
     aws.answers[action] = json_refusal("AccessDenied", _no(action) if is_named else "no", 403)
@@ -295,7 +296,7 @@ def test_a_missing_right_is_named(
     assert f"cloudwatch:{action}" in (caught.value.hint or "")
 
 
-def test_figures_that_cloudwatch_could_not_read_are_not_taken_as_not_measured(
+def test_data_that_cloudwatch_could_not_read_does_not_count_as_not_measured(
     aws: ScriptedAws, scripted: AwsProvider, clock: FakeClock
 ) -> None:
     result = {"Id": "m0", "Timestamps": [], "Values": [], "StatusCode": "InternalError"}
@@ -308,7 +309,7 @@ def test_figures_that_cloudwatch_could_not_read_are_not_taken_as_not_measured(
 
 
 @pytest.mark.parametrize(("check", "named"), [("system", "system"), ("instance", "instance"), ("attached-ebs", "EBS")])
-def test_a_node_that_fails_any_status_check_is_impaired_and_says_which_and_since_when(
+def test_a_node_that_fails_a_status_check_is_impaired_with_the_check_and_since_when_as_its_reason(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Launch, check: Any, named: str
 ) -> None:
     sick, sound = local.launch(request_of())
@@ -325,7 +326,7 @@ def test_a_node_that_fails_any_status_check_is_impaired_and_says_which_and_since
     assert {node.state for node in local.nodes(HERE)} == {NodeState.RUNNING}
 
 
-def test_a_node_that_has_begun_to_end_is_ending_and_not_impaired(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_a_node_that_is_shutting_down_is_stopping_and_not_impaired(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["DescribeInstances"] = described(instance_xml("i-1", state="shutting-down"), instance_xml("i-2"))
     failing = "<item><instanceId>i-1</instanceId><systemStatus><status>impaired</status></systemStatus></item>"
     aws.answers["DescribeInstanceStatus"] = lambda request: f"<R><instanceStatusSet>{failing}</instanceStatusSet></R>"
@@ -333,7 +334,7 @@ def test_a_node_that_has_begun_to_end_is_ending_and_not_impaired(aws: ScriptedAw
     assert states == {"i-1": (NodeState.STOPPING, None), "i-2": (NodeState.RUNNING, None)}
 
 
-def test_health_costs_three_calls_for_a_region_whatever_runs_there_and_none_where_it_is_not_asked_for(
+def test_health_costs_three_calls_per_region_for_any_number_of_nodes_and_none_if_not_requested(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Launch, offer: Offer
 ) -> None:
     def calls(selector: Selector) -> tuple[int, int]:
@@ -348,7 +349,7 @@ def test_health_costs_three_calls_for_a_region_whatever_runs_there_and_none_wher
     assert calls(replace(HERE, with_health=False)) == (1, 0)
 
 
-def test_failing_instances_are_listed_to_the_last_page_and_those_of_others_left_out(
+def test_failing_instances_are_listed_to_the_last_page_without_foreign_ones(
     aws: ScriptedAws, provider: AwsProvider
 ) -> None:
     def page(instance_id: str, more: str = "") -> str:
@@ -373,7 +374,7 @@ def test_failing_instances_are_listed_to_the_last_page_and_those_of_others_left_
     ]
 
 
-def test_the_missing_right_to_read_status_checks_is_named(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_the_missing_permission_to_read_status_checks_is_named(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["DescribeInstances"] = described(instance_xml("i-1"))
     aws.answers["DescribeInstanceStatus"] = refusal("UnauthorizedOperation", "no", 403)
     with pytest.raises(errors.AccessDeniedError) as caught:
@@ -384,7 +385,7 @@ def test_the_missing_right_to_read_status_checks_is_named(aws: ScriptedAws, prov
 # --- through the engine -----------------------------------------------------------------------------------------------
 
 
-def test_a_cluster_is_degraded_by_the_first_refresh_after_a_check_fails_and_tells_its_load() -> None:
+def test_a_cluster_is_degraded_by_the_first_refresh_after_a_check_fails_and_still_has_metrics() -> None:
     with (
         local_clouds("aws") as clouds,
         Cluster.request(gpus=16, type="h100", clouds=["aws"], regions=["us-east-1"]) as cluster,
@@ -394,11 +395,11 @@ def test_a_cluster_is_degraded_by_the_first_refresh_after_a_check_fails_and_tell
         samples = cluster.metrics("15m")
         assert {sample.metric for sample in samples} == set(LOAD)
         assert {sample.node for sample in samples} == {head.id}
-        clouds.aws.impair(other.id, check="system")
+        clouds.of(AwsLocalCloud).impair(other.id, check="system")
         assert cluster.refresh().state is ClusterState.DEGRADED
         (event,) = [event for event in cluster.events() if event.kind == "degraded"]
         assert other.id in event.message and "system status check fails" in event.message
-        clouds.aws.impair(other.id, check="system", fails=False)
+        clouds.of(AwsLocalCloud).impair(other.id, check="system", fails=False)
         assert cluster.refresh().state is ClusterState.READY
         cluster.terminate()
         assert clouds.alive() == []
@@ -424,12 +425,14 @@ def test_the_local_cloudwatch_refuses_what_cloudwatch_refuses(
         _client(cloud, "cloudwatch").get_metric_data(MetricDataQueries=queries, StartTime=START - HOUR, EndTime=START)
 
 
-def test_the_local_ec2_has_no_filter_on_tags_where_ec2_has_none(cloud: AwsLocalCloud) -> None:
+def test_the_local_ec2_refuses_filters_that_ec2_does_not_have(cloud: AwsLocalCloud) -> None:
     with pytest.raises(ClientError, match="InvalidParameterValue"):
         _client(cloud, "ec2").describe_instance_status(Filters=[{"Name": "tag:team", "Values": ["nlp"]}])
 
 
-def test_what_there_is_not_can_not_fail_a_check(cloud: AwsLocalCloud, local: AwsProvider, request_of: Launch) -> None:
+def test_a_machine_that_does_not_exist_can_not_be_impaired(
+    cloud: AwsLocalCloud, local: AwsProvider, request_of: Launch
+) -> None:
     node, _ = local.launch(request_of())
     with pytest.raises(ValueError, match="attached-ebs"):
         cloud.impair(node.id, check="mood")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The adapter against a local AWS that holds state: whole gangs, from launch to nothing left."""
+"""The adapter on a local AWS that keeps state: complete gangs, from launch to teardown."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +11,7 @@ from multicompute import errors
 from multicompute.node import NodeState
 from multicompute.offer import InstanceType, Offer, Part
 from multicompute.provider import LaunchRequest, Selector, Settings
+from multicompute.testing import FakeClock
 from multicompute_aws._provider import AwsProvider
 from multicompute_aws.local import AwsLocalCloud
 
@@ -19,24 +20,30 @@ HERE = Selector(region="us-east-1", cluster_id="id-1")
 
 
 @pytest.fixture
-def cloud() -> Iterator[AwsLocalCloud]:
-    cloud = AwsLocalCloud()
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cloud(clock: FakeClock) -> Iterator[AwsLocalCloud]:
+    """A local AWS in virtual time, so that no test depends on the speed of the machine."""
+    cloud = AwsLocalCloud(clock=clock)
     cloud.start()
     yield cloud
     cloud.stop()
 
 
 @pytest.fixture
-def local(cloud: AwsLocalCloud) -> AwsProvider:
-    return AwsProvider(Settings({"regions": ["us-east-1", "us-west-2"]}, cloud.environment))
+def local(cloud: AwsLocalCloud, clock: FakeClock) -> AwsProvider:
+    return AwsProvider(Settings({"regions": ["us-east-1", "us-west-2"]}, cloud.environment), clock=clock)
 
 
 def _end(provider: AwsProvider, selector: Selector) -> int:
-    """Tear down step by step; returns how many it took."""
+    """Repeat the teardown until it is done, and return how many steps it took."""
     for step in range(1, 50):
         if provider.terminate(selector).is_done:
             return step
-    raise AssertionError("the teardown does not come to an end")
+    raise AssertionError("the teardown does not finish")
 
 
 def test_64_h100_with_efa_come_up_and_leave_nothing(
@@ -50,7 +57,9 @@ def test_64_h100_with_efa_come_up_and_leave_nothing(
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "instance": 8,
         "volume": 8,
-        "network-interface": 8 * 32,
+        # A card with two interfaces, one for IP and one for EFA, and 31 for EFA only.
+        "network-interface": 8 * 33,
+        "elastic-ip": 8,
         "security-group": 1,
         "placement-group": 1,
     }
@@ -83,7 +92,7 @@ def test_a_launch_without_an_answer_is_the_same_launch_when_repeated(
 @pytest.mark.parametrize(
     "operation", ["GetParameter", "CreateSecurityGroup", "AuthorizeSecurityGroupEgress", "CreatePlacementGroup"]
 )
-def test_an_answer_lost_on_the_way_to_the_launch_is_made_good_by_repeating_it(
+def test_an_answer_lost_before_the_launch_is_recovered_by_repeating_the_launch(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Request, operation: str
 ) -> None:
     cloud.faults.lose_answer(operation)
@@ -97,7 +106,7 @@ def test_an_answer_lost_on_the_way_to_the_launch_is_made_good_by_repeating_it(
 @pytest.mark.parametrize(
     "operation", ["TerminateInstances", "DeleteSecurityGroup", "DeletePlacementGroup", "DescribeInstances"]
 )
-def test_an_answer_lost_in_a_teardown_is_made_good_by_repeating_it(
+def test_an_answer_lost_in_a_teardown_is_recovered_by_repeating_the_teardown(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Request, operation: str
 ) -> None:
     local.launch(request_of(fabric=True))
@@ -109,18 +118,18 @@ def test_an_answer_lost_in_a_teardown_is_made_good_by_repeating_it(
 
 
 def test_groups_wait_until_their_instances_have_shut_down(
-    cloud: AwsLocalCloud, local: AwsProvider, request_of: Request
+    cloud: AwsLocalCloud, local: AwsProvider, clock: FakeClock, request_of: Request
 ) -> None:
     local.launch(request_of(fabric=True))
-    cloud.shutdown_delay = timedelta(milliseconds=100)
+    cloud.shutdown_delay = timedelta(minutes=1)
     first = local.terminate(HERE)
     assert {item.kind for item in first.remaining} == {"instance"}
-    while not local.terminate(HERE).is_done:
-        pass
+    clock.advance("1m")
+    _end(local, HERE)
     assert cloud.alive() == []
 
 
-def test_a_launch_from_many_threads_makes_one_group_and_buys_each_gang_once(
+def test_a_launch_from_many_threads_creates_one_group_and_buys_each_gang_once(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Request
 ) -> None:
     requests = [request_of(token=f"tok-{number % 4}", fabric=True) for number in range(16)]
@@ -155,21 +164,21 @@ def test_an_expiry_that_was_moved_is_in_the_tags_that_the_nodes_read(
     assert {item.tags["multicompute-expires-at"] for item in cloud.alive() if item.kind == "instance"} == {"never"}
 
 
-def test_every_type_with_a_fabric_gets_it_on_the_hardware_that_it_has(
+def test_every_type_with_a_fabric_gets_it_on_its_own_network_cards(
     cloud: AwsLocalCloud, local: AwsProvider, request_of: Request, offer: Offer
 ) -> None:
     for number, (name, accelerator, cards, interfaces) in enumerate(
         [
-            ("p4d.24xlarge", "a100", 4, 4),
-            ("p5en.48xlarge", "h200", 16, 16),
-            ("p6-b200.48xlarge", "b200", 8, 8),
+            ("p4d.24xlarge", "a100", 4, 5),
+            ("p5en.48xlarge", "h200", 16, 17),
+            ("p6-b200.48xlarge", "b200", 8, 9),
             ("p6-b300.48xlarge", "b300", 16, 17),
             ("g5.48xlarge", "a10g", 1, 1),
-            ("p5.48xlarge", "h100", 32, 32),
+            ("p5.48xlarge", "h100", 32, 33),
         ]
     ):
         instance = InstanceType("aws", name, accelerator, 8, fabric="efa", network_cards=cards)
-        # Where each is sold is the catalog's matter; a type that a zone does not sell is refused by the local cloud as well.
+        # The catalog knows where each type is sold; the local cloud refuses a type that a zone does not sell.
         launched = _first_zone(local, request_of, replace(offer, instance=instance), token=f"tok-{number}")
         assert launched, name
         of_it = [item for item in cloud.alive() if item.kind == "network-interface"]

@@ -1,12 +1,12 @@
-"""Quotas, prices and the questions of `doctor`: what can be read is told, what can't is a note."""
+"""Quotas, prices and the checks of `doctor`: what can't be read is a note."""
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from multicompute.offer import Offer
+from multicompute.offer import Offer, Purchase
 from multicompute_aws._families import FAMILIES, family_of
 from multicompute_aws._prices import hourly_prices
 from multicompute_aws._provider import AwsProvider
@@ -21,7 +21,7 @@ def _limits(**values: float) -> str:
     )
 
 
-def test_a_quota_is_its_limit_and_what_runs_of_its_families_in_its_way_of_buying(
+def test_a_quota_has_its_limit_and_what_runs_of_its_families_with_its_purchase(
     aws: ScriptedAws, provider: AwsProvider
 ) -> None:
     aws.answers["ListServiceQuotas"] = _limits(L_417A185B=1536, L_C4BD4855=192, L_0000FFFF=7)
@@ -42,7 +42,7 @@ def test_a_quota_is_its_limit_and_what_runs_of_its_families_in_its_way_of_buying
     assert found.notes == ()
 
 
-def test_instances_that_do_not_tell_their_cpus_are_counted_by_their_type(
+def test_instances_that_are_listed_without_their_cpus_are_counted_by_their_type(
     aws: ScriptedAws, provider: AwsProvider
 ) -> None:
     aws.answers["ListServiceQuotas"] = _limits(L_417A185B=1536)
@@ -80,7 +80,7 @@ def _reservation(state: str, kind: str) -> str:
     ("state", "kind", "available", "named"),
     [("active", "default", 4, "reservation"), ("scheduled", "capacity-block", 0, "capacity-block")],
 )
-def test_a_reservation_is_told_as_it_is_and_has_nothing_before_it_begins(
+def test_a_reservation_that_is_not_active_has_nothing_available(
     aws: ScriptedAws, provider: AwsProvider, state: str, kind: str, available: int, named: str
 ) -> None:
     aws.answers["ListServiceQuotas"] = _limits(L_417A185B=1536)
@@ -89,9 +89,30 @@ def test_a_reservation_is_told_as_it_is_and_has_nothing_before_it_begins(
     assert (held.zone, held.instance_type, held.available, held.kind) == ("us-east-1b", "p5.48xlarge", available, named)
 
 
-def test_a_reservation_of_another_region_is_not_worth_a_note(aws: ScriptedAws, provider: AwsProvider) -> None:
+@pytest.mark.parametrize(
+    ("kind", "instance_type", "margin"),
+    [
+        ("capacity-block", "p5.48xlarge", timedelta(minutes=30)),
+        ("capacity-block", "p6e-gb200.36xlarge", timedelta(minutes=60)),
+        ("capacity-block", "trn2u.48xlarge", timedelta(minutes=60)),
+        # Its instances run on after its end.
+        ("default", "p5.48xlarge", None),
+    ],
+)
+def test_the_instances_in_a_capacity_block_end_before_it_does(
+    aws: ScriptedAws, provider: AwsProvider, kind: str, instance_type: str, margin: timedelta | None
+) -> None:
+    answer = _reservation("active", kind).replace("p5.48xlarge", instance_type)
+    end = "<endDate>2026-12-01T11:30:00.000Z</endDate>"
+    aws.answers["DescribeCapacityReservations"] = answer.replace("<state>", f"{end}<state>")
+    (held,) = provider.quotas("us-east-1", reservations=["cr-1"]).reservations
+    assert held.ends_at == (None if margin is None else datetime(2026, 12, 1, 11, 30, tzinfo=UTC) - margin)
+
+
+def test_a_reservation_of_another_region_causes_no_note(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["ListServiceQuotas"] = _limits(L_417A185B=1536)
-    aws.answers["DescribeCapacityReservations"] = refusal("InvalidCapacityReservationId.NotFound")
+    # The first call lists all reservations of the account.
+    aws.answers["DescribeCapacityReservations"] = [None, refusal("InvalidCapacityReservationId.NotFound")]
     found = provider.quotas("us-east-1", reservations=["cr-1"])
     assert (found.reservations, found.notes) == ((), ())
 
@@ -113,8 +134,8 @@ def test_a_reservation_of_another_region_is_not_worth_a_note(aws: ScriptedAws, p
         ("p6-b200.48xlarge", "spot", None),
     ],
 )
-def test_each_type_counts_against_one_quota(instance_type: str, purchase: str, code: str | None) -> None:
-    family = family_of(instance_type, purchase)  # type: ignore[arg-type]
+def test_each_type_counts_against_one_quota(instance_type: str, purchase: Purchase, code: str | None) -> None:
+    family = family_of(instance_type, purchase)
     assert (family.code if family else None) == code
     matching = [item for item in FAMILIES if item.purchase == purchase and item.covers(instance_type)]
     assert len(matching) == (1 if code else 0)
@@ -125,7 +146,7 @@ def _product(*prices: str, unit: str = "Hrs") -> str:
     return json.dumps({"terms": {"OnDemand": {"t": {"priceDimensions": dimensions}}}})
 
 
-def test_the_price_on_demand_is_that_of_the_price_list(aws: ScriptedAws, provider: AwsProvider, offer: Offer) -> None:
+def test_the_on_demand_price_is_that_of_the_price_list(aws: ScriptedAws, provider: AwsProvider, offer: Offer) -> None:
     aws.answers["GetProducts"] = json.dumps({"PriceList": [_product("55.0400000000")]})
     other_zone = replace(offer, zone="us-east-1b")
     found = provider.quotes([offer, other_zone])
@@ -142,7 +163,7 @@ def test_the_price_on_demand_is_that_of_the_price_list(aws: ScriptedAws, provide
 @pytest.mark.parametrize(
     "listed", [[], [_product("0.0000000000")], [_product("1.0"), _product("2.0")]], ids=["none", "free", "ambiguous"]
 )
-def test_no_price_is_better_than_a_wrong_one(
+def test_an_ambiguous_price_is_not_returned(
     aws: ScriptedAws, provider: AwsProvider, offer: Offer, listed: list[str]
 ) -> None:
     aws.answers["GetProducts"] = json.dumps({"PriceList": listed})
@@ -170,7 +191,7 @@ def test_the_spot_price_is_the_newest_of_the_zone(aws: ScriptedAws, provider: Aw
     assert found[spot].as_of >= date(2026, 1, 1)
 
 
-def test_prices_that_may_not_be_asked_for_are_missing(aws: ScriptedAws, provider: AwsProvider, offer: Offer) -> None:
+def test_prices_that_may_not_be_read_are_missing(aws: ScriptedAws, provider: AwsProvider, offer: Offer) -> None:
     aws.answers["GetProducts"] = json_refusal("AccessDeniedException", "no", 403)
     aws.answers["DescribeSpotPriceHistory"] = refusal("UnauthorizedOperation", "no", 403)
     assert provider.quotes([offer, replace(offer, purchase="spot"), replace(offer, purchase="reserved")]) == {}
@@ -179,7 +200,7 @@ def test_prices_that_may_not_be_asked_for_are_missing(aws: ScriptedAws, provider
 WHO = "<R><GetCallerIdentityResult><Arn>arn:aws:iam::1:user/me</Arn><Account>1</Account></GetCallerIdentityResult></R>"
 
 
-def test_the_doctor_is_told_who_we_are_and_which_rights_are_there(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_the_doctor_shows_who_we_are_and_which_permissions_exist(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers |= {
         "GetCallerIdentity": WHO,
         "RunInstances": refusal("DryRunOperation", "Request would have succeeded", 412),
@@ -191,6 +212,8 @@ def test_the_doctor_is_told_who_we_are_and_which_rights_are_there(aws: ScriptedA
     found = {check.name: check for check in provider.check()}
     assert {name: check.ok for name, check in found.items()} == {
         "identity": True,
+        "regions": True,
+        "subnets": True,
         "DescribeInstances": True,
         "RunInstances": True,
         "CreateSecurityGroup": False,
@@ -201,7 +224,7 @@ def test_the_doctor_is_told_who_we_are_and_which_rights_are_there(aws: ScriptedA
     assert aws.sent("RunInstances")[0].params["DryRun"] == "true"
 
 
-def test_an_unknown_caller_is_asked_nothing_more(aws: ScriptedAws, provider: AwsProvider) -> None:
+def test_without_an_identity_nothing_else_is_checked(aws: ScriptedAws, provider: AwsProvider) -> None:
     aws.answers["GetCallerIdentity"] = refusal("ExpiredToken", "The security token included in the request is expired")
     (identity,) = provider.check()
     assert not identity.ok and "aws sso login" in identity.hint

@@ -1,22 +1,29 @@
-"""What the tests of the Azure adapter share."""
+"""Fixtures of the tests of the Azure adapter."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import date
 
 import pytest
 
-from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.offer import InstanceType, Offer, Quote
 from multicompute.provider import LaunchRequest, Settings
+from multicompute.testing import FakeClock
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
+from tests.providers.launch_requests import request_maker
 
 ND = InstanceType("azure", "Standard_ND96isr_H100_v5", "h100", 8, 80.0, 96, 1900, fabric="infiniband")
 
 
 @pytest.fixture
-def cloud() -> Iterator[AzureLocalCloud]:
-    made = AzureLocalCloud()
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cloud(clock: FakeClock) -> Iterator[AzureLocalCloud]:
+    """A local Azure in virtual time, so that no test depends on the speed of the machine."""
+    made = AzureLocalCloud(clock=clock)
     made.start()
     try:
         yield made
@@ -25,12 +32,12 @@ def cloud() -> Iterator[AzureLocalCloud]:
 
 
 @pytest.fixture
-def open_with(cloud: AzureLocalCloud) -> Callable[..., AzureProvider]:
-    """Opens the provider on the local cloud, with settings of the test's."""
+def open_with(cloud: AzureLocalCloud, clock: FakeClock) -> Callable[..., AzureProvider]:
+    """Return a function that opens the provider on the local cloud with the given settings."""
 
     def make(**values: object) -> AzureProvider:
         known = {"endpoint_url": cloud.endpoint_url, "subscription_id": cloud.subscription_id}
-        return AzureProvider(Settings(values=known | values))
+        return AzureProvider(Settings(values=known | values), clock=clock)
 
     return make
 
@@ -47,19 +54,5 @@ def offer() -> Offer:
 
 @pytest.fixture
 def request_of(offer: Offer) -> Callable[..., LaunchRequest]:
-    """A request for one part of two nodes; every field may be changed."""
-
-    def make(**changes: object) -> LaunchRequest:
-        token = str(changes.get("token", "tok"))
-        tags = {
-            "multicompute-cluster": "train",
-            "multicompute-id": "id-1",
-            "multicompute-attempt": token,
-            "multicompute-owner": "me",
-            "multicompute-expires-at": "never",
-            "team": "nlp",
-        }
-        plain = LaunchRequest(token, "id-1", "train", "me", (Part(offer, 2),), tags)
-        return replace(plain, **changes)  # type: ignore[arg-type]
-
-    return make
+    """Return a function that makes a request for one part of two nodes; its arguments replace fields."""
+    return request_maker(offer)

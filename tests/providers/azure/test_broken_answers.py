@@ -1,4 +1,4 @@
-"""What Azure's adapter makes of answers that come in pieces, or say that something is not there which is."""
+"""The Azure adapter and answers that are cut short, or that deny the existence of what exists."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,12 +20,12 @@ TAG = "tags.updateAtScope"
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
 
 
-def _ends(cloud: AzureLocalCloud) -> set[str | None]:
+def _expiries(cloud: AzureLocalCloud) -> set[str | None]:
     return {item.tags.get("multicompute-expires-at") for item in cloud.alive() if item.kind == "virtualMachines"}
 
 
 @pytest.mark.parametrize("breaking", ["truncate", "reset", "lose_answer"])
-def test_a_listing_that_breaks_off_is_worth_asking_for_again(
+def test_a_listing_that_is_cut_short_is_transient(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, breaking: str
 ) -> None:
     provider.launch(request_of())
@@ -37,7 +37,7 @@ def test_a_listing_that_breaks_off_is_worth_asking_for_again(
 
 
 @pytest.mark.parametrize("breaking", ["reset", "lose_answer"])
-def test_a_launch_whose_answer_breaks_off_is_the_same_launch_when_repeated(
+def test_a_launch_whose_answer_is_cut_short_is_the_same_launch_when_repeated(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, breaking: str
 ) -> None:
     getattr(cloud.faults, breaking)(PUT)
@@ -47,14 +47,16 @@ def test_a_launch_whose_answer_breaks_off_is_the_same_launch_when_repeated(
     assert len(cloud.running_ids()) == 2
 
 
-def test_half_of_a_not_found_is_no_proof_of_gone(cloud: AzureLocalCloud, provider: AzureProvider) -> None:
+def test_a_not_found_that_is_cut_short_does_not_prove_that_something_is_gone(
+    cloud: AzureLocalCloud, provider: AzureProvider
+) -> None:
     cloud.faults.truncate("resourceGroups.get")
     with pytest.raises(errors.TransientError):
         provider.terminate(HERE)
     assert provider.terminate(HERE).is_done
 
 
-def test_an_end_of_life_that_a_living_node_did_not_take_is_told_and_taken_the_next_time(
+def test_an_expiry_that_could_not_be_written_on_a_live_node_is_an_error_and_can_be_written_again(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
@@ -63,15 +65,20 @@ def test_an_end_of_life_that_a_living_node_did_not_take_is_told_and_taken_the_ne
         provider.set_expiry(HERE, LATER)
     assert caught.value.code == "ResourceNotFound"
     provider.set_expiry(HERE, LATER)
-    assert _ends(cloud) == {str(int(LATER.timestamp()))}
+    assert _expiries(cloud) == {str(int(LATER.timestamp()))}
 
 
-def test_a_node_that_goes_while_its_end_of_life_is_written_does_not_keep_the_others_from_theirs(
+def test_a_node_that_is_deleted_while_expiries_are_written_does_not_keep_the_others_from_theirs(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
 ) -> None:
     launched = provider.launch(request_of(parts=(Part(replace(offer, purchase="spot"), 2),)))
     going = iter([launched[0].id])
-    cloud.faults.hook(TAG, lambda call: [cloud.preempt(node_id) for node_id in going])
+
+    def preempt_once(call: object) -> None:
+        for node_id in going:
+            cloud.preempt(node_id)
+
+    cloud.faults.hook(TAG, preempt_once)
     provider.set_expiry(HERE, LATER)
     assert cloud.running_ids() == [launched[1].id]
-    assert _ends(cloud) == {str(int(LATER.timestamp()))}
+    assert _expiries(cloud) == {str(int(LATER.timestamp()))}

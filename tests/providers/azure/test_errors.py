@@ -1,6 +1,5 @@
-"""Every code that Azure answers with becomes the error that it means, with its place, scope and what to do next."""
+"""Every error code of Azure becomes the error that it means, with place, scope and hint."""
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,32 +14,21 @@ from azure.core import exceptions as sdk
 from multicompute import errors
 from multicompute.offer import Offer, Part
 from multicompute.provider import LaunchRequest, Selector
-from multicompute_azure._errors import Place, said_by, said_in, translate
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer
+from multicompute_azure._errors import answer_in, answer_of, translate
 from multicompute_azure._provider import AzureProvider
 from multicompute_azure.local import AzureLocalCloud
+from tests.providers.error_codes import error_codes, kinds
 
 Request = Callable[..., LaunchRequest]
 PUT = "virtualMachineScaleSets.createOrUpdate"
-HERE = Place("eastus", "", "Standard_ND96isr_H100_v5")
-KINDS = {
-    "capacity": {errors.CapacityError},
-    "quota": {errors.QuotaError},
-    "throttle": {errors.ThrottledError},
-    "transient": {errors.TransientError},
-    "auth": {errors.AuthError, errors.AccessDeniedError},
-    "invalid_request": {errors.InvalidRequestError},
-    "conflict": {errors.ProviderError, errors.TransientError},
-    "not_found": {errors.InvalidRequestError, errors.ProviderError},
-}
-
-
-def _codes() -> list[dict[str, str]]:
-    with (Path(__file__).parent / "error_codes.csv").open() as file:
-        return list(csv.DictReader(file))
+HERE = Place("azure", "eastus", "", "Standard_ND96isr_H100_v5")
+KINDS = kinds(not_found=errors.ProviderError)
+CODES = error_codes(Path(__file__).parent)
 
 
 def answered(body: dict[str, Any], status: int = 409, headers: dict[str, str] | None = None) -> sdk.HttpResponseError:
-    """What the SDK raises for an answer."""
+    """Return the error that the SDK raises for an answer."""
     text = json.dumps(body)
     response: Any = SimpleNamespace(
         status_code=status,
@@ -52,38 +40,38 @@ def answered(body: dict[str, Any], status: int = 409, headers: dict[str, str] | 
     return sdk.HttpResponseError(response=response)
 
 
-@pytest.mark.parametrize("row", _codes(), ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
+@pytest.mark.parametrize("row", CODES, ids=lambda row: f"{row['code']}{'-' if row['message_fragment'] else ''}")
 def test_every_documented_code_has_its_kind_and_scope(row: dict[str, str]) -> None:
     body = {"error": {"code": row["code"], "message": f"So: {row['message_fragment']}."}}
-    error = translate(answered(body, int(row["http_status"])), operation="create", place=HERE)
+    error = translate(answered(body, int(row["http_status"])), "create", HERE)
     assert type(error) in KINDS[row["meaning"]]
     assert error.code == row["code"]
-    if row["meaning"] not in ("conflict", "not_found", "transient", "invalid_request"):
+    if row["meaning"] not in ("conflict", "not_found", "transient"):
         assert error.scope == row["scope"]
     assert error.hint
     assert str(HERE) in error.message
 
 
-def test_a_lack_that_was_met_in_one_zone_is_told_of_that_zone() -> None:
+def test_a_lack_of_capacity_in_a_launch_into_one_zone_is_about_that_zone_only() -> None:
     body = {"error": {"code": "AllocationFailed", "message": "Allocation failed."}}
-    error = translate(answered(body, 200), operation="create", place=replace(HERE, zone="eastus-2"))
+    error = translate(answered(body, 200), "create", replace(HERE, zone="eastus-2"))
     assert (error.scope, error.zone) == ("zone", "eastus-2")
 
 
-def test_a_wrapper_is_read_for_what_it_wraps() -> None:
+def test_the_code_of_a_wrapper_is_that_of_the_error_inside() -> None:
     inner = {"code": "SkuNotAvailable", "message": "sold out"}
     error = {
         "code": "InvalidTemplateDeployment",
         "message": "see details",
         "details": [{"code": "Odd", "details": [inner]}],
     }
-    assert said_by(answered({"error": error})).code == "SkuNotAvailable"
-    assert said_in(error) == ("SkuNotAvailable", "sold out")
+    assert answer_of(answered({"error": error})).code == "SkuNotAvailable"
+    assert answer_in(error) == VendorAnswer("SkuNotAvailable", "sold out")
 
 
-def test_a_code_that_is_clear_by_itself_is_not_overruled_by_its_details() -> None:
+def test_a_known_code_is_not_overruled_by_its_details() -> None:
     error = {"code": "QuotaExceeded", "message": "no", "details": [{"code": "Conflict", "message": "x"}]}
-    assert said_by(answered({"error": error})).code == "QuotaExceeded"
+    assert answer_of(answered({"error": error})).code == "QuotaExceeded"
 
 
 @pytest.mark.parametrize(
@@ -104,13 +92,11 @@ def test_a_code_that_is_clear_by_itself_is_not_overruled_by_its_details() -> Non
         (sdk.ClientAuthenticationError("no token"), errors.AuthError),
     ],
 )
-def test_an_answer_without_a_known_code_is_never_taken_for_a_lack(
-    error: Exception, kind: type[errors.MulticomputeError]
-) -> None:
-    assert type(translate(error, operation="create", place=HERE)) is kind
+def test_an_unknown_code_is_never_a_lack_of_capacity(error: Exception, kind: type[errors.MulticomputeError]) -> None:
+    assert type(translate(error, "create", HERE)) is kind
 
 
-def test_a_throttled_call_is_made_once_and_tells_how_long_to_wait(
+def test_a_throttled_call_is_made_once_and_its_error_has_the_requested_delay(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     cloud.faults.throttle(PUT, retry_after=timedelta(seconds=17))
@@ -121,17 +107,17 @@ def test_a_throttled_call_is_made_once_and_tells_how_long_to_wait(
 
 
 @pytest.mark.parametrize("is_bare", [False, True])
-def test_compute_throttles_in_words_of_its_own_and_that_is_no_conflict(is_bare: bool) -> None:
+def test_throttling_with_the_code_of_a_quota_is_recognized_by_its_message(is_bare: bool) -> None:
     inner = {"code": "TooManyRequests", "target": "HighCostGet30Min", "message": "{}"}
     words = "The server rejected the request because too many requests have been received for this subscription."
     body = {"code": "OperationNotAllowed", "message": words, "details": [inner]}
     answer = answered(body if is_bare else {"error": body}, 429, {"Retry-After": "1200"})
-    error = translate(answer, operation="list", place=HERE)
+    error = translate(answer, "list", HERE)
     assert type(error) is errors.ThrottledError
     assert error.retry_after == 1200
 
 
-def test_a_missing_registration_is_told_and_nothing_is_registered_unasked(
+def test_a_missing_registration_is_reported_and_the_adapter_registers_nothing(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request
 ) -> None:
     message = (
@@ -146,7 +132,7 @@ def test_a_missing_registration_is_told_and_nothing_is_registered_unasked(
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-def test_no_failure_is_asked_again_by_the_sdk(cloud: AzureLocalCloud, provider: AzureProvider, status: int) -> None:
+def test_the_sdk_repeats_no_failed_call(cloud: AzureLocalCloud, provider: AzureProvider, status: int) -> None:
     cloud.faults.fail("virtualMachineScaleSets.list", "Whatever", status=status, times=None)
     with pytest.raises(errors.MulticomputeError):
         provider.nodes(Selector(region="eastus", cluster_id="id-1"))
@@ -161,13 +147,13 @@ def test_a_connection_that_cannot_be_made_is_transient(
         provider.launch(request_of())
 
 
-def test_a_size_that_the_subscription_may_not_have_is_refused_before_anything_is_made(
+def test_a_size_that_the_subscription_may_not_have_is_refused_before_anything_is_created(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, offer: Offer
 ) -> None:
     cloud.restrict(offer.instance_type, "eastus")
     with pytest.raises(errors.AccessDeniedError) as caught:
         provider.launch(request_of())
-    assert (caught.value.scope, caught.value.code) == ("region", "NotAvailableForSubscription")
+    assert (caught.value.scope, caught.value.code) == ("type", "NotAvailableForSubscription")
     assert cloud.alive() == []
 
 
@@ -192,7 +178,7 @@ def test_a_size_that_the_region_does_not_sell_is_not_offered(
 
 
 @pytest.mark.parametrize("quota", ["Standard_ND96isr_H100_v5", "cores"])
-def test_a_quota_that_is_exceeded_is_told_of_the_region(
+def test_an_exceeded_quota_is_about_the_region(
     cloud: AzureLocalCloud, provider: AzureProvider, request_of: Request, quota: str
 ) -> None:
     cloud.set_quota(quota, "eastus", 100)
@@ -202,7 +188,7 @@ def test_a_quota_that_is_exceeded_is_told_of_the_region(
     assert cloud.running_ids() == []
 
 
-def test_a_token_that_is_no_azure_name_still_names_its_own_scale_set(
+def test_a_token_that_azure_does_not_accept_as_a_name_still_has_a_scale_set_of_its_own(
     provider: AzureProvider, request_of: Request
 ) -> None:
     long = provider.launch(request_of(token="T" * 80))

@@ -1,34 +1,41 @@
-"""What the tests of the GCP adapter share."""
+"""Fixtures for the tests of the Google adapter."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import date
 
 import pytest
 
-from multicompute.offer import InstanceType, Offer, Part, Quote
+from multicompute.offer import InstanceType, Offer, Quote
 from multicompute.provider import LaunchRequest, Settings
+from multicompute.testing import FakeClock
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.launch_requests import request_maker
 
 A3 = InstanceType("gcp", "a3-highgpu-8g", "h100", 8, 80, 208, 1872, fabric="gpudirect-tcpx")
 
 
 @pytest.fixture
-def cloud() -> Iterator[GcpLocalCloud]:
-    cloud = GcpLocalCloud()
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def cloud(clock: FakeClock) -> Iterator[GcpLocalCloud]:
+    """A local Google Cloud in virtual time, so that no test depends on the speed of the machine."""
+    cloud = GcpLocalCloud(clock=clock)
     cloud.start()
     yield cloud
     cloud.stop()
 
 
 @pytest.fixture
-def provider_of(cloud: GcpLocalCloud) -> Callable[..., GcpProvider]:
-    """The adapter against the local cloud; settings may be added."""
+def provider_of(cloud: GcpLocalCloud, clock: FakeClock) -> Callable[..., GcpProvider]:
+    """Return a function that opens the adapter on the local cloud, with additional settings."""
 
     def make(**values: object) -> GcpProvider:
         named = {"endpoint_url": cloud.endpoint_url, "project": cloud.project}
-        return GcpProvider(Settings({**named, **values}, cloud.environment))
+        return GcpProvider(Settings({**named, **values}, cloud.environment), clock=clock)
 
     return make
 
@@ -45,18 +52,5 @@ def offer() -> Offer:
 
 @pytest.fixture
 def request_of(offer: Offer) -> Callable[..., LaunchRequest]:
-    """A request for one part of two nodes; every field may be changed."""
-
-    def make(**changes: object) -> LaunchRequest:
-        tags = {
-            "multicompute-cluster": "train",
-            "multicompute-id": "id-1",
-            "multicompute-attempt": "tok",
-            "multicompute-owner": "me@host",
-            "multicompute-expires-at": "never",
-            "team": "nlp",
-        }
-        plain = LaunchRequest("tok", "id-1", "train", "me@host", (Part(offer, 2),), tags)
-        return replace(plain, **changes)  # type: ignore[arg-type]
-
-    return make
+    """Return a function that makes a request for one part of two nodes; its arguments replace fields."""
+    return request_maker(offer, owner="me@host")

@@ -1,4 +1,4 @@
-"""What Google's adapter makes of answers that come in pieces, and of operations that are taken and then fail."""
+"""Answers that are cut short, and operations that are accepted and then fail, are reported as what they are."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ SLICES = Offer(POD, "us-central1", "us-central1-a", "on_demand", Quote(33.6, dat
 
 
 @pytest.mark.parametrize("breaking", ["truncate", "reset", "lose_answer"])
-def test_a_listing_that_breaks_off_is_worth_asking_for_again(
+def test_a_listing_that_breaks_off_may_be_repeated(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, breaking: str
 ) -> None:
     provider.launch(request_of())
@@ -46,7 +46,7 @@ def test_a_launch_whose_answer_breaks_off_is_the_same_launch_when_repeated(
 
 @pytest.mark.parametrize("listing", [LIST, "tpu.nodes.list"])
 @pytest.mark.parametrize("code", ["notFound", ""])
-def test_a_listing_that_is_not_found_is_no_listing_of_nothing(
+def test_a_listing_that_is_not_found_is_an_error_and_not_an_empty_listing(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, listing: str, code: str
 ) -> None:
     provider.launch(request_of())
@@ -58,7 +58,7 @@ def test_a_listing_that_is_not_found_is_no_listing_of_nothing(
 
 
 @pytest.mark.parametrize("breaking", ["page", "half"])
-def test_a_not_found_that_google_did_not_say_is_no_proof_of_gone(
+def test_a_not_found_that_is_not_googles_answer_does_not_prove_that_an_instance_is_gone(
     cloud: GcpLocalCloud, provider: GcpProvider, breaking: str
 ) -> None:
     unlisted = replace(HERE, node_ids=("tok-0-0",))
@@ -75,7 +75,7 @@ def test_a_not_found_that_google_did_not_say_is_no_proof_of_gone(
     ("code", "kind"),
     [("INTERNAL_ERROR", errors.TransientError), ("RESOURCE_OPERATION_RATE_EXCEEDED", errors.ThrottledError)],
 )
-def test_a_launch_that_failed_inside_google_is_tried_under_another_request_id(
+def test_a_launch_that_failed_inside_google_is_repeated_with_another_request_id(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, code: str, kind: type[Exception]
 ) -> None:
     cloud.faults.fail("instances.bulkInsert", code, status=400)
@@ -85,7 +85,7 @@ def test_a_launch_that_failed_inside_google_is_tried_under_another_request_id(
     assert len(cloud.running_ids()) == 2
 
 
-def test_a_wait_that_something_on_the_way_cuts_short_is_not_begun_again_without_a_pause(
+def test_a_wait_that_a_proxy_cuts_short_is_not_repeated_without_a_pause(
     cloud: GcpLocalCloud, request_of: Request
 ) -> None:
     clock = FakeClock()
@@ -100,7 +100,7 @@ def test_a_wait_that_something_on_the_way_cuts_short_is_not_begun_again_without_
 
 
 @pytest.mark.parametrize("call", ["instances.setLabels", "instances.setMetadata", "disks.setLabels"])
-def test_an_end_of_life_that_was_taken_and_then_failed_is_told(
+def test_a_change_of_the_expiry_that_was_accepted_and_then_failed_is_an_error(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, call: str
 ) -> None:
     provider.launch(request_of())
@@ -114,7 +114,7 @@ def test_an_end_of_life_that_was_taken_and_then_failed_is_told(
     assert ends == {str(int(LATER.timestamp()))}
 
 
-def test_an_end_of_life_of_a_slice_that_was_taken_and_then_failed_is_told(
+def test_a_change_of_a_slices_expiry_that_was_accepted_and_then_failed_is_an_error(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     provider.launch(request_of(parts=(Part(SLICES, 1),)))
@@ -126,7 +126,7 @@ def test_an_end_of_life_of_a_slice_that_was_taken_and_then_failed_is_told(
     assert ends == {str(int(LATER.timestamp()))}
 
 
-def test_a_proxy_that_wants_less_is_waited_for_as_long_as_it_says(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
+def test_the_wait_that_a_proxy_asks_for_is_reported(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
     cloud.faults.fail(LIST, "", status=429, retry_after=timedelta(seconds=17))
     with pytest.raises(errors.ThrottledError) as caught:
         provider.nodes(HERE)

@@ -1,7 +1,7 @@
-"""Every code that Google answers with becomes the error that it means, with its place, scope and what to do next."""
+"""Each of Google's error codes is translated into the error that it means, with its place, its scope and what to do next."""
 
-import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,36 +11,23 @@ from google.auth.exceptions import RefreshError, TransportError
 from google.cloud import compute_v1
 
 from multicompute import errors
+from multicompute.provider_kit.vendor_errors import Place, VendorAnswer, meaning_of
 from multicompute_gcp._errors import (
-    Place,
-    Said,
+    MEANINGS,
+    answer_of_operation,
+    answer_of_response,
+    answer_of_status,
     cause_of,
-    meaning_of,
-    refused,
-    said_by_operation,
-    said_by_status,
-    said_in,
+    refusal,
     translate,
     translate_errors,
 )
+from tests.providers.error_codes import error_codes, kinds
 
-PLACE = Place("us-central1", "us-central1-a", "a3-highgpu-8g")
-KINDS: dict[str, set[type[errors.MulticomputeError]]] = {
-    "capacity": {errors.CapacityError},
-    "quota": {errors.QuotaError},
-    "throttle": {errors.ThrottledError},
-    "transient": {errors.TransientError},
-    "auth": {errors.AuthError, errors.AccessDeniedError},
-    "invalid_request": {errors.InvalidRequestError},
-    "conflict": {errors.ProviderError, errors.TransientError},
-    "not_found": {errors.InvalidRequestError, errors.CapacityError},
-}
+PLACE = Place("gcp", "us-central1", "us-central1-a", "a3-highgpu-8g")
+KINDS = kinds(not_found=errors.CapacityError)
+CODES = error_codes(Path(__file__).parent)
 RPC = {"8": "RESOURCE_EXHAUSTED", "9": "FAILED_PRECONDITION", "3": "INVALID_ARGUMENT"}
-
-
-def _rows() -> list[dict[str, str]]:
-    with (Path(__file__).parent / "error_codes.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def _response(status: int, body: object, url: str = "https://compute.googleapis.com/compute/v1/x") -> requests.Response:
@@ -50,10 +37,10 @@ def _response(status: int, body: object, url: str = "https://compute.googleapis.
     return response
 
 
-@pytest.mark.parametrize("row", _rows(), ids=lambda row: f"{row['api']}-{row['code']}-{row['message_fragment'][:12]}")
+@pytest.mark.parametrize("row", CODES, ids=lambda row: f"{row['api']}-{row['code']}-{row['message_fragment'][:12]}")
 def test_every_documented_code_has_its_kind(row: dict[str, str]) -> None:
-    said = Said(RPC.get(row["code"], row["code"]), f"So: {row['message_fragment']}.")
-    meaning = meaning_of(said)
+    answer = VendorAnswer(RPC.get(row["code"], row["code"]), f"So: {row['message_fragment']}.")
+    meaning = meaning_of(MEANINGS, answer)
     assert meaning.kind in KINDS[row["meaning"]]
     if meaning.kind in (errors.CapacityError, errors.QuotaError) and row["code"] not in RPC:
         assert meaning.scope == row["scope"]
@@ -62,7 +49,7 @@ def test_every_documented_code_has_its_kind(row: dict[str, str]) -> None:
 def test_a_refused_call_is_read_by_its_reason_and_not_by_its_status() -> None:
     body = {"error": {"code": 403, "message": "Rate Limit Exceeded", "errors": [{"reason": "rateLimitExceeded"}]}}
     raised = sdk.Forbidden("no", response=_response(403, body))  # type: ignore[no-untyped-call]
-    error = translate(raised, operation="instances.bulkInsert", place=PLACE)
+    error = translate(raised, "instances.bulkInsert", PLACE)
     assert type(error) is errors.ThrottledError
     assert (error.code, error.region, error.zone) == ("rateLimitExceeded", "us-central1", "us-central1-a")
     assert "instances.bulkInsert" in error.message
@@ -73,9 +60,9 @@ def test_the_tpu_api_is_read_by_its_status() -> None:
     body = {"error": {"code": 429, "message": "There is no more capacity in the zone", "status": "RESOURCE_EXHAUSTED"}}
     response = _response(429, body, "https://tpu.googleapis.com/v2/x")
     response.headers["Retry-After"] = "7"
-    said = said_in(response)
-    assert (said.code, said.retry_after) == ("RESOURCE_EXHAUSTED", 7.0)
-    assert meaning_of(said).kind is errors.CapacityError
+    answer = answer_of_response(response)
+    assert (answer.code, answer.retry_after) == ("RESOURCE_EXHAUSTED", 7.0)
+    assert meaning_of(MEANINGS, answer).kind is errors.CapacityError
 
 
 @pytest.mark.parametrize(
@@ -91,7 +78,7 @@ def test_the_tpu_api_is_read_by_its_status() -> None:
     ],
 )
 def test_resource_exhausted_is_quota_or_capacity_by_its_message(message: str, kind: type[Exception]) -> None:
-    assert meaning_of(said_by_status({"code": 8, "message": message})).kind is kind
+    assert meaning_of(MEANINGS, answer_of_status({"code": 8, "message": message})).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -102,14 +89,17 @@ def test_resource_exhausted_is_quota_or_capacity_by_its_message(message: str, ki
     ],
 )
 def test_a_quota_of_one_zone_does_not_rule_out_the_region(message: str, scope: str) -> None:
-    error = refused(said_by_status({"code": 8, "message": message}), operation="create", place=PLACE)
+    error = refusal(answer_of_status({"code": 8, "message": message}), "create", PLACE)
     assert isinstance(error, errors.QuotaError)
     assert error.scope == scope
 
 
 def test_a_quota_failure_in_the_details_makes_it_a_quota() -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure"}]
-    assert meaning_of(said_by_status({"code": 8, "message": "no", "details": details})).kind is errors.QuotaError
+    assert (
+        meaning_of(MEANINGS, answer_of_status({"code": 8, "message": "no", "details": details})).kind
+        is errors.QuotaError
+    )
 
 
 def test_an_operation_with_an_error_and_no_http_status_has_failed() -> None:
@@ -118,44 +108,44 @@ def test_an_operation_with_an_error_and_no_http_status_has_failed() -> None:
         {"code": "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "message": "x", "error_details": [{"error_info": info}]}
     ]
     operation = compute_v1.Operation(status="DONE", error={"errors": listed})
-    said = said_by_operation(operation)
-    assert said is not None
-    error = refused(said, operation="instances.bulkInsert", place=PLACE)
+    answer = answer_of_operation(operation)
+    assert answer is not None
+    error = refusal(answer, "instances.bulkInsert", PLACE)
     assert isinstance(error, errors.CapacityError)
     assert error.zones_with_capacity == ("us-central1-b", "us-central1-c")
     assert error.scope == "zone"
 
 
-def test_the_error_that_tells_why_there_were_too_few_counts() -> None:
+def test_the_error_that_explains_why_instances_are_missing_counts() -> None:
     listed = [
         {"code": "VM_MIN_COUNT_NOT_REACHED", "message": "Requested minimum count of 8 VMs could not be created."},
         {"code": "QUOTA_EXCEEDED", "message": "Quota 'X' exceeded.  Limit: 8.0 in region us-central1."},
     ]
-    said = said_by_operation(compute_v1.Operation(status="DONE", error={"errors": listed}))
-    assert said is not None
-    assert meaning_of(said).kind is errors.QuotaError
+    answer = answer_of_operation(compute_v1.Operation(status="DONE", error={"errors": listed}))
+    assert answer is not None
+    assert meaning_of(MEANINGS, answer).kind is errors.QuotaError
 
 
 def test_an_operation_without_an_error_has_not_failed() -> None:
-    assert said_by_operation(compute_v1.Operation(status="DONE")) is None
+    assert answer_of_operation(compute_v1.Operation(status="DONE")) is None
     done = {"zones/us-central1-a": {"status": "DONE", "target_vm_count": 8, "created_vm_count": 8}}
-    assert said_by_operation(_bulk(done)) is None
+    assert answer_of_operation(_bulk(done)) is None
 
 
-def test_an_operation_that_has_rolled_back_has_failed_whatever_else_it_says() -> None:
+def test_an_operation_that_was_rolled_back_has_failed_even_without_an_error() -> None:
     status = {"status": "ROLLING_BACK", "target_vm_count": 8, "created_vm_count": 3, "failed_to_create_vm_count": 5}
-    said = said_by_operation(_bulk({"zones/us-central1-a": status}))
-    assert said is not None
-    assert meaning_of(said).kind is errors.CapacityError
-    assert "3 of 8 VMs" in said.message
+    answer = answer_of_operation(_bulk({"zones/us-central1-a": status}))
+    assert answer is not None
+    assert meaning_of(MEANINGS, answer).kind is errors.CapacityError
+    assert "3 of 8 VMs" in answer.message
 
 
-def _bulk(per_location: dict[str, object]) -> compute_v1.Operation:
+def _bulk(per_location: Mapping[str, object]) -> compute_v1.Operation:
     done = {"per_location_status": per_location}
     return compute_v1.Operation(status="DONE", instances_bulk_insert_operation_metadata=done)
 
 
-def test_an_api_that_was_never_enabled_is_told_from_a_missing_right() -> None:
+def test_an_api_that_was_never_enabled_differs_from_a_missing_permission() -> None:
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": "SERVICE_DISABLED",
@@ -163,21 +153,23 @@ def test_an_api_that_was_never_enabled_is_told_from_a_missing_right() -> None:
     }
     error = {"code": 403, "message": "Cloud TPU API has not been used.", "status": "PERMISSION_DENIED"}
     url = "https://tpu.googleapis.com/v2/x"
-    assert said_in(_response(403, {"error": {**error, "details": [info]}}, url)).code == "SERVICE_DISABLED"
-    assert said_in(_response(403, {"error": error}, url)).code == "PERMISSION_DENIED"
+    assert answer_of_response(_response(403, {"error": {**error, "details": [info]}}, url)).code == "SERVICE_DISABLED"
+    assert answer_of_response(_response(403, {"error": error}, url)).code == "PERMISSION_DENIED"
 
 
-def test_a_machine_type_that_the_zone_does_not_sell_is_told_from_one_that_is_sold_out() -> None:
-    said = Said("invalid", "Machine type with name 'a3-highgpu-8g' does not exist in zone 'us-central1-a'.", 400)
-    error = refused(said, operation="instances.bulkInsert", place=PLACE)
+def test_a_machine_type_that_the_zone_does_not_sell_differs_from_one_that_is_sold_out() -> None:
+    answer = VendorAnswer(
+        "invalid", "Machine type with name 'a3-highgpu-8g' does not exist in zone 'us-central1-a'.", 400
+    )
+    error = refusal(answer, "instances.bulkInsert", PLACE)
     assert isinstance(error, errors.CapacityError)
     assert not error.is_offered
 
 
 @pytest.mark.parametrize("metric", ["GPUS_ALL_REGIONS", "CPUS_ALL_REGIONS"])
 def test_a_quota_of_all_regions_rules_out_the_account(metric: str) -> None:
-    said = Said("quotaExceeded", f"Quota '{metric}' exceeded. Limit: 0.0 globally.", 403)
-    error = refused(said, operation="instances.bulkInsert", place=PLACE)
+    answer = VendorAnswer("quotaExceeded", f"Quota '{metric}' exceeded. Limit: 0.0 globally.", 403)
+    error = refusal(answer, "instances.bulkInsert", PLACE)
     assert isinstance(error, errors.QuotaError)
     assert error.scope == "account"
     assert "quotas" in (error.hint or "")
@@ -185,20 +177,28 @@ def test_a_quota_of_all_regions_rules_out_the_account(metric: str) -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 409, 500, 502, 503, 504])
 @pytest.mark.parametrize("body", [b"<html>oops</html>", b'{"error": {"code": 404, "errors": [{"rea', b""])
-def test_an_answer_without_a_code_proves_nothing_and_may_be_asked_for_again(status: int, body: bytes) -> None:
-    assert meaning_of(said_in(_response(status, body))).kind is errors.TransientError
+def test_an_answer_without_a_code_proves_nothing_and_the_call_may_be_repeated(status: int, body: bytes) -> None:
+    assert meaning_of(MEANINGS, answer_of_response(_response(status, body))).kind is errors.TransientError
 
 
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, errors.AuthError), (403, errors.AccessDeniedError), (429, errors.ThrottledError)]
 )
-def test_a_status_that_says_it_all_needs_no_code(status: int, kind: type[Exception]) -> None:
-    assert meaning_of(said_in(_response(status, b"<html>no</html>"))).kind is kind
+def test_a_status_that_is_specific_needs_no_code(status: int, kind: type[Exception]) -> None:
+    assert meaning_of(MEANINGS, answer_of_response(_response(status, b"<html>no</html>"))).kind is kind
 
 
-def test_an_unknown_code_is_never_a_lack_of_capacity() -> None:
-    assert meaning_of(Said("somethingNew", "no resources for you", 503)).kind is errors.ProviderError
-    assert meaning_of(Said("somethingNew", "no resources for you", 404)).kind is errors.ProviderError
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (503, errors.TransientError),
+        (404, errors.ProviderError),
+        (403, errors.AccessDeniedError),
+        (0, errors.ProviderError),
+    ],
+)
+def test_an_unknown_code_is_never_a_lack_of_capacity(status: int, kind: type[errors.MulticomputeError]) -> None:
+    assert meaning_of(MEANINGS, VendorAnswer("somethingNew", "no resources for you", status)).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_an_unknown_code_is_never_a_lack_of_capacity() -> None:
         (RefreshError("invalid_grant"), errors.AuthError),  # type: ignore[no-untyped-call]
     ],
 )
-def test_what_never_reached_google_is_not_a_refusal(raised: Exception, kind: type[Exception]) -> None:
+def test_a_call_that_never_reached_google_is_not_a_refusal(raised: Exception, kind: type[Exception]) -> None:
     with pytest.raises(errors.MulticomputeError) as caught, translate_errors("instances.aggregatedList", PLACE):
         raise raised
     assert type(caught.value) is kind
@@ -218,14 +218,69 @@ def test_what_never_reached_google_is_not_a_refusal(raised: Exception, kind: typ
 
 
 @pytest.mark.parametrize(
-    ("said", "cause"),
+    ("answer", "cause"),
     [
-        (Said("compute.instances.preempted", ""), "preemption"),
-        (Said("QUOTA_EXCEEDED", "in region"), "quota"),
-        (Said("STOCKOUT", ""), "capacity"),
-        (Said("INVALID_ARGUMENT", "no such runtime"), "request"),
-        (Said("SOMETHING", ""), "capacity"),
+        (VendorAnswer("compute.instances.preempted", ""), "preemption"),
+        (VendorAnswer("QUOTA_EXCEEDED", "in region"), "quota"),
+        (VendorAnswer("STOCKOUT", ""), "capacity"),
+        (VendorAnswer("INVALID_ARGUMENT", "no such runtime"), "request"),
+        (VendorAnswer("SOMETHING", ""), "capacity"),
     ],
 )
-def test_the_reason_for_which_a_node_ended_has_a_cause(said: Said, cause: str) -> None:
-    assert cause_of(said) == cause
+def test_the_reason_why_a_node_ended_has_a_cause(answer: VendorAnswer, cause: str) -> None:
+    assert cause_of(answer) == cause
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind", "scope"),
+    [
+        # https://github.com/GoogleCloudPlatform/oss-test-infra/pull/2703
+        (
+            "conditionNotMet",
+            "Location ZONE:asia-south1-b violates constraint constraints/gcp.resourceLocations on the resource",
+            errors.AccessDeniedError,
+            "zone",
+        ),
+        (
+            "conditionNotMet",
+            "Constraint constraints/compute.vmExternalIpAccess violated for project 1.",
+            errors.AccessDeniedError,
+            "region",
+        ),
+        ("conditionNotMet", "Supplied fingerprint does not match.", errors.TransientError, "request"),
+        # https://github.com/dstackai/gpuhunt/issues/98
+        (
+            "PERMISSION_DENIED",
+            "Location us-east1-d is not found or access is unauthorized.",
+            errors.CapacityError,
+            "zone",
+        ),
+        # Without slices, instances can still be launched.
+        ("PERMISSION_DENIED", "Permission 'tpu.nodes.list' denied on resource", errors.AccessDeniedError, "type"),
+        ("SERVICE_DISABLED", "Cloud TPU API has not been used in project 1", errors.AccessDeniedError, "type"),
+        ("SERVICE_DISABLED", "Compute Engine API has not been used in project 1", errors.AccessDeniedError, "region"),
+        (
+            "IP_SPACE_EXHAUSTED",
+            "IP space of 'projects/p/regions/r/subnetworks/s' is exhausted.",
+            errors.CapacityError,
+            "region",
+        ),
+        ("invalid", "'x'. The referenced subnetwork resource cannot be found.", errors.ProviderError, "region"),
+        ("invalid", "'x'. The referenced network resource cannot be found.", errors.ProviderError, "region"),
+        # Other machine types boot from other images.
+        ("invalid", "'x'. The referenced image resource cannot be found.", errors.ProviderError, "type"),
+        ("notFound", "The resource 'projects/p/global/images/family/f' was not found", errors.ProviderError, "type"),
+        (
+            "notFound",
+            "The resource 'projects/p/zones/z/instances/i' was not found",
+            errors.InvalidRequestError,
+            "request",
+        ),
+        ("invalidResourceUsage", "Resource cannot be deleted if it's protected", errors.ProviderError, "zone"),
+    ],
+)
+def test_what_one_place_or_the_project_lacks_has_the_narrowest_scope(
+    code: str, message: str, kind: type[errors.MulticomputeError], scope: str
+) -> None:
+    error = refusal(VendorAnswer(code, message), "instances.bulkInsert", PLACE)
+    assert (type(error), error.scope) == (kind, scope)

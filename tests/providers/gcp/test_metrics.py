@@ -1,10 +1,10 @@
-"""How busy machines and slices are, and whether they are well, as Google's monitoring and listings have it."""
+"""The metrics of instances and slices, as Cloud Monitoring has them, and their health, as the listings have it."""
 
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 
 import pytest
 
@@ -13,10 +13,10 @@ from multicompute.node import Metric, Node, NodeState, Sample
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.provider import LaunchRequest, Selector
 from multicompute.testing import LocalClouds, local_clouds
-from multicompute.testing.local_server import Request as Asked
-from multicompute.testing.local_server import Response, Server
+from multicompute.testing.local.server import Request as HttpRequest
+from multicompute.testing.local.server import Response, Server
+from multicompute_gcp._boot import startup_script
 from multicompute_gcp._provider import GcpProvider
-from multicompute_gcp._startup import startup_script
 from multicompute_gcp.local import GcpLocalCloud
 
 Request = Callable[..., LaunchRequest]
@@ -40,7 +40,7 @@ def _pod(slices: int = 1) -> Part:
 
 
 def _measured(provider: GcpProvider, nodes: Sequence[Node]) -> tuple[Sample, ...]:
-    now = datetime.now(UTC)
+    now = provider._clock.now()
     return provider.metrics(nodes, since=now - timedelta(minutes=10), until=now + timedelta(minutes=1))
 
 
@@ -58,24 +58,24 @@ def _clouds() -> Iterator[LocalClouds]:
         yield clouds
 
 
-# --- machines ---------------------------------------------------------------------------------------------------------
+# --- instances ---------------------------------------------------------------------------------------------------------
 
 
-def test_all_that_is_measured_of_a_gpu_machine_is_told_in_our_units(
+def test_everything_that_is_measured_of_a_gpu_instance_is_returned_in_our_units(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     busy, _ = provider.launch(request_of())
     cloud.measure(busy.id, BUSY, minutes=3)
     samples = _measured(provider, [busy])
     assert _latest(samples) == _approximately(BUSY)
-    # Bytes come in two series, from behind a load balancer and not: they are one sample for each minute all the same.
+    # Bytes have two series, from behind a load balancer and from elsewhere, but one sample for each minute.
     assert len(samples) == 3 * len(BUSY)
     assert {sample.accelerator for sample in samples if sample.metric.startswith("accelerator")} == {0}
     assert {sample.accelerator for sample in samples if not sample.metric.startswith("accelerator")} == {None}
     assert all(sample.at.tzinfo is UTC for sample in samples)
 
 
-def test_what_no_agent_has_ever_sent_is_absent_and_no_error(
+def test_a_metric_that_no_agent_has_ever_sent_is_absent_and_not_an_error(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     busy, idle = provider.launch(request_of())
@@ -85,7 +85,7 @@ def test_what_no_agent_has_ever_sent_is_absent_and_no_error(
     assert {sample.node for sample in samples} == {busy.id}
 
 
-def test_a_machine_of_the_same_name_elsewhere_is_another_one(
+def test_an_instance_of_the_same_name_in_another_zone_is_another_instance(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     node = provider.launch(request_of())[0]
@@ -94,7 +94,7 @@ def test_a_machine_of_the_same_name_elsewhere_is_another_one(
     assert _measured(provider, [node])
 
 
-def test_calls_grow_with_hundreds_of_machines_and_not_with_machines(
+def test_calls_grow_with_hundreds_of_instances_and_not_with_instances(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
     nodes = provider.launch(request_of(parts=(Part(offer, 250),)))
@@ -103,7 +103,7 @@ def test_calls_grow_with_hundreds_of_machines_and_not_with_machines(
     cloud.faults.clear()
     samples = _measured(provider, nodes)
     assert {sample.node for sample in samples} == {node.id for node in nodes}
-    # Seven metrics, three hundreds of machines.
+    # Seven metrics of three hundreds of instances.
     assert cloud.faults.count() == cloud.faults.count(SERIES) == 21
 
 
@@ -113,10 +113,10 @@ def test_an_answer_of_several_pages_is_read_to_the_last(
     nodes = provider.launch(request_of())
     for node in nodes:
         cloud.measure(node.id, BUSY, minutes=5)
-    whole = _measured(provider, nodes)
+    complete = _measured(provider, nodes)
     cloud.largest_page_of_points = 4
-    assert len(whole) == 2 * 5 * len(BUSY)
-    assert _measured(provider, nodes) == whole
+    assert len(complete) == 2 * 5 * len(BUSY)
+    assert _measured(provider, nodes) == complete
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_an_answer_of_several_pages_is_read_to_the_last(
         ("INTERNAL", 500, errors.TransientError, "again"),
     ],
 )
-def test_a_refusal_is_of_its_kind_and_says_what_to_do(
+def test_a_refusal_has_its_kind_and_its_hint_says_what_to_do(
     cloud: GcpLocalCloud,
     provider: GcpProvider,
     request_of: Request,
@@ -151,7 +151,7 @@ def test_a_refusal_is_of_its_kind_and_says_what_to_do(
 # --- slices -----------------------------------------------------------------------------------------------------------
 
 
-def test_of_a_tpu_host_the_duty_cycle_and_the_memory_are_told_and_no_temperature(
+def test_a_tpu_host_has_a_duty_cycle_and_memory_but_no_temperature(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     hosts = provider.launch(request_of(parts=(_pod(),)))
@@ -159,15 +159,15 @@ def test_of_a_tpu_host_the_duty_cycle_and_the_memory_are_told_and_no_temperature
         cloud.measure(host.id, BUSY | {Metric.ACCELERATOR: 20.0 * number})
     samples = _measured(provider, hosts)
     for number, host in enumerate(hosts):
-        told = _latest([sample for sample in samples if sample.node == host.id])
+        latest = _latest([sample for sample in samples if sample.node == host.id])
         absent = (Metric.ACCELERATOR_TEMPERATURE, Metric.ACCELERATOR_POWER)
         expected = {metric: value for metric, value in BUSY.items() if metric not in absent}
-        assert told == _approximately(expected | {Metric.ACCELERATOR: 20.0 * number})
-    # Chips are numbered over the whole slice by Google, and on their own host by us.
+        assert latest == _approximately(expected | {Metric.ACCELERATOR: 20.0 * number})
+    # Google numbers chips over the complete slice, this package on their own host.
     assert {sample.accelerator for sample in samples} == {0, None}
 
 
-def test_which_machines_the_hosts_are_is_asked_once_for_each_slice(
+def test_the_machine_ids_of_hosts_are_read_once_for_each_slice(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     hosts = provider.launch(request_of(parts=(_pod(2),)))
@@ -183,7 +183,7 @@ def test_which_machines_the_hosts_are_is_asked_once_for_each_slice(
     assert cloud.faults.count(SERIES) == 12
 
 
-def test_a_host_of_which_nothing_is_told_is_asked_again_which_machine_it_is(
+def test_the_machine_id_of_a_host_without_values_is_read_again(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     hosts = provider.launch(request_of(parts=(_pod(),)))
@@ -194,7 +194,7 @@ def test_a_host_of_which_nothing_is_told_is_asked_again_which_machine_it_is(
     assert cloud.faults.count("tpu.nodes.getGuestAttributes") == 2
 
 
-def test_a_slice_that_does_not_say_which_machines_it_is_has_what_is_known_by_its_name(
+def test_a_slice_without_machine_ids_has_the_metrics_that_are_known_by_its_name(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     (host, *_) = provider.launch(request_of(parts=(_pod(),)))
@@ -204,15 +204,15 @@ def test_a_slice_that_does_not_say_which_machines_it_is_has_what_is_known_by_its
     assert set(_latest(_measured(provider, [other]))) == {Metric.CPU, Metric.NETWORK_RECEIVED, Metric.NETWORK_SENT}
 
 
-def test_a_host_writes_at_boot_which_machine_it_is_under_its_place_in_the_slice() -> None:
+def test_a_host_publishes_the_id_of_its_machine_at_boot_under_its_worker_number() -> None:
     written: dict[str, bytes] = {}
 
-    def answer(asked: Asked) -> Response:
-        name = asked.path.removeprefix("/computeMetadata/v1/instance/")
-        if asked.headers.get("metadata-flavor") != "Google":
+    def answer(received: HttpRequest) -> Response:
+        name = received.path.removeprefix("/computeMetadata/v1/instance/")
+        if received.headers.get("metadata-flavor") != "Google":
             return Response(403, b"")
-        if asked.method == "PUT":
-            written[name] = asked.body
+        if received.method == "PUT":
+            written[name] = received.body
             return Response(200, b"")
         known = {"attributes/agent-worker-number": b"3", "id": b"1234567890123456789"}
         return Response(200, known[name]) if name in known else Response(404, b"")
@@ -221,19 +221,19 @@ def test_a_host_writes_at_boot_which_machine_it_is_under_its_place_in_the_slice(
     server.start()
     try:
         script = startup_script(setup="", expires_at=None, of_slice=True)
-        part = "#!/bin/bash\n" + script[script.index("introduce()") :]
+        part = "#!/bin/bash\n" + script[script.index("publish_id()") :]
         part = part.replace("http://169.254.169.254", server.url)
         assert subprocess.run(["bash"], input=part.encode(), check=False, timeout=30).returncode == 0
     finally:
         server.stop()
     assert written == {"guest-attributes/multicompute/worker-3": b"1234567890123456789"}
-    assert "introduce" not in startup_script(setup="", expires_at=None)
+    assert "publish_id" not in startup_script(setup="", expires_at=None)
 
 
 # --- health -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_machine_in_which_google_has_found_a_fault_is_impaired_though_it_runs(
+def test_an_instance_in_which_google_has_found_a_fault_is_impaired_although_it_runs(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     sick, planned = provider.launch(request_of())
@@ -249,7 +249,7 @@ def test_a_machine_in_which_google_has_found_a_fault_is_impaired_though_it_runs(
 
 
 @pytest.mark.parametrize("health", ["TIMEOUT", "UNHEALTHY_TENSORFLOW", "UNHEALTHY_MAINTENANCE"])
-def test_every_host_of_a_slice_that_is_not_well_is_impaired(
+def test_every_host_of_a_slice_with_a_fault_is_impaired(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, health: str
 ) -> None:
     hosts = provider.launch(request_of(parts=(_pod(2),)))
@@ -262,7 +262,7 @@ def test_every_host_of_a_slice_that_is_not_well_is_impaired(
     assert {node.state for node in provider.nodes(WITH_HEALTH)} == {NodeState.RUNNING}
 
 
-def test_one_refresh_of_one_call_finds_a_machine_that_is_being_repaired_and_one_more_that_it_is_well(
+def test_a_refresh_of_one_call_finds_an_instance_in_repair_and_the_next_that_it_is_healthy(
     clouds: LocalClouds,
 ) -> None:
     with Cluster.request(gpus=2, type="g2-standard-4", regions=["gcp:us-central1"]) as cluster:
@@ -271,12 +271,12 @@ def test_one_refresh_of_one_call_finds_a_machine_that_is_being_repaired_and_one_
         clouds.gcp.faults.clear()
         assert cluster.refresh().state is ClusterState.DEGRADED
         assert [call.operation for call in clouds.gcp.faults.calls] == ["instances.aggregatedList"]
-        clouds.gcp.impair(sick, trouble="")
+        clouds.of(GcpLocalCloud).impair(sick, trouble="")
         assert cluster.refresh().state is ClusterState.READY
     assert clouds.alive() == []
 
 
-def test_a_slice_that_is_not_well_makes_its_cluster_degraded_and_its_load_is_told_all_the_same(
+def test_a_slice_with_a_fault_makes_its_cluster_degraded_and_still_has_metrics(
     clouds: LocalClouds,
 ) -> None:
     with Cluster.request(type="v5p-32", regions=["gcp:us-east5"]) as cluster:
@@ -286,5 +286,7 @@ def test_a_slice_that_is_not_well_makes_its_cluster_degraded_and_its_load_is_tol
         assert cluster.refresh().state is ClusterState.DEGRADED
         samples = cluster.metrics("10m")
         assert {sample.node for sample in samples} == {node.id for node in cluster.nodes}
-        assert {(sample.metric, sample.value, sample.unit) for sample in samples} == {(Metric.ACCELERATOR, 88.0, "%")}
+        assert {(sample.metric, sample.value, sample.metric.unit) for sample in samples} == {
+            (Metric.ACCELERATOR, 88.0, "%")
+        }
     assert clouds.alive() == []

@@ -1,21 +1,24 @@
-"""The adapter against a local Google Cloud that holds state: whole gangs of machines, from launch to nothing left."""
+"""The adapter on a local Google Cloud that has state: complete gangs of instances, from the launch until nothing is left."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from multicompute import errors
 from multicompute.node import NodeState
-from multicompute.offer import InstanceType, Offer, Part
+from multicompute.offer import InstanceType, Offer, Part, Purchase
 from multicompute.provider import LaunchRequest, Selector
-from multicompute_gcp._errors import Place
+from multicompute.provider_kit.tags import encode_tag
+from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._provider import GcpProvider
-from multicompute_gcp._reserved import Reservations
-from multicompute_gcp._session import unreached
+from multicompute_gcp._reservations import find_reservation
+from multicompute_gcp._session import unreachable_in
 from multicompute_gcp.local import GcpLocalCloud
+from tests.providers.gcp.teardown import tear_down
 
 Request = Callable[..., LaunchRequest]
 Opened = Callable[..., GcpProvider]
@@ -23,16 +26,8 @@ HERE = Selector(region="us-central1", cluster_id="id-1")
 KEY = "ssh-ed25519 AAAA me@host"
 
 
-def _end(provider: GcpProvider, selector: Selector = HERE) -> int:
-    """Tear down step by step; returns how many it took."""
-    for step in range(1, 200):
-        if provider.terminate(selector).is_done:
-            return step
-    raise AssertionError("the teardown does not come to an end")
-
-
-def _of(offer: Offer, name: str, **changes: object) -> Offer:
-    return replace(offer, instance=replace(offer.instance, name=name, **changes))  # type: ignore[arg-type]
+def _of(offer: Offer, name: str, **changes: Any) -> Offer:
+    return replace(offer, instance=replace(offer.instance, name=name, **changes))
 
 
 def test_64_h100_with_placement_and_ssh_come_up_and_leave_nothing(
@@ -46,13 +41,16 @@ def test_64_h100_with_placement_and_ssh_come_up_and_leave_nothing(
     kinds = Counter(item.kind for item in cloud.alive())
     assert kinds == {"instance": 8, "disk": 8, "firewall": 1, "resource-policy": 1}
     assert {item.id for item in provider.resources(HERE)} == {item.id for item in cloud.alive()}
-    _end(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
-def test_a_launch_of_a_hundred_nodes_costs_two_calls_and_a_look_at_them_one_listing(
+def test_a_launch_of_a_hundred_nodes_costs_two_calls_and_a_refresh_of_them_one_listing(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
+    # The routes of the network are read once per process.
+    provider.launch(request_of(token="earlier"))
+    cloud.faults.clear()
     nodes = provider.launch(request_of(parts=(Part(offer, 100),)))
     assert Counter(call.operation for call in cloud.faults.calls) in (
         {"instances.bulkInsert": 1},
@@ -71,26 +69,26 @@ def test_a_launch_of_a_hundred_nodes_costs_two_calls_and_a_look_at_them_one_list
         ((), ["instances.aggregatedList", "tpu.queuedResources.list", "tpu.nodes.list"]),
     ],
 )
-def test_a_look_asks_only_the_services_of_the_types_that_it_is_for(
+def test_a_refresh_calls_only_the_services_of_the_types_that_it_is_for(
     cloud: GcpLocalCloud, provider: GcpProvider, types: tuple[str, ...], calls: list[str]
 ) -> None:
     provider.nodes(replace(HERE, instance_types=types))
     assert [call.operation for call in cloud.faults.calls] == calls
 
 
-def test_a_teardown_and_a_listing_of_everything_ask_both_services_whatever_types_are_named(
+def test_a_teardown_and_a_listing_of_everything_call_both_services_whatever_types_are_named(
     cloud: GcpLocalCloud, provider: GcpProvider
 ) -> None:
     for ask in (provider.resources, provider.terminate):
         cloud.faults.clear()
         ask(replace(HERE, instance_types=("a3-highgpu-8g",)))
-        asked = {call.operation for call in cloud.faults.calls}
-        assert {"instances.aggregatedList", "disks.aggregatedList", "tpu.nodes.list"} <= asked
+        called = {call.operation for call in cloud.faults.calls}
+        assert {"instances.aggregatedList", "disks.aggregatedList", "tpu.nodes.list"} <= called
 
 
 @pytest.mark.parametrize("has_status", [True, False])
 @pytest.mark.parametrize("ghosts", [timedelta(0), timedelta(milliseconds=40)])
-def test_a_stockout_inside_an_operation_is_one_and_leaves_no_ghosts(
+def test_a_stockout_inside_an_operation_is_a_lack_of_capacity_and_leaves_no_instances(
     cloud: GcpLocalCloud,
     provider: GcpProvider,
     request_of: Request,
@@ -107,7 +105,7 @@ def test_a_stockout_inside_an_operation_is_one_and_leaves_no_ghosts(
     assert [item for item in cloud.alive() if item.billable] == []
 
 
-def test_a_refusal_up_front_is_the_same_lack(
+def test_a_stockout_of_the_call_itself_is_a_lack_of_capacity(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
     cloud.stockout_is_upfront = True
@@ -139,12 +137,12 @@ def test_operations_that_take_a_while_are_waited_for(
     launched = provider.launch(request_of())
     assert {node.state for node in launched} == {NodeState.PENDING}
     while not all(node.state is NodeState.RUNNING for node in provider.nodes(HERE)):
-        pass
-    assert _end(provider) > 1
+        provider._clock.sleep(provider.poll_interval)
+    assert tear_down(provider, HERE) > 1
     assert cloud.alive() == []
 
 
-def test_a_zone_that_a_listing_can_t_reach_is_no_proof_of_gone(
+def test_a_zone_that_a_listing_can_not_reach_does_not_prove_that_its_instances_are_gone(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
@@ -155,7 +153,7 @@ def test_a_zone_that_a_listing_can_t_reach_is_no_proof_of_gone(
         provider.terminate(HERE)
 
 
-def test_an_outage_of_another_region_does_not_hold_up_a_look_nor_a_teardown(
+def test_an_outage_of_another_region_delays_neither_a_refresh_nor_a_teardown(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     provider.launch(request_of())
@@ -163,7 +161,7 @@ def test_an_outage_of_another_region_does_not_hold_up_a_look_nor_a_teardown(
     assert len(provider.nodes(HERE)) == 2
     with pytest.raises(errors.TransientError, match="europe-west4-a"):
         provider.nodes(replace(HERE, region=None))
-    _end(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
@@ -178,13 +176,13 @@ def test_an_outage_of_another_region_does_not_hold_up_a_look_nor_a_teardown(
         ({"items": [{"name": "a-rule"}]}, []),
     ],
 )
-def test_a_warning_in_place_of_a_zone_s_items_is_no_proof_that_there_are_none(
+def test_a_warning_in_place_of_a_zones_items_does_not_prove_that_there_are_none(
     page: dict[str, object], missing: list[str]
 ) -> None:
-    assert unreached(page, Place("us-central1")) == missing
+    assert unreachable_in(page, Place("gcp", "us-central1")) == missing
 
 
-def test_a_preempted_machine_that_is_deleted_is_gone_for_that_reason(
+def test_a_preempted_instance_that_is_deleted_is_gone_for_that_reason(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
     nodes = provider.launch(request_of(parts=(Part(replace(offer, purchase="spot"), 2),)))
@@ -195,7 +193,7 @@ def test_a_preempted_machine_that_is_deleted_is_gone_for_that_reason(
     assert seen[nodes[1].id].state is NodeState.RUNNING
 
 
-def test_an_open_zone_is_looked_up_and_the_next_is_asked_when_it_has_none(
+def test_an_open_zone_is_found_and_the_next_one_is_tried_if_it_has_no_capacity(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
     cloud.set_capacity(offer.instance_type, "us-central1-a", 0)
@@ -206,7 +204,7 @@ def test_an_open_zone_is_looked_up_and_the_next_is_asked_when_it_has_none(
     assert len(cloud.running_ids()) == 2
 
 
-def test_a_region_that_does_not_have_the_machine_at_all_is_told_from_one_that_is_sold_out(
+def test_a_region_that_does_not_sell_the_machine_type_differs_from_one_that_is_sold_out(
     provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
     nowhere = replace(offer, region="africa-south1", zone="")
@@ -225,7 +223,7 @@ def test_a_region_that_does_not_have_the_machine_at_all_is_told_from_one_that_is
         ("n1-standard-16", "t4", 2, "us-central1-a"),
     ],
 )
-def test_every_family_is_taken_by_a_cloud_that_checks(
+def test_every_family_is_accepted_by_a_cloud_that_checks_requests(
     cloud: GcpLocalCloud,
     provider: GcpProvider,
     request_of: Request,
@@ -241,42 +239,61 @@ def test_every_family_is_taken_by_a_cloud_that_checks(
     assert len(cloud.running_ids()) == 1
 
 
-def test_a_flex_start_gang_is_asked_for_as_such(
+@pytest.mark.parametrize(("purchase", "days"), [("flex_start", 7), ("on_demand", 120), ("spot", 120)])
+def test_a_launch_with_an_expiry_beyond_the_limit_of_its_purchase_is_refused(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer, purchase: Purchase, days: int
+) -> None:
+    parts = (Part(replace(offer, purchase=purchase), 1),)
+    begin = provider._clock.now()
+    with pytest.raises(errors.InvalidRequestError, match=f"{days} days"):
+        provider.launch(request_of(parts=parts, expires_at=begin + timedelta(days=days, minutes=1)))
+    assert cloud.alive() == []
+    provider.launch(request_of(parts=parts, expires_at=begin + timedelta(days=days)))
+    assert len(cloud.running_ids()) == 1
+
+
+def test_the_instances_of_a_calendar_reservation_are_deleted_at_its_end_which_the_provider_reports(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
-    flex = replace(offer, purchase="flex_start")
-    provider.launch(request_of(parts=(Part(flex, 2),), expires_at=datetime.now(UTC) + timedelta(hours=3)))
-    assert len(cloud.running_ids()) == 2
+    end = provider._clock.now().replace(microsecond=0) + timedelta(hours=5)
+    name = cloud.add_reservation(offer.instance_type, offer.zone, 2, ends_at=end)
+    (held,) = provider.quotas(offer.region, reservations=[name]).reservations
+    assert (held.ends_at, held.available) == (end, 2)
+    part = Part(replace(offer, purchase="reserved"), 2, reservation=name)
+    provider.launch(request_of(parts=(part,), expires_at=end))
     cloud.pass_time(timedelta(hours=4))
-    assert cloud.alive() == []
+    assert len(cloud.running_ids()) == 2
+    cloud.pass_time(timedelta(hours=2))
+    assert cloud.running_ids() == []
 
 
-def test_a_node_that_can_t_end_itself_is_deleted_by_compute_engine_in_the_end(
+def test_a_node_that_can_not_stop_itself_is_deleted_by_compute_engine(
     cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
 ) -> None:
     provider = provider_of(extension_room="1h")
-    provider.launch(request_of(expires_at=datetime.now(UTC) + timedelta(hours=3)))
+    provider.launch(request_of(expires_at=provider._clock.now() + timedelta(hours=3)))
     cloud.pass_time(timedelta(hours=3, minutes=30))
     assert len(cloud.running_ids()) == 2
     cloud.pass_time(timedelta(hours=1))
     assert cloud.alive() == []
 
 
-def test_a_lease_can_be_moved_within_its_room_and_is_refused_beyond(
+def test_a_lease_can_be_extended_within_its_room_and_not_beyond(
     cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
 ) -> None:
-    provider, ends = provider_of(extension_room="1h"), datetime.now(UTC) + timedelta(hours=3)
+    provider = provider_of(extension_room="1h")
+    ends = provider._clock.now() + timedelta(hours=3)
     provider.launch(request_of(expires_at=ends))
     provider.set_expiry(HERE, ends + timedelta(minutes=50))
     moved = {item.tags["multicompute-expires-at"] for item in cloud.alive()}
     assert moved == {str(int((ends + timedelta(minutes=50)).timestamp()))}
-    with pytest.raises(errors.InvalidRequestError, match="can't be moved") as caught:
+    with pytest.raises(errors.InvalidRequestError, match="can't be changed") as caught:
         provider.set_expiry(HERE, ends + timedelta(hours=2))
     assert "extension_room" in (caught.value.hint or "")
     assert {item.tags["multicompute-expires-at"] for item in cloud.alive()} == moved
 
 
-def test_the_firewall_rule_lets_the_caller_in_and_only_where_a_key_may_log_in(
+def test_the_firewall_rule_allows_the_caller_and_exists_only_if_a_key_may_log_in(
     cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
 ) -> None:
     provider = provider_of(ssh_from=["203.0.113.0/24"])
@@ -289,7 +306,7 @@ def test_the_firewall_rule_lets_the_caller_in_and_only_where_a_key_may_log_in(
     assert len([item for item in cloud.alive() if item.kind == "firewall"]) == 1
 
 
-def test_another_process_finds_the_rule_and_the_policy_that_the_first_has_made(
+def test_another_process_uses_the_rule_and_the_policy_that_the_first_has_created(
     cloud: GcpLocalCloud, provider_of: Opened, request_of: Request
 ) -> None:
     provider_of().launch(request_of(fabric=True, ssh_public_key=KEY))
@@ -302,40 +319,41 @@ def test_a_teardown_of_one_attempt_leaves_what_belongs_to_the_cluster(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     provider.launch(request_of(fabric=True, ssh_public_key=KEY))
-    _end(provider, replace(HERE, token="tok"))
+    tear_down(provider, replace(HERE, token="tok"))
     assert {item.kind for item in cloud.alive()} == {"firewall", "resource-policy"}
-    _end(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []
 
 
-def test_a_teardown_can_begin_while_the_launch_is_still_at_work(
+def test_a_teardown_can_begin_while_the_launch_still_runs(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     cloud.lag = timedelta(milliseconds=100)
     nodes = provider.launch(request_of())
     known = tuple(node.id for node in nodes)
     assert not provider.terminate(replace(HERE, token="tok", node_ids=known)).is_done
-    _end(provider, replace(HERE, token="tok", node_ids=known))
+    tear_down(provider, replace(HERE, token="tok", node_ids=known))
     assert cloud.alive() == []
 
 
-def test_machines_of_a_reservation_with_a_placement_policy_have_it_and_leave_it(
+def test_instances_of_a_reservation_have_its_placement_policy_and_do_not_delete_it(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, offer: Offer
 ) -> None:
     policy = {"name": "theirs", "group_placement_policy": {"collocation": "COLLOCATED"}}
     call = {"project": cloud.project, "region": offer.region, "resource_policy_resource": policy}
     provider._clients.policies().insert_unary(request=call)
-    held = cloud.add_reservation(offer.instance_type, offer.zone, 2, policies=["theirs"])
-    provider.launch(request_of(parts=(Part(offer, 2, held),), fabric=True))
+    reserved = cloud.add_reservation(offer.instance_type, offer.zone, 2, policies=["theirs"])
+    provider.launch(request_of(parts=(Part(offer, 2, reserved),), fabric=True))
     assert len(cloud.running_ids()) == 2
-    _end(provider)
+    tear_down(provider, HERE)
     assert [item.id for item in cloud.alive()] == ["theirs"]
 
 
-def test_a_reservation_of_another_project_is_named_as_affinity_takes_it(provider: GcpProvider) -> None:
-    find = Reservations(provider._clients).find
+def test_a_reservation_of_another_project_has_the_name_that_affinity_needs(provider: GcpProvider) -> None:
+    place = Place("gcp", "us-central1", "us-central1-a")
     for path in ("projects/other/reservations/r", "projects/other/zones/us-central1-a/reservations/r"):
-        assert find(path, Place("us-central1", "us-central1-a")).name == "projects/other/reservations/r"
+        found = find_reservation(provider._clients, path, place)
+        assert found.name == "projects/other/reservations/r"
 
 
 def test_quotas_are_those_of_the_region(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
@@ -343,11 +361,17 @@ def test_quotas_are_those_of_the_region(cloud: GcpLocalCloud, provider: GcpProvi
     cloud.set_quota("PREEMPTIBLE_NVIDIA_L4_GPUS", "us-central1", 0)
     found = {(quota.name, quota.purchase): quota for quota in provider.quotas("us-central1").quotas}
     assert found["NVIDIA_L4_GPUS", "on_demand"].limit == 16
-    # Without one of its own, spot counts against the standard quota.
+    # Without a quota of its own, spot counts against the standard one.
     assert found["NVIDIA_L4_GPUS", "spot"].limit == 16
 
 
-def test_accelerators_that_are_attached_count_against_the_quota_of_their_own_kind(
+def test_the_quota_of_the_project_counts_in_every_region(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
+    cloud.set_quota("GPUS_ALL_REGIONS", "global", 32)
+    (found,) = (quota for quota in provider.quotas("us-central1").quotas if quota.name == "GPUS_ALL_REGIONS")
+    assert (found.region, found.limit, found.purchase) == ("", 32, "on_demand")
+
+
+def test_attached_accelerators_count_against_the_quota_of_their_own_type(
     cloud: GcpLocalCloud, provider: GcpProvider
 ) -> None:
     cloud.set_quota("NVIDIA_T4_GPUS", "us-central1", 1)
@@ -363,51 +387,90 @@ def test_accelerators_that_are_attached_count_against_the_quota_of_their_own_kin
 
 def test_flex_start_counts_against_the_preemptible_quota(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
     cloud.set_quota("PREEMPTIBLE_NVIDIA_L4_GPUS", "us-central1", 2)
-    told = {quota.purchase: quota for quota in provider.quotas("us-central1").quotas if "L4" in quota.name}
-    assert (told["flex_start"].name, told["flex_start"].limit) == ("PREEMPTIBLE_NVIDIA_L4_GPUS", 2)
+    found = {quota.purchase: quota for quota in provider.quotas("us-central1").quotas if "L4" in quota.name}
+    assert (found["flex_start"].name, found["flex_start"].limit) == ("PREEMPTIBLE_NVIDIA_L4_GPUS", 2)
 
 
-def test_a_gang_that_is_to_have_a_fabric_and_has_no_subnetworks_for_it_is_told_so(
+def test_a_launch_with_a_fabric_but_without_subnetworks_for_it_logs_a_warning(
     provider: GcpProvider, request_of: Request, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider.launch(request_of(fabric=True))
     assert "gpu_subnetworks" in caplog.text
 
 
-def test_quotas_that_can_t_be_read_are_a_note(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
+def test_quotas_that_can_not_be_read_are_a_note(cloud: GcpLocalCloud, provider: GcpProvider) -> None:
     cloud.faults.fail("regions.get", "forbidden", status=403, message="Required 'compute.regions.get' permission")
     answer = provider.quotas("us-central1")
     assert not answer.quotas
     assert "compute.regions.get" in answer.notes[0]
 
 
-def test_a_gang_of_machines_and_slices_is_refused(provider: GcpProvider, request_of: Request, offer: Offer) -> None:
+def test_a_gang_of_instances_and_slices_is_refused(provider: GcpProvider, request_of: Request, offer: Offer) -> None:
     tpu = _of(offer, "v6e-8", accelerator="tpu-v6e")
     with pytest.raises(errors.InvalidRequestError, match="TPU"):
         provider.launch(request_of(parts=(Part(offer, 1), Part(tpu, 1))))
 
 
-def test_a_label_that_google_does_not_take_never_reaches_it(
+def test_tags_that_labels_do_not_allow_are_readable_in_google_and_listed_unchanged(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
     request = request_of()
-    with pytest.raises(errors.InvalidRequestError):
-        provider.launch(replace(request, tags={**request.tags, "note": "Ä" * 30}))
-    assert cloud.faults.count() == 0
+    tags = {
+        "Cost Center": "R&D / Vision",
+        "cost_center": "42",
+        "note": "Ä" * 30,
+        "kubernetes.io/owner": "NLP",
+        "2026": "",
+    }
+    provider.launch(replace(request, tags={**request.tags, **tags}))
+    assert {kind for kind, *_ in {(item.kind, item.id) for item in cloud.alive()}} == {"instance", "disk"}
+    for item in cloud.alive():
+        assert item.tags["cost_center"] == "42"
+        assert item.tags["kubernetes_io_owner"] == "nlp"
+        assert next(value for key, value in item.tags.items() if key.startswith("cost_center-")) == "r_d___vision"
+    for listed in provider.resources(HERE):
+        assert {**listed.tags, "multicompute-expires-at": "never"} == {**request.tags, **tags}
 
 
-def test_tags_outside_the_alphabet_come_back_as_they_were(provider: GcpProvider, request_of: Request) -> None:
-    request = request_of()
-    provider.launch(replace(request, tags={**request.tags, "Team": "NLP/vision"}))
-    assert all(item.tags["Team"] == "NLP/vision" for item in provider.resources(HERE))
-
-
-def test_a_project_that_never_enabled_tpus_is_no_problem_for_machines(
+def test_owners_whose_labels_are_equal_are_told_apart_by_the_exact_value(
     cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request
 ) -> None:
+    request = request_of()
+    provider.launch(request)
+    other = {**request.tags, "multicompute-owner": "ME_host", "multicompute-id": "id-2", "multicompute-attempt": "tok2"}
+    provider.launch(replace(request, token="tok2", cluster_id="id-2", owner="ME_host", tags=other))
+    cloud.faults.clear()
+    assert {node.token for node in provider.nodes(Selector(owner="me@host"))} == {"tok"}
+    assert {node.token for node in provider.nodes(Selector(owner="ME_host"))} == {"tok2"}
+    filters = [str(call.fields["filter"]) for call in cloud.faults.calls if "filter" in call.fields]
+    assert filters and all('labels.multicompute-owner = "me_host"' in text for text in filters)
+
+
+def test_a_cluster_of_an_earlier_version_is_found_and_torn_down(
+    cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As earlier versions wrote them: labels with escapes, and no description of instances and disks.
+    def old_labels(tags: Mapping[str, str]) -> dict[str, str]:
+        names = {key: encode_tag(key) for key in tags}
+        return {name if name[0].isalpha() else f"k__00{name}": encode_tag(tags[key]) for key, name in names.items()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("multicompute_gcp._launch.labels_of", old_labels)
+        patch.setattr("multicompute_gcp._launch.description_of", lambda _: "")
+        request = request_of()
+        provider.launch(replace(request, tags={**request.tags, "Team": "NLP/vision"}))
+    assert {item.tags["multicompute-owner"] for item in cloud.alive()} == {"me__40host"}
+    assert len(provider.nodes(Selector(owner="me@host"))) == 2
+    assert provider.nodes(Selector(owner="me_host")) == ()
+    assert {item.tags["Team"] for item in provider.resources(HERE)} == {"NLP/vision"}
+    tear_down(provider, HERE)
+    assert cloud.alive() == []
+
+
+def test_instances_do_not_need_the_tpu_api(cloud: GcpLocalCloud, provider: GcpProvider, request_of: Request) -> None:
     message = "Cloud TPU API has not been used in project 1 before or it is disabled."
     cloud.faults.fail("tpu.queuedResources.list", "SERVICE_DISABLED", status=403, message=message, times=None)
     provider.launch(request_of())
     assert len(provider.nodes(HERE)) == 2
-    _end(provider)
+    tear_down(provider, HERE)
     assert cloud.alive() == []

@@ -1,4 +1,4 @@
-"""Every TPU slice type of the catalog comes up whole on the local Google Cloud, each host a node, and leaves nothing."""
+"""Every TPU slice type of the catalog comes up complete on the local Google Cloud, each host a node, and leaves nothing."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def _clouds() -> Iterator[LocalClouds]:
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_every_slice_type_of_a_generation_comes_up_whole(clouds: LocalClouds, generation: str) -> None:
+def test_every_slice_type_of_a_generation_comes_up_complete(clouds: LocalClouds, generation: str) -> None:
     listings = open_session().catalog.listings(generation)
     types = {line.instance.name: line.instance for line in listings if line.purchase == "on_demand"}
     assert types

@@ -1,5 +1,6 @@
-"""One request over three clouds, each over HTTP through its own SDK: failover from cloud to cloud, and nothing left in any."""
+"""A request fails over between three clouds, each over HTTP through its own SDK, and leaves nothing in any of them."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -46,15 +47,18 @@ def test_a_request_goes_to_the_next_cheapest_cloud_and_then_to_the_last(clouds: 
     assert clouds.alive() == []
 
 
-def test_when_all_fail_the_error_tells_the_story_in_order_a_line_each(clouds: LocalClouds) -> None:
+def test_when_all_fail_the_error_counts_the_causes_and_has_each_try_in_order(clouds: LocalClouds) -> None:
     empty_aws(clouds)
     empty_gcp(clouds)
     empty_azure(clouds)
     with pytest.raises(errors.CapacityError) as caught:
         Cluster.request(gpus=64, type="h100", regions=REGIONS, name="nowhere")
-    told = [report.provider for report in caught.value.attempts]
-    assert list(dict.fromkeys(told)) == ["aws", "gcp", "azure"]
-    assert len(str(caught.value).splitlines()) == 1 + len(told)
+    tried = [report.provider for report in caught.value.attempts]
+    assert list(dict.fromkeys(tried)) == ["aws", "gcp", "azure"]
+    first, example = str(caught.value).splitlines()
+    counts = [int(count) for count in re.findall(r"(\d+) no capacity \(", first)]
+    assert sum(counts) == len(tried) and counts == sorted(counts, reverse=True)
+    assert example.startswith("  such as aws ")
     assert {report.code for report in caught.value.attempts} >= {
         "InsufficientInstanceCapacity",
         "ZONE_RESOURCE_POOL_EXHAUSTED",
@@ -64,7 +68,7 @@ def test_when_all_fail_the_error_tells_the_story_in_order_a_line_each(clouds: Lo
     assert clouds.alive() == []
 
 
-def test_a_remembered_outage_spares_the_call_in_every_cloud(clouds: LocalClouds) -> None:
+def test_a_remembered_outage_saves_the_call_in_every_cloud(clouds: LocalClouds) -> None:
     empty_aws(clouds)
     empty_gcp(clouds)
     empty_azure(clouds)
@@ -85,8 +89,8 @@ def test_a_remembered_outage_spares_the_call_in_every_cloud(clouds: LocalClouds)
     ]
 
 
-def test_clusters_in_all_clouds_are_known_to_one_ledger_and_reconciled_together(clouds: LocalClouds) -> None:
-    made = [
+def test_one_ledger_has_clusters_in_all_clouds_and_reconciles_them_together(clouds: LocalClouds) -> None:
+    clusters = [
         Cluster.request(gpus=8, type="h100", clouds=[name], regions=REGIONS, name=f"one-{name}")
         for name in ("aws", "azure", "gcp")
     ]
@@ -95,28 +99,28 @@ def test_clusters_in_all_clouds_are_known_to_one_ledger_and_reconciled_together(
     report = reconcile(open_session())
     assert not report.is_leak
     assert sorted(report.clusters) == ["one-aws", "one-azure", "one-gcp", "one-tpu"]
-    for cluster in (*made, tpu):
+    for cluster in (*clusters, tpu):
         assert cluster.extend("1h") is not None
         cluster.terminate()
     assert clouds.alive() == []
 
 
-def test_a_slice_that_waits_in_the_queue_says_so_in_its_story(clouds: LocalClouds) -> None:
+def test_a_slice_that_waits_in_the_queue_has_an_event_that_says_so(clouds: LocalClouds) -> None:
     clouds.gcp.set_capacity("v5p-128", "us-east1-d", 0)
-    relented = []
+    queued = []
 
-    def relent(event: Event) -> None:
+    def free_capacity(event: Event) -> None:
         if event.kind == "queued" and "WAITING_FOR_RESOURCES" in event.message:
-            relented.append(event)
+            queued.append(event)
             clouds.gcp.set_capacity("v5p-128", "us-east1-d", None)
 
-    with Cluster.request(type="v5p-128", regions=["us-east1"], attempt_timeout="1m", progress=relent) as cluster:
+    with Cluster.request(type="v5p-128", regions=["us-east1"], attempt_timeout="1m", progress=free_capacity) as cluster:
         assert len(cluster.nodes) == 16
-        assert relented
+        assert queued
     assert clouds.alive() == []
 
 
-def test_nothing_is_launched_in_a_region_where_the_configuration_would_not_look_for_it(clouds: LocalClouds) -> None:
+def test_nothing_is_launched_in_a_region_that_is_not_configured(clouds: LocalClouds) -> None:
     only = {"MULTICOMPUTE_AWS__REGIONS": "eu-west-1", "MULTICOMPUTE_AZURE__LOCATIONS": "westeurope"}
     with apply_environment(only):
         for cloud, region in (("aws", "eu-west-1"), ("azure", "westeurope")):

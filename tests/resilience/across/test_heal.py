@@ -1,4 +1,4 @@
-"""Lost nodes are replaced in the same place with the same ranks, on every cloud over HTTP."""
+"""Lost nodes are replaced in the same zone with the same ranks, on every cloud over HTTP."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def _clouds(cloud: str) -> Iterator[LocalClouds]:
 
 
 @pytest.mark.parametrize("cloud", REGIONS)
-def test_a_preempted_node_is_replaced_beside_those_that_live(clouds: LocalClouds, cloud: str) -> None:
+def test_a_preempted_node_is_replaced_in_the_zone_of_the_others(clouds: LocalClouds, cloud: str) -> None:
     with Cluster.request(gpus=32, type="h100", spot=True, clouds=[cloud], regions=[REGIONS[cloud]]) as cluster:
         before = {node.rank: node.id for node in cluster.nodes}
         clouds[cloud].preempt(before[2])
@@ -34,7 +34,7 @@ def test_a_preempted_node_is_replaced_beside_those_that_live(clouds: LocalClouds
 
 
 @pytest.mark.parametrize("cloud", ["gcp"])
-def test_a_preempted_slice_is_replaced_whole(clouds: LocalClouds, cloud: str) -> None:
+def test_a_preempted_slice_is_replaced_as_a_unit(clouds: LocalClouds, cloud: str) -> None:
     with Cluster.request(
         type="v5litepod-16", nodes=2, spot=True, regions=["gcp:us-west4", "gcp:europe-west4"]
     ) as cluster:

@@ -1,4 +1,4 @@
-"""A teardown that a cloud holds up for an hour: TERMINATING, with the reason and the cost in sight, and ended by a later reap."""
+"""A teardown that a cloud blocks for an hour shows its reason and cost, and a later reap completes it."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from multicompute.session import Session, use_session
 from multicompute.testing import FakeClock, LocalClouds, local_clouds
 
 REGION = {"aws": "us-east-1", "gcp": "us-central1", "azure": "eastus"}
-HOLD_UPS = [
+BLOCKERS = [
     ("aws", "TerminateInstances", "UnauthorizedOperation", 403),
     ("aws", "TerminateInstances", "RequestLimitExceeded", 503),
     ("aws", "DeleteSecurityGroup", "DependencyViolation", 400),
@@ -20,7 +20,7 @@ HOLD_UPS = [
     ("azure", "resourceGroups.delete", "AuthorizationFailed", 403),
     ("azure", "resourceGroups.delete.operation", "Conflict", 409),
 ]
-"""Cloud, call, code and status: refused, throttled, in use, failed half way."""
+"""Cloud, call, code and status: refused, throttled, in use, failed halfway."""
 
 
 @pytest.fixture(name="clock")
@@ -37,8 +37,8 @@ def _clouds(clock: FakeClock, cloud: str) -> Iterator[LocalClouds]:
         session.close()
 
 
-@pytest.mark.parametrize(("cloud", "operation", "code", "status"), HOLD_UPS)
-def test_what_a_cloud_will_not_delete_stays_in_sight_until_it_does(
+@pytest.mark.parametrize(("cloud", "operation", "code", "status"), BLOCKERS)
+def test_a_cluster_that_a_cloud_does_not_delete_stays_visible_until_it_does(
     clouds: LocalClouds, clock: FakeClock, cloud: str, operation: str, code: str, status: int
 ) -> None:
     cluster = Cluster.request(gpus=16, type="h100", name="stuck", clouds=[cloud], regions=[REGION[cloud]])
@@ -51,7 +51,7 @@ def test_what_a_cloud_will_not_delete_stays_in_sight_until_it_does(
         assert (list(report.failed), report.terminated) == (["stuck"], [])
     stuck = Cluster.get("stuck")
     assert stuck.state is ClusterState.TERMINATING
-    assert code in stuck.blocked_on or "still there" in stuck.blocked_on
+    assert code in stuck.blocked_on or "not deleted" in stuck.blocked_on
     assert stuck.accrued_cost >= stuck.hourly_cost > 0
     assert {event.kind for event in stuck.events()}.isdisjoint({"terminated", "failed"})
     assert clouds.alive() != []

@@ -1,4 +1,4 @@
-"""What the tests of killed processes share."""
+"""Fixtures for the tests of killed processes."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,14 +7,14 @@ import pytest
 from tests.resilience.crash.crash_site import CrashSite
 
 
-# Not for the session: other modules start clouds of their own in this process, and moto is one to a process.
+# Not for the session: other modules start clouds in this process, and a process can run only one moto.
 @pytest.fixture(scope="module", name="site_of")
 def _site_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], CrashSite]]:
-    """The site of a cloud, or of its slices, made when a test first asks for it, and anew after a failure."""
+    """Return a function that returns the site of a kind, which is created on first use and again after a failure."""
     sites: dict[str, CrashSite] = {}
 
     def site_of(name: str) -> CrashSite:
-        if name in sites and sites[name].is_spoilt:
+        if name in sites and sites[name].is_dirty:
             sites.pop(name).close()
         if name not in sites:
             sites[name] = CrashSite(name, tmp_path_factory.mktemp(name))

@@ -1,4 +1,4 @@
-"""A local cloud, a ledger and processes that die on demand: one request after another, each in a process of its own."""
+"""A local cloud, a ledger, and commands in processes that are killed on demand."""
 
 import json
 import os
@@ -22,26 +22,29 @@ from multicompute_gcp.local import GcpLocalCloud
 from tests.resilience.crash.shared_clock import SharedClock
 
 NAME = "crash"
-MACHINES = ("instance", "tpu-host", "virtualMachines")
-"""What the clouds call machines; only these end by their tags, what is beside them goes with them."""
+NODE_KINDS = ("instance", "tpu-host", "virtualMachines")
+"""The kinds of resources that are nodes: only these have an expiry of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is requested of which cloud.
+    """A cloud and what is requested from it.
 
     Attributes:
-        launching: the call that makes machines.
+        cloud: the local cloud.
+        request: the arguments of `up`.
+        nodes: how many nodes that is.
+        launching: the cloud call that creates nodes.
     """
 
     cloud: type[AwsLocalCloud | AzureLocalCloud | GcpLocalCloud]
-    wanted: tuple[str, ...]
+    request: tuple[str, ...]
     nodes: int
     launching: str
 
 
 WINDOW = timedelta(seconds=5)
-"""How long a local cloud may hide what it has made."""
+"""The longest time for which the local cloud hides new resources from listings."""
 H100 = ("--gpus", "16", "--type", "h100")
 KINDS = {
     "aws": Kind(AwsLocalCloud, (*H100, "--cloud", "aws"), 2, "RunInstances"),
@@ -53,13 +56,14 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """When a process is killed.
+    """The moment at which a process is killed.
 
     Attributes:
-        moment: "before": a call reaches the cloud, and is not worked on; "after": it is worked on, and not answered; "answered":
-            the process has an answer, and has written nothing since; "committed": it has just written to the ledger.
-        number: at which of those, from 1.
-        operation: of which calls, where it is about calls.
+        moment: "before": a call reached the cloud and is not processed; "after": it was processed and not answered;
+            "answered": the process has an answer and has not written to the ledger since; "committed": it has just written
+            to the ledger.
+        number: which of those moments, from 1.
+        operation: the calls that count for "before" and "after".
     """
 
     moment: str
@@ -69,7 +73,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended: its status, negative for a signal, and what it wrote."""
+    """The end of a process: its exit status, negative for a signal, and its output."""
 
     status: int
     stdout: str
@@ -81,119 +85,121 @@ class Ended:
 
 
 class CrashSite:
-    """One local cloud that goes on from point to point, with a ledger of its own for each point.
+    """A local cloud that is used for one crash after the other, with a new ledger for each.
 
     Attributes:
-        is_spoilt: whether a point failed, and may have left something behind.
+        is_dirty: whether a test failed, and may have left something in the cloud.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
         self.kind = KINDS[name]
         self.folder = folder
-        self.is_spoilt = True
+        self.is_dirty = True
         self.clock = SharedClock(folder / "clock")
         self.cloud = self.kind.cloud(clock=self.clock)
         self.cloud.start()
         self.cloud.seed_foreign()
         (folder / "config.toml").touch()
-        self._points = 0
+        self._crashes = 0
         script = [sys.executable, "-m", "tests.resilience.crash.fork_server", str(self.clock.path)]
         self._fork_server = subprocess.Popen(
             script, cwd=Path(__file__).parents[3], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.begin()
         for arguments in (self.up, self.down):
-            if self._tell(arguments, is_warm_up=True) and self._status() != 0:
-                raise RuntimeError(f"{name}: a request does not even work when nobody is killed")
-        self.is_spoilt = False
+            self._send(arguments, is_warm_up=True)
+            if self._status() != 0:
+                raise RuntimeError(f"{name}: {arguments[0]} fails without a kill")
+        self.is_dirty = False
 
     def close(self) -> None:
-        """Stop the cloud, and let the fork server end."""
+        """Stop the cloud and the fork server."""
         self.cloud.stop()
         self._fork_server.communicate(timeout=30)
 
     @property
     def up(self) -> tuple[str, ...]:
-        return ("up", *self.kind.wanted, "--name", NAME, "--ttl", "2h", "--json")
+        return ("up", *self.kind.request, "--name", NAME, "--ttl", "2h", "--yes", "--json")
 
     @property
     def down(self) -> tuple[str, ...]:
         return ("down", NAME, "--yes")
 
     def begin(self) -> None:
-        """Begin a point: with a new ledger, on a cloud that holds nothing but what belongs to others."""
-        self._points += 1
-        (self.folder / str(self._points)).mkdir()
-        # Machines that have ended are shown for an hour.
+        """Begin with a new ledger, on a cloud that has only foreign resources."""
+        self._crashes += 1
+        (self.folder / str(self._crashes)).mkdir()
+        # Nodes that have ended are listed for an hour.
         self.clock.sleep(timedelta(hours=1, minutes=1))
-        self.show_all()
+        self.list_soon()
 
-    def show_all(self) -> None:
-        """From now on the cloud shows soon, but not at once, what it has made."""
+    def list_soon(self) -> None:
+        """Let the cloud list new resources soon, but not at once."""
         self._delay(lag=0.06)
 
     def _delay(self, *, lag: float) -> None:
-        # Two or three looks of a process that waits: every one more is two more points, which prove the same.
+        # Short enough for two or three polls: each further poll adds two moments to kill at, which show the same.
         delays = {"boot": 0.06, "shutdown": 0.06} | ({} if self.cloud.name == "aws" else {"operation": 0.02})
         self.cloud.set_delays(lag=lag, **delays)
 
     def run(self, arguments: Sequence[str], *, kill: Kill | None = None) -> Ended:
-        """Run a command in a new process, until its end or its death."""
+        """Run a command in a new process until it exits or is killed."""
         child: Future[int] = Future()
         is_dead = threading.Event()
         if kill is not None and kill.moment in ("before", "after"):
             self.cloud.faults.hook(kill.operation, _Killer(self, kill, child, is_dead))
         busy = _connections()
-        self._tell(arguments, kill=kill)
-        child.set_result(self._answer()["child"])
+        self._send(arguments, kill=kill)
+        child.set_result(self._receive()["child"])
         status = self._status()
         is_dead.set()
-        # The cloud may still be at the work of the call at which its client died.
+        # The cloud may still process the call at which its client was killed.
         deadline = time.monotonic() + 10
         while _connections() > busy and time.monotonic() < deadline:
             time.sleep(0.001)
         self.cloud.faults.clear()
-        return Ended(status, self._written("stdout"), self._written("stderr"))
+        return Ended(status, self._output("stdout"), self._output("stderr"))
 
-    def done(self, arguments: Sequence[str]) -> str:
-        """Run a command that has to succeed; returns what it wrote."""
+    def run_ok(self, arguments: Sequence[str]) -> str:
+        """Run a command that must succeed, and return its output."""
         ended = self.run(arguments)
         assert ended.status == 0, f"{' '.join(arguments)}: {ended.stderr}"
         return ended.stdout
 
-    def hide(self) -> None:
-        """From now on the cloud hides what it makes for nearly as long as it ever may."""
+    def list_late(self) -> None:
+        """Let the cloud hide new resources for nearly as long as it may."""
         self._delay(lag=0.8 * WINDOW.total_seconds())
 
-    # What there is
+    # The state of ledger and cloud
 
     def clusters(self) -> list[dict[str, Any]]:
-        """The clusters that live by the ledger."""
-        found: list[dict[str, Any]] = json.loads(self.done(("ls", "--json")))
+        """Return the live clusters of the ledger."""
+        found: list[dict[str, Any]] = json.loads(self.run_ok(("ls", "--json")))
         return found
 
-    def machines(self) -> list[str]:
-        """The machines that the cloud runs."""
+    def nodes(self) -> list[str]:
+        """Return the ids of the nodes that the cloud runs."""
         return sorted(self.cloud.running_ids())
 
-    def owners(self) -> set[str]:
-        """The ids of the clusters of which the cloud has anything."""
-        return {item.tags.get(TAG_ID, f"nobody: {item}") for item in self.cloud.alive()}
+    def cluster_ids(self) -> set[str]:
+        """Return the ids of the clusters that have resources in the cloud."""
+        return {item.tags.get(TAG_ID, f"no cluster: {item}") for item in self.cloud.alive()}
 
-    def ends(self) -> set[int]:
-        """The ends of life that the tags of the machines tell, in epoch seconds."""
-        machines = [item for item in self.cloud.alive() if item.kind in MACHINES]
-        return {int(item.tags[TAG_EXPIRES_AT]) for item in machines}
+    def expiries(self) -> set[int]:
+        """Return the expiries in the tags of the nodes, in epoch seconds."""
+        nodes = [item for item in self.cloud.alive() if item.kind in NODE_KINDS]
+        return {int(item.tags[TAG_EXPIRES_AT]) for item in nodes}
 
     # The fork server
 
-    def _tell(self, arguments: Sequence[str], *, kill: Kill | None = None, is_warm_up: bool = False) -> bool:
-        is_suicide = kill is not None and kill.moment in ("answered", "committed")
-        folder = self.folder / str(self._points)
+    def _send(self, arguments: Sequence[str], *, kill: Kill | None = None, is_warm_up: bool = False) -> None:
+        is_self_kill = kill is not None and kill.moment in ("answered", "committed")
+        folder = self.folder / str(self._crashes)
         environment = {
             **self.cloud.environment,
-            "MULTICOMPUTE_AWS__REGIONS": "us-east-1",
-            "MULTICOMPUTE_CONFIG": str(self.folder / "config.toml"),
+            # A cloud that the configuration names must be asked.
+            **({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"} if self.cloud.name == "aws" else {}),
+            "MULTICOMPUTE_CONFIG": os.devnull,
             "MULTICOMPUTE_STATE": f"sqlite:///{folder / 'state.db'}",
         }
         command = {
@@ -201,27 +207,26 @@ class CrashSite:
             "environment": environment,
             "folder": str(folder),
             "is_warm_up": is_warm_up,
-            "kill_at": {"moment": kill.moment, "number": kill.number} if kill is not None and is_suicide else None,
+            "kill_at": {"moment": kill.moment, "number": kill.number} if kill is not None and is_self_kill else None,
         }
         assert self._fork_server.stdin is not None
         self._fork_server.stdin.write(json.dumps(command).encode() + b"\n")
         self._fork_server.stdin.flush()
-        return True
 
-    def _answer(self) -> dict[str, int]:
+    def _receive(self) -> dict[str, int]:
         assert self._fork_server.stdout is not None
         found: dict[str, int] = json.loads(self._fork_server.stdout.readline())
         return found
 
     def _status(self) -> int:
-        return self._answer()["status"]
+        return self._receive()["status"]
 
-    def _written(self, stream: str) -> str:
-        return (self.folder / str(self._points) / stream).read_text()
+    def _output(self, stream: str) -> str:
+        return (self.folder / str(self._crashes) / stream).read_text()
 
 
 class _Killer:
-    """A hook of a local cloud, which kills the process that calls."""
+    """A hook of a local cloud that kills the calling process."""
 
     def __init__(self, site: CrashSite, kill: Kill, child: Future[int], is_dead: threading.Event) -> None:
         self._site = site
@@ -234,8 +239,8 @@ class _Killer:
         self._left -= 1
         if self._left != 0:
             return
-        # So that whoever comes next can't find what this call makes by looking once.
-        self._site.hide()
+        # So that one listing is not enough to find what this call creates.
+        self._site.list_late()
         if self._kill.moment == "before":
             self._site.cloud.faults.drop(call.operation)
         os.kill(self._child.result(timeout=10), signal.SIGKILL)
@@ -243,5 +248,5 @@ class _Killer:
 
 
 def _connections() -> int:
-    """How many connections the local clouds of this process serve."""
+    """Return how many connections the local clouds of this process serve."""
     return sum(thread.name == "local-cloud" for thread in threading.enumerate())

@@ -1,7 +1,7 @@
-"""A process that has imported everything and done nothing else yet: each child that it forks runs one command, in milliseconds.
+"""A process that has imported everything and forks a child for each command, so that a command takes milliseconds.
 
-Run as a script with the file of the clock. Each line on stdin is a command in JSON, which is answered by two lines: the child's id, and
-its status once it has ended.
+Run it as a script with the file of the clock. Each line on stdin is a command in JSON. Two lines answer it: the process id of
+the child, and its exit status when it has ended.
 """
 
 import gc
@@ -25,28 +25,28 @@ LONGEST_SECONDS = 30
 
 def serve(clock: SharedClock) -> None:
     """Run commands until stdin ends."""
-    # Where the product asks the system for the time, it is told the shared one: there is no switch for that in the product.
+    # Patched, since the package has no setting for the clock: its system clock becomes the shared one.
     SystemClock.now = lambda self: clock.now()  # type: ignore[method-assign]
     SystemClock.sleep = lambda self, duration: clock.sleep(duration)  # type: ignore[method-assign]
     for line in sys.stdin.buffer:
         command = json.loads(line)
         if command["is_warm_up"]:
-            answer({"status": warm_up(command)})
+            send({"status": warm_up(command)})
             continue
         child = os.fork()
         if child == 0:
             run(command)
-        answer({"child": child})
+        send({"child": child})
         _, status = os.waitpid(child, 0)
-        answer({"status": os.waitstatus_to_exitcode(status)})
+        send({"status": os.waitstatus_to_exitcode(status)})
 
 
-def answer(message: dict[str, int]) -> None:
+def send(message: dict[str, int]) -> None:
     os.write(1, json.dumps(message).encode() + b"\n")
 
 
 def warm_up(command: dict[str, Any]) -> int:
-    """Run a command in this process, for what it imports and for the descriptions of services that it reads; no thread stays."""
+    """Run a command in this process, so that children inherit its imports and service descriptions; no thread may remain."""
     os.environ.update(command["environment"])
     kept = os.dup(1)
     with Path(command["folder"], "warm-up").open("wb") as output:
@@ -65,7 +65,7 @@ def warm_up(command: dict[str, Any]) -> int:
 
 
 def run(command: dict[str, Any]) -> None:
-    """Be the child: run the command, and end."""
+    """Run the command in the child, and exit."""
     signal.alarm(LONGEST_SECONDS)
     os.environ.update(command["environment"])
     folder = Path(command["folder"])
@@ -74,19 +74,19 @@ def run(command: dict[str, Any]) -> None:
         os.dup2(opened, number)
         os.close(opened)
     if command["kill_at"]:
-        Suicide(**command["kill_at"]).prepare()
+        SelfKill(**command["kill_at"]).install()
     status = main(command["arguments"])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
-class Suicide:
+class SelfKill:
     """Kills this process at one of its writes to the ledger.
 
     Args:
-        moment: "answered": before a write that follows upon an answer of the cloud; "committed": after a write.
-        number: at which of those, from 1.
+        moment: "answered": before a write that follows an answer of the cloud; "committed": after a write.
+        number: which of those writes, from 1.
     """
 
     def __init__(self, moment: str, number: int) -> None:
@@ -94,31 +94,32 @@ class Suicide:
         self.left = number
         self.is_answered = False
 
-    def prepare(self) -> None:
-        """Watch answers and writes."""
-        ask, reach, suicide = http.client.HTTPConnection.getresponse, self.reach, self
+    def install(self) -> None:
+        """Intercept answers of clouds and writes to the ledger."""
+        getresponse, reach, state = http.client.HTTPConnection.getresponse, self.reach, self
 
         def answered(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
-            response = ask(connection)
-            suicide.is_answered = True
+            response = getresponse(connection)
+            state.is_answered = True
             return response
 
         class Connection(sqlite3.Connection):
             def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-                if statement.startswith("BEGIN") and suicide.is_answered:
-                    suicide.is_answered = False
+                if statement.startswith("BEGIN") and state.is_answered:
+                    state.is_answered = False
                     reach("answered")
                 cursor = super().execute(statement, *values)
                 if statement == "COMMIT":
                     reach("committed")
                 return cursor
 
-        # All SDKs ask through this class, and the ledger is written through that one: neither is ours.
-        http.client.HTTPConnection.getresponse = answered  # type: ignore[method-assign]
+        # All SDKs call through the first class, and the ledger writes through the second; neither is ours.
+        patched: Any = http.client.HTTPConnection
+        patched.getresponse = answered
         sqlite3.connect = partial(sqlite3.connect, factory=Connection)  # type: ignore[assignment]
 
     def reach(self, moment: str) -> None:
-        """Come to such a moment."""
+        """Reach such a moment."""
         self.left -= moment == self.moment
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

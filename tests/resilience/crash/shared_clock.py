@@ -1,4 +1,4 @@
-"""A clock that several processes share: time stands still while they work, and passes at once where one of them sleeps."""
+"""A clock that several processes share: time passes only when one of them sleeps, and then at once."""
 
 import mmap
 import struct
@@ -11,7 +11,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SharedClock:
-    """The clock in a file, for whoever opens it; so no wait costs time, and a slow machine is no late one."""
+    """A clock in a file, for every process that opens it. No wait costs time, and a slow test machine causes no timeout."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

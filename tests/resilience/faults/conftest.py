@@ -6,28 +6,28 @@ from collections.abc import Iterator
 import pytest
 
 from tests.resilience.faults.campaign import Campaign
-from tests.resilience.faults.harnesses import WORLDS, ProviderHarness
+from tests.resilience.faults.harnesses import HARNESSES, ProviderHarness
 
 
 class Campaigns:
-    """The campaign of each world, begun when it is first asked for."""
+    """The campaign of each local cloud, started on first use."""
 
     def __init__(self) -> None:
-        self._begun: dict[str, Campaign] = {}
+        self._started: dict[str, Campaign] = {}
 
     def __getitem__(self, name: str) -> Campaign:
-        if name not in self._begun:
-            world = ProviderHarness(name, *WORLDS[name])
-            world.start()
-            self._begun[name] = Campaign(world)
-        return self._begun[name]
+        if name not in self._started:
+            harness = ProviderHarness(name, *HARNESSES[name])
+            harness.start()
+            self._started[name] = Campaign(harness)
+        return self._started[name]
 
     def stop(self) -> None:
-        for campaign in self._begun.values():
-            campaign.world.stop()
+        for campaign in self._started.values():
+            campaign.harness.stop()
 
 
-# Not for the session: other modules start clouds of their own in this process, and moto is one to a process.
+# Not for the session: other modules start clouds in this process, and a process can run only one moto.
 @pytest.fixture(name="campaigns", scope="module")
 def _campaigns() -> Iterator[Campaigns]:
     campaigns = Campaigns()
@@ -37,5 +37,5 @@ def _campaigns() -> Iterator[Campaigns]:
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Keep thousands of expected complaints from being written and kept."""
+    """Keep thousands of expected warnings out of the log."""
     caplog.set_level(logging.CRITICAL)

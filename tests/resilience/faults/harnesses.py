@@ -1,4 +1,4 @@
-"""The local clouds that the campaign runs in: started once, in virtual time, with a fresh ledger and provider for every case."""
+"""The local clouds of the campaign: started once, in virtual time, with a new ledger and provider for every case."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,35 +18,35 @@ from multicompute.session import Session, use_session
 from multicompute.testing import FakeClock, FakePlugin
 
 TTL = timedelta(hours=2)
-PATIENCE = 0.25
-"""Seconds after which a client gives up waiting, in the cases in which no answer comes."""
+READ_TIMEOUT = 0.25
+"""Seconds after which a client stops waiting for an answer, in the cases without an answer."""
 
 
 @dataclass
 class Scene:
-    """What one case happens in."""
+    """The cloud, ledger and session of one case."""
 
-    world: "ProviderHarness"
+    harness: "ProviderHarness"
     session: Session
     memory: dict[str, Any] = field(default_factory=dict)
-    """What the operation noted before the trouble began."""
+    """What the operation recorded before the trouble began."""
 
     @property
     def cloud(self) -> Any:
-        return self.world.cloud
+        return self.harness.cloud
 
     @property
     def clock(self) -> FakeClock:
-        return self.world.clock
+        return self.harness.clock
 
 
 class ProviderHarness:
-    """One cloud with a way to open a provider on it, and what is asked of it.
+    """A local cloud, the way to open its provider, and the request to it.
 
     Attributes:
         name: "aws", "gcp", "tpu" or "azure".
         provider: the name of the provider.
-        spec: what is requested; it can be had in at least two places.
+        spec: the arguments of a request, which at least two places can serve.
     """
 
     def __init__(self, name: str, provider: str, spec: Mapping[str, Any]) -> None:
@@ -57,33 +57,33 @@ class ProviderHarness:
         self.clock = FakeClock()
         self.cloud: Any = None
         self._open: Callable[[], Provider] | None = None
-        self._impatient: Callable[[], Any] | None = None
+        self._short_timeouts: Callable[[], Any] | None = None
         self._cases = 0
 
     def start(self) -> None:
-        self.cloud, self._open, self._impatient = _STARTS[self.provider](self.clock)
+        self.cloud, self._open, self._short_timeouts = _STARTS[self.provider](self.clock)
 
     def stop(self) -> None:
         self.cloud.stop()
 
     def restart(self) -> None:
-        """Begin with an empty cloud, after a case that has left something."""
+        """Restart with an empty cloud, after a case that has left something."""
         self.stop()
         self.start()
 
     @contextmanager
-    def scene(self, *, impatient: bool = False) -> Iterator[Scene]:
-        """An empty ledger, and a provider that has asked nothing yet."""
-        assert self._open is not None and self._impatient is not None
+    def scene(self, *, short_timeouts: bool = False) -> Iterator[Scene]:
+        """Open a new ledger, and a provider without cached answers."""
+        assert self._open is not None and self._short_timeouts is not None
         self._cases += 1
-        # What happened before is out of sight: nodes that ended, requests that were made.
+        # Nodes that ended and requests of earlier cases are not listed any more.
         self.clock.advance("2d")
         self.cloud.faults.clear()
         with ExitStack() as stack:
-            if impatient:
-                stack.enter_context(self._impatient())
+            if short_timeouts:
+                stack.enter_context(self._short_timeouts())
             provider = self._open()
-            # As many looks as in a real cloud would take minutes.
+            # So many polls would take minutes in a real cloud.
             provider.poll_interval, provider.consistency_window = timedelta(seconds=5), timedelta(seconds=15)
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-"))
             session = self._session(folder, provider)
@@ -93,7 +93,7 @@ class ProviderHarness:
 
     def _session(self, folder: str, provider: Provider) -> Session:
         real = _plugin(self.provider)
-        stand_in = FakePlugin(self.provider, tables=real.tables, provider=provider, tag_limits=real.tag_limits)
+        plugin = FakePlugin(self.provider, tables=real.tables, provider=provider, tag_limits=real.tag_limits)
         config = Config(
             state=f"sqlite:///{folder}/state.db",
             default_ttl=TTL,
@@ -101,8 +101,8 @@ class ProviderHarness:
             owner="tester@faults",
             path=Path(folder, "config.toml"),
         )
-        # A seed of its own: a token that was used in this cloud before would be answered as a repetition.
-        return Session(config=config, plugins={self.provider: stand_in}, clock=self.clock, random=Random(self._cases))
+        # A seed for each case: the cloud would treat a token that it knows as a repeated request.
+        return Session(config=config, plugins={self.provider: plugin}, clock=self.clock, random=Random(self._cases))
 
 
 @cache
@@ -123,12 +123,12 @@ def _aws(clock: FakeClock) -> Started:
     cloud = AwsLocalCloud(clock=clock)
     cloud.start()
     settings = Settings(values={"endpoint_url": cloud.endpoint_url, "regions": ["us-east-1"]})
-    short = _session._CONFIG.merge(SdkConfig(read_timeout=PATIENCE))
+    short = _session._CONFIG.merge(SdkConfig(read_timeout=READ_TIMEOUT))
     made: dict[bool, dict[Any, Any]] = {True: {}, False: {}}
 
     def opened() -> AwsProvider:
         provider = AwsProvider(settings, clock=clock)
-        # A client of boto3's takes 60 ms to make, more than a whole case; it remembers nothing between calls.
+        # A boto3 client takes 60 ms to create, more than a case does, and keeps no state between calls.
         provider._clients._clients = made[_session._CONFIG is short]
         return provider
 
@@ -136,7 +136,7 @@ def _aws(clock: FakeClock) -> Started:
 
 
 def _gcp(clock: FakeClock) -> Started:
-    from multicompute_gcp import _operation, _session
+    from multicompute_gcp import _operations, _session
     from multicompute_gcp._provider import GcpProvider
     from multicompute_gcp.local import GcpLocalCloud
 
@@ -146,15 +146,15 @@ def _gcp(clock: FakeClock) -> Started:
     settings = Settings(values={"endpoint_url": url, "tpu_endpoint_url": url, "project": cloud.project})
 
     @contextmanager
-    def impatient() -> Iterator[None]:
+    def short_timeouts() -> Iterator[None]:
         with (
-            patch.object(_session, "_TIMEOUT", (10.0, PATIENCE)),
-            patch.object(_operation, "_ONE_WAIT", PATIENCE),
-            patch.dict(_session.CALL, timeout=PATIENCE),  # type: ignore[arg-type]
+            patch.object(_session, "_TIMEOUT", (10.0, READ_TIMEOUT)),
+            patch.object(_operations, "_ONE_WAIT", READ_TIMEOUT),
+            patch.dict(_session.CALL, timeout=READ_TIMEOUT),
         ):
             yield
 
-    return cloud, lambda: GcpProvider(settings, clock=clock), impatient
+    return cloud, lambda: GcpProvider(settings, clock=clock), short_timeouts
 
 
 def _azure(clock: FakeClock) -> Started:
@@ -169,12 +169,12 @@ def _azure(clock: FakeClock) -> Started:
     return (
         cloud,
         lambda: AzureProvider(settings, clock=clock, step=step, patience=patience),
-        lambda: patch.object(_session, "_READ_SECONDS", PATIENCE),
+        lambda: patch.object(_session, "_READ_SECONDS", READ_TIMEOUT),
     )
 
 
 _STARTS: Mapping[str, Callable[[FakeClock], Started]] = {"aws": _aws, "gcp": _gcp, "azure": _azure}
-WORLDS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+HARNESSES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "aws": ("aws", {"gpus": 16, "type": "p5.48xlarge", "regions": ["us-east-1"]}),
     "gcp": ("gcp", {"gpus": 16, "type": "a3-highgpu-8g", "regions": ["us-central1"]}),
     "tpu": ("gcp", {"gpus": 8, "type": "v5p-16", "regions": ["us-central1", "us-east5"]}),

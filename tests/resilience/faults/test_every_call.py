@@ -1,7 +1,7 @@
-"""Whatever a cloud answers to whichever call, an operation succeeds, goes elsewhere, or says what is wrong and leaves nothing.
+"""Whatever a cloud answers to any call, an operation succeeds, fails over, or reports what is wrong and leaves nothing.
 
-`make test` runs a sample in which every call and every error occurs, `make campaign` all of it, `make reliability` all of it into
-docs/reliability.md.
+`make test` runs a sample in which every call and every error occurs, `make campaign` runs everything, and `make reliability`
+also writes docs/reliability.md.
 """
 
 import json
@@ -13,25 +13,25 @@ import pytest
 
 from multicompute import errors
 from tests.resilience.faults.campaign import Campaign, Case
-from tests.resilience.faults.harnesses import WORLDS
-from tests.resilience.faults.matrix import PAGE, ends, read
+from tests.resilience.faults.harnesses import HARNESSES
+from tests.resilience.faults.matrix import PAGE, outcomes, read
 from tests.resilience.faults.operations import OPERATIONS
 from tests.resilience.faults.troubles import COLUMNS, troubles
 
-EVERY = "MULTICOMPUTE_CAMPAIGN_EXAMPLES" in os.environ
-RESULTS = os.environ.get("MULTICOMPUTE_CAMPAIGN_RESULTS")
-"""The folder into which the ends are written for the report; then the report is not compared with them."""
-IS_OLD = "docs/reliability.md is of another code than this: write it again with `make reliability`, and look at what has changed"
+EVERY = "CAMPAIGN_EXAMPLES" in os.environ
+RESULTS = os.environ.get("CAMPAIGN_RESULTS")
+"""The folder for the outcomes, when the report is about to be written; then it is not compared with them."""
+IS_OLD = "docs/reliability.md is outdated: write it again with `make reliability`, and check what has changed"
 
 
 def cases_of(campaign: Campaign, operation: str) -> list[Case]:
     sample = [case for case in campaign.sample() if case.operation == operation]
-    # The page has to know what the sample comes to.
+    # The page must have the outcomes of the sample, too.
     return list(dict.fromkeys([*campaign.cases(operation), *sample])) if EVERY else sample
 
 
 def run(campaign: Campaign, cases: list[Case]) -> tuple[dict[Case, str], list[str]]:
-    """What the cases came to, and which of them came to no good end."""
+    """Return the outcomes of the cases, and the cases without an acceptable outcome."""
     ended: dict[Case, str] = {}
     wrong = []
     for case in cases:
@@ -39,7 +39,7 @@ def run(campaign: Campaign, cases: list[Case]) -> tuple[dict[Case, str], list[st
             ended[case] = campaign.run(case)
         except (AssertionError, errors.MulticomputeError) as error:
             wrong.append(f"{case}: {error!r:.300}")
-            campaign.world.restart()
+            campaign.harness.restart()
         except BaseException as error:
             error.add_note(str(case))
             raise
@@ -47,52 +47,54 @@ def run(campaign: Campaign, cases: list[Case]) -> tuple[dict[Case, str], list[st
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("world", WORLDS)
-def test_an_operation_ends_well_whatever_a_call_is_answered_with(campaigns: Any, world: str, operation: str) -> None:
-    cases = cases_of(campaigns[world], operation)
+@pytest.mark.parametrize("cloud", HARNESSES)
+def test_an_operation_has_an_acceptable_outcome_whatever_a_call_is_answered_with(
+    campaigns: Any, cloud: str, operation: str
+) -> None:
+    cases = cases_of(campaigns[cloud], operation)
     assert cases
-    ended, wrong = run(campaigns[world], cases)
+    ended, wrong = run(campaigns[cloud], cases)
     assert wrong == []
     if RESULTS is not None:
-        write(Path(RESULTS) / f"{world}-{operation}.json", world, ended)
+        write(Path(RESULTS) / f"{cloud}-{operation}.json", cloud, ended)
         return
     page = read(PAGE.read_text())
-    told = {case: ends(page, (world, operation, case.call, case.trouble.column), once=case.once) for case in ended}
-    assert {str(case): end for case, end in ended.items() if end not in told[case]} == {}, IS_OLD
+    known = {case: outcomes(page, (cloud, operation, case.call, case.trouble.column), once=case.once) for case in ended}
+    assert {str(case): outcome for case, outcome in ended.items() if outcome not in known[case]} == {}, IS_OLD
 
 
-def write(path: Path, world: str, ended: dict[Case, str]) -> None:
+def write(path: Path, cloud: str, ended: dict[Case, str]) -> None:
     cases = [
-        [world, case.operation, case.call, case.at, case.trouble.name, case.trouble.column, case.once, end]
-        for case, end in ended.items()
+        [cloud, case.operation, case.call, case.at, case.trouble.name, case.trouble.column, case.once, outcome]
+        for case, outcome in ended.items()
     ]
     path.write_text(json.dumps({"columns": COLUMNS, "operations": list(OPERATIONS), "cases": cases}))
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_the_sample_meets_every_call_and_every_error(campaigns: Any, world: str) -> None:
-    campaign = campaigns[world]
+@pytest.mark.parametrize("cloud", HARNESSES)
+def test_the_sample_has_every_call_and_every_error(campaigns: Any, cloud: str) -> None:
+    campaign = campaigns[cloud]
     sample = campaign.sample()
     assert {(case.operation, case.call) for case in sample} == {
         (operation, call) for operation, calls in campaign.calls.items() for call in calls
     }
     assert {case.trouble.name for case in sample} == {
         trouble.name
-        for trouble in troubles(world)
+        for trouble in troubles(cloud)
         if any(trouble.fits(call) for calls in campaign.calls.values() for call in calls)
     }
 
 
 @pytest.mark.skipif(RESULTS is not None, reason="the report is about to be written")
-@pytest.mark.parametrize("world", WORLDS)
-def test_the_report_has_every_call_and_no_case_that_there_is_not(campaigns: Any, world: str) -> None:
-    campaign = campaigns[world]
-    page = {cell[1:]: both for cell, both in read(PAGE.read_text()).items() if cell[0] == world}
-    # Not how many there are: how often a call is made, such as to wait, may differ from run to run.
-    there_are = {
+@pytest.mark.parametrize("cloud", HARNESSES)
+def test_the_report_has_exactly_the_calls_that_are_made(campaigns: Any, cloud: str) -> None:
+    campaign = campaigns[cloud]
+    page = {cell[1:]: both for cell, both in read(PAGE.read_text()).items() if cell[0] == cloud}
+    # Without counts: how often some calls are made, such as polls, differs from run to run.
+    expected = {
         (case.operation, case.call, case.trouble.column): None
         for operation in OPERATIONS
         for case in (*campaign.cases(operation), *campaign.sample())
     }
-    assert sorted(page) == sorted(there_are), IS_OLD
+    assert sorted(page) == sorted(expected), IS_OLD
     assert all(once or for_good for once, for_good in page.values())

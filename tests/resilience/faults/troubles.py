@@ -1,4 +1,4 @@
-"""What a call may be answered with: every code of the clouds' tables of errors, and what goes wrong on the way."""
+"""The troubles that a call may have: every code of the clouds' error tables, and failures of the connection."""
 
 import csv
 import re
@@ -14,7 +14,7 @@ from multicompute.testing import Faults
 
 TABLES = Path(__file__).parents[2] / "providers"
 RETRY_AFTER = timedelta(seconds=40)
-"""Longer than any wait that the engine would choose by itself."""
+"""Longer than any backoff of the engine."""
 KINDS: dict[str, tuple[type[errors.MulticomputeError], ...]] = {
     "capacity": (errors.CapacityError,),
     "quota": (errors.QuotaError,),
@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[type[errors.MulticomputeError], ...]] = {
     "conflict": (errors.ProviderError, errors.TransientError),
     "not_found": (errors.InvalidRequestError, errors.TransientError, errors.CapacityError, errors.ProviderError),
 }
-"""What a word of the tables may become: some conflicts and unknown names pass by themselves."""
+"""The errors that a meaning in the tables may become: some conflicts and unknown names are transient."""
 COLUMNS = (
     "capacity",
     "quota",
@@ -45,24 +45,26 @@ _CREDENTIALS = re.compile(
     r"Token|^AuthFailure$|Signature|RequestExpired|^required$|^authError$|UNAUTHENTICATED|SubscriptionNotFound"
 )
 _RPC = {"8": "RESOURCE_EXHAUSTED", "9": "FAILED_PRECONDITION", "3": "INVALID_ARGUMENT"}
-_ASKS_ONLY = re.compile(r"\.(get|list|aggregatedList|wait)$")
-# Services beside EC2 have codes of their own for everything but these.
-_BESIDE_EC2 = frozenset({"GetParameter", "ListServiceQuotas", "GetServiceQuota", "GetProducts", "GetCallerIdentity"})
+_READS = re.compile(r"\.(get|list|aggregatedList|wait)$")
+# These calls are of other services than EC2, which have codes of their own except for general ones.
+_OTHER_SERVICES = frozenset(
+    {"GetParameter", "ListServiceQuotas", "GetServiceQuota", "GetProducts", "GetCallerIdentity"}
+)
 _INSIDE = "in the operation"
 _LONG = re.compile(r"^(virtualMachineScaleSets|virtualNetworks|networkSecurityGroups)\.\w+te$|^resourceGroups\.delete$")
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One way in which a call goes wrong.
+    """A way in which a call goes wrong.
 
     Attributes:
-        name: tells it from the others of its cloud.
-        column: where it stands in the table of the report.
-        kinds: what it may become in this package.
-        code: the cloud's, "" where the cloud did not answer.
-        inject: puts it before the next calls of an operation, so many times.
-        fits: whether an operation can be answered with it.
+        name: unique in its cloud.
+        column: its column in the tables of the report.
+        kinds: the errors that it may become.
+        code: the cloud's code, "" if the cloud did not answer.
+        inject: injects it into the next calls of an operation, a number of times.
+        fits: whether an operation can fail in this way.
     """
 
     name: str
@@ -74,52 +76,52 @@ class Trouble:
 
     @property
     def error_class(self) -> object:
-        """The same for troubles that the adapter and the engine have no reason to treat differently."""
+        """Equal for troubles that the adapter and the engine have no reason to treat differently."""
         return self.column, self.kinds, self.name if not self.code else self.name.endswith(_INSIDE)
 
     @property
     def passes(self) -> bool:
-        """Whether the same call, sent again, is to succeed once the trouble is over."""
+        """Return whether the same call succeeds when it is repeated after the trouble."""
         return set(self.kinds) <= {errors.ThrottledError, errors.TransientError}
 
 
 @cache
-def troubles(world: str) -> tuple[Trouble, ...]:
-    """All the troubles of a world: "aws", "gcp", "tpu" (which is asked of Google Cloud, too) or "azure"."""
-    cloud = "gcp" if world == "tpu" else world
+def troubles(name: str) -> tuple[Trouble, ...]:
+    """Return all troubles of a local cloud: "aws", "gcp", "tpu" (also Google Cloud) or "azure"."""
+    cloud = "gcp" if name == "tpu" else name
     with (TABLES / cloud / "error_codes.csv").open() as file:
         rows = list(csv.DictReader(file))
     found = [trouble for row in rows for trouble in _of_row(cloud, row)]
-    return (*found, *_on_the_way())
+    return (*found, *_connection_troubles())
 
 
 def _of_row(cloud: str, row: dict[str, str]) -> list[Trouble]:
     if cloud == "aws":
         general = row["meaning"] in ("throttle", "auth", "transient")
-        return [_refusal(row, lambda call: general or call not in _BESIDE_EC2)]
+        return [_refusal(row, lambda call: general or call not in _OTHER_SERVICES)]
     if cloud == "azure":
         inside = _refusal(row, lambda call: _LONG.match(call) is not None, suffix=".operation")
         if row["http_status"] == "200":
             return [inside]
         refusal = _refusal(row, lambda call: True)
         return [refusal, inside] if row["http_status"] == "409" else [refusal]
-    begins = not row["http_status"]
+    is_operation = not row["http_status"]
 
     def fits(call: str) -> bool:
         is_tpu = call.startswith("tpu.")
-        return is_tpu == (row["api"] == "tpu") and not (begins and _ASKS_ONLY.search(call))
+        return is_tpu == (row["api"] == "tpu") and not (is_operation and _READS.search(call))
 
     return [_refusal(row, fits)]
 
 
 def _refusal(row: dict[str, str], fits: Callable[[str], bool], *, suffix: str = "") -> Trouble:
     code = _RPC.get(row["code"], row["code"])
-    # An operation of the TPU API that fails is told from a refusal by this status; Compute Engine's by its code in capitals.
+    # A failed operation of the TPU API has this status, unlike a refusal; one of Compute Engine has a code in capitals.
     status = int(row["http_status"] or (200 if row["code"] in _RPC else 400))
-    words = f"So: {row['message_fragment']}." if row["message_fragment"] else code
+    message = f"So: {row['message_fragment']}." if row["message_fragment"] else code
 
     def inject(faults: Faults, operation: str, times: int | None) -> None:
-        faults.fail(operation + suffix, code, message=words, status=status, times=times)
+        faults.fail(operation + suffix, code, message=message, status=status, times=times)
 
     meaning = row["meaning"]
     column = _COLUMN_OF.get(meaning, meaning)
@@ -129,7 +131,7 @@ def _refusal(row: dict[str, str], fits: Callable[[str], bool], *, suffix: str = 
     return Trouble(name, column, KINDS[meaning], code, inject, fits)
 
 
-def _on_the_way() -> list[Trouble]:
+def _connection_troubles() -> list[Trouble]:
     def broken(name: str) -> Callable[[Faults, str, int | None], None]:
         return lambda faults, operation, times: getattr(faults, name)(operation, times)
 

@@ -1,4 +1,4 @@
-"""A node whose disk, clock, uptime and power switch are in a folder. What runs on it is what the cloud was sent, by the real bash and curl."""
+"""A node whose disk, clock, uptime and power are files in a folder. It runs its boot script with the real bash and curl."""
 
 import base64
 import gzip
@@ -12,7 +12,7 @@ from tests.resilience.leases.metadata_services import MetadataService
 
 METADATA, ARM = "http://169.254.169.254", "https://management.azure.com"
 _COMMANDS = {
-    # Text to seconds as ever; what time it is, by the node's clock.
+    # Conversions by the real command; the current time from the clock of the node.
     "date": 'case "$*" in *-d*) exec /usr/bin/env -i /bin/date "$@";; esac\ncat "{folder}/clock"',
     "logger": 'echo "$@" >> "{folder}/log"',
     "systemctl": 'echo "$@" >> "{folder}/systemctl"\n[ "$1" != poweroff ] || exit "$(cat "{folder}/systemctl-status")"',
@@ -21,13 +21,13 @@ _COMMANDS = {
 
 
 class Machine:
-    """One node.
+    """A node.
 
     Attributes:
-        clock: epoch seconds of its own clock, right or wrong.
+        clock: epoch seconds of its own clock, which may be wrong.
         up: seconds since it booted.
-        environment: variables that its scripts find beside PATH.
-        arm: where Azure's Resource Manager is.
+        environment: variables for its scripts, in addition to PATH.
+        arm: the URL of Azure Resource Manager.
     """
 
     def __init__(self, folder: Path, service: MetadataService) -> None:
@@ -45,35 +45,36 @@ class Machine:
         self.let_power_off()
 
     def let_power_off(self, *, systemctl: bool = True, shutdown: bool = True) -> None:
-        """Whether the two ways to power off work from now on."""
+        """Set whether the two commands to power off work."""
         (self.folder / "systemctl-status").write_text("0" if systemctl else "1")
         (self.folder / "shutdown-status").write_text("0" if shutdown else "1")
 
-    def boot(self, sent: str | bytes) -> None:
-        """Boot with what the cloud was sent as user data, custom data or startup script."""
-        if isinstance(sent, str) and not sent.startswith("#!"):
-            sent = base64.b64decode(sent)
-        if isinstance(sent, bytes):
-            sent = (gzip.decompress(sent) if sent.startswith(b"\x1f\x8b") else sent).decode()
-        script = re.sub(r"(?<=\s)/(usr/local|etc/systemd|var)/", rf"{self.disk}/\1/", sent)
+    def boot(self, boot_script: str | bytes) -> None:
+        """Boot with user data, custom data or a startup script, as the cloud received it."""
+        if isinstance(boot_script, str) and not boot_script.startswith("#!"):
+            boot_script = base64.b64decode(boot_script)
+        if isinstance(boot_script, bytes):
+            is_gzip = boot_script.startswith(b"\x1f\x8b")
+            boot_script = (gzip.decompress(boot_script) if is_gzip else boot_script).decode()
+        script = re.sub(r"(?<=\s)/(usr/local|etc/systemd|var)/", rf"{self.disk}/\1/", boot_script)
         assert self._run("bash", "-c", script).returncode == 0
         self.pass_time(60)
 
     def reboot(self) -> None:
-        """Power cycle: the disk stays, /run does not."""
+        """Reboot: the disk stays, /run is emptied."""
         shutil.rmtree(self.disk / "run")
         (self.disk / "run").mkdir()
         self.up = 0
         self.pass_time(60)
 
     def pass_time(self, seconds: int) -> None:
-        """Let time pass here and in the cloud."""
+        """Let time pass on the node and in the cloud."""
         self.clock += seconds
         self.up += seconds
         self.service.now += seconds
 
     def tick(self, *options: str) -> int:
-        """Let the timer fire; the status of its script."""
+        """Run the script of the timer, and return its exit status."""
         (self.folder / "clock").write_text(f"{self.clock}\n")
         (self.folder / "uptime").write_text(f"{self.up}.42 12345.67\n")
         text = (self.disk / "usr/local/sbin/multicompute-expiry").read_text()
@@ -86,7 +87,7 @@ class Machine:
         return self._run("bash", *options, str(script)).returncode
 
     def tick_at(self, instant: int, *options: str) -> int:
-        """Let time pass until the cloud's clock shows `instant`, and the timer fire."""
+        """Let time pass until `instant` by the clock of the cloud, and run the script of the timer."""
         self.pass_time(instant - self.service.now)
         return self.tick(*options)
 
@@ -98,35 +99,35 @@ class Machine:
         assert "syntax" not in result.stderr, result.stderr
         return result
 
-    def said(self, name: str) -> list[str]:
-        """What a command was called with, call by call."""
+    def calls_of(self, name: str) -> list[str]:
+        """Return the arguments of each call of a command."""
         path = self.folder / name
         return path.read_text().splitlines() if path.exists() else []
 
     @property
     def power_offs(self) -> int:
-        """How often it was told to power off."""
-        return self.said("systemctl").count("poweroff") + self.said("shutdown").count("-h now")
+        """How many times a power-off was requested."""
+        return self.calls_of("systemctl").count("poweroff") + self.calls_of("shutdown").count("-h now")
 
     @property
     def ends(self) -> int:
-        """How often it has ended itself, one way or the other."""
+        """How many times the node has powered itself off or requested its deletion."""
         return self.power_offs + self.service.deletions
 
     @property
     def remembered(self) -> str:
-        """The end on its disk, "" where none was written."""
+        """The expiry on its disk, "" if none was written."""
         path = self.disk / "var/lib/multicompute/expires-at"
         return path.read_text().strip() if path.exists() else ""
 
     def unit(self, suffix: str) -> Path:
-        """The unit file of the timer or the service."""
+        """Return the unit file of the timer or the service."""
         return self.disk / f"etc/systemd/system/multicompute-expiry.{suffix}"
 
     def forget(self) -> None:
-        """Lose what the disk knows of the end, as a crash in the middle of a write may."""
+        """Empty the file with the expiry, as a crash in the middle of a write may do."""
         (self.disk / "var/lib/multicompute/expires-at").write_bytes(b"")
 
     def block_writes(self) -> None:
-        """Let nothing be written beside the end on disk, as on a full or read-only disk."""
+        """Make every write of the expiry fail, as on a full or read-only disk."""
         os.makedirs(self.disk / "var/lib/multicompute/expires-at.new/full", exist_ok=True)

@@ -1,5 +1,6 @@
-"""The metadata services of the clouds on 127.0.0.1, each as strict as the real one, and the API with which a node deletes itself."""
+"""The metadata services of the clouds on 127.0.0.1, as strict as the real ones, and the APIs with which nodes delete themselves."""
 
+import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -18,17 +19,17 @@ Answer = tuple[int, str]
 
 
 class MetadataService:
-    """What all of them have: a tag, a clock that is right, and a switch.
+    """The base of all metadata services.
 
     Attributes:
-        tag: gives the expiry tag as the cloud has it now, None where it has none.
-        now: epoch seconds of the service's own clock.
+        tag: returns the expiry tag that the cloud has now, None for none.
+        now: epoch seconds of the clock of the service, which is right.
         is_up: whether it answers; else connections break.
-        tells_time: whether answers carry a Date.
-        may_delete: whether the node's identity has the right to delete it.
-        deletions: how often the node has asked for its deletion here, and not at a cloud.
-        vm: resource id of the node.
-        refused: requests that the real service would not have answered either.
+        sends_date: whether answers have a Date header.
+        may_delete: whether the identity of the node has the right to delete it.
+        deletions: how many times the node has requested its deletion here, and not from a local cloud.
+        vm: the resource id of the node.
+        refused: requests that the real service refuses, too.
     """
 
     def __init__(self, url: str, now: int) -> None:
@@ -36,14 +37,14 @@ class MetadataService:
         self.now = now
         self.tag: Callable[[], str | None] = lambda: None
         self.is_up = True
-        self.tells_time = True
+        self.sends_date = True
         self.may_delete = True
         self.deletions = 0
         self.vm = VM
         self.refused: list[str] = []
 
-    def say(self, tag: str | None) -> None:
-        """Let the tag be this one from now on."""
+    def set_tag(self, tag: str | None) -> None:
+        """Set the expiry tag."""
         self.tag = lambda: tag
 
     def answer(self, method: str, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
@@ -51,17 +52,17 @@ class MetadataService:
         raise NotImplementedError
 
     def delete(self, headers: dict[str, str]) -> Answer:
-        """Take on the deletion of the node, for who may ask for it."""
+        """Accept the deletion of the node, if the caller may request it."""
         self.deletions += 1
         return (202, "{}") if self.may_delete and headers.get("authorization") == f"Bearer {TOKEN}" else (403, "{}")
 
     def found(self, text: str | None) -> Answer:
-        """What is there, or 404."""
+        """Return a text, or 404 for None."""
         return (404, "not found") if text is None else (200, text)
 
 
 class Ec2(MetadataService):
-    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html, version 2 required."""
+    """The service of EC2, version 2 required: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html."""
 
     def answer(self, method: str, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
         if (method, path) == ("PUT", "/latest/api/token"):
@@ -72,8 +73,30 @@ class Ec2(MetadataService):
         return self.found(self.tag() if path == f"/latest/meta-data/tags/instance/{TAG}" else None)
 
 
+class Ec2WithoutTags(Ec2):
+    """The service of EC2 for an instance without tags in its metadata: a security group is named after the expiry.
+
+    Attributes:
+        groups: returns the names of the security groups.
+    """
+
+    def __init__(self, url: str, now: int) -> None:
+        super().__init__(url, now)
+        self.groups: Callable[[], list[str]] = self._own_groups
+
+    def _own_groups(self) -> list[str]:
+        expiry = self.tag()
+        return ["default"] if expiry is None else ["default", f"multicompute-c-1-until-{expiry}"]
+
+    def answer(self, method: str, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
+        status, text = super().answer(method, path, query, headers)
+        if path == "/latest/meta-data/security-groups" and status == 404:
+            return 200, "\n".join(self.groups())
+        return (404, "not found") if path.startswith("/latest/meta-data/tags/") and status == 200 else (status, text)
+
+
 class Gce(MetadataService):
-    """https://cloud.google.com/compute/docs/metadata/querying-metadata, and the deletion of a queued resource."""
+    """The service of Google Cloud (https://cloud.google.com/compute/docs/metadata/querying-metadata), and queuedResources.delete."""
 
     def answer(self, method: str, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
         if (method, path) == ("DELETE", TPU):
@@ -87,7 +110,7 @@ class Gce(MetadataService):
 
 
 class Imds(MetadataService):
-    """https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service, and the deletion of a machine."""
+    """The service of Azure (https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service), and the deletion of a VM."""
 
     def answer(self, method: str, path: str, query: dict[str, str], headers: dict[str, str]) -> Answer:
         if method == "DELETE":
@@ -101,14 +124,36 @@ class Imds(MetadataService):
             return (200, json.dumps({"access_token": TOKEN, "expires_in": "86399"})) if is_ours else (400, "{}")
         if path == "/metadata/instance/compute/resourceId":
             return self.found(self.vm if query.get("format") == "text" else None)
+        if path == "/metadata/instance/compute/userData":
+            return self.found(self._user_data() if query.get("format") == "text" else None)
         return self.found(self._tags() if path == "/metadata/instance/compute/tagsList" else None)
 
+    def _user_data(self) -> str:
+        return ""
+
     def _tags(self) -> str:
-        # A value that looks like our tag, with an end long past: a node must not read it.
+        # A value that looks like our tag, with an expiry long past: the node must not read it.
         tags = [{"name": "note", "value": f'"name":"{TAG}","value":"1700000000"'}]
         if (tag := self.tag()) is not None:
             tags.append({"name": TAG, "value": tag})
         return json.dumps(tags, separators=(",", ":"))
+
+
+class ImdsOfUniform(Imds):
+    """The service of Azure for an instance of a Uniform scale set.
+
+    Its user data can be changed while it runs (https://learn.microsoft.com/azure/virtual-machines/user-data). Its tags are those of the
+    model that it was created from, and stay as they were (Azure/azure-sdk-for-go#18278).
+    """
+
+    def _user_data(self) -> str:
+        lines = [f"note=x {TAG}=1700000000"]
+        if (tag := self.tag()) is not None:
+            lines.append(f"{TAG}={tag}")
+        return base64.b64encode("\n".join(lines).encode()).decode()
+
+    def _tags(self) -> str:
+        return json.dumps([{"name": TAG, "value": "1700000000"}])
 
 
 @contextmanager
@@ -128,7 +173,7 @@ def serving(kind: type[MetadataService], now: int) -> Iterator[MetadataService]:
             if status in (400, 401):
                 service.refused.append(f"{self.command} {self.path}")
             self.send_response_only(status)
-            if service.tells_time:
+            if service.sends_date:
                 self.send_header("Date", formatdate(service.now, usegmt=True))
             self.send_header("Content-Length", str(len(text.encode())))
             self.end_headers()

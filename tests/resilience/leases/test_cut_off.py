@@ -1,4 +1,4 @@
-"""A node whose timer can't do its work, in every cloud: whoever reaps ends it, and what stands beside it."""
+"""A node whose timer can't work is terminated by reap with its dependent resources, in every cloud."""
 
 import pytest
 
@@ -13,7 +13,7 @@ KINDS = {"aws": ("aws", "h100"), "gcp": ("gcp", "h100"), "tpu": ("gcp", "v5p-16"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_node_that_is_cut_off_is_ended_by_reap_with_what_stands_beside_it(kind: str) -> None:
+def test_a_node_that_is_cut_off_is_terminated_by_reap_with_its_dependent_resources(kind: str) -> None:
     cloud, accelerator = KINDS[kind]
     clock = FakeClock()
     with local_clouds(cloud) as clouds, apply_environment({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"}):

@@ -1,17 +1,19 @@
-"""Several processes at once at the end of a lease, against one local cloud over HTTP and one ledger file."""
+"""Several processes act at once at the end of a lease, with one local cloud over HTTP and one ledger file."""
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from multicompute import Cluster, ClusterState
-from multicompute.config import apply_environment
+from multicompute.config import apply_environment, state_file
 from multicompute.engine.recovery.reap import reap
 from multicompute.session import open_session
 from multicompute.testing import Call, FakeCloud, LocalClouds, fake_cloud, local_clouds
@@ -26,7 +28,7 @@ def _clouds() -> Iterator[LocalClouds]:
 
 
 def expired(*names: str) -> list[Cluster]:
-    """Clusters whose leases have ended, and that nobody has looked at since."""
+    """Request clusters and wait until their leases have ended."""
     clusters = [Cluster.request(gpus=16, type="h100", name=name, ttl="4s") for name in names]
     for cluster in clusters:
         _until_expired(cluster)
@@ -40,14 +42,14 @@ def _until_expired(cluster: Cluster) -> None:
 
 
 def command(*words: str) -> subprocess.Popen[str]:
-    """The command line in a process of its own, led to the local clouds by the environment."""
+    """Start the command line in a process of its own, whose environment leads to the local clouds."""
     return subprocess.Popen(
         [sys.executable, "-m", "multicompute", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
 def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    """Status, output and complaints of each, when all are through."""
+    """Return exit status, stdout and stderr of each process, when all have exited."""
     outputs = [process.communicate(timeout=90) for process in processes]
     return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
 
@@ -76,7 +78,7 @@ def test_processes_that_reap_many_clusters_share_the_work(clouds: LocalClouds) -
     answers = ended([command("reap", "--json") for _ in range(PROCESSES)])
     assert [status for status, _, _ in answers] == [0] * PROCESSES, answers
     names = [name for _, output, _ in answers for name in json.loads(output)["terminated"]]
-    # Who was passed by at the very end of another's work is left to the next reap; nobody is ended twice.
+    # A cluster that was skipped while another process finished it is left to the next reap; none is terminated twice.
     names += reap(open_session()).terminated
     assert sorted(names) == [cluster.name for cluster in clusters]
     assert all(ends_of(cluster) == ["terminating", "terminated"] for cluster in clusters)
@@ -114,16 +116,16 @@ def test_a_process_that_extends_while_others_reap_keeps_its_cluster(clouds: Loca
     def reap_meanwhile(call: Call) -> None:
         if not reaps:
             reaps.extend(command("reap", "--json") for _ in range(PROCESSES))
-            # Before the extension goes on, they have seen the old end.
+            # They read the old expiry before the extension continues.
             answers.extend(ended(reaps))
 
     answers: list[tuple[int, str, str]] = []
     clouds.aws.faults.hook("CreateTags", reap_meanwhile)
     cluster.extend("2h")
     assert len(answers) == PROCESSES
-    for status, output, complaints in answers:
+    for status, output, errors in answers:
         report = json.loads(output)
-        assert (status, report["terminated"]) == (0, []), complaints
+        assert (status, report["terminated"]) == (0, []), errors
         assert "late: another process works on it" in report["notes"]
     assert cluster.refresh().state is ClusterState.READY
     assert clouds.aws.running_ids() == running
@@ -163,7 +165,10 @@ def test_a_cluster_of_a_process_that_was_killed_is_ended_when_it_expires(clouds:
 
 
 def test_a_spent_budget_ends_the_cluster_in_its_cloud(clouds: LocalClouds) -> None:
-    cluster = Cluster.request(gpus=16, type="h100", name="dear", ttl="2h", budget=0.0001)
+    cluster = Cluster.request(gpus=16, type="h100", name="dear", ttl="2h", budget=5)
+    # A request with a budget below the billing minimum is refused, and this one lasts for minutes.
+    with closing(sqlite3.connect(str(state_file(os.environ["MULTICOMPUTE_STATE"])))) as ledger, ledger:
+        ledger.execute("UPDATE clusters SET spec = json_set(spec, '$.budget', 0.0001)")
     answers = ended([command("reap", "--json") for _ in range(PROCESSES)])
     names = [name for _, output, _ in answers for name in json.loads(output)["terminated"]]
     assert names == ["dear"]
@@ -179,7 +184,7 @@ def _memory() -> Iterator[FakeCloud]:
 
 
 @pytest.mark.parametrize("cloud", ["aws", "gcp", "azure"])
-def test_threads_that_reap_at_once_end_an_expired_cluster_once(memory: FakeCloud, cloud: str) -> None:
+def test_threads_that_reap_at_once_terminate_an_expired_cluster_once(memory: FakeCloud, cloud: str) -> None:
     clusters = [Cluster.request(gpus=16, type="h100", name=name, ttl="1h", clouds=[cloud]) for name in ("a1", "a2")]
     memory.advance("61m")
     with ThreadPoolExecutor(PROCESSES) as pool:

@@ -1,4 +1,4 @@
-"""One local cloud over HTTP, one ledger in a file, and the processes that use both at once."""
+"""Fixtures: one local cloud over HTTP, one ledger in a file, and the processes that use both at once."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,7 @@ from multicompute.testing import LocalClouds, local_clouds
 from tests.resilience.races.crowd import Crowd
 
 
-# Not for the package: pytest takes a folder without __init__.py for the whole session, and the cloud would stay in the environment of every
-# test that this process runs later.
+# Not for the session, else the local cloud would stay in the environment of every test that this process runs later.
 @pytest.fixture(name="site", scope="module")
 def _site() -> Iterator[LocalClouds]:
     with local_clouds("aws") as clouds, apply_environment({"MULTICOMPUTE_AWS__REGIONS": "us-east-1"}):
@@ -20,7 +19,7 @@ def _site() -> Iterator[LocalClouds]:
 
 @pytest.fixture(name="clouds")
 def _clouds(site: LocalClouds) -> Iterator[LocalClouds]:
-    """The cloud, empty at the beginning and at the end of each test."""
+    """Return the cloud, which is empty at the beginning and at the end of each test."""
     site.aws.faults.clear()
     yield site
     site.aws.faults.clear()
@@ -31,7 +30,7 @@ def _clouds(site: LocalClouds) -> Iterator[LocalClouds]:
 
 @pytest.fixture(name="crowd", scope="module")
 def _crowd(site: LocalClouds) -> Iterator[Crowd]:
-    """The processes that a test watches."""
+    """Return the processes that a test checks."""
     crowd = Crowd()
     yield crowd
     crowd.close()
@@ -39,7 +38,7 @@ def _crowd(site: LocalClouds) -> Iterator[Crowd]:
 
 @pytest.fixture(name="others", scope="module")
 def _others(site: LocalClouds) -> Iterator[Crowd]:
-    """Those that cut in while the first are at work."""
+    """Return the processes that interrupt the first ones."""
     crowd = Crowd()
     yield crowd
     crowd.close()

@@ -1,4 +1,4 @@
-"""Processes that begin their work at the same moment, and some that cut in at the moment of another one's call."""
+"""Processes that act at the same moment, and processes that act during a cloud call of another one."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ Action = tuple[Any, ...]
 
 
 class Crowd:
-    """Processes that begin together, forked by one that has imported everything already."""
+    """Processes that begin at the same moment, forked from one that has imported everything already."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.resilience.races.crowd_runner"]
@@ -25,26 +25,26 @@ class Crowd:
         assert self._line() == "ready\n"
 
     def do(self, *actions: Action) -> list[dict[str, Any]]:
-        """Let each action be done by a process of its own, all at the same moment; returns what they came to, in their order."""
+        """Run each action in a process of its own, all at the same moment, and return the results in this order."""
         self.begin(*actions)
         return self.finish()
 
     def begin(self, *actions: Action) -> None:
-        """Let actions be begun; `finish` waits for them."""
+        """Start actions; `finish` waits for them."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(actions) + "\n")
         self._process.stdin.flush()
         self._begun = len(actions)
 
     def finish(self) -> list[dict[str, Any]]:
-        """What the actions that were begun came to."""
+        """Return the results of the actions that were started."""
         done = [json.loads(self._line()) for _ in range(self._begun)]
         self._begun = 0
         assert [each for each in done if each["error"] == "unexpected"] == []
-        return sorted(done, key=lambda each: int(each["deed"]))
+        return sorted(done, key=lambda each: int(each["action"]))
 
     def close(self) -> None:
-        """Let it end; its children have."""
+        """End the process; its children have exited by now."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         assert self._process.wait(timeout=30) == 0
@@ -55,28 +55,32 @@ class Crowd:
         return self._process.stdout.readline()
 
 
-class CutIn:
-    """Lets somebody act at the moment at which another one's call reaches the cloud; only once, and before it is worked on.
+class Interruption:
+    """An action of another process, once, when a call reaches the cloud and before the cloud processes it.
 
     Args:
-        is_awaited: the call goes on only when the deed is done; else as soon as it has begun, and `crowd.finish` waits for it.
+        clouds: the local cloud.
+        operation: the name of the call.
+        crowd: the processes that act.
+        action: what they do.
+        is_awaited: whether the call waits until the action is complete; else `crowd.finish` waits for it.
     """
 
     def __init__(
         self, clouds: LocalClouds, operation: str, crowd: Crowd, action: Action, *, is_awaited: bool = True
     ) -> None:
         self.done: list[dict[str, Any]] = []
-        self.has_begun = False
+        self.has_started = False
         self._lock = threading.Lock()
         self._crowd = crowd
-        self._deed = action
+        self._action = action
         self._is_awaited = is_awaited
         clouds.aws.faults.hook(operation, self._act)
 
     def _act(self, call: object) -> None:
         with self._lock:
-            is_first, self.has_begun = not self.has_begun, True
+            is_first, self.has_started = not self.has_started, True
         if is_first and self._is_awaited:
-            self.done = self._crowd.do(self._deed)
+            self.done = self._crowd.do(self._action)
         elif is_first:
-            self._crowd.begin(self._deed)
+            self._crowd.begin(self._action)

@@ -1,7 +1,7 @@
-"""A process that has imported everything: it forks as many others as it is told to, which begin their work at the same moment.
+"""A process that has imported everything and forks a child for each action, all of which begin at the same moment.
 
-Run as a script. Each line on stdin is a list of deeds in JSON, each a name of `ACTIONS` and its arguments; for each one a line comes out
-when it is done: {"deed": its place in the list, "value": what it came to, "error": the name of the error that it raised, or ""}.
+Run it as a script. Each line on stdin is a list of actions in JSON, each a name of `ACTIONS` and its arguments. Each action writes
+a line to stdout: {"action": its index in the list, "value": its result, "error": the name of the error that it raised, or ""}.
 """
 
 import gc
@@ -37,24 +37,24 @@ ACTIONS: dict[str, Callable[..., object]] = {
 }
 
 
-def done(place: int, action: str, arguments: list[Any]) -> dict[str, object]:
+def result_of(index: int, action: str, arguments: list[Any]) -> dict[str, object]:
     try:
-        return {"deed": place, "value": ACTIONS[action](*arguments), "error": ""}
+        return {"action": index, "value": ACTIONS[action](*arguments), "error": ""}
     except errors.MulticomputeError as error:
-        return {"deed": place, "value": str(error), "error": type(error).__name__}
-    except BaseException as error:  # noqa: BLE001 - one that ended without a word would be waited for
-        return {"deed": place, "value": repr(error), "error": "unexpected"}
+        return {"action": index, "value": str(error), "error": type(error).__name__}
+    except BaseException as error:  # noqa: BLE001 - the parent waits for a result of each child
+        return {"action": index, "value": repr(error), "error": "unexpected"}
 
 
 def run_together(actions: list[list[Any]]) -> None:
-    """Fork a process for each deed; all wait for one gate, which opens when the last is there."""
+    """Fork a process for each action. All wait for the end of a pipe to be closed, when the last one was forked."""
     here, gate = os.pipe()
-    for place, (action, *arguments) in enumerate(actions):
+    for index, (action, *arguments) in enumerate(actions):
         if os.fork() == 0:
             signal.alarm(LONGEST_SECONDS)
             os.close(gate)
             os.read(here, 1)
-            line = json.dumps(done(place, action, arguments)).encode() + b"\n"
+            line = json.dumps(result_of(index, action, arguments)).encode() + b"\n"
             os.write(1, line)
             os._exit(0)
     os.close(here)
@@ -62,8 +62,8 @@ def run_together(actions: list[list[Any]]) -> None:
 
 
 def main() -> None:
-    # Nobody waits for the children here: what they came to is told by themselves.
-    warm_up = [done(0, "request", ["warm-up", 8]), done(0, "terminate", ["warm-up"])]
+    warm_up = [result_of(0, "request", ["warm-up", 8]), result_of(0, "terminate", ["warm-up"])]
+    # The children report their results themselves, so this process need not wait for them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Two small providers' tables, written out as a user's own would be."""
+"""The tables of two small providers, in a folder like a user's own."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ SOUTH = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the tables of the providers `north` and `south`."""
+    """Return a folder with the tables of the providers `north` and `south`."""
     for provider, files in {"north": NORTH, "south": SOUTH}.items():
         for name, text in files.items():
             path = tmp_path / provider / name

@@ -1,4 +1,4 @@
-"""The catalog over offer tables: what it answers, what it reads, and how it refuses what is malformed."""
+"""The catalog: its answers, the files that it reads, and its errors for malformed tables."""
 
 import builtins
 import io
@@ -28,7 +28,7 @@ def test_the_order_in_which_providers_are_given_does_not_matter(folder: Path) ->
     assert backwards.providers == ("north", "south")
 
 
-def test_a_line_says_everything_about_its_offers(folder: Path) -> None:
+def test_a_line_has_all_values_of_its_offers(folder: Path) -> None:
     line = Catalog.at(folder).listings("h100")[0]
     assert (line.instance.accelerator, line.instance.accelerators, line.instance.accelerator_memory_gib) == (
         "h100",
@@ -53,12 +53,12 @@ def test_the_empty_name_means_the_types_without_accelerators(folder: Path) -> No
     assert (line.instance.name, line.instance.accelerator, line.instance.accelerators) == ("flex.1", "", 0)
 
 
-def test_an_accelerator_that_nobody_has_gives_no_lines(folder: Path) -> None:
+def test_an_accelerator_that_no_provider_has_gives_no_lines(folder: Path) -> None:
     assert Catalog.at(folder).listings("mi300x") == ()
     assert Catalog.at(folder).listings("../north/h100") == ()
 
 
-def test_one_providers_lines_can_be_asked_for(folder: Path) -> None:
+def test_the_lines_of_one_provider_can_be_selected(folder: Path) -> None:
     catalog = Catalog.at(folder)
     assert [line.instance.name for line in catalog.listings("h100", provider="south")] == ["box"]
     assert catalog.listings("h100", provider="west") == ()
@@ -104,7 +104,7 @@ def test_names_accelerators_and_regions_are_listed_in_order(folder: Path) -> Non
 def test_an_unknown_region_or_provider_is_an_error_that_names_it(folder: Path) -> None:
     with pytest.raises(CatalogError, match="no region 's-9'"):
         Catalog.at(folder).region("south", "s-9")
-    with pytest.raises(CatalogError, match="no offer tables of 'west'; there are those of north, south"):
+    with pytest.raises(CatalogError, match="no offer tables of 'west'; providers with tables: north, south"):
         Catalog.at(folder).region("west", "s-9")
 
 
@@ -115,10 +115,9 @@ def test_offers_are_counted_with_their_zones(folder: Path) -> None:
     assert catalog.offer_count == sum(len(line.offers) for shard in shards for line in catalog.listings(shard))
 
 
-def test_info_tells_what_each_provider_holds(folder: Path) -> None:
-    info = Catalog.at(folder).info()
-    north, south = info.providers
-    assert info.offers == 8
+def test_info_summarizes_the_tables_of_each_provider(folder: Path) -> None:
+    north, south = Catalog.at(folder).info()
+    assert north.offers + south.offers == 8
     assert (north.provider, north.path, north.offers, north.instance_types, north.regions) == (
         "north",
         folder / "north",
@@ -130,24 +129,24 @@ def test_info_tells_what_each_provider_holds(folder: Path) -> None:
     assert (south.oldest, south.newest) == (date(2026, 11, 20), date(2026, 11, 20))
 
 
-def test_providers_without_tables_are_left_out(folder: Path) -> None:
+def test_providers_without_tables_are_ignored(folder: Path) -> None:
     catalog = Catalog({"static": None, "south": folder / "south"})
     assert catalog.providers == ("south",)
     assert catalog.offer_count == 1
 
 
-def test_a_catalog_of_nothing_answers_with_nothing() -> None:
+def test_a_catalog_without_providers_is_empty() -> None:
     catalog = Catalog({})
     assert (catalog.listings("h100"), catalog.instances("x"), catalog.offer_count) == ((), (), 0)
-    assert catalog.info().providers == ()
+    assert catalog.info() == ()
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files opened since, by their last two parts."""
+    """Record the files that are opened, by the last two parts of their paths."""
     files: list[str] = []
 
-    # Which files are read is the promise under test; only the system's own open can tell.
+    # The test is about which files are read, and only the built-in open knows that.
     def spy(path: Any, *args: Any, **kwargs: Any) -> Any:
         files.append("/".join(Path(path).parts[-2:]))
         return io.open(path, *args, **kwargs)  # noqa: UP020
@@ -161,7 +160,7 @@ def test_making_a_catalog_reads_nothing(folder: Path, opened: list[str]) -> None
     assert opened == []
 
 
-def test_a_query_reads_only_the_shard_that_it_asks_for_and_only_once(folder: Path, opened: list[str]) -> None:
+def test_a_query_reads_only_its_shard_and_only_once(folder: Path, opened: list[str]) -> None:
     catalog = Catalog({"north": folder / "north"})
     first = catalog.listings("t4")
     assert sorted(opened) == [
@@ -207,12 +206,12 @@ def change(path: Path, old: str, new: str) -> None:
         ("h100/offers.csv", "page", "hearsay", "line 2: source 'hearsay' is not in sources.csv"),
         ("h100/offers.csv", "Big.8", "Huge.8", "line 2: Huge.8 with 8 accelerators is not in h100/types.csv"),
         ("h100/offers.csv", ",n-west-a", "", "line 2: has 8 fields instead of 9"),
-        ("h100/types.csv", "x86_64", "mips", "line 2: Big.8: 'mips' can't be"),
+        ("h100/types.csv", "x86_64", "mips", "line 2: Big.8: invalid value: mips"),
         ("h100/types.csv", "2048", "lots", "line 2: Big.8: .*lots"),
-        ("h100/types.csv", "false", "no", "line 2: Big.8: 'no' can't be"),
-        ("t4/types.csv", "flex.1,2,", "flex.1,1,", "line 3: flex.1 with 1 accelerators stands there twice"),
+        ("h100/types.csv", "false", "no", "line 2: Big.8: invalid value: no"),
+        ("t4/types.csv", "flex.1,2,", "flex.1,1,", "line 3: flex.1 with 1 accelerators is listed twice"),
         ("regions.csv", "n-west", "n-east", "line 3: region 'n-east': must be unique"),
-        ("shards.csv", "h100,", "cpu,", "line 3: shard 'cpu' stands there twice"),
+        ("shards.csv", "h100,", "cpu,", "line 3: shard 'cpu' is listed twice"),
         ("shards.csv", ",3,4,", ",3,many,", "line 3: h100: .*many"),
     ],
 )
@@ -227,38 +226,38 @@ def test_a_malformed_table_is_refused_by_file_and_line(
     assert caught.value.hint
 
 
-def test_a_table_that_is_no_text_is_refused(folder: Path) -> None:
+def test_a_table_that_is_not_text_is_refused(folder: Path) -> None:
     (folder / "north/regions.csv").write_bytes(b"region,residency,country,partition\n\xff\xfe\n")
     with pytest.raises(CatalogError, match=r"regions.csv: can't be read"):
         Catalog.at(folder).regions()
 
 
-def test_a_missing_table_is_an_error_that_says_what_to_do(folder: Path) -> None:
+def test_the_error_for_a_missing_table_says_what_to_do(folder: Path) -> None:
     (folder / "north/h100/offers.csv").unlink()
     with pytest.raises(CatalogError, match=r"h100.offers.csv: an offer table is missing \(install") as caught:
         Catalog.at(folder).listings("h100")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
-def test_a_folder_that_holds_no_tables_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CatalogError, match="no folder of offer tables: No such file"):
+def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="can't read the folder of offer tables: No such file"):
         Catalog.at(tmp_path / "nowhere")
-    with pytest.raises(CatalogError, match="has no folder with offer tables"):
+    with pytest.raises(CatalogError, match="has no sub-folder with offer tables"):
         Catalog.at(tmp_path)
 
 
-def test_a_folder_of_one_provider_is_not_taken_for_one_of_several(folder: Path) -> None:
-    with pytest.raises(CatalogError, match="north: holds one provider's tables itself .let `catalog`"):
+def test_the_folder_of_a_single_provider_is_refused(folder: Path) -> None:
+    with pytest.raises(CatalogError, match="north: is the folder of a single provider .set `catalog`"):
         Catalog.at(folder / "north")
 
 
-def test_a_providers_folder_without_tables_is_not_passed_over(folder: Path) -> None:
+def test_a_sub_folder_without_tables_is_an_error(folder: Path) -> None:
     (folder / "west").mkdir()
     with pytest.raises(CatalogError, match=r"west.shards.csv: an offer table is missing"):
         Catalog.at(folder).listings("h100")
 
 
-def test_other_things_in_the_folder_are_no_providers(folder: Path) -> None:
+def test_hidden_folders_and_files_are_not_providers(folder: Path) -> None:
     (folder / ".git").mkdir()
     (folder / "README.md").write_text("mine")
     assert Catalog.at(folder).providers == ("north", "south")

@@ -1,4 +1,4 @@
-"""Processes that can be killed, or cut in on, at each of their calls of a cloud and each of their commits to the ledger."""
+"""Processes that a test can kill or interrupt at each of their cloud calls and ledger commits, and the invariants that must hold."""
 
 import os
 import sqlite3
@@ -9,14 +9,13 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from multicompute.catalog import Catalog
 from multicompute.config import Config
 from multicompute.engine.operation.lease import machine_name
 from multicompute.ledger import AttemptState, Ledger
 from multicompute.node import ClusterState
-from multicompute.plan import Outage
 from multicompute.plugins import discover
 from multicompute.provider import TAG_ATTEMPT, TAG_CLUSTER, TAG_EXPIRES_AT, TAG_ID, TAG_OWNER, LaunchRequest, Resource
 from multicompute.session import Session
@@ -25,8 +24,8 @@ from multicompute.testing import FakeClock, FakePlugin, FakeProvider
 OUR_TAGS = {TAG_CLUSTER, TAG_ID, TAG_ATTEMPT, TAG_OWNER, TAG_EXPIRES_AT}
 OWNER = "tester@fake"
 CHANGES = {"launch", "terminate", "set_expiry"}
-ENDED = {ClusterState.TERMINATED, ClusterState.FAILED}
-UP = {ClusterState.READY, ClusterState.DEGRADED}
+ENDED = {state for state in ClusterState if state.has_ended}
+UP = {state for state in ClusterState if state.is_up}
 LEGAL: Mapping[ClusterState | None, set[ClusterState]] = {
     None: {ClusterState.REQUESTED},
     ClusterState.REQUESTED: {ClusterState.PROVISIONING, ClusterState.TERMINATING},
@@ -37,59 +36,65 @@ LEGAL: Mapping[ClusterState | None, set[ClusterState]] = {
     ClusterState.TERMINATED: set(),
     ClusterState.FAILED: set(),
 }
-"""What may follow on each state; the drawing is in the project's documentation."""
+"""The states that may follow each state, as drawn in the documentation."""
 
 
 class Killed(BaseException):
-    """The process is gone: raised by every call that it still tries, so that no handler of it achieves anything."""
+    """The process was killed: every further call of it raises this, so that no handler of it has an effect."""
 
 
 @cache
 def catalog() -> Catalog:
-    """The packaged offers, read once for all processes."""
+    """Return the packaged offers, read once for all processes."""
     return Catalog({name: plugin.tables for name, plugin in discover().items() if plugin.tables is not None})
 
 
 class CrashPoint:
-    """Lets something happen to a process at one of its steps.
+    """The step of a process at which something happens to it.
 
     Attributes:
-        is_dead: from then on no step gets through.
+        is_dead: whether the process was killed; no further step succeeds then.
     """
 
     def __init__(self) -> None:
         self.is_dead = False
         self._left = 0
-        self._where = ""
+        self._step = ""
         self._act: Callable[[str], bool] | None = None
 
-    def arm(self, at: int, where: str, act: Callable[[str], bool]) -> None:
-        """At step number `at`, of those called `where` or of all, call `act`, and again at the following ones while it returns False."""
-        self._left, self._where, self._act = at, where, act
+    def arm(self, at: int, step: str, act: Callable[[str], bool]) -> None:
+        """Call `act` at a step of the process, and at each following one while it returns False.
+
+        Args:
+            at: the number of the step, from 1.
+            step: the name of the steps that count, "" for all.
+            act: called with the name of the step.
+        """
+        self._left, self._step, self._act = at, step, act
 
     def disarm(self) -> None:
         self._act = None
 
-    def meet(self, where: str) -> None:
-        """A step of the process."""
+    def reach(self, step: str) -> None:
+        """Reach a step of the process."""
         if self.is_dead:
             raise Killed
-        if self._where not in ("", where):
+        if self._step not in ("", step):
             return
         self._left -= 1
         act = self._act
         if act is not None and self._left <= 0:
             self._act = None
-            if not act(where):
+            if not act(step):
                 self._act = act
 
-    def kill(self) -> None:
+    def kill(self) -> NoReturn:
         self.is_dead = True
         raise Killed
 
 
-class _Numbered(Random):
-    """Chance that puts the number of its process into the names of leases, which are of 48 bits."""
+class _NumberedRandom(Random):
+    """Randomness that puts the number of its process into the holders of leases, which have 48 bits."""
 
     number = 0
 
@@ -100,35 +105,35 @@ class _Numbered(Random):
 
 
 class Process:
-    """One process of somebody who uses the package: a session of its own, on the same ledger and the same clouds."""
+    """A process that uses the package: a session of its own, on the same ledger and clouds as the others."""
 
-    def __init__(self, world: "ProviderHarness", number: int) -> None:
-        self.world = world
+    def __init__(self, harness: "InvariantHarness", number: int) -> None:
+        self.harness = harness
         self.number = number
-        self.fate = CrashPoint()
+        self.crash_point = CrashPoint()
         plugins = {
             name: FakePlugin(
                 name,
                 tables=discover()[name].tables,
-                provider=_MortalProvider(self, cloud),  # type: ignore[arg-type]
+                provider=_CrashingProvider(self, cloud),
                 tag_limits=discover()[name].tag_limits,
             )
-            for name, cloud in world.clouds.items()
+            for name, cloud in harness.clouds.items()
         }
-        random = _Numbered(number)
+        random = _NumberedRandom(number)
         random.number = number
-        self.session = Session(config=world.config, plugins=plugins, clock=world.clock, random=random)
+        self.session = Session(config=harness.config, plugins=plugins, clock=harness.clock, random=random)
         self.session.__dict__["catalog"] = catalog()
-        self.session.__dict__["_ledger"] = _MortalLedger(self, world.config.state)
+        self.session.__dict__["_ledger"] = _CrashingLedger(self, harness.config.state)
 
-    def bury(self, *, where_all_see_it: bool) -> None:
-        """Close the session of a killed process; others know at once that it is dead where they are on the same machine."""
-        if where_all_see_it:
-            self.world.forsake_leases(self.number)
+    def close_killed(self, *, is_on_this_machine: bool) -> None:
+        """Close the session of a killed process; other processes of its machine can see that it is dead."""
+        if is_on_this_machine:
+            self.harness.mark_leases_dead(self.number)
         self.session.close()
 
 
-class _MortalProvider:
+class _CrashingProvider:
     def __init__(self, process: Process, cloud: FakeProvider) -> None:
         self._process = process
         self._cloud = cloud
@@ -140,54 +145,59 @@ class _MortalProvider:
 
         def call(*args: Any, **options: Any) -> Any:
             process = self._process
-            if process.fate.is_dead:
+            if process.crash_point.is_dead:
                 raise Killed
             if threading.current_thread() is not threading.main_thread():
-                # One of several looks side by side: their order is not the same in every run, so nothing befalls them.
+                # A call of a thread pool: their order differs from run to run, so nothing happens at them.
                 return found(*args, **options)
-            process.world.before(process, name, args)
-            process.fate.meet(f"before {name}")
+            process.harness.check_before(process, name, args)
+            process.crash_point.reach(f"before {name}")
             answer = found(*args, **options)
-            process.world.look()
-            process.fate.meet(f"after {name}")
+            process.harness.check()
+            process.crash_point.reach(f"after {name}")
             return answer
 
         return call
 
 
-class _MortalLedger(Ledger):
+class _CrashingLedger(Ledger):
     def __init__(self, process: Process, url: str) -> None:
         super().__init__(url)
-        self._mortal = _MortalDatabase(process, super()._database)
+        self._crashing_database = _CrashingDatabase(process, super()._database)
 
     @property
     def _database(self) -> Any:
-        return self._mortal
+        return self._crashing_database
 
 
-class _MortalDatabase:
+class _CrashingDatabase:
     def __init__(self, process: Process, database: Any) -> None:
         self._process = process
         self._database = database
 
     @contextmanager
     def transaction(self, *args: Any, **options: Any) -> Iterator[Any]:
-        self._process.fate.meet("before a commit")
+        self._process.crash_point.reach("before a commit")
         with self._database.transaction(*args, **options) as cursor:
             yield cursor
-        self._process.world.look()
-        self._process.fate.meet("after a commit")
+        self._process.harness.check()
+        self._process.crash_point.reach("after a commit")
 
     def read(self, *args: Any) -> Any:
-        self._process.fate.meet("before a read")
+        self._process.crash_point.reach("before a read")
         return self._database.read(*args)
 
     def close(self) -> None:
         self._database.close()
 
 
-class ProviderHarness:
-    """Two clouds, one ledger, and what must hold at every instant, whoever does what and wherever it dies."""
+class InvariantHarness:
+    """Two clouds, one ledger, and the invariants that hold after every step, whichever process does what and dies where.
+
+    Attributes:
+        may_adopt: whether clusters may appear in the ledger that are up already.
+        broken: the invariants that did not hold.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
@@ -201,9 +211,9 @@ class ProviderHarness:
         self._count = 0
 
     def use_ledger(self, name: str) -> None:
-        """Go on with another ledger, which is empty."""
+        """Continue with another, empty ledger."""
         self.states: dict[str, ClusterState] = {}
-        self.stories: dict[str, list[tuple[object, ...]]] = {}
+        self.events: dict[str, list[tuple[object, ...]]] = {}
         self.config = Config(
             state=f"sqlite:///{self.folder}/{name}.db",
             default_ttl=timedelta(hours=24),
@@ -212,16 +222,18 @@ class ProviderHarness:
             path=self.folder / "config.toml",
         )
         self.ledger = Ledger(self.config.state)
-        # By another way than the package's own.
+        # A second connection, so that the checks do not depend on the code under test.
         self._sql = sqlite3.connect(self.folder / f"{name}.db", isolation_level=None)
         self._sql.row_factory = sqlite3.Row
-        # Of this type there is one here and one there, so that a gang of it is launched in two regions.
-        until = datetime(2028, 1, 1, tzinfo=self.clock.now().tzinfo)
+        # No zone has two nodes of this type, so that a gang of it is launched in two regions.
+        until = datetime(2028, 1, 1, tzinfo=self.clock.now().tzinfo).isoformat(timespec="microseconds")
         for region in ("us-east-1", "us-east-2"):
-            self.ledger.remember(Outage("aws", region, "p5.48xlarge", "on_demand", "capacity", until, nodes=2))
+            outage = ("aws", region, "p5.48xlarge", "on_demand", "capacity", until, 2, 1)
+            columns = "provider, place, instance_type, purchase, reason, until, nodes, strikes"
+            self._sql.execute(f"INSERT INTO outages ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", outage)
 
     def close(self) -> None:
-        """Leave the ledger."""
+        """Close the ledger."""
         self.ledger.close()
         self._sql.close()
 
@@ -229,84 +241,89 @@ class ProviderHarness:
         return self._sql.execute(statement, values).fetchall()
 
     def process(self) -> Process:
-        """A new process."""
+        """Return a new process."""
         self._count += 1
         return Process(self, self._count)
 
     def ours(self) -> list[Resource]:
-        """Everything that exists and is ours, whether or not a listing shows it."""
+        """Return every resource that exists and has our owner's tag, whether or not a listing shows it."""
         return [item for cloud in self.clouds.values() for item in cloud.alive() if item.tags.get(TAG_OWNER) == OWNER]
 
     def nodes_of(self, cluster_id: str) -> set[str]:
-        """The ids of the nodes of a cluster that exist."""
+        """Return the ids of the nodes of a cluster that exist."""
         return {item.id for item in self.ours() if item.kind == "node" and item.tags[TAG_ID] == cluster_id}
 
-    def forsake_leases(self, number: int) -> None:
-        """Let the leases of a process be those of one that is known to be gone: of this machine, and begun at another time."""
+    def mark_leases_dead(self, number: int) -> None:
+        """Change the holder of the leases of a process to one that is dead: its process id has another start time."""
         host = machine_name()
         for row in self._rows("SELECT holder FROM leases"):
-            if _number(row["holder"]) == number:
+            if _process_number(row["holder"]) == number:
                 dead = f"{host}:{os.getpid()}:1:{number << 24:012x}"
                 self._sql.execute("UPDATE leases SET holder = ? WHERE holder = ?", (dead, row["holder"]))
 
-    # What must hold
+    def empty_faults(self) -> None:
+        """Let all further calls succeed."""
+        for cloud in self.clouds.values():
+            cloud.faults.clear()
+            cloud.set_capacity("*", "*", None)
+            cloud.lag, cloud.boot_time, cloud.shutdown_time = timedelta(0), timedelta(seconds=30), timedelta(seconds=20)
 
-    def promise(self, kept: bool, words: str) -> None:
-        """Fail where a promise is broken; kept in mind, for whoever was at work may see to the failure in its own way."""
-        if not kept:
-            self.broken.append(words)
-            raise AssertionError(words)
+    # The invariants
 
-    def before(self, process: Process, operation: str, arguments: tuple[Any, ...]) -> None:
-        """Look at a call that a process is about to make."""
+    def require(self, holds: bool, invariant: str) -> None:
+        """Fail if an invariant does not hold, and record that, since the process under test may catch the failure."""
+        if not holds:
+            self.broken.append(invariant)
+            raise AssertionError(invariant)
+
+    def check_before(self, process: Process, operation: str, arguments: tuple[Any, ...]) -> None:
+        """Check a call that a process is about to make."""
         if operation not in CHANGES:
             return
         subject = arguments[0]
         if isinstance(subject, LaunchRequest):
             attempt = self.ledger.attempt(subject.token)
             state = attempt.state if attempt is not None else "unknown"
-            self.promise(state == AttemptState.OPEN, f"I1: a launch of an attempt that is {state}")
+            self.require(state == AttemptState.OPEN, f"I1: a launch of an attempt that is {state}")
         if self.states.get(subject.cluster_id) not in (None, *ENDED):
             rows = self._rows("SELECT holder FROM leases WHERE cluster_id = ?", (subject.cluster_id,))
-            self.promise(
-                [_number(row["holder"]) for row in rows] == [process.number], f"I7: {operation} without the lease"
-            )
+            holders = [_process_number(row["holder"]) for row in rows]
+            self.require(holders == [process.number], f"I7: {operation} without the lease")
 
-    def look(self) -> None:
-        """Look at ledger and clouds after a change of either."""
+    def check(self) -> None:
+        """Check ledger and clouds after a change of either."""
         alive = self.ours()
-        self._look_at_states()
+        self._check_states()
         for item in alive:
-            self.promise(item.tags.keys() >= OUR_TAGS, "I2: something was made without its tags")
+            self.require(item.tags.keys() >= OUR_TAGS, "I2: a resource was created without its tags")
         nodes = [item for item in alive if item.kind == "node"]
         attempts = {row["token"]: row["state"] for row in self._rows("SELECT token, state FROM attempts")}
         for node in nodes:
             if node.tags[TAG_ID] in self.states:
-                self.promise(node.tags[TAG_ATTEMPT] in attempts, "I1: a machine of which the ledger does not know")
-                self.promise(
-                    attempts[node.tags[TAG_ATTEMPT]] != AttemptState.CLOSED, "I4: a machine of a closed attempt"
-                )
+                token = node.tags[TAG_ATTEMPT]
+                self.require(token in attempts, "I1: a node of an attempt that is not in the ledger")
+                self.require(attempts[token] != AttemptState.CLOSED, "I4: a node of a closed attempt")
         for item in alive:
-            self.promise(
+            self.require(
                 self.states.get(item.tags[TAG_ID]) not in ENDED, f"I4: {item.kind} {item.id} of an ended cluster"
             )
         for cloud in self.clouds.values():
-            self.promise(cloud.foreign_intact(), "I9: something of others was touched")
-        self._look_at_sizes({node.id: node.tags[TAG_ID] for node in nodes})
+            self.require(cloud.foreign_intact(), "I9: a foreign resource was changed")
+        self._check_sizes({node.id: node.tags[TAG_ID] for node in nodes})
 
-    def _look_at_states(self) -> None:
+    def _check_states(self) -> None:
         live: dict[str, str] = {}
         for row in self._rows("SELECT id, name, state FROM clusters"):
             now, before = ClusterState(row["state"]), self.states.get(row["id"])
             is_legal = now is before or now in LEGAL[before] or (before is None and now in UP and self.may_adopt)
-            self.promise(is_legal, f"{row['name']} went from {before} to {now}")
+            self.require(is_legal, f"{row['name']} went from {before} to {now}")
             self.states[row["id"]] = now
             if now.is_live:
-                self.promise(row["name"] not in live, "I6: two live clusters of one name")
+                self.require(row["name"] not in live, "I6: two live clusters have one name")
                 live[row["name"]] = row["id"]
 
-    def _look_at_sizes(self, nodes: Mapping[str, str]) -> None:
-        """No cluster ever has more machines than its gang."""
+    def _check_sizes(self, nodes: Mapping[str, str]) -> None:
+        """Check that no cluster has more accelerators than requested."""
         for cluster_id in {cluster for cluster in nodes.values() if cluster in self.states}:
             gpus = sum(
                 machine.offer.instance.accelerators
@@ -314,25 +331,18 @@ class ProviderHarness:
                 for machine in cloud._machines.values()
                 if nodes.get(machine.id) == cluster_id
             )
-            wanted = int(str(self.ledger.cluster(cluster_id).spec["gpus"]))
-            self.promise(gpus <= wanted, f"I6: {gpus} accelerators where {wanted} were asked for")
+            requested = int(str(self.ledger.cluster(cluster_id).spec["gpus"]))
+            self.require(gpus <= requested, f"I6: {gpus} accelerators where {requested} were requested")
 
-    def look_at_stories(self) -> None:
-        """No line of a story is ever changed or taken away."""
+    def check_events(self) -> None:
+        """Check that no event was changed or removed."""
         for cluster_id in self.states:
-            told = [(event.at, event.kind, event.message) for event in self.ledger.events(cluster_id)]
-            before = self.stories.get(cluster_id, [])
-            self.promise(told[: len(before)] == before, "a line of a story was changed")
-            self.stories[cluster_id] = list(told)
-
-    def empty_faults(self) -> None:
-        """From here on all goes well."""
-        for cloud in self.clouds.values():
-            cloud.faults.clear()
-            cloud.set_capacity("*", "*", None)
-            cloud.lag, cloud.boot_time, cloud.shutdown_time = timedelta(0), timedelta(seconds=30), timedelta(seconds=20)
+            events = [(event.at, event.kind, event.message) for event in self.ledger.events(cluster_id)]
+            before = self.events.get(cluster_id, [])
+            self.require(events[: len(before)] == before, "an event was changed")
+            self.events[cluster_id] = list(events)
 
 
-def _number(holder: str) -> int:
-    """The process that a lease belongs to."""
+def _process_number(holder: str) -> int:
+    """Return the number of the process that holds a lease."""
     return int(holder.rpartition(":")[2], 16) >> 24

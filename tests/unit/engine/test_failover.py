@@ -1,17 +1,15 @@
-"""What comes next after a failure, and what is remembered of it: pure decisions."""
+"""The order of candidates after a failure, and the outages that follow from it: pure decisions."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from multicompute import errors
-from multicompute.engine.provision.failover import CandidateQueue, ends_all, ends_provider, outage_of, short_quota
+from multicompute.engine.provision.failover import CandidateQueue, Exclusion, exclusion_of, outage_of
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 from multicompute.plan import Candidate, Outage
-from multicompute.provider import Quota
 
 NOW = datetime(2027, 1, 1, 12, tzinfo=UTC)
 
@@ -25,20 +23,19 @@ def candidate(
     return Candidate((Part(offer, nodes),))
 
 
-def taken(course: CandidateQueue) -> list[str]:
+def zones(queue: CandidateQueue) -> list[str]:
     found = []
-    while (each := course.next(now=NOW)) is not None:
+    while (each := queue.next(now=NOW)) is not None:
         found.append(each.zone)
     return found
 
 
-def outage(**changes: object) -> Outage:
-    values = {"provider": "p", "place": "r1a", "instance_type": "big.8x", "purchase": "on_demand", "reason": "capacity"}
-    return Outage(**{**values, "until": NOW + timedelta(minutes=5), **changes})  # type: ignore[arg-type]
+def outage(**changes: Any) -> Outage:
+    return replace(Outage("p", "r1a", "big.8x", "on_demand", "capacity", NOW + timedelta(minutes=5)), **changes)
 
 
-def test_candidates_come_in_the_order_of_the_plan() -> None:
-    assert taken(CandidateQueue([candidate("a"), candidate("b"), candidate("c")])) == ["r1a", "r1b", "r1c"]
+def test_candidates_are_tried_in_the_order_of_the_plan() -> None:
+    assert zones(CandidateQueue([candidate("a"), candidate("b"), candidate("c")])) == ["r1a", "r1b", "r1c"]
 
 
 @pytest.mark.parametrize(
@@ -58,41 +55,41 @@ def test_candidates_come_in_the_order_of_the_plan() -> None:
 )
 def test_an_outage_rules_out_what_it_covers(changes: dict[str, object], left: list[str]) -> None:
     everything = [candidate("a"), candidate("b"), candidate("a", region="r2")]
-    assert taken(CandidateQueue(everything, [outage(**changes)])) == left
+    assert zones(CandidateQueue(everything, [outage(**changes)])) == left
 
 
-def test_zones_that_the_cloud_names_come_next() -> None:
-    course = CandidateQueue([candidate(zone) for zone in "abcd"])
-    first = course.next(now=NOW)
+def test_zones_that_the_cloud_names_are_tried_next() -> None:
+    queue = CandidateQueue([candidate(zone) for zone in "abcd"])
+    first = queue.next(now=NOW)
     assert first is not None
     error = errors.CapacityError("none", scope="zone", zones_with_capacity=("r1d",))
-    course.learn(first, error, outage_of(error, first, now=NOW))
-    assert taken(course) == ["r1d", "r1b", "r1c"]
+    queue.record_failure(first, error, outage_of(error, first, now=NOW))
+    assert zones(queue) == ["r1d", "r1b", "r1c"]
 
 
-def test_named_zones_move_nothing_that_is_bought_otherwise() -> None:
-    course = CandidateQueue([candidate("a"), candidate("b"), candidate("d", kind="other"), candidate("d", spot=True)])
-    first = course.next(now=NOW)
+def test_named_zones_move_no_candidate_of_another_purchase_or_type() -> None:
+    queue = CandidateQueue([candidate("a"), candidate("b"), candidate("d", kind="other"), candidate("d", spot=True)])
+    first = queue.next(now=NOW)
     assert first is not None
-    course.learn(first, errors.CapacityError("none", zones_with_capacity=("r1d",)), None)
-    assert taken(course) == ["r1b", "r1d", "r1d"]
+    queue.record_failure(first, errors.CapacityError("none", zones_with_capacity=("r1d",)), None)
+    assert zones(queue) == ["r1b", "r1d", "r1d"]
 
 
-def test_a_price_that_has_risen_goes_back_to_its_place() -> None:
-    course = CandidateQueue([candidate("a", price=1), candidate("b", price=2), candidate("c", price=3)])
-    first = course.next(now=NOW)
+def test_a_candidate_whose_price_has_risen_is_put_back_by_its_price() -> None:
+    queue = CandidateQueue([candidate("a", price=1), candidate("b", price=2), candidate("c", price=3)])
+    first = queue.next(now=NOW)
     assert first is not None
     dearer = replace(first, parts=candidate("a", price=2.5).parts)
-    assert course.put_back(dearer)
-    assert taken(course) == ["r1b", "r1a", "r1c"]
+    assert queue.put_back(dearer)
+    assert zones(queue) == ["r1b", "r1a", "r1c"]
 
 
-def test_a_price_that_is_still_the_lowest_need_not_go_back() -> None:
-    course = CandidateQueue([candidate("a", price=1), candidate("b", price=2)])
-    first = course.next(now=NOW)
+def test_a_candidate_that_is_still_the_cheapest_is_not_put_back() -> None:
+    queue = CandidateQueue([candidate("a", price=1), candidate("b", price=2)])
+    first = queue.next(now=NOW)
     assert first is not None
-    assert not course.put_back(replace(first, parts=candidate("a", price=1.5).parts))
-    assert taken(course) == ["r1b"]
+    assert not queue.put_back(replace(first, parts=candidate("a", price=1.5).parts))
+    assert zones(queue) == ["r1b"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +104,7 @@ def test_a_price_that_is_still_the_lowest_need_not_go_back() -> None:
         (errors.AccessDeniedError("x", scope="region"), "r1", "access"),
     ],
 )
-def test_a_lack_is_remembered_where_it_holds(error: errors.MulticomputeError, place: str, reason: str) -> None:
+def test_a_lack_is_remembered_in_its_scope(error: errors.MulticomputeError, place: str, reason: str) -> None:
     found = outage_of(error, candidate("a"), now=NOW)
     assert found is not None
     assert (found.place, found.reason) == (place, reason)
@@ -125,11 +122,11 @@ def test_a_lack_is_remembered_where_it_holds(error: errors.MulticomputeError, pl
         errors.TransientError("x"),
     ],
 )
-def test_what_is_no_lack_is_not_remembered(error: errors.MulticomputeError) -> None:
+def test_an_error_that_is_no_lack_is_not_remembered(error: errors.MulticomputeError) -> None:
     assert outage_of(error, candidate("a"), now=NOW) is None
 
 
-def test_a_lack_that_recurs_lasts_longer_up_to_a_limit_and_is_forgotten_for_smaller_gangs() -> None:
+def test_an_outage_that_recurs_lasts_longer_up_to_a_limit_and_covers_smaller_gangs() -> None:
     error = errors.CapacityError("x", scope="zone")
     past: list[Outage] = []
     lengths = []
@@ -145,51 +142,57 @@ def test_a_lack_that_recurs_lasts_longer_up_to_a_limit_and_is_forgotten_for_smal
     assert smaller.nodes == 2
 
 
-def test_a_quota_rules_out_all_that_counts_against_it() -> None:
-    found = outage_of(errors.QuotaError("x", scope="region", blocks="big.*"), candidate("a"), now=NOW)
+def test_a_quota_outage_does_not_cover_smaller_gangs() -> None:
+    found = outage_of(errors.QuotaError("x", scope="region"), candidate("a"), now=NOW)
     assert found is not None
-    assert found.covers(candidate("b", kind="big.1x").parts[0].offer, nodes=8, now=NOW)
-    assert not found.covers(candidate("b", kind="big.1x").parts[0].offer, nodes=7, now=NOW)
+    assert found.covers(candidate("b").parts[0].offer, nodes=8, now=NOW)
+    assert not found.covers(candidate("b").parts[0].offer, nodes=7, now=NOW)
+
+
+def test_a_candidate_with_a_part_in_a_dropped_provider_is_skipped() -> None:
+    spread = Candidate((*candidate("a").parts, *candidate("a", provider="q").parts))
+    queue = CandidateQueue([spread, candidate("b")])
+    queue.drop("q")
+    assert zones(queue) == ["r1b"]
 
 
 @pytest.mark.parametrize(
-    ("error", "all_", "provider"),
+    ("error", "expected"),
     [
-        (errors.CapacityError("x", scope="zone"), False, False),
-        (errors.CapacityError("x", scope="request"), False, False),
-        (errors.QuotaError("x", scope="region"), False, False),
-        (errors.QuotaError("x", scope="account"), False, True),
-        (errors.AuthError("x", scope="account"), False, True),
-        (errors.AccessDeniedError("x", scope="region"), False, False),
-        (errors.InvalidRequestError("x", scope="request"), True, True),
-        (errors.InvalidRequestError("x", scope="region"), True, False),
-        (errors.InvalidRequestError("x", scope="zone"), False, False),
-        (errors.ProviderError("x"), False, True),
+        (errors.CapacityError("x", scope="zone"), None),
+        (errors.CapacityError("x", scope="account"), None),
+        (errors.QuotaError("x", scope="region"), None),
+        (errors.QuotaError("x", scope="account"), None),
+        (errors.AuthError("x", scope="account"), Exclusion("p")),
+        (errors.AuthError("x", scope="region"), Exclusion("p", "r1")),
+        (errors.AccessDeniedError("x", scope="region"), Exclusion("p", "r1")),
+        (errors.AccessDeniedError("x", scope="type"), Exclusion("p", "r1", instance_type="big.8x")),
+        (errors.InvalidRequestError("x", scope="request"), None),
+        (errors.InvalidRequestError("x", scope="type"), Exclusion("p", "r1", instance_type="big.8x")),
+        (errors.InvalidRequestError("x", scope="zone"), Exclusion("p", "r1", "r1a")),
+        # An image that one region lacks.
+        (errors.InvalidRequestError("x", scope="region"), Exclusion("p", "r1")),
+        # A call that the adapter always makes wrongly.
+        (errors.InvalidRequestError("x", scope="account"), Exclusion("p")),
+        (errors.ProviderError("x"), None),
+        (errors.TransientError("x"), Exclusion("p", "r1")),
     ],
 )
-def test_only_a_lack_of_something_is_looked_for_elsewhere(
-    error: errors.MulticomputeError, all_: bool, provider: bool
-) -> None:
-    assert ends_all(error) is all_
-    assert ends_provider(error) is provider
+def test_a_failure_rules_out_its_scope_and_no_more(error: errors.MulticomputeError, expected: Exclusion | None) -> None:
+    assert exclusion_of(error, candidate("a")) == expected
 
 
-@given(used=st.integers(0, 2000), limit=st.integers(0, 2000), nodes=st.integers(1, 20))
-def test_a_quota_is_short_exactly_when_less_is_left_than_needed(used: int, limit: int, nodes: int) -> None:
-    quota = Quota("Big instances", "r1", "on_demand", ("big.*",), limit=limit, used=used)
-    short = short_quota([quota], candidate("a", nodes=nodes))
-    assert (short is not None) == (nodes * 192 > limit - used)
-    if short is not None:
-        assert short == (quota, nodes * 192)
+def test_an_error_in_a_zone_that_the_cloud_chose_rules_out_no_region() -> None:
+    regional = candidate("a")
+    part = replace(regional.parts[0], offer=replace(regional.parts[0].offer, zone=""))
+    error = errors.InvalidRequestError("x", scope="zone")
+    assert exclusion_of(error, Candidate((part,))) is None
 
 
-@pytest.mark.parametrize("changes", [{"region": "r2"}, {"purchase": "spot"}, {"families": ("small.*",)}])
-def test_a_quota_for_something_else_does_not_matter(changes: dict[str, object]) -> None:
-    quota = Quota("Big instances", "r1", "on_demand", ("big.*",), limit=0, used=0)
-    assert short_quota([replace(quota, **changes)], candidate("a")) is None  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("unit", "needed"), [("vcpus", 8 * 192), ("accelerators", 64), ("nodes", 8)])
-def test_a_quota_counts_in_its_own_unit(unit: str, needed: float) -> None:
-    quota = Quota("Big instances", "r1", "on_demand", ("*",), limit=needed - 1, used=0, unit=unit)
-    assert short_quota([quota], candidate("a")) == (quota, needed)
+def test_a_cloud_that_does_not_answer_is_tried_after_the_others() -> None:
+    elsewhere = candidate("a", provider="p", region="r2")
+    queue = CandidateQueue([candidate("a"), candidate("b"), elsewhere, candidate("c", provider="q")])
+    first = queue.next(now=NOW)
+    assert first is not None
+    queue.record_failure(first, errors.TransientError("x"), None)
+    assert zones(queue) == ["r1c", "r2a"]

@@ -7,10 +7,9 @@ from datetime import timedelta
 import pytest
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.operation.cancellation import Cancellation
-from multicompute.engine.operation.lease import holding
-from multicompute.engine.operation.operation import Operation
-from multicompute.engine.provision.attempt import launch, open_attempt
+from multicompute.engine.operation.coverage import Coverage
+from multicompute.engine.operation.operation import working_on
+from multicompute.engine.provision.launch import launch, open_attempt
 from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.engine.upkeep.refresh import RefreshReport, refresh_all
 from multicompute.node import NodeState
@@ -35,11 +34,11 @@ def test_an_impaired_node_makes_the_cluster_degraded_and_a_passed_check_ready_ag
         assert cluster.refresh().state is ClusterState.DEGRADED
         (event,) = [event for event in cluster.events() if event.kind == "degraded"]
         assert f"{sick.id} (rank 1)" in event.message
-        assert "check of the machine fails" in event.message
+        assert "health check of the machine fails" in event.message
         assert cluster.nodes[1].state is NodeState.IMPAIRED
-        assert cluster.hourly_cost == pytest.approx(2 * 55.04), "it is billed all the same"
+        assert cluster.hourly_cost == pytest.approx(2 * 55.04), "an impaired node is billed"
         cluster.refresh()
-        assert kinds(cluster).count("degraded") == 1, "said once"
+        assert kinds(cluster).count("degraded") == 1, "one event"
         cloud.aws.impair(sick.id, fails=False)
         assert cluster.refresh().state is ClusterState.READY
         assert kinds(cluster)[-1] == "recovered"
@@ -61,7 +60,7 @@ def test_healing_replaces_what_is_gone_with_the_same_ranks_and_touches_nothing_e
         assert cluster.hourly_cost == pytest.approx(8 * 55.04)
         assert cluster.head.rank == 0
         assert "healed" in kinds(cluster)
-        assert cluster.heal().state is ClusterState.READY, "nothing to do, and nothing bought"
+        assert cluster.heal().state is ClusterState.READY, "nothing to replace, and nothing bought"
         assert len(cloud.aws.running_ids()) == 8
     assert cloud.alive() == []
 
@@ -80,7 +79,7 @@ def test_healing_is_all_or_nothing(cloud: FakeCloud) -> None:
     assert cloud.alive() == []
 
 
-def test_nodes_that_never_come_to_run_are_taken_back(cloud: FakeCloud) -> None:
+def test_new_nodes_that_never_run_are_terminated(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
         survivor = cluster.nodes[0].id
         cloud.aws.preempt(cluster.nodes[1].id)
@@ -92,7 +91,7 @@ def test_nodes_that_never_come_to_run_are_taken_back(cloud: FakeCloud) -> None:
     assert cloud.alive() == []
 
 
-def test_ctrl_c_while_healing_takes_back_what_was_launched(cloud: FakeCloud) -> None:
+def test_ctrl_c_while_healing_terminates_what_was_launched(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
         survivor = cluster.nodes[0].id
         cloud.aws.preempt(cluster.nodes[1].id)
@@ -110,38 +109,36 @@ def test_ctrl_c_while_healing_takes_back_what_was_launched(cloud: FakeCloud) -> 
     assert cloud.alive() == []
 
 
-def begin_to_heal(cloud: FakeCloud, cluster: Cluster) -> None:
-    """What a process has done that was killed between the launch and the moment at which the nodes had a rank."""
-    ledger = cloud.session.ledger
-    with holding(cloud.session, cluster.id) as lease:
-        assert lease is not None
-        op = Operation.on(cloud.session, ledger.cluster(cluster.id), lease, stop=Cancellation())
-        part = replace(ledger.attempts(cluster.id)[0].parts[0], nodes=1)
+def launch_unranked(cloud: FakeCloud, cluster: Cluster) -> None:
+    """Launch a node as a process does that is killed while healing, before the node has a rank."""
+    with working_on(cloud.session, cluster.id) as op:
+        assert op is not None
+        part = replace(op.ledger.attempts(cluster.id)[0].parts[0], nodes=1)
         launch(op, open_attempt(op, (part,), is_repair=True), is_repeated=False)
 
 
 @pytest.mark.parametrize("is_healed", [False, True], ids=["reconcile", "heal"])
-def test_what_a_killed_healer_launched_is_dropped_by_the_next_one_to_look_after_it(
+def test_what_a_killed_process_launched_while_healing_is_terminated_by_the_next(
     cloud: FakeCloud, is_healed: bool
 ) -> None:
     with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
         survivor, lost = cluster.nodes
         cloud.aws.preempt(lost.id)
         cluster.refresh()
-        begin_to_heal(cloud, cluster)
-        (cut_off,) = {node.id for node in cluster.nodes} - {survivor.id}
-        assert cluster.hourly_cost == pytest.approx(2 * 55.04), "it is known, and costs money"
+        launch_unranked(cloud, cluster)
+        (unranked,) = {node.id for node in cluster.nodes} - {survivor.id}
+        assert cluster.hourly_cost == pytest.approx(2 * 55.04), "it is in the ledger, and costs money"
         if is_healed:
             cluster.heal()
         else:
             reconcile(cloud.session)
         cluster.refresh()
-        assert cut_off not in [item.id for item in cloud.alive()]
+        assert unranked not in [item.id for item in cloud.alive()]
         assert len(cluster.nodes) == len([item for item in cloud.alive() if item.kind == "node"]) == 1 + is_healed
     assert cloud.alive() == []
 
 
-def test_what_is_over_or_not_up_can_not_be_healed(cloud: FakeCloud) -> None:
+def test_a_cluster_that_is_not_up_can_not_be_healed(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100", clouds=["aws"])
     for node in cluster.nodes:
         cloud.aws.preempt(node.id)
@@ -153,11 +150,11 @@ def test_what_is_over_or_not_up_can_not_be_healed(cloud: FakeCloud) -> None:
     assert cloud.alive() == []
 
 
-def test_waiting_for_a_state_returns_when_it_comes(cloud: FakeCloud) -> None:
+def test_waiting_for_a_state_returns_when_it_is_reached(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=16, type="h100", clouds=["aws"]) as cluster:
-        looks = iter(range(1, 100))
+        calls = iter(range(1, 100))
         victim = cluster.nodes[1].id
-        cloud.aws.faults.hook("nodes", lambda call: next(looks) == 4 and cloud.aws.preempt(victim))
+        cloud.aws.faults.hook("nodes", lambda call: cloud.aws.preempt(victim) if next(calls) == 4 else None)
         assert cluster.wait_for("degraded", timeout="10m").state is ClusterState.DEGRADED
         with pytest.raises(errors.ProvisionTimeout, match="still DEGRADED"):
             cluster.wait_for("ready", timeout="1m")
@@ -185,7 +182,7 @@ async def test_the_async_twins_do_the_same(cloud: FakeCloud) -> None:
     assert cloud.alive() == []
 
 
-def test_a_look_at_all_clusters_costs_a_call_for_each_region_with_nodes(cloud: FakeCloud) -> None:
+def test_a_refresh_of_all_clusters_costs_one_call_for_each_region_with_nodes(cloud: FakeCloud) -> None:
     cloud.aws.capabilities -= {Capability.GLOBAL_LISTING}
     clusters = [
         Cluster.request(gpus=8, type="h100", name=f"all-{number}", regions=[region], clouds=[name])
@@ -206,14 +203,16 @@ def test_a_look_at_all_clusters_costs_a_call_for_each_region_with_nodes(cloud: F
     assert Cluster.get("all-0").state is ClusterState.DEGRADED
 
     cloud.aws.faults.fail("nodes", "denied", times=None, where={"region": "us-west-2"})
-    (note,) = refresh_all(cloud.session).notes
-    assert note.startswith("aws us-west-2: could not be asked")
+    coverage = refresh_all(cloud.session).coverage
+    assert coverage.asked == ["aws us-east-1", "gcp us-central1"]
+    (note,) = coverage.problems()
+    assert note.startswith("aws us-west-2: could not be listed")
     for cluster in clusters:
         cluster.terminate()
     assert cloud.alive() == []
 
 
-def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_where_it_can_not(
+def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_if_that_fails(
     cloud: FakeCloud,
 ) -> None:
     here, there = (
@@ -222,7 +221,7 @@ def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_w
     )
     cloud.advance("5m")
     cloud.gcp.faults.calls.clear()
-    assert refresh_all(cloud.session) == RefreshReport()
+    assert refresh_all(cloud.session) == RefreshReport(coverage=Coverage(["gcp us-central1", "gcp us-east4"]))
     assert cloud.gcp.faults.count() == 1
 
     for cluster in (here, there):
@@ -231,8 +230,8 @@ def test_a_cloud_that_lists_all_its_regions_is_asked_once_and_region_by_region_w
     cloud.gcp.faults.fail("nodes", "denied", times=None, where={"region": "us-east4"})
     report = refresh_all(cloud.session)
     assert report.changed == ["us-central1"]
-    (note,) = report.notes
-    assert note.startswith("gcp us-east4: could not be asked")
+    (note,) = report.coverage.problems()
+    assert note.startswith("gcp us-east4: could not be listed")
     cloud.gcp.faults.clear()
     assert refresh_all(cloud.session).changed == ["us-east4"]
     for cluster in (here, there):

@@ -1,4 +1,4 @@
-"""A cluster that is up: looked at, extended, ended, reconciled and reaped; on clouds in memory."""
+"""Clusters that are up are refreshed, extended, terminated, reconciled and reaped; on clouds in memory."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -22,7 +22,7 @@ def expiry_tags(cloud: FakeCloud) -> set[str]:
     return {resource.tags[TAG_EXPIRES_AT] for resource in cloud.alive() if resource.kind == "node"}
 
 
-def test_extending_moves_the_end_in_the_cloud_and_in_the_ledger(cloud: FakeCloud) -> None:
+def test_extending_moves_the_expiry_in_the_cloud_and_in_the_ledger(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=16, type="h100", ttl="2h") as cluster:
         before = cluster.expires_at
         assert before is not None
@@ -34,7 +34,7 @@ def test_extending_moves_the_end_in_the_cloud_and_in_the_ledger(cloud: FakeCloud
 
 
 @pytest.mark.parametrize("by", ["soon", "-1h", "0h", timedelta(0), "400d"])
-def test_what_is_no_sensible_extension_is_refused(cloud: FakeCloud, by: str | timedelta) -> None:
+def test_an_extension_that_makes_no_sense_is_refused(cloud: FakeCloud, by: str | timedelta) -> None:
     with Cluster.request(gpus=8, type="h100") as cluster:
         before = expiry_tags(cloud)
         with pytest.raises(errors.SpecError):
@@ -42,9 +42,9 @@ def test_what_is_no_sensible_extension_is_refused(cloud: FakeCloud, by: str | ti
         assert expiry_tags(cloud) == before
 
 
-def test_an_ended_cluster_or_one_without_an_end_can_not_be_extended(cloud: FakeCloud) -> None:
+def test_a_cluster_that_has_ended_or_has_no_expiry_can_not_be_extended(cloud: FakeCloud) -> None:
     endless = Cluster.request(gpus=8, type="h100", ttl=None)
-    with pytest.raises(errors.SpecError, match="no end of life"):
+    with pytest.raises(errors.SpecError, match="has no expiry"):
         endless.extend("1h")
     endless.terminate()
     with pytest.raises(errors.ClusterNotFound, match="TERMINATED"):
@@ -60,7 +60,7 @@ def test_an_extension_that_the_cloud_refuses_changes_nothing(cloud: FakeCloud) -
         assert Cluster.get(cluster.name).expires_at == before
 
 
-def test_an_extension_of_which_the_cloud_never_says_that_it_is_made_is_taken_back(cloud: FakeCloud) -> None:
+def test_an_extension_whose_answer_is_always_lost_is_undone(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=16, type="h100") as cluster:
         before, tags = cluster.expires_at, expiry_tags(cloud)
         cloud.aws.faults.lose_answer("set_expiry", times=5)
@@ -70,13 +70,13 @@ def test_an_extension_of_which_the_cloud_never_says_that_it_is_made_is_taken_bac
         assert Cluster.get(cluster.name).expires_at == before
 
 
-def test_an_extension_that_can_not_be_taken_back_says_so_and_the_next_one_moves_all(cloud: FakeCloud) -> None:
+def test_an_extension_that_can_not_be_undone_says_so_and_the_next_one_moves_all_nodes(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=16, type="h100") as cluster:
         before = cluster.expires_at
         cloud.aws.faults.lose_answer("set_expiry", times=None)
         with pytest.raises(errors.TransientError) as caught:
             cluster.extend("1h")
-        assert any("later end" in note for note in caught.value.__notes__)
+        assert any("later expiry" in note for note in caught.value.__notes__)
         assert Cluster.get(cluster.name).expires_at == before
         cloud.aws.faults.clear()
         later = cluster.extend("2h")
@@ -99,7 +99,7 @@ def test_terminate_without_wait_leaves_the_rest_to_reap(cloud: FakeCloud) -> Non
     assert cloud.alive() == []
 
 
-def test_a_teardown_that_the_cloud_refuses_stays_terminating_and_reap_goes_on(cloud: FakeCloud) -> None:
+def test_a_teardown_that_the_cloud_refuses_stays_terminating_and_reap_continues(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100")
     cloud.aws.faults.fail("terminate", "denied", times=2)
     with pytest.raises(errors.AccessDeniedError):
@@ -117,7 +117,7 @@ def test_a_teardown_that_fails_on_leaving_the_block_keeps_the_first_error(
         cloud.aws.faults.fail("terminate", "denied")
         raise ZeroDivisionError
     assert any("mine is not torn down yet" in note for note in caught.value.__notes__)
-    assert "mine is TERMINATING" in caplog.text
+    assert "mine is not torn down yet, something of it may still run" in caplog.text
     reap(cloud.session)
     assert cloud.alive() == []
 
@@ -135,7 +135,7 @@ def test_a_lost_node_makes_the_cluster_degraded_and_is_named(cloud: FakeCloud) -
         assert "rank 3" in event.message
 
 
-def test_looks_at_nodes_name_their_instance_types_and_what_must_find_everything_never_does(cloud: FakeCloud) -> None:
+def test_listings_of_nodes_name_instance_types_and_those_that_must_find_everything_do_not(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=16, type="h100") as cluster:
         assert cluster.refresh().state is ClusterState.READY
         reconcile(cloud.session)
@@ -147,7 +147,7 @@ def test_looks_at_nodes_name_their_instance_types_and_what_must_find_everything_
     assert cloud.alive() == []
 
 
-def test_a_gang_that_is_gone_is_closed_with_what_was_made_beside_it(cloud: FakeCloud) -> None:
+def test_a_gang_that_is_gone_is_closed_with_its_dependent_resources(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=16, type="h100", spot=True)
     for node in cluster.nodes:
         cloud.aws.preempt(node.id)
@@ -158,7 +158,7 @@ def test_a_gang_that_is_gone_is_closed_with_what_was_made_beside_it(cloud: FakeC
 
 def test_cost_is_counted_by_the_second_and_stops_with_the_node(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100", ttl="20h")
-    # Past the minimum that the cloud bills, whatever the cluster does.
+    # Past the billing minimum.
     cloud.advance("1m")
     start = cluster.accrued_cost
     cloud.advance("90m")
@@ -170,7 +170,7 @@ def test_cost_is_counted_by_the_second_and_stops_with_the_node(cloud: FakeCloud)
     assert cluster.hourly_cost == 0
 
 
-def test_reap_ends_what_has_expired_and_nothing_else(cloud: FakeCloud) -> None:
+def test_reap_terminates_expired_clusters_and_nothing_else(cloud: FakeCloud) -> None:
     short = Cluster.request(gpus=8, type="h100", ttl="1h")
     long = Cluster.request(gpus=8, type="h100", ttl="9h")
     endless = Cluster.request(gpus=8, type="h100", ttl=None)
@@ -183,7 +183,7 @@ def test_reap_ends_what_has_expired_and_nothing_else(cloud: FakeCloud) -> None:
     endless.terminate()
 
 
-def test_reap_ends_what_has_used_up_its_budget(cloud: FakeCloud) -> None:
+def test_reap_terminates_clusters_that_have_spent_their_budget(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100", budget=100.0)
     cloud.advance("1h")
     assert reap(cloud.session).terminated == []
@@ -195,7 +195,7 @@ def test_reap_ends_what_has_used_up_its_budget(cloud: FakeCloud) -> None:
 def test_reap_deletes_expired_orphans_of_this_owner_only(cloud: FakeCloud) -> None:
     cloud.aws.add_foreign()
     with fake_cloud("aws", clock=cloud.clock) as other:
-        # Another ledger in the same cloud account: its provider is ours.
+        # Another ledger in the same cloud account.
         other.session._providers["aws"] = cloud.aws
         cluster = Cluster.request(gpus=8, type="h100", ttl="1h", name="orphan")
         (node,) = cluster.nodes
@@ -203,7 +203,7 @@ def test_reap_deletes_expired_orphans_of_this_owner_only(cloud: FakeCloud) -> No
     assert [orphan.name for orphan in report.orphans] == ["orphan"]
     assert report.orphans[0].cluster_id == cluster.id
     assert reap(cloud.session).orphans == []
-    cloud.aws._machines[node.id].expires_at = None  # so that the cloud does not end it by itself
+    cloud.aws._machines[node.id].expires_at = None  # so that the cloud does not terminate it
     cloud.advance("2h")
     assert reap(cloud.session, dry_run=True).orphans == ["orphan"]
     assert reap(cloud.session).orphans == ["orphan"]
@@ -211,7 +211,7 @@ def test_reap_deletes_expired_orphans_of_this_owner_only(cloud: FakeCloud) -> No
     assert cloud.aws.foreign_intact()
 
 
-def test_reconcile_of_a_healthy_world_finds_nothing_to_do(cloud: FakeCloud) -> None:
+def test_reconcile_finds_nothing_to_do_when_ledger_and_cloud_agree(cloud: FakeCloud) -> None:
     with Cluster.request(gpus=8, type="h100") as cluster:
         report = reconcile(cloud.session)
         assert report.clusters == [cluster.name]
@@ -221,7 +221,7 @@ def test_reconcile_of_a_healthy_world_finds_nothing_to_do(cloud: FakeCloud) -> N
 
 def test_reconcile_deletes_what_is_left_of_a_cluster_that_has_ended(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100")
-    # As if the answer "gone" had been wrong: the ledger says ended, the machine runs.
+    # As if the cloud had reported the nodes as gone, and they still run.
     cloud.session.ledger.update_cluster(cluster.id, state=ClusterState.TERMINATED)
     assert reconcile(cloud.session, dry_run=True).terminated == [cluster.name]
     assert cloud.alive() != []
@@ -233,7 +233,7 @@ def test_a_cloud_that_does_not_answer_is_a_note_and_stops_nothing(cloud: FakeClo
     with Cluster.request(gpus=8, type="h100"):
         cloud.aws.faults.fail("resources", "denied")
         report = reconcile(cloud.session)
-        assert any("could not be asked" in note for note in report.notes)
+        assert "could not be listed" in report.coverage.not_asked["aws"]
         assert reap(cloud.session).failed == {}
 
 
@@ -257,7 +257,7 @@ def test_an_unknown_name_is_not_found(cloud: FakeCloud) -> None:
 
 
 def test_a_reap_sends_the_deletes_of_all_before_it_waits_for_one(cloud: FakeCloud) -> None:
-    # Nothing but the reaper ends anything here.
+    # Only the reaper terminates anything here.
     cloud.aws.capabilities -= {Capability.EXPIRY}
     names = [Cluster.request(gpus=8, type="h100", ttl="1h").name for _ in range(3)]
     cloud.advance("61m")
@@ -266,7 +266,9 @@ def test_a_reap_sends_the_deletes_of_all_before_it_waits_for_one(cloud: FakeClou
     deletes: list[timedelta] = []
     cloud.aws.faults.hook("terminate", lambda call: deletes.append(cloud.clock.now() - began))
     assert reap(cloud.session).terminated == names
-    assert deletes[:4] == [timedelta(0)] * 4, "and one more of the first, which is then waited for"
+    assert deletes[:4] == [timedelta(0)] * 4, (
+        "one for each cluster, and one more for the first, which is then waited for"
+    )
     assert cloud.clock.now() - began < timedelta(minutes=12)
     assert cloud.alive() == []
 
@@ -282,9 +284,9 @@ def test_a_teardown_that_the_cloud_refuses_for_an_hour_says_why_and_what_it_cost
         assert list(reap(cloud.session).failed) == ["stuck"]
     stuck = Cluster.get("stuck")
     assert stuck.state is ClusterState.TERMINATING
-    assert "the teardown is not through" in stuck.blocked_on
+    assert "the teardown is not complete" in stuck.blocked_on
     assert stuck.accrued_cost >= cost + 55.04
-    assert len([event for event in stuck.events() if event.kind == "stuck"]) == 1, "said once while it stays the same"
+    assert len([event for event in stuck.events() if event.kind == "stuck"]) == 1, "one event while it stays the same"
     assert not any(event.kind in ("terminated", "failed") for event in stuck.events())
     assert cloud.aws.running_ids()
     cloud.aws.faults.clear()

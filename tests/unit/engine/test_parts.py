@@ -1,14 +1,14 @@
-"""Gangs that are bought in several parts: beside a reservation, and spread over zones and regions; still all or nothing."""
+"""Gangs of several parts, next to a reservation or spread over zones and regions, come up all or nothing."""
 
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from multicompute import Cluster, ClusterState, Event, errors
 from multicompute.engine.recovery.reconcile import reconcile
-from multicompute.plan import Outage
+from multicompute.provider import Quotas
 from multicompute.testing import Call, FakeCloud, fake_cloud
+from tests.unit.engine.spread import allow_one_node_per_zone
 
 
 @pytest.fixture(name="cloud")
@@ -17,15 +17,7 @@ def _cloud() -> Iterator[FakeCloud]:
         yield cloud
 
 
-def only_one_node_each(cloud: FakeCloud, *regions: str) -> None:
-    """Remember that no zone of these regions has two nodes together."""
-    until = cloud.clock.now() + timedelta(hours=1)
-    for region in regions:
-        outage = Outage("aws", region, "p5.48xlarge", "on_demand", "capacity", until, nodes=2)
-        cloud.session.ledger.remember(outage)
-
-
-def test_what_is_reserved_is_used_first_and_the_rest_is_bought_beside_it(cloud: FakeCloud) -> None:
+def test_reserved_nodes_are_used_first_and_the_rest_is_bought_in_the_same_zone(cloud: FakeCloud) -> None:
     (offer,) = [part.offer for part in next(iter(Cluster.plan(gpus=64, type="h100", regions=["us-west-2"]))).parts]
     reservation = cloud.aws.add_reservation(offer, 3)
     with Cluster.request(gpus=64, type="h100", reservations=[reservation]) as cluster:
@@ -36,14 +28,31 @@ def test_what_is_reserved_is_used_first_and_the_rest_is_bought_beside_it(cloud: 
     assert cloud.alive() == []
 
 
-def test_a_reservation_that_is_nowhere_is_an_input_error(cloud: FakeCloud) -> None:
+def test_a_reservation_that_is_not_found_is_a_spec_error(cloud: FakeCloud) -> None:
     with pytest.raises(errors.SpecError, match="cr-none"):
         Cluster.request(gpus=64, type="h100", reservations=["cr-none"])
     assert cloud.alive() == []
 
 
-def test_a_spread_gang_comes_up_in_several_regions_with_ranks_over_all(cloud: FakeCloud) -> None:
-    only_one_node_each(cloud, "us-east-1", "us-east-2")
+def test_regions_that_could_not_be_read_are_named_if_a_reservation_is_not_found(
+    cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quotas(region: str, *, reservations: Sequence[str] = ()) -> Quotas:
+        if region == "us-east-1":
+            raise errors.ThrottledError(f"{region}: too many calls")
+        is_read = region != "us-east-2"
+        return Quotas(notes=() if is_read else (f"{region}: reservation {reservations[0]} could not be read: denied",))
+
+    monkeypatch.setattr(cloud.aws, "quotas", quotas)
+    with pytest.raises(
+        errors.SpecError, match=r"cr-none: not found in \d+ regions of aws; in 2 more they could not be"
+    ):
+        Cluster.request(gpus=64, type="h100", reservations=["cr-none"])
+    assert cloud.alive() == []
+
+
+def test_a_spread_gang_comes_up_in_several_regions_with_consecutive_ranks(cloud: FakeCloud) -> None:
+    allow_one_node_per_zone(cloud, "us-east-1", "us-east-2")
     regions = ["us-east-1", "us-east-2"]
     with Cluster.request(
         gpus=64, type="p5.48xlarge", regions=regions, placement="cloud", interconnect="any"
@@ -57,8 +66,8 @@ def test_a_spread_gang_comes_up_in_several_regions_with_ranks_over_all(cloud: Fa
     assert cloud.alive() == []
 
 
-def test_a_spread_gang_of_which_one_region_has_no_capacity_leaves_nothing_in_the_other(cloud: FakeCloud) -> None:
-    only_one_node_each(cloud, "us-east-1", "us-east-2")
+def test_a_spread_gang_that_lacks_capacity_in_one_region_leaves_nothing_in_the_other(cloud: FakeCloud) -> None:
+    allow_one_node_per_zone(cloud, "us-east-1", "us-east-2")
     cloud.set_capacity("p5.48xlarge", "us-east-2", 0)
     regions = ["us-east-1", "us-east-2"]
     with pytest.raises(errors.CapacityError):
@@ -71,15 +80,15 @@ class _Dead(BaseException):
 
 
 @pytest.mark.parametrize("when", ["launched", "launch"], ids=["between two regions", "in the call of the second"])
-def test_a_spread_gang_that_was_cut_off_comes_up_whole_and_once(cloud: FakeCloud, when: str) -> None:
-    only_one_node_each(cloud, "us-east-1", "us-east-2")
+def test_a_spread_gang_whose_process_was_killed_comes_up_complete_and_once(cloud: FakeCloud, when: str) -> None:
+    allow_one_node_per_zone(cloud, "us-east-1", "us-east-2")
 
     def die(_: object) -> None:
-        # From now on no call gets through, so that nothing is torn down either: as after a kill.
+        # From now on every call fails, so nothing is torn down either, as after a kill.
         cloud.aws.faults.hook("*", lambda _: die(_))
         raise _Dead
 
-    def watch(event: Event) -> None:
+    def callback(event: Event) -> None:
         if event.kind == when:
             die(event)
 
@@ -96,15 +105,15 @@ def test_a_spread_gang_that_was_cut_off_comes_up_whole_and_once(cloud: FakeCloud
             regions=["us-east-1", "us-east-2"],
             placement="cloud",
             interconnect="any",
-            name="cut",
+            name="killed",
             progress=progress,
         )
 
     with pytest.raises(_Dead):
-        get(watch)
+        get(callback)
     assert cloud.alive() != []
     cloud.aws.faults.clear()
-    cloud.session.ledger.update_cluster(Cluster.get("cut").id, state=ClusterState.PROVISIONING)
+    cloud.session.ledger.update_cluster(Cluster.get("killed").id, state=ClusterState.PROVISIONING)
     cloud.advance("10m")
     with get(None) as cluster:
         assert len(cluster.nodes) == len(cloud.aws.running_ids()) == 8

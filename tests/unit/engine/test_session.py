@@ -1,6 +1,8 @@
-"""A session: what it opens when, and what it says of configuration that fits nothing."""
+"""A session opens its parts when they are used, and refuses configuration that it does not know."""
 
 import asyncio
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,19 +21,19 @@ def session(tmp_path: Path, text: str = "", **variables: str) -> Session:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "words"),
     [
         ('[providers.awz]\nprofile = "lab"\n', ["config.toml, line 1", "providers.awz", "aws"]),
         ('[providers.aws]\nprofil = "lab"\n', ["config.toml, line 2", "providers.aws.profil", "profile"]),
     ],
 )
-def test_a_provider_or_key_that_does_not_exist_is_named(tmp_path: Path, text: str, said: list[str]) -> None:
+def test_a_provider_or_key_that_does_not_exist_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
     with pytest.raises(errors.ConfigError) as caught:
         session(tmp_path, text)
-    assert all(words in str(caught.value) for words in said)
+    assert all(word in str(caught.value) for word in words)
 
 
-def test_nothing_is_made_on_disk_before_something_is_to_be_remembered(tmp_path: Path) -> None:
+def test_nothing_is_created_on_disk_before_the_ledger_is_used(tmp_path: Path) -> None:
     opened = session(tmp_path, MULTICOMPUTE_STATE=f"sqlite:///{tmp_path}/ledger/state.db")
     assert not opened.has_ledger
     assert opened.catalog.offer_count > 10_000
@@ -41,7 +43,7 @@ def test_nothing_is_made_on_disk_before_something_is_to_be_remembered(tmp_path: 
     opened.close()
 
 
-def test_a_provider_that_is_not_installed_or_not_configured_is_told_apart(tmp_path: Path) -> None:
+def test_a_provider_that_is_not_installed_and_one_that_is_not_configured_are_different_errors(tmp_path: Path) -> None:
     opened = session(tmp_path)
     with pytest.raises(errors.ConfigError, match="no provider is named 'hetzner'"):
         opened.provider("hetzner")
@@ -51,25 +53,23 @@ def test_a_provider_that_is_not_installed_or_not_configured_is_told_apart(tmp_pa
 
 
 def test_the_session_is_kept_until_the_environment_changes(tmp_path: Path) -> None:
-    with apply_environment(
-        {"MULTICOMPUTE_CONFIG": str(tmp_path / "none"), "MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/a"}
-    ):
+    with apply_environment({"MULTICOMPUTE_CONFIG": os.devnull, "MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/a"}):
         first = open_session()
         assert open_session() is first
         with apply_environment({"MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/b"}):
             assert open_session() is not first
 
 
-def test_two_tasks_of_one_process_may_work_with_different_ledgers_at_once(tmp_path: Path) -> None:
-    async def state_seen(name: str) -> tuple[str, str]:
+def test_two_tasks_of_one_process_may_use_different_ledgers_at_once(tmp_path: Path) -> None:
+    async def state_in_task(name: str) -> tuple[str, str]:
         with scoped_variables({"MULTICOMPUTE_STATE": f"sqlite:///{tmp_path}/{name}"}):
             before = await asyncio.to_thread(open_session)
             await asyncio.sleep(0)
             assert open_session() is before
             return before.config.state, name
 
-    async def both() -> list[tuple[str, str]]:
-        return await asyncio.gather(state_seen("a"), state_seen("b"))
+    async def both() -> Sequence[tuple[str, str]]:
+        return await asyncio.gather(state_in_task("a"), state_in_task("b"))
 
     outside = open_session()
     for state, name in asyncio.run(both()):

@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order, by how many processes and wherever they die, the promises hold at every step."""
+"""The invariants hold at every step of random operations, by several processes that die at random points."""
 
 import os
 import tempfile
@@ -13,17 +13,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from multicompute import Cluster, ClusterState, errors
-from multicompute.engine.recovery.inventory import EVERY, take_inventory
+from multicompute.engine.operation.coverage import Coverage
+from multicompute.engine.recovery.inventory import EVERY, list_inventory
 from multicompute.engine.recovery.reap import reap
 from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.provider import TAG_EXPIRES_AT, TAG_ID, Capability
 from multicompute.session import use_session
+from tests.unit.engine.crashing_process import InvariantHarness, Killed, Process
 
-# Tests are imported by their file (importmode=importlib), so neighbours have to be found by hand.
-from tests.unit.engine.crashing_process import Killed, Process, ProviderHarness
-
-EXAMPLES = int(os.environ.get("MULTICOMPUTE_CAMPAIGN_EXAMPLES", "240")) // 4
-"""`make campaign` asks for many thousands; an example here is some twelve steps, and takes longer than others do."""
+EXAMPLES = int(os.environ.get("CAMPAIGN_EXAMPLES", "240")) // 4
+"""An example here has about twelve steps and takes longer than others, so there are fewer. `make campaign` runs thousands."""
 
 NAMES = ("ada", "bob")
 SPECS: tuple[dict[str, Any], ...] = (
@@ -38,7 +37,7 @@ SPECS: tuple[dict[str, Any], ...] = (
         "ttl": None,
     },
 )
-"""One node; two that may be preempted; four in two regions, launched in two calls."""
+"""One node; two nodes that may be preempted; four nodes in two regions, launched in two calls."""
 
 OPERATIONS = ("launch", "nodes", "terminate", "resources", "set_expiry", "quotas", "boot")
 CODES = ("capacity", "capacity-region", "not-offered", "quota", "throttled", "transient", "auth", "denied", "invalid")
@@ -50,7 +49,7 @@ specs = st.sampled_from(range(len(SPECS)))
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a process does: a call of the public API."""
+    """A call of the public API by a process."""
 
     kind: str
     name: str = ""
@@ -58,17 +57,26 @@ class Action:
 
     @property
     def may_wait(self) -> bool:
-        """Whether it waits for whoever else works on the cluster."""
+        """Return whether it waits for another process that works on the cluster."""
         return self.kind in ("request", "wait", "terminate", "extend")
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What befalls a process at one of its steps: it dies, or stands still while another one acts, which may die in turn."""
+    """What happens to a process at one of its steps: it dies, or is suspended while another process acts and may die in turn.
+
+    Attributes:
+        at: number and name of the step.
+        dies: whether it dies.
+        is_on_this_machine: whether other processes can see that it is dead.
+        pause: for how many seconds it is suspended.
+        action: what another process does meanwhile.
+        then: what happens to that process.
+    """
 
     at: tuple[int, str]
     dies: bool
-    is_seen: bool = True
+    is_on_this_machine: bool = True
     pause: int = 0
     action: Action | None = None
     then: "Trouble | None" = None
@@ -85,38 +93,38 @@ STEPS = (
     "after set_expiry",
     "after a commit",
 )
-moments = st.tuples(st.integers(1, 80), st.just("")) | st.tuples(st.integers(1, 4), st.sampled_from(STEPS))
-deaths = st.builds(Trouble, moments, st.just(True), st.booleans())
-cuts = st.builds(
+steps = st.tuples(st.integers(1, 80), st.just("")) | st.tuples(st.integers(1, 4), st.sampled_from(STEPS))
+deaths = st.builds(Trouble, steps, st.just(True), st.booleans())
+interruptions = st.builds(
     Trouble,
-    moments,
+    steps,
     st.just(False),
     st.just(True),
     st.sampled_from((0, 0, 30, 300)),
     actions,
     st.none() | deaths,
 )
-troubles = st.none() | deaths | cuts
+troubles = st.none() | deaths | interruptions
 
 
-class Promises(RuleBasedStateMachine):
-    """Processes that share a ledger and two clouds; `World.look` holds the promises against every change of either."""
+class Invariants(RuleBasedStateMachine):
+    """Processes that share a ledger and two clouds; `InvariantHarness` checks the invariants after every change of either."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="multicompute-machine-")
-        self.world = ProviderHarness(Path(self.folder.name))
-        self.process = self.world.process()
+        self.harness = InvariantHarness(Path(self.folder.name))
+        self.process = self.harness.process()
         self.after_loss = ""
 
     @initialize(lag=st.sampled_from((0, 50)), is_bare=st.booleans())
     def clouds_differ(self, lag: int, is_bare: bool) -> None:
-        """Listings may lag behind, and where nothing stands beside machines, nothing that stands there tells of hidden ones."""
-        for cloud in self.world.clouds.values():
+        """Vary the lag of listings, and whether launches create dependent resources, which show that nodes are missing from a listing."""
+        for cloud in self.harness.clouds.values():
             cloud.lag = timedelta(seconds=lag)
             cloud.capabilities -= {Capability.DEPENDENT_RESOURCES} if is_bare else set()
 
-    # What users and their schedulers do
+    # Operations of users and schedulers
 
     @rule(action=actions, trouble=troubles)
     def act(self, action: Action, trouble: Trouble | None) -> None:
@@ -124,19 +132,19 @@ class Promises(RuleBasedStateMachine):
 
     @rule(name=names, spec=specs, trouble=deaths, then=st.sampled_from(KINDS))
     def die_in_a_request(self, name: str, spec: int, trouble: Trouble, then: str) -> None:
-        """And another one is there at once."""
-        for action, befalls in ((Action("request", name, spec), trouble), (Action(then, name, spec), None)):
-            self.process = self.run(self.process, action, befalls)
+        """Kill a process during a request, and let another one act at once."""
+        for action, happens in ((Action("request", name, spec), trouble), (Action(then, name, spec), None)):
+            self.process = self.run(self.process, action, happens)
 
-    # What the world does
+    # Changes of time and clouds
 
     @rule(minutes=st.sampled_from((1, 3, 20, 90, 1500)))
     def time_passes(self, minutes: int) -> None:
-        self.world.clock.advance(timedelta(minutes=minutes))
+        self.harness.clock.advance(timedelta(minutes=minutes))
 
     @rule(place=st.sampled_from(("*", "us-east-1", "us-east-1a", "us-central1")), nodes=st.sampled_from((0, 1, None)))
     def capacity_changes(self, place: str, nodes: int | None) -> None:
-        for cloud in self.world.clouds.values():
+        for cloud in self.harness.clouds.values():
             cloud.set_capacity("*", place, nodes)
 
     @rule(
@@ -146,7 +154,7 @@ class Promises(RuleBasedStateMachine):
         times=st.integers(1, 9),
     )
     def a_cloud_has_trouble(self, cloud: str, operation: str, fault: str, times: int) -> None:
-        faults = self.world.clouds[cloud].faults
+        faults = self.harness.clouds[cloud].faults
         if operation == "boot" or fault not in ("lose_answer", "drop"):
             faults.fail(operation, fault if fault in CODES else "who-knows", times=times)
         elif fault == "drop":
@@ -156,43 +164,43 @@ class Promises(RuleBasedStateMachine):
 
     @rule(lag=st.sampled_from((0, 3, 50)), boot=st.sampled_from((0, 30, 400)), shutdown=st.sampled_from((0, 20, 300)))
     def clouds_are_slow(self, lag: int, boot: int, shutdown: int) -> None:
-        for cloud in self.world.clouds.values():
+        for cloud in self.harness.clouds.values():
             cloud.lag, cloud.boot_time = timedelta(seconds=lag), timedelta(seconds=boot)
             cloud.shutdown_time = timedelta(seconds=shutdown)
 
     @rule(which=st.integers(0, 7))
-    def a_node_is_taken_back(self, which: int) -> None:
-        running = [(cloud, node) for cloud in self.world.clouds.values() for node in cloud.running_ids()]
+    def a_node_is_preempted(self, which: int) -> None:
+        running = [(cloud, node) for cloud in self.harness.clouds.values() for node in cloud.running_ids()]
         if running:
             cloud, node = running[which % len(running)]
             cloud.preempt(node)
 
     @rule()
-    def all_is_well_again(self) -> None:
-        self.world.empty_faults()
+    def all_faults_end(self) -> None:
+        self.harness.empty_faults()
 
-    @precondition(lambda self: not self.after_loss and self.world.ours())
+    @precondition(lambda self: not self.after_loss and self.harness.ours())
     @rule(then=st.sampled_from(("adopt", "terminate", "reap")))
     def the_ledger_is_lost(self, then: str) -> None:
-        """All that was known is found by its tags; what is done about it when all else is over."""
-        # Nothing may be under way any more in what is forgotten.
+        """Lose the ledger: everything is found by its tags, and adopted, terminated or reaped at the end."""
+        # No operation of the lost ledger may be in progress.
         self.settle()
         self.after_loss = then
-        forgotten = {item.tags[TAG_ID] for item in self.world.ours()}
+        lost = {item.tags[TAG_ID] for item in self.harness.ours()}
         self.process.session.close()
-        self.world.close()
-        self.world.use_ledger("another")
-        self.process = self.world.process()
+        self.harness.close()
+        self.harness.use_ledger("another")
+        self.process = self.harness.process()
         report = reconcile(self.process.session)
-        assert {orphan.cluster_id for orphan in report.orphans} == forgotten, "I3: a lost ledger hides a machine"
-        assert {item.tags[TAG_ID] for item in self.world.ours()} == forgotten
+        assert {orphan.cluster_id for orphan in report.orphans} == lost, "I3: a lost ledger hides a node"
+        assert {item.tags[TAG_ID] for item in self.harness.ours()} == lost
 
-    # How it is done
+    # Running operations
 
     def run(self, process: Process, action: Action, trouble: Trouble | None = None) -> Process:
-        """Let a process do something; returns the one that goes on, a new one where it died."""
+        """Let a process act; return the process to continue with, which is a new one if it died."""
         if trouble is not None:
-            process.fate.arm(*trouble.at, lambda where: self.strike(process, trouble, where))
+            process.crash_point.arm(*trouble.at, lambda step: self.strike(process, trouble, step))
         try:
             with use_session(process.session):
                 ACTIONS[action.kind](process, action)
@@ -200,85 +208,85 @@ class Promises(RuleBasedStateMachine):
             pass
         except Killed:
             assert trouble is not None
-            process.bury(where_all_see_it=trouble.is_seen)
-            return self.world.process()
+            process.close_killed(is_on_this_machine=trouble.is_on_this_machine)
+            return self.harness.process()
         finally:
-            process.fate.disarm()
+            process.crash_point.disarm()
         return process
 
-    def strike(self, process: Process, trouble: Trouble, where: str) -> bool:
-        """The trouble comes; False where it can't come at this step."""
+    def strike(self, process: Process, trouble: Trouble, step: str) -> bool:
+        """Let the trouble happen; return False if it can't happen at this step."""
         if trouble.dies:
-            process.fate.kill()
-        if where == "before launch" and (trouble.pause > 60 or trouble.action is None or trouble.action.may_wait):
-            # Who stands still here for longer than a lease lasts launches for somebody who has given it up. No ledger
-            # can prevent that, and `reconcile` finds it.
+            process.crash_point.kill()
+        if step == "before launch" and (trouble.pause > 60 or trouble.action is None or trouble.action.may_wait):
+            # A process that is suspended here for longer than its lease launches for a cluster that another process has
+            # closed. No ledger can prevent that, and `reconcile` finds it.
             return False
-        self.world.clock.sleep(timedelta(seconds=trouble.pause))
+        self.harness.clock.sleep(timedelta(seconds=trouble.pause))
         if trouble.action is not None:
-            other = self.run(self.world.process(), trouble.action, trouble.then)
+            other = self.run(self.harness.process(), trouble.action, trouble.then)
             other.session.close()
         return True
 
     def settle(self) -> None:
-        """All goes well from here on: reconcile until nothing is in doubt."""
-        self.world.empty_faults()
+        """End all faults, and reconcile until nothing is in doubt."""
+        self.harness.empty_faults()
         for _ in range(8):
-            self.world.clock.advance("3m")
+            self.harness.clock.advance("3m")
             report = reconcile(self.process.session)
             if not report.in_doubt and not report.terminated:
                 break
         assert report.in_doubt == report.terminated == report.notes == []
 
     @invariant()
-    def promises_hold(self) -> None:
-        assert self.world.broken == []
-        self.world.look()
-        self.world.look_at_stories()
+    def invariants_hold(self) -> None:
+        assert self.harness.broken == []
+        self.harness.check()
+        self.harness.check_events()
 
     def teardown(self) -> None:
-        """In the end everything is accounted for, a request gives what it says, and all of it can be ended."""
+        """Check that in the end everything is accounted for, and can be terminated."""
         try:
             self.settle()
             with use_session(self.process.session):
-                self.come_to_an_end()
+                self.finish()
         finally:
             self.process.session.close()
-            self.world.close()
+            self.harness.close()
             self.folder.cleanup()
 
-    def come_to_an_end(self) -> None:
-        session, world = self.process.session, self.world
+    def finish(self) -> None:
+        session, harness = self.process.session, self.harness
         orphans = self.orphans()
-        assert {item.tags[TAG_ID] for item in world.ours()} <= {cluster.id for cluster in Cluster.list()} | orphans
+        assert {item.tags[TAG_ID] for item in harness.ours()} <= {cluster.id for cluster in Cluster.list()} | orphans
         assert not orphans or self.after_loss
         if self.after_loss == "adopt":
-            world.may_adopt = True
-            # Those whose name has been given to another cluster meanwhile are left over.
+            harness.may_adopt = True
+            # Those whose name another cluster has taken in the meantime are left.
             orphans -= {Cluster.get(name).id for name in reconcile(session, adopt=EVERY).adopted}
         for cluster in Cluster.list():
             assert cluster.state in (ClusterState.READY, ClusterState.DEGRADED, ClusterState.PROVISIONING)
             if cluster.state is not ClusterState.PROVISIONING:
-                assert {node.id for node in cluster.nodes} == world.nodes_of(cluster.id)
+                assert {node.id for node in cluster.nodes} == harness.nodes_of(cluster.id)
             cluster.terminate()
         if self.after_loss == "reap":
-            world.clock.advance("48h")
+            harness.clock.advance("48h")
             reap(session)
-            # What never expires is named for as long as it is there.
+            # Orphans that never expire are still listed.
             orphans = self.orphans()
-            assert all(item.tags[TAG_EXPIRES_AT] == "never" for item in world.ours())
-        assert {item.tags[TAG_ID] for item in world.ours()} <= orphans
+            assert all(item.tags[TAG_EXPIRES_AT] == "never" for item in harness.ours())
+        assert {item.tags[TAG_ID] for item in harness.ours()} <= orphans
         reconcile(session, terminate=sorted(orphans))
-        assert world.ours() == []
-        # A name is free again, and what is requested is what is there. By then outages are forgotten.
-        world.clock.advance("48h")
+        assert harness.ours() == []
+        # The name is free again, and a request gets what it asks for, after outages are over.
+        harness.clock.advance("48h")
         with Cluster.request(**SPECS[0], name="ada") as cluster:
-            assert {node.id for node in cluster.nodes} == world.nodes_of(cluster.id)
-        assert world.ours() == []
+            assert {node.id for node in cluster.nodes} == harness.nodes_of(cluster.id)
+        assert harness.ours() == []
 
     def orphans(self) -> set[str]:
-        """The ids of what no ledger knows."""
-        return {orphan.cluster_id for orphan in take_inventory(self.process.session, []).orphans}
+        """Return the ids of clusters that are not in the ledger."""
+        return {orphan.cluster_id for orphan in list_inventory(self.process.session, Coverage()).orphans}
 
 
 def _request(process: Process, action: Action) -> None:
@@ -305,7 +313,7 @@ ACTIONS: dict[str, Callable[[Process, Action], object]] = {
     "reap": lambda process, action: reap(process.session),
 }
 
-Promises.TestCase.settings = settings(
+Invariants.TestCase.settings = settings(
     max_examples=EXAMPLES, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestPromises = Promises.TestCase
+TestInvariants = Invariants.TestCase

@@ -1,4 +1,4 @@
-"""The async twins behave as their originals, and block no loop."""
+"""The async twins behave as the synchronous methods, and do not block the event loop."""
 
 import asyncio
 import threading
@@ -19,9 +19,9 @@ def _cloud() -> Iterator[FakeCloud]:
         yield cloud
 
 
-async def test_a_request_and_its_block_work_in_a_loop(cloud: FakeCloud) -> None:
+async def test_a_request_and_its_block_work_in_an_event_loop(cloud: FakeCloud) -> None:
     async with await Cluster.arequest(gpus=64, type="h100") as cluster:
-        assert cluster.state is ClusterState.READY
+        assert cluster.state == "READY"
         assert len(cloud.aws.running_ids()) == 8
         before = cluster.expires_at
         assert before is not None
@@ -39,24 +39,24 @@ async def test_two_requests_run_at_the_same_time(cloud: FakeCloud) -> None:
 
 
 async def test_errors_are_the_same(cloud: FakeCloud) -> None:
-    cloud.aws.faults.fail("launch", "invalid")
-    with pytest.raises(errors.InvalidRequestError, match="nothing of it is left"):
+    cloud.aws.faults.fail("launch", "malformed")
+    with pytest.raises(errors.InvalidRequestError, match="nothing is left running"):
         await Cluster.arequest(gpus=8, type="h100")
     with pytest.raises(errors.SpecError):
         await Cluster.arequest(gpus=0, type="h100")
 
 
 @pytest.mark.parametrize("when", ["attempt", "launched", "waiting"])
-async def test_a_cancelled_request_is_torn_down_before_the_cancellation_goes_on(cloud: FakeCloud, when: str) -> None:
+async def test_a_cancelled_request_is_torn_down_before_the_cancellation_propagates(cloud: FakeCloud, when: str) -> None:
     loop = asyncio.get_running_loop()
     reached = asyncio.Event()
 
-    def watch(event: Event) -> None:
+    def callback(event: Event) -> None:
         if event.kind == when:
             loop.call_soon_threadsafe(reached.set)
 
     cloud.aws.boot_time = timedelta(minutes=8)
-    task = asyncio.ensure_future(Cluster.arequest(gpus=8, type="h100", name="cancelled", progress=watch))
+    task = asyncio.ensure_future(Cluster.arequest(gpus=8, type="h100", name="cancelled", progress=callback))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -71,7 +71,7 @@ async def test_an_exception_in_the_block_ends_the_cluster(cloud: FakeCloud) -> N
     assert cloud.alive() == []
 
 
-async def test_a_wait_in_a_loop_brings_up_what_was_not_waited_for(cloud: FakeCloud) -> None:
+async def test_a_wait_in_an_event_loop_brings_up_what_was_not_waited_for(cloud: FakeCloud) -> None:
     cluster = await Cluster.arequest(gpus=8, type="h100", wait=False)
     assert (await cluster.await_()).state is ClusterState.READY
     await cluster.aterminate()
@@ -79,7 +79,7 @@ async def test_a_wait_in_a_loop_brings_up_what_was_not_waited_for(cloud: FakeClo
 
 
 class HeldClock(FakeClock):
-    """A clock in which whoever sleeps is held until the test lets go."""
+    """A clock on which a sleep lasts until the test ends it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class HeldClock(FakeClock):
         super().sleep(duration)
 
 
-async def test_a_wait_that_is_cancelled_may_leave_the_cluster_for_somebody_else() -> None:
+async def test_a_wait_that_is_cancelled_may_leave_the_cluster_for_another_process() -> None:
     clock = HeldClock()
     with fake_cloud("aws", clock=clock) as cloud:
         cloud.aws.boot_time = timedelta(minutes=8)
@@ -111,14 +111,14 @@ async def test_a_wait_that_is_cancelled_may_leave_the_cluster_for_somebody_else(
         assert cloud.alive() == []
 
 
-async def test_as_many_as_one_likes_are_waited_for_at_the_same_time(cloud: FakeCloud) -> None:
+async def test_any_number_of_clusters_are_waited_for_at_the_same_time(cloud: FakeCloud) -> None:
     together = threading.Barrier(40)
 
-    def meet(event: Event) -> None:
+    def wait_for_others(event: Event) -> None:
         if event.kind == "requested":
             together.wait(20)
 
-    wanted = [Cluster.arequest(gpus=8, type="h100", name=f"one-of-{n}", progress=meet) for n in range(40)]
+    wanted = [Cluster.arequest(gpus=8, type="h100", name=f"one-of-{n}", progress=wait_for_others) for n in range(40)]
     clusters = await asyncio.gather(*wanted)
     assert {cluster.state for cluster in clusters} == {ClusterState.READY}
     await asyncio.gather(*(cluster.aterminate() for cluster in clusters))

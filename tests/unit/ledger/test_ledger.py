@@ -1,4 +1,4 @@
-"""The ledger: what its verbs promise, on both engines."""
+"""The methods of the ledger, on both engines."""
 
 import json
 import subprocess
@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from multicompute import ClusterState, Event, errors
 from multicompute.ledger import AttemptState, Ledger
-from tests.unit.ledger.ledger_records import NOW, attempt, cluster, event, node, outage
+from tests.unit.ledger.ledger_records import NOW, attempt, cluster, event, node, outage, record_outage
 from tests.unit.ledger.postgres_server import server
 
 
-def test_what_is_written_is_read_again_by_another_process(ledger: Ledger, url: str) -> None:
+def test_another_connection_reads_what_was_written(ledger: Ledger, url: str) -> None:
     ledger.claim(cluster())
     assert ledger.open_attempt(attempt(), event("attempt"))
     ledger.record_launch(attempt(), [node(0), node(1)], event("launched"))
@@ -35,13 +35,13 @@ def test_what_is_written_is_read_again_by_another_process(ledger: Ledger, url: s
     other.close()
 
 
-def test_money_and_sizes_come_back_to_the_last_digit(ledger: Ledger) -> None:
+def test_prices_are_stored_exactly(ledger: Ledger) -> None:
     ledger.claim(cluster())
     ledger.put_nodes("c-1", [node(0, hourly_cost=98.32000000000001), node(1, hourly_cost=1 / 3)])
     assert [each.hourly_cost for each in ledger.nodes("c-1")] == [98.32000000000001, 1 / 3]
 
 
-def test_an_intent_survives_a_kill_right_after_it_was_written(url: str) -> None:
+def test_an_intent_survives_a_kill_right_after_the_write(url: str) -> None:
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[2]); from tests.unit.ledger import ledger_records as r\n"
         "from multicompute.ledger import Ledger\n"
@@ -71,13 +71,13 @@ def test_a_name_belongs_to_one_live_cluster(ledger: Ledger) -> None:
 
 def test_the_database_itself_refuses_a_second_live_cluster_of_a_name(ledger: Ledger) -> None:
     ledger.claim(cluster(1))
-    # `adopt` does not look for the name first: here only the table's own rule stands in the way.
+    # `adopt` does not check the name first, so only the unique index of the table refuses it.
     with pytest.raises(errors.LedgerError, match="(?i)unique"):
         ledger.adopt(cluster(2), [], [])
     assert [each.id for each in ledger.clusters(include_ended=True)] == ["c-1"]
 
 
-def test_what_is_adopted_is_written_down_whole_or_not_at_all(ledger: Ledger) -> None:
+def test_an_adopted_cluster_is_recorded_completely_or_not_at_all(ledger: Ledger) -> None:
     ledger.adopt(cluster(1), [attempt()], [node(0), node(1)])
     assert (len(ledger.attempts("c-1")), len(ledger.nodes("c-1"))) == (1, 2)
     with pytest.raises(errors.LedgerError):
@@ -86,13 +86,13 @@ def test_what_is_adopted_is_written_down_whole_or_not_at_all(ledger: Ledger) -> 
         ledger.cluster("c-2")
 
 
-def test_an_attempt_of_a_cluster_that_is_not_there_is_refused(ledger: Ledger) -> None:
+def test_a_node_of_an_unknown_cluster_is_refused(ledger: Ledger) -> None:
     ledger.claim(cluster(1))
     with pytest.raises(errors.LedgerError, match="(?i)foreign key"):
         ledger.put_nodes("c-none", [node()])
 
 
-def test_no_attempt_is_opened_for_a_cluster_whose_end_has_begun(ledger: Ledger) -> None:
+def test_no_attempt_is_opened_for_a_cluster_that_is_being_torn_down(ledger: Ledger) -> None:
     ledger.claim(cluster())
     ledger.update_cluster("c-1", state=ClusterState.TERMINATING)
     assert not ledger.open_attempt(attempt(), event())
@@ -100,6 +100,15 @@ def test_no_attempt_is_opened_for_a_cluster_whose_end_has_begun(ledger: Ledger) 
     assert ledger.attempts("c-1") == []
     assert ledger.events("c-1") == []
     assert ledger.cluster("c-1").state is ClusterState.TERMINATING
+
+
+def test_a_cluster_that_another_process_has_ended_is_not_changed_any_more(ledger: Ledger) -> None:
+    ledger.claim(cluster())
+    ledger.end_cluster("c-1", state=ClusterState.FAILED, at=NOW, reason="why", event=event("failed"))
+    ended = ledger.cluster("c-1")
+    assert ledger.update_cluster("c-1", event("terminating"), state=ClusterState.TERMINATING) == ended
+    assert ledger.cluster("c-1") == ended
+    assert [each.kind for each in ledger.events("c-1")] == ["failed"]
 
 
 def test_an_ended_cluster_has_no_open_attempt_and_no_live_node(ledger: Ledger) -> None:
@@ -112,7 +121,7 @@ def test_an_ended_cluster_has_no_open_attempt_and_no_live_node(ledger: Ledger) -
     assert ledger.cluster("c-1").reason == "why"
 
 
-def test_a_closed_attempt_takes_its_own_nodes_along_and_leaves_its_outage(ledger: Ledger) -> None:
+def test_closing_an_attempt_ends_its_nodes_and_records_its_outage(ledger: Ledger) -> None:
     ledger.claim(cluster())
     for number in (1, 2):
         ledger.open_attempt(attempt(number), event())
@@ -123,7 +132,7 @@ def test_a_closed_attempt_takes_its_own_nodes_along_and_leaves_its_outage(ledger
     assert ledger.outages(now=NOW) == [outage()]
 
 
-def test_a_lease_has_one_holder_until_it_falls_silent(ledger: Ledger) -> None:
+def test_a_lease_has_one_holder_until_it_expires(ledger: Ledger) -> None:
     length = timedelta(minutes=2)
     assert ledger.take_lease("c-1", "a", now=NOW, length=length) == "a"
     assert ledger.take_lease("c-1", "b", now=NOW + timedelta(minutes=1), length=length) == "a"
@@ -135,10 +144,10 @@ def test_a_lease_has_one_holder_until_it_falls_silent(ledger: Ledger) -> None:
     assert ledger.take_lease("c-1", "a", now=NOW + timedelta(minutes=4), length=length, dead=("b",)) == "a"
 
 
-def test_outages_are_kept_once_each_and_end(ledger: Ledger) -> None:
-    ledger.remember(outage())
-    ledger.remember(outage(consecutive_failures=2, nodes=4))
-    ledger.remember(outage(place="north-1b", until=NOW - timedelta(minutes=1)))
+def test_an_outage_replaces_an_earlier_one_of_the_same_scope_and_ends(ledger: Ledger) -> None:
+    record_outage(ledger, outage())
+    record_outage(ledger, outage(consecutive_failures=2, nodes=4))
+    record_outage(ledger, outage(place="north-1b", until=NOW - timedelta(minutes=1)))
     assert ledger.outages(now=NOW) == [outage(consecutive_failures=2, nodes=4)]
     assert len(ledger.past_outages("p", NOW - timedelta(hours=1))) == 2
     assert ledger.outages(now=NOW + timedelta(minutes=6)) == []
@@ -152,17 +161,17 @@ def _shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     ledger.close()
 
 
-_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # a lone surrogate is no text that can be stored or sent
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # lone surrogates can't be encoded
 
 
 @given(message=_TEXT, data=st.dictionaries(_TEXT, _TEXT))
-def test_any_text_comes_back_as_it_was_but_for_nul(shared: Ledger, message: str, data: dict[str, str]) -> None:
+def test_any_text_is_stored_unchanged_except_for_nul(shared: Ledger, message: str, data: dict[str, str]) -> None:
     shared.append(Event(NOW, "note", message, "c-1", data))
     last = shared.events("c-1")[-1]
     assert (last.message, last.data) == (message.replace("\0", "\ufffd"), data)
 
 
-def test_many_threads_and_connections_lose_no_line(url: str) -> None:
+def test_threads_with_connections_of_their_own_lose_no_event(url: str) -> None:
     Ledger(url).close()
 
     def write(number: int) -> None:
@@ -182,7 +191,7 @@ def test_many_threads_and_connections_lose_no_line(url: str) -> None:
     ledger.close()
 
 
-def test_threads_that_share_a_ledger_lose_no_line(ledger: Ledger) -> None:
+def test_threads_that_share_a_ledger_lose_no_event(ledger: Ledger) -> None:
     def write(number: int) -> None:
         for _ in range(20):
             ledger.append(event(message=str(number)))
@@ -215,7 +224,7 @@ ledger.close()
 """
 
 
-def test_a_ledger_that_was_opened_before_a_fork_serves_both_sides(url: str) -> None:
+def test_a_ledger_that_was_opened_before_a_fork_works_on_both_sides(url: str) -> None:
     folder = str(Path(__file__).parents[3])
     done = subprocess.run([sys.executable, "-c", FORKED, url, folder], check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == [0, ["child", "parent", "parent again"]]
@@ -236,7 +245,7 @@ def test_processes_that_open_a_new_ledger_at_once_all_can(url: str) -> None:
         ("postgresql+psycopg://me:secret@host/db", "postgresql+psycopg://...@host/db"),
     ],
 )
-def test_only_known_kinds_of_ledger_are_taken(state: str, shown: str) -> None:
+def test_other_kinds_of_database_are_refused_without_showing_the_password(state: str, shown: str) -> None:
     with pytest.raises(errors.LedgerError, match="sqlite") as caught:
         Ledger(state)
     assert repr(shown) in str(caught.value)

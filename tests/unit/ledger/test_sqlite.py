@@ -1,8 +1,7 @@
-"""The ledger in a file: its rights, when it waits for the disk, and what it says of a file that will not do."""
+"""The ledger in a file: its permissions, when it waits for the disk, and the errors for an unusable file."""
 
 import sqlite3
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,26 +11,19 @@ from multicompute.ledger import Ledger
 from tests.unit.ledger.ledger_records import attempt, cluster, event
 
 
-@pytest.fixture(name="file")
-def _file(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "state.db"
+@pytest.fixture
+def engine() -> str:
+    return "sqlite"
 
 
-@pytest.fixture(name="ledger")
-def _ledger(file: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{file}")
-    yield ledger
-    ledger.close()
-
-
-def test_its_file_and_folder_are_for_the_owner_only(ledger: Ledger, file: Path) -> None:
+def test_only_the_owner_can_read_its_file_and_folder(ledger: Ledger, file: Path) -> None:
     ledger.claim(cluster())
     for path in file.parent.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-def test_an_intent_waits_for_the_disk_and_a_line_of_the_story_does_not(ledger: Ledger) -> None:
+def test_an_intent_waits_for_the_disk_and_an_event_does_not(ledger: Ledger) -> None:
     def waits() -> bool:
         return int(ledger._database.read("PRAGMA synchronous")[0][0]) == 2  # FULL
 
@@ -51,7 +43,7 @@ def test_an_intent_waits_for_the_disk_and_a_line_of_the_story_does_not(ledger: L
     assert waits()
 
 
-def test_a_file_that_is_no_ledger_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_file_that_is_not_a_ledger_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(errors.LedgerError, match="not a database") as caught:
         Ledger(f"sqlite:///{tmp_path}/state.db")
@@ -69,13 +61,13 @@ def test_a_damaged_ledger_is_refused(ledger: Ledger, file: Path) -> None:
         Ledger(f"sqlite:///{file}").clusters()
 
 
-def test_a_folder_that_can_not_be_made_is_named() -> None:
+def test_a_folder_that_can_not_be_created_is_named() -> None:
     with pytest.raises(errors.LedgerError, match="/proc/multicompute") as caught:
         Ledger("sqlite:////proc/multicompute/state.db")
     assert "state" in (caught.value.hint or "")
 
 
-def test_a_full_disk_says_so_and_keeps_what_was_written(ledger: Ledger, file: Path) -> None:
+def test_a_full_disk_is_named_and_keeps_what_was_written(ledger: Ledger, file: Path) -> None:
     ledger.claim(cluster())
     pages = ledger._database.read("PRAGMA page_count")[0][0]
     ledger._database.read(f"PRAGMA max_page_count = {pages}")

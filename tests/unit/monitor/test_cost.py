@@ -1,5 +1,6 @@
-"""Accounts, held against sums that are written differently: whole microseconds and fractions, node by node."""
+"""Costs, compared with sums that are computed differently: in whole microseconds and fractions, node by node."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,6 +10,8 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -19,7 +22,9 @@ from multicompute.config import Config
 from multicompute.cost.billing import billed
 from multicompute.cost.report import CostReport, report
 from multicompute.ledger import ClusterRecord, NodeRecord
+from multicompute.ledger.records import Stop
 from multicompute.plugins import discover
+from multicompute.provider import PriceChange
 from multicompute.session import Session
 from multicompute.testing import FakeClock, FakeCloud
 from multicompute.testing import fake_cloud as clouds_in_memory
@@ -28,21 +33,21 @@ from tests.unit.ledger.postgres_server import server
 NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
 YEAR_END = datetime(2028, 1, 1, 10, 30, tzinfo=UTC)
 MINIMUM = {"aws": 60, "gcp": 60, "azure": 300, "bygone": 0}
-"""Seconds that each cloud bills at least; the last is a provider that is not installed any more."""
+"""The billing minimum of each cloud in seconds; "bygone" is a provider that is not installed any more."""
 DAY = 24 * 3600 * 10**6
 PRICES = (55.04, 98.32, 0.706832, 21.957642, 88.49, 32.0 / 3, 0.0, 6.98)
 
 
 @pytest.fixture(name="fake_cloud")
 def _fake_cloud() -> Iterator[FakeCloud]:
-    """Not the plug-in's, which finds clusters that are left behind: here they are rows that no cloud has."""
+    """Replace the plug-in's fixture, which reports clusters that are left running: here they exist only in the ledger."""
     with clouds_in_memory() as cloud:
         yield cloud
 
 
 @pytest.fixture(name="open_ledger", params=["sqlite", "postgres"])
 def _open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[datetime], Session]]:
-    """Opens a session at an instant, on the same new ledger each time; on each engine."""
+    """Return a function that opens a session at an instant, on the same new ledger each time; for each engine."""
     url = server().url() if request.param == "postgres" else f"sqlite:///{tmp_path}/state.db"
     config = Config(state=url, default_ttl=None, catalog=None, owner="me@here", path=tmp_path / "config.toml")
     opened: list[Session] = []
@@ -56,7 +61,7 @@ def _open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
         session.close()
 
 
-def cluster(number: int = 1, **changes: object) -> ClusterRecord:
+def cluster(number: int = 1, **changes: Any) -> ClusterRecord:
     record = ClusterRecord(
         id=f"c-{number}",
         name=f"train-{number}",
@@ -66,25 +71,30 @@ def cluster(number: int = 1, **changes: object) -> ClusterRecord:
         identity="{}",
         created_at=NEW_YEAR,
     )
-    return replace(record, **changes)  # type: ignore[arg-type]
+    return replace(record, **changes)
 
 
-def node(number: int = 0, **changes: object) -> NodeRecord:
+def node(number: int = 0, **changes: Any) -> NodeRecord:
     place = ("aws", "p5.48xlarge", "us-east-1", "us-east-1a")
     record = NodeRecord(f"i-{number}", number, "token", *place, "running", NEW_YEAR, accelerators=8, hourly_cost=55.04)
-    return replace(record, **changes)  # type: ignore[arg-type]
+    return replace(record, **changes)
 
 
 def write(session: Session, record: ClusterRecord, *nodes: NodeRecord) -> None:
     session.ledger.adopt(record, [], nodes)
 
 
-def random_year(random: Random, clusters: int) -> list[tuple[ClusterRecord, list[NodeRecord]]]:
-    """Clusters of a year: seconds to months long, some without nodes of one cloud only, some live."""
+def random_year(
+    random: Random, clusters: int, *, has_changes: bool = False
+) -> list[tuple[ClusterRecord, list[NodeRecord]]]:
+    """Return clusters of a year that live for seconds to months; some have nodes in several clouds, some are live.
+
+    With `has_changes`, some nodes were stopped for a while, or had several prices.
+    """
     found = []
     for number in range(clusters):
         tags = random.choice([{"team": "nlp"}, {"team": "vision", "a b": "c"}, {}, {"team": ""}])
-        # Names are used again; not while another one lives.
+        # Names are used again, except those of live clusters.
         has_ended = random.random() < 0.9
         record = cluster(
             number,
@@ -96,41 +106,63 @@ def random_year(random: Random, clusters: int) -> list[tuple[ClusterRecord, list
         begun = NEW_YEAR + timedelta(microseconds=random.randrange(360 * DAY))
         nodes = []
         for rank in range(random.randint(1, 6)):
-            # Most are short, so that minimums matter; some end at midnight to the microsecond.
+            # Most are short, so that billing minimums matter; some end exactly at midnight.
             length = timedelta(
                 microseconds=random.choice([1, 60, 3600, 86400, 20 * 86400]) * random.randrange(1, 10**6)
             )
             end = min(begun + length, YEAR_END)
             if random.random() < 0.1:
                 end = datetime.combine(end.date() + timedelta(days=1), datetime.min.time(), UTC)
-            nodes.append(
-                node(
-                    rank,
-                    id=f"i-{number}-{rank}",
-                    provider=random.choice([*MINIMUM]),
-                    started_at=begun,
-                    ended_at=None if not has_ended and random.random() < 0.7 else min(end, YEAR_END),
-                    hourly_cost=random.choice(PRICES),
-                    accelerators=random.choice([8.0, 4.0, 0.125, 1.0]),
-                )
+            made = node(
+                rank,
+                id=f"i-{number}-{rank}",
+                provider=random.choice([*MINIMUM]),
+                started_at=begun,
+                ended_at=None if not has_ended and random.random() < 0.7 else min(end, YEAR_END),
+                hourly_cost=random.choice(PRICES),
+                accelerators=random.choice([8.0, 4.0, 0.125, 1.0]),
             )
+            nodes.append(with_changes(random, made, min(end, YEAR_END)) if has_changes else made)
         found.append((record, nodes))
     return found
+
+
+def with_changes(random: Random, made: NodeRecord, end: datetime) -> NodeRecord:
+    """Return a node that, perhaps, was stopped twice and had several prices between its start and `end`."""
+
+    def instants(count: int) -> list[datetime]:
+        life = (end - made.started_at) // timedelta(microseconds=1)
+        return sorted(made.started_at + timedelta(microseconds=random.randrange(life + 1)) for _ in range(count))
+
+    if random.random() < 0.3:
+        edges = instants(4)
+        stops = tuple(
+            Stop(start, stop, is_billed=random.random() < 0.2) for start, stop in zip(edges[::2], edges[1::2])
+        )
+        made = replace(made, stops=stops)
+    if random.random() < 0.3:
+        changes = [PriceChange(at, random.choice(PRICES)) for at in instants(3)]
+        made = made.priced(changes, at=end)
+    return made
 
 
 def since_new_year(instant: datetime) -> int:
     return (instant - NEW_YEAR) // timedelta(microseconds=1)
 
 
-def billed_by_day(node: NodeRecord, now: datetime) -> Counter[int]:
-    """Day of the year -> microseconds, with what the minimum adds on the day on which the node began."""
+def billed_by_day(node: NodeRecord, now: datetime) -> Counter[tuple[int, float]]:
+    """Return (day of the year, price) -> microseconds; what the minimum adds counts on the first day, at the first price."""
     start, end = since_new_year(node.started_at), since_new_year(node.ended_at or now)
-    days: Counter[int] = Counter({start // DAY: max(0, MINIMUM[node.provider] * 10**6 - (end - start))})
-    at = start
-    while at < end:
-        step = min(end, (at // DAY + 1) * DAY)
-        days[at // DAY] += step - at
-        at = step
+    prices = [(since_new_year(each.at), each.hourly_cost) for each in node.prices] or [(start, node.hourly_cost)]
+    stops = [(since_new_year(stop.start), since_new_year(stop.end or now)) for stop in node.stops if not stop.is_billed]
+    edges = {start, end, *(at for at, _ in prices), *(edge for stop in stops for edge in stop)}
+    edges |= {day * DAY for day in range(start // DAY + 1, end // DAY + 1)}
+    days: Counter[tuple[int, float]] = Counter()
+    for first, last in pairwise(sorted(edge for edge in edges if start <= edge <= end)):
+        if not any(begun <= first < ended for begun, ended in stops):
+            price = [cost for at, cost in prices if at <= first][-1]
+            days[first // DAY, price] += last - first
+    days[start // DAY, prices[0][1]] += max(0, MINIMUM[node.provider] * 10**6 - sum(days.values()))
     return +days
 
 
@@ -139,7 +171,7 @@ def usd(microseconds: int, price: float) -> Fraction:
 
 
 def as_written(amount: Fraction) -> float:
-    """To 6 digits; a Fraction rounds half to even."""
+    """Round to 6 digits; a Fraction rounds half to even."""
     return float(round(amount, 6))
 
 
@@ -148,7 +180,7 @@ def test_a_year_of_random_clusters_adds_up_to_an_independent_sum(
     open_ledger: Callable[[datetime], Session], seed: int
 ) -> None:
     session = open_ledger(YEAR_END)
-    year = random_year(Random(seed), 150)
+    year = random_year(Random(seed), 150, has_changes=True)
     for record, nodes in year:
         write(session, record, *nodes)
     sums: dict[str, dict[str | None, Fraction]] = {by: {} for by in ("cluster", "owner", "cloud", "day", "tag:team")}
@@ -158,7 +190,7 @@ def test_a_year_of_random_clusters_adds_up_to_an_independent_sum(
         tags = record.spec["tags"]
         assert isinstance(tags, dict)
         for each in nodes:
-            for day, time in billed_by_day(each, YEAR_END).items():
+            for (day, price), time in billed_by_day(each, YEAR_END).items():
                 groups = {
                     "cluster": record.name if uses[record.name] == 1 else f"{record.name} ({record.id})",
                     "owner": record.owner,
@@ -167,14 +199,14 @@ def test_a_year_of_random_clusters_adds_up_to_an_independent_sum(
                     "tag:team": tags.get("team"),
                 }
                 for by, group in groups.items():
-                    sums[by][group] = sums[by].get(group, Fraction()) + usd(time, each.hourly_cost)
+                    sums[by][group] = sums[by].get(group, Fraction()) + usd(time, price)
                 hours += Fraction(time, 3600 * 10**6)
                 accelerator_hours += Fraction(time, 3600 * 10**6) * Fraction(each.accelerators)
-    total = sum(sums["owner"].values())
+    total = sum(sums["owner"].values(), Fraction())
     assert total > 10_000
     for by, expected in sums.items():
         found = report(session, by=by)
-        # Exactly: what is divided by 3600 only at the end.
+        # Exactly: both are divided by 3600 only once.
         assert {row.group: Fraction(row.spent) / 3600 for row in found.rows} == expected
         assert Fraction(found.total.spent) / 3600 == total
         assert Fraction(found.total.node_seconds) / 3600 == hours
@@ -212,7 +244,7 @@ def test_since_cuts_to_the_microsecond(open_ledger: Callable[[datetime], Session
     cuts=st.lists(st.integers(-DAY, 8 * DAY), max_size=5),
     lives=st.booleans(),
 )
-def test_windows_side_by_side_add_up(start: int, length: int, minimum: int, cuts: list[int], lives: bool) -> None:
+def test_adjacent_windows_add_up(start: int, length: int, minimum: int, cuts: list[int], lives: bool) -> None:
     begun, end = (NEW_YEAR + timedelta(microseconds=each) for each in (start, start + length))
     it = node(started_at=begun, ended_at=None if lives else end)
     borders = [None, *(NEW_YEAR + timedelta(microseconds=each) for each in sorted(cuts)), None]
@@ -233,7 +265,7 @@ def test_each_cloud_bills_for_its_minimum_and_then_by_the_second(
         assert Cluster.get(f"c-{number}").accrued_cost == max(lived, least) / 100
 
 
-def test_a_node_that_lives_and_is_younger_than_the_minimum_has_cost_the_minimum(fake_cloud: FakeCloud) -> None:
+def test_a_live_node_younger_than_the_minimum_costs_the_minimum(fake_cloud: FakeCloud) -> None:
     write(fake_cloud.session, cluster(), node(started_at=fake_cloud.clock.now(), hourly_cost=36.0))
     fake_cloud.advance("20s")
     assert Cluster.get("train-1").accrued_cost == 0.6
@@ -241,7 +273,7 @@ def test_a_node_that_lives_and_is_younger_than_the_minimum_has_cost_the_minimum(
     assert Cluster.get("train-1").accrued_cost == 0.61
 
 
-def test_what_the_minimum_adds_counts_on_the_day_on_which_the_node_began(fake_cloud: FakeCloud) -> None:
+def test_the_billing_minimum_counts_on_the_day_on_which_the_node_began(fake_cloud: FakeCloud) -> None:
     midnight = fake_cloud.clock.now()
     it = node(started_at=midnight - timedelta(seconds=10), ended_at=midnight + timedelta(seconds=10), hourly_cost=36.0)
     write(fake_cloud.session, cluster(state=ClusterState.TERMINATED), it)
@@ -251,14 +283,107 @@ def test_what_the_minimum_adds_counts_on_the_day_on_which_the_node_began(fake_cl
     assert report(fake_cloud.session, since="1h").total.cost == Decimal("0.1")
 
 
-def test_a_day_is_one_of_utc_wherever_the_ledger_was_written(fake_cloud: FakeCloud) -> None:
+def test_days_are_in_utc_wherever_the_ledger_was_written(fake_cloud: FakeCloud) -> None:
     begun = datetime.fromisoformat("2026-12-31T23:30:00-05:00")
     write(fake_cloud.session, cluster(), node(started_at=begun, ended_at=begun + timedelta(hours=1)))
     fake_cloud.advance("1d")
     assert [row.group for row in report(fake_cloud.session, by="day").rows] == [str(date(2027, 1, 1))]
 
 
-def test_the_report_and_the_cluster_say_the_same(fake_cloud: FakeCloud) -> None:
+ZONES = (
+    *("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Kiritimati"),
+    # Where clocks change at midnight, a day has no 00:00 or has it twice.
+    *("America/Havana", "Asia/Beirut", "Africa/Cairo"),
+)
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_days_in_a_time_zone_are_those_of_a_clock_that_is_read_every_quarter_of_an_hour(
+    fake_cloud: FakeCloud, name: str
+) -> None:
+    fake_cloud.clock.advance(YEAR_END - fake_cloud.clock.now())
+    zone, quarter = ZoneInfo(name), timedelta(minutes=15)
+    expected: dict[str, Fraction] = {}
+    for record, nodes in random_year(Random(name), 8):
+        write(fake_cloud.session, record, *nodes)
+        for each in nodes:
+            at, end = each.started_at, each.ended_at or YEAR_END
+            while at < end:
+                # Time zones are whole quarters of an hour from UTC, so the date changes at no other instant.
+                step = min(end, at + quarter - (at - NEW_YEAR) % quarter)
+                day = str(at.astimezone(zone).date())
+                time = (step - at) // timedelta(microseconds=1)
+                expected[day] = expected.get(day, Fraction()) + usd(time, each.hourly_cost)
+                at = step
+            day = str(each.started_at.astimezone(zone).date())
+            rest = MINIMUM[each.provider] * 10**6 - (end - each.started_at) // timedelta(microseconds=1)
+            if rest > 0:
+                expected[day] = expected.get(day, Fraction()) + usd(rest, each.hourly_cost)
+    found = report(fake_cloud.session, by="day", timezone=name)
+    assert found.timezone == name
+    assert {row.group: row.to_dict()["cost_usd"] for row in found.rows if row.spent} == {
+        day: as_written(amount) for day, amount in expected.items() if amount
+    }
+    assert round(found.total.cost, 20) == round(report(fake_cloud.session).total.cost, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "hours"),
+    [
+        ("UTC", {"2027-03-28": 24, "2027-10-31": 24}),
+        ("Europe/Berlin", {"2027-03-27": 24, "2027-03-28": 23, "2027-10-31": 25}),
+        ("America/New_York", {"2027-03-14": 23, "2027-11-07": 25}),
+        ("America/Havana", {"2027-03-14": 23, "2027-11-07": 25}),
+        ("Australia/Lord_Howe", {"2027-04-04": 24.5, "2027-10-03": 23.5}),
+    ],
+)
+def test_a_day_on_which_clocks_change_has_its_own_length(
+    fake_cloud: FakeCloud, name: str, hours: dict[str, float]
+) -> None:
+    write(fake_cloud.session, cluster(), node(started_at=NEW_YEAR))
+    fake_cloud.clock.advance(YEAR_END - fake_cloud.clock.now())
+    rows = {row.group: row.node_hours for row in report(fake_cloud.session, by="day", timezone=name).rows}
+    assert {day: float(rows[day]) for day in hours} == hours
+
+
+@pytest.mark.parametrize(
+    ("given", "used"), [(None, "UTC"), ("utc", "UTC"), ("europe/berlin", "Europe/Berlin"), ("Asia/Tokyo", "Asia/Tokyo")]
+)
+def test_days_are_in_utc_unless_a_time_zone_is_given(fake_cloud: FakeCloud, given: str | None, used: str) -> None:
+    found = report(fake_cloud.session, by="day", timezone=given)
+    assert found.timezone == found.to_dict()["timezone"] == used
+    assert report(fake_cloud.session).timezone is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Europe/Berln", "Europe/Berln: no such time zone; did you mean Europe/Berlin?"),
+        ("berlin", "did you mean Europe/Berlin?"),
+        ("UTCC", "did you mean UTC?"),
+        ("../../etc/passwd", "no such time zone"),
+        ("", "no such time zone; write a name such as"),
+    ],
+)
+def test_a_wrong_time_zone_is_refused_with_the_nearest_one(fake_cloud: FakeCloud, name: str, message: str) -> None:
+    with pytest.raises(errors.SpecError, match=re.escape(message)):
+        report(fake_cloud.session, by="day", timezone=name)
+
+
+def test_a_time_zone_without_days_is_refused(fake_cloud: FakeCloud) -> None:
+    with pytest.raises(errors.SpecError, match="by='owner' has no days"):
+        report(fake_cloud.session, by="owner", timezone="UTC")
+
+
+def test_without_time_zone_data_days_in_utc_still_work(fake_cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoneinfo.available_timezones", set)
+    assert report(fake_cloud.session, by="day", timezone="UTC").timezone == "UTC"
+    with pytest.raises(errors.SpecError, match="no time zone data") as caught:
+        report(fake_cloud.session, by="day", timezone="Europe/Berlin")
+    assert "pip install tzdata" in str(caught.value.hint)
+
+
+def test_the_report_and_the_cluster_have_the_same_cost(fake_cloud: FakeCloud) -> None:
     with Cluster.request(gpus=16, type="h100", name="train", clouds=["aws"]) as first:
         fake_cloud.advance(timedelta(hours=3, seconds=7, microseconds=11))
         with Cluster.request(gpus=8, type="h100", name="other", clouds=["azure"]) as second:
@@ -295,16 +420,16 @@ def test_without_a_ledger_nothing_was_spent_and_no_cluster_is_known(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("by", "said"),
+    ("by", "message"),
     [("owners", "did you mean owner"), ("nonsense", "by='nonsense'"), ("tag:", "by='tag:'"), ("", "by=''")],
 )
-def test_what_is_no_way_to_group_is_refused_by_name(fake_cloud: FakeCloud, by: str, said: str) -> None:
-    with pytest.raises(errors.SpecError, match=said):
+def test_an_unknown_grouping_is_refused_by_name(fake_cloud: FakeCloud, by: str, message: str) -> None:
+    with pytest.raises(errors.SpecError, match=message):
         report(fake_cloud.session, by=by)
 
 
 @pytest.mark.parametrize("since", ["tomorrow", "", "-3d", timedelta(0)])
-def test_what_is_no_duration_is_refused(fake_cloud: FakeCloud, since: str) -> None:
+def test_a_period_that_is_no_duration_is_refused(fake_cloud: FakeCloud, since: str) -> None:
     with pytest.raises(errors.SpecError, match="since="):
         report(fake_cloud.session, since=since)
 
@@ -312,45 +437,45 @@ def test_what_is_no_duration_is_refused(fake_cloud: FakeCloud, since: str) -> No
 def forecast_of(cloud: FakeCloud, record: ClusterRecord, *nodes: NodeRecord) -> CostReport:
     write(cloud.session, record, *nodes)
     cloud.advance("2h")
-    # A period that leaves most of its life out does not change what it has cost in all.
+    # The period of the report does not change the total of the forecast.
     return report(cloud.session, since="1m")
 
 
-def test_a_cluster_is_forecast_to_the_end_of_its_life(fake_cloud: FakeCloud) -> None:
+def test_a_cluster_is_forecast_until_its_expiry(fake_cloud: FakeCloud) -> None:
     end = NEW_YEAR + timedelta(hours=12)
     lost = node(1, ended_at=NEW_YEAR + timedelta(hours=1), hourly_cost=10.0)
     (found,) = forecast_of(fake_cloud, cluster(expires_at=end), node(0, hourly_cost=10.0), lost).forecasts
-    assert (found.hourly_cost, found.accrued, found.to_come, found.in_all) == (10, 30, 100, 130)
+    assert (found.hourly_cost, found.accrued, found.remaining, found.total) == tuple(map(Decimal, (10, 30, 100, 130)))
     assert (found.ends_at, found.budget_at, found.warning) == (end, None, "")
 
 
 def test_a_cluster_whose_budget_ends_first_is_forecast_to_that_and_says_so(fake_cloud: FakeCloud) -> None:
     record = cluster(expires_at=NEW_YEAR + timedelta(hours=12), spec={"budget": 65.0})
     (found,) = forecast_of(fake_cloud, record, node(hourly_cost=10.0)).forecasts
-    assert (found.to_come, found.in_all) == (45, 65)
+    assert (found.remaining, found.total) == (Decimal(45), Decimal(65))
     assert found.warning == "train-1 reaches its budget of $65.00 at 2027-01-01T06:30:00Z"
 
 
-def test_a_budget_that_is_spent_has_nothing_to_come_and_says_so(fake_cloud: FakeCloud) -> None:
+def test_a_cluster_that_has_spent_its_budget_has_nothing_remaining_and_a_warning(fake_cloud: FakeCloud) -> None:
     (found,) = forecast_of(fake_cloud, cluster(spec={"budget": 20}), node(hourly_cost=10.0)).forecasts
-    assert (found.to_come, found.in_all, found.ends_at) == (0, 20, fake_cloud.clock.now())
-    assert found.warning == "train-1 has spent its budget of $20.00; `multicompute reap` ends it"
+    assert (found.remaining, found.total, found.ends_at) == (Decimal(0), Decimal(20), fake_cloud.clock.now())
+    assert found.warning == "train-1 has spent its budget of $20.00; `multicompute reap` terminates it"
 
 
 def test_a_budget_that_lasts_longer_than_the_cluster_is_no_warning(fake_cloud: FakeCloud) -> None:
     record = cluster(expires_at=NEW_YEAR + timedelta(hours=12), spec={"budget": 121.0})
     (found,) = forecast_of(fake_cloud, record, node(hourly_cost=10.0)).forecasts
-    assert (found.in_all, found.warning) == (120, "")
+    assert (found.total, found.warning) == (Decimal(120), "")
     assert found.budget_at == NEW_YEAR + timedelta(hours=12, minutes=6)
 
 
-def test_a_cluster_without_an_end_has_no_sum(fake_cloud: FakeCloud) -> None:
+def test_a_cluster_without_an_end_has_no_total(fake_cloud: FakeCloud) -> None:
     (found,) = forecast_of(fake_cloud, cluster(), node(hourly_cost=10.0)).forecasts
-    assert (found.ends_at, found.to_come, found.in_all, found.accrued) == (None, None, None, 20)
+    assert (found.ends_at, found.remaining, found.total, found.accrued) == (None, None, None, Decimal(20))
 
 
-def test_what_is_over_its_end_has_nothing_to_come_and_what_ends_is_not_forecast(fake_cloud: FakeCloud) -> None:
+def test_an_expired_cluster_has_nothing_remaining_and_a_terminating_one_no_forecast(fake_cloud: FakeCloud) -> None:
     write(fake_cloud.session, cluster(2, state=ClusterState.TERMINATING), node(2))
     write(fake_cloud.session, cluster(3, state=ClusterState.TERMINATED), node(3, ended_at=NEW_YEAR))
     (found,) = forecast_of(fake_cloud, cluster(expires_at=NEW_YEAR + timedelta(hours=1)), node()).forecasts
-    assert (found.cluster, found.to_come, found.ends_at) == ("train-1", 0, fake_cloud.clock.now())
+    assert (found.cluster, found.remaining, found.ends_at) == ("train-1", Decimal(0), fake_cloud.clock.now())

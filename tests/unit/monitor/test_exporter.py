@@ -1,4 +1,4 @@
-"""The figures for Prometheus: what they say, read as Prometheus reads them, and where they are served."""
+"""The metrics for Prometheus, read as Prometheus reads them, and the address on which they are served."""
 
 import builtins
 import socket
@@ -7,6 +7,7 @@ import threading
 import urllib.request
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,13 +18,13 @@ from multicompute.monitor.supervise import Round, supervise
 from multicompute.node import Metric
 from multicompute.testing import FakeCloud
 
-Figures = Mapping[str, Mapping[tuple[str, ...], float]]
+Metrics = Mapping[str, Mapping[tuple[str, ...], float]]
 
 
-def scraped(cloud: FakeCloud, *, rounds: int = 1) -> Figures:
-    """The figures after some rounds, over HTTP: name -> label values -> figure."""
+def scraped(cloud: FakeCloud, *, rounds: int = 1) -> Metrics:
+    """Return the metrics after some rounds, over HTTP: name -> label values -> value."""
     with serve("127.0.0.1:0") as exporter:
-        supervise(cloud.session, rounds=rounds, on_round=lambda last: exporter.show(gauges(cloud.session, last)))
+        supervise(cloud.session, rounds=rounds, on_round=lambda last: exporter.update(gauges(cloud.session, last)))
         with urllib.request.urlopen(f"http://{exporter.address}/metrics") as answer:
             text = answer.read().decode()
     return {
@@ -32,7 +33,7 @@ def scraped(cloud: FakeCloud, *, rounds: int = 1) -> Figures:
     }
 
 
-def test_a_scrape_tells_how_clusters_fare(fake_cloud: FakeCloud) -> None:
+def test_a_scrape_returns_states_nodes_costs_and_utilisation(fake_cloud: FakeCloud) -> None:
     here = Cluster.request(gpus=16, type="h100", name="here", clouds=["aws"], ttl="10h")
     there = Cluster.request(gpus=8, type="h100", name="there", clouds=["gcp"], ttl=None)
     for node, percent in zip(here.nodes, (90.0, 30.0), strict=True):
@@ -59,14 +60,14 @@ def test_a_scrape_tells_how_clusters_fare(fake_cloud: FakeCloud) -> None:
     }
     assert here.expires_at is not None
     assert found["cluster_expires_timestamp_seconds"] == {mine: here.expires_at.timestamp()}
-    # What was not measured is absent, and never a zero.
+    # A cluster that was not measured has no value, and never a zero.
     assert found["cluster_accelerator_utilisation_ratio"] == {mine: pytest.approx(0.6)}
     here.terminate()
     there.terminate()
     assert fake_cloud.alive() == []
 
 
-def test_a_lost_node_is_counted_and_paid_for_no_longer(fake_cloud: FakeCloud) -> None:
+def test_a_lost_node_is_no_longer_counted_or_billed(fake_cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=16, type="h100", clouds=["aws"])
     before = cluster.hourly_cost
     fake_cloud.aws.set_load(cluster.nodes[1].id, {Metric.ACCELERATOR: 50.0})
@@ -79,21 +80,21 @@ def test_a_lost_node_is_counted_and_paid_for_no_longer(fake_cloud: FakeCloud) ->
     cluster.terminate()
 
 
-def test_a_scrape_tells_how_the_rounds_go(fake_cloud: FakeCloud) -> None:
+def test_a_scrape_returns_rounds_and_their_errors(fake_cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100", clouds=["aws"])
     fake_cloud.advance("5m")
-    well = scraped(fake_cloud, rounds=3)
-    assert (well["rounds"], well["round_errors"]) == ({(): 3}, {(): 0})
-    assert well["round_timestamp_seconds"] == {(): fake_cloud.clock.now().timestamp()}
+    found = scraped(fake_cloud, rounds=3)
+    assert (found["rounds"], found["round_errors"]) == ({(): 3}, {(): 0})
+    assert found["round_timestamp_seconds"] == {(): fake_cloud.clock.now().timestamp()}
     fake_cloud.aws.faults.fail("nodes", "denied", times=1)
     assert scraped(fake_cloud)["round_errors"][()] >= 1
     cluster.terminate()
 
 
-def test_how_long_a_round_took_is_told(fake_cloud: FakeCloud) -> None:
+def test_a_gauge_has_the_duration_of_the_last_round(fake_cloud: FakeCloud) -> None:
     last = Round(4, fake_cloud.clock.now(), took=timedelta(seconds=2.5), errors=7)
-    told = {gauge.name: gauge.values for gauge in gauges(fake_cloud.session, last)}
-    assert (told["round_duration_seconds"], told["round_errors"], told["rounds"]) == ({(): 2.5}, {(): 7}, {(): 5})
+    found = {gauge.name: gauge.values for gauge in gauges(fake_cloud.session, last)}
+    assert (found["round_duration_seconds"], found["round_errors"], found["rounds"]) == ({(): 2.5}, {(): 7}, {(): 5})
 
 
 def test_accelerators_are_measured_every_five_minutes_and_not_in_every_round(fake_cloud: FakeCloud) -> None:
@@ -106,7 +107,7 @@ def test_accelerators_are_measured_every_five_minutes_and_not_in_every_round(fak
     cluster.terminate()
 
 
-def test_a_scrape_asks_no_cloud(fake_cloud: FakeCloud) -> None:
+def test_a_scrape_calls_no_cloud(fake_cloud: FakeCloud) -> None:
     with serve("127.0.0.1:0") as exporter:
         before = fake_cloud.aws.faults.count()
         with urllib.request.urlopen(f"http://{exporter.address}/metrics") as answer:
@@ -114,7 +115,7 @@ def test_a_scrape_asks_no_cloud(fake_cloud: FakeCloud) -> None:
         assert fake_cloud.aws.faults.count() == before
 
 
-def test_it_is_served_on_the_given_address_only_and_not_any_more_when_the_block_ends(fake_cloud: FakeCloud) -> None:
+def test_metrics_are_served_on_the_given_address_only_until_the_block_ends(fake_cloud: FakeCloud) -> None:
     threads = threading.active_count()
     with serve("127.0.0.1:0") as exporter:
         port = int(exporter.address.rpartition(":")[2])
@@ -154,7 +155,7 @@ def test_an_address_is_a_host_and_a_port(address: str, parsed: tuple[str, int]) 
         "[a]b]:80",
     ],
 )
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_anything_but_a_host_and_a_port_is_refused(address: str) -> None:
     with pytest.raises(errors.SpecError, match=r"write 127\.0\.0\.1:9464"):
         parse_address(address)
 
@@ -162,14 +163,14 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 def test_without_prometheus_client_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     load = builtins.__import__
 
-    def absent(name: str, *arguments: object) -> object:
+    def absent(name: str, *arguments: Any) -> object:
         if name.partition(".")[0] == "prometheus_client":
             raise ModuleNotFoundError("No module named 'prometheus_client'", name="prometheus_client")
-        return load(name, *arguments)  # type: ignore[arg-type]
+        return load(name, *arguments)
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "prometheus_client"]:
         monkeypatch.delitem(sys.modules, name)
-    # An installation without the extra can't be had in the environment of the tests.
+    # The environment of the tests has the extra installed.
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(errors.ConfigError, match=r'pip install "multicompute\[metrics\]"'), serve("127.0.0.1:0"):
         pass

@@ -1,4 +1,4 @@
-"""Idleness: what is known to have done nothing is ended, and what was not measured never is."""
+"""A cluster that is known to be idle is terminated, and one that was not measured never is."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ NOW = datetime(2027, 1, 1, 12, tzinfo=UTC)
 LIMIT = timedelta(minutes=30)
 LONG_AGO = NOW - timedelta(days=1)
 BY_FIVE = range(1, 30, 5)
-"""Minutes before now at which a cloud that measures every five minutes has measured."""
+"""Minutes ago at which a cloud that measures every five minutes has samples."""
 
 
 def a_node(name: str = "i-0", accelerators: float = 1) -> Node:
@@ -49,44 +49,44 @@ CASES: dict[str, tuple[bool, list[Node], list[Sample]]] = {
     "a gap of ten minutes": (True, [a_node()], measured([29, 19, 9])),
     "a gap of more": (False, [a_node()], measured([29, 19.5, 9])),
     "lags by ten minutes": (True, [a_node()], measured([28, 19, 10])),
-    "has fallen silent": (False, [a_node()], measured([28, 20, 10.1])),
+    "no recent sample": (False, [a_node()], measured([28, 20, 10.1])),
     "two nodes, both quiet": (True, [a_node(), a_node("i-1")], [*QUIET, *measured(BY_FIVE, node="i-1")]),
     "two nodes, one not measured": (False, [a_node(), a_node("i-1")], QUIET),
     "two nodes, one at work": (False, [a_node(), a_node("i-1")], [*QUIET, *measured(BY_FIVE, node="i-1", value=80)]),
     "one accelerator of two measured": (False, [a_node(accelerators=2)], QUIET),
     "both accelerators quiet": (True, [a_node(accelerators=2)], [*QUIET, *measured(BY_FIVE, accelerator=1)]),
     "one of two at work": (False, [a_node(accelerators=2)], [*QUIET, *measured(BY_FIVE, accelerator=1, value=60)]),
-    "one of two falls silent": (False, [a_node(accelerators=2)], [*QUIET, *measured([28, 20], accelerator=1)]),
+    "one of two has no recent sample": (False, [a_node(accelerators=2)], [*QUIET, *measured([28, 20], accelerator=1)]),
     "measured as a whole": (True, [a_node(accelerators=8)], measured(BY_FIVE, accelerator=None)),
     "a share of an accelerator": (True, [a_node(accelerators=0.25)], QUIET),
     "what is not a number is not quiet": (False, [a_node()], [*QUIET, *measured([3], value=float("nan"))]),
-    "somebody else's node is at work": (True, [a_node()], [*QUIET, *measured(BY_FIVE, node="i-9", value=90)]),
+    "a foreign node is at work": (True, [a_node()], [*QUIET, *measured(BY_FIVE, node="i-9", value=90)]),
     "no nodes": (False, [], QUIET),
 }
 
 
 @pytest.mark.parametrize(("expected", "nodes", "samples"), CASES.values(), ids=CASES)
-def test_idle_is_what_was_measured_all_the_time_and_did_nothing(
+def test_a_cluster_is_idle_if_it_was_measured_all_the_time_and_did_nothing(
     expected: bool, nodes: list[Node], samples: list[Sample]
 ) -> None:
     assert is_idle(nodes, samples, up_since=LONG_AGO, now=NOW, limit=LIMIT) is expected
-    # In whatever order a cloud tells it.
+    # In any order of the samples.
     assert is_idle(nodes, samples[::-1], up_since=LONG_AGO, now=NOW, limit=LIMIT) is expected
 
 
 @pytest.mark.parametrize(("minutes", "expected"), [(31, True), (30, True), (29, False), (0, False)])
-def test_what_has_not_been_up_for_so_long_is_not_idle(minutes: int, expected: bool) -> None:
+def test_a_cluster_that_has_not_been_up_for_so_long_is_not_idle(minutes: int, expected: bool) -> None:
     since = NOW - timedelta(minutes=minutes)
     assert is_idle([a_node()], QUIET, up_since=since, now=NOW, limit=LIMIT) is expected
 
 
-def test_a_short_limit_needs_measurements_that_are_closer() -> None:
+def test_a_short_limit_needs_closer_samples() -> None:
     limit = timedelta(minutes=10)
     assert not is_idle([a_node()], measured([6]), up_since=LONG_AGO, now=NOW, limit=limit)
     assert is_idle([a_node()], measured([6, 2]), up_since=LONG_AGO, now=NOW, limit=limit)
 
 
-# --- from request to end, in virtual time -----------------------------------------------------------------------------
+# --- from request to termination, in virtual time -----------------------------------------------------------------------------
 
 
 @pytest.fixture(name="cloud")
@@ -104,7 +104,7 @@ def a_round(cloud: FakeCloud) -> None:
     supervise(cloud.session, rounds=1)
 
 
-def test_a_cluster_that_does_nothing_is_ended_after_its_limit_and_says_why(cloud: FakeCloud) -> None:
+def test_a_cluster_that_does_nothing_is_terminated_after_its_limit_with_the_reason(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=16, type="h100", idle_timeout="30m")
     load(cloud, cluster, 2.0)
     cloud.advance("29m")
@@ -119,7 +119,7 @@ def test_a_cluster_that_does_nothing_is_ended_after_its_limit_and_says_why(cloud
     assert cloud.alive() == []
 
 
-def test_a_cluster_of_which_one_node_is_at_work_lives(cloud: FakeCloud) -> None:
+def test_a_cluster_with_one_busy_node_lives(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=16, type="h100", idle_timeout="30m")
     load(cloud, cluster, 2.0)
     cloud.aws.set_load(cluster.nodes[1].id, {Metric.ACCELERATOR: 70.0})
@@ -129,7 +129,7 @@ def test_a_cluster_of_which_one_node_is_at_work_lives(cloud: FakeCloud) -> None:
     cluster.terminate()
 
 
-def test_a_cluster_of_which_nothing_was_measured_lives_and_its_story_says_so_once(cloud: FakeCloud) -> None:
+def test_a_cluster_that_was_not_measured_lives_and_has_one_event_that_says_so(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100", idle_timeout="30m")
     cloud.advance("2h")
     a_round(cloud)
@@ -137,11 +137,11 @@ def test_a_cluster_of_which_nothing_was_measured_lives_and_its_story_says_so_onc
     a_round(cloud)
     assert Cluster.get(cluster.name).state is ClusterState.READY
     notes = [event.message for event in cluster.events() if event.kind == "note"]
-    assert notes == ["idle_timeout can't be judged here: nothing was measured of its accelerators"]
+    assert notes == ["idle_timeout has no effect: its accelerators were not measured"]
     cluster.terminate()
 
 
-def test_a_cloud_that_does_not_measure_ends_nothing_and_the_story_says_so_once(cloud: FakeCloud) -> None:
+def test_a_cluster_in_a_cloud_that_does_not_measure_lives_and_has_one_event_that_says_so(cloud: FakeCloud) -> None:
     cloud.aws.capabilities -= {Capability.METRICS}
     cluster = Cluster.request(gpus=8, type="h100", idle_timeout="30m")
     load(cloud, cluster, 0.0)
@@ -150,12 +150,12 @@ def test_a_cloud_that_does_not_measure_ends_nothing_and_the_story_says_so_once(c
     a_round(cloud)
     assert Cluster.get(cluster.name).state is ClusterState.READY
     notes = [event.message for event in cluster.events() if event.kind == "note"]
-    assert notes == ["idle_timeout can't be judged here: aws does not measure accelerators"]
+    assert notes == ["idle_timeout has no effect: aws does not measure accelerators"]
     assert cloud.aws.faults.count("metrics") == 0
     cluster.terminate()
 
 
-def test_a_monitoring_that_fails_ends_nothing(cloud: FakeCloud) -> None:
+def test_monitoring_that_fails_terminates_nothing(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100", idle_timeout="30m")
     load(cloud, cluster, 0.0)
     cloud.advance("2h")
@@ -167,7 +167,7 @@ def test_a_monitoring_that_fails_ends_nothing(cloud: FakeCloud) -> None:
     assert cloud.alive() == []
 
 
-def test_a_cluster_with_a_lost_node_is_left_alone_and_judged_anew_once_it_is_healed(cloud: FakeCloud) -> None:
+def test_a_cluster_with_a_lost_node_lives_and_its_idle_time_starts_anew_when_it_is_healed(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=16, type="h100", idle_timeout="30m")
     load(cloud, cluster, 0.0)
     cloud.advance("20m")
@@ -187,7 +187,7 @@ def test_a_cluster_with_a_lost_node_is_left_alone_and_judged_anew_once_it_is_hea
     assert cloud.alive() == []
 
 
-def test_a_cluster_that_is_degraded_since_it_was_judged_is_left_alone(cloud: FakeCloud) -> None:
+def test_a_cluster_that_is_degraded_since_it_was_found_idle_lives(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=16, type="h100", idle_timeout="30m")
     cloud.advance("2h")
     cloud.aws.preempt(cluster.nodes[1].id)
@@ -207,7 +207,7 @@ def test_without_an_idle_timeout_nothing_is_measured(cloud: FakeCloud) -> None:
     cluster.terminate()
 
 
-def test_of_a_cluster_at_work_only_the_last_minutes_are_read(cloud: FakeCloud) -> None:
+def test_only_the_last_minutes_of_a_busy_cluster_are_read(cloud: FakeCloud) -> None:
     cluster = Cluster.request(gpus=8, type="h100", idle_timeout="1h")
     load(cloud, cluster, 90.0)
     cloud.advance("2h")

@@ -1,4 +1,4 @@
-"""The real catalog, read once."""
+"""The packaged catalog, read once for the session."""
 
 from pathlib import Path
 

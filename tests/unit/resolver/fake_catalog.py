@@ -1,4 +1,4 @@
-"""A small catalog made in the test, with the methods of the real one."""
+"""A small catalog that a test builds, with the methods of the real one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ CPU = InstanceType("blue", "c4", vcpus=4, memory_gib=16)
 def line(
     instance: InstanceType, price: float, region: Region = EAST, zones: Sequence[str] = ("a", "b"), **changes: Any
 ) -> Listing:
-    """A line of an offer table: on demand, at a fresh list price, in zones named behind the region."""
+    """Return a line of an offer table: on demand, at a fresh list price, in zones named after the region."""
     basis, as_of = changes.get("basis", "list"), changes.get("as_of", FRESH)
     names = tuple(f"{region.name}{zone}" for zone in zones)
     return Listing(
@@ -34,8 +34,8 @@ def line(
     )
 
 
-class Shop:
-    """Has the methods of a catalog that the resolver calls, and remembers which accelerators were read."""
+class FakeCatalog:
+    """The methods of a catalog that the resolver calls; records which accelerators were read."""
 
     def __init__(self, *lines: Listing, more: Sequence[InstanceType] = ()) -> None:
         self.lines = lines
@@ -63,18 +63,24 @@ class Shop:
     def accelerators(self) -> tuple[str, ...]:
         return tuple(sorted({item.accelerator for item in self.types} - {""}))
 
+    def zones(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        found: dict[tuple[str, str], set[str]] = {}
+        for item in self.lines:
+            found.setdefault((item.region.provider, item.region.name), set()).update(item.zones)
+        return {key: tuple(sorted(zones)) for key, zones in found.items() if zones}
+
     def regions(self) -> tuple[Region, ...]:
         return (EAST, WEST, NORTH)
 
 
-def plan(shop: Shop, *, known: dict[str, Any] | None = None, **arguments: Any) -> Plan:
-    """The plan for these arguments of a request; `known` is what the resolver is told beside them."""
+def plan(catalog: FakeCatalog, *, known: dict[str, Any] | None = None, **arguments: Any) -> Plan:
+    """Return the plan for these arguments of a request; `known` are further arguments of `resolve`."""
     settings: dict[str, Any] = {"now": NOW, "configured": {"blue": "", "green": ""}} | (known or {})
-    return resolve(ClusterSpec.of(arguments), shop, **settings)  # type: ignore[arg-type]
+    return resolve(ClusterSpec.of(arguments), catalog, **settings)  # type: ignore[arg-type]
 
 
 def shown(plan: Plan) -> list[str]:
-    """The candidates in short: "8 x b8 east-1a", parts joined by +."""
+    """Return the candidates in short form: "8 x b8 east-1a", parts joined by +."""
     return [
         " + ".join(
             f"{part.nodes} x {part.offer.instance.name} {part.offer.zone or part.offer.region}" for part in item.parts

@@ -1,25 +1,28 @@
-"""A slow resolver, written from the documented rules alone: looks at every offer by itself, with every rule in turn."""
+"""A slow resolver, written from the documented rules only: it applies every rule to every offer in turn."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from math import ceil, floor
 
 from multicompute import accelerators
 from multicompute.catalog import Catalog
-from multicompute.offer import InstanceType, Listing, Offer
+from multicompute.offer import InstanceType, Listing, Offer, Quote
 from multicompute.plan import Outage
-from multicompute.provider import Quota, Reservation
+from multicompute.provider import LifetimeLimit, Reservation
 from multicompute.spec import ClusterSpec
 
 PartKey = tuple[str, str, str, str, str, float, str, int, str | None]
 """Provider, region, zone, type, accelerator, accelerators, purchase, nodes, reservation."""
 
+Gang = tuple[tuple[Offer, int, str | None], ...]
+"""The parts of a candidate: an offer, nodes, and a reservation or None."""
+
 
 def universe(catalog: Catalog) -> list[tuple[Listing, Offer]]:
-    """Every offer of every table."""
+    """Return every offer of every table."""
     return [
         (line, offer)
         for name in ("", *catalog.accelerators())
@@ -42,7 +45,7 @@ class Answer:
 
 @dataclass
 class Oracle:
-    """One question, asked of one offer after the other."""
+    """A spec and its context, applied to each offer on its own."""
 
     spec: ClusterSpec
     catalog: Catalog
@@ -50,16 +53,19 @@ class Oracle:
     now: datetime
     unusable: frozenset[str] = frozenset()
     outages: Sequence[Outage] = ()
-    quotas: Mapping[str, Sequence[Quota]] | None = None
     reservations: Sequence[Reservation] = ()
     only: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lifetime_limits: Mapping[str, Sequence[LifetimeLimit]] = field(default_factory=dict)
+    default_ttl: timedelta | None = None
 
     def __post_init__(self) -> None:
+        self._accelerators: dict[frozenset[str], set[str]] = {}
+        self._rejections: dict[int, str | None] = {}
         reserved = [r for name in self.spec.reservations for r in self.reservations if r.id == name]
         self.names = self.spec.type or tuple(r.instance_type for r in reserved)
         self.models: list[frozenset[str]] = [frozenset(a.name for a in accelerators.find(name)) for name in self.names]
 
-    # What a name means
+    # Names
 
     def place_in_list(self, instance: InstanceType) -> int | None:
         for index, name in enumerate(self.names):
@@ -73,15 +79,14 @@ class Oracle:
         return any(not m and n.lower() == instance.name.lower() for n, m in zip(self.names, self.models, strict=True))
 
     def shares_accelerator(self, instance: InstanceType) -> bool:
-        """Whether some name in the list is an instance type with this accelerator."""
+        """Return whether `type` names an instance type with this accelerator."""
         wanted = {name.lower() for name, model in zip(self.names, self.models, strict=True) if not model}
         return instance.accelerator in self._accelerators_of(frozenset(wanted))
 
     def _accelerators_of(self, names: frozenset[str]) -> set[str]:
-        cache = self.__dict__.setdefault("_cache", {})
-        if names not in cache:
-            cache[names] = {i.accelerator for name in names for i in self.catalog.instances(name)}
-        return cache[names]
+        if names not in self._accelerators:
+            self._accelerators[names] = {i.accelerator for name in names for i in self.catalog.instances(name)}
+        return self._accelerators[names]
 
     def region_matches(self, pattern: str, provider: str, region: str) -> bool:
         pattern = pattern.lower()
@@ -97,10 +102,44 @@ class Oracle:
         return fnmatchcase(region, pattern)
 
     def means_a_region(self, pattern: str) -> bool:
-        return any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
+        cache: dict[str, bool] = self.__dict__.setdefault("_regions", {})
+        if pattern not in cache:
+            cache[pattern] = any(self.region_matches(pattern, r.provider, r.name) for r in self.catalog.regions())
+        return cache[pattern]
+
+    def means_a_type(self, pattern: str) -> bool:
+        return any(fnmatchcase(name.lower(), pattern.lower()) for name in self.catalog.instance_names())
+
+    def zone_matches(self, pattern: str, provider: str, zone: str) -> bool:
+        """Return whether a pattern that matches no region matches a zone."""
+        cloud, _, name = pattern.lower().rpartition(":")
+        return not self.means_a_region(pattern) and cloud in ("", provider) and fnmatchcase(zone.lower(), name)
+
+    def means_a_zone(self, pattern: str) -> bool:
+        return any(
+            self.zone_matches(pattern, p, zone) for (p, _), zones in self.catalog.zones().items() for zone in zones
+        )
+
+    def excluded_places(self) -> list[str]:
+        """Return the exclusions that are not instance types. What is both a type and a zone is a type."""
+        return [p for p in self.spec.exclude if self.means_a_region(p) or not self.means_a_type(p)]
+
+    def zones_in(self, provider: str, region: str) -> tuple[str, ...]:
+        return self.catalog.zones().get((provider, region), ())
+
+    def is_split(self, provider: str, region: str) -> bool:
+        """Return whether `regions`, `exclude` or the configuration treats some zones of a region unlike others."""
+        cache: dict[tuple[str, str], bool] = self.__dict__.setdefault("_split", {})
+        if (provider, region) not in cache:
+            cache[provider, region] = any(
+                any(self.zone_matches(p, provider, zone) for p in patterns for zone in self.zones_in(provider, region))
+                and not any(self.region_matches(p, provider, region) for p in patterns)
+                for patterns in (self.spec.regions, self.excluded_places())
+            ) or any(zone in self.only.get(provider, ()) for zone in self.zones_in(provider, region))
+        return cache[provider, region]
 
     def is_refused(self) -> bool:
-        """Whether the spec names what does not exist or contradicts itself. (All types that are drawn exist.)"""
+        """Return whether the spec names something unknown or contradicts itself. (All types that are drawn exist.)"""
         spec = self.spec
         instances = [
             i
@@ -113,24 +152,25 @@ class Oracle:
             return True
         if spec.gpus is not None and not has_models and not any(i.accelerators for i in instances):
             return True
-        if not all(self.means_a_region(pattern) for pattern in spec.regions):
+        if not all(self.means_a_region(pattern) or self.means_a_zone(pattern) for pattern in spec.regions):
             return True
-        names = [name.lower() for name in self.catalog.instance_names()]
         for pattern in spec.exclude:
-            if not self.means_a_region(pattern) and not any(fnmatchcase(name, pattern.lower()) for name in names):
+            if not (self.means_a_region(pattern) or self.means_a_type(pattern) or self.means_a_zone(pattern)):
                 return True
         places = [(r.provider, r.name) for r in self.catalog.regions()]
-        meant = {p for p, name in places if any(self.region_matches(pattern, p, name) for pattern in spec.regions)}
-        return bool(spec.regions and spec.clouds is not None and not meant & set(spec.clouds))
+        found = {p for p, name in places if any(self.region_matches(pattern, p, name) for pattern in spec.regions)}
+        zones = [(p, zone) for (p, _), names in self.catalog.zones().items() for zone in names]
+        found |= {p for p, zone in zones if any(self.zone_matches(pattern, p, zone) for pattern in spec.regions)}
+        return bool(spec.regions and spec.clouds is not None and not found & set(spec.clouds))
 
-    # Amounts
+    # Numbers
 
     def per_accelerator(self, instance: InstanceType) -> int:
-        """How many nodes with a part of an accelerator make a whole one."""
+        """Return how many nodes with a fraction of an accelerator add up to one."""
         return round(1 / instance.accelerators)
 
-    def whole(self, instance: InstanceType) -> float:
-        """Accelerators per node, not rounded as in the tables."""
+    def exact_count(self, instance: InstanceType) -> float:
+        """Return the accelerators per node, not rounded as in the tables."""
         return 1 / self.per_accelerator(instance) if 0 < instance.accelerators < 1 else instance.accelerators
 
     def node_count(self, instance: InstanceType) -> int:
@@ -160,13 +200,13 @@ class Oracle:
         if instance.accelerators == 0:
             return 0.0
         if instance.accelerators < 1:
-            whole = model.memory_gib if model else instance.accelerator_memory_gib
-            return min(instance.accelerator_memory_gib, whole * instance.accelerators)
+            nominal = model.memory_gib if model else instance.accelerator_memory_gib
+            return min(instance.accelerator_memory_gib, nominal * instance.accelerators)
         return max(instance.accelerator_memory_gib, model.memory_gib if model else 0.0)
 
-    # The rules, one after the other
+    # Rules, in their order
 
-    def rejection_reason(self, instance: InstanceType) -> str | None:  # noqa: C901
+    def rejection_reason(self, instance: InstanceType) -> str | None:  # noqa: C901 - one rule after the other, as the specification lists them
         spec = self.spec
         if self.place_in_list(instance) is None:
             return "other instance type" if self.shares_accelerator(instance) else "wrong accelerator"
@@ -185,6 +225,8 @@ class Oracle:
             return "other number of accelerators per node"
         if spec.gpus is not None and not self.has_enough(instance):
             return "too few accelerators for that many nodes"
+        if spec.gpus is not None and not spec.allow_surplus and self.surplus(instance) > spec.gpus / 4:
+            return "over a quarter more accelerators than asked for"
         if spec.min_gpu_memory is not None and self.memory_per_accelerator(instance) < spec.min_gpu_memory:
             return "too little accelerator memory"
         if spec.vcpus is not None and instance.vcpus < spec.vcpus:
@@ -193,12 +235,11 @@ class Oracle:
             return "too little memory"
         return None
 
-    def instance_objection(self, instance: InstanceType) -> str | None:
-        """The same, kept for each instance type: there are 40 times as many offers."""
-        kept = self.__dict__.setdefault("_kept", {})
-        if id(instance) not in kept:
-            kept[id(instance)] = self.rejection_reason(instance)
-        return kept[id(instance)]
+    def instance_rejection(self, instance: InstanceType) -> str | None:
+        """Return the same, cached per instance type: there are 40 times as many offers."""
+        if id(instance) not in self._rejections:
+            self._rejections[id(instance)] = self.rejection_reason(instance)
+        return self._rejections[id(instance)]
 
     def allowed(self, purchase: str) -> bool:
         return {
@@ -208,16 +249,50 @@ class Oracle:
             "reserved": False,
         }[purchase]
 
-    def region_objection(self, provider: str, region: str) -> str | None:
-        if self.spec.regions and not any(self.region_matches(p, provider, region) for p in self.spec.regions):
-            return "region not asked for"
-        if any(self.region_matches(p, provider, region) for p in self.spec.exclude):
+    def place_rejection(self, provider: str, region: str, zone: str) -> str | None:
+        """Return `first_place_rejection`, cached: there are 200 times as many offers as zones."""
+        kept: dict[tuple[str, str, str], str | None] = self.__dict__.setdefault("_places", {})
+        if (provider, region, zone) not in kept:
+            kept[provider, region, zone] = self.first_place_rejection(provider, region, zone)
+        return kept[provider, region, zone]
+
+    def first_place_rejection(self, provider: str, region: str, zone: str) -> str | None:
+        """Return the first reason to reject one zone of a region; "" is an unknown zone, which may be any."""
+        asked, excluded = self.spec.regions, self.excluded_places()
+        others = self.zones_in(provider, region)
+        if asked and not any(
+            self.region_matches(p, provider, region) or self.zone_matches(p, provider, zone) for p in asked
+        ):
+            is_zone = any(self.zone_matches(p, provider, other) for p in asked for other in others)
+            return "zone not asked for" if is_zone else "region not asked for"
+        if any(self.region_matches(p, provider, region) for p in excluded):
             return "region excluded"
-        if provider in self.only and region not in self.only[provider]:
-            return "region not configured"
+        if any(self.zone_matches(p, provider, other) for p in excluded for other in ([zone] if zone else others)):
+            return "zone excluded"
+        only = self.only.get(provider, (region,))
+        if region not in only and zone not in only:
+            return "zone not configured" if any(other in only for other in others) else "region not configured"
         return None
 
-    def money_objection(self, hourly: float, per_accelerator: float) -> str | None:
+    def zones_of(self, offer: Offer) -> list[str]:
+        """Return the zones in which an offer may be used."""
+        if offer.zone or not self.is_split(offer.provider, offer.region):
+            return [offer.zone]
+        zones = self.zones_in(offer.provider, offer.region)
+        return [zone for zone in zones if self.place_rejection(offer.provider, offer.region, zone) is None]
+
+    def offer_place_rejection(self, offer: Offer) -> str | None:
+        place = (offer.provider, offer.region)
+        if offer.zone or not self.is_split(*place):
+            return self.place_rejection(*place, offer.zone)
+        order = (
+            *("region not asked for", "zone not asked for", "region excluded", "zone excluded"),
+            *("region not configured", "zone not configured"),
+        )
+        found = [self.place_rejection(*place, zone) for zone in self.zones_in(*place)]
+        return None if None in found else max((reason for reason in found if reason), key=order.index)
+
+    def price_rejection(self, hourly: float, per_accelerator: float) -> str | None:
         spec = self.spec
         if spec.max_price is not None and per_accelerator > spec.max_price:
             return "over max_price"
@@ -225,23 +300,45 @@ class Oracle:
             return "over max_hourly"
         return None
 
-    def offer_objection(self, offer: Offer) -> str | None:
-        """Everything but limits and fabric."""
-        if found := self.instance_objection(offer.instance):
+    def offer_rejection(self, offer: Offer) -> str | None:
+        """Return the first reason to reject an offer, except for outages and the fabric."""
+        if found := self.instance_rejection(offer.instance):
             return found
         if not self.allowed(offer.purchase):
             words = {"on_demand": "on demand", "spot": "spot", "flex_start": "flex-start", "reserved": "reserved"}
             return f"{words[offer.purchase]} not asked for"
-        if found := self.region_objection(offer.provider, offer.region):
+        if found := self.offer_place_rejection(offer):
             return found
         if offer.quote.basis == "estimate" and not self.spec.estimates:
             return "price is an estimate"
-        count = self.whole(offer.instance)
+        count = self.exact_count(offer.instance)
         each = round(offer.quote.hourly_cost / count, 6) if count else 0.0
-        return self.money_objection(round(self.node_count(offer.instance) * offer.quote.hourly_cost, 6), each)
+        hourly = round(self.node_count(offer.instance) * offer.quote.hourly_cost, 6)
+        if found := self.price_rejection(hourly, each):
+            return found
+        return "terminated before the ttl" if self.spec.strict_ttl and self.ends_early(offer) else None
+
+    def ends_early(self, offer: Offer, reservation: str | None = None) -> bool:
+        """Return whether the cloud terminates nodes of this offer before the ttl."""
+        ttl = self.default_ttl if self.spec.ttl == "default" else self.spec.ttl
+        assert not isinstance(ttl, str)
+        lives = [
+            limit.longest
+            for limit in self.lifetime_limits.get(offer.provider, ())
+            if (ttl is not None or limit.without_expiry)
+            and (offer.purchase in limit.purchases or limit.purchases == ())
+            and any(fnmatchcase(offer.instance_type, glob) for glob in limit.families)
+        ]
+        held = [
+            r
+            for r in self.reservations
+            if (r.id, r.provider, r.region, r.zone) == (reservation, offer.provider, offer.region, offer.zone)
+        ]
+        lives += [r.ends_at - self.now for r in held if r.ends_at is not None]
+        return any(ttl is None or life < ttl for life in lives)
 
     def blocked(self, offer: Offer, nodes: int) -> bool:
-        """Whether an outage rules `nodes` of it out."""
+        """Return whether an outage covers `nodes` of this offer."""
         return any(
             o.provider == offer.provider
             and o.place in ("", offer.region, offer.zone)
@@ -252,31 +349,6 @@ class Oracle:
             for o in self.outages
         )
 
-    def over_quota(self, offer: Offer, nodes: int, others: Iterable[tuple[Offer, int]] = ()) -> bool:
-        """Whether `nodes` of it, beside the others, are more than a quota has left."""
-        taken = [*others, (offer, nodes)]
-        for quota in (self.quotas or {}).get(offer.provider, ()):
-            if self.counts_against(offer, quota):
-                amount = sum(n * self.unit(o.instance, quota) for o, n in taken if self.counts_against(o, quota))
-                if self.unit(offer.instance, quota) and amount > quota.limit - quota.used + 1e-6:
-                    return True
-        return False
-
-    def counts_against(self, offer: Offer, quota: Quota) -> bool:
-        quotas = (self.quotas or {}).get(offer.provider, ())
-        return (
-            any(quota is other for other in quotas)
-            and quota.purchase == offer.purchase
-            and quota.region in ("", offer.region)
-            and any(fnmatchcase(offer.instance_type, glob) for glob in quota.families)
-        )
-
-    def unit(self, instance: InstanceType, quota: Quota) -> float:
-        return {"vcpus": instance.vcpus * instance.hosts, "accelerators": instance.accelerators, "nodes": 1}[quota.unit]
-
-    def fits(self, offer: Offer, nodes: int, others: Iterable[tuple[Offer, int]] = ()) -> bool:
-        return not self.blocked(offer, nodes) and not self.over_quota(offer, nodes, others)
-
     def is_linked(self, instance: InstanceType) -> bool:
         model = accelerators.get(instance.accelerator)
         return model is not None and model.linked
@@ -284,41 +356,65 @@ class Oracle:
     def lacks_fabric(self, instance: InstanceType) -> bool:
         return self.node_count(instance) > 1 and not instance.fabric
 
-    # The answer
+    # Answer
 
     def answer(self) -> Answer:
         first: dict[int, str] = {}
+        self.offers = self.expanded()
         for index, (_, offer) in enumerate(self.offers):
-            if found := self.offer_objection(offer):
+            if found := self.offer_rejection(offer):
                 first[index] = found
             elif self.blocked(offer, self.node_count(offer.instance)):
                 first[index] = "outage"
-            elif self.over_quota(offer, self.node_count(offer.instance)):
-                first[index] = "quota"
-        alive = [(index, offer) for index, (_, offer) in enumerate(self.offers) if index not in first]
-        asks = self.spec.interconnect == "rdma" or (
+        accepted = [(index, offer) for index, (_, offer) in enumerate(self.offers) if index not in first]
+        needs_fabric = self.spec.interconnect == "rdma" or (
             self.spec.interconnect == "auto"
             and any(
                 self.is_linked(offer.instance) and not self.lacks_fabric(offer.instance)
                 for index, (_, offer) in enumerate(self.offers)
-                # Out of capacity or quota just now is no reason to do without, where the gang may not spread.
-                if first.get(index) in ((None, "outage", "quota") if self.spec.placement == "zone" else (None,))
+                # An outage now is no reason to accept gangs without a fabric, unless the gang may spread.
+                if first.get(index) in ((None, "outage") if self.spec.placement == "zone" else (None,))
             )
         )
-        for index, offer in alive:
-            meant = self.spec.interconnect == "rdma" or self.is_linked(offer.instance)
-            if asks and meant and self.lacks_fabric(offer.instance):
+        for index, offer in accepted:
+            applies = self.spec.interconnect == "rdma" or self.is_linked(offer.instance)
+            if needs_fabric and applies and self.lacks_fabric(offer.instance):
                 first[index] = "no fabric"
-        gangs = [((offer, self.node_count(offer.instance), None),) for i, offer in alive if i not in first]
+        gangs: list[Gang] = [
+            ((offer, self.node_count(offer.instance), None),) for i, offer in accepted if i not in first
+        ]
         if self.spec.placement != "zone" and self.spec.interconnect != "rdma":
-            gangs += self.spread_gangs(first, asks=asks)
+            gangs += self.spread_gangs(first, needs_fabric=needs_fabric)
         reserved = self.reserved_gangs()
         used = {key_of(part[0], 0) for gang in (*gangs, *reserved) for part in gang}
-        counts = Counter(reason for index, reason in first.items() if key_of(self.offers[index][1], 0) not in used)
         gangs = sorted(reserved, key=self.rank) + sorted(gangs, key=self.rank)
-        return Answer([tuple(key_of(*part) for part in gang) for gang in gangs], dict(counts))
+        return Answer([tuple(key_of(*part) for part in gang) for gang in gangs], self.counted(first, used))
 
-    def rank(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> tuple[object, ...]:
+    def expanded(self) -> list[tuple[Listing, Offer]]:
+        """Return the offers, with one in every allowed zone for each without a zone, where zones are not treated alike."""
+        found = []
+        for line, offer in self.offers:
+            zones = [offer.zone]
+            if not offer.zone and self.is_split(offer.provider, offer.region) and not self.offer_rejection(offer):
+                zones = self.zones_of(offer)
+            found += [(line, offer if zone == offer.zone else replace(offer, zone=zone)) for zone in zones]
+        return found
+
+    def counted(self, first: Mapping[int, str], used: set[PartKey]) -> dict[str, int]:
+        """Count the offers that are in no candidate. An offer that names no zone counts once, although it is in several."""
+        counts: Counter[str] = Counter()
+        once: dict[PartKey, set[str]] = {}
+        for index, reason in first.items():
+            line, offer = self.offers[index]
+            if not line.zones and offer.zone:
+                once.setdefault(key_of(replace(offer, zone=""), 0), set()).add(reason)
+            elif key_of(offer, 0) not in used:
+                counts[reason] += 1
+        used_anywhere = {(*key[:2], "", *key[3:]) for key in used}
+        counts.update("outage" if "outage" in once[key] else min(once[key]) for key in once.keys() - used_anywhere)
+        return dict(counts)
+
+    def rank(self, gang: Gang) -> tuple[object, ...]:
         head = gang[0][0]
         instance = head.instance
         total = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)
@@ -330,6 +426,7 @@ class Oracle:
         parts = tuple((*key_of(o, 0)[:4], o.purchase) for o, _, _ in gang) if is_reserved or len(gang) > 1 else ()
         front = (
             position,
+            any(self.ends_early(offer, reservation) for offer, _, reservation in gang),
             total,
             estimated,
             nodes,
@@ -340,10 +437,10 @@ class Oracle:
         )
         return (*front, instance.accelerator, instance.accelerators, parts)
 
-    def spread_gangs(self, first: dict[int, str], *, asks: bool) -> list[tuple[tuple[Offer, int, None], ...]]:
-        stand_ins: dict[object, list[tuple[int, Offer]]] = {}
+    def spread_gangs(self, first: dict[int, str], *, needs_fabric: bool) -> list[Gang]:
+        groups: dict[object, list[tuple[int, Offer]]] = {}
         for index, (_, offer) in enumerate(self.offers):
-            if first.get(index) not in (None, "outage", "quota") or (asks and self.is_linked(offer.instance)):
+            if first.get(index) not in (None, "outage") or (needs_fabric and self.is_linked(offer.instance)):
                 continue
             what: object = (offer.instance, offer.purchase)
             if self.spec.placement == "region":
@@ -357,21 +454,22 @@ class Oracle:
                 )
             if self.spec.order == "given":
                 what = (what, self.place_in_list(offer.instance))
-            stand_ins.setdefault(what, []).append((index, offer))
-        found = []
-        for group in stand_ins.values():
+            groups.setdefault(what, []).append((index, offer))
+        found: list[Gang] = []
+        for group in groups.values():
             if not any(index in first for index, _ in group):
                 continue
-            ordered = sorted((offer for _, offer in group), key=self.cheapness)
+            ordered = sorted((offer for _, offer in group), key=self.price_key)
             parts = self.fill(ordered, self.node_count(ordered[0].instance))
             hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in parts), 6)
-            if len(parts) > 1 and self.money_objection(hourly, 0.0) is None:
+            if len(parts) > 1 and self.price_rejection(hourly, 0.0) is None:
                 found.append(parts)
         return found
 
-    def cheapness(self, offer: Offer) -> tuple[object, ...]:
+    def price_key(self, offer: Offer) -> tuple[object, ...]:
         place = (offer.provider, offer.region, offer.zone)
         return (
+            self.ends_early(offer),
             offer.quote.hourly_cost,
             offer.quote.basis == "estimate",
             *place,
@@ -382,8 +480,7 @@ class Oracle:
     def fill(self, offers: Sequence[Offer], nodes: int) -> tuple[tuple[Offer, int, None], ...]:
         parts: list[tuple[Offer, int, None]] = []
         for offer in offers:
-            others = [(other, count) for other, count, _ in parts]
-            take = self.most(offer, nodes, others)
+            take = self.most(offer, nodes)
             if take:
                 parts.append((offer, take, None))
                 nodes -= take
@@ -391,18 +488,18 @@ class Oracle:
                 return tuple(parts)
         return ()
 
-    def most(self, offer: Offer, nodes: int, others: list[tuple[Offer, int]]) -> int:
-        """The largest number up to `nodes` that fits; halved down to, since what does not fit does not fit in more."""
+    def most(self, offer: Offer, nodes: int) -> int:
+        """Return the largest number up to `nodes` that fits. Bisection works, since more nodes never fit if fewer do not."""
         low, high = 0, nodes + 1
         while high - low > 1:
             middle = floor((low + high) / 2)
-            if self.fits(offer, middle, others):
+            if not self.blocked(offer, middle):
                 low = middle
             else:
                 high = middle
         return low
 
-    def reserved_gangs(self) -> list[tuple[tuple[Offer, int, str | None], ...]]:
+    def reserved_gangs(self) -> list[Gang]:
         places: dict[object, list[Reservation]] = {}
         for name in self.spec.reservations:
             for r in sorted(self.reservations, key=lambda r: (r.provider, r.region, r.zone)):
@@ -410,16 +507,14 @@ class Oracle:
                     places.setdefault((r.provider, r.region, r.zone, r.instance_type.lower()), []).append(r)
         return [gang for group in places.values() for gang in self.reserved_in(group)]
 
-    def reserved_in(self, group: Sequence[Reservation]) -> list[tuple[tuple[Offer, int, str | None], ...]]:
-        from multicompute.offer import Quote
-
+    def reserved_in(self, group: Sequence[Reservation]) -> list[Gang]:
         head = group[0]
         fitting = [
             i
             for i in self.catalog.instances(head.instance_type)
             if i.provider == head.provider
             and self.rejection_reason(i) is None
-            and self.region_objection(i.provider, head.region) is None
+            and self.place_rejection(i.provider, head.region, head.zone) is None
         ]
         if not fitting or (self.spec.interconnect == "rdma" and self.lacks_fabric(fitting[0])):
             return []
@@ -428,21 +523,28 @@ class Oracle:
         for r in group:
             offer = Offer(instance, r.region, r.zone, "reserved", Quote(r.hourly_cost, self.now.date(), r.id))
             take = min(r.available, missing)
-            if take > 0 and self.fits(offer, take):
+            has_ended = r.ends_at is not None and r.ends_at <= self.now
+            if take > 0 and not has_ended and not self.blocked(offer, take):
                 inside.append((offer, take, r.id))
                 missing -= take
         if not inside:
             return []
-        gangs: list[tuple[tuple[Offer, int, str | None], ...]] = [tuple(inside)] if not missing else []
+        gangs: list[Gang] = [tuple(inside)] if not missing else []
         for _, offer in self.offers if missing else ():
-            is_meant = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
-            is_beside = offer.zone in ("", head.zone) or head.zone == ""
-            may_be_chosen = offer.quote.basis == "list" or self.spec.estimates
-            if is_meant and is_beside and may_be_chosen and self.fits(offer, missing):
+            if self.place_rejection(offer.provider, offer.region, offer.zone) is not None:
+                continue
+            is_same_type = offer.instance == instance and offer.region == head.region and self.allowed(offer.purchase)
+            is_same_zone = offer.zone in ("", head.zone) or head.zone == ""
+            is_allowed = offer.quote.basis == "list" or self.spec.estimates
+            if is_same_type and is_same_zone and is_allowed and not self.blocked(offer, missing):
                 gangs.append((*inside, (offer, missing, None)))
-        return [gang for gang in gangs if self.bears(gang)]
+        return [gang for gang in gangs if self.is_affordable(gang) and self.lives_long_enough(gang)]
 
-    def bears(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> bool:
+    def lives_long_enough(self, gang: tuple[tuple[Offer, int, str | None], ...]) -> bool:
+        is_early = any(self.ends_early(offer, reservation) for offer, _, reservation in gang)
+        return not (self.spec.strict_ttl and is_early)
+
+    def is_affordable(self, gang: Gang) -> bool:
         hourly = round(sum(nodes * offer.quote.hourly_cost for offer, nodes, _ in gang), 6)
-        count = round(sum(nodes * self.whole(offer.instance) for offer, nodes, _ in gang), 6)
-        return self.money_objection(hourly, round(hourly / count, 6) if count else 0.0) is None
+        count = round(sum(nodes * self.exact_count(offer.instance) for offer, nodes, _ in gang), 6)
+        return self.price_rejection(hourly, round(hourly / count, 6) if count else 0.0) is None

@@ -1,4 +1,4 @@
-"""Random specs and random states of the world around real offers, for the comparison with the oracle."""
+"""Random specs, outages and reservations around real offers, for the comparison with the oracle."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -6,17 +6,21 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from multicompute import accelerators
 from multicompute.catalog import Catalog
 from multicompute.errors import SpecError
 from multicompute.offer import Listing
 from multicompute.plan import Outage
-from multicompute.provider import Quota, Reservation
+from multicompute.provider import LifetimeLimit, Reservation
 from multicompute.spec import ClusterSpec
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-CONFIGURED = {"aws": ["us-east-1", "eu-west-1"], "azure": ["eastus", "westeurope"]}
-"""Regions that a configuration may name as the only ones."""
-PURCHASES = ("on_demand", "spot", "flex_start")
+CONFIGURED = {
+    "aws": ["us-east-1", "eu-west-1"],
+    "azure": ["eastus", "westeurope"],
+    "gcp": ["us-central1-a", "us-central1-b", "europe-west4"],
+}
+"""The regions and zones that a configuration may restrict a provider to."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,10 @@ class Question:
     spec: ClusterSpec
     unusable: frozenset[str] = frozenset()
     outages: tuple[Outage, ...] = ()
-    quotas: dict[str, list[Quota]] = field(default_factory=dict)
     reservations: tuple[Reservation, ...] = ()
     only: dict[str, list[str]] = field(default_factory=dict)
+    lifetime_limits: dict[str, tuple[LifetimeLimit, ...]] = field(default_factory=dict)
+    default_ttl: timedelta | None = None
 
 
 FAMILIES = (
@@ -68,8 +73,6 @@ TYPES = (
     "g5.xlarge",
     "n1-standard-8",
     "p3.2xlarge",
-)
-TYPES += (
     "Standard_ND96isr_H100_v5",
     "Standard_NV12ads_A10_v5",
     "standard_nv6ads_a10_v5",
@@ -77,7 +80,7 @@ TYPES += (
     "g2-standard-4",
 )
 CPU_TYPES = ("c6i.12xlarge", "Standard_B2ms", "n1-standard-8")
-REGIONS = (
+REGIONS: tuple[str, ...] = (
     "us-*",
     "eu",
     "us",
@@ -91,11 +94,26 @@ REGIONS = (
     "*-1",
     "aws:eu",
 )
+ZONES = (
+    "us-east-1a",
+    "us-east-1[abc]",
+    "aws:us-east-1?",
+    "US-West-2B",
+    "us-central1-a",
+    "us-central1-?",
+    "europe-west4-*",
+    "eastus-1",
+    "eastus-[23]",
+    "azure:eastus2-*",
+    "*-1a",
+    "*-b",
+)
+REGIONS += ZONES
 EXCLUDED = (*REGIONS, "p5.*", "*nvl*", "p5.48xlarge", "a3-*", "Standard_NC*", "g5.*", "v5p-*")
 
 
 def maybe(strategy: st.SearchStrategy[Any], weight: int = 4) -> st.SearchStrategy[Any]:
-    """None most of the time, so that specs with a single constraint are common."""
+    """Return None most of the time, so that specs with a single constraint are frequent."""
     return st.integers(0, weight).flatmap(lambda roll: strategy if roll == weight else st.none())
 
 
@@ -105,7 +123,7 @@ def several(values: tuple[str, ...], weight: int = 4) -> st.SearchStrategy[Any]:
 
 @st.composite
 def arguments(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
-    """Arguments of a request, those that were not drawn left out."""
+    """Return the arguments of a request, without those that were not drawn."""
     kind = draw(st.sampled_from(("accelerators", "types", "cpu", "mixed")))
     chosen = {"accelerators": FAMILIES + VARIANTS, "types": SLICES + TYPES + names, "cpu": CPU_TYPES}.get(kind)
     pool = chosen or FAMILIES + VARIANTS + SLICES + TYPES + CPU_TYPES
@@ -132,15 +150,17 @@ def arguments(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
         "interconnect": st.sampled_from(("auto", "auto", "any", "rdma")),
         "max_price": maybe(st.floats(0.2, 15), 5),
         "max_hourly": maybe(st.floats(1, 1000), 5),
+        "allow_surplus": maybe(st.just(value=True), 2),
         "budget": maybe(st.floats(10, 10_000), 5),
-        "ttl": maybe(st.sampled_from(("90m", "12h", "7d")), 2),
+        "ttl": maybe(st.sampled_from(("90m", "12h", "7d", "none", "20d")), 2),
+        "strict_ttl": maybe(st.just(True), 2),
     }
     values |= {name: draw(strategy) for name, strategy in options.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def bought(line: Listing) -> st.SearchStrategy[Any]:
-    """Mostly the way in which the line is bought: limits on reserved capacity concern only reservations."""
+def purchases(line: Listing) -> st.SearchStrategy[Any]:
+    """Return mostly the purchase type of the line: limits on reserved capacity apply only to reservations."""
     return st.sampled_from((line.purchase, line.purchase, line.purchase, "reserved"))
 
 
@@ -151,20 +171,28 @@ def outages(draw: st.DrawFn, lines: list[Listing]) -> Outage:
     kind = draw(st.sampled_from((line.instance.name, line.instance.name, line.instance.name[:3] + "*")))
     until = NOW + timedelta(minutes=draw(st.sampled_from((-5, 0, 5, 600))))
     return Outage(
-        *(line.instance.provider, place, kind, draw(bought(line)), "capacity", until),
+        *(line.instance.provider, place, kind, draw(purchases(line)), "capacity", until),
         nodes=draw(st.sampled_from((1, 1, 2, 4, 9))),
     )
 
 
-@st.composite
-def quotas(draw: st.DrawFn, lines: list[Listing]) -> tuple[str, Quota]:
-    line = draw(st.sampled_from(lines))
-    globs = draw(st.sampled_from(((line.instance.name[:1] + "*",), (line.instance.name, "zz*"), ("*",))))
-    limit = draw(st.sampled_from((0, 1, 8, 100, 384, 768, 5000)))
-    used = draw(st.sampled_from((0, 0, 4, 192)))
-    unit = draw(st.sampled_from(("vcpus", "vcpus", "accelerators", "nodes")))
-    region = draw(st.sampled_from((line.region.name, line.region.name, "")))
-    return line.instance.provider, Quota("limit", region, draw(bought(line)), globs, limit, used, unit)
+def lifetime_limits() -> st.SearchStrategy[dict[str, tuple[LifetimeLimit, ...]]]:
+    """Return limits of some providers, around the ttls that are drawn."""
+    one = st.builds(
+        LifetimeLimit,
+        longest=st.sampled_from(
+            [timedelta(hours=2), timedelta(hours=12), timedelta(days=7), timedelta(days=7, hours=1)]
+        ),
+        purchases=st.sampled_from([(), ("on_demand",), ("spot", "flex_start"), ("reserved",)]),
+        families=st.sampled_from([("*",), ("[!v]*",), ("p5.*", "a3-*")]),
+        without_expiry=st.booleans(),
+    )
+    several_of = st.lists(one, min_size=1, max_size=2).map(tuple)
+    return st.dictionaries(st.sampled_from(("aws", "gcp", "azure")), several_of, max_size=2)
+
+
+def default_ttls() -> st.SearchStrategy[timedelta | None]:
+    return st.sampled_from((timedelta(hours=24), None))
 
 
 @st.composite
@@ -174,7 +202,17 @@ def reservations(draw: st.DrawFn, lines: list[Listing], name: str) -> Reservatio
     free = draw(st.sampled_from((0, 1, 2, 4, 8, 64)))
     kind = draw(st.sampled_from((line.instance.name, line.instance.name, "p6e-gb200.36xlarge")))
     price = draw(st.sampled_from((0.0, 0.0, 3.5, 40.0)))
-    return Reservation(line.instance.provider, name, line.region.name, zone, kind, free, hourly_cost=price)
+    life = draw(st.sampled_from((None, None, 0, 1, 12, 24 * 7, 24 * 30)))
+    return Reservation(
+        line.instance.provider,
+        name,
+        line.region.name,
+        zone,
+        kind,
+        free,
+        hourly_cost=price,
+        ends_at=None if life is None else NOW + timedelta(hours=life),
+    )
 
 
 @st.composite
@@ -187,10 +225,7 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
         values["reservations"] = draw(st.permutations(ids))
         if draw(st.integers(0, 4)) == 4 and "gpus" not in values:
             del values["type"]
-    limits: dict[str, list[Quota]] = {}
-    for provider, quota in draw(st.lists(quotas(lines), max_size=4)) if lines and draw(st.booleans()) else ():
-        limits.setdefault(provider, []).append(quota)
-    gone = tuple(draw(st.lists(outages(lines), max_size=8))) if lines and draw(st.booleans()) else ()
+    active = tuple(draw(st.lists(outages(lines), max_size=8))) if bool(lines) and draw(st.booleans()) else ()
     unusable = frozenset(draw(st.sets(st.sampled_from(("aws", "gcp", "azure")))))
     try:
         spec = ClusterSpec.of(values)
@@ -199,13 +234,12 @@ def questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     only = (
         draw(st.dictionaries(st.sampled_from(tuple(CONFIGURED)), st.none(), max_size=1)) if draw(st.booleans()) else {}
     )
-    return Question(spec, unusable, gone, limits, reserved, {name: CONFIGURED[name] for name in only})
+    regions = {name: CONFIGURED[name] for name in only}
+    return Question(spec, unusable, active, reserved, regions, draw(lifetime_limits()), draw(default_ttls()))
 
 
 def relevant(catalog: Catalog, names: list[str]) -> list[Listing]:
-    """Lines that a spec for these names may be about."""
-    from multicompute import accelerators
-
+    """Return the lines that may matter for these names."""
     found: list[Listing] = []
     for name in names:
         models = [model.name for model in accelerators.find(name)]
@@ -223,7 +257,7 @@ def relevant(catalog: Catalog, names: list[str]) -> list[Listing]:
 
 @st.composite
 def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
-    """Questions in which limits and reservations decide: few other constraints, gangs of several nodes."""
+    """Draw questions that limits and reservations decide: gangs of several nodes, with few other constraints."""
     names = draw(
         st.lists(
             st.sampled_from(("t4", "l4", "a10g", "h100", "a100", "g5.xlarge", "l40s")),
@@ -235,7 +269,7 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     gpus = draw(st.sampled_from((4, 8, 16, 64)))
     spot = draw(st.sampled_from((False, True, "prefer")))
     lines = [line for line in relevant(catalog, names) if line.purchase == ("spot" if spot is True else "on_demand")]
-    # Most offers are cheap for somebody: draw from the cheapest, where a limit changes the answer.
+    # Draw from the cheapest offers, where a limit changes the answer.
     lines = sorted(lines, key=lambda line: line.quote.hourly_cost / line.instance.accelerators)[:60]
     values: dict[str, Any] = {"type": names, "gpus": gpus, "spot": spot}
     values["placement"] = draw(st.sampled_from(("region", "cloud", "any", "any", "zone")))
@@ -245,16 +279,14 @@ def tight_questions(draw: st.DrawFn, catalog: Catalog) -> Question:
     values["max_hourly"] = draw(maybe(st.floats(5, 300), 5))
     values["max_price"] = draw(maybe(st.floats(0.3, 4), 5))
     values["estimates"] = draw(st.sampled_from((True, True, False)))
+    values["strict_ttl"] = draw(st.sampled_from((True, False, False)))
     ids = [f"cr-{index}" for index in range(draw(st.sampled_from((0, 0, 1, 2))))]
     reserved = tuple(draw(reservations(lines, name)) for name in ids)
-    if reserved and draw(st.booleans()):
-        # Two in one place are used together.
+    if bool(reserved) and draw(st.booleans()):
+        # Two reservations in one place are used together.
         reserved = tuple(replace(reserved[0], id=name, available=draw(st.sampled_from((1, 2, 5)))) for name in ids)
     values["reservations"] = ids
-    limits: dict[str, list[Quota]] = {}
-    for provider, quota in draw(st.lists(quotas(lines), min_size=1, max_size=6)):
-        limits.setdefault(provider, []).append(quota)
-    gone = tuple(draw(st.lists(outages(lines), max_size=10)))
+    active = tuple(draw(st.lists(outages(lines), min_size=1, max_size=16)))
     unusable = frozenset(draw(st.sets(st.sampled_from(("aws", "gcp", "azure")))))
     spec = ClusterSpec.of({name: value for name, value in values.items() if value is not None})
-    return Question(spec, unusable, gone, limits, reserved)
+    return Question(spec, unusable, active, reserved, {}, draw(lifetime_limits()), draw(default_ttls()))

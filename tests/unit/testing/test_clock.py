@@ -1,4 +1,4 @@
-"""Virtual time passes when somebody sleeps or says so, and never by itself."""
+"""Virtual time passes by a sleep or on request, and never by itself."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -11,14 +11,14 @@ from multicompute.errors import SpecError
 from multicompute.testing import FakeClock
 
 
-def test_time_stands_still_by_itself() -> None:
+def test_time_does_not_pass_by_itself() -> None:
     clock = FakeClock()
     assert clock.now() == clock.now()
     assert clock.now().tzinfo is UTC
 
 
 @given(st.lists(st.timedeltas(timedelta(0), timedelta(days=30)), max_size=20))
-def test_sleeping_lets_exactly_that_time_pass(naps: list[timedelta]) -> None:
+def test_a_sleep_advances_the_time_by_its_duration(naps: list[timedelta]) -> None:
     clock = FakeClock()
     before = clock.now()
     for nap in naps:
@@ -26,25 +26,25 @@ def test_sleeping_lets_exactly_that_time_pass(naps: list[timedelta]) -> None:
     assert clock.now() - before == sum(naps, timedelta(0))
 
 
-def test_a_negative_sleep_does_not_turn_time_back() -> None:
+def test_a_negative_sleep_does_not_move_time_back() -> None:
     clock = FakeClock()
     before = clock.now()
     clock.sleep(timedelta(seconds=-5))
     assert clock.now() == before
 
 
-def test_time_is_advanced_by_what_people_write_from_a_start_taken_as_utc() -> None:
+def test_time_is_advanced_by_duration_texts_from_a_start_in_utc() -> None:
     clock = FakeClock(datetime.fromisoformat("2026-11-24"))
     assert clock.advance("1h30m") == datetime(2026, 11, 24, 1, 30, tzinfo=UTC)
 
 
-def test_time_is_not_advanced_by_nonsense() -> None:
+def test_time_is_not_advanced_by_an_invalid_duration() -> None:
     clock = FakeClock()
     with pytest.raises(SpecError, match="by='soon'"):
         clock.advance("soon")
 
 
-def test_no_nap_of_many_threads_is_lost() -> None:
+def test_the_sleeps_of_many_threads_add_up() -> None:
     clock = FakeClock()
     before = clock.now()
     with ThreadPoolExecutor(8) as pool:

@@ -8,14 +8,14 @@ import pytest
 from multicompute.errors import CapacityError, ProviderError
 from multicompute.node import Node
 from multicompute.provider import TAG_ID, Capability, LaunchRequest, Resource, Selector, Teardown
-from multicompute.testing import FailureKind, FakeProvider, ProviderConformance
-from multicompute.testing.fake_world import FakeWorld
+from multicompute.testing import FailureKind, FakeProvider, ProviderConformance, ProviderHarness
+from multicompute.testing.fake.harness import FakeHarness
 
 pytest_plugins = ["pytester"]
 
 
 class LaunchesPart(FakeProvider):
-    """Gives what it has where it has not enough."""
+    """Launches a smaller gang without capacity for the complete one."""
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         try:
@@ -27,7 +27,7 @@ class LaunchesPart(FakeProvider):
 
 
 class ForgetsTokens(FakeProvider):
-    """Buys again what it has bought."""
+    """Launches again for a repeated token."""
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         self._by_token.pop(request.token, None)
@@ -35,7 +35,7 @@ class ForgetsTokens(FakeProvider):
 
 
 class ForgetsUserTags(FakeProvider):
-    """Tags with nothing but ours."""
+    """Sets only the tags of multicompute."""
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         ours = {key: value for key, value in request.tags.items() if key.startswith("multicompute-")}
@@ -43,14 +43,14 @@ class ForgetsUserTags(FakeProvider):
 
 
 class ListsOnePage(FakeProvider):
-    """Takes the first page for the whole listing."""
+    """Reads only the first page of a listing."""
 
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
         return super().nodes(selector)[:100]
 
 
 class ShufflesListings(FakeProvider):
-    """Lists in another order each time."""
+    """Lists in a different order each time."""
 
     def nodes(self, selector: Selector) -> tuple[Node, ...]:
         nodes = super().nodes(selector)
@@ -67,8 +67,8 @@ class TerminatesEverything(FakeProvider):
         return super().terminate(selector)
 
 
-class TakesTheClusterForTheAttempt(FakeProvider):
-    """Terminates the whole cluster where one attempt was meant."""
+class TerminatesClusterInsteadOfAttempt(FakeProvider):
+    """Terminates the complete cluster instead of one attempt."""
 
     def terminate(self, selector: Selector) -> Teardown:
         if selector.token is not None:
@@ -78,7 +78,7 @@ class TakesTheClusterForTheAttempt(FakeProvider):
 
 
 class LeavesGroups(FakeProvider):
-    """Forgets what was made beside the nodes, and does not speak of it."""
+    """Neither deletes nor lists dependent resources."""
 
     def _delete_groups(self, selector: Selector, now: object) -> str:
         return ""
@@ -87,23 +87,23 @@ class LeavesGroups(FakeProvider):
         return tuple(item for item in super()._existing(selector, now) if item.kind != "group")  # type: ignore[arg-type]
 
 
-class SaysDoneTooEarly(FakeProvider):
-    """Takes a request to terminate for the end."""
+class ReportsDoneTooEarly(FakeProvider):
+    """Reports that a teardown is done when it has only been requested."""
 
     def terminate(self, selector: Selector) -> Teardown:
         super().terminate(selector)
         return Teardown()
 
 
-class TakesHiddenForGone(FakeProvider):
-    """Believes that what a listing does not show is gone."""
+class TreatsHiddenAsGone(FakeProvider):
+    """Treats a node that a listing does not show as gone."""
 
     def terminate(self, selector: Selector) -> Teardown:
         return super().terminate(replace(selector, node_ids=()))
 
 
-class CallsEverythingCapacity(FakeProvider):
-    """Takes an unknown code for a lack of capacity."""
+class TranslatesEverythingToCapacity(FakeProvider):
+    """Translates an unknown code to a lack of capacity."""
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         try:
@@ -113,7 +113,7 @@ class CallsEverythingCapacity(FakeProvider):
 
 
 class IgnoresExpiry(FakeProvider):
-    """Declares that it ends nodes, and does not."""
+    """Declares EXPIRY, but does not terminate nodes."""
 
     def launch(self, request: LaunchRequest) -> tuple[Node, ...]:
         nodes = super().launch(request)
@@ -123,53 +123,53 @@ class IgnoresExpiry(FakeProvider):
 
 
 suite = ProviderConformance()
-BROKEN: Sequence[tuple[type[FakeProvider], Callable[[FakeWorld], None]]] = [
+BROKEN: Sequence[tuple[type[FakeProvider], Callable[[ProviderHarness], None]]] = [
     (LaunchesPart, suite.test_without_capacity_for_the_whole_gang_nothing_is_launched),
     (ForgetsTokens, suite.test_the_same_token_again_gives_the_same_nodes_and_buys_nothing),
     (ForgetsTokens, suite.test_a_launch_whose_answer_was_lost_is_the_same_launch_when_repeated),
     (ForgetsTokens, suite.test_two_launches_of_one_token_at_once_buy_once),
-    (ForgetsUserTags, suite.test_everything_that_a_launch_makes_is_tagged_when_it_is_born),
-    (ListsOnePage, suite.test_a_listing_goes_to_its_last_page_in_a_stable_order),
-    (ShufflesListings, suite.test_a_listing_goes_to_its_last_page_in_a_stable_order),
-    (TerminatesEverything, suite.test_a_teardown_touches_neither_other_clusters_nor_what_is_not_ours),
-    (TakesTheClusterForTheAttempt, suite.test_a_teardown_by_token_leaves_the_rest_of_the_cluster),
+    (ForgetsUserTags, suite.test_everything_that_a_launch_creates_is_tagged_at_its_creation),
+    (ListsOnePage, suite.test_a_listing_reads_every_page_and_has_a_stable_order),
+    (ShufflesListings, suite.test_a_listing_reads_every_page_and_has_a_stable_order),
+    (TerminatesEverything, suite.test_a_teardown_changes_neither_other_clusters_nor_foreign_resources),
+    (TerminatesClusterInsteadOfAttempt, suite.test_a_teardown_by_token_leaves_the_rest_of_the_cluster),
     (LeavesGroups, suite.test_a_teardown_ends_with_nothing_left_in_the_cloud),
-    (LeavesGroups, suite.test_what_a_refused_launch_left_behind_goes_with_the_cluster),
-    (SaysDoneTooEarly, suite.test_a_teardown_ends_with_nothing_left_in_the_cloud),
-    (TakesHiddenForGone, suite.test_a_node_that_listings_do_not_show_yet_is_not_taken_for_gone),
-    (IgnoresExpiry, suite.test_a_node_past_its_expiry_ends_without_us),
+    (LeavesGroups, suite.test_a_teardown_deletes_what_a_refused_launch_left_behind),
+    (ReportsDoneTooEarly, suite.test_a_teardown_ends_with_nothing_left_in_the_cloud),
+    (TreatsHiddenAsGone, suite.test_a_node_that_listings_do_not_show_yet_is_not_treated_as_gone),
+    (IgnoresExpiry, suite.test_a_node_is_terminated_at_its_expiry_without_a_call),
 ]
 
 
 @pytest.mark.parametrize(("broken", "test"), BROKEN, ids=[f"{kind.__name__}-{test.__name__}" for kind, test in BROKEN])
 def test_a_provider_that_breaks_a_promise_is_found(
-    broken: type[FakeProvider], test: Callable[[FakeWorld], None]
+    broken: type[FakeProvider], test: Callable[[ProviderHarness], None]
 ) -> None:
-    test(FakeWorld())
+    test(FakeHarness())
     with pytest.raises(AssertionError):
-        test(FakeWorld(broken("fake")))
+        test(FakeHarness(broken("fake")))
 
 
-def test_a_provider_that_takes_an_unknown_code_for_a_lack_of_capacity_is_found() -> None:
+def test_a_provider_that_translates_an_unknown_code_to_a_lack_of_capacity_is_found() -> None:
     with pytest.raises(AssertionError):
         suite.test_a_refusal_becomes_the_error_of_its_kind_with_place_and_code(
-            FakeWorld(CallsEverythingCapacity("fake")), FailureKind.UNKNOWN
+            FakeHarness(TranslatesEverythingToCapacity("fake")), FailureKind.UNKNOWN
         )
 
 
 MODULE = """
 import pytest
 from multicompute.testing import FakeProvider, ProviderConformance
-from multicompute.testing.fake_world import FakeWorld
+from multicompute.testing.fake.harness import FakeHarness
 
 class TestPlain(ProviderConformance):
     @pytest.fixture
-    def world(self):
-        return FakeWorld(FakeProvider("fake", capabilities=()))
+    def harness(self):
+        return FakeHarness(FakeProvider("fake", capabilities=()))
 """
 
 
-def test_of_a_provider_without_capabilities_only_what_is_about_them_is_skipped(pytester: pytest.Pytester) -> None:
+def test_a_provider_without_capabilities_skips_only_the_tests_of_capabilities(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(MODULE)
     result = pytester.runpytest_subprocess("-q", "-rs", "-p", "no:randomly", "-p", "no:asyncio")
     about = [test for name in dir(suite) if hasattr(test := getattr(suite, name), "needs")]
@@ -179,9 +179,9 @@ def test_of_a_provider_without_capabilities_only_what_is_about_them_is_skipped(p
     result.stdout.fnmatch_lines(["*fake does not declare the capability spot*"])
 
 
-def test_a_subclass_that_gives_no_world_is_told_so() -> None:
-    fixture = ProviderConformance.__dict__["world"]
-    with pytest.raises(NotImplementedError, match="must give the fixture `world`"):
+def test_a_subclass_without_a_harness_gets_an_error_that_says_so() -> None:
+    fixture = ProviderConformance.__dict__["harness"]
+    with pytest.raises(NotImplementedError, match="must override the fixture `harness`"):
         next(fixture.__wrapped__(suite) if hasattr(fixture, "__wrapped__") else fixture._get_wrapped_function()(suite))
 
 

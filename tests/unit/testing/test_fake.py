@@ -1,4 +1,4 @@
-"""The cloud in memory is as scarce, slow and unreliable as a test says, and as strict as a real one."""
+"""The fake cloud has the capacity, delays and faults that a test sets, and is as strict as a real cloud."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +52,7 @@ def cloud(clock: FakeClock) -> FakeProvider:
 # --- time -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_node_runs_when_its_boot_time_is_over_and_not_before(cloud: FakeProvider, clock: FakeClock) -> None:
+def test_a_node_runs_after_its_boot_time_and_not_before(cloud: FakeProvider, clock: FakeClock) -> None:
     cloud.boot_time = timedelta(minutes=2)
     cloud.launch(launch_request(offer(), nodes=1))
     clock.advance("119s")
@@ -82,7 +82,7 @@ def test_a_teardown_goes_from_nodes_to_group_in_steps(cloud: FakeProvider, clock
     assert cloud.alive() == []
 
 
-def test_a_group_is_in_use_by_a_node_that_no_listing_shows(cloud: FakeProvider) -> None:
+def test_a_node_that_no_listing_shows_still_uses_its_group(cloud: FakeProvider) -> None:
     cloud.lag = timedelta(seconds=10)
     cloud.launch(launch_request(offer()))
     step = cloud.terminate(FIRST)
@@ -105,7 +105,7 @@ def test_an_expired_node_is_gone_with_that_reason(cloud: FakeProvider, clock: Fa
     assert len(cloud.running_ids()) == 2
     clock.advance("1m")
     assert cloud.running_ids() == []
-    assert {node.reason for node in cloud.nodes(FIRST)} == {"expired: its end of life has passed"}
+    assert {node.reason for node in cloud.nodes(FIRST)} == {"expired: its expiry has passed"}
 
 
 def test_moving_the_expiry_does_not_bring_an_expired_node_back(cloud: FakeProvider, clock: FakeClock) -> None:
@@ -115,7 +115,7 @@ def test_moving_the_expiry_does_not_bring_an_expired_node_back(cloud: FakeProvid
     assert cloud.running_ids() == []
 
 
-def test_without_the_capability_nothing_ends_a_node_but_us(clock: FakeClock) -> None:
+def test_without_the_expiry_capability_only_terminate_ends_a_node(clock: FakeClock) -> None:
     cloud = FakeProvider("fake", clock=clock, capabilities=())
     cloud.launch(expiring(launch_request(offer()), clock.now() + timedelta(hours=1)))
     clock.advance("2h")
@@ -145,7 +145,7 @@ def test_a_stopped_node_still_exists(cloud: FakeProvider, clock: FakeClock) -> N
 # --- scarcity ---------------------------------------------------------------------------------------------------------
 
 
-def test_capacity_is_what_runs_and_what_is_left(cloud: FakeProvider, clock: FakeClock) -> None:
+def test_capacity_includes_running_nodes(cloud: FakeProvider, clock: FakeClock) -> None:
     cloud.set_capacity("big.8", "r1a", 3)
     cloud.launch(launch_request(offer(), nodes=2))
     with pytest.raises(errors.CapacityError):
@@ -165,14 +165,14 @@ def test_parts_of_one_gang_share_the_capacity_of_their_zone(cloud: FakeProvider)
 
 
 @pytest.mark.parametrize("place", ["r1a", "r1", "r*", "*"])
-def test_a_rule_reaches_a_zone_a_region_or_a_glob(cloud: FakeProvider, place: str) -> None:
+def test_a_capacity_rule_applies_to_a_zone_a_region_or_a_glob(cloud: FakeProvider, place: str) -> None:
     cloud.set_capacity("big.*", place, 0)
     with pytest.raises(errors.CapacityError):
         cloud.launch(launch_request(offer("r1a")))
     assert len(cloud.launch(launch_request(offer("r1a", instance=SMALL), token="t2"))) == 2
 
 
-def test_the_rule_that_was_set_last_decides(cloud: FakeProvider) -> None:
+def test_the_last_capacity_rule_takes_precedence(cloud: FakeProvider) -> None:
     cloud.set_capacity("*", "*", 0)
     cloud.set_capacity("big.8", "r1b", 2)
     with pytest.raises(errors.CapacityError):
@@ -180,14 +180,14 @@ def test_the_rule_that_was_set_last_decides(cloud: FakeProvider) -> None:
     assert len(cloud.launch(launch_request(offer("r1b"), token="t2"))) == 2
 
 
-def test_capacity_may_be_of_one_way_of_buying(cloud: FakeProvider) -> None:
+def test_capacity_can_be_limited_for_one_purchase(cloud: FakeProvider) -> None:
     cloud.set_capacity("big.8", "r1a", 0, purchase="spot")
     with pytest.raises(errors.CapacityError):
         cloud.launch(launch_request(offer(purchase="spot")))
     assert len(cloud.launch(launch_request(offer(), token="t2"))) == 2
 
 
-def test_a_lack_names_the_zones_that_have_some(cloud: FakeProvider) -> None:
+def test_a_lack_of_capacity_names_the_zones_that_have_some(cloud: FakeProvider) -> None:
     cloud.set_capacity("big.8", "r1a", 0)
     cloud.set_capacity("big.8", "r1b", 1)
     cloud.set_capacity("big.8", "r1c", 8)
@@ -201,7 +201,7 @@ def test_a_lack_names_the_zones_that_have_some(cloud: FakeProvider) -> None:
 
 
 @pytest.mark.parametrize(("unit", "limit"), [("vcpus", 192), ("accelerators", 16), ("nodes", 2)])
-def test_a_quota_counts_what_runs_in_its_unit(cloud: FakeProvider, unit: str, limit: float) -> None:
+def test_a_quota_counts_running_nodes_in_its_unit(cloud: FakeProvider, unit: str, limit: float) -> None:
     cloud.set_quota(Quota("big ones", "*", "on_demand", ("big.*",), limit=limit, used=0, unit=unit))
     cloud.launch(launch_request(offer(), nodes=1))
     cloud.launch(launch_request(offer(), nodes=1, token="t2"))
@@ -214,7 +214,7 @@ def test_a_quota_counts_what_runs_in_its_unit(cloud: FakeProvider, unit: str, li
     assert [(quota.region, quota.limit, quota.used) for quota in known] == [("r1", limit, limit)]
 
 
-def test_a_reservation_is_apart_from_capacity_and_is_used_up(cloud: FakeProvider) -> None:
+def test_a_reservation_is_separate_from_capacity_and_can_be_used_up(cloud: FakeProvider) -> None:
     held = cloud.add_reservation(offer(), 2)
     cloud.set_capacity("big.8", "r1a", 1)
     parts = (Part(offer(), 2, reservation=held), Part(offer(), 1))
@@ -224,7 +224,7 @@ def test_a_reservation_is_apart_from_capacity_and_is_used_up(cloud: FakeProvider
         cloud.launch(replace(launch_request(offer(), token="t2"), parts=(Part(offer(), 1, reservation=held),)))
 
 
-def test_spot_above_the_highest_price_is_a_lack_of_capacity(cloud: FakeProvider) -> None:
+def test_a_spot_price_above_max_price_is_a_lack_of_capacity(cloud: FakeProvider) -> None:
     spot = offer(purchase="spot")
     cloud.set_price(spot, 12.0)
     with pytest.raises(errors.CapacityError, match="spot price"):
@@ -255,7 +255,7 @@ def test_every_operation_on_a_cluster_can_fail(cloud: FakeProvider, operation: s
 
 def test_a_dropped_call_does_nothing_and_a_lost_answer_comes_after_the_work(cloud: FakeProvider) -> None:
     cloud.faults.drop("launch")
-    with pytest.raises(errors.TransientError, match="on the way there"):
+    with pytest.raises(errors.TransientError, match="before the call"):
         cloud.launch(launch_request(offer()))
     assert cloud.alive() == []
     cloud.faults.lose_answer("launch")
@@ -264,7 +264,7 @@ def test_a_dropped_call_does_nothing_and_a_lost_answer_comes_after_the_work(clou
     assert Counter(resource.kind for resource in cloud.alive()) == {"node": 2, "disk": 2, "group": 1}
 
 
-def test_a_token_that_has_launched_is_never_refused(cloud: FakeProvider) -> None:
+def test_a_token_that_has_launched_nodes_is_never_refused(cloud: FakeProvider) -> None:
     cloud.faults.lose_answer("launch")
     with pytest.raises(errors.TransientError):
         cloud.launch(launch_request(offer()))
@@ -272,7 +272,7 @@ def test_a_token_that_has_launched_is_never_refused(cloud: FakeProvider) -> None
     assert len(cloud.launch(launch_request(offer()))) == 2
 
 
-def test_a_slow_answer_costs_virtual_time_only(cloud: FakeProvider, clock: FakeClock) -> None:
+def test_a_slow_answer_takes_only_virtual_time(cloud: FakeProvider, clock: FakeClock) -> None:
     before = clock.now()
     cloud.faults.delay("nodes", timedelta(minutes=3))
     assert cloud.nodes(FIRST) == ()
@@ -300,7 +300,7 @@ def test_an_unreadable_quota_is_a_note_and_a_failed_check_a_finding(cloud: FakeP
     assert finding.hint == "renew the credentials"
 
 
-def test_a_code_of_a_region_wide_lack_blocks_the_region(cloud: FakeProvider) -> None:
+def test_a_code_for_a_lack_in_the_region_blocks_the_region(cloud: FakeProvider) -> None:
     cloud.faults.fail("launch", "capacity-region")
     with pytest.raises(errors.CapacityError) as caught:
         cloud.launch(launch_request(offer()))
@@ -321,12 +321,12 @@ def wrong_requests() -> list[tuple[str, LaunchRequest]]:
         ("multicompute-attempt", replace(fine, token="another")),
         ("multicompute-expires-at", replace(fine, expires_at=datetime.fromisoformat("2027-01-01T00:00:00+00:00"))),
         ("has no fabric", replace(launch_request(offer(instance=SMALL)), fabric=True)),
-        ("no reservation nope", replace(fine, parts=(Part(offer(), 1, reservation="nope"),))),
+        ("reservation nope does not exist", replace(fine, parts=(Part(offer(), 1, reservation="nope"),))),
     ]
 
 
 @pytest.mark.parametrize(("says", "request_"), wrong_requests(), ids=[says for says, _ in wrong_requests()])
-def test_what_no_cloud_would_take_is_refused_and_makes_nothing(
+def test_a_request_that_no_cloud_accepts_is_refused_and_creates_nothing(
     cloud: FakeProvider, says: str, request_: LaunchRequest
 ) -> None:
     with pytest.raises(errors.InvalidRequestError, match=says):
@@ -337,13 +337,13 @@ def test_what_no_cloud_would_take_is_refused_and_makes_nothing(
 @pytest.mark.parametrize(
     ("says", "tags"),
     [
-        ("4 tags beside ours", {f"k{number}": "v" for number in range(3)}),
+        ("4 tags of the user", {f"k{number}": "v" for number in range(3)}),
         ("'kkkkkkkkk' is too long", {"kkkkkkkkk": "v"}),
         ("'k' is too long", {"k": "v" * 9}),
-        ("reserved word", {"Own:x": "v"}),
+        ("reserved prefix", {"Own:x": "v"}),
     ],
 )
-def test_tags_beyond_what_the_cloud_takes_are_refused(says: str, tags: dict[str, str]) -> None:
+def test_tags_beyond_the_limits_of_the_cloud_are_refused(says: str, tags: dict[str, str]) -> None:
     limits = TagLimits(count=3, key_length=8, value_length=8, reserved_prefixes=("own:",))
     cloud = FakeProvider("fake", tag_limits=limits)
     request = launch_request(offer())
@@ -354,9 +354,9 @@ def test_tags_beyond_what_the_cloud_takes_are_refused(says: str, tags: dict[str,
 
 
 @pytest.mark.parametrize("purchase", ["spot", "flex_start"])
-def test_what_is_not_declared_is_not_sold(purchase: Purchase) -> None:
+def test_purchases_that_are_not_declared_are_refused(purchase: Purchase) -> None:
     cloud = FakeProvider("fake", capabilities=())
-    with pytest.raises(errors.InvalidRequestError, match="not to be had here"):
+    with pytest.raises(errors.InvalidRequestError, match="does not declare"):
         cloud.launch(launch_request(offer(purchase=purchase)))
     assert cloud.quotes([offer()]) == {}
     assert cloud.quotas("r1").notes
@@ -364,11 +364,11 @@ def test_what_is_not_declared_is_not_sold(purchase: Purchase) -> None:
 
 def test_a_token_stands_for_one_launch(cloud: FakeProvider) -> None:
     cloud.launch(launch_request(offer(), nodes=2))
-    with pytest.raises(errors.InvalidRequestError, match="stands for another launch"):
+    with pytest.raises(errors.InvalidRequestError, match="was used for another launch"):
         cloud.launch(launch_request(offer(), nodes=3))
 
 
-def test_a_teardown_of_nobody_in_particular_is_refused(cloud: FakeProvider) -> None:
+def test_a_teardown_without_a_cluster_or_a_token_is_refused(cloud: FakeProvider) -> None:
     cloud.launch(launch_request(offer()))
     with pytest.raises(errors.InvalidRequestError, match="must name a cluster or a token"):
         cloud.terminate(Selector(owner="conformance"))
@@ -389,7 +389,7 @@ def test_no_two_nodes_share_an_address(cloud: FakeProvider) -> None:
 
 @settings(max_examples=20)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=12), st.integers(0, 12))
-def test_launches_at_once_never_take_more_than_there_is(gangs: list[int], capacity: int) -> None:
+def test_concurrent_launches_never_exceed_the_capacity(gangs: list[int], capacity: int) -> None:
     cloud = FakeProvider("fake")
     cloud.set_capacity("big.8", "r1a", capacity)
 
@@ -406,7 +406,7 @@ def test_launches_at_once_never_take_more_than_there_is(gangs: list[int], capaci
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Whatever is done in whatever order, the cloud stays consistent and can be emptied."""
+    """After any calls in any order the cloud is consistent and can be emptied."""
 
     tokens = Bundle("tokens")
 
@@ -450,9 +450,9 @@ class AnyOrder(RuleBasedStateMachine):
         ends = None if hours is None else self.clock.now() + timedelta(hours=hours)
         self.cloud.set_expiry(Selector(token=request.token), ends)
 
-    @rule(request=tokens, whole=st.booleans())
-    def terminate(self, request: LaunchRequest, whole: bool) -> None:
-        selector = Selector(cluster_id=request.cluster_id) if whole else Selector(token=request.token)
+    @rule(request=tokens, is_complete=st.booleans())
+    def terminate(self, request: LaunchRequest, is_complete: bool) -> None:
+        selector = Selector(cluster_id=request.cluster_id) if is_complete else Selector(token=request.token)
         self.cloud.terminate(selector)
 
     @invariant()
@@ -479,19 +479,19 @@ AnyOrder.TestCase.settings = settings(max_examples=40, stateful_step_count=30, d
 TestAnyOrder = AnyOrder.TestCase
 
 
-def test_every_ability_is_declared_unless_said_otherwise(cloud: FakeProvider) -> None:
+def test_every_capability_is_declared_by_default(cloud: FakeProvider) -> None:
     assert cloud.capabilities == frozenset(Capability)
 
 
-def test_a_slice_of_several_hosts_is_as_many_nodes_that_come_and_go_together() -> None:
+def test_the_hosts_of_a_slice_are_nodes_that_start_and_end_together() -> None:
     with fake_cloud("gcp") as cloud:
         cloud.gcp.set_capacity("v5p-128", "*", 2)
         cluster = Cluster.request(type="v5p-128", nodes=2, spot="prefer")
         assert len(cluster.nodes) == 2 * 16
         assert cluster.gpus == 2 * 64
-        assert cluster.hourly_cost == pytest.approx(cluster.plan.best.hourly_cost)
+        assert cluster.hourly_cost == pytest.approx(cluster.plan.candidates[0].hourly_cost)
         with pytest.raises(errors.CapacityError):
-            Cluster.request(type="v5p-128", regions=[cluster.region], clouds=["gcp"])
+            Cluster.request(type="v5p-128", regions=[str(cluster.region)], clouds=["gcp"])
         cloud.gcp.preempt(cluster.nodes[3].id)
         assert len(cluster.refresh().nodes) == 16
         assert len(cluster.heal().nodes) == 32

@@ -1,4 +1,4 @@
-"""Under `fake_cloud` a user's code runs unchanged: real offers and prices, real engine and ledger, and no cloud."""
+"""In `fake_cloud` a user's code runs unchanged: with real offers, prices, engine and ledger, but without a cloud."""
 
 import os
 from datetime import timedelta
@@ -31,21 +31,21 @@ def test_prices_are_those_of_the_packaged_tables() -> None:
         assert cloud.clusters_alive() == []
 
 
-def test_clouds_that_were_not_named_are_in_no_plan() -> None:
+def test_plans_have_only_the_named_clouds() -> None:
     name = min(discover())
     with fake_cloud(name) as cloud:
         assert {candidate.provider for candidate in Cluster.plan(gpus=8, type="h100").candidates} == {name}
         assert getattr(cloud, name) is cloud[name]
-        with pytest.raises(AttributeError, match=f"no fake cloud is named 'nimbus'; there are {name}"):
+        with pytest.raises(AttributeError, match=f"no fake cloud is called 'nimbus'; there are {name}"):
             cloud.nimbus  # noqa: B018
 
 
-def test_an_unknown_cloud_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(errors.ConfigError, match="no provider is named 'nimbus'"), fake_cloud("nimbus"):
+def test_an_unknown_cloud_is_refused_with_the_names_of_the_known_ones() -> None:
+    with pytest.raises(errors.ConfigError, match="no provider is called 'nimbus'"), fake_cloud("nimbus"):
         pass
 
 
-def test_the_user_s_own_ledger_and_configuration_are_out_of_reach(tmp_path: Path) -> None:
+def test_the_users_own_ledger_and_configuration_are_not_used(tmp_path: Path) -> None:
     before = dict(os.environ)
     with fake_cloud() as cloud:
         config = cloud.session.config
@@ -63,13 +63,13 @@ def test_two_runs_of_one_test_are_the_same() -> None:
     def run() -> list[str]:
         with fake_cloud():
             cluster = Cluster.request(gpus=16, type="h100")
-            story = [event.message for event in cluster.events()]
-            return [cluster.name, *(node.id for node in cluster.nodes), *story]
+            messages = [event.message for event in cluster.events()]
+            return [cluster.name, *(node.id for node in cluster.nodes), *messages]
 
     assert run() == run()
 
 
-def test_a_lack_everywhere_but_in_one_place_is_got_over() -> None:
+def test_a_request_finds_the_only_place_with_capacity() -> None:
     with fake_cloud() as cloud:
         *_, last = Cluster.plan(gpus=64, type="h100").candidates
         cloud.set_capacity("*", "*", 0)
@@ -79,7 +79,7 @@ def test_a_lack_everywhere_but_in_one_place_is_got_over() -> None:
         assert cloud.alive() == []
 
 
-def test_waiting_long_for_capacity_takes_no_time() -> None:
+def test_a_long_wait_for_capacity_takes_no_real_time() -> None:
     with fake_cloud() as cloud:
         best = Cluster.plan(gpus=64, type="h100").candidates[0]
         cloud.set_capacity("*", "*", 0)
@@ -89,7 +89,7 @@ def test_waiting_long_for_capacity_takes_no_time() -> None:
         assert cloud.alive() == []
 
 
-def test_a_cluster_past_its_ttl_is_ended_by_the_clouds_alone() -> None:
+def test_a_cluster_past_its_ttl_is_terminated_by_the_clouds_alone() -> None:
     with fake_cloud() as cloud:
         cluster = Cluster.request(gpus=16, type="h100", ttl="2h")
         assert cloud[cluster.provider or ""].running_ids()
@@ -105,7 +105,7 @@ def test_a_preempted_node_degrades_its_cluster() -> None:
         assert cluster.refresh().state is ClusterState.DEGRADED
 
 
-def test_a_quota_sends_the_request_elsewhere() -> None:
+def test_an_exceeded_quota_sends_the_request_to_another_place() -> None:
     with fake_cloud() as cloud:
         best = Cluster.plan(gpus=8, type="h100").candidates[0]
         quota = Quota("everything", best.region, "on_demand", ("*",), limit=0, used=0, unit="nodes")
@@ -133,13 +133,13 @@ def test_several_fakes_may_be_nested() -> None:
         assert sum(provider.faults.count("launch") for provider in outer.providers.values()) == 0
 
 
-def test_the_names_of_the_clusters_that_live_are_known(fake_cloud: FakeCloud) -> None:
+def test_clusters_alive_returns_the_names_of_clusters_with_resources(fake_cloud: FakeCloud) -> None:
     with Cluster.request(gpus=8, type="h100", name="alpha"), Cluster.request(gpus=8, type="h100", name="beta"):
         assert fake_cloud.clusters_alive() == ["alpha", "beta"]
     assert fake_cloud.clusters_alive() == []
 
 
-def test_a_plug_in_gives_the_provider_that_it_was_made_with() -> None:
+def test_a_fake_plug_in_opens_the_given_provider() -> None:
     provider = FakeProvider("nimbus")
     plugin = FakePlugin("nimbus", provider=provider)
     with fake_cloud() as cloud:

@@ -1,4 +1,4 @@
-"""Faults wait for their calls, hit as often as they should, and every call is on record."""
+"""Faults wait for their calls and hit the right number of them, and every call is recorded."""
 
 import threading
 from datetime import timedelta
@@ -21,7 +21,7 @@ def test_a_fault_hits_its_operation_once_and_no_other() -> None:
 
 
 @given(st.lists(st.integers(min_value=1, max_value=4), max_size=6))
-def test_faults_are_used_up_in_the_order_in_which_they_were_given(times: list[int]) -> None:
+def test_faults_are_used_up_in_the_order_in_which_they_were_added(times: list[int]) -> None:
     faults = Faults()
     for number, count in enumerate(times):
         faults.fail("launch", str(number), times=count)
@@ -45,7 +45,7 @@ def test_a_field_that_is_a_list_matches_by_any_of_its_values() -> None:
     assert faults.take("TerminateInstances", {"InstanceIds": ["i-1", "i-2"]}) is not None
 
 
-def test_a_fault_without_a_count_hits_for_good_and_one_for_any_operation_hits_all() -> None:
+def test_a_fault_without_a_count_hits_every_call_and_one_for_any_operation_hits_all() -> None:
     faults = Faults()
     faults.lose_answer("*", times=None)
     assert all(faults.take(name) for name in ("launch", "nodes", "launch"))
@@ -69,7 +69,7 @@ def test_calls_are_recorded_and_counted() -> None:
     assert (faults.count("launch"), faults.count("terminate"), faults.count()) == (1, 0, 2)
 
 
-def test_a_hook_runs_for_its_calls_and_may_inject_a_fault() -> None:
+def test_a_hook_runs_before_its_calls_and_can_inject_a_fault() -> None:
     faults = Faults()
     seen: list[Call] = []
     faults.hook("launch", seen.append)
@@ -80,7 +80,7 @@ def test_a_hook_runs_for_its_calls_and_may_inject_a_fault() -> None:
     assert faults.take("launch") is not None
 
 
-def test_what_a_hook_raises_breaks_the_call_and_leaves_it_on_record() -> None:
+def test_an_exception_in_a_hook_breaks_the_call_after_it_is_recorded() -> None:
     faults = Faults()
 
     def stumble(call: Call) -> None:
@@ -100,7 +100,7 @@ def test_clear_forgets_faults_hooks_and_calls() -> None:
     assert (faults.take("launch"), faults.record("launch").operation, faults.count()) == (None, "launch", 1)
 
 
-def test_a_fault_that_was_made_elsewhere_can_be_added() -> None:
+def test_a_fault_object_can_be_added() -> None:
     faults = Faults()
     faults.add(Fault(FaultKind.FAIL, "launch", code="quota"))
     assert [fault.code for fault in faults.waiting()] == ["quota"]

@@ -1,4 +1,4 @@
-"""What goes wrong on the way goes wrong on the wire: connections break, answers come by halves, or never."""
+"""Faults of a local cloud happen on the wire: connections break, and responses arrive incomplete or never."""
 
 import http.client
 import json
@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from multicompute.testing import FakeClock, Faults
-from multicompute.testing.local_faults import disturbed
-from multicompute.testing.local_server import Request, Response, Server
+from multicompute.testing.local.fault_injection import FaultInjector
+from multicompute.testing.local.server import Request, Response, Server
 
 BODY = json.dumps({"done": True}).encode()
 
@@ -20,15 +20,12 @@ class Cloud:
 
     def __init__(self) -> None:
         self.faults = Faults()
-        self.clock = FakeClock()
+        self.injector = FaultInjector(self.faults, FakeClock())
         self.done = 0
         self.server = Server(self)
 
     def __call__(self, request: Request) -> Response | None:
-        fault = self.faults.take("work")
-        if fault is None:
-            return self.work()
-        return disturbed(fault, self.clock, answer=self.work, refuse=lambda fault: Response(fault.status))
+        return self.injector.answer("work", {}, answer=self.work, refuse=lambda fault: Response(fault.status))
 
     def work(self) -> Response:
         self.done += 1
@@ -52,7 +49,7 @@ def _cloud() -> Iterator[Cloud]:
     cloud.server.stop()
 
 
-def test_a_dropped_call_is_not_done_and_a_lost_answer_is(cloud: Cloud) -> None:
+def test_a_dropped_call_does_no_work_and_a_lost_answer_comes_after_the_work(cloud: Cloud) -> None:
     for way, done in ((cloud.faults.drop, 0), (cloud.faults.lose_answer, 1)):
         way("work")
         with pytest.raises(http.client.RemoteDisconnected):
@@ -68,13 +65,13 @@ def test_a_reset_connection_has_half_an_answer_and_no_more(cloud: Cloud) -> None
     assert cloud.ask()[1] == BODY
 
 
-def test_half_a_text_looks_like_a_whole_answer(cloud: Cloud) -> None:
+def test_a_truncated_body_looks_like_a_complete_response(cloud: Cloud) -> None:
     cloud.faults.truncate("work")
     answer, body = cloud.ask()
     assert (answer.status, body, cloud.done) == (200, BODY[: len(BODY) // 2], 1)
 
 
-def test_no_answer_comes_until_the_client_gives_up(cloud: Cloud) -> None:
+def test_a_hanging_call_is_never_answered(cloud: Cloud) -> None:
     cloud.faults.hang("work")
     begun = time.monotonic()
     with pytest.raises(TimeoutError):

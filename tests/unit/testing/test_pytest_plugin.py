@@ -1,4 +1,4 @@
-"""The pytest plug-in: clouds as fixtures, no cluster left behind unnoticed, and no cost to runs that do not use it."""
+"""The pytest plug-in: clouds as fixtures, no cluster left behind unnoticed, and no cost for other pytest runs."""
 
 import os
 import subprocess
@@ -50,8 +50,8 @@ def test_a_test_that_leaves_a_cluster_behind_fails_with_its_name(pytester: pytes
     result.stdout.fnmatch_lines(
         [
             "*the test left clusters behind*",
-            '*  forgotten: READY, 1 node in aws us-east-1a, $55.04 per hour; Cluster.get("forgotten").terminate() ends it',
-            "*leave each by `with`*",
+            '*  forgotten: READY, 1 node in aws us-east-1a, $55.04 per hour; terminate it with Cluster.get("forgotten").terminate()',
+            "*Use `with`, call terminate()*",
         ]
     )
     result.stdout.no_fnmatch_line("*  ended: *")
@@ -110,7 +110,7 @@ print(sorted(name for name in set(sys.modules) - before))
     assert not loaded & {"boto3", "moto", "rich", "sqlite3", "tenacity"}
 
 
-def test_what_was_left_behind_is_ended_before_the_next_test_whatever_went_wrong_with_it(
+def test_a_cluster_left_behind_is_terminated_before_the_next_test_even_under_faults(
     pytester: pytest.Pytester,
 ) -> None:
     result = run(
@@ -140,11 +140,10 @@ def test_what_was_left_behind_is_ended_before_the_next_test_whatever_went_wrong_
     result.stdout.no_fnmatch_line("*denied*")
 
 
-def test_what_no_ledger_knows_is_found_and_ended_too(pytester: pytest.Pytester) -> None:
+def test_a_cluster_in_no_ledger_is_found_and_terminated_too(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
-        from dataclasses import replace
 
         from multicompute import Cluster
         from multicompute.session import Session, use_session
@@ -154,7 +153,7 @@ def test_what_no_ledger_knows_is_found_and_ended_too(pytester: pytest.Pytester) 
         def test_has_a_ledger_of_its_own(fake_cloud, tmp_path):
             kept.append(fake_cloud)
             first = fake_cloud.session
-            config = replace(first.config, state=f"sqlite:///{tmp_path}/own.db")
+            config = first.config.model_copy(update={"state": f"sqlite:///{tmp_path}/own.db"})
             with use_session(Session(config=config, plugins=first.plugins, clock=first.clock)) as session:
                 Cluster.request(gpus=16, type="h100", name="lost", clouds=["aws"])
                 session.close()
@@ -164,12 +163,10 @@ def test_what_no_ledger_knows_is_found_and_ended_too(pytester: pytest.Pytester) 
         """,
     )
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(
-        ["*  lost: in no ledger, and there is *node *; `multicompute reconcile --terminate lost`*"]
-    )
+    result.stdout.fnmatch_lines(["*  lost: in no ledger, but left *node *; `multicompute reconcile --terminate lost`*"])
 
 
-def test_ledger_and_clouds_are_both_believed_where_they_say_that_something_lives(pytester: pytest.Pytester) -> None:
+def test_a_cluster_that_is_only_in_the_ledger_or_only_in_the_clouds_is_found(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -189,7 +186,7 @@ def test_ledger_and_clouds_are_both_believed_where_they_say_that_something_lives
                 fake_cloud.advance("10s")
             assert fake_cloud.alive() == []
 
-        def test_writes_behind_the_clouds_back(fake_cloud):
+        def test_writes_directly_into_the_ledger(fake_cloud):
             kept.append(fake_cloud)
             cluster = Cluster.request(gpus=8, type="h100", name="cloud-only", clouds=["aws"])
             now = fake_cloud.clock.now()
@@ -205,12 +202,12 @@ def test_ledger_and_clouds_are_both_believed_where_they_say_that_something_lives
     result.stdout.fnmatch_lines(
         [
             "*  ledger-only: READY, 1 node *",
-            "*  cloud-only: TERMINATED by the ledger, and there is *node aws-node-1* in aws *; `multicompute reconcile`*",
+            "*  cloud-only: TERMINATED in the ledger, but left *node aws-node-1* in aws *; `multicompute reconcile`*",
         ]
     )
 
 
-def test_the_factory_makes_clusters_in_memory_and_ends_them_after_the_test(pytester: pytest.Pytester) -> None:
+def test_the_factory_requests_clusters_in_memory_and_terminates_them_after_the_test(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -236,7 +233,7 @@ def test_the_factory_makes_clusters_in_memory_and_ends_them_after_the_test(pytes
     assert result.parseoutcomes() == {"passed": 2}
 
 
-def test_a_cluster_requested_beside_the_factory_is_the_test_s_own_to_end(pytester: pytest.Pytester) -> None:
+def test_a_cluster_requested_without_the_factory_must_be_terminated_by_the_test(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -261,7 +258,7 @@ def test_a_cluster_requested_beside_the_factory_is_the_test_s_own_to_end(pyteste
     result.stdout.no_fnmatch_line("*  made: *")
 
 
-def test_a_cluster_that_the_factory_can_t_end_fails_the_test_with_the_reason(pytester: pytest.Pytester) -> None:
+def test_a_cluster_that_the_factory_cannot_terminate_fails_the_test_with_the_reason(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -275,11 +272,13 @@ def test_a_cluster_that_the_factory_can_t_end_fails_the_test_with_the_reason(pyt
         """,
     )
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*clusters of cluster_factory could not be ended:*", "*  kept: *denied*"])
+    result.stdout.fnmatch_lines(["*clusters of cluster_factory could not be terminated:*", "*  kept: *denied*"])
     result.stdout.no_fnmatch_line("*  gone: *")
 
 
-def test_a_cluster_left_behind_in_a_local_cloud_is_found_too_and_ends_with_it(pytester: pytest.Pytester) -> None:
+def test_a_cluster_left_behind_in_a_local_cloud_is_found_too_and_is_deleted_with_its_cloud(
+    pytester: pytest.Pytester,
+) -> None:
     result = run(
         pytester,
         """
@@ -310,15 +309,15 @@ def test_a_cluster_left_behind_in_a_local_cloud_is_found_too_and_ends_with_it(py
     )
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(
-        ['*  forgotten: READY, 1 node in * per hour; Cluster.get("forgotten").terminate() ends it']
+        ['*  forgotten: READY, 1 node in * per hour; terminate it with Cluster.get("forgotten").terminate()']
     )
     result.stdout.no_fnmatch_line("*  made: *")
 
 
-def test_clouds_in_memory_and_on_the_wire_are_not_mixed_up_in_one_test(pytester: pytest.Pytester) -> None:
+def test_one_test_cannot_use_fake_and_local_clouds(pytester: pytest.Pytester) -> None:
     result = run(pytester, "def test_both(fake_cloud, local_clouds): pass")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*fake_cloud and local_clouds in one test: which of them is meant?*"])
+    result.stdout.fnmatch_lines(["*a test uses fake_cloud and local_clouds: use only one of them*"])
 
 
 @pytest.mark.parametrize("kind", ["fake_cloud", "local_clouds"])
@@ -340,7 +339,7 @@ def test_workers_of_xdist_have_their_own_clouds_and_ledgers(pytester: pytest.Pyt
         @pytest.mark.parametrize("mode", ["w", "r"])
         def test_alone(mode, {kind}, cluster_factory):
             def meet(name):
-                # Opening a FIFO waits for its other end: for the other worker, which has a cluster of the same name.
+                # To open a FIFO waits for the other worker, which has a cluster of the same name.
                 (FOLDER / name).open(mode).close()
 
             cluster = cluster_factory(gpus=8, type="h100", name="train")
@@ -382,7 +381,7 @@ def test_a_worker_of_xdist_reports_the_cluster_that_its_test_left_behind(pyteste
     result.stdout.no_fnmatch_line("*  forgotten-[13]: *")
 
 
-def test_tests_of_pytest_asyncio_have_the_same_clouds_and_are_held_to_the_same(pytester: pytest.Pytester) -> None:
+def test_tests_of_pytest_asyncio_use_the_same_clouds_and_have_the_same_checks(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -416,3 +415,40 @@ def test_tests_of_pytest_asyncio_have_the_same_clouds_and_are_held_to_the_same(p
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(["*  forgotten: READY, *"])
     result.stdout.no_fnmatch_line("*  fixed: *")
+
+
+def test_a_test_s_own_moto_is_completed_as_decorator_block_and_fixture(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import pytest
+        from moto import mock_aws
+        from multicompute import Cluster
+        from multicompute.testing import complete_moto as completed
+
+        def request():
+            with Cluster.request(gpus=8, type="h100", clouds=["aws"]) as cluster:
+                assert len(cluster.nodes) == 1
+
+        @mock_aws
+        def test_decorated(complete_moto):
+            request()
+
+        @mock_aws
+        @completed()
+        def test_decorated_twice():
+            request()
+
+        @pytest.fixture
+        def aws():
+            with mock_aws():
+                yield
+
+        def test_fixture(aws, complete_moto):
+            request()
+
+        def test_completed_first(complete_moto, aws):
+            request()
+        """,
+    )
+    assert result.parseoutcomes() == {"passed": 4}

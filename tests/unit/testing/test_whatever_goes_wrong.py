@@ -1,7 +1,9 @@
-"""Whatever goes wrong in the clouds, in whatever order, a request ends with a whole gang or with nothing running."""
+"""Whatever fails in the clouds, and in any order, a request ends with a complete gang or with nothing that runs."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -52,8 +54,8 @@ def running(cloud: FakeCloud) -> set[str]:
     spot=st.sampled_from([False, True, "prefer"]),
     is_split=st.booleans(),
 )
-def test_a_request_gives_a_whole_gang_or_leaves_nothing(
-    troubles: list[tuple[str, str, str, int]], lag: int, spot: bool | str, is_split: bool
+def test_a_request_gets_a_complete_gang_or_leaves_nothing(
+    troubles: list[tuple[str, str, str, int]], lag: int, spot: bool | Literal["prefer"], is_split: bool
 ) -> None:
     with fake_cloud() as cloud:
         for provider in cloud.providers.values():
@@ -77,15 +79,17 @@ def test_a_request_gives_a_whole_gang_or_leaves_nothing(
 
 
 class Interruption:
-    """Raises at the n-th call of any cloud, as Ctrl-C does."""
+    """Raises KeyboardInterrupt at the n-th call of any cloud."""
 
     def __init__(self, at: int, error: type[BaseException]) -> None:
         self.left = at
         self.error = error
+        self.operation = ""
 
     def __call__(self, call: Call) -> None:
         self.left -= 1
         if self.left == 0:
+            self.operation = call.operation
             raise self.error
 
 
@@ -97,11 +101,9 @@ def test_an_interruption_at_any_call_leaves_nothing(at: int, error: type[BaseExc
         for provider in cloud.providers.values():
             provider.faults.fail("launch", "capacity", times=2)
             provider.faults.hook("*", interruption)
-        with (
-            pytest.raises(error),
-            Cluster.request(gpus=32, type="h100", name="tried"),
-        ):
-            pass
+        with suppress(error), Cluster.request(gpus=32, type="h100", name="tried"):
+            # A fault of an SDK that reads quotas, which are advice, ends no launch.
+            assert error is RuntimeError and interruption.operation == "quotas"
         if Cluster.get("tried").state.is_live:
             Cluster.get("tried").terminate()
         assert cloud.alive() == []

@@ -1,4 +1,4 @@
-"""Fourth on 127.0.0.1: strict, stateful, and as slow, late and forgetful as a test asks it to be."""
+"""Fourth on 127.0.0.1: strict and stateful, with the delays and faults that a test sets."""
 
 from fourth_cloud.local.cloud import FourthLocalCloud
 

@@ -1,7 +1,8 @@
-"""What Fourth sells, and which requests it refuses as malformed."""
+"""The offers of Fourth, and the requests that it refuses as malformed."""
 
 import csv
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ STATUS: Final = {
 }
 """The API's codes and the HTTP statuses that they come with."""
 
-# Field -> the kinds of value it takes; one that is not here is refused, as is one that is missing.
+# Field -> the types of its value; an unknown field is refused, and so is a missing one.
 _NONE: Final = type(None)
 FIELDS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
     "CreateServers": {
@@ -44,19 +45,21 @@ FIELDS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
         "has_public_ip": (bool,),
     },
     "DeleteServers": {"ids": (list,)},
+    "FindServers": {"ids": (list,), "requests": (list,)},
     "UpdateServers": {"ids": (list,), "labels": (dict,), "delete_at": (int, _NONE)},
     "CreateFirewall": {"name": (str,), "region": (str,), "labels": (dict,), "allow": (list,)},
     "DeleteFirewall": {"id": (str,)},
     "GetAccount": {},
 }
 QUERY: Final = frozenset({"label", "region", "page"})
-"""What a listing may be narrowed by; none of it has to be there."""
+"""The optional filters of a listing."""
 
 
 class Refusal(Exception):
-    """The API says no, with a code of `STATUS` or any other that a test injects."""
+    """A refusal of the API, with a code of `STATUS` or any other that a test injects."""
 
-    def __init__(self, code: str, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
+    def __init__(self, code: str, message: str, *, status: int = 0, retry_after: timedelta | None = None) -> None:
+        """Store code and message; `status` is for codes that `STATUS` does not have."""
         super().__init__(message)
         self.code = code
         self.message = message
@@ -68,7 +71,7 @@ def check(operation: str, body: Mapping[str, object]) -> None:
     """Refuse a body that the API's reference does not allow.
 
     Raises:
-        Refusal: an unknown or missing field, a value of the wrong kind, too many labels, or too many ids.
+        Refusal: An unknown or missing field, a value of the wrong type, too many labels, or too many ids.
     """
     for problem in _problems(operation, body):
         raise Refusal("invalid_request", f"{operation}: {problem}")
@@ -83,7 +86,7 @@ def _problems(operation: str, body: Mapping[str, object]) -> Iterator[str]:
         yield f"{name} is missing" if name in fields else f"{name}: no such field"
     for name, kinds in fields.items():
         if type(body[name]) not in kinds:
-            yield f"{name}: {body[name]!r} is of the wrong kind"
+            yield f"{name}: {body[name]!r} has the wrong type"
     labels, ids = body.get("labels"), body.get("ids")
     if isinstance(labels, dict) and len(labels) > MOST_LABELS:
         yield f"{len(labels)} labels; at most {MOST_LABELS} are allowed"
@@ -92,7 +95,7 @@ def _problems(operation: str, body: Mapping[str, object]) -> Iterator[str]:
 
 
 def sold() -> frozenset[tuple[str, str, str]]:
-    """Every (instance type, zone, purchase) that the packaged tables offer."""
+    """Return every (instance type, zone, purchase) in the packaged tables."""
     found: set[tuple[str, str, str]] = set()
     for path in TABLES.glob("*/offers.csv"):
         with path.open(encoding="utf-8", newline="") as file:

@@ -1,156 +1,86 @@
-"""HTTP in front of the local Fourth: routes, credentials, and the faults that a test has asked for."""
+"""The HTTP interface of the local Fourth: routes, credentials, refusals, and the faults that a test injects."""
 
 import json
-import socket
-import socketserver
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler
-from typing import Any, Final, Protocol
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Final
+from urllib.parse import parse_qs
 
 from fourth_cloud.local.rules import STATUS, Refusal
-from multicompute.clock import Clock
-from multicompute.testing import Fault, Faults
+from multicompute.testing import Fault
 from multicompute.testing.faults import FaultKind
+from multicompute.testing.local.fault_injection import FaultInjector, retry_header
+from multicompute.testing.local.server import Request, Response, json_response
 
 _ROUTES: Final = {
     ("POST", "/v1/servers"): "CreateServers",
     ("GET", "/v1/servers"): "ListServers",
     ("PATCH", "/v1/servers"): "UpdateServers",
     ("POST", "/v1/servers/delete"): "DeleteServers",
+    ("POST", "/v1/servers/find"): "FindServers",
     ("POST", "/v1/firewalls"): "CreateFirewall",
     ("GET", "/v1/firewalls"): "ListFirewalls",
     ("GET", "/v1/account"): "GetAccount",
 }
 
 
-class Answering(Protocol):
-    """What is behind the wire."""
+class Api:
+    """The application that answers HTTP requests; several threads may call it at the same time."""
 
-    faults: Faults
-    clock: Clock
+    def __init__(
+        self, injector: FaultInjector, answer: Callable[[str, Mapping[str, Any], str], dict[str, Any]]
+    ) -> None:
+        """Answer with what `answer` returns for an operation, its body and the key, disturbed by the faults of `injector`."""
+        self._injector = injector
+        self._answer = answer
 
-    def answer(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]: ...
-
-
-class Wire:
-    """The server, on a free port of 127.0.0.1."""
-
-    def __init__(self, cloud: Answering) -> None:
-        self._cloud = cloud
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it answers, "" while it does not."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}" if self._server else ""
-
-    def start(self) -> None:
-        """Listen, and answer in a thread of its own."""
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.cloud = self._cloud
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="fourth-local", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop, when it runs."""
-        if self._server is not None and self._thread is not None:
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-            self._server = self._thread = None
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 128
-    cloud: Answering
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_PATCH(self) -> None:
-        self._answer()
-
-    def do_DELETE(self) -> None:
-        self._answer()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: a test's output is the test's."""
-
-    def _answer(self) -> None:
-        cloud = self.server.cloud
+    def __call__(self, request: Request) -> Response | None:
+        """Answer a request; None closes the connection without an answer."""
         try:
-            operation, body = self._read()
-            cloud.faults.record(operation, str(body.get("region") or ""), body)
-            fault = cloud.faults.take(operation, body)
-            if fault is not None and fault.kind is FaultKind.DROP:
-                return self._hang_up()
-            _refuse(fault)
-            if fault is not None and fault.kind is FaultKind.DELAY:
-                cloud.clock.sleep(fault.duration)
-            status, answer = 200, cloud.answer(operation, body)
-            if fault is not None and fault.kind is FaultKind.LOSE_ANSWER:
-                return self._hang_up()
+            operation, body = _read(request)
         except Refusal as refusal:
-            return self._refused(refusal)
-        self._send(status, answer, {})
+            return _refused(refusal)
+        return self._injector.answer(
+            operation,
+            body,
+            answer=lambda: self._answered(operation, body, _key(request)),
+            refuse=lambda fault: _refused(_injected(fault)),
+        )
 
-    def _read(self) -> tuple[str, dict[str, Any]]:
-        url = urlsplit(self.path)
-        text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if not self.headers.get("Authorization", "").removeprefix("Bearer "):
-            raise Refusal("unauthorized", "no key was sent")
-        folder, _, last = url.path.rpartition("/")
-        if (self.command, folder) == ("DELETE", "/v1/firewalls"):
-            return "DeleteFirewall", {"id": last}
-        operation = _ROUTES.get((self.command, url.path))
-        if operation is None:
-            raise Refusal("not_found", f"{self.command} {url.path}: no such call")
-        if self.command != "GET":
-            return operation, json.loads(text)
-        query = parse_qs(url.query, strict_parsing=bool(url.query))
-        return operation, {name: values if name == "label" else values[0] for name, values in query.items()}
-
-    def _hang_up(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
-
-    def _refused(self, refusal: Refusal) -> None:
-        headers = {"Retry-After": f"{refusal.retry_after:g}"} if refusal.retry_after is not None else {}
-        self._send(refusal.status, {"error": {"code": refusal.code, "message": refusal.message}}, headers)
-
-    def _send(self, status: int, answer: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        text = json.dumps(answer).encode()
-        self.send_response(status)
-        for name, value in {**headers, "Content-Type": "application/json", "Content-Length": str(len(text))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(text)
+    def _answered(self, operation: str, body: Mapping[str, Any], key: str) -> Response:
+        try:
+            return json_response(200, self._answer(operation, body, key))
+        except Refusal as refusal:
+            return _refused(refusal)
 
 
-def _refuse(fault: Fault | None) -> None:
-    """Refuse where a test has asked for it.
+def _key(request: Request) -> str:
+    return request.headers.get("authorization", "").removeprefix("Bearer ")
 
-    Raises:
-        Refusal: it has.
-    """
-    if fault is None or fault.kind not in (FaultKind.FAIL, FaultKind.THROTTLE):
-        return
+
+def _read(request: Request) -> tuple[str, dict[str, Any]]:
+    """Return the operation that a request calls, and its body or query."""
+    if not _key(request):
+        raise Refusal("unauthorized", "no key was sent")
+    folder, _, last = request.path.rpartition("/")
+    if (request.method, folder) == ("DELETE", "/v1/firewalls"):
+        return "DeleteFirewall", {"id": last}
+    operation = _ROUTES.get((request.method, request.path))
+    if operation is None:
+        raise Refusal("not_found", f"{request.method} {request.path}: no such call")
+    if request.method != "GET":
+        return operation, json.loads(request.body)
+    query = parse_qs(request.query, strict_parsing=bool(request.query))
+    return operation, {name: values if name == "label" else values[0] for name, values in query.items()}
+
+
+def _refused(refusal: Refusal) -> Response:
+    error = {"code": refusal.code, "message": refusal.message}
+    return json_response(refusal.status, {"error": error}, retry_header(refusal.retry_after))
+
+
+def _injected(fault: Fault) -> Refusal:
+    """Return the refusal of a fault of a test."""
     code = "rate_limited" if fault.kind is FaultKind.THROTTLE else fault.code
     wait = fault.retry_after or (timedelta(seconds=1) if code == "rate_limited" else None)
-    status = STATUS.get(code, fault.status)
-    raise Refusal(code, fault.message or code, status=status, retry_after=wait.total_seconds() if wait else None)
+    return Refusal(code, fault.message or code, status=STATUS.get(code, fault.status), retry_after=wait)

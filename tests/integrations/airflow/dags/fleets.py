@@ -1,4 +1,4 @@
-"""The DAGs of the tests: a cluster around one task that tells its process and does what the test asks for."""
+"""The DAGs of the tests: a cluster for one task that records its process and does what the test requests."""
 
 import os
 import time
@@ -19,7 +19,7 @@ DESK = Path(os.environ["FLEET_DESK"])
 
 
 def work(cluster: Any) -> str:
-    """Write down which process works on which cluster; wait as long as there is a file that says so; fail if told to."""
+    """Record the process and the cluster, wait as long as the file `wait` exists, and fail if `conf` says so."""
     run = get_current_context()["dag_run"]
     desk = DESK / run.run_id
     desk.mkdir(exist_ok=True)
@@ -27,8 +27,8 @@ def work(cluster: Any) -> str:
     while (desk / "wait").exists():
         time.sleep(0.1)
     if (run.conf or {}).get("fail"):
-        raise ValueError("as told")
-    return cluster.name
+        raise ValueError("requested by the test")
+    return str(cluster.name)
 
 
 def fleet(dag_id: str, *, retries: int, deferrable: bool, **arguments: Any) -> None:
@@ -51,7 +51,7 @@ with DAG("slow", schedule=None):
 
 with DAG("mapped", schedule=None):
     fleets = ClusterRequestOperator.partial(task_id="each", type="h100", deferrable=False).expand(gpus=[8, 16])
-    told = ClusterRunOperator.partial(
+    runs = ClusterRunOperator.partial(
         task_id="work", command='echo $MULTICOMPUTE_CLUSTER $MULTICOMPUTE_NODES; test -n "$MULTICOMPUTE_HEAD"'
     ).expand(cluster=fleets.output)
-    told >> ClusterTerminateOperator(task_id="end", cluster=fleets.output, trigger_rule="all_done")
+    runs >> ClusterTerminateOperator(task_id="end", cluster=fleets.output, trigger_rule="all_done")

@@ -1,14 +1,14 @@
-"""What the tests of the local AWS share: a cloud, and the real SDK pointed at it."""
+"""Fixtures for tests of the local AWS: a cloud, and the real SDK connected to it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from multicompute_aws.local import AwsLocalCloud
+from tests.aws_client import aws_client
 
 IMAGE_PARAMETER = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
 
@@ -24,7 +24,7 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[AwsLocalCloud]:
 
 @pytest.fixture
 def own_cloud() -> Iterator[AwsLocalCloud]:
-    """A local AWS with its own store: for what moto can't do."""
+    """A local AWS with its own store, for what moto lacks."""
     cloud = AwsLocalCloud()
     cloud.start()
     yield cloud
@@ -36,19 +36,13 @@ Client = Callable[..., Any]
 
 @pytest.fixture
 def client_of() -> Iterator[Callable[[AwsLocalCloud], Client]]:
-    """Makes clients of a cloud that don't retry: client_of(cloud)("ec2", region="eu-west-1")."""
+    """Create clients that do not retry: client_of(cloud)("ec2", region="eu-west-1")."""
     made: list[Any] = []
+    no_retry = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
     def of(cloud: AwsLocalCloud) -> Client:
         def make(service: str, region: str = "us-east-1") -> Any:
-            client = boto3.client(
-                service,
-                region_name=region,
-                endpoint_url=cloud.endpoint_url,
-                aws_access_key_id="local",
-                aws_secret_access_key="local",
-                config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
-            )
+            client = aws_client(service, cloud.endpoint_url, region=region, config=no_retry)
             made.append(client)
             return client
 
@@ -87,7 +81,7 @@ def image(client: Client) -> str:
 
 @pytest.fixture
 def run(ec2: Any, image: str) -> Callable[..., list[str]]:
-    """Runs instances; returns their ids."""
+    """Run instances, and return their ids."""
     return _runner(ec2, image)
 
 
@@ -111,7 +105,7 @@ def _runner(ec2: Any, image: str) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def refused() -> Callable[..., tuple[str, int, str]]:
-    """Calls, and returns the code, HTTP status and message of the refusal."""
+    """Call, and return the code, HTTP status and message of the refusal."""
 
     def refusal(call: Callable[..., Any], **params: Any) -> tuple[str, int, str]:
         with pytest.raises(ClientError) as caught:

@@ -1,4 +1,4 @@
-"""The local AWS as a whole: faults on the wire, the way in for other processes, start and stop, isolation."""
+"""The complete local AWS: faults on the wire, the admin interface, start and stop, isolation."""
 
 import json
 import os
@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 
 from multicompute.errors import SpecError
-from multicompute.testing.local import local_clouds
+from multicompute.testing import local_clouds
 from multicompute_aws.local import AwsLocalCloud
 
 Refused = Callable[..., tuple[str, int, str]]
@@ -35,7 +35,7 @@ def test_an_injected_error_comes_with_its_status_and_does_nothing(
     assert len(run()) == 1
 
 
-def test_a_fault_may_wait_for_a_zone_or_a_region(
+def test_a_fault_can_be_bound_to_a_zone_or_a_region(
     cloud: AwsLocalCloud, client: Any, run: Run, refused: Refused, subnet_in: Callable[[str], str]
 ) -> None:
     cloud.faults.fail("RunInstances", "InternalError", status=500, where={"zone": "us-east-1b"})
@@ -46,7 +46,7 @@ def test_a_fault_may_wait_for_a_zone_or_a_region(
     assert refused(client("ec2", "eu-west-1").describe_instances)[0] == "InternalError"
 
 
-def test_an_answer_is_lost_after_the_work_and_a_dropped_call_is_not_worked_on(cloud: AwsLocalCloud, run: Run) -> None:
+def test_an_answer_is_lost_after_the_work_and_a_dropped_call_does_no_work(cloud: AwsLocalCloud, run: Run) -> None:
     cloud.faults.drop("RunInstances")
     with pytest.raises(ConnectionClosedError):
         run(ClientToken="t-1")
@@ -57,7 +57,7 @@ def test_an_answer_is_lost_after_the_work_and_a_dropped_call_is_not_worked_on(cl
     assert run(ClientToken="t-1") == cloud.running_ids()
 
 
-def test_throttling_is_worded_as_ec2_words_it_and_json_services_fail_in_json(
+def test_throttling_has_ec2s_message_and_json_services_fail_in_json(
     cloud: AwsLocalCloud, client: Any, ec2: Any, refused: Refused
 ) -> None:
     cloud.faults.throttle("*", times=2)
@@ -65,7 +65,7 @@ def test_throttling_is_worded_as_ec2_words_it_and_json_services_fail_in_json(
     assert refused(client("ssm").get_parameter, Name="x")[0] == "RequestLimitExceeded"
 
 
-def test_a_delayed_answer_is_late_and_holds_up_nobody_else(cloud: AwsLocalCloud, ec2: Any) -> None:
+def test_a_delayed_answer_is_late_and_does_not_block_other_calls(cloud: AwsLocalCloud, ec2: Any) -> None:
     ec2.describe_instances()
     cloud.faults.delay("DescribeInstances", timedelta(milliseconds=300))
     late: list[float] = []
@@ -98,7 +98,7 @@ def _http(url: str, body: dict[str, Any] | None = None, **headers: str) -> Any:
         return json.load(answer)
 
 
-def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
+def test_the_admin_interface_injects_faults_and_shows_what_is_alive(
     cloud: AwsLocalCloud, run: Run, refused: Refused
 ) -> None:
     url = cloud.endpoint_url + "/_local/"
@@ -108,7 +108,7 @@ def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
     ids = run()
     assert [item["id"] for item in _http(url + "alive") if item["kind"] == "instance"] == ids
     assert "RunInstances" in {call["operation"] for call in _http(url + "calls")}
-    _http(url + "capacity", {"instance_type": "g6.xlarge", "zone": "us-east-1a", "nodes": 0})
+    _http(url + "capacity", {"instance_type": "g6.xlarge", "place": "us-east-1a", "nodes": 0})
     assert refused(run, Placement={"AvailabilityZone": "us-east-1a"})[0] == "InsufficientInstanceCapacity"
     _http(url + "clear", {})
     assert cloud.faults.calls == []
@@ -122,10 +122,10 @@ def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
         ("nonsense", {}, {}, 404),
         ("faults", {"kind": "explode", "operation": "x"}, {}, 400),
         ("faults", {"kind": "fail"}, {}, 400),
-        ("preempt", {"instance_id": "i-1"}, {}, 400),
+        ("preempt", {"node_id": "i-1"}, {}, 400),
     ],
 )
-def test_the_way_in_refuses_strangers_and_nonsense(
+def test_the_admin_interface_refuses_other_hosts_and_unknown_commands(
     own_cloud: AwsLocalCloud, path: str, body: dict[str, Any] | None, headers: dict[str, str], status: int
 ) -> None:
     with pytest.raises(HTTPError) as caught:
@@ -180,8 +180,8 @@ def test_two_clouds_in_one_process_do_not_see_each_other(client_of: Any) -> None
             cloud.stop()
 
 
-def test_local_clouds_lead_the_environment_to_themselves_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What a user may have set: none of it may lead to the user's own account.
+def test_local_clouds_changes_the_environment_and_restores_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Variables that a user can have set: none of them may connect to the user's own account.
     monkeypatch.setenv("AWS_PROFILE", "production")
     monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -201,14 +201,14 @@ def test_local_clouds_lead_the_environment_to_themselves_and_back(monkeypatch: p
 
 
 @pytest.mark.parametrize("wrong", [{"names": ("mars",)}, {"names": ("aws",), "colour": "red"}])
-def test_local_clouds_refuse_what_they_do_not_know(wrong: dict[str, Any]) -> None:
+def test_local_clouds_refuses_unknown_names_and_options(wrong: dict[str, Any]) -> None:
     names = wrong.pop("names")
     with pytest.raises(SpecError, match="local_clouds"), local_clouds(*names, **wrong):
         pass
 
 
 class Lacking:
-    """A plug-in whose local cloud can't be imported."""
+    """A plug-in whose local cloud cannot be imported."""
 
     name = "lacking"
 
@@ -223,14 +223,14 @@ class Lacking:
 def test_only_a_missing_dependency_gets_a_pip_line(
     monkeypatch: pytest.MonkeyPatch, module: str, error: type[Exception]
 ) -> None:
-    # Patched, because a provider that is installed and lacks a module is nothing that a test can install.
+    # Patched, because a test cannot install a provider that lacks a module.
     monkeypatch.setattr("multicompute.plugins.discover", lambda: {"lacking": Lacking(module)})
     with pytest.raises(error) as caught, local_clouds("lacking"):
         pass
     assert ("multicompute[testing]" in str(caught.value)) == (error is SpecError)
 
 
-def test_a_process_that_forgets_to_stop_it_ends_all_the_same() -> None:
+def test_a_process_that_does_not_stop_the_cloud_still_exits() -> None:
     script = (
         "import urllib.request; from multicompute_aws.local import AwsLocalCloud; c = AwsLocalCloud(); c.start();"
         "urllib.request.urlopen(c.endpoint_url + '/_local/alive').read()"

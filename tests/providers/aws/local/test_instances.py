@@ -1,4 +1,4 @@
-"""Instances as EC2 has them, on both stores: tokens, capacity, states, listings, what ends with them."""
+"""Instances in both stores: tokens, capacity, states, listings, and what is deleted with them."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ def states(ec2: Any, *ids: str) -> list[str]:
     return [item["State"]["Name"] for item in listed(ec2, InstanceIds=list(ids))]
 
 
-def test_the_same_token_and_parameters_give_the_same_instances(ec2: Any, run: Run, cloud: AwsLocalCloud) -> None:
+def test_the_same_token_and_parameters_return_the_same_instances(ec2: Any, run: Run, cloud: AwsLocalCloud) -> None:
     first = run(3, ClientToken="t-1")
     assert run(3, ClientToken="t-1") == first
     assert cloud.running_ids() == first
@@ -82,19 +82,21 @@ def test_too_little_capacity_is_a_500_that_names_the_zones_with_capacity(
     assert cloud.alive() == []
 
 
-def test_between_least_and_most_as_many_come_as_there_are(cloud: AwsLocalCloud, run: Run) -> None:
+def test_a_launch_gets_as_many_instances_between_minimum_and_maximum_as_there_are(
+    cloud: AwsLocalCloud, run: Run
+) -> None:
     cloud.set_capacity("g6.xlarge", "us-east-1a", 3)
     where = {"Placement": {"AvailabilityZone": "us-east-1a"}}
     assert len(run(1, MaxCount=5, **where)) == 3
 
 
-def test_without_a_zone_the_launch_goes_where_there_is_capacity(cloud: AwsLocalCloud, ec2: Any, run: Run) -> None:
+def test_a_launch_without_a_zone_goes_where_there_is_capacity(cloud: AwsLocalCloud, ec2: Any, run: Run) -> None:
     cloud.set_capacity("g6.xlarge", "us-east-1a", 0)
     [item] = listed(ec2, InstanceIds=run(1))
     assert item["Placement"]["AvailabilityZone"] == "us-east-1b"
 
 
-def test_capacity_comes_back_when_instances_end(cloud: AwsLocalCloud, ec2: Any, run: Run, refused: Refused) -> None:
+def test_capacity_is_free_again_after_termination(cloud: AwsLocalCloud, ec2: Any, run: Run, refused: Refused) -> None:
     cloud.set_capacity("g6.xlarge", "us-east-1a", 2)
     where = {"Placement": {"AvailabilityZone": "us-east-1a"}}
     ids = run(2, **where)
@@ -103,7 +105,7 @@ def test_capacity_comes_back_when_instances_end(cloud: AwsLocalCloud, ec2: Any, 
     assert len(run(1, **where)) == 1
 
 
-def test_an_instance_is_pending_in_the_answer_and_then_runs_and_then_ends(ec2: Any, image: str) -> None:
+def test_an_instance_is_pending_in_the_response_then_runs_and_then_is_terminated(ec2: Any, image: str) -> None:
     [made] = ec2.run_instances(ImageId=image, InstanceType="g6.xlarge", MinCount=1, MaxCount=1)["Instances"]
     identifier = made["InstanceId"]
     assert made["State"] == {"Code": 0, "Name": "pending"}
@@ -150,7 +152,7 @@ def test_delays_pass_by_the_clock_that_was_given(client_of: Any, refused: Refuse
         cloud.stop()
 
 
-def test_one_unknown_id_fails_the_whole_batch(ec2: Any, run: Run, refused: Refused) -> None:
+def test_one_unknown_id_fails_the_complete_batch(ec2: Any, run: Run, refused: Refused) -> None:
     ids = run(2)
     code, status, message = refused(ec2.terminate_instances, InstanceIds=[*ids, "i-0123456789abcdef0"])
     assert (code, status) == ("InvalidInstanceID.NotFound", 400)
@@ -158,7 +160,7 @@ def test_one_unknown_id_fails_the_whole_batch(ec2: Any, run: Run, refused: Refus
     assert states(ec2, *ids) == ["running", "running"]
 
 
-def test_a_protected_instance_is_not_terminated_and_nor_is_the_rest_of_the_batch(
+def test_one_protected_instance_protects_the_complete_batch_from_termination(
     ec2: Any, run: Run, refused: Refused
 ) -> None:
     ids = [*run(1, DisableApiTermination=True), *run(1)]
@@ -166,7 +168,7 @@ def test_a_protected_instance_is_not_terminated_and_nor_is_the_rest_of_the_batch
     assert states(ec2, *ids) == ["running", "running"]
 
 
-def test_disks_and_interfaces_carry_the_tags_of_the_launch_and_go_with_the_instance(
+def test_disks_and_interfaces_have_the_tags_of_the_launch_and_are_deleted_with_the_instance(
     cloud: AwsLocalCloud, ec2: Any, run: Run
 ) -> None:
     kinds = ("instance", "volume", "network-interface")
@@ -183,7 +185,7 @@ def test_disks_and_interfaces_carry_the_tags_of_the_launch_and_go_with_the_insta
     assert ec2.describe_network_interfaces(Filters=by_tag)["NetworkInterfaces"] == []
 
 
-def test_a_volume_that_is_not_to_go_with_its_instance_stays_and_is_billed(
+def test_a_volume_without_delete_on_termination_outlives_its_instance_and_is_billed(
     cloud: AwsLocalCloud, ec2: Any, run: Run
 ) -> None:
     disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 100, "DeleteOnTermination": False}}
@@ -226,7 +228,7 @@ def test_spot_instances_have_requests_and_can_be_preempted(
     [gone] = listed(ec2, InstanceIds=ids[:1])
     assert gone["State"]["Name"] == "terminated"
     assert gone["StateReason"]["Code"] == "Server.SpotInstanceTermination"
-    with pytest.raises(ValueError, match="no spot instance"):
+    with pytest.raises(ValueError, match="not a spot instance"):
         cloud.preempt(on_demand[0])
     ec2.terminate_instances(InstanceIds=ids)
     assert {item["State"] for item in ec2.describe_spot_instance_requests()["SpotInstanceRequests"]} == {"closed"}
@@ -236,11 +238,11 @@ def test_spot_instances_have_requests_and_can_be_preempted(
     assert len(cancelled["CancelledSpotInstanceRequests"]) == 2
 
 
-def test_an_instance_that_somebody_else_stopped_is_stopped(cloud: AwsLocalCloud, ec2: Any, run: Run) -> None:
+def test_an_instance_that_was_stopped_from_outside_is_stopped(cloud: AwsLocalCloud, ec2: Any, run: Run) -> None:
     ids = run(2)
-    cloud.stop_instance(ids[0])
+    cloud.stop_node(ids[0])
     assert states(ec2, *ids) == ["stopped", "running"]
-    cloud.end_instance(ids[1], "Server.InternalError", "Server.InternalError: Internal error on launch")
+    cloud.terminate_node(ids[1], "Server.InternalError", "Server.InternalError: Internal error on launch")
     [ended] = listed(ec2, InstanceIds=ids[1:])
     assert ended["StateReason"]["Code"] == "Server.InternalError"
     assert cloud.running_ids() == []
@@ -254,7 +256,7 @@ def test_a_dry_run_says_that_it_would_work_and_does_nothing(
     assert cloud.alive() == []
 
 
-def test_status_lists_what_runs(ec2: Any, run: Run) -> None:
+def test_describe_instance_status_lists_running_instances(ec2: Any, run: Run) -> None:
     ids = run(2)
     ec2.terminate_instances(InstanceIds=ids[:1])
     running = ec2.describe_instance_status()["InstanceStatuses"]

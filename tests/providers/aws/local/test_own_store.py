@@ -1,4 +1,4 @@
-"""What only our own store has: thirty-two network cards, thousands of instances in pages, EC2's limits on listings."""
+"""The own store only: 32 network cards, thousands of instances in pages, and EC2's limits on listings."""
 
 import time
 import urllib.request
@@ -65,7 +65,7 @@ def test_a_p5_gets_an_interface_on_each_of_its_32_network_cards(
         ("p5.48xlarge", 2, {"Groups": ["sg-0123456789abcdef0"]}, "InvalidGroup.NotFound"),
     ],
 )
-def test_interfaces_that_the_hardware_can_not_take_are_refused(
+def test_interfaces_that_the_hardware_does_not_support_are_refused(
     own_run: Run,
     own_cloud: AwsLocalCloud,
     subnet: str,
@@ -80,7 +80,7 @@ def test_interfaces_that_the_hardware_can_not_take_are_refused(
     assert own_cloud.alive() == []
 
 
-def test_thousands_of_instances_come_in_pages_without_gap_or_repetition(own_ec2: Any, own_run: Run) -> None:
+def test_thousands_of_instances_are_listed_in_pages_without_gap_or_repetition(own_ec2: Any, own_run: Run) -> None:
     ids = own_run(700) + own_run(800)
     sizes, found = [], []
     for page in own_ec2.get_paginator("describe_instances").paginate(PaginationConfig={"PageSize": 400}):
@@ -92,7 +92,7 @@ def test_thousands_of_instances_come_in_pages_without_gap_or_repetition(own_ec2:
 
 
 def _bare(url: str, **form: str) -> bytes:
-    """Asks without the SDK, which spends ten times as long on parsing an answer as the local cloud on writing it."""
+    """Return a response without the SDK, which takes ten times as long to parse it as the local cloud to write it."""
     scope = "AWS4-HMAC-SHA256 Credential=AK/20270101/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=0"
     headers = {"Authorization": scope, "Content-Type": "application/x-www-form-urlencoded"}
     body = urlencode({"Version": "2016-11-15", **form}).encode()
@@ -110,7 +110,7 @@ def test_ten_thousand_instances_are_created_and_listed_in_seconds(own_cloud: Aws
     listed = _bare(url, Action="DescribeInstances")
     took = time.perf_counter() - start
     assert listed.count(b"<amiLaunchIndex>") == len(own_cloud.running_ids()) == 10_000
-    # 2 s on an idle machine; the rest is for busy ones.
+    # 2 s on an idle machine.
     assert took < 20
 
 
@@ -126,7 +126,7 @@ def test_listings_have_the_limits_of_ec2(own_ec2: Any, own_run: Run, refused: Re
     assert refused(own_ec2.describe_instance_status, InstanceIds=ids)[0] == "InvalidParameterValue"
 
 
-def test_a_stopped_instance_starts_again_and_a_one_time_spot_instance_can_not_be_stopped(
+def test_a_stopped_instance_starts_again_and_a_one_time_spot_instance_cannot_be_stopped(
     own_ec2: Any, own_run: Run, refused: Refused
 ) -> None:
     ids = own_run(1)
@@ -149,7 +149,7 @@ def _state(ec2: Any, identifier: str) -> str:
 def test_attributes_are_kept_and_protection_can_be_lifted(own_ec2: Any, own_run: Run, own_cloud: AwsLocalCloud) -> None:
     ids = own_run(1, UserData="#!/bin/sh\n", DisableApiTermination=True, InstanceInitiatedShutdownBehavior="terminate")
     answer = own_ec2.describe_instance_attribute(InstanceId=ids[0], Attribute="userData")
-    assert answer["UserData"]["Value"] == own_cloud.user_data(ids[0])
+    assert answer["UserData"]["Value"] == own_cloud.boot_script(ids[0])
     behaviour = own_ec2.describe_instance_attribute(InstanceId=ids[0], Attribute="instanceInitiatedShutdownBehavior")
     assert behaviour["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
     own_ec2.modify_instance_attribute(InstanceId=ids[0], DisableApiTermination={"Value": False})
@@ -157,7 +157,7 @@ def test_attributes_are_kept_and_protection_can_be_lifted(own_ec2: Any, own_run:
     assert own_cloud.alive() == []
 
 
-def test_interfaces_of_ours_and_of_moto_are_in_one_listing(own_ec2: Any, own_run: Run, subnet: str) -> None:
+def test_interfaces_in_the_own_store_and_in_moto_are_in_one_listing(own_ec2: Any, own_run: Run, subnet: str) -> None:
     own_run(1)
     alone = own_ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
     listed = own_ec2.describe_network_interfaces()["NetworkInterfaces"]
@@ -166,7 +166,7 @@ def test_interfaces_of_ours_and_of_moto_are_in_one_listing(own_ec2: Any, own_run
     assert len(own_ec2.describe_network_interfaces()["NetworkInterfaces"]) == 1
 
 
-def test_what_a_user_writes_is_escaped_and_comes_back_as_it_was(own_ec2: Any, own_run: Run) -> None:
+def test_text_of_users_is_escaped_and_returned_unchanged(own_ec2: Any, own_run: Run) -> None:
     value = "<b>&\"'{id} \u00e4\u4e16"
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "note", "Value": value}]}]
     ids = own_run(1, TagSpecifications=tags)

@@ -1,4 +1,4 @@
-"""What EC2 refuses, the local one refuses: with the same code, before anything is made."""
+"""The local EC2 refuses what EC2 refuses: with the same code, and before anything is created."""
 
 import base64
 import urllib.request
@@ -57,14 +57,14 @@ def tags(number: int, kind: str = "instance", key: str = "k{}", value: str = "v"
         ({"MetadataOptions": {"HttpTokens": "perhaps"}}, "InvalidParameterValue"),
     ],
 )
-def test_a_launch_that_ec2_would_refuse_is_refused_and_makes_nothing(
+def test_a_launch_that_ec2_would_refuse_is_refused_and_creates_nothing(
     cloud: AwsLocalCloud, run: Run, refused: Refused, changes: dict[str, Any], code: str
 ) -> None:
     assert refused(run, **changes)[:2] == (code, 400)
     assert cloud.alive() == []
 
 
-def test_a_type_that_the_zone_does_not_sell_is_unsupported_and_the_others_are_named(
+def test_a_type_that_the_zone_does_not_sell_is_unsupported_and_the_zones_that_do_are_named(
     run: Run, refused: Refused, cloud: AwsLocalCloud
 ) -> None:
     code, status, message = refused(run, InstanceType="p4d.24xlarge", Placement={"AvailabilityZone": "us-east-1e"})
@@ -75,12 +75,12 @@ def test_a_type_that_the_zone_does_not_sell_is_unsupported_and_the_others_are_na
         cloud.set_capacity("p4d.24xlarge", "us-east-1e", 3)
 
 
-def test_user_data_at_the_limit_is_taken(cloud: AwsLocalCloud, run: Run) -> None:
+def test_user_data_at_the_limit_is_accepted(cloud: AwsLocalCloud, run: Run) -> None:
     ids = run(1, UserData="x" * 16384)
-    assert base64.b64decode(cloud.user_data(ids[0])) == b"x" * 16384
+    assert base64.b64decode(cloud.boot_script(ids[0])) == b"x" * 16384
 
 
-def test_everything_of_one_instance_is_in_one_zone(run: Run, refused: Refused, subnet_in: Callable[[str], str]) -> None:
+def test_subnets_and_zone_of_a_launch_must_agree(run: Run, refused: Refused, subnet_in: Callable[[str], str]) -> None:
     there = {"Placement": {"AvailabilityZone": "us-east-1b"}}
     assert refused(run, SubnetId=subnet_in("us-east-1a"), **there)[0] == "InvalidParameterValue"
 
@@ -93,7 +93,7 @@ def test_a_group_of_another_network_is_refused(
     assert refused(run, SecurityGroupIds=[group], SubnetId=subnet_in("us-east-1a"))[0] == "InvalidParameter"
 
 
-def test_an_action_that_there_is_not_is_answered_like_ec2(ec2: Any, refused: Refused) -> None:
+def test_an_unknown_action_is_refused_like_in_ec2(ec2: Any, refused: Refused) -> None:
     assert refused(ec2.get_spot_placement_scores, TargetCapacity=1)[:2] == ("InvalidAction", 400)
 
 
@@ -121,22 +121,22 @@ def test_a_request_that_the_sdk_would_never_send_is_refused_in_xml(cloud: AwsLoc
         assert f"<Code>{code}</Code>" in answer.read().decode()
 
 
-def test_a_region_that_there_is_not_is_refused(client: Any, refused: Refused) -> None:
+def test_an_unknown_region_is_refused(client: Any, refused: Refused) -> None:
     assert refused(client("ec2", "mars-north-1").describe_instances)[0] == "AuthFailure"
 
 
-def test_motos_store_answers_a_full_subnet_as_ec2_does(
+def test_a_full_subnet_in_motos_store_is_refused_like_in_ec2(
     ec2: Any, cloud: AwsLocalCloud, run: Run, refused: Refused
 ) -> None:
     if cloud.store == "own":
-        # Our own store has addresses for ten thousand instances in one zone, which no default subnet has.
+        # The own store has addresses for ten thousand instances in a zone, more than a default subnet.
         assert len(run(12, SubnetId=_small_subnet(ec2))) == 12
     else:
         assert refused(run, count=12, SubnetId=_small_subnet(ec2))[:2] == ("InsufficientFreeAddressesInSubnet", 400)
 
 
 def _small_subnet(ec2: Any) -> str:
-    """A subnet of 16 addresses, five of which AWS keeps to itself."""
+    """Return a subnet of 16 addresses, of which AWS reserves five."""
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/28", AvailabilityZone="us-east-1a")["Subnet"]
     identifier: str = subnet["SubnetId"]

@@ -1,4 +1,4 @@
-"""What the tests of the local Azure share: a cloud in virtual time, raw HTTP to it, and the real SDK pointed at it."""
+"""Fixtures for tests of the local Azure: a cloud in virtual time, raw HTTP, and the real SDK connected to it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class _Credential:
 
 @dataclass
 class Sdk:
-    """The real clients."""
+    """The clients of the real SDK."""
 
     compute: Any
     network: Any
@@ -56,7 +56,7 @@ class Sdk:
 
 @pytest.fixture
 def sdk(cloud: AzureLocalCloud) -> Iterator[Sdk]:
-    options = {"base_url": cloud.endpoint_url, "polling_interval": 0, "retry_total": 0}
+    options: dict[str, Any] = {"base_url": cloud.endpoint_url, "polling_interval": 0, "retry_total": 0}
     made = [
         client(_Credential(), cloud.subscription_id, authentication_policy=SansIOHTTPPolicy(), **options)
         for client in (ComputeManagementClient, NetworkManagementClient, ResourceManagementClient)

@@ -1,4 +1,4 @@
-"""Raw HTTP to a local Azure, and a site in it: a resource group with a network, and what is launched there."""
+"""Raw HTTP to a local Azure, and a resource group with a network for launches."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMadeForTests somebody"
 
 @dataclass
 class Answer:
-    """What came back over HTTP."""
+    """An HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,7 +46,7 @@ class Arm:
         return self.url(method, f"/subscriptions/{self.cloud.subscription_id}{path}?{urlencode(query)}", body)
 
     def url(self, method: str, url: str, body: Any = None) -> Answer:
-        """A request to a whole URL, such as a link in an answer."""
+        """Send a request to a complete URL, such as a link in a response."""
         parts = urlsplit(url)
         connection = HTTPConnection(urlsplit(self.cloud.endpoint_url).netloc, timeout=10)
         try:
@@ -61,7 +61,7 @@ class Arm:
             connection.close()
 
     def all(self, path: str, *, version: str = COMPUTE, **query: str) -> list[dict[str, Any]]:
-        """Every entry of a list, over its pages."""
+        """Return every entry of a list, from all its pages."""
         answer = self("GET", path, version=version, **query)
         found = list(answer.body["value"])
         while "nextLink" in answer.body:
@@ -73,7 +73,7 @@ class Arm:
 def scale_set(
     subnet: str, count: int = 2, *, size: str = SIZE, profile: Mapping[str, Any] | None = None, **changes: Any
 ) -> Any:
-    """The body of a scale set that the local Azure takes."""
+    """Return the body of a scale set that the local Azure accepts."""
     address = {"name": "ip", "properties": {"subnet": {"id": subnet}}}
     nic = {"primary": True, "deleteOption": "Delete", "ipConfigurations": [address]}
     key = {"path": "/home/ubuntu/.ssh/authorized_keys", "keyData": KEY}
@@ -113,7 +113,7 @@ def scale_set(
 
 
 class Site:
-    """A resource group with a network, and what is launched in it."""
+    """A resource group with a network, and the launches in it."""
 
     def __init__(self, arm: Arm, group: str = "site", region: str = "eastus", prefix: str = "10.0.0.0/16") -> None:
         self.arm = arm
@@ -138,7 +138,7 @@ class Site:
         )
 
     def outcome(self, answer: Answer) -> dict[str, Any]:
-        """How the operation that an answer announced ended."""
+        """Return the final status of the operation that a response began."""
         for _ in range(20):
             status: dict[str, Any] = self.arm.url("GET", answer.headers["azure-asyncoperation"]).body
             if status["status"] != "InProgress":

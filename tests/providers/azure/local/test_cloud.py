@@ -1,8 +1,6 @@
-"""The local Azure as a whole: how it is started, led to, broken on purpose and asked."""
+"""The complete local Azure: start and stop, environment, faults, the admin interface, the real SDK."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError, Resour
 from multicompute.testing import FakeClock
 from multicompute_azure.local import AzureLocalCloud
 from tests.providers.azure.local.raw_arm import GROUPS, SIZE, Arm, Site, scale_set
+from tests.providers.fresh_python import printed
 
 PUT = "virtualMachineScaleSets.createOrUpdate"
 
@@ -23,10 +22,11 @@ PUT = "virtualMachineScaleSets.createOrUpdate"
 def test_it_starts_and_stops_quickly_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     cloud = AzureLocalCloud()
-    began = time.monotonic()
+    # Of the processor, so that a busy machine makes no difference.
+    began = time.process_time()
     cloud.start()
     cloud.start()
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert cloud.endpoint_url.startswith("http://127.0.0.1:")
     cloud.stop()
     cloud.stop()
@@ -39,19 +39,18 @@ def test_importing_it_imports_no_sdk() -> None:
     code = (
         "import sys, multicompute_azure.local; print([name for name in sys.modules if name.split('.')[0] == 'azure'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_without_the_sdk_it_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nothing else takes an installed package away for the length of a test.
+    # Patched, because a test cannot uninstall a package.
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError) as caught:
         AzureLocalCloud()
     assert caught.value.name == "azure.mgmt.compute"
 
 
-def test_a_cloud_that_was_stopped_has_forgotten_everything(cloud: AzureLocalCloud, site: Site) -> None:
+def test_a_stopped_cloud_starts_again_empty(cloud: AzureLocalCloud, site: Site) -> None:
     site.launch(1)
     cloud.stop()
     cloud.start()
@@ -73,7 +72,7 @@ def test_the_default_credential_of_the_sdk_gets_a_token(
     assert token.expires_on > 0
 
 
-def test_a_token_is_given_to_those_who_know_the_header_only(arm: Arm) -> None:
+def test_a_token_needs_the_identity_header(arm: Arm) -> None:
     path = "/msi/token?resource=https://management.azure.com&api-version=2019-08-01"
     assert arm.url("GET", path).status == 401
     arm.headers["X-IDENTITY-HEADER"] = arm.cloud.environment["IDENTITY_HEADER"]
@@ -81,7 +80,7 @@ def test_a_token_is_given_to_those_who_know_the_header_only(arm: Arm) -> None:
     assert arm.url("GET", "/msi/token?resource=x&api-version=2017-09-01").status == 400
 
 
-def test_the_real_sdk_makes_finds_and_deletes_a_gang(cloud: AzureLocalCloud, sdk: Any) -> None:
+def test_the_real_sdk_creates_finds_and_deletes_a_gang(cloud: AzureLocalCloud, sdk: Any) -> None:
     sdk.resources.resource_groups.create_or_update("sdk", {"location": "eastus"})
     space = {
         "addressSpace": {"addressPrefixes": ["10.0.0.0/16"]},
@@ -111,20 +110,24 @@ def test_the_real_sdk_makes_finds_and_deletes_a_gang(cloud: AzureLocalCloud, sdk
     assert cloud.alive() == []
 
 
+def code_of(error: HttpResponseError) -> str | None:
+    return error.error.code if error.error else None
+
+
 def test_the_real_sdk_raises_its_own_errors(cloud: AzureLocalCloud, sdk: Any, site: Site) -> None:
     with pytest.raises(ResourceNotFoundError) as missing:
         sdk.compute.virtual_machines.get("site", "none")
-    assert missing.value.error.code == "ResourceNotFound"
+    assert code_of(missing.value) == "ResourceNotFound"
     cloud.set_quota("cores", "eastus", 0)
     begin = sdk.compute.virtual_machine_scale_sets.begin_create_or_update
     with pytest.raises(ResourceExistsError) as quota:
         begin("site", "gang", scale_set(site.subnet))
-    assert quota.value.error.code == "OperationNotAllowed"
+    assert code_of(quota.value) == "OperationNotAllowed"
     cloud.set_quota("cores", "eastus", 1000)
     cloud.set_capacity(SIZE, "eastus-1", 1)
     with pytest.raises(HttpResponseError) as stockout:
         begin("site", "gang", scale_set(site.subnet)).result()
-    assert (stockout.value.status_code, stockout.value.error.code) == (200, "ZonalAllocationFailed")
+    assert (stockout.value.status_code, code_of(stockout.value)) == (200, "ZonalAllocationFailed")
 
 
 def test_a_fault_hits_the_calls_that_it_is_bound_to(cloud: AzureLocalCloud, site: Site) -> None:
@@ -135,7 +138,7 @@ def test_a_fault_hits_the_calls_that_it_is_bound_to(cloud: AzureLocalCloud, site
     assert cloud.faults.count(PUT) == 3
 
 
-def test_a_throttled_call_says_when_to_come_again(cloud: AzureLocalCloud, site: Site) -> None:
+def test_a_throttled_call_says_when_to_retry(cloud: AzureLocalCloud, site: Site) -> None:
     cloud.faults.throttle(PUT, retry_after=timedelta(seconds=17))
     answer = site.launch()
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (429, "TooManyRequests", "17")
@@ -181,7 +184,7 @@ def test_an_operation_can_be_broken_after_it_was_accepted(cloud: AzureLocalCloud
     )
 
 
-def test_operations_take_the_polls_that_they_are_told_to(cloud: AzureLocalCloud, site: Site) -> None:
+def test_operations_report_progress_for_the_set_number_of_polls(cloud: AzureLocalCloud, site: Site) -> None:
     cloud.operation_polls, cloud.retry_after = 3, timedelta(seconds=5)
     answer = site.launch(1)
     assert answer.headers["retry-after"] == "5"
@@ -191,7 +194,7 @@ def test_operations_take_the_polls_that_they_are_told_to(cloud: AzureLocalCloud,
     assert site.arm.url("GET", url.replace("-4000-", "-4001-")).code == "OperationNotFound"
 
 
-def test_foreign_resources_are_there_for_everybody_but_do_not_count_as_alive(cloud: AzureLocalCloud, arm: Arm) -> None:
+def test_listings_show_foreign_resources_and_alive_does_not(cloud: AzureLocalCloud, arm: Arm) -> None:
     cloud.seed_foreign()
     assert cloud.alive() == []
     assert cloud.running_ids() == []
@@ -202,7 +205,7 @@ def test_foreign_resources_are_there_for_everybody_but_do_not_count_as_alive(clo
     assert not cloud.foreign_intact()
 
 
-def test_foreign_resources_can_stand_in_a_group_of_ours(cloud: AzureLocalCloud, site: Site) -> None:
+def test_foreign_resources_can_be_in_an_existing_group(cloud: AzureLocalCloud, site: Site) -> None:
     before = cloud.alive()
     cloud.seed_foreign(resource_group="site")
     assert cloud.alive() == before
@@ -210,14 +213,18 @@ def test_foreign_resources_can_stand_in_a_group_of_ours(cloud: AzureLocalCloud, 
     assert not cloud.foreign_intact()
 
 
-def test_another_process_injects_faults_and_sees_calls_and_what_is_alive(cloud: AzureLocalCloud, site: Site) -> None:
+def test_the_admin_interface_injects_faults_and_shows_calls_and_what_is_alive(
+    cloud: AzureLocalCloud, site: Site
+) -> None:
     fault = {"kind": "fail", "operation": PUT, "code": "Conflict", "status": 409}
     assert site.arm.url("POST", "/_local/faults", fault).status == 200
     assert site.launch().code == "Conflict"
-    assert site.arm.url("POST", "/_local/capacity", {"size": SIZE, "place": "eastus-1", "nodes": 0}).status == 200
+    assert (
+        site.arm.url("POST", "/_local/capacity", {"instance_type": SIZE, "place": "eastus-1", "nodes": 0}).status == 200
+    )
     assert site.launch().code == "SkuNotAvailable"
-    assert site.arm.url("POST", "/_local/capacity", {"size": SIZE, "place": "mars", "nodes": 0}).status == 400
-    reserved = site.arm.url("POST", "/_local/reserve", {"size": SIZE, "place": "eastus-1", "nodes": 1})
+    assert site.arm.url("POST", "/_local/capacity", {"instance_type": SIZE, "place": "mars", "nodes": 0}).status == 400
+    reserved = site.arm.url("POST", "/_local/reserve", {"instance_type": SIZE, "place": "eastus-1", "nodes": 1})
     assert "/capacityReservationGroups/" in reserved.body["result"]
     assert {resource["kind"] for resource in site.arm.url("GET", "/_local/alive").body} == {
         "resourceGroups",
@@ -237,11 +244,11 @@ def test_another_process_injects_faults_and_sees_calls_and_what_is_alive(cloud: 
 @pytest.mark.parametrize(
     ("size", "place"), [("Standard_Nonsense", "eastus"), (SIZE, "atlantis"), (SIZE, "eastus-4"), (SIZE, "northeurope")]
 )
-def test_a_switch_for_what_is_not_there_is_refused(cloud: AzureLocalCloud, size: str, place: str) -> None:
+def test_a_condition_for_an_unknown_size_or_place_is_refused(cloud: AzureLocalCloud, size: str, place: str) -> None:
     for switch in (cloud.set_capacity, cloud.add_reservation):
         with pytest.raises(ValueError, match="is not sold|neither a region"):
             switch(size, place, 0)
-    with pytest.raises(ValueError, match="there are"):
+    with pytest.raises(ValueError, match="must be one of"):
         cloud.set_quota("cheese", "eastus", 1)
     with pytest.raises(ValueError, match="no such virtual machine"):
         cloud.preempt("none")
@@ -257,7 +264,7 @@ def test_many_callers_at_once_get_what_they_asked_for_and_no_more(cloud: AzureLo
     assert len(cloud.running_ids()) == 20
 
 
-def test_ten_thousand_machines_are_made_listed_and_deleted_in_seconds(cloud: AzureLocalCloud, site: Site) -> None:
+def test_ten_thousand_machines_are_created_listed_and_deleted_in_seconds(cloud: AzureLocalCloud, site: Site) -> None:
     began = time.monotonic()
     for number in range(10):
         assert site.launch(1000, f"gang-{number}", size="Standard_D2s_v5").status == 201

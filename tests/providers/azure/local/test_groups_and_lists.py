@@ -1,4 +1,4 @@
-"""Resource groups on the local Azure, the lists of what is in them, and tags."""
+"""Resource groups of the local Azure, lists of their resources, and tags."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ def names(arm: Arm, path: str = "/resources", **query: str) -> list[str]:
     return [entry["name"] for entry in arm.all(path, version=GROUPS, **query)]
 
 
-def test_a_group_is_made_once_and_found_in_any_case(arm: Arm) -> None:
+def test_a_group_is_created_once_and_its_name_is_case_insensitive(arm: Arm) -> None:
     assert put_group(arm, "Fleet") == 201
     assert put_group(arm, "Fleet") == 200
     assert arm("GET", "/resourcegroups/FLEET", version=GROUPS).body["name"] == "Fleet"
@@ -35,7 +35,7 @@ def test_groups_are_listed_by_tag_with_their_tags(arm: Arm) -> None:
     assert [(group["name"], group["tags"]) for group in found] == [("one", {"team": "nlp"}), ("three", {"team": "nlp"})]
 
 
-def test_a_group_goes_in_steps_and_takes_everything_with_it(
+def test_a_group_is_deleted_in_steps_with_everything_in_it(
     cloud: AzureLocalCloud, clock: FakeClock, site: Site
 ) -> None:
     site.launch(2)
@@ -77,7 +77,9 @@ def test_a_deletion_that_fails_half_way_leaves_the_rest_and_can_be_repeated(clou
     assert cloud.alive() == []
 
 
-def test_a_group_whose_network_is_used_from_another_stays(cloud: AzureLocalCloud, site: Site, arm: Arm) -> None:
+def test_a_group_whose_network_is_used_from_another_group_is_not_deleted(
+    cloud: AzureLocalCloud, site: Site, arm: Arm
+) -> None:
     other = Site(arm, "other")
     other.subnet = site.subnet
     assert other.launch(1).status == 201
@@ -97,7 +99,7 @@ def test_a_list_is_paged_and_its_pages_are_complete(cloud: AzureLocalCloud, site
     assert len(names(site.arm)) == 20 * 3 + 2
 
 
-def test_a_page_is_no_longer_than_was_asked_for(site: Site) -> None:
+def test_a_page_is_no_longer_than_requested(site: Site) -> None:
     site.launch(5)
     answer = site.arm("GET", "/resources", version=GROUPS, **{"$top": "3"})
     assert len(answer.body["value"]) == 3
@@ -145,7 +147,7 @@ def test_a_filter_that_azure_can_not_apply_is_refused(arm: Arm, text: str) -> No
     assert (answer.status, answer.code) == (400, "InvalidFilterInQueryString")
 
 
-def test_what_was_just_made_is_missing_from_lists_for_the_lag_but_can_be_read(
+def test_lists_omit_a_new_resource_for_the_lag_but_it_can_be_read(
     cloud: AzureLocalCloud, clock: FakeClock, site: Site
 ) -> None:
     cloud.lag = timedelta(seconds=30)
@@ -158,7 +160,7 @@ def test_what_was_just_made_is_missing_from_lists_for_the_lag_but_can_be_read(
     assert len(site.machines()) == 2
 
 
-def test_what_is_gone_stays_in_the_list_of_resources_for_the_lag(
+def test_a_deleted_resource_stays_in_the_list_of_resources_for_the_lag(
     cloud: AzureLocalCloud, clock: FakeClock, site: Site
 ) -> None:
     site.launch(1)
@@ -211,7 +213,7 @@ def test_tags_of_a_machine_are_replaced_by_a_patch_of_it(cloud: AzureLocalCloud,
     ] == {"a": "b"}
 
 
-def test_images_skus_and_the_subscription_tell_of_themselves(arm: Arm) -> None:
+def test_images_skus_and_the_subscription_can_be_read(arm: Arm) -> None:
     image = "/providers/Microsoft.Compute/locations/eastus/publishers/microsoft-dsvm/artifacttypes/vmimage/offers/ubuntu-hpc/skus"
     newest = arm("GET", f"{image}/2204/versions", **{"$top": "1", "$orderby": "name desc"}).body
     assert [version["name"] for version in newest] == ["22.04.2026030201"]

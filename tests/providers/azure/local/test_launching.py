@@ -1,4 +1,4 @@
-"""Scale sets on the local Azure: what comes up, what does not, and how that is told."""
+"""Scale sets on the local Azure: what they create, how they fail, and how that is reported."""
 
 from datetime import timedelta
 from typing import Any
@@ -20,7 +20,7 @@ def kinds(cloud: AzureLocalCloud) -> dict[str, int]:
     return found
 
 
-def test_a_scale_set_brings_machines_with_disks_interfaces_and_addresses(cloud: AzureLocalCloud, site: Site) -> None:
+def test_a_scale_set_creates_machines_with_disks_interfaces_and_addresses(cloud: AzureLocalCloud, site: Site) -> None:
     answer = site.launch(3)
     assert answer.status == 201
     assert answer.body["properties"]["provisioningState"] == "Creating"
@@ -33,7 +33,7 @@ def test_a_scale_set_brings_machines_with_disks_interfaces_and_addresses(cloud: 
     assert len(cloud.running_ids()) == 3
 
 
-def test_machines_boot_for_as_long_as_they_are_told_to(cloud: AzureLocalCloud, clock: FakeClock, site: Site) -> None:
+def test_machines_boot_for_the_boot_delay(cloud: AzureLocalCloud, clock: FakeClock, site: Site) -> None:
     cloud.boot_delay = timedelta(minutes=2)
     answer = site.launch()
     assert {machine["properties"]["provisioningState"] for machine in site.machines()} == {"Creating"}
@@ -43,7 +43,7 @@ def test_machines_boot_for_as_long_as_they_are_told_to(cloud: AzureLocalCloud, c
     assert site.outcome(answer)["status"] == "Succeeded"
 
 
-def test_the_same_scale_set_again_makes_no_machine_and_a_larger_one_makes_the_missing(site: Site) -> None:
+def test_a_repeated_put_creates_no_machine_and_a_larger_one_creates_the_missing_ones(site: Site) -> None:
     site.launch(2)
     first = {machine["id"] for machine in site.machines()}
     again = site.launch(2)
@@ -69,7 +69,7 @@ def test_tags_of_a_scale_set_reach_machines_and_disks_but_not_interfaces_and_add
     assert tags["networkInterfaces"] == tags["publicIPAddresses"] == {}
 
 
-def test_what_was_not_to_be_deleted_with_its_machine_stays(cloud: AzureLocalCloud, site: Site) -> None:
+def test_a_resource_without_the_delete_option_outlives_its_machine(cloud: AzureLocalCloud, site: Site) -> None:
     image = {"publisher": "microsoft-dsvm", "offer": "ubuntu-hpc", "sku": "2204", "version": "latest"}
     site.launch(1, profile={"storageProfile": {"imageReference": image, "osDisk": {"createOption": "FromImage"}}})
     assert site.arm("DELETE", f"{site.compute}/virtualMachineScaleSets/gang").status == 202
@@ -78,7 +78,7 @@ def test_what_was_not_to_be_deleted_with_its_machine_stays(cloud: AzureLocalClou
     assert found["disks"] == 1
 
 
-def test_a_lack_of_capacity_is_told_in_the_operation_and_leaves_billed_machines_in_a_failed_scale_set(
+def test_a_lack_of_capacity_fails_the_operation_and_leaves_billed_machines_in_a_failed_scale_set(
     cloud: AzureLocalCloud, site: Site
 ) -> None:
     cloud.set_capacity(SIZE, ZONE, 2)
@@ -92,9 +92,7 @@ def test_a_lack_of_capacity_is_told_in_the_operation_and_leaves_billed_machines_
     assert len(cloud.running_ids()) == 2
 
 
-def test_a_lack_of_capacity_leaves_nothing_where_partial_success_is_switched_off(
-    cloud: AzureLocalCloud, site: Site
-) -> None:
+def test_a_lack_of_capacity_leaves_nothing_without_partial_success(cloud: AzureLocalCloud, site: Site) -> None:
     cloud.partial = False
     cloud.set_capacity(SIZE, ZONE, 2)
     assert site.outcome(site.launch(3))["status"] == "Failed"
@@ -124,7 +122,7 @@ def test_capacity_of_a_region_counts_its_zones_together(cloud: AzureLocalCloud, 
         ("OverconstrainedAllocationRequest", "OverconstrainedZonalAllocationRequest"),
     ],
 )
-def test_a_lack_of_capacity_can_be_told_in_each_of_the_ways_that_azure_has(
+def test_a_lack_of_capacity_can_be_reported_in_each_of_azures_ways(
     cloud: AzureLocalCloud, site: Site, stockout: Any, code: str
 ) -> None:
     cloud.stockout = stockout
@@ -134,7 +132,7 @@ def test_a_lack_of_capacity_can_be_told_in_each_of_the_ways_that_azure_has(
     assert told == code
 
 
-def test_machines_close_together_that_do_not_fit_are_too_constrained(cloud: AzureLocalCloud, site: Site) -> None:
+def test_colocated_machines_without_capacity_are_overconstrained(cloud: AzureLocalCloud, site: Site) -> None:
     group = f"{site.compute}/proximityPlacementGroups/close"
     assert site.arm("PUT", group, {"location": "eastus"}).status == 201
     cloud.set_capacity(SIZE, ZONE, 1)
@@ -157,7 +155,7 @@ def _with(site: Site, properties: dict[str, Any]) -> Any:
         ("lowPriorityCores", True, "LowPriorityCores"),
     ],
 )
-def test_a_quota_refuses_what_exceeds_it_and_is_seen_in_the_usages(
+def test_a_launch_beyond_a_quota_is_refused_and_usages_shows_the_quota(
     cloud: AzureLocalCloud, site: Site, quota: str, spot: bool, words: str
 ) -> None:
     cloud.set_quota(quota, "eastus", 200)
@@ -182,9 +180,7 @@ def test_spot_machines_do_not_count_against_the_quotas_of_others(cloud: AzureLoc
     assert site.launch(1, profile=SPOT).status == 201
 
 
-def test_a_size_that_the_subscription_may_not_have_is_restricted_in_the_skus_and_refused(
-    cloud: AzureLocalCloud, site: Site
-) -> None:
+def test_a_restricted_size_is_shown_in_the_skus_and_refused(cloud: AzureLocalCloud, site: Site) -> None:
     cloud.restrict(SIZE, "eastus")
     skus = site.arm.all(
         "/providers/Microsoft.Compute/skus", version="2021-07-01", **{"$filter": "location eq 'eastus'"}
@@ -214,16 +210,16 @@ def test_a_preempted_machine_is_deleted_or_deallocated_as_its_policy_says(cloud:
 
 def test_only_a_spot_machine_can_be_preempted(cloud: AzureLocalCloud, site: Site) -> None:
     site.launch(1)
-    with pytest.raises(ValueError, match="no spot machine"):
+    with pytest.raises(ValueError, match="not a spot machine"):
         cloud.preempt(cloud.running_ids()[0])
 
 
-def test_a_spot_price_above_what_is_offered_is_refused(site: Site) -> None:
+def test_a_maximum_price_below_the_spot_price_is_refused(site: Site) -> None:
     answer = site.launch(1, profile=SPOT | {"billingProfile": {"maxPrice": 0.01}})
     assert (answer.status, answer.code) == (409, "SpotPriceGreaterThanProvidedMaxPrice")
 
 
-def test_a_machine_that_is_deleted_makes_its_scale_set_smaller(cloud: AzureLocalCloud, site: Site) -> None:
+def test_the_deletion_of_a_machine_reduces_the_capacity_of_its_scale_set(cloud: AzureLocalCloud, site: Site) -> None:
     site.launch(3)
     name = site.machines()[0]["name"]
     assert site.arm("DELETE", f"{site.compute}/virtualMachines/{name}").status == 202
@@ -231,9 +227,7 @@ def test_a_machine_that_is_deleted_makes_its_scale_set_smaller(cloud: AzureLocal
     assert site.arm("DELETE", f"{site.compute}/virtualMachines/{name}").status == 204
 
 
-def test_a_reservation_serves_where_there_is_no_other_capacity_and_tells_who_uses_it(
-    cloud: AzureLocalCloud, site: Site
-) -> None:
+def test_a_reservation_has_capacity_of_its_own_and_shows_its_users(cloud: AzureLocalCloud, site: Site) -> None:
     group = cloud.add_reservation(SIZE, ZONE, 2)
     cloud.set_capacity(SIZE, ZONE, 0)
     profile = {"capacityReservation": {"capacityReservationGroup": {"id": group}}}
@@ -247,8 +241,8 @@ def test_a_reservation_serves_where_there_is_no_other_capacity_and_tells_who_use
 def test_a_machine_that_was_stopped_from_outside_exists_and_does_not_run(cloud: AzureLocalCloud, site: Site) -> None:
     site.launch(2)
     stopped, ended = cloud.running_ids()
-    cloud.stop_instance(stopped)
-    cloud.end_instance(ended)
+    cloud.stop_node(stopped)
+    cloud.terminate_node(ended)
     assert cloud.running_ids() == []
     assert [machine["id"] for machine in site.machines()] == [stopped]
 
@@ -257,13 +251,11 @@ def test_custom_data_can_be_read_by_the_test_but_not_through_the_api(
     cloud: AzureLocalCloud, site: Site, arm: Arm
 ) -> None:
     site.launch(1)
-    assert cloud.custom_data(cloud.running_ids()[0]) == "aGVsbG8="
+    assert cloud.boot_script(cloud.running_ids()[0]) == "aGVsbG8="
     assert "aGVsbG8=" not in str(arm("GET", f"{site.compute}/virtualMachineScaleSets/gang").body)
 
 
-def test_a_put_on_condition_that_there_is_none_makes_a_scale_set_and_changes_none(
-    site: Site, cloud: AzureLocalCloud
-) -> None:
+def test_a_put_with_if_none_match_creates_a_scale_set_and_changes_none(site: Site, cloud: AzureLocalCloud) -> None:
     site.arm.headers["If-None-Match"] = "*"
     assert site.launch(1).status == 201
     again = site.launch(3)
@@ -273,7 +265,7 @@ def test_a_put_on_condition_that_there_is_none_makes_a_scale_set_and_changes_non
     assert site.launch(1, name="other").code == "InvalidParameter"
 
 
-def test_what_is_used_of_a_reservation_is_told_where_the_view_is_asked_for(site: Site, cloud: AzureLocalCloud) -> None:
+def test_the_instance_view_shows_the_usage_of_a_reservation(site: Site, cloud: AzureLocalCloud) -> None:
     group = cloud.add_reservation(SIZE, ZONE, 2)
     path = group.partition(cloud.subscription_id)[2]
     assert "instanceView" not in site.arm("GET", path).body["properties"]
@@ -285,9 +277,7 @@ def test_what_is_used_of_a_reservation_is_told_where_the_view_is_asked_for(site:
     assert "instanceView" not in listed["properties"]
 
 
-def test_a_reservation_serves_neither_what_must_be_close_nor_what_names_another_place(
-    site: Site, cloud: AzureLocalCloud
-) -> None:
+def test_a_reservation_excludes_colocated_launches_and_launches_elsewhere(site: Site, cloud: AzureLocalCloud) -> None:
     group = cloud.add_reservation(SIZE, "eastus", 2)
     profile = {"capacityReservation": {"capacityReservationGroup": {"id": group}}}
     assert site.launch(1, profile=profile).code == "OperationNotAllowed"

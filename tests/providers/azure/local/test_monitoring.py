@@ -1,4 +1,4 @@
-"""Azure Monitor, Resource Health and the batch of requests of the local Azure: what they take, and what they refuse."""
+"""Azure Monitor, Resource Health and batches of requests of the local Azure."""
 
 from datetime import timedelta
 from typing import Any
@@ -30,7 +30,7 @@ def many(arm: Arm, clock: FakeClock, body: Any, **changes: str) -> Answer:
     return arm("POST", "/metrics:getBatch", body, version=MONITOR, **(query | window(clock) | changes))
 
 
-def test_minutes_without_a_value_are_listed_without_one(
+def test_minutes_without_a_value_are_listed_without_a_value(
     arm: Arm, cloud: AzureLocalCloud, clock: FakeClock, vm: str
 ) -> None:
     cloud.measure(vm, {Metric.CPU: 40.0}, minutes=2)
@@ -54,7 +54,7 @@ def test_minutes_without_a_value_are_listed_without_one(
         ({"resourceids": ["VM"]}, {"filter": "colour eq 'red'"}, "not supported"),
     ],
 )
-def test_what_the_metrics_of_many_machines_are_not_asked_in(
+def test_a_malformed_metrics_batch_is_refused(
     arm: Arm, clock: FakeClock, vm: str, body: dict[str, list[str]], changes: dict[str, str], words: str
 ) -> None:
     sent = {name: [vm if each == "VM" else each for each in ids] for name, ids in body.items()}
@@ -63,7 +63,7 @@ def test_what_the_metrics_of_many_machines_are_not_asked_in(
     assert words in answer.message
 
 
-def test_a_machine_without_an_agent_has_no_namespace_of_the_agents(
+def test_a_machine_without_an_agent_has_no_agent_metrics(
     arm: Arm, cloud: AzureLocalCloud, clock: FakeClock, vm: str
 ) -> None:
     path = vm.partition(f"/subscriptions/{cloud.subscription_id}")[2] + "/providers/Microsoft.Insights/metrics"
@@ -81,7 +81,7 @@ def test_a_machine_without_an_agent_has_no_namespace_of_the_agents(
     assert series["metadatavalues"][0]["value"] == "3"
 
 
-def test_a_batch_answers_each_of_its_requests_with_a_status_of_its_own(arm: Arm, cloud: AzureLocalCloud) -> None:
+def test_each_request_of_a_batch_has_its_own_status(arm: Arm, cloud: AzureLocalCloud) -> None:
     group = f"/subscriptions/{cloud.subscription_id}/resourceGroups/none?api-version=2024-03-01"
     locations = f"/subscriptions/{cloud.subscription_id}?api-version=2022-12-01"
     requests = [
@@ -96,7 +96,7 @@ def test_a_batch_answers_each_of_its_requests_with_a_status_of_its_own(arm: Arm,
 
 
 @pytest.mark.parametrize("names", [[], ["same", "same"], [""], [str(number) for number in range(21)]])
-def test_a_batch_has_one_to_twenty_requests_with_names_of_their_own(arm: Arm, names: list[str]) -> None:
+def test_a_batch_has_one_to_twenty_requests_with_unique_names(arm: Arm, names: list[str]) -> None:
     requests = [{"name": name, "httpMethod": "GET", "url": "/subscriptions"} for name in names]
     answer = arm.url("POST", f"/batch?api-version={BATCH}", {"requests": requests})
     assert (answer.status, answer.code) == (400, "InvalidRequestContent")
@@ -107,7 +107,7 @@ def test_the_health_of_every_machine_of_every_group_is_listed_page_by_page(
 ) -> None:
     cloud.page_size = 1
     cloud.impair(vm, "Degraded")
-    cloud.stop_instance(cloud.running_ids()[1])
+    cloud.stop_node(cloud.running_ids()[1])
     found = arm.all("/providers/Microsoft.ResourceHealth/availabilityStatuses", version=HEALTH)
     told = [(one["properties"]["availabilityState"], one["properties"].get("context")) for one in found]
     assert told == [("Degraded", "Platform Initiated"), ("Unavailable", "Customer Initiated")]

@@ -1,4 +1,4 @@
-"""What can be made one by one on the local Azure, and what can be done to a single machine."""
+"""Single resources of the local Azure, and the operations on a single machine."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ SPOT = {"priority": "Spot", "evictionPolicy": "Deallocate"}
 
 
 def below(cloud: AzureLocalCloud, identifier: str) -> str:
-    """A resource's path below the subscription."""
+    """Return the path of a resource below the subscription."""
     return identifier.partition(cloud.subscription_id)[2]
 
 
@@ -88,7 +88,7 @@ def test_a_standard_address_is_static_and_an_interface_needs_a_subnet(site: Site
     assert site.arm("PUT", path, empty, version=NETWORK).code == "NetworkInterfaceMustHaveAtLeastOneIpConfiguration"
 
 
-def test_a_subnet_is_made_read_and_deleted_below_its_network(site: Site) -> None:
+def test_a_subnet_is_created_read_and_deleted_below_its_network(site: Site) -> None:
     subnets = f"{site.network}/virtualNetworks/net/subnets"
     overlapping = {"properties": {"addressPrefix": "10.0.1.0/24"}}
     assert site.arm("PUT", f"{subnets}/more", overlapping, version=NETWORK).code == "NetcfgSubnetRangesOverlap"
@@ -100,7 +100,7 @@ def test_a_subnet_is_made_read_and_deleted_below_its_network(site: Site) -> None
     assert orphan.code == "ParentResourceNotFound"
 
 
-def test_a_capacity_reservation_of_ones_own_is_billed_and_kept_while_it_is_used(
+def test_a_capacity_reservation_is_billed_and_cannot_be_deleted_while_it_is_used(
     cloud: AzureLocalCloud, site: Site
 ) -> None:
     group = f"{site.compute}/capacityReservationGroups/held"
@@ -141,7 +141,7 @@ def test_a_scale_set_is_resized_and_tagged_by_a_patch(cloud: AzureLocalCloud, si
     assert site.arm("PATCH", path, {"properties": {"singlePlacementGroup": False}}).code == "OperationNotAllowed"
 
 
-def test_nothing_of_another_subscription_or_group_is_touched_by_name(arm: Arm, site: Site) -> None:
+def test_names_are_separate_in_each_subscription_and_group(arm: Arm, site: Site) -> None:
     Site(arm, "other")
     arm("DELETE", "/resourceGroups/other", version=GROUPS)
     assert arm("HEAD", site.group, version=GROUPS).status == 204

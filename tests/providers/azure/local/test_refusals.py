@@ -1,4 +1,4 @@
-"""What the local Azure does not take, and how it says so: the shapes and codes of Resource Manager."""
+"""The requests that the local Azure refuses, with the format and the codes of Resource Manager."""
 
 import copy
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from multicompute_azure.local import AzureLocalCloud
 from tests.providers.azure.local.raw_arm import GROUPS, KEY, NETWORK, SIZE, Arm, Site, scale_set
 
 Change = Callable[[dict[str, Any]], object]
+ARM = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server-arm64"}
 
 
 def profile(body: dict[str, Any]) -> Any:
@@ -29,7 +30,7 @@ def nic(body: dict[str, Any]) -> Any:
         (lambda body: body["properties"].update(orchestration_mode="Flexible"), "InvalidRequestContent", "properties.orchestration_mode"),
         (lambda body: body["sku"].update(capacity="2"), "InvalidRequestContent", "sku.capacity"),
         (lambda body: body["properties"].update(orchestrationMode="Flex"), "InvalidRequestContent", "properties.orchestrationMode"),
-        (lambda body: body["properties"].update(orchestrationMode="Uniform"), "InvalidParameter", "orchestrationMode"),
+        (lambda body: body["properties"].update(orchestrationMode="Uniform"), "InvalidParameter", "upgradePolicy"),
         (lambda body: body.pop("location"), "InvalidParameter", "location"),
         (lambda body: body.update(tags=["team"]), "InvalidRequestContent", "tags"),
         (lambda body: body.update(tags={"team": 5}), "InvalidRequestContent", "tags.team"),
@@ -53,7 +54,7 @@ def nic(body: dict[str, Any]) -> Any:
         ),
     ],
 )  # fmt: skip
-def test_a_scale_set_that_does_not_fit_is_refused_with_the_place_of_the_fault(
+def test_a_scale_set_that_does_not_fit_the_model_is_refused_with_the_path_of_the_field(
     cloud: AzureLocalCloud, site: Site, change: Change, code: str, target: str
 ) -> None:
     body = scale_set(site.subnet)
@@ -72,14 +73,14 @@ def test_a_scale_set_that_does_not_fit_is_refused_with_the_place_of_the_fault(
         (lambda body: body.update(tags={"a/b": "c"}), "InvalidTagNameCharacters"),
         (lambda body: body.update(tags={str(number): "" for number in range(51)}), "TagCountExceedsLimit"),
         (lambda body: profile(body)["storageProfile"]["imageReference"].update(sku="1804"), "PlatformImageNotFound"),
-        (lambda body: profile(body)["storageProfile"]["imageReference"].update(sku="2404-gb200"), "BadRequest"),
+        (lambda body: profile(body)["storageProfile"]["imageReference"].update(ARM), "BadRequest"),
         (lambda body: profile(body).update(evictionPolicy="Delete"), "OperationNotAllowed"),
         (lambda body: nic(body)["properties"].update(networkSecurityGroup={"id": "/nowhere"}), "InvalidResourceReference"),
         (lambda body: profile(body)["osProfile"]["linuxConfiguration"]["ssh"]["publicKeys"][0].update(path="/root"), "InvalidParameter"),
         (lambda body: profile(body)["osProfile"]["linuxConfiguration"]["ssh"]["publicKeys"][0].update(keyData="x"), "InvalidParameter"),
     ],
 )  # fmt: skip
-def test_a_scale_set_that_azure_can_not_make_is_refused_with_its_code(
+def test_a_scale_set_that_azure_cannot_create_is_refused_with_azures_code(
     cloud: AzureLocalCloud, site: Site, change: Change, code: str
 ) -> None:
     body = scale_set(site.subnet)
@@ -104,7 +105,7 @@ def test_a_zone_is_refused_in_a_region_without_zones(arm: Arm) -> None:
     assert arm("PUT", f"{site.compute}/virtualMachineScaleSets/gang", body).code == "AvailabilityZoneNotSupported"
 
 
-def test_what_only_the_service_sets_may_be_sent_back_and_is_ignored(site: Site) -> None:
+def test_read_only_fields_are_accepted_and_ignored(site: Site) -> None:
     body = scale_set(site.subnet)
     body["id"] = "/somewhere"
     body["properties"]["provisioningState"] = "Whatever"
@@ -129,23 +130,25 @@ def test_another_subscription_is_not_found(cloud: AzureLocalCloud, arm: Arm) -> 
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/providers/Microsoft.Nothing/things"), ("POST", "/resourceGroups/x"), ("PUT", "")]
 )
-def test_what_is_no_operation_is_refused(arm: Arm, method: str, path: str) -> None:
+def test_an_unknown_operation_is_refused(arm: Arm, method: str, path: str) -> None:
     answer = arm(method, path)
     assert (answer.status, answer.code) == (404, "InvalidResourceType")
 
 
-def test_a_body_that_is_no_json_is_refused(site: Site) -> None:
+def test_a_body_that_is_not_json_is_refused(site: Site) -> None:
     answer = site.arm("PUT", f"{site.compute}/virtualMachineScaleSets/gang", b"{not json")
     assert (answer.status, answer.code) == (400, "InvalidRequestContent")
 
 
-def test_a_credential_that_is_no_bearer_token_is_refused(arm: Arm) -> None:
+def test_a_credential_that_is_not_a_bearer_token_is_refused(arm: Arm) -> None:
     arm.headers["Authorization"] = "Basic bWU6c2VjcmV0"
     answer = arm("GET", "/resourcegroups", version=GROUPS)
     assert (answer.status, answer.code) == (401, "InvalidAuthenticationToken")
 
 
-def test_nothing_can_be_put_into_a_group_that_is_not_there_or_is_going(cloud: AzureLocalCloud, site: Site) -> None:
+def test_nothing_can_be_created_in_a_group_that_does_not_exist_or_is_being_deleted(
+    cloud: AzureLocalCloud, site: Site
+) -> None:
     cloud.shutdown_delay = timedelta(minutes=3)
     missing = site.arm(
         "PUT",
@@ -161,7 +164,7 @@ def test_nothing_can_be_put_into_a_group_that_is_not_there_or_is_going(cloud: Az
     assert again.code == "ResourceGroupBeingDeleted"
 
 
-def test_a_scale_set_keeps_what_it_was_made_with(site: Site) -> None:
+def test_the_fixed_properties_of_a_scale_set_cannot_be_changed(site: Site) -> None:
     site.launch()
     for changes in ({"location": "westus2"}, {"zones": ["2"]}, {"profile": {"priority": "Spot"}}):
         answer = site.launch(**copy.deepcopy(changes))
@@ -169,7 +172,7 @@ def test_a_scale_set_keeps_what_it_was_made_with(site: Site) -> None:
         assert answer.code in ("InvalidResourceLocation", "PropertyChangeNotAllowed")
 
 
-def test_what_is_in_use_is_not_deleted(site: Site) -> None:
+def test_a_resource_in_use_is_not_deleted(site: Site) -> None:
     group = f"{site.network}/networkSecurityGroups/wall"
     made = site.arm("PUT", group, {"location": "eastus"}, version=NETWORK).body["id"]
     body = scale_set(site.subnet, 1)
@@ -189,7 +192,7 @@ def test_what_is_in_use_is_not_deleted(site: Site) -> None:
     } == expected
 
 
-def test_an_interface_is_kept_for_its_machine_for_three_minutes(
+def test_an_interface_stays_reserved_for_its_machine_for_three_minutes(
     cloud: AzureLocalCloud, clock: FakeClock, site: Site
 ) -> None:
     cloud.nic_reservation = timedelta(seconds=180)
@@ -203,7 +206,7 @@ def test_an_interface_is_kept_for_its_machine_for_three_minutes(
     assert site.arm("DELETE", path, version=NETWORK).status == 202
 
 
-def test_a_subnet_gives_no_more_addresses_than_it_has(arm: Arm) -> None:
+def test_a_full_subnet_refuses_more_addresses(arm: Arm) -> None:
     site = Site(arm, prefix="10.0.0.0/28")
     assert site.launch(11).status == 201
     assert site.launch(1, "more").code == "SubnetIsFull"
@@ -219,7 +222,7 @@ def test_a_subnet_gives_no_more_addresses_than_it_has(arm: Arm) -> None:
         ([("a", "10.0.0.1/24")], "InvalidAddressPrefixFormat"),
     ],
 )
-def test_subnets_must_lie_in_their_network_side_by_side(arm: Arm, subnets: list[tuple[str, str]], code: str) -> None:
+def test_subnets_must_be_in_their_network_and_not_overlap(arm: Arm, subnets: list[tuple[str, str]], code: str) -> None:
     arm("PUT", "/resourceGroups/site", {"location": "eastus"}, version=GROUPS)
     given = [{"name": name, "properties": {"addressPrefix": prefix}} for name, prefix in subnets]
     properties = {"addressSpace": {"addressPrefixes": ["10.0.0.0/16"]}, "subnets": given}
@@ -255,7 +258,9 @@ def test_security_rules_need_priorities_of_their_own(arm: Arm) -> None:
     assert codes(100, 101) == ""
 
 
-def test_what_is_not_made_yet_can_not_be_used(cloud: AzureLocalCloud, clock: FakeClock, site: Site) -> None:
+def test_a_resource_that_is_not_provisioned_cannot_be_used(
+    cloud: AzureLocalCloud, clock: FakeClock, site: Site
+) -> None:
     cloud.operation_delay = timedelta(minutes=1)
     made = site.arm("PUT", f"{site.network}/networkSecurityGroups/wall", {"location": "eastus"}, version=NETWORK)
     assert made.body["properties"]["provisioningState"] == "Updating"
@@ -267,7 +272,7 @@ def test_what_is_not_made_yet_can_not_be_used(cloud: AzureLocalCloud, clock: Fak
     assert site.arm("PUT", path, body).status == 201
 
 
-def test_a_password_serves_in_place_of_a_key(site: Site) -> None:
+def test_a_password_is_accepted_instead_of_a_key(site: Site) -> None:
     system = {"computerNamePrefix": "node", "adminUsername": "ubuntu", "adminPassword": "not-Kept-1"}
     answer = site.launch(1, profile={"osProfile": system})
     assert answer.status == 201

@@ -17,13 +17,13 @@ Json = dict[str, Any]
 
 
 class Api:
-    """Calls the local cloud in bare HTTP. Every good answer is held against Google's schema of it."""
+    """Bare HTTP to the local cloud; every successful response is checked against Google's schema."""
 
     def __init__(self, cloud: GcpLocalCloud) -> None:
         self.cloud = cloud
 
     def ask(self, method: str, path: str, body: object = None, **query: str) -> tuple[int, Json]:
-        """The status and the JSON of an answer."""
+        """Return the status and the JSON of a response."""
         host, port = self.cloud.endpoint_url.removeprefix("http://").split(":")
         connection = HTTPConnection(host, int(port), timeout=30)
         data = None if body is None else json.dumps(body).encode()
@@ -45,15 +45,15 @@ class Api:
         return answer
 
     def compute(self, method: str, path: str, body: object = None, **query: str) -> Json:
-        """A good answer of Compute Engine; `path` begins within the project."""
+        """Return a successful response of Compute Engine; `path` is below the project."""
         return self.ok(method, f"/compute/v1/projects/{PROJECT}/{path}".rstrip("/"), body, **query)
 
     def tpu(self, method: str, path: str, body: object = None, **query: str) -> Json:
-        """A good answer of the TPU API; `path` begins after the project's locations."""
+        """Return a successful response of the TPU API; `path` is below the project's locations."""
         return self.ok(method, f"/v2/projects/{PROJECT}/locations/{path}", body, **query)
 
     def refused(self, method: str, path: str, body: object = None, **query: str) -> tuple[int, str, str]:
-        """Status, reason and message of a refusal."""
+        """Return status, reason and message of a refusal."""
         prefix = f"/v2/projects/{PROJECT}/locations/" if "/queuedResources" in path or "/nodes" in path else None
         status, answer = self.ask(method, (prefix or f"/compute/v1/projects/{PROJECT}/") + path, body, **query)
         assert status >= 400, answer
@@ -62,12 +62,12 @@ class Api:
         return status, reason, error["message"]
 
     def done(self, operation: Json) -> Json:
-        """A Compute operation once it is done."""
+        """Wait for an operation of Compute Engine, and return it."""
         path = operation["selfLink"].partition(f"/projects/{PROJECT}/")[2]
         return self.compute("POST", f"{path}/wait")
 
     def instances(self, expression: str = "") -> list[Json]:
-        """All instances, over all pages."""
+        """Return the instances on all pages."""
         found: list[Json] = []
         query = {"filter": expression} if expression else {}
         while True:
@@ -83,7 +83,7 @@ class Api:
 
 
 def properties(**changes: Any) -> Json:
-    """Instance properties as bulkInsert takes them: eight H100 each."""
+    """Return instance properties for bulkInsert: eight H100 each."""
     boot = {"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": IMAGE, "labels": {"team": "nlp"}}}
     found: Json = {
         "machineType": "a3-highgpu-8g",
@@ -96,13 +96,13 @@ def properties(**changes: Any) -> Json:
 
 
 def bulk(count: int = 2, *, pattern: str = "gang-####", minimum: int | None = None, **changes: Any) -> Json:
-    """The body of bulkInsert."""
+    """Return the body of bulkInsert."""
     body: Json = {"count": str(count), "namePattern": pattern, "instanceProperties": properties(**changes)}
     return body if minimum is None else body | {"minCount": str(minimum)}
 
 
 def alone(name: str = "one", zone: str = ZONE, **changes: Any) -> Json:
-    """The body of insert, for a machine without GPUs."""
+    """Return the body of insert for a machine without GPUs."""
     machine = f"zones/{zone}/machineTypes/e2-standard-2"
     return properties(machineType=machine, scheduling={}, **changes) | {"name": name}
 

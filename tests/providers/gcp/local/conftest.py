@@ -1,4 +1,4 @@
-"""What the tests of the local Google Cloud share: a cloud in virtual time, bare HTTP to it, and the real SDK."""
+"""Fixtures for tests of the local Google Cloud: a cloud in virtual time, bare HTTP, and the real SDK."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ def api(cloud: GcpLocalCloud) -> Api:
 
 @pytest.fixture
 def launch(api: Api) -> Launch:
-    """Sends a bulkInsert, and waits for its operation."""
+    """Send a bulkInsert, and wait for its operation."""
 
     def launch(count: int = 2, zone: str = ZONE, *, request_id: str = "", **changes: Any) -> Json:
         query = {"requestId": request_id} if request_id else {}
@@ -47,6 +47,7 @@ def launch(api: Api) -> Launch:
 
 @pytest.fixture
 def sdk(cloud: GcpLocalCloud) -> Json:
-    """What Google's clients are made with to reach the cloud."""
+    """Return the arguments for Google's clients that connect them to the cloud."""
     options = ClientOptions(api_endpoint=cloud.endpoint_url)
-    return {"credentials": AnonymousCredentials(), "client_options": options, "transport": "rest"}
+    credentials: Callable[[], object] = AnonymousCredentials
+    return {"credentials": credentials(), "client_options": options, "transport": "rest"}

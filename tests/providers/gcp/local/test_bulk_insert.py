@@ -16,7 +16,7 @@ def _codes(operation: dict[str, Any]) -> list[str]:
     return [error["code"] for error in operation["error"]["errors"]]
 
 
-def test_the_gang_comes_whole_named_by_pattern_with_labels_on_instances_and_disks(api: Api, launch: Any) -> None:
+def test_the_complete_gang_is_named_by_pattern_with_labels_on_instances_and_disks(api: Api, launch: Any) -> None:
     operation = launch(3)
     assert (operation["status"], operation["operationType"]) == ("DONE", "bulkInsert")
     assert [(one["name"], one["status"], one["labels"]) for one in api.instances()] == [
@@ -28,7 +28,7 @@ def test_the_gang_comes_whole_named_by_pattern_with_labels_on_instances_and_disk
     assert "natIP" not in str(api.instances()[0]["networkInterfaces"])
 
 
-def test_the_first_answer_finds_the_operation_running_however_soon_it_is_done(api: Api) -> None:
+def test_the_first_response_says_that_the_operation_runs(api: Api) -> None:
     operation = api.compute("POST", BULK, bulk())
     assert operation["status"] == "RUNNING"
     path = f"zones/{ZONE}/operations/{operation['name']}"
@@ -50,18 +50,18 @@ def test_an_operation_takes_its_time_and_its_polls_and_wait_returns_when_it_is_d
     assert clock.now() - before == seconds(20)
 
 
-def test_a_wait_ends_after_two_minutes_whether_or_not_the_operation_does(api: Api, cloud: GcpLocalCloud) -> None:
+def test_a_wait_returns_after_two_minutes_even_if_the_operation_runs(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.operation_delay = seconds(300)
     operation = api.compute("POST", BULK, bulk())
     assert [api.done(operation)["status"] for _ in range(3)] == ["RUNNING", "RUNNING", "DONE"]
 
 
-def test_the_same_request_id_is_the_same_operation_and_buys_nothing(api: Api, clock: FakeClock) -> None:
+def test_the_same_request_id_returns_the_same_operation_and_launches_nothing(api: Api, clock: FakeClock) -> None:
     first = api.compute("POST", BULK, bulk(), requestId=ID)
     again = api.compute("POST", BULK, bulk(), requestId=ID)
     assert (again["name"], again["status"], again["clientOperationId"]) == (first["name"], "DONE", ID)
     assert api.names() == ["gang-0001", "gang-0002"]
-    # Google promises to know it for an hour, and no longer.
+    # Google guarantees to remember it for an hour.
     clock.sleep(seconds(3601))
     assert api.compute("POST", BULK, bulk(), requestId=ID)["name"] != first["name"]
     assert len(api.names()) == 4
@@ -118,7 +118,7 @@ def test_a_stockout_arrives_inside_the_operation_and_names_zones_with_capacity(
     assert cloud.alive() == []
 
 
-def test_a_stockout_may_look_like_a_success_to_who_reads_the_http_status(cloud: GcpLocalCloud, launch: Any) -> None:
+def test_a_stockout_can_have_no_http_status(cloud: GcpLocalCloud, launch: Any) -> None:
     cloud.stockout_has_status = False
     cloud.set_capacity("a3-highgpu-8g", ZONE, 0)
     operation = launch(2)
@@ -126,7 +126,9 @@ def test_a_stockout_may_look_like_a_success_to_who_reads_the_http_status(cloud: 
     assert _codes(operation) == ["ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"]
 
 
-def test_too_few_are_summed_up_before_the_cause_and_nothing_stays(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
+def test_too_few_instances_are_reported_before_the_cause_and_none_stays(
+    api: Api, cloud: GcpLocalCloud, launch: Any
+) -> None:
     cloud.set_capacity("a3-highgpu-8g", ZONE, 2)
     operation = launch(3)
     assert _codes(operation) == ["VM_MIN_COUNT_NOT_REACHED", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"]
@@ -139,7 +141,7 @@ def test_too_few_are_summed_up_before_the_cause_and_nothing_stays(api: Api, clou
     assert cloud.alive() == []
 
 
-def test_a_minimum_below_the_count_takes_what_there_is(api: Api, cloud: GcpLocalCloud) -> None:
+def test_a_launch_with_a_minimum_gets_what_the_zone_has(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.set_capacity("a3-highgpu-8g", ZONE, 2)
     api.done(api.compute("POST", BULK, bulk(3, minimum=1)))
     assert len(api.names()) == 2
@@ -160,13 +162,13 @@ def test_a_stockout_leaves_ghosts_for_a_while(api: Api, cloud: GcpLocalCloud, cl
     assert cloud.alive() == []
 
 
-def test_bulk_insert_may_find_out_before_it_begins(api: Api, cloud: GcpLocalCloud) -> None:
+def test_bulk_insert_can_refuse_a_stockout_before_it_begins_an_operation(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.stockout_is_upfront = True
     cloud.set_capacity("a3-highgpu-8g", ZONE, 1)
     assert api.refused("POST", BULK, bulk())[:2] == (503, "insufficientCapacity")
 
 
-def test_capacity_counts_accelerators_too_and_comes_back_with_deletions(
+def test_capacity_counts_accelerators_too_and_is_free_again_after_deletion(
     api: Api, cloud: GcpLocalCloud, launch: Any
 ) -> None:
     cloud.set_capacity("nvidia-h100-80gb", ZONE, 16)
@@ -176,7 +178,7 @@ def test_capacity_counts_accelerators_too_and_comes_back_with_deletions(
     assert "error" not in launch(1)
 
 
-def test_capacity_of_what_is_not_offered_is_a_mistake(cloud: GcpLocalCloud) -> None:
+def test_capacity_of_a_type_that_is_not_offered_is_refused(cloud: GcpLocalCloud) -> None:
     with pytest.raises(ValueError, match="not offered"):
         cloud.set_capacity("a3-highgpu-8g", "europe-north2-a", 1)
 
@@ -184,7 +186,7 @@ def test_capacity_of_what_is_not_offered_is_a_mistake(cloud: GcpLocalCloud) -> N
 # --- quotas ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_quota_is_found_out_before_bulk_insert_begins(api: Api, cloud: GcpLocalCloud) -> None:
+def test_bulk_insert_checks_quotas_before_it_begins_an_operation(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.set_quota("PREEMPTIBLE_NVIDIA_L4_GPUS", "us-central1", 8)
     spot = {"provisioningModel": "SPOT", "onHostMaintenance": "TERMINATE"}
     status, reason, message = api.refused("POST", BULK, bulk(2, machineType="g2-standard-96", scheduling=spot))
@@ -208,21 +210,47 @@ def test_a_quota_of_the_project_counts_everywhere(api: Api, cloud: GcpLocalCloud
     assert api.compute("GET", "")["quotas"][0] == {"metric": "GPUS_ALL_REGIONS", "limit": 16, "usage": 16}
 
 
-def test_flex_start_counts_as_what_may_be_taken_back_does(api: Api, cloud: GcpLocalCloud) -> None:
+FLEX = {"onHostMaintenance": "TERMINATE", "provisioningModel": "FLEX_START", "maxRunDuration": {"seconds": "3600"}}
+
+
+def _flex(name: str) -> dict[str, Any]:
+    machine = f"zones/{ZONE}/machineTypes/a3-highgpu-8g"
+    affinity = {"consumeReservationType": "NO_RESERVATION"}
+    return properties(machineType=machine, scheduling=FLEX, reservationAffinity=affinity) | {"name": name}
+
+
+def test_flex_start_counts_against_the_preemptible_quotas(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.set_quota("PREEMPTIBLE_NVIDIA_H100_GPUS", "us-central1", 8)
-    flex = {"onHostMaintenance": "TERMINATE", "provisioningModel": "FLEX_START", "maxRunDuration": {"seconds": "3600"}}
-    assert "Limit: 8.0" in api.refused("POST", BULK, bulk(2, scheduling=flex))[2]
+    created = [api.done(api.compute("POST", f"zones/{ZONE}/instances", _flex(name))) for name in ("one", "two")]
+    assert "error" not in created[0]
+    assert "Limit: 8.0" in created[1]["error"]["errors"][0]["message"]
+
+
+def test_flex_start_in_bulk_is_refused(api: Api) -> None:
+    assert "can't be created in bulk" in api.refused("POST", BULK, bulk(2, scheduling=FLEX))[2]
 
 
 def test_interfaces_of_the_fabric_share_a_network_with_a_subnetwork_for_each(api: Api, cloud: GcpLocalCloud) -> None:
-    cloud.add_network("rdma", ["us-central1"])
-    card = {"subnetwork": "regions/us-central1/subnetworks/rdma", "nicType": "MRDMA"}
+    zone, (one, two) = "us-east4-b", ("rdma-0", "rdma-1")
+    cloud.add_network("rdma", ["us-east4"], rdma_zone=zone, subnetworks=[one, two])
+    ultra: dict[str, Any] = {
+        "machineType": "a3-ultragpu-8g",
+        "scheduling": {"onHostMaintenance": "TERMINATE", "provisioningModel": "SPOT"},
+    }
+    boot = properties()["disks"][0]
+    boot["initializeParams"] |= {"diskType": "hyperdisk-balanced"}
     main = {"network": "global/networks/default"}
-    assert api.done(api.compute("POST", BULK, bulk(1, networkInterfaces=[main, card])))["status"] == "DONE"
-    assert "must be distinct" in api.refused("POST", BULK, bulk(1, networkInterfaces=[main, card, card]))[2]
+    cards = [{"subnetwork": f"regions/us-east4/subnetworks/{name}", "nicType": "MRDMA"} for name in (one, two)]
+    url = f"zones/{zone}/instances/bulkInsert"
+
+    def body(*interfaces: dict[str, str]) -> dict[str, Any]:
+        return bulk(1, disks=[boot], networkInterfaces=list(interfaces), **ultra)
+
+    assert api.done(api.compute("POST", url, body(main, *cards)))["status"] == "DONE"
+    assert "must be distinct" in api.refused("POST", url, body(main, cards[0], cards[0]))[2]
 
 
-def test_insert_finds_out_about_a_quota_in_its_operation(api: Api, cloud: GcpLocalCloud) -> None:
+def test_the_operation_of_insert_reports_an_exceeded_quota(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.set_quota("CPUS", "us-central1", 1)
     operation = api.done(api.compute("POST", f"zones/{ZONE}/instances", alone()))
     error = operation["error"]["errors"][0]
@@ -231,7 +259,7 @@ def test_insert_finds_out_about_a_quota_in_its_operation(api: Api, cloud: GcpLoc
     assert error["errorDetails"][0]["quotaInfo"]["limit"] == 1
 
 
-def test_a_region_tells_its_quotas_and_what_is_used(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
+def test_a_region_shows_its_quotas_and_their_usage(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
     cloud.set_quota("NVIDIA_L4_GPUS", "us-central1", 64)
     launch(2, machineType="g2-standard-96")
     quotas = {item["metric"]: item for item in api.compute("GET", "regions/us-central1")["quotas"]}
@@ -240,7 +268,7 @@ def test_a_region_tells_its_quotas_and_what_is_used(api: Api, cloud: GcpLocalClo
     assert "NVIDIA_H100_GPUS" not in quotas and "PREEMPTIBLE_NVIDIA_H100_GPUS" in quotas
 
 
-def test_an_unknown_quota_is_a_mistake(cloud: GcpLocalCloud) -> None:
+def test_an_unknown_quota_is_refused(cloud: GcpLocalCloud) -> None:
     with pytest.raises(ValueError, match="NVIDIA_L4_GPUS"):
         cloud.set_quota("L4S", "us-central1", 1)
 
@@ -291,7 +319,9 @@ def test_an_unknown_quota_is_a_mistake(cloud: GcpLocalCloud) -> None:
         ({"metadata": {"items": [{"key": "a", "value": "x" * 300_000}]}}, "too large"),
     ],
 )
-def test_what_compute_engine_refuses_is_refused(api: Api, changes: dict[str, Any], says: str | None) -> None:
+def test_a_launch_that_compute_engine_would_refuse_is_refused(
+    api: Api, changes: dict[str, Any], says: str | None
+) -> None:
     status, _, message = api.refused("POST", BULK, bulk(**changes))
     assert status in (400, 404)
     assert says is None or says in message
@@ -308,7 +338,7 @@ def test_what_compute_engine_refuses_is_refused(api: Api, changes: dict[str, Any
         ({"sourceImage": IMAGE, "diskType": "pd-imaginary"}, "disk type cannot be found"),
     ],
 )
-def test_boot_disks_are_held_against_their_image_and_type(api: Api, params: dict[str, Any], says: str) -> None:
+def test_boot_disks_are_checked_against_their_image_and_type(api: Api, params: dict[str, Any], says: str) -> None:
     body = bulk(disks=[{"boot": True, "autoDelete": True, "initializeParams": params}])
     status, _, message = api.refused("POST", BULK, body)
     assert status == 400
@@ -325,7 +355,7 @@ def test_boot_disks_are_held_against_their_image_and_type(api: Api, params: dict
         ("g2-standard-4", ZONE, None, True),
     ],
 )
-def test_machine_series_take_some_kinds_of_disk_only(
+def test_machine_series_accept_only_some_disk_types(
     api: Api, machine: str, zone: str, disk: str | None, is_taken: bool
 ) -> None:
     params = {"sourceImage": IMAGE} | ({"diskType": disk} if disk else {})
@@ -353,7 +383,7 @@ def test_a_malformed_gang_is_refused(api: Api, change: dict[str, Any], says: str
     assert says in message
 
 
-def test_a_machine_type_by_url_ends_as_an_internal_error(api: Api, launch: Any) -> None:
+def test_a_machine_type_by_url_fails_with_an_internal_error(api: Api, launch: Any) -> None:
     operation = launch(1, machineType=f"zones/{ZONE}/machineTypes/a3-highgpu-8g")
     assert _codes(operation) == ["INTERNAL_ERROR"]
     assert api.names() == []

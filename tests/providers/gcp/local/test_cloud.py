@@ -1,4 +1,4 @@
-"""The local Google Cloud as a whole: faults on the wire, the way in for other processes, the real SDK, start and stop, size."""
+"""The complete local Google Cloud: faults on the wire, the admin interface, the real SDK, start and stop, size."""
 
 import json
 import os
@@ -18,7 +18,7 @@ import requests
 from google.api_core import exceptions
 from google.cloud import compute_v1, tpu_v2
 
-from multicompute.testing.local import local_clouds
+from multicompute.testing import local_clouds
 from multicompute_gcp.local import GcpLocalCloud
 from tests.providers.gcp.local.bare_google import PROJECT, ZONE, Api, bulk, seconds
 
@@ -39,7 +39,7 @@ def test_an_injected_refusal_comes_with_its_status_and_does_nothing(api: Api, cl
 
 
 @pytest.mark.parametrize(("status", "shown"), [(503, 503), (200, None)])
-def test_a_code_in_capitals_is_the_end_of_an_operation(
+def test_a_code_in_capitals_makes_an_operation_fail(
     api: Api, cloud: GcpLocalCloud, launch: Any, status: int, shown: int | None
 ) -> None:
     cloud.faults.fail("instances.bulkInsert", "ZONE_RESOURCE_POOL_EXHAUSTED", message="none left", status=status)
@@ -50,7 +50,7 @@ def test_a_code_in_capitals_is_the_end_of_an_operation(
     assert cloud.alive() == []
 
 
-def test_operations_of_regions_and_of_the_project_fail_likewise(api: Api, cloud: GcpLocalCloud) -> None:
+def test_operations_of_regions_and_of_the_project_can_fail_too(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.faults.fail("resourcePolicies.insert", "QUOTA_EXCEEDED", status=403)
     cloud.faults.fail("firewalls.insert", "QUOTA_EXCEEDED", status=403)
     policy = {"name": "near", "groupPlacementPolicy": {"collocation": "COLLOCATED"}}
@@ -60,7 +60,7 @@ def test_operations_of_regions_and_of_the_project_fail_likewise(api: Api, cloud:
     assert cloud.alive() == []
 
 
-def test_faults_wait_for_region_count_type_and_name(api: Api, cloud: GcpLocalCloud) -> None:
+def test_faults_can_be_bound_to_region_count_type_and_name(api: Api, cloud: GcpLocalCloud) -> None:
     fields = {"region": "us-central1", "count": 2, "instance_type": "a3-highgpu-8g", "spot": False}
     cloud.faults.fail("instances.bulkInsert", "backendError", status=503, where=fields)
     cloud.faults.fail("instances.get", "backendError", status=503, where={"name": "gang-0002"})
@@ -71,7 +71,7 @@ def test_faults_wait_for_region_count_type_and_name(api: Api, cloud: GcpLocalClo
     assert api.refused("GET", f"zones/{ZONE}/instances/gang-0002")[0] == 503
 
 
-def test_throttling_is_worded_as_google_words_it(api: Api, cloud: GcpLocalCloud) -> None:
+def test_throttling_has_googles_message(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.faults.throttle("*", times=2, retry_after=seconds(3))
     assert api.refused("GET", "zones") == (403, "rateLimitExceeded", "Rate Limit Exceeded")
     status, code, message = api.refused("GET", "us-east5-a/nodes")
@@ -79,7 +79,7 @@ def test_throttling_is_worded_as_google_words_it(api: Api, cloud: GcpLocalCloud)
     assert "Requests per minute" in message
 
 
-def test_an_answer_is_lost_after_the_work_and_a_dropped_call_is_not_worked_on(api: Api, cloud: GcpLocalCloud) -> None:
+def test_an_answer_is_lost_after_the_work_and_a_dropped_call_does_no_work(api: Api, cloud: GcpLocalCloud) -> None:
     cloud.faults.drop("instances.bulkInsert")
     with pytest.raises(RemoteDisconnected):
         api.ask("POST", f"/compute/v1/projects/{PROJECT}/{BULK}", bulk(), requestId=ID)
@@ -92,7 +92,7 @@ def test_an_answer_is_lost_after_the_work_and_a_dropped_call_is_not_worked_on(ap
     assert cloud.running_ids() == ["gang-0001", "gang-0002"]
 
 
-def test_faults_of_the_tpu_api_are_refusals_or_the_end_of_an_operation(api: Api, cloud: GcpLocalCloud) -> None:
+def test_faults_of_the_tpu_api_refuse_a_call_or_fail_its_operation(api: Api, cloud: GcpLocalCloud) -> None:
     path = "us-east5-a/queuedResources"
     cloud.faults.fail("tpu.queuedResources.create", "PERMISSION_DENIED", status=403)
     assert api.refused("POST", path, {}, queuedResourceId="x")[:2] == (403, "PERMISSION_DENIED")
@@ -118,7 +118,7 @@ def test_calls_are_on_record_with_what_they_asked_for(api: Api, cloud: GcpLocalC
     assert malformed.operation == "instances.bulkInsert"
 
 
-# --- the way in for other processes ---------------------------------------------------------------------------------------
+# --- the admin interface ---------------------------------------------------------------------------------------
 
 
 def _http(url: str, body: dict[str, Any] | None = None, **headers: str) -> Any:
@@ -127,7 +127,7 @@ def _http(url: str, body: dict[str, Any] | None = None, **headers: str) -> Any:
         return json.load(answer)
 
 
-def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
+def test_the_admin_interface_injects_faults_and_shows_what_is_alive(
     api: Api, cloud: GcpLocalCloud, launch: Any
 ) -> None:
     url = cloud.endpoint_url + "/_local/"
@@ -136,11 +136,11 @@ def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
     launch(1, scheduling={"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"})
     assert [item["id"] for item in _http(url + "alive") if item["kind"] == "instance"] == ["gang-0001"]
     assert "instances.bulkInsert" in {call["operation"] for call in _http(url + "calls")}
-    _http(url + "preempt", {"instance_id": "gang-0001"})
+    _http(url + "preempt", {"node_id": "gang-0001"})
     _http(url + "delays", {"boot": 30})
-    _http(url + "quota", {"metric": "NVIDIA_H100_GPUS", "region": "us-central1", "value": 0})
+    _http(url + "quota", {"quota": "NVIDIA_H100_GPUS", "region": "us-central1", "value": 0})
     assert api.refused("POST", BULK, bulk(1))[1] == "quotaExceeded"
-    _http(url + "capacity", {"instance_type": "g2-standard-4", "zone": ZONE, "nodes": 0})
+    _http(url + "capacity", {"instance_type": "g2-standard-4", "place": ZONE, "nodes": 0})
     assert "error" in launch(1, machineType="g2-standard-4")
     _http(url + "clear", {})
     assert cloud.faults.calls == [] and cloud.boot_delay == seconds(30)
@@ -153,10 +153,10 @@ def test_another_process_injects_faults_and_asks_what_is_alive_by_http(
         ("nonsense", None, {}, 404),
         ("nonsense", {}, {}, 404),
         ("faults", {"kind": "explode", "operation": "x"}, {}, 400),
-        ("preempt", {"instance_id": "nobody"}, {}, 400),
+        ("preempt", {"node_id": "nobody"}, {}, 400),
     ],
 )
-def test_the_way_in_refuses_strangers_and_nonsense(
+def test_the_admin_interface_refuses_other_hosts_and_unknown_commands(
     cloud: GcpLocalCloud, path: str, body: dict[str, Any] | None, headers: dict[str, str], status: int
 ) -> None:
     with pytest.raises(HTTPError) as caught:
@@ -170,12 +170,14 @@ def test_the_way_in_refuses_strangers_and_nonsense(
 
 
 def _gang(**changes: Any) -> compute_v1.BulkInsertInstanceResource:
-    return compute_v1.BulkInsertInstanceResource.from_json(json.dumps(bulk(**changes)))
+    parsed = compute_v1.BulkInsertInstanceResource.from_json(json.dumps(bulk(**changes)))
+    assert isinstance(parsed, compute_v1.BulkInsertInstanceResource)
+    return parsed
 
 
 def test_googles_compute_clients_launch_list_and_delete(cloud: GcpLocalCloud, sdk: Any) -> None:
     instances, operations = compute_v1.InstancesClient(**sdk), compute_v1.ZoneOperationsClient(**sdk)
-    where = {"project": PROJECT, "zone": ZONE}
+    where: dict[str, Any] = {"project": PROJECT, "zone": ZONE}
     operation = instances.bulk_insert_unary(**where, bulk_insert_instance_resource_resource=_gang(count=3))
     done = operations.wait(**where, operation=operation.name)
     assert done.status == compute_v1.Operation.Status.DONE
@@ -193,7 +195,7 @@ def test_googles_compute_clients_launch_list_and_delete(cloud: GcpLocalCloud, sd
 
 def test_googles_clients_read_a_stockout_a_quota_and_a_malformed_request(cloud: GcpLocalCloud, sdk: Any) -> None:
     instances, operations = compute_v1.InstancesClient(**sdk), compute_v1.ZoneOperationsClient(**sdk)
-    where = {"project": PROJECT, "zone": ZONE}
+    where: dict[str, Any] = {"project": PROJECT, "zone": ZONE}
     cloud.set_capacity("a3-highgpu-8g", ZONE, 0)
     operation = instances.bulk_insert_unary(**where, bulk_insert_instance_resource_resource=_gang())
     done = operations.wait(**where, operation=operation.name)
@@ -208,19 +210,19 @@ def test_googles_clients_read_a_stockout_a_quota_and_a_malformed_request(cloud: 
 
 
 def test_googles_tpu_client_queues_reads_and_deletes(cloud: GcpLocalCloud, sdk: Any) -> None:
-    client = tpu_v2.TpuClient(**sdk)
+    client: Any = tpu_v2.TpuClient(**sdk)
     parent = f"projects/{PROJECT}/locations/us-east5-a"
     node = {"accelerator_type": "v5p-32", "runtime_version": "v2-alpha-tpuv5", "labels": {"team": "nlp"}}
     several = {"node_count": 2, "node_id_prefix": "part"}
-    wish = {
+    queued = {
         "tpu": {"node_spec": [{"parent": parent, "node": node, "multislice_params": several}]},
         "queueing_policy": {"valid_until_duration": {"seconds": 600}},
         "spot": {},
     }
-    request = {"parent": parent, "queued_resource_id": "wish", "queued_resource": wish, "request_id": ID}
+    request = {"parent": parent, "queued_resource_id": "train", "queued_resource": queued, "request_id": ID}
     answered = client.create_queued_resource(request=request).result()
-    assert answered.name.endswith("/wish")
-    found = client.get_queued_resource(name=f"{parent}/queuedResources/wish")
+    assert answered.name.endswith("/train")
+    found = client.get_queued_resource(name=f"{parent}/queuedResources/train")
     assert found.state.state.name == "ACTIVE"
     nodes = list(client.list_nodes(parent=f"projects/{PROJECT}/locations/-"))
     assert [len(one.network_endpoints) for one in nodes] == [4, 4]
@@ -230,7 +232,7 @@ def test_googles_tpu_client_queues_reads_and_deletes(cloud: GcpLocalCloud, sdk: 
     assert cloud.alive() == []
 
 
-# --- as a whole -----------------------------------------------------------------------------------------------------------
+# --- the complete cloud -----------------------------------------------------------------------------------------------------------
 
 
 def test_foreign_resources_are_left_out_of_what_is_alive_and_watched(api: Api, cloud: GcpLocalCloud) -> None:
@@ -295,7 +297,7 @@ def test_two_clouds_in_one_process_do_not_see_each_other(cloud: GcpLocalCloud, a
         other.stop()
 
 
-def test_local_clouds_lead_the_environment_to_themselves_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_clouds_changes_the_environment_and_restores_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "production")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/home/me/key.json")
     cloud = GcpLocalCloud()
@@ -308,11 +310,11 @@ def test_local_clouds_lead_the_environment_to_themselves_and_back(monkeypatch: p
         cloud.stop()
     with local_clouds("gcp", lag=seconds(0), operation_polls=1) as clouds:
         assert os.environ["MULTICOMPUTE_GCP__ENDPOINT_URL"] == clouds.gcp.endpoint_url
-        assert clouds.gcp.operation_polls == 1 and clouds.alive() == []
+        assert clouds.of(GcpLocalCloud).operation_polls == 1 and clouds.alive() == []
     assert os.environ["GOOGLE_CLOUD_PROJECT"] == "production"
 
 
-def test_a_process_that_forgets_to_stop_it_ends_all_the_same() -> None:
+def test_a_process_that_does_not_stop_the_cloud_still_exits() -> None:
     script = (
         "import urllib.request; from multicompute_gcp.local import GcpLocalCloud; c = GcpLocalCloud(); c.start();"
         "urllib.request.urlopen(c.endpoint_url + '/_local/alive').read()"
@@ -357,9 +359,7 @@ def held(cloud: GcpLocalCloud) -> Iterator[requests.Session]:
         yield session
 
 
-def test_ten_thousand_instances_are_made_listed_and_told_in_seconds(
-    cloud: GcpLocalCloud, held: requests.Session
-) -> None:
+def test_ten_thousand_instances_are_created_and_listed_in_seconds(cloud: GcpLocalCloud, held: requests.Session) -> None:
     url = f"{cloud.endpoint_url}/compute/v1/projects/{PROJECT}"
     begun = time.perf_counter()
     for number in range(10):
@@ -375,5 +375,5 @@ def test_ten_thousand_instances_are_made_listed_and_told_in_seconds(
         query["pageToken"] = page["nextPageToken"]
     assert len(set(names)) == 10_000
     assert len(cloud.alive()) == 20_000
-    # Half a second on a quiet machine.
+    # Half a second on an idle machine.
     assert time.perf_counter() - begun < 15

@@ -1,4 +1,4 @@
-"""Instances and disks on the local Compute Engine after they were made: what ends them, what stays, what may be changed."""
+"""Existing instances and disks on the local Compute Engine: changes, deletion, preemption, time limits."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_a_disk_without_auto_delete_stays_is_billed_and_blocks_the_name(
     assert "error" not in launch(1, disks=disks)
 
 
-def test_a_disk_that_is_named_and_exists_is_attached(api: Api, cloud: GcpLocalCloud) -> None:
+def test_an_existing_disk_with_a_given_name_is_attached(api: Api, cloud: GcpLocalCloud) -> None:
     api.compute("POST", f"zones/{ZONE}/disks", {"name": "mine", "sizeGb": "20"})
     boot = {"boot": True, "initializeParams": {"sourceImage": IMAGE, "diskName": "mine"}}
     api.done(api.compute("POST", f"zones/{ZONE}/instances", alone() | {"disks": [boot]}))
@@ -60,7 +60,7 @@ def test_a_disk_that_is_named_and_exists_is_attached(api: Api, cloud: GcpLocalCl
     assert "cannot be found" in api.refused("POST", f"zones/{ZONE}/instances", missing)[2]
 
 
-def test_labels_change_only_with_the_fingerprint_of_those_that_are_there(api: Api, launch: Any) -> None:
+def test_labels_change_only_with_the_current_fingerprint(api: Api, launch: Any) -> None:
     launch(1)
     for path, of in ((ONE, ONE), (f"zones/{ZONE}/disks/gang-0001", f"zones/{ZONE}/disks/gang-0001")):
         before = api.compute("GET", of)
@@ -78,12 +78,12 @@ def test_labels_change_only_with_the_fingerprint_of_those_that_are_there(api: Ap
 
 def test_metadata_changes_only_with_its_fingerprint(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
     launch(1, metadata={"items": [{"key": "startup-script", "value": "echo"}]})
-    assert cloud.startup_script("gang-0001") == "echo"
+    assert cloud.boot_script("gang-0001") == "echo"
     items = [{"key": "startup-script", "value": "true"}]
     assert api.refused("POST", f"{ONE}/setMetadata", {"items": items})[:2] == (412, "conditionNotMet")
     current = api.compute("GET", ONE)["metadata"]["fingerprint"]
     api.compute("POST", f"{ONE}/setMetadata", {"items": items, "fingerprint": current})
-    assert cloud.startup_script("gang-0001") == "true"
+    assert cloud.boot_script("gang-0001") == "true"
 
 
 def test_scheduling_changes_only_on_a_stopped_instance(api: Api, launch: Any) -> None:
@@ -95,7 +95,7 @@ def test_scheduling_changes_only_on_a_stopped_instance(api: Api, launch: Any) ->
     assert api.compute("GET", ONE)["scheduling"]["automaticRestart"] is False
 
 
-def test_a_stopped_instance_exists_gives_its_machine_back_and_keeps_its_disk(
+def test_a_stopped_instance_exists_frees_its_capacity_and_keeps_its_disk(
     api: Api, cloud: GcpLocalCloud, launch: Any
 ) -> None:
     cloud.set_capacity("a3-highgpu-8g", ZONE, 1)
@@ -110,17 +110,28 @@ def test_a_stopped_instance_exists_gives_its_machine_back_and_keeps_its_disk(
     assert api.instances()[0]["status"] == "RUNNING"
 
 
+def test_a_suspended_instance_is_resumed_and_not_started(api: Api, launch: Any) -> None:
+    launch(1)
+    api.compute("POST", f"{ONE}/suspend")
+    assert api.instances()[0]["status"] == "SUSPENDED"
+    assert api.refused("POST", f"{ONE}/start")[0] == 400
+    api.compute("POST", f"{ONE}/resume")
+    assert api.instances()[0]["status"] == "RUNNING"
+    assert api.refused("POST", f"{ONE}/resume")[0] == 400
+
+
 def test_a_protected_instance_is_not_deleted(api: Api, launch: Any) -> None:
     launch(1)
     api.compute("POST", f"{ONE}/setDeletionProtection", deletionProtection="true")
     assert "protected" in api.refused("DELETE", ONE)[2]
+    assert "invalidResourceUsage" in api.refused("DELETE", ONE)
     api.compute("POST", f"{ONE}/setDeletionProtection", deletionProtection="false")
     api.compute("DELETE", ONE)
     assert api.names() == []
 
 
 @pytest.mark.parametrize(("action", "left"), [("DELETE", []), ("STOP", ["TERMINATED"])])
-def test_a_time_limit_ends_an_instance_by_its_action(
+def test_a_time_limit_stops_or_deletes_an_instance(
     api: Api, cloud: GcpLocalCloud, clock: FakeClock, launch: Any, action: str, left: list[str]
 ) -> None:
     cloud.boot_delay = seconds(60)
@@ -128,7 +139,7 @@ def test_a_time_limit_ends_an_instance_by_its_action(
     launch(1, scheduling=limit | {"instanceTerminationAction": action})
     clock.sleep(seconds(60))
     shown = api.instances()[0]["resourceStatus"]["scheduling"]["terminationTimestamp"]
-    # It counts from when the instance runs.
+    # The limit starts when the instance runs.
     assert shown == "2026-11-24T13:01:00.000+00:00"
     clock.sleep(seconds(3599))
     assert api.instances()[0]["status"] == "RUNNING"
@@ -136,7 +147,7 @@ def test_a_time_limit_ends_an_instance_by_its_action(
     assert [one["status"] for one in api.instances()] == left
 
 
-def test_an_end_can_be_given_as_an_instant(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
+def test_a_termination_time_can_be_given(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
     end = {"onHostMaintenance": "TERMINATE", "terminationTime": "2026-11-24T15:00:00Z"}
     launch(1, scheduling=end | {"instanceTerminationAction": "DELETE"})
     cloud.pass_time(seconds(3 * 3600))
@@ -151,7 +162,7 @@ def test_an_end_can_be_given_as_an_instant(api: Api, cloud: GcpLocalCloud, launc
 
 
 @pytest.mark.parametrize(("action", "left"), [("DELETE", []), ("STOP", ["TERMINATED"])])
-def test_a_preempted_instance_ends_by_its_action_and_an_operation_tells_of_it(
+def test_a_preempted_instance_is_stopped_or_deleted_and_an_operation_reports_it(
     api: Api, cloud: GcpLocalCloud, launch: Any, action: str, left: list[str]
 ) -> None:
     launch(1, scheduling=SPOT | {"instanceTerminationAction": action})
@@ -172,15 +183,15 @@ def test_only_spot_instances_are_preempted(cloud: GcpLocalCloud, launch: Any) ->
             cloud.preempt(name)
 
 
-def test_instances_end_and_stop_from_outside(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
+def test_instances_can_be_deleted_and_stopped_from_outside(api: Api, cloud: GcpLocalCloud, launch: Any) -> None:
     launch(2)
-    cloud.end_instance("gang-0001")
-    cloud.stop_instance("gang-0002")
+    cloud.terminate_node("gang-0001")
+    cloud.stop_node("gang-0002")
     assert [(one["name"], one["status"]) for one in api.instances()] == [("gang-0002", "TERMINATED")]
     assert cloud.running_ids() == []
 
 
-def test_public_addresses_come_where_they_are_asked_for(api: Api, launch: Any) -> None:
+def test_an_instance_has_a_public_address_only_on_request(api: Api, launch: Any) -> None:
     launch(2, networkInterfaces=[{"network": "global/networks/default", "accessConfigs": [{}]}])
     addresses = [one["networkInterfaces"][0] for one in api.instances()]
     assert len({card["networkIP"] for card in addresses}) == 2

@@ -1,4 +1,4 @@
-"""Lists of the local Compute Engine: filters, pages, all zones at once, what lags and what can't be reached."""
+"""Lists of the local Compute Engine: filters, pages, all zones at once, lag, and unreachable zones."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def test_a_malformed_filter_is_refused(api: Api, wrong: str) -> None:
     assert "Invalid list filter expression" in message
 
 
-def test_pages_go_over_zones_and_come_to_an_end(api: Api, launch: Any) -> None:
+def test_pages_span_zones_and_end(api: Api, launch: Any) -> None:
     launch(3)
     launch(2, zone="europe-west4-b", pattern="euro-#")
     found: list[str] = []
@@ -68,7 +68,7 @@ def test_pages_go_over_zones_and_come_to_an_end(api: Api, launch: Any) -> None:
     assert pages == 3
 
 
-def test_what_is_deleted_between_two_pages_does_not_confuse_them(api: Api, launch: Any) -> None:
+def test_a_deletion_between_two_pages_does_not_change_the_next_page(api: Api, launch: Any) -> None:
     launch(4)
     first = api.compute("GET", f"zones/{ZONE}/instances", maxResults="2")
     api.compute("DELETE", f"zones/{ZONE}/instances/gang-0002")
@@ -100,7 +100,7 @@ def test_operations_can_be_listed_newest_first(api: Api, launch: Any, clock: Fak
     assert found == sorted(found, reverse=True) and len(found) == 3
 
 
-def test_every_scope_is_named_and_those_without_results_say_so(api: Api, launch: Any) -> None:
+def test_every_scope_is_listed_with_a_warning_if_it_has_no_results(api: Api, launch: Any) -> None:
     launch(1)
     items = api.compute("GET", "aggregated/instances")["items"]
     assert items["zones/europe-west4-b"]["warning"]["code"] == "NO_RESULTS_ON_PAGE"
@@ -128,7 +128,7 @@ def test_lists_lag_behind_and_gets_do_not(api: Api, cloud: GcpLocalCloud, clock:
     assert api.names() == ["gang-0001"]
 
 
-def test_an_instance_comes_to_run_in_steps(api: Api, cloud: GcpLocalCloud, clock: FakeClock, launch: Any) -> None:
+def test_an_instance_boots_in_steps(api: Api, cloud: GcpLocalCloud, clock: FakeClock, launch: Any) -> None:
     cloud.boot_delay = seconds(40)
     launch(1)
     seen = []
@@ -139,7 +139,7 @@ def test_an_instance_comes_to_run_in_steps(api: Api, cloud: GcpLocalCloud, clock
     assert cloud.running_ids() == ["gang-0001"]
 
 
-def test_the_offer_is_that_of_the_tables(api: Api) -> None:
+def test_the_cloud_offers_what_the_tables_have(api: Api) -> None:
     zones = {zone["name"]: zone["region"].rsplit("/", 1)[-1] for zone in api.compute("GET", "zones")["items"]}
     assert zones[ZONE] == "us-central1" and len(zones) > 100
     regions = {region["name"] for region in api.compute("GET", "regions")["items"]}

@@ -1,4 +1,4 @@
-"""The local Cloud Monitoring answers in Google's shapes, and refuses what Google refuses."""
+"""The local Cloud Monitoring answers in Google's format, and refuses what Google refuses."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from tests.providers.gcp.local.bare_google import PROJECT, Api, Json
 Launch = Callable[..., Json]
 PATH = f"/v3/projects/{PROJECT}/timeSeries"
 CPU = 'metric.type="compute.googleapis.com/instance/cpu/utilization"'
-# Virtual time stands still at noon.
+# The virtual time is noon.
 NOON = {"interval.startTime": "2026-11-24T11:50:00Z", "interval.endTime": "2026-11-24T12:00:00Z"}
 
 
@@ -57,13 +57,13 @@ def test_a_window_that_ends_before_it_begins_is_refused(api: Api) -> None:
     assert api.ask("GET", PATH, filter=CPU, **window)[0] == 400
 
 
-def test_only_what_is_there_can_be_measured(cloud: GcpLocalCloud) -> None:
+def test_only_existing_machines_can_be_measured(cloud: GcpLocalCloud) -> None:
     for name in ("nothing", "nothing/0"):
         with pytest.raises(ValueError, match="nothing"):
             cloud.measure(name, {Metric.CPU: 1.0})
 
 
-def test_a_slice_tells_its_machines_only_where_it_may_and_has_written_them(cloud: GcpLocalCloud, api: Api) -> None:
+def test_guest_attributes_need_the_metadata_flag_and_a_script_that_writes_them(cloud: GcpLocalCloud, api: Api) -> None:
     node = {"acceleratorType": "v5litepod-8", "runtimeVersion": "v2-alpha-tpuv5-lite"}
     script = "curl -X PUT metadata/guest-attributes/mine/worker-0"
     for name, metadata in (("mute", {}), ("told", {"startup-script": script, "enable-guest-attributes": "TRUE"})):

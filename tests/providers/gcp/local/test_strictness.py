@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from multicompute_gcp.local import GcpLocalCloud
-from multicompute_gcp.local.answers import GcpError
+from multicompute_gcp.local.responses import GcpError
 from multicompute_gcp.local.routes import methods, route
 from multicompute_gcp.local.schema import document
 from tests.providers.gcp.local.bare_google import PROJECT, ZONE, Api, bulk
@@ -71,13 +71,15 @@ def test_every_method_is_answered_by_something(api: Api) -> None:
         ({"instanceProperties": {"scheduling": {"maxRunDuration": "3600s"}}}, "TYPE_MESSAGE"),
     ],
 )
-def test_a_body_that_does_not_fit_is_refused_in_googles_words(api: Api, change: dict[str, Any], says: str) -> None:
+def test_a_body_that_does_not_fit_the_schema_is_refused_with_googles_message(
+    api: Api, change: dict[str, Any], says: str
+) -> None:
     status, reason, message = api.refused("POST", BULK, bulk() | change)
     assert (status, reason) == (400, "badRequest")
     assert says in message
 
 
-def test_the_shape_of_a_refusal_is_googles(api: Api) -> None:
+def test_errors_have_googles_format(api: Api) -> None:
     status, answer = api.ask("POST", f"/compute/v1/projects/{PROJECT}/{BULK}", {"colour": "red"})
     error = answer["error"]
     assert (status, error["code"], error["status"]) == (400, 400, "INVALID_ARGUMENT")
@@ -102,7 +104,7 @@ def test_a_parameter_that_does_not_fit_is_refused(api: Api, path: str, query: di
     assert says in message
 
 
-def test_parameters_that_every_method_has_are_taken(api: Api) -> None:
+def test_parameters_that_every_method_has_are_accepted(api: Api) -> None:
     query = {"$alt": "json;enum-encoding=int", "prettyPrint": "false", "fields": "items", "alt": "json"}
     api.compute("GET", "aggregated/instances", **query)
     url = f"/compute/v1/projects/{PROJECT}/aggregated/instances?filter=name%3Da&filter=name%3Db"
@@ -117,7 +119,7 @@ def test_a_missing_parameter_is_named() -> None:
     assert (caught.value.reason, caught.value.message) == ("required", "Required parameter: deviceName")
 
 
-def test_a_body_where_none_belongs_and_broken_json_are_refused(api: Api, cloud: GcpLocalCloud) -> None:
+def test_an_unexpected_body_and_broken_json_are_refused(api: Api, cloud: GcpLocalCloud) -> None:
     assert api.refused("DELETE", f"zones/{ZONE}/instances/one", {"a": 1})[0] == 400
     assert api.refused("POST", BULK, [1])[0] == 400
     url = f"{cloud.endpoint_url}/compute/v1/projects/{PROJECT}/{BULK}"
@@ -140,7 +142,7 @@ def test_durations_and_instants_of_the_tpu_api_are_checked(api: Api) -> None:
         assert "google.protobuf" in message
 
 
-def test_without_googles_documents_it_works_and_refuses_what_it_stumbles_over() -> None:
+def test_without_googles_documents_requests_that_a_handler_cannot_read_are_refused() -> None:
     script = f"""
 import json, sys, urllib.error, urllib.request
 sys.modules["googleapiclient"] = None

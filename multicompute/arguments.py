@@ -1,0 +1,228 @@
+"""The kinds of values that a request takes: how people write each, how it is parsed, and its form in JSON."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, PlainSerializer, WithJsonSchema
+
+from multicompute.errors import SpecError
+from multicompute.fields import Form, in_json
+from multicompute.units import parse_duration, parse_gib
+
+MAX_ACCELERATORS: Final = 1_000_000
+"""More than any cloud has in one place, so that a larger number is a mistake."""
+MAX_TTL: Final = timedelta(days=365)
+
+_NAME: Final = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
+
+
+def _count(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecError(f"{name}={value!r}: must be a whole number, such as {name}=8")
+    if value < 1:
+        raise SpecError(f"{name}={value}: must be at least 1")
+    if value > MAX_ACCELERATORS:
+        raise SpecError(f"{name}={value}: more than any cloud has; at most {MAX_ACCELERATORS:,}")
+    return value
+
+
+def _usd(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise SpecError(f"{name}={value!r}: must be a positive amount in USD")
+    return float(value)
+
+
+def _size(value: Any, name: str) -> float:
+    return parse_gib(value, what=name)
+
+
+def _duration(value: Any, name: str) -> timedelta:
+    return parse_duration(value, what=name)
+
+
+def _optional_duration(value: Any, name: str) -> timedelta | None:
+    if isinstance(value, str) and value.lower() == "none":
+        return None
+    return parse_duration(value, what=name)
+
+
+def _ttl(value: Any, name: str) -> timedelta | str | None:
+    if value == "default":
+        return "default"
+    ttl = _optional_duration(value, name)
+    if ttl is not None and ttl > MAX_TTL:
+        raise SpecError(f"{name}={value!r}: longer than a year; use {name}=None for no limit")
+    return ttl
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    items = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+    for item in items:
+        if not isinstance(item, str) or not item.strip():
+            raise SpecError(f"{name}={value!r}: must be a name or a list of names")
+    # Names contain no comma: "aws,gcp" is a list as other tools write it.
+    return tuple(part.strip() for item in items for part in item.split(",") if part.strip())
+
+
+def _clouds(value: Any, name: str) -> tuple[str, ...]:
+    clouds = _texts(value, name)
+    if not clouds:
+        raise SpecError(f"{name}={value!r}: names no cloud; omit it to use every configured cloud")
+    return clouds
+
+
+def _name(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(_NAME, value):
+        raise SpecError(
+            f"{name}={value!r}: must be 2 to 40 of a-z, 0-9 and '-', start with a letter and not end with '-'"
+        )
+    return value
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise SpecError(f"{name}={value!r}: must be text that is not empty")
+    return value
+
+
+def _script(value: Any, name: str) -> str:
+    if isinstance(value, PurePath):
+        value = _file(Path(value), name)
+    # The message does not repeat the value, unlike others: a script may hold a token.
+    if not isinstance(value, str) or not value.strip():
+        raise SpecError(f"{name}: must be text that is not empty")
+    if not _is_encodable(value):
+        raise SpecError(f"{name}: contains a NUL or half a surrogate pair, which no script can")
+    return value
+
+
+def _file(path: Path, name: str) -> str:
+    """Return the text of a script, which is read once: the file may change before the nodes boot."""
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeError, RuntimeError) as error:
+        # RuntimeError: the home of an unknown user.
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise SpecError(
+            f"{name}{shown_path(str(path))}: can't be read: {why}",
+            hint="give a file that exists, or the text of the script (--setup-text on the command line)",
+        ) from error
+
+
+def text_list(value: object) -> tuple[str, ...]:
+    """Return the texts of a list of the configuration; a variable of the environment has it in JSON or with commas.
+
+    Raises:
+        ValueError: It is not a list of texts.
+    """
+    items: object = value.split(",") if isinstance(value, str) else value
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            items = json.loads(value)
+        except ValueError:
+            items = None
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
+        raise ValueError('must be a list of texts, ["a", "b"] or "a,b"')
+    return tuple(item.strip() for item in items if item.strip())
+
+
+def shown_path(path: str) -> str:
+    """Return a path as "='~/key.pub'" for a message, "" if it has white space: then it may be a script or a key, which no message repeats."""
+    return "" if re.search(r"\s", path) else f"={path!r}"
+
+
+def _is_encodable(value: str) -> bool:
+    """Return whether programs in any language can read the text: no NUL, no half of a surrogate pair."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _tags(value: Any, name: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{name}={value!r}: must be a mapping of text to text")
+    for key, text in value.items():
+        if not isinstance(key, str) or not isinstance(text, str) or not key:
+            raise SpecError(f"{name}: {key!r}: {text!r} is not a pair of texts")
+        if not (_is_encodable(key) and _is_encodable(text)):
+            raise SpecError(f"{name}: {key!r}: {text!r} contains a NUL or half a surrogate pair")
+        if key.startswith("multicompute-"):
+            raise SpecError(f"{name}: {key!r}: names that start with 'multicompute-' are reserved")
+    return dict(sorted(value.items()))
+
+
+def _image(value: Any, name: str) -> str | dict[str, str]:
+    """Return one image for every place, or place -> image: a cloud, a region or "CLOUD:REGION", globs allowed."""
+    if isinstance(value, (list, tuple)):
+        value = _image_of_options(value, name)
+    if isinstance(value, str):
+        return _text(value, name)
+    if not isinstance(value, Mapping) or not value:
+        raise SpecError(f"{name}={value!r}: must be an image, or a mapping of clouds or regions to images")
+    found: dict[str, str] = {}
+    for place, image in value.items():
+        if not isinstance(place, str) or not place.strip():
+            raise SpecError(f"{name}: {place!r} is not a cloud or region")
+        if isinstance(image, Mapping):
+            found |= {f"{place}:{region}": _text(each, f"{name}[{region!r}]") for region, each in image.items()}
+        else:
+            found[place] = _text(image, f"{name}[{place!r}]")
+    return dict(sorted(found.items()))
+
+
+def _image_of_options(values: Iterable[Any], name: str) -> Any:
+    """Return the image or images of options on the command line: `IMAGE`, or `PLACE=IMAGE` for each place."""
+    texts = list(values)
+    pairs = [text.partition("=") for text in texts if isinstance(text, str) and "=" in text]
+    if len(texts) == 1 and not pairs:
+        return texts[0]
+    if not texts or len(pairs) != len(texts):
+        raise SpecError(f"{name}={texts!r}: several images need a cloud or region each: us-east-1=ami-1")
+    return {place: image for place, _, image in pairs}
+
+
+_TEXT: Final = {"type": "string"}
+_IMAGES: Final = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [_TEXT, {"type": "object", "additionalProperties": _TEXT}]},
+}
+_LIST: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+_DURATION: Final = {"type": "string", "examples": ["90m", "12h", "7d"]}
+_SIZE: Final = {"anyOf": [{"type": "string", "examples": ["80GiB", "1TiB"]}, {"type": "number", "exclusiveMinimum": 0}]}
+_OR_NONE: Final = {"anyOf": [_DURATION, {"type": "null"}]}
+_IN_JSON: Final = PlainSerializer(in_json, return_type=Any, when_used="json")
+
+Count = Annotated[int, Field(ge=1, le=MAX_ACCELERATORS), Form(_count, "int", "N")]
+Usd = Annotated[float, Field(gt=0), Form(_usd, "float", "USD")]
+Size = Annotated[float, WithJsonSchema(_SIZE), Form(_size, "str | float", "SIZE")]
+Duration = Annotated[timedelta, _IN_JSON, WithJsonSchema(_DURATION), Form(_duration, "str | timedelta", "DURATION")]
+OptionalDuration = Annotated[
+    timedelta | None, _IN_JSON, WithJsonSchema(_OR_NONE), Form(_optional_duration, "str | timedelta", "DURATION")
+]
+Ttl = Annotated[
+    timedelta | Literal["default"] | None,
+    _IN_JSON,
+    WithJsonSchema(_OR_NONE),
+    Form(_ttl, "str | timedelta", "DURATION"),
+]
+Texts = Annotated[tuple[str, ...], WithJsonSchema(_LIST), Form(_texts, "str | Sequence[str]", "NAME", repeats=True)]
+Clouds = Annotated[tuple[str, ...], WithJsonSchema(_LIST), Form(_clouds, "str | Sequence[str]", "CLOUD", repeats=True)]
+Name = Annotated[str, Field(pattern=f"^{_NAME}$"), Form(_name, "str", "NAME")]
+Text = Annotated[str, Form(_text, "str", "TEXT")]
+Image = Annotated[
+    str | dict[str, str],
+    WithJsonSchema({"anyOf": [_TEXT, _IMAGES]}),
+    Form(_image, "str | Mapping[str, str | Mapping[str, str]]", "[PLACE=]IMAGE", repeats=True),
+]
+Script = Annotated[str, Form(_script, "str | Path", "SCRIPT")]
+Tags = Annotated[dict[str, str], Form(_tags, "Mapping[str, str] | None", "KEY=VALUE", repeats=True)]

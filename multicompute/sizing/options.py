@@ -1,0 +1,248 @@
+"""The allowed machines of a job, its limits, and the options that are found."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Self, overload
+
+from multicompute.offer import Listing, Offer, Part
+from multicompute.plan import Candidate, Rejection
+from multicompute.sizing.performance import Job, OnShape, Performance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LONGEST: Final = timedelta(days=365)
+"""A job without a deadline, and without a number of accelerators, takes at most a year, as a cluster may live."""
+MAX_ACCELERATORS: Final = 16_384
+"""The largest gang that is considered by default: Llama 3.1 405B was trained on 16,384 GPUs."""
+MAX_NODES: Final = 2_048
+"""The same in nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """An offer that a job may be run on.
+
+    Attributes:
+        offer: What is bought.
+        max_nodes: So many at most, by quota or capacity; None if nothing is known.
+        limited_by: What sets `max_nodes`, for messages.
+        group: The accelerators for which the fabric rule is decided together; the family of the accelerator by default.
+        transfer_usd: What it costs once to bring the data there.
+    """
+
+    offer: Offer
+    max_nodes: int | None = None
+    limited_by: str = "quota"
+    group: str = ""
+    transfer_usd: float = 0.0
+
+    @classmethod
+    def of(cls, listing: Listing) -> Self:
+        """Return a line of an offer table as a machine, in the first of its zones."""
+        zone = min(listing.zones, default="")
+        return cls(Offer(listing.instance, listing.region.name, zone, listing.purchase, listing.quote))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLimits:
+    """The limits that an option must respect.
+
+    Attributes:
+        deadline: How long the job may take.
+        gpus: How many accelerators; as many as it takes if left out.
+        max_accelerators: The most that are considered.
+        max_hourly: USD per hour of the gang.
+        budget: USD of the complete job.
+        interconnect: Whether nodes need an RDMA fabric: "auto" for linked accelerators where there is one.
+        serve: For how long a model is served that has no number of tokens to generate.
+    """
+
+    deadline: timedelta | None = None
+    gpus: int | None = None
+    max_accelerators: int = MAX_ACCELERATORS
+    max_hourly: float | None = None
+    budget: float | None = None
+    interconnect: Literal["auto", "any", "rdma"] = "auto"
+    serve: timedelta = timedelta(hours=1)
+
+    @property
+    def max_hours(self) -> float:
+        """Hours that a job may take."""
+        if self.deadline is not None:
+            return self.deadline.total_seconds() / 3600
+        return math.inf if self.gpus is not None else LONGEST.total_seconds() / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A machine, how many nodes of it, and what the job costs and takes on them.
+
+    Attributes:
+        machine: What is bought.
+        performance: How the job performs on so many of it.
+        on: The job on this shape of machine, for other numbers of nodes.
+    """
+
+    machine: Machine
+    performance: Performance
+    on: OnShape
+
+    @property
+    def job(self) -> Job:
+        """The job."""
+        return self.on.job
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of the gang."""
+        return self.performance.nodes
+
+    @property
+    def accelerator(self) -> str:
+        """Canonical name of the accelerator."""
+        return self.machine.offer.instance.accelerator
+
+    @property
+    def hours(self) -> float:
+        """Wall hours of the job."""
+        return self.performance.hours
+
+    @property
+    def hourly_usd(self) -> float:
+        """USD per hour of the gang."""
+        return self.nodes * self.machine.offer.quote.hourly_cost
+
+    @property
+    def total_usd(self) -> float:
+        """USD of the complete job: hours x hourly cost + transfer."""
+        return self.hours * self.hourly_usd + self.machine.transfer_usd
+
+    @property
+    def is_spot(self) -> bool:
+        """Return whether the nodes can be preempted."""
+        return self.machine.offer.purchase == "spot"
+
+    @property
+    def candidate(self) -> Candidate:
+        """The gang as a candidate of a plan."""
+        return Candidate((Part(self.machine.offer, self.nodes),))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the option in JSON terms: the fields of a candidate, and those of the job."""
+        done = self.performance
+        low, high = self.on.mfu_range(done)
+        return {
+            **self.candidate.to_dict(),
+            "mfu": done.mfu,
+            "mfu_low": low,
+            "mfu_high": high,
+            "goodput": done.goodput,
+            "hours": done.hours,
+            "total_usd": round(self.total_usd, 6),
+            "accelerator_hours": done.accelerator_hours,
+            "fits": done.fits,
+            "parallelism": done.layout.to_dict(),
+        }
+
+
+class Options(Sequence[Option]):
+    """Options in order, made when they are looked up."""
+
+    def __init__(self, items: Sequence[tuple[Machine, Performance, OnShape]]) -> None:
+        """Keep what each option is made of."""
+        self._items = items
+
+    def __len__(self) -> int:
+        """Return how many options there are."""
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Option: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Option]: ...
+    def __getitem__(self, index: int | slice) -> Option | Sequence[Option]:
+        """Make the option at this index, or the options of this slice."""
+        if isinstance(index, slice):
+            return Options(self._items[index])
+        return Option(*self._items[index])
+
+    def __iter__(self) -> Iterator[Option]:
+        """Make the options one after the other."""
+        return (Option(*item) for item in self._items)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class JobPlan:
+    """The options of a job, cheapest first, and why everything else was left out.
+
+    Attributes:
+        job: The workload, with what was worked out of it.
+        limits: What the options keep to.
+        options: The cheapest count of each machine, and points of the front; cheapest first.
+        pareto: Indices of the options that no other one beats in cost or time without being worse in the other.
+        rejected: Reason -> how many machines it left out, and examples.
+        outcomes: Accelerator -> why it has no option, for those that have none.
+    """
+
+    job: Job
+    limits: JobLimits
+    options: Sequence[Option]
+    pareto: tuple[int, ...]
+    rejected: Mapping[str, Rejection] = field(default_factory=dict)
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Option | None:
+        """The cheapest option, or None."""
+        return self.options[0] if self.options else None
+
+    def __len__(self) -> int:
+        """Return how many options there are."""
+        return len(self.options)
+
+    def __iter__(self) -> Iterator[Option]:
+        """Iterate over the options, the cheapest first."""
+        return iter(self.options)
+
+    def explain(self, *, limit: int = 12) -> str:
+        """Return the plan for people: options, notes, and why not fewer nodes or other accelerators.
+
+        Args:
+            limit: How many options to show.
+        """
+        from multicompute.sizing.text import render
+
+        return render(self, limit=limit, reasons=True)
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Draw cost against time; needs `pip install "multicompute[plot]"`.
+
+        Args:
+            path: Also write the picture to this file, .png or .svg.
+
+        Raises:
+            SpecError: The file has another ending, or there is no option to draw.
+            ConfigError: Matplotlib is not installed.
+        """
+        from multicompute.sizing.plot import draw, plot
+
+        if path is not None:
+            plot(self, path)
+        return draw(self)
+
+    def __str__(self) -> str:
+        """Return the options as a table."""
+        from multicompute.sizing.text import render
+
+        return render(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        from multicompute.sizing.text import render_html
+
+        return render_html(self)

@@ -1,0 +1,83 @@
+"""Draws the options of a job: cost against time, with the front. Needs `pip install "multicompute[plot]"`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from multicompute.errors import ConfigError, SpecError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from multicompute.sizing.options import JobPlan
+
+FORMATS: Final = ("png", "svg")
+_KINDS: Final = 8
+"""Accelerators with a colour of their own; the others are grey."""
+
+
+def plot(plan: "JobPlan", path: str | Path) -> Path:
+    """Write a picture of cost against time for every option, one colour for each accelerator, and the front as a line.
+
+    Args:
+        plan: The options.
+        path: The file to write; its ending, .png or .svg, sets the format.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        SpecError: The ending is another one, or there is no option to draw.
+        ConfigError: Matplotlib is not installed.
+    """
+    target = Path(path).expanduser()
+    kind = target.suffix.lower().lstrip(".")
+    if kind not in FORMATS:
+        raise SpecError(f"plot={str(path)!r}: must end in .png or .svg")
+    # Without a date in it, the same plan gives the same file.
+    draw(plan).savefig(target, metadata={"Date": None} if kind == "svg" else None, dpi=150)
+    return target
+
+
+def draw(plan: "JobPlan") -> "Figure":
+    """Return the picture as a figure of matplotlib, which notebooks show.
+
+    Raises:
+        SpecError: There is no option to draw.
+        ConfigError: Matplotlib is not installed.
+    """
+    if not plan.options:
+        raise SpecError("plot: there is no option to draw")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("matplotlib is not installed", hint='pip install "multicompute[plot]"') from error
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    _draw(figure.add_subplot(), plan)
+    return figure
+
+
+def _draw(axes: Any, plan: "JobPlan") -> None:
+    names = list(dict.fromkeys(option.accelerator for option in plan.options))
+    for name in names[:_KINDS]:
+        _scatter(axes, plan, [name], label=name, colour=None)
+    if len(names) > _KINDS:
+        _scatter(axes, plan, names[_KINDS:], label="others", colour="0.7")
+    front = [plan.options[index] for index in plan.pareto]
+    axes.plot(
+        [o.hours for o in front], [o.total_usd for o in front], color="black", linewidth=1, label="front", zorder=3
+    )
+    if plan.limits.deadline is not None:
+        axes.axvline(plan.limits.max_hours, color="red", linestyle="--", linewidth=1, label="deadline")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("hours")
+    axes.set_ylabel("USD for the complete job")
+    workload = plan.job.workload
+    axes.set_title(f"{workload.task}, {workload.total_params / 1e9:,.4g}B parameters")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def _scatter(axes: Any, plan: "JobPlan", names: list[str], *, label: str, colour: str | None) -> None:
+    shown = [option for option in plan.options if option.accelerator in names]
+    axes.scatter([o.hours for o in shown], [o.total_usd for o in shown], s=14, alpha=0.6, label=label, color=colour)

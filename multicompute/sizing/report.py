@@ -1,0 +1,167 @@
+"""The figures of a workload on one accelerator: FLOPs, memory, the smallest count that fits, time and storage."""
+
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from multicompute import accelerators, aliases
+from multicompute.accelerators import Accelerator
+from multicompute.errors import SpecError
+from multicompute.sizing.formats import Precision
+from multicompute.sizing.memory import GIB, Layout
+from multicompute.sizing.mfu import BaseMfu, Mfu, expected_mfu, peak_tflops
+from multicompute.sizing.options import JobPlan
+from multicompute.sizing.performance import Job
+from multicompute.sizing.serving import BANDWIDTH_SHARE, COMPILED_SHARE, EAGER_SHARE, Throughput, throughput
+from multicompute.sizing.storage import LoadingCheck, StorageNeeds, loading_check, storage_needs
+from multicompute.sizing.workload import Finetuning, Inference, Training, Workload
+
+USUAL_NODE: Final = 8
+"""Accelerators of a node where no machine is named: boards with H100, MI300X or TPU v5e have eight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """A workload on one accelerator.
+
+    Attributes:
+        job: The workload, with its FLOPs and memory.
+        accelerator: What it runs on.
+        peak: Dense peak of one accelerator in FLOP/s.
+        min_accelerators: Smallest count on which one copy of the model fits; None if none does.
+        count: How many accelerators the other figures are for: those that were asked for, else `min_accelerators`.
+        per_node: Accelerators of one node.
+        layout: How the job is split over `count`, of a served model one replica.
+        fits: Whether it fits on `count`.
+        mfu: Share of the peak, as a range.
+    """
+
+    job: Job
+    accelerator: Accelerator
+    peak: float
+    min_accelerators: int | None
+    count: int
+    per_node: int
+    layout: Layout
+    fits: bool
+    mfu: Mfu
+
+    @property
+    def workload(self) -> Workload:
+        """The workload that was sized."""
+        return self.job.workload
+
+    @property
+    def accelerator_hours(self) -> float:
+        """Hours of one accelerator: C / (v MFU x 3600)."""
+        return self.job.flops / (self.peak * self.mfu.expected * 3600)
+
+    @property
+    def per_accelerator(self) -> float:
+        """Bytes on the fullest of `count` accelerators."""
+        return self.job.footprint.per_accelerator(self.layout)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens that all accelerators train on, or generate, in a second."""
+        if isinstance(self.workload, Inference):
+            return self.count // self.layout.accelerators * self.replica.tokens_per_second
+        assert isinstance(self.workload, (Training, Finetuning))
+        return self.workload.tokens * self.count / (self.accelerator_hours * 3600)
+
+    @property
+    def replica(self) -> Throughput:
+        """The throughput and latency of a replica of a served model."""
+        assert isinstance(self.workload, Inference)
+        return throughput(self.workload, self.accelerator, self.layout)
+
+    @property
+    def storage(self) -> StorageNeeds:
+        """The data that a training run stores and reads."""
+        assert isinstance(self.workload, (Training, Finetuning))
+        return storage_needs(self.workload)
+
+    @property
+    def loading(self) -> LoadingCheck:
+        """Compare the rate of the storage with the rate at which `count` accelerators take tokens."""
+        assert isinstance(self.workload, (Training, Finetuning))
+        nodes = -(-self.count // self.per_node)
+        return loading_check(self.workload, tokens_per_second=self.tokens_per_second, nodes=nodes)
+
+    def to_dict(self, plan: JobPlan | None = None) -> dict[str, object]:
+        """Return the JSON form that the command line prints, with the options of `plan`."""
+        return {
+            "workload": self.workload.to_dict(),
+            "flops": self.job.flops,
+            "accelerator_hours": self.accelerator_hours,
+            "memory": {**self.job.footprint.to_dict(), "per_accelerator_gib": self.per_accelerator / GIB},
+            "min_accelerators": self.min_accelerators,
+            "options": [option.to_dict() for option in plan.options] if plan else [],
+            "pareto": list(plan.pareto) if plan else [],
+        }
+
+
+def size(
+    workload: Workload, accelerator: str | Accelerator = "h100", *, gpus: int | None = None, per_node: int = USUAL_NODE
+) -> Sizing:
+    """Size a workload on one accelerator, whatever machine it is in.
+
+    Args:
+        workload: The job.
+        accelerator: Its name; of a family the first one is taken.
+        gpus: How many accelerators; the smallest count that fits if omitted.
+        per_node: Accelerators of one node, within which tensor parallelism is free.
+
+    Raises:
+        SpecError: The accelerator is unknown, or has no published peak in the precision of the workload.
+    """
+    model = find_accelerator(accelerator)
+    peak = peak_tflops(model, workload.precision)
+    if not peak or not model.mem_bandwidth_gbps:
+        known = [precision for precision in get_args(Precision) if peak_tflops(model, precision)]
+        raise SpecError(
+            f"type={model.name!r}: no dense peak in {workload.precision} is published",
+            hint=f"published are {', '.join(known)}" if known else "name another accelerator",
+        )
+    job = Job(workload)
+    least = job.min_accelerators(model.memory_gib)
+    count = gpus or least or 1
+    # Of a served model, more accelerators than one replica takes are more replicas.
+    split = min(count, least or count) if isinstance(workload, Inference) else count
+    layout = job.layout(split, model.memory_gib, per_node)
+    shown = layout or job.tightest(split, per_node)
+    mfu = _mfu(workload, model, shown, count=count, per_node=per_node)
+    return Sizing(job, model, peak * 1e12, least, count, per_node, shown, layout is not None, mfu)
+
+
+def _mfu(workload: Workload, model: Accelerator, layout: Layout, *, count: int, per_node: int) -> Mfu:
+    if isinstance(workload, (Training, Finetuning)):
+        nodes = -(-count // per_node)
+        return expected_mfu(workload, model, layout, nodes=nodes, per_node=per_node, fabric=True)
+    assert isinstance(workload, Inference)
+    if workload.mfu is not None:
+        return Mfu(
+            workload.mfu,
+            workload.mfu,
+            workload.mfu,
+            BaseMfu(workload.mfu, workload.mfu, workload.mfu, "given", "given"),
+        )
+    used = throughput(workload, model, layout).mfu
+    low, high = used * EAGER_SHARE / BANDWIDTH_SHARE, used * COMPILED_SHARE / BANDWIDTH_SHARE
+    return Mfu(
+        used, low, high, BaseMfu(used, low, high, "published", "roofline of decode, from eager to compiled kernels")
+    )
+
+
+def find_accelerator(accelerator: str | Accelerator) -> Accelerator:
+    """Return the accelerator of a name, of a family the first one.
+
+    Raises:
+        SpecError: The name is unknown; carries the nearest known ones.
+    """
+    if isinstance(accelerator, Accelerator):
+        return accelerator
+    if found := aliases.find_accelerators(accelerator):
+        return found[0]
+    near = accelerators.suggest(accelerator)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`multicompute offers` lists all types"
+    raise SpecError(f"type={accelerator!r}: no such accelerator; {hint}", hint=hint)

@@ -1,0 +1,216 @@
+"""Shows the options of a job to people: as rows of a table, plain text, HTML, and reasons."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from multicompute.plan_text import PURCHASE_WORDS
+from multicompute.sizing.memory import GIB, usable_memory
+from multicompute.sizing.workload import Finetuning, Inference, Training
+from multicompute.text import table, wrap
+
+if TYPE_CHECKING:
+    from multicompute.sizing.options import JobPlan, Option
+
+HEADERS: Final = ("", "nodes", "accelerators", "place", "time", "cost", "MFU", "GiB", "purchase and risk")
+"""The columns of `rows`: MFU as low, expected and high; GiB as used and in all on each accelerator."""
+RIGHT: Final = frozenset({4, 5})
+WIDTH: Final = 120
+"""Characters of a line of the table; other lines have 100."""
+LEGEND: Final = {
+    "*": "nothing else is cheaper without being slower",
+    "MFU": "lowest, expected and highest; published runs set the range",
+    "!": "does not fit",
+    "lost": "share of the time lost to preemptions and failures",
+    "no fabric": "no RDMA network between the nodes, the MFU is an assumption",
+    "estimate": "no list price is known",
+}
+"""The meaning of the marks in a row."""
+SHOWN: Final = 12
+_RISK_LIMIT: Final = 0.05
+
+
+def selected(plan: "JobPlan", limit: int) -> list[int]:
+    """Return the indices of the options to show: the front, and the cheapest of each accelerator, at most `limit`."""
+    chosen = dict.fromkeys((0,)) if plan.options else {}
+    seen: set[str] = set()
+    for index, option in enumerate(plan.options):
+        if option.accelerator not in seen:
+            seen.add(option.accelerator)
+            chosen.setdefault(index)
+        if len(seen) >= limit // 2:
+            break
+    front = plan.pareto
+    room = max(0, limit - len(chosen))
+    step = max(1, math.ceil(len(front) / room)) if room else len(front) + 1
+    for index in (*front[::step], *front[-1:]):
+        chosen.setdefault(index)
+    return sorted(chosen)[:limit]
+
+
+def rows(plan: "JobPlan", limit: int = SHOWN) -> list[tuple[str, ...]]:
+    """Return the options that a person decides between as cells under `HEADERS`; "*" marks the front of cost and time."""
+    front = frozenset(plan.pareto)
+    return [_row(plan.options[index], is_front=index in front) for index in selected(plan, limit)]
+
+
+def _row(option: "Option", *, is_front: bool) -> tuple[str, ...]:
+    done, offer = option.performance, option.machine.offer
+    low, high = (round(100 * share) for share in option.on.mfu_range(done))
+    used = option.job.footprint.per_accelerator(done.layout) / GIB
+    return (
+        "*" if is_front else "",
+        f"{done.nodes:,} x {offer.instance.name}",
+        f"{done.accelerators:,} {option.accelerator}",
+        f"{offer.provider} {offer.zone or offer.region}",
+        hours_text(done.hours),
+        f"${option.total_usd:,.0f}" if option.total_usd >= 100 else f"${option.total_usd:,.2f}",
+        f"{done.mfu:.0%}" if low == high else f"{low}-{done.mfu:.0%}-{high}",
+        f"{used:.0f}/{option.on.shape.accelerator.memory_gib:g}" + ("" if done.fits else "!"),
+        ", ".join(filter(None, (PURCHASE_WORDS[offer.purchase], risk(option)))),
+    )
+
+
+def hours_text(hours: float) -> str:
+    """Write a time: minutes, hours up to two days, else days."""
+    if hours < 1:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
+
+
+def risk(option: "Option") -> str:
+    """Return why an option may be slower or more expensive than predicted, in a few words."""
+    done, offer = option.performance, option.machine.offer
+    found = []
+    if option.is_spot or 1 - done.goodput > _RISK_LIMIT:
+        found += [f"{1 - done.goodput:.0%} lost"] if done.goodput < 1 else []
+    if done.nodes > 1 and not option.on.shape.fabric and option.on.shape.accelerator.kind != "tpu":
+        found.append("no fabric")
+    if offer.quote.basis == "estimate":
+        found.append("estimate")
+    return ", ".join(found)
+
+
+def why_not_fewer(plan: "JobPlan", option: "Option") -> str:
+    """Return why one node less would not do, or what it would cost; "" for a single node."""
+    nodes, done = option.nodes - 1, option.performance
+    if nodes < 1:
+        return ""
+    count = nodes * option.on.shape.per_node
+    name = f"{count:,} x {option.accelerator}"
+    fewer = option.on.performance(nodes, spot=option.is_spot)
+    if fewer is None:
+        layout = option.job.tightest(count, option.on.shape.per_node)
+        needed = option.job.footprint.per_accelerator(layout) / GIB
+        room = usable_memory(option.on.shape.accelerator.memory_gib) / GIB
+        return f"{name} do not fit: {needed:.1f} GiB are needed on each, {room:.1f} GiB are usable"
+    if fewer.hours > plan.limits.max_hours:
+        limit = timedelta(hours=plan.limits.max_hours)
+        return f"{name} take {hours_text(fewer.hours)}, longer than {hours_text(limit.total_seconds() / 3600)}"
+    before, after = option.total_usd, fewer.hours * nodes * option.machine.offer.quote.hourly_cost
+    change = f"cost {after / before - 1:+.1%}" if before and abs(after / before - 1) > 5e-4 else "cost the same"
+    return f"{name} {change} and take {hours_text(fewer.hours)} instead of {hours_text(done.hours)}"
+
+
+def why_not_others(plan: "JobPlan") -> list[str]:
+    """Return, for each accelerator but the cheapest one's, what it costs more or why it is left out."""
+    best = plan.best
+    lines = []
+    seen = {best.accelerator} if best else set()
+    for option in plan.options:
+        if option.accelerator in seen or best is None:
+            continue
+        seen.add(option.accelerator)
+        more = f"{option.total_usd / best.total_usd - 1:+.0%}" if best.total_usd else "more"
+        count = option.performance.accelerators
+        lines.append(f"{option.accelerator}: {more}, {count:,} of them take {hours_text(option.hours)}")
+    lines += [f"{name}: {why}" for name, why in plan.outcomes.items() if name and name not in seen]
+    return lines
+
+
+def heading(plan: "JobPlan") -> str:
+    """Return the job in one sentence."""
+    workload = plan.job.workload
+    params = f"{workload.total_params / 1e9:,.4g}B parameters"
+    if workload.kind == "moe":
+        params += f" ({workload.used_params / 1e9:,.4g}B active)"
+    what: str = workload.task
+    if isinstance(workload, (Training, Finetuning)):
+        what = f"{workload.task} of {params} on {workload.tokens / 1e9:,.4g}B tokens in {workload.precision}"
+    elif isinstance(workload, Inference):
+        what = f"inference with {params}, {workload.concurrency:,} x {workload.context:,} tokens in {workload.weight_format or workload.precision}"
+    return f"{what}: {plan.job.flops:.3g} FLOP, {plan.job.footprint.total / GIB:,.0f} GiB before any split"
+
+
+def notes(plan: "JobPlan") -> list[str]:
+    """Return what a reader should know: what was guessed, and what the figures rest on."""
+    workload = plan.job.workload
+    found = []
+    if workload.assumed:
+        found.append(f"guessed from the parameter count: {', '.join(workload.assumed)}")
+    if workload.mfu is None and not isinstance(workload, Inference):
+        found.append("the MFU is expected from published runs of similar jobs")
+    if workload.mfu is not None and plan.limits.gpus is None:
+        found.append("at a given MFU the cost does not depend on the count: the smallest that is enough is shown")
+    if not plan.options:
+        found.append("nothing can run this job within the limits")
+    elif not plan.options[0].performance.fits:
+        found.append("the model does not fit on so many accelerators")
+    return found
+
+
+def render(plan: "JobPlan", *, limit: int = SHOWN, reasons: bool = False) -> str:
+    """Return the plan as text.
+
+    Args:
+        plan: What to show.
+        limit: How many options.
+        reasons: Whether to explain why fewer nodes or other accelerators are not proposed.
+    """
+    blocks = ["\n".join(wrap(heading(plan)))]
+    shown = rows(plan, limit)
+    if shown:
+        more = len(plan.options) - len(shown)
+        legend = [*_legend(shown), *([f"... and {more:,} more options"] if more > 0 else [])]
+        blocks += [table(HEADERS, shown, right=RIGHT, width=WIDTH), "\n".join(legend)]
+    blocks.append("\n".join(line for note in notes(plan) for line in wrap(note, first="- ", rest="  ")))
+    if reasons:
+        blocks += [_lines(title, lines) for title, lines in reason_blocks(plan).items()]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _legend(shown: Sequence[Sequence[str]]) -> list[str]:
+    """Return the meanings of the marks that occur in `shown`."""
+    cells = " ".join(cell for row in shown for cell in (row[0], *row[6:]))
+    return [f"{mark}: {meaning}" for mark, meaning in LEGEND.items() if (mark if mark != "MFU" else "-") in cells]
+
+
+def reason_blocks(plan: "JobPlan") -> Mapping[str, Sequence[str]]:
+    """Return the reasons under their headings, those that there are."""
+    fewer = why_not_fewer(plan, plan.best) if plan.best else ""
+    left = [f"{item.count:,} machines: {reason}, such as {item.examples[0]}" for reason, item in plan.rejected.items()]
+    blocks = {
+        "why not fewer": [fewer] if fewer else [],
+        "why not other accelerators": why_not_others(plan),
+        "left out": left,
+    }
+    return {title: lines for title, lines in blocks.items() if lines}
+
+
+def _lines(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"{title}:", *(part for line in lines for part in wrap(line, first="  ", rest="    "))])
+
+
+def render_html(plan: "JobPlan", *, limit: int = SHOWN) -> str:
+    """Return the plan as HTML for notebooks, with the reasons folded away."""
+    from multicompute.markup import html_folded, html_list, html_paragraph, html_table
+
+    blocks = [
+        html_paragraph(heading(plan)),
+        html_table("", HEADERS, list(islice(rows(plan, limit), limit)), right=RIGHT),
+    ]
+    blocks.append(html_list([*_legend(rows(plan, limit)), *notes(plan)]))
+    blocks += [html_folded(title, html_list(lines)) for title, lines in reason_blocks(plan).items()]
+    return "".join(blocks)

@@ -1,0 +1,1 @@
+"""The double of a provider: a cloud in memory, for fast tests."""

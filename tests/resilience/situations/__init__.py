@@ -1,0 +1,1 @@
+"""Situations that others bring about, on every local cloud."""
