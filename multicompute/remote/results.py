@@ -95,6 +95,12 @@ class TransferResult:
     left_out: tuple[str, ...] = ()
 
 
+def not_started(rank: int, culprit: int) -> RunResult:
+    """Return the result of a rank on which nothing was started, because another one could not be reached."""
+    reason = f"not started, as rank {culprit} could not be reached"
+    return RunResult(rank, NO_STATUS, outcome="not_started", error=reason)
+
+
 def first_culprit(results: Iterable[RunResult]) -> RunResult | None:
     """Return the result to blame, of results in the order in which they came in; None where all are fine.
 

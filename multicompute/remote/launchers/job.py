@@ -91,9 +91,18 @@ def probe(nodes: RemoteNodes, *, ranks: Sequence[int] | None = None) -> dict[int
     Raises:
         RunError: a node could not be asked.
     """
-    script = files("multicompute.remote").joinpath("scripts", "probe.sh").read_text(encoding="utf-8")
-    results = nodes.run(["sh", "-c", script], ranks=ranks, timeout=PROBE_TIMEOUT)
-    return {result.rank: parse(result.stdout) for result in results}
+    return {result.rank: parse(result.stdout) for result in nodes.run(_probe(), ranks=ranks, timeout=PROBE_TIMEOUT)}
+
+
+def probe_all(nodes: RemoteNodes, ranks: Sequence[int]) -> tuple[dict[int, Facts], list[RunResult]]:
+    """Find out what the nodes have; return it by rank, and the results of the nodes that could not be asked."""
+    results = nodes.run(_probe(), ranks=ranks, timeout=PROBE_TIMEOUT, check=False)
+    asked = {result.rank: parse(result.stdout) for result in results if result.outcome == "exited"}
+    return asked, [result for result in results if result.rank not in asked]
+
+
+def _probe() -> list[str]:
+    return ["sh", "-c", files("multicompute.remote").joinpath("scripts", "probe.sh").read_text(encoding="utf-8")]
 
 
 def check_accelerators(job: Job) -> None:

@@ -54,6 +54,7 @@ class RayCluster:
     def __init__(
         self, job: Job, background: BackgroundRun, *, address: str, dashboard_url: str, token: str, clock: Clock
     ) -> None:
+        """Describe Ray as it runs; users call `Cluster.ray` instead."""
         self.address = address
         self.dashboard_url = dashboard_url
         self.token = token
@@ -142,6 +143,7 @@ class RayJob:
     """
 
     def __init__(self, cluster: RayCluster, job_id: str, clock: Clock) -> None:
+        """Describe a job that was submitted; users call `RayCluster.submit` instead."""
         self.id = job_id
         self._cluster = cluster
         self._clock = clock
