@@ -9,6 +9,7 @@ from pathlib import Path
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
 from multicompute.engine.running.gang import Gang, gang
 from multicompute.errors import RunError
+from multicompute.remote import reach
 from multicompute.remote.command import Command
 from multicompute.remote.launchers.fabric import Facts
 from multicompute.remote.launchers.jax import Jax, jax
@@ -18,7 +19,6 @@ from multicompute.remote.launchers.ray import Ray, RayCluster, ray
 from multicompute.remote.launchers.torchrun import Torchrun, torchrun
 from multicompute.remote.nodes import RemoteNodes
 from multicompute.remote.output import Output
-from multicompute.remote.reach import pin, targets
 from multicompute.remote.results import RunResult, TransferResult, error_of, first_culprit, not_started
 from multicompute.session import Session
 
@@ -159,13 +159,13 @@ class OnNodes:
     @contextmanager
     def _opened(self, found: Gang, ranks: Sequence[int], *, signals: bool = True) -> Iterator[RemoteNodes]:
         """Open connections to nodes, and keep the host keys that they presented."""
-        reached = targets(self._session, found.record, ranks)
+        reached = reach.targets(self._session, found.record, ranks)
         nodes = RemoteNodes(reached, check_cancelled=self._cancellation.check, random=self._session.random)
         with cancel_on_signals(self._cancellation) if signals else nullcontext(), nodes:
             try:
                 yield nodes
             finally:
-                pin(self._session, found.record, nodes.host_keys)
+                reach.pin(self._session, found.record, nodes.host_keys)
 
     @contextmanager
     def _all(self, ranks: int | Sequence[int] | None) -> Iterator[tuple[RemoteNodes, list[int]]]:

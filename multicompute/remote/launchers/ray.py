@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from multicompute.clock import Clock, SystemClock
-from multicompute.errors import MulticomputeError, RunError
+from multicompute.errors import MulticomputeError, RunError, RunTimeout
 from multicompute.remote.command import Task
 from multicompute.remote.launchers.job import Job, check_accelerators, free_ports
 from multicompute.remote.results import NO_STATUS, RunResult, error_of
@@ -169,7 +169,7 @@ class RayJob:
 
         Raises:
             RunError: the job failed or was stopped, or a node was lost.
-            TimeoutError: it still runs.
+            RunTimeout: it still runs.
         """
         deadline = None if timeout is None else self._clock.now() + timeout
         shown = 0
@@ -183,7 +183,7 @@ class RayJob:
             if status in _ENDED:
                 break
             if deadline is not None and self._clock.now() >= deadline:
-                raise TimeoutError(f"Ray job {self.id} is still {status}")
+                raise RunTimeout(f"Ray job {self.id} is still {status} after {timeout}")
             self._clock.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_POLL)
         if status != "SUCCEEDED":
