@@ -52,6 +52,8 @@ with DAG("slow", schedule=None):
 with DAG("mapped", schedule=None):
     fleets = ClusterRequestOperator.partial(task_id="each", type="h100", deferrable=False).expand(gpus=[8, 16])
     runs = ClusterRunOperator.partial(
-        task_id="work", command='echo $MULTICOMPUTE_CLUSTER $MULTICOMPUTE_NODES; test -n "$MULTICOMPUTE_HEAD"'
+        task_id="work",
+        on="worker",
+        command='echo $MULTICOMPUTE_CLUSTER $MULTICOMPUTE_NODE_ADDRS; test -n "$MULTICOMPUTE_HEAD_ADDR"',
     ).expand(cluster=fleets.output)
     runs >> ClusterTerminateOperator(task_id="end", cluster=fleets.output, trigger_rule="all_done")
