@@ -11,7 +11,7 @@ import asyncssh
 from multicompute.remote._connections import KEEPALIVE_SECONDS, ConnectFailure, Connections, connect_all
 from multicompute.remote.command import BOOTSTRAP, Task, run_request
 from multicompute.remote.output import Chunk, OutputQueue, Stream, Tail
-from multicompute.remote.results import NO_STATUS, Outcome, RunResult
+from multicompute.remote.results import NO_STATUS, Outcome, RunResult, not_started
 
 _SLICE: Final = 256 * 1024
 # A background process that keeps stdout open keeps the channel open after the command's end.
@@ -131,12 +131,8 @@ class Execution:
             self._finished.append(RunResult(rank, NO_STATUS, outcome=outcome, error=str(failure)))
         if not failures or not self._policy.needs_all:
             return bool(self._tasks)
-        reason = f"not started, as rank {min(failures)} could not be reached"
-        self._finished += [
-            RunResult(task.rank, NO_STATUS, outcome="not_started", error=reason)
-            for task in self._tasks
-            if not task.is_service
-        ]
+        culprit = min(failures)
+        self._finished += [not_started(task.rank, culprit) for task in self._tasks if not task.is_service]
         return False
 
     async def _start(self, task: Task) -> None:

@@ -17,6 +17,7 @@ class Call(Generic[T]):
     """A coroutine that runs in the loop of another thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+        """Start the coroutine."""
         self._loop = loop
         self._ended = threading.Event()
         self._task: asyncio.Task[T] | None = None
@@ -53,6 +54,7 @@ class LoopThread:
     """A thread that runs an event loop from `start` to `stop`."""
 
     def __init__(self) -> None:
+        """Create the loop; `start` starts its thread."""
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="multicompute-ssh", daemon=True)
 

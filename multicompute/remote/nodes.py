@@ -79,6 +79,7 @@ class RemoteNodes:
         self._connections: Connections | None = None
 
     def __enter__(self) -> Self:
+        """Start the event loop; connections are opened when they are first used."""
         from multicompute.remote._connections import Connections, allow_files
 
         allow_files(len(self.targets))
@@ -90,6 +91,7 @@ class RemoteNodes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Close the connections and stop the event loop."""
         loop, connections = self._opened()
         self._loop = self._connections = None
         try:

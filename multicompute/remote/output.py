@@ -41,6 +41,7 @@ class LineSplitter:
     """
 
     def __init__(self) -> None:
+        """Create a splitter without pending text."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending = ""
 
@@ -85,6 +86,7 @@ class PrefixedOutput:
     """Writes every line with its rank in front of it, stdout to one stream and stderr to another."""
 
     def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
+        """Write to these two streams."""
         self._streams: dict[Stream, TextIO] = {"stdout": stdout, "stderr": stderr}
         self._splitters = _Splitters()
 
@@ -138,6 +140,7 @@ class Tail:
     """The end of a stream, of bounded size."""
 
     def __init__(self, limit: int) -> None:
+        """Keep at most about `limit` bytes."""
         self._chunks: deque[bytes] = deque()
         self._limit = limit
         self._size = 0
@@ -165,6 +168,7 @@ class OutputQueue:
     """
 
     def __init__(self) -> None:
+        """Create an empty queue."""
         self._chunks: list[Chunk] = []
         self._size = 0
         self._is_closed = False

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from multicompute.errors import MulticomputeError
+from multicompute.errors import HostKeyError, RunError, RunTimeout
 
 Outcome = Literal["exited", "lost", "unreachable", "untrusted", "timed_out", "stopped", "not_started"]
 """How a command came to its end.
@@ -95,26 +95,10 @@ class TransferResult:
     left_out: tuple[str, ...] = ()
 
 
-class RunError(MulticomputeError):
-    """A command failed on a node, or a node was lost or could not be reached.
-
-    Attributes:
-        rank: the rank whose failure came first.
-        results: what every rank came back with, in the order of the ranks.
-    """
-
-    def __init__(self, message: str, *, rank: int, results: Sequence[RunResult] = (), hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.rank = rank
-        self.results = tuple(results)
-
-
-class RunTimeout(RunError, TimeoutError):
-    """A command was still running when its time was over; it was ended."""
-
-
-class HostKeyError(RunError):
-    """A host did not present the key that is pinned for it; nothing was sent to it."""
+def not_started(rank: int, culprit: int) -> RunResult:
+    """Return the result of a rank on which nothing was started, because another one could not be reached."""
+    reason = f"not started, as rank {culprit} could not be reached"
+    return RunResult(rank, NO_STATUS, outcome="not_started", error=reason)
 
 
 def first_culprit(results: Iterable[RunResult]) -> RunResult | None:

@@ -80,6 +80,7 @@ class BackgroundRun:
     """Commands that run while the caller does something else."""
 
     def __init__(self, execution: "Execution", call: Call[Results], names: Mapping[int, str]) -> None:
+        """Wrap a run that has begun."""
         self._execution = execution
         self._call = call
         self._names = names

@@ -167,6 +167,9 @@ def test_every_error_has_its_exit_status() -> None:
         "ProviderError": 1,
         "TeardownIncomplete": 1,
         "LedgerError": 1,
+        "RunError": 1,
+        "RunTimeout": 1,
+        "HostKeyError": 1,
         "CatalogError": 1,
     }
     kinds = {

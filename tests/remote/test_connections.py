@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from multicompute.errors import HostKeyError, RunError
 from multicompute.remote.nodes import RemoteNodes
-from multicompute.remote.results import HostKeyError, RunError
 from multicompute.remote.target import SshHost, Target, proxy_command
 from tests.remote.hosts import Host, missing, started
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from multicompute.engine.operation.cancellation import Cancellation
+from multicompute.errors import RunError, RunTimeout
 from multicompute.remote.nodes import RemoteNodes
-from multicompute.remote.results import RunError, RunTimeout
 from tests.remote.hosts import WORKER, Host
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from multicompute.errors import SpecError
+from multicompute.errors import RunError, SpecError
 from multicompute.remote.nodes import RemoteNodes
 from multicompute.remote.output import LineOutput, PrefixedOutput, Stream
-from multicompute.remote.results import RunError
 from tests.remote.hosts import Host, started
 
 ANYTHING = (

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from multicompute.errors import MulticomputeError, SpecError
+from multicompute.errors import MulticomputeError, RunError, SpecError
 from multicompute.remote.nodes import RemoteNodes
-from multicompute.remote.results import RunError
 from tests.remote.hosts import Host
 
 ODD = os.fsdecode(b"-odd 'name'\n\xff")

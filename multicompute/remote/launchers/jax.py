@@ -125,7 +125,7 @@ def variables(layout: Layout, rank: int, facts: Facts | None, *, ports: tuple[in
         return {
             "MEGASCALE_COORDINATOR_ADDRESS": head,
             "MEGASCALE_NUM_SLICES": str(layout.slices),
-            "MEGASCALE_SLICE_ID": str(layout.members[rank].slice),
+            "MEGASCALE_SLICE_ID": str(layout.member(rank).slice),
         }
     found = {"JAX_COORDINATOR_ADDRESS": f"{head}:{ports[0]}"}
     cores = next((count for prefix, count in _CORES.items() if facts.product.startswith(prefix)), 0)

@@ -7,12 +7,13 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
+from multicompute.errors import RunError
 from multicompute.remote.command import Task
 from multicompute.remote.launchers.fabric import Facts, Setting, parse, settings
 from multicompute.remote.launchers.layout import Layout, variables
 from multicompute.remote.nodes import RemoteNodes
 from multicompute.remote.output import Output
-from multicompute.remote.results import NO_STATUS, RunError, RunResult
+from multicompute.remote.results import NO_STATUS, RunResult
 
 PROBE_TIMEOUT: Final = timedelta(seconds=60)
 # Below the ports that outgoing connections take (32768 and up), above those of well-known services.
@@ -81,7 +82,7 @@ def environment(
 
 def fabric_settings(layout: Layout, rank: int, facts: Facts) -> list[Setting]:
     """Return the variables of a node's fabric, each with its source."""
-    return settings(facts, address=layout.members[rank].address, nodes=len(layout.members))
+    return settings(facts, address=layout.member(rank).address, nodes=len(layout.members))
 
 
 def probe(nodes: RemoteNodes, *, ranks: Sequence[int] | None = None) -> dict[int, Facts]:
@@ -90,9 +91,18 @@ def probe(nodes: RemoteNodes, *, ranks: Sequence[int] | None = None) -> dict[int
     Raises:
         RunError: a node could not be asked.
     """
-    script = files("multicompute.remote").joinpath("scripts", "probe.sh").read_text(encoding="utf-8")
-    results = nodes.run(["sh", "-c", script], ranks=ranks, timeout=PROBE_TIMEOUT)
-    return {result.rank: parse(result.stdout) for result in results}
+    return {result.rank: parse(result.stdout) for result in nodes.run(_probe(), ranks=ranks, timeout=PROBE_TIMEOUT)}
+
+
+def probe_all(nodes: RemoteNodes, ranks: Sequence[int]) -> tuple[dict[int, Facts], list[RunResult]]:
+    """Find out what the nodes have; return it by rank, and the results of the nodes that could not be asked."""
+    results = nodes.run(_probe(), ranks=ranks, timeout=PROBE_TIMEOUT, check=False)
+    asked = {result.rank: parse(result.stdout) for result in results if result.outcome == "exited"}
+    return asked, [result for result in results if result.rank not in asked]
+
+
+def _probe() -> list[str]:
+    return ["sh", "-c", files("multicompute.remote").joinpath("scripts", "probe.sh").read_text(encoding="utf-8")]
 
 
 def check_accelerators(job: Job) -> None:

@@ -44,6 +44,10 @@ class Layout:
         """The node of rank 0."""
         return self.members[0]
 
+    def member(self, rank: int) -> Member:
+        """Return the node of a rank. Ranks of nodes that are gone are missing."""
+        return next(member for member in self.members if member.rank == rank)
+
     @property
     def slices(self) -> int:
         """How many TPU slices there are."""
@@ -55,7 +59,7 @@ def variables(layout: Layout, rank: int) -> dict[str, str]:
     return {
         "MULTICOMPUTE_RANK": str(rank),
         "MULTICOMPUTE_NODES": str(len(layout.members)),
-        "MULTICOMPUTE_GPUS_PER_NODE": str(layout.members[rank].accelerators),
+        "MULTICOMPUTE_GPUS_PER_NODE": str(layout.member(rank).accelerators),
         "MULTICOMPUTE_HEAD_ADDR": layout.head.address,
         "MULTICOMPUTE_NODE_ADDRS": ",".join(member.address for member in layout.members),
         "MULTICOMPUTE_CLUSTER": layout.cluster,

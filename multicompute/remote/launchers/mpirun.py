@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from multicompute.errors import SpecError
+from multicompute.errors import RunError, SpecError
 from multicompute.remote.command import Task
 from multicompute.remote.launchers.job import Job, check_accelerators
 from multicompute.remote.launchers.layout import hostfile, network_of, slots_of
 from multicompute.remote.output import Stream
-from multicompute.remote.results import RunError, RunResult, error_of
+from multicompute.remote.results import RunResult, error_of
 
 _READY: Final = "multicompute-ready"
 # Each agent leaves its command in a file and its name in the pipe, as a write of a short line to a pipe is not mixed up

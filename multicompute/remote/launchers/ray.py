@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import Any, Final
 
 from multicompute.clock import Clock, SystemClock
-from multicompute.errors import MulticomputeError
+from multicompute.errors import MulticomputeError, RunError
 from multicompute.remote.command import Task
 from multicompute.remote.launchers.job import Job, check_accelerators, free_ports
-from multicompute.remote.results import NO_STATUS, RunError, RunResult, error_of
+from multicompute.remote.results import NO_STATUS, RunResult, error_of
 from multicompute.remote.running import BackgroundRun
 
 _POLL: Final = timedelta(seconds=0.5)
@@ -54,6 +54,7 @@ class RayCluster:
     def __init__(
         self, job: Job, background: BackgroundRun, *, address: str, dashboard_url: str, token: str, clock: Clock
     ) -> None:
+        """Describe Ray as it runs; users call `Cluster.ray` instead."""
         self.address = address
         self.dashboard_url = dashboard_url
         self.token = token
@@ -142,6 +143,7 @@ class RayJob:
     """
 
     def __init__(self, cluster: RayCluster, job_id: str, clock: Clock) -> None:
+        """Describe a job that was submitted; users call `RayCluster.submit` instead."""
         self.id = job_id
         self._cluster = cluster
         self._clock = clock
@@ -248,7 +250,7 @@ def command(job: Job, rank: int, *, port: int, dashboard: int, client: int, scra
         scratch: the folder that each node makes; the head's choice holds for all.
         options: how Ray is started.
     """
-    address = job.layout.members[rank].address
+    address = job.layout.member(rank).address
     # --block keeps it under the watch of the node's script; without, it becomes a daemon.
     common = ["--block", "--disable-usage-stats", "--node-ip-address", address, *options.options]
     if rank != 0:

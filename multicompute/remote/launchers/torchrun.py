@@ -81,7 +81,7 @@ def command(
         options: how torchrun is started.
     """
     start = [options.python, "-m", "torch.distributed.run"] if options.python else ["sh", "-c", _START, "torchrun"]
-    member = layout.members[rank]
+    member = layout.member(rank)
     count = options.nproc_per_node
     # torch's "auto" counts CPUs where it finds no CUDA: a node whose driver is broken would train on those.
     processes = str(member.accelerators) if count == "auto" and member.accelerators else str(count)
@@ -102,6 +102,6 @@ def _rendezvous(layout: Layout, rank: int, *, port: int, run_id: str, options: T
     return [
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{layout.head.address}:{port}", "--rdzv-id", run_id),
         # The default of 60 s is short where nodes start apart (flyteorg/flytekit#3419).
-        *("--local-addr", layout.members[rank].address, "--rdzv-conf", "read_timeout=300"),
+        *("--local-addr", layout.member(rank).address, "--rdzv-conf", "read_timeout=300"),
         *("--max-restarts", str(options.max_restarts)),
     ]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from multicompute.errors import RunError
 from multicompute.remote.launchers.job import Job
 from multicompute.remote.launchers.mpirun import Mpirun, mpirun
-from multicompute.remote.results import RunError
 from tests.remote.engines.conftest import ENGINES, Lines, running
 from tests.remote.engines.cutting import cut_when
 from tests.remote.hosts import Host

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+from multicompute.errors import RunError
 from multicompute.remote.launchers.job import Job
 from multicompute.remote.launchers.ray import Ray, ray
-from multicompute.remote.results import RunError
 from tests.remote.engines.conftest import ENGINES, running
 from tests.remote.hosts import Host
 

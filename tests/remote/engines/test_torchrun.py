@@ -4,9 +4,9 @@ import time
 
 import pytest
 
+from multicompute.errors import RunError
 from multicompute.remote.launchers.job import Job
 from multicompute.remote.launchers.torchrun import Torchrun, torchrun
-from multicompute.remote.results import RunError
 from tests.remote.engines.conftest import Lines, running
 from tests.remote.engines.cutting import cut_when
 from tests.remote.hosts import Host

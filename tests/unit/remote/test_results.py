@@ -2,13 +2,10 @@
 
 import pytest
 
-from multicompute.errors import MulticomputeError
+from multicompute.errors import HostKeyError, MulticomputeError, RunError, RunTimeout
 from multicompute.remote.results import (
-    HostKeyError,
     Outcome,
-    RunError,
     RunResult,
-    RunTimeout,
     error_of,
     first_culprit,
 )

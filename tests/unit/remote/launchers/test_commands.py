@@ -5,6 +5,7 @@ import itertools
 import re
 from random import Random
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -116,7 +117,7 @@ def test_mpirun_is_given_hosts_slots_and_the_user_s_variables(is_new: bool, tags
     ]
 
 
-def relay(**found: object) -> mpirun._Relay:
+def relay(**found: Any) -> mpirun._Relay:
     return mpirun._Relay(job(**found), "./a.out", [], mpirun.Mpirun(), [8, 8])
 
 
