@@ -24,6 +24,10 @@ _CLOSE_SECONDS: Final = 2.0
 # sshd drops logins at random when more than 10 are under way (MaxStartups 10:30:100).
 _LOGINS_PER_SERVER: Final = 8
 _RETRIES: Final = 4
+# A node that is booting refuses connections, then logins. From OpenSSH 9.8 on its server locks out addresses that fail too often
+# (PerSourcePenalties), so the pauses grow.
+_FIRST_PAUSE: Final = 2.0
+_LONGEST_PAUSE: Final = 15.0
 # Without certificates, whose authority is not known.
 _HOST_KEY_KINDS: Final = (
     "ssh-ed25519",
@@ -90,7 +94,19 @@ class Connections:
         Raises:
             ConnectFailure: it can't be opened.
         """
-        return await self._connection(rank, self._targets[rank].host)
+        target = self._targets[rank]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + target.patience.total_seconds()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self._connection(rank, target.host)
+            except ConnectFailure as failure:
+                left = deadline - loop.time()
+                if failure.is_final or left <= 0:
+                    raise
+            await asyncio.sleep(min(self._random.uniform(0.7, 1.0) * pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -342,21 +358,17 @@ async def connect_all(connections: Connections, ranks: Sequence[int]) -> dict[in
 async def connect_within(
     connections: Connections, ranks: Sequence[int], *, within: timedelta | None, random: Random
 ) -> dict[int, ConnectFailure]:
-    """Connect to all nodes, trying again until `within` has passed; return the failures that are left.
-
-    A node that is booting refuses connections, then logins. From OpenSSH 9.8 on its server locks out addresses that
-    fail too often (PerSourcePenalties), so the waits grow to 15 s.
-    """
+    """Connect to all nodes, trying again until `within` has passed; return the failures that are left."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + (within or timedelta()).total_seconds()
-    pause = 2.0
+    pause = _FIRST_PAUSE
     while True:
         failures = await connect_all(connections, ranks)
         left = deadline - loop.time()
         if not failures or left <= 0 or any(failure.is_final for failure in failures.values()):
             return failures
         await asyncio.sleep(min(random.uniform(0.7, 1.0) * pause, left))
-        pause = min(2 * pause, 15.0)
+        pause = min(2 * pause, _LONGEST_PAUSE)
         ranks = sorted(failures)
 
 

@@ -2,8 +2,8 @@
 
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
 from multicompute.errors import MulticomputeError
 
@@ -27,8 +27,14 @@ def generate(comment: str) -> KeyPair:
     Raises:
         MulticomputeError: asyncssh is not installed.
     """
-    key = _asyncssh().generate_private_key("ssh-ed25519", comment=comment)
-    return KeyPair(key.export_private_key("openssh").decode(), key.export_public_key("openssh").decode().strip())
+    # Not asyncssh itself, whose import takes 0.2 s: every request makes a key.
+    _require()
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    return KeyPair(private, _public_of(private, comment))
 
 
 def ensure(path: Path, comment: str) -> KeyPair:
@@ -39,17 +45,34 @@ def ensure(path: Path, comment: str) -> KeyPair:
     Raises:
         MulticomputeError: asyncssh is not installed, or the files can't be read or written.
     """
-    asyncssh = _asyncssh()
+    _require()
     try:
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make(path, generate(comment).private)
         private = path.read_text(encoding="utf-8")
-        public = asyncssh.import_private_key(private).export_public_key("openssh").decode().strip()
-        path.with_name(f"{path.name}.pub").write_text(f"{public}\n", encoding="utf-8")
-    except (OSError, asyncssh.KeyImportError) as error:
+        public, file = _public_of(private, comment), path.with_name(f"{path.name}.pub")
+        known = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+        if known.split()[:2] == public.split()[:2]:
+            # With the comment of who made it, which the private half lacks.
+            return KeyPair(private, known)
+        file.write_text(f"{public}\n", encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise MulticomputeError(f"{path}: no key can be kept there: {error}") from error
     return KeyPair(private, public)
+
+
+def is_usable(path: Path) -> bool:
+    """Return whether a file, or the file beside a public key, holds a private key that can be read without a passphrase."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+    private = path.with_suffix("") if path.suffix == ".pub" else path
+    try:
+        load_ssh_private_key(private.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _make(path: Path, private: str) -> None:
@@ -66,9 +89,18 @@ def _make(path: Path, private: str) -> None:
         made.unlink()
 
 
-def _asyncssh() -> ModuleType:
-    try:
-        import asyncssh
-    except ModuleNotFoundError as error:
-        raise MulticomputeError("keys need asyncssh", hint='pip install "multicompute[ssh]"') from error
-    return asyncssh
+def _public_of(private: str, comment: str) -> str:
+    """Return the public half of a private key in OpenSSH's format.
+
+    Raises:
+        ValueError: It is no such key.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+
+    public = load_ssh_private_key(private.encode(), None).public_key()
+    return f"{public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()} {comment}".strip()
+
+
+def _require() -> None:
+    if find_spec("asyncssh") is None:
+        raise MulticomputeError("keys need asyncssh", hint='pip install "multicompute[ssh]"')

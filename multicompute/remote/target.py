@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from multicompute.errors import ConfigError
@@ -52,11 +53,13 @@ class Target:
         rank: the rank of the node.
         host: its SSH server.
         name: the name of the node in messages, such as its id or address.
+        patience: for how long a connection is tried again if the node does not let the client in: it may be booting.
     """
 
     rank: int
     host: SshHost
     name: str = ""
+    patience: timedelta = timedelta(0)
 
     def __str__(self) -> str:
         """Return the rank and the name, as messages show them: "rank 2 (10.0.0.3)"."""
