@@ -130,7 +130,7 @@ def test_a_file_that_is_not_there_is_an_error(run: Run, tmp_path: Path) -> None:
 def test_ssh_is_the_client_of_this_machine_with_the_pinned_key(
     hosts: list[Host], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr("multicompute.engine.running.shell.cluster_folder", lambda session, cluster_id: tmp_path)
     done: list[subprocess.CompletedProcess[str]] = []
 
     def execute(file: str, words: list[str]) -> None:
@@ -139,8 +139,7 @@ def test_ssh_is_the_client_of_this_machine_with_the_pinned_key(
     monkeypatch.setattr("os.execvp", execute)
     main(["ssh", "gang", "2", "--", "printf", "%s|", "a  b", "$HOME"])
     assert (done[0].returncode, done[0].stdout) == (0, "a  b|$HOME|"), done[0].stderr
-    (file,) = (tmp_path / "multicompute" / "keys").iterdir()
-    assert hosts[2].host_key in file.read_text()
+    assert hosts[2].host_key in (tmp_path / "known_hosts-2").read_text()
 
 
 def test_ctrl_c_ends_the_remote_processes_and_is_status_130(hosts: list[Host]) -> None:

@@ -1,13 +1,14 @@
 """Reads from the ledger which nodes a cluster has, and how they see each other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from multicompute.errors import ClusterNotFound, RunError, SpecError
 from multicompute.ledger import ClusterRecord, NodeRecord
 from multicompute.node import ClusterState
 from multicompute.remote.launchers.layout import Layout, Member
+from multicompute.remote.reach import addresses
 from multicompute.remote.results import NO_STATUS, RunResult
 from multicompute.session import Session
 
@@ -83,15 +84,15 @@ def gang(session: Session, cluster_id: str) -> Gang:
         raise ClusterNotFound(f"{record.name}: nothing can run on it: it is {state}", hint=hint)
     ids = {node.rank: node.id for node in live}
     missing = tuple(sorted({node.rank for node in nodes} - set(ids)))
-    return Gang(record, Layout(record.name, tuple(_members(live))), ids, missing)
+    members = _members(live, addresses(session, live))
+    return Gang(record, Layout(record.name, tuple(members)), ids, missing)
 
 
-def _members(nodes: Sequence[NodeRecord]) -> list[Member]:
+def _members(nodes: Sequence[NodeRecord], addresses: Mapping[str, str]) -> list[Member]:
     slices: dict[str, int] = {}
     members = []
     for node in nodes:
         # Hosts of one slice have ids that begin with the id of the slice: "slice/0", "slice/1".
         number = slices.setdefault(node.id.rpartition("/")[0], len(slices))
-        address = node.private_ip or node.public_ip or ""
-        members.append(Member(node.rank, address, accelerators=math.ceil(node.accelerators), slice=number))
+        members.append(Member(node.rank, addresses[node.id], accelerators=math.ceil(node.accelerators), slice=number))
     return members

@@ -10,7 +10,7 @@ from multicompute.engine.operation.cancellation import Cancellation, cancel_on_s
 from multicompute.engine.running.gang import Gang, gang
 from multicompute.errors import RunError
 from multicompute.remote import reach
-from multicompute.remote.command import Command
+from multicompute.remote.command import Command, Task, job_of
 from multicompute.remote.launchers.fabric import Facts
 from multicompute.remote.launchers.jax import Jax, jax
 from multicompute.remote.launchers.job import Job, environment, probe_all
@@ -76,6 +76,10 @@ class OnNodes:
         """Run a command on nodes, all at once; `Cluster.run` describes the arguments."""
         found = self._gang()
         chosen = found.chosen(ranks)
+        for rank in chosen[:1]:
+            job_of(
+                Task(rank, command, env=how.env, cwd=how.cwd)
+            )  # what can't be passed on is refused before a node is asked
         if check:
             found.require(chosen)
         results = found.gone(chosen)
@@ -165,7 +169,7 @@ class OnNodes:
             try:
                 yield nodes
             finally:
-                reach.pin(self._session, found.record, nodes.host_keys)
+                reach.pin(self._session, found.record, nodes.host_keys, nodes.jump_host_keys)
 
     @contextmanager
     def _all(self, ranks: int | Sequence[int] | None) -> Iterator[tuple[RemoteNodes, list[int]]]:

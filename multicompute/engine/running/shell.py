@@ -9,6 +9,7 @@ from multicompute.engine.running.gang import gang
 from multicompute.errors import MulticomputeError
 from multicompute.remote import openssh, reach
 from multicompute.remote.nodes import RemoteNodes
+from multicompute.remote.places import cluster_folder
 from multicompute.remote.target import SshHost, Target
 from multicompute.session import Session
 
@@ -36,10 +37,12 @@ def shell_command(session: Session, cluster_id: str, rank: int, *, remote: Seque
     if not all(host.host_key for host in _route(target.host)):
         with RemoteNodes([target], random=session.random) as nodes:
             nodes.connect()
-            reach.pin(session, found.record, nodes.host_keys)
+            reach.pin(session, found.record, nodes.host_keys, nodes.jump_host_keys)
             target = Target(rank, _with_keys(target.host, nodes.host_keys[rank], nodes.jump_host_keys), target.name)
-    folder = reach.key_folder(session)
-    file = folder / f"{cluster_id}-{rank}.known_hosts"
+    folder = cluster_folder(session, cluster_id)
+    if folder is None:
+        raise MulticomputeError(f"{found.record.name}: no place for host keys: neither XDG_DATA_HOME nor HOME is set")
+    file = folder / f"known_hosts-{rank}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = file.with_name(f".{file.name}.{os.getpid()}")
