@@ -56,7 +56,7 @@ def test_an_example_of_a_test_passes(path: Path, tmp_path: Path) -> None:
 
 
 def test_no_example_is_left_out() -> None:
-    shown = {"quickstart.py", "my_pipeline.py"} | {path.name for path in EXAMPLES.glob("test_*.py")}
+    shown = {"quickstart.py", "my_pipeline.py", "train.py"} | {path.name for path in EXAMPLES.glob("test_*.py")}
     assert {path.name for path in EXAMPLES.glob("*.py")} == shown
 
 

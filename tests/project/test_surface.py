@@ -60,6 +60,7 @@ def test_the_package_offers_these_names() -> None:
         "NodeState",
         "Offer",
         "Plan",
+        "RunResult",
         "__version__",
         "errors",
     ]
@@ -121,11 +122,20 @@ def test_every_method_that_waits_has_an_async_twin_with_the_same_arguments() -> 
         "wait": "await_",
         "extend": "aextend",
         "terminate": "aterminate",
+        "run": "arun",
+        "put": "aput",
+        "_get_files": "aget",
+        "env": "aenv",
+        "torchrun": "atorchrun",
+        "jax": "ajax",
+        "mpirun": "ampirun",
     }
     for name, twin in twins.items():
         # `arequest` returns what can be awaited, and entered without `await`.
         assert inspect.iscoroutinefunction(getattr(Cluster, twin)) or twin == "arequest"
         assert parameters(getattr(Cluster, twin)) == parameters(getattr(Cluster, name))
+    # A context manager each.
+    assert parameters(Cluster.aray) == parameters(Cluster.ray)
 
 
 def test_a_cluster_has_these_properties() -> None:
