@@ -17,8 +17,8 @@ from multicompute.engine.provision.lifetime import (
     limited,
     requested_expiry,
 )
-from multicompute.engine.provision.planner import Planner
 from multicompute.engine.provision.login import wait_until_ssh_answers
+from multicompute.engine.provision.planner import Planner
 from multicompute.engine.provision.preflight import learn_availability, quota_error, recheck_price
 from multicompute.engine.provision.rollback import roll_back
 from multicompute.engine.provision.summary import causes, commonest, summary_error
