@@ -628,14 +628,15 @@ class Provider(Protocol):
         """
         ...
 
-    def open_ssh(self, selector: Selector) -> None:
-        """Let the caller reach port 22 of the selected nodes, as a launch with a key does.
+    def open_ssh(self, region: str, tags: Mapping[str, str]) -> None:
+        """Let the caller reach port 22 of a cluster's nodes in a region, as a launch with a key does.
 
         Called only if the provider declares SSH, and never for private nodes. It opens the port to the addresses that are
         configured, else to the caller's own, and does nothing where the user has configured the rules.
 
         Args:
-            selector: Names a region and a cluster.
+            region: The region.
+            tags: The tags of the cluster, for what is created; TAG_ID names the cluster.
         """
         ...
 

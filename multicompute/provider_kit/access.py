@@ -1,8 +1,9 @@
 """How to log in to a node: its address, the user of its image, and the tools that lead to nodes without a public address."""
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 LOCAL_SHELL: Final = "/_local/shell/"
 """The path below which a local cloud reports the shells of its nodes, by the id of the node."""
 NO_SHELL: Final = "no shell in this local cloud"
+_HOST_KEY_KINDS: Final = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")
+_HOST_KEY: Final = re.compile(r"[a-z0-9-]+ AAAA[A-Za-z0-9+/=]+")
 _SECONDS: Final = 30.0
 _UNAVAILABLE: Final = Access("", problem=NO_SHELL)
 
@@ -72,6 +75,13 @@ def access_to(
     names = " and ".join(f"`{name}`" for name in missing)
     text = f"install {names} for {tunnel.name} ({tunnel.page}), set ssh_proxy_jump, or run this inside of its network"
     return replace(access, remedy=text)
+
+
+def preferred_host_key(lines: Iterable[str]) -> str | None:
+    """Return the public host key of a node to pin among those that it has, "ssh-ed25519 AAAA..."; None without a usable one."""
+    keys = {kind: f"{kind} {data}" for kind, _, data in (line.strip().partition(" ") for line in lines)}
+    found = next((keys[kind] for kind in _HOST_KEY_KINDS if kind in keys), None)
+    return found if found and _HOST_KEY.fullmatch(found) else None
 
 
 def local_access(endpoint: str, node_id: str) -> Access:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from multicompute.errors import MulticomputeError
-from multicompute.provider import Access, Capability, Provider, Selector
+from multicompute.provider import TAG_CLUSTER, TAG_ID, TAG_OWNER, Access, Capability, Provider
 from multicompute.provider_kit.calls import in_parallel
 from multicompute.remote.pins import Pins
 from multicompute.remote.places import cluster_folder, private_key_of, user_file
@@ -188,7 +188,7 @@ def _open_ports(session: "Session", cluster: "ClusterRecord", ways: Sequence[_Wa
         provider = session.provider(name)
         if Capability.SSH in provider.capabilities and not is_reachable(way.access.address, way.access.port or 22):
             try:
-                provider.open_ssh(Selector(region=region, cluster_id=cluster.id))
+                provider.open_ssh(region, {TAG_CLUSTER: cluster.name, TAG_ID: cluster.id, TAG_OWNER: cluster.owner})
             except MulticomputeError as error:
                 _log.warning("%s: port 22 may be closed in %s %s: %s", cluster.name, name, region, error)
 

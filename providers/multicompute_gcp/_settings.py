@@ -15,6 +15,7 @@ from multicompute.provider_kit.settings import (
     DurationOrZero,
     Endpoint,
     Environment,
+    SshSettings,
     Texts,
     existing_file,
     firmware_has,
@@ -30,7 +31,7 @@ _ADC: Final = "application_default_credentials.json"
 _PRODUCT_FILE = Path("/sys/class/dmi/id/product_name")
 
 
-class GcpSettings(BaseModel):
+class GcpSettings(SshSettings, BaseModel):
     """The table `[providers.gcp]`, checked, and the environment to look for credentials in."""
 
     model_config = SETTINGS
