@@ -29,8 +29,8 @@ with up(read({hosts!r})):
 
 
 @contextmanager
-def up(targets: Sequence[Target], *, name: str = "gang") -> Iterator[Cluster]:
-    """A cluster that is READY, with one node for each target, which has eight accelerators of the fake cloud.
+def up(targets: Sequence[Target], *, name: str = "gang", accelerators: int = 8) -> Iterator[Cluster]:
+    """A cluster that is READY, with one node for each target, which has so many accelerators of the fake cloud.
 
     In which way nodes are reached is decided elsewhere, with tests of its own: here they are where `targets` says.
     """
@@ -44,13 +44,19 @@ def up(targets: Sequence[Target], *, name: str = "gang") -> Iterator[Cluster]:
         patch("multicompute.testing.fake.provider.private_address", lambda number: next(addresses)),
         patch("multicompute.remote.reach.targets", reach),
     ):
-        yield Cluster.request(gpus=8 * len(targets), type="h100", gpus_per_node=8, name=name)
+        yield Cluster.request(
+            gpus=accelerators * len(targets),
+            type="h100",
+            gpus_per_node=accelerators,
+            interconnect="any",
+            name=name,
+        )
 
 
 @contextmanager
-def on(hosts: Sequence[Host]) -> Iterator[Cluster]:
+def on(hosts: Sequence[Host], *, accelerators: int = 8) -> Iterator[Cluster]:
     """A cluster whose nodes are these hosts."""
-    with up([host.target() for host in hosts]) as cluster:
+    with up([host.target() for host in hosts], accelerators=accelerators) as cluster:
         yield cluster
 
 

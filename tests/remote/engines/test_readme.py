@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from multicompute.remote.nodes import RemoteNodes
 from tests.remote.clusters import on
 from tests.remote.engines.conftest import ENGINES
 from tests.remote.hosts import Host
@@ -15,7 +14,6 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def test_the_lines_of_the_readme_train_a_model(
-    nodes: RemoteNodes,
     machines: list[Host],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -32,9 +30,8 @@ def test_the_lines_of_the_readme_train_a_model(
     assert len(lines.splitlines()) <= 12
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    with on(machines) as cluster:
-        # One process on each host: the fake cloud's nodes have eight accelerators, and these hosts a processor.
-        monkeypatch.setattr("multicompute.engine.running.gang.math.ceil", lambda accelerators: 1)
+    # One process on each host.
+    with on(machines, accelerators=1) as cluster:
         exec(compile(lines, "README.md", "exec"), {"request": lambda: cluster})  # noqa: S102 - the README's own lines
     assert "step 200 of 200 on 3 processes: loss 0.0" in capsys.readouterr().out
     assert (tmp_path / "results" / "0" / "model.pt").stat().st_size > 1000
