@@ -4,13 +4,16 @@ import asyncio
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from multicompute import Cluster, errors
 from multicompute.remote.launchers import job
+from multicompute.remote.launchers.fabric import Facts
+from multicompute.remote.nodes import RemoteNodes
+from multicompute.remote.results import RunResult
 from tests.remote.clusters import on, up
 from tests.remote.hosts import Host
 
@@ -94,10 +97,12 @@ def test_what_a_node_has_is_found_out_once(cluster: Cluster, monkeypatch: pytest
     cluster = Cluster.get(cluster.name)
     cluster.run("true", ranks=[0, 1], stream=False)
     asked: list[int] = []
-    ask = job.probe_all
-    monkeypatch.setattr(
-        "multicompute.engine.running.on_nodes.probe_all", lambda nodes, ranks: asked.extend(ranks) or ask(nodes, ranks)
-    )
+
+    def ask(nodes: RemoteNodes, ranks: Sequence[int]) -> tuple[dict[int, Facts], list[RunResult]]:
+        asked.extend(ranks)
+        return job.probe_all(nodes, ranks)
+
+    monkeypatch.setattr("multicompute.engine.running.on_nodes.probe_all", ask)
     cluster.run("true", stream=False)
     assert asked == [2]
 
