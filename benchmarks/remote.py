@@ -2,7 +2,8 @@
 
 To reach: at most 1.3 times the CPU of asyncssh alone, and less than 200 MB of memory. The nodes are 32 real sshd on
 127.0.0.1, eight connections each; they share the machine, so that only the client's CPU is compared, not the time.
-Every measurement is a process of its own, alternating; medians.
+Every measurement is a process of its own, alternating; medians. `Cluster.run` opens connections for each call, and asks
+the nodes what they have when it first runs there; with asyncssh alone, that is to connect and to run a command.
 """
 
 import asyncio
@@ -114,6 +115,36 @@ def ours(hosts: list[dict[str, object]]) -> list[float]:
     return [after - before for before, after in itertools.pairwise(marks)]
 
 
+def through_cluster(hosts: list[dict[str, object]]) -> list[float]:
+    """Do the same through `Cluster.run`, on a cluster of a fake cloud."""
+    import multicompute.engine.running.on_nodes
+    import multicompute.remote._connections
+    import multicompute.remote._execution  # noqa: F401
+    from multicompute.remote.target import SshHost, Target
+    from tests.remote.clusters import up
+
+    targets = [
+        Target(
+            rank,
+            SshHost(
+                str(host["address"]),
+                int(str(host["port"])),
+                str(host["user"]),
+                Path(str(host["identity"])),
+                str(host["host_key"]),
+            ),
+            name=f"node {rank}",
+        )
+        for rank, host in enumerate(hosts)
+    ]
+    with up(targets) as cluster:
+        marks = [cpu()]
+        for command in (COMMAND, COMMAND, STREAM):
+            cluster.run(command, stream=None if command is STREAM else False)
+            marks.append(cpu())
+    return [after - before for before, after in itertools.pairwise(marks)]
+
+
 def measure(kind: str, hosts: Path) -> dict[str, object]:
     """Measure in a process of its own, whose output goes nowhere."""
     command = [sys.executable, __file__, kind, str(hosts)]
@@ -128,7 +159,8 @@ def child(kind: str, hosts: list[dict[str, object]]) -> None:
     # asyncio, asyncssh and the cryptography library are loaded before the clock starts.
     import asyncssh  # noqa: F401
 
-    steps = asyncio.run(alone(hosts)) if kind == "alone" else ours(hosts)
+    do = {"alone": lambda hosts: asyncio.run(alone(hosts)), "ours": ours, "cluster": through_cluster}
+    steps = do[kind](hosts)
     print(json.dumps({"steps": steps, "mib": peak_mib(), "seconds": time.perf_counter() - start}), file=sys.stderr)
 
 
@@ -137,7 +169,7 @@ def report(rounds: int = ROUNDS) -> str:
 
     from tests.remote.hosts import started
 
-    taken: dict[str, list[dict[str, object]]] = {"alone": [], "ours": []}
+    taken: dict[str, list[dict[str, object]]] = {"alone": [], "ours": [], "cluster": []}
     with started(SERVERS, isolated=False) as servers, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hosts.json"
         hosts = []
@@ -175,8 +207,17 @@ def table(taken: dict[str, list[dict[str, object]]]) -> str:
         sums["ours"] += after
         lines.append(f"{name:<32} {before:>15.2f} {after:>13.2f} {after / before:>6.2f}")
     lines.append(f"{'all':<32} {sums['alone']:>15.2f} {sums['ours']:>13.2f} {sums['ours'] / sums['alone']:>6.2f}")
+    connected, run = median("alone", 0), median("alone", 1)
+    compared = {
+        "Cluster.run, the first time": (connected + run, 0),
+        "Cluster.run, later": (connected, 1),
+        f"Cluster.run, {LINES} lines each": (connected - run + median("alone", 2), 2),
+    }
+    for name, (before, step) in compared.items():
+        after = median("cluster", step)
+        lines.append(f"{name:<32} {before:>15.2f} {after:>13.2f} {after / before:>6.2f}")
     memory = {kind: max(float(str(run["mib"])) for run in runs) for kind, runs in taken.items()}
-    lines.append(f"{'peak memory, MiB':<32} {memory['alone']:>15.0f} {memory['ours']:>13.0f}")
+    lines.append(f"{'peak memory, MiB':<32} {memory['alone']:>15.0f} {max(memory['ours'], memory['cluster']):>13.0f}")
     return "\n".join(lines) + "\n"
 
 

@@ -90,7 +90,7 @@ class Cluster(ClusterRequests, ClusterRunning):
         self._session = session
         self._record = record
         self._plan = plan
-        self._facts = {}
+        self._reports = {}
         self._guard = StopGuard(at_exit=self._terminate_at_exit)
 
     # Creating and finding. `request`, `arequest` and `aplan` are in ClusterRequests.

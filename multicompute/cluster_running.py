@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from multicompute.engine.operation.cancellation import Cancellation
     from multicompute.engine.running.on_nodes import How, OnNodes
     from multicompute.ledger import ClusterRecord
-    from multicompute.remote.launchers.fabric import Facts
     from multicompute.remote.launchers.layout import HostfileStyle
     from multicompute.remote.launchers.ray import RayCluster
     from multicompute.remote.output import Output
@@ -43,7 +42,7 @@ class ClusterRunning:
 
     _session: "Session"
     _record: "ClusterRecord"
-    _facts: "dict[str, Facts]"
+    _reports: dict[str, str]
 
     def run(
         self,
@@ -405,7 +404,7 @@ class ClusterRunning:
         # Imported here: most programs run nothing on nodes, and asyncio takes 20 ms.
         from multicompute.engine.running.on_nodes import OnNodes
 
-        return OnNodes(self._session, self._record.id, known=self._facts, cancellation=cancellation)
+        return OnNodes(self._session, self._record.id, reports=self._reports, cancellation=cancellation)
 
     async def _in_thread(self, work: "Callable[[OnNodes], T]") -> T:
         from multicompute.engine.operation.cancellation import Cancellation

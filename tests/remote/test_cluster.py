@@ -11,7 +11,6 @@ import pytest
 
 from multicompute import Cluster, errors
 from multicompute.remote.launchers import job
-from multicompute.remote.launchers.fabric import Facts
 from multicompute.remote.nodes import RemoteNodes
 from multicompute.remote.results import RunResult
 from tests.remote.clusters import on, up
@@ -98,7 +97,7 @@ def test_what_a_node_has_is_found_out_once(cluster: Cluster, monkeypatch: pytest
     cluster.run("true", ranks=[0, 1], stream=False)
     asked: list[int] = []
 
-    def ask(nodes: RemoteNodes, ranks: Sequence[int]) -> tuple[dict[int, Facts], list[RunResult]]:
+    def ask(nodes: RemoteNodes, ranks: Sequence[int]) -> tuple[dict[int, str], list[RunResult]]:
         asked.extend(ranks)
         return job.probe_all(nodes, ranks)
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from multicompute.engine.operation.cancellation import Cancellation, cancel_on_signals
+from multicompute.engine.running.findings import Findings
 from multicompute.engine.running.gang import Gang, gang
 from multicompute.errors import RunError
 from multicompute.remote import reach
@@ -19,6 +20,7 @@ from multicompute.remote.launchers.ray import Ray, RayCluster, ray
 from multicompute.remote.launchers.torchrun import Torchrun, torchrun
 from multicompute.remote.nodes import RemoteNodes
 from multicompute.remote.output import Output
+from multicompute.remote.places import cluster_folder
 from multicompute.remote.results import RunResult, TransferResult, error_of, first_culprit, not_started
 from multicompute.session import Session
 
@@ -48,7 +50,7 @@ class OnNodes:
         session: Session,
         cluster_id: str,
         *,
-        known: MutableMapping[str, Facts],
+        reports: MutableMapping[str, str],
         cancellation: Cancellation | None = None,
     ) -> None:
         """Prepare; nothing is read or opened yet.
@@ -56,12 +58,12 @@ class OnNodes:
         Args:
             session: The session.
             cluster_id: The id of the cluster.
-            known: What was found on nodes earlier, by the id of the node; what is found now is added.
+            reports: What nodes reported earlier, by the id of the node; what they report now is added.
             cancellation: The request to stop.
         """
         self._session = session
         self._cluster_id = cluster_id
-        self._known = known
+        self._reports = reports
         self._cancellation = cancellation or Cancellation()
 
     def run(
@@ -118,12 +120,14 @@ class OnNodes:
         found.require(found.chosen(rank))
         if not fabric:
             return environment(found.layout, rank)
-        if found.ids[rank] not in self._known:
+        facts = self._findings().get(found.ids[rank])
+        if facts is None:
             with self._opened(found, [rank]) as nodes:
-                _, unreachable = self._facts(nodes, found, [rank])
+                asked, unreachable = self._facts(nodes, found, [rank])
                 if unreachable:
                     raise _not_started(nodes, unreachable, [rank])
-        return environment(found.layout, rank, facts=self._known.get(found.ids[rank]))
+            facts = asked.get(rank)
+        return environment(found.layout, rank, facts=facts)
 
     def hostfile(self) -> Gang:
         """Return the nodes for a host file, which needs all of them.
@@ -186,19 +190,24 @@ class OnNodes:
         found = self.hostfile()
         ranks = found.chosen(None)
         with self._opened(found, ranks, signals=signals) as nodes:
-            for node_id in found.ids.values():
-                self._known.pop(node_id, None)
-            facts, unreachable = self._facts(nodes, found, ranks)
+            facts, unreachable = self._facts(nodes, found, ranks, again=True)
             if unreachable:
                 raise _not_started(nodes, unreachable, ranks)
             yield Job(nodes, found.layout, facts, env=how.env, cwd=how.cwd, timeout=how.timeout, output=how.output)
 
-    def _facts(self, nodes: RemoteNodes, found: Gang, ranks: Sequence[int]) -> tuple[dict[int, Facts], list[RunResult]]:
+    def _facts(
+        self, nodes: RemoteNodes, found: Gang, ranks: Sequence[int], *, again: bool = False
+    ) -> tuple[dict[int, Facts], list[RunResult]]:
         """Return what is on the nodes, and the results of those that could not be asked."""
-        unknown = [rank for rank in ranks if found.ids[rank] not in self._known]
-        facts, unreachable = probe_all(nodes, unknown)
-        self._known.update({found.ids[rank]: fact for rank, fact in facts.items()})
-        return {rank: self._known[found.ids[rank]] for rank in ranks if found.ids[rank] in self._known}, unreachable
+        findings = self._findings()
+        unknown = findings.unknown(found.ids[rank] for rank in ranks)
+        reports, unreachable = probe_all(nodes, [rank for rank in ranks if again or found.ids[rank] in unknown])
+        findings.add({found.ids[rank]: report for rank, report in reports.items()})
+        facts = {rank: findings.get(found.ids[rank]) for rank in ranks}
+        return {rank: fact for rank, fact in facts.items() if fact is not None}, unreachable
+
+    def _findings(self) -> Findings:
+        return Findings(self._reports, cluster_folder(self._session, self._cluster_id))
 
 
 def _not_started(nodes: RemoteNodes, unreachable: Sequence[RunResult], ranks: Sequence[int]) -> RunError:

@@ -94,10 +94,10 @@ def probe(nodes: RemoteNodes, *, ranks: Sequence[int] | None = None) -> dict[int
     return {result.rank: parse(result.stdout) for result in nodes.run(_probe(), ranks=ranks, timeout=PROBE_TIMEOUT)}
 
 
-def probe_all(nodes: RemoteNodes, ranks: Sequence[int]) -> tuple[dict[int, Facts], list[RunResult]]:
-    """Find out what the nodes have; return it by rank, and the results of the nodes that could not be asked."""
+def probe_all(nodes: RemoteNodes, ranks: Sequence[int]) -> tuple[dict[int, str], list[RunResult]]:
+    """Ask the nodes what they have; return their reports by rank, and the results of nodes that could not be asked."""
     results = nodes.run(_probe(), ranks=ranks, timeout=PROBE_TIMEOUT, check=False)
-    asked = {result.rank: parse(result.stdout) for result in results if result.outcome == "exited"}
+    asked = {result.rank: result.stdout for result in results if result.outcome == "exited"}
     return asked, [result for result in results if result.rank not in asked]
 
 
