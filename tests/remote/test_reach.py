@@ -14,6 +14,7 @@ import pytest
 
 from multicompute import Cluster
 from multicompute.config import Config
+from multicompute.engine.provision import login
 from multicompute.errors import HostKeyError, MulticomputeError, ProvisionTimeout, RunError
 from multicompute.node import Node
 from multicompute.provider import Access
@@ -93,7 +94,7 @@ def test_a_jump_host_is_reached_with_what_the_users_configuration_says_of_it(
 
 
 def test_nodes_can_be_reached_through_the_head(cloud: FakeCloud, hosts: list[Host]) -> None:
-    through(cloud, hosts, jump="head", is_configured=True)
+    cloud.aws.access = lambda node: access_of(hosts[node.rank], internal=hosts[node.rank].address, jump="head")  # type: ignore[method-assign] - reached through the head
     with Cluster.request(**GANG) as cluster:
         record = cloud.session.ledger.cluster(cluster.id)
         head, other = targets(cloud.session, record, [0, 1])
@@ -219,17 +220,19 @@ def test_ready_means_that_one_can_log_in(cloud: FakeCloud, hosts: list[Host], ho
         assert pins == {node.id: hosts[node.rank].host_key for node in cluster.nodes}
 
 
-def test_a_key_that_is_not_accepted_fails_the_request(cloud: FakeCloud, hosts: list[Host], tmp_path: Path) -> None:
+def test_a_key_that_is_not_accepted_fails_the_request(
+    cloud: FakeCloud, hosts: list[Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ten minutes of real time, since a real SSH server is asked.
+    monkeypatch.setattr(login, "_PATIENCE", timedelta(seconds=1))
     ensure(tmp_path / "other", "other")
     cloud.aws.access = lambda node: replace(access_of(hosts[max(node.rank, 0)]), identity="")  # type: ignore[method-assign] - the request's key
     with pytest.raises(ProvisionTimeout, match="nobody can log in"):
-        Cluster.request(ssh_key=f"{tmp_path}/other.pub", attempt_timeout="1s", **GANG)
+        Cluster.request(ssh_key=f"{tmp_path}/other.pub", **GANG)
     assert cloud.alive() == []
 
 
-def test_a_cluster_that_was_not_waited_for_is_ready_when_ssh_answers(
-    cloud: FakeCloud, hosts: list[Host]
-) -> None:
+def test_a_cluster_that_was_not_waited_for_is_ready_when_ssh_answers(cloud: FakeCloud, hosts: list[Host]) -> None:
     port = closed_port()
     cloud.aws.access = lambda node: Access("127.0.0.1", port, USER)  # type: ignore[method-assign] - still booting
     cluster = Cluster.request(ssh_key="auto", wait=False, **GANG)
@@ -241,15 +244,17 @@ def test_a_cluster_that_was_not_waited_for_is_ready_when_ssh_answers(
 
 
 def test_a_node_that_is_booting_is_waited_for(hosts: list[Host]) -> None:
-    port, relays = closed_port(), list[threading.Thread]()
+    port = closed_port()
 
     def serve() -> None:
         with socket.create_server(("127.0.0.1", port)) as server:
             connection, _ = server.accept()
-            upstream = socket.create_connection((hosts[0].address, hosts[0].port))
-            for source, sink in ((connection, upstream), (upstream, connection)):
-                relays.append(threading.Thread(target=copy, args=(source, sink), daemon=True))
-                relays[-1].start()
+        with connection, socket.create_connection((hosts[0].address, hosts[0].port)) as upstream:
+            ways = [threading.Thread(target=copy, args=way) for way in ((connection, upstream), (upstream, connection))]
+            for way in ways:
+                way.start()
+            for way in ways:
+                way.join()
 
     def copy(source: socket.socket, sink: socket.socket) -> None:
         while data := source.recv(65536):

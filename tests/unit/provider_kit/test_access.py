@@ -54,6 +54,11 @@ def test_behind_a_jump_host_a_node_is_reached_at_its_private_address(public: str
     assert found.is_configured
 
 
+def test_through_the_head_the_head_keeps_its_public_address() -> None:
+    found = access("198.51.100.7", ssh_proxy_jump="head")
+    assert (found.address, found.internal, found.jump) == ("198.51.100.7", "10.0.0.4", "head")
+
+
 def test_without_a_jump_host_by_setting_the_private_address_is_used_directly() -> None:
     found = access(ssh_proxy_jump="none")
     assert (found.address, found.jump, found.proxy_command, found.remedy) == ("10.0.0.4", "", "", "")
