@@ -64,6 +64,9 @@ def access_to(
         return replace(access, proxy_command=command, is_configured=True)
     if jump == "none":
         return replace(access, is_configured=True)
+    if jump == "head":
+        # The head is reached at its public address, and the others from there.
+        return replace(access, internal=node.private_ip or "", jump=jump, is_configured=True)
     if jump:
         # A jump host is inside the network, or has a way into it.
         return replace(access, address=node.private_ip or access.address, jump=jump, is_configured=True)

@@ -250,19 +250,16 @@ class _Hosts:
                 access.proxy_command, host=host.address, port=host.port or 22, user=host.user, values=values
             )
             return replace(host, proxy_command=words)
+        if access.jump == "head" and way.node.rank != 0 and self._head is not None:
+            inside = access.internal or way.node.private_ip or access.address
+            return replace(host, address=inside, jump=self.of(self._head))
         if access.jump == "head":
-            return host if way.node.rank == 0 or self._head is None else replace(host, jump=self._of_head(self._head))
+            return host
         if access.jump:
             return replace(host, jump=self._jump(access.jump))
         if self._config is not None and not access.is_configured and has_proxy(self._config, host.address):
             return replace(host, ssh_config=self._config, known_hosts=self._known_hosts)
         return host
-
-    def _of_head(self, head: _Way) -> SshHost:
-        """Return the head as a jump host: at its public address, if it has one."""
-        return self.of(
-            replace(head, access=replace(head.access, address=head.node.public_ip or head.access.address, jump=""))
-        )
 
     def _jump(self, text: str) -> SshHost:
         """Return the jump host of a setting, with what the user's own SSH configuration says of it."""

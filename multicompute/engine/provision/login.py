@@ -133,7 +133,8 @@ def _log_in(op: Operation, checked: Sequence[Reached]) -> None:
     """Log in once to nodes, and pin their host keys; a key that is installed late in the boot is waited for."""
     if not checked or find_spec("asyncssh") is None:
         return
-    targets = [each.target for each in checked]
+    # `connect` waits itself, for as long as the request allows.
+    targets = [replace(each.target, patience=timedelta(0)) for each in checked]
     ids = {each.target.rank: each.node.id for each in checked}
     with RemoteNodes(targets, check_cancelled=op.heartbeat, random=op.session.random) as nodes:
         try:

@@ -2,7 +2,9 @@
 
 import base64
 import gzip
+import hashlib
 import re
+import struct
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,6 +107,13 @@ def boot_script_text(script: str) -> str:
         return script
     sent = base64.b64decode(script)
     return (gzip.decompress(sent) if sent.startswith(b"\x1f\x8b") else sent).decode()
+
+
+def reported_host_key(node_id: str) -> str:
+    """Return the host key that a machine without a shell reports to its cloud: a digest of its id in the form of a public key."""
+    kind, digest = b"ssh-ed25519", hashlib.sha256(node_id.encode()).digest()
+    blob = struct.pack(">I", len(kind)) + kind + struct.pack(">I", len(digest)) + digest
+    return f"{kind.decode()} {base64.b64encode(blob).decode()}"
 
 
 def keys_in(script: str) -> list[str]:
