@@ -27,8 +27,8 @@ class Findings:
     def get(self, node_id: str) -> Facts | None:
         """Return what was found on a node, None if it was never asked."""
         if node_id not in self._reports and not self._is_read:
-            for known, report in self._read().items():
-                self._reports.setdefault(known, report)
+            for known, text in self._read().items():
+                self._reports.setdefault(known, text)
         report = self._reports.get(node_id)
         return None if report is None else parse(report)
 

@@ -100,11 +100,12 @@ def test_ray_in_an_event_loop(cluster: Cluster, python: str, machines: list[Host
 
 
 def test_an_engine_that_is_not_on_the_nodes_is_an_error_that_says_so(cluster: Cluster, machines: list[Host]) -> None:
-    for start in (
+    starts: list[Callable[[], object]] = [
         lambda: cluster.jax("train.py", python="/none/python", stream=False),
         lambda: cluster.torchrun("train.py", python="/none/python", stream=False),
         lambda: cluster.mpirun("a.out", mpirun="/none/mpirun", stream=False),
-    ):
+    ]
+    for start in starts:
         with pytest.raises(errors.RunError, match=r"rank 0 .*exit status 127(?s:.*)/none/"):
             start()
     with pytest.raises(errors.RunError, match="/none/ray"), cluster.ray(ray="/none/ray", within="10s"):
