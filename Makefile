@@ -1,4 +1,4 @@
-# make quickstart | test | test-airflow | lint | bench | docs | picture | kill | reliability | campaign | install
+# make quickstart | test | test-airflow | test-remote | lint | bench | docs | picture | kill | reliability | campaign | install
 # Needs CPython 3.11 or newer with venv, and nothing else; PYTHON=python3.13 chooses another than python3.
 PYTHON ?= python3
 EXAMPLES ?= 20000
@@ -18,6 +18,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/pytest -n auto tests/integrations/prefect
 	@echo "Each run above lists what it skipped and why. Not part of make test, because they take long or need an environment of their own:"
 	@echo "  make test-airflow   Airflow pins what other integrations want newer"
+	@echo "  make test-remote    real torchrun, JAX, Open MPI and Ray on three hosts: 2 GB to install, and ten minutes"
 	@echo "  make kill           a kill at every moment of every operation; make test tries two of each kind"
 	@echo "  make campaign       the same properties on many more random cases"
 
@@ -25,6 +26,12 @@ test: $(VENV)/.installed-test
 .PHONY: test-airflow
 test-airflow: $(VENV)-airflow/.installed
 	$(VENV)-airflow/bin/pytest -n auto --dist loadgroup tests/integrations/airflow
+
+# Real engines on hosts with networks of their own, which need root, openssh-server and iproute2; tools/install_test_hosts.sh installs
+# those on Debian. The engines have an environment of their own, which only the hosts use.
+.PHONY: test-remote
+test-remote: $(VENV)/.installed-test $(VENV)-remote/.installed
+	MULTICOMPUTE_ENGINES=$(CURDIR)/$(VENV)-remote $(BIN)/pytest tests/remote/engines
 
 .PHONY: lint
 lint: $(VENV)/.installed-lint
@@ -49,6 +56,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python tools/write_prices.py
 	$(BIN)/python tools/write_sizing.py
 	$(BIN)/python tools/write_troubleshooting.py
+	$(BIN)/python tools/write_variables.py
 	$(BIN)/python tools/write_what_you_get.py
 	rm -rf build/site
 	$(BIN)/sphinx-build --quiet --fail-on-warning --fresh-env --doctree-dir build/doctrees --builder html docs build/site
@@ -100,6 +108,11 @@ $(VENV)/.installed-lint: pyproject.toml
 $(VENV)-airflow/.installed: pyproject.toml
 	test -x $(VENV)-airflow/bin/python || $(PYTHON) -m venv $(VENV)-airflow
 	$(VENV)-airflow/bin/python -m pip install -qq --disable-pip-version-check --editable '.[test-airflow]'
+	touch $@
+
+$(VENV)-remote/.installed: pyproject.toml
+	test -x $(VENV)-remote/bin/python || $(PYTHON) -m venv $(VENV)-remote
+	$(VENV)-remote/bin/python -m pip install -qq --disable-pip-version-check '.[engines]'
 	touch $@
 
 # Only errors of pip are printed: its warnings are about the machine, not about this project.

@@ -25,6 +25,11 @@ exclude_patterns = ["_static"]
 navigation = {
     "Start": ["quickstart", "comparison", "concepts", "configuration"],
     "How to": [
+        "how-to/run",
+        "how-to/torchrun",
+        "how-to/jax",
+        "how-to/mpi",
+        "how-to/ray",
         "how-to/spot",
         "how-to/tpu",
         "how-to/private-networks",
@@ -44,6 +49,7 @@ navigation = {
         "cli",
         "api",
         "api-providers",
+        "environment-variables",
         "accelerators",
         "what-you-get",
         "prices",
@@ -58,6 +64,7 @@ navigation = {
         "design/gcp-client",
         "design/azure-client",
         "design/monitoring-aws",
+        "design/remote",
     ],
 }
 

@@ -1,9 +1,9 @@
-"""Plan, launch and terminate 64 H100 on a local cloud: buys nothing and needs no account.
+"""Plan, launch, use and terminate 64 H100 on a local cloud: buys nothing and needs no account.
 
 Without the first `with` block, the same code uses your own accounts.
 """
 
-from multicompute import Cluster
+from multicompute import Cluster, errors
 from multicompute.testing import local_clouds
 
 with local_clouds("aws") as clouds:
@@ -31,6 +31,19 @@ with local_clouds("aws") as clouds:
             print(f"  {event.kind:12} {event.message}")
         for node in cluster.nodes:
             print(f"  rank {node.rank}  {node.id}  {node.instance_type}  {node.zone}  {node.private_ip}")
+
+        # Runs a command on all nodes at once. The nodes of a local cloud are shells on this machine, where sshd is installed.
+        print("\nRun on all nodes:")
+        lines: list[tuple[int, str]] = []
+        try:
+            cluster.run(
+                'echo "rank $MULTICOMPUTE_RANK of $MULTICOMPUTE_NODES has $MULTICOMPUTE_GPUS_PER_NODE accelerators"',
+                stream=lambda rank, stream, line: lines.append((rank, line)),
+            )
+        except errors.MulticomputeError as error:
+            print(f"  nothing: {error}")
+        for rank, line in sorted(lines):
+            print(f"  [{rank}] {line}")
 
     # Ask the cloud itself what is left.
     print(f"\nLeft in the cloud: {clouds.aws.alive() or 'nothing'}")

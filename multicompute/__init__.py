@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from multicompute.node import ClusterState, Event, Node, NodeState
     from multicompute.offer import Offer
     from multicompute.plan import Candidate, Plan
+    from multicompute.remote.results import RunResult
     from multicompute.spec import ClusterSpec
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "NodeState",
     "Offer",
     "Plan",
+    "RunResult",
     "__version__",
     "errors",
 ]
@@ -35,6 +37,7 @@ _MODULES = {
     "NodeState": "node",
     "Offer": "offer",
     "Plan": "plan",
+    "RunResult": "remote.results",
     "__version__": "_version",
 }
 

@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
 
 from multicompute.cluster_requests import ClusterRequests, plan
+from multicompute.cluster_running import ClusterRunning, CopiesFiles
 from multicompute.errors import ClusterNotFound, SpecError
 from multicompute.node import ClusterState, Event, Node, Sample
 from multicompute.session import Session, open_session
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C_co = TypeVar("C_co", bound="Cluster", covariant=True)
 
 _NODE_KEYS: Final = ("id", "rank", "state", "private_ip", "public_ip", "instance_type", "zone")
 """The attributes of a node that `to_dict` has."""
@@ -48,7 +50,27 @@ class _PlanOf(Generic[P]):
         return self._function if cluster is None else cluster._original_plan()
 
 
-class Cluster(ClusterRequests):
+class _FindsByName(Protocol[C_co]):
+    """The type of `Cluster.get`."""
+
+    def __call__(self, name: str) -> C_co:
+        """Return a cluster by its name."""
+
+
+class _Get:
+    """`Cluster.get(name)`, which finds a cluster, and `cluster.get(remote, local)`, which copies files from its nodes."""
+
+    @overload
+    def __get__(self, cluster: None, owner: type[C_co]) -> _FindsByName[C_co]: ...
+
+    @overload
+    def __get__(self, cluster: "Cluster", owner: type["Cluster"]) -> CopiesFiles: ...
+
+    def __get__(self, cluster: "Cluster | None", owner: type["Cluster"]) -> "_FindsByName[Cluster] | CopiesFiles":
+        return owner._find if cluster is None else cluster._get_files
+
+
+class Cluster(ClusterRequests, ClusterRunning):
     """Nodes with accelerators that are launched together and terminated together.
 
     A context manager: leaving the block terminates the cluster, also on an exception, Ctrl-C, SIGTERM and SIGHUP.
@@ -59,6 +81,7 @@ class Cluster(ClusterRequests):
     """
 
     plan = _PlanOf(plan)
+    get = _Get()
 
     def __init__(self, session: Session, record: "ClusterRecord", *, plan: "Plan | None" = None) -> None:
         """Wrap a record of the ledger; users call `request`, `get` or `list` instead."""
@@ -67,6 +90,7 @@ class Cluster(ClusterRequests):
         self._session = session
         self._record = record
         self._plan = plan
+        self._reports = {}
         self._guard = StopGuard(at_exit=self._terminate_at_exit)
 
     # Creating and finding. `request`, `arequest` and `aplan` are in ClusterRequests.
@@ -89,7 +113,7 @@ class Cluster(ClusterRequests):
         )
 
     @classmethod
-    def get(cls, name: str) -> Self:
+    def _find(cls, name: str) -> Self:
         """Return the live cluster of this name, or else the last one that had it.
 
         Raises:

@@ -18,6 +18,9 @@ MulticomputeError
 +-- ProvisionTimeout (TimeoutError) the cluster was not ready in time and was torn down
 +-- ClusterNotFound                 the ledger has no such cluster
 +-- ClusterExists                   a live cluster has this name but another request
++-- RunError                        a command failed on a node, or the node was lost
+|   +-- RunTimeout (TimeoutError)   a command ran longer than it may
+|   +-- HostKeyError                a node presented another host key than the pinned one
 +-- LedgerError                     the ledger can't be read or written
 +-- CatalogError                    an offer table is missing or malformed
 """
@@ -27,6 +30,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from multicompute.plan import AttemptReport, Plan
+    from multicompute.remote.results import RunResult
 
 Scope = Literal["request", "type", "zone", "region", "account"]
 """The reach of a refusal: this offer only, the instance type in its region, the zone, the region, or the account.
@@ -168,6 +172,33 @@ class ClusterNotFound(MulticomputeError):
 
 class ClusterExists(MulticomputeError):
     """A live cluster of this name exists and was created by a different request."""
+
+
+class RunError(MulticomputeError):
+    """A command failed on a node, or a node was lost or could not be reached. No process of the command is left.
+
+    Args:
+        message: What happened, and the last lines of output.
+        rank: The rank whose failure came first; -1 if the failure concerns no single rank.
+        results: The result of each rank, in the order of the ranks.
+        hint: What to do next.
+    """
+
+    def __init__(
+        self, message: str, *, rank: int = -1, results: "Sequence[RunResult]" = (), hint: str | None = None
+    ) -> None:
+        """Create an error from its message and the results."""
+        super().__init__(message, hint=hint)
+        self.rank = rank
+        self.results = tuple(results)
+
+
+class RunTimeout(RunError, TimeoutError):
+    """A command was still running after its timeout. It was ended on all nodes."""
+
+
+class HostKeyError(RunError):
+    """A node did not present the host key that is pinned for it. Nothing was sent to it."""
 
 
 class LedgerError(MulticomputeError):

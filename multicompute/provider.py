@@ -56,6 +56,8 @@ class Capability(StrEnum):
     """Starts stopped nodes again."""
     DEPENDENT_RESOURCES = "dependent_resources"
     """Creates resources in addition to nodes (security groups, placement groups, ...), which a teardown must delete."""
+    SSH = "ssh"
+    """Reports how to log in to its nodes, and lets the caller in."""
 
 
 TAG_CLUSTER = "multicompute-cluster"
@@ -153,6 +155,7 @@ class LaunchRequest:
         image: The image id; None for the provider's default for the instance type.
         setup: A shell script that runs as root at the first boot; "" for none.
         ssh_public_key: The OpenSSH public key that may log in; None to allow no SSH at all.
+        opens_later: Whether the key is only installed, and port 22 stays closed until `Provider.open_ssh` is called.
         private: Whether the nodes get no public address and no port that is open from outside.
         disk_gib: The size of the boot disk; None for the provider's default.
         max_price: The highest price of a spot node in USD per node-hour; None for no limit.
@@ -175,6 +178,7 @@ class LaunchRequest:
     image: str | None = None
     setup: str = field(default="", repr=False)
     ssh_public_key: str | None = None
+    opens_later: bool = False
     private: bool = False
     disk_gib: float | None = None
     max_price: float | None = None
@@ -192,6 +196,11 @@ class LaunchRequest:
     def node_count(self) -> int:
         """The number of nodes in all parts."""
         return sum(part.nodes for part in self.parts)
+
+    @property
+    def opens_ssh(self) -> bool:
+        """Whether the launch opens port 22 to the caller."""
+        return bool(self.ssh_public_key) and not self.private and not self.opens_later
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +365,38 @@ class Availability:
     zones: Mapping[str, str] | None = None
     offered: Mapping[str, tuple[str, ...]] | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The way to log in to a node.
+
+    Attributes:
+        address: The name or address of its SSH server, as seen from here.
+        port: The port of its SSH server; None for the usual one.
+        user: The login user; "" for the one in the user's SSH configuration, else the local user.
+        internal: The address at which other nodes of the cluster reach it; "" for its private address.
+        host_key: Its host key, "ssh-ed25519 AAAA...", where it is known without a call; "" for none.
+        identity: The file of the private key; "" for the key of the cluster.
+        jump: The jump host, "user@host:port"; "head" for the head of the cluster; "" for none.
+        proxy_command: A command whose stdin and stdout lead to the node, with the placeholders %h, %p, %r, {instance_id},
+            {region} and {zone}; "" for none.
+        is_configured: Whether the settings say how the node is reached, so that nothing else is tried.
+        remedy: What to do if `address` can't be reached from here; "" if it can be reached from anywhere.
+        problem: Why the node has no SSH server at all; "" if it has one.
+    """
+
+    address: str
+    port: int | None = None
+    user: str = ""
+    internal: str = ""
+    host_key: str = ""
+    identity: str = ""
+    jump: str = ""
+    proxy_command: str = ""
+    is_configured: bool = False
+    remedy: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,6 +610,34 @@ class Provider(Protocol):
             nodes: The nodes to read.
             since: The start of the interval, in UTC.
             until: The end of the interval, in UTC.
+        """
+        ...
+
+    def access(self, node: Node) -> Access:
+        """Return how to log in to a node, without a call of the cloud's API.
+
+        Called only if the provider declares SSH.
+        """
+        ...
+
+    def host_keys(self, nodes: Sequence[Node]) -> Mapping[str, str]:
+        """Return the host keys that the cloud itself has received from these nodes, by id: "ssh-ed25519 AAAA...".
+
+        Called only if the provider declares SSH, for nodes whose host key is not known yet.
+
+        Not found: a node that has not reported a host key yet, or whose report can't be read, is missing from the result.
+        """
+        ...
+
+    def open_ssh(self, region: str, tags: Mapping[str, str]) -> None:
+        """Let the caller reach port 22 of a cluster's nodes in a region, as a launch with a key does.
+
+        Called only if the provider declares SSH, and never for private nodes. It opens the port to the addresses that are
+        configured, else to the caller's own, and does nothing where the user has configured the rules.
+
+        Args:
+            region: The region.
+            tags: The tags of the cluster, for what is created; TAG_ID names the cluster.
         """
         ...
 

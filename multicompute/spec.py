@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from multicompute.cluster_requests import RequestArguments
 
+SSH_KEY_AUTO: Final = "auto"
+"""The value of `ssh_key` that has a key pair made and port 22 opened at the launch."""
 _PUBLIC_KEY: Final = (
     r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]*)?"
 )
@@ -267,7 +269,11 @@ class ClusterSpec(ParsedModel):
     ] = None
     ssh_key: Annotated[
         Text | None,
-        Field(description="File with the OpenSSH public key that may log in."),
+        Field(
+            description='File with the OpenSSH public key that may log in, or "auto" to have a key pair made and port 22 '
+            "opened at the launch; READY then means that SSH answers. If omitted, a key pair is made, and the port is opened "
+            "when something is first run."
+        ),
         Argument(metavar="FILE"),
     ] = None
     private: Annotated[bool, Field(description="Give the nodes no public address.")] = False
@@ -380,13 +386,14 @@ class ClusterSpec(ParsedModel):
         return public
 
     def ssh_public_key(self) -> str | None:
-        """Return the line of the public key file that `ssh_key` names, None if it names none.
+        """Return the line of the public key file that `ssh_key` names, None if it names none or is "auto".
 
         Raises:
             SpecError: The file does not exist or holds no OpenSSH public key. A private key never leaves this machine.
         """
-        if self.ssh_key is None:
+        if self.ssh_key in (None, SSH_KEY_AUTO):
             return None
+        assert self.ssh_key is not None
         try:
             text = Path(self.ssh_key).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeError) as error:

@@ -14,7 +14,7 @@ WIDTH = 108
 PROMPT = "$ python examples/quickstart.py"
 STYLES = {
     r"^\$ .*": "bold green",
-    r"^64 x .*|^notes:|^rejected offers .*|^Cheapest offer of each cloud:|^Left in the cloud:.*|^Get one for real.*|^h100-64-\S+: .*": "bold",
+    r"^64 x .*|^notes:|^rejected offers .*|^Cheapest offer of each cloud:|^Run on all nodes:|^Left in the cloud:.*|^Get one for real.*|^h100-64-\S+: .*": "bold",
     r"^  capacity .*": "yellow",
     r"^  ready .*": "green",
 }

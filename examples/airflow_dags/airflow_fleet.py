@@ -33,7 +33,9 @@ def airflow_fleet() -> None:
         trained = ClusterRunOperator(
             task_id="train",
             cluster=handle,
-            command='echo "torchrun on $MULTICOMPUTE_NODES, rendezvous at $MULTICOMPUTE_HEAD"',
+            # Without `on`, it runs on all nodes: command=["./train.sh", "--data", "{{ ds }}"].
+            on="worker",
+            command='echo "$MULTICOMPUTE_NODES nodes, the head is $MULTICOMPUTE_HEAD_ADDR"',
         )
         checked >> trained >> report(handle, checked.output)
 

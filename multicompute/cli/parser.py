@@ -45,6 +45,26 @@ COMMANDS = {
     "nodes": Command("clusters", "list the nodes of a cluster", "multicompute nodes train-1 --json"),
     "events": Command("clusters", "print the event log of a cluster", "multicompute events train-1"),
     "watch": Command("watch", "display the state of a cluster, refreshed periodically", "multicompute watch train-1"),
+    "run": Command(
+        "running", "run a command on the nodes of a cluster", "multicompute run train-1 --timeout 10m -- nvidia-smi -L"
+    ),
+    "put": Command("running", "copy a file or folder to the nodes", "multicompute put train-1 code/ code"),
+    "get": Command("running", "copy a file or folder from the nodes", "multicompute get train-1 logs results"),
+    "ssh": Command("running", "open a shell on a node", "multicompute ssh train-1 3"),
+    "torchrun": Command(
+        "launching",
+        "run a script under torchrun on all nodes",
+        "multicompute torchrun train-1 --cwd code -- train.py --lr 0.1",
+    ),
+    "jax": Command(
+        "launching", "run a script on all nodes with JAX initialized", "multicompute jax train-1 --cwd code -- train.py"
+    ),
+    "mpirun": Command(
+        "launching", "run a program under Open MPI on all nodes", "multicompute mpirun train-1 -- ./a.out"
+    ),
+    "ray": Command(
+        "launching", "run a command as a job of Ray on all nodes", "multicompute ray train-1 -- python train.py"
+    ),
     "extend": Command("clusters", "extend the lease of a cluster", "multicompute extend train-1 2h"),
     "heal": Command("clusters", "start stopped nodes, and replace lost ones", "multicompute heal train-1"),
     "down": Command(

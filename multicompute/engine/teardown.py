@@ -22,6 +22,7 @@ from multicompute.errors import (
 from multicompute.ledger import AttemptRecord, AttemptState, ClusterRecord
 from multicompute.node import ClusterState, Event
 from multicompute.provider import Provider, Selector, Teardown
+from multicompute.remote.places import forget_cluster
 from multicompute.session import Session
 from multicompute.units import format_duration
 
@@ -295,3 +296,4 @@ def _mark_ended(op: Operation, state: ClusterState, reason: str) -> None:
         ) from error
     finally:
         op.events.notify(event)
+    forget_cluster(op.session, op.cluster_id)

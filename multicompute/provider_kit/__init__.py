@@ -12,6 +12,7 @@ Modules:
     tags: the tags that a selector selects, and tags in a small alphabet.
     calls: pages, batches and calls in parallel.
     ssh: the addresses from which SSH is allowed.
+    access: how to log in to a node.
     boot: the script that a node runs at boot, with the timer that enforces the lease.
 
 Only `settings` imports pydantic. A plug-in object must import it, and the provider's own settings model, inside its methods.

@@ -102,6 +102,24 @@ Environment = Annotated[SkipValidation[Mapping[str, str]], Field(exclude=True, r
 """The environment to look for credentials in; part of the model, but not a setting."""
 
 
+class SshSettings(BaseModel):
+    """The settings by which nodes are reached, for the model of a provider that declares `Capability.SSH`."""
+
+    model_config = SETTINGS
+
+    ssh_user: str | None = Field(None, description="The login user of the nodes. Default: that of the image.")
+    ssh_port: int | None = Field(None, ge=1, le=65535, description="The port of the nodes' SSH servers. Default: 22.")
+    ssh_proxy_jump: str | None = Field(
+        None,
+        description='The jump host to the nodes, "user@host:port" or a name of your SSH configuration; "head" for the head of the '
+        'cluster, "none" to connect to private addresses directly. Default: none.',
+    )
+    ssh_proxy_command: str | None = Field(
+        None,
+        description="A command whose stdin and stdout lead to a node, with %h, %p, %r, {instance_id}, {region} and {zone}. Default: none.",
+    )
+
+
 def setting_names(model: type[BaseModel]) -> tuple[str, ...]:
     """Return the keys that the provider's table may have, for `ProviderPlugin.setting_names`."""
     return tuple(name for name, field in model.model_fields.items() if not field.exclude)

@@ -101,6 +101,10 @@ class Launcher:
             raise retryable(text, code="IncorrectInstanceState", place=place)
         return tuple(to_node(item, place.region, selector=selector) for item in found)
 
+    def open_ssh(self, cluster_id: str, place: Place) -> None:
+        """Open port 22 of a cluster's nodes to the caller."""
+        self._network.open_ssh(cluster_id, place)
+
     def forget(self, cluster_id: str) -> None:
         """Forget what was created for a cluster that is torn down."""
         self._network.forget(cluster_id)

@@ -89,7 +89,7 @@ class Network:
             [(subnet, self._routes.way_out(subnet.id, subnet.vpc, place)) for subnet in subnets],
             is_private=request.private,
             has_one_interface=has_one_interface,
-            has_key=request.ssh_public_key is not None,
+            has_key=request.opens_ssh,
         )
         error = no_way_out(place)
         if any(choice.access == "elastic" for choice in found):
@@ -142,7 +142,7 @@ class Network:
                 scope="region",
                 hint="[providers.aws] security_groups needs one for each VPC that is used; leave it out to have one created",
             )
-        if request.ssh_public_key and not request.private and not any(_allows_ssh(group) for group in groups):
+        if request.opens_ssh and not any(_allows_ssh(group) for group in groups):
             raise invalid_request(
                 f"none of the configured security groups in {subnet.vpc} allows SSH, so the key can't be used",
                 code="NoSshRule",
@@ -193,7 +193,7 @@ class Network:
         ec2 = self._clients.ec2(place.region)
         inside: dict[str, Any] = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group_id}]}
         ingress = [inside]
-        if request.ssh_public_key and not request.private:
+        if request.opens_ssh:
             ingress += [_ssh_rule(block) for block in self._ssh_sources.blocks(place)]
         with translate_errors("AuthorizeSecurityGroupIngress", place):
             _authorize(ec2.authorize_security_group_ingress, group_id, ingress)
@@ -202,6 +202,20 @@ class Network:
             # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/efa-start.html
             with translate_errors("AuthorizeSecurityGroupEgress", place):
                 _authorize(ec2.authorize_security_group_egress, group_id, [inside])
+
+    def open_ssh(self, cluster_id: str, place: Place) -> None:
+        """Open port 22 of a cluster's own groups to the caller; groups of the user's are never changed."""
+        if self._settings.security_groups:
+            return
+        filters: Any = [{"Name": "group-name", "Values": [group_name(cluster_id)]}]
+        rules = [_ssh_rule(block) for block in self._ssh_sources.blocks(place)]
+        ec2 = self._clients.ec2(place.region)
+        with translate_errors("DescribeSecurityGroups", place):
+            groups = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+        for group in groups if rules else ():
+            if plain_tags(group.get("Tags")).get(TAG_ID) == cluster_id:
+                with translate_errors("AuthorizeSecurityGroupIngress", place):
+                    _authorize(ec2.authorize_security_group_ingress, group["GroupId"], rules)
 
     def placement_group(self, request: LaunchRequest, place: Place) -> str:
         """Return the cluster's placement group for the zone, created if it does not exist yet.

@@ -9,6 +9,8 @@ from multicompute.errors import WrongAccountError
 from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
+    TAG_ID,
+    Access,
     Account,
     Availability,
     Capability,
@@ -25,6 +27,8 @@ from multicompute.provider import (
 from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_POLL_INTERVAL
 from multicompute.provider_kit.renewal import Renewal, renews_credentials
 from multicompute.provider_kit.seam import require_selection
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_aws._access import access, host_keys
 from multicompute_aws._account import account
 from multicompute_aws._availability import availability
 from multicompute_aws._check import check
@@ -77,6 +81,7 @@ class AwsProvider:
             Capability.HEALTH_CHECKS,
             Capability.RESTART,
             Capability.DEPENDENT_RESOURCES,
+            Capability.SSH,
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT
@@ -172,6 +177,20 @@ class AwsProvider:
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return CPU and network as EC2 measures them, and of NVIDIA GPUs what the CloudWatch agent publishes, where a node runs it."""
         return metrics(self._clients, nodes, since=since, until=until, now=self._clock.now())
+
+    def access(self, node: Node) -> Access:
+        """Return how to log in to a node: as `ubuntu`, through Session Manager if it has no public address."""
+        return access(self._clients.settings, node)
+
+    @renews_credentials
+    def host_keys(self, nodes: Sequence[Node]) -> Mapping[str, str]:
+        """Return the host keys on the consoles of the nodes."""
+        return host_keys(self._clients, nodes)
+
+    @renews_credentials
+    def open_ssh(self, region: str, tags: Mapping[str, str]) -> None:
+        """Add rules for the caller's address to the cluster's own security groups."""
+        self._launcher.open_ssh(tags[TAG_ID], Place("aws", region))
 
     @renews_credentials
     def check(self) -> tuple[Check, ...]:

@@ -95,5 +95,5 @@ def warn(request: LaunchRequest, choice: Choice, place: Place) -> None:
     if request.private and choice.way in ("internet", "none"):
         text = f"private nodes in {subnet} have no way out, since it has no NAT gateway: no download works"
         request.warn(f"{place}: {text}")
-    elif not request.private and choice.access == "none" and request.ssh_public_key is not None:
+    elif choice.access == "none" and request.opens_ssh:
         request.warn(f"{place}: nodes in {subnet} get no public address: SSH works only from inside its network")

@@ -13,6 +13,7 @@ from multicompute.provider_kit.settings import (
     CidrBlocks,
     Endpoint,
     Environment,
+    SshSettings,
     Texts,
     existing_file,
     firmware_has,
@@ -27,7 +28,7 @@ _CONTAINER = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIA
 _VENDOR_FILE = Path("/sys/class/dmi/id/sys_vendor")
 
 
-class AwsSettings(BaseModel):
+class AwsSettings(SshSettings, BaseModel):
     """The table `[providers.aws]`, checked, and the environment to look for credentials in."""
 
     model_config = SETTINGS

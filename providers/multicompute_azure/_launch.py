@@ -131,6 +131,10 @@ class Launcher:
         start_again(self._clients, listed(), patience=self._patience)
         return listed()
 
+    def open_ssh(self, cluster_id: str, place: Place) -> None:
+        """Open port 22 of a cluster's nodes to the caller."""
+        self._network.open_ssh(cluster_id, place)
+
     def forget(self, cluster_id: str) -> None:
         """Forget what was created for a cluster that is torn down."""
         self._network.forget(cluster_id)

@@ -62,6 +62,13 @@ class Network:
                 self._created[key] = self._create_network(group, request, place)
         return self._created[key]
 
+    def open_ssh(self, cluster_id: str, place: Place) -> None:
+        """Open port 22 of a cluster's nodes to the caller, and wait until it is open."""
+        name = dependent_name(cluster_id, place.region, "nsg")
+        call, operation = self._security_groups.open(self.group_of(cluster_id, place.region), name, place)
+        if operation is not None:
+            self._wait(operation, call, place)
+
     @contextmanager
     def _in_group(self, group: str, place: Place) -> Iterator[None]:
         """Have a launch repeated that does not find the group which was created for it.

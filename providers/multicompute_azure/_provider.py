@@ -9,6 +9,8 @@ from multicompute.clock import Clock, SystemClock
 from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
+    TAG_ID,
+    Access,
     Account,
     Availability,
     Capability,
@@ -24,6 +26,8 @@ from multicompute.provider import (
 from multicompute.provider_kit.endpoints import LOCAL_CONSISTENCY_WINDOW, LOCAL_POLL_INTERVAL
 from multicompute.provider_kit.renewal import Renewal, renews_credentials
 from multicompute.provider_kit.seam import require_selection
+from multicompute.provider_kit.vendor_errors import Place
+from multicompute_azure._access import access
 from multicompute_azure._account import account
 from multicompute_azure._addresses import Addresses
 from multicompute_azure._availability import Locations, availability
@@ -80,6 +84,7 @@ class AzureProvider:
             Capability.GLOBAL_LISTING,
             Capability.RESTART,
             Capability.DEPENDENT_RESOURCES,
+            Capability.SSH,
         }
     )
     attempt_timeout: timedelta = _ATTEMPT_TIMEOUT
@@ -174,6 +179,20 @@ class AzureProvider:
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return CPU and network as Azure Monitor measures them, and of NVIDIA GPUs what the Telegraf agent sends, where a node runs it."""
         return metrics(self._clients, nodes, since=since, until=until)
+
+    def access(self, node: Node) -> Access:
+        """Return how to log in to a node: as `ubuntu`, through Bastion if it has no public address."""
+        return access(self._clients.settings, node)
+
+    @renews_credentials
+    def host_keys(self, nodes: Sequence[Node]) -> Mapping[str, str]:
+        """Return nothing: Azure has no channel on which a machine reports its host key without a right to read its disk or its console."""
+        return {}
+
+    @renews_credentials
+    def open_ssh(self, region: str, tags: Mapping[str, str]) -> None:
+        """Add a rule for the caller's address to the cluster's security group."""
+        self._launcher.open_ssh(tags[TAG_ID], Place("azure", region))
 
     @renews_credentials
     def check(self) -> tuple[Check, ...]:

@@ -17,7 +17,7 @@ from multicompute_azure._settings import AzureSettings
 from multicompute_azure._sizes import Size
 from multicompute_azure._uniform import record
 
-_ADMIN: Final = "ubuntu"
+ADMIN: Final = "ubuntu"
 # Enough for a framework, a container or two and checkpoints next to the image; Ubuntu-HPC has 64 GB or less.
 _DEFAULT_DISK_GIB: Final = 200
 _DEFAULT_PLAIN_DISK_GIB: Final = 64
@@ -135,13 +135,13 @@ def _os_profile(request: LaunchRequest, settings: AzureSettings, *, is_uniform: 
     key = (request.ssh_public_key or unusable_key(request.token)).strip()
     return {
         "computerNamePrefix": "mc",
-        "adminUsername": _ADMIN,
+        "adminUsername": ADMIN,
         "customData": custom_data(
             expires_at=request.expires_at, identity=settings.identity, setup=request.setup, is_uniform=is_uniform
         ),
         "linuxConfiguration": {
             "disablePasswordAuthentication": True,
-            "ssh": {"publicKeys": [{"path": f"/home/{_ADMIN}/.ssh/authorized_keys", "keyData": key}]},
+            "ssh": {"publicKeys": [{"path": f"/home/{ADMIN}/.ssh/authorized_keys", "keyData": key}]},
         },
     }
 

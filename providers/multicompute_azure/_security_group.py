@@ -36,7 +36,7 @@ class SecurityGroups:
         Raises:
             InvalidRequestError: The caller's address can't be found, so nodes would run that nobody can reach.
         """
-        if request.private or not request.ssh_public_key:
+        if not request.opens_ssh:
             return ()
         blocks = self._sources.blocks(place)
         if not blocks:
@@ -64,6 +64,13 @@ class SecurityGroups:
         with translate_errors(_CREATE, place):
             groups.begin_create_or_update(group, name, body, polling=operation)
         return _CREATE, operation
+
+    def open(self, group: str, name: str, place: Place) -> tuple[str, Operation | None]:
+        """Begin to open port 22 to the caller, as `begin` does for a launch; without a security group there is nothing to open."""
+        found = self._clients.find("networkSecurityGroups.get", place, path_of(group, SECURITY_GROUPS, name))
+        if found is None:
+            return _ADD, None
+        return _ADD, self._add(group, name, self._sources.blocks(place), found, place)
 
     def _add(
         self, group: str, name: str, blocks: tuple[str, ...], found: dict[str, Any], place: Place

@@ -15,6 +15,7 @@ from multicompute.provider_kit.settings import (
     CidrBlocks,
     Endpoint,
     Environment,
+    SshSettings,
     Texts,
     firmware_has,
     read_json,
@@ -36,7 +37,7 @@ _CHASSIS_FILE: Final = Path("/sys/class/dmi/id/chassis_asset_tag")
 _CHASSIS: Final = "7783-7084-3265-9085-8269-3286-77"
 
 
-class AzureSettings(BaseModel):
+class AzureSettings(SshSettings, BaseModel):
     """The table `[providers.azure]`, checked, and the environment to look for credentials in."""
 
     model_config = SETTINGS
@@ -72,6 +73,10 @@ class AzureSettings(BaseModel):
     )
     identity: str | None = Field(
         None, description="The resource id of the user-assigned managed identity of the nodes. Default: none."
+    )
+    bastion: str | None = Field(
+        None,
+        description="The resource id of the Azure Bastion host through which nodes without a public address are reached. Default: none.",
     )
     ssh_from: CidrBlocks = Field(
         (), description="The CIDR blocks from which port 22 can be reached. Default: the caller's own address."

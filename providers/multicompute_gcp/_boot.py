@@ -8,7 +8,8 @@ from multicompute.provider_kit.boot import boot_script, fitted
 
 # https://cloud.google.com/compute/docs/metadata/setting-custom-metadata: 256 KB for one value.
 LIMIT: Final = 256 * 1024
-_SSH_USER: Final = "ubuntu"
+SSH_USER: Final = "ubuntu"
+"""The user that the guest agent makes for the key of a request."""
 
 # By address, so it is found on nodes that use another name server.
 _METADATA: Final = "http://169.254.169.254/computeMetadata/v1/instance"
@@ -60,10 +61,11 @@ def metadata_of(request: LaunchRequest, *, delete_url: str = "", of_slice: bool 
         "block-project-ssh-keys": "TRUE",
         "enable-oslogin": "FALSE",
     }
-    if of_slice:
+    if of_slice or request.ssh_public_key:
+        # The guest agent publishes the node's host keys there.
         items["enable-guest-attributes"] = "TRUE"
     if request.ssh_public_key:
-        items["ssh-keys"] = f"{_SSH_USER}:{request.ssh_public_key.strip()}"
+        items["ssh-keys"] = f"{SSH_USER}:{request.ssh_public_key.strip()}"
     return items
 
 

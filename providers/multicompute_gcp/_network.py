@@ -1,6 +1,7 @@
 """Finds the network of the nodes, and creates the firewall rule and the placement policies of a cluster."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from google.api_core import exceptions as sdk
@@ -73,27 +74,31 @@ class Network:
         return path_of(str(found.get("network", "")), "global/networks", project=self._clients.project)
 
     def prepare(self, request: LaunchRequest, place: Place) -> None:
-        """Check that the nodes will have a way out, and open the port for SSH; see `WaysOut.check` and `open_ssh`."""
+        """Check that the nodes will have a way out, and open the port for SSH if a key is given; see `WaysOut.check` and `open_ssh`."""
         self._ways_out.check(request, self.path(place), place)
-        self.open_ssh(request, place)
+        if request.opens_ssh:
+            self.open_ssh(place, request.tags, warn=request.warn, token=request.token)
 
-    def open_ssh(self, request: LaunchRequest, place: Place) -> None:
-        """Open port 22 of the cluster's nodes to the caller, if a key is given.
+    def open_ssh(
+        self, place: Place, tags: Mapping[str, str], *, warn: Callable[[str], None] = log.warning, token: str = ""
+    ) -> None:
+        """Open port 22 of a cluster's nodes to the caller.
 
         A firewall rule has no region, but there is one per region of the cluster, so that a teardown in one region leaves the nodes in
         the others reachable. A network of another project gets no rule: firewall rules are in the project of their network
         (https://cloud.google.com/vpc/docs/shared-vpc), which is not ours to change.
         """
-        name = f"{resource_name(request.cluster_id)}-{place.region}-ssh"
-        if not request.ssh_public_key or request.private or ("firewall", name) in self._existing:
+        cluster_id = tags[TAG_ID]
+        name = f"{resource_name(cluster_id)}-{place.region}-ssh"
+        if ("firewall", name) in self._existing:
             return
         network = self.path(place)
         if network is None:
             return
         if project_of(network) != self._clients.project:
-            remedy = f"allow tcp:22 there for the network tag {network_tag(request.cluster_id)}"
+            remedy = f"allow tcp:22 there for the network tag {network_tag(cluster_id)}"
             what = f"{network} is a network of another project, so no port is opened for SSH"
-            request.warn(f"{place}: {what}: {remedy}")
+            warn(f"{place}: {what}: {remedy}")
             self._existing.add(("firewall", name))
             return
         sources = self._ssh_sources.blocks(place)
@@ -101,24 +106,24 @@ class Network:
             return
         rule = {
             "name": name,
-            "description": description_of(request.tags),
+            "description": description_of(tags),
             "network": network,
             "direction": "INGRESS",
-            "target_tags": [network_tag(request.cluster_id)],
+            "target_tags": [network_tag(cluster_id)],
             "source_ranges": list(sources),
             "allowed": [{"I_p_protocol": "tcp", "ports": ["22"]}],
         }
         call = {
             "project": self._clients.project,
             "firewall_resource": rule,
-            "request_id": request_id("firewall", name, request.token),
+            "request_id": request_id("firewall", name, token),
         }
         with translate_errors("firewalls.insert", place):
             try:
                 # Not waited for: the rule exists long before the nodes run.
                 self._clients.firewalls().insert_unary(request=call, **CALL)
             except sdk.Conflict:
-                self._require_ours("global", "firewalls", name, request, place)
+                self._require_ours("global", "firewalls", name, cluster_id, place)
         self._existing.add(("firewall", name))
 
     def placement_policy(self, request: LaunchRequest, place: Place) -> str:
@@ -156,7 +161,7 @@ class Network:
             try:
                 operation = self._clients.policies().insert_unary(request=call, **CALL)
             except sdk.Conflict:
-                self._require_ours(f"regions/{place.region}", "resourcePolicies", name, request, place)
+                self._require_ours(f"regions/{place.region}", "resourcePolicies", name, request.cluster_id, place)
             else:
                 outcome = wait(self._clients, operation, place, clock=self._clock)
                 self._failures[name] += outcome.error is not None
@@ -164,12 +169,12 @@ class Network:
         self._existing.add(("policy", name))
         return name
 
-    def _require_ours(self, scope: str, kind: str, name: str, request: LaunchRequest, place: Place) -> None:
+    def _require_ours(self, scope: str, kind: str, name: str, cluster_id: str, place: Place) -> None:
         url = self._clients.compute_url(*scope.split("/"), kind, name)
         found = self._clients.get(url, f"{kind}.get", place)
         if found is None:
             raise retryable(f"{kind} {name} exists, but is not found yet", code="alreadyExists", place=place)
-        if described_tags(found.get("description")).get(TAG_ID) != request.cluster_id:
+        if described_tags(found.get("description")).get(TAG_ID) != cluster_id:
             raise unavailable_here(
                 f"{kind} {name} exists and is not ours",
                 code="alreadyExists",

@@ -9,6 +9,7 @@ from multicompute.clock import Clock, SystemClock
 from multicompute.node import Node, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
+    Access,
     Account,
     Availability,
     Capability,
@@ -26,6 +27,7 @@ from multicompute.provider_kit.renewal import Renewal, renews_credentials
 from multicompute.provider_kit.seam import merge_teardowns, require_selection
 from multicompute.provider_kit.vendor_errors import Place, invalid_request
 from multicompute_gcp import _expiry, _list, _terminate
+from multicompute_gcp._access import access, host_keys
 from multicompute_gcp._account import account
 from multicompute_gcp._availability import Places
 from multicompute_gcp._check import check
@@ -79,6 +81,7 @@ class GcpProvider:
             Capability.HEALTH_CHECKS,
             Capability.GLOBAL_LISTING,
             Capability.DEPENDENT_RESOURCES,
+            Capability.SSH,
             Capability.RESTART,
         }
     )
@@ -196,6 +199,20 @@ class GcpProvider:
     def metrics(self, nodes: Sequence[Node], *, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Return what Cloud Monitoring has, by one call for each of its metrics and a hundred nodes."""
         return metrics(self._clients, self._workers, nodes, since=since, until=until)
+
+    def access(self, node: Node) -> Access:
+        """Return how to log in to a node: as `ubuntu`, through IAP if it has no public address."""
+        return access(self._clients.settings, node)
+
+    @renews_credentials
+    def host_keys(self, nodes: Sequence[Node]) -> Mapping[str, str]:
+        """Return the host keys that the guest agents of instances have published."""
+        return host_keys(self._clients, nodes)
+
+    @renews_credentials
+    def open_ssh(self, region: str, tags: Mapping[str, str]) -> None:
+        """Create the cluster's firewall rule for the caller's address."""
+        self._network.open_ssh(Place("gcp", region), tags)
 
     def check(self) -> tuple[Check, ...]:
         """Return whether the project exists, and whether the main permissions are there."""

@@ -16,6 +16,7 @@ from multicompute.provider_kit.settings import (
     Endpoint,
     Environment,
     Secret,
+    SshSettings,
     Texts,
     existing_file,
     firmware_has,
@@ -31,7 +32,7 @@ _ADC: Final = "application_default_credentials.json"
 _PRODUCT_FILE = Path("/sys/class/dmi/id/product_name")
 
 
-class GcpSettings(BaseModel):
+class GcpSettings(SshSettings, BaseModel):
     """The table `[providers.gcp]`, checked, and the environment to look for credentials in."""
 
     model_config = SETTINGS

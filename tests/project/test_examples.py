@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.remote.hosts import missing
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 CHANGING = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|h100-64-\w+|i-\w{17}|172[.\d]+")
 """Text that differs in every run: expiry, generated name, machines."""
+RUN = re.compile(r"\nRun on all nodes:\n((?:  .*\n)+)")
+"""What the nodes wrote; it depends on whether sshd is installed."""
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -33,8 +37,14 @@ def test_the_quickstart_shows_all_steps_from_plan_to_teardown(tmp_path: Path) ->
     assert "InsufficientInstanceCapacity" in shown
     assert len(re.findall(r"^  rank \d", shown, re.MULTILINE)) == 8
     assert "\nLeft in the cloud: nothing\n" in shown
+    # Each node of the local cloud has a shell where sshd is installed.
+    ran = RUN.search(shown)
+    assert ran is not None
+    lines = [f"  [{rank}] rank {rank} of 8 has 8 accelerators" for rank in range(8)]
+    assert ran[1].splitlines() == lines if not missing() else ran[1].startswith("  nothing: ")
     recorded = (ROOT / "docs" / "images" / "quickstart.txt").read_text().partition("\n")[2]
-    assert CHANGING.sub("", recorded) == CHANGING.sub("", shown), "run `make picture`"
+    assert CHANGING.sub("", RUN.sub("", recorded)) == CHANGING.sub("", RUN.sub("", shown)), "run `make picture`"
+    assert RUN.search(recorded)
 
 
 def test_the_commands_that_the_quickstart_ends_with_get_and_terminate_a_cluster(tmp_path: Path) -> None:
@@ -56,7 +66,7 @@ def test_an_example_of_a_test_passes(path: Path, tmp_path: Path) -> None:
 
 
 def test_no_example_is_left_out() -> None:
-    shown = {"quickstart.py", "my_pipeline.py"} | {path.name for path in EXAMPLES.glob("test_*.py")}
+    shown = {"quickstart.py", "my_pipeline.py", "train.py"} | {path.name for path in EXAMPLES.glob("test_*.py")}
     assert {path.name for path in EXAMPLES.glob("*.py")} == shown
 
 

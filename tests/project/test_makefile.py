@@ -11,7 +11,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 def test_every_installation_prints_the_errors_of_pip_and_not_its_warnings() -> None:
     lines = re.findall(r"-m pip install .*", MAKEFILE)
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert all("-qq" in line.split() and "--disable-pip-version-check" in line for line in lines)
 
 
@@ -27,5 +27,5 @@ def test_a_run_lists_the_number_of_skipped_tests_for_each_reason() -> None:
 def test_make_test_names_what_it_does_not_run_and_the_command_that_does() -> None:
     test = MAKEFILE.partition("\ntest: ")[2].partition("\n\n")[0]
     named = set(re.findall(r'@echo "  make (\S+) ', test))
-    assert named == {"test-airflow", "kill", "campaign"}
+    assert named == {"test-airflow", "test-remote", "kill", "campaign"}
     assert named <= set(re.findall(r"^([\w-]+):", MAKEFILE, re.MULTILINE))

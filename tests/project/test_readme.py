@@ -26,6 +26,8 @@ PAGES = [
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ELSEWHERE = re.compile(r"make \w+")
 """Commands that are not run here, because .ci/run runs them, and `make test` would run this test again."""
+ENGINES = re.compile(r"cluster\.(torchrun|jax|mpirun|ray)\(")
+"""Code that needs an engine on the nodes. tests/remote/engines runs it on hosts that have one."""
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -68,6 +70,10 @@ def test_a_command_of_the_docs_works_as_written(place: str, text: str, tmp_path:
 
 @pytest.mark.parametrize(("place", "text"), blocks("python"), ids=[place for place, _ in blocks("python")])
 def test_code_of_the_docs_works_as_written(place: str, text: str, tmp_path: Path) -> None:
+    if ENGINES.search(text):
+        assert place.startswith("README.md"), "tests/remote/engines/test_readme.py runs that of the README only"
+        assert [name for name in ours(text) if not is_defined(*name)] == []
+        return
     absent = [name for name in imported(text) if find_spec(name.partition(".")[0]) is None]
     if absent:
         # A scheduler with a separate environment, in which its example is run. Here, check only that our names exist.

@@ -63,6 +63,7 @@ def test_the_package_offers_these_names() -> None:
         "NodeState",
         "Offer",
         "Plan",
+        "RunResult",
         "__version__",
         "errors",
     ]
@@ -124,11 +125,20 @@ def test_every_method_that_waits_has_an_async_twin_with_the_same_arguments() -> 
         "wait": "await_",
         "extend": "aextend",
         "terminate": "aterminate",
+        "run": "arun",
+        "put": "aput",
+        "_get_files": "aget",
+        "env": "aenv",
+        "torchrun": "atorchrun",
+        "jax": "ajax",
+        "mpirun": "ampirun",
     }
     for name, twin in twins.items():
         # `arequest` returns what can be awaited, and entered without `await`.
         assert inspect.iscoroutinefunction(getattr(Cluster, twin)) or twin == "arequest"
         assert parameters(getattr(Cluster, twin)) == parameters(getattr(Cluster, name))
+    # A context manager each.
+    assert parameters(Cluster.aray) == parameters(Cluster.ray)
 
 
 def test_a_cluster_has_these_properties() -> None:
@@ -170,6 +180,9 @@ def test_every_error_has_its_exit_status() -> None:
         "ProviderError": 1,
         "TeardownIncomplete": 1,
         "LedgerError": 1,
+        "RunError": 1,
+        "RunTimeout": 1,
+        "HostKeyError": 1,
         "CatalogError": 1,
     }
     kinds = {
@@ -188,5 +201,5 @@ def test_errors_can_be_caught_as_the_builtin_that_they_are() -> None:
 
 
 def test_the_command_line_has_these_commands() -> None:
-    expected = "offers plan up ls show wait nodes events watch extend heal down cost reconcile reap supervise outages catalog schema init doctor verify local completion"
+    expected = "offers plan up ls show wait nodes events watch run put get ssh torchrun jax mpirun ray extend heal down cost reconcile reap supervise outages catalog schema init doctor verify local completion"
     assert list(COMMANDS) == expected.split()

@@ -13,7 +13,7 @@ from multicompute import errors
 from multicompute.node import Metric
 from multicompute.offer import InstanceType, Offer, Part, Quote
 from multicompute.price_feed import PricedType, PriceQuery
-from multicompute.provider import LaunchRequest, Selector, Settings
+from multicompute.provider import TAG_ID, LaunchRequest, Selector, Settings
 from multicompute.testing.provider_harness import launch_request
 from multicompute_aws._feed import AwsPriceFeed
 from multicompute_aws._provider import AwsProvider
@@ -194,6 +194,14 @@ def restarted(site: Site) -> object:
     return states, site.tear_down(provider)
 
 
+def reached(site: Site) -> object:
+    """Read the host keys of nodes, and open the port of nodes whose launch has opened none."""
+    provider, request = site.provider(), site.request(ssh_public_key=KEY, opens_later=True)
+    nodes = provider.launch(request)
+    provider.open_ssh("us-east-1", {TAG_ID: request.cluster_id})
+    return len(provider.host_keys(nodes)), site.tear_down(provider)
+
+
 ACTIONS: Mapping[str, Callable[[Site], object]] = {
     action.__name__: action
     for action in (
@@ -211,6 +219,7 @@ ACTIONS: Mapping[str, Callable[[Site], object]] = {
         leftovers,
         restarted,
         extended_by_group,
+        reached,
     )
 }
 

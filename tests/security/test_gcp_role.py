@@ -53,6 +53,10 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
     ),
     "instances.aggregatedList": (COMPUTE + "instances/aggregatedList", {"compute.instances.list"}),
     "instances.get": (COMPUTE + "instances/get", {"compute.instances.get"}),
+    "instances.getGuestAttributes": (
+        COMPUTE + "instances/getGuestAttributes",
+        {"compute.instances.getGuestAttributes"},
+    ),
     "instances.delete": (COMPUTE + "instances/delete", {"compute.instances.delete"}),
     "instances.start": (COMPUTE + "instances/start", {"compute.instances.start"}),
     "instances.resume": (COMPUTE + "instances/resume", {"compute.instances.resume"}),
@@ -194,6 +198,9 @@ def use_everything(cloud: GcpLocalCloud) -> None:
         cloud.measure(node.id, {Metric.ACCELERATOR: 50.0})
     provider.metrics(nodes, since=datetime.now(UTC) - timedelta(minutes=5), until=datetime.now(UTC))
     provider.resources(ALL)
+    assert {node.id for node in nodes if "/" not in node.id} == set(provider.host_keys(nodes)) | {
+        node.id for node in nodes if node.token not in ("t-1", "t-2") and "/" not in node.id
+    }
     cloud.stop_node("t-1-0-0001")
     cloud.suspend_node("t-1-0-0002")
     provider.launch(replace(gang, restart=True))

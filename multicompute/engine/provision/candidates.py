@@ -17,6 +17,7 @@ from multicompute.engine.provision.lifetime import (
     limited,
     requested_expiry,
 )
+from multicompute.engine.provision.login import wait_until_ssh_answers
 from multicompute.engine.provision.planner import Planner
 from multicompute.engine.provision.preflight import learn_availability, quota_error, recheck_price
 from multicompute.engine.provision.rollback import roll_back
@@ -100,7 +101,9 @@ def try_attempts(
         if groups:
             _launch_groups(op, attempts, groups)
         if wait:
-            make_ready(op, attempts, wait_until_running(op, attempts))
+            found = wait_until_running(op, attempts)
+            wait_until_ssh_answers(op, found)
+            make_ready(op, attempts, found)
         return None
     except (LedgerError, ProvisionTimeout):
         raise

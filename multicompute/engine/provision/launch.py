@@ -29,6 +29,7 @@ from multicompute.node import Node
 from multicompute.offer import InstanceType, Part
 from multicompute.plan import Candidate
 from multicompute.provider import Capability, LaunchRequest, Provider
+from multicompute.remote.places import public_key_of
 from multicompute.spec import ClusterSpec
 from multicompute.units import counted, format_usd
 
@@ -176,7 +177,8 @@ def launch_request(op: Operation, attempt: AttemptRecord) -> LaunchRequest:
         fabric=has_fabric,
         image=spec.image_in(attempt.provider, attempt.region),
         setup=spec.setup or "",
-        ssh_public_key=spec.ssh_public_key(),
+        ssh_public_key=spec.ssh_public_key() or public_key_of(op.session, record.id),
+        opens_later=spec.ssh_key is None,
         private=spec.private,
         disk_gib=spec.disk,
         max_price=_spot_ceiling(spec, instance, attempt.parts),

@@ -15,6 +15,7 @@ from multicompute.engine.provision.candidates import try_attempts, try_candidate
 from multicompute.engine.provision.claim import claim, find_claimed
 from multicompute.engine.provision.description import expiry_text
 from multicompute.engine.provision.failover import CandidateQueue
+from multicompute.engine.provision.login import made_key, require_key_maker
 from multicompute.engine.provision.planner import Planner
 from multicompute.engine.provision.records import is_complete_gang
 from multicompute.engine.provision.rollback import roll_back
@@ -62,6 +63,7 @@ def request(
     spec = with_default_ttl(session, spec)
     # Reads the key file, so that a missing one is an error before anything is launched.
     spec.ssh_public_key()
+    require_key_maker(session, spec)
     cancellation = cancellation or Cancellation()
     with cancel_on_signals(cancellation):
         # Before planning: a repeated request returns its cluster, whatever a new plan would choose.
@@ -150,7 +152,10 @@ def _provision(op: Operation, planner: Planner | None, *, wait: bool) -> bool:
                 plan = planner.plan
                 count, until = len(plan.candidates), expiry_text(op.initial.expires_at)
                 op.events.add(
-                    "requested", f"{op.name}: {counted(count, 'candidate')}; will run {until}", candidates=count
+                    "requested",
+                    f"{op.name}: {counted(count, 'candidate')}; will run {until}",
+                    candidates=count,
+                    **made_key(op),
                 )
                 for note in plan.notes:
                     if note.startswith("reservation "):

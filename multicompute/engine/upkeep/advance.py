@@ -1,12 +1,18 @@
 """Moves a cluster on that a request did not wait for: READY as soon as all its nodes run."""
 
+from datetime import timedelta
 from functools import partial
+from typing import Final
 
 from multicompute.engine.operation.operation import Operation
+from multicompute.engine.provision.login import is_ssh_closed
 from multicompute.engine.provision.records import is_complete_gang
 from multicompute.engine.provision.wait import make_ready
 from multicompute.ledger import AttemptState, ClusterRecord
 from multicompute.node import NodeState
+
+_SSH_PATIENCE: Final = timedelta(minutes=20)
+"""How long after a launch a cluster is not READY because SSH does not answer. It could cost money unnoticed otherwise."""
 
 
 def advance(op: Operation) -> ClusterRecord:
@@ -25,5 +31,8 @@ def advance(op: Operation) -> ClusterRecord:
         found.append([node for node in listed if node.state is NodeState.RUNNING])
     is_running = all(len(nodes) == attempt.nodes for attempt, nodes in zip(opened, found, strict=True))
     if is_running and is_complete_gang(op.spec, opened):
+        is_recent = op.clock.now() < max(attempt.opened_at for attempt in opened) + _SSH_PATIENCE
+        if is_recent and is_ssh_closed(op, found):
+            return op.reload()
         make_ready(op, opened, found)
     return op.reload()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
     from multicompute import Cluster
+    from multicompute.remote.results import RunResult
 
 _RESERVED = ("name", "wait", "progress")
 """The arguments that the operator sets."""
@@ -193,29 +194,42 @@ class ClusterRequestOperator(_ClusterOperator):
 
 
 class ClusterRunOperator(_ClusterOperator):
-    """An operator that runs a command or a function on the worker, for a cluster that is up.
+    """An operator that runs a command on the nodes of a cluster that is up, or a function on the worker.
 
-    A command gets the cluster in its environment: `MULTICOMPUTE_CLUSTER` (the name), `MULTICOMPUTE_HEAD` (the address of the
-    node of rank 0), `MULTICOMPUTE_NODES` (all addresses by rank, separated by commas), and the ledger, so that it can run
-    `multicompute`. The task returns its last line of output. A function gets the `Cluster` as its first argument, and the
-    task returns its result.
+    A command runs on all nodes at once, as `Cluster.run` does it, with the variables that every command on a node gets. Its
+    output goes to the task's log, with the rank before each line. The task returns the last line that the first of these
+    nodes wrote to stdout. A function gets the `Cluster` as its first argument, and the task returns its result; it can call
+    `cluster.torchrun` and the like.
+
+    With `on="worker"`, the command runs on the worker, with the variables `MULTICOMPUTE_CLUSTER`, `MULTICOMPUTE_NODES`,
+    `MULTICOMPUTE_HEAD_ADDR` and `MULTICOMPUTE_NODE_ADDRS`, and with the ledger, so that it can run `multicompute`.
 
     Args:
         cluster: The handle that the request returned, or the name of a cluster.
-        command: A list to run without a shell, or a text to run by bash.
+        command: A list to run without a shell, or a text to run by a shell.
+        on: Where the command runs.
+        ranks: The nodes; all of them if omitted.
+        env: Variables for the command.
+        cwd: The folder on the nodes to run it in.
+        timeout: How long it may run there, "10m" or a timedelta.
         python_callable: The function.
         op_kwargs: Further arguments for the function.
         multicompute_conn_id: The connection to use.
     """
 
-    template_fields: Sequence[str] = ("cluster", "command", "op_kwargs", "multicompute_conn_id")
-    template_fields_renderers: ClassVar[Mapping[str, str]] = {"command": "bash", "op_kwargs": "py"}
+    template_fields: Sequence[str] = ("cluster", "command", "env", "cwd", "op_kwargs", "multicompute_conn_id")
+    template_fields_renderers: ClassVar[Mapping[str, str]] = {"command": "bash", "env": "json", "op_kwargs": "py"}
 
     def __init__(
         self,
         *,
         cluster: Any,
         command: str | Sequence[str] | None = None,
+        on: Literal["nodes", "worker"] = "nodes",
+        ranks: Sequence[int] | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout: str | timedelta | None = None,
         python_callable: Callable[..., Any] | None = None,
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -224,11 +238,19 @@ class ClusterRunOperator(_ClusterOperator):
         super().__init__(**kwargs)
         if (command is None) == (python_callable is None):
             raise ValueError("ClusterRunOperator: needs a command or a python_callable, and not both")
+        if on not in ("nodes", "worker"):
+            raise ValueError(f"ClusterRunOperator: on={on!r}: must be 'nodes' or 'worker'")
         self.cluster = cluster
         self.command = command
+        self.on = on
+        self.ranks = ranks
+        self.env = env
+        self.cwd = cwd
+        self.timeout = timeout
         self.python_callable = python_callable
         self.op_kwargs = op_kwargs
         self._process: SubprocessHook | None = None
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
     def execute(self, context: "Context") -> Any:
         """Refresh the cluster, then run the command or the function."""
@@ -240,29 +262,66 @@ class ClusterRunOperator(_ClusterOperator):
                 )
             if self.python_callable is not None:
                 return self.python_callable(cluster, **(self.op_kwargs or {}))
-            return self._run(hook, cluster)
+            return self._run_on_nodes(cluster) if self.on == "nodes" else self._run_on_worker(hook, cluster)
 
     def on_kill(self) -> None:
-        """Terminate the command, but not the cluster, which its own teardown task terminates."""
+        """End the command, but not the cluster, which its own teardown task terminates."""
         if self._process is not None:
             self._process.send_sigterm()
+        if self._running is not None:
+            loop, task = self._running
+            loop.call_soon_threadsafe(task.cancel)
 
-    def _run(self, hook: MulticomputeHook, cluster: "Cluster") -> str:
+    def _run_on_nodes(self, cluster: "Cluster") -> str:
+        from multicompute import errors
+
+        try:
+            results = asyncio.run(self._arun(cluster))
+        except errors.SpecError as error:
+            # A retry would fail in the same way.
+            raise AirflowFailException(str(error)) from error
+        except errors.MulticomputeError as error:
+            raise AirflowException(str(error)) from error
+        except asyncio.CancelledError:
+            raise AirflowException(f"killed; the command was ended on all nodes of {cluster.name}") from None
+        lines = results[0].stdout.splitlines() if results else []
+        return lines[-1] if lines else ""
+
+    async def _arun(self, cluster: "Cluster") -> "list[RunResult]":
+        task = asyncio.current_task()
+        assert task is not None
+        assert self.command is not None
+        self._running = (asyncio.get_running_loop(), task)
+        try:
+            return await cluster.arun(
+                self.command,
+                ranks=self.ranks,
+                env=self.env,
+                cwd=self.cwd,
+                timeout=self.timeout,
+                stream=lambda rank, _, line: self.log.info("[%d] %s", rank, line),
+            )
+        finally:
+            self._running = None
+
+    def _run_on_worker(self, hook: MulticomputeHook, cluster: "Cluster") -> str:
         from airflow.providers.standard.hooks.subprocess import SubprocessHook
 
         from multicompute.config import apply_environment
 
         assert self.command is not None
         argv = ["bash", "-c", self.command] if isinstance(self.command, str) else list(self.command)
+        addresses = [_address(node) for node in cluster.nodes]
         known = {
             "MULTICOMPUTE_CLUSTER": cluster.name,
-            "MULTICOMPUTE_HEAD": _address(cluster.head),
-            "MULTICOMPUTE_NODES": ",".join(_address(node) for node in cluster.nodes),
+            "MULTICOMPUTE_NODES": str(len(addresses)),
+            "MULTICOMPUTE_HEAD_ADDR": addresses[0],
+            "MULTICOMPUTE_NODE_ADDRS": ",".join(addresses),
         }
         self._process = SubprocessHook()
         # A task runs in its own process, so changing the environment affects nothing else.
-        with apply_environment({**hook.variables(), **known}):
-            done = self._process.run_command(argv)
+        with apply_environment({**hook.variables(), **known, **(self.env or {})}):
+            done = self._process.run_command(argv, cwd=self.cwd)
         if done.exit_code:
             raise AirflowException(f"the command for {cluster.name} failed with status {done.exit_code}: {done.output}")
         return str(done.output)

@@ -133,3 +133,13 @@ def to_run_logger() -> Callable[[Event], None]:
         logger.log(logging.DEBUG if is_count else _LEVELS.get(event.kind, logging.INFO), "%s", event.message)
 
     return write
+
+
+def lines_to_run_logger() -> Callable[[int, str, str], None]:
+    """Return a function that writes the output of commands on nodes to the log of the run, from any thread."""
+    logger = get_run_logger()
+
+    def write(rank: int, stream: str, line: str) -> None:
+        logger.info("[%d] %s", rank, line)
+
+    return write

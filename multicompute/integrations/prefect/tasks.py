@@ -1,6 +1,7 @@
-"""Tasks that request and terminate a cluster that several tasks of a flow share."""
+"""Tasks that request, use and terminate a cluster that several tasks of a flow share."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final, Unpack
 
 from prefect import task
@@ -12,8 +13,9 @@ from multicompute.cluster_requests import RequestArguments
 from multicompute.errors import ClusterNotFound
 from multicompute.integrations.prefect.block import Configuration, aload, configured, load
 from multicompute.integrations.prefect.records import ashow_cost, show_cost
-from multicompute.integrations.prefect.runs import request_arguments
+from multicompute.integrations.prefect.runs import lines_to_run_logger, request_arguments
 from multicompute.integrations.prefect.scope import aobtain, obtain, refuse_event_loop
+from multicompute.remote.results import RunResult
 
 _KEY: Final = "multicompute-cluster"
 
@@ -110,6 +112,58 @@ async def aterminate_cluster(cluster: Mapping[str, object] | str, *, config: Con
         ended = await Cluster.get(_name(cluster)).aterminate()
     await ashow_cost(ended)
     return ended.to_dict()
+
+
+@task(name="run-on-cluster", cache_policy=NO_CACHE)
+def run_on_cluster(
+    cluster: Mapping[str, object] | str,
+    command: str | Sequence[str],
+    *,
+    config: Configuration = None,
+    ranks: Sequence[int] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    timeout: str | timedelta | None = None,
+) -> list[RunResult]:
+    """Run a command on the nodes of a cluster, all at once, as `Cluster.run` does it; its output goes to the log of the run.
+
+    Args:
+        cluster: The handle that `request_cluster` returned, or a name.
+        command: A shell line, or a list of arguments that no shell interprets.
+        config: The same as for the request.
+        ranks: The nodes; all of them if omitted.
+        env: Variables to set.
+        cwd: The folder to run in, relative to the login user's home.
+        timeout: How long it may run, "10m" or a timedelta.
+
+    Raises:
+        RunError: A rank failed, or its node was lost.
+        ClusterNotFound: The cluster is not up.
+        SpecError: The call would block an event loop.
+    """
+    refuse_event_loop("run_on_cluster", instead="`await arun_on_cluster(...)`")
+    with configured(load(config)):
+        return Cluster.get(_name(cluster)).run(
+            command, ranks=ranks, env=env, cwd=cwd, timeout=timeout, stream=lines_to_run_logger()
+        )
+
+
+@task(name="run-on-cluster", cache_policy=NO_CACHE)
+async def arun_on_cluster(
+    cluster: Mapping[str, object] | str,
+    command: str | Sequence[str],
+    *,
+    config: Configuration = None,
+    ranks: Sequence[int] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    timeout: str | timedelta | None = None,
+) -> list[RunResult]:
+    """Do the same as `run_on_cluster`, for async flows; a cancelled task ends the command on all nodes."""
+    with configured(await aload(config)):
+        return await Cluster.get(_name(cluster)).arun(
+            command, ranks=ranks, env=env, cwd=cwd, timeout=timeout, stream=lines_to_run_logger()
+        )
 
 
 def _remember(wanted: Mapping[str, Any], block: object) -> None:

@@ -18,6 +18,7 @@ from multicompute.testing.conformance.probes import (
     ids_of,
     live_nodes,
     needs,
+    tear_down,
     until_running,
 )
 from multicompute.testing.provider_harness import EXPECTED, FailureKind, ProviderHarness, launch_request
@@ -253,3 +254,20 @@ class AbilityConformance:
         findings = harness.provider.check()
         assert findings
         assert [finding for finding in findings if not finding.ok] == []
+
+    # --- SSH ----------------------------------------------------------------------------------------------------------
+
+    @needs(Capability.SSH)
+    def test_access_and_the_port_belong_to_nodes_that_run(self, harness: ProviderHarness) -> None:
+        """Launch with a key that opens no port, ask for the way to each node, and open the port twice."""
+        key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me"
+        request = replace(launch_request(harness.offer()), ssh_public_key=key, opens_later=True)
+        harness.provider.launch(request)
+        nodes = until_running(harness, FIRST, count=2)
+        for node in nodes:
+            access = harness.provider.access(node)
+            assert access.address or access.problem
+        assert set(harness.provider.host_keys(nodes)) <= ids_of(nodes)
+        for _ in range(2):
+            harness.provider.open_ssh(request.region, request.tags)
+        tear_down(harness, FIRST)

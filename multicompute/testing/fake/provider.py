@@ -13,6 +13,7 @@ from multicompute.provider import (
     TAG_ATTEMPT,
     TAG_EXPIRES_AT,
     TAG_ID,
+    Access,
     Account,
     Availability,
     Capability,
@@ -228,6 +229,17 @@ class FakeProvider:
             machines = [self._machines[node.id] for node in nodes if node.id in self._machines]
             found = [sample for machine in machines for sample in machine.samples(since, until)]
             return tuple(sorted(found, key=lambda sample: sample.at))
+
+    def access(self, node: Node) -> Access:
+        """Return that there is nothing to log in to: nodes of this cloud are records, and SSH is not declared."""
+        return Access(node.public_ip or node.private_ip or "", problem="fake nodes have no shell")
+
+    def host_keys(self, nodes: Sequence[Node]) -> Mapping[str, str]:
+        """Return nothing."""
+        return {}
+
+    def open_ssh(self, region: str, tags: Mapping[str, str]) -> None:
+        """Do nothing."""
 
     def check(self) -> tuple[Check, ...]:
         """Check the credentials, which the fake cloud always accepts; see `Provider.check`."""

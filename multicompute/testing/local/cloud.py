@@ -185,6 +185,10 @@ class LocalCloud(Protocol):
         """Return the boot script of a node as the launch sent it; in base64 if the vendor's API takes base64."""
         raise _unsupported(self, "boot scripts")
 
+    def authorized_keys(self, node_id: str) -> Sequence[str]:
+        """Return the public keys that the launch of a node allows to log in."""
+        raise _unsupported(self, "keys that may log in")
+
     def seed_foreign(self) -> None:
         """Create foreign resources of every kind that the provider creates: some untagged, some of another owner.
 

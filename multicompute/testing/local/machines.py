@@ -2,7 +2,9 @@
 
 import base64
 import gzip
+import hashlib
 import re
+import struct
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ _INTERVAL: Final = timedelta(milliseconds=200)
 _TIMER_DELAY: Final = timedelta(seconds=30)
 """The time from the expiry until the timer ends a node: it checks every minute, so half of that on average."""
 _SETUP: Final = re.compile(rf"^echo (\S+) \| base64 -d > {SETUP} ", re.MULTILINE)
+_KEY: Final = re.compile(r'echo (\S+) \| base64 -d >> "[^"]*/authorized_keys"')
 _POWER_OFF: Final = re.compile(r"^\s*(systemctl poweroff|poweroff|shutdown -[hP] now)\b", re.MULTILINE)
 
 
@@ -89,7 +92,7 @@ class Machines:
 
     def _boot(self, node_id: str) -> _Boot:
         if node_id not in self._boots:
-            script = _text(self._cloud.boot_script(node_id))
+            script = boot_script_text(self._cloud.boot_script(node_id))
             encoded = _SETUP.search(script)
             setup = base64.b64decode(encoded[1]).decode() if encoded else ""
             self._boots[node_id] = _Boot(
@@ -98,12 +101,25 @@ class Machines:
         return self._boots[node_id]
 
 
-def _text(script: str) -> str:
+def boot_script_text(script: str) -> str:
     """Return a boot script as text: clouds take it as it is, in base64, or compressed and in base64."""
     if not script or script.startswith("#!"):
         return script
     sent = base64.b64decode(script)
     return (gzip.decompress(sent) if sent.startswith(b"\x1f\x8b") else sent).decode()
+
+
+def reported_host_key(node_id: str) -> str:
+    """Return the host key that a machine without a shell reports to its cloud: a digest of its id in the form of a public key."""
+    kind, digest = b"ssh-ed25519", hashlib.sha256(node_id.encode()).digest()
+    blob = struct.pack(">I", len(kind)) + kind + struct.pack(">I", len(digest)) + digest
+    return f"{kind.decode()} {base64.b64encode(blob).decode()}"
+
+
+def keys_in(script: str) -> list[str]:
+    """Return the public keys that a boot script lets log in."""
+    found = re.findall(_KEY, boot_script_text(script))
+    return [base64.b64decode(encoded).decode().strip() for encoded in found]
 
 
 def _has_passed(expiry: str, now: datetime) -> bool:

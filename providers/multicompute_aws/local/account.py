@@ -8,6 +8,7 @@ from multicompute.testing.local.fault_injection import FaultInjector
 from multicompute_aws.local.addresses import Addresses
 from multicompute_aws.local.app import AwsApp
 from multicompute_aws.local.attachments import Attachments
+from multicompute_aws.local.consoles import Consoles
 from multicompute_aws.local.groups import Groups
 from multicompute_aws.local.instances import Handler, Instances
 from multicompute_aws.local.inventory import list_resources
@@ -53,6 +54,7 @@ class Account:
             handlers |= Instances(self.state, self.moto, launcher).handlers()
             handlers |= Attachments(self.state, self.moto).handlers()
         handlers |= StatusChecks(self.state).handlers()
+        handlers |= Consoles(self.state).handlers()
         handlers |= Addresses(self.state, self.moto).handlers()
         handlers |= Places(self.state, self.moto).handlers()
         handlers |= SecurityGroups(self.state, self.moto).handlers()

@@ -15,8 +15,11 @@ from multicompute.testing.local.chassis import Chassis
 from multicompute.testing.local.fault_injection import FaultInjector
 from multicompute.testing.local.foreign import ForeignResources
 from multicompute.testing.local.forwarded import Duration
+from multicompute.testing.local.machines import keys_in
 from multicompute.testing.local.measurements import Load, by_metric
 from multicompute.testing.local.server import Request, Response
+from multicompute.testing.local.shells import PREFIX as SHELLS
+from multicompute.testing.local.shells import Shells
 from multicompute_aws.local.account import Account, Store
 from multicompute_aws.local.addresses import ADDRESS_QUOTA
 from multicompute_aws.local.admission import QUOTAS
@@ -88,6 +91,7 @@ class AwsLocalCloud:
         self.faults = Faults()
         self._injector = FaultInjector(self.faults, clock)
         self._chassis = Chassis("AWS")
+        self._shells = Shells(self)
         self._state = State(clock.now)
         self._moto = Moto()
         self._main = Account(self._state, self._moto, store)
@@ -132,13 +136,15 @@ class AwsLocalCloud:
             return
         self._main.store = self.store
         self._apps = {"": self._main.start(self._injector, self._keys)}
-        self._chassis.start({"/": self._answer, PREFIX: Admin(self, {"interruptions": self.set_interruptions})})
+        admin = Admin(self, {"interruptions": self.set_interruptions})
+        self._chassis.start({"/": self._answer, PREFIX: admin, SHELLS: self._shells})
         (self._chassis.folder / "config").write_text(_profile(_KEY_ID), encoding="utf-8")
 
     def stop(self) -> None:
         """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
         if not self._chassis.is_running:
             return
+        self._shells.stop()
         self._chassis.stop()
         for account in self._accounts.values():
             account.stop()
@@ -478,6 +484,10 @@ class AwsLocalCloud:
         """Return the user data of an instance, in base64 as it was sent."""
         with self._state.lock:
             return self._find(node_id)[1].launch.user_data
+
+    def authorized_keys(self, node_id: str) -> list[str]:
+        """Return the keys that the user data of an instance lets log in; see `LocalCloud.authorized_keys`."""
+        return keys_in(self.boot_script(node_id))
 
     def alive(self) -> list[Resource]:
         """Return everything that exists in every region; see `LocalCloud.alive`.

@@ -14,11 +14,13 @@ from multicompute.testing.local.foreign import ForeignResources
 from multicompute.testing.local.forwarded import Duration, Forwarded
 from multicompute.testing.local.measurements import Load
 from multicompute.testing.local.server import Request
+from multicompute.testing.local.shells import PREFIX as SHELLS
+from multicompute.testing.local.shells import Shells
 from multicompute_azure.local import foreign, hardware, schema
 from multicompute_azure.local.accounts import Subscriptions
 from multicompute_azure.local.admission import REGIONAL, SPOT, Admission, Stockout
 from multicompute_azure.local.app import AzureApp
-from multicompute_azure.local.arm import SUBSCRIPTION, TENANT
+from multicompute_azure.local.arm import SUBSCRIPTION, TENANT, dig
 from multicompute_azure.local.compute import Compute
 from multicompute_azure.local.graph import RATES, Graph
 from multicompute_azure.local.groups import Groups
@@ -110,6 +112,7 @@ class AzureLocalCloud:
         self._injector = FaultInjector(self.faults, clock)
         self._tokens = Tokens(clock.now)
         self._chassis = Chassis("Azure")
+        self._shells = Shells(self)
         self._state = State(clock.now)
         self._listing = Listing(self._state)
         self._operations = Operations(self._state)
@@ -161,7 +164,14 @@ class AzureLocalCloud:
         app = Subscriptions(self._app(), self._apps)
         admin = Admin(self, {"restrict": self.restrict, "evictions": self.set_eviction_rate})
         self._chassis.start(
-            {"/": app, "/api/": self._prices, "/msi/": self._tokens, AUTHORITY: self._identity, PREFIX: admin}
+            {
+                "/": app,
+                "/api/": self._prices,
+                "/msi/": self._tokens,
+                AUTHORITY: self._identity,
+                PREFIX: admin,
+                SHELLS: self._shells,
+            }
         )
 
     def _app(self) -> AzureApp:
@@ -185,6 +195,7 @@ class AzureLocalCloud:
         """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
         if not self._chassis.is_running:
             return
+        self._shells.stop()
         self._chassis.stop()
         for part in (self._state, self._monitoring, self._foreign, self._identity, self._others, self._apps):
             part.clear()
@@ -496,6 +507,14 @@ class AzureLocalCloud:
         """Return the custom data of a machine, in base64 as it was sent."""
         with self._state.lock:
             return self._find(node_id)[1].custom_data
+
+    def authorized_keys(self, node_id: str) -> list[str]:
+        """Return the keys of the scale set of a machine; see `LocalCloud.authorized_keys`."""
+        with self._state.lock:
+            owner = self._state.find(self._find(node_id)[1].scale_set)
+            profile = dig(owner.body, "properties", "virtualMachineProfile", "osProfile") if owner is not None else None
+            keys = dig(profile or {}, "linuxConfiguration", "ssh", "publicKeys") or []
+            return [str(key["keyData"]) for key in keys]
 
     def fabric_of(self, node_id: str) -> str:
         """Return the id of the InfiniBand partition that a machine is in, "" for none: machines reach each other within a partition only.

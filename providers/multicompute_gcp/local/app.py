@@ -165,7 +165,7 @@ def _begun(operation: Operation, state: State) -> Response:
 def _begins_operation(called: Route) -> bool:
     # The names of the methods in compute.v1 that only read.
     method = called.operation.rsplit(".", 1)[-1]
-    return method not in ("get", "list", "aggregatedList", "wait", "getFromFamily")
+    return method not in ("get", "list", "aggregatedList", "wait", "getFromFamily", "getGuestAttributes")
 
 
 def _schema(called: Route) -> Document | None:

@@ -15,6 +15,8 @@ from multicompute.testing.local.fault_injection import FaultInjector
 from multicompute.testing.local.foreign import ForeignResources
 from multicompute.testing.local.forwarded import Duration, Forwarded
 from multicompute.testing.local.measurements import Load
+from multicompute.testing.local.shells import PREFIX as SHELLS
+from multicompute.testing.local.shells import Shells
 from multicompute_gcp.local import foreign, images, quotas
 from multicompute_gcp.local.app import GcpApp
 from multicompute_gcp.local.billing import API_KEY, Billing
@@ -118,6 +120,7 @@ class GcpLocalCloud:
         self.faults: Faults = GcpFaults()
         self._injector = FaultInjector(self.faults, clock)
         self._chassis = Chassis("Google Cloud")
+        self._shells = Shells(self)
         self._state = State(clock.now)
         self._tpus = TpuRecords(self._state)
         self._queue = Queue(self._tpus)
@@ -185,7 +188,7 @@ class GcpLocalCloud:
         if self._chassis.is_running:
             return
         self._projects = Projects(self._application(), self._keys)
-        self._chassis.start({"/": self._projects, PREFIX: Admin(self)})
+        self._chassis.start({"/": self._projects, PREFIX: Admin(self), SHELLS: self._shells})
 
     def _application(self) -> GcpApp:
         add_network(self._state, "default", sorted(hardware().regions()))
@@ -193,6 +196,7 @@ class GcpLocalCloud:
 
     def stop(self) -> None:
         """Stop the server and delete everything in the cloud; does nothing if the server does not run."""
+        self._shells.stop()
         self._chassis.stop()
         parts = (
             self._state,
@@ -551,6 +555,12 @@ class GcpLocalCloud:
         """Return the startup script of an instance or a slice."""
         with self._state.lock:
             return self._inventory.metadata(node_id).get("startup-script", "")
+
+    def authorized_keys(self, node_id: str) -> list[str]:
+        """Return the keys in the metadata of an instance or a slice, without the user; see `LocalCloud.authorized_keys`."""
+        with self._state.lock:
+            lines = self._inventory.metadata(node_id).get("ssh-keys", "").splitlines()
+        return [line.partition(":")[2] for line in lines]
 
     def alive(self) -> list[Resource]:
         """Return everything that exists in every zone; see `LocalCloud.alive`.

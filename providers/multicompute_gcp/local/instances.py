@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from multicompute.testing.local.machines import reported_host_key
 from multicompute_gcp.local import capacity, quotas
 from multicompute_gcp.local.calls import Call, Handler, ZonalKind, required
 from multicompute_gcp.local.hardware import hardware
@@ -55,6 +56,7 @@ class Instances:
             "instances.setLabels": self._set_labels,
             "instances.setMetadata": self._set_metadata,
             "instances.setScheduling": self._set_scheduling,
+            "instances.getGuestAttributes": self._guest_attributes,
             "instances.setDeletionProtection": self._protect,
         }
 
@@ -272,6 +274,17 @@ class Instances:
         instance.body["metadata"] = with_fingerprint(call.body, "compute#metadata")
         instance.relabel(instance.labels)
         return self._begin("setMetadata", instance)
+
+    def _guest_attributes(self, call: Call) -> Json:
+        """Return the host key that the guest agent publishes, if the metadata allows it."""
+        instance, path = self._instances.found(call), call.query.get("queryPath", "")
+        allowed = {item["key"]: item["value"] for item in instance.body["metadata"].get("items", ())}
+        is_there = instance.status(self._state.now()) == "RUNNING" and path == "hostkeys/"
+        if not is_there or allowed.get("enable-guest-attributes", "").upper() != "TRUE":
+            raise GcpError("notFound", "The resource was not found", 404)
+        kind, _, value = reported_host_key(str(instance.body["name"])).partition(" ")
+        items = [{"namespace": "hostkeys", "key": kind, "value": value}]
+        return {"kind": "compute#guestAttributes", "queryPath": path, "queryValue": {"items": items}}
 
     def _set_scheduling(self, call: Call) -> Operation:
         instance = self._instances.found(call)

@@ -35,6 +35,7 @@ _COMPUTE_METHODS: Mapping[str, tuple[str, str]] = {
     "instances.list": ("GET", f"{_ZONAL}/instances"),
     "instances.aggregatedList": ("GET", f"{_PROJECT}/aggregated/instances"),
     "instances.get": ("GET", f"{_ZONAL}/instances/{{instance}}"),
+    "instances.getGuestAttributes": ("GET", f"{_ZONAL}/instances/{{instance}}/getGuestAttributes"),
     "instances.delete": ("DELETE", f"{_ZONAL}/instances/{{instance}}"),
     "instances.stop": ("POST", f"{_ZONAL}/instances/{{instance}}/stop"),
     "instances.start": ("POST", f"{_ZONAL}/instances/{{instance}}/start"),

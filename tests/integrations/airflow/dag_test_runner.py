@@ -9,7 +9,10 @@ from airflow.dag_processing.dagbag import DagBag
 
 def outcome(bag: Any, dag_id: str, conf: dict[str, object]) -> dict[str, str]:
     run = bag.dags[dag_id].test(run_conf=conf)
-    return {"": str(run.state), **{ti.task_id: str(ti.state) for ti in run.get_task_instances()}}
+    found = {"": str(run.state), **{ti.task_id: str(ti.state) for ti in run.get_task_instances()}}
+    # What tasks returned, of those that returned text.
+    returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in run.get_task_instances()}
+    return found | {f"{task} returned": text for task, text in returned.items() if isinstance(text, str)}
 
 
 def main(folder: str, wanted: list[str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from multicompute import Cluster, ClusterState
 from multicompute.testing import LocalClouds
 from tests.integrations.airflow.airflow_site import HERE, AirflowSite, needs_airflow
+from tests.remote.hosts import missing
 
 pytestmark = [
     needs_airflow,
@@ -25,10 +26,20 @@ def test_success_failure_deferral_and_the_shipped_example(prepared: AirflowSite,
     before = {cluster.id for cluster in Cluster.list(include_ended=True)}
     good, bad, deferred, example = run(prepared, "once", 'once={"fail": true}', "deferred", "airflow_fleet")
     for states in (good, deferred, example):
-        assert set(states.values()) == {"success"}
+        assert {state for name, state in states.items() if not name.endswith(" returned")} == {"success"}
     assert (bad[""], bad["work"], bad["cluster_end"]) == ("failed", "failed", "success")
     made = [cluster for cluster in Cluster.list(include_ended=True) if cluster.id not in before]
     assert sorted(cluster.tags["airflow-dag"] for cluster in made) == ["airflow_fleet", "deferred", "once", "once"]
+    assert cloud.alive() == []
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_a_command_runs_on_the_nodes(prepared: AirflowSite, cloud: LocalClouds) -> None:
+    (states,) = run(prepared, "on_nodes")
+    assert (states["ranked"], states["words"], states["failing"]) == ("success", "success", "failed")
+    assert states["ranked returned"] == "rank 0 of 2 for on_nodes"
+    assert states["words returned"] == "$HOME"
+    assert states["cluster_end"] == "success"
     assert cloud.alive() == []
 
 

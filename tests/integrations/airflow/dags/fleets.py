@@ -49,9 +49,27 @@ with DAG("slow", schedule=None):
         task_id="cluster", gpus=8, type="h100", deferrable=False, execution_timeout=timedelta(seconds=10)
     )
 
+with (
+    DAG("on_nodes", schedule=None),
+    cluster(gpus=16, type="h100", deferrable=False) as fleet_to_use,
+):
+    ranked = ClusterRunOperator(
+        task_id="ranked",
+        cluster=fleet_to_use,
+        command="echo $WORD $MULTICOMPUTE_RANK of $MULTICOMPUTE_NODES for {{ dag.dag_id }}",
+        env={"WORD": "rank"},
+    )
+    words = ClusterRunOperator(task_id="words", cluster=fleet_to_use, command=["printf", "%s", "$HOME"], ranks=[1])
+    failing = ClusterRunOperator(
+        task_id="failing", cluster=fleet_to_use, command="test $MULTICOMPUTE_RANK = 0 || exit 3"
+    )
+    ranked >> words >> failing
+
 with DAG("mapped", schedule=None):
     fleets = ClusterRequestOperator.partial(task_id="each", type="h100", deferrable=False).expand(gpus=[8, 16])
     runs = ClusterRunOperator.partial(
-        task_id="work", command='echo $MULTICOMPUTE_CLUSTER $MULTICOMPUTE_NODES; test -n "$MULTICOMPUTE_HEAD"'
+        task_id="work",
+        on="worker",
+        command='echo $MULTICOMPUTE_CLUSTER $MULTICOMPUTE_NODE_ADDRS; test -n "$MULTICOMPUTE_HEAD_ADDR"',
     ).expand(cluster=fleets.output)
     runs >> ClusterTerminateOperator(task_id="end", cluster=fleets.output, trigger_rule="all_done")

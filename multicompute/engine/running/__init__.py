@@ -1,0 +1,1 @@
+"""Runs commands and distributed engines on the nodes of clusters that are up."""

@@ -1,0 +1,1 @@
+"""Runs commands on nodes, copies files and starts distributed engines there, over SSH."""
