@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from multicompute.errors import LedgerError
+from multicompute.ledger.host_book import HOST_TABLES
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -54,6 +55,8 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE nodes ADD COLUMN prices TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE nodes ADD COLUMN priced_at TEXT",
     ),
+    # The next version. The user's own machines: who has leased which, and what is known of each.
+    HOST_TABLES,
 )
 """The statements that upgrade version N to N + 1, for N = 0, 1, ... Released versions are never edited."""
 
