@@ -50,7 +50,7 @@ class Host:
     hourly_usd: float = 0.0
     site: str = "own"
     residency: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     line: int = 0
 
     @property
