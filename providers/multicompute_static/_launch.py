@@ -28,16 +28,17 @@ def launch(context: Context, request: LaunchRequest) -> tuple[Node, ...]:
 
 
 def _refuse_impossible(request: LaunchRequest) -> None:
-    place = {"provider": NAME, "region": request.region}
     if not is_safe_token(request.token):
-        raise InvalidRequestError(f"static: token {request.token!r} is not usable", code="InvalidToken", **place)
+        text = f"static: token {request.token!r} is not usable"
+        raise InvalidRequestError(text, provider=NAME, region=request.region, code="InvalidToken")
     if request.image is not None:
         raise InvalidRequestError(
             f"static: image={request.image!r}: own machines keep the system that they have",
+            provider=NAME,
+            region=request.region,
             code="NoImages",
             hint="name an image for the clouds only",
             scope="account",
-            **place,
         )
     if request.disk_gib is not None:
         request.warn("static: `disk` has no effect on own machines")
@@ -215,24 +216,27 @@ class _Launch:
         raise self._error(offer, fitting, len(free))
 
     def _error(self, offer: Offer, fitting: Sequence[Host], free: int) -> MulticomputeError:
-        place = {
-            "provider": NAME,
-            "region": offer.region,
-            "zone": offer.zone or None,
-            "instance_type": offer.instance_type,
-        }
         what = f"static {offer.region} {offer.instance_type}"
-        if not fitting:
-            text = f"{what}: the inventory has no such machine"
-            return CapacityError(text, code="NoSuchHost", is_offered=False, is_remembered=False, **place)
         reasons = self._reasons(fitting)
         text = f"{what}: {free} of {counted(len(fitting), 'machine')} can be leased"
         text += f": {'; '.join(reasons[:_SHOWN])}" if reasons else ""
         text += f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-        hint = "`multicompute hosts` lists them"
+        error: type[MulticomputeError] = CapacityError
+        code = "TooFewHosts" if fitting else "NoSuchHost"
         if self._refused and self._refused == self._failed.keys():
-            return AuthError(text, code="LoginRefused", hint=hint, **place)
-        return CapacityError(text, code="TooFewHosts", hint=hint, is_remembered=False, **place)
+            error, code = AuthError, "LoginRefused"
+        return error(
+            text if fitting else f"{what}: the inventory has no such machine",
+            provider=NAME,
+            region=offer.region,
+            zone=offer.zone or None,
+            instance_type=offer.instance_type,
+            code=code,
+            hint="`multicompute hosts` lists them",
+            is_offered=bool(fitting),
+            # One may be free again in a second.
+            is_remembered=False,
+        )
 
     def _reasons(self, fitting: Sequence[Host]) -> list[str]:
         """Return why machines can't be leased, those that failed just now first."""

@@ -32,7 +32,7 @@ from multicompute_static._hosts import forget, statuses
 from multicompute_static._launch import launch
 from multicompute_static._list import Found, find_leases, node_of, resource_of
 from multicompute_static._settings import StaticSettings
-from multicompute_static._shell import Job
+from multicompute_static._shell import Action, Job
 from multicompute_static._terminate import terminate
 
 # The same everywhere: a ledger that several hosts share has one set of machines, whoever's inventory lists them.
@@ -108,7 +108,7 @@ class StaticProvider:
         ]
         if not changed:
             return []
-        action = "extend" if all(each.is_tagged for each in found) else "take"
+        action: Action = "extend" if all(each.is_tagged for each in found) else "take"
         with self._context.connect([host for host, _ in changed]) as shell:
             answers = shell.ask(action, [Job(host, lease) for host, lease in changed])
         by_host = {lease.host: lease for _, lease in changed}

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -142,32 +141,10 @@ def machines(count: int) -> Iterator[Machines]:
         yield Machines(hosts, folder)
 
 
-def start(machine: Host, line: str) -> "subprocess.Popen[bytes]":
-    """Run a command line on a host over SSH in the background, as its user would."""
+def run(machine: Host, line: str) -> str:
+    """Run a command line on a host over SSH, as its user would, and return its output."""
     host = machine.target().host
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
     command = ["ssh", *options, "-i", str(host.identity), "-p", str(host.port), f"{host.user}@{host.address}", line]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def run(machine: Host, line: str) -> str:
-    """Run a command line on a host over SSH, and return its output."""
-    process = start(machine, line)
-    output, _ = process.communicate(timeout=60)
-    return output.decode()
-
-
-def runs(pid: int) -> bool:
-    """Return whether a process of this machine exists and is not a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
-
-
-def end(pid: int) -> None:
-    """End a process, if it still runs."""
-    if runs(pid):
-        import os
-
-        os.kill(pid, signal.SIGKILL)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    return done.stdout.decode()
