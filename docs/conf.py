@@ -33,6 +33,7 @@ navigation = {
         "how-to/spot",
         "how-to/tpu",
         "how-to/private-networks",
+        "how-to/own-machines",
         "how-to/residency",
         "how-to/prices",
         "how-to/budgets",

@@ -57,6 +57,8 @@ class MulticomputeError(Exception):
         retry_after: How many seconds the vendor asks to wait before the next call.
         zones_with_capacity: Zones that have capacity, where a `CapacityError` names them.
         cluster: The name of the cluster that could not be made. Not an argument: the engine sets it.
+        is_remembered: False for a lack of capacity that may end at any moment, such as that of own machines: the next request
+            tries again, and no outage is remembered.
         is_offered: False for a `CapacityError` that means that the place never sells this instance type. The engine
             remembers that for longer than a temporary lack of capacity.
     """
@@ -79,6 +81,7 @@ class MulticomputeError(Exception):
         retry_after: float | None = None,
         zones_with_capacity: Sequence[str] = (),
         is_offered: bool = True,
+        is_remembered: bool = True,
     ) -> None:
         """Create an error from its message and the known facts about the failed call."""
         super().__init__(message)
@@ -97,6 +100,7 @@ class MulticomputeError(Exception):
         self.retry_after = retry_after
         self.zones_with_capacity = tuple(zones_with_capacity)
         self.is_offered = is_offered
+        self.is_remembered = is_remembered
         self.cluster: str | None = None
 
     def __str__(self) -> str:

@@ -8,16 +8,19 @@ here promise.
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from multicompute.hosts import HostBook, HostStatus, OwnOffers
 from multicompute.node import Node, Sample
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 
 if TYPE_CHECKING:
+    from multicompute.remote.target import SshHost
+
     # Plug-ins import it from here for annotations, since they may import the seam but not `multicompute.testing`.
     from multicompute.testing.local.cloud import LocalCloud as LocalCloud  # noqa: PLC0414 - mypy exports a name only in this form
 
@@ -649,6 +652,27 @@ class Provider(Protocol):
         ...
 
 
+class HostProvider(Provider, Protocol):
+    """A provider of machines that belong to the user."""
+
+    def hosts(self, *, check: bool = False) -> tuple[HostStatus, ...]:
+        """Return all machines in the order of the inventory, with who uses them and what is wrong with them.
+
+        Args:
+            check: Whether to log in to each of them and check it, as before a launch. One that fails is set aside, and one that
+                was set aside and passes is not any more.
+        """
+        ...
+
+    def forget(self, host: str) -> None:
+        """Delete what the ledger knows of a machine that is gone for good or was rebuilt: its lease, its host key, its state.
+
+        Raises:
+            InvalidRequestError: Neither the inventory nor the ledger has such a machine.
+        """
+        ...
+
+
 def attempt_timeout_of(provider: Provider, instance_types: Iterable[str]) -> timedelta:
     """Return how long an attempt with nodes of these types may stay unready, unless the user sets a time."""
     slow: Mapping[str, timedelta] = getattr(provider, "attempt_timeouts", {})
@@ -664,10 +688,12 @@ class Settings:
     Attributes:
         values: The provider's table of the configuration, `[providers.<name>]`; not in the repr, because it may hold a secret.
         environment: The environment variables; a plug-in must not read `os.environ` itself.
+        host_book: Opens the records of the plug-in's own machines in the ledger; None where there is no ledger.
     """
 
     values: Mapping[str, object] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    host_book: Callable[[], HostBook] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -710,6 +736,8 @@ class ProviderPlugin(Protocol):
             purchase and reservation. Optional: a fabric that is not in it, or a plug-in without this attribute, has no limit.
         usual_launch: How long a launch usually takes until the nodes run; a shorter ttl is refused. Optional: a plug-in without
             this attribute refuses none.
+        has_hosts: Whether its machines belong to the user, so that the provider is a `HostProvider`, and the plug-in has the
+            methods of `HostPlugin`. Optional: a plug-in without this attribute has none.
 
     Optional: `open_price_feed(settings)` returns the `multicompute.price_feed.PriceFeed` of the vendor, or None. It raises AuthError if
     the price interfaces need credentials and none are found, and ConfigError for a setting with an invalid value. The tables of a plug-in
@@ -744,4 +772,20 @@ class ProviderPlugin(Protocol):
 
     def local(self) -> "LocalCloud | None":
         """Return a local cloud that is not started yet, or None if the provider has none."""
+        ...
+
+
+class HostPlugin(ProviderPlugin, Protocol):
+    """A plug-in whose machines belong to the user, so that its offers depend on the settings."""
+
+    def own_offers(self, settings: Settings, *, today: date) -> OwnOffers | None:
+        """Return the offers of the user's machines, in place of `tables`; None if there is no inventory.
+
+        Raises:
+            ConfigError: The inventory can't be read, or an entry is wrong; the message names file, line and machine.
+        """
+        ...
+
+    def ssh_host(self, settings: Settings, host: str) -> "SshHost | None":
+        """Return how to log in to a machine, by the id of its node; None if the inventory does not have it."""
         ...

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from multicompute.clock import Clock, Random, SystemClock, process_id, system_random
 from multicompute.config import Source, checked, data_folder, read, state_file
@@ -19,8 +19,9 @@ from multicompute.validation import unknown_name
 if TYPE_CHECKING:
     from multicompute.catalog import Catalog
     from multicompute.config import Config
+    from multicompute.hosts import OwnOffers
     from multicompute.ledger import Ledger
-    from multicompute.provider import LifetimeLimit, Provider, ProviderPlugin, Settings
+    from multicompute.provider import HostPlugin, LifetimeLimit, Provider, ProviderPlugin, Settings
     from multicompute.resolver.discounts import KnownDiscount
 
 _LOCAL_LAUNCH: Final = timedelta(seconds=2)
@@ -121,11 +122,28 @@ class Session:
     def _open_catalog(self, refreshed: tuple[str | None, ...]) -> "Catalog":
         from multicompute.catalog import Catalog
 
+        own = self._own_offers()
         if self.config.catalog is not None:
-            return Catalog.at(self.config.catalog)
+            return Catalog.at(self.config.catalog, own=own)
         packaged = {name: plugin.tables for name, plugin in self.plugins.items() if plugin.tables is not None}
         found = zip(packaged.items(), refreshed or (None,) * len(packaged), strict=True)
-        return Catalog({name: Path(path) if path else tables for (name, tables), path in found})
+        return Catalog({name: Path(path) if path else tables for (name, tables), path in found}, own=own)
+
+    def _own_offers(self) -> "Mapping[str, OwnOffers]":
+        today = self.clock.now().date()
+        offers = {
+            name: plugin.own_offers(self.settings(name), today=today)
+            for name, plugin in self.host_plugins.items()
+            if not self._is_excluded(name)
+        }
+        return {name: found for name, found in offers.items() if found is not None}
+
+    @cached_property
+    def host_plugins(self) -> "Mapping[str, HostPlugin]":
+        """The providers whose machines belong to the user, by name."""
+        # The attribute is younger than the first release, so the plug-ins of third parties may lack it.
+        found = {name: plugin for name, plugin in self.plugins.items() if getattr(plugin, "has_hosts", False)}
+        return MappingProxyType(cast("Mapping[str, HostPlugin]", found))
 
     @property
     def ledger(self) -> "Ledger":
@@ -282,7 +300,11 @@ class Session:
         """Return the settings that the plug-in of this name is opened with."""
         from multicompute.provider import Settings
 
-        return Settings(values=self.config.providers.get(name, {}), environment=self.config.environment)
+        return Settings(
+            values=self.config.providers.get(name, {}),
+            environment=self.config.environment,
+            host_book=lambda: self.ledger.host_book(name),
+        )
 
     def _is_excluded(self, name: str) -> bool:
         return bool(self.clouds) and name not in self.clouds

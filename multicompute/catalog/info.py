@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from multicompute.catalog.own import OwnTables
 from multicompute.catalog.tables import Tables
 
 
@@ -14,7 +15,7 @@ class ProviderInfo:
 
     Attributes:
         provider: The name of the provider.
-        path: The folder of the tables.
+        path: The folder of the tables, or the inventory of own machines.
         offers: The number of offers, each zone counted.
         instance_types: The number of instance types, including those without a price.
         regions: The number of regions, including those without an offer.
@@ -30,7 +31,7 @@ class ProviderInfo:
     newest: date | None
 
 
-def describe(tables: Tables) -> ProviderInfo:
+def describe(tables: Tables | OwnTables) -> ProviderInfo:
     """Summarize the tables of one provider without reading their shards."""
     shards = tables.shards.values()
     return ProviderInfo(

@@ -11,6 +11,8 @@ from multicompute.offer import InstanceType, Listing, Region
 
 if TYPE_CHECKING:
     from multicompute.catalog.info import ProviderInfo, SourceInfo
+    from multicompute.catalog.own import OwnTables
+    from multicompute.hosts import OwnOffers
     from multicompute.price_feed import Interruption
 
 _FOLDER_HINT = "set `catalog` in the configuration to a folder with one sub-folder per provider, or remove the setting"
@@ -21,6 +23,7 @@ class Catalog:
 
     Args:
         tables: Provider -> the folder with its tables; providers without tables (None) are ignored.
+        own: Provider -> the offers of the user's own machines.
 
     Example:
         >>> from multicompute import plugins
@@ -31,15 +34,23 @@ class Catalog:
     Every method raises CatalogError if a table that it needs is missing or malformed; the message names file and line.
     """
 
-    def __init__(self, tables: Mapping[str, Path | None]) -> None:
+    def __init__(self, tables: Mapping[str, Path | None], *, own: "Mapping[str, OwnOffers] | None" = None) -> None:
         """Make a catalog of the tables in these folders, by provider; None is a provider without tables."""
-        self._tables = {name: Tables(name, path) for name, path in sorted(tables.items()) if path is not None}
+        found: dict[str, Tables | OwnTables] = {
+            name: Tables(name, path) for name, path in tables.items() if path is not None
+        }
+        for name, offers in (own or {}).items():
+            # Imported here: few users have machines of their own.
+            from multicompute.catalog.own import OwnTables
+
+            found[name] = OwnTables(name, offers)
+        self._tables = dict(sorted(found.items()))
         self._listings: dict[str, tuple[Listing, ...]] = {}
         self._interruptions: dict[str, Mapping[tuple[str, str, str], Interruption]] = {}
 
     @classmethod
-    def at(cls, path: Path) -> Self:
-        """Return the catalog of a folder with one sub-folder per provider, named like the provider.
+    def at(cls, path: Path, *, own: "Mapping[str, OwnOffers] | None" = None) -> Self:
+        """Return the catalog of a folder with one sub-folder per provider, named like the provider; `own` as in the class.
 
         Raises:
             CatalogError: The folder does not exist, has no sub-folder, or is the folder of a single provider.
@@ -55,7 +66,7 @@ class Catalog:
         if not found or path / "shards.csv" in entries:
             what = "is the folder of a single provider" if found else "has no sub-folder with offer tables"
             raise CatalogError(f"{path}: {what}", hint=_FOLDER_HINT)
-        return cls(found)
+        return cls(found, own=own)
 
     @property
     def providers(self) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ COMMANDS = {
         "enforce ttl, budget and idle_timeout of all clusters periodically",
         "multicompute supervise --metrics 127.0.0.1:9464",
     ),
+    "hosts": Command("hosts", "list your own machines, and check them", "multicompute hosts --check --json"),
     "outages": Command(
         "outages", "list what requests do not try for now, or forget it", "multicompute outages --clear us-east-1"
     ),

@@ -10,6 +10,7 @@ from multicompute.ledger import _rows as rows
 from multicompute.ledger import _statements as sql
 from multicompute.ledger._statements import ENDED
 from multicompute.ledger.database import Database, open_database
+from multicompute.ledger.host_book import LedgerHostBook
 from multicompute.ledger.records import AttemptRecord, AttemptState, AvailabilityRecord, ClusterRecord, NodeRecord
 from multicompute.node import ClusterState, Event
 from multicompute.plan import Outage
@@ -394,6 +395,12 @@ class Ledger:
         """Return what clouds have answered since an instant, oldest first."""
         statement = "SELECT * FROM availability WHERE read_at >= ? ORDER BY read_at"
         return [rows.availability_of(row) for row in self._database.read(statement, (rows.to_sql(since),))]
+
+    # Own machines
+
+    def host_book(self, provider: str) -> LedgerHostBook:
+        """Return the records of the machines of a provider whose machines belong to the user."""
+        return LedgerHostBook(lambda: self._database, provider)
 
     # Leases
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from multicompute.errors import LedgerError
+from multicompute.ledger.host_book import HOST_TABLES
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -56,6 +57,8 @@ UPGRADES: Final[tuple[tuple[str, ...], ...]] = (
     ),
     # Version 4. The price of a node without a discount, NULL if its price has none. An entry of `prices` may have it as a third item.
     ("ALTER TABLE nodes ADD COLUMN list_hourly_cost DOUBLE PRECISION",),
+    # Version 5. The user's own machines: who has leased which, and what is known of each.
+    HOST_TABLES,
 )
 """The statements that upgrade version N to N + 1, for N = 0, 1, ... Released versions are never edited."""
 

@@ -29,7 +29,7 @@ class Plugin:
         settings: The settings model, with a class method `of(settings)` that reads it and a method `configured()`.
         provider: The class of the provider, which is called with the settings.
         price_feed: The class of the price feed, which is called with the settings; "" for none.
-        image_required, usual_launch: See `ProviderPlugin`.
+        image_required, usual_launch, has_hosts: See `ProviderPlugin`.
         local_cloud: The class of the local cloud, which is called without arguments; "" for none.
         sign_in: How to sign in, for the hint of the error if no credentials are found.
     """
@@ -49,6 +49,7 @@ class Plugin:
     local_cloud: str = ""
     image_required: tuple[str, ...] = ()
     usual_launch: timedelta = timedelta(0)
+    has_hosts: bool = False
     sign_in: str
 
     @cached_property

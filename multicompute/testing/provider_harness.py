@@ -87,7 +87,11 @@ class ProviderHarness(Protocol):
         ...
 
     def refuse_launch(self, kind: FailureKind) -> None:
-        """Refuse the next launch in this way, with the real cloud's code and message; nothing is launched."""
+        """Refuse the next launch in this way, with the real cloud's code and message; nothing is launched.
+
+        Raises:
+            NotImplementedError: The cloud never refuses in this way; the message says why.
+        """
         ...
 
     def lose_launch_answer(self) -> None:

@@ -150,6 +150,8 @@ def exclusion_of(error: MulticomputeError, candidate: Candidate) -> Exclusion | 
 
 def outage_reason(error: MulticomputeError) -> str:
     """Return the reason of the outage that follows from an error, "" if none does."""
+    if not error.is_remembered:
+        return ""
     if isinstance(error, CapacityError):
         return "capacity" if error.is_offered else "not offered"
     if isinstance(error, QuotaError):

@@ -160,6 +160,11 @@ def _instance_type_of(session: Session, node: Node) -> InstanceType:
     if len(found) > 1:
         fits = (each for each in found if each.accelerator == node.attached)
         found = [each for each in fits if not node.attached or each.accelerators == node.accelerators]
+    if len(found) > 1:
+        # Own machines of one type may differ between sites.
+        lines = session.catalog.listings(found[0].accelerator, provider=node.provider)
+        here = {line.instance for line in lines if line.region.name == node.region}
+        found = [each for each in found if each in here]
     if len(found) == 1:
         return found[0]
     raise CatalogError(

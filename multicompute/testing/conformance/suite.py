@@ -31,5 +31,5 @@ class ProviderConformance(
 
     @pytest.fixture(autouse=True)
     def _skip_what_the_cloud_lacks(self, harness: ProviderHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("other_account", "stop", "remove_tags", "protect", "unprotect"):
+        for name in ("other_account", "stop", "remove_tags", "protect", "unprotect", "refuse_launch"):
             monkeypatch.setattr(harness, name, or_skip(getattr(harness, name)))

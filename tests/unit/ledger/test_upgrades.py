@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from multicompute import ClusterState, errors
+from multicompute.hosts import HostLease, HostNote
 from multicompute.ledger import AttemptState, AvailabilityRecord, Ledger, schema
 from multicompute.ledger.records import Stop
 from multicompute.provider import Account, Availability, PriceChange
@@ -113,6 +114,11 @@ def test_a_ledger_of_an_earlier_version_is_read_correctly(raw: RawDatabase, url:
     assert ledger.availability(since=NOW) == (known if is_priced else [])
     assert ledger.events("c-1") == [event("attempt", "trying; the first"), event("launched")]
     assert ledger.outages(now=NOW) == [outage()]
+    has_hosts = fixture.stem not in ("version1", "version2", "version3")
+    lease = HostLease("10.0.0.11", "lab-1", "8xh100", "token-1", {"team": "nlp"}, NOW, "192.168.0.11", is_marked=True)
+    assert ledger.host_book("own").leases() == ((lease,) if has_hosts else ())
+    note = HostNote("10.0.0.12", "ssh-ed25519 AAAA", NOW + timedelta(minutes=10), "has 7 accelerators")
+    assert ledger.host_book("own").notes() == ({note.host: note} if has_hosts else {})
     assert ledger.take_lease("c-1", "other", now=NOW, length=NOW - NOW) == "me"
     # It can also be written.
     assert ledger.open_attempt(attempt(2), event())
