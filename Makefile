@@ -1,6 +1,8 @@
 # make quickstart | test | test-airflow | lint | bench | docs | picture | kill | reliability | campaign | install
 # Needs CPython 3.11 or newer with venv, and nothing else; PYTHON=python3.13 chooses another than python3.
 PYTHON ?= python3
+# Thousands of the tests start a Python process. Without stored bytecode, each compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
 EXAMPLES ?= 20000
 # One more than there are cores: many tests wait for processes of their own.
 WORKERS := $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
