@@ -77,6 +77,10 @@ class _Deferred(dict[str, Any]):
     def get(self, key: str, default: Any = None) -> Any:
         return super().get(key, default) if key in self else default
 
+    def copy(self) -> dict[str, Any]:
+        # Not dict.copy(): of a subclass, it reads through the methods below.
+        return dict(super().items())
+
     def pop(self, key: str, *default: Any) -> Any:
         self._fill()
         return super().pop(key, *default)
