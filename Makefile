@@ -1,9 +1,13 @@
 # make quickstart | test | test-airflow | test-remote | lint | bench | docs | picture | kill | reliability | campaign | install
 # Needs CPython 3.11 or newer with venv, and nothing else; PYTHON=python3.13 chooses another than python3.
 PYTHON ?= python3
+# Thousands of the tests start a Python process. Without stored bytecode, each compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
 EXAMPLES ?= 20000
 # One more than there are cores: many tests wait for processes of their own.
 WORKERS := $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+# A path that `make test` leaves out: .ci/run runs the same file completely.
+WITHOUT ?= tests/integrations/prefect
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -13,7 +17,7 @@ quickstart: $(VENV)/.installed-testing
 
 .PHONY: test
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n $(WORKERS) --ignore=tests/integrations/prefect
+	$(BIN)/pytest -n $(WORKERS) --ignore=tests/integrations/prefect --ignore=$(WITHOUT)
 # In processes of their own: threads that Prefect leaves go on in whatever is tested next.
 	$(BIN)/pytest -n auto tests/integrations/prefect
 	@echo "Each run above lists what it skipped and why. Not part of make test, because they take long or need an environment of their own:"

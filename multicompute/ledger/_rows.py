@@ -85,11 +85,16 @@ def node_of(row: Any) -> NodeRecord:
     values = {name: row[name] for name in NodeRecord.__dataclass_fields__}
     values |= {"started_at": parse_instant(row["started_at"]), "ended_at": _instant(row["ended_at"])}
     values["stops"] = tuple(
-        Stop(parse_instant(start), _instant(end), *is_billed) for start, end, *is_billed in json.loads(row["stops"])
+        Stop(parse_instant(start), _instant(end), *is_billed) for start, end, *is_billed in _list(row["stops"])
     )
-    values["prices"] = tuple(PriceChange(parse_instant(at), *costs) for at, *costs in json.loads(row["prices"]))
+    values["prices"] = tuple(PriceChange(parse_instant(at), *costs) for at, *costs in _list(row["prices"]))
     values["priced_at"] = _instant(row["priced_at"])
     return NodeRecord(**values)
+
+
+def _list(text: str) -> Any:
+    """Return a list from its JSON; most nodes have no stops and no price changes, and a ledger has thousands of nodes."""
+    return () if text == "[]" else json.loads(text)
 
 
 def outage_row(outage: Outage) -> dict[str, object]:

@@ -6,15 +6,17 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from multicompute.config import load
 from multicompute.plugins import discover
 from multicompute.session import Session
+from multicompute.testing import local_clouds
 
 ROOT = Path(__file__).parents[2]
 # This page shows parts of an example; tests/project/test_fourth_cloud.py compares them.
@@ -45,9 +47,12 @@ def all_blocks() -> list[tuple[str, str]]:
     return [(match[1], match[2]) for page in PAGES for match in FENCE.finditer(page.read_text())]
 
 
-def run(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+def run(
+    command: list[str], folder: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.CompletedProcess[str]":
     """Run a command in an empty home folder, with this environment's scripts first on the path."""
     environment = {
+        **variables,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(folder),
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -79,18 +84,28 @@ def test_code_of_the_docs_works_as_written(place: str, text: str, tmp_path: Path
         # A scheduler with a separate environment, in which its example is run. Here, check only that our names exist.
         assert [name for name in ours(text) if not is_defined(*name)] == []
         return
-    done = run(command_for(text, tmp_path), tmp_path)
+    if "def test_" in text:
+        done = run_as_tests(text, tmp_path)
+    elif "local_clouds" in text or "fake_cloud" in text:
+        done = run_as_script(text, tmp_path)
+    else:
+        # As `multicompute local -- python shown.py` does; here, the clouds start in milliseconds.
+        with local_clouds() as clouds:
+            done = run_as_script(text, tmp_path, clouds.environment)
     assert done.returncode == 0, f"{place}\n{done.stdout}\n{done.stderr}"
 
 
-def command_for(text: str, folder: Path) -> list[str]:
-    """Write the code to a file, and return the command that runs it: pytest for tests, else Python on local clouds."""
-    if "def test_" in text:
-        (folder / "test_shown.py").write_text(text)
-        return [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(folder), "test_shown.py"]
+def run_as_tests(text: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    (folder / "test_shown.py").write_text(text)
+    arguments = ["-q", "-c", os.devnull, "--rootdir", str(folder), "test_shown.py"]
+    return run([sys.executable, "-m", "pytest", *arguments], folder)
+
+
+def run_as_script(
+    text: str, folder: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.CompletedProcess[str]":
     (folder / "shown.py").write_text(text)
-    own_clouds = "local_clouds" in text or "fake_cloud" in text
-    return [*(() if own_clouds else ("multicompute", "local", "--")), sys.executable, "shown.py"]
+    return run([sys.executable, "shown.py"], folder, variables)
 
 
 def imports(text: str) -> Iterator[ast.Import | ast.ImportFrom]:

@@ -7,8 +7,9 @@ import re
 import struct
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from multicompute.clock import Clock
@@ -92,13 +93,18 @@ class Machines:
 
     def _boot(self, node_id: str) -> _Boot:
         if node_id not in self._boots:
-            script = boot_script_text(self._cloud.boot_script(node_id))
-            encoded = _SETUP.search(script)
-            setup = base64.b64decode(encoded[1]).decode() if encoded else ""
-            self._boots[node_id] = _Boot(
-                has_timer=self._has_timers and f" > {SCRIPT} " in script, powers_off=bool(_POWER_OFF.search(setup))
-            )
+            boot = _read(self._cloud.boot_script(node_id))
+            self._boots[node_id] = boot if self._has_timers else replace(boot, has_timer=False)
         return self._boots[node_id]
+
+
+# All nodes of a cluster have the same script.
+@lru_cache(maxsize=32)
+def _read(sent: str) -> _Boot:
+    script = boot_script_text(sent)
+    encoded = _SETUP.search(script)
+    setup = base64.b64decode(encoded[1]).decode() if encoded else ""
+    return _Boot(has_timer=f" > {SCRIPT} " in script, powers_off=bool(_POWER_OFF.search(setup)))
 
 
 def boot_script_text(script: str) -> str:

@@ -84,19 +84,17 @@ class Server:
     def start(self) -> None:
         """Start to serve in a thread."""
         self._server = _Server(self._application)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="local-cloud", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve, name="local-cloud", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Close every connection and wait until every thread has ended."""
         if self._server is None or self._thread is None:
             return
-        self._server.shutdown()
+        self._server.stop_accepting()
+        self._thread.join()
         self._server.close_connections()
         self._server.server_close()
-        self._thread.join()
         self._server = self._thread = None
 
 
@@ -107,7 +105,28 @@ class _Server(HTTPServer):
         self.application = application
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
+        self._is_stopping = False
         super().__init__((HOST, 0), _Handler)
+
+    def serve(self) -> None:
+        """Accept connections until `stop_accepting`."""
+        # Not serve_forever(): it wakes up many times a second to see whether it must stop, or stops late.
+        while True:
+            try:
+                request, client_address = self.get_request()
+            except OSError:
+                # The client has given up before it was accepted.
+                continue
+            if self._is_stopping:
+                self.shutdown_request(request)
+                return
+            self.process_request(request, client_address)
+
+    def stop_accepting(self) -> None:
+        """Let `serve` return; connections that it has accepted stay open."""
+        self._is_stopping = True
+        # Wakes the thread that waits for a connection.
+        socket.create_connection((HOST, self.server_port)).close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         # Not ThreadingMixIn: its threads either keep a process alive that never calls stop(), or can't be joined.

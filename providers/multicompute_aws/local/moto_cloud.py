@@ -12,6 +12,7 @@ from typing import Any
 from multicompute.provider import Resource
 from multicompute.testing.local.server import HOST, Request, Response
 from multicompute_aws.local.images import IMAGE_PARAMETERS
+from multicompute_aws.local.moto_images import defer_images
 from multicompute_aws.local.wire import AwsError
 
 _AMAZON = "137112412989"
@@ -32,6 +33,7 @@ class Moto:
         """Import moto and create its application, which takes most of the time of `AwsLocalCloud.start`."""
         if self._application is None:
             self._application = self.application()
+            defer_images(self.account)
         self.ec2("us-east-1")
 
     @staticmethod
@@ -193,7 +195,8 @@ class Moto:
             return None
         image_id = "ami-" + hashlib.sha256(f"{region} {name}".encode()).hexdigest()[:17]
         backend = self.ec2(region)
-        if image_id not in backend.amis:
+        # Only these images have such ids, and looking for others would load moto's own.
+        if image_id not in backend.amis.copy():
             backend.amis[image_id] = self._create_image(backend, region, image_id, name, arch)
         return image_id
 
