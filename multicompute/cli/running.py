@@ -21,7 +21,7 @@ _KIB = 1024
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `run`."""
-    parser.usage = "multicompute run NAME [OPTION]... -- COMMAND..."
+    parser.usage = "multicompute run NAME -- COMMAND..."
     name_argument(parser)
     ranks_argument(parser)
     command_arguments(parser)
