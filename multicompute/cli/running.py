@@ -168,7 +168,7 @@ def command_of(options: argparse.Namespace, name: str) -> list[str]:
         SpecError: There are none.
     """
     if not options.command:
-        raise SpecError(f"{name}: no command given", hint=f"write it after --; see `multicompute {name} --help`")
+        raise SpecError(f"{name}: no command given", hint="write it after --")
     return list(options.command)
 
 
