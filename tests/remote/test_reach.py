@@ -1,8 +1,9 @@
 """The way to the nodes of a cluster: jump hosts, host keys from the cloud, ports, and READY."""
 
+import asyncio
+import contextlib
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from multicompute.node import Node
 from multicompute.provider import Access
 from multicompute.remote import reach as reach_module
 from multicompute.remote.keys import ensure, generate
+from multicompute.remote.loop import LoopThread
 from multicompute.remote.nodes import RemoteNodes
 from multicompute.remote.pins import Pins
 from multicompute.remote.reach import pin, targets
@@ -253,24 +255,26 @@ def test_a_cluster_that_was_not_waited_for_is_ready_when_ssh_answers(cloud: Fake
 def test_a_node_that_is_booting_is_waited_for(hosts: list[Host]) -> None:
     port = closed_port()
 
-    def serve() -> None:
-        with socket.create_server(("127.0.0.1", port)) as server:
-            connection, _ = server.accept()
-        with connection, socket.create_connection((hosts[0].address, hosts[0].port)) as upstream:
-            ways = [threading.Thread(target=copy, args=way) for way in ((connection, upstream), (upstream, connection))]
-            for way in ways:
-                way.start()
-            for way in ways:
-                way.join()
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(hosts[0].address, hosts[0].port)
+        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+
+    async def boot() -> asyncio.Server:
+        await asyncio.sleep(1)
+        return await asyncio.start_server(relay, "127.0.0.1", port)
 
     target = hosts[0].target(address="127.0.0.1", port=port)
-    booted = threading.Timer(1.0, serve)
-    booted.start()
-    with RemoteNodes([replace(target, patience=timedelta(seconds=20))]) as nodes:
+    loop = LoopThread()
+    loop.start()
+    booted = loop.submit(boot())
+    with RemoteNodes([replace(target, patience=timedelta(minutes=1))]) as nodes:
         assert nodes.run(["echo", "up"])[0].stdout == "up\n"
-    booted.join()
+    loop.loop.call_soon_threadsafe(booted.result().close)
+    loop.stop()
