@@ -253,7 +253,7 @@ def test_a_cluster_that_was_not_waited_for_is_ready_when_ssh_answers(cloud: Fake
 
 
 def test_a_node_that_is_booting_is_waited_for(hosts: list[Host]) -> None:
-    port = closed_port()
+    port, ended = closed_port(), asyncio.Event()
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -265,10 +265,15 @@ def test_a_node_that_is_booting_is_waited_for(hosts: list[Host]) -> None:
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection(hosts[0].address, hosts[0].port)
         await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+        for each in (writer, inner_writer):
+            with contextlib.suppress(OSError):
+                await each.wait_closed()
+        ended.set()
 
-    async def boot() -> asyncio.Server:
+    async def boot() -> None:
         await asyncio.sleep(1)
-        return await asyncio.start_server(relay, "127.0.0.1", port)
+        async with await asyncio.start_server(relay, "127.0.0.1", port):
+            await ended.wait()
 
     target = hosts[0].target(address="127.0.0.1", port=port)
     loop = LoopThread()
@@ -276,5 +281,6 @@ def test_a_node_that_is_booting_is_waited_for(hosts: list[Host]) -> None:
     booted = loop.submit(boot())
     with RemoteNodes([replace(target, patience=timedelta(minutes=1))]) as nodes:
         assert nodes.run(["echo", "up"])[0].stdout == "up\n"
-    loop.loop.call_soon_threadsafe(booted.result().close)
+    assert booted.wait(20)
+    booted.result()
     loop.stop()
