@@ -1,9 +1,10 @@
 """The methods of `Cluster` that run something on its nodes, over SSH."""
 
 import builtins
+import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO, TypeVar
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from multicompute.engine.operation.cancellation import Cancellation
     from multicompute.engine.running.on_nodes import How, OnNodes
     from multicompute.ledger import ClusterRecord
-    from multicompute.remote.launchers.layout import HostfileStyle
     from multicompute.remote.launchers.ray import RayCluster
     from multicompute.remote.output import Output
     from multicompute.remote.results import RunResult, TransferResult
@@ -135,7 +135,7 @@ class ClusterRunning:
         """
         return self._on_nodes().env(rank, fabric=fabric)
 
-    def hostfile(self, style: "HostfileStyle" = "mpi", *, slots: int | None = None) -> str:
+    def hostfile(self, style: Literal["mpi", "mpich", "plain"] = "mpi", *, slots: int | None = None) -> str:
         """Return a host file with the private addresses of all nodes.
 
         Args:
@@ -264,7 +264,7 @@ class ClusterRunning:
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
-    ) -> "AbstractContextManager[RayCluster]":
+    ) -> "contextlib.AbstractContextManager[RayCluster]":
         """Run Ray on all nodes for the length of a `with` block.
 
         Example:

@@ -15,7 +15,7 @@ _TOGETHER: Final = (
 
 def torchrun_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `torchrun`."""
-    parser.usage = "multicompute torchrun NAME [OPTION]... -- SCRIPT [ARGUMENT]..."
+    parser.usage = "multicompute torchrun NAME -- SCRIPT [ARGUMENT]..."
     _common(parser)
     parser.add_argument(
         "--nproc-per-node",
@@ -54,7 +54,7 @@ def torchrun(options: argparse.Namespace) -> int:
 
 def jax_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `jax`."""
-    parser.usage = "multicompute jax NAME [OPTION]... -- SCRIPT [ARGUMENT]..."
+    parser.usage = "multicompute jax NAME -- SCRIPT [ARGUMENT]..."
     _common(parser)
     parser.add_argument(
         "--python", metavar="PATH", default="python3", help="interpreter on the nodes, python3 by default"
@@ -77,7 +77,7 @@ def jax(options: argparse.Namespace) -> int:
 
 def mpirun_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `mpirun`."""
-    parser.usage = "multicompute mpirun NAME [OPTION]... -- PROGRAM [ARGUMENT]..."
+    parser.usage = "multicompute mpirun NAME -- PROGRAM [ARGUMENT]..."
     _common(parser)
     parser.add_argument(
         "--slots",
@@ -112,7 +112,7 @@ def mpirun(options: argparse.Namespace) -> int:
 
 def ray_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ray`."""
-    parser.usage = "multicompute ray NAME [OPTION]... -- COMMAND..."
+    parser.usage = "multicompute ray NAME -- COMMAND..."
     _common(parser)
     parser.add_argument(
         "--ray", metavar="PATH", default="ray", help="path of ray on the nodes; the one on the PATH by default"

@@ -21,7 +21,7 @@ _KIB = 1024
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `run`."""
-    parser.usage = "multicompute run NAME [OPTION]... -- COMMAND..."
+    parser.usage = "multicompute run NAME -- COMMAND..."
     name_argument(parser)
     ranks_argument(parser)
     command_arguments(parser)
@@ -168,7 +168,7 @@ def command_of(options: argparse.Namespace, name: str) -> list[str]:
         SpecError: There are none.
     """
     if not options.command:
-        raise SpecError(f"{name}: no command given", hint=f"write it after --; see `multicompute {name} --help`")
+        raise SpecError(f"{name}: no command given", hint="write it after --")
     return list(options.command)
 
 

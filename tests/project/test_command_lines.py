@@ -23,7 +23,7 @@ INSERTED = "NAME"
 FENCE = re.compile(r"^```(?:bash|sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 COMMAND = re.compile(r"(?<![\w.-])multicompute ([a-z][\w-]*.*)")
-PLACEHOLDERS = {"COMMAND": "ls", "N": "8", "SHELL": "bash"}
+PLACEHOLDERS = {"COMMAND": "ls", "N": "8", "RANK": "3", "SHELL": "bash"}
 """Words of pages and messages that stand for a value, where the parser takes only some values."""
 
 

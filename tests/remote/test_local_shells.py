@@ -5,9 +5,10 @@ import stat
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,13 @@ from tests.remote.hosts import missing
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
-GANG = {"gpus": 16, "type": "h100"}
-CLOUDS = {"aws": GANG, "gcp": GANG, "azure": GANG, "slices": {"gpus": 16, "type": "v5p"}}
+GANG: Mapping[str, Any] = {"gpus": 16, "type": "h100"}
+CLOUDS: Mapping[str, Mapping[str, Any]] = {
+    "aws": GANG,
+    "gcp": GANG,
+    "azure": GANG,
+    "slices": {"gpus": 16, "type": "v5p"},
+}
 
 
 @pytest.fixture(name="home")

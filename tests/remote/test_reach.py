@@ -1,9 +1,10 @@
 """The way to the nodes of a cluster: jump hosts, host keys from the cloud, ports, and READY."""
 
+import asyncio
+import contextlib
 import os
 import socket
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from multicompute.node import Node
 from multicompute.provider import Access
 from multicompute.remote import reach as reach_module
 from multicompute.remote.keys import ensure, generate
+from multicompute.remote.loop import LoopThread
 from multicompute.remote.nodes import RemoteNodes
 from multicompute.remote.pins import Pins
 from multicompute.remote.reach import pin, targets
@@ -57,9 +59,14 @@ def access_of(host: Host, **changes: Any) -> Access:
     return Access(host.address, host.port, USER, identity=str(host.folder / "id"), **changes)
 
 
+def replace_method(cloud: FakeCloud, name: str, method: Callable[..., object]) -> None:
+    """Let the fake cloud report other things: its nodes have no shells of their own."""
+    setattr(cloud.aws, name, method)
+
+
 def through(cloud: FakeCloud, hosts: Sequence[Host], **changes: Any) -> None:
     """Let the nodes of the fake cloud be these hosts, by rank."""
-    cloud.aws.access = lambda node: access_of(hosts[max(node.rank, 0)], **changes)  # type: ignore[method-assign] - these nodes have shells
+    replace_method(cloud, "access", lambda node: access_of(hosts[max(node.rank, 0)], **changes))
 
 
 def run(session: Session, cluster: Cluster, *ranks: int) -> tuple[list[str], Mapping[str, str]]:
@@ -94,7 +101,9 @@ def test_a_jump_host_is_reached_with_what_the_users_configuration_says_of_it(
 
 
 def test_nodes_can_be_reached_through_the_head(cloud: FakeCloud, hosts: list[Host]) -> None:
-    cloud.aws.access = lambda node: access_of(hosts[node.rank], internal=hosts[node.rank].address, jump="head")  # type: ignore[method-assign] - reached through the head
+    replace_method(
+        cloud, "access", lambda node: access_of(hosts[node.rank], internal=hosts[node.rank].address, jump="head")
+    )
     with Cluster.request(**GANG) as cluster:
         record = cloud.session.ledger.cluster(cluster.id)
         head, other = targets(cloud.session, record, [0, 1])
@@ -129,7 +138,7 @@ def test_the_host_key_that_the_cloud_reports_is_the_only_one_accepted(cloud: Fak
     def reported(nodes: Sequence[Node]) -> Mapping[str, str]:
         return {node.id: hosts[0].host_key if node.rank == 0 else other for node in nodes}
 
-    cloud.aws.host_keys = reported  # type: ignore[method-assign] - as a console would have them
+    replace_method(cloud, "host_keys", reported)
     with Cluster.request(**GANG) as cluster:
         run(cloud.session, cluster, 0)
         with pytest.raises(HostKeyError):
@@ -140,7 +149,7 @@ def test_a_port_that_is_closed_is_opened_when_something_is_run(
     cloud: FakeCloud, hosts: list[Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    cloud.aws.open_ssh = lambda region, tags: opened.append(tags["multicompute-id"])  # type: ignore[method-assign] - records
+    replace_method(cloud, "open_ssh", lambda region, tags: opened.append(tags["multicompute-id"]))
     through(cloud, hosts)
     # A firewall that drops packets, until the port is opened.
     monkeypatch.setattr(reach_module, "is_reachable", lambda address, port: bool(opened))
@@ -156,7 +165,7 @@ def test_no_port_is_opened_for_private_nodes(
     cloud: FakeCloud, hosts: list[Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    cloud.aws.open_ssh = lambda region, tags: opened.append(region)  # type: ignore[method-assign] - records
+    replace_method(cloud, "open_ssh", lambda region, tags: opened.append(region))
     through(cloud, hosts)
     monkeypatch.setattr(reach_module, "is_reachable", lambda address, port: False)
     with Cluster.request(private=True, **GANG) as cluster:
@@ -168,7 +177,7 @@ def test_a_private_node_that_cannot_be_reached_is_an_error_that_says_what_to_ins
     cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remedy = "install `tool` for The Tunnel (https://vendor.example/install)"
-    cloud.aws.access = lambda node: Access("10.0.0.4", remedy=remedy)  # type: ignore[method-assign] - a private node
+    replace_method(cloud, "access", lambda node: Access("10.0.0.4", remedy=remedy))
     monkeypatch.setattr(reach_module, "is_reachable", lambda address, port: False)
     with Cluster.request(private=True, **GANG) as cluster:
         with pytest.raises(MulticomputeError) as caught:
@@ -188,7 +197,7 @@ def closed_port() -> int:
 
 def test_a_request_with_a_key_fails_if_ssh_never_answers_and_leaves_nothing(cloud: FakeCloud) -> None:
     port = closed_port()
-    cloud.aws.access = lambda node: Access("127.0.0.1", port, USER)  # type: ignore[method-assign] - nodes without sshd
+    replace_method(cloud, "access", lambda node: Access("127.0.0.1", port, USER))
     with pytest.raises(ProvisionTimeout, match=f"SSH does not answer at 127.0.0.1:{port}") as caught:
         Cluster.request(ssh_key="auto", **GANG)
     assert "ssh_from" in str(caught.value)
@@ -207,7 +216,7 @@ def test_a_gang_in_which_one_node_does_not_answer_is_replaced_by_the_next_candid
             return Access("127.0.0.1", port, USER)
         return access_of(hosts[node.rank])
 
-    cloud.aws.access = access  # type: ignore[method-assign] - one of the first nodes is broken
+    replace_method(cloud, "access", access)
     with Cluster.request(ssh_key=f"{hosts[0].folder}/id.pub", attempt_timeout="1m", **GANG) as cluster:
         assert {node.region for node in cluster.nodes} == {seen[1]}
     assert cloud.alive() == []
@@ -226,7 +235,7 @@ def test_a_key_that_is_not_accepted_fails_the_request(
     # Ten minutes of real time, since a real SSH server is asked.
     monkeypatch.setattr(login, "_PATIENCE", timedelta(seconds=1))
     ensure(tmp_path / "other", "other")
-    cloud.aws.access = lambda node: replace(access_of(hosts[max(node.rank, 0)]), identity="")  # type: ignore[method-assign] - the request's key
+    replace_method(cloud, "access", lambda node: replace(access_of(hosts[max(node.rank, 0)]), identity=""))
     with pytest.raises(ProvisionTimeout, match="nobody can log in"):
         Cluster.request(ssh_key=f"{tmp_path}/other.pub", **GANG)
     assert cloud.alive() == []
@@ -234,7 +243,7 @@ def test_a_key_that_is_not_accepted_fails_the_request(
 
 def test_a_cluster_that_was_not_waited_for_is_ready_when_ssh_answers(cloud: FakeCloud, hosts: list[Host]) -> None:
     port = closed_port()
-    cloud.aws.access = lambda node: Access("127.0.0.1", port, USER)  # type: ignore[method-assign] - still booting
+    replace_method(cloud, "access", lambda node: Access("127.0.0.1", port, USER))
     cluster = Cluster.request(ssh_key="auto", wait=False, **GANG)
     cloud.advance("2m")
     assert cluster.refresh().state == "PROVISIONING"
@@ -244,26 +253,34 @@ def test_a_cluster_that_was_not_waited_for_is_ready_when_ssh_answers(cloud: Fake
 
 
 def test_a_node_that_is_booting_is_waited_for(hosts: list[Host]) -> None:
-    port = closed_port()
+    port, ended = closed_port(), asyncio.Event()
 
-    def serve() -> None:
-        with socket.create_server(("127.0.0.1", port)) as server:
-            connection, _ = server.accept()
-        with connection, socket.create_connection((hosts[0].address, hosts[0].port)) as upstream:
-            ways = [threading.Thread(target=copy, args=way) for way in ((connection, upstream), (upstream, connection))]
-            for way in ways:
-                way.start()
-            for way in ways:
-                way.join()
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(hosts[0].address, hosts[0].port)
+        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+        for each in (writer, inner_writer):
+            with contextlib.suppress(OSError):
+                await each.wait_closed()
+        ended.set()
+
+    async def boot() -> None:
+        await asyncio.sleep(1)
+        async with await asyncio.start_server(relay, "127.0.0.1", port):
+            await ended.wait()
 
     target = hosts[0].target(address="127.0.0.1", port=port)
-    booted = threading.Timer(1.0, serve)
-    booted.start()
-    with RemoteNodes([replace(target, patience=timedelta(seconds=20))]) as nodes:
+    loop = LoopThread()
+    loop.start()
+    booted = loop.submit(boot())
+    with RemoteNodes([replace(target, patience=timedelta(minutes=1))]) as nodes:
         assert nodes.run(["echo", "up"])[0].stdout == "up\n"
-    booted.join()
+    assert booted.wait(20)
+    booted.result()
+    loop.stop()
