@@ -36,15 +36,11 @@ class Catalog:
 
     def __init__(self, tables: Mapping[str, Path | None], *, own: "Mapping[str, OwnOffers] | None" = None) -> None:
         """Make a catalog of the tables in these folders, by provider; None is a provider without tables."""
-        found: dict[str, Tables | OwnTables] = {
-            name: Tables(name, path) for name, path in tables.items() if path is not None
-        }
-        for name, offers in (own or {}).items():
-            # Imported here: few users have machines of their own.
-            from multicompute.catalog.own import OwnTables
-
-            found[name] = OwnTables(name, offers)
-        self._tables = dict(sorted(found.items()))
+        self._tables: dict[str, Tables | OwnTables] = {}
+        folders = {name: Tables(name, path) for name, path in tables.items() if path is not None}
+        own_tables = _own_tables(own or {})
+        for name in sorted({*folders, *own_tables}):
+            self._tables[name] = own_tables[name] if name in own_tables else folders[name]
         self._listings: dict[str, tuple[Listing, ...]] = {}
         self._interruptions: dict[str, Mapping[tuple[str, str, str], Interruption]] = {}
 
@@ -179,3 +175,12 @@ class Catalog:
             for name, shard in tables.index:
                 names.setdefault(name.casefold(), []).append((provider, shard))
         return names
+
+
+def _own_tables(own: "Mapping[str, OwnOffers]") -> "Mapping[str, OwnTables]":
+    if not own:
+        return {}
+    # Imported here: few users have machines of their own.
+    from multicompute.catalog.own import OwnTables
+
+    return {name: OwnTables(name, offers) for name, offers in own.items()}

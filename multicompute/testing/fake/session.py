@@ -140,7 +140,7 @@ def fake_cloud(
     configuration, environment, files and clouds are neither read nor changed.
 
     Args:
-        names: The providers; all that are installed if none is named. Plans use no others.
+        names: The providers; all clouds that are installed if none is named. Plans use no others.
         clock: The clock of the clouds; by default one that starts on 2027-01-01.
         default_ttl: The ttl of a cluster whose request has none; None for no expiry.
 
@@ -155,7 +155,9 @@ def fake_cloud(
         if name not in real:
             raise ConfigError(f"no provider is called {name!r}", hint=f"installed are {', '.join(real)}")
     clock = clock or FakeClock()
-    chosen = {name: real[name] for name in names or real}
+    # A fake of own machines would need an inventory: without one they are in no plan.
+    clouds = [name for name, plugin in real.items() if not getattr(plugin, "has_hosts", False)]
+    chosen = {name: real[name] for name in names or clouds}
     providers = {
         name: FakeProvider(
             name,

@@ -88,7 +88,10 @@ def test_the_inventory_is_read_again_after_a_change(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[[hosts]]\nuser = 'me'\n", "line 1: a machine has no address"),
-        ("[[hosts]]\naddress = '10.0.0.1'\nacelerator = 'h100'\n", "line 1: 10.0.0.1: acelerator: unknown key; did you mean"),
+        (
+            "[[hosts]]\naddress = '10.0.0.1'\nacelerator = 'h100'\n",
+            "line 1: 10.0.0.1: acelerator: unknown key; did you mean",
+        ),
         ("\n[[hosts]]\naddress = '10.0.0.1'\nport = 70000\n", "line 2: 10.0.0.1: port=70000: must be a whole number"),
         ("[[hosts]]\naddress = '10.0.0.1'\naccelerator = 'h1000'\n", "accelerator='h1000': no such accelerator"),
         ("[[hosts]]\naddress = '10.0.0.1'\naccelerator = 'h100'\n", "accelerator='h100' without a number"),
@@ -124,7 +127,10 @@ def test_without_an_inventory_there_are_no_offers_and_the_reason_says_where_to_w
     settings = Settings(environment={"HOME": str(tmp_path)})
     assert plugin.own_offers(settings, today=TODAY) is None
     found = plugin.configured(settings)
-    assert (found.ok, found.why) == (False, "no inventory: write your own machines into ~/.config/multicompute/hosts.toml")
+    assert (found.ok, found.why) == (
+        False,
+        "no inventory: write your own machines into ~/.config/multicompute/hosts.toml",
+    )
 
 
 def test_an_inventory_that_the_configuration_names_must_exist(tmp_path: Path) -> None:

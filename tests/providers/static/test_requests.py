@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -30,7 +31,12 @@ def request(gpus: int = 16, **arguments: object) -> Cluster:
 
 def test_a_gang_is_leased_marked_and_torn_down(own: Machines, session: Session) -> None:
     with request(name="train-1", tags={"team": "nlp"}) as cluster:
-        assert (cluster.provider, cluster.region, cluster.zone, cluster.hourly_cost) == ("static", "lab-1", "lab-1", 0.0)
+        assert (cluster.provider, cluster.region, cluster.zone, cluster.hourly_cost) == (
+            "static",
+            "lab-1",
+            "lab-1",
+            0.0,
+        )
         assert [node.instance_type for node in cluster.nodes] == ["8xh100", "8xh100"]
         assert [node.id for node in cluster.nodes] == [own.id(0), own.id(1)]
         assert [node.private_ip for node in cluster.nodes] == [host.address for host in own.hosts[:2]]
@@ -140,7 +146,7 @@ class work_on:
         self._line = f"{mark}setsid sleep 600 >/dev/null 2>&1 </dev/null & echo $!"
         self.pid = ""
 
-    def __enter__(self) -> "work_on":
+    def __enter__(self) -> Self:
         self.pid = run(self._own.hosts[self._index], self._line).strip()
         deadline = time.monotonic() + 10
         while not self.is_alive and time.monotonic() < deadline:
@@ -165,8 +171,10 @@ def test_a_teardown_ends_what_the_cluster_started_and_nothing_else(own: Machines
         assert not (own.home(0) / ".multicompute").exists()
 
 
-def test_the_setup_script_runs_as_the_login_user_and_is_gone_with_its_processes(own: Machines, session: Session) -> None:
-    script = "echo ready >\"$PWD/../setup-ran\"; sleep 600"
+def test_the_setup_script_runs_as_the_login_user_and_is_gone_with_its_processes(
+    own: Machines, session: Session
+) -> None:
+    script = 'echo ready >"$PWD/../setup-ran"; sleep 600'
     with request(8, name="train-1", setup=script):
         (folder,) = (own.home(0) / ".multicompute").iterdir()
         deadline = time.monotonic() + 20
@@ -220,7 +228,10 @@ def test_an_unreachable_machine_keeps_its_lease_and_is_reported(own: Machines, s
     cluster = request(name="train-1")
     own.hosts[1].cut()
     assert cluster.refresh().state is ClusterState.DEGRADED
-    assert {node.id: node.state for node in cluster.nodes} == {own.id(0): NodeState.RUNNING, own.id(1): NodeState.IMPAIRED}
+    assert {node.id: node.state for node in cluster.nodes} == {
+        own.id(0): NodeState.RUNNING,
+        own.id(1): NodeState.IMPAIRED,
+    }
     cluster.terminate(wait=False)
     assert cluster.state is ClusterState.TERMINATING
     assert own.marker(0) is None
