@@ -32,6 +32,7 @@ _NAMED = {
     "GroupName": "placement-group",
     "VolumeId": "volume",
     "NetworkInterfaceId": "network-interface",
+    "InstanceId": "instance",
     "InstanceIds": "instance",
     "SpotInstanceRequestIds": "spot-instances-request",
     "Resources": "instance",
@@ -188,7 +189,9 @@ class Gate:
             yield made("placement-group")
         elif action == "AllocateAddress":
             yield made("elastic-ip")
-        elif re.match("Associate|Authorize|Cancel|Create|Delete|Modify|Release|Revoke|Start|Terminate", action):
+        elif re.match(
+            "Associate|Authorize|Cancel|Create|Delete|GetConsole|Modify|Release|Revoke|Start|Terminate", action
+        ):
             yield from self._existing(params)
         else:
             yield Touched("arn:aws:ec2:us-east-1:1:*/*")
