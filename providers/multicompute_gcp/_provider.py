@@ -199,7 +199,7 @@ class GcpProvider:
 
     def check(self) -> tuple[Check, ...]:
         """Return whether the project exists, and whether the main permissions are there."""
-        return check(self._clients, renewal=self.renewal)
+        return check(self._clients, self._prices, renewal=self.renewal)
 
 
 def _may_be_instances(selector: Selector) -> bool:

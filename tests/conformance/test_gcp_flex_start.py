@@ -1,11 +1,12 @@
 """The GCP provider keeps every promise of the seam for flex-start gangs too, which are managed instance groups with a resize request."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
-from multicompute.offer import Offer, Purchase, Quote
+from multicompute.offer import InstanceType, Offer, Purchase, Quote
 from multicompute.provider import Settings
 from multicompute.testing import FakeClock, LocalCloudHarness, ProviderConformance, running
 from multicompute_gcp._provider import GcpProvider
@@ -23,13 +24,21 @@ class FlexStartHarness(LocalCloudHarness):
 class TestGcpFlexStart(ProviderConformance):
     provider_name = "gcp"
 
+    def test_quotes_has_todays_price_of_an_offer(self, harness: LocalCloudHarness) -> None:  # type: ignore[override]
+        """Expect a price of a type without built-in disks: what those cost with flex-start is not known, and is not guessed."""
+        with_disks = harness.offer()
+        a2 = InstanceType("gcp", "a2-highgpu-1g", "a100", 1, 40.0, vcpus=12, memory_gib=85)
+        without = replace(with_disks, instance=a2)
+        found = harness.provider.quotes([with_disks, without])
+        assert set(found) == {without} and found[without].hourly_cost > 0
+
     @pytest.fixture
     def harness(self) -> Iterator[LocalCloudHarness]:
         clock = FakeClock()
         with running(GcpLocalCloud(clock=clock)) as cloud:
             # How a request waits has tests of its own.
             cloud.resize_fails_without_capacity = True
-            values = {"endpoint_url": cloud.endpoint_url, "project": cloud.project}
+            values = {"endpoint_url": cloud.endpoint_url, "project": cloud.project, "api_key": cloud.api_key}
             yield FlexStartHarness(
                 cloud=cloud,
                 provider=GcpProvider(Settings(values=values, environment=cloud.environment), clock=clock),

@@ -128,6 +128,11 @@ class Billing:
                 text = f"services.skus.list: not complete after {longest.total_seconds():g} s, {len(seen)} pages"
                 raise ProviderError(f"gcp: {text}", provider="gcp", code="TooSlow")
 
+    def first_page(self, service: str) -> list[Any]:
+        """Return one SKU of a service."""
+        page = self._get(f"v1/services/{service}/skus", "services.skus.list", {"pageSize": 1}, None)
+        return page.get("skus") or []
+
     def price(self, sku: str) -> dict[str, Any]:
         """Return the price of one SKU, from the Pricing API (skus.price.get of cloudbilling.v1beta)."""
         return self._get(f"v1beta/skus/{sku}/price", "skus.price.get", {}, None)

@@ -8,7 +8,7 @@ from typing import Final
 from multicompute.clock import Clock
 from multicompute.offer import Offer, Quote
 from multicompute_gcp._session import Clients
-from multicompute_gcp.prices._billing import Billing, Patience
+from multicompute_gcp.prices._billing import COMPUTE_SERVICE, Billing, Patience
 from multicompute_gcp.prices._rates import Composed, Part, Rates, is_unknown, parts_of
 from multicompute_gcp.prices._reader import rates_of, read_skus, services_of
 
@@ -50,6 +50,17 @@ class CurrentPrices:
             offer: rates.compose(billed, offer.region, offer.purchase, as_of=today) for offer, billed in parts.items()
         }
         return {offer: composed.quote for offer, composed in found.items() if isinstance(composed, Composed)}
+
+    def probe(self) -> str:
+        """Return in words that the list of SKUs can be read.
+
+        Raises:
+            MulticomputeError: It can't.
+        """
+        if self._is_mixed:
+            return "not asked: only one of Compute Engine and Cloud Billing is on this machine"
+        self._billing.first_page(COMPUTE_SERVICE)
+        return "allowed"
 
     def _current(self, needed: Collection[str]) -> Rates:
         """Return rates of the needed components that are at most an hour old."""
