@@ -101,7 +101,5 @@ def _solved(matrix: list[list[float]]) -> list[float]:
         matrix[column] = [cell / matrix[column][column] for cell in matrix[column]]
         for row in range(size):
             if row != column and (factor := matrix[row][column]):
-                matrix[row] = [
-                    cell - factor * other for cell, other in zip(matrix[row], matrix[column], strict=True)
-                ]
+                matrix[row] = [cell - factor * other for cell, other in zip(matrix[row], matrix[column], strict=True)]
     return [row[-1] for row in matrix]

@@ -91,7 +91,7 @@ class Billing:
         calls: Operation -> the number of requests, repeated ones included.
     """
 
-    def __init__(self, clients: Clients, clock: Clock, patience: Patience = Patience()) -> None:  # noqa: B008 - immutable
+    def __init__(self, clients: Clients, clock: Clock, patience: Patience = Patience()) -> None:
         self.calls: Counter[str] = Counter()
         self._patience = patience
         self._clients = clients

@@ -12,8 +12,8 @@ from multicompute_gcp.prices._billing import COMPUTE_SERVICE, Billing, Patience
 from multicompute_gcp.prices._rates import Composed, Part, Rates, is_unknown, parts_of
 from multicompute_gcp.prices._reader import rates_of, read_skus, services_of
 
-# "Prices and SKUs are updated within 12 hours" at most (https://cloud.google.com/billing/docs/how-to/get-pricing-information-api), so an hour
-# adds little, and saves a process that launches often the seven pages of Compute Engine.
+# cloudbilling.v1, services.skus.list: "the latest pricing will be returned (up to 12 hours old at most)". So an hour adds little, and it saves
+# a process that launches often the seven pages of Compute Engine.
 _LIFETIME: Final = timedelta(hours=1)
 # A launch is waiting. The engine repeats what may pass, and then launches at the price of the tables.
 _PATIENCE: Final = Patience(tries=1, timeout=(5.0, 15.0), longest=timedelta(seconds=30))

@@ -11,7 +11,6 @@ from multicompute_gcp.prices._billing import COMPUTE_SERVICE, TPU_SERVICE, Billi
 from multicompute_gcp.prices._rates import OLD_TPUS, OWN_SSDS, Rates
 from multicompute_gcp.prices._skus import Rate, UnreadableError, component_of, rate_of
 
-
 _OF_TPU_SERVICE: Final = frozenset(
     f"{kind}:{name.removeprefix('tpu-')}" for name in OLD_TPUS for kind in ("tpu", "tpu-pod")
 )

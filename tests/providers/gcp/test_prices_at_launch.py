@@ -59,9 +59,9 @@ def test_a_price_that_is_spot_an_estimate_or_stale_is_that_of_today(
     if name:
         clouds.gcp.set_price(name, offer.region, usd, purchase=offer.purchase)
     else:
-        # A GPU that is attached has a price of its own.
-        usd = offer.quote.hourly_cost + 1
-        clouds.gcp._billing.prices.set("gpu:t4", offer.region, "on_demand", clouds.gcp._billing.prices.rate("gpu:t4", offer.region, "on_demand") + 1)
+        # A GPU that is attached has a price of its own, which is that of no type.
+        prices, usd = clouds.of(GcpLocalCloud)._billing.prices, offer.quote.hourly_cost + 1
+        prices.set("gpu:t4", offer.region, "on_demand", prices.rate("gpu:t4", offer.region, "on_demand") + 1)
     with Cluster.request(**request_of) as cluster:
         assert cluster.hourly_cost == pytest.approx(usd, abs=1e-5)
         # What another process reads is what the ledger has.
@@ -101,7 +101,9 @@ def test_where_every_price_of_today_is_above_the_limit_the_error_names_it(
     assert "instances.bulkInsert" not in [call.operation for call in clouds.gcp.faults.calls]
 
 
-def test_a_launch_without_access_to_the_price_list_has_one_note_and_the_price_of_the_tables(clouds: LocalClouds) -> None:
+def test_a_launch_without_access_to_the_price_list_has_one_note_and_the_price_of_the_tables(
+    clouds: LocalClouds,
+) -> None:
     clouds.gcp.faults.fail(LIST, "SERVICE_DISABLED", status=403, message=DISABLED, times=None)
     places = {**H100, "regions": ["gcp:us-central1", "gcp:us-east4"]}
     first = planned(places)
