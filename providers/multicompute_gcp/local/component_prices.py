@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from multicompute.catalog.tables import OFFERS, Tables, rows
-from multicompute_gcp import plugin
+from multicompute.offer import InstanceType
+from multicompute_gcp.local.hardware import CPU, rows
 from multicompute_gcp.prices._rates import parts_of
 
 Key = tuple[str, str, str]
@@ -49,18 +49,26 @@ def fitted(prior: Prior, purchase: str) -> dict[Key, Decimal]:
 @functools.cache
 def _offers() -> Mapping[str, list[tuple[Parts, str, float]]]:
     """Return purchase -> the parts, the region and the price of each packaged offer whose parts are known."""
-    assert plugin.tables is not None
-    tables = Tables("gcp", plugin.tables)
     found: dict[str, list[tuple[Parts, str, float]]] = defaultdict(list)
-    for shard in tables.shards:
-        parts = {
-            key: {component: float(count) for component, count in parts_of(instance)}
-            for key, instance in tables.types(shard).items()
-        }
-        for _, (name, count, region, purchase, usd, *_) in rows(plugin.tables / shard / "offers.csv", OFFERS):
-            if parts[name, count]:
-                found[purchase].append((parts[name, count], region, float(usd)))
+    for shard in (row["shard"] for row in rows("shards.csv")):
+        types = {(row["instance_type"], row["accelerators"]): _parts(row, shard) for row in rows(f"{shard}/types.csv")}
+        for row in rows(f"{shard}/offers.csv"):
+            if parts := types[row["instance_type"], row["accelerators"]]:
+                found[row["purchase"]].append((parts, row["region"], float(row["hourly_usd"])))
     return found
+
+
+def _parts(row: Mapping[str, str], shard: str) -> Parts:
+    instance = InstanceType(
+        "gcp",
+        row["instance_type"],
+        "" if shard == CPU else shard,
+        float(row["accelerators"]),
+        vcpus=int(float(row["vcpus"])),
+        memory_gib=float(row["memory_gib"]),
+        hosts=int(row["hosts"]),
+    )
+    return {component: float(count) for component, count in parts_of(instance)}
 
 
 def _rounded(equations: Sequence[Equation], before: Mapping[str, float]) -> dict[str, Decimal]:
