@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from multicompute import Cluster, errors
+from multicompute.catalog.tables import Tables
 from multicompute.offer import InstanceType, Offer, Purchase
 from multicompute.provider import Settings
 from multicompute.testing import FakeClock, LocalClouds, local_clouds
 from multicompute.testing.local.server import Response, Server
+from multicompute_gcp import plugin
 from multicompute_gcp._provider import GcpProvider
 from multicompute_gcp.local import GcpLocalCloud
 from multicompute_gcp.prices import _current
@@ -177,6 +179,18 @@ def test_attached_gpus_built_in_disks_and_slices_are_in_the_price(
     assert [quote.hourly_cost for quote in found.values()] == pytest.approx([float(usd) for usd in sums], abs=1e-6)
     assert "local SSD" in found[offer].source
     assert {quote.as_of for quote in found.values()} == {keyed._clock.now().date()}
+
+
+def test_the_prices_of_the_local_cloud_are_those_of_the_tables(keyed: GcpProvider) -> None:
+    """The tables round to a millionth of a dollar, and some of them more than once."""
+    assert plugin.tables is not None
+    tables = Tables("gcp", plugin.tables)
+    offers = [line.offers[0] for shard in tables.shards for line in tables.listings(shard)]
+    found = keyed.quotes(offers)
+    missing = {(offer.instance_type, offer.purchase) for offer in offers if offer not in found}
+    assert len(found) > 12_000 and missing == {("a4-highgpu-8g", "flex_start")}
+    off = [offer for offer, quote in found.items() if abs(quote.hourly_cost - offer.quote.hourly_cost) > 1.5e-6]
+    assert off == []
 
 
 def test_an_offer_that_can_not_be_composed_is_missing(keyed: GcpProvider, offer: Offer) -> None:
