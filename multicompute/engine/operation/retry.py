@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _TRIES: Final = {ThrottledError: 8, TransientError: 5}
 _LONGEST_BACKOFF: Final = 30.0
+PRICE_WAIT: Final = timedelta(seconds=5)
+"""How long to wait in all for prices. A launch goes on without an answer, at the price of the tables."""
 
 T = TypeVar("T")
 RetryCallback = Callable[[MulticomputeError, float], None]
@@ -61,14 +63,14 @@ def call_with_retry(
     return _schedule(provider, clock, cancellation or Cancellation(), on_retry, longest)(again)
 
 
-def call_provider(session: Session, name: str, call: Callable[[Provider], T]) -> T:
+def call_provider(session: Session, name: str, call: Callable[[Provider], T], *, longest: timedelta | None = None) -> T:
     """Return the result of a call to the provider of this name, with retry, outside of an operation on a cluster.
 
     Raises:
         MulticomputeError: As for `call_with_retry`, or the provider can't be opened.
     """
     provider = session.provider(name)
-    return call_with_retry(lambda: call(provider), provider=provider, clock=session.clock)
+    return call_with_retry(lambda: call(provider), provider=provider, clock=session.clock, longest=longest)
 
 
 def _schedule(

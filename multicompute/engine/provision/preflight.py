@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import Final
 
 from multicompute.engine.availability import read_availability, reads_availability
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.operation.regions import ProviderRegion, by_region_of
+from multicompute.engine.operation.retry import PRICE_WAIT
 from multicompute.engine.planning import Places, known_availability, plan_for
 from multicompute.engine.provision.description import PRICE_ABOVE_LIMIT, report_of
 from multicompute.engine.provision.quota import short_quota
@@ -22,8 +22,6 @@ from multicompute.spec import ClusterSpec
 from multicompute.units import counted, format_usd
 
 _POOL: Final = 8
-# A launch does not wait for a price: without an answer it goes on at the price of the tables.
-_PRICE_WAIT: Final = timedelta(seconds=5)
 _OVER_CEILING: Final = "raise `max_hourly` in the configuration or, if `confirm_above` is lower, add --yes"
 
 
@@ -171,7 +169,7 @@ def _current_quotes(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Qu
             continue
         found: Mapping[Offer, Quote] = {}
         try:
-            found = op.call(provider, "read prices", partial(provider.quotes, wanted), longest=_PRICE_WAIT)
+            found = op.call(provider, "read prices", partial(provider.quotes, wanted), longest=PRICE_WAIT)
         except MulticomputeError as error:
             op.unpriced.add(name)
             op.events.add("note", f"{name}: the price could not be confirmed: {error.message}", code=error.code)

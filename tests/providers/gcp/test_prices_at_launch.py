@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from multicompute import Cluster, errors
+from multicompute import Cluster, catalog, errors
 from multicompute.catalog.tables import Tables
 from multicompute.offer import InstanceType, Offer, Purchase
 from multicompute.provider import Settings
@@ -131,6 +131,17 @@ def test_a_fault_that_passes_is_asked_again(clouds: LocalClouds) -> None:
     clouds.gcp.set_price("a3-highgpu-8g", IOWA, 91.5)
     with Cluster.request(**H100) as cluster:
         assert cluster.hourly_cost == 91.5
+
+
+def test_a_refresh_and_a_launch_see_the_same_price(clouds: LocalClouds) -> None:
+    before = planned(H100).quote
+    clouds.gcp.set_price("a3-highgpu-8g", IOWA, 99.0)
+    report = catalog.refresh(clouds=["gcp"], regions=[IOWA], accelerators=["h100"]).clouds["gcp"]
+    assert report.changed == 1 and report.failed == ()
+    offer = planned(H100)
+    assert (before.hourly_cost, offer.quote.hourly_cost) == (88.49, 99.0)
+    with Cluster.request(**H100) as cluster:
+        assert cluster.hourly_cost == 99.0 and notes(cluster) == []
 
 
 @contextmanager
