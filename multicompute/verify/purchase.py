@@ -7,7 +7,7 @@ from typing import Final
 
 from multicompute.accelerators import find
 from multicompute.cost.billing import exact, per_hour, rounded, spent
-from multicompute.engine.operation.retry import call_provider
+from multicompute.engine.operation.retry import PRICE_WAIT, call_provider
 from multicompute.engine.planning import plan_for, require_candidate
 from multicompute.errors import MulticomputeError, SpecError
 from multicompute.offer import Offer
@@ -144,7 +144,7 @@ def confirmed_price(session: Session, purchase: Purchase) -> float:
     if Capability.LIVE_PRICES not in session.provider(name).capabilities:
         return purchase.hourly_cost
     try:
-        quotes = call_provider(session, name, lambda provider: provider.quotes([purchase.offer]))
+        quotes = call_provider(session, name, lambda provider: provider.quotes([purchase.offer]), longest=PRICE_WAIT)
     except MulticomputeError:
         return purchase.hourly_cost
     found = quotes.get(purchase.offer)

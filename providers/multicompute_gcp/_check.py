@@ -3,15 +3,16 @@
 from multicompute.errors import MulticomputeError
 from multicompute.provider import Check
 from multicompute.provider_kit.renewal import Renewal
-from multicompute.provider_kit.seam import finding
+from multicompute.provider_kit.seam import finding, optional_finding
 from multicompute.provider_kit.vendor_errors import Place
 from multicompute_gcp._errors import is_disabled
 from multicompute_gcp._session import Clients
+from multicompute_gcp.prices._current import CurrentPrices
 
 _PLACE = Place("gcp")
 
 
-def check(clients: Clients, *, renewal: Renewal) -> tuple[Check, ...]:
+def check(clients: Clients, prices: CurrentPrices, *, renewal: Renewal) -> tuple[Check, ...]:
     """Return all findings, the most important first; without a project the rest is not checked."""
     # Renewed here, because an error becomes a finding.
     project = finding("project", lambda: renewal.run(lambda: _project(clients)))
@@ -22,6 +23,8 @@ def check(clients: Clients, *, renewal: Renewal) -> tuple[Check, ...]:
         finding("compute.instances.list", lambda: _instances(clients)),
         finding("compute.networks.get", lambda: _network(clients)),
         finding("tpu.nodes.list", lambda: _tpu(clients)),
+        # A launch does without: it then takes the prices of the tables.
+        optional_finding("services.skus.list", prices.probe, otherwise="not readable, so prices are not confirmed"),
     )
 
 

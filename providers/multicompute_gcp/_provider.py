@@ -38,6 +38,7 @@ from multicompute_gcp._network import Network
 from multicompute_gcp._quotas import quotas
 from multicompute_gcp._session import Clients
 from multicompute_gcp._settings import GcpSettings
+from multicompute_gcp.prices._current import CurrentPrices
 from multicompute_gcp.tpu import _expiry as tpu_expiry
 from multicompute_gcp.tpu import _list as tpu_list
 from multicompute_gcp.tpu import _terminate as tpu_terminate
@@ -75,6 +76,7 @@ class GcpProvider:
             Capability.RESERVATIONS,
             Capability.PLACEMENT,
             Capability.QUOTAS,
+            Capability.LIVE_PRICES,
             Capability.AVAILABILITY,
             Capability.EXPIRY,
             Capability.METRICS,
@@ -96,6 +98,7 @@ class GcpProvider:
         self._clients = Clients(read)
         self.renewal: Renewal = Renewal(self._clients.forget_credentials)
         self._places = Places(self._clients, self._clock, self.renewal)
+        self._prices = CurrentPrices(self._clients, self._clock)
         self._network = Network(self._clients, self._clock)
         self._workers = Workers(self._clients)
         wait = read.queue_wait or self.attempt_timeout
@@ -175,13 +178,10 @@ class GcpProvider:
             change = functools.partial(tpu_expiry.set_expiry, clock=clock, restore=restore)
             unless_disabled(None, lambda: change(clients, selector, expires_at, place))
 
+    @renews_credentials
     def quotes(self, offers: Sequence[Offer]) -> Mapping[Offer, Quote]:
-        """Return nothing: the price list can't be asked for one instance type.
-
-        It has the prices of parts, without a filter: to find those of one type takes the 7 pages of all 32,000 SKUs, too much before each
-        launch. The Pricing API has single prices, by the ids of SKUs, which only that list names. `multicompute catalog refresh` reads it.
-        """
-        return {}
+        """Return today's prices, composed of the rates of the list, which has all 32,000 SKUs on 7 pages; they are kept for an hour."""
+        return self._prices.quotes(offers)
 
     def quotas(self, region: str, *, reservations: Sequence[str] = ()) -> Quotas:
         """Return Compute Engine's quotas of the region with what is used, and the named reservations that are in it."""
@@ -216,7 +216,7 @@ class GcpProvider:
 
     def check(self) -> tuple[Check, ...]:
         """Return whether the project exists, and whether the main permissions are there."""
-        return check(self._clients, renewal=self.renewal)
+        return check(self._clients, self._prices, renewal=self.renewal)
 
 
 def _may_be_instances(selector: Selector) -> bool:

@@ -53,7 +53,7 @@ class GcpSettings(SshSettings, BaseModel):
     )
     api_key: Secret | None = Field(
         None,
-        description="An API key for the price list of `multicompute catalog refresh`. Default: the credentials.",
+        description="An API key for the price list. Default: the credentials.",
     )
     network: str | None = Field(None, description='The name or path of the network to launch in. Default: "default".')
     subnetwork: str | None = Field(
@@ -108,6 +108,11 @@ class GcpSettings(SshSettings, BaseModel):
     def billing_endpoint(self) -> str | None:
         """Return the endpoint of Cloud Billing, None for Google's own; a local cloud serves it next to Compute Engine."""
         return self.billing_endpoint_url or (self.endpoint_url if self.is_local else None)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Return whether only one of Compute Engine and Cloud Billing is a server on this machine: they must not be combined."""
+        return is_loopback(self.billing_endpoint) != self.is_local
 
     @property
     def is_local(self) -> bool:

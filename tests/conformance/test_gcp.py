@@ -71,7 +71,7 @@ class TestGcpProvider(ProviderConformance):
     def harness(self) -> Iterator[LocalCloudHarness]:
         clock = FakeClock()
         with running(GcpLocalCloud(clock=clock)) as cloud:
-            values = {"endpoint_url": cloud.endpoint_url, "project": cloud.project}
+            values = {"endpoint_url": cloud.endpoint_url, "project": cloud.project, "api_key": cloud.api_key}
             yield LocalCloudHarness(
                 cloud=cloud,
                 provider=GcpProvider(Settings(values=values, environment=cloud.environment), clock=clock),

@@ -58,7 +58,7 @@ def running_harness(create: str, operation: str) -> Iterator[LocalCloudHarness]:
 def open_provider(cloud: GcpLocalCloud, create: str, clock: FakeClock, *, project: str = "") -> Provider:
     """Open a provider, for another project of the cloud if one is named."""
     environment = cloud.add_account(project) if project else cloud.environment
-    values = {"endpoint_url": cloud.endpoint_url, "project": project or cloud.project}
+    values = {"endpoint_url": cloud.endpoint_url, "project": project or cloud.project, "api_key": cloud.api_key}
     values |= {"tpu_create": create, "queue_wait": "0.2s"}
     provider = GcpProvider(Settings(values=values, environment=environment), clock=clock)
     # The TPU API has no reservations to read, so nothing can find out how many slices one holds.

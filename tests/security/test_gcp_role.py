@@ -142,7 +142,10 @@ METHODS: Mapping[str, tuple[str, set[str]]] = {
     "tpu.queuedResources.list": (TPU + ".queuedResources/list", {"tpu.queuedresources.list"}),
     "tpu.queuedResources.delete": (TPU + ".queuedResources/delete", {"tpu.queuedresources.delete"}),
     "tpu.operations.get": (TPU + ".operations/get", {"tpu.operations.get"}),
+    # Its page has a section on scopes and none on permissions: the price lists are public.
+    "cloudbilling.skus.list": ("https://cloud.google.com/billing/docs/reference/rest/v1/services.skus/list", set()),
 }
+PUBLIC = {"cloudbilling.skus.list"}
 A3 = InstanceType("gcp", "a3-highgpu-8g", "h100", 8, 80.0, vcpus=208, memory_gib=1872, fabric="gpudirect-tcpx")
 OFFER = Offer(A3, "us-central1", "us-central1-a", "on_demand", Quote(88.49, date(2026, 8, 3), "test"))
 SLICE = replace(OFFER, instance=InstanceType("gcp", "v6e-8", "tpu-v6e", 8), region="us-east5", zone="us-east5-a")
@@ -177,6 +180,8 @@ def use_everything(cloud: GcpLocalCloud) -> None:
     held = cloud.add_reservation("a3-highgpu-8g", "us-central1-a", 4)
     provider.quotas("us-central1", reservations=[held, "none", f"{held}/reservationBlocks/none"])
     provider.availability("us-east5")
+    # Price lists need no permission.
+    assert opened(cloud, api_key=cloud.api_key).quotes([OFFER, SLICE]).keys() == {OFFER, SLICE}
     gang = request("t-1", Part(OFFER, 2), fabric=True, ssh_public_key=KEY, setup="true")
     provider.launch(gang)
     # Another process that adds nodes to the same cluster finds its dependent resources.
@@ -336,5 +341,5 @@ def test_credentials_whose_quota_project_may_not_be_used_are_refused_with_the_ro
 
 def test_every_method_of_the_table_has_its_documentation_page() -> None:
     for method, (page, needed) in METHODS.items():
-        assert page.startswith("https://cloud.google.com/") and needed
+        assert page.startswith("https://cloud.google.com/") and bool(needed) == (method not in PUBLIC)
         assert page.endswith(("access-control", method.rpartition(".")[2]))

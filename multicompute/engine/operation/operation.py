@@ -44,6 +44,7 @@ class Operation:
         quotas: The quotas read so far.
         availability: (provider, region) -> what the account can use there, as far as it was read.
         quotes: Offer -> its price as confirmed by the cloud, None if the cloud gives none.
+        unpriced: The providers whose prices could not be read.
         accounts: Provider -> the account that its credentials belong to, as read so far; None if it can't be read.
     """
 
@@ -58,6 +59,7 @@ class Operation:
     quotas: dict[ProviderRegion, Quotas] = field(default_factory=dict)
     availability: dict[tuple[str, str], Availability] = field(default_factory=dict)
     quotes: dict[Offer, Quote | None] = field(default_factory=dict)
+    unpriced: set[str] = field(default_factory=set)
     accounts: dict[str, Account | None] = field(default_factory=dict)
 
     @property
@@ -125,8 +127,15 @@ class Operation:
             return None
         return TerminationRequested(record.reason)
 
-    def call(self, provider: Provider, what: str, call: Callable[[], T]) -> T:
-        """Call a cloud with retry, logging each retry as an event; `what` names the call in it."""
+    def call(self, provider: Provider, what: str, call: Callable[[], T], *, longest: timedelta | None = None) -> T:
+        """Call a cloud with retry, logging each retry as an event; `what` names the call in it.
+
+        Args:
+            provider: The provider that `call` uses.
+            what: The call in words.
+            call: Calls the cloud once.
+            longest: Give up instead of waiting longer than this in all.
+        """
 
         def on_retry(error: MulticomputeError, seconds: float) -> None:
             self.renew_lease()
@@ -134,7 +143,12 @@ class Operation:
             self.events.add("retry", message, code=error.code)
 
         return call_with_retry(
-            call, provider=provider, clock=self.clock, cancellation=self.cancellation, on_retry=on_retry
+            call,
+            provider=provider,
+            clock=self.clock,
+            cancellation=self.cancellation,
+            on_retry=on_retry,
+            longest=longest,
         )
 
     def provider(self, name: str) -> Provider:

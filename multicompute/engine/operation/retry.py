@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _TRIES: Final = {ThrottledError: 8, TransientError: 5}
 _LONGEST_BACKOFF: Final = 30.0
+PRICE_WAIT: Final = timedelta(seconds=5)
+"""How long to wait in all for prices. A launch goes on without an answer, at the price of the tables."""
 
 T = TypeVar("T")
 RetryCallback = Callable[[MulticomputeError, float], None]
@@ -27,6 +29,7 @@ def call_with_retry(
     clock: Clock,
     cancellation: Cancellation | None = None,
     on_retry: RetryCallback | None = None,
+    longest: timedelta | None = None,
 ) -> T:
     """Return the result of `call`, repeating it while the cloud throttles it or can't be reached.
 
@@ -39,10 +42,11 @@ def call_with_retry(
         clock: The clock to sleep with.
         cancellation: Ends the backoff when it is requested.
         on_retry: Called with each error and the seconds until the next try.
+        longest: Give up instead of waiting longer than this in all.
 
     Raises:
-        ThrottledError: The call was throttled eight times.
-        TransientError: The call failed five times; its outcome is unknown.
+        ThrottledError: The call was throttled eight times, or the next try is too far away.
+        TransientError: The call failed five times, or the next try is too far away; its outcome is unknown.
     """
     failed: list[MulticomputeError] = []
 
@@ -56,21 +60,25 @@ def call_with_retry(
         return call()
     except (ThrottledError, TransientError) as error:
         failed.append(error)
-    return _schedule(provider, clock, cancellation or Cancellation(), on_retry)(again)
+    return _schedule(provider, clock, cancellation or Cancellation(), on_retry, longest)(again)
 
 
-def call_provider(session: Session, name: str, call: Callable[[Provider], T]) -> T:
+def call_provider(session: Session, name: str, call: Callable[[Provider], T], *, longest: timedelta | None = None) -> T:
     """Return the result of a call to the provider of this name, with retry, outside of an operation on a cluster.
 
     Raises:
         MulticomputeError: As for `call_with_retry`, or the provider can't be opened.
     """
     provider = session.provider(name)
-    return call_with_retry(lambda: call(provider), provider=provider, clock=session.clock)
+    return call_with_retry(lambda: call(provider), provider=provider, clock=session.clock, longest=longest)
 
 
 def _schedule(
-    provider: Provider, clock: Clock, cancellation: Cancellation, on_retry: RetryCallback | None
+    provider: Provider,
+    clock: Clock,
+    cancellation: Cancellation,
+    on_retry: RetryCallback | None,
+    longest: timedelta | None,
 ) -> "Retrying":
     # Not at module level: tenacity imports asyncio, which costs 22 ms that a request without errors need not pay.
     from tenacity import RetryCallState, Retrying, wait_exponential, wait_random
@@ -86,7 +94,8 @@ def _schedule(
 
     def is_last(state: RetryCallState) -> bool:
         error = error_of(state)
-        return state.attempt_number >= next((n for kind, n in _TRIES.items() if isinstance(error, kind)), 1)
+        is_late = longest is not None and state.idle_for + wait(state) > longest.total_seconds()
+        return is_late or state.attempt_number >= next((n for kind, n in _TRIES.items() if isinstance(error, kind)), 1)
 
     def before_sleep(state: RetryCallState) -> None:
         error = error_of(state)

@@ -9,6 +9,7 @@ from typing import Final
 from multicompute.engine.availability import read_availability, reads_availability
 from multicompute.engine.operation.operation import Operation
 from multicompute.engine.operation.regions import ProviderRegion, by_region_of
+from multicompute.engine.operation.retry import PRICE_WAIT
 from multicompute.engine.planning import Places, known_availability, plan_for
 from multicompute.engine.provision.description import PRICE_ABOVE_LIMIT, report_of
 from multicompute.engine.provision.quota import short_quota
@@ -117,12 +118,10 @@ def recheck_price(op: Operation, candidate: Candidate, *, ceiling: float | None 
         for part in candidate.parts
     )
     checked = replace(candidate, parts=parts)
-    if checked.hourly_cost != candidate.hourly_cost:
-        message = (
-            f"{candidate.instance_type} in {candidate.zone or candidate.region}: {format_usd(candidate.hourly_cost)}/h in the "
-            f"tables, is {format_usd(checked.hourly_cost)}/h today"
-        )
-        op.events.add("note", message)
+    before, today = format_usd(candidate.hourly_cost), format_usd(checked.hourly_cost)
+    if before != today:
+        place = candidate.zone or candidate.region
+        op.events.add("note", f"{candidate.instance_type} in {place}: {before}/h in the tables, is {today}/h today")
     _require_price(op.spec, checked, ceiling)
     return checked
 
@@ -159,16 +158,20 @@ def _require_price(spec: ClusterSpec, checked: Candidate, ceiling: float | None)
 
 
 def _current_quotes(op: Operation, offers: Sequence[Offer]) -> Mapping[Offer, Quote | None]:
-    """Return today's prices of these offers, where their clouds have one; each is asked for once per operation."""
-    for name in dict.fromkeys(offer.provider for offer in offers):
+    """Return today's prices of these offers, where their clouds have one; each is asked for once per operation.
+
+    A cloud whose prices can't be read is not asked again: that is one note and one delay, however many candidates there are.
+    """
+    for name in dict.fromkeys(offer.provider for offer in offers if offer.provider not in op.unpriced):
         wanted = [offer for offer in offers if offer.provider == name and offer not in op.quotes]
         provider = op.session.provider(name)
         if not wanted or Capability.LIVE_PRICES not in provider.capabilities:
             continue
         found: Mapping[Offer, Quote] = {}
         try:
-            found = op.call(provider, "read prices", partial(provider.quotes, wanted))
+            found = op.call(provider, "read prices", partial(provider.quotes, wanted), longest=PRICE_WAIT)
         except MulticomputeError as error:
+            op.unpriced.add(name)
             op.events.add("note", f"{name}: the price could not be confirmed: {error.message}", code=error.code)
         op.quotes |= {offer: found.get(offer) for offer in wanted}
     return op.quotes

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
-_CPU = "cpu"
+CPU = "cpu"
+"""The shard of the machine types without accelerators."""
 _TPU = "tpu"
 # Shard of the tables -> name of the accelerator type in the API (https://cloud.google.com/compute/docs/gpus).
 GPU_NAMES: Mapping[str, str] = {
@@ -103,14 +104,14 @@ class Hardware:
 @functools.cache
 def hardware() -> Hardware:
     """Return the contents of the tables, which each process reads once."""
-    shards = [row["shard"] for row in _rows("shards.csv")]
+    shards = [row["shard"] for row in rows("shards.csv")]
     zones = _zones(shards)
     machines: dict[str, MachineType] = {}
     slices: dict[str, SliceType] = {}
     attachable: dict[tuple[str, str], int] = {}
     for shard in shards:
         offered = _offered(shard, zones)
-        for row in _rows(f"{shard}/types.csv"):
+        for row in rows(f"{shard}/types.csv"):
             name, places = row["instance_type"], offered.get(row["instance_type"], frozenset())
             if shard.startswith(_TPU):
                 slices[name] = SliceType(name, shard, int(float(row["accelerators"])), int(row["hosts"]), places)
@@ -126,7 +127,7 @@ def hardware() -> Hardware:
 
 def _machine(row: Mapping[str, str], shard: str, places: frozenset[str]) -> MachineType:
     name = row["instance_type"]
-    gpu = "" if shard == _CPU else GPU_NAMES[shard]
+    gpu = "" if shard == CPU else GPU_NAMES[shard]
     return MachineType(
         name=name,
         vcpus=int(float(row["vcpus"])),
@@ -144,7 +145,7 @@ def _zones(shards: list[str]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     regions: set[str] = set()
     for shard in shards:
-        for row in _rows(f"{shard}/offers.csv"):
+        for row in rows(f"{shard}/offers.csv"):
             regions.add(row["region"])
             found |= dict.fromkeys(_split(row["zones"]), row["region"])
     for region in regions - set(found.values()):
@@ -155,7 +156,7 @@ def _zones(shards: list[str]) -> Mapping[str, str]:
 def _offered(shard: str, zones: Mapping[str, str]) -> Mapping[str, frozenset[str]]:
     """Return instance type -> the zones that offer it; if the tables name no zones, all zones of the region."""
     found: dict[str, set[str]] = {}
-    for row in _rows(f"{shard}/offers.csv"):
+    for row in rows(f"{shard}/offers.csv"):
         places = _split(row["zones"]) or [zone for zone, region in zones.items() if region == row["region"]]
         found.setdefault(row["instance_type"], set()).update(places)
     return {name: frozenset(places) for name, places in found.items()}
@@ -165,6 +166,7 @@ def _split(zones: str) -> list[str]:
     return [zone for zone in zones.split(";") if zone]
 
 
-def _rows(path: str) -> Iterator[dict[str, str]]:
+def rows(path: str) -> Iterator[dict[str, str]]:
+    """Return the lines of a packaged table."""
     text = files("multicompute_gcp").joinpath("data", path).read_text(encoding="utf-8")
     return csv.DictReader(text.splitlines())

@@ -1,5 +1,6 @@
-"""The price list of the local Google Cloud: SKUs with prices and dates of its own, in the forms of the Cloud Billing Catalog."""
+"""The price list of the local Google Cloud: SKUs that agree with the packaged tables, in the forms of the Cloud Billing Catalog."""
 
+import functools
 import json
 import zlib
 from collections.abc import Iterator, Mapping
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from multicompute_gcp.local.component_prices import Key, fitted
 from multicompute_gcp.local.hardware import hardware
 from multicompute_gcp.local.responses import Json
 
@@ -16,8 +18,10 @@ SERVICES: Final[Mapping[str, str]] = {COMPUTE: "Compute Engine", TPU: "Cloud TPU
 # Not today's date: a price list is as old as its vendor says.
 _EFFECTIVE: Final = "2026-10-01T07:00:00.123456789Z"
 _NANO: Final = 10**9
+_DIGITS: Final = Decimal("0.000001")
 
-# Prices per hour on demand, made up: of a core and of a GiB by series, of accelerators, and of a GiB of local SSD by month.
+# Prices per hour on demand, made up: of a core and of a GiB by series, of accelerators, and of a GiB of local SSD by month. They hold where the
+# packaged tables have no price that consists of these components, and decide where the tables leave open which component costs how much.
 _SERIES: Final[Mapping[str, tuple[str, str]]] = {
     "A2": ("0.03", "0.004"),
     "A3": ("0.028", "0.0026"),
@@ -95,10 +99,10 @@ class Part:
 
 
 class PriceList:
-    """The SKUs of both services. `set` changes the price of a component in a region."""
+    """The SKUs of both services. Composed prices are those of the packaged tables, where these have one; `set` changes a component."""
 
     def __init__(self) -> None:
-        """Start with the prices of this module."""
+        """Start without prices that were set."""
         self._set: dict[tuple[str, str, str], Decimal] = {}
         self._skus: dict[str, list[str]] = {}
         self._by_id: dict[str, Json] = {}
@@ -125,17 +129,20 @@ class PriceList:
 
     def skus(self, service: str) -> list[str]:
         """Return the SKUs of a service as JSON texts."""
+        if not self._set:
+            return _unchanged(service)
         if service not in self._skus:
-            found = list(self._compute() if service == COMPUTE else self._tpus())
-            self._by_id |= {sku["skuId"]: sku for sku in found}
-            self._skus[service] = [json.dumps(sku) for sku in found]
+            self._skus[service] = [json.dumps(sku) for sku in self._of_service(service)]
         return self._skus[service]
 
     def sku(self, sku_id: str) -> Json | None:
         """Return a SKU by its id."""
-        for service in SERVICES:
-            self.skus(service)
+        if not self._by_id:
+            self._by_id |= {sku["skuId"]: sku for service in SERVICES for sku in map(json.loads, self.skus(service))}
         return self._by_id.get(sku_id)
+
+    def _of_service(self, service: str) -> Iterator[Json]:
+        return self._compute() if service == COMPUTE else self._tpus()
 
     def _compute(self) -> Iterator[Json]:
         for part in _parts():
@@ -150,15 +157,18 @@ class PriceList:
     def _of_part(self, part: Part, purchase: str) -> Iterator[Json]:
         series = part.text.partition(" Instance")[0]
         shared: tuple[str, ...] = AMERICAS if series in _MULTI and purchase == "on_demand" else ()
+        common = _usd(part, AMERICAS[0], purchase)
         if shared:
-            text = _described(part, purchase, "Americas")
-            yield _sku(COMPUTE, part, text, shared, _usd(part, shared[0], purchase), purchase)
+            yield _sku(COMPUTE, part, _described(part, purchase, "Americas"), shared, common, purchase)
         for region in sorted(hardware().regions()):
-            is_set = (part.key, region, purchase) in self._set
-            if region in shared and region != _OWN and not is_set:
-                continue
-            usd = self._set[part.key, region, purchase] * _units(part) if is_set else _usd(part, region, purchase)
-            yield _sku(COMPUTE, part, _described(part, purchase, _place(region)), (region,), usd, purchase)
+            usd = self._usd(part, region, purchase)
+            if region not in shared or region == _OWN or usd != common:
+                yield _sku(COMPUTE, part, _described(part, purchase, _place(region)), (region,), usd, purchase)
+
+    def _usd(self, part: Part, region: str, purchase: str) -> Decimal:
+        """Return the price of a SKU."""
+        usd = self._set.get((part.key, region, purchase))
+        return _usd(part, region, purchase) if usd is None else usd * _units(part)
 
     def _tpus(self) -> Iterator[Json]:
         for part in (part for part in _parts() if part.key in _EIGHT_CORES):
@@ -168,12 +178,18 @@ class PriceList:
                     text = f"{part.text} in {continent}"
                     # Preemptible ones are OnDemand, too.
                     text = f"Preemptible {text}" if purchase == "spot" else text
-                    usd = part.usd * _SHARE[purchase]
-                    yield _sku(TPU, part, text, regions, usd, "on_demand")
+                    common = part.usd * _SHARE[purchase]
+                    yield _sku(TPU, part, text, regions, common, "on_demand")
                     for region in regions:
-                        if (key := (part.key, region, purchase)) in self._set:
+                        if (usd := self._usd(part, region, purchase)) != common:
                             text = f"{text.partition(' in ')[0]} in {_place(region)}"
-                            yield _sku(TPU, part, text, (region,), self._set[key] * 4, "on_demand")
+                            yield _sku(TPU, part, text, (region,), usd, "on_demand")
+
+
+@functools.cache
+def _unchanged(service: str) -> list[str]:
+    """Return the SKUs of a service as JSON texts, with no price set. Each process makes them once."""
+    return [json.dumps(sku) for sku in PriceList()._of_service(service)]
 
 
 def _parts() -> Iterator[Part]:
@@ -214,11 +230,38 @@ def _has(part: Part, purchase: str) -> bool:
 
 
 def _usd(part: Part, region: str, purchase: str) -> Decimal:
+    """Return the price of a SKU: that of the tables, else a share of what the same region has on demand."""
+    known, key = _tables(purchase), (part.key, region, purchase)
+    if key in known:
+        return known[key] * _units(part)
+    if purchase != "on_demand":
+        return (_usd(part, region, "on_demand") * _SHARE[purchase]).quantize(_DIGITS)
+    if spot := _tables("spot").get((part.key, region, "spot")):
+        return (spot * _units(part) / _SHARE["spot"]).quantize(_DIGITS)
+    return _made_up(part, region)
+
+
+@functools.cache
+def _tables(purchase: str) -> Mapping[Key, Decimal]:
+    """Return the rates of the packaged tables, which each process computes once."""
+    parts = {part.key: part for part in _parts()}
+
+    def prior(component: str, region: str, purchase: str) -> Decimal:
+        part = parts[component]
+        known = _tables("on_demand").get((component, region, "on_demand")) if purchase != "on_demand" else None
+        usd = known * _units(part) if known else _made_up(part, region)
+        return (usd * _SHARE[purchase]).quantize(_DIGITS) / _units(part)
+
+    return fitted(prior, purchase)
+
+
+def _made_up(part: Part, region: str) -> Decimal:
+    """Return a price on demand that no table has."""
     if part.key in _EIGHT_CORES:
-        return part.usd * _SHARE[purchase]
+        return part.usd
     # No region is a fixed factor from another: each family has its own.
     step = zlib.crc32(f"{region} {part.key.partition(':')[2]}".encode()) % 25 if region not in AMERICAS[:1] else 0
-    return (part.usd * (100 + step) / 100 * _SHARE[purchase]).quantize(Decimal("0.000001"))
+    return (part.usd * (100 + step) / 100).quantize(_DIGITS)
 
 
 def _described(part: Part, purchase: str, place: str) -> str:

@@ -5,6 +5,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -12,7 +13,14 @@ import google.oauth2.credentials
 import requests
 
 from multicompute.clock import Clock
-from multicompute.errors import AccessDeniedError, AuthError, MulticomputeError, ThrottledError, TransientError
+from multicompute.errors import (
+    AccessDeniedError,
+    AuthError,
+    MulticomputeError,
+    ProviderError,
+    ThrottledError,
+    TransientError,
+)
 from multicompute.provider_kit.endpoints import is_loopback
 from multicompute.provider_kit.vendor_errors import (
     Meaning,
@@ -34,8 +42,6 @@ _BILLING: Final = "https://cloudbilling.googleapis.com"
 _PLACE: Final = Place("gcp")
 # The largest page, and the default: https://cloud.google.com/billing/docs/reference/rest/v1/services.skus/list.
 _PAGE: Final = 5000
-_TIMEOUT: Final = (10.0, 60.0)
-_TRIES: Final = 5
 _FIRST_WAIT: Final = timedelta(seconds=1)
 _LOCAL_WAIT: Final = timedelta(milliseconds=50)
 _LONGEST_WAIT: Final = 30.0
@@ -63,6 +69,21 @@ _UNNAMED: Final = (
 SIGN_IN: Final = "set [providers.gcp] api_key, or sign in: `gcloud auth application-default login`"
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for the API.
+
+    Attributes:
+        tries: How many times a call is made that is throttled or gets no answer.
+        timeout: Seconds to connect, and to wait for data.
+        longest: After this time no further page is asked for; None for no limit.
+    """
+
+    tries: int = 5
+    timeout: tuple[float, float] = (10.0, 60.0)
+    longest: timedelta | None = None
+
+
 class Billing:
     """The Cloud Billing API with one set of settings.
 
@@ -70,8 +91,9 @@ class Billing:
         calls: Operation -> the number of requests, repeated ones included.
     """
 
-    def __init__(self, clients: Clients, clock: Clock) -> None:
+    def __init__(self, clients: Clients, clock: Clock, patience: Patience = Patience()) -> None:
         self.calls: Counter[str] = Counter()
+        self._patience = patience
         self._clients = clients
         self._clock = clock
         self._lock = threading.Lock()
@@ -86,8 +108,11 @@ class Billing:
         Args:
             service: The id of the service.
             hook: Replaces each object of the JSON document as soon as it is read, the inner ones first.
+
+        Raises:
+            MulticomputeError: A page could not be read, or the list takes longer than the patience allows.
         """
-        token, seen = "", set[str]()
+        token, seen, began = "", set[str](), self._clock.now()
         while True:
             parameters: dict[str, str | int] = {"pageSize": _PAGE} | ({"pageToken": token} if token else {})
             page = self._get(f"v1/services/{service}/skus", "services.skus.list", parameters, hook)
@@ -98,6 +123,15 @@ class Billing:
             if token in seen:
                 raise retryable("services.skus.list: a page token comes again", code="BadAnswer", place=_PLACE)
             seen.add(token)
+            longest = self._patience.longest
+            if longest is not None and self._clock.now() - began >= longest:
+                text = f"services.skus.list: not complete after {longest.total_seconds():g} s, {len(seen)} pages"
+                raise ProviderError(f"gcp: {text}", provider="gcp", code="TooSlow")
+
+    def first_page(self, service: str) -> list[Any]:
+        """Return one SKU of a service."""
+        page = self._get(f"v1/services/{service}/skus", "services.skus.list", {"pageSize": 1}, None)
+        return page.get("skus") or []
 
     def price(self, sku: str) -> dict[str, Any]:
         """Return the price of one SKU, from the Pricing API (skus.price.get of cloudbilling.v1beta)."""
@@ -115,11 +149,11 @@ class Billing:
     def retried(self, call: Callable[[], Answer]) -> Answer:
         """Return what `call` returns; repeat it a few times after throttling and faults that pass, later each time."""
         wait = _LOCAL_WAIT if is_loopback(self._endpoint) else _FIRST_WAIT
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, self._patience.tries + 1):
             try:
                 return call()
             except (ThrottledError, TransientError) as error:
-                if attempt == _TRIES:
+                if attempt == self._patience.tries:
                     raise
                 seconds = max(error.retry_after or 0.0, wait.total_seconds() * 2 ** (attempt - 1))
                 self._clock.sleep(timedelta(seconds=min(seconds, _LONGEST_WAIT)))
@@ -141,7 +175,7 @@ class Billing:
                 f"{self._endpoint}/{path}",
                 params=parameters,
                 headers=self._headers(),
-                timeout=_TIMEOUT,
+                timeout=self._patience.timeout,
                 allow_redirects=False,
             )
         if response.status_code >= 300:

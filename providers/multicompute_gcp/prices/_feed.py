@@ -15,18 +15,15 @@ from multicompute.provider_kit.calls import in_parallel
 from multicompute.provider_kit.endpoints import is_loopback
 from multicompute_gcp._session import Clients
 from multicompute_gcp._settings import GcpSettings
-from multicompute_gcp.prices._billing import COMPUTE_SERVICE, SIGN_IN, TPU_SERVICE, Billing
+from multicompute_gcp.prices._billing import SIGN_IN, Billing
 from multicompute_gcp.prices._confirm import by_sku
 from multicompute_gcp.prices._places import packaged
 from multicompute_gcp.prices._progress import Progress
-from multicompute_gcp.prices._rates import OWN_SSDS, Composed, Part, Rates, parts_of
-from multicompute_gcp.prices._reader import Reading, rates_of, read_skus, unreadable_of
+from multicompute_gcp.prices._rates import OLD_TPUS, OWN_SSDS, Composed, Part, Rates, is_unknown, parts_of
+from multicompute_gcp.prices._reader import Reading, rates_of, read_skus, services_of, unreadable_of
 from multicompute_gcp.prices._sold import Sold, read_sold
 
 _PURCHASES: Final[tuple[Purchase, ...]] = ("on_demand", "spot", "flex_start")
-# Which SKUs of these are listed, and how they are called today, is not known; some of what is sold has none (skypilot's HIDDEN_TPU_DF: v3 pods
-# in us-east1; TPU_V4_ZONES). So a missing one does not mean the end of the sale.
-_OLD_TPUS: Final = frozenset({"tpu-v2", "tpu-v3", "tpu-v4"})
 _EXAMPLES: Final = 3
 
 
@@ -56,9 +53,7 @@ class GcpPriceFeed:
             raise AuthError(f"gcp: {found.why}, and no API key for the price list", provider="gcp", hint=SIGN_IN)
         self._clock = clock or SystemClock()
         self._clients = Clients(read)
-        # Not if only the price list is a server on this machine: a real Compute Engine must not be combined with it.
-        is_mixed = is_loopback(read.billing_endpoint) and not read.is_local
-        self._asks_compute = found.ok and not is_mixed
+        self._asks_compute = found.ok and not read.is_mixed
         self._composed: dict[PriceKey, Composed] = {}
         self._parts: dict[tuple[str, str, float], tuple[Part, ...]] = {}
 
@@ -70,7 +65,7 @@ class GcpPriceFeed:
         """
         billing = Billing(self._clients, self._clock)
         needed = {component for one in query.types for component, _ in parts_of(one.instance)} | OWN_SSDS
-        services = _services(needed)
+        services = services_of(needed)
         steps = Progress(progress, services)
         sold, readings = self._read(query, billing, needed, services, steps)
         rates = rates_of(readings)
@@ -120,7 +115,7 @@ class GcpPriceFeed:
         needed = {component for found in parts.values() for component, _ in found}
         readings = [
             read_skus(billing, service, needed, now=self._clock.now(), on_page=lambda _: None)
-            for service in _services(needed)
+            for service in services_of(needed)
         ]
         rates, again = rates_of(readings), list[Price]()
         for price in prices:
@@ -128,13 +123,6 @@ class GcpPriceFeed:
             if isinstance(composed, Composed):
                 again.append(replace(price, quote=composed.quote))
         return again
-
-
-def _services(needed: set[str]) -> list[str]:
-    """Return the services that have the needed components: v2 to v4 are in the service Cloud TPU, all others in Compute Engine."""
-    old = {f"{kind}:{name.removeprefix('tpu-')}" for name in _OLD_TPUS for kind in ("tpu", "tpu-pod")}
-    services = [COMPUTE_SERVICE] if needed - old - OWN_SSDS else []
-    return [*services, TPU_SERVICE] if needed & old else services
 
 
 def _priced(query: PriceQuery, sold: Sold, rates: Rates, today: date) -> _Priced:
@@ -163,7 +151,7 @@ def _compose(
     name, accelerator, count = _key(instance)
     key: PriceKey = (name, accelerator, count, region, purchase)
     zones = sold.zones(instance, region)
-    if zones is None or _is_unknown(instance.accelerator, purchase):
+    if zones is None or is_unknown(instance.accelerator, purchase):
         if not sold.excludes(instance, region):
             found.incomplete[key] = "whether it is sold there, or by which SKUs it is billed, is not known"
         return
@@ -171,18 +159,15 @@ def _compose(
     if isinstance(composed, Composed):
         found.composed[key] = composed
         found.prices.append(Price(name, count, region, purchase, composed.quote, zones, accelerator))
-    elif composed.is_sold or instance.accelerator in _OLD_TPUS or sold.lists(instance, region):
+    # Which SKUs of the old TPUs are listed, and how they are called today, is not known; some of what is sold has none (skypilot's
+    # HIDDEN_TPU_DF: v3 pods in us-east1; TPU_V4_ZONES). So a missing one does not mean the end of the sale.
+    elif composed.is_sold or instance.accelerator in OLD_TPUS or sold.lists(instance, region):
         found.incomplete[key] = composed.why
 
 
 def _key(instance: InstanceType) -> tuple[str, str, float]:
     """Return what identifies a type in prices: N1 types can have as many P100 as V100 attached."""
     return instance.name, instance.accelerator if instance.attached else "", instance.accelerators
-
-
-def _is_unknown(accelerator: str, purchase: Purchase) -> bool:
-    """Return whether it is not known which SKUs a purchase is billed by: A4 under the Dynamic Workload Scheduler."""
-    return accelerator == "b200" and purchase == "flex_start"
 
 
 def _note(found: _Priced) -> list[str]:

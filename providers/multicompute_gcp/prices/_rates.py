@@ -31,6 +31,8 @@ _OWN_SSD: Final = frozenset({"c4", "c4a", "c4d"})
 OWN_SSDS: Final = frozenset({"ssd", *(f"ssd:{series}" for series in _OWN_SSD)})
 """The components of local SSDs, which the machine types of Compute Engine may turn out to need."""
 PARTITION_GIB: Final = 375
+OLD_TPUS: Final = frozenset({"tpu-v2", "tpu-v3", "tpu-v4"})
+"""The TPUs whose SKUs are in the service Cloud TPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,11 @@ def parts_of(instance: InstanceType, *, partitions: int | None = None) -> tuple[
     if partitions:
         parts.append((f"ssd:{series}" if series in _OWN_SSD else "ssd", Decimal(partitions * PARTITION_GIB)))
     return tuple(parts)
+
+
+def is_unknown(accelerator: str, purchase: Purchase) -> bool:
+    """Return whether it is not known which SKUs a purchase is billed by: A4 under the Dynamic Workload Scheduler."""
+    return accelerator == "b200" and purchase == "flex_start"
 
 
 def _slice_parts(instance: InstanceType) -> tuple[Part, ...]:

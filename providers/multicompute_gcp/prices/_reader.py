@@ -4,12 +4,23 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from multicompute.offer import Purchase
-from multicompute_gcp.prices._billing import Billing
-from multicompute_gcp.prices._rates import Rates
+from multicompute_gcp.prices._billing import COMPUTE_SERVICE, TPU_SERVICE, Billing
+from multicompute_gcp.prices._rates import OLD_TPUS, OWN_SSDS, Rates
 from multicompute_gcp.prices._skus import Rate, UnreadableError, component_of, rate_of
+
+_OF_TPU_SERVICE: Final = frozenset(
+    f"{kind}:{name.removeprefix('tpu-')}" for name in OLD_TPUS for kind in ("tpu", "tpu-pod")
+)
+
+
+def services_of(components: Collection[str]) -> list[str]:
+    """Return the services that have components: v2 to v4 are in the service Cloud TPU, all others in Compute Engine."""
+    wanted = frozenset(components)
+    services = [COMPUTE_SERVICE] if wanted - _OF_TPU_SERVICE - OWN_SSDS else []
+    return [*services, TPU_SERVICE] if wanted & _OF_TPU_SERVICE else services
 
 
 @dataclass(slots=True)

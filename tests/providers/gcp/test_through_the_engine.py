@@ -10,6 +10,8 @@ from multicompute.testing import LocalClouds, local_clouds
 HERE = ["gcp:us-central1"]
 # What the engine asks once a day: which zones and types the project can use.
 OFFERED = {"zones.list", "machineTypes.aggregatedList", "tpu.locations.list", "tpu.acceleratorTypes.list"}
+# What the engine asks once an hour: prices.
+PRICES = "cloudbilling.skus.list"
 
 
 @pytest.fixture(name="clouds")
@@ -39,7 +41,7 @@ def test_waiting_for_instances_never_lists_tpus_and_waiting_for_slices_lists_not
     clouds.gcp.faults.clear()
     with Cluster.request(type="v5p-32", regions=["gcp:us-east5"]) as cluster:
         # The quotas of the region, and the routes of the network, which a slice needs as well.
-        called = set(_calls(clouds)) - {"regions.get", "projects.get", "routes.list", *OFFERED}
+        called = set(_calls(clouds)) - {"regions.get", "projects.get", "routes.list", PRICES, *OFFERED}
         assert called and all(call.startswith("tpu.") for call in called)
         clouds.gcp.faults.clear()
         assert cluster.refresh().state is ClusterState.READY

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -139,17 +139,21 @@ def _gcp(clock: FakeClock) -> Started:
     from multicompute_gcp import _operations, _session
     from multicompute_gcp._provider import GcpProvider
     from multicompute_gcp.local import GcpLocalCloud
+    from multicompute_gcp.prices import _current
 
     cloud = GcpLocalCloud(clock=clock)
+    patience = replace(_current._PATIENCE, timeout=(10.0, READ_TIMEOUT))
     cloud.start()
     url = cloud.endpoint_url
-    settings = Settings(values={"endpoint_url": url, "tpu_endpoint_url": url, "project": cloud.project})
+    values = {"endpoint_url": url, "tpu_endpoint_url": url, "project": cloud.project, "api_key": cloud.api_key}
+    settings = Settings(values=values)
 
     @contextmanager
     def short_timeouts() -> Iterator[None]:
         with (
             patch.object(_session, "_TIMEOUT", (10.0, READ_TIMEOUT)),
             patch.object(_operations, "_ONE_WAIT", READ_TIMEOUT),
+            patch.object(_current, "_PATIENCE", patience),
             patch.dict(_session.CALL, timeout=READ_TIMEOUT),
         ):
             yield

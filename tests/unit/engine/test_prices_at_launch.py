@@ -63,6 +63,29 @@ def test_a_price_is_asked_for_once_in_a_request(cloud: FakeCloud) -> None:
     assert len(asked) <= len({call.fields["zone"] for call in launches})
 
 
+@pytest.mark.parametrize("retry_after", [None, timedelta(seconds=40)])
+def test_a_launch_waits_a_few_seconds_for_prices_and_asks_a_cloud_without_an_answer_once(
+    cloud: FakeCloud, retry_after: timedelta | None
+) -> None:
+    cloud.aws.faults.throttle("quotes", times=None, retry_after=retry_after)
+    cloud.set_capacity("p5.48xlarge", "us-east-1", 0)
+    with Cluster.request(gpus=8, type="p5.48xlarge", regions=["us-east-1", "us-east-2"], interconnect="any") as cluster:
+        events = cluster.events()
+    assert sum(call.operation == "launch" for call in cloud.aws.faults.calls) > 1
+    asked = [call for call in cloud.aws.faults.calls if call.operation == "quotes"]
+    assert len(asked) == 1 if retry_after else 2 <= len(asked) <= 4
+    [note] = [event for event in events if "the price could not be confirmed" in event.message]
+    assert note.at - events[0].at < timedelta(seconds=10)
+
+
+def test_a_difference_of_less_than_a_cent_is_no_note(cloud: FakeCloud) -> None:
+    offer = spot_offer()
+    cloud.aws.set_price(offer, offer.quote.hourly_cost + 0.000001)
+    with Cluster.request(**SPOT) as cluster:
+        assert cluster.hourly_cost == pytest.approx(offer.quote.hourly_cost + 0.000001, abs=1e-9)
+        assert not [event for event in cluster.events() if "in the tables" in event.message]
+
+
 def test_cost_follows_the_spot_price_while_the_cluster_lives(cloud: FakeCloud) -> None:
     offer = spot_offer()
     cloud.aws.set_price(offer, 20.0)
