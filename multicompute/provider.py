@@ -19,8 +19,6 @@ from multicompute.node import Node, Sample
 from multicompute.offer import InstanceType, Offer, Part, Purchase, Quote
 
 if TYPE_CHECKING:
-    from multicompute.remote.target import SshHost
-
     # Plug-ins import it from here for annotations, since they may import the seam but not `multicompute.testing`.
     from multicompute.testing.local.cloud import LocalCloud as LocalCloud  # noqa: PLC0414 - mypy exports a name only in this form
 
@@ -387,6 +385,9 @@ class Access:
         is_configured: Whether the settings say how the node is reached, so that nothing else is tried.
         remedy: What to do if `address` can't be reached from here; "" if it can be reached from anywhere.
         problem: Why the node has no SSH server at all; "" if it has one.
+        is_own: Whether it is a machine of the user, which accepts the user's own keys, with the user's known hosts, and not the key
+            of the cluster.
+        ssh_config: The OpenSSH configuration that applies to an own machine; "" for none.
     """
 
     address: str
@@ -400,6 +401,8 @@ class Access:
     is_configured: bool = False
     remedy: str = ""
     problem: str = ""
+    is_own: bool = False
+    ssh_config: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -784,8 +787,4 @@ class HostPlugin(ProviderPlugin, Protocol):
         Raises:
             ConfigError: The inventory can't be read, or an entry is wrong; the message names file, line and machine.
         """
-        ...
-
-    def ssh_host(self, settings: Settings, host: str) -> "SshHost | None":
-        """Return how to log in to a machine, by the id of its node; None if the inventory does not have it."""
         ...

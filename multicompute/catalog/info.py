@@ -65,7 +65,7 @@ class SourceInfo:
     newest: date
 
 
-def describe_sources(tables: Tables) -> tuple[SourceInfo, ...]:
+def describe_sources(tables: Tables | OwnTables) -> tuple[SourceInfo, ...]:
     """Summarize the prices of one provider by source, those with the most prices first; reads all shards."""
     found: dict[tuple[str, str], list[date]] = defaultdict(list)
     for shard in tables.shards:

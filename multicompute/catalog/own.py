@@ -1,10 +1,14 @@
 """The offers of the user's own machines, in the form of a provider's offer tables."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from multicompute.catalog.tables import CPU, Shard
 from multicompute.hosts import OwnOffers
 from multicompute.offer import InstanceType, Listing, Region
+
+if TYPE_CHECKING:
+    from multicompute.price_feed import Interruption
 
 
 class OwnTables:
@@ -38,6 +42,10 @@ class OwnTables:
         """Return the instance types of a shard by name and number; machines of one name may differ between sites."""
         found = dict.fromkeys(line.instance for line in self.listings(shard))
         return {(instance.name, str(number)): instance for number, instance in enumerate(found)}
+
+    def interruptions(self, shard: str) -> "Mapping[tuple[str, str], Interruption]":
+        """Return nothing: no cloud takes the user's own machines back."""
+        return {}
 
     def listings(self, shard: str) -> tuple[Listing, ...]:
         """Return the lines of a shard, () without such a shard."""

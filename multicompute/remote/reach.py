@@ -92,7 +92,7 @@ def reach(
     )
     found = []
     for way, reason in zip(ways, why_not, strict=True):
-        patience = timedelta(0) if way.node.id in pinned else BOOT
+        patience = timedelta(0) if way.node.id in pinned or way.access.is_own else BOOT
         target = Target(way.node.rank, hosts.of(way), name=way.access.address, patience=patience)
         found.append(Reached(way.node, way.access, target, reason))
     return found
@@ -237,13 +237,18 @@ class _Hosts:
 
     def of(self, way: _Way) -> SshHost:
         access = way.access
+        identity = Path(access.identity).expanduser() if access.identity else None
         host = SshHost(
             address=access.address,
             port=access.port or 22,
             user=access.user,
-            identity=Path(access.identity).expanduser() if access.identity else self._identity,
+            identity=identity or self._identity,
             host_key=self._known.get(way.node.id),
         )
+        if access.is_own:
+            config = Path(access.ssh_config) if access.ssh_config else None
+            # An alias of the configuration may have a port of its own.
+            return replace(host, port=access.port, identity=identity, ssh_config=config, known_hosts=self._known_hosts)
         if access.proxy_command:
             values = {"instance_id": way.node.id, "region": way.node.region, "zone": way.node.zone}
             words = proxy_command(

@@ -10,7 +10,6 @@ from multicompute.provider_kit.plugin import Plugin
 if TYPE_CHECKING:
     from multicompute.hosts import OwnOffers
     from multicompute.provider import HostPlugin
-    from multicompute.remote.target import SshHost
 
 
 @dataclass(kw_only=True)
@@ -24,12 +23,6 @@ class _StaticPlugin(Plugin):
         from multicompute_static._offers import own_offers
 
         return own_offers(settings, today=today)
-
-    def ssh_host(self, settings: Settings, host: str) -> "SshHost | None":
-        """Return how to log in to a machine of the inventory."""
-        from multicompute_static._access import ssh_host
-
-        return ssh_host(settings, host)
 
 
 plugin: "HostPlugin" = _StaticPlugin(

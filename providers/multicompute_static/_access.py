@@ -2,29 +2,13 @@
 
 from dataclasses import replace
 
-from multicompute.provider import Settings
+from multicompute.provider import Access
 from multicompute.remote.target import SshHost
-from multicompute_static._inventory import Host, read_inventory
+from multicompute_static._inventory import Host
 from multicompute_static._settings import StaticSettings
 
 
-def ssh_host(settings: Settings, host: str) -> SshHost | None:
-    """Return how to log in to a machine, by the id of its node; None if the inventory does not have it.
-
-    The host key is the one of the inventory, else the one that the machine showed on first contact.
-    """
-    read = StaticSettings.of(settings)
-    found = next((each for each in read_inventory(read.path) if each.id == host), None)
-    if found is None:
-        return None
-    pinned = ""
-    if settings.host_book is not None and not found.host_key:
-        note = settings.host_book().notes().get(host)
-        pinned = note.host_key if note else ""
-    return access(read, found, pinned=pinned)
-
-
-def access(settings: StaticSettings, host: Host, *, pinned: str) -> SshHost:
+def ssh_host(settings: StaticSettings, host: Host, *, pinned: str) -> SshHost:
     """Return how to log in to a machine; the inventory takes precedence over the user's OpenSSH configuration.
 
     Args:
@@ -44,3 +28,19 @@ def access(settings: StaticSettings, host: Host, *, pinned: str) -> SshHost:
     )
     # An alias of the configuration may have a port of its own, which 22, the default here, must not replace.
     return replace(found, port=None) if found.ssh_config is not None and host.port == 22 else found
+
+
+def access(settings: StaticSettings, host: Host, *, pinned: str) -> Access:
+    """Return the same for the core, which runs commands on the machine while a cluster has leased it."""
+    found = ssh_host(settings, host, pinned=pinned)
+    return Access(
+        address=found.address,
+        port=found.port,
+        user=found.user,
+        internal=host.private_address,
+        host_key=found.host_key or "",
+        identity=str(found.identity or ""),
+        is_configured=True,
+        is_own=True,
+        ssh_config=str(found.ssh_config or ""),
+    )

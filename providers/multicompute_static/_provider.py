@@ -1,4 +1,4 @@
-"""The nine methods of the provider interface, for machines that belong to the user."""
+"""The methods of the provider interface, for machines that belong to the user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +12,7 @@ from multicompute.node import Node, NodeState, Sample
 from multicompute.offer import Offer, Quote
 from multicompute.provider import (
     TAG_EXPIRES_AT,
+    Access,
     Account,
     Availability,
     Capability,
@@ -27,6 +28,7 @@ from multicompute.provider import (
 )
 from multicompute.provider_kit.seam import finding
 from multicompute.units import counted
+from multicompute_static._access import access
 from multicompute_static._context import NAME, Context
 from multicompute_static._hosts import forget, statuses
 from multicompute_static._launch import launch
@@ -44,7 +46,7 @@ class StaticProvider:
 
     name = NAME
     # A process on each machine ends the lease in time, without us.
-    capabilities = frozenset({Capability.EXPIRY, Capability.GLOBAL_LISTING, Capability.HEALTH_CHECKS})
+    capabilities = frozenset({Capability.EXPIRY, Capability.GLOBAL_LISTING, Capability.HEALTH_CHECKS, Capability.SSH})
     # The ledger and the machines themselves are asked: what is leased is seen at once.
     consistency_window = timedelta(0)
     attempt_timeout = timedelta(minutes=2)
@@ -98,6 +100,21 @@ class StaticProvider:
         if failed:
             text = f"static: no answer from {', '.join(failed[:3])}; their leases end when they did before"
             raise TransientError(text, provider=NAME, region=selector.region, code="NoAnswer")
+
+    def access(self, node: Node) -> Access:
+        """Return how to log in to a machine: as the inventory says, with the user's own keys."""
+        host = self._context.by_id().get(node.id)
+        if host is None:
+            return Access("", problem="the inventory does not list it any more")
+        note = self._context.book.notes().get(node.id)
+        return access(self._context.settings, host, pinned=note.host_key if note else "")
+
+    def host_keys(self, nodes: Sequence[Node]) -> Mapping[str, str]:
+        """Return nothing: `access` has the host keys that are known."""
+        return {}
+
+    def open_ssh(self, region: str, tags: Mapping[str, str]) -> None:
+        """Do nothing: the machines are reached over SSH already."""
 
     def _write_tags(self, found: Sequence[Found], tags: Mapping[str, str]) -> list[str]:
         """Change tags on machines and in the ledger; return the machines that did not answer."""

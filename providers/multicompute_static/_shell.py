@@ -18,7 +18,7 @@ from multicompute.remote.command import Task
 from multicompute.remote.nodes import RemoteNodes
 from multicompute.remote.results import RunResult
 from multicompute.remote.target import Target
-from multicompute_static._access import access
+from multicompute_static._access import ssh_host
 from multicompute_static._inventory import Host
 from multicompute_static._settings import StaticSettings
 
@@ -104,7 +104,7 @@ def connected(settings: StaticSettings, hosts: Iterable[Host], *, book: HostBook
     chosen = list(dict.fromkeys(hosts))
     pinned = {host.id: note.host_key if (note := notes.get(host.id)) else "" for host in chosen}
     targets = [
-        Target(rank, access(settings, host, pinned=pinned[host.id]), name=host.id) for rank, host in enumerate(chosen)
+        Target(rank, ssh_host(settings, host, pinned=pinned[host.id]), name=host.id) for rank, host in enumerate(chosen)
     ]
     with RemoteNodes(targets, random=random) as nodes:
         try:

@@ -16,11 +16,9 @@ from multicompute.engine.recovery.reap import reap
 from multicompute.engine.recovery.reconcile import reconcile
 from multicompute.node import ClusterState, NodeState
 from multicompute.provider import TAG_CLUSTER, TAG_OWNER
-from multicompute.remote.nodes import RemoteNodes
-from multicompute.remote.target import Target
+from multicompute.remote.reach import targets
 from multicompute.session import Session, use_session
 from multicompute.testing.provider_harness import launch_request
-from multicompute_static import plugin
 from tests.providers.static.conftest import open_session
 from tests.providers.static.machines import Machines, run
 
@@ -263,15 +261,16 @@ def test_a_lease_is_extended_on_the_machines(own: Machines, session: Session) ->
         assert after[1]["multicompute-expires-at"] == str(int(until.timestamp()))
 
 
-def test_the_engine_runs_commands_on_the_leased_machines(own: Machines, session: Session) -> None:
+def test_commands_run_on_the_leased_machines(own: Machines, session: Session) -> None:
     with request(name="train-1") as cluster:
-        hosts = [plugin.ssh_host(session.settings("static"), node.id) for node in cluster.nodes]
+        results = cluster.run(
+            ["sh", "-c", "echo $MULTICOMPUTE_RANK $MULTICOMPUTE_NODES; cat ~/.multicompute/*/marker | head -1"]
+        )
+        assert [(result.rank, result.returncode) for result in results] == [(0, 0), (1, 0)]
+        assert [result.stdout.split()[:2] for result in results] == [["0", "2"], ["1", "2"]]
         # The key that each showed at its lease is pinned.
-        assert [host and host.host_key for host in hosts] == [host.host_key for host in own.hosts[:2]]
-        targets = [Target(rank, host) for rank, host in enumerate(hosts) if host is not None]
-        with RemoteNodes(targets) as nodes:
-            results = nodes.run(["hostname"])
-        assert [result.returncode for result in results] == [0, 0]
+        ways = targets(session, session.ledger.cluster(cluster.id), [0, 1])
+        assert [way.host.host_key for way in ways] == [host.host_key for host in own.hosts[:2]]
 
 
 def test_a_changed_host_key_sets_the_machine_aside(own: Machines, session: Session, inventory: Path) -> None:

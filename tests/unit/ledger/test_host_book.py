@@ -51,7 +51,8 @@ def test_of_many_launches_at_once_each_machine_goes_to_one(url: str) -> None:
     Ledger(url).close()
 
     def take(number: int) -> list[str]:
-        ledger, token, mine = Ledger(url), f"t-{number}", []
+        ledger, token = Ledger(url), f"t-{number}"
+        mine: list[str] = []
         for host in "abcdef":
             held = leases(token, *mine)
             if ledger.host_book("own").exchange(token, held, [*held, *leases(token, host)]):
