@@ -43,8 +43,8 @@ class ConnectFailure(Exception):
     """A connection that could not be opened.
 
     Attributes:
-        is_untrusted: whether the host presented another key than the pinned one.
-        is_final: whether another attempt would fail in the same way, even on a node that is still booting.
+        is_untrusted: Whether the host presented another key than the pinned one.
+        is_final: Whether another attempt would fail in the same way, even on a node that is still booting.
     """
 
     def __init__(self, reason: str, *, is_untrusted: bool = False, is_final: bool = False) -> None:
@@ -92,7 +92,7 @@ class Connections:
         """Return the connection to a node, opening it if there is none.
 
         Raises:
-            ConnectFailure: it can't be opened.
+            ConnectFailure: It can't be opened.
         """
         target = self._targets[rank]
         loop = asyncio.get_running_loop()

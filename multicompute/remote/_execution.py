@@ -28,13 +28,13 @@ class Policy:
     """How a set of commands is run.
 
     Attributes:
-        timeout: how long they may run; None for no limit.
-        stop_when: what ends the others: nothing, a node that is lost, or any rank that fails.
-        needs_all: whether nothing starts unless every node can be reached.
-        sweep: whether to end what a command left in the background.
-        grace: how long processes have between TERM and KILL.
-        kept_bytes: how much of the end of each stream results have.
-        silence: after so long without a sign of life from the client a node ends what runs.
+        timeout: How long they may run; None for no limit.
+        stop_when: What ends the others: nothing, a node that is lost, or any rank that fails.
+        needs_all: Whether nothing starts unless every node can be reached.
+        sweep: Whether to end what a command left in the background.
+        grace: How long processes have between TERM and KILL.
+        kept_bytes: How much of the end of each stream results have.
+        silence: After so long without a sign of life from the client a node ends what runs.
     """
 
     timeout: timedelta | None = None
@@ -63,13 +63,13 @@ class Execution:
         """Prepare to run `tasks`.
 
         Args:
-            loop: the event loop that will run this.
-            connections: where the nodes are reached.
-            tasks: what to run.
-            policy: how.
-            token: names the processes of this execution on the nodes.
-            queue: takes the output of all tasks that are no service.
-            listen: called in the event loop with the output of services; returns further commands to start.
+            loop: The event loop that will run this.
+            connections: Where the nodes are reached.
+            tasks: What to run.
+            policy: How.
+            token: Names the processes of this execution on the nodes.
+            queue: Takes the output of all tasks that are no service.
+            listen: Called in the event loop with the output of services; returns further commands to start.
         """
         self._loop = loop
         self._connections = connections

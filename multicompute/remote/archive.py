@@ -29,8 +29,8 @@ def pack(source: Path, write: Callable[[bytes], object]) -> tuple[int, tuple[str
     """Write a file or folder as an archive; return how many entries it has, and what had to be left out.
 
     Args:
-        source: what to pack; a link is followed, links inside it are kept.
-        write: gets the archive, chunk by chunk.
+        source: What to pack; a link is followed, links inside it are kept.
+        write: Gets the archive, chunk by chunk.
     """
     left_out: list[str] = []
     count = 0
@@ -68,16 +68,16 @@ def unpack(stream: IO[bytes], *, token: str, target: Path) -> tuple[int, int, tu
     """Unpack what a node wrote to `target`, and put it in its place once it is complete.
 
     Args:
-        stream: a line that starts with `token` and names the kind, then the archive; noise before it is skipped.
-        token: starts that line.
-        target: the file or folder to write. A folder that exists is merged with.
+        stream: A line that starts with `token` and names the kind, then the archive; noise before it is skipped.
+        token: Starts that line.
+        target: The file or folder to write. A folder that exists is merged with.
 
     Returns:
         How many entries there were, their bytes, and what was left out.
 
     Raises:
-        EOFError: there was no archive.
-        OSError: it could not be written.
+        EOFError: There was no archive.
+        OSError: It could not be written.
         tarfile.TarError: it is damaged.
     """
     kind = _kind(stream, token)

@@ -41,14 +41,14 @@ class Task:
     """One command on one node.
 
     Attributes:
-        rank: the rank of the node.
-        command: a shell line (run by bash where the node has it, else by sh), or a list of arguments.
-        env: variables to set.
-        cwd: the folder to run in; relative to the login user's home, None for the home itself.
-        input: what the command reads from stdin; None for an empty stdin.
-        scratch: the path of a folder to make for the command, `$MULTICOMPUTE_SCRATCH`, and to remove afterwards; "" for
+        rank: The rank of the node.
+        command: A shell line (run by bash where the node has it, else by sh), or a list of arguments.
+        env: Variables to set.
+        cwd: The folder to run in; relative to the login user's home, None for the home itself.
+        input: What the command reads from stdin; None for an empty stdin.
+        scratch: The path of a folder to make for the command, `$MULTICOMPUTE_SCRATCH`, and to remove afterwards; "" for
             none. It must not exist yet. Short, because socket paths end at 107 characters.
-        is_service: whether the command only serves others: it is not waited for, and stopped when the others ended.
+        is_service: Whether the command only serves others: it is not waited for, and stopped when the others ended.
     """
 
     rank: int
@@ -87,7 +87,7 @@ def job_of(task: Task) -> bytes:
     """Return the shell text that sets the variables, enters the folder and runs the command.
 
     Raises:
-        SpecError: the command is empty, a variable has an impossible name, or something contains a NUL character.
+        SpecError: The command is empty, a variable has an impossible name, or something contains a NUL character.
     """
     lines = [] if task.scratch else [b"unset MULTICOMPUTE_SCRATCH"]
     for name, value in task.env.items():
@@ -128,11 +128,11 @@ def run_request(task: Task, *, token: str, grace: timedelta, alive: timedelta, s
     """Return the two lines that open a session: the script that watches over the command, and the command.
 
     Args:
-        task: what to run; its input is sent after these lines.
-        token: names the run in the environment of all its processes.
-        grace: how long processes have between TERM and KILL.
-        alive: how long the client may be silent.
-        sweep: whether to end what the command left in the background.
+        task: What to run; its input is sent after these lines.
+        token: Names the run in the environment of all its processes.
+        grace: How long processes have between TERM and KILL.
+        alive: How long the client may be silent.
+        sweep: Whether to end what the command left in the background.
     """
     settings = {
         "token": token,

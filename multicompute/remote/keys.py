@@ -1,4 +1,4 @@
-"""Makes key pairs: the one of a cluster, kept on this machine, and the host keys that nodes get at their launch."""
+"""Makes the key pair of a cluster, which is kept on this machine."""
 
 import os
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ class KeyPair:
     """An ed25519 key pair, in OpenSSH's formats.
 
     Attributes:
-        private: the private key; not shown.
-        public: the public key on one line, "ssh-ed25519 AAAA... comment".
+        private: The private key; not shown.
+        public: The public key on one line, "ssh-ed25519 AAAA... comment".
     """
 
     private: str = field(repr=False)
@@ -38,7 +38,7 @@ def generate(comment: str) -> KeyPair:
 
 
 def ensure(path: Path, comment: str) -> KeyPair:
-    """Return the key pair whose private half is in a file, making it if there is none; the public half lies beside it.
+    """Return the key pair whose private half is in a file, making it if there is none; the public half is next to it.
 
     Only the user may read the private key. Of two processes that make the same one, both return that of the first.
 
@@ -63,7 +63,7 @@ def ensure(path: Path, comment: str) -> KeyPair:
 
 
 def is_usable(path: Path) -> bool:
-    """Return whether a file, or the file beside a public key, holds a private key that can be read without a passphrase."""
+    """Return whether a file, or the file next to a public key, holds a private key that can be read without a passphrase."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 

@@ -75,8 +75,8 @@ class LoopThread:
         """Run a coroutine in the loop and return what it returns.
 
         Args:
-            work: the coroutine; it is cancelled when the wait for it is interrupted.
-            check_cancelled: called several times a second; what it raises interrupts the wait.
+            work: The coroutine; it is cancelled when the wait for it is interrupted.
+            check_cancelled: Called several times a second; what it raises interrupts the wait.
         """
         call = self.submit(work)
         try:

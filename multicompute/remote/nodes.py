@@ -57,12 +57,12 @@ class RemoteNodes:
         """Prepare; nothing is opened yet.
 
         Args:
-            targets: the nodes, in the order of their ranks.
-            check_cancelled: called several times a second while something runs. What it raises ends the processes on
+            targets: The nodes, in the order of their ranks.
+            check_cancelled: Called several times a second while something runs. What it raises ends the processes on
                 the nodes and then leaves the call.
-            random: the source of tokens and of jitter.
-            concurrency: how many logins may be under way at once.
-            silence: after so long without a sign of life from here, a node ends what runs.
+            random: The source of tokens and of jitter.
+            concurrency: How many logins may be under way at once.
+            silence: After so long without a sign of life from here, a node ends what runs.
 
         Raises:
             MulticomputeError: asyncssh is not installed.
@@ -117,12 +117,12 @@ class RemoteNodes:
         """Log in to the nodes, and keep the connections open.
 
         Args:
-            ranks: the nodes, all by default.
-            within: for how long to try again, for nodes that are still booting; None to try once.
+            ranks: The nodes, all by default.
+            within: For how long to try again, for nodes that are still booting; None to try once.
 
         Raises:
-            HostKeyError: a node presented another host key than the pinned one.
-            RunError: a node could not be reached.
+            HostKeyError: A node presented another host key than the pinned one.
+            RunError: A node could not be reached.
         """
         from multicompute.remote._connections import connect_within
 
@@ -149,23 +149,23 @@ class RemoteNodes:
         """Run a command on the nodes, all at once, and wait for its end.
 
         Args:
-            command: a shell line, run by bash where a node has it and else by sh, or a list of arguments.
-            ranks: the nodes, all by default.
-            env: variables to set, for all ranks or by rank.
-            cwd: the folder to run in; the login user's home by default.
-            timeout: how long it may run; afterwards it is ended.
-            check: whether a failure raises. Without, a node that is lost or can't be reached gets the status 255.
-            output: receives the output while the command runs.
-            input: what the command reads from stdin on every node.
+            command: A shell line, run by bash where a node has it and else by sh, or a list of arguments.
+            ranks: The nodes, all by default.
+            env: Variables to set, for all ranks or by rank.
+            cwd: The folder to run in; the login user's home by default.
+            timeout: How long it may run; afterwards it is ended.
+            check: Whether a failure raises. Without, a node that is lost or can't be reached gets the status 255.
+            output: Receives the output while the command runs.
+            input: What the command reads from stdin on every node.
 
         Returns:
             One result for each rank, in the order of the ranks.
 
         Raises:
-            RunError: a rank failed, or a node was lost or could not be reached; no process is left on the others.
-            RunTimeout: the command was still running after `timeout`.
-            HostKeyError: a node presented another host key than the pinned one.
-            SpecError: the command can't be passed on.
+            RunError: A rank failed, or a node was lost or could not be reached; no process is left on the others.
+            RunTimeout: The command was still running after `timeout`.
+            HostKeyError: A node presented another host key than the pinned one.
+            SpecError: The command can't be passed on.
         """
         data = input.encode("utf-8", "surrogateescape") if isinstance(input, str) else input
         of = env if callable(env) else lambda _: env or {}
@@ -187,20 +187,20 @@ class RemoteNodes:
         """Run a command of its own on each of several nodes, as one job.
 
         Args:
-            tasks: the commands; one or more of a rank.
-            timeout: how long they may run; afterwards they are ended.
-            check: whether a failure raises.
-            output: receives the output while the commands run.
-            stop_when: what ends the other ranks: nothing, a node that is lost, or any rank that fails.
-            sweep: whether to end what a command left in the background.
-            grace: how long processes have between TERM and KILL.
-            listen: called in the event loop with the output of services; returns further commands to start.
+            tasks: The commands; one or more of a rank.
+            timeout: How long they may run; afterwards they are ended.
+            check: Whether a failure raises.
+            output: Receives the output while the commands run.
+            stop_when: What ends the other ranks: nothing, a node that is lost, or any rank that fails.
+            sweep: Whether to end what a command left in the background.
+            grace: How long processes have between TERM and KILL.
+            listen: Called in the event loop with the output of services; returns further commands to start.
 
         Returns:
             One result for each task that is no service, in the order of the ranks.
 
         Raises:
-            RunError: a rank failed; as in `run`.
+            RunError: A rank failed; as in `run`.
         """
         from multicompute.remote._execution import Policy
 
@@ -229,8 +229,8 @@ class RemoteNodes:
         """Run commands in the background for the length of a `with` block, and end them with it.
 
         Args:
-            tasks: the commands.
-            grace: how long processes have between TERM and KILL.
+            tasks: The commands.
+            grace: How long processes have between TERM and KILL.
 
         Yields:
             The handle that reports whether they still run.
@@ -253,14 +253,14 @@ class RemoteNodes:
         they replace what has the same names, and only after everything has arrived.
 
         Args:
-            local: the file or folder here.
-            remote: the name that it gets; a name that ends in "/", or the folder that a file goes into, names the
+            local: The file or folder here.
+            remote: The name that it gets; a name that ends in "/", or the folder that a file goes into, names the
                 place. Relative to the login user's home.
-            ranks: the nodes, all by default.
+            ranks: The nodes, all by default.
 
         Raises:
-            SpecError: there is no such file or folder here.
-            RunError: it could not be written on a node.
+            SpecError: There is no such file or folder here.
+            RunError: It could not be written on a node.
         """
         from multicompute.remote._transfers import put
 
@@ -278,12 +278,12 @@ class RemoteNodes:
         Links that lead out of what is copied, devices, and the set-user-id bit are left out; the results name them.
 
         Args:
-            remote: the file or folder on the nodes; relative to the login user's home.
-            local: the folder here that gets the ranks' folders; made if there is none.
-            ranks: the nodes, all by default.
+            remote: The file or folder on the nodes; relative to the login user's home.
+            local: The folder here that gets the ranks' folders; made if there is none.
+            ranks: The nodes, all by default.
 
         Raises:
-            RunError: it could not be read on a node.
+            RunError: It could not be read on a node.
         """
         from multicompute.remote._transfers import get
 
@@ -298,9 +298,9 @@ class RemoteNodes:
         """Forward a free port of 127.0.0.1 here to a port on a node, for the length of a `with` block.
 
         Args:
-            rank: the node.
-            port: the port there.
-            host: the address there.
+            rank: The node.
+            port: The port there.
+            host: The address there.
 
         Yields:
             The port here.

@@ -12,7 +12,7 @@ def known_hosts(target: Target) -> str:
     """Return the lines of the `known_hosts` file that `command` needs.
 
     Raises:
-        MulticomputeError: the host key of the node, or of its jump host, is not known yet.
+        MulticomputeError: The host key of the node, or of its jump host, is not known yet.
     """
     hosts = [target.host]
     while hosts[-1].jump is not None:
@@ -29,9 +29,9 @@ def command(target: Target, known_hosts_file: Path, *, remote: Sequence[str] = (
     """Return the command that opens a shell on a node, or runs something there.
 
     Args:
-        target: the node.
-        known_hosts_file: a file with the lines of `known_hosts`.
-        remote: what to run; by default the login shell.
+        target: The node.
+        known_hosts_file: A file with the lines of `known_hosts`.
+        remote: What to run; by default the login shell.
     """
     return [*_ssh(target.host, known_hosts_file), *remote]
 

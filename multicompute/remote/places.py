@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from multicompute.config import data_folder
 from multicompute.errors import MulticomputeError
 from multicompute.remote import keys
 from multicompute.spec import SSH_KEY_AUTO
@@ -21,10 +22,9 @@ _NAME: Final = "id_ed25519"
 def key_folder(session: "Session") -> Path | None:
     """Return the folder for the keys of clusters, `$XDG_DATA_HOME/multicompute/keys`; None if the environment names none."""
     environment = session.config.environment
-    data, home = environment.get("XDG_DATA_HOME"), environment.get("HOME")
-    if not data and not home:
+    if not environment.get("XDG_DATA_HOME") and not environment.get("HOME"):
         return None
-    return (Path(data) if data else Path(home or "", ".local", "share")) / "multicompute" / "keys"
+    return data_folder(environment) / "keys"
 
 
 def cluster_folder(session: "Session", cluster_id: str) -> Path | None:

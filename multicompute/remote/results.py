@@ -43,14 +43,14 @@ class RunResult:
     """What one command on one node came back with.
 
     Attributes:
-        rank: the rank of the node.
-        returncode: the exit status; 128 + n after signal n, 255 where the node was lost or not reached.
-        stdout: its output, decoded as UTF-8; of a very long one the end.
-        stderr: its messages, likewise.
-        seconds: how long it ran.
-        outcome: how it ended.
-        error: why there is no status, in one sentence; "" where the command exited by itself.
-        left_out: how many bytes are missing at the start of `stdout` and `stderr`.
+        rank: The rank of the node.
+        returncode: The exit status; 128 + n after signal n, 255 where the node was lost or not reached.
+        stdout: Its output, decoded as UTF-8; of a very long one the end.
+        stderr: Its messages, likewise.
+        seconds: How long it ran.
+        outcome: How it ended.
+        error: Why there is no status, in one sentence; "" where the command exited by itself.
+        left_out: How many bytes are missing at the start of `stdout` and `stderr`.
     """
 
     rank: int
@@ -81,11 +81,11 @@ class TransferResult:
     """What was copied to or from one node.
 
     Attributes:
-        rank: the rank of the node.
-        entries: how many files, folders and links.
-        size: the bytes of the archive that went over the wire.
-        seconds: how long it took.
-        left_out: what was not copied, and why.
+        rank: The rank of the node.
+        entries: How many files, folders and links.
+        size: The bytes of the archive that went over the wire.
+        seconds: How long it took.
+        left_out: What was not copied, and why.
     """
 
     rank: int
@@ -125,9 +125,9 @@ def error_of(culprit: RunResult, results: Sequence[RunResult], *, name: str) -> 
     """Return the error for a failure, naming the rank, its status and its last lines.
 
     Args:
-        culprit: the result to blame.
-        results: all results.
-        name: the rank as messages show it.
+        culprit: The result to blame.
+        results: All results.
+        name: The rank as messages show it.
     """
     ordered = sorted(results, key=lambda result: result.rank)
     if culprit.outcome == "timed_out":

@@ -26,11 +26,11 @@ def carry_out(
     """Wait for the end of a run and return its results, in the order in which they came in.
 
     Args:
-        execution: the run.
-        call: its coroutine.
-        queue: where its output comes from.
-        output: where it goes.
-        check_cancelled: called several times a second; what it raises ends the run, and then leaves this call.
+        execution: The run.
+        call: Its coroutine.
+        queue: Where its output comes from.
+        output: Where it goes.
+        check_cancelled: Called several times a second; what it raises ends the run, and then leaves this call.
     """
     try:
         _wait(call, queue, output, check_cancelled)
@@ -89,7 +89,7 @@ class BackgroundRun:
         """Raise if a command has ended.
 
         Raises:
-            RunError: a command failed, or its node was lost.
+            RunError: A command failed, or its node was lost.
         """
         results = list(self._execution.finished)
         culprit = first_culprit(results)

@@ -17,16 +17,16 @@ class SshHost:
     """An SSH server and how to log in to it.
 
     Attributes:
-        address: the name or address that the client connects to.
-        port: the port of the SSH server; None for the one in `ssh_config`, else 22.
-        user: the login user; "" for the one in `ssh_config`, else the local user.
-        identity: the file of the private key, or of a public key whose private key the agent holds. None to try the
+        address: The name or address that the client connects to.
+        port: The port of the SSH server; None for the one in `ssh_config`, else 22.
+        user: The login user; "" for the one in `ssh_config`, else the local user.
+        identity: The file of the private key, or of a public key whose private key the agent holds. None to try the
             agent's keys and the default ones.
-        host_key: the pinned host key, "ssh-ed25519 AAAA..."; None to learn it on first contact.
-        known_hosts: a `known_hosts` file to trust where no key is pinned, before a key is learned.
-        ssh_config: the user's OpenSSH client configuration to apply; None to read none. Fields that are set here win.
-        jump: the host through which this one is reached.
-        proxy_command: the command whose stdin and stdout lead to the host; `proxy_command()` makes one of a template.
+        host_key: The pinned host key, "ssh-ed25519 AAAA..."; None to learn it on first contact.
+        known_hosts: A `known_hosts` file to trust where no key is pinned, before a key is learned.
+        ssh_config: The user's OpenSSH client configuration to apply; None to read none. Fields that are set here win.
+        jump: The host through which this one is reached.
+        proxy_command: The command whose stdin and stdout lead to the host; `proxy_command()` makes one of a template.
     """
 
     address: str
@@ -50,10 +50,10 @@ class Target:
     """One node of a cluster as a place to run commands.
 
     Attributes:
-        rank: the rank of the node.
-        host: its SSH server.
-        name: the name of the node in messages, such as its id or address.
-        patience: for how long a connection is tried again if the node does not let the client in: it may be booting.
+        rank: The rank of the node.
+        host: Its SSH server.
+        name: The name of the node in messages, such as its id or address.
+        patience: For how long a connection is tried again if the node does not let the client in: it may be booting.
     """
 
     rank: int
@@ -74,15 +74,15 @@ def proxy_command(
     The template is split as a shell would split it, and only then filled, so that no value can add an argument.
 
     Args:
-        template: a command with `%h`, `%p`, `%r` and `{name}` placeholders, such as
+        template: A command with `%h`, `%p`, `%r` and `{name}` placeholders, such as
             "gcloud compute start-iap-tunnel {instance_id} %p --listen-on-stdin --zone {zone}".
-        host: the value of `%h`.
-        port: the value of `%p`.
-        user: the value of `%r`.
-        values: the values of the `{name}` placeholders.
+        host: The value of `%h`.
+        port: The value of `%p`.
+        user: The value of `%r`.
+        values: The values of the `{name}` placeholders.
 
     Raises:
-        ConfigError: the template can't be split, or names an unknown placeholder.
+        ConfigError: The template can't be split, or names an unknown placeholder.
     """
     known = {"%%": "%", "%h": host, "%p": str(port), "%r": user}
     named = values or {}

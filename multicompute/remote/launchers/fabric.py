@@ -20,14 +20,14 @@ class Row(NamedTuple):
     """One line of the table of variables.
 
     Attributes:
-        place: where it holds, for readers.
-        when: the tags that a node must have, separated by spaces.
-        variable: the name, for some kinds several or a pattern.
-        value: the value, with `{interface}` and the like to be filled; for some kinds a description.
-        kind: always, set, prepend (to a path), sourced (taken from a vendor's script), launcher (set by a launcher),
+        place: Where it holds, for readers.
+        when: The tags that a node must have, separated by spaces.
+        variable: The name, for some kinds several or a pattern.
+        value: The value, with `{interface}` and the like to be filled; for some kinds a description.
+        kind: Always, set, prepend (to a path), sourced (taken from a vendor's script), launcher (set by a launcher),
             avoid and advice (only for readers).
-        purpose: what it is for.
-        source: who documents it.
+        purpose: What it is for.
+        source: Who documents it.
     """
 
     place: str
@@ -59,19 +59,19 @@ class Facts:
     """What the probe found on a node.
 
     Attributes:
-        cpus, nvidia, neuron: how many there are.
-        is_tpu: whether it has TPU chips.
-        vendor, product: of the machine, as its firmware says.
-        system: the id and version of the operating system, "ubuntu 22.04".
-        links: the names of all network interfaces.
-        addresses: their addresses.
-        rdma: its RDMA devices.
-        ofi_version: of the plug-in between NCCL and libfabric, "" where there is none.
-        folders: the folders of vendors' plug-ins, by name.
-        mpirun: the path of Open MPI's launcher, "" where there is none.
-        conf: what NCCL's configuration files set.
-        preset: what is set in the environment of every command already.
-        sourced: what the vendor's own script sets.
+        cpus, nvidia, neuron: How many there are.
+        is_tpu: Whether it has TPU chips.
+        vendor, product: Of the machine, as its firmware says.
+        system: The id and version of the operating system, "ubuntu 22.04".
+        links: The names of all network interfaces.
+        addresses: Their addresses.
+        rdma: Its RDMA devices.
+        ofi_version: Of the plug-in between NCCL and libfabric, "" where there is none.
+        folders: The folders of vendors' plug-ins, by name.
+        mpirun: The path of Open MPI's launcher, "" where there is none.
+        conf: What NCCL's configuration files set.
+        preset: What is set in the environment of every command already.
+        sourced: What the vendor's own script sets.
     """
 
     cpus: int = 1
@@ -152,9 +152,9 @@ def settings(facts: Facts, *, address: str, nodes: int) -> list[Setting]:
     """Return the variables that a node's fabric needs and that nothing on the node has set.
 
     Args:
-        facts: what was found on the node.
-        address: the address at which the other nodes reach it.
-        nodes: how many nodes the cluster has.
+        facts: What was found on the node.
+        address: The address at which the other nodes reach it.
+        nodes: How many nodes the cluster has.
     """
     tags = tags_of(facts, address=address, nodes=nodes)
     chosen: dict[str, Setting] = {}

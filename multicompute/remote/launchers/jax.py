@@ -56,8 +56,8 @@ class Jax:
     """How JAX is started.
 
     Attributes:
-        python: the interpreter, such as "/opt/venv/bin/python".
-        initialize: whether to call `jax.distributed.initialize` before the script, which must then not call it itself.
+        python: The interpreter, such as "/opt/venv/bin/python".
+        initialize: Whether to call `jax.distributed.initialize` before the script, which must then not call it itself.
             Without, the script finds JAX_COORDINATOR_ADDRESS, MULTICOMPUTE_NODES and MULTICOMPUTE_RANK.
     """
 
@@ -69,13 +69,13 @@ def jax(job: Job, script: str, args: Sequence[str] = (), *, options: Jax | None 
     """Run a script on all nodes, one process on each, with JAX initialized.
 
     Args:
-        job: the nodes.
-        script: the script on the nodes, or "-m"; relative to the job's folder.
-        args: its arguments.
-        options: how JAX is started.
+        job: The nodes.
+        script: The script on the nodes, or "-m"; relative to the job's folder.
+        args: Its arguments.
+        options: How JAX is started.
 
     Raises:
-        RunError: a rank failed, or its node was lost; the others were stopped.
+        RunError: A rank failed, or its node was lost; the others were stopped.
     """
     options = options or Jax()
     if not script:
@@ -112,10 +112,10 @@ def variables(layout: Layout, rank: int, facts: Facts | None, *, ports: tuple[in
     """Return the variables that JAX reads on one node.
 
     Args:
-        layout: the nodes.
-        rank: the node.
-        facts: what was found on it.
-        ports: two free ports of the head.
+        layout: The nodes.
+        rank: The node.
+        facts: What was found on it.
+        ports: Two free ports of the head.
     """
     facts = facts or Facts()
     head = layout.head.address

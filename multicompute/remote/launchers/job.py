@@ -33,13 +33,13 @@ class Job:
     """The nodes that a launcher starts an engine on, and how.
 
     Attributes:
-        nodes: the open connections.
-        layout: the nodes as they see each other.
-        facts: what was found on each node, by rank; `probe` finds it.
-        env: the user's variables; they win over all others.
-        cwd: the folder to run in; the login user's home by default.
-        timeout: how long the job may run.
-        output: receives the output while the job runs.
+        nodes: The open connections.
+        layout: The nodes as they see each other.
+        facts: What was found on each node, by rank; `probe` finds it.
+        env: The user's variables; they win over all others.
+        cwd: The folder to run in; the login user's home by default.
+        timeout: How long the job may run.
+        output: Receives the output while the job runs.
     """
 
     nodes: RemoteNodes
@@ -72,10 +72,10 @@ def environment(
     """Return the variables that a command on a node gets.
 
     Args:
-        layout: the nodes.
-        rank: the node.
-        facts: what was found on it; without, the variables of its fabric are missing.
-        env: the user's variables; they win.
+        layout: The nodes.
+        rank: The node.
+        facts: What was found on it; without, the variables of its fabric are missing.
+        env: The user's variables; they win.
     """
     found = {} if facts is None else {setting.name: setting.value for setting in fabric_settings(layout, rank, facts)}
     return {**variables(layout, rank), **found, **(env or {})}
@@ -90,7 +90,7 @@ def probe(nodes: RemoteNodes, *, ranks: Sequence[int] | None = None) -> dict[int
     """Find out what the nodes have.
 
     Raises:
-        RunError: a node could not be asked.
+        RunError: A node could not be asked.
     """
     return {result.rank: parse(result.stdout) for result in nodes.run(_probe(), ranks=ranks, timeout=PROBE_TIMEOUT)}
 
@@ -110,7 +110,7 @@ def check_accelerators(job: Job) -> None:
     """Check that every node has the accelerators that it should have.
 
     Raises:
-        RunError: a node has fewer; it would hold up all others.
+        RunError: A node has fewer; it would hold up all others.
     """
     for member in job.layout.members:
         facts = job.facts.get(member.rank)
@@ -130,7 +130,7 @@ def free_ports(nodes: RemoteNodes, *, rank: int = 0, count: int = 1) -> list[int
     """Return ports that nothing listens on at a node.
 
     Raises:
-        RunError: the node could not be asked, or has none.
+        RunError: The node could not be asked, or has none.
     """
     tried = nodes.random.sample(_PORTS, _TRIES)
     asked = ["sh", "-c", _FREE_PORTS, "sh", *map(str, tried)]

@@ -15,10 +15,10 @@ class Member:
     """One node as the others see it.
 
     Attributes:
-        rank: its rank.
-        address: the address at which the other nodes reach it.
-        accelerators: how many accelerators it has.
-        slice: the number of its TPU slice, 0 where there is only one.
+        rank: Its rank.
+        address: The address at which the other nodes reach it.
+        accelerators: How many accelerators it has.
+        slice: The number of its TPU slice, 0 where there is only one.
     """
 
     rank: int
@@ -32,8 +32,8 @@ class Layout:
     """The nodes of a cluster, in the order of their ranks.
 
     Attributes:
-        cluster: the name of the cluster.
-        members: the nodes.
+        cluster: The name of the cluster.
+        members: The nodes.
     """
 
     cluster: str
@@ -70,13 +70,13 @@ def hostfile(layout: Layout, style: HostfileStyle = "mpi", *, slots: int | Seque
     """Return a host file.
 
     Args:
-        layout: the nodes.
+        layout: The nodes.
         style: "mpi" for `address slots=8` (Open MPI, DeepSpeed), "mpich" for `address:8` (MPICH, Intel MPI), "plain" for
             addresses alone.
-        slots: processes for each node, by default one for each accelerator, at least one.
+        slots: Processes for each node, by default one for each accelerator, at least one.
 
     Raises:
-        SpecError: there is no such style.
+        SpecError: There is no such style.
     """
     if style not in get_args(HostfileStyle):
         raise SpecError(f"style={style!r}: write one of {', '.join(get_args(HostfileStyle))}")

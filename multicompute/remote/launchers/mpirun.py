@@ -50,10 +50,10 @@ class Mpirun:
     """How mpirun is started.
 
     Attributes:
-        slots: processes on each node; "auto" for one for each accelerator, on nodes without any one for each CPU.
-        mpirun: the path of mpirun on the nodes; by default the one on the PATH, or where the vendors' images have it.
-        options: further options of mpirun, such as ["--map-by", "numa"].
-        tags: whether mpirun marks each line with the process that wrote it.
+        slots: Processes on each node; "auto" for one for each accelerator, on nodes without any one for each CPU.
+        mpirun: The path of mpirun on the nodes; by default the one on the PATH, or where the vendors' images have it.
+        options: Further options of mpirun, such as ["--map-by", "numa"].
+        tags: Whether mpirun marks each line with the process that wrote it.
     """
 
     slots: int | Literal["auto"] = "auto"
@@ -66,16 +66,16 @@ def mpirun(job: Job, program: str, args: Sequence[str] = (), *, options: Mpirun 
     """Run a program under mpirun on all nodes.
 
     Args:
-        job: the nodes.
-        program: the program on the nodes; relative to the job's folder.
-        args: its arguments.
-        options: how mpirun is started.
+        job: The nodes.
+        program: The program on the nodes; relative to the job's folder.
+        args: Its arguments.
+        options: How mpirun is started.
 
     Returns:
         The result of mpirun itself, which has the output of all processes, as that of rank 0.
 
     Raises:
-        RunError: a process failed, or a node was lost; all others were stopped. Its `rank` is that of the node.
+        RunError: A process failed, or a node was lost; all others were stopped. Its `rank` is that of the node.
     """
     options = options or Mpirun()
     if not program:
@@ -153,13 +153,13 @@ def mpirun_command(
     """Return the command that starts Open MPI on the head.
 
     Args:
-        mpirun: the path of mpirun.
-        program: the program and its arguments.
-        folder: the folder with the host file.
-        slots: processes on each node.
-        options: how mpirun is started.
-        is_version_5: whether it is Open MPI 5 or newer.
-        names: the user's variables, to be passed on to all processes.
+        mpirun: The path of mpirun.
+        program: The program and its arguments.
+        folder: The folder with the host file.
+        slots: Processes on each node.
+        options: How mpirun is started.
+        is_version_5: Whether it is Open MPI 5 or newer.
+        names: The user's variables, to be passed on to all processes.
     """
     tags = ["--output", "tag"] if is_version_5 else ["--tag-output"]
     return [

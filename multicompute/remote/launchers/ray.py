@@ -28,12 +28,12 @@ class Ray:
     """How Ray is started.
 
     Attributes:
-        ray: the path of the `ray` command on the nodes, by default the one on the PATH.
-        within: how long all nodes have to join.
-        has_token: whether every request needs a token (`RAY_AUTH_MODE=token`, Ray 2.52 and later). Without, the
+        ray: The path of the `ray` command on the nodes, by default the one on the PATH.
+        within: How long all nodes have to join.
+        has_token: Whether every request needs a token (`RAY_AUTH_MODE=token`, Ray 2.52 and later). Without, the
             dashboard, which runs what it is sent, is open to all users of the head, and Ray's ports to all hosts that
             reach the nodes' private addresses.
-        options: further options of `ray start`, such as ["--resources", '{"ssd": 1}'].
+        options: Further options of `ray start`, such as ["--resources", '{"ssd": 1}'].
     """
 
     ray: str = "ray"
@@ -46,9 +46,9 @@ class RayCluster:
     """Ray as it runs on the nodes of a cluster.
 
     Attributes:
-        address: where the nodes reach Ray, for `ray.init(address=...)`.
-        dashboard_url: where this machine reaches the dashboard and the job API.
-        token: what requests need, "" for nothing; for `RAY_AUTH_TOKEN`.
+        address: Where the nodes reach Ray, for `ray.init(address=...)`.
+        dashboard_url: Where this machine reaches the dashboard and the job API.
+        token: What requests need, "" for nothing; for `RAY_AUTH_TOKEN`.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class RayCluster:
         """Submit a job through Ray's job API; it runs on the head.
 
         Args:
-            entrypoint: the command, as a shell line or a list of arguments.
-            env: variables for it and its tasks.
+            entrypoint: The command, as a shell line or a list of arguments.
+            env: Variables for it and its tasks.
             runtime_env: Ray's description of the environment, for packages and the like.
-            submission_id: the id of the job; Ray makes one by default.
+            submission_id: The id of the job; Ray makes one by default.
 
         Raises:
-            RunError: a node was lost, or Ray has ended there.
+            RunError: A node was lost, or Ray has ended there.
             MulticomputeError: Ray refuses the job.
         """
         environment = dict(runtime_env or {})
@@ -98,7 +98,7 @@ class RayCluster:
         """Raise if Ray has ended on a node, the node was lost, or the caller wants to stop.
 
         Raises:
-            RunError: naming the rank.
+            RunError: Naming the rank.
         """
         self._job.nodes.check_cancelled()
         self._background.check()
@@ -107,8 +107,8 @@ class RayCluster:
         """Send one request to the dashboard and return its answer.
 
         Raises:
-            RunError: a node was lost, or Ray has ended there.
-            MulticomputeError: the dashboard refuses the request, or does not answer.
+            RunError: A node was lost, or Ray has ended there.
+            MulticomputeError: The dashboard refuses the request, or does not answer.
         """
         self.check()
         try:
@@ -139,7 +139,7 @@ class RayJob:
     """A job that was submitted to Ray.
 
     Attributes:
-        id: its submission id.
+        id: Its submission id.
     """
 
     def __init__(self, cluster: RayCluster, job_id: str, clock: Clock) -> None:
@@ -164,12 +164,12 @@ class RayJob:
         """Wait for the end of the job and return what it wrote.
 
         Args:
-            timeout: how long to wait; None for as long as it takes.
-            on_output: gets what the job writes while it runs.
+            timeout: How long to wait; None for as long as it takes.
+            on_output: Gets what the job writes while it runs.
 
         Raises:
-            RunError: the job failed or was stopped, or a node was lost.
-            RunTimeout: it still runs.
+            RunError: The job failed or was stopped, or a node was lost.
+            RunTimeout: It still runs.
         """
         deadline = None if timeout is None else self._clock.now() + timeout
         shown = 0
@@ -202,9 +202,9 @@ def ray(job: Job, *, options: Ray | None = None, clock: Clock | None = None) -> 
     """Run Ray on all nodes for the length of a `with` block.
 
     Args:
-        job: the nodes.
-        options: how Ray is started.
-        clock: the clock to wait with.
+        job: The nodes.
+        options: How Ray is started.
+        clock: The clock to wait with.
 
     Raises:
         RunError: Ray could not be started on a node, or the nodes did not find each other in time.
@@ -242,13 +242,13 @@ def command(job: Job, rank: int, *, port: int, dashboard: int, client: int, scra
     """Return the command of one node.
 
     Args:
-        job: the nodes.
-        rank: the node.
-        port: a free port of the head, for Ray itself.
-        dashboard: a free port of the head, for the dashboard.
-        client: a free port of the head, for Ray clients.
-        scratch: the folder that each node makes; the head's choice holds for all.
-        options: how Ray is started.
+        job: The nodes.
+        rank: The node.
+        port: A free port of the head, for Ray itself.
+        dashboard: A free port of the head, for the dashboard.
+        client: A free port of the head, for Ray clients.
+        scratch: The folder that each node makes; the head's choice holds for all.
+        options: How Ray is started.
     """
     address = job.layout.member(rank).address
     # --block keeps it under the watch of the node's script; without, it becomes a daemon.

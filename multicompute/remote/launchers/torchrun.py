@@ -23,11 +23,11 @@ class Torchrun:
     """How torchrun is started.
 
     Attributes:
-        nproc_per_node: processes on each node; "auto" for one for each accelerator, on nodes without any for torch's
+        nproc_per_node: Processes on each node; "auto" for one for each accelerator, on nodes without any for torch's
             own "auto".
-        python: the interpreter to start it with, such as "/opt/venv/bin/python"; by default `torchrun` on the PATH,
+        python: The interpreter to start it with, such as "/opt/venv/bin/python"; by default `torchrun` on the PATH,
             else python3.
-        max_restarts: how often a failed gang is started again; a rendezvous of torch's own makes that possible.
+        max_restarts: How often a failed gang is started again; a rendezvous of torch's own makes that possible.
     """
 
     nproc_per_node: int | Literal["auto"] = "auto"
@@ -39,13 +39,13 @@ def torchrun(job: Job, script: str, args: Sequence[str] = (), *, options: Torchr
     """Run a script under torchrun on all nodes.
 
     Args:
-        job: the nodes.
-        script: the script on the nodes; relative to the job's folder.
-        args: its arguments.
-        options: how torchrun is started.
+        job: The nodes.
+        script: The script on the nodes; relative to the job's folder.
+        args: Its arguments.
+        options: How torchrun is started.
 
     Raises:
-        RunError: a rank failed, or its node was lost; the others were stopped.
+        RunError: A rank failed, or its node was lost; the others were stopped.
     """
     options = options or Torchrun()
     if not script:
@@ -72,13 +72,13 @@ def command(
     """Return the command of one node.
 
     Args:
-        layout: the nodes.
-        rank: the node.
-        script: the script.
-        args: its arguments.
-        port: a free port of the head.
-        run_id: names this run, so that two of them on one port do not become one.
-        options: how torchrun is started.
+        layout: The nodes.
+        rank: The node.
+        script: The script.
+        args: Its arguments.
+        port: A free port of the head.
+        run_id: Names this run, so that two of them on one port do not become one.
+        options: How torchrun is started.
     """
     start = [options.python, "-m", "torch.distributed.run"] if options.python else ["sh", "-c", _START, "torchrun"]
     member = layout.member(rank)
