@@ -6,8 +6,6 @@ unexport PYTHONDONTWRITEBYTECODE
 EXAMPLES ?= 20000
 # One more than there are cores: many tests wait for processes of their own.
 WORKERS := $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
-# A path that `make test` leaves out: .ci/run runs the same file completely.
-WITHOUT ?= tests/integrations/prefect
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -17,7 +15,7 @@ quickstart: $(VENV)/.installed-testing
 
 .PHONY: test
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n $(WORKERS) --ignore=tests/integrations/prefect --ignore=$(WITHOUT)
+	$(BIN)/pytest -n $(WORKERS) --ignore=tests/integrations/prefect
 # In processes of their own: threads that Prefect leaves go on in whatever is tested next.
 	$(BIN)/pytest -n auto tests/integrations/prefect
 	@echo "Each run above lists what it skipped and why. Not part of make test, because they take long or need an environment of their own:"
