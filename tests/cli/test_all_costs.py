@@ -54,7 +54,7 @@ def test_a_request_file_has_data_and_hours(run: Run, tmp_path: Path, text: str) 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--data", "s3://bucket/tokens"), "URL, place and size"),
+        (("--data", "s3://bucket/tokens"), "URL=PROVIDER:REGION:SIZE"),
         (("--data", "s3://b=aws:us-east-1:20XB"), "not a size"),
         (("--data", "s3://b=aws:us-esat-1:1TB"), "us-east-1"),
         (("--hours", "0"), "positive number of hours"),
