@@ -189,9 +189,8 @@ class ClusterRequests:
             image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
                 used; the provider's default if omitted.
             setup: Shell script that runs as root at the first boot: a file or, in Python, also its text.
-            ssh_key: File with the OpenSSH public key that may log in, or "auto" to have a key pair made and port 22
-                opened at the launch; READY then means that SSH answers. If omitted, a key pair is made, and the port is
-                opened when something is first run.
+            ssh_key: File with the OpenSSH public key that may log in, or "auto" for a new key pair; READY then means
+                that SSH answers; if omitted, a key pair is made, and port 22 is opened when something is first run.
             private: Give the nodes no public address.
             tags: Tags to set on every resource.
             wait: Wait until the cluster is READY; otherwise return once a cloud has accepted the launch.
@@ -311,9 +310,8 @@ class ClusterRequests:
             image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
                 used; the provider's default if omitted.
             setup: Shell script that runs as root at the first boot: a file or, in Python, also its text.
-            ssh_key: File with the OpenSSH public key that may log in, or "auto" to have a key pair made and port 22
-                opened at the launch; READY then means that SSH answers. If omitted, a key pair is made, and the port is
-                opened when something is first run.
+            ssh_key: File with the OpenSSH public key that may log in, or "auto" for a new key pair; READY then means
+                that SSH answers; if omitted, a key pair is made, and port 22 is opened when something is first run.
             private: Give the nodes no public address.
             tags: Tags to set on every resource.
             wait: Wait until the cluster is READY; otherwise return once a cloud has accepted the launch.
@@ -430,9 +428,8 @@ class ClusterRequests:
             image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not
                 used; the provider's default if omitted.
             setup: Shell script that runs as root at the first boot: a file or, in Python, also its text.
-            ssh_key: File with the OpenSSH public key that may log in, or "auto" to have a key pair made and port 22
-                opened at the launch; READY then means that SSH answers. If omitted, a key pair is made, and the port is
-                opened when something is first run.
+            ssh_key: File with the OpenSSH public key that may log in, or "auto" for a new key pair; READY then means
+                that SSH answers; if omitted, a key pair is made, and port 22 is opened when something is first run.
             private: Give the nodes no public address.
             tags: Tags to set on every resource.
             wait: Wait until the cluster is READY; otherwise return once a cloud has accepted the launch.
@@ -544,9 +541,8 @@ def plan(
         image: Id of the machine image, or a mapping of clouds or regions to ids, whose other places are then not used;
             the provider's default if omitted.
         setup: Shell script that runs as root at the first boot: a file or, in Python, also its text.
-        ssh_key: File with the OpenSSH public key that may log in, or "auto" to have a key pair made and port 22 opened
-            at the launch; READY then means that SSH answers. If omitted, a key pair is made, and the port is opened
-            when something is first run.
+        ssh_key: File with the OpenSSH public key that may log in, or "auto" for a new key pair; READY then means that
+            SSH answers; if omitted, a key pair is made, and port 22 is opened when something is first run.
         private: Give the nodes no public address.
         tags: Tags to set on every resource.
         wait: Wait until the cluster is READY; otherwise return once a cloud has accepted the launch.

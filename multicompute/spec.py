@@ -270,9 +270,8 @@ class ClusterSpec(ParsedModel):
     ssh_key: Annotated[
         Text | None,
         Field(
-            description='File with the OpenSSH public key that may log in, or "auto" to have a key pair made and port 22 '
-            "opened at the launch; READY then means that SSH answers. If omitted, a key pair is made, and the port is opened "
-            "when something is first run."
+            description='File with the OpenSSH public key that may log in, or "auto" for a new key pair; READY then means that SSH '
+            "answers; if omitted, a key pair is made, and port 22 is opened when something is first run."
         ),
         Argument(metavar="FILE"),
     ] = None

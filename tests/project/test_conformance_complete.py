@@ -73,5 +73,5 @@ def test_a_test_is_skipped_only_for_a_missing_capability_or_a_thing_that_the_clo
 def test_every_method_of_the_provider_is_called() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in PARTS)
     methods = [name for name, value in vars(Provider).items() if inspect.isfunction(value) and name[0] != "_"]
-    assert len(methods) == 11
+    assert len(methods) == 14
     assert [name for name in methods if f"provider.{name}" not in source] == []

@@ -17,6 +17,7 @@ from multicompute.config import load
 from multicompute.plugins import discover
 from multicompute.session import Session
 from multicompute.testing import local_clouds
+from multicompute_static._inventory import read_inventory
 
 ROOT = Path(__file__).parents[2]
 # This page shows parts of an example; tests/project/test_fourth_cloud.py compares them.
@@ -30,6 +31,9 @@ ELSEWHERE = re.compile(r"make \w+")
 """Commands that are not run here, because .ci/run runs them, and `make test` would run this test again."""
 ENGINES = re.compile(r"cluster\.(torchrun|jax|mpirun|ray)\(")
 """Code that needs an engine on the nodes. tests/remote/engines runs it on hosts that have one."""
+
+MACHINES = re.compile(r'clouds=\["static"\]|^multicompute hosts\b', re.MULTILINE)
+"""What needs machines of the user. tests/providers/static/test_how_to.py runs it on some."""
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -69,6 +73,9 @@ def test_a_command_of_the_docs_works_as_written(place: str, text: str, tmp_path:
         rules = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         assert targets <= rules
         return
+    if MACHINES.search(text):
+        assert place.startswith("docs/how-to/own-machines.md")
+        return
     done = run(["bash", "-euo", "pipefail", "-c", text], tmp_path)
     assert done.returncode == 0, f"{place}\n{done.stdout}\n{done.stderr}"
 
@@ -78,6 +85,9 @@ def test_code_of_the_docs_works_as_written(place: str, text: str, tmp_path: Path
     if ENGINES.search(text):
         assert place.startswith("README.md"), "tests/remote/engines/test_readme.py runs that of the README only"
         assert [name for name in ours(text) if not is_defined(*name)] == []
+        return
+    if MACHINES.search(text):
+        assert place.startswith("docs/how-to/own-machines.md")
         return
     absent = [name for name in imported(text) if find_spec(name.partition(".")[0]) is None]
     if absent:
@@ -141,6 +151,10 @@ def is_defined(module: str, name: str) -> bool:
 def test_a_configuration_in_the_docs_is_valid(place: str, text: str, tmp_path: Path) -> None:
     assert tomllib.loads(text)
     (tmp_path / "config.toml").write_text(text)
+    if "[[hosts]]" in text:
+        # An inventory, which is a file of its own.
+        assert read_inventory(tmp_path / "config.toml")
+        return
     config = load({"HOME": str(tmp_path), "MULTICOMPUTE_CONFIG": str(tmp_path / "config.toml")})
     # Every provider reads its settings, and refuses unknown ones.
     assert set(Session(config=config, plugins=discover()).usable) >= set(config.providers)

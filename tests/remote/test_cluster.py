@@ -12,7 +12,9 @@ import pytest
 from multicompute import Cluster, errors
 from multicompute.remote.launchers import job
 from multicompute.remote.nodes import RemoteNodes
+from multicompute.remote.places import cluster_folder
 from multicompute.remote.results import RunResult
+from multicompute.session import open_session
 from tests.remote.clusters import on, up
 from tests.remote.hosts import Host
 
@@ -93,6 +95,10 @@ def test_the_variables_of_the_fabric_are_those_of_the_node(cluster: Cluster, hos
 
 
 def test_what_a_node_has_is_found_out_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other tests have run commands on the nodes of this cluster.
+    folder = cluster_folder(open_session(), cluster.id)
+    assert folder is not None
+    (folder / "nodes.json").unlink(missing_ok=True)
     cluster = Cluster.get(cluster.name)
     cluster.run("true", ranks=[0, 1], stream=False)
     asked: list[int] = []

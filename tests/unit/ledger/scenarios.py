@@ -172,7 +172,7 @@ def no_room(url: str) -> None:
     ledger = Ledger(url)
     ledger.claim(cluster())
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
     written, message = 0, ""
     try:
         while written < 10_000:

@@ -15,7 +15,8 @@ from multicompute.testing import FakeClock, FakeCloud, FakePlugin, FakeProvider,
 
 def test_every_installed_cloud_can_launch_what_it_really_sells() -> None:
     with fake_cloud() as cloud:
-        assert set(cloud.providers) == set(discover())
+        # Own machines have no tables: their offers are those of an inventory.
+        assert set(cloud.providers) == {name for name, plugin in discover().items() if plugin.tables is not None}
         for name in cloud.providers:
             with Cluster.request(gpus=8, type="h100", clouds=[name]) as cluster:
                 assert cluster.provider == name
