@@ -85,7 +85,7 @@ kill: $(VENV)/.installed-test
 # The same properties on many more random cases, a kill at every call and every error at every call, than `make test` has time for.
 .PHONY: campaign
 campaign: $(VENV)/.installed-test
-	CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/unit/ledger tests/resilience/crash tests/resilience/faults tests/resilience/situations tests/unit/engine/test_state_machine.py
+	CAMPAIGN_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -n auto --timeout 0 tests/unit/resolver tests/unit/ledger tests/resilience/across/test_every_slice.py tests/resilience/crash tests/resilience/faults tests/resilience/situations tests/unit/engine/test_state_machine.py
 
 .PHONY: install
 install: $(VENV)/.installed-lint
