@@ -15,7 +15,7 @@ quickstart: $(VENV)/.installed-testing
 
 .PHONY: test
 test: $(VENV)/.installed-test
-	$(BIN)/pytest -n $(WORKERS) --ignore=tests/integrations/prefect
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --ignore=tests/integrations/prefect
 # In processes of their own: threads that Prefect leaves go on in whatever is tested next.
 	$(BIN)/pytest -n auto tests/integrations/prefect
 	@echo "Each run above lists what it skipped and why. Not part of make test, because they take long or need an environment of their own:"

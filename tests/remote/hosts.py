@@ -21,6 +21,7 @@ from pathlib import Path
 from multicompute.remote.target import SshHost, Target
 
 SSHD = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
+ROOT = Path(__file__).parents[2]
 _count = itertools.count()
 WORKER, WORKER_ID = "worker", 61234
 SETTINGS = """
@@ -36,8 +37,15 @@ LogLevel ERROR
 """
 BOOT = """
 set -e
+# The interpreters of the checkout stay visible, also where it is below /tmp.
+mount --bind "$4" /mnt
 mount -t tmpfs tmpfs /tmp
 chmod 1777 /tmp
+if [ ! -d "$4" ]; then
+    mkdir -p "$4"
+    mount --bind /mnt "$4"
+fi
+umount /mnt
 mount -t tmpfs tmpfs /dev/shm
 mount --bind "$1/passwd_$2" /etc/passwd
 mount --bind "$1/hosts" /etc/hosts
@@ -267,7 +275,7 @@ def _namespaced(
         changed.append(f"{WORKER}:x:{WORKER_ID}:{WORKER_ID}::/tmp:{shell}")
         (folder / f"passwd_{index}").write_text("\n".join(changed) + "\n")
         isolated = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        boot = ["sh", "-c", BOOT, "boot", str(folder), str(index), str(SSHD)]
+        boot = ["sh", "-c", BOOT, "boot", str(folder), str(index), str(SSHD), str(ROOT)]
         process = _start(["ip", "netns", "exec", name, *isolated, *boot], folder / f"log_{index}")
         host = Host(index, address, 22, folder, process, link=link)
         stack.callback(_end, host)
