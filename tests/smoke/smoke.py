@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import multicompute
 from multicompute import Cluster, errors
@@ -24,6 +26,8 @@ def main(extra: str, checkout: str) -> None:
 
     if extra == "testing":
         launch()
+    elif extra == "ssh":
+        list_own_machines()
     elif extra in ("none", "gcp", "azure"):
         refused = run("up", "--gpus", "8", "--type", "h100", "--cloud", "aws")
         assert refused.returncode == errors_status(), refused
@@ -42,6 +46,19 @@ def launch() -> None:
         assert clouds.alive() == []
 
 
+def list_own_machines() -> None:
+    """Plan with a machine of an inventory, and check it: nothing answers there."""
+    Path("hosts.toml").write_text(
+        '[[hosts]]\naddress = "127.0.0.1"\nport = 1\naccelerator = "h100"\naccelerators = 8\n', encoding="utf-8"
+    )
+    own = {"MULTICOMPUTE_STATIC__INVENTORY": str(Path("hosts.toml").absolute())}
+    planned = run("plan", "--gpus", "8", "--type", "h100", "--json", own=own)
+    assert json.loads(planned.stdout)["candidates"][0]["provider"] == "static", planned
+    checked = run("hosts", "--check", "--json", own=own)
+    assert checked.returncode == 1, checked
+    assert json.loads(checked.stdout)[0]["reason"], checked.stdout
+
+
 def errors_status() -> int:
     """The exit status of a request that no provider can take: that of AuthError."""
     from multicompute.cli.status import exit_status
@@ -49,11 +66,11 @@ def errors_status() -> int:
     return exit_status(errors.AuthError("no provider"))
 
 
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def run(*arguments: str, own: Mapping[str, str] = MappingProxyType({})) -> "subprocess.CompletedProcess[str]":
     """Run the console script that was installed with this Python."""
     script = Path(sys.executable).parent / "multicompute"
     # Whoever runs this may have a ledger, a configuration and accounts of their own.
-    environment = {"PATH": os.environ["PATH"], "HOME": os.getcwd(), "AWS_EC2_METADATA_DISABLED": "true"}
+    environment = {"PATH": os.environ["PATH"], "HOME": os.getcwd(), "AWS_EC2_METADATA_DISABLED": "true", **own}
     return subprocess.run([str(script), *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
