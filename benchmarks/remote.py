@@ -1,4 +1,4 @@
-"""What running a command on 256 nodes costs the client, next to asyncssh alone in the same run.
+"""Measures the client's CPU and memory for a command on 256 nodes, next to asyncssh alone in the same run.
 
 To reach: at most 1.3 times the CPU of asyncssh alone, and less than 200 MB of memory. The nodes are 32 real sshd on
 127.0.0.1, eight connections each; they share the machine, so that only the client's CPU is compared, not the time.
@@ -103,7 +103,7 @@ def ours(hosts: list[dict[str, object]]) -> list[float]:
     ]
     # What only the first use imports is not the price of 256 nodes.
     import multicompute.remote._connections
-    import multicompute.remote._execution  # noqa: F401
+    import multicompute.remote._execution  # noqa: F401 - loaded before the measurement begins
 
     marks = [cpu()]
     with RemoteNodes(targets) as nodes:
@@ -119,7 +119,7 @@ def through_cluster(hosts: list[dict[str, object]]) -> list[float]:
     """Do the same through `Cluster.run`, on a cluster of a fake cloud."""
     import multicompute.engine.running.on_nodes
     import multicompute.remote._connections
-    import multicompute.remote._execution  # noqa: F401
+    import multicompute.remote._execution  # noqa: F401 - loaded before the measurement begins
     from multicompute.remote.target import SshHost, Target
     from tests.remote.clusters import up
 
@@ -157,7 +157,7 @@ def measure(kind: str, hosts: Path) -> dict[str, object]:
 def child(kind: str, hosts: list[dict[str, object]]) -> None:
     start = time.perf_counter()
     # asyncio, asyncssh and the cryptography library are loaded before the clock starts.
-    import asyncssh  # noqa: F401
+    import asyncssh  # noqa: F401 - loaded before the measurement begins
 
     do = {"alone": lambda hosts: asyncio.run(alone(hosts)), "ours": ours, "cluster": through_cluster}
     steps = do[kind](hosts)
@@ -193,7 +193,7 @@ def report(rounds: int = ROUNDS) -> str:
 
 def table(taken: dict[str, list[dict[str, object]]]) -> str:
     def median(kind: str, step: int) -> float:
-        return statistics.median(run["steps"][step] for run in taken[kind])  # type: ignore[index]
+        return statistics.median(run["steps"][step] for run in taken[kind])  # type: ignore[index] # read from JSON
 
     lines = [
         f"{NODES} nodes on {SERVERS} sshd of 127.0.0.1, {len(taken['ours'])} rounds; seconds of the client's CPU",

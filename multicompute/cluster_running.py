@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Streaming = bool | TextIO | Callable[[int, Literal["stdout", "stderr"], str], object] | None
-"""Where output goes while a command runs: True or None for this process's own, False for nowhere."""
+"""The destination of output while a command runs: True or None for this process's own streams, False for none."""
 Argument = str | int | float | Path
 """An argument of a program; numbers and paths are passed on as text."""
 
@@ -283,7 +283,7 @@ class ClusterRunning:
             RunError: Ray did not start on a node, or the nodes did not find each other in time.
             ClusterNotFound: The cluster is not up.
         """
-        return self._ray(None, ray, within, has_token, options, env, cwd)
+        return self._ray(None, ray=ray, within=within, has_token=has_token, options=options, env=env, cwd=cwd)
 
     # Async twins, as in `Cluster`.
 
@@ -391,7 +391,7 @@ class ClusterRunning:
         from multicompute.engine.operation.threads import in_thread
 
         cancellation = Cancellation()
-        block = self._ray(cancellation, ray, within, has_token, options, env, cwd)
+        block = self._ray(cancellation, ray=ray, within=within, has_token=has_token, options=options, env=env, cwd=cwd)
         started = await in_thread(
             block.__enter__, cancellation=cancellation, undo=lambda _: block.__exit__(None, None, None)
         )
@@ -417,9 +417,10 @@ class ClusterRunning:
     def _ray(
         self,
         cancellation: "Cancellation | None",
+        *,
         ray: str,
         within: str | timedelta,
-        has_token: bool,  # noqa: FBT001 - the two callers pass on their keyword arguments
+        has_token: bool,
         options: Sequence[str],
         env: Mapping[str, str] | None,
         cwd: str | None,

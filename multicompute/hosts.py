@@ -45,7 +45,7 @@ class HostLease:
 
 @dataclass(frozen=True, slots=True)
 class HostNote:
-    """What is known of a machine, whoever uses it.
+    """The facts about a machine that do not depend on its lease.
 
     Attributes:
         host: The id of the machine.

@@ -51,7 +51,7 @@ class Price:
 
     @property
     def key(self) -> "PriceKey":
-        """What identifies a price, apart from zones."""
+        """The key of a price: everything that identifies it, apart from zones."""
         return self.instance_type, self.accelerator, self.accelerators, self.region, self.purchase
 
 
@@ -61,7 +61,7 @@ PriceKey = tuple[str, str, float, str, Purchase]
 
 @dataclass(frozen=True, slots=True)
 class Interruption:
-    """How often spot nodes of an instance type are interrupted in a region, as the vendor publishes it.
+    """The interruption rate of spot nodes of an instance type in a region, as the vendor publishes it.
 
     Attributes:
         low, high: The limits of the published range, as a share of the nodes: 0.05 is 5 %. `high` is 1.0 for "above 20 %".
@@ -103,7 +103,7 @@ class PriceQuery:
 
 @dataclass(frozen=True, slots=True)
 class FoundPrices:
-    """What a feed found.
+    """The answer of a price feed.
 
     Attributes:
         prices: The prices, at most one for each instance type, accelerators, region, purchase and zone.

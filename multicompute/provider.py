@@ -200,7 +200,7 @@ class LaunchRequest:
 
     @property
     def opens_ssh(self) -> bool:
-        """Whether the launch opens port 22 to the caller."""
+        """True if the launch opens port 22 to the caller."""
         return bool(self.ssh_public_key) and not self.private and not self.opens_later
 
 

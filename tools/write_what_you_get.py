@@ -46,7 +46,7 @@ INTERFACES: Final = {"interface": "ENA", "efa": "EFA", "efa-only": "EFA"}
 
 @dataclass(frozen=True)
 class Image:
-    """What is published of an image.
+    """The published facts about an image.
 
     Attributes:
         name: What the tables of machines call it.
@@ -110,7 +110,7 @@ IMAGES: Final = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What a node of an instance type has.
+    """The parts of a node of an instance type.
 
     Attributes:
         reference: Its default image, as it is passed to the cloud; "" if it has none.

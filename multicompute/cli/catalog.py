@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SELECTIONS: Final = ("clouds", "regions", "accelerators")
 _ACCEPTED: Final[Mapping[str, tuple[str, ...]]] = {"refresh": _SELECTIONS, "reset": ("clouds",)}
-"""What -> the options that select a part of the tables."""
+"""Action -> the options that select a part of the tables."""
 _SHOWN_MOVES: Final = 10
 INCOMPLETE: Final = 1
 """The exit status if a cloud or a region could not be refreshed."""

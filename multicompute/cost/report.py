@@ -133,7 +133,7 @@ class CostReport:
 
     @property
     def has_discount(self) -> bool:
-        """Whether a discount is in any cost."""
+        """True if any cost contains a discount."""
         return self.total.list_spent != self.total.spent
 
     def to_dict(self) -> dict[str, object]:

@@ -11,7 +11,7 @@ from multicompute.price_refresh._report import PriceMove
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How many prices have changed, and which ones. A price that several zones share is one price."""
+    """The prices that have changed, and their number. A price that several zones share is one price."""
 
     changed: int
     added: int

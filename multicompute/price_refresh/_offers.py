@@ -9,7 +9,7 @@ from multicompute.price_feed import Price
 
 
 class Key(NamedTuple):
-    """What is sold: an instance type in a region, in one way. `accelerators` is text, as in the tables."""
+    """An instance type in a region, sold in one way. `accelerators` is text, as in the tables."""
 
     shard: str
     instance_type: str

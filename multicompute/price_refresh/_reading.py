@@ -54,7 +54,7 @@ class Reading:
 
     @property
     def rejected(self) -> Mapping[str, int]:
-        """What was wrong, with an example -> the number of rows."""
+        """The fault of rejected rows, with an example -> the number of rows."""
         return {f"{what}, such as {self._examples[what]}": count for what, count in self._counts.items()}
 
     def _reject(self, what: str, example: str) -> None:

@@ -1,4 +1,4 @@
-"""What a refresh of the offer tables has changed, per cloud."""
+"""The report of a refresh of the offer tables, by cloud."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class PriceMove:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudReport:
-    """What a refresh has done for one cloud.
+    """The result of a refresh for one cloud.
 
     Attributes:
         offers: The number of offers in its tables now, each zone counted.
@@ -82,7 +82,7 @@ class CloudReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every region was read."""
+        """True if every region was read."""
         return not self.failed
 
     @property
@@ -109,7 +109,7 @@ class CloudReport:
 
 @dataclass(frozen=True, slots=True)
 class RefreshReport:
-    """What a refresh has done.
+    """The result of a refresh.
 
     Attributes:
         clouds: Cloud -> its report.
@@ -126,7 +126,7 @@ class RefreshReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything was read."""
+        """True if everything was read."""
         return all(report.ok for report in self.clouds.values())
 
     @property

@@ -1,4 +1,4 @@
-"""What is to be refreshed: the names that users write, resolved to clouds, regions and accelerators of the current tables."""
+"""Resolves the names that users write to the clouds, regions and accelerators to refresh."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence

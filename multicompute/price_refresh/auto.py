@@ -95,7 +95,7 @@ def _scopes(session: Session, needed: _Needed) -> dict[str, Scope]:
 
 
 class _Asked:
-    """When prices were asked for last, and why that failed."""
+    """The time and the error of the last refresh of each price."""
 
     def __init__(self, path: Path, *, now: datetime, kept: timedelta) -> None:
         self._path = path

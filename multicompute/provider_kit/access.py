@@ -1,4 +1,4 @@
-"""How to log in to a node: its address, the user of its image, and the tools that lead to nodes without a public address."""
+"""The way to log in to a node: its address, the user of its image, and tools that reach nodes without a public address."""
 
 import json
 import re

@@ -25,7 +25,7 @@ Listener = Callable[[Task, Stream, bytes], Sequence[Task]]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a set of commands is run.
+    """The rules by which a set of commands is run.
 
     Attributes:
         timeout: How long they may run; None for no limit.
@@ -173,7 +173,7 @@ class Execution:
                 return await self._end("stopped", f"stopped, because rank {run.task.rank} failed")
 
     def _has_ended(self) -> bool:
-        """Whether all commands that are waited for have ended; a service may have yet to start the first of them."""
+        """Return whether all commands that are waited for have ended; a service may have yet to start the first of them."""
         awaited = [run for run in self._runs if not run.task.is_service]
         if awaited:
             return all(run.is_ended for run in awaited)
@@ -350,7 +350,7 @@ class _Run(asyncssh.SSHClientSession[bytes]):
         self.status = status
         self._loop.call_later(_QUIET_SECONDS, self._end_if_quiet)
 
-    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:  # noqa: FBT001
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:  # noqa: FBT001 - asyncssh passes it by position
         self.exit_status_received(128 + _SIGNALS.get(signal, 15))
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -14,7 +14,7 @@ _LOW: Final = 2**20
 
 
 class Output(Protocol):
-    """What receives the output of commands while they run; called by the thread that called `run`."""
+    """Receives the output of commands while they run, in the thread that called `run`."""
 
     def write(self, rank: int, stream: Stream, data: bytes) -> None:
         """Take a chunk, cut anywhere."""

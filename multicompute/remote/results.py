@@ -1,4 +1,4 @@
-"""What commands on nodes come back with: results, and the errors that carry them."""
+"""The results of commands on nodes, and the errors that carry them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import Literal
 from multicompute.errors import HostKeyError, RunError, RunTimeout
 
 Outcome = Literal["exited", "lost", "unreachable", "untrusted", "timed_out", "stopped", "not_started"]
-"""How a command came to its end.
+"""The reason why a command ended.
 
 exited: by itself, with a status. lost: its node did not answer any more. unreachable: it was never started.
 untrusted: likewise, as the host key is not the pinned one.
@@ -35,12 +35,12 @@ _PEER_FAILED = (
     "preempted",
     "sigterm",
 )
-"""What engines write when it was another rank that failed."""
+"""Lines of engines that report the failure of another rank."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What one command on one node came back with.
+    """The result of one command on one node.
 
     Attributes:
         rank: The rank of the node.
@@ -64,7 +64,7 @@ class RunResult:
 
     @property
     def is_ok(self) -> bool:
-        """Whether the command exited with status 0."""
+        """True if the command exited with status 0."""
         return self.outcome == "exited" and self.returncode == 0
 
     def last_lines(self, count: int = 20) -> list[str]:
@@ -78,7 +78,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """What was copied to or from one node.
+    """The files that were copied to or from one node.
 
     Attributes:
         rank: The rank of the node.

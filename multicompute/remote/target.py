@@ -1,4 +1,4 @@
-"""Where nodes are reached: SSH servers, jump hosts and proxy commands, as frozen data."""
+"""SSH servers, jump hosts and proxy commands, as frozen data."""
 
 import re
 import shlex

@@ -70,7 +70,7 @@ def egress_prices(path: Path = TABLE) -> Mapping[Route, tuple[Tier, ...]]:
 
 
 class Transfers:
-    """What it costs to transfer the data of a request to each region, once.
+    """The cost of transferring the data of a request to each region, once, in USD.
 
     A transfer costs nothing within a region. The tiers count from zero for each region that has data, as if nothing else were
     sent from there in that month.

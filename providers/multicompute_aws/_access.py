@@ -1,4 +1,4 @@
-"""How to log in to instances, and the host keys that they have written to their consoles."""
+"""The way to log in to instances, and the host keys that they have written to their consoles."""
 
 import re
 import shlex

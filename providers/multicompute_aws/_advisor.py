@@ -1,4 +1,4 @@
-"""How often spot instances are interrupted, from the data of the Spot Instance Advisor."""
+"""Reads interruption rates of spot instances from the data of the Spot Instance Advisor."""
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping

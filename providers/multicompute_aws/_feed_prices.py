@@ -47,7 +47,7 @@ class Question:
 
 @dataclass(slots=True)
 class OnDemandPrices:
-    """What the price list says.
+    """The on-demand prices of the price list.
 
     Attributes:
         prices: (Instance type, region) -> USD per hour.

@@ -251,7 +251,7 @@ class Network:
             with translate_errors("DescribeInstanceTypes", place):
                 ec2 = self._clients.ec2(place.region)
                 # The stubs list the names of all types that existed when they were written.
-                answer = ec2.describe_instance_types(InstanceTypes=[instance.name])  # type: ignore[list-item]
+                answer = ec2.describe_instance_types(InstanceTypes=[instance.name])  # type: ignore[list-item] # the stubs list the names of today
             described = answer["InstanceTypes"][0]["NetworkInfo"] if answer["InstanceTypes"] else {}
             self._cards[instance.name] = described_cards(dict(described), instance)
         return self._cards[instance.name]

@@ -221,7 +221,7 @@ class Clients:
         if service in self._retries:
             config = config.merge(Config(retries=self._retries[service]))
         # The stubs have one overload for each name of a service, and none for a variable.
-        client = self._session.client(service, region_name=region, endpoint_url=endpoint, config=config, **keys)  # type: ignore[call-overload]
+        client = self._session.client(service, region_name=region, endpoint_url=endpoint, config=config, **keys)  # type: ignore[call-overload] # the stubs have an overload for each literal name
         # The profile may name an endpoint, too; the rule about plain http holds wherever it comes from.
         check_endpoint(client.meta.endpoint_url, name="endpoint_url", provider="aws")
         client.meta.events.register("after-call", _note_request)

@@ -82,7 +82,7 @@ def _group(ec2: "EC2Client", name: str, vpc: str, tags: Mapping[str, str], place
         try:
             # EC2 creates a group with a rule that allows all outbound traffic, which the user's own groups may not.
             # The stubs do not accept a mapping that is a constant as their TypedDict.
-            ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[_EVERYWHERE])  # type: ignore[list-item]
+            ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[_EVERYWHERE])  # type: ignore[list-item] # a TypedDict of the stubs, as a constant
         except ClientError as error:
             if code_of(error) != "InvalidPermission.NotFound":
                 raise

@@ -1,4 +1,4 @@
-"""How to log in to machines."""
+"""The way to log in to machines."""
 
 import shlex
 import sys

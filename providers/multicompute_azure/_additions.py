@@ -1,4 +1,4 @@
-"""What an account adds to the prices that everyone can read."""
+"""The additions of an account to the prices that everyone can read."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -12,7 +12,7 @@ _NAMED: Final = 3
 
 @dataclass(slots=True)
 class Additions:
-    """What an account adds; see `FoundPrices` for the attributes."""
+    """The additions of an account; see `FoundPrices` for the attributes."""
 
     types: list[PricedType] = field(default_factory=list)
     interruptions: list[Interruption] | None = None

@@ -43,7 +43,7 @@ _SHARE: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What the price list says of a region; `error` is why it could not be read."""
+    """The prices of a region; `error` is why they could not be read."""
 
     region: str
     prices: Mapping[Key, float]

@@ -1,4 +1,4 @@
-"""What an account adds to the prices that everyone can read: shapes of new sizes, and eviction rates of spot machines."""
+"""Reads what needs an account: shapes of new sizes, and eviction rates of spot machines."""
 
 import functools
 import re

@@ -26,7 +26,7 @@ _LOW_PRIORITY: Final = re.compile(r"\bLow Priority\s*$", re.IGNORECASE)
 
 
 class Key(NamedTuple):
-    """What a price is for: a region, a size in lower case, and how it is bought."""
+    """The key of a price: a region, a size in lower case, and the purchase type."""
 
     region: str
     size: str
@@ -70,7 +70,7 @@ class CurrentPrices:
 
     @property
     def unreadable(self) -> Mapping[str, int]:
-        """What was wrong with rows, each with an example -> how many there were."""
+        """The faults of rows, each with an example -> the number of rows."""
         return {f"{problem} ({self._examples[problem]})": count for problem, count in self._problems.items()}
 
     def add(self, row: Mapping[str, Any]) -> None:

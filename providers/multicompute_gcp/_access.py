@@ -1,4 +1,4 @@
-"""How to log in to instances and hosts of slices, and the host keys that the guest agents of instances publish."""
+"""The way to log in to instances and hosts of slices, and the host keys that the guest agents of instances publish."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final

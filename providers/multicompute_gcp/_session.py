@@ -96,14 +96,14 @@ class Clients:
     def _find_credentials(self) -> Credentials:
         if self.settings.is_local and not self.settings.has_local_key:
             # google-auth has no annotations here and below.
-            return AnonymousCredential()  # type: ignore[no-untyped-call]
+            return AnonymousCredential()  # type: ignore[no-untyped-call] # google-auth has no annotations
         path = self.settings.credentials_path()
         with translate_errors("find credentials", Place("gcp")):
             if path is not None:
                 with warnings.catch_warnings():
                     # The SDK warns, at length, of credential files from untrusted sources; the user has named this one.
                     warnings.simplefilter("ignore", DeprecationWarning)
-                    found, project = google.auth.load_credentials_from_file(str(path), scopes=list(_SCOPES))  # type: ignore[no-untyped-call]
+                    found, project = google.auth.load_credentials_from_file(str(path), scopes=list(_SCOPES))  # type: ignore[no-untyped-call] # google-auth has no annotations
             else:
                 found, project = google.auth.default(scopes=list(_SCOPES))
         self._project = self._project or project
@@ -171,7 +171,7 @@ class Clients:
         """Return the SDK's HTTP session, which signs requests with the credentials."""
         with self._lock:
             if self._http is None:
-                self._http = self._prepare(AuthorizedSession(self.credentials()))  # type: ignore[no-untyped-call]
+                self._http = self._prepare(AuthorizedSession(self.credentials()))  # type: ignore[no-untyped-call] # google-auth has no annotations
             return self._http
 
     def compute_url(self, *path: str, project: str = "") -> str:

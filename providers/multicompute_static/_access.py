@@ -1,4 +1,4 @@
-"""How to log in to the machines of the inventory."""
+"""The way to log in to the machines of the inventory."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the parts of the provider share: inventory, records, clock, and connections to the machines."""
+"""The inventory, records, clock and connections that the parts of the provider share."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -17,12 +17,12 @@ from multicompute_static._shell import Answer, Job, Shell, connected
 
 NAME: Final = "static"
 _SKEW: Final = timedelta(minutes=2)
-"""How far the clocks of this machine and of another may differ."""
+"""The largest difference between the clocks of two machines."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the parts of the provider share."""
+    """The inventory, records, clock and connections that the parts of the provider share."""
 
     settings: StaticSettings
     opened_with: Settings

@@ -25,7 +25,7 @@ from multicompute_static._settings import StaticSettings
 Action = Literal["look", "check", "health", "take", "extend", "end"]
 
 _DEADLINE: Final = timedelta(seconds=45)
-"""How long an action may take; nvidia-smi is known to hang on a broken GPU."""
+"""The time limit of an action: nvidia-smi is known to hang on a broken GPU."""
 _GRACE_SECONDS: Final = 3
 _KINDS: Final[Mapping[str, str]] = {"nvidia": "nvidia", "amd": "amd", "aws": "neuron", "google": "tpu"}
 """The maker of an accelerator -> what the script counts. Others are not counted."""
@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do on one machine.
+    """The work for one machine.
 
     Attributes:
         host: The machine.

@@ -17,6 +17,9 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "manager"
 # Signatures and docstrings with one line for each argument of a request, and bodies of one line.
 WRITTEN_BY_TOOLS = {ROOT / "multicompute" / "cluster_requests.py"}
 CLOUDS = re.compile(r"\b(aws|gcp|azure|amazon|google|microsoft|boto3|moto)\b", re.IGNORECASE)
+# A docstring says what something is or does.
+QUESTION = re.compile(r"\s*(What|How|Whether|Who|Why|Where|When)\b")
+WITHOUT_REASON = re.compile(r"#\s*(noqa(:[A-Z0-9, ]+)?|type: ignore(\[[a-z, -]+\])?)\s*$")
 # `complete_moto` is about a test tool of one SDK by its name.
 TEST_TOOLS = {
     "multicompute/testing/moto.py": frozenset({"moto", "boto3"}),
@@ -55,6 +58,20 @@ def test_a_module_states_its_purpose_in_a_sentence(path: Path) -> None:
 def docstrings(tree: ast.AST) -> set[int]:
     """Return the ids of the constants that are statements: docstrings, also those of attributes."""
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_docstring_does_not_open_with_a_question(path: Path) -> None:
+    tree = parsed(path)
+    described = docstrings(tree)
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) in described]
+    assert [text for text in texts if isinstance(text, str) and QUESTION.match(text)] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_what_a_check_ignores_has_a_reason(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if WITHOUT_REASON.search(line)] == []
 
 
 @pytest.mark.parametrize("path", CORE, ids=name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _TRIES: Final = {ThrottledError: 8, TransientError: 5}
 _LONGEST_BACKOFF: Final = 30.0
 PRICE_WAIT: Final = timedelta(seconds=5)
-"""How long to wait in all for prices. A launch goes on without an answer, at the price of the tables."""
+"""The longest time that a launch waits for prices, in all. Without an answer it goes on at the price of the tables."""
 
 T = TypeVar("T")
 RetryCallback = Callable[[MulticomputeError, float], None]

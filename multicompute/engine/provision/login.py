@@ -21,7 +21,7 @@ from multicompute.spec import SSH_KEY_AUTO, ClusterSpec
 from multicompute.units import format_duration
 
 _PATIENCE: Final = timedelta(minutes=10)
-"""How long nodes that run may take until their SSH servers answer."""
+"""The longest time from a running node to an answer of its SSH server."""
 _FIRST_PAUSE: Final = timedelta(milliseconds=100)
 _LONGEST_PAUSE: Final = timedelta(seconds=10)
 _AT_ONCE: Final = 64

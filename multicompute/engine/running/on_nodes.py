@@ -1,4 +1,4 @@
-"""What `Cluster` runs on its nodes: commands, transfers of files, and distributed engines."""
+"""Runs commands, transfers of files and distributed engines on the nodes of a cluster."""
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,7 +27,7 @@ from multicompute.session import Session
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How a command is run.
+    """The environment, folder and limits of a command.
 
     Attributes:
         env: The user's variables; they win over all others.

@@ -12,7 +12,7 @@ from multicompute.ledger import AttemptState, ClusterRecord
 from multicompute.node import NodeState
 
 _SSH_PATIENCE: Final = timedelta(minutes=20)
-"""How long after a launch a cluster is not READY because SSH does not answer. It could cost money unnoticed otherwise."""
+"""The longest time after a launch that a cluster waits for SSH before it is READY; a longer wait would cost money unnoticed."""
 
 
 def advance(op: Operation) -> ClusterRecord:

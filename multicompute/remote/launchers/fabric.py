@@ -56,7 +56,7 @@ class RdmaDevice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the probe found on a node.
+    """The facts that the probe found on a node.
 
     Attributes:
         cpus, nvidia, neuron: How many there are.

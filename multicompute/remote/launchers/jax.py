@@ -53,7 +53,7 @@ _CORES: Final = {"trn1": 2, "inf2": 2, "trn2": 4}
 
 @dataclass(frozen=True, slots=True)
 class Jax:
-    """How JAX is started.
+    """The options for starting JAX.
 
     Attributes:
         python: The interpreter, such as "/opt/venv/bin/python".

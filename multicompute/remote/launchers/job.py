@@ -1,4 +1,4 @@
-"""What the launchers have in common: nodes, their environment, free ports, and how a job is run."""
+"""The parts that all launchers share: nodes, their environment, free ports, and the start of a job."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

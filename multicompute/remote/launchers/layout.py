@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def slices(self) -> int:
-        """How many TPU slices there are."""
+        """The number of TPU slices."""
         return len({member.slice for member in self.members})
 
 

@@ -47,7 +47,7 @@ _EXIT_CODE: Final = re.compile(r"Exit code:\s+(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Mpirun:
-    """How mpirun is started.
+    """The options for starting mpirun.
 
     Attributes:
         slots: Processes on each node; "auto" for one for each accelerator, on nodes without any one for each CPU.

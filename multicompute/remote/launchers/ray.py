@@ -25,7 +25,7 @@ _ENDED: Final = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 
 @dataclass(frozen=True, slots=True)
 class Ray:
-    """How Ray is started.
+    """The options for starting Ray.
 
     Attributes:
         ray: The path of the `ray` command on the nodes, by default the one on the PATH.

@@ -20,7 +20,7 @@ exec python3 -m torch.distributed.run "$@"
 
 @dataclass(frozen=True, slots=True)
 class Torchrun:
-    """How torchrun is started.
+    """The options for starting torchrun.
 
     Attributes:
         nproc_per_node: Processes on each node; "auto" for one for each accelerator, on nodes without any for torch's

@@ -22,7 +22,7 @@ PREFIX: Final = LOCAL_SHELL
 _LOOPBACK: Final = ("127.0.0.1", "localhost")
 _FOLDERS: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin")
 _INTERVAL: Final = 0.3
-"""How often nodes that have ended are looked for, in seconds."""
+"""The interval between searches for nodes that have ended, in seconds."""
 _TRIES: Final = 100
 _PAUSE: Final = 0.05
 # ForceCommand gives each node a home folder of its own; everything else is that of this machine and user.

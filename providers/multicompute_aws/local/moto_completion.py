@@ -109,9 +109,9 @@ class _Patches:
                 return
             for kind, own in self._patched:
                 if own is None:
-                    del kind._dispatch  # type: ignore[attr-defined]
+                    del kind._dispatch  # type: ignore[attr-defined] # moto has no annotations
                 else:
-                    kind._dispatch = own  # type: ignore[attr-defined]
+                    kind._dispatch = own  # type: ignore[attr-defined] # likewise
             self._patched = []
             self._application = None
 

@@ -49,5 +49,5 @@ def _filters_at(now: datetime) -> Mapping[str, Getter[Instance]]:
     }
     for check in rendering.STATUS_CHECKS:
         # mypy infers no type for a lambda with a default, which keeps the value of this turn of the loop.
-        filters[f"{check}-status.status"] = lambda instance, check=check: (instance.status(check, now),)  # type: ignore[misc]
+        filters[f"{check}-status.status"] = lambda instance, check=check: (instance.status(check, now),)  # type: ignore[misc] # mypy infers no type for the default of a lambda
     return filters

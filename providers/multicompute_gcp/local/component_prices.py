@@ -13,7 +13,7 @@ from multicompute_gcp.prices._rates import parts_of
 Key = tuple[str, str, str]
 """A component, a region and a purchase."""
 Parts = Mapping[str, float]
-"""How many units of each component a machine has."""
+"""The number of units of each component in a machine."""
 Equation = tuple[Parts, float]
 """The parts of a machine, and its price."""
 Prior = Callable[[str, str, str], Decimal]

@@ -91,7 +91,7 @@ def used(instances: Iterable[Instance]) -> Counter[tuple[str, str]]:
             hosts[key] = instance.host
     for key, count in kinds.items():
         for quota, amount in demand(hosts[key], has_address=key[1]).items():
-            total[quota] += amount * count  # type: ignore[assignment]
+            total[quota] += amount * count  # type: ignore[assignment] # a Counter counts in whole numbers, these are also fractions
     return total
 
 

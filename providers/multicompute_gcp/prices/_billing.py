@@ -71,7 +71,7 @@ SIGN_IN: Final = "set [providers.gcp] api_key, or sign in: `gcloud auth applicat
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for the API.
+    """The limits on waiting for the API.
 
     Attributes:
         tries: How many times a call is made that is throttled or gets no answer.

@@ -1,4 +1,4 @@
-"""Where the machine types and slice types are sold: as Compute Engine and Cloud TPU list them, else as in the packaged tables."""
+"""Reads the zones of machine types and slice types from Compute Engine and Cloud TPU, else from the packaged tables."""
 
 import csv
 import functools
@@ -103,7 +103,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[st
 
 @dataclass(slots=True)
 class Packaged:
-    """What the packaged tables offer.
+    """The offers of the packaged tables.
 
     Attributes:
         types: Instance type, accelerator and accelerators of each type, with and without a price.

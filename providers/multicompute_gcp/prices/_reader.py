@@ -25,7 +25,7 @@ def services_of(components: Collection[str]) -> list[str]:
 
 @dataclass(slots=True)
 class Reading:
-    """What the SKUs of a service contained.
+    """The rates and faults in the SKUs of a service.
 
     Attributes:
         rates: The rates of the needed components.

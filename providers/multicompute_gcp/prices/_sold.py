@@ -1,4 +1,4 @@
-"""What is sold where: the machine types and slice types with their zones, from Compute Engine and Cloud TPU or from the packaged tables."""
+"""Finds the machine types and slice types on sale, with their zones, in Compute Engine and Cloud TPU or in the packaged tables."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ Retried = Callable[[Callable[[], Any]], Any]
 
 @dataclass(slots=True)
 class Sold:
-    """What is sold where.
+    """The machine types and slice types on sale, with their zones.
 
     Attributes:
         known: The wanted types, with their current shapes and with new ones.

@@ -149,7 +149,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     # The test is about which files are read, and only the built-in open knows that.
     def spy(path: Any, *args: Any, **kwargs: Any) -> Any:
         files.append("/".join(Path(path).parts[-2:]))
-        return io.open(path, *args, **kwargs)  # noqa: UP020
+        return io.open(path, *args, **kwargs)  # noqa: UP020 - the built-in open is replaced here
 
     monkeypatch.setattr(builtins, "open", spy)
     return files

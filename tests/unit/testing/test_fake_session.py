@@ -38,7 +38,7 @@ def test_plans_have_only_the_named_clouds() -> None:
         assert {candidate.provider for candidate in Cluster.plan(gpus=8, type="h100").candidates} == {name}
         assert getattr(cloud, name) is cloud[name]
         with pytest.raises(AttributeError, match=f"no fake cloud is called 'nimbus'; there are {name}"):
-            cloud.nimbus  # noqa: B018
+            cloud.nimbus  # noqa: B018 - reading it is what raises
 
 
 def test_an_unknown_cloud_is_refused_with_the_names_of_the_known_ones() -> None:
