@@ -1,5 +1,6 @@
 """Lists the machines of the user's own, of all providers that have some."""
 
+from collections.abc import Collection
 from typing import cast
 
 from multicompute.errors import SpecError
@@ -31,6 +32,20 @@ def forget_host(session: Session, host: str) -> None:
     """
     for name in _usable(session):
         _provider(session, name).forget(host)
+
+
+def require_hosts(session: Session, clouds: Collection[str]) -> None:
+    """Check that a request for own machines alone can find any.
+
+    Args:
+        session: The providers.
+        clouds: The providers that the request names.
+
+    Raises:
+        SpecError: All of them have own machines only, and no inventory can be used here; says why not.
+    """
+    if all(name in session.host_plugins for name in clouds):
+        _usable(session)
 
 
 def _provider(session: Session, name: str) -> HostProvider:

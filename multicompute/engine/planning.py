@@ -115,8 +115,13 @@ def plan_for(
         ceiling: Used instead of the configured maximum price in USD per hour; infinity for none.
 
     Raises:
-        SpecError: The spec contradicts itself or names something that does not exist.
+        SpecError: The spec contradicts itself or names something that does not exist, or only own machines where there are none.
     """
+    if spec.clouds:
+        # Imported here: few requests name clouds.
+        from multicompute.engine.hosts import require_hosts
+
+        require_hosts(session, spec.clouds)
     problems = _tag_problems(session, spec)
     notes = tuple(f"{name} is left out: tags: {problem}" for name, problem in problems.items())
     try:

@@ -52,6 +52,16 @@ def test_hosts_lists_machines_with_state_lease_and_price(run: Run, own: Machines
     assert "train-1" in shown.out and "$2.50" in shown.out
 
 
+@pytest.mark.parametrize("command", [("hosts",), ("plan", "--gpus", "8", "--type", "h100", "--cloud", "static")])
+def test_without_an_inventory_the_error_says_where_to_write_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run(*command)
+    assert done.status == 2
+    assert "no inventory: write your own machines into ~/.config/multicompute/hosts.toml" in done.err
+
+
 def test_a_check_sets_failing_machines_aside_and_exits_with_1(run: Run, own: Machines, session: Session) -> None:
     own.set_gpus(1, 6)
     done = run("hosts", "--check", "--json")
