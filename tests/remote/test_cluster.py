@@ -126,7 +126,7 @@ def test_a_timeout_ends_the_command_on_all_nodes(cluster: Cluster, hosts: list[H
     with pytest.raises(errors.RunTimeout) as caught:
         cluster.run("sleep 7201 & setsid sleep 7202", timeout="1s", stream=False)
     assert isinstance(caught.value, TimeoutError)
-    assert left(hosts, "sleep 72") == []
+    assert left(hosts, "sleep 7201") + left(hosts, "sleep 7202") == []
 
 
 def test_a_cancelled_task_ends_the_command_on_all_nodes(cluster: Cluster, hosts: list[Host]) -> None:
