@@ -5,6 +5,7 @@ import io
 import sys
 import threading
 import time
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -98,8 +99,10 @@ def test_large_input_reaches_every_node(nodes: RemoteNodes) -> None:
 
 
 def test_input_is_not_left_on_the_nodes(nodes: RemoteNodes) -> None:
-    nodes.run(["cat"], input=b"secret" * 100)
-    assert [result.stdout for result in nodes.run("grep -rl secretsecret /tmp 2>/dev/null; true")] == ["", "", ""]
+    # In no file of a checkout below /tmp, either.
+    secret = uuid.uuid4().hex
+    nodes.run(["cat"], input=secret * 100)
+    assert [result.stdout for result in nodes.run(f"grep -rl {secret} /tmp 2>/dev/null; true")] == ["", "", ""]
 
 
 def test_a_command_line_of_a_megabyte_is_run(nodes: RemoteNodes) -> None:
